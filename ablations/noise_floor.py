@@ -1,0 +1,26 @@
+"""How large is a difference that means nothing?
+
+Question: arms that differ only in the order of batches and in augmentation have the same true mAP;
+how far apart do they come out?
+
+Command: nox -s ablate -- noise_floor
+Expected time: about 5 minutes on two CPU cores (embedded scenes).
+
+Expected outcome: no verdict of better or worse; the spread of the differences is the noise floor
+that a real effect has to pass, and what `plan` needs to choose the number of seeds.
+"""
+
+from __future__ import annotations
+
+from ablations.recipes import synthetic
+from passt_bench.spec import Study, Variant
+
+STUDY = Study(
+    name="noise_floor",
+    question="How far apart do runs come out that differ in nothing but chance?",
+    base=synthetic(),
+    baseline="salt 0",
+    variants=tuple(Variant(f"salt {salt}", {"salt": salt}) for salt in range(6)),
+    seeds=(0, 1, 2, 3, 4),
+    minutes=5,
+)

@@ -1,0 +1,47 @@
+"""What does overlap buy, once patchout is held fixed?
+
+Question: is a finer stride worth its tokens? The published comparison over stride changes patchout
+together with stride; three designs take the two apart:
+
+- paper: counts scale with the grid as in the released checkpoints (40/4 at stride 10, 20/2 at 16);
+- equal rate: the same share is dropped at every stride;
+- equal tokens: as many patches are kept at every stride.
+
+Command: nox -s ablate -- overlap
+Expected time: about 6 minutes on two CPU cores (embedded scenes).
+
+Expected outcome: a finer stride gains mAP at full tokens; at equal tokens the gain is smaller.
+"""
+
+from __future__ import annotations
+
+from ablations.recipes import synthetic
+from passt_bench.spec import Patchout, Study, Variant
+
+STUDY = Study(
+    name="overlap",
+    question="What does overlap buy, once patchout is held fixed?",
+    base=synthetic(),
+    baseline="stride 8",
+    variants=(
+        Variant("stride 8"),
+        Variant("stride 6", {"model.stride": (6, 6)}),
+        # Paper: 40 of 99 columns and 4 of 12 rows at stride 10, 20 of 62 and 2 of 8 at 16.
+        Variant("stride 8, paper", {"patchout": Patchout("structured", time=3, frequency=2)}),
+        Variant(
+            "stride 6, paper",
+            {"model.stride": (6, 6), "patchout": Patchout("structured", time=4, frequency=3)},
+        ),
+        Variant("stride 8, rate .5", {"patchout": Patchout("unstructured", rate=0.5)}),
+        Variant(
+            "stride 6, rate .5",
+            {"model.stride": (6, 6), "patchout": Patchout("unstructured", rate=0.5)},
+        ),
+        Variant("stride 8, 32 patches", {"patchout": Patchout("unstructured", patches=32)}),
+        Variant(
+            "stride 6, 32 patches",
+            {"model.stride": (6, 6), "patchout": Patchout("unstructured", patches=68)},
+        ),
+    ),
+    minutes=6,
+)

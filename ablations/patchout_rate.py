@@ -1,0 +1,34 @@
+"""How does mAP fall with the patchout rate, by kind?
+
+Question: how much of the grid can be dropped before the loss is real, and does the answer depend on
+the kind?
+
+Command: nox -s ablate -- patchout_rate
+Expected time: about 8 minutes on two CPU cores (embedded scenes).
+
+Expected outcome: a slope that steepens beyond a rate of 0.5; frequency rows cost most at 0.75.
+"""
+
+from __future__ import annotations
+
+from ablations.recipes import synthetic
+from passt_bench.spec import Patchout, Study, Variant
+
+_RATES = (0.25, 0.5, 0.75)
+_KINDS = ("unstructured", "time", "frequency", "structured")
+
+STUDY = Study(
+    name="patchout_rate",
+    question="How does mAP fall with the patchout rate, by kind?",
+    base=synthetic(),
+    baseline="none",
+    variants=(
+        Variant("none"),
+        *(
+            Variant(f"{kind} {rate:g}", {"patchout": Patchout(kind, rate=rate)})
+            for kind in _KINDS
+            for rate in _RATES
+        ),
+    ),
+    minutes=8,
+)

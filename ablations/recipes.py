@@ -1,0 +1,46 @@
+"""Base recipes that several studies share."""
+
+from __future__ import annotations
+
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+
+
+def synthetic() -> Recipe:
+    """A small PaSST on the embedded synthetic scenes: 8 x 8 patches, seconds a run.
+
+    64 mels x 64 frames make the grid square, so that a rate keeps as many tokens along time as
+    along frequency and kinds can be compared at equal tokens.
+    """
+    return Recipe(
+        model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8)),
+        frontend=FrontendSpec(sampling_rate=16000, n_fft=512, window=400, hop=250, mels=64),
+        data=DataSpec(name="synthetic", seconds=1.0),
+        training=TrainingSpec(epochs=10, batch_size=32, learning_rate=3e-3, warmup=0.1),
+    )
+
+
+def esc() -> Recipe:
+    """A 0.8 M-parameter PaSST from scratch on recordings in the ESC-50 layout.
+
+    A 17.5 ms hop gives 288 frames, 4 x 18 patches without overlap: a grid on which every kind of
+    patchout can keep exactly half.
+    """
+    return Recipe(
+        model=ModelSpec(
+            name="passt_micro", patch=(16, 16), stride=(16, 16), width=128, depth=4, heads=4
+        ),
+        frontend=FrontendSpec(
+            sampling_rate=32000, n_fft=1024, window=800, hop=560, mels=64, fmax=15000.0
+        ),
+        data=DataSpec(name="esc50", seconds=5.04),
+        training=TrainingSpec(
+            epochs=24,
+            batch_size=32,
+            learning_rate=1e-3,
+            warmup=0.1,
+            loss="ce",
+            mixup=0.3,
+            roll=0.5,
+        ),
+        metrics=("accuracy", "mAP"),
+    )

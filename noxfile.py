@@ -1,0 +1,113 @@
+"""The project's commands; ``nox --list`` tells what each does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["tests"]
+
+ROOT = Path(__file__).parent
+# One environment for all sessions, for it holds PyTorch and that is 1.8 GB. Nox would make one a
+# session, so the environment is made here.
+ENVIRONMENT = ROOT / ".nox" / "passt-bench"
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+SOURCES = ("passt_bench", "ablations", "tests", "noxfile.py")
+
+
+def install(session: nox.Session) -> None:
+    """Installs the tested set once, and again only when the project's files ask for another."""
+    wanted = hashlib.sha256(sys.version.encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        wanted.update((ROOT / name).read_bytes())
+    stamp = ENVIRONMENT / f"installed-{wanted.hexdigest()[:16]}"
+    if stamp.exists():
+        return
+    session.log("setting up %s (1.9 GB; a few minutes the first time)", ENVIRONMENT.name)
+    session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT))
+    packages = ("-c", "constraints.txt", "-e", ".[test,lint,types]")
+    pip = (str(BIN / "python"), "-m", "pip", "--disable-pip-version-check")
+    session.run(*pip, "install", "-q", *packages)
+    stamp.touch()
+
+
+def run(session: nox.Session, tool: str, *words: str) -> None:
+    """Runs a tool of the environment in the project's folder."""
+    install(session)
+    # MLflow reports its use to its makers unless told not to; nothing here shall call out.
+    env = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    session.run(str(BIN / tool), *words, env=env)
+
+
+def bench(session: nox.Session, *words: str) -> None:
+    """Runs a command of passt-bench."""
+    run(session, "passt-bench", *words)
+
+
+@nox.session
+def ablate(session: nox.Session) -> None:
+    """Runs a study and renders its report; without a name, the quick one."""
+    words = session.posargs
+    named = bool(words) and not words[0].startswith("-")
+    bench(session, "run", *(words if named else ("quick", *words)))
+
+
+@nox.session
+def search(session: nox.Session) -> None:
+    """Searches kind and rate of patchout with Optuna; without a name, on the quick study."""
+    words = session.posargs
+    named = bool(words) and not words[0].startswith("-")
+    bench(session, "search", *(words if named else ("quick", *words)))
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Rebuilds every page, table and figure from records."""
+    bench(session, "report", *session.posargs)
+
+
+@nox.session
+def ui(session: nox.Session) -> None:
+    """Opens MLflow's page on 127.0.0.1."""
+    bench(session, "ui", *session.posargs)
+
+
+def pytest(session: nox.Session, *words: str) -> None:
+    """Runs pytest."""
+    run(session, "pytest", *words, *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests: at most 10 minutes on two cores."""
+    pytest(session, "tests")
+
+
+@nox.session
+def drills(session: nox.Session) -> None:
+    """Kills and simulations: at most 40 minutes."""
+    pytest(session, "--override-ini=addopts=-q", "tests/drills")
+
+
+@nox.session(name="bench")
+def benchmarks(session: nox.Session) -> None:
+    """Benchmarks with pytest-benchmark, saved and compared with the last saved run."""
+    pytest(session, "--override-ini=addopts=-q", "tests/bench", "--benchmark-autosave")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and lint."""
+    run(session, "ruff", "format", "--check", *SOURCES)
+    run(session, "ruff", "check", *SOURCES)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    run(session, "mypy")

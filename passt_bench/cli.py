@@ -1,0 +1,327 @@
+"""The command line. Exit status: 0 all well, 1 some cell failed, 2 bad input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from passt_bench.console import duration
+from passt_bench.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Controlled ablations of patchout: quality, speed and memory, with intervals.",
+)
+console = Console(highlight=False, soft_wrap=True)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name in ablations/, or a path.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")]
+Data = Annotated[list[str] | None, typer.Option("--data", help="Where a data set lies: NAME=DIR.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
+Folds = Annotated[int | None, typer.Option("--folds", help="Use the first that many folds.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at a time.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
+
+
+@dataclass
+class Prepared:
+    """A study, planned: what most commands begin with."""
+
+    plan: Any
+    context: Any
+    datasets: Any
+
+
+def _prepare(
+    study: str,
+    sets: list[str] | None,
+    data: list[str] | None,
+    out: Path,
+    seeds: int | None,
+    folds: int | None,
+    device: str | None,
+) -> Prepared:
+    from passt_bench.runner.plan import Context, Datasets, plan_study
+    from passt_bench.runner.studies import load_study
+    from passt_bench.spec.override import override, parse_assignments
+
+    file = load_study(study)
+    changes = parse_assignments(sets or [])
+    if device is not None:
+        changes["engine.device"] = device
+    base = override(file.study.base, changes, source="--set")
+    context = Context(out, _data_folders(data or []))
+    datasets = Datasets(context)
+    plan = plan_study(
+        replace(file.study, base=base),
+        context,
+        seeds=seeds,
+        folds=folds,
+        notebook=file.notebook,
+        command=_command(),
+        datasets=datasets,
+    )
+    return Prepared(plan, context, datasets)
+
+
+def _data_folders(items: Sequence[str]) -> dict[str, Path]:
+    """``NAME=DIR`` pairs; beside them, the folders of PASST_BENCH_DATA are found by name."""
+    folders = {}
+    for item in items:
+        name, mark, folder = item.partition("=")
+        if not mark or not name or not folder:
+            raise InputError(
+                "not NAME=DIR",
+                source="--data",
+                field="--data",
+                value=item,
+                remedy="Write e.g. --data esc50=/data/ESC-50.",
+            )
+        folders[name] = Path(folder)
+    return folders
+
+
+def _command() -> str:
+    """What was typed, with folders' names instead of this machine's paths."""
+    words = []
+    for word in sys.argv[1:]:
+        name, mark, value = word.rpartition("=")
+        if mark and Path(value).is_absolute():
+            value = "DIR"
+        elif Path(word).is_absolute():
+            name, mark, value = "", "", Path(word).name
+        words.append(f"{name}{mark}{value}")
+    return " ".join(["passt-bench", *words])
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="studies, models, datasets, patchout or metrics.")
+    ] = "studies",
+) -> None:
+    """What there is."""
+    from passt_bench import registry
+    from passt_bench.runner.studies import load_study, study_names
+
+    tables = {
+        "models": registry.MODELS,
+        "datasets": registry.DATASETS,
+        "patchout": registry.PATCHOUTS,
+        "metrics": registry.METRICS,
+    }
+    if what == "studies":
+        rows = [(name, load_study(name).study.question) for name in study_names()]
+    elif what in tables:
+        rows = [(item.name, item.summary) for item in tables[what].all()]
+    else:
+        raise InputError(
+            "nothing of that kind",
+            field="list",
+            value=what,
+            remedy=f"Known: studies, {', '.join(tables)}.",
+        )
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        console.print(f"{name:<{width}}  {text}", markup=False)
+
+
+@app.command()
+def plan(
+    study: StudyName,
+    sets: Set = None,
+    data: Data = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
+    workers: Workers = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Cells, resolved grids, tokens and expected minutes; runs nothing."""
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.run import RunOptions, describe
+    from passt_bench.store import Store
+
+    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
+    for variant in prepared.plan.record.variants:
+        cells = [cell for cell in prepared.plan.cells if cell.variant == variant.name]
+        keys = {cell.key for cell in variant.cells}
+        shared = next(cell for cell in prepared.plan.cells if cell.key in keys)
+        grid = f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-"
+        dropped = variant.patchout.get("rate")
+        table.add_row(
+            variant.name,
+            grid,
+            f"{100 * dropped:.1f} %" if dropped is not None else "-",
+            f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
+            f"{shared.facts.flops / 1e9:.3f}",
+            str(len(cells)),
+            f"{shared.seconds / 60:.2f}",
+        )
+    console.print(table)
+    options = RunOptions(workers=workers or default_workers())
+    console.print(describe(prepared.plan, Store(out), options), markup=False)
+
+
+@app.command()
+def run(
+    study: StudyName,
+    sets: Set = None,
+    data: Data = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
+    workers: Workers = None,
+    device: Device = None,
+    retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
+    timeout: Annotated[float | None, typer.Option(help="Seconds a run may take.")] = None,
+    cost: Annotated[bool, typer.Option(help="Measure step time and memory afterwards.")] = True,
+    track: Annotated[bool, typer.Option(help="Bring MLflow up to date afterwards.")] = True,
+    out: Out = Path("runs"),
+    reports: Reports = Path("reports"),
+) -> None:
+    """Runs what is missing of a study, and renders its report."""
+    from passt_bench.console import Estimate
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.run import RunOptions, describe, run_study
+    from passt_bench.store import Store
+
+    clock = Estimate()
+    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    options = RunOptions(
+        workers=workers or default_workers(), retry=_statuses(retry), timeout=timeout, cost=cost
+    )
+    console.print(prepared.plan.study.question, markup=False)
+    console.print(describe(prepared.plan, Store(out), options), markup=False)
+    failed = run_study(prepared.plan, prepared.context, prepared.datasets, options, console)
+    if track:
+        _sync(out)
+    page = _render(prepared.plan.study.name, out, reports)
+    console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
+    if failed:
+        console.print(f"{failed} runs failed; they stand in the report.", markup=False)
+        raise typer.Exit(1)
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    known = ("oom", "diverged", "timeout", "error")
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    for status in chosen:
+        if status not in known:
+            raise InputError(
+                "no such status",
+                field="--retry",
+                value=status,
+                remedy=f"Known: {', '.join(known)}.",
+            )
+    return chosen
+
+
+def _sync(out: Path) -> None:
+    from passt_bench.console import stage
+    from passt_bench.runner.tracking import TrackingError, sync
+
+    try:
+        with stage(console, "Bringing MLflow up to date") as update:
+            sync(out, progress=update)
+    except TrackingError as error:
+        console.print(f"MLflow was left behind: {error}", style="yellow", markup=False)
+
+
+def _render(name: str, out: Path, reports: Path) -> Path:
+    from passt_bench.report.build import build_study
+
+    return build_study(name, out, reports)
+
+
+@app.command()
+def status(
+    study: StudyName,
+    sets: Set = None,
+    data: Data = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+) -> None:
+    """What is done, what failed and why, what is left."""
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.run import RunOptions, describe
+    from passt_bench.store import Store
+
+    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    store = Store(out)
+    table = Table("variant", "done", "failed", "running", "left")
+    failures = []
+    for variant in prepared.plan.record.variants:
+        counts = {"ok": 0, "failed": 0, "running": 0, "left": 0}
+        for cell in variant.cells:
+            record = store.run(cell.key)
+            if record is None:
+                running = (store.folder(cell.key) / "progress.jsonl").is_file()
+                counts["running" if running else "left"] += 1
+            elif record.status == "ok":
+                counts["ok"] += 1
+            else:
+                counts["failed"] += 1
+                last = (record.message or "").strip().splitlines()[-1:]
+                failures.append(
+                    f"{variant.name}, seed {cell.seed}, fold {cell.fold}: {record.status}: "
+                    + "".join(last)
+                )
+        table.add_row(variant.name, *(str(count) for count in counts.values()))
+    console.print(table)
+    for line in failures:
+        console.print(line, markup=False)
+    console.print(
+        describe(prepared.plan, store, RunOptions(workers=default_workers())), markup=False
+    )
+
+
+@app.command()
+def report(
+    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY…")] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of the records.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the reports.")] = Path("reports"),
+) -> None:
+    """Renders pages, tables and figures from records alone; without a name, all there are."""
+    from passt_bench.report.build import build_all, build_study
+
+    pages = [build_study(name, runs, out) for name in studies] if studies else build_all(runs, out)
+    for page in pages:
+        console.print(str(page), markup=False)
+
+
+@app.command()
+def sync(out: Out = Path("runs")) -> None:
+    """Brings MLflow up to date with the records."""
+    from passt_bench.runner.tracking import sync as bring
+
+    bring(out)
+
+
+def main() -> None:
+    """Entry point: input errors become a message and exit status 2, Ctrl-C a hint."""
+    try:
+        app()
+    except InputError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on from here.", markup=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Splits cut from training clips, for choices that must not see the test fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def inner_split(
+    train: np.ndarray, sources: Sequence[str], targets: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides training clips into a part to learn from and a part to choose by.
+
+    Clips of one source stay together. Sources are drawn in random order into the inner part while
+    that serves a class which still lacks its share there, so that classes stay balanced.
+
+    Args:
+        train: indices of the training clips.
+        sources: of every clip of the data set.
+        targets: (N, C) of every clip.
+        share: of the training clips that the inner part shall hold.
+        seed: of the order.
+
+    Returns:
+        Indices to learn from, and indices to choose by; both ascending.
+    """
+    groups: dict[str, list[int]] = {}
+    for index in train:
+        groups.setdefault(sources[index], []).append(int(index))
+    names = sorted(groups)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
+    wanted = share * targets[train].sum(axis=0)
+    have = np.zeros_like(wanted)
+    inner: list[int] = []
+    limit = share * len(train)
+    for name in (names[i] for i in order):
+        clips = groups[name]
+        labels = targets[clips].sum(axis=0)
+        lacking = (have + labels <= np.ceil(wanted)) | (labels == 0)
+        if lacking.all() and len(inner) + len(clips) <= np.ceil(limit):
+            inner += clips
+            have += labels
+    chosen = np.array(sorted(inner), dtype=np.int64)
+    return np.setdiff1d(train, chosen), chosen

@@ -1,0 +1,45 @@
+"""The errors a user can cause, each with what was found, where, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Bad input from outside: the command line, a study file, a data folder, a record.
+
+    The command line prints the message without a traceback and exits with status 2.
+
+    Args:
+        problem: what is wrong, as a sentence without its full stop.
+        source: the file, folder or option it came from.
+        field: the dotted name of the field, e.g. ``training.epochs``.
+        value: the value that was found.
+        remedy: what would be right, as a sentence.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        source: object = None,
+        field: str | None = None,
+        value: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem, self.source, self.field = problem, source, field
+        self.value, self.remedy = value, remedy
+        where = f"{source}: " if source is not None else ""
+        what = ""
+        if field is not None:
+            what = f"{field} = {value!r}: " if value is not None else f"{field}: "
+        super().__init__(f"{where}{what}{problem}." + (f" {remedy}" if remedy else ""))
+
+
+def choose_from(names: Iterable[str], wrong: str) -> str:
+    """A remedy sentence for an unknown name: the nearest known one, then all of them."""
+    known = sorted(names)
+    near = get_close_matches(wrong, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Known: {', '.join(known) or '(none)'}."

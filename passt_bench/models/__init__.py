@@ -1,0 +1,164 @@
+"""Models: log-mel (B, 1, mels, frames) → logits (B, classes), one calling convention for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import nn
+
+from passt_bench.errors import InputError
+from passt_bench.models.init import initialise
+from passt_bench.models.panns import Panns
+from passt_bench.models.passt import PaSST
+from passt_bench.models.patchout import draw, draw_batch, resolve, twin
+from passt_bench.registry import MODELS
+from passt_bench.spec.recipe import Pair, Patchout, Recipe
+
+__all__ = [
+    "PaSST",
+    "Panns",
+    "Patchout",
+    "build_model",
+    "create_model",
+    "draw",
+    "draw_batch",
+    "from_recipe",
+    "initialise",
+    "resolve",
+    "twin",
+]
+
+Builder = Callable[..., nn.Module]
+
+
+def _passt(patchout: Patchout, **defaults: Any) -> Builder:
+    def build(num_classes: int, **options: Any) -> nn.Module:
+        return PaSST(num_classes, **{"patchout": patchout, **defaults, **options})
+
+    return build
+
+
+def _panns(**defaults: Any) -> Builder:
+    def build(
+        num_classes: int, *, frames: int, patchout: Patchout | None = None, **options: Any
+    ) -> nn.Module:
+        for name in ("patch", "stride", "heads"):
+            if name in options:
+                raise InputError(
+                    "a CNN has none",
+                    field=f"model.{name}",
+                    value=options[name],
+                    remedy="Leave it out.",
+                )
+        if patchout is not None and patchout.kind != "none":
+            raise InputError(
+                "a CNN has no patches to drop",
+                field="patchout.kind",
+                value=patchout.kind,
+                remedy="Use 'none' with this model.",
+            )
+        return Panns(num_classes, **{**defaults, **options})
+
+    return build
+
+
+_S = Patchout(kind="structured", time=40, frequency=4)
+_TABLE: tuple[tuple[str, str, Builder], ...] = (
+    ("passt_b", "PaSST-B, stride 10, no patchout (paper)", _passt(Patchout())),
+    (
+        "passt_u",
+        "PaSST-U, stride 10, 400 patches dropped (paper)",
+        _passt(Patchout(kind="unstructured", patches=400)),
+    ),
+    ("passt_s", "PaSST-S, stride 10, 40 columns and 4 rows dropped (paper)", _passt(_S)),
+    ("passt_s_l", "PaSST-S-L, as S with 7 blocks (paper)", _passt(_S, depth=7)),
+    (
+        "passt_s_n",
+        "PaSST-S-N, stride 16, 20 columns and 2 rows dropped (paper)",
+        _passt(replace(_S, time=20, frequency=2), stride=(16, 16)),
+    ),
+    ("passt_small", "width 384, depth 12", _passt(Patchout(), width=384, heads=6)),
+    ("passt_tiny", "width 192, depth 12", _passt(Patchout(), width=192, heads=3)),
+    (
+        "passt_micro",
+        "width 64, depth 2, for quick studies",
+        _passt(Patchout(), width=64, depth=2, heads=4),
+    ),
+    ("panns_micro", "PANNs-style CNN, 3 blocks from 16 channels", _panns(width=16, depth=3)),
+)
+for _name, _summary, _build in _TABLE:
+    MODELS.register(_name, version=1, summary=_summary)(_build)
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
+
+
+def build_model(
+    name: str,
+    num_classes: int,
+    *,
+    stride: int | Pair | None = None,
+    patch: int | Pair | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    mels: int = 128,
+    frames: int = 998,
+    patchout: Patchout | None = None,
+) -> nn.Module:
+    """Builds a registered model without filling its weights; also on the meta device.
+
+    Args:
+        name: see ``passt-bench list models``.
+        num_classes: logits.
+        stride: patch stride, one number or (frequency, time); None is the model's default, as for
+            ``patch``, ``width``, ``depth``, ``heads`` and ``patchout``.
+        patch: patch size.
+        width: embedding width or first channels.
+        depth: blocks.
+        heads: attention heads.
+        mels: rows of the input.
+        frames: columns of the input.
+        patchout: what a plain ``net(x)`` drops in training.
+
+    Returns:
+        A module: log-mel (B, 1, mels, frames) → logits (B, num_classes); a second argument holds
+        the kept patch indices, see `models.patchout.draw_batch`.
+
+    Raises:
+        InputError: an unknown name, or a field that the model does not take.
+    """
+    options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads, "patchout": patchout}
+    options |= {"stride": _pair(stride) if stride is not None else None}
+    options |= {"patch": _pair(patch) if patch is not None else None}
+    given = {key: value for key, value in options.items() if value is not None}
+    net: nn.Module = MODELS.get(name).build(num_classes, mels=mels, frames=frames, **given)
+    return net
+
+
+def create_model(name: str, num_classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
+    """Builds a registered model with initial weights drawn from the seed.
+
+    Takes the options of `build_model`; the same seed gives the same weights to every parameter
+    that two models have in common.
+    """
+    net = build_model(name, num_classes, **options)
+    initialise(net, seed)
+    return net
+
+
+def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> nn.Module:
+    """The model of a recipe, without initial weights and without patchout of its own.
+
+    The recipe's patchout is drawn outside and handed to the forward pass.
+    """
+    return build_model(
+        num_classes=num_classes,
+        mels=recipe.frontend.mels,
+        frames=frames,
+        patchout=Patchout(),
+        **asdict(recipe.model),
+    )

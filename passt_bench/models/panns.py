@@ -1,0 +1,81 @@
+"""PANNs-style convolutional baselines (Kong et al. 2020): blocks of two 3 x 3 convolutions.
+
+Shapes: B batch, C channels, mels and frames of the input.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.models.init import fill_normal
+from passt_bench.spec.recipe import Pair
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions with batch norm and ReLU, then 2 x 2 average pooling."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) → (B, outputs, H // 2, W // 2)."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.avg_pool2d(x, 2)
+
+
+class Panns(nn.Module):
+    """A PANNs-style CNN: blocks that double the channels, mean over mels, mean plus max over time.
+
+    Args:
+        num_classes: logits.
+        mels: rows of the input, at least 2 ** depth.
+        width: channels of the first block.
+        depth: blocks.
+    """
+
+    special_tokens = 0
+
+    def __init__(self, num_classes: int, *, mels: int, width: int = 16, depth: int = 4) -> None:
+        super().__init__()
+        channels = [1] + [width * 2**i for i in range(depth)]
+        self.bn0 = nn.BatchNorm2d(mels)
+        self.blocks = nn.ModuleList(
+            ConvBlock(a, b) for a, b in itertools.pairwise(channels)
+        )
+        self.fc1 = nn.Linear(channels[-1], channels[-1])
+        self.head = nn.Linear(channels[-1], num_classes)
+
+    def grid(self, frames: int) -> Pair | None:
+        """None: a CNN has no patches."""
+        return None
+
+    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-mel (B, 1, mels, frames) → logits (B, num_classes); ``kept`` must be None."""
+        if kept is not None:
+            raise ValueError("a CNN has no patches to keep")
+        x = self.bn0(x.transpose(1, 2)).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        x_BCT = x.mean(dim=2)
+        pooled = x_BCT.mean(dim=2) + x_BCT.amax(dim=2)
+        logits: torch.Tensor = self.head(F.relu(self.fc1(pooled)))
+        return logits
+
+    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+        """Initial values of one parameter: He's normal for weights, norms 1, biases 0."""
+        if name.endswith("bias"):
+            parameter.zero_()
+        elif parameter.ndim == 1:
+            parameter.fill_(1.0)
+        else:
+            fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)

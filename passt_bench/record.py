@@ -1,0 +1,282 @@
+"""What a run leaves behind: records of quality cells, of cost sessions, and of studies.
+
+Layout under an output folder, all JSON, each file written once and atomically::
+
+    records/KEY/record.json      a quality cell (`RunRecord`) or a cost session (`SessionRecord`)
+    records/KEY/samples.json.gz  raw samples of a session, variant → phase → [round][step] seconds
+    studies/NAME.json            the expansion of a study (`StudyRecord`): variants and their keys
+
+A record knows nothing of studies and holds no absolute path, host or user name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import Pair, Recipe
+
+SCHEMA = 1
+
+Status = Literal["ok", "oom", "diverged", "timeout", "error"]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What was found of a data set; runs with different digests never share a table."""
+
+    dataset: str
+    digest: str
+    expected: int | None
+    found: int
+    classes: tuple[str, ...]
+    multi_label: bool
+    sampling_rates: dict[str, int] = field(default_factory=dict)  # Hz of the files → clips
+    notes: tuple[str, ...] = ()
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # class group → classes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One training input with the patches that were kept, for the page."""
+
+    logmel: tuple[tuple[int, ...], ...]  # (mels, frames) quantised to 0…255
+    kept: tuple[int, ...]  # flat indices into the grid, frequency-major
+    grid: Pair  # (frequency, time)
+    patch: Pair
+    stride: Pair
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A quality cell: one recipe, seed and fold, trained and evaluated.
+
+    Attributes:
+        metrics: metric name → value on the test fold (on the inner split where
+            ``recipe.training.select`` is ``inner``).
+        curves: name → one value an epoch, e.g. ``train_loss``, ``learning_rate``.
+        per_class: metric → class → value; a class without positives is absent.
+        probes: evaluation with something hidden, e.g. ``hide_frequency`` →
+            {"mAP": …, "mAP/frequency": …} with one entry a class group.
+        tokens: kept in training, class tokens included (0 for a CNN).
+        grid: patch grid (frequency, time), None for a CNN.
+        train: in-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
+            ``cpu_seconds``; for looking, never for verdicts.
+        clocks: wall seconds by part: build, data, train, evaluate; added up over resumes.
+    """
+
+    key: str
+    status: Status
+    recipe: Recipe
+    seed: int
+    fold: int | None
+    fingerprint: Fingerprint
+    schema: int = SCHEMA
+    kind: Literal["quality"] = "quality"
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    tokens: int = 0
+    tokens_full: int = 0
+    grid: Pair | None = None
+    patchout: dict[str, Any] = field(default_factory=dict)  # resolved: rate, counts
+    parameters: int = 0
+    flops: float | None = None  # a training step (forward and backward), per clip
+    train: dict[str, float] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)  # libraries
+    components: dict[str, int] = field(default_factory=dict)
+    commit: str | None = None
+    attempt: int = 1
+    message: str | None = None
+    finished: str = ""  # ISO 8601, UTC
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with its distribution-free interval, over ``n`` samples."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """One variant inside a cost session.
+
+    Attributes:
+        key: see `spec.key.arm_key`.
+        phases: seconds of one step: ``train_step`` (forward, backward and optimizer together),
+            ``forward``, ``backward``, ``optimizer``, ``inference_1`` (batch 1),
+            ``inference_batch`` (the training batch), ``frontend`` (one batch of waveforms);
+            ``train_step_cpu`` are CPU seconds of the process, all others are wall seconds.
+        ratios: the same phases, round by round divided by the baseline's.
+        memory: bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak
+            over the level before the step), ``inference_peak``, ``inference_rise``,
+            ``saved_for_backward``, ``parameters`` (buffers included), and on CUDA ``reserved``.
+        flops: a training step (forward and backward) per clip, counted on meta tensors.
+        flops_inference: forward without patchout, per clip.
+        mfu: share of the matmul peak measured in the same session.
+    """
+
+    key: str
+    status: Status
+    recipe: Recipe
+    tokens: int = 0
+    tokens_full: int = 0
+    parameters: int = 0
+    batch_size: int = 0
+    phases: dict[str, Interval] = field(default_factory=dict)
+    ratios: dict[str, Interval] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    flops: float | None = None
+    flops_inference: float | None = None
+    mfu: float | None = None
+    attention: str = ""
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A cost session: all its arms measured together, interleaved; ratios exist only within."""
+
+    key: str
+    baseline: str  # key of an arm
+    arms: tuple[ArmRecord, ...]
+    schema: int = SCHEMA
+    kind: Literal["cost"] = "cost"
+    rounds: int = 0
+    steps: int = 0
+    matmul_flops: float | None = None  # peak, FLOP/s, measured in the session
+    machine: dict[str, Any] = field(default_factory=dict)
+    disturbance: dict[str, Any] = field(default_factory=dict)  # load before and after, warnings
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    seconds: float = 0.0
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class VariantRecord:
+    """A variant of a study and the keys of its cells."""
+
+    name: str
+    recipe: Recipe
+    arm: str  # key of its arm in cost sessions
+    cells: tuple[CellRecord, ...]
+    tokens: int = 0
+    tokens_full: int = 0
+    grid: Pair | None = None
+    patchout: dict[str, Any] = field(default_factory=dict)
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """Where the result of one cell stands."""
+
+    key: str
+    seed: int
+    fold: int | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The expansion of a study: all that a report needs besides the records themselves."""
+
+    name: str
+    question: str
+    metric: str
+    baseline: str
+    variants: tuple[VariantRecord, ...]
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...] | None
+    fingerprint: Fingerprint
+    margin: float | None = None
+    notebook: str = ""  # docstring of the study file
+    command: str = ""  # what was typed
+    schema: int = SCHEMA
+
+
+T = TypeVar("T", RunRecord, SessionRecord, StudyRecord)
+
+
+def to_json(record: RunRecord | SessionRecord | StudyRecord) -> str:
+    """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
+    plain = TypeAdapter(type(record)).dump_python(record, mode="json")
+    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def read(kind: type[T], path: Path) -> T:
+    """Reads a record.
+
+    Raises:
+        InputError: the file is cut off, of another kind, or of a newer schema.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"not a whole JSON file ({error})",
+            source=path,
+            remedy="Remove its folder and run the study again; nothing else is affected.",
+        ) from None
+    schema = plain.get("schema") if isinstance(plain, dict) else None
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise InputError(
+            "a record of another schema",
+            source=path,
+            field="schema",
+            value=schema,
+            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
+        )
+    try:
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            first["msg"],
+            source=path,
+            field=".".join(map(str, first["loc"])),
+            remedy="Remove its folder and run the study again.",
+        ) from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all: a temporary neighbour, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def pack_json(value: object) -> bytes:
+    """Compressed JSON whose bytes depend on the value alone (no time stamp in the header)."""
+    text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return gzip.compress(text.encode(), mtime=0)
+
+
+def unpack_json(data: bytes) -> Any:
+    """The value that `pack_json` packed."""
+    return json.loads(gzip.decompress(data))

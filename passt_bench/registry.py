@@ -1,0 +1,94 @@
+"""Named, versioned components: models, data sets, patchout kinds, metrics.
+
+A component is one file and one registration. Packages outside this one add theirs by an entry
+point in the group ``passt_bench.<kind>`` that names a module which registers on import::
+
+    [project.entry-points."passt_bench.models"]
+    my_model = "my_package.my_model"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from passt_bench.errors import InputError, choose_from
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Component(Generic[T]):
+    """What is registered under a name.
+
+    ``version`` enters every key; raise it when the component's output changes.
+    """
+
+    name: str
+    version: int
+    summary: str
+    build: T
+
+
+class Registry(Generic[T]):
+    """A table of components of one kind, filled by decorators, home packages and entry points."""
+
+    def __init__(self, kind: str, home: str) -> None:
+        self.kind = kind
+        self._home = home
+        self._table: dict[str, Component[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str, *, version: int, summary: str) -> Callable[[T], T]:
+        """Decorator that adds a component.
+
+        Raises:
+            ValueError: the name is taken by another component.
+        """
+
+        def add(build: T) -> T:
+            old = self._table.get(name)
+            if old is not None and old.build is not build:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            self._table[name] = Component(name, version, summary, build)
+            return build
+
+        return add
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self._loaded = True
+            import_module(self._home)
+            for entry in entry_points(group=self._home):
+                entry.load()
+
+    def get(self, name: str) -> Component[T]:
+        """The component of that name.
+
+        Raises:
+            InputError: nothing is registered under the name.
+        """
+        self._load()
+        if name not in self._table:
+            raise InputError(
+                f"unknown {self.kind}",
+                field=self.kind,
+                value=name,
+                remedy=choose_from(self._table, name),
+            )
+        return self._table[name]
+
+    def all(self) -> list[Component[T]]:
+        """Every component, sorted by name."""
+        self._load()
+        return [self._table[name] for name in sorted(self._table)]
+
+
+# The factory types are written out where the components live; here they would need torch.
+MODELS: Registry[Any] = Registry("model", "passt_bench.models")
+DATASETS: Registry[Any] = Registry("data set", "passt_bench.data")
+PATCHOUTS: Registry[Any] = Registry("patchout kind", "passt_bench.models.patchout")
+METRICS: Registry[Any] = Registry("metric", "passt_bench.training.metrics")

@@ -1,0 +1,1 @@
+"""Running studies: plan, cells in processes of their own, cost sessions, MLflow, search."""

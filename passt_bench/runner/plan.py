@@ -1,0 +1,270 @@
+"""From a study to its cells: keys, resolved grids, tokens and expected minutes. Runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from passt_bench.data import open_dataset
+from passt_bench.data.dataset import Dataset
+from passt_bench.errors import InputError
+from passt_bench.record import CellRecord, Fingerprint, StudyRecord, VariantRecord
+from passt_bench.registry import METRICS
+from passt_bench.runner.facts import ModelFacts, model_facts
+from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
+from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import Study
+from passt_bench.store import Store
+from passt_bench.training.batches import steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where things lie; none of it decides a result.
+
+    Attributes:
+        out: the store's folder.
+        data: data set name → folder.
+    """
+
+    out: Path
+    data: Mapping[str, Path]
+
+    @property
+    def cache(self) -> Path:
+        """Where features are kept."""
+        return self.out / "cache"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell, ready to run: everything a fresh process needs."""
+
+    key: str
+    variant: str
+    recipe: Recipe
+    seed: int
+    fold: int | None
+    fingerprint: Fingerprint
+    components: Mapping[str, int]
+    facts: ModelFacts
+    data_root: Path | None
+    seconds: float  # expected
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, expanded on the data that were found."""
+
+    study: Study
+    record: StudyRecord
+    cells: tuple[PlannedCell, ...]
+
+
+class Datasets:
+    """Opens each data set once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._open: dict[str, Dataset] = {}
+
+    def root(self, recipe: Recipe) -> Path | None:
+        """The folder given for the recipe's data set."""
+        return self._context.data.get(recipe.data.name)
+
+    def get(self, recipe: Recipe) -> Dataset:
+        """The recipe's data set at its front end's sampling rate."""
+        name = digest([decisive(recipe.data), recipe.frontend.sampling_rate])
+        if name not in self._open:
+            self._open[name] = open_dataset(
+                recipe.data, recipe.frontend.sampling_rate, self.root(recipe)
+            )
+        return self._open[name]
+
+
+def plan_cell(
+    variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
+) -> PlannedCell:
+    """A cell with its key, its model's facts and the seconds to expect."""
+    dataset = datasets.get(recipe)
+    fingerprint = dataset.fingerprint
+    components = component_versions(recipe)
+    facts = model_facts(recipe, len(fingerprint.classes))
+    train, test = dataset.split(fold)
+    return PlannedCell(
+        key=quality_key(recipe, seed, fold, fingerprint.digest, components),
+        variant=variant,
+        recipe=recipe,
+        seed=seed,
+        fold=fold,
+        fingerprint=fingerprint,
+        components=components,
+        facts=facts,
+        data_root=datasets.root(recipe),
+        seconds=expected_seconds(recipe, facts, len(train), len(test)),
+    )
+
+
+def expected_seconds(recipe: Recipe, facts: ModelFacts, train: int, test: int) -> float:
+    """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
+
+    25 GFLOP/s and 5 ms a step are what small models reach there; measured times replace them as
+    soon as there are any.
+    """
+    training = recipe.training
+    steps = training.epochs * steps_per_epoch(train, training.batch_size)
+    work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
+    return work / 25e9 + steps * 0.005 + 1.0
+
+
+def plan_study(
+    study: Study,
+    context: Context,
+    *,
+    seeds: int | None = None,
+    folds: int | None = None,
+    notebook: str = "",
+    command: str = "",
+    datasets: Datasets | None = None,
+) -> StudyPlan:
+    """Expands a study.
+
+    Args:
+        study: what to expand.
+        context: where data lie.
+        seeds: use that many seeds (more than the study has: counted on from its last).
+        folds: use only the first that many folds.
+        notebook: docstring of the study file.
+        command: what was typed.
+        datasets: opened data sets, to share between plans.
+
+    Raises:
+        InputError: anything about the study or the data that cannot be run.
+    """
+    datasets = datasets or Datasets(context)
+    study = _with_seeds(study, seeds)
+    cells: list[PlannedCell] = []
+    variants: list[VariantRecord] = []
+    fingerprint: Fingerprint | None = None
+    chosen: tuple[int, ...] | None = None
+    for variant in study.variants:
+        recipe = study.recipe(variant)
+        _check(study, variant.name, recipe)
+        dataset = datasets.get(recipe)
+        if fingerprint is not None and dataset.fingerprint.digest != fingerprint.digest:
+            raise InputError(
+                "the variants of a study share one data set",
+                source=study.name,
+                field=f"{variant.name}: data",
+                value=recipe.data.name,
+                remedy="Make one study a data set.",
+            )
+        fingerprint = dataset.fingerprint
+        chosen = _folds(study, dataset, folds)
+        mine = [
+            plan_cell(variant.name, recipe, seed, fold, datasets)
+            for seed in study.seeds
+            for fold in (chosen or (None,))
+        ]
+        cells += mine
+        facts = mine[0].facts
+        variants.append(
+            VariantRecord(
+                name=variant.name,
+                recipe=recipe,
+                arm=arm_key(recipe, mine[0].components),
+                cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in mine),
+                tokens=facts.tokens,
+                tokens_full=facts.tokens_full,
+                grid=facts.grid,
+                patchout=facts.patchout,
+                pair=variant.pair,
+            )
+        )
+    assert fingerprint is not None  # a study has variants
+    record = StudyRecord(
+        name=study.name,
+        question=study.question,
+        metric=study.metric,
+        baseline=study.baseline,
+        variants=tuple(variants),
+        seeds=study.seeds,
+        folds=chosen,
+        fingerprint=fingerprint,
+        margin=study.margin,
+        notebook=notebook,
+        command=command,
+    )
+    return StudyPlan(study, record, tuple(_by_block(cells)))
+
+
+def _check(study: Study, variant: str, recipe: Recipe) -> None:
+    where = f"{study.name}: {variant}"
+    METRICS.get(study.metric)
+    if study.metric not in recipe.metrics:
+        raise InputError(
+            "the study's metric is not evaluated",
+            source=where,
+            field="metrics",
+            value=recipe.metrics,
+            remedy=f"Add {study.metric!r}.",
+        )
+    if recipe.training.select != "last":
+        raise InputError(
+            "a study reports on the test fold",
+            source=where,
+            field="training.select",
+            value=recipe.training.select,
+            remedy="Use 'last'; searches use 'inner'.",
+        )
+
+
+def _with_seeds(study: Study, seeds: int | None) -> Study:
+    if seeds is None:
+        return study
+    if seeds < 1:
+        raise InputError("at least one seed", source="--seeds", field="seeds", value=seeds)
+    have = study.seeds
+    more = tuple(range(max(have) + 1, max(have) + 1 + seeds - len(have)))
+    return replace(study, seeds=(have + more)[:seeds])
+
+
+def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...] | None:
+    if not dataset.folds:
+        return None
+    chosen = study.folds or dataset.folds
+    unknown = [fold for fold in chosen if fold not in dataset.folds]
+    if unknown:
+        raise InputError(
+            "the data set has no such fold",
+            source=study.name,
+            field="folds",
+            value=unknown,
+            remedy=f"It has {dataset.folds}.",
+        )
+    if folds is not None and not 1 <= folds <= len(chosen):
+        raise InputError(
+            f"there are {len(chosen)} folds", source="--folds", field="folds", value=folds
+        )
+    return chosen[:folds]
+
+
+def _by_block(cells: list[PlannedCell]) -> list[PlannedCell]:
+    """Whole blocks first: whoever stops early has complete ones. Identical cells run once."""
+    unique = {cell.key: cell for cell in reversed(cells)}
+    kept = [cell for cell in cells if unique.get(cell.key) is cell]
+    return sorted(kept, key=lambda cell: (cell.seed, cell.fold or 0))
+
+
+def missing_cells(plan: StudyPlan, store: Store, retry: tuple[str, ...] = ()) -> list[PlannedCell]:
+    """The cells without a final record, and those whose status is to be tried again."""
+    todo = []
+    for cell in plan.cells:
+        record = store.run(cell.key)
+        if record is None:
+            todo.append(cell)
+        elif record.status in retry:
+            todo.append(replace(cell, attempt=record.attempt + 1))
+    return todo

@@ -1,0 +1,33 @@
+"""The nouns a study is written with; imports no torch."""
+
+from passt_bench.spec.override import override, parse_assignments, validate
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+)
+from passt_bench.spec.study import Cell, Study, Variant, factorial, one_at_a_time
+
+__all__ = [
+    "Cell",
+    "DataSpec",
+    "EngineSpec",
+    "FrontendSpec",
+    "MeasurementSpec",
+    "ModelSpec",
+    "Patchout",
+    "Recipe",
+    "Study",
+    "TrainingSpec",
+    "Variant",
+    "factorial",
+    "one_at_a_time",
+    "override",
+    "parse_assignments",
+    "validate",
+]

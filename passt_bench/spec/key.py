@@ -1,0 +1,91 @@
+"""Keys: short hashes of the canonical JSON of all that decides a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
+from passt_bench.spec.recipe import Free, Recipe
+
+KEY_LENGTH = 16
+
+
+def decisive(node: Any) -> Any:
+    """The fields of a dataclass tree that decide a result, as plain JSON values."""
+    if not is_dataclass(node) or isinstance(node, type):
+        return list(node) if isinstance(node, tuple) else node
+    hints = get_type_hints(type(node), include_extras=True)
+    out = {}
+    for item in fields(node):
+        marks = getattr(hints[item.name], "__metadata__", ())
+        if not any(isinstance(mark, Free) for mark in marks):
+            value = decisive(getattr(node, item.name))
+            if value != {}:
+                out[item.name] = value
+    return out
+
+
+def digest(value: object) -> str:
+    """The hash of a JSON value, independent of the order of mappings."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def component_versions(recipe: Recipe) -> dict[str, int]:
+    """The versions of the registered components that a recipe uses."""
+    return {
+        "model": MODELS.get(recipe.model.name).version,
+        "data": DATASETS.get(recipe.data.name).version,
+        "patchout": PATCHOUTS.get(recipe.patchout.kind).version,
+        **{f"metric {name}": METRICS.get(name).version for name in recipe.metrics},
+    }
+
+
+def quality_key(
+    recipe: Recipe, seed: int, fold: int | None, fingerprint: str, versions: Mapping[str, int]
+) -> str:
+    """The key of a quality cell.
+
+    Args:
+        recipe: its fields not marked free enter the key.
+        seed: seed of initial weights, data order and patchout.
+        fold: held-out fold, or None for a data set with one split.
+        fingerprint: digest of the data that were found.
+        versions: of the registered components, see `component_versions`.
+    """
+    return digest(
+        {
+            "recipe": decisive(recipe),
+            "seed": seed,
+            "fold": fold,
+            "fingerprint": fingerprint,
+            "versions": dict(versions),
+        }
+    )
+
+
+def arm_key(recipe: Recipe, versions: Mapping[str, int]) -> str:
+    """The key of what a cost session measures: model, patchout, input shape, batch, engine."""
+    batch = recipe.measurement.batch_size or recipe.training.batch_size
+    return digest(
+        {
+            "model": decisive(recipe.model),
+            "patchout": decisive(recipe.patchout),
+            "frontend": decisive(recipe.frontend),
+            "seconds": recipe.data.seconds,
+            "data": recipe.data.name,
+            "loss": recipe.training.loss,
+            "batch": batch,
+            "engine": decisive(recipe.engine),
+            "versions": {name: versions[name] for name in ("model", "patchout")},
+        }
+    )
+
+
+def session_key(arms: list[str], machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """The key of a cost session: its arms, the machine and the library versions."""
+    return digest({"arms": sorted(arms), "machine": dict(machine), "versions": dict(versions)})

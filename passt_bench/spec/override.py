@@ -1,0 +1,98 @@
+"""Reading and changing recipes by dotted field names, with errors that name the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from passt_bench.errors import InputError, choose_from
+from passt_bench.spec.recipe import Recipe
+
+T = TypeVar("T")
+
+
+def validate(kind: type[T], value: object, *, source: object = None) -> T:
+    """Checks a value from outside against a dataclass.
+
+    Raises:
+        InputError: names the first wrong field, its value and what is right.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = TypeAdapter(type(value)).dump_python(value, warnings=False)
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            first["msg"],
+            source=source,
+            field=name or kind.__name__,
+            value=first.get("input"),
+            remedy=f"{_describe(kind, name)}",
+        ) from None
+
+
+def _describe(kind: type, name: str) -> str:
+    owner, _, last = name.rpartition(".")
+    try:
+        for part in owner.split(".") if owner else []:
+            kind = get_type_hints(kind)[part]
+        hint = get_type_hints(kind, include_extras=True)[last]
+    except (KeyError, TypeError, NameError):
+        return "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
+    notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
+    return f"Meant: {notes[0]}" if notes and notes[0] else ""
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = None) -> Recipe:
+    """A recipe with fields replaced, e.g. ``{"model.stride": (6, 6), "patchout": Patchout(...)}``.
+
+    Raises:
+        InputError: an unknown field, or a value that the field does not take.
+    """
+    for name, value in changes.items():
+        recipe = _put(recipe, name.split("."), value, name, source)
+    return validate(Recipe, recipe, source=source)
+
+
+def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
+    names = [f.name for f in fields(node)]
+    if path[0] not in names:
+        raise InputError(
+            "unknown field", source=source, field=name, remedy=choose_from(names, path[0])
+        )
+    if len(path) == 1:
+        return replace(node, **{path[0]: value})
+    child = getattr(node, path[0])
+    if not is_dataclass(child):
+        raise InputError(f"{path[0]} has no fields of its own", source=source, field=name)
+    return replace(node, **{path[0]: _put(child, path[1:], value, name, source)})
+
+
+def parse_assignments(items: list[str]) -> dict[str, Any]:
+    """``["training.epochs=3", "model.stride=[6,6]"]`` as a mapping; values are JSON or plain text.
+
+    Raises:
+        InputError: an item without an equals sign.
+    """
+    changes: dict[str, Any] = {}
+    for item in items:
+        name, mark, text = item.partition("=")
+        if not mark or not name:
+            raise InputError(
+                "not an assignment",
+                source="--set",
+                value=item,
+                field=item,
+                remedy="Write field=value, e.g. --set training.epochs=3.",
+            )
+        try:
+            changes[name] = json.loads(text)
+        except json.JSONDecodeError:
+            changes[name] = None if text in ("none", "None") and name != "patchout.kind" else text
+    return changes

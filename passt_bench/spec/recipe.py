@@ -1,0 +1,182 @@
+"""The recipe: everything that makes a run, as frozen dataclasses.
+
+Each field carries its one-line description in its annotation. Fields marked ``FREE`` do not decide
+a quality result and stay out of its key; all others enter it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+class Free:
+    """Mark of a field that does not decide the quality of a run (see `spec.key`)."""
+
+
+FREE = Free()
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Patchout:
+    """Which patches are dropped in training, how many, and how often they are drawn anew.
+
+    Give either ``rate`` or counts. A structured ``rate`` r keeps the share sqrt(1 - r) of each
+    axis. Paper section 2.2; counts as in the reference code (``s_patchout_t``, ``s_patchout_f``,
+    ``u_patchout``).
+    """
+
+    kind: Annotated[str, Field(description="Registered kind; 'none' keeps every patch.")] = "none"
+    rate: Annotated[
+        float | None, Field(ge=0, lt=1, description="Share of the patch grid that is dropped.")
+    ] = None
+    time: Annotated[int | None, Field(ge=0, description="Time columns dropped.")] = None
+    frequency: Annotated[int | None, Field(ge=0, description="Frequency rows dropped.")] = None
+    patches: Annotated[int | None, Field(ge=0, description="Single patches dropped.")] = None
+    scope: Annotated[
+        Literal["batch", "sample"], Field(description="One pattern a batch, or one a sample.")
+    ] = "batch"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A registered model; ``None`` leaves a field at the model's own default."""
+
+    name: Annotated[str, Field(description="Registered model.")] = "passt_tiny"
+    patch: Annotated[Pair | None, Field(description="Patch size (frequency, time).")] = None
+    stride: Annotated[Pair | None, Field(description="Patch stride (frequency, time).")] = None
+    width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
+    depth: Annotated[int | None, Field(gt=0, description="Blocks.")] = None
+    heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
+
+
+@dataclass(frozen=True)
+class FrontendSpec:
+    """Waveform to normalised log-mel spectrogram, shape (mels, frames)."""
+
+    name: Annotated[str, Field(description="Front end.")] = "logmel"
+    sampling_rate: Annotated[int, Field(gt=0, description="Hz; audio is resampled to it.")] = 16000
+    n_fft: Annotated[int, Field(gt=0, description="FFT size in samples.")] = 512
+    window: Annotated[int, Field(gt=0, description="Hann window in samples.")] = 400
+    hop: Annotated[int, Field(gt=0, description="Hop in samples.")] = 160
+    mels: Annotated[int, Field(gt=0, description="Kaldi mel filters.")] = 64
+    fmin: Annotated[float, Field(ge=0, description="Lowest filter edge in Hz.")] = 0.0
+    fmax: Annotated[float, Field(gt=0, description="Highest filter edge in Hz.")] = 7500.0
+    preemphasis: Annotated[float, Field(ge=0, lt=1, description="Pre-emphasis; 0 is off.")] = 0.97
+    mean: Annotated[float, Field(description="Subtracted from the log-mel.")] = -4.5
+    deviation: Annotated[float, Field(gt=0, description="Divides the log-mel.")] = 5.0
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The data set, and how much of it."""
+
+    name: Annotated[str, Field(description="Registered data set.")] = "synthetic"
+    seconds: Annotated[float, Field(gt=0, description="Clip length; others are cut or padded.")] = (
+        1.0
+    )
+    train_clips: Annotated[
+        int | None, Field(gt=0, description="Training clips; None is all there are.")
+    ] = None
+    test_clips: Annotated[
+        int | None, Field(gt=0, description="Evaluation clips; None is all there are.")
+    ] = None
+    seed: Annotated[int, Field(ge=0, description="Seed of procedural data.")] = 0
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Optimisation and augmentation."""
+
+    epochs: Annotated[int, Field(gt=0, description="Passes over the training clips.")] = 10
+    batch_size: Annotated[int, Field(gt=0, description="Clips a step.")] = 32
+    learning_rate: Annotated[float, Field(gt=0, description="Peak rate of AdamW.")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decay.")] = 1e-4
+    warmup: Annotated[
+        float, Field(ge=0, lt=1, description="Share of the steps with a rising rate; then cosine.")
+    ] = 0.1
+    loss: Annotated[
+        Literal["bce", "ce"], Field(description="Multi-label (bce) or one class a clip (ce).")
+    ] = "bce"
+    mixup: Annotated[
+        float, Field(ge=0, description="Alpha of Beta(alpha, alpha) on spectrograms; 0 is off.")
+    ] = 0.0
+    roll: Annotated[
+        float, Field(ge=0, le=1, description="Largest circular time shift, share of the clip.")
+    ] = 0.0
+    mask_time: Annotated[int, Field(ge=0, description="SpecAugment: widest mask in frames.")] = 0
+    mask_frequency: Annotated[int, Field(ge=0, description="SpecAugment: widest mask in mels.")] = 0
+    select: Annotated[
+        Literal["last", "inner"],
+        Field(
+            description="Test the last epoch after training on all training clips, or hold out an "
+            "inner split of them and report on it (searches; the test fold stays closed)."
+        ),
+    ] = "last"
+    inner_share: Annotated[
+        float, Field(gt=0, lt=1, description="Share of the training clips in the inner split.")
+    ] = 0.2
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What computes."""
+
+    device: Annotated[Literal["cpu", "cuda"], Field(description="Device type.")] = "cpu"
+    threads: Annotated[int, Field(gt=0, description="CPU threads of a process.")] = 1
+    precision: Annotated[
+        Literal["float32", "bfloat16"], Field(description="float32, or autocast to bfloat16.")
+    ] = "float32"
+
+
+@dataclass(frozen=True)
+class MeasurementSpec:
+    """The cost session. None of it decides a quality result."""
+
+    batch_size: Annotated[
+        int | None,
+        Field(gt=0, description="Clips a measured step; None is training.batch_size."),
+        FREE,
+    ] = None
+    warmup_steps: Annotated[
+        int, Field(ge=1, description="Least warm-up steps a variant."), FREE
+    ] = 5
+    rounds: Annotated[int, Field(ge=6, description="Least interleaved rounds."), FREE] = 15
+    most_rounds: Annotated[int, Field(ge=6, description="Most rounds."), FREE] = 60
+    steps: Annotated[int, Field(gt=0, description="Steps of each variant in a round."), FREE] = 3
+    half_width: Annotated[
+        float,
+        Field(gt=0, description="Wanted half width of the step-time ratio's interval, as a share."),
+        FREE,
+    ] = 0.03
+    seconds: Annotated[
+        float,
+        Field(gt=0, description="After these seconds no round starts beyond the sixth."),
+        FREE,
+    ] = 60.0
+    turn_seconds: Annotated[
+        float, Field(gt=0, description="A variant that takes longer for one turn times out."), FREE
+    ] = 300.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a run but its seed and fold."""
+
+    model: ModelSpec = field(default_factory=ModelSpec)
+    patchout: Patchout = field(default_factory=Patchout)
+    frontend: FrontendSpec = field(default_factory=FrontendSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
+    metrics: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Registered metrics that are evaluated.")
+    ] = ("mAP",)
+    salt: Annotated[
+        int, Field(ge=0, description="Enters batch order and augmentation alone (A/A studies).")
+    ] = 0

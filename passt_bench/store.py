@@ -1,0 +1,83 @@
+"""The store: records under an output folder, found by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from passt_bench.errors import InputError
+from passt_bench.record import (
+    RunRecord,
+    SessionRecord,
+    StudyRecord,
+    pack_json,
+    read,
+    to_json,
+    write_atomically,
+)
+
+
+class Store:
+    """Reads and writes the records under one output folder (``--out``, by default ``runs/``)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """Where everything of one key lies."""
+        return self.root / "records" / key
+
+    def has(self, key: str) -> bool:
+        """Whether a final record stands under the key."""
+        return (self.folder(key) / "record.json").is_file()
+
+    def run(self, key: str) -> RunRecord | None:
+        """The record of a quality cell, or None where there is none."""
+        path = self.folder(key) / "record.json"
+        return read(RunRecord, path) if path.is_file() else None
+
+    def write(self, record: RunRecord | SessionRecord, samples: object = None) -> Path:
+        """Writes a record; of a session, its raw samples first, beside it."""
+        folder = self.folder(record.key)
+        if samples is not None:
+            write_atomically(folder / "samples.json.gz", pack_json(samples))
+        path = folder / "record.json"
+        write_atomically(path, to_json(record).encode())
+        return path
+
+    def records(self) -> Iterator[RunRecord | SessionRecord]:
+        """Every record, by key."""
+        for path in sorted((self.root / "records").glob("*/record.json")):
+            kind = json.loads(path.read_text(encoding="utf-8")).get("kind")
+            yield read(SessionRecord, path) if kind == "cost" else read(RunRecord, path)
+
+    def sessions(self) -> list[SessionRecord]:
+        """Every cost session, oldest first."""
+        found = [record for record in self.records() if isinstance(record, SessionRecord)]
+        return sorted(found, key=lambda session: (session.finished, session.key))
+
+    def study(self, name: str) -> StudyRecord:
+        """The expansion of a study that was run.
+
+        Raises:
+            InputError: no study of that name was run here.
+        """
+        path = self.root / "studies" / f"{name}.json"
+        if not path.is_file():
+            raise InputError(
+                "no such study was run here",
+                source=self.root,
+                field="study",
+                value=name,
+                remedy=f"Run it first: passt-bench run {name} --out {self.root}",
+            )
+        return read(StudyRecord, path)
+
+    def studies(self) -> list[str]:
+        """Names of the studies that were run here."""
+        return sorted(path.stem for path in (self.root / "studies").glob("*.json"))
+
+    def write_study(self, study: StudyRecord) -> None:
+        """Writes the expansion of a study; it may grow with later runs."""
+        write_atomically(self.root / "studies" / f"{study.name}.json", to_json(study).encode())

@@ -1,0 +1,85 @@
+"""Batches and augmentation as pure functions of (seed, salt, step): exact to resume.
+
+Shapes: B batch, F mels, T frames, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from passt_bench.spec.recipe import TrainingSpec
+
+_ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
+
+
+def _random(*entropy: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+
+
+def steps_per_epoch(clips: int, batch_size: int) -> int:
+    """Whole batches in an epoch, at least one; the rest waits for the next epoch's order."""
+    return max(1, clips // batch_size)
+
+
+def batch_indices(
+    train: np.ndarray, batch_size: int, step: int, seed: int, salt: int
+) -> np.ndarray:
+    """The clips of a step: every epoch has an order of its own."""
+    epoch, position = divmod(step, steps_per_epoch(len(train), batch_size))
+    order = _random(_ORDER, seed, salt, epoch).permutation(len(train))
+    return train[order[position * batch_size : (position + 1) * batch_size]]
+
+
+def augment(
+    x_BFT: np.ndarray,
+    targets_BC: np.ndarray,
+    training: TrainingSpec,
+    step: int,
+    seed: int,
+    salt: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Circular time shift, SpecAugment masks, then mixup of spectrograms (paper section 3).
+
+    Args:
+        x_BFT: normalised log-mel.
+        targets_BC: labels.
+        training: strengths; whatever is 0 is off.
+        step: training step.
+        seed: of the run.
+        salt: of the run.
+
+    Returns:
+        Log-mel (B, 1, F, T) and targets (B, C), float32.
+    """
+    random = _random(_AUGMENT, seed, salt, step)
+    x = np.array(x_BFT, dtype=np.float32)
+    frames = x.shape[2]
+    if training.roll:
+        most = int(training.roll * frames)
+        for row, shift in zip(x, random.integers(-most, most + 1, len(x)), strict=True):
+            row[:] = np.roll(row, shift, axis=1)
+    _mask(x, training.mask_time, 2, random)
+    _mask(x, training.mask_frequency, 1, random)
+    targets = np.array(targets_BC, dtype=np.float32)
+    if training.mixup:
+        other = random.permutation(len(x))
+        share = random.beta(training.mixup, training.mixup, len(x)).astype(np.float32)
+        share = np.maximum(share, 1 - share)
+        x = share[:, None, None] * x + (1 - share)[:, None, None] * x[other]
+        targets = share[:, None] * targets + (1 - share)[:, None] * targets[other]
+    return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
+
+
+def _mask(x_BFT: np.ndarray, widest: int, axis: int, random: np.random.Generator) -> None:
+    """Zeroes one stretch a clip, of uniform width below ``widest``, along the axis."""
+    if not widest:
+        return
+    length = x_BFT.shape[axis]
+    for row in x_BFT:
+        width = int(random.integers(0, min(widest, length) + 1))
+        start = int(random.integers(0, length - width + 1))
+        if axis == 2:
+            row[:, start : start + width] = 0
+        else:
+            row[start : start + width] = 0

@@ -1,0 +1,95 @@
+"""Evaluation: logits of clips, metrics, and what is left when a part of the input is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from passt_bench.record import Fingerprint
+from passt_bench.registry import METRICS
+from passt_bench.training.probes import hide_frequency, hide_time
+
+_BATCH = 50
+PROBES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "hide_frequency": hide_frequency,
+    "hide_time": hide_time,
+}
+
+
+@dataclass
+class Evaluation:
+    """Metrics of a set of clips, see `record.RunRecord` for the fields."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    probes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def predict(
+    net: nn.Module,
+    features: np.ndarray,
+    indices: np.ndarray,
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Logits (n, classes) in float32 of the clips at ``indices``, without patchout."""
+    net.eval()
+    logits = []
+    for start in range(0, len(indices), _BATCH):
+        x = torch.from_numpy(features[indices[start : start + _BATCH]]).unsqueeze(1)
+        x = change(x) if change else x
+        logits.append(net(x.to(device)).float().cpu().numpy())
+    return np.concatenate(logits)
+
+
+def group_means(
+    per_class: Mapping[str, float], groups: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """The mean over each class group, of the classes that were scored."""
+    means = {}
+    for group, classes in groups.items():
+        values = [per_class[name] for name in classes if name in per_class]
+        if values:
+            means[group] = float(np.mean(values))
+    return means
+
+
+def evaluate(
+    net: nn.Module,
+    features: np.ndarray,
+    targets: np.ndarray,
+    indices: np.ndarray,
+    metrics: Sequence[str],
+    fingerprint: Fingerprint,
+    device: str = "cpu",
+) -> Evaluation:
+    """Every metric on the clips; where classes have designed groups, the probes as well.
+
+    Raises:
+        ValueError: the logits are not finite.
+    """
+    result = Evaluation()
+    names = fingerprint.classes
+    scores = predict(net, features, indices, device=device)
+    for metric in metrics:
+        value, per_class = METRICS.get(metric).build(targets[indices], scores)
+        result.metrics[metric] = value
+        result.per_class[metric] = {names[c]: v for c, v in per_class.items()}
+    if not fingerprint.groups:
+        return result
+    primary = metrics[0]
+    result.probes["none"] = {
+        f"{primary}/{group}": value
+        for group, value in group_means(result.per_class[primary], fingerprint.groups).items()
+    } | {primary: result.metrics[primary]}
+    for probe, change in PROBES.items():
+        scores = predict(net, features, indices, change, device)
+        value, per_class = METRICS.get(primary).build(targets[indices], scores)
+        means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
+        result.probes[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {primary: value}
+    return result

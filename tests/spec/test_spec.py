@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, get_type_hints
+
+import pytest
+
+from passt_bench.errors import InputError
+from passt_bench.spec import (
+    Patchout,
+    Recipe,
+    Study,
+    TrainingSpec,
+    Variant,
+    factorial,
+    one_at_a_time,
+    override,
+    parse_assignments,
+)
+from passt_bench.spec.key import arm_key, decisive, digest, quality_key
+
+VERSIONS = {"model": 1, "data": 1, "patchout": 1}
+
+
+def _key(recipe: Recipe, seed: int = 0, fold: int | None = None, data: str = "d") -> str:
+    return quality_key(recipe, seed, fold, data, VERSIONS)
+
+
+def test_override_by_dotted_name() -> None:
+    recipe = override(Recipe(), {"training.epochs": 3, "model.stride": [6, 6], "salt": 2})
+    assert recipe.training.epochs == 3
+    assert recipe.model.stride == (6, 6)
+    assert recipe.salt == 2
+    assert recipe.training == replace(TrainingSpec(), epochs=3)
+
+
+def test_override_of_a_whole_part() -> None:
+    assert override(Recipe(), {"patchout": Patchout("time", rate=0.5)}).patchout.kind == "time"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.epoch": 3}, r"training.epoch: unknown field. Did you mean 'epochs'"),
+        ({"training.epochs": 0}, r"training.epochs = 0: .*greater than 0.*Passes over"),
+        ({"training.epochs": "many"}, r"training.epochs = 'many'"),
+        ({"salt.x": 1}, "no fields of its own"),
+        ({"patchout.rate": 1.0}, r"patchout.rate = 1.0: .*less than 1"),
+        ({"model": 3}, "model = 3"),
+    ],
+)
+def test_bad_overrides_name_field_value_and_remedy(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        override(Recipe(), changes, source="--set")
+
+
+def test_assignments() -> None:
+    items = ["a.b=3", "c=[6,6]", "d=text", "e=null", "f=1e-3", "patchout.kind=none"]
+    assert parse_assignments(items) == {
+        "a.b": 3, "c": [6, 6], "d": "text", "e": None, "f": 1e-3, "patchout.kind": "none",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="field=value"):
+        parse_assignments(["nothing"])
+
+
+def _paths(node: Any, prefix: str = "") -> list[str]:
+    names = []
+    for item in fields(node):
+        value = getattr(node, item.name)
+        name = f"{prefix}{item.name}"
+        names += _paths(value, f"{name}.") if is_dataclass(value) else [name]
+    return names
+
+
+def _other(recipe: Recipe, path: str) -> Recipe:
+    """The recipe with another value in one field, whatever its type."""
+    for value in (0.31, 7, "other", (3, 5), ("mAP", "accuracy"), "sample", "ce", "cuda"):
+        for candidate in (value, "bfloat16", "inner"):
+            try:
+                changed = override(recipe, {path: candidate})
+            except InputError:
+                continue
+            if changed != recipe:
+                return changed
+    raise AssertionError(f"no other value for {path}")
+
+
+@pytest.mark.parametrize("path", _paths(Recipe()))
+def test_each_deciding_field_makes_another_key(path: str) -> None:
+    changed = _other(Recipe(), path)
+    free = path.startswith("measurement.")
+    assert (_key(changed) == _key(Recipe())) is free
+
+
+@pytest.mark.parametrize("path", _paths(Recipe()))
+def test_every_field_is_described(path: str) -> None:
+    owner: Any = Recipe
+    for part in path.split("."):
+        hint = get_type_hints(owner, include_extras=True)[part]
+        owner = getattr(hint, "__origin__", hint)
+    notes = [getattr(mark, "description", None) for mark in hint.__metadata__]
+    assert any(notes)
+
+
+def test_seed_fold_data_and_versions_make_other_keys() -> None:
+    base = _key(Recipe())
+    others = {
+        _key(Recipe(), seed=1),
+        _key(Recipe(), fold=1),
+        _key(Recipe(), data="e"),
+        quality_key(Recipe(), 0, None, "d", {**VERSIONS, "model": 2}),
+    }
+    assert base not in others
+    assert len(others) == 4
+
+
+def test_the_key_of_the_default_recipe_is_known() -> None:
+    # A change here makes every record in the world anew: it must be meant.
+    assert digest(decisive(Recipe())) == "0ab9c53b50a224b2"
+
+
+def test_arms_share_what_does_not_cost() -> None:
+    base = arm_key(Recipe(), VERSIONS)
+    assert arm_key(override(Recipe(), {"training.learning_rate": 1.0}), VERSIONS) == base
+    assert arm_key(override(Recipe(), {"salt": 3}), VERSIONS) == base
+    assert arm_key(override(Recipe(), {"training.batch_size": 3}), VERSIONS) != base
+    assert arm_key(override(Recipe(), {"patchout.kind": "time"}), VERSIONS) != base
+
+
+def _study(**changes: Any) -> Study:
+    values: dict[str, Any] = {
+        "name": "s", "question": "q", "base": Recipe(), "baseline": "a",
+        "variants": (Variant("a"), Variant("b", {"salt": 1})),
+    }  # fmt: skip
+    return Study(**(values | changes))
+
+
+def test_a_study_gives_validated_recipes() -> None:
+    study = _study()
+    assert study.recipe(study.variant("b")).salt == 1
+    bad = _study(variants=(Variant("a"), Variant("b", {"salty": 1})))
+    with pytest.raises(InputError, match="s: b: salty: unknown field"):
+        bad.recipe(bad.variants[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "c"}, "baseline = 'c'"),
+        ({"variants": (Variant("a"),)}, "at least two"),
+        ({"variants": (Variant("a"), Variant("a"))}, "share a name"),
+        ({"seeds": ()}, "seeds"),
+        ({"seeds": (1, 1)}, "distinct"),
+    ],
+)
+def test_bad_studies_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _study(**changes)
+
+
+def test_designs() -> None:
+    factors = {"x": {"x1": {"salt": 1}, "x2": {"salt": 2}}, "y": {"y1": {"training.epochs": 3}}}
+    alone = one_at_a_time("base", factors)
+    assert [variant.name for variant in alone] == ["base", "x1", "x2", "y1"]
+    crossed = factorial(factors)
+    assert [variant.name for variant in crossed] == ["x1, y1", "x2, y1"]
+    assert crossed[1].changes == {"salt": 2, "training.epochs": 3}

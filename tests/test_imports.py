@@ -1,0 +1,106 @@
+"""The one-way flow: who may import whom, held by the source itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "passt_bench"
+BASE = ("errors", "registry", "spec", "record", "store", "intervals")
+# Each part may import itself and what stands here.
+ALLOWED = {
+    "errors": (),
+    "registry": ("errors",),
+    "spec": ("errors", "registry"),
+    "record": ("errors", "spec"),
+    "intervals": ("record",),
+    "store": ("errors", "record"),
+    "torchaudio_guard": (),
+    "models": (*BASE, "torchaudio_guard"),
+    "data": (*BASE, "torchaudio_guard"),
+    "measure": BASE,
+    "training": (*BASE, "models", "data", "measure"),
+    "analysis": BASE,
+    "console": (),
+    "runner": (*BASE, "models", "data", "measure", "training", "analysis", "console"),
+    "report": (*BASE, "analysis"),
+}
+FREE = ("cli", "__main__", "__init__")
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def _own(path: Path) -> set[str]:
+    prefix = "passt_bench."
+    names = {
+        name.removeprefix(prefix).split(".")[0]
+        for name in _imports(path)
+        if name.startswith(prefix)
+    }
+    parts = {p.name.removesuffix(".py") for p in PACKAGE.iterdir()}
+    return names & parts
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    part = _part(path)
+    if part in FREE:
+        return
+    wrong = _own(path) - set(ALLOWED[part]) - {part}
+    assert not wrong, f"{part} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [
+        ("mlflow", "runner/tracking.py"),
+        ("optuna", "runner/search.py"),
+        ("torchaudio", "torchaudio_guard.py"),
+    ],
+)
+def test_a_library_has_one_home(library: str, home: str) -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if any(name.split(".")[0] == library for name in _imports(path))
+    }
+    assert users <= {home}
+
+
+def test_studies_import_specs_and_recipes_alone() -> None:
+    for path in (ROOT / "ablations").glob("*.py"):
+        own = {name for name in _imports(path) if name.startswith(("passt_bench", "ablations"))}
+        assert all(name.startswith(("passt_bench.spec", "ablations.recipes")) for name in own), path
+
+
+def test_nothing_imports_the_studies() -> None:
+    for path in FILES:
+        assert not any(name.split(".")[0] == "ablations" for name in _imports(path)), path
+
+
+@pytest.mark.parametrize("part", ["spec", "analysis.results", "report.build"])
+def test_reports_need_no_torch(part: str) -> None:
+    code = f"import sys, passt_bench.{part}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
