@@ -34,7 +34,7 @@ def esc() -> Recipe:
         ),
         data=DataSpec(name="esc50", seconds=5.04),
         training=TrainingSpec(
-            epochs=24,
+            epochs=16,
             batch_size=32,
             learning_rate=1e-3,
             warmup=0.1,

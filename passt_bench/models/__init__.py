@@ -86,7 +86,7 @@ _TABLE: tuple[tuple[str, str, Builder], ...] = (
         "width 64, depth 2, for quick studies",
         _passt(Patchout(), width=64, depth=2, heads=4),
     ),
-    ("panns_micro", "PANNs-style CNN, 3 blocks from 16 channels", _panns(width=16, depth=3)),
+    ("panns_micro", "PANNs-style CNN, 3 blocks from 8 channels", _panns(width=8, depth=3)),
 )
 for _name, _summary, _build in _TABLE:
     MODELS.register(_name, version=1, summary=_summary)(_build)

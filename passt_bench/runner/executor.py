@@ -46,7 +46,10 @@ class Tick:
 def process_context() -> BaseContext:
     """The fork server with torch and this package loaded; a child costs 0.03 s instead of 2 s."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["passt_bench.runner.cells"])
+    # The first optimizer of a process imports torch._dynamo, which takes seconds.
+    context.set_forkserver_preload(
+        ["passt_bench.runner.cells", "passt_bench.runner.subject", "torch._dynamo"]
+    )
     return context
 
 

@@ -157,7 +157,7 @@ class MeasurementSpec:
         float,
         Field(gt=0, description="After these seconds no round starts beyond the sixth."),
         FREE,
-    ] = 60.0
+    ] = 50.0
     turn_seconds: Annotated[
         float, Field(gt=0, description="A variant that takes longer for one turn times out."), FREE
     ] = 300.0

@@ -73,7 +73,10 @@ def train(
     """
     training = task.recipe.training
     optimizer = torch.optim.AdamW(
-        net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        net.parameters(),
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=True,
     )
     progress = _resume(net, optimizer, task)
     saved = time.monotonic()

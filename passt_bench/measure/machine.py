@@ -1,0 +1,210 @@
+"""What computed, with which libraries, and what disturbed it. No host, user or path is recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+GIB = 1024**3
+_LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
+_CPU = Path("/sys/devices/system/cpu/cpu0")
+_BUSY_CORES = 0.1  # other processes' share of one core that is worth a warning
+_STOLEN_CORES = 0.02
+# Bits of NVML's nvmlClocksEventReasons that slow a GPU: power cap, slowdowns, power brake.
+_GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
+
+
+def describe_machine() -> dict[str, Any]:
+    """The machine, as far as it decides how fast something runs; the same on every call."""
+    machine: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": _usable_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / GIB),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+    }
+    gpus = query_gpus()
+    if gpus:
+        machine["gpus"] = [gpu["name"] for gpu in gpus]
+    return machine
+
+
+def _usable_cores() -> int | None:
+    known = hasattr(os, "sched_getaffinity")  # Linux
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide numbers and speed."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        versions["cuda"] = torch.version.cuda
+    return versions
+
+
+def git_commit() -> str | None:
+    """The commit that this package was run from, with ``-dirty`` where tracked files differ.
+
+    None where it was installed without its repository.
+    """
+    package = Path(__file__).resolve().parent.parent
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(package, "rev-parse", "HEAD")
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def disturbance(seconds: float = 0.2) -> dict[str, Any]:
+    """What else this machine is doing, watched for a moment; call it while nothing is measured.
+
+    Returns:
+        ``load`` (averages over 1, 5 and 15 minutes), ``other_cores`` (cores kept busy by processes
+        that are not this one's or its children), ``stolen_cores`` (taken by the hypervisor),
+        ``governor`` and ``throttled`` (count of thermal throttlings) where readable, ``gpus``
+        where there are any, and ``warnings`` for people.
+    """
+    own, total = own_seconds(), psutil.cpu_times()
+    start = time.perf_counter()
+    time.sleep(seconds)
+    span = time.perf_counter() - start
+    own_after, total_after = own_seconds(), psutil.cpu_times()
+    busy = _busy_seconds(total_after) - _busy_seconds(total) - (own_after - own)
+    state: dict[str, Any] = {
+        "load": [round(value, 2) for value in psutil.getloadavg()],
+        "cores": psutil.cpu_count(),
+        "other_cores": round(max(0.0, busy / span), 2),
+        "stolen_cores": round(
+            max(0.0, (getattr(total_after, "steal", 0) - getattr(total, "steal", 0)) / span), 2
+        ),
+        "governor": _read(_CPU / "cpufreq" / "scaling_governor"),
+        "throttled": _read(_CPU / "thermal_throttle" / "core_throttle_count"),
+        "gpus": query_gpus(),
+    }
+    return state | {"warnings": _warnings(state)}
+
+
+def _busy_seconds(times: Any) -> float:
+    names = ("user", "nice", "system", "irq", "softirq")
+    return float(sum(getattr(times, name, 0.0) for name in names))
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and all its living descendants."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # ended meanwhile
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _warnings(state: dict[str, Any]) -> list[str]:
+    found = []
+    if state["other_cores"] > _BUSY_CORES:
+        found.append(
+            f"Other processes keep {state['other_cores']} of {state['cores']} cores busy: "
+            "step times may scatter."
+        )
+    if state["stolen_cores"] > _STOLEN_CORES:
+        found.append(f"The hypervisor takes {state['stolen_cores']} cores away from this machine.")
+    if state["governor"] not in (None, "performance"):
+        found.append(f"The CPU governor is {state['governor']!r}: the clock may change meanwhile.")
+    for number, gpu in enumerate(state["gpus"]):
+        if gpu["busy_percent"] > 0:
+            found.append(f"GPU {number} is {gpu['busy_percent']} % busy with something else.")
+        if gpu["slowed"] & _GPU_SLOWED:
+            found.append(f"GPU {number} is slowed by power or heat (reasons {gpu['slowed']:#x}).")
+    return found
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Two looks at the machine around a session, with all their warnings, each once."""
+    warnings = [*before["warnings"], *after["warnings"]]
+    if before["throttled"] != after["throttled"]:
+        warnings.append("The CPU was throttled by heat during the session.")
+    return {"before": before, "after": after, "warnings": list(dict.fromkeys(warnings))}
+
+
+def query_gpus() -> list[dict[str, Any]]:
+    """Name, use and slow-down reasons of each NVIDIA GPU; empty without one.
+
+    Asks ``nvidia-smi``, since asking CUDA would take hundreds of MiB of every GPU.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active"
+    try:
+        done = subprocess.run(
+            [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse_gpus(done.stdout) if done.returncode == 0 else []
+
+
+def parse_gpus(text: str) -> list[dict[str, Any]]:
+    """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active``.
+
+    A value that the driver does not tell (``[N/A]``) counts as 0.
+    """
+    gpus = []
+    for line in text.strip().splitlines():
+        name, busy, used, slowed = (part.strip() for part in line.rsplit(",", 3))
+        gpus.append(
+            {
+                "name": name,
+                "busy_percent": int(busy) if busy.isdigit() else 0,
+                "used_mib": int(used) if used.isdigit() else 0,
+                "slowed": int(slowed, 16) if slowed.startswith("0x") else 0,
+            }
+        )
+    return gpus

@@ -1,0 +1,135 @@
+"""Memory: peaks of a process, and the bytes that autograd keeps for the backward pass."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+KIB = 1024
+_CLEAR = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest memory use during a piece of work, in bytes.
+
+    Attributes:
+        before: resident (CPU) or allocated (CUDA) just before the work.
+        peak: the highest level during it; on the CPU of the whole process, libraries included.
+        reserved: CUDA only, the highest level that the caching allocator held.
+        method: ``VmHWM``, ``ru_maxrss`` or ``cuda``. With ``ru_maxrss`` the peak could not be
+            reset and is that of the whole life of the process: an upper bound.
+    """
+
+    before: int
+    peak: int
+    reserved: int | None
+    method: Literal["VmHWM", "ru_maxrss", "cuda"]
+
+    @property
+    def rise(self) -> int:
+        """How far the peak rose above the level before."""
+        return max(0, self.peak - self.before)
+
+
+def measure_peak(work: Callable[[], object], device: torch.device) -> Peak:
+    """Resets the peak, does the work, reads the peak.
+
+    On the CPU, writing 5 to ``/proc/self/clear_refs`` resets ``VmHWM`` (Linux, proc(5)). Free
+    memory that the C allocator holds back from earlier work is returned to the kernel first; else
+    the work would use it again without a rise. The kernel counts resident pages per core and adds
+    them up in batches, so a reading may be off by some hundred KiB.
+    """
+    release_free_memory()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated(device)
+        return Peak(before, peak, torch.cuda.max_memory_reserved(device), "cuda")
+    method: Literal["VmHWM", "ru_maxrss"] = "VmHWM" if reset_resident_peak() else "ru_maxrss"
+    before = resident("VmRSS")
+    work()
+    return Peak(before, resident("VmHWM"), None, method)
+
+
+def peak_bytes(device: str) -> int:
+    """The highest level since the process started: resident (``cpu``) or allocated (``cuda``)."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
+
+
+def reset_resident_peak() -> bool:
+    """Resets the kernel's resident peak of this process; False where that cannot be done."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
+    """Resident bytes of this process, now (``VmRSS``) or at most (``VmHWM``).
+
+    Where ``/proc`` is missing both are the largest ever, ``ru_maxrss``.
+    """
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * KIB
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * KIB
+
+
+def release_free_memory() -> None:
+    """Collects garbage and gives the allocators' free memory back to the system."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def saved_for_backward(
+    forward: Callable[[], object], leave_out: Iterable[torch.Tensor] = ()
+) -> int:
+    """Bytes that autograd keeps between the forward and the backward pass.
+
+    Counted is the whole storage of each tensor that an autograd node saves, once, however many
+    nodes or views share it: activations, the input where a layer needs it for its weight gradient,
+    dropout masks, attention statistics, and the low-precision copies of weights that autocast
+    makes. Not counted are what ``leave_out`` names (parameters and buffers: they stay anyway),
+    gradients, and workspace that is freed inside the pass. The attention kernel and the precision
+    change the number: name them beside it.
+
+    Args:
+        forward: runs the forward pass with gradients on.
+        leave_out: tensors whose storages are not counted.
+    """
+    skip = {tensor.untyped_storage()._cdata for tensor in leave_out}
+    # Keeping the storages alive keeps their addresses from being used twice.
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in skip:
+            kept[storage._cdata] = storage
+        return tensor.detach()  # the tensor itself would make a reference cycle
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())

@@ -1,0 +1,229 @@
+"""The cost session: all variants measured together, in interleaved rounds.
+
+Ratios exist only within a session, because a machine's speed drifts by more than most changes to
+a model matter. So every variant waits in a process of its own, and in each round all take one turn
+of a few steps, in an order drawn anew. The coordinator sleeps while an arm runs, and no two arms
+ever run at once; only their builds overlap.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from passt_bench.intervals import Rounds, ratio_intervals
+from passt_bench.measure.arm import Arm, ArmError, ArmProcess
+from passt_bench.measure.machine import changes, disturbance
+from passt_bench.measure.matmul import SQUARES, Size
+from passt_bench.measure.subject import STEP
+from passt_bench.record import Status
+from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
+
+Progress = Callable[[float, str], None]
+LEAST_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
+WARM_AGREEMENT = 0.05  # two blocks of warm-up steps whose medians differ by less agree
+WARM_BLOCKS = 4
+_BUILD, _WARM = 0.1, 0.2  # shares of the progress bar that are behind after building, warming up
+
+
+@dataclass
+class ArmResult:
+    """What one arm gave.
+
+    Attributes:
+        samples: phase → [round][step] seconds.
+        warm: seconds of its warm-up steps, block after block.
+    """
+
+    status: Status = "ok"
+    message: str | None = None
+    samples: dict[str, list[list[float]]] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    attention: str = ""
+    warm: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """What a session gave.
+
+    Attributes:
+        arms: by name, failed ones as well.
+        rounds: how many were completed.
+        peaks: engine → matmul peak in FLOP/s; an engine whose arms all failed is absent.
+        disturbance: the machine before and after, and warnings.
+        seconds: wall seconds of all of it.
+    """
+
+    arms: dict[str, ArmResult]
+    rounds: int
+    peaks: dict[EngineSpec, float]
+    disturbance: dict[str, Any]
+    seconds: float
+
+
+def run_session(
+    arms: Sequence[Arm],
+    baseline: str,
+    spec: MeasurementSpec,
+    *,
+    seed: int = 0,
+    sizes: Sequence[Size] = (),
+    preload: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> SessionResult:
+    """Measures arms together; an arm that fails becomes a row and does not stop the others.
+
+    Args:
+        arms: with distinct names.
+        baseline: name of the arm that ratios are taken to.
+        spec: warm-up, steps, rounds, wanted half width and limits.
+        seed: of the order of the arms in each round.
+        sizes: (m, k, n) of products that the matmul peak is sought over, beside `matmul.SQUARES`.
+        preload: modules that the arms' factories need, imported once for all.
+        progress: called with the share that is done and a few words.
+    """
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names) or baseline not in names:
+        raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
+    session = _Session(arms, baseline, spec, progress or (lambda share, text: None))
+    before = disturbance()
+    try:
+        session.build(preload)
+        session.warm_up()
+        peaks = session.find_peaks(sizes)
+        rounds = session.take_rounds(random.Random(seed))
+    finally:
+        session.close()
+    return SessionResult(
+        session.results, rounds, peaks, changes(before, disturbance()), session.elapsed()
+    )
+
+
+def enough(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_width: float) -> bool:
+    """Whether each arm's step-time ratio is known to within ``half_width`` of itself.
+
+    Args:
+        samples: arm → phase → [round][step] seconds, of the arms still running.
+        baseline: the arm that ratios are taken to; without it there is nothing to wait for.
+        half_width: wanted half width of the intervals, as a share of the ratio.
+    """
+    if baseline not in samples:
+        return True
+    for name, phases in samples.items():
+        ratio = ratio_intervals({STEP: phases.get(STEP, ())}, samples[baseline]).get(STEP)
+        if name != baseline and (
+            ratio is None or (ratio.high - ratio.low) / 2 > half_width * ratio.median
+        ):
+            return False
+    return True
+
+
+class _Session:
+    """The coordinator: which arms still run, and what each gave."""
+
+    def __init__(
+        self, arms: Sequence[Arm], baseline: str, spec: MeasurementSpec, progress: Progress
+    ) -> None:
+        self.arms, self.baseline, self.spec = arms, baseline, spec
+        self.results = {arm.name: ArmResult() for arm in arms}
+        self._progress = progress
+        self._running: dict[str, ArmProcess] = {}
+        self._start = time.monotonic()
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    def build(self, preload: Sequence[str]) -> None:
+        """Starts the processes and builds in as many at once as there are cores."""
+        width = os.cpu_count() or 1
+        for first in range(0, len(self.arms), width):
+            self._progress(_BUILD * first / len(self.arms), "building")
+            group = self.arms[first : first + width]
+            for arm in group:
+                self._running[arm.name] = ArmProcess(preload)
+                self._running[arm.name].send("build", arm.factory, arm.engine.threads)
+            for arm in group:
+                self._receive(arm.name)
+
+    def warm_up(self) -> None:
+        """Each arm alone: steps until the medians of two blocks agree, then memory."""
+        for number, name in enumerate(list(self._running)):
+            self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warming up")
+            blocks = self.results[name].warm
+            while not _agree(blocks):
+                seconds = self._ask(name, "warm_up", (self.spec.warmup_steps + 1) // 2)
+                if seconds is None:
+                    break
+                blocks.append(seconds)
+            if name in self._running:
+                found = self._ask(name, "memory")
+                if found is not None:
+                    self.results[name].memory, self.results[name].attention = found
+
+    def find_peaks(self, sizes: Sequence[Size]) -> dict[EngineSpec, float]:
+        """The matmul peak of each engine, in the process of its first running arm."""
+        peaks: dict[EngineSpec, float] = {}
+        for arm in self.arms:
+            if arm.name in self._running and arm.engine not in peaks:
+                wanted = (*SQUARES[arm.engine.device], *sizes)
+                peak = self._ask(arm.name, "peak", arm.engine.precision, wanted)
+                if peak is not None:
+                    peaks[arm.engine] = peak
+        return peaks
+
+    def take_rounds(self, order: random.Random) -> int:
+        """Rounds until the ratios are known well enough, or a limit says so."""
+        rounds = 0
+        while self._running and not self._finished(rounds):
+            names = list(self._running)
+            order.shuffle(names)
+            for name in names:
+                phases = self._ask(name, "round", self.spec.steps)
+                for phase, seconds in (phases or {}).items():
+                    self.results[name].samples.setdefault(phase, []).append(seconds)
+            rounds += 1
+            share = max(rounds / self.spec.most_rounds, self.elapsed() / self.spec.seconds)
+            self._progress(_WARM + (1 - _WARM) * min(1.0, share), f"round {rounds}")
+        return rounds
+
+    def _finished(self, rounds: int) -> bool:
+        late = self.elapsed() > self.spec.seconds
+        if rounds < (LEAST_ROUNDS if late else self.spec.rounds):
+            return False
+        samples = {name: self.results[name].samples for name in self._running}
+        return (
+            late
+            or rounds >= self.spec.most_rounds
+            or enough(samples, self.baseline, self.spec.half_width)
+        )
+
+    def _ask(self, name: str, command: str, *arguments: object) -> Any:
+        self._running[name].send(command, *arguments)
+        return self._receive(name)
+
+    def _receive(self, name: str) -> Any:
+        """The answer of an arm; None if it failed, which ends its part in the session."""
+        try:
+            return self._running[name].receive(self.spec.turn_seconds)
+        except ArmError as failure:
+            self.results[name].status, self.results[name].message = failure.status, failure.message
+            self._running.pop(name).close()
+            return None
+
+    def close(self) -> None:
+        """Ends every process that still runs."""
+        while self._running:
+            self._running.popitem()[1].close()
+
+
+def _agree(blocks: list[list[float]]) -> bool:
+    if len(blocks) < 2:
+        return False
+    last, previous = median(blocks[-1]), median(blocks[-2])
+    return len(blocks) >= WARM_BLOCKS or abs(last - previous) <= WARM_AGREEMENT * previous

@@ -1,0 +1,97 @@
+"""What a cost session measures, and the turns that its process takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from passt_bench.measure.attention import attention_kernel
+from passt_bench.measure.clock import Clock
+from passt_bench.measure.memory import measure_peak, saved_for_backward
+
+STEP = "train_step"
+PEAK_STEPS = 2  # steps while a peak is watched; the second has the first's leftovers about
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One variant, built and ready to run; lives in a process of its own.
+
+    Attributes:
+        step: the consecutive parts of a training step, in order, e.g. forward, backward and
+            optimizer; together they are the phase ``train_step``.
+        others: phases measured apart, e.g. ``inference_1``.
+        device: where it runs.
+        resident: parameters and buffers, which stay in memory between steps.
+    """
+
+    step: Mapping[str, Callable[[], object]]
+    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    resident: tuple[torch.Tensor, ...] = ()
+
+    def train(self, steps: int) -> None:
+        """Training steps, untimed."""
+        for _ in range(steps):
+            for part in self.step.values():
+                part()
+
+
+def warm_up(subject: Subject, steps: int) -> list[float]:
+    """Runs every phase, the training step ``steps`` times; its seconds."""
+    clock = Clock(subject.device)
+    for call in subject.others.values():
+        call()
+    for _ in range(steps):
+        clock.run(subject.step, total=STEP)
+    return clock.read()[STEP]
+
+
+def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
+    """One turn in a round: ``steps`` training steps, then every other phase once.
+
+    Returns:
+        Phase → seconds of each run.
+    """
+    clock = Clock(subject.device)
+    for _ in range(steps):
+        clock.run(subject.step, total=STEP)
+    for phase, call in subject.others.items():
+        clock.run({phase: call})
+    return clock.read()
+
+
+def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
+    """Peaks by phase and bytes saved for backward; and the attention kernel that was used.
+
+    Returns:
+        Bytes by name: ``train_peak`` and ``train_rise``, the same of each other phase,
+        ``saved_for_backward``, ``parameters`` (buffers included), on CUDA ``reserved``; an entry
+        ``peak_not_reset`` = 1 where the system could not reset the peak (see `memory.Peak`).
+    """
+    memory: dict[str, float] = {}
+    works: dict[str, Callable[[], object]] = {
+        "train": lambda: subject.train(PEAK_STEPS),
+        **subject.others,
+    }
+    for name, work in works.items():
+        peak = measure_peak(work, subject.device)
+        memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise
+        if name == "train" and peak.reserved is not None:
+            memory["reserved"] = peak.reserved
+        if peak.method == "ru_maxrss":
+            memory["peak_not_reset"] = 1
+    first, *rest = subject.step.values()
+    kernel = ""
+
+    def forward() -> None:
+        nonlocal kernel
+        kernel = attention_kernel(first)
+
+    memory["saved_for_backward"] = saved_for_backward(forward, subject.resident)
+    for part in rest:
+        part()
+    memory["parameters"] = sum(tensor.nbytes for tensor in subject.resident)
+    return memory, kernel

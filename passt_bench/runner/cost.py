@@ -1,0 +1,226 @@
+"""Cost sessions over recipes: step time, memory and FLOPs of the variants of a study, together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psutil
+import torch
+
+from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.measure.arm import Arm
+from passt_bench.measure.machine import describe_machine, git_commit, library_versions
+from passt_bench.measure.matmul import Size
+from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
+from passt_bench.measure.subject import STEP
+from passt_bench.record import ArmRecord, SessionRecord, Status
+from passt_bench.runner.facts import model_facts
+from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
+from passt_bench.spec.key import arm_key, component_versions, session_key
+from passt_bench.spec.recipe import Recipe
+from passt_bench.store import Store
+
+MEMORY_SHARE = 0.8  # of what is free now, for all arms of a session together
+_MEMORY = {
+    "train_peak": "train_peak",
+    "train_rise": "train_rise",
+    "inference_batch_peak": "inference_peak",
+    "inference_batch_rise": "inference_rise",
+    "saved_for_backward": "saved_for_backward",
+    "parameters": "parameters",
+    "reserved": "reserved",
+    "peak_not_reset": "peak_not_reset",
+}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Arms by key, all on one machine."""
+
+    recipes: Mapping[str, Recipe]
+    baseline: str
+    classes: int
+    machine: dict[str, object]
+    versions: dict[str, str]
+
+
+def measure_cost(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    classes: int,
+    store: Store,
+    *,
+    retry: Collection[Status] = (),
+    progress: Progress | None = None,
+) -> list[SessionRecord]:
+    """Measures what variants cost and writes a record and raw samples of each session.
+
+    Variants that differ in nothing that costs (see `spec.key.arm_key`) are one arm. An arm that was
+    measured beside this baseline on this machine with these library versions is not measured
+    again; the others open a new session [baseline, new ...], or several where they do not fit
+    into the memory together.
+
+    Args:
+        recipes: variant → recipe; the baseline's ``measurement`` rules the session.
+        baseline: variant that ratios are taken to.
+        classes: outputs of the models.
+        store: where sessions are looked for and written.
+        retry: statuses of arms that are to be tried again.
+        progress: called with the share that is done and a few words.
+
+    Returns:
+        The new sessions, none if everything is known.
+
+    Raises:
+        InputError: a recipe that cannot be built, see `runner.facts.model_facts`.
+    """
+    keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
+    plan = _Plan(
+        {keys[name]: recipe for name, recipe in recipes.items()},
+        keys[baseline],
+        classes,
+        describe_machine(),
+        library_versions(),
+    )
+    known = _known(plan, store, retry)
+    new = [key for key in plan.recipes if key not in known and key != plan.baseline]
+    if not new and plan.baseline in known:
+        return []
+    groups = _groups(plan, new)
+    records = []
+    for number, group in enumerate(groups):
+
+        def tell(share: float, text: str, number: int = number) -> None:
+            if progress is not None:
+                progress((number + share) / len(groups), text)
+
+        records.append(_measure(plan, group, store, tell))
+    return records
+
+
+def _known(plan: _Plan, store: Store, retry: Collection[Status]) -> set[str]:
+    """Keys of the arms that stand in a session with this baseline on this machine."""
+    known: set[str] = set()
+    for session in store.sessions():
+        same = session.machine == plan.machine and session.versions == plan.versions
+        if same and session.baseline == plan.baseline:
+            arms = {arm.key: arm.status for arm in session.arms}
+            if arms[plan.baseline] not in retry:
+                known |= {key for key, status in arms.items() if status not in retry}
+    return known
+
+
+def _groups(plan: _Plan, new: Sequence[str]) -> list[list[str]]:
+    """Splits arms into sessions, the baseline in each, that fit into the memory together.
+
+    An arm too large for that gets a session alone with the baseline, and shows whether it fits.
+    """
+    first = plan.recipes[plan.baseline]
+    free = _free_bytes(first) * MEMORY_SHARE
+    base = foreseen_bytes(first, plan.classes)
+    groups, used = [[plan.baseline]], base
+    for key in new:
+        need = foreseen_bytes(plan.recipes[key], plan.classes)
+        if used + need > free and len(groups[-1]) > 1:
+            groups.append([plan.baseline])
+            used = base
+        groups[-1].append(key)
+        used += need
+    return groups
+
+
+def _free_bytes(recipe: Recipe) -> int:
+    if recipe.engine.device == "cuda" and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress) -> SessionRecord:
+    """Runs one session and writes it."""
+    recipe = plan.recipes[plan.baseline]
+    result = run_session(
+        [
+            Arm(key, RecipeFactory(plan.recipes[key], plan.classes), plan.recipes[key].engine)
+            for key in group
+        ],
+        plan.baseline,
+        recipe.measurement,
+        sizes=_sizes(recipe, plan.classes),
+        preload=("passt_bench.runner.subject",),
+        progress=progress,
+    )
+    record = SessionRecord(
+        key=_free_key(plan, group, store),
+        baseline=plan.baseline,
+        arms=tuple(_arm_record(key, plan, result) for key in group),
+        rounds=result.rounds,
+        steps=recipe.measurement.steps,
+        matmul_flops=result.peaks.get(recipe.engine),
+        machine=plan.machine,
+        disturbance=result.disturbance,
+        versions=plan.versions,
+        commit=git_commit(),
+        seconds=round(result.seconds, 1),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.write(record, samples={key: _rounded(arm) for key, arm in result.arms.items()})
+    return record
+
+
+def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
+    """The largest product of the baseline's blocks: tokens of a batch by width by hidden width."""
+    facts = model_facts(recipe, classes)
+    width = recipe.model.width
+    if width is None or not facts.tokens:
+        return ()
+    return ((batch_size(recipe) * facts.tokens, width, 4 * width),)
+
+
+def _free_key(plan: _Plan, group: Sequence[str], store: Store) -> str:
+    """The session's key; a repeated session gets one of its own, for records are never edited."""
+    arms, attempt = list(group), 1
+    key = session_key(arms, plan.machine, plan.versions)
+    while store.has(key):
+        attempt += 1
+        key = session_key([*arms, f"attempt {attempt}"], plan.machine, plan.versions)
+    return key
+
+
+def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
+    """Raw samples to the nanosecond: more digits are no information, and take space."""
+    return {
+        phase: [[round(value, 9) for value in steps] for steps in rounds]
+        for phase, rounds in arm.samples.items()
+    }
+
+
+def _arm_record(key: str, plan: _Plan, result: SessionResult) -> ArmRecord:
+    arm, recipe = result.arms[key], plan.recipes[key]
+    facts = model_facts(recipe, plan.classes)
+    baseline = result.arms[plan.baseline]
+    samples = _rounded(arm)
+    fine = arm.status == "ok"
+    phases = phase_intervals(samples) if fine else {}
+    batch = batch_size(recipe)
+    peak = result.peaks.get(recipe.engine)
+    return ArmRecord(
+        key=key,
+        status=arm.status,
+        recipe=recipe,
+        tokens=facts.tokens,
+        tokens_full=facts.tokens_full,
+        parameters=facts.parameters,
+        batch_size=batch,
+        phases=phases,
+        ratios=(
+            ratio_intervals(samples, _rounded(baseline)) if fine and baseline.status == "ok" else {}
+        ),
+        memory={new: float(arm.memory[old]) for old, new in _MEMORY.items() if old in arm.memory},
+        flops=facts.flops,
+        flops_inference=facts.flops_inference,
+        mfu=facts.flops * batch / phases[STEP].median / peak if peak and STEP in phases else None,
+        attention=arm.attention,
+        message=arm.message,
+    )

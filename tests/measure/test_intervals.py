@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from passt_bench.intervals import (
+    interval_ranks,
+    median_interval,
+    phase_intervals,
+    ratio_intervals,
+)
+
+
+# Published tables of the sign-test interval (Conover, Practical Nonparametric Statistics, A3).
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(6, 0, 5), (8, 0, 7), (9, 1, 7), (12, 2, 9), (15, 3, 11), (20, 5, 14)]
+)
+def test_ranks_agree_with_tables(n: int, low: int, high: int) -> None:
+    assert interval_ranks(n)[:2] == (low, high)
+
+
+@pytest.mark.parametrize("n", [*range(1, 40), 60, 101])
+def test_ranks_are_the_narrowest_that_reach_the_coverage(n: int) -> None:
+    low, high, coverage = interval_ranks(n)
+    assert low + high == n - 1
+    assert coverage == pytest.approx(1 - 2 * binom.cdf(low, n, 0.5), abs=1e-12)
+    assert coverage >= 0.95 or n < 6
+    if low + 1 <= high - 1:
+        assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("n", "coverage"), [(1, 0.0), (2, 0.5), (3, 0.75), (4, 0.875), (5, 0.9375)]
+)
+def test_few_values_give_their_range_and_its_true_coverage(n: int, coverage: float) -> None:
+    assert interval_ranks(n) == (0, n - 1, coverage)
+    interval = median_interval(range(n))
+    assert (interval.low, interval.high, interval.n) == (0, n - 1, n)
+
+
+def test_coverage_on_skewed_values() -> None:
+    random = np.random.default_rng(0)
+    truth = np.log(2)
+    hits = 0
+    for _ in range(400):
+        interval = median_interval(random.exponential(size=15))
+        hits += interval.low <= truth <= interval.high
+    assert hits / 400 > 0.94  # 0.965 by theory; four standard errors below it is 0.93
+
+
+def test_bad_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        median_interval([])
+    with pytest.raises(ValueError, match="finite"):
+        median_interval([1.0, float("nan")])
+    with pytest.raises(ValueError, match="confidence"):
+        interval_ranks(9, 1.0)
+
+
+def test_ratio_cancels_what_slows_a_whole_round() -> None:
+    drift = [1.0, 3.0, 0.5, 2.0, 1.5, 1.2]
+    base = {"train_step": [[10 * d, 11 * d, 12 * d] for d in drift]}
+    slow = {"train_step": [[5 * d, 5.5 * d, 6 * d] for d in drift]}
+    ratio = ratio_intervals(slow, base)["train_step"]
+    assert (ratio.low, ratio.median, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert ratio.n == 6
+
+
+def test_ratio_over_common_rounds_and_phases_only() -> None:
+    samples = {"a": [[2.0]] * 7, "b": [[1.0]] * 7, "c": []}
+    ratios = ratio_intervals(samples, {"a": [[1.0]] * 6})
+    assert list(ratios) == ["a"]
+    assert ratios["a"].n == 6
+
+
+def test_phase_uses_the_median_of_each_round() -> None:
+    intervals = phase_intervals({"a": [[1.0, 2.0, 90.0], [3.0, 4.0, 80.0]], "empty": []})
+    assert list(intervals) == ["a"]
+    assert (intervals["a"].median, intervals["a"].low, intervals["a"].high) == (3.0, 2.0, 4.0)

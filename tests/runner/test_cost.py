@@ -1,0 +1,201 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from passt_bench.errors import InputError
+from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.measure import saved_for_backward, vit_flops
+from passt_bench.record import SessionRecord, read, unpack_json
+from passt_bench.runner import cost
+from passt_bench.runner.cost import measure_cost
+from passt_bench.runner.subject import RecipeFactory, foreseen_bytes
+from passt_bench.spec import (
+    DataSpec,
+    EngineSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+    override,
+)
+from passt_bench.store import Store
+
+CLASSES = 3
+HALF = Patchout(kind="unstructured", rate=0.5)
+BASE = Recipe(
+    model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+    frontend=FrontendSpec(mels=16),
+    data=DataSpec(seconds=0.42),
+    training=TrainingSpec(batch_size=2),
+    measurement=MeasurementSpec(
+        warmup_steps=2, rounds=6, most_rounds=6, steps=2, half_width=9, turn_seconds=60
+    ),
+)
+RECIPES = {
+    "all": BASE,
+    "half": override(BASE, {"patchout": HALF}),
+    "half again": override(BASE, {"patchout": HALF, "salt": 3, "training.epochs": 2}),
+    "cnn": override(BASE, {"model": ModelSpec(name="panns_micro", width=4, depth=2)}),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def session(store: Store) -> SessionRecord:
+    seen: list[float] = []
+    (session,) = measure_cost(
+        RECIPES, "all", CLASSES, store, progress=lambda share, text: seen.append(share)
+    )
+    assert seen == sorted(seen)
+    return session
+
+
+def test_variants_that_cost_the_same_are_one_arm(session: SessionRecord) -> None:
+    assert [arm.recipe for arm in session.arms] == [BASE, RECIPES["half again"], RECIPES["cnn"]]
+    assert [arm.status for arm in session.arms] == ["ok"] * 3
+    assert session.baseline == session.arms[0].key
+    assert session.rounds == 6
+
+
+def test_what_an_arm_tells(session: SessionRecord) -> None:
+    whole, half, cnn = session.arms
+    columns = (whole.tokens_full - 2) // 2  # two rows of patches
+    assert whole.tokens == half.tokens_full == 2 + 2 * columns
+    assert half.tokens == 2 + columns
+    assert (cnn.tokens, cnn.tokens_full) == (0, 0)
+    for arm in (whole, half):
+        sizes = {"width": 16, "depth": 1, "classes": CLASSES, "patches": 2 * columns}
+        assert arm.flops == vit_flops(tokens=arm.tokens, patch_elements=64, backward=True, **sizes)
+        assert arm.flops_inference == vit_flops(
+            tokens=arm.tokens_full, patch_elements=64, backward=False, **sizes
+        )
+        assert arm.attention == "flash_attention_for_cpu"
+    assert cnn.attention == ""
+    for arm in session.arms:
+        assert arm.batch_size == 2
+        assert {
+            "train_step", "train_step_cpu", "forward", "backward", "optimizer", "inference_1",
+            "inference_batch", "frontend",
+        } == set(arm.phases) == set(arm.ratios)  # fmt: skip
+        assert arm.memory["parameters"] >= 4 * arm.parameters > 0
+        assert arm.memory["train_peak"] > arm.memory["train_rise"] >= 0
+        assert arm.memory["inference_peak"] > 0
+        assert arm.mfu is not None
+        assert 0 < arm.mfu < 1
+    assert half.memory["saved_for_backward"] < whole.memory["saved_for_backward"]
+    assert whole.ratios["train_step"].median == whole.ratios["train_step"].high == 1.0
+
+
+def test_every_statistic_can_be_computed_again(session: SessionRecord, store: Store) -> None:
+    folder = store.folder(session.key)
+    assert read(SessionRecord, folder / "record.json") == session
+    samples = unpack_json((folder / "samples.json.gz").read_bytes())
+    for arm in session.arms:
+        assert phase_intervals(samples[arm.key]) == arm.phases
+        assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
+        assert [len(steps) for steps in samples[arm.key]["train_step"]] == [2] * 6
+
+
+def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
+    assert measure_cost(RECIPES, "all", CLASSES, store) == []
+    new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
+    (second,) = measure_cost({**RECIPES, "time": new}, "all", CLASSES, store)
+    assert [arm.recipe for arm in second.arms] == [BASE, new]
+    assert second.key != session.key
+
+
+def test_another_machine_measures_anew(session: SessionRecord, tmp_path: Path) -> None:
+    other = Store(tmp_path)
+    other.write(replace(session, machine={**session.machine, "cpu": "another"}))
+    (again,) = measure_cost({"all": BASE}, "all", CLASSES, other)
+    assert again.key != session.key
+    assert [arm.key for arm in again.arms] == [session.baseline]
+
+
+def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    huge = override(BASE, {"measurement.batch_size": 10**10})
+    recipes = {"all": BASE, "half": RECIPES["half"], "huge": huge}
+    first, second = measure_cost(recipes, "all", CLASSES, store)
+    assert [arm.status for arm in first.arms] == ["ok", "ok"]
+    assert [arm.status for arm in second.arms] == ["ok", "oom"]
+    failed = second.arms[1]
+    assert failed.message is not None
+    assert "allocate" in failed.message
+    assert failed.phases == failed.ratios == {}
+    assert failed.tokens == first.arms[0].tokens
+    assert measure_cost(recipes, "all", CLASSES, store) == []  # a failure is a result
+    (again,) = measure_cost(recipes, "all", CLASSES, store, retry=("oom",))
+    assert [arm.status for arm in again.arms] == ["ok", "oom"]
+    assert again.key != second.key
+    assert len(store.sessions()) == 3
+
+
+def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
+    wrong = override(BASE, {"patchout": Patchout(kind="unstructured", patches=9999)})
+    with pytest.raises(InputError, match=r"patchout\.patches"):
+        measure_cost({"all": BASE, "wrong": wrong}, "all", CLASSES, Store(tmp_path))
+
+
+def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = {
+        str(batch): override(BASE, {"measurement.batch_size": batch}) for batch in (1, 2, 3, 4)
+    }
+    plan = cost._Plan(recipes, "1", CLASSES, {}, {})
+    each = foreseen_bytes(recipes["4"], CLASSES)
+    assert each > foreseen_bytes(recipes["1"], CLASSES)
+    for free, groups in (
+        (10 * each, [["1", "2", "3", "4"]]),
+        (3.9 * each, [["1", "2", "3"], ["1", "4"]]),
+        (0, [["1", "2"], ["1", "3"], ["1", "4"]]),
+    ):
+        monkeypatch.setattr(cost, "_free_bytes", lambda _, free=free: free)
+        assert cost._groups(plan, ["2", "3", "4"]) == groups
+    monkeypatch.setattr(cost, "_free_bytes", lambda _: 0)
+    assert cost._groups(plan, []) == [["1"]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training.loss": "ce"},
+        {"engine": EngineSpec(precision="bfloat16")},
+        {"patchout": Patchout(kind="unstructured", rate=0.5, scope="sample")},
+        {"model": ModelSpec(name="panns_micro", width=4, depth=2), "training.batch_size": 1},
+    ],
+)
+def test_every_phase_runs(changes: dict[str, object]) -> None:
+    recipe = override(BASE, changes)
+    subject = RecipeFactory(recipe, CLASSES)()
+    before = [tensor.clone() for tensor in subject.resident]
+    subject.train(2)
+    for call in subject.others.values():
+        call()
+    after = zip(before, subject.resident, strict=True)
+    assert any(not torch.equal(old, new) for old, new in after)  # it does learn
+    assert all(torch.isfinite(tensor).all() for tensor in subject.resident)
+
+
+def test_a_step_draws_its_patches_anew() -> None:
+    subject = RecipeFactory(RECIPES["half"], CLASSES)()
+    work = subject.step["forward"].__self__
+    losses = []
+    for _ in range(8):  # same weights, same input
+        subject.step["forward"]()
+        losses.append(float(work._loss.detach()))
+    assert len(set(losses)) > 1
+
+
+def test_foreseen_memory_covers_what_is_saved() -> None:
+    for recipe in RECIPES.values():
+        subject = RecipeFactory(recipe, CLASSES)()
+        saved = saved_for_backward(subject.step["forward"], subject.resident)
+        assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
