@@ -1,8 +1,8 @@
 """The one import of torchaudio.
 
 The wheel of torchaudio 2.11 is built for CUDA 13.0: beside a CPU build of torch its extension fails
-to load (OSError), beside a later CUDA build it refuses (RuntimeError). What is used here, mel filter
-banks and resampling, is plain Python and needs no extension. So where the import fails, the
+to load (OSError), beside a later CUDA build it refuses (RuntimeError). What is used here, mel
+filter banks and resampling, is plain Python and needs no extension. So where the import fails, the
 half-imported modules are dropped, an empty extension module takes its place, and torchaudio is
 imported again. Beside the CUDA build that it was made for it imports as it is.
 """

@@ -1,0 +1,1 @@
+"""From records to verdicts: tables, statistics, comparisons. Imports no torch."""

@@ -1,0 +1,237 @@
+"""Comparisons: what the variants of a study do to a metric, against its baseline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
+from passt_bench.analysis.statistics import (
+    NAN,
+    Contrast,
+    contrast,
+    holm,
+    mean_interval,
+    pool_variance,
+)
+from passt_bench.errors import InputError, choose_from
+from passt_bench.record import StudyRecord
+
+DEFAULT_MARGIN = 0.02
+
+Verdict = Literal["better", "worse", "same", "undecided", "failed"]
+
+
+@dataclass(frozen=True)
+class VariantMean:
+    """A variant's own mean of a metric over its blocks.
+
+    ``low`` and ``high`` are the 95 % interval of the mean over further seeds (NaN below two
+    blocks, or where nothing succeeded).
+    """
+
+    variant: str
+    metric: str
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against the baseline in one metric; greater is better.
+
+    Attributes:
+        variant: its name.
+        baseline: name of the baseline.
+        metric: column of the cells' frame.
+        n: blocks that both have.
+        value: mean of the variant over its blocks; NaN where none succeeded.
+        baseline_value: mean of the baseline over its blocks.
+        value_low: lower end of the 95 % interval of the variant's own mean, see `VariantMean`.
+        value_high: its upper end.
+        difference: variant minus baseline, adjusted for blocks where cells are missing.
+        low: lower end of the 95 % interval of the difference, not corrected for multiplicity.
+        high: its upper end.
+        p: two-sided, Holm-corrected over the variants of the study.
+        verdict: ``better`` or ``worse`` (p below .05), ``same`` (equivalent within the margin),
+            ``undecided``, or ``failed`` (no cell of the variant succeeded).
+        margin: the largest difference that counts as the same.
+        detectable: the true difference that these blocks show with probability 0.8.
+        blocks_needed: where undecided, the blocks that would settle it with probability 0.8 if
+            the true difference is the observed one; None where settled, or beyond 1000.
+        method: how it was tested, in words.
+    """
+
+    variant: str
+    baseline: str
+    metric: str
+    n: int
+    value: float
+    baseline_value: float
+    value_low: float
+    value_high: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: Verdict
+    margin: float
+    detectable: float
+    blocks_needed: int | None
+    method: str
+
+
+def compare(
+    study: StudyRecord,
+    cells: pd.DataFrame,
+    metric: str | None = None,
+    *,
+    default_margin: float = DEFAULT_MARGIN,
+) -> list[Comparison]:
+    """Compares every variant of a study with its baseline, in the study's order.
+
+    Args:
+        study: gives baseline, variants, metric and margin.
+        cells: see `frame.cells_frame`.
+        metric: another column of ``cells`` than the study's primary metric.
+        default_margin: of equivalence, where the study names none; `noise.noise_floor` of an A/A
+            study gives a measured one.
+
+    Raises:
+        InputError: no such column.
+    """
+    metric = metric or study.metric
+    table = block_table(study, cells, metric)
+    y = table.to_numpy(dtype=np.float64)
+    pool = pool_variance(y)
+    names = list(table.index)
+    base = names.index(study.baseline)
+    arms = [arm for arm in range(len(names)) if arm != base]
+    contrasts = {arm: contrast(y, pool, arm, base) for arm in arms}
+    corrected = dict(zip(arms, holm(np.array([contrasts[arm].p() for arm in arms])), strict=True))
+    tested = sum(math.isfinite(p) for p in corrected.values())
+    means = variant_means(study, cells, metric)
+    margin = study.margin if study.margin is not None else default_margin
+    return [
+        _comparison(means[arm], means[base], contrasts[arm], float(corrected[arm]), margin, tested)
+        for arm in arms
+    ]
+
+
+def variant_means(
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None
+) -> list[VariantMean]:
+    """The mean of every variant over its blocks, the baseline's too, in the study's order.
+
+    Raises:
+        InputError: no such column in ``cells``.
+    """
+    metric = metric or study.metric
+    table = block_table(study, cells, metric)
+    y = table.to_numpy(dtype=np.float64)
+    pool = pool_variance(y)
+    means = []
+    for arm, name in enumerate(table.index):
+        own = y[arm][np.isfinite(y[arm])]
+        low, high = mean_interval(y, pool, arm)
+        value = float(own.mean()) if len(own) else NAN
+        means.append(VariantMean(str(name), metric, len(own), value, low, high))
+    return means
+
+
+def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One observation a variant and seed: variants in the study's order as rows, seeds as columns.
+
+    On folds, the observation is the mean over the folds in use, NaN unless all of them are there.
+    In use are the folds of the set that serves the most cells, so that all variants are seen on
+    the same ones: a study that was run on two folds of five is compared on those two.
+
+    Raises:
+        InputError: no such column in ``cells``.
+    """
+    if metric not in cells.columns:
+        raise InputError(
+            "no such metric in the results of the study",
+            source=study.name,
+            field="metric",
+            value=metric,
+            remedy=choose_from(cells.select_dtypes("number").columns, metric),
+        )
+    names = [variant.name for variant in study.variants]
+    seeds = sorted(set(cells["seed"]))
+    used = cells[cells["fold"].isna() | cells["fold"].isin(_folds_in_use(cells))]
+    # A mean with a hole in it is a hole: a pass over some of the folds is another quantity.
+    means = used.groupby(["variant", "seed"])[metric].agg(lambda x: x.mean(skipna=False))
+    return means.unstack("seed").reindex(index=names, columns=seeds).astype(float)
+
+
+def _folds_in_use(cells: pd.DataFrame) -> list[int]:
+    run = cells[(cells["status"] != "missing") & cells["fold"].notna()]
+    passes = [frozenset(group) for _, group in run.groupby(["variant", "seed"])["fold"]]
+    served = {folds: sum(folds <= other for other in passes) * len(folds) for folds in passes}
+    best = max(served, key=lambda folds: (served[folds], len(folds), sorted(folds)), default=())
+    return sorted(int(fold) for fold in best)
+
+
+def _comparison(
+    mean: VariantMean, base: VariantMean, found: Contrast, p: float, margin: float, tested: int
+) -> Comparison:
+    verdict = _verdict(mean, found, p, margin)
+    needed = None
+    if verdict == "undecided":
+        needed = blocks_to_settle(
+            found.estimate,
+            found.unit,
+            found.df_per_block,
+            margin,
+            comparisons=max(tested, 1),
+            more_than=found.n,
+        )
+        needed = 2 if found.n < 2 else needed
+    low, high = found.interval()
+    return Comparison(
+        variant=mean.variant,
+        baseline=base.variant,
+        metric=mean.metric,
+        n=found.n,
+        value=mean.value,
+        baseline_value=base.value,
+        value_low=mean.low,
+        value_high=mean.high,
+        difference=found.estimate,
+        low=low,
+        high=high,
+        p=p,
+        verdict=verdict,
+        margin=margin,
+        detectable=detectable(found.error, found.df, max(tested, 1)),
+        blocks_needed=needed,
+        method=_method(found, tested),
+    )
+
+
+def _verdict(mean: VariantMean, found: Contrast, p: float, margin: float) -> Verdict:
+    if mean.n == 0:
+        return "failed"
+    if p < LEVEL:
+        return "better" if found.estimate > 0 else "worse"
+    return "same" if found.p_equivalence(margin) < LEVEL else "undecided"
+
+
+def _method(found: Contrast, tested: int) -> str:
+    if found.n < 2:
+        return f"not tested: {found.n} common blocks, and a test needs two"
+    how = (
+        f"randomised blocks, variance pooled, t with {found.df} degrees of freedom"
+        if found.pooled
+        else f"paired t with {found.df} degrees of freedom, for its variance or the baseline's is "
+        "more than four times that of the others"
+    )
+    constant = "; the differences do not vary at all" if found.error == 0.0 else ""
+    return f"{how}; Holm over {tested}{constant}"

@@ -1,0 +1,128 @@
+"""Cost sessions as pandas tables: a variant's seconds by phase, its memory and arithmetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from passt_bench.analysis.frame import NAN, number
+from passt_bench.record import ArmRecord, SessionRecord, StudyRecord, VariantRecord
+from passt_bench.store import Store
+
+
+def costs_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
+    """What the variants of a study cost in time, one row a variant and phase.
+
+    Columns: ``variant``, ``phase``, ``median``, ``low``, ``high`` (seconds a step, n samples),
+    ``n``, ``ratio``, ``ratio_low``, ``ratio_high`` (to the baseline of the same session),
+    ``baseline_median`` (seconds, same session), ``session`` (key). Ratios may be compared across
+    sessions; seconds may not. Variants that no session measured have no row.
+    """
+    return costs_of(study, store.sessions())
+
+
+def memory_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
+    """What the variants of a study cost in memory and arithmetic, one row a variant.
+
+    Columns: ``variant``, ``status`` (``missing`` where no session measured it), ``message``,
+    ``session`` (key), ``attention``, ``batch_size``, ``tokens``, ``tokens_full``, ``parameters``,
+    ``flops``, ``flops_inference``, ``mfu``, and one column a memory entry of `ArmRecord` (bytes).
+    """
+    return memory_of(study, store.sessions())
+
+
+def costs_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+    """`costs_frame` from sessions at hand."""
+    columns = ["variant", "phase", "median", "low", "high", "n"]
+    columns += ["ratio", "ratio_low", "ratio_high", "baseline_median", "session"]
+    rows = []
+    for variant, session, arm in _measured_arms(study, sessions):
+        base = next(other for other in session.arms if other.key == session.baseline)
+        for phase, seconds in arm.phases.items():
+            ratio, reference = arm.ratios.get(phase), base.phases.get(phase)
+            rows.append(
+                {
+                    "variant": variant.name,
+                    "phase": phase,
+                    "median": seconds.median,
+                    "low": seconds.low,
+                    "high": seconds.high,
+                    "n": seconds.n,
+                    "ratio": ratio.median if ratio else NAN,
+                    "ratio_low": ratio.low if ratio else NAN,
+                    "ratio_high": ratio.high if ratio else NAN,
+                    "baseline_median": reference.median if reference else NAN,
+                    "session": session.key,
+                }
+            )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def memory_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+    """`memory_frame` from sessions at hand."""
+    measured = {v.name: (session, arm) for v, session, arm in _measured_arms(study, sessions)}
+    rows: list[dict[str, Any]] = []
+    for variant in study.variants:
+        if variant.name not in measured:
+            text = {"message": "", "session": "", "attention": ""}
+            rows.append({"variant": variant.name, "status": "missing", **text})
+            continue
+        session, arm = measured[variant.name]
+        rows.append(
+            {
+                "variant": variant.name,
+                "status": arm.status,
+                "message": arm.message or "",
+                "session": session.key,
+                "attention": arm.attention,
+                "batch_size": arm.batch_size,
+                # An arm that failed early has not counted these.
+                "tokens": arm.tokens or variant.tokens,
+                "tokens_full": arm.tokens_full or variant.tokens_full,
+                "parameters": arm.parameters or NAN,
+                "flops": number(arm.flops),
+                "flops_inference": number(arm.flops_inference),
+                "mfu": number(arm.mfu),
+                **arm.memory,
+            }
+        )
+    columns = ["variant", "status", "message", "session", "attention", "batch_size", "tokens"]
+    columns += ["tokens_full", "parameters", "flops", "flops_inference", "mfu"]
+    entries = sorted({name for row in rows for name in row} - set(columns))
+    return pd.DataFrame(rows, columns=columns + entries)
+
+
+def sessions_used(
+    study: StudyRecord, sessions: Iterable[SessionRecord]
+) -> tuple[SessionRecord, ...]:
+    """The sessions that a study's costs come from, oldest first."""
+    used = {session.key: session for _, session, _ in _measured_arms(study, sessions)}
+    return tuple(sorted(used.values(), key=_age))
+
+
+def _measured_arms(
+    study: StudyRecord, sessions: Iterable[SessionRecord]
+) -> list[tuple[VariantRecord, SessionRecord, ArmRecord]]:
+    """Each variant with its arm in the newest session that measured it against the baseline.
+
+    Every session has the baseline; its own seconds come from the session that serves most
+    variants, so that they stand beside seconds of the same session.
+    """
+    base = next(v.arm for v in study.variants if v.name == study.baseline)
+    newest: dict[str, tuple[SessionRecord, ArmRecord]] = {}
+    for session in sorted(sessions, key=_age):
+        if session.baseline == base:
+            newest.update({arm.key: (session, arm) for arm in session.arms})
+    others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]
+    if others:
+        serving = Counter(newest[arm][0].key for arm in others)
+        chosen = max((newest[arm][0] for arm in others), key=lambda s: (serving[s.key], *_age(s)))
+        newest[base] = (chosen, next(arm for arm in chosen.arms if arm.key == base))
+    return [(v, *newest[v.arm]) for v in study.variants if v.arm in newest]
+
+
+def _age(session: SessionRecord) -> tuple[str, str]:
+    return session.finished, session.key

@@ -1,0 +1,100 @@
+"""What a number of blocks can show, and how many would settle a question."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special, stats
+
+from passt_bench.analysis.statistics import NAN, Floats
+
+POWER = 0.8
+LEVEL = 0.05
+MOST_BLOCKS = 1000
+
+
+def detectable(error: float, df: float, comparisons: int = 1, power: float = POWER) -> float:
+    """The true difference that a two-sided t test finds with the given power.
+
+    The level is .05 over the number of comparisons: what Holm asks of a difference that stands
+    alone, its worst case.
+
+    Args:
+        error: standard error of the difference.
+        df: its degrees of freedom.
+        comparisons: of the study.
+        power: wanted probability.
+
+    Returns:
+        The difference in the metric's unit; NaN without degrees of freedom.
+    """
+    if not (df > 0 and np.isfinite(error)):
+        return NAN
+    critical = stats.t.isf(LEVEL / comparisons / 2, df)
+    return error * float(special.nctdtrinc(df, 1 - power, critical))
+
+
+def smallest_margin(error: float, df: float, power: float = POWER) -> float:
+    """The smallest margin within which true equality is shown with the given power.
+
+    Args:
+        error: standard error of the difference.
+        df: its degrees of freedom.
+        power: wanted probability that both one-sided tests reject.
+
+    Returns:
+        The margin in the metric's unit; NaN without degrees of freedom.
+    """
+    if not (df > 0 and np.isfinite(error)):
+        return NAN
+    # Both tests fail with at most the sum of their chances, so each may take half.
+    return error * float(special.nctdtrinc(df, (1 - power) / 2, stats.t.isf(LEVEL, df)))
+
+
+def blocks_to_settle(
+    difference: float,
+    unit: float,
+    df_per_block: int,
+    margin: float,
+    *,
+    comparisons: int = 1,
+    more_than: int = 1,
+) -> int | None:
+    """The least number of blocks that gives a verdict with probability 0.8.
+
+    A verdict is ``better`` or ``worse`` in Holm's worst case, or ``same``. The true difference is
+    taken to be the one given, an observed one as a rule, so this is a plan and no promise.
+
+    Args:
+        difference: the true difference.
+        unit: standard error of the difference in one block.
+        df_per_block: residual degrees of freedom that a block adds.
+        margin: of equivalence.
+        comparisons: of the study.
+        more_than: blocks that there are already.
+
+    Returns:
+        The number of blocks, or None beyond 1000 or without an estimate of the noise.
+    """
+    first = max(more_than + 1, 2)
+    if not (np.isfinite(unit) and np.isfinite(difference)) or df_per_block < 1:
+        return None
+    if unit == 0.0:
+        return first
+    n = np.arange(first, MOST_BLOCKS + 1, dtype=np.float64)
+    df: Floats = df_per_block * (n - 1)
+    error: Floats = unit / np.sqrt(n)
+    size = abs(difference)
+    chance = _reach(size / error, df, LEVEL / comparisons / 2)
+    if size < margin:
+        inside = _reach((margin - size) / error, df, LEVEL)
+        same = inside + _reach((margin + size) / error, df, LEVEL) - 1
+        chance = np.maximum(chance, same)
+    enough = n[chance >= POWER]
+    return int(enough[0]) if len(enough) else None
+
+
+def _reach(noncentrality: Floats, df: Floats, level: float) -> Floats:
+    """The chance that t exceeds its one-sided critical value."""
+    critical = np.asarray(stats.t.isf(level, df), dtype=np.float64)
+    below = np.asarray(special.nctdtr(df, noncentrality, critical), dtype=np.float64)
+    return 1 - below

@@ -1,0 +1,87 @@
+"""From stores to rendered folders: each report holds the records it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from passt_bench.analysis.results import Results, load_results
+from passt_bench.record import write_atomically
+from passt_bench.report.index import render_index
+from passt_bench.report.page import render
+from passt_bench.report.paper import Available, render_paper
+from passt_bench.store import Store
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
+
+
+def build_study(name: str, runs: Path, reports: Path) -> Path:
+    """Renders one study into ``reports/NAME/``, with the records it stands on.
+
+    Args:
+        name: of a study that was run, or that is kept in ``reports/NAME/``.
+        runs: the store that runs write to; its records come first.
+        reports: the folder of all reports.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: no study of that name was run, or a record is broken.
+    """
+    page = _build(name, runs, reports)
+    render_index(reports)
+    return page
+
+
+def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
+    """Renders every study found in the store and in the reports, and the paper's tables.
+
+    Returns:
+        The paths of all pages, the index last.
+    """
+    names = sorted(set(Store(runs).studies()) | _kept(reports))
+    pages = [_build(name, runs, reports) for name in names]
+    results = [load_results(name, _stores(runs, reports / name)) for name in names]
+    paper = reports / "paper"
+    for source in sorted(PUBLISHED.glob("table?.csv")):
+        if not (paper / source.name).is_file():
+            write_atomically(paper / source.name, source.read_bytes())
+    return [*pages, render_paper(paper, available, results), render_index(reports)]
+
+
+def _build(name: str, runs: Path, reports: Path) -> Path:
+    folder = reports / name
+    stores = _stores(runs, folder)
+    results = load_results(name, stores)
+    for part in ("figures", "tables"):  # a study that changed may have fewer of them
+        shutil.rmtree(folder / part, ignore_errors=True)
+    _keep(results, stores, Store(folder))
+    return render(results, folder)
+
+
+def _stores(runs: Path, folder: Path) -> list[Store]:
+    return [Store(runs), Store(folder)]
+
+
+def _kept(reports: Path) -> set[str]:
+    """Names of the studies whose records lie in their report folder."""
+    return {path.stem for path in reports.glob("*/studies/*.json")}
+
+
+def _keep(results: Results, stores: Sequence[Store], kept: Store) -> None:
+    """Brings the records of a study into its report folder; others there are removed."""
+    kept.write_study(results.study)
+    wanted = {*results.records, *(session.key for session in results.sessions)}
+    for folder in sorted((kept.root / "records").glob("*")):
+        if folder.name not in wanted:
+            shutil.rmtree(folder)
+    for key in sorted(wanted):
+        source = next(store for store in stores if store.has(key))
+        if source.root == kept.root:
+            continue
+        for name in ("record.json", "samples.json.gz"):
+            path = source.folder(key) / name
+            if path.is_file():
+                write_atomically(kept.folder(key) / name, path.read_bytes())

@@ -1,0 +1,160 @@
+"""Quality by class group, or by class where the data set names no groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, left_out
+from passt_bench.report.text import wrapped
+from passt_bench.report.theme import INK
+from passt_bench.report.view import StudyView, VariantView
+
+NAME, TITLE = "quality_by_class", "Quality by class"
+_MOST = 40  # columns; of more classes those are drawn in which variants differ most
+_REACH = 0.25  # least end of the colour scale: small differences stay pale
+_WRITTEN = 12  # columns that leave room for a number in each cell
+
+
+def class_values(view: StudyView, variant: VariantView) -> dict[str, float]:
+    """Class → mean over the variant's runs; classes that no run scored are absent."""
+    per_run = [_scores(run.per_class, view.metric) for run in variant.ok_runs]
+    names = dict.fromkeys(name for scores in per_run for name in scores)
+    return {
+        name: float(np.mean([scores[name] for scores in per_run if name in scores]))
+        for name in names
+    }
+
+
+def _scores(per_class: Mapping[str, Mapping[str, float]], metric: str) -> Mapping[str, float]:
+    if metric in per_class:
+        return per_class[metric]
+    return per_class[min(per_class)] if per_class else {}
+
+
+def score_name(view: StudyView) -> str:
+    """Name of the per-class metric: the study's own where runs recorded it by class."""
+    names = {name for v in view.variants for run in v.ok_runs for name in run.per_class}
+    name = view.metric if view.metric in names or not names else min(names)
+    return "AP" if name == "mAP" else name
+
+
+def group_values(view: StudyView, values: Mapping[str, float]) -> dict[str, float]:
+    """Class group → mean over its scored classes; the classes themselves without groups."""
+    if not view.groups:
+        return dict(values)
+    scored = {
+        group: [values[name] for name in names if name in values]
+        for group, names in view.groups.items()
+    }
+    return {group: float(np.mean(found)) for group, found in scored.items() if found}
+
+
+def classes_data(view: StudyView) -> pd.DataFrame:
+    """One row a variant and class group (or class): its mean and difference to the baseline."""
+    base = group_values(view, class_values(view, view.baseline))
+    rows = []
+    for v in view.variants:
+        for group, value in group_values(view, class_values(view, v)).items():
+            rows.append(
+                {
+                    "variant": v.name,
+                    "group": group,
+                    "classes": len(view.groups.get(group, (group,))),
+                    "value": value,
+                    "difference": value - base.get(group, float("nan")),
+                    "runs": len(v.ok_runs),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def classes(view: StudyView) -> Drawing:
+    """A table in colour: variants down, class groups across."""
+    data = classes_data(view)
+    if data.empty:
+        return left_out(NAME, TITLE, "no record holds values by class yet.")
+    across = data["group"].nunique()
+    what = "class groups" if view.groups else "classes"
+    caption = (
+        f"Mean {score_name(view)} over {'the classes of a group and over ' * bool(view.groups)}"
+        f"seeds and folds, variants down and {what} across. The colour is the difference to "
+        f"{view.baseline.name}: teal above it, brown below, white the same."
+    )
+    if across <= _WRITTEN:
+        caption += " The number is the value itself."
+    if across > _MOST:
+        caption += f" Drawn are the {_MOST} of {across} classes in which variants differ most."
+    return Drawing(NAME, TITLE, caption, data, draw_classes(data))
+
+
+def draw_classes(data: pd.DataFrame) -> Figure:
+    """Draws `classes_data`."""
+    order = list(dict.fromkeys(data["variant"]))
+    value = data.pivot(index="variant", columns="group", values="value").loc[order]
+    value = value[_columns(data, value)]
+    difference = data.pivot(index="variant", columns="group", values="difference").loc[order]
+    difference = difference[list(value.columns)]
+    written = value.shape[1] <= _WRITTEN
+    names = [wrapped(name, 30, 2) for name in order]
+    height = sum(0.16 * name.count("\n") + 0.27 for name in names)
+    figure = Figure(
+        figsize=(WIDTH, max(2.4, height + (0.9 if written else 1.9))), layout="constrained"
+    )
+    axes = figure.subplots()
+    reach = max(
+        _REACH, float(np.nanmax(np.abs(difference))) if difference.notna().any(axis=None) else 0
+    )
+    norm = Normalize(-reach, reach)
+    mesh = axes.imshow(difference.to_numpy(), cmap="BrBG", norm=norm, aspect="auto")
+    axes.set_xticks(
+        range(value.shape[1]), [wrapped(str(name), 18, 2) for name in value.columns],
+        rotation=0 if written else 90,
+    )  # fmt: skip
+    axes.set_yticks(range(len(order)), names)
+    axes.tick_params(length=0, labeltop=written, labelbottom=not written)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if written:
+        for (i, j), number in np.ndenumerate(value.to_numpy()):
+            _write_cell(axes, i, j, number, float(difference.to_numpy()[i, j]), norm)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
+    bar.set_label("difference to the baseline")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _write_cell(
+    axes: Axes, row: int, column: int, value: float, difference: float, norm: Normalize
+) -> None:
+    if not isfinite(value):
+        return
+    red, green, blue, _ = colormaps["BrBG"](norm(difference))
+    dark = isfinite(difference) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+    axes.text(
+        column,
+        row,
+        f"{value:.2f}",
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="white" if dark else INK,
+    )
+
+
+def _columns(data: pd.DataFrame, value: pd.DataFrame) -> list[str]:
+    """Groups in their own order, at most `_MOST`: those in which variants differ most."""
+    order = list(dict.fromkeys(data["group"]))
+    if len(order) <= _MOST:
+        return order
+    spread = (value.max() - value.min()).sort_index().sort_values(ascending=False, kind="stable")
+    widest = set(spread.index[:_MOST])
+    return [name for name in order if name in widest]

@@ -1,0 +1,100 @@
+"""Training loss by epoch, a panel a variant."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, columns_and_rows, left_out
+from passt_bench.report.text import wrapped
+from passt_bench.report.theme import MUTED, kind_styles
+from passt_bench.report.view import StudyView, VariantView
+
+NAME, TITLE = "learning_curves", "Learning curves"
+CURVE = "train_loss"
+
+
+def curves_data(view: StudyView) -> pd.DataFrame:
+    """One row a variant and epoch: mean, least and largest loss over its runs.
+
+    Runs that diverged stand apart, one row an epoch each with ``runs`` 1 and their status.
+    """
+    rows = []
+    for v in view.variants:
+        whole = [run.curves[CURVE] for run in v.ok_runs if CURVE in run.curves]
+        rows += _rows(v, "ok", "", [list(epoch) for epoch in zip(*whole, strict=False)])
+        for run in v.runs:
+            if run.status != "ok" and run.curves.get(CURVE):
+                cell = f"seed {run.seed}" + ("" if run.fold is None else f" fold {run.fold}")
+                rows += _rows(v, run.status, cell, [[loss] for loss in run.curves[CURVE]])
+    return pd.DataFrame(rows)
+
+
+def _rows(
+    v: VariantView, status: str, cell: str, epochs: list[list[float]]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "variant": v.name,
+            "kind": v.kind,
+            "status": status,
+            "cell": cell,
+            "epoch": number,
+            "mean": sum(losses) / len(losses),
+            "low": min(losses),
+            "high": max(losses),
+            "runs": len(losses),
+        }
+        for number, losses in enumerate(epochs, 1)
+    ]
+
+
+def curves(view: StudyView) -> Drawing:
+    """Learning curves, small multiples."""
+    data = curves_data(view)
+    if data.empty:
+        return left_out(NAME, TITLE, "no record holds a curve of the training loss yet.")
+    caption = (
+        "Training loss by epoch: the line is the mean over seeds and folds, the band runs from the "
+        "least to the largest. The grey line in every panel is the baseline "
+        f"({view.baseline.name}). With patches dropped the loss is that of a harder task: "
+        "compare shapes, not heights."
+    )
+    if (data["status"] != "ok").any():
+        caption += " A thin broken line that ends in a cross is a run that did not finish."
+    return Drawing(NAME, TITLE, caption, data, draw_curves(data, view.baseline.name))
+
+
+def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
+    """Draws `curves_data`."""
+    variants = list(dict.fromkeys(data["variant"]))
+    columns, rows = columns_and_rows(len(variants))
+    figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.6), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    styles = kind_styles(data["kind"])
+    whole = data[data["status"] == "ok"]
+    reference = whole[whole["variant"] == baseline]
+    for axes, variant in zip(panels, variants, strict=False):
+        mine = data[data["variant"] == variant]
+        axes.plot(reference["epoch"], reference["mean"], color="#b9bec7", linewidth=1.3)
+        _draw_panel(axes, mine, styles[mine["kind"].iloc[0]].colour)
+        axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
+    for axes in panels[len(variants) :]:
+        axes.set_axis_off()
+    if len(whole):
+        panels[0].set_ylim(0, whole["high"].max() * 1.08)
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("training loss", fontsize=9)
+    return figure
+
+
+def _draw_panel(axes: Axes, data: pd.DataFrame, colour: str) -> None:
+    whole = data[data["status"] == "ok"]
+    axes.fill_between(whole["epoch"], whole["low"], whole["high"], color=colour, alpha=0.22, lw=0)
+    marker = "o" if len(whole) == 1 else None
+    axes.plot(whole["epoch"], whole["mean"], color=colour, linewidth=1.6, marker=marker)
+    for _, run in data[data["status"] != "ok"].groupby("cell"):
+        axes.plot(run["epoch"], run["mean"], color=MUTED, linewidth=0.9, linestyle="--")
+        axes.plot(run["epoch"].iloc[-1], run["mean"].iloc[-1], marker="x", color=MUTED)

@@ -1,0 +1,102 @@
+"""Differences to the baseline with intervals, the margin, and the verdicts (a forest plot)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, left_out
+from passt_bench.report.text import Span, interval, wrapped
+from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS
+from passt_bench.report.view import StudyView
+
+NAME, TITLE = "differences", "Differences to the baseline"
+
+
+def forest_data(view: StudyView) -> pd.DataFrame:
+    """One row a variant but the baseline, in the study's order."""
+    rows = [
+        {
+            "variant": v.name,
+            "difference": v.difference.value,
+            "low": v.difference.low,
+            "high": v.difference.high,
+            "p": v.comparison.p,
+            "verdict": v.verdict,
+            "blocks": v.comparison.n,
+            "margin": v.comparison.margin,
+            "cells": " ".join(f"{count} {name}" for name, count in v.statuses.items()),
+        }
+        for v in view.others
+        if v.comparison is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def forest(view: StudyView) -> Drawing:
+    """The verdicts at one glance."""
+    data = forest_data(view)
+    if data.empty or not data["difference"].notna().any():
+        return left_out(NAME, TITLE, "nothing can be compared with the baseline yet.")
+    caption = (
+        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
+        f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
+        "Right of zero is better. An interval that crosses the band's edge without a verdict of "
+        "better or worse stays undecided."
+    )
+    return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
+
+
+def draw_forest(data: pd.DataFrame, metric: str) -> Figure:
+    """Draws `forest_data`, the first variant on top."""
+    names = [wrapped(name, 30) for name in data["variant"]]
+    lines = np.array([name.count("\n") + 1 for name in names], dtype=float)
+    heights = np.maximum(0.26, 0.155 * lines + 0.06)  # inches
+    centres = np.cumsum(heights) - heights / 2
+    figure = Figure(figsize=(WIDTH, heights.sum() + 1.0), layout="constrained")
+    axes = figure.subplots()
+    margin = float(data["margin"].iloc[0])
+    axes.axvspan(-margin, margin, color=BAND, zorder=0)
+    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+    for row, y in zip(data.to_dict("records"), centres, strict=True):
+        span = Span(row["difference"], row["low"], row["high"])
+        _draw_row(axes, span, float(y), row["verdict"], row["cells"])
+    axes.set_ylim(heights.sum(), 0)
+    axes.set_yticks(centres, names)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.04)
+    axes.set_xlabel(f"difference in {metric} to the baseline")
+    return figure
+
+
+def _draw_row(axes: Axes, span: Span, y: float, verdict: str, cells: str) -> None:
+    style = VERDICTS[verdict]
+    if not span.known:
+        _write_beside(axes, y, 10, f"{style.sign} no result: {cells}", INK)
+        return
+    if span.has_interval:
+        axes.plot([span.low, span.high], [y, y], color=style.colour, linewidth=1.6, zorder=2)
+    axes.plot(span.value, y, marker=style.marker, color=style.colour, markersize=6, zorder=3)
+    _write_beside(axes, y, 10, f"{style.sign} {verdict}", style.colour, "bold")
+    _write_beside(axes, y, 84, interval(span, sign=True), INK)
+
+
+def _write_beside(
+    axes: Axes, y: float, points: float, text: str, colour: str, weight: str = "normal"
+) -> None:
+    """Text to the right of the axes, level with a row."""
+    axes.annotate(
+        text,
+        (1.0, y),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(points, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=colour,
+        fontweight=weight,
+    )

@@ -1,0 +1,100 @@
+"""What patchout leaves: one log-mel a variant with the patches that training kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from passt_bench.record import Picture
+from passt_bench.report.figures.drawing import WIDTH, Drawing, columns_and_rows, left_out
+from passt_bench.report.text import wrapped
+from passt_bench.report.theme import PAPER, kind_styles
+from passt_bench.report.view import StudyView
+
+NAME, TITLE = "kept_patches", "The patches that training keeps"
+_PALE = 0.86  # of white over what is dropped
+
+
+def pictures(view: StudyView) -> dict[str, Picture]:
+    """Variant → picture of its first run that has one."""
+    found = {}
+    for v in view.variants:
+        mine = [run.picture for run in v.runs if run.picture is not None]
+        if mine:
+            found[v.name] = mine[0]
+    return found
+
+
+def patches_data(view: StudyView) -> pd.DataFrame:
+    """One row a drawn variant: its grid and the flat indices (frequency-major) that were kept."""
+    kinds = {v.name: v.kind for v in view.variants}
+    rows = [
+        {
+            "variant": name,
+            "kind": kinds[name],
+            "grid_frequency": picture.grid[0],
+            "grid_time": picture.grid[1],
+            "kept": len(picture.kept),
+            "of": picture.grid[0] * picture.grid[1],
+            "indices": " ".join(map(str, picture.kept)),
+        }
+        for name, picture in pictures(view).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def patches(view: StudyView) -> Drawing:
+    """Small multiples of log-mels."""
+    data = patches_data(view)
+    if data.empty:
+        return left_out(NAME, TITLE, "no record holds a picture of its input.")
+    caption = (
+        "One training clip as the model sees it, time to the right and mel frequency upwards. What "
+        "is pale was dropped in this step; the next step draws anew. Where patches overlap, a "
+        "place is pale only if every patch over it was dropped."
+    )
+    return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
+
+
+def draw_patches(data: pd.DataFrame, found: dict[str, Picture]) -> Figure:
+    """Draws `patches_data` on its log-mels."""
+    mels, frames = np.shape(next(iter(found.values())).logmel)
+    columns, rows = columns_and_rows(len(data), 5 if frames <= 2 * mels else 3)
+    width = WIDTH / columns
+    height = min(max(width * 0.9 * mels / frames, 0.9), 1.75)
+    figure = Figure(figsize=(WIDTH, (height + 0.62) * rows + 0.1), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    styles = kind_styles(data["kind"])
+    for axes, row in zip(panels, data.to_dict("records"), strict=False):
+        _draw_panel(axes, found[row["variant"]], styles[row["kind"]].colour)
+        title = wrapped(row["variant"], 120 // columns - 2, 3)
+        axes.set_title(f"{title}\n{row['kept']} of {row['of']} patches", fontsize=8)
+    for axes in panels[len(data) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def covered(picture: Picture) -> np.ndarray:
+    """Which points of the log-mel a kept patch covers, bool (mels, frames)."""
+    mask = np.zeros(np.shape(picture.logmel), dtype=bool)
+    for index in picture.kept:
+        row, column = divmod(index, picture.grid[1])
+        top, left = row * picture.stride[0], column * picture.stride[1]
+        mask[top : top + picture.patch[0], left : left + picture.patch[1]] = True
+    return mask
+
+
+def _draw_panel(axes: Axes, picture: Picture, colour: str) -> None:
+    shades = np.asarray(picture.logmel, dtype=float) / 255
+    image = colormaps["magma"](shades)[..., :3]
+    pale = _PALE + (1 - _PALE) * (1 - shades)[..., None] * np.ones(3)
+    image = np.where(covered(picture)[..., None], image, pale)
+    axes.imshow(image, origin="lower", aspect="auto", interpolation="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_facecolor(PAPER)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=1.6)

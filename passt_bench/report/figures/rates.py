@@ -1,0 +1,130 @@
+"""Quality against how much is dropped, a line a kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out, padded
+from passt_bench.report.text import wrapped
+from passt_bench.report.theme import INK, Style, kind_styles
+from passt_bench.report.view import StudyView, VariantView
+from passt_bench.spec import MeasurementSpec, Patchout, Recipe
+
+NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
+_APART = 0.006  # kinds at one rate stand beside each other
+
+
+def rates_data(view: StudyView) -> pd.DataFrame:
+    """One row a variant, in groups that differ in patchout alone (same model, stride, training).
+
+    A group without a patchout setting, or with a single variant, is left out.
+    """
+    groups: dict[Recipe, list[VariantView]] = {}
+    for v in view.variants:
+        if v.rate is not None:
+            groups.setdefault(_without_patchout(v.record.recipe), []).append(v)
+    rows = []
+    for members in groups.values():
+        if len(members) < 2 or not any(v.kind != "none" for v in members):
+            continue
+        grid = members[0].record.grid
+        assert grid is not None  # a rate needs one
+        for v in members:
+            rows.append(
+                {
+                    "group": f"{grid[0]} × {grid[1]} patches ({members[0].name})",
+                    "variant": v.name,
+                    "kind": v.kind,
+                    "scope": v.record.recipe.patchout.scope if v.kind != "none" else "",
+                    "rate": v.rate,
+                    "tokens": v.record.tokens,
+                    "metric": view.metric,
+                    "value": v.value.value,
+                    "value_low": v.value.low,
+                    "value_high": v.value.high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def rates(view: StudyView) -> Drawing:
+    """Quality against rate."""
+    data = rates_data(view)
+    if data.empty or not data["value"].notna().any():
+        return left_out(
+            NAME, TITLE, "no two variants with a result differ in patchout alone (kind or rate)."
+        )
+    caption = (
+        f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
+        "training drops; a panel holds variants that differ in patchout alone. Kinds at one share "
+        "keep (nearly) equal tokens: compare them along a vertical. Points of one kind are moved "
+        "apart by less than a hundredth to stay visible."
+    )
+    if data["value"].isna().any():
+        caption += " A cross on the axis is a setting without a result."
+    return Drawing(NAME, TITLE, caption, data, draw_rates(data, view.metric))
+
+
+def _without_patchout(recipe: Recipe) -> Recipe:
+    return replace(recipe, patchout=Patchout(), measurement=MeasurementSpec())
+
+
+def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
+    """Draws `rates_data`."""
+    groups = list(dict.fromkeys(data["group"]))
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = Figure(figsize=(WIDTH, 3.1 * rows + 1.0), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    styles = kind_styles(data["kind"])
+    for axes, group in zip(panels, groups, strict=False):
+        _draw_panel(axes, data[data["group"] == group], styles)
+        axes.set_title(wrapped(group, 100 // columns - 8, 2))
+        axes.set_xlabel("share of patches dropped")
+        axes.set_ylabel(metric)
+        axes.label_outer()
+    for axes in panels[len(groups) :]:
+        axes.set_axis_off()
+    ends = data[["value", "value_low", "value_high"]]
+    low, high = padded(float(np.nanmin(ends)), float(np.nanmax(ends)))
+    panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    handles = kind_handles(data["kind"], styles)
+    if data["value"].isna().any():
+        handles.append(Line2D([], [], color=INK, marker="x", linestyle="none", label="no result"))
+    if (data["scope"] == "sample").any():
+        handles.append(Line2D([], [], color=INK, linestyle="--", label="drawn per sample"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
+    return figure
+
+
+def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> None:
+    origin = data[data["kind"] == "none"]
+    series = list(data.groupby(["kind", "scope"], sort=True))
+    for number, ((kind, scope), members) in enumerate(series):
+        style = styles[str(kind)]
+        shift = _APART * (number - (len(series) - 1) / 2)
+        line = members if kind == "none" else pd.concat([origin, members])
+        line = line[line["value"].notna()].sort_values("rate")
+        x = line["rate"] + shift * (line["kind"] != "none")
+        axes.plot(
+            x, line["value"], color=style.colour, linewidth=1.2,
+            linestyle="--" if scope == "sample" else "-",
+        )  # fmt: skip
+        for row in members.to_dict("records"):
+            at = row["rate"] + shift * (kind != "none")
+            if not isfinite(row["value"]):
+                axes.plot(
+                    at, 0, marker="x", color=style.colour, markersize=7, clip_on=False,
+                    transform=axes.get_xaxis_transform(),
+                )  # fmt: skip
+                continue
+            axes.plot(at, row["value"], marker=style.marker, color=style.colour, markersize=5)
+            axes.plot([at, at], [row["value_low"], row["value_high"]], color=style.colour, lw=1.0)
+    axes.set_xlim(-0.04, 1.0)

@@ -1,0 +1,118 @@
+"""Step time and memory against the tokens that training keeps."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out
+from passt_bench.report.text import unit_for
+from passt_bench.report.theme import NO_PATCHES, Style, kind_styles
+from passt_bench.report.view import StudyView
+
+NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"
+_APART = 0.016  # of the axis: variants of equal tokens stand beside each other
+
+# quantity in the data: title, base unit
+_PANELS = {
+    "train_step": ("training step", "s"),
+    "inference_batch": ("inference, the same batch", "s"),
+    "saved_for_backward": ("saved for backward, a step", "B"),
+    "train_rise": ("rise of memory in a step", "B"),
+}
+
+
+def scaling_data(view: StudyView) -> pd.DataFrame:
+    """One row a variant and measured quantity; seconds or bytes of one step."""
+    rows = []
+    for v in view.variants:
+        spans = {name: cost.seconds for name, cost in v.costs.items()}
+        known = {name: (span.value, span.low, span.high) for name, span in spans.items()}
+        known |= {name: (value, value, value) for name, value in v.memory.items()}
+        for quantity in _PANELS:
+            if quantity not in known:
+                continue
+            value, low, high = known[quantity]
+            rows.append(
+                {
+                    "variant": v.name,
+                    "kind": v.kind,
+                    "tokens": v.record.tokens,
+                    "batch": v.batch,
+                    "quantity": quantity,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def scaling(view: StudyView) -> Drawing:
+    """Cost against tokens, small multiples."""
+    data = scaling_data(view)
+    if data.empty:
+        return left_out(NAME, TITLE, "no cost session measured this study.")
+    clips = sorted({int(batch) for batch in data["batch"] if isfinite(batch)})
+    caption = (
+        f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
+        "class tokens included; medians with 95 % intervals (mostly smaller than the markers). "
+        "Patchout works in training alone: at inference all patches are there, so that time stays "
+        "flat. The rise is the peak of memory over its level before the step; what is saved for "
+        "backward is the part of it that patchout acts on. Variants of equal tokens are moved "
+        "apart to stay visible."
+    )
+    if (data["tokens"] == 0).any():
+        caption += " A dotted line is a model without tokens."
+    return Drawing(NAME, TITLE, caption, data, draw_scaling(data))
+
+
+def draw_scaling(data: pd.DataFrame) -> Figure:
+    """Draws `scaling_data`, a panel a quantity."""
+    present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
+    columns = min(2, len(present))
+    rows = -(-len(present) // columns)
+    figure = Figure(figsize=(WIDTH, 2.7 * rows + 0.7), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    styles = kind_styles(data["kind"])
+    for axes, quantity in zip(panels, present, strict=False):
+        _draw_panel(axes, data[data["quantity"] == quantity], quantity, styles)
+    for axes in panels[len(present) :]:
+        axes.set_axis_off()
+    handles = kind_handles(data["kind"], styles)
+    for handle in handles:
+        dotted = handle.get_label() == NO_PATCHES
+        handle.set(
+            linestyle=":" if dotted else "none", marker="" if dotted else handle.get_marker()
+        )
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(7, len(handles)))
+    return figure
+
+
+def _draw_panel(axes: Axes, data: pd.DataFrame, quantity: str, styles: dict[str, Style]) -> None:
+    title, base = _PANELS[quantity]
+    unit = unit_for(data["value"], base)
+    step = _APART * data["tokens"].max()
+    shares = data.groupby("tokens")["variant"]
+    shifts = (shares.cumcount() - (shares.transform("size") - 1) / 2) * step
+    for row, shift in zip(data.to_dict("records"), shifts, strict=True):
+        style = styles[row["kind"]]
+        value, low, high = (row[name] / unit.size for name in ("value", "low", "high"))
+        if row["tokens"] == 0:
+            axes.axhline(value, color=style.colour, linestyle=":", linewidth=1.3)
+            continue
+        x = row["tokens"] + shift
+        axes.plot([x, x], [low, high], color=style.colour, linewidth=1.2)
+        axes.plot(
+            x, value, marker=style.marker, color=style.colour, markersize=6,
+            markeredgecolor="white", markeredgewidth=0.5, linestyle="none",
+        )  # fmt: skip
+    axes.set_title(title)
+    axes.set_ylabel(unit.name)
+    axes.set_xlabel("tokens kept in training")
+    axes.margins(x=0.06)
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, max(data["high"].max(), data["value"].max()) / unit.size * 1.1)

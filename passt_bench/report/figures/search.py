@@ -1,0 +1,187 @@
+"""The figures of a search: its history, where its settings lie, and which parameter mattered."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out
+from passt_bench.report.text import counted
+from passt_bench.report.theme import INK, MUTED, Style, kind_styles
+from passt_bench.search_record import SearchRecord
+
+_NOTHING_YET = "no trial of this search succeeded yet."
+
+
+def draw_search(search: SearchRecord) -> list[Drawing]:
+    """All figures of a search; make and write them under `theme.look`."""
+    return [history(search), landscape(search), influence(search)]
+
+
+def history_data(search: SearchRecord) -> pd.DataFrame:
+    """One row a trial: what was suggested, its value, and the best value so far."""
+    rows = []
+    best = float("nan")
+    for trial in search.trials:
+        value = float("nan") if trial.value is None else trial.value
+        best = value if not best >= value else best  # NaN is not above anything
+        rows.append(
+            {
+                "trial": trial.number,
+                "kind": trial.patchout.kind,
+                "rate": trial.rate,
+                "tokens": trial.tokens,
+                "status": trial.status,
+                "value": value,
+                "best": best,
+                "repeats": "" if trial.repeats is None else trial.repeats,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def history(search: SearchRecord) -> Drawing:
+    """Value by trial, and the best so far."""
+    name, title = "search_history", "History of the search"
+    if not search.best:
+        return left_out(name, title, _NOTHING_YET)
+    data = history_data(search)
+    caption = (
+        f"{search.metric} on the inner split by trial; the line is the best so far. A hollow mark "
+        "repeats a setting that was on record and was not trained again."
+    )
+    if (data["status"] != "ok").any():
+        caption += " A cross on the axis is a trial that failed."
+    return Drawing(name, title, caption, data, draw_history(data, search.metric))
+
+
+def draw_history(data: pd.DataFrame, metric: str) -> Figure:
+    """Draws `history_data`."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    styles = kind_styles(data["kind"])
+    done = data[data["best"].notna()]
+    axes.step(done["trial"], done["best"], where="post", color=INK, linewidth=1.2)
+    for row in data.to_dict("records"):
+        style = styles[row["kind"]]
+        if row["status"] != "ok":
+            _cross(axes, row["trial"], style)
+            continue
+        hollow = row["repeats"] != ""
+        axes.plot(
+            row["trial"], row["value"], marker=style.marker, color=style.colour,
+            markersize=4 if hollow else 6, fillstyle="none" if hollow else "full",
+        )  # fmt: skip
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"{metric} on the inner split")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles: list[Line2D] = [*kind_handles(data["kind"], styles)]
+    for handle in handles:
+        handle.set_linestyle("none")
+    handles.append(Line2D([], [], color=INK, lw=1.2, label="best so far"))
+    if (data["repeats"] != "").any():
+        handles.append(
+            Line2D([], [], color=MUTED, marker="o", fillstyle="none", ls="none", label="repeated")
+        )
+    if (data["status"] != "ok").any():
+        handles.append(Line2D([], [], color=MUTED, marker="x", ls="none", label="failed"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=8)
+    return figure
+
+
+def landscape_data(search: SearchRecord) -> pd.DataFrame:
+    """One row a setting: its kind, tokens and value."""
+    rows = [
+        {
+            "kind": trial.patchout.kind,
+            "tokens": trial.tokens,
+            "status": trial.status,
+            "value": float("nan") if trial.value is None else trial.value,
+        }
+        for trial in search.settings
+    ]
+    return pd.DataFrame(rows).sort_values(["kind", "tokens"], ignore_index=True)
+
+
+def landscape(search: SearchRecord) -> Drawing:
+    """Value against tokens by kind."""
+    name, title = "search_settings", "Settings that were tried"
+    if not search.best:
+        return left_out(name, title, _NOTHING_YET)
+    caption = (
+        f"{search.metric} on the inner split against the tokens kept in training, a line a kind; "
+        f"{counted(len(search.seeds), 'seed')} a setting, so small differences are chance."
+    )
+    data = landscape_data(search)
+    return Drawing(name, title, caption, data, draw_landscape(data, search.metric))
+
+
+def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
+    """Draws `landscape_data`."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    styles = kind_styles(data["kind"])
+    origin = data[data["kind"] == "none"]
+    for kind, members in data.groupby("kind", sort=True):
+        style = styles[str(kind)]
+        line = members if kind == "none" else pd.concat([origin, members])
+        line = line[line["value"].notna()].sort_values("tokens")
+        axes.plot(line["tokens"], line["value"], color=style.colour, linewidth=1.2)
+        good = members[members["value"].notna()]
+        axes.plot(
+            good["tokens"], good["value"], color=style.colour, marker=style.marker, linestyle="none"
+        )
+        for tokens in members[members["value"].isna()]["tokens"]:
+            _cross(axes, tokens, style)
+    axes.set_xlabel("tokens kept in training")
+    axes.set_ylabel(f"{metric} on the inner split")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
+    return figure
+
+
+def influence_data(search: SearchRecord) -> pd.DataFrame:
+    """One row a parameter and its importance, the largest first."""
+    shares = sorted(search.importance.items(), key=lambda item: (-item[1], item[0]))
+    return pd.DataFrame(shares, columns=["parameter", "importance"])
+
+
+def influence(search: SearchRecord) -> Drawing:
+    """Importance of kind and rate."""
+    name, title = "search_importance", "Importance of kind and rate"
+    if not search.importance:
+        return left_out(name, title, "too few different settings were tried to tell.")
+    caption = (
+        f"Share of the variance of {search.metric} over the searched space that a parameter alone "
+        "explains (fANOVA: a random forest on the settings that were tried; shares add up to 1)."
+    )
+    data = influence_data(search)
+    return Drawing(name, title, caption, data, draw_influence(data))
+
+
+def draw_influence(data: pd.DataFrame) -> Figure:
+    """Draws `influence_data`."""
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.42 * len(data)), layout="constrained")
+    axes = figure.subplots()
+    names = list(data["parameter"])[::-1]
+    shares = list(data["importance"])[::-1]
+    axes.barh(names, shares, color=kind_styles([])["unstructured"].colour, height=0.55)
+    for place, share in enumerate(shares):
+        axes.annotate(
+            f"{share:.2f}", (share, place), xytext=(4, 0), textcoords="offset points", va="center"
+        )
+    axes.set_xlim(0, 1.08)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("importance")
+    return figure
+
+
+def _cross(axes: Axes, x: float, style: Style) -> None:
+    """A mark on the axis for what has no value."""
+    axes.plot(
+        x, 0, marker="x", color=style.colour, markersize=7, clip_on=False,
+        transform=axes.get_xaxis_transform(),
+    )  # fmt: skip

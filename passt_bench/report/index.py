@@ -1,0 +1,44 @@
+"""The index of all reports: one entry a rendered study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from passt_bench.errors import InputError
+from passt_bench.report.files import render_template, write_text
+from passt_bench.report.page import SUMMARY
+
+
+def render_index(root: Path) -> Path:
+    """Writes ``root/index.html``, which links every report below ``root``.
+
+    Reads the ``summary.json`` that `page.render` left in each folder; the newest study is first.
+
+    Args:
+        root: the folder of all reports.
+
+    Returns:
+        The path of the index.
+
+    Raises:
+        InputError: a summary is cut off.
+    """
+    studies = [_summary(path) for path in sorted(root.glob(f"*/{SUMMARY}"))]
+    studies.sort(key=lambda item: str(item["finished"]), reverse=True)
+    paper = (root / "paper" / "index.html").is_file()
+    page = render_template("index.html", {"studies": studies, "paper": paper})
+    return write_text(root / "index.html", page)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
+        ) from None
+    if not isinstance(summary, dict) or "study" not in summary:
+        raise InputError("not a summary of a report", source=path, remedy="Render it again.")
+    return {**summary, "folder": path.parent.name}

@@ -1,0 +1,241 @@
+"""The page of a search: history, importance, and its best settings confirmed on the test fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from markupsafe import Markup
+
+from passt_bench.analysis.results import load_results
+from passt_bench.report.figures.drawing import Drawing
+from passt_bench.report.figures.search import draw_search
+from passt_bench.report.files import render_template, write_text
+from passt_bench.report.sentences import answers
+from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
+from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
+from passt_bench.report.theme import VERDICTS, inline, look, to_svg
+from passt_bench.report.view import StudyView, view
+from passt_bench.search_record import SearchRecord, TrialRecord, read_search, write_search
+from passt_bench.store import Store
+
+PAGE = "search.html"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A drawing as the page shows it; ``svg`` is None where it is left out."""
+
+    drawing: Drawing
+    svg: Markup | None
+
+
+def build_search(name: str, runs: Path, reports: Path) -> Path:
+    """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
+
+    Args:
+        name: of a search that was run, or that is kept in ``reports/NAME/``.
+        runs: the folder that runs write to; what lies there comes first.
+        reports: the folder of all reports.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: no search of that name was run, or a file is broken.
+    """
+    folder = reports / name
+    search = read_search(name, runs if _has(name, runs) else folder)
+    write_search(search, folder)
+    stores = [Store(runs), Store(folder)]
+    confirmation = None
+    if search.confirmed and any(name in store.studies() for store in stores):
+        confirmation = view(load_results(name, stores))
+    return render_search(search, confirmation, folder)
+
+
+def _has(name: str, root: Path) -> bool:
+    return (root / "search" / f"{name}.json").is_file()
+
+
+def render_search(search: SearchRecord, confirmation: StudyView | None, out: Path) -> Path:
+    """Writes the page of a search and its parts.
+
+    Writes ``search.html``, and in ``search/`` the tables as md, csv and tex, the figures as svg
+    with their data as csv. The same search and results give the same bytes.
+
+    Args:
+        search: its trials.
+        confirmation: the study of its best settings; None where there is none yet.
+        out: folder of this report.
+
+    Returns:
+        The path of the page.
+    """
+    tables = {"settings": settings(search)}
+    if confirmation is not None:
+        tables["confirmed"] = confirmed(search, confirmation)
+    for made in tables.values():
+        for kind, text in (
+            ("md", to_markdown(made)),
+            ("csv", to_csv(made)),
+            ("tex", to_latex(made, f"{search.name}-{made.name}")),
+        ):
+            write_text(out / "search" / f"{made.name}.{kind}", text)
+    with look():
+        figures = [_write(drawing, out / "search") for drawing in draw_search(search)]
+    context = {
+        "search": search,
+        "headline": headline(search),
+        "answers": answers(confirmation) if confirmation else [],
+        "tables": tables,
+        "figures": figures,
+        "facts": facts(search),
+        "signs": {verdict: style.sign for verdict, style in VERDICTS.items()},
+        "full": (out / "index.html").is_file(),
+    }
+    return write_text(out / PAGE, render_template("search.html", context))
+
+
+def _write(drawing: Drawing, folder: Path) -> Shown:
+    if drawing.figure is None:
+        return Shown(drawing, None)
+    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
+    write_text(folder / f"{drawing.name}.svg", svg)
+    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(folder / f"{drawing.name}.csv", data)
+    return Shown(drawing, Markup(inline(svg, drawing.title)))
+
+
+def headline(search: SearchRecord) -> str:
+    """What was tried and what came out best, in two sentences."""
+    tried = (
+        f"{counted(len(search.settings), 'setting')} were tried in "
+        f"{counted(len(search.trials), 'trial')}"
+    )
+    if not search.best:
+        return f"{tried}; none of them succeeded."
+    best = search.best[0]
+    value = f"{search.metric} {significant(best.value or 0.0)} on the inner split"
+    if best.patchout.kind == "none":
+        return f"{tried}. None of them is above dropping nothing ({value})."
+    return f"{tried}. The best is {describe(best)} ({value})."
+
+
+def describe(trial: TrialRecord) -> str:
+    """A setting in words: ``structured, 2 rows and 3 columns of patches dropped``."""
+    if trial.patchout.kind == "none":
+        return "nothing dropped"
+    counts = (
+        (trial.patchout.patches, "single patch", "single patches"),
+        (trial.patchout.frequency, "frequency row", "frequency rows"),
+        (trial.patchout.time, "time column", "time columns"),
+    )
+    parts = [f"{n} {one if n == 1 else many}" for n, one, many in counts if n is not None]
+    return f"{trial.patchout.kind}, {listed(parts)} dropped"
+
+
+def settings(search: SearchRecord) -> Table:
+    """Every setting, the best first, then those that failed."""
+    failed = [trial for trial in search.settings if trial.value is None]
+    rows = [
+        (
+            describe(trial),
+            trial.rate,
+            trial.tokens,
+            trial.value if trial.value is not None else trial.status,
+            sum(other.keys == trial.keys for other in search.trials),
+            trial.seconds or None,
+            trial.keys[0],
+        )
+        for trial in (*search.best, *failed)
+    ]
+    columns = (
+        Column("setting", "setting"),
+        Column("rate", "suggested rate", partial(fixed, places=3)),
+        Column("tokens", "tokens", str),
+        Column(f"inner_{search.metric}", f"{search.metric}, inner split", significant),
+        Column("suggested", "times suggested", str),
+        Column("seconds", "trained for", partial(fixed, places=1), "s"),
+        Column("key", "record"),
+    )
+    caption = f"{search.name}: settings by {search.metric} on the inner split."
+    return table("settings", caption, columns, rows)
+
+
+def confirmed(search: SearchRecord, seen: StudyView) -> Table:
+    """The best settings against the baseline, trained anew and tested."""
+    values = {trial.patchout: trial.value for trial in search.settings}
+    rows = [
+        (
+            v.name,
+            v.record.tokens,
+            values.get(v.record.recipe.patchout),
+            v.value,
+            v.difference,
+            v.comparison.p if v.comparison else None,
+            v.verdict,
+        )
+        for v in seen.variants
+    ]
+    columns = (
+        Column("setting", "setting"),
+        Column("tokens", "tokens", str),
+        Column(f"inner_{search.metric}", f"{search.metric}, inner split", significant),
+        Column(search.metric, f"{search.metric}, test", interval, span=True),
+        Column("difference", "difference", partial(interval, sign=True), span=True),
+        Column("p", "corrected p", p_value),
+        Column("verdict", "verdict"),
+    )
+    caption = (
+        f"{search.name}: the best settings against {search.baseline} on the test fold, trained on "
+        f"all training clips with seeds {_numbers(search.confirmation_seeds)}; 95 % intervals."
+    )
+    first = next(i for i, v in enumerate(seen.variants) if v.name == search.baseline)
+    return table("confirmed", caption, columns, rows, first)
+
+
+def facts(search: SearchRecord) -> list[tuple[str, str]]:
+    """How the search was made."""
+    share = search.recipe.training.inner_share
+    repeated = len(search.trials) - len(search.settings)
+    failures = sum(trial.status != "ok" for trial in search.settings)
+    held = "" if search.fold is None else f" of all folds but {search.fold}"
+    return [
+        ("data set", f"{search.fingerprint.dataset} ({search.fingerprint.digest})"),
+        (
+            "objective",
+            f"{search.metric} on {100 * share:.0f} % of the training clips{held}, held out for "
+            "the search; the test fold stayed closed",
+        ),
+        ("space", f"kind: {listed(search.kinds)}; rate: {_rates(search.rates)}"),
+        ("seeds", f"{_numbers(search.seeds)} in the search"),
+        (
+            "trials",
+            f"{len(search.trials)}, of which {repeated} repeated a setting and were not trained, "
+            f"and {failures} failed",
+        ),
+        ("sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
+        ("training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min, all added up"),
+        *([("command", search.command)] if search.command else []),
+        *((f"recipe: {part}", _fields(value)) for part, value in _recipe(search)),
+    ]
+
+
+def _recipe(search: SearchRecord) -> list[tuple[str, dict[str, object]]]:
+    plain = asdict(search.recipe)
+    return [(part, plain[part]) for part in ("model", "training")]
+
+
+def _fields(values: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return f"{rates[0]:g} to {rates[-1]:g} in steps of {rates[1] - rates[0]:g}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return listed(str(value) for value in values)

@@ -1,0 +1,187 @@
+"""A table and its four forms: Markdown, CSV, LaTeX and, through a template, HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from passt_bench.report.text import NOTHING, Span, latex, markdown
+
+# Points of a LaTeX page in one column, of a character in \\small, and between columns.
+_PAGE, _CHARACTER, _BETWEEN = 345.0, 4.3, 12.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: in CSV, e.g. ``difference``; a column of spans adds ``difference_low`` and ``_high``.
+        title: for people.
+        show: a value as text; None for columns of text.
+        unit: for people, under the title.
+        span: whether the values are `Span`.
+    """
+
+    name: str
+    title: str
+    show: Callable[[Any], str] | None = None
+    unit: str = ""
+    span: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is set flush right."""
+        return self.show is not None
+
+    def text(self, value: object) -> str:
+        """A cell for people; a string stands for itself, e.g. a status in place of a number."""
+        if value is None:
+            return NOTHING
+        if isinstance(value, str) or self.show is None:
+            return str(value)
+        return self.show(value)
+
+    def plain(self, value: object) -> list[object]:
+        """A cell for programs, as full numbers; empty where there is none."""
+        if self.span:
+            known = value if isinstance(value, Span) else Span(float("nan"))
+            return [_plain(known.value), _plain(known.low), _plain(known.high)]
+        if isinstance(value, str) and self.numeric and not _is_number(value):
+            return [""]
+        return [_plain(value)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}" if isfinite(value) else ""
+    return value
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        name: of its files.
+        caption: a sentence or two.
+        rows: one value a column; a `Span` or number, a string, or None.
+        highlight: number of a row to be set apart (the baseline), or None.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    highlight: int | None = None
+
+    def texts(self) -> list[list[str]]:
+        """All cells for people."""
+        return [
+            [column.text(value) for column, value in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+
+def table(
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Any]],
+    highlight: int | None = None,
+) -> Table:
+    """A table without the columns in which no row says anything."""
+    empty = [
+        bool(rows) and all(column.text(value) in (NOTHING, "") for value in values) and i > 0
+        for i, (column, values) in enumerate(zip(columns, zip(*rows, strict=True), strict=False))
+    ] or [False] * len(columns)
+    kept = [i for i in range(len(columns)) if not empty[i]]
+    return Table(
+        name,
+        caption,
+        tuple(columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in rows),
+        highlight,
+    )
+
+
+def to_csv(table: Table) -> str:
+    """Full numbers with the ends of intervals in columns of their own."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    header = []
+    for column in table.columns:
+        ends = ("", "_low", "_high") if column.span else ("",)
+        header += [column.name + end for end in ends]
+    writer.writerow(header)
+    for row in table.rows:
+        cells = zip(table.columns, row, strict=True)
+        writer.writerow([part for column, value in cells for part in column.plain(value)])
+    return buffer.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table with its caption above."""
+    titles = [
+        markdown(f"{column.title} ({column.unit})" if column.unit else column.title)
+        for column in table.columns
+    ]
+    marks = ["--:" if column.numeric else ":--" for column in table.columns]
+    lines = [markdown(table.caption), "", _pipes(titles), _pipes(marks)]
+    lines += [_pipes([markdown(cell) for cell in row]) for row in table.texts()]
+    return "\n".join(lines) + "\n"
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def to_latex(table: Table, label: str) -> str:
+    """A ``table*`` in the style of booktabs, scaled to the page where it is wide."""
+    wide = _width(table) > _PAGE
+    needs = r"\usepackage{booktabs,graphicx}" if wide else r"\usepackage{booktabs}"
+    titles = [
+        latex(f"{column.title} ({column.unit})" if column.unit else column.title)
+        for column in table.columns
+    ]
+    body = [r"\toprule", _ampersands(titles), r"\midrule"]
+    body += [_ampersands([latex(cell) for cell in row]) for row in table.texts()]
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    lines = [
+        f"% Needs {needs} in the preamble.",
+        r"\begin{table*}",
+        r"  \centering",
+        f"  \\caption{{{latex(table.caption)}}}",
+        f"  \\label{{tab:{label}}}",
+        r"  \resizebox{\textwidth}{!}{%" if wide else r"  \small",
+        f"  \\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
+        *(f"    {line}" for line in [*body, r"\bottomrule"]),
+        r"  \end{tabular}" + ("}" if wide else ""),
+        r"\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _width(table: Table) -> float:
+    """About how wide LaTeX sets the table, in points."""
+    columns = zip([c.title + c.unit for c in table.columns], *table.texts(), strict=True)
+    return sum(_CHARACTER * max(map(len, cells)) + _BETWEEN for cells in columns)
+
+
+def _ampersands(cells: Sequence[str]) -> str:
+    # A cell that opens with a bracket would be read as an argument of the line before.
+    return " & ".join("{}" + cell if cell.startswith("[") else cell for cell in cells) + r" \\"

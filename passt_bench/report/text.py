@@ -1,0 +1,186 @@
+"""Numbers as text: digits follow the interval, units follow the size."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+
+NAN = float("nan")
+MINUS = "−"
+NOTHING = "–"
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    MINUS: r"$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
+    "’": "'",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A value with its 95 % interval; NaN where it is not known."""
+
+    value: float
+    low: float = NAN
+    high: float = NAN
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return isfinite(self.value)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval."""
+        return isfinite(self.low) and isfinite(self.high)
+
+    @property
+    def half(self) -> float:
+        """Half width of the interval."""
+        return (self.high - self.low) / 2
+
+
+def decimals(span: Span, default: int = 3) -> int:
+    """Decimal places that show two significant digits of the interval's half width.
+
+    Negative for rounding to tens or hundreds; ``default`` where there is no interval.
+    """
+    if not isfinite(span.half) or span.half <= 0:
+        return default
+    return min(6, 1 - floor(log10(span.half)))
+
+
+def fixed(value: float, places: int, *, sign: bool = False) -> str:
+    """A number with that many decimal places and a true minus sign."""
+    if not isfinite(value):
+        return NOTHING
+    shown = f"{round(value, places):{'+' if sign else ''}.{max(0, places)}f}"
+    if not any(digit in shown for digit in "123456789"):
+        shown = shown.lstrip("+-")
+    return shown.replace("-", MINUS)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with that many significant digits, never in scientific notation."""
+    if not isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    return fixed(value, digits - 1 - floor(log10(abs(value))))
+
+
+def interval(span: Span, *, sign: bool = False, default: int = 3) -> str:
+    """``0.051 [0.040, 0.062]``; the value alone where there is no interval."""
+    if not span.known:
+        return NOTHING
+    places = decimals(span, default)
+    value = fixed(span.value, places, sign=sign)
+    if not span.has_interval:
+        return value
+    low, high = (fixed(end, places, sign=sign) for end in (span.low, span.high))
+    return f"{value} [{low}, {high}]"
+
+
+def times(span: Span) -> str:
+    """A ratio, ``1.93× [1.85, 2.01]``; at most three significant digits."""
+    if not span.known:
+        return NOTHING
+    most = 2 - floor(log10(span.value)) if span.value > 0 else 2
+    places = max(0, min(decimals(span, 2), most))
+    if not span.has_interval:
+        return f"{fixed(span.value, places)}×"
+    low, high = fixed(span.low, places), fixed(span.high, places)
+    return f"{fixed(span.value, places)}× [{low}, {high}]"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits, ``< 0.001`` below that."""
+    if not isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else significant(p, 2)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit and how much of the base unit it is."""
+
+    name: str
+    size: float
+
+
+_UNITS = {
+    "s": (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0)),
+    "B": (Unit("B", 1.0), Unit("KiB", 2**10), Unit("MiB", 2**20), Unit("GiB", 2**30)),
+    "FLOP": (
+        Unit("FLOP", 1.0),
+        Unit("MFLOP", 1e6),
+        Unit("GFLOP", 1e9),
+        Unit("TFLOP", 1e12),
+    ),
+}
+
+
+def unit_for(values: Iterable[float], base: str) -> Unit:
+    """The unit that suits a column: the largest in which its middle value is at least 1.
+
+    Args:
+        values: in the base unit; NaN is left out.
+        base: ``s``, ``B`` or ``FLOP``.
+    """
+    known = sorted(value for value in values if isfinite(value) and value > 0)
+    middle = known[len(known) // 2] if known else 1.0
+    fitting = [unit for unit in _UNITS[base] if unit.size <= middle]
+    return fitting[-1] if fitting else _UNITS[base][0]
+
+
+def latex(text: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def markdown(text: str) -> str:
+    """Text that a Markdown table cell shows as it is."""
+    for character in "\\|*_`<":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def wrapped(name: str, width: int, lines: int = 3) -> str:
+    """A name on at most that many lines; an ellipsis where it is cut."""
+    return "\n".join(
+        textwrap.wrap(name, width, max_lines=lines, placeholder="…", break_long_words=True)
+    )
+
+
+def listed(items: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *head, last = list(items) or [""]
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 seed``, ``3 seeds``; ``plural`` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

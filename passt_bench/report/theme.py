@@ -1,0 +1,142 @@
+"""The look of all figures: one colour a patchout kind, one a verdict, and SVG that never changes.
+
+Kinds take the Okabe-Ito palette, verdicts darker hues with a mark of their own; both stay apart
+under protanopia and deuteranopia (a test holds it).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+NO_PATCHES = "no patches"
+
+INK = "#1f2430"
+MUTED = "#626a78"
+RULE = "#d9dde3"
+BAND = "#eceff3"
+PAPER = "#ffffff"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one kind or verdict is drawn."""
+
+    colour: str
+    marker: str
+    sign: str = ""
+
+
+_KINDS = {
+    "none": Style("#3d3d3d", "o"),
+    "unstructured": Style("#0072b2", "s"),
+    "time": Style("#e69f00", "^"),
+    "frequency": Style("#009e73", "v"),
+    "structured": Style("#cc79a7", "D"),
+    "block": Style("#56b4e9", "P"),
+    NO_PATCHES: Style("#8a5a00", "X"),
+}
+_FURTHER = (Style("#a03020", "p"), Style("#6a51a3", "h"), Style("#8f9a00", "*"))
+
+VERDICTS = {
+    "better": Style("#00707f", "^", "▲"),
+    "worse": Style("#b3124f", "v", "▼"),
+    "same": Style("#716c67", "s", "="),
+    "undecided": Style("#9a6b00", "o", "?"),
+    "failed": Style("#1f1f1f", "x", "×"),
+    "missing": Style("#626a78", "x", "…"),
+    "baseline": Style("#3d3d3d", "o", "●"),
+}
+
+_RC: Any = {  # the names that rcParams knows are a literal type of 300 members
+    "figure.dpi": 72,  # that of SVG: what is checked is what is written
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "text.color": INK,
+    "text.hinting": "no_hinting",
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.unicode_minus": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # the same picture whatever fonts the reader has
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Inside it, figures are made and written in the project's look."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def kind_styles(kinds: Iterable[str]) -> dict[str, Style]:
+    """A style for every kind: the same one in every figure, others for kinds from elsewhere."""
+    unknown = sorted(set(kinds) - set(_KINDS))
+    return _KINDS | {kind: _FURTHER[i % len(_FURTHER)] for i, kind in enumerate(unknown)}
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as SVG text that depends on nothing but the figure.
+
+    Args:
+        figure: made under `look`.
+        name: prefix of all ids, so that several figures stand in one HTML page.
+    """
+    FigureCanvasSVG(figure)
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    return _prefixed(buffer.getvalue().decode(), name)
+
+
+def inline(svg: str, label: str) -> str:
+    """The ``<svg>`` element alone, for an HTML page, with a name for screen readers."""
+    body = svg[svg.index("<svg") :].strip()
+    label = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _prefixed(svg: str, name: str) -> str:
+    """Ids that are unique in a page: prefixed, and numbered where matplotlib repeats one."""
+    seen: Counter[str] = Counter()
+
+    def unique(found: re.Match[str]) -> str:
+        seen[found[1]] += 1
+        again = f"-{seen[found[1]]}" if seen[found[1]] > 1 else ""  # e.g. two equal images
+        return f'id="{name}-{found[1]}{again}"'
+
+    svg = re.sub(r'\bid="([^"]*)"', unique, svg)
+    svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"

@@ -1,0 +1,229 @@
+"""One study as a report sees it: a variant's quality, cost and failures side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import pandas as pd
+
+from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.results import Results
+from passt_bench.record import RunRecord, StudyRecord, VariantRecord
+from passt_bench.report.text import NAN, Span
+from passt_bench.report.theme import NO_PATCHES
+
+TRAIN_STEP = "train_step"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one phase, and their ratio to the baseline's in the same session."""
+
+    seconds: Span
+    ratio: Span
+
+    @property
+    def speedup(self) -> Span:
+        """How many times as fast as the baseline."""
+        ratio = self.ratio
+        if not ratio.known or ratio.value <= 0:
+            return Span(NAN)
+        return Span(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+
+
+@dataclass(frozen=True)
+class VariantView:
+    """What a report tells of one variant.
+
+    Attributes:
+        record: as the study was expanded.
+        kind: patchout kind, or ``no patches`` for a model without a grid.
+        rate: share of the patches that training drops; None without a grid.
+        value: mean of the study's metric.
+        comparison: None for the baseline.
+        runs: records of its cells, by seed and fold.
+        statuses: status → number of cells, ``missing`` where there is no record.
+        costs: phase → seconds and ratio, from a cost session.
+        memory: entry → bytes a step, from the session.
+        batch: clips of a step in the session.
+        cost_status: of its arm in the session, ``missing`` where there is none.
+        cost_message: why the arm failed.
+        flops: of a training step, a clip.
+        flops_inference: of a forward pass without patchout, a clip.
+    """
+
+    record: VariantRecord
+    kind: str
+    rate: float | None
+    value: Span
+    comparison: Comparison | None
+    runs: tuple[RunRecord, ...]
+    statuses: Mapping[str, int]
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    batch: float = NAN
+    cost_status: str = "missing"
+    cost_message: str | None = None
+    flops: float = NAN
+    flops_inference: float = NAN
+    parameters: float = NAN
+
+    @property
+    def name(self) -> str:
+        """Its name in the study."""
+        return self.record.name
+
+    @property
+    def verdict(self) -> str:
+        """The verdict; ``baseline`` of the baseline, ``missing`` where no cell was run yet."""
+        if self.comparison is None:
+            return "baseline"
+        return "missing" if set(self.statuses) == {"missing"} else self.comparison.verdict
+
+    @property
+    def ok_runs(self) -> tuple[RunRecord, ...]:
+        """The cells that succeeded."""
+        return tuple(run for run in self.runs if run.status == "ok")
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Status → number of cells, of those that did not succeed."""
+        return {name: count for name, count in self.statuses.items() if name != "ok"}
+
+    @property
+    def difference(self) -> Span:
+        """To the baseline."""
+        if self.comparison is None:
+            return Span(NAN)
+        return Span(self.comparison.difference, self.comparison.low, self.comparison.high)
+
+    @property
+    def speed(self) -> Span:
+        """Clips a second in training, front end and loading apart."""
+        cost = self.costs.get(TRAIN_STEP)
+        if cost is None or not isfinite(self.batch):
+            return Span(NAN)
+        seconds = cost.seconds
+        return Span(*(self.batch / s for s in (seconds.value, seconds.high, seconds.low)))
+
+    @property
+    def saved_per_clip(self) -> float:
+        """Bytes kept for the backward pass, a clip."""
+        return self.memory.get("saved_for_backward", NAN) / self.batch
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study with all of its variants in the study's order."""
+
+    study: StudyRecord
+    results: Results
+    variants: tuple[VariantView, ...]
+
+    @property
+    def metric(self) -> str:
+        """Name of the study's metric."""
+        return self.study.metric
+
+    @property
+    def baseline(self) -> VariantView:
+        """The baseline."""
+        return next(v for v in self.variants if v.name == self.study.baseline)
+
+    @property
+    def others(self) -> tuple[VariantView, ...]:
+        """All but the baseline."""
+        return tuple(v for v in self.variants if v.name != self.study.baseline)
+
+    @property
+    def margin(self) -> float:
+        """Largest difference that counts as the same."""
+        return self.results.comparisons[0].margin if self.results.comparisons else NAN
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Class group → classes; empty where the data set has none."""
+        return dict(self.study.fingerprint.groups)
+
+
+def view(results: Results) -> StudyView:
+    """Gathers a study's results by variant."""
+    means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
+    comparisons = {item.variant: item for item in results.comparisons}
+    memory = {str(row["variant"]): row for row in results.memory.to_dict("records")}
+    variants = []
+    for record in results.study.variants:
+        cost = memory.get(record.name, {})
+        runs = [results.records.get(cell.key) for cell in record.cells]
+        variants.append(
+            VariantView(
+                record=record,
+                kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
+                rate=_rate(record),
+                value=means.get(record.name, Span(NAN)),
+                comparison=comparisons.get(record.name),
+                runs=tuple(run for run in runs if run is not None),
+                statuses=_statuses(runs),
+                costs=_costs(results.costs, record.name),
+                memory=_numbers(cost),
+                batch=_number(cost.get("batch_size")) or NAN,
+                cost_status=str(cost.get("status", "missing")),
+                cost_message=_text(cost.get("message")),
+                flops=_number(cost.get("flops")),
+                flops_inference=_number(cost.get("flops_inference")),
+                parameters=_parameters(runs),
+            )
+        )
+    return StudyView(results.study, results, tuple(variants))
+
+
+def _rate(record: VariantRecord) -> float | None:
+    if record.grid is None:
+        return None
+    patches = record.grid[0] * record.grid[1]
+    return 1 - (record.tokens - (record.tokens_full - patches)) / patches
+
+
+def _statuses(runs: list[RunRecord | None]) -> dict[str, int]:
+    return dict(sorted(Counter(run.status if run else "missing" for run in runs).items()))
+
+
+def _costs(costs: pd.DataFrame, variant: str) -> dict[str, Cost]:
+    mine = costs[costs["variant"] == variant].to_dict("records")
+    return {
+        str(row["phase"]): Cost(
+            Span(row["median"], row["low"], row["high"]),
+            Span(row["ratio"], row["ratio_low"], row["ratio_high"]),
+        )
+        for row in mine
+    }
+
+
+def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:
+    apart = {"variant", "status", "message", "session", "attention", "batch_size", "tokens"}
+    apart |= {"tokens_full", "parameters", "flops", "flops_inference", "mfu"}
+    entries = {name: _number(value) for name, value in row.items() if name not in apart}
+    return {name: value for name, value in sorted(entries.items()) if isfinite(value)}
+
+
+def _parameters(runs: list[RunRecord | None]) -> float:
+    counts = [float(run.parameters) for run in runs if run is not None and run.parameters]
+    return counts[0] if counts else NAN
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else NAN
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is there; None of nothing."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

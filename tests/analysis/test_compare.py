@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from small_studies import cells_with, run, study
+
+from passt_bench.analysis.compare import (
+    DEFAULT_MARGIN,
+    Comparison,
+    block_table,
+    compare,
+    variant_means,
+)
+from passt_bench.analysis.frame import cells_of
+from passt_bench.errors import InputError
+from passt_bench.record import RunRecord, StudyRecord
+
+NAN = float("nan")
+BASE = (0.90, 0.92, 0.91, 0.93, 0.89)
+WIGGLE = np.array([0.001, -0.001, 0.0, 0.0015, -0.0015])
+
+
+def shifted(by: float, turn: int = 0, scale: float = 1.0) -> list[float]:
+    return [float(v) for v in np.array(BASE) + by + scale * np.roll(WIGGLE, turn)]
+
+
+def one(values: dict[str, Sequence[float]], margin: float | None = None) -> Comparison:
+    of = study(tuple(values), seeds=range(5), margin=margin)
+    return compare(of, cells_with(of, values))[0]
+
+
+def test_verdicts() -> None:
+    values = {
+        "none": BASE,
+        "up": shifted(0.03, 1),
+        "down": shifted(-0.03, 2),
+        "equal": shifted(0.0005, 3),
+        "slight": shifted(0.0105, 4),
+        "broken": [NAN] * 5,
+    }
+    of = study(tuple(values), seeds=range(5), margin=0.01)
+    found = {c.variant: c for c in compare(of, cells_with(of, values))}
+    verdicts = {name: c.verdict for name, c in found.items()}
+    assert list(verdicts) == list(values)[1:]
+    assert verdicts["up"] == "better"
+    assert verdicts["down"] == "worse"
+    assert verdicts["equal"] == "same"
+    assert verdicts["slight"] == "better"
+    assert verdicts["broken"] == "failed"
+    assert np.isnan([found["broken"].difference, found["broken"].value, found["broken"].p]).all()
+    assert all(c.blocks_needed is None for c in found.values())
+    assert found["up"].difference == pytest.approx(0.03)
+    assert (found["up"].baseline, found["up"].metric, found["up"].n) == ("none", "mAP", 5)
+    assert found["up"].low < 0.03 < found["up"].high
+    assert "Holm over 4" in found["up"].method
+
+
+def test_undecided_says_what_it_could_have_seen_and_what_it_takes() -> None:
+    found = one({"none": BASE, "maybe": shifted(0.012, 1, scale=12)}, margin=0.001)
+    assert found.verdict == "undecided"
+    assert found.detectable > abs(found.difference)
+    assert found.blocks_needed is not None
+    assert found.blocks_needed > 5
+
+
+def test_two_variants_are_the_paired_t_test() -> None:
+    other = shifted(0.004, 2, scale=3)
+    found = one({"none": BASE, "other": other})
+    expected = stats.ttest_rel(other, BASE)
+    assert found.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_order_of_rows_and_a_shift_of_blocks_do_not_matter() -> None:
+    values = {name: shifted(0.01 * i, i) for i, name in enumerate(("none", "a", "b", "c"))}
+    of = study(tuple(values), seeds=range(5))
+    cells = cells_with(of, values)
+    shuffled = cells.sample(frac=1, random_state=0)
+    assert compare(of, shuffled) == compare(of, cells)
+    moved = cells.assign(mAP=cells["mAP"] + cells["seed"] * 0.1)
+    for a, b in zip(compare(of, moved), compare(of, cells), strict=True):
+        assert (a.difference, a.low, a.high, a.p) == pytest.approx(
+            (b.difference, b.low, b.high, b.p)
+        )
+        assert a.verdict == b.verdict
+
+
+def test_one_seed_decides_nothing() -> None:
+    of = study(seeds=(7,))
+    found = compare(of, cells_with(of, {"none": [0.9], "time": [0.1], "frequency": [0.9]}))
+    assert [c.verdict for c in found] == ["undecided", "undecided"]
+    assert [c.blocks_needed for c in found] == [2, 2]
+    assert found[0].difference == pytest.approx(-0.8)
+    assert np.isnan([found[0].low, found[0].value_high, found[0].p, found[0].detectable]).all()
+
+
+def test_a_failed_baseline_leaves_everything_open() -> None:
+    found = one({"none": [NAN] * 5, "time": BASE})
+    assert found.verdict == "undecided"
+    assert (found.n, found.blocks_needed) == (0, 2)
+    assert found.value == pytest.approx(0.91)
+    assert np.isnan([found.baseline_value, found.difference]).all()
+
+
+def test_failures_cost_their_blocks_only() -> None:
+    values = {"none": BASE, "some": shifted(0.03, 1), "all": shifted(0.0, 2)}
+    values["some"][0] = values["some"][3] = NAN
+    of = study(tuple(values), seeds=range(5))
+    found = compare(of, cells_with(of, values))
+    assert [c.n for c in found] == [3, 5]
+    assert found[0].verdict == "better"
+    assert found[0].difference == pytest.approx(0.03, abs=0.002)
+
+
+def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
+    assert one({"none": BASE, "copy": BASE}).verdict == "same"
+    constant = one({"none": BASE, "plus": [v + 0.01 for v in BASE]})
+    assert constant.verdict == "better"
+    assert "do not vary" in constant.method
+
+
+def test_the_margin_is_the_study_s_then_the_given_then_the_default() -> None:
+    of, values = study(seeds=range(5)), {"none": BASE, "time": BASE}
+    assert compare(of, cells_with(of, values))[0].margin == DEFAULT_MARGIN == 0.02
+    assert compare(of, cells_with(of, values), default_margin=0.5)[0].margin == 0.5
+    own = study(seeds=range(5), margin=0.001)
+    assert compare(own, cells_with(own, values), default_margin=0.5)[0].margin == 0.001
+
+
+def test_another_metric_may_be_asked_for() -> None:
+    of = study(seeds=range(5))
+    cells = cells_with(of, {"none": BASE, "time": shifted(0.04, 1), "frequency": BASE})
+    found = compare(of, cells, "probe/hide_time/mAP")[0]
+    assert found.metric == "probe/hide_time/mAP"
+    assert found.difference == pytest.approx(0.02)
+    with pytest.raises(InputError, match="metric = 'mAPs'.*Did you mean 'mAP'"):
+        compare(of, cells, "mAPs")
+    with pytest.raises(InputError, match="metric"):
+        variant_means(of, cells, "accuracy")
+
+
+def test_means_include_the_baseline_and_the_failed() -> None:
+    of = study(seeds=range(5))
+    means = variant_means(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)}))
+    assert [m.variant for m in means] == ["none", "time", "frequency"]
+    assert [m.n for m in means] == [5, 5, 0]
+    assert means[0].value == pytest.approx(0.91)
+    assert means[0].low < 0.91 < means[0].high
+    assert np.isnan([means[2].value, means[2].low]).all()
+
+
+def folded(of: StudyRecord, done: dict[tuple[str, int], dict[int, float]]) -> pd.DataFrame:
+    records: dict[str, RunRecord] = {}
+    for (name, seed), folds in done.items():
+        for fold, value in folds.items():
+            status = "ok" if np.isfinite(value) else "error"
+            record = run(of, name, seed, value, fold=fold, status=status)
+            records[record.key] = record
+    return cells_of(of, records)
+
+
+def test_a_pass_over_all_folds_is_one_observation() -> None:
+    of = study(("none", "time"), seeds=(0, 1), folds=(1, 2, 3))
+    cells = folded(
+        of,
+        {
+            ("none", 0): {1: 0.1, 2: 0.2, 3: 0.3},
+            ("none", 1): {1: 0.2, 2: 0.3, 3: 0.4},
+            ("time", 0): {1: 0.3, 2: 0.4, 3: 0.8},
+            ("time", 1): {1: 0.3, 2: 0.4, 3: NAN},
+        },
+    )
+    table = block_table(of, cells, "mAP")
+    assert table.loc["none"].tolist() == pytest.approx([0.2, 0.3])
+    assert table.loc["time", 0] == pytest.approx(0.5)
+    assert np.isnan(table.loc["time", 1])
+    assert compare(of, cells)[0].n == 1
+
+
+def test_folds_that_were_run_for_everybody_serve() -> None:
+    of = study(("none", "time"), seeds=(0, 1), folds=(1, 2, 3))
+    two = {1: 0.1, 2: 0.3}
+    cells = folded(of, {(name, seed): two for name in ("none", "time") for seed in (0, 1)})
+    assert (block_table(of, cells, "mAP") - 0.2).abs().max().max() < 1e-12
+    # A third fold for one variant alone changes nothing: all are seen on the same folds.
+    more = folded(
+        of,
+        {("none", 0): two | {3: 0.9}} | dict.fromkeys((("none", 1), ("time", 0), ("time", 1)), two),
+    )
+    assert (block_table(of, more, "mAP") - 0.2).abs().max().max() < 1e-12
+
+
+def test_a_seed_that_has_just_begun_does_not_take_folds_from_the_others() -> None:
+    of = study(("none", "time"), seeds=(0, 1, 2), folds=(1, 2, 3))
+    whole = {1: 0.1, 2: 0.2, 3: 0.6}
+    done = {(name, seed): whole for name in ("none", "time") for seed in (0, 1)}
+    table = block_table(of, folded(of, done | {("none", 2): {1: 0.1}}), "mAP")
+    assert table.loc["none"].tolist()[:2] == pytest.approx([0.3, 0.3])
+    assert table[2].isna().all()
+
+
+def test_nothing_run_yet_is_an_empty_table() -> None:
+    for of in (study(), study(folds=(1, 2))):
+        table = block_table(of, cells_of(of, {}), "mAP")
+        assert table.shape == (3, 3)
+        assert table.isna().all().all()
+        assert [c.verdict for c in compare(of, cells_of(of, {}))] == ["failed", "failed"]

@@ -1,0 +1,280 @@
+"""Writes whole studies as records, shaped like those of a real run, for the report's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from passt_bench.record import (
+    ArmRecord,
+    CellRecord,
+    Fingerprint,
+    Interval,
+    Picture,
+    RunRecord,
+    SessionRecord,
+    StudyRecord,
+    VariantRecord,
+)
+from passt_bench.spec import ModelSpec, Patchout, Recipe
+from passt_bench.spec.key import digest
+from passt_bench.store import Store
+
+SPECIAL = 2  # class tokens
+GROUPS = {
+    "frequency": ("band 1", "band 2", "band 3", "band 4", "band 5", "band 6"),
+    "time": ("clicks 4 Hz", "clicks 10 Hz", "AM 4 Hz", "AM 10 Hz"),
+    "both": ("chirp up", "chirp down"),
+    "position": ("burst early", "burst late"),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant to write: its quality, cost and fate."""
+
+    name: str
+    kind: str = "none"
+    rate: float = 0.0
+    stride: int = 8
+    effect: float = 0.0  # on the metric
+    statuses: Mapping[int, str] | None = None  # seed → status, ``ok`` for the others
+    cost_status: str = "ok"
+    cnn: bool = False
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        side = (64 - 8) // self.stride + 1
+        return None if self.cnn else (side, side)
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1] if self.grid else 0
+
+    @property
+    def kept(self) -> int:
+        return round(self.patches * (1 - self.rate))
+
+    @property
+    def recipe(self) -> Recipe:
+        model = (
+            ModelSpec("panns_micro")
+            if self.cnn
+            else ModelSpec("passt_micro", patch=(8, 8), stride=(self.stride, self.stride))
+        )
+        patchout = Patchout(self.kind, rate=self.rate) if self.kind != "none" else Patchout()
+        return replace(Recipe(), model=model, patchout=patchout)
+
+
+QUICK = (
+    Arm("none"),
+    Arm("unstructured .25", "unstructured", 0.25, effect=-0.004),
+    Arm("unstructured .5", "unstructured", 0.5, effect=-0.03),
+    Arm("time .5", "time", 0.5, effect=-0.035),
+    Arm("frequency .5", "frequency", 0.5, effect=-0.05),
+    Arm("unstructured .75", "unstructured", 0.75, effect=-0.12),
+    Arm("time .75", "time", 0.75, effect=-0.10, statuses={1: "diverged"}),
+    Arm("frequency .75", "frequency", 0.75, effect=-0.21),
+    Arm("structured .75", "structured", 0.75, effect=-0.13, statuses={2: "missing"}),
+    Arm("stride 6", stride=6, effect=0.035),
+    Arm("stride 6, 64 patches", "structured", 0.36, stride=6, effect=-0.01),
+    Arm("CNN", cnn=True, effect=-0.05),
+    Arm("stride 2", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
+)
+
+
+def fingerprint(groups: bool = True, classes: int | None = None) -> Fingerprint:
+    """Of a synthetic data set; ``classes`` gives so many without groups."""
+    names = tuple(name for group in GROUPS.values() for name in group)
+    if classes is not None:
+        groups, names = False, tuple(f"class {i:03d}" for i in range(classes))
+    return Fingerprint(
+        dataset="synthetic", digest="5f2c9a1be04d7733", expected=1900, found=1900, classes=names,
+        multi_label=True, sampling_rates={"16000": 1900}, groups=dict(GROUPS) if groups else {},
+        notes=("procedural scenes, seed 0",),
+    )  # fmt: skip
+
+
+def write_study(
+    root: Path,
+    arms: Sequence[Arm] = QUICK,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    folds: Sequence[int] | None = None,
+    metric: str = "mAP",
+    name: str = "quick",
+    data: Fingerprint | None = None,
+    session: bool = True,
+    rich: bool = True,
+) -> Store:
+    """Writes a study with its records; the first arm is the baseline.
+
+    Args:
+        rich: with curves, values by class, probes and pictures.
+    """
+    store, data = Store(root), data or fingerprint()
+    variants = []
+    for arm in arms:
+        cells = [
+            CellRecord(digest([name, arm.name, seed, fold]), seed, fold)
+            for seed in seeds
+            for fold in (folds or (None,))
+        ]
+        variants.append(
+            VariantRecord(
+                name=arm.name, recipe=arm.recipe, arm=digest(["arm", arm.name]),
+                cells=tuple(cells), tokens=arm.kept + SPECIAL if arm.grid else 0,
+                tokens_full=arm.patches + SPECIAL if arm.grid else 0, grid=arm.grid,
+                patchout={"kind": arm.kind, "kept": arm.kept} if arm.grid else {},
+            )
+        )  # fmt: skip
+        for cell in cells:
+            status = (arm.statuses or {}).get(cell.seed, "ok")
+            if status != "missing":
+                store.write(_run(arm, cell, status, data, metric, rich))
+    store.write_study(
+        StudyRecord(
+            name=name, question="What do kind, rate and overlap of patchout do?", metric=metric,
+            baseline=arms[0].name, variants=tuple(variants), seeds=tuple(seeds),
+            folds=tuple(folds) if folds else None, fingerprint=data,
+            notebook="Question: does <patchout> pay?\n\nExpected outcome: it does.",
+            command=f"passt-bench run {name} --seeds {len(seeds)}",
+        )
+    )  # fmt: skip
+    if session:
+        store.write(_session(arms), samples={})
+    return store
+
+
+def _run(
+    arm: Arm, cell: CellRecord, status: str, data: Fingerprint, metric: str, rich: bool
+) -> RunRecord:
+    block = np.random.default_rng([cell.seed, cell.fold or 0])
+    own = np.random.default_rng([cell.seed, cell.fold or 0, *arm.name.encode()])
+    value = 0.84 + 0.012 * block.standard_normal() + arm.effect + 0.006 * own.standard_normal()
+    epochs = np.arange(1, 11)
+    loss = (0.12 - arm.effect * 0.3) + 0.55 * np.exp(-epochs / 3) + 0.01 * own.random(10)
+    ok = status == "ok"
+    classes = {
+        c: float(np.clip(value + _lean(arm, c) + 0.03 * own.standard_normal(), 0, 1))
+        for c in data.classes
+    }
+    return RunRecord(
+        key=cell.key, status=status, recipe=arm.recipe, seed=cell.seed, fold=cell.fold,
+        fingerprint=data, metrics={metric: float(value)} if ok else {},
+        curves=_curves(loss, status) if rich else {},
+        per_class={metric: classes} if ok and rich else {},
+        probes=_probes(metric, value, data) if ok and rich else {},
+        tokens=arm.kept + SPECIAL if arm.grid else 0,
+        tokens_full=arm.patches + SPECIAL if arm.grid else 0, grid=arm.grid,
+        parameters=0 if status == "oom" else 76_000, flops=3.1e8,
+        train={"step_seconds": 0.02, "peak_bytes": 4.1e8, "cpu_seconds": 9.5},
+        clocks={"build": 0.2, "data": 1.4, "train": 9.8, "evaluate": 0.7},
+        machine={"cpu": "Imaginary 3000", "cores": 2, "memory_gib": 8, "python": "3.11.4"},
+        versions={"torch": "2.13.0", "numpy": "2.3.1", "passt-bench": "0.1.0"},
+        components={"model": 1, "data": 1, "patchout": 1},
+        commit="0123456789abcdef0123456789abcdef01234567",
+        message=_MESSAGES.get(status), finished=f"2026-11-2{cell.seed % 10}T10:00:00Z",
+        picture=_picture(arm) if rich and arm.grid else None,
+    )  # fmt: skip
+
+
+_MESSAGES = {
+    "oom": "CUDA out of memory: tried to allocate 2.50 GiB",
+    "diverged": "the loss became infinite in epoch 4",
+    "timeout": "the cell ran longer than 600 s",
+    "error": "RuntimeError: <weights> & biases",
+}
+
+
+def _curves(loss: np.ndarray, status: str) -> dict[str, tuple[float, ...]]:
+    if status == "oom":
+        return {}
+    epochs = 3 if status == "diverged" else len(loss)
+    return {"train_loss": tuple(float(x) for x in loss[:epochs])}
+
+
+def _lean(arm: Arm, name: str) -> float:
+    if arm.kind in GROUPS and name in GROUPS[arm.kind]:
+        return 1.4 * arm.effect
+    return 0.04 if name in GROUPS["frequency"] else -0.03
+
+
+def _probes(metric: str, value: float, data: Fingerprint) -> dict[str, dict[str, float]]:
+    probes = {}
+    for name in ("none", "hide_frequency", "hide_time"):
+        hidden = name.removeprefix("hide_")
+        groups = {g: value * (0.25 if g == hidden else 0.9) for g in data.groups}
+        whole = float(np.mean(list(groups.values()))) if groups else value * 0.5
+        entries = {f"{metric}/{group}": score for group, score in groups.items()}
+        probes[name] = {metric: whole, **entries}
+    return probes
+
+
+def _picture(arm: Arm) -> Picture:
+    assert arm.grid is not None
+    rng = np.random.default_rng(7)
+    mel, frame = np.mgrid[0:64, 0:64]
+    scene = 60 + 30 * rng.random((64, 64)) + 120 * (abs(mel - 20) < 3) + 90 * ((frame // 6) % 2)
+    kept = rng.choice(arm.patches, arm.kept, replace=False)
+    if arm.kind == "time":
+        columns = rng.choice(arm.grid[1], round(arm.grid[1] * (1 - arm.rate)), replace=False)
+        kept = np.array([i for i in range(arm.patches) if i % arm.grid[1] in columns])
+    if arm.kind == "frequency":
+        rows = rng.choice(arm.grid[0], round(arm.grid[0] * (1 - arm.rate)), replace=False)
+        kept = np.array([i for i in range(arm.patches) if i // arm.grid[1] in rows])
+    quantised = np.clip(scene, 0, 255).astype(int)
+    return Picture(
+        logmel=tuple(tuple(int(x) for x in row) for row in quantised),
+        kept=tuple(sorted(int(i) for i in kept)),
+        grid=arm.grid, patch=(8, 8), stride=(arm.stride, arm.stride),
+    )  # fmt: skip
+
+
+def _session(arms: Sequence[Arm]) -> SessionRecord:
+    base = _step_seconds(arms[0])
+    return SessionRecord(
+        key=digest(["session", [arm.name for arm in arms]]), baseline=digest(["arm", arms[0].name]),
+        arms=tuple(_arm(arm, base) for arm in arms), rounds=20, steps=3, matmul_flops=6.1e10,
+        machine={"cpu": "Imaginary 3000", "cores": 2, "memory_gib": 8, "python": "3.11.4"},
+        disturbance={"warnings": ["Other processes keep 0.4 of 2 cores busy."]},
+        versions={"torch": "2.13.0"}, commit="0123456789abcdef0123456789abcdef01234567",
+        seconds=61.0, finished="2026-11-22T10:05:00Z",
+    )  # fmt: skip
+
+
+def _step_seconds(arm: Arm) -> float:
+    return 0.055 if arm.cnn else 0.006 + 4.4e-4 * (arm.kept + SPECIAL)
+
+
+def _arm(arm: Arm, base: float) -> ArmRecord:
+    if arm.cost_status != "ok":
+        return ArmRecord(
+            key=digest(["arm", arm.name]), status=arm.cost_status, recipe=arm.recipe,
+            batch_size=32, message=_MESSAGES.get(arm.cost_status),
+        )  # fmt: skip
+    step = _step_seconds(arm)
+    phases = {"train_step": step, "forward": 0.35 * step, "backward": 0.6 * step,
+              "optimizer": 0.05 * step, "inference_1": 0.002,
+              "inference_batch": 0.012 if arm.stride == 8 else 0.019}  # fmt: skip
+    saved = 32 * (1.1e6 if arm.cnn else 9e3 * (arm.kept + SPECIAL))
+    return ArmRecord(
+        key=digest(["arm", arm.name]), status="ok", recipe=arm.recipe,
+        tokens=arm.kept + SPECIAL if arm.grid else 0,
+        tokens_full=arm.patches + SPECIAL if arm.grid else 0, parameters=76_000, batch_size=32,
+        phases={p: Interval(x, x * 0.985, x * 1.02, 20) for p, x in phases.items()},
+        ratios={"train_step": Interval(step / base, step / base * 0.98, step / base * 1.02, 20)},
+        memory={"train_peak": 4.0e8 + saved * 1.4, "train_rise": saved * 1.3,
+                "inference_peak": 3.9e8, "saved_for_backward": saved, "resident": 3e5},
+        flops=step * 6e9, flops_inference=1.1e8, mfu=0.12, attention="fused",
+    )  # fmt: skip
+
+
+SMALL = (
+    Arm("none"),
+    Arm("time .5", "time", 0.5, effect=-0.2),
+    Arm("too large", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
+)

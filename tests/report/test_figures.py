@@ -1,0 +1,236 @@
+"""What figures draw is known; that nothing on them collides is read off the renderer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
+
+from passt_bench.analysis.results import load_results
+from passt_bench.record import Fingerprint, Picture
+from passt_bench.report.figures import Drawing, draw_all
+from passt_bench.report.figures.classes import classes_data, draw_classes
+from passt_bench.report.figures.curves import curves_data
+from passt_bench.report.figures.drawing import columns_and_rows
+from passt_bench.report.figures.forest import forest_data
+from passt_bench.report.figures.patches import covered, patches_data
+from passt_bench.report.figures.rates import rates_data
+from passt_bench.report.figures.scaling import scaling_data
+from passt_bench.report.figures.tradeoff import _areas, tradeoff, tradeoff_data
+from passt_bench.report.layout import drawn_text, overlaps
+from passt_bench.report.theme import look
+from passt_bench.report.view import StudyView, view
+
+KINDS = ("unstructured", "time", "frequency", "structured", "block")
+NAMES = [
+    "quality_against_speed", "differences", "quality_against_rate", "cost_against_tokens",
+    "quality_by_class", "learning_curves", "kept_patches",
+]  # fmt: skip
+
+
+def arms(number: int, long: bool) -> tuple[Arm, ...]:
+    """A baseline and variants of all kinds; one without a result but with a step time."""
+    base = "no patch is dropped: the reference of all others" if long else "none"
+    made = [Arm(base)]
+    for i in range(number - 1):
+        kind, rate = KINDS[i % 5], (0.25, 0.5, 0.6, 0.75)[i // 5]
+        name = f"{kind} patchout with {rate:.0%} of all patches dropped anew for every batch"
+        made.append(
+            Arm(name if long else f"{kind} {rate}", kind, rate, effect=-0.2 * rate,
+                statuses={0: "error", 1: "error"} if i == 7 else None)
+        )  # fmt: skip
+    return tuple(made)
+
+
+def drawn(
+    root: Path, variants: Sequence[Arm], *, data: Fingerprint | None = None, **options: object
+) -> tuple[StudyView, dict[str, Drawing]]:
+    store = write_study(root, variants, data=data, **options)  # type: ignore[arg-type]
+    seen = view(load_results("quick", [store]))
+    return seen, {drawing.name: drawing for drawing in draw_all(seen)}
+
+
+def collisions(drawings: dict[str, Drawing]) -> list[str]:
+    with look():
+        return [
+            f"{name}: {problem}"
+            for name, drawing in drawings.items()
+            if drawing.figure is not None
+            for problem in overlaps(drawing.figure)
+        ]
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+@pytest.mark.parametrize("number", [2, 20])
+def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path, number: int, long: bool) -> None:
+    before = dict(mpl.rcParams)
+    _, drawings = drawn(tmp_path, arms(number, long), seeds=(0, 1))
+    assert dict(mpl.rcParams) == before  # no trace is left in matplotlib's global state
+    assert list(drawings) == NAMES
+    assert all(drawing.figure for drawing in drawings.values())
+    assert collisions(drawings) == []
+
+
+def test_one_seed_many_classes_and_folds_collide_nowhere(tmp_path: Path) -> None:
+    seen, drawings = drawn(
+        tmp_path, QUICK[:3], seeds=(0,), folds=(1, 2), metric="accuracy",
+        data=fingerprint(classes=60),
+    )  # fmt: skip
+    assert collisions(drawings) == []
+    figure = drawings["quality_against_speed"].figure
+    assert figure is not None
+    with look():
+        assert "accuracy" in {text for text, _ in drawn_text(figure)}
+    assert "40 of 60 classes" in drawings["quality_by_class"].caption
+    assert seen.metric == "accuracy"
+
+
+def test_what_has_no_data_is_left_out_with_a_sentence(tmp_path: Path) -> None:
+    bare = [Arm(f"salt {i}", effect=0.001 * i) for i in range(3)]
+    _, drawings = drawn(tmp_path, bare, session=False, rich=False)
+    shown = {name for name, drawing in drawings.items() if drawing.figure is not None}
+    assert shown == {"differences"}
+    for name, drawing in drawings.items():
+        if name not in shown:
+            assert drawing.caption.startswith("Left out: ")
+            assert drawing.caption.endswith(".")
+            assert drawing.data.empty
+
+
+def test_nothing_run_draws_nothing(tmp_path: Path) -> None:
+    gone = dict.fromkeys(range(3), "missing")
+    _, drawings = drawn(
+        tmp_path, [Arm("none", statuses=gone), Arm("time", "time", 0.5, statuses=gone)],
+        session=False,
+    )  # fmt: skip
+    assert all(drawing.figure is None for drawing in drawings.values())
+
+
+def test_speed_is_clips_a_second_of_a_training_step(quick_view: StudyView) -> None:
+    data = tradeoff_data(quick_view).set_index("variant")
+    step = 0.006 + 4.4e-4 * 34  # seconds with 32 patches and 2 class tokens
+    assert data.loc["time .5", "clips_per_second"] == pytest.approx(32 / step)
+    assert data.loc["time .5", "clips_per_second_low"] == pytest.approx(32 / (step * 1.02))
+    assert data.loc["time .5", "clips_per_second_high"] == pytest.approx(32 / (step * 0.985))
+    assert data.loc["time .5", "saved_bytes_per_clip"] == pytest.approx(9e3 * 34)
+    assert data.loc["none", "baseline"]
+    assert np.isnan(data.loc["stride 2", "clips_per_second"])
+
+
+def test_a_variant_with_a_speed_but_no_result_stands_in_a_strip(tmp_path: Path) -> None:
+    made = (*QUICK[:3], Arm("lost", "time", 0.25, statuses={0: "diverged", 1: "diverged"}))
+    store = write_study(tmp_path, made, seeds=(0, 1), rich=False)
+    with look():
+        figure = tradeoff(view(load_results("quick", [store]))).figure
+        assert figure is not None
+        boxes = dict(drawn_text(figure))
+        axes = figure.axes[0]
+        strip = axes.transAxes.transform((0, 0.2))[1]
+    assert boxes["no result"].y1 < strip
+    assert boxes["lost"].y1 < strip < boxes["none"].y0
+
+
+def test_circles_grow_with_memory_by_area(quick_view: StudyView) -> None:
+    data = tradeoff_data(quick_view)
+    areas = _areas(data)
+    memory = data["saved_bytes_per_clip"].to_numpy()
+    known = np.isfinite(memory)
+    assert np.ptp(areas[known] / memory[known]) == pytest.approx(0, abs=1e-12)
+    assert areas[~known] == 0
+
+
+def test_rates_come_from_tokens_and_groups_differ_in_patchout_alone(quick_view: StudyView) -> None:
+    data = rates_data(quick_view)
+    rate = data.set_index("variant")["rate"]
+    assert rate["unstructured .75"] == pytest.approx(0.75)  # 16 of 64 patches, 18 tokens
+    assert rate["stride 6, 64 patches"] == pytest.approx(0.36)
+    assert rate["none"] == 0
+    assert "CNN" not in rate and "stride 2" not in rate
+    groups = data.groupby("group")["variant"].apply(set)
+    assert {"stride 6", "stride 6, 64 patches"} in list(groups)
+    assert len(groups) == 2
+
+
+def test_costs_are_those_of_the_session(quick_view: StudyView) -> None:
+    data = scaling_data(quick_view)
+    assert set(data["quantity"]) == {
+        "train_step", "inference_batch", "saved_for_backward", "train_rise",
+    }  # fmt: skip
+    steps = data[data["quantity"] == "train_step"].set_index("variant")
+    assert steps.loc["none", "value"] == pytest.approx(0.006 + 4.4e-4 * 66)
+    assert steps.loc["CNN", "tokens"] == 0
+    assert "stride 2" not in steps.index
+
+
+def test_the_forest_shows_the_comparisons(quick_view: StudyView) -> None:
+    data = forest_data(quick_view)
+    found = [(c.variant, c.difference, c.low, c.high, c.verdict) for c in
+             quick_view.results.comparisons]  # fmt: skip
+    shown = data[["variant", "difference", "low", "high", "verdict"]]
+    for row, expected in zip(shown.itertuples(index=False, name=None), found, strict=True):
+        assert row[0] == expected[0] and row[4] == expected[4]
+        np.testing.assert_equal(row[1:4], expected[1:4])
+    assert data.set_index("variant").loc["time .75", "cells"] == "1 diverged 2 ok"
+
+
+def test_curves_hold_mean_and_range_and_show_what_broke_off(quick_view: StudyView) -> None:
+    data = curves_data(quick_view)
+    runs = next(v for v in quick_view.variants if v.name == "time .75").runs
+    losses = [run.curves["train_loss"][4] for run in runs if run.status == "ok"]
+    mine = data[data["variant"] == "time .75"]
+    row = mine[(mine["status"] == "ok") & (mine["epoch"] == 5)].iloc[0]
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(
+        (np.mean(losses), min(losses), max(losses))
+    )
+    broken = mine[mine["status"] == "diverged"]
+    assert list(broken["epoch"]) == [1, 2, 3]
+    assert set(broken["cell"]) == {"seed 1"}
+
+
+def test_groups_are_means_over_their_classes_and_runs(quick_view: StudyView) -> None:
+    data = classes_data(quick_view).set_index(["variant", "group"])
+    runs = quick_view.baseline.ok_runs
+    expected = np.mean([[run.per_class["mAP"][c] for c in GROUPS["time"]] for run in runs])
+    assert data.loc[("none", "time"), "value"] == pytest.approx(expected)
+    assert data.loc[("none", "time"), "difference"] == 0
+    assert data.loc[("frequency .75", "frequency"), "difference"] < -0.3  # as it was written
+    assert ("stride 2", "time") not in data.index
+
+
+def test_cells_are_written_on_a_few_columns_only(quick_view: StudyView) -> None:
+    data = classes_data(quick_view)
+    with look():
+        few = {text for text, _ in drawn_text(draw_classes(data))}
+        many = data.copy()
+        many = many.loc[many.index.repeat(4)]
+        many["group"] = many["group"] + [f" {i % 4}" for i in range(len(many))]
+        crowded = {text for text, _ in drawn_text(draw_classes(many))}
+    value = f"{data['value'].iloc[0]:.2f}"
+    assert value in few
+    assert value not in crowded
+
+
+def test_a_kept_patch_covers_its_own_place_and_no_other() -> None:
+    blank = tuple(tuple(0 for _ in range(10)) for _ in range(8))
+    picture = Picture(blank, kept=(4,), grid=(2, 3), patch=(4, 4), stride=(4, 3))
+    mask = covered(picture)  # patch (1, 1) of the grid
+    assert mask[4:8, 3:7].all()
+    assert mask.sum() == 16
+    assert not covered(Picture(blank, (), (2, 3), (4, 4), (4, 3))).any()
+
+
+def test_pictures_list_what_was_kept(quick_view: StudyView) -> None:
+    data = patches_data(quick_view).set_index("variant")
+    assert (data.loc["time .75", "kept"], data.loc["time .75", "of"]) == (16, 64)
+    columns = {int(i) % 8 for i in data.loc["time .75", "indices"].split()}
+    assert len(columns) == 2
+    assert "CNN" not in data.index
+
+
+@pytest.mark.parametrize(
+    ("panels", "most", "grid"), [(1, 4, (1, 1)), (5, 4, (3, 2)), (12, 5, (4, 3))]
+)
+def test_panels_fill_their_rows(panels: int, most: int, grid: tuple[int, int]) -> None:
+    assert columns_and_rows(panels, most) == grid

@@ -1,0 +1,192 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+from study_on_disk import SMALL, Arm, write_study
+
+from passt_bench.analysis.results import load_results
+from passt_bench.report.page import render
+from passt_bench.store import Store
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags close in order, and collects ids, links and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(attrs)
+
+    def _attributes(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "src", "xlink:href", "action"):
+                self.links.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def read(page: Path) -> Reader:
+    reader = Reader()
+    reader.feed(page.read_text(encoding="utf-8"))
+    reader.close()
+    return reader
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_page_is_well_formed_and_ids_are_its_own(small: Path) -> None:
+    page = read(small / "index.html")
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+
+
+def test_the_page_stands_alone(small: Path) -> None:
+    page = read(small / "index.html")
+    assert not {"script", "iframe", "img", "object"} & page.tags
+    for link in page.links:
+        if link.startswith(("#", "data:")):
+            continue
+        assert "://" not in link and not link.startswith("/")
+        assert (small / link).is_file(), link
+    text = (small / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_every_part_is_a_file(small: Path) -> None:
+    found = set(files(small))
+    for name in ("verdicts", "quality", "cost", "per_class", "probes", "failures"):
+        assert {f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")} <= found
+    assert sum(name.endswith(".svg") for name in found) == 7
+    for name in found:
+        if name.endswith(".svg"):
+            assert name.replace(".svg", ".csv") in found
+
+
+def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> None:
+    again = tmp_path / "elsewhere" / "quick"
+    for part in ("records", "studies"):
+        shutil.copytree(small / part, again / part)
+    code = (
+        "import sys; from pathlib import Path; from passt_bench.store import Store\n"
+        "from passt_bench.analysis.results import load_results\n"
+        "from passt_bench.report.page import render\n"
+        "root = Path(sys.argv[1]); render(load_results('quick', [Store(root)]), root)"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LANG": "C"}
+    subprocess.run([sys.executable, "-c", code, str(again)], check=True, env=environment)
+    first, second = files(small), files(again)
+    assert list(first) == list(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_no_path_of_this_machine_is_told(small: Path) -> None:
+    for name, data in files(small).items():
+        if not name.startswith(("records", "studies")):
+            assert str(small).encode() not in data, name
+            assert str(Path.home()).encode() + b"/" not in data, name
+
+
+def test_the_page_tells_the_whole_story(small: Path) -> None:
+    words = " ".join(" ".join(read(small / "index.html").words).split())
+    for sentence in (
+        "What do kind, rate and overlap of patchout do?",
+        "1 is worse and 1 has no result.",
+        "too large : no result (3 × oom); its step could not be timed (oom)",
+        "CUDA out of memory: tried to allocate 2.50 GiB",
+        "Other processes keep 0.4 of 2 cores busy.",
+        "Imaginary 3000, 2 cores, 8 GiB, Python 3.11.4",
+        "20 interleaved rounds of 3 steps",
+        "fingerprint 5f2c9a1be04d7733",
+        "passt-bench run quick --seeds 3",
+        "Question: does <patchout> pay?",
+        "±0.02: a difference within it counts as the same",
+    ):
+        assert sentence in words, sentence
+
+
+def test_what_people_wrote_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script> & \"y\""
+    arms = (Arm("none"), Arm(evil, "time", 0.5, statuses={0: "error"}))
+    store = write_study(tmp_path, arms, seeds=(0, 1), session=False, rich=False)
+    page = render(load_results("quick", [store]), tmp_path)
+    reader = read(page)
+    assert "script" not in reader.tags
+    assert reader.open == []
+    assert any(evil in word for word in reader.words)
+
+
+def test_records_are_linked_where_they_lie_beside_the_page(small: Path, tmp_path: Path) -> None:
+    links = [link for link in read(small / "index.html").links if link.startswith("records/")]
+    assert len(links) == 10  # three variants, three seeds, one session
+    apart = render(load_results("quick", [Store(small)]), tmp_path)
+    page = read(apart)
+    assert not any(link.startswith("records/") for link in page.links)
+    assert sum(links[0].split("/")[1] in word for word in page.words) == 1
+
+
+def test_the_summary_is_what_an_index_needs(small: Path) -> None:
+    summary = json.loads((small / "summary.json").read_text(encoding="utf-8"))
+    assert summary["study"] == "quick"
+    assert summary["variants"] == 3
+    assert summary["finished"] == "2026-11-22"
+    assert summary["headline"].startswith("Against none (mAP 0.8")
+
+
+def test_a_study_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    gone = dict.fromkeys(range(3), "missing")
+    arms = [Arm("none", statuses=gone), Arm("time", "time", 0.5, statuses=gone)]
+    store = write_study(tmp_path, arms, session=False)
+    reader = read(render(load_results("quick", [store]), tmp_path))
+    words = " ".join(reader.words)
+    assert "The baseline none has no result" in words
+    assert words.count("3 of 3 cells") == 2
+    assert words.count("not measured yet") == 1
+    assert "No cost session measured this study yet." in words
+    assert words.count("Left out: ") == 7
+    assert "nan" not in words.split()
+
+
+def test_folds_and_accuracy_are_named(tmp_path: Path) -> None:
+    store = write_study(
+        tmp_path, SMALL[:2], seeds=(0, 1), folds=(1, 2), metric="accuracy", session=False,
+        rich=False,
+    )  # fmt: skip
+    words = " ".join(" ".join(read(render(load_results("quick", [store]), tmp_path)).words).split())
+    assert "accuracy on the test split" in words
+    assert "2 seeds (0, 1), 2 folds each (1, 2)" in words
+    assert "seed 1, fold 2" in words
+    assert "mAP" not in words

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from study_on_disk import SMALL, Arm, write_study
+
+from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.results import Results, load_results
+from passt_bench.report.sentences import answers, bargain, headline
+from passt_bench.report.view import view
+
+NAN = float("nan")
+
+
+def comparison(
+    verdict: str, gap: tuple[float, float, float], needed: int | None = None
+) -> Comparison:
+    value, low, high = gap
+    return Comparison(
+        variant="time .5", baseline="none", metric="mAP", n=3, value=0.8, baseline_value=0.81,
+        value_low=0.79, value_high=0.81, difference=value, low=low, high=high, p=0.5,
+        verdict=verdict, margin=0.02, detectable=0.0312, blocks_needed=needed, method="m",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return load_results("quick", [write_study(tmp_path_factory.mktemp("s"), SMALL[:2])])
+
+
+@pytest.mark.parametrize(
+    ("item", "start"),
+    [
+        (comparison("worse", (-0.0512, -0.0624, -0.0404)), "worse by 0.051 [0.040, 0.062]; "),
+        (comparison("better", (0.0512, 0.0404, 0.0624)), "better by 0.051 [0.040, 0.062]; "),
+        (
+            comparison("same", (-0.003, -0.011, 0.005)),
+            "the same within ±0.02 (difference −0.0030 [−0.0110, +0.0050]); ",
+        ),
+        (
+            comparison("undecided", (0.012, -0.01, 0.034), 9),
+            "undecided (difference +0.012 [−0.010, +0.034]; 3 seeds could have shown 0.031, about "
+            "9 would settle it); ",
+        ),
+        (
+            comparison("undecided", (0.012, NAN, NAN)),
+            "undecided (difference +0.012; 3 seeds could have shown 0.031); ",
+        ),
+    ],
+)
+def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start: str) -> None:
+    seen = view(replace(results, comparisons=(item,)))
+    ((_, sentence),) = answers(seen)
+    assert sentence.startswith(start)
+    # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
+    assert sentence.endswith(
+        "trains 1.67× [1.64, 1.71] as fast, at 0.52× the activations saved for backward, "
+        "with 34 of 66 tokens."
+    )
+
+
+def test_the_headline_counts_verdicts(quick: Results) -> None:
+    verdicts = ("better", "worse", "worse", "same", "undecided", "failed")
+    items = tuple(
+        replace(comparison(verdict, (0.0, -0.1, 0.1)), variant=v.name)
+        for v, verdict in zip(quick.study.variants[1:], verdicts, strict=False)
+    )
+    seen = view(replace(quick, comparisons=items))
+    text = headline(seen)
+    assert text.startswith("Against none (mAP 0.84")
+    assert (
+        "1 is better, 2 are worse, 1 is the same within ±0.02, 1 is undecided and 1 has no result."
+        in text
+    )
+
+
+def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> None:
+    def told(**verdicts: str) -> str | None:
+        items = tuple(
+            replace(c, verdict=verdicts.get(c.variant.replace(" .", ""), "worse"))
+            for c in quick.comparisons
+        )
+        return bargain(view(replace(quick, comparisons=items)))
+
+    assert "unstructured .5: it trains 1.67×" in (
+        told(unstructured25="same", unstructured5="same") or ""
+    )
+    assert "is better in mAP is time .5" in (told(time5="better") or "")
+    assert told(CNN="better") == told()  # it is slower
+    assert (told() or "").startswith("No variant trains faster")
+
+
+def test_nothing_measured_is_said_so(tmp_path: Path) -> None:
+    arms = (Arm("none", statuses={0: "missing"}), Arm("time .5", "time", 0.5))
+    seen = view(load_results("quick", [write_study(tmp_path, arms, seeds=(0,), session=False)]))
+    assert headline(seen) == "The baseline none has no result, so nothing can be compared with it."
+    assert bargain(seen) is None
+
+
+def test_one_seed_is_told_to_be_too_few(results: Results) -> None:
+    item = replace(comparison("undecided", (0.012, NAN, NAN), 2), n=1, detectable=NAN)
+    ((_, sentence),) = answers(view(replace(results, comparisons=(item,))))
+    assert sentence.startswith("undecided (difference +0.012; 1 seed, and a test needs two); ")
+
+
+def test_what_was_not_run_is_not_called_failed(tmp_path: Path) -> None:
+    gone = dict.fromkeys(range(3), "missing")
+    arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
+    seen = view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
+    assert headline(seen).endswith("of 1 variant 1 is not run yet.")
+    ((v, sentence),) = answers(seen)
+    assert v.verdict == "missing"
+    assert sentence == "not run yet; with 34 of 66 tokens."
+
+
+def test_a_failed_variant_says_why(quick: Results) -> None:
+    told = {v.name: sentence for v, sentence in answers(view(quick))}
+    assert told["stride 2"] == (
+        "no result (3 × oom); its step could not be timed (oom), with 843 of 843 tokens."
+    )
