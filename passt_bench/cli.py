@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +12,9 @@ from rich.table import Table
 
 from passt_bench.console import duration
 from passt_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from passt_bench.report.paper import Available
 
 app = typer.Typer(
     add_completion=False,
@@ -31,78 +32,8 @@ Seeds = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
 Folds = Annotated[int | None, typer.Option("--folds", help="Use the first that many folds.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at a time.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the study in store and reports.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
-
-
-@dataclass
-class Prepared:
-    """A study, planned: what most commands begin with."""
-
-    plan: Any
-    context: Any
-    datasets: Any
-
-
-def _prepare(
-    study: str,
-    sets: list[str] | None,
-    data: list[str] | None,
-    out: Path,
-    seeds: int | None,
-    folds: int | None,
-    device: str | None,
-) -> Prepared:
-    from passt_bench.runner.plan import Context, Datasets, plan_study
-    from passt_bench.runner.studies import load_study
-    from passt_bench.spec.override import override, parse_assignments
-
-    file = load_study(study)
-    changes = parse_assignments(sets or [])
-    if device is not None:
-        changes["engine.device"] = device
-    base = override(file.study.base, changes, source="--set")
-    context = Context(out, _data_folders(data or []))
-    datasets = Datasets(context)
-    plan = plan_study(
-        replace(file.study, base=base),
-        context,
-        seeds=seeds,
-        folds=folds,
-        notebook=file.notebook,
-        command=_command(),
-        datasets=datasets,
-    )
-    return Prepared(plan, context, datasets)
-
-
-def _data_folders(items: Sequence[str]) -> dict[str, Path]:
-    """``NAME=DIR`` pairs; beside them, the folders of PASST_BENCH_DATA are found by name."""
-    folders = {}
-    for item in items:
-        name, mark, folder = item.partition("=")
-        if not mark or not name or not folder:
-            raise InputError(
-                "not NAME=DIR",
-                source="--data",
-                field="--data",
-                value=item,
-                remedy="Write e.g. --data esc50=/data/ESC-50.",
-            )
-        folders[name] = Path(folder)
-    return folders
-
-
-def _command() -> str:
-    """What was typed, with folders' names instead of this machine's paths."""
-    words = []
-    for word in sys.argv[1:]:
-        name, mark, value = word.rpartition("=")
-        if mark and Path(value).is_absolute():
-            value = "DIR"
-        elif Path(word).is_absolute():
-            name, mark, value = "", "", Path(word).name
-        words.append(f"{name}{mark}{value}")
-    return " ".join(["passt-bench", *words])
 
 
 @app.command("list")
@@ -146,14 +77,18 @@ def plan(
     folds: Folds = None,
     workers: Workers = None,
     device: Device = None,
+    name: Name = None,
     out: Out = Path("runs"),
 ) -> None:
     """Cells, resolved grids, tokens and expected minutes; runs nothing."""
     from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe
     from passt_bench.store import Store
 
-    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    prepared = prepare_study(
+        Request(study, out, sets or (), data or (), seeds, folds, device, name)
+    )
     table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
     for variant in prepared.plan.record.variants:
         cells = [cell for cell in prepared.plan.cells if cell.variant == variant.name]
@@ -184,6 +119,7 @@ def run(
     folds: Folds = None,
     workers: Workers = None,
     device: Device = None,
+    name: Name = None,
     retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
     timeout: Annotated[float | None, typer.Option(help="Seconds a run may take.")] = None,
     cost: Annotated[bool, typer.Option(help="Measure step time and memory afterwards.")] = True,
@@ -194,11 +130,14 @@ def run(
     """Runs what is missing of a study, and renders its report."""
     from passt_bench.console import Estimate
     from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe, run_study
     from passt_bench.store import Store
 
     clock = Estimate()
-    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    prepared = prepare_study(
+        Request(study, out, sets or (), data or (), seeds, folds, device, name)
+    )
     options = RunOptions(
         workers=workers or default_workers(), retry=_statuses(retry), timeout=timeout, cost=cost
     )
@@ -253,14 +192,18 @@ def status(
     seeds: Seeds = None,
     folds: Folds = None,
     device: Device = None,
+    name: Name = None,
     out: Out = Path("runs"),
 ) -> None:
     """What is done, what failed and why, what is left."""
     from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe
     from passt_bench.store import Store
 
-    prepared = _prepare(study, sets, data, out, seeds, folds, device)
+    prepared = prepare_study(
+        Request(study, out, sets or (), data or (), seeds, folds, device, name)
+    )
     store = Store(out)
     table = Table("variant", "done", "failed", "running", "left")
     failures = []
@@ -298,9 +241,22 @@ def report(
     """Renders pages, tables and figures from records alone; without a name, all there are."""
     from passt_bench.report.build import build_all, build_study
 
-    pages = [build_study(name, runs, out) for name in studies] if studies else build_all(runs, out)
+    if studies:
+        pages = [build_study(name, runs, out) for name in studies]
+    else:
+        pages = build_all(runs, out, _available())
     for page in pages:
         console.print(str(page), markup=False)
+
+
+def _available() -> Available:
+    """What this machine has of what the paper's rows need."""
+    import torch
+
+    from passt_bench.report.paper import Available
+    from passt_bench.runner.prepare import data_folders
+
+    return Available(datasets=frozenset(data_folders(())), gpu=torch.cuda.is_available())
 
 
 @app.command()
@@ -309,6 +265,17 @@ def sync(out: Out = Path("runs")) -> None:
     from passt_bench.runner.tracking import sync as bring
 
     bring(out)
+
+
+@app.command()
+def ui(
+    out: Out = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
+) -> None:
+    """Opens MLflow's page on this machine."""
+    from passt_bench.runner.ui import serve_ui
+
+    serve_ui(out, port)
 
 
 def main() -> None:

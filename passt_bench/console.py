@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 LINE_SECONDS = 15.0
 
-Update = Callable[[float, str], None]
+
+class Update(Protocol):
+    """Told how far a piece of work is."""
+
+    def __call__(self, share: float, text: str) -> None:
+        """Share done, from 0 to 1, and a few words."""
 
 
 def duration(seconds: float) -> str:

@@ -126,7 +126,7 @@ class ArmRecord:
         ratios: the same phases, round by round divided by the baseline's.
         memory: bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak
             over the level before the step), ``inference_peak``, ``inference_rise``,
-            ``saved_for_backward``, ``parameters`` (buffers included), and on CUDA ``reserved``.
+            ``saved_for_backward``, ``resident`` (parameters and buffers), and on CUDA ``reserved``.
         flops: a training step (forward and backward) per clip, counted on meta tensors.
         flops_inference: forward without patchout, per clip.
         mfu: share of the matmul peak measured in the same session.

@@ -49,9 +49,7 @@ class Panns(nn.Module):
         super().__init__()
         channels = [1] + [width * 2**i for i in range(depth)]
         self.bn0 = nn.BatchNorm2d(mels)
-        self.blocks = nn.ModuleList(
-            ConvBlock(a, b) for a, b in itertools.pairwise(channels)
-        )
+        self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in itertools.pairwise(channels))
         self.fc1 = nn.Linear(channels[-1], channels[-1])
         self.head = nn.Linear(channels[-1], num_classes)
 
@@ -68,8 +66,7 @@ class Panns(nn.Module):
             x = block(x)
         x_BCT = x.mean(dim=2)
         pooled = x_BCT.mean(dim=2) + x_BCT.amax(dim=2)
-        logits: torch.Tensor = self.head(F.relu(self.fc1(pooled)))
-        return logits
+        return self.head(F.relu(self.fc1(pooled)))
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
         """Initial values of one parameter: He's normal for weights, norms 1, biases 0."""

@@ -77,8 +77,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Overlaps where the stride is smaller than the patch."""
-        out: torch.Tensor = self.proj(x)
-        return out
+        return self.proj(x)
 
 
 class PaSST(nn.Module):
@@ -194,8 +193,7 @@ class PaSST(nn.Module):
             x: normalised log-mel.
             kept: flat frequency-major patch indices, (n,) shared by the batch or (B, n).
         """
-        logits: torch.Tensor = self.head(self.features(x, kept))
-        return logits
+        return self.head(self.features(x, kept))
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
         """Initial values of one parameter, for training from scratch; norms 1, biases 0.

@@ -81,7 +81,8 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
     recipe = cell.recipe
     torch.set_num_threads(recipe.engine.threads)
     torch.use_deterministic_algorithms(recipe.engine.device == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid, and slow
+    # A debugging aid that comes with it, and slow.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     clock = Clock()
     dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
     if dataset.fingerprint.digest != cell.fingerprint.digest:

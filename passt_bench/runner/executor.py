@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from threading import Event
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from passt_bench.measure.failure import explain_exit, oom_kills
 from passt_bench.record import RunRecord
@@ -78,10 +78,14 @@ def run_cells(
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         try:
             for cell in cells:
-                futures[pool.submit(_run_isolated, cell, context, timeout, stop)] = cell
-            while not all(future.done() for future in futures):
+                futures[pool.submit(_run_isolated, cell, context, timeout, stop, False)] = cell
+            while not all(future.done() and not _is_busy(future) for future in futures):
                 on_tick(_tick(futures, context))
                 time.sleep(_POLL)
+                for future in [future for future in futures if _is_busy(future)]:
+                    # Another invocation has it: the others first, then wait for that one.
+                    cell = futures.pop(future)
+                    futures[pool.submit(_run_isolated, cell, context, timeout, stop, True)] = cell
             on_tick(_tick(futures, context))
         except BaseException:
             stop.set()
@@ -91,20 +95,32 @@ def run_cells(
     return [record for record in records if record is not None]
 
 
+def _is_busy(future: Future[RunRecord | None]) -> bool:
+    return future.done() and isinstance(future.exception(), Timeout)
+
+
 def _run_isolated(
-    cell: PlannedCell, context: Context, timeout: float | None, stop: Event
+    cell: PlannedCell, context: Context, timeout: float | None, stop: Event, wait: bool
 ) -> RunRecord | None:
-    """Runs one cell in a child, once among all invocations on the folder."""
-    if stop.is_set():
-        return None
-    store = Store(context.out)
+    """Runs one cell in a child, once among all invocations on the folder.
+
+    Raises:
+        Timeout: another invocation runs the cell, and ``wait`` is not set.
+    """
     locks = context.out / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{cell.key}.lock"):
-        record = store.run(cell.key)
-        if record is not None and record.attempt >= cell.attempt:
-            return record
-        return _spawn(cell, context, timeout, stop)
+    lock = FileLock(locks / f"{cell.key}.lock", timeout=_POLL if wait else 0)
+    while not stop.is_set():
+        try:
+            with lock:
+                record = Store(context.out).run(cell.key)
+                if record is not None and record.attempt >= cell.attempt:
+                    return record
+                return _spawn(cell, context, timeout, stop)
+        except Timeout:
+            if not wait:
+                raise
+    return None
 
 
 def _spawn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -51,7 +52,7 @@ def run_study(
     """
     store = Store(context.out)
     todo = missing_cells(plan, store, options.retry)
-    _check_device(plan)
+    check_device(plan)
     store.write_study(plan.record)
     train_cells(todo, context, datasets, options, console)
     if options.cost:
@@ -70,7 +71,7 @@ def train_cells(
     """Prepares the features that cells need and runs the cells."""
     if not todo:
         return
-    _prepare(todo, context, datasets, console)
+    prepare(todo, context, datasets, console)
     cells = f"{len(todo)} runs, {options.workers} at a time"
     with stage(console, f"Training and evaluating {cells}") as update:
 
@@ -80,9 +81,10 @@ def train_cells(
         run_cells(todo, context, workers=options.workers, timeout=options.timeout, on_tick=show)
 
 
-def _prepare(
+def prepare(
     todo: Sequence[PlannedCell], context: Context, datasets: Datasets, console: Console
 ) -> None:
+    """Computes the features that cells need and the cache lacks."""
     torch.set_num_threads(1)  # the features shall not depend on the machine's cores
     wanted = {}
     for cell in todo:
@@ -96,7 +98,7 @@ def _prepare(
                 recipe.frontend,
                 recipe.data.seconds,
                 path,
-                lambda share, tell=update: tell(share, ""),
+                partial(update, text=""),
             )
 
 
@@ -112,7 +114,12 @@ def _measure(plan: StudyPlan, store: Store, console: Console) -> None:
         )
 
 
-def _check_device(plan: StudyPlan) -> None:
+def check_device(plan: StudyPlan) -> None:
+    """Refuses a plan for a device that is not there.
+
+    Raises:
+        InputError: CUDA is asked for and not available.
+    """
     for variant in plan.record.variants:
         if variant.recipe.engine.device == "cuda" and not torch.cuda.is_available():
             raise InputError(

@@ -1,0 +1,121 @@
+"""From what was typed to a planned study."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from passt_bench.data import find_folders
+from passt_bench.errors import InputError
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
+from passt_bench.runner.studies import load_study
+from passt_bench.spec.override import override, parse_assignments
+
+DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study and what the command line says of it.
+
+    Attributes:
+        study: name in ``ablations/``, or path of a study file.
+        out: the store's folder.
+        sets: overrides of the base recipe, ``a.b=value``.
+        data: folders of data sets, ``NAME=DIR``.
+        seeds: number of seeds.
+        folds: number of folds.
+        device: device type.
+        name: under which the study stands in the store and among the reports.
+    """
+
+    study: str
+    out: Path
+    sets: Sequence[str] = ()
+    data: Sequence[str] = ()
+    seeds: int | None = None
+    folds: int | None = None
+    device: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study, planned: what most commands begin with."""
+
+    plan: StudyPlan
+    context: Context
+    datasets: Datasets
+
+
+def prepare_study(request: Request) -> Prepared:
+    """Loads, overrides and expands a study.
+
+    Raises:
+        InputError: whatever of it cannot be run.
+    """
+    file = load_study(request.study)
+    changes = parse_assignments(list(request.sets))
+    if request.device is not None:
+        changes["engine.device"] = request.device
+    study = replace(file.study, base=override(file.study.base, changes, source="--set"))
+    if request.name is not None:
+        study = replace(study, name=_checked(request.name))
+    context = Context(request.out, data_folders(request.data))
+    datasets = Datasets(context)
+    plan = plan_study(
+        study,
+        context,
+        seeds=request.seeds,
+        folds=request.folds,
+        notebook=file.notebook,
+        command=typed(),
+        datasets=datasets,
+    )
+    return Prepared(plan, context, datasets)
+
+
+def _checked(name: str) -> str:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise InputError(
+            "a name is letters, digits, - and _",
+            field="--name",
+            value=name,
+            remedy="It names a file and a folder.",
+        )
+    return name
+
+
+def data_folders(items: Sequence[str]) -> dict[str, Path]:
+    """Folders of data sets by name: those given, and those below ``PASST_BENCH_DATA``.
+
+    Raises:
+        InputError: an item that is not ``NAME=DIR``.
+    """
+    root = os.environ.get(DATA_VARIABLE)
+    folders = find_folders(Path(root)) if root else {}
+    for item in items:
+        name, mark, folder = item.partition("=")
+        if not mark or not name or not folder:
+            raise InputError(
+                "not NAME=DIR",
+                field="--data",
+                value=item,
+                remedy="Write e.g. --data esc50=/data/ESC-50.",
+            )
+        folders[name] = Path(folder)
+    return folders
+
+
+def typed() -> str:
+    """The command as it was typed, with DIR in place of this machine's absolute paths."""
+    words = []
+    for word in sys.argv[1:]:
+        name, mark, value = word.rpartition("=")
+        if Path(value).is_absolute():
+            value = Path(value).name if value.endswith(".py") else "DIR"
+        words.append(f"{name}{mark}{value}")
+    return " ".join(["passt-bench", *words])

@@ -1,0 +1,141 @@
+"""The command line end to end, in processes of its own, on a study of seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from passt_bench.cli import main
+from passt_bench.record import RunRecord, SessionRecord
+from passt_bench.store import Store
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
+
+
+def _bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "passt_bench", *words]
+    return subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
+    )
+
+
+@pytest.fixture(scope="module")
+def ran(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the tiny study ran, and what the command printed."""
+    folder = tmp_path_factory.mktemp("ran")
+    done = _bench("run", str(study_file), "--no-track", cwd=folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -> None:
+    folder, output = ran
+    assert "3 variants x 2 seeds = 6 runs, 0 of them on record" in output
+    assert "2 runs failed; they stand in the report." in output
+    assert (folder / "reports" / "tiny" / "index.html").is_file()
+    assert str(Path("reports/tiny/index.html")) in output
+
+
+def test_failures_are_rows(ran: tuple[Path, str]) -> None:
+    runs = [r for r in Store(ran[0] / "runs").records() if isinstance(r, RunRecord)]
+    statuses = sorted(record.status for record in runs)
+    assert statuses == ["diverged", "diverged", "ok", "ok", "ok", "ok"]
+    page = (ran[0] / "reports" / "tiny" / "index.html").read_text()
+    assert "diverged" in page
+
+
+def test_records_hold_what_decides_and_no_path_of_the_machine(ran: tuple[Path, str]) -> None:
+    for record in Store(ran[0] / "runs").records():
+        text = (ran[0] / "runs" / "records" / record.key / "record.json").read_text()
+        assert str(ran[0]) not in text
+        assert str(Path.home()) not in text
+        if isinstance(record, SessionRecord):
+            assert record.rounds == 6
+            assert len(record.arms) == 2  # the diverging variant costs what the baseline does
+        elif record.status == "ok":
+            assert set(record.metrics) == {"mAP"}
+            assert set(record.clocks) == {"data", "build", "train", "evaluate"}
+            assert record.picture is not None
+            assert set(record.probes) == {"none", "hide_frequency", "hide_time"}
+
+
+def test_a_finished_study_runs_nothing(ran: tuple[Path, str], study_file: Path) -> None:
+    folder = ran[0]
+    before = sorted((folder / "runs" / "records").iterdir())
+    again = _bench("run", str(study_file), "--no-track", cwd=folder)
+    assert "Nothing is left to train" in again.stdout
+    assert sorted((folder / "runs" / "records").iterdir()) == before
+
+
+def test_status_tells_what_is_done(ran: tuple[Path, str], study_file: Path) -> None:
+    done = _bench("status", str(study_file), cwd=ran[0])
+    assert done.returncode == 0
+    assert "diverges, seed 0, fold None: diverged: the loss is" in done.stdout
+
+
+def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
+    folder = ran[0]
+
+    def content(root: Path) -> dict[str, bytes]:
+        files = (path for path in root.rglob("*") if path.is_file())
+        return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+    first = _bench("report", "--out", "one", cwd=folder)
+    assert first.returncode == 0, first.stderr
+    _bench("report", "--out", "two", cwd=folder)
+    one, two = content(folder / "one"), content(folder / "two")
+    assert one == two
+    assert {"index.html", "paper/index.html", "tiny/index.html"} <= set(one)
+    assert json.loads(one["tiny/summary.json"])["study"] == "tiny"
+    # A report is a store: it can be rendered where there are no runs.
+    moved = folder / "elsewhere"
+    moved.mkdir()
+    (folder / "two").rename(moved / "reports")
+    _bench("report", cwd=moved)
+    assert content(moved / "reports") == one
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "no_such_study"), "no such study"),
+        (("plan", "quick", "--set", "training.epochs=0"), "training.epochs = 0"),
+        (("plan", "quick", "--set", "training"), "field=value"),
+        (("run", "patchout_type", "--data", "esc50=/no/such/folder"), "no such folder"),
+        (("report", "quick"), "no such study was run here"),
+        (("run", "quick", "--retry", "never"), "no such status"),
+        (("list", "nothing"), "nothing of that kind"),
+    ],
+)
+def test_bad_input_exits_with_two(
+    tmp_path: Path,
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _main(words, monkeypatch) == 2
+    assert message in " ".join(capsys.readouterr().out.split())
+    assert not list(tmp_path.iterdir())
+
+
+def _main(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The command in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("what", ["studies", "models", "datasets", "patchout", "metrics"])
+def test_lists(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(("list", what), monkeypatch) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 2

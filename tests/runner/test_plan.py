@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passt_bench.errors import InputError
+from passt_bench.record import RunRecord
+from passt_bench.runner.cells import failure
+from passt_bench.runner.facts import model_facts
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.prepare import Request, data_folders, prepare_study
+from passt_bench.runner.studies import load_study, study_names
+from passt_bench.spec import Patchout, Recipe, Variant, override
+from passt_bench.store import Store
+
+
+def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:
+    context = Context(out, {})
+    study = replace(load_study(str(file)).study, **changes)  # type: ignore[arg-type]
+    return plan_study(study, context, datasets=Datasets(context))
+
+
+def test_cells_come_in_whole_blocks(study_file: Path, tmp_path: Path) -> None:
+    plan = _plan(study_file, tmp_path)
+    assert [(cell.seed, cell.variant) for cell in plan.cells] == [
+        (seed, name) for seed in (0, 1) for name in ("none", "time", "diverges")
+    ]
+    assert len({cell.key for cell in plan.cells}) == 6
+
+
+def test_a_plan_is_repeatable_and_shares_cells(study_file: Path, tmp_path: Path) -> None:
+    one, two = _plan(study_file, tmp_path), _plan(study_file, tmp_path / "elsewhere")
+    assert [cell.key for cell in one.cells] == [cell.key for cell in two.cells]
+    same = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
+    assert len(same.cells) == 2
+    assert same.record.variants[0].cells == same.record.variants[1].cells
+
+
+def test_grid_and_tokens_are_resolved(study_file: Path, tmp_path: Path) -> None:
+    none, time, _ = _plan(study_file, tmp_path).record.variants
+    assert (none.grid, none.tokens, none.tokens_full) == ((4, 4), 18, 18)
+    assert (time.tokens, time.tokens_full, time.patchout["rate"]) == (10, 18, 0.5)
+
+
+def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
+    context = Context(tmp_path, {})
+    study = load_study(str(study_file)).study
+    for number, seeds in ((1, (0,)), (4, (0, 1, 2, 3))):
+        assert plan_study(study, context, seeds=number).record.seeds == seeds
+    with pytest.raises(InputError, match="at least one seed"):
+        plan_study(study, context, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"patchout": Patchout("time", time=4)}, "leaves no patches"),
+        ({"patchout": Patchout("time", time=5)}, r"patchout.time = 5: more than the 4"),
+        ({"patchout.kind": "diagonal"}, "unknown patchout kind"),
+        ({"model.name": "passt_nano"}, "unknown model"),
+        ({"data.name": "audiosett"}, "unknown data set"),
+        ({"metrics": ("mAP", "f1")}, "unknown metric"),
+        ({"metrics": ("accuracy",)}, "the study's metric is not evaluated"),
+        ({"training.select": "inner"}, "a study reports on the test fold"),
+        ({"frontend.mels": 8}, "shorter than a patch"),
+        ({"data.seed": 5}, "share one data set"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    study_file: Path, tmp_path: Path, variant: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _plan(study_file, tmp_path, variants=(Variant("none"), Variant("bad", variant)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cnn_refuses_patchout() -> None:
+    recipe = override(Recipe(), {"model.name": "panns_micro", "patchout.kind": "time"})
+    with pytest.raises(InputError, match="no patches to drop"):
+        model_facts(recipe, 4)
+
+
+def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:
+    plan, store = _plan(study_file, tmp_path), Store(tmp_path)
+    assert missing_cells(plan, store) == list(plan.cells)
+    broken: RunRecord = failure(plan.cells[0], "error", "why")
+    store.write(broken)
+    assert missing_cells(plan, store) == list(plan.cells[1:])
+    again = missing_cells(plan, store, ("error",))
+    assert again[0] == replace(plan.cells[0], attempt=2)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_study_of_the_house_can_be_planned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "patchout_type" and not os.environ.get("PASST_BENCH_DATA"):
+        pytest.skip("needs real audio")
+    prepared = prepare_study(Request(name, tmp_path))
+    assert prepared.plan.record.notebook
+    assert prepared.plan.study.minutes
+
+
+def test_kinds_are_compared_at_equal_tokens(tmp_path: Path) -> None:
+    quick = prepare_study(Request("quick", tmp_path)).plan.record
+    tokens = {variant.name: variant.tokens for variant in quick.variants}
+    assert len({tokens[f"{kind} .75"] for kind in KINDS}) == 1
+    assert len({tokens[f"{kind} .5"] for kind in KINDS[:3]}) == 1
+
+
+KINDS = ("unstructured", "time", "frequency", "structured")
+
+
+def test_data_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PASST_BENCH_DATA", raising=False)
+    assert data_folders(["esc50=/x"]) == {"esc50": Path("/x")}
+    (tmp_path / "mine" / "meta").mkdir(parents=True)
+    (tmp_path / "mine" / "meta" / "esc50.csv").write_text("")
+    monkeypatch.setenv("PASST_BENCH_DATA", str(tmp_path))
+    assert data_folders([]) == {"esc50": tmp_path / "mine"}
+    with pytest.raises(InputError, match="NAME=DIR"):
+        data_folders(["esc50"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name", "fails to import at bad.py:1: ModuleNotFoundError"),
+        ("STUDY = 3", "defines no Study"),
+        ("def f(:", "SyntaxError"),
+        (None, "no such file"),
+    ],
+)
+def test_bad_study_files(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "bad.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_study(str(path))
+
+
+def test_a_study_is_named_as_its_file(study_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(study_file.read_text())
+    with pytest.raises(InputError, match="named as its file"):
+        load_study(str(other))
