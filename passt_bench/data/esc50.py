@@ -1,7 +1,8 @@
 """Recordings in the ESC-50 layout: ``meta/esc50.csv`` and ``audio/`` (Piczak 2015).
 
-Any subset, any audio format that soundfile reads, any sampling rate. Where a named file is not
-there but one that differs in its ending alone is, that one is taken.
+Any subset of classes and clips, any audio format that soundfile reads, any sampling rate. Where a
+named file is not there but one that differs in its ending alone is, that one is taken. A clip that
+is missing or holds no audio is counted and named in the fingerprint, and is left out.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import numpy as np
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.decode import RESAMPLER, read_waveform, sampling_rate_of
+from passt_bench.data.splits import first_stratified
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
 _COLUMNS = ("filename", "fold", "target", "category", "src_file")
-_MOST_MISSING = 0.05  # share of the rows whose file may be missing
+_MOST_LOST = 0.05  # share of the rows whose file may be missing or broken
 
 
 @dataclass(frozen=True)
@@ -35,35 +37,59 @@ class _Clip:
     rate: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Esc50(Dataset):
     """A folder in the ESC-50 layout; each clip carries one class."""
 
     paths: tuple[Path, ...]
     fold_of: np.ndarray
+    spec: DataSpec
     sampling_rate: int
-    samples: int
 
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """All other folds, and the fold held out."""
+        """All other folds, and the fold held out; less of each where the spec says so."""
         if fold not in self.folds:
             raise InputError(
                 "no such fold", field="fold", value=fold, remedy=f"There are {self.folds}."
             )
-        return np.flatnonzero(self.fold_of != fold), np.flatnonzero(self.fold_of == fold)
+        held_out = self.fold_of == fold
+        return (
+            self._first(np.flatnonzero(~held_out), "train_clips"),
+            self._first(np.flatnonzero(held_out), "test_clips"),
+        )
 
     def waveform(self, index: int) -> np.ndarray:
         """Decoded, mixed down, resampled, cut or padded to the spec's length."""
-        return read_waveform(self.paths[index], self.sampling_rate, self.samples)
+        samples = round(self.spec.seconds * self.sampling_rate)
+        return read_waveform(self.paths[index], self.sampling_rate, samples)
+
+    def _first(self, indices: np.ndarray, field: str) -> np.ndarray:
+        count: int | None = getattr(self.spec, field)
+        if count is None:
+            return indices
+        if count > len(indices):
+            raise InputError(
+                "more clips than a fold leaves",
+                field=f"data.{field}",
+                value=count,
+                remedy=f"Give at most {len(indices)}, or leave it out for all.",
+            )
+        return first_stratified(indices, self.targets, count)
 
 
 @DATASETS.register("esc50", version=1, summary="recordings in the ESC-50 layout, five folds")
 def open_esc50(spec: DataSpec, sampling_rate: int, root: Path | None) -> Esc50:
     """Reads metadata and headers of a folder in the ESC-50 layout.
 
+    Args:
+        spec: clip length; numbers of clips of each split (default all; else that many, in turn
+            over the classes).
+        sampling_rate: Hz, to which all files are resampled.
+        root: the folder with ``meta/`` and ``audio/``.
+
     Raises:
-        InputError: no folder, no metadata, a missing column, a broken row or file, or too many
-            files missing.
+        InputError: no folder, no metadata, a missing column, a broken row, too many files missing
+            or broken, a single fold, or more clips asked for than there are.
     """
     if root is None:
         raise InputError(
@@ -72,118 +98,150 @@ def open_esc50(spec: DataSpec, sampling_rate: int, root: Path | None) -> Esc50:
             value="esc50",
             remedy="Give --data esc50=DIR with meta/esc50.csv and audio/ inside.",
         )
-    for name in ("train_clips", "test_clips"):
-        if getattr(spec, name) is not None:
-            raise InputError(
-                "the folds of ESC-50 are used whole",
-                field=f"data.{name}",
-                value=getattr(spec, name),
-                remedy="Leave it out; --folds 1 makes a study shorter.",
-            )
     rows = _rows(root)
-    clips, missing = _clips(root, rows)
-    names = {clip.target: clip.category for clip in clips}
-    labels = sorted(names)
+    clips, lost = _clips(root, rows)
+    labels = sorted({clip.target for clip in clips})
     targets = np.zeros((len(clips), len(labels)), dtype=np.float32)
     targets[np.arange(len(clips)), [labels.index(clip.target) for clip in clips]] = 1
-    return Esc50(
-        fingerprint=_fingerprint(spec, sampling_rate, clips, len(rows), missing, names),
+    folds = tuple(sorted({clip.fold for clip in clips}))
+    if len(folds) < 2:
+        raise InputError(
+            "one fold alone leaves nothing to train on",
+            source=root,
+            field="fold",
+            value=folds,
+            remedy="Give clips of at least two folds.",
+        )
+    dataset = Esc50(
+        fingerprint=_fingerprint(spec, sampling_rate, clips, len(rows), lost),
         ids=tuple(clip.path.stem for clip in clips),
         targets=targets,
         sources=tuple(clip.source for clip in clips),
-        folds=tuple(sorted({clip.fold for clip in clips})),
+        folds=folds,
         paths=tuple(clip.path for clip in clips),
         fold_of=np.array([clip.fold for clip in clips]),
+        spec=spec,
         sampling_rate=sampling_rate,
-        samples=round(spec.seconds * sampling_rate),
     )
+    for fold in folds:
+        dataset.split(fold)  # refuses too few clips now rather than in the midst of a study
+    return dataset
 
 
 def _rows(root: Path) -> list[dict[str, str]]:
     meta = root / "meta" / "esc50.csv"
-    if not root.is_dir():
-        raise InputError(
-            "no such folder", source=root, field="--data esc50", remedy="Mend the path."
-        )
-    if not meta.is_file():
-        raise InputError(
-            "no metadata",
-            source=meta,
-            field="--data esc50",
-            remedy="Give the folder that holds meta/esc50.csv and audio/.",
-        )
-    with meta.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if absent:
+    for path, what in ((root, "no such folder"), (meta, "no metadata")):
+        if not path.exists():
             raise InputError(
-                "missing columns",
-                source=meta,
-                field=", ".join(absent),
-                remedy=f"ESC-50 has {', '.join(_COLUMNS)}.",
+                what,
+                source=path,
+                field="--data esc50",
+                remedy="Give the folder that holds meta/esc50.csv and audio/.",
             )
-        rows = list(reader)
+    try:
+        with meta.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"not a CSV file in UTF-8 ({error})", source=meta, remedy="Give complete metadata."
+        ) from None
+    if absent:
+        raise InputError(
+            "missing columns",
+            source=meta,
+            field=", ".join(absent),
+            remedy=f"ESC-50 has {', '.join(_COLUMNS)}.",
+        )
     if not rows:
         raise InputError("no clips are listed", source=meta, remedy="Give complete metadata.")
+    _check_rows(rows, meta)
     return rows
 
 
+def _check_rows(rows: list[dict[str, str]], meta: Path) -> None:
+    """Refuses rows from which labels or folds cannot be told beyond doubt."""
+    stems: set[str] = set()
+    categories: dict[int, str] = {}
+    for line, row in enumerate(rows, start=2):
+        field, problem = _problem(row, stems, categories)
+        if problem:
+            raise InputError(
+                problem,
+                source=f"{meta} line {line}",
+                field=field,
+                value=row[field],
+                remedy="Mend or remove the row.",
+            )
+        stems.add(Path(row["filename"]).stem)
+        categories[int(row["target"])] = row["category"]
+
+
+def _problem(row: dict[str, str], stems: set[str], categories: dict[int, str]) -> tuple[str, str]:
+    """The field and what is wrong with it; an empty problem where all is right."""
+    for field in _COLUMNS:
+        if not row[field]:
+            return field, "empty"
+    for field in ("fold", "target"):
+        if not row[field].isdecimal():
+            return field, "not a whole number"
+    if Path(row["filename"]).stem in stems:
+        return "filename", "listed twice (endings do not count)"
+    known = categories.get(int(row["target"]), row["category"])
+    if known != row["category"]:
+        return "category", f"target {row['target']} is called {known!r} above"
+    return "filename", ""
+
+
 def _clips(root: Path, rows: list[dict[str, str]]) -> tuple[list[_Clip], list[str]]:
+    """The clips that are there, sorted by name, and the names of the files that are not."""
     audio = root / "audio"
     by_stem = {path.stem: path for path in sorted(audio.glob("*")) if path.is_file()}
-    clips, missing = [], []
-    for number, row in enumerate(rows, start=2):
+    clips, lost = [], []
+    for row in rows:
         path = audio / Path(row["filename"]).name
-        if not path.is_file():
-            path = by_stem.get(path.stem, path)
-        if not path.is_file():
-            missing.append(row["filename"])
-            continue
+        path = path if path.is_file() else by_stem.get(path.stem, path)
         try:
-            fold, target = int(row["fold"]), int(row["target"])
-        except (TypeError, ValueError):
-            raise InputError(
-                "fold and target are whole numbers",
-                source=root / "meta" / "esc50.csv",
-                field=f"line {number}",
-                value=(row["fold"], row["target"]),
-                remedy="Mend the row.",
-            ) from None
+            rate = sampling_rate_of(path)
+        except InputError:
+            lost.append(row["filename"])
+            continue
         clips.append(
-            _Clip(path, fold, target, row["category"], row["src_file"], sampling_rate_of(path))
+            _Clip(
+                path, int(row["fold"]), int(row["target"]), row["category"], row["src_file"], rate
+            )
         )
-    if len(missing) > _MOST_MISSING * len(rows):
+    if len(lost) > _MOST_LOST * len(rows):
         raise InputError(
-            f"{len(missing)} of {len(rows)} files are missing, first {missing[0]}",
+            f"{len(lost)} of {len(rows)} files are missing or hold no audio, first {lost[0]}",
             source=audio,
-            remedy=f"At most {100 * _MOST_MISSING:g} % may be.",
+            remedy=f"At most {100 * _MOST_LOST:g} % may be.",
         )
-    return sorted(clips, key=lambda clip: clip.path.stem), missing
+    return sorted(clips, key=lambda clip: clip.path.stem), lost
 
 
 def _fingerprint(
-    spec: DataSpec,
-    sampling_rate: int,
-    clips: list[_Clip],
-    expected: int,
-    missing: list[str],
-    names: dict[int, str],
+    spec: DataSpec, sampling_rate: int, clips: list[_Clip], expected: int, lost: list[str]
 ) -> Fingerprint:
+    # What is found, not what is used of it: the numbers of clips stand in the recipe.
     hasher = hashlib.sha256(f"{spec.seconds} {sampling_rate} {RESAMPLER}\n".encode())
     for clip in clips:
-        size = clip.path.stat().st_size
         hasher.update(
             f"{clip.path.name} {clip.fold} {clip.target} {clip.category} {clip.source} "
-            f"{clip.rate} {size}\n".encode()
+            f"{clip.rate} {clip.path.stat().st_size}\n".encode()
         )
     rates = Counter(str(clip.rate) for clip in clips)
-    notes = (f"{len(missing)} files missing: {', '.join(missing[:5])}",) if missing else ()
+    notes: tuple[str, ...] = ()
+    if lost:
+        some = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
+        notes = (f"{len(lost)} files missing or without audio: {some}",)
     return Fingerprint(
         dataset="esc50",
         digest=hasher.hexdigest()[:16],
         expected=expected,
         found=len(clips),
-        classes=tuple(names[target] for target in sorted(names)),
+        classes=tuple(name for _, name in sorted({(c.target, c.category) for c in clips})),
         multi_label=False,
         sampling_rates=dict(sorted(rates.items())),
         notes=notes,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from passt_bench.errors import InputError
+
 
 def inner_split(
     train: np.ndarray, sources: Sequence[str], targets: np.ndarray, share: float, seed: int
@@ -24,6 +26,9 @@ def inner_split(
 
     Returns:
         Indices to learn from, and indices to choose by; both ascending.
+
+    Raises:
+        InputError: no source fits into the share, or none is left outside.
     """
     groups: dict[str, list[int]] = {}
     for index in train:
@@ -41,5 +46,33 @@ def inner_split(
         if lacking.all() and len(inner) + len(clips) <= np.ceil(limit):
             inner += clips
             have += labels
+    if not 0 < len(inner) < len(train):
+        raise InputError(
+            f"{len(train)} clips of {len(groups)} sources cannot be divided",
+            field="training.inner_share",
+            value=share,
+            remedy="Give more clips or another share, or set training.select to 'last'.",
+        )
     chosen = np.array(sorted(inner), dtype=np.int64)
     return np.setdiff1d(train, chosen), chosen
+
+
+def first_stratified(indices: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` clips in turn over the classes, so that all are there alike.
+
+    Args:
+        indices: of the clips to choose from; their order counts.
+        targets: (N, C) of every clip, one class a clip.
+        count: at most as many as there are indices.
+
+    Returns:
+        The chosen indices, ascending.
+    """
+    labels = targets[indices].argmax(axis=1)
+    turn = np.zeros(len(indices), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        turn[members] = np.arange(len(members))
+    order = np.lexsort((labels, turn))
+    chosen: np.ndarray = np.sort(indices[order[:count]])
+    return chosen

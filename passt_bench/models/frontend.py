@@ -22,9 +22,56 @@ def frame_count(spec: FrontendSpec, seconds: float) -> int:
 
     A centred transform of n samples has n // hop + 1 frames; pre-emphasis takes a sample away and
     with it, for whole hops, the last frame. Without pre-emphasis the last frame is dropped alike.
+
+    Raises:
+        InputError: the clip is shorter than half an FFT, which centring needs on either side.
     """
-    samples = round(seconds * spec.sampling_rate)
+    return _frames(spec, round(seconds * spec.sampling_rate))
+
+
+def _frames(spec: FrontendSpec, samples: int) -> int:
+    least = spec.n_fft // 2 + 2  # half an FFT is mirrored at each end; pre-emphasis takes one more
+    if samples < least:
+        raise InputError(
+            f"{samples} samples are too few for an FFT of {spec.n_fft}",
+            field="data.seconds",
+            value=samples / spec.sampling_rate,
+            remedy=f"Give at least {least / spec.sampling_rate:g} s.",
+        )
     return (samples - 1) // spec.hop + 1
+
+
+def _check(spec: FrontendSpec) -> None:
+    if spec.name != "logmel":
+        raise InputError(
+            "unknown front end", field="frontend.name", value=spec.name, remedy="Known: logmel."
+        )
+    if spec.n_fft % 2:
+        raise InputError(
+            "must be even",
+            field="frontend.n_fft",
+            value=spec.n_fft,
+            remedy="A power of two is best.",
+        )
+    if spec.window > spec.n_fft:
+        raise InputError(
+            "longer than the FFT",
+            field="frontend.window",
+            value=spec.window,
+            remedy=f"Give at most frontend.n_fft = {spec.n_fft}.",
+        )
+    if spec.mels < 4:
+        raise InputError(
+            "too few filters", field="frontend.mels", value=spec.mels, remedy="Give at least 4."
+        )
+    if not spec.fmin < spec.fmax <= spec.sampling_rate / 2:
+        raise InputError(
+            "outside the spectrum",
+            field="frontend.fmax",
+            value=spec.fmax,
+            remedy=f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
+            f"frontend.sampling_rate = {spec.sampling_rate}.",
+        )
 
 
 class LogMel(nn.Module):
@@ -34,7 +81,7 @@ class LogMel(nn.Module):
         spec: sizes, edges and normalisation.
 
     Raises:
-        InputError: a window longer than the FFT, or filters beyond half the sampling rate.
+        InputError: sizes that do not fit each other, or filters beyond half the sampling rate.
     """
 
     window: torch.Tensor
@@ -42,16 +89,7 @@ class LogMel(nn.Module):
 
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
-        if spec.window > spec.n_fft:
-            raise InputError(
-                f"longer than n_fft = {spec.n_fft}", field="frontend.window", value=spec.window
-            )
-        if not spec.fmin < spec.fmax <= spec.sampling_rate / 2:
-            raise InputError(
-                f"must lie between fmin = {spec.fmin} and half of {spec.sampling_rate} Hz",
-                field="frontend.fmax",
-                value=spec.fmax,
-            )
+        _check(spec)
         self.spec = spec
         banks, _ = kaldi.get_mel_banks(
             spec.mels,
@@ -69,11 +107,15 @@ class LogMel(nn.Module):
         )
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Waveform (B, samples) → normalised log-mel (B, 1, mels, frames), float32."""
+        """Waveform (B, samples) → normalised log-mel (B, 1, mels, frames), float32.
+
+        Raises:
+            InputError: as `frame_count`.
+        """
         spec = self.spec
+        frames = _frames(spec, waveform.shape[1])
         with torch.autocast(waveform.device.type, enabled=False):
             x = waveform.float()
-            frames = (x.shape[1] - 1) // spec.hop + 1
             if spec.preemphasis:
                 x = x[:, 1:] - spec.preemphasis * x[:, :-1]
             spectrum = torch.stft(

@@ -1,0 +1,78 @@
+"""Audio files to waveforms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from passt_bench.data.decode import read_waveform, sampling_rate_of
+from passt_bench.errors import InputError
+
+
+def tone(rate: int, seconds: float = 0.5, frequency: float = 500.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_tone_keeps_its_pitch_and_length(tmp_path: Path, ending: str, rate: int) -> None:
+    path = tmp_path / f"tone.{ending}"
+    soundfile.write(path, tone(rate), rate)
+    assert sampling_rate_of(path) == rate
+    wave = read_waveform(path, 16000, 8000)
+    assert wave.shape == (8000,)
+    assert wave.dtype == np.float32
+    assert int(np.abs(np.fft.rfft(wave)).argmax()) == 250  # 500 Hz in bins of 2 Hz
+    np.testing.assert_allclose(wave[2000:6000].std(), 0.5 / np.sqrt(2), rtol=0.03)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "two.wav"
+    left, right = np.full(100, 0.5), np.full(100, -0.25)
+    soundfile.write(path, np.stack([left, right], axis=1), 8000, subtype="FLOAT")
+    np.testing.assert_allclose(read_waveform(path, 8000, 100), 0.125)
+
+
+@pytest.mark.parametrize("samples", [1, 99, 100, 101, 250])
+def test_cut_or_padded_at_the_end(tmp_path: Path, samples: int) -> None:
+    path = tmp_path / "ramp.wav"
+    ramp = np.arange(1, 101, dtype=np.float32) / 128
+    soundfile.write(path, ramp, 8000, subtype="FLOAT")
+    wave = read_waveform(path, 8000, samples)
+    assert len(wave) == samples
+    np.testing.assert_array_equal(wave[:100], ramp[:samples])
+    assert not wave[100:].any()
+
+
+def _empty(path: Path) -> None:
+    soundfile.write(path, np.zeros(0), 8000)
+
+
+def _text(path: Path) -> None:
+    path.write_text("no audio")
+
+
+def _nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _nan(path: Path) -> None:
+    soundfile.write(path, np.array([0.0, np.nan]), 8000, subtype="FLOAT")
+
+
+def _absent(path: Path) -> None:
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("spoil", [_empty, _text, _nothing, _nan, _absent])
+def test_a_broken_file_is_named(tmp_path: Path, spoil: object) -> None:
+    path = tmp_path / "broken.wav"
+    spoil(path)  # type: ignore[operator]
+    with pytest.raises(InputError, match=r"broken\.wav.*\. Re"):
+        read_waveform(path, 8000, 100)
+    if spoil is not _nan:  # a header does not tell
+        with pytest.raises(InputError, match=r"broken\.wav"):
+            sampling_rate_of(path)

@@ -1,0 +1,190 @@
+"""The reader of the ESC-50 layout, on folders written here and on real recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import COLUMNS, rows_of, write_meta
+
+from passt_bench.data import find_folders, open_dataset
+from passt_bench.data.esc50 import Esc50
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import DataSpec
+
+Layout = Callable[..., Path]
+
+
+def read(root: Path | None, rate: int = 8000, **fields: object) -> Esc50:
+    spec = DataSpec(name="esc50", **{"seconds": 0.1, **fields})  # type: ignore[arg-type]
+    found = open_dataset(spec, rate, root)
+    assert isinstance(found, Esc50)
+    return found
+
+
+def test_labels_folds_and_sources(layout: Layout) -> None:
+    data = read(layout())
+    assert data.fingerprint.classes == ("dog", "rain", "sea_waves")
+    assert not data.fingerprint.multi_label
+    assert data.fingerprint.expected == data.fingerprint.found == 30
+    assert data.fingerprint.sampling_rates == {"8000": 30}
+    assert data.fingerprint.notes == ()
+    assert data.folds == (1, 2, 3, 4, 5)
+    assert data.targets.shape == (30, 3)
+    assert data.targets.dtype == np.float32
+    assert (data.targets.sum(axis=1) == 1).all()
+    for index, name in enumerate(data.ids):
+        target = int(name.split("-")[-1])
+        assert data.targets[index, [0, 10, 11].index(target)] == 1
+        assert data.sources[index] == name.split("-")[1]
+
+
+def test_every_clip_is_held_out_once(layout: Layout) -> None:
+    data = read(layout())
+    held_out = []
+    for fold in data.folds:
+        train, test = data.split(fold)
+        assert sorted([*train, *test]) == list(range(30))
+        assert all(data.ids[index].startswith(f"{fold}-") for index in test)
+        held_out += list(test)
+    assert sorted(held_out) == list(range(30))
+    for fold in (None, 0, 6):
+        with pytest.raises(InputError, match="no such fold"):
+            data.split(fold)
+
+
+@pytest.mark.parametrize(("ending", "rate"), [("wav", 8000), ("ogg", 16000), ("flac", 44100)])
+def test_any_ending_and_rate(layout: Layout, ending: str, rate: int) -> None:
+    data = read(layout(ending=ending, rate=rate))
+    assert data.fingerprint.sampling_rates == {str(rate): 30}
+    wave = data.waveform(7)
+    assert wave.shape == (800,)
+    assert wave.dtype == np.float32
+    assert wave.std() > 0.01
+
+
+def test_fewer_clips_in_turn_over_the_classes(layout: Layout) -> None:
+    data = read(layout(), train_clips=7, test_clips=3)
+    train, test = data.split(2)
+    assert set(np.bincount(data.targets[train].argmax(axis=1))) == {2, 3}
+    assert list(np.bincount(data.targets[test].argmax(axis=1))) == [1, 1, 1]
+    assert not set(train) & set(test)
+    assert data.fingerprint.digest != read(layout()).fingerprint.digest
+    for fields in ({"train_clips": 25}, {"test_clips": 7}):
+        with pytest.raises(InputError, match=r"data\.\w+_clips = \d+.*at most \d+"):
+            read(layout(), **fields)
+
+
+def test_the_digest_tells_what_was_found(layout: Layout, tmp_path: Path) -> None:
+    root = layout()
+    plain = read(root).fingerprint.digest
+    assert read(root).fingerprint.digest == plain
+    digests = {plain, read(root, rate=16000).fingerprint.digest}
+    digests.add(read(root, seconds=0.2).fingerprint.digest)
+    rows = rows_of()
+    write_meta(root, rows[::-1])
+    assert read(root).fingerprint.digest == plain  # the order of the rows does not count
+    rows[0]["fold"] = 2
+    write_meta(root, rows)
+    digests.add(read(root).fingerprint.digest)
+    write_meta(root, rows_of())
+    soundfile.write(root / "audio" / str(rows[3]["filename"]), np.zeros(900), 8000)
+    digests.add(read(root).fingerprint.digest)
+    assert len(digests) == 5
+
+
+def test_few_lost_files_are_counted_and_named(layout: Layout) -> None:
+    rows = rows_of(each=4)
+    root = layout(rows)
+    missing, broken = (str(rows[index]["filename"]) for index in (5, 20))
+    (root / "audio" / missing).unlink()
+    (root / "audio" / broken).write_bytes(b"")
+    data = read(root)
+    assert (data.fingerprint.expected, data.fingerprint.found) == (60, 58)
+    assert len(data.ids) == len(data.targets) == 58
+    (note,) = data.fingerprint.notes
+    assert note.startswith("2 files")
+    assert missing in note
+    assert broken in note
+    (root / "audio" / str(rows[7]["filename"])).unlink()
+    assert read(root).fingerprint.found == 57
+    (root / "audio" / str(rows[8]["filename"])).unlink()
+    with pytest.raises(InputError, match="4 of 60 files are missing"):
+        read(root)
+
+
+def test_refuses_folders_without_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--data esc50=DIR"):
+        read(None)
+    with pytest.raises(InputError, match="no such folder"):
+        read(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"esc50\.csv: --data esc50: no metadata"):
+        read(tmp_path)
+    write_meta(tmp_path, [])
+    with pytest.raises(InputError, match="no clips"):
+        read(tmp_path)
+    write_meta(tmp_path, rows_of())
+    with pytest.raises(InputError, match="30 of 30 files are missing"):
+        read(tmp_path)
+    (tmp_path / "meta" / "esc50.csv").write_bytes(b"filename,fold\n\xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("absent", ["filename", "fold", "target", "category", "src_file"])
+def test_names_the_missing_column(layout: Layout, absent: str) -> None:
+    root = layout()
+    write_meta(root, rows_of(), tuple(name for name in COLUMNS if name != absent))
+    with pytest.raises(InputError, match=f"{absent}: missing columns"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fold": "one"}, "line 3: fold = 'one': not a whole number"),
+        ({"target": "0.5"}, "line 3: target = '0.5': not a whole number"),
+        ({"category": ""}, "line 3: category = '': empty"),
+        ({"category": "cat"}, "line 3: category = 'cat': target 0 is called 'dog' above"),
+        ({"filename": rows_of()[0]["filename"]}, "line 3: filename = .*listed twice"),
+    ],
+)
+def test_names_the_broken_row(layout: Layout, change: dict[str, object], message: str) -> None:
+    root, rows = layout(), rows_of()
+    rows[1] |= change
+    write_meta(root, rows)
+    with pytest.raises(InputError, match=message):
+        read(root)
+
+
+def test_one_fold_is_refused(layout: Layout) -> None:
+    with pytest.raises(InputError, match="at least two folds"):
+        read(layout(rows_of(folds=1)))
+
+
+def test_folders_are_found_by_their_metadata(layout: Layout) -> None:
+    root = layout()
+    (root.parent / "another").mkdir()
+    assert find_folders(root.parent) == {"esc50": root}
+
+
+@pytest.mark.data
+@pytest.mark.skipif("PASST_BENCH_DATA" not in os.environ, reason="PASST_BENCH_DATA is not set")
+def test_real_recordings() -> None:
+    data = read(Path(os.environ["PASST_BENCH_DATA"]) / "esc10", rate=32000, seconds=5.0)
+    assert data.fingerprint.found == data.fingerprint.expected == 400
+    assert len(data.fingerprint.classes) == 10
+    assert data.folds == (1, 2, 3, 4, 5)
+    assert (data.targets.sum(axis=0) == 40).all()
+    for fold in data.folds:
+        train, test = data.split(fold)
+        assert (len(train), len(test)) == (320, 80)
+        assert not {data.sources[i] for i in train} & {data.sources[i] for i in test}
+    for index in range(0, 400, 80):
+        wave = data.waveform(index)
+        assert wave.shape == (160000,)
+        assert 1e-4 < wave.std() < 1

@@ -1,0 +1,77 @@
+"""Inner splits: grouped by source, about stratified, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passt_bench.data.splits import first_stratified, inner_split
+from passt_bench.errors import InputError
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    clips=st.integers(20, 80),
+    per_source=st.integers(1, 4),
+    share=st.floats(0.15, 0.6),
+    seed=st.integers(0, 1000),
+)
+def test_no_source_is_divided_and_no_clip_is_lost(
+    clips: int, per_source: int, share: float, seed: int
+) -> None:
+    sources = [str(index // per_source) for index in range(clips)]
+    # The label goes with the source, as in recordings that are cut into clips.
+    targets = one_hot(np.array([index // per_source % 2 for index in range(clips)]), 2)
+    train = np.arange(clips)[::2] if per_source == 1 else np.arange(clips)
+    learn, choose = inner_split(train, sources, targets, share, seed)
+    assert sorted([*learn, *choose]) == list(train)
+    assert not {sources[i] for i in learn} & {sources[i] for i in choose}
+    assert len(choose) <= np.ceil(share * len(train))
+
+
+def test_classes_keep_their_share() -> None:
+    labels = np.repeat(np.arange(10), 32)
+    targets = one_hot(labels, 10)
+    learn, choose = inner_split(np.arange(320), [str(i) for i in range(320)], targets, 0.2, 0)
+    assert set(np.bincount(labels[choose], minlength=10)) <= {5, 6, 7}
+    assert 55 <= len(choose) <= 64
+    assert len(learn) == 320 - len(choose)
+
+
+def test_several_labels_a_clip() -> None:
+    targets = (np.random.default_rng(0).random((1500, 16)) < 0.15).astype(np.float32)
+    _, choose = inner_split(np.arange(1500), [str(i) for i in range(1500)], targets, 0.2, 3)
+    shares = targets[choose].sum(axis=0) / targets.sum(axis=0)
+    assert len(choose) > 200
+    assert (np.abs(shares - 0.2) < 0.05).all()
+
+
+def test_the_seed_decides() -> None:
+    targets = one_hot(np.arange(100) % 5, 5)
+    sources = [str(i) for i in range(100)]
+    first, again, other = (
+        inner_split(np.arange(100), sources, targets, 0.3, seed)[1] for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("clips", "sources"), [(1, 1), (6, 1)])
+def test_refuses_what_cannot_be_divided(clips: int, sources: int) -> None:
+    names = [str(index % sources) for index in range(clips)]
+    with pytest.raises(InputError, match=r"training\.inner_share"):
+        inner_split(np.arange(clips), names, np.ones((clips, 1), dtype=np.float32), 0.2, 0)
+
+
+def test_the_first_in_turn_over_classes() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    chosen = first_stratified(np.arange(6), one_hot(labels, 3), 4)
+    assert list(chosen) == [0, 1, 3, 5]
+    assert list(first_stratified(np.arange(6), one_hot(labels, 3), 6)) == [0, 1, 2, 3, 4, 5]
+    assert list(first_stratified(np.array([2, 4]), one_hot(labels, 3), 1)) == [2]
