@@ -12,6 +12,7 @@ from rich.table import Table
 
 from passt_bench.console import duration
 from passt_bench.errors import InputError
+from passt_bench.store import Store
 
 if TYPE_CHECKING:
     from passt_bench.report.paper import Available
@@ -84,7 +85,6 @@ def plan(
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.store import Store
 
     prepared = prepare_study(
         Request(study, out, sets or (), data or (), seeds, folds, device, name)
@@ -132,7 +132,6 @@ def run(
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe, run_study
-    from passt_bench.store import Store
 
     clock = Estimate()
     prepared = prepare_study(
@@ -185,6 +184,47 @@ def _render(name: str, out: Path, reports: Path) -> Path:
 
 
 @app.command()
+def search(
+    study: StudyName,
+    sets: Set = None,
+    data: Data = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
+    workers: Workers = None,
+    device: Device = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, earlier ones included.")] = 40,
+    minutes: Annotated[float, typer.Option(min=0.1, help="For trials and confirmation.")] = 4.0,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage; else a journal.")] = None,
+    track: Annotated[bool, typer.Option(help="Bring MLflow up to date afterwards.")] = True,
+    out: Out = Path("runs"),
+    reports: Reports = Path("reports"),
+) -> None:
+    """Searches kind and rate of patchout on an inner split; confirms the best on the test fold."""
+    from passt_bench.report.search_page import build_search
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.explore import SearchOptions
+    from passt_bench.runner.explore import search as explore
+    from passt_bench.runner.prepare import Request, prepare_study, typed
+
+    prepared = prepare_study(Request(study, out, sets or (), data or (), seeds, folds, device))
+    options = SearchOptions(
+        trials=trials, minutes=minutes, workers=workers or default_workers(), storage=storage
+    )
+    result = explore(
+        prepared.plan, prepared.context, prepared.datasets, options, console, command=typed()
+    )
+    name = result.record.name
+    if name in Store(out).studies():
+        _render(name, out, reports)
+    if track:
+        _sync(out)
+    console.print(f"The search: {build_search(name, out, reports)}", markup=False)
+    if result.failed:
+        console.print(f"{result.failed} runs failed; they stand on the page.", markup=False)
+        raise typer.Exit(1)
+
+
+@app.command()
 def status(
     study: StudyName,
     sets: Set = None,
@@ -199,7 +239,6 @@ def status(
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import Request, prepare_study
     from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.store import Store
 
     prepared = prepare_study(
         Request(study, out, sets or (), data or (), seeds, folds, device, name)

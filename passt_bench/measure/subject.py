@@ -68,7 +68,7 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
 
     Returns:
         Bytes by name: ``train_peak`` and ``train_rise``, the same of each other phase,
-        ``saved_for_backward``, ``resident`` (parameters and buffers), on CUDA ``reserved``; an entry
+        ``saved_for_backward``, ``resident`` (parameters, buffers), on CUDA ``reserved``; an entry
         ``peak_not_reset`` = 1 where the system could not reset the peak (see `memory.Peak`).
     """
     memory: dict[str, float] = {}

@@ -11,6 +11,7 @@ from passt_bench.record import write_atomically
 from passt_bench.report.index import render_index
 from passt_bench.report.page import render
 from passt_bench.report.paper import Available, render_paper
+from passt_bench.report.search_page import build_searches
 from passt_bench.store import Store
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
@@ -36,13 +37,14 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
 
 
 def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
-    """Renders every study found in the store and in the reports, and the paper's tables.
+    """Renders every study and search found in the store and in the reports, and the paper's tables.
 
     Returns:
         The paths of all pages, the index last.
     """
     names = sorted(set(Store(runs).studies()) | _kept(reports))
     pages = [_build(name, runs, reports) for name in names]
+    pages += build_searches(runs, reports)
     results = [load_results(name, _stores(runs, reports / name)) for name in names]
     paper = reports / "paper"
     for source in sorted(PUBLISHED.glob("table?.csv")):

@@ -18,7 +18,13 @@ from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to
 from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
 from passt_bench.report.theme import VERDICTS, inline, look, to_svg
 from passt_bench.report.view import StudyView, view
-from passt_bench.search_record import SearchRecord, TrialRecord, read_search, write_search
+from passt_bench.search_record import (
+    SearchRecord,
+    TrialRecord,
+    read_search,
+    search_names,
+    write_search,
+)
 from passt_bench.store import Store
 
 PAGE = "search.html"
@@ -56,6 +62,12 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     return render_search(search, confirmation, folder)
 
 
+def build_searches(runs: Path, reports: Path) -> list[Path]:
+    """Renders every search found in the runs and in the reports; the paths of the pages."""
+    kept = {path.parents[1].name for path in reports.glob("*/search/*.json")}
+    return [build_search(name, runs, reports) for name in sorted({*search_names(runs), *kept})]
+
+
 def _has(name: str, root: Path) -> bool:
     return (root / "search" / f"{name}.json").is_file()
 
@@ -74,6 +86,9 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
     Returns:
         The path of the page.
     """
+    for path in (out / "search").glob("*.svg"):  # a figure may be left out this time
+        path.unlink()
+        path.with_suffix(".csv").unlink(missing_ok=True)
     tables = {"settings": settings(search)}
     if confirmation is not None:
         tables["confirmed"] = confirmed(search, confirmation)
@@ -111,8 +126,9 @@ def _write(drawing: Drawing, folder: Path) -> Shown:
 
 def headline(search: SearchRecord) -> str:
     """What was tried and what came out best, in two sentences."""
+    count = len(search.settings)
     tried = (
-        f"{counted(len(search.settings), 'setting')} were tried in "
+        f"{counted(count, 'setting')} {'was' if count == 1 else 'were'} tried in "
         f"{counted(len(search.trials), 'trial')}"
     )
     if not search.best:

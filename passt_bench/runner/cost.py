@@ -29,7 +29,7 @@ _MEMORY = {
     "inference_batch_peak": "inference_peak",
     "inference_batch_rise": "inference_rise",
     "saved_for_backward": "saved_for_backward",
-    "parameters": "parameters",
+    "resident": "resident",
     "reserved": "reserved",
     "peak_not_reset": "peak_not_reset",
 }

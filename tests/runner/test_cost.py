@@ -85,7 +85,7 @@ def test_what_an_arm_tells(session: SessionRecord) -> None:
             "train_step", "train_step_cpu", "forward", "backward", "optimizer", "inference_1",
             "inference_batch", "frontend",
         } == set(arm.phases) == set(arm.ratios)  # fmt: skip
-        assert arm.memory["parameters"] >= 4 * arm.parameters > 0
+        assert arm.memory["resident"] >= 4 * arm.parameters > 0
         assert arm.memory["train_peak"] > arm.memory["train_rise"] >= 0
         assert arm.memory["inference_peak"] > 0
         assert arm.mfu is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +29,7 @@ def history_data(search: SearchRecord) -> pd.DataFrame:
     best = float("nan")
     for trial in search.trials:
         value = float("nan") if trial.value is None else trial.value
-        best = value if not best >= value else best  # NaN is not above anything
+        best = value if isnan(best) or value > best else best
         rows.append(
             {
                 "trial": trial.number,

@@ -1,0 +1,282 @@
+"""Running a search: trials on an inner split, then its best settings on the test fold.
+
+The objective is the study's metric on a split cut from the training clips. The test fold is opened
+only afterwards, for the best settings, with seeds that the search never used, and they are compared
+with the baseline as the variants of any study. A setting that is on record is never trained again.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from passt_bench.console import Estimate, Update, stage
+from passt_bench.errors import InputError
+from passt_bench.runner.confirm import plan_confirmation
+from passt_bench.runner.executor import Tick, run_cells
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells
+from passt_bench.runner.run import RunOptions, check_device, prepare, train_cells
+from passt_bench.runner.search import Suggester, importance, open_storage
+from passt_bench.runner.space import KINDS, baseline_of, setting_name, space_of
+from passt_bench.runner.trials import Budget, Settings, Suggestion, keys_of
+from passt_bench.search_record import SearchRecord, TrialRecord, write_search
+from passt_bench.spec.key import component_versions, decisive, digest
+from passt_bench.store import Store
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How far to search.
+
+    Attributes:
+        trials: in all, those of earlier invocations included.
+        minutes: no trial begins that would not leave time for the confirmation; None: no limit.
+        workers: processes at a time.
+        seeds: of every trial; the objective is their mean.
+        confirm: how many of the best settings are trained anew and tested, if time allows.
+        storage: an Optuna storage address; None is a journal file under the output folder.
+    """
+
+    trials: int = 40
+    minutes: float | None = 4.0
+    workers: int = 2
+    seeds: int = 1
+    confirm: int = 3
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to.
+
+    Attributes:
+        record: as it was written.
+        trained: cells of trials that this invocation trained.
+        failed: settings and confirming cells whose status is not ok.
+    """
+
+    record: SearchRecord
+    trained: int
+    failed: int
+
+
+def search(
+    plan: StudyPlan,
+    context: Context,
+    datasets: Datasets,
+    options: SearchOptions,
+    console: Console,
+    *,
+    command: str = "",
+) -> SearchResult:
+    """Searches over a study's baseline and confirms the best settings.
+
+    Interrupted at any point, the same call goes on: cells from their checkpoints, trials from the
+    journal.
+
+    Args:
+        plan: of the study; its seeds and first fold serve the confirmation.
+        context: where things lie.
+        datasets: opened data sets.
+        options: how far.
+        console: for progress.
+        command: what was typed.
+
+    Raises:
+        InputError: nothing to search over, a storage that cannot be opened, or another search of
+            the same name at work in the same folder.
+    """
+    check_device(plan)
+    name = f"search-{plan.study.name}"
+    with _alone(context.out, name):
+        work = _Search(name, plan, context, datasets, options, command)
+        work.explore(console)
+        return work.confirm(console)
+
+
+class _Search:
+    """One search: its space, its trials, and what is left of its time."""
+
+    def __init__(
+        self,
+        name: str,
+        plan: StudyPlan,
+        context: Context,
+        datasets: Datasets,
+        options: SearchOptions,
+        command: str,
+    ) -> None:
+        self._name, self._plan, self._context = name, plan, context
+        self._datasets, self._options, self._command = datasets, options, command
+        self._store, self._trained = Store(context.out), 0
+        self._space = space_of(plan, options.seeds)
+        self._settings = Settings(self._space, datasets, self._store, plan.study.metric)
+        self._budget = Budget(
+            None if options.minutes is None else 60 * options.minutes,
+            Estimate(),
+            reserved=self._confirming_cells(),
+            workers=options.workers,
+            dearer=1 / (1 - self._space.recipe.training.inner_share),
+        )
+        self._suggester = Suggester(
+            open_storage(context.out, name, options.storage),
+            f"{name}-{self._identity()}",
+            self._space.rates,
+            digest([platform.node(), str(context.out.resolve())]),
+        )
+        known = [trial for trial in self.record().settings if trial.seconds]
+        self._budget.note(trial.seconds / options.seeds for trial in known)
+
+    def _confirming_cells(self) -> int:
+        """At most so many are left to train: the best settings, and the baseline if need be."""
+        baseline = baseline_of(self._plan).cells
+        missing = sum(not self._store.has(cell.key) for cell in baseline)
+        return self._options.confirm * len(self._plan.study.seeds) + missing
+
+    def _identity(self) -> str:
+        """Of all that decides a trial's value: trials of another recipe are of another search."""
+        return digest(
+            {
+                "recipe": decisive(self._space.recipe),
+                "versions": component_versions(self._space.recipe),
+                "fingerprint": self._plan.record.fingerprint.digest,
+                "metric": self._plan.study.metric,
+                "space": [KINDS, self._space.rates, self._space.fold, self._space.seeds],
+            }
+        )
+
+    def explore(self, console: Console) -> None:
+        """Runs trials until there are enough or time is up."""
+        reference = self._settings.cells(Suggestion(KINDS[0], 0.0))
+        prepare(reference, self._context, self._datasets, console)
+        minutes = self._options.minutes
+        limit = f", at most {minutes:g} min" if minutes is not None else ""
+        with stage(console, f"Searching: {self._options.trials} trials{limit}") as update:
+            while batch := self._batch():
+                self._run([suggestion for _, suggestion in batch], update)
+                for number, suggestion in batch:
+                    self._suggester.tell(number, self._value(suggestion))
+                write_search(self.record(), self._context.out)
+        write_search(self.record(), self._context.out)
+
+    def _batch(self) -> list[tuple[int, Suggestion]]:
+        """Trials with something to train, enough to keep the workers busy."""
+        rounds = 2 if self._budget.informed else 1  # the first ones tell how long a cell takes
+        size = max(1, ceil(rounds * self._options.workers / self._options.seeds))
+        batch: list[tuple[int, Suggestion]] = []
+        settings: set[tuple[str, ...]] = set()
+        while (
+            len(settings) < size
+            and len(self._told()) + len(batch) < self._options.trials
+            and self._budget.allows((len(settings) + 1) * self._options.seeds)
+        ):
+            number, suggestion = self._suggester.ask()
+            if self._settings.outcome(suggestion) is None:
+                batch.append((number, suggestion))
+                settings.add(keys_of(self._settings.cells(suggestion)))
+            else:
+                self._suggester.tell(number, self._value(suggestion))
+        return batch
+
+    def _run(self, suggestions: Sequence[Suggestion], update: Update) -> None:
+        cells = {cell.key: cell for s in suggestions for cell in self._settings.cells(s)}
+        todo = [cell for key, cell in cells.items() if not self._store.has(key)]
+        done, wanted = len(self._told()), self._options.trials
+
+        def show(tick: Tick) -> None:
+            now = done + tick.share * len(suggestions)
+            share = max(now / wanted, self._budget.share())
+            update(min(share, 0.99), f"{int(now)} of {wanted} trials")
+
+        records = run_cells(todo, self._context, workers=self._options.workers, on_tick=show)
+        self._trained += len(records)
+        self._budget.note(sum(record.clocks.values()) for record in records)
+
+    def _value(self, suggestion: Suggestion) -> float | None:
+        outcome = self._settings.outcome(suggestion)
+        return outcome.value if outcome is not None else None
+
+    def _told(self) -> list[tuple[Suggestion, float | None]]:
+        def failed(suggestion: Suggestion) -> bool:
+            outcome = self._settings.outcome(suggestion)
+            return outcome is not None and outcome.value is None
+
+        return self._suggester.told(failed)
+
+    def record(self, confirmed: tuple[str, ...] = ()) -> SearchRecord:
+        """The search as a page shows it."""
+        study = self._plan.study
+        record = SearchRecord(
+            name=self._name,
+            question=f"Which kind and rate of patchout suits {study.baseline!r} of {study.name}?",
+            metric=study.metric,
+            baseline=study.baseline,
+            recipe=self._space.recipe,
+            kinds=KINDS,
+            rates=self._space.rates,
+            fold=self._space.fold,
+            seeds=self._space.seeds,
+            fingerprint=self._plan.record.fingerprint,
+            trials=self._settings.trials(self._told()),
+            confirmed=confirmed,
+            confirmation_seeds=study.seeds if confirmed else (),
+            command=self._command,
+        )
+        return replace(record, importance=importance(record))
+
+    def confirm(self, console: Console) -> SearchResult:
+        """Trains the best settings anew and tests them."""
+        record = self.record()
+        failed = sum(trial.status != "ok" for trial in record.settings)
+        best = [t for t in record.best if t.patchout.kind != "none"][: self._options.confirm]
+        if best:
+            best, plan = self._affordable(best)
+            self._store.write_study(plan.record)
+            options = RunOptions(workers=self._options.workers, cost=False)
+            todo = missing_cells(plan, self._store)
+            train_cells(todo, self._context, self._datasets, options, console)
+            final = [self._store.run(cell.key) for cell in plan.cells]
+            failed += sum(found is None or found.status != "ok" for found in final)
+            record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
+            write_search(record, self._context.out)
+        return SearchResult(record, self._trained, failed)
+
+    def _affordable(self, best: list[TrialRecord]) -> tuple[list[TrialRecord], StudyPlan]:
+        """As many of the best as there is time for, but at least one."""
+        plan = plan_confirmation(
+            self._name,
+            self._plan,
+            best,
+            self._space.fold,
+            self._context,
+            self._datasets,
+            self._command,
+        )
+        cells = len(missing_cells(plan, self._store))
+        if len(best) == 1 or self._budget.allows_confirming(cells):
+            return best, plan
+        return self._affordable(best[:-1])
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    folder = root / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            "this search is already running here",
+            source=root,
+            field="search",
+            value=name,
+            remedy="Wait for it, or search in another folder (--out).",
+        ) from None

@@ -1,0 +1,147 @@
+"""What a search leaves behind: its trials, for pages that know nothing of Optuna.
+
+``search/NAME.json`` under an output folder, written anew after every batch of trials. The records
+of the trials' cells lie in the store like all others.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from passt_bench.errors import InputError
+from passt_bench.record import SCHEMA, Fingerprint, Status, write_atomically
+from passt_bench.spec.recipe import Patchout, Recipe
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One setting that a search tried.
+
+    Attributes:
+        number: order of the trial, from 0.
+        kind: patchout kind that was suggested.
+        rate: share that was suggested; at 0 every kind keeps all patches.
+        patchout: what the two come to on the grid, in counts; equal counts are one setting.
+        tokens: kept in training, class tokens included.
+        keys: of its cells, one a seed.
+        status: ``ok``, or that of a cell that failed.
+        value: mean of the metric over its cells; None where one failed.
+        repeats: number of the first trial with the same setting, which was not trained again.
+        seconds: of its cells, added up; 0 where it repeats.
+    """
+
+    number: int
+    kind: str
+    rate: float
+    patchout: Patchout
+    tokens: int
+    keys: tuple[str, ...]
+    status: Status
+    value: float | None
+    repeats: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search over kind and rate of patchout.
+
+    Attributes:
+        name: of the search, and of the study that confirms its best settings.
+        question: what is searched for.
+        metric: the objective, on a split cut from the training clips; greater is better.
+        baseline: name of the study's baseline, whose recipe every trial changes.
+        recipe: of the baseline as it was trained in the search.
+        kinds: of patchout that were suggested.
+        rates: that were suggested.
+        fold: whose training clips were used; None for a data set with one split.
+        seeds: of every trial.
+        importance: parameter → share of the objective's variance over the space that it explains;
+            empty while there are too few trials.
+        confirmed: names of the variants that were trained anew, the best first.
+        confirmation_seeds: of the confirmation; none of them is among ``seeds``.
+    """
+
+    name: str
+    question: str
+    metric: str
+    baseline: str
+    recipe: Recipe
+    kinds: tuple[str, ...]
+    rates: tuple[float, ...]
+    fold: int | None
+    seeds: tuple[int, ...]
+    fingerprint: Fingerprint
+    trials: tuple[TrialRecord, ...] = ()
+    importance: dict[str, float] = field(default_factory=dict)
+    confirmed: tuple[str, ...] = ()
+    confirmation_seeds: tuple[int, ...] = ()
+    command: str = ""
+    schema: int = SCHEMA
+    kind: Literal["search"] = "search"
+
+    @property
+    def settings(self) -> tuple[TrialRecord, ...]:
+        """The trials that were the first with their setting."""
+        return tuple(trial for trial in self.trials if trial.repeats is None)
+
+    @property
+    def best(self) -> tuple[TrialRecord, ...]:
+        """The settings that succeeded, the best first; of equal ones the earlier."""
+        valued = [trial for trial in self.settings if trial.value is not None]
+        return tuple(sorted(valued, key=lambda trial: (-(trial.value or 0.0), trial.number)))
+
+
+def search_names(root: Path) -> list[str]:
+    """The searches under an output folder."""
+    return sorted(path.stem for path in (root / "search").glob("*.json"))
+
+
+def write_search(record: SearchRecord, root: Path) -> Path:
+    """Writes a search under an output folder; it grows with later runs."""
+    plain = TypeAdapter(SearchRecord).dump_python(record, mode="json")
+    text = json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    path = root / "search" / f"{record.name}.json"
+    write_atomically(path, f"{text}\n".encode())
+    return path
+
+
+def read_search(name: str, root: Path) -> SearchRecord:
+    """Reads a search.
+
+    Raises:
+        InputError: there is none of that name, or its file is broken or of a newer schema.
+    """
+    path = root / "search" / f"{name}.json"
+    if not path.is_file():
+        raise InputError(
+            "no such search was run here",
+            source=root,
+            field="search",
+            value=name,
+            remedy=f"Run it first: passt-bench search {name.removeprefix('search-')}",
+        )
+    try:
+        record = TypeAdapter(SearchRecord).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            first["msg"],
+            source=path,
+            field=".".join(map(str, first["loc"])) or None,
+            remedy="Remove the file and run the search again; its trials are not lost.",
+        ) from None
+    if record.schema > SCHEMA:
+        raise InputError(
+            "a search of another schema",
+            source=path,
+            field="schema",
+            value=record.schema,
+            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
+        )
+    return record

@@ -1,0 +1,365 @@
+import csv
+import json
+import os
+from dataclasses import replace
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.trial import TrialState
+from rich.console import Console
+
+from passt_bench.analysis.results import load_results
+from passt_bench.console import Estimate
+from passt_bench.errors import InputError
+from passt_bench.models import resolve
+from passt_bench.record import Fingerprint
+from passt_bench.report.search_page import build_search
+from passt_bench.runner.explore import SearchOptions, search
+from passt_bench.runner.plan import Context, Datasets, plan_study
+from passt_bench.runner.search import Suggester, importance, open_storage
+from passt_bench.runner.space import KINDS, RATES, counted, setting_name, space_of
+from passt_bench.runner.trials import Budget, Suggestion
+from passt_bench.search_record import SearchRecord, TrialRecord, read_search, search_names
+from passt_bench.spec import (
+    DataSpec,
+    FrontendSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    Study,
+    TrainingSpec,
+    Variant,
+)
+from passt_bench.store import Store
+
+BASE = Recipe(
+    model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+    frontend=FrontendSpec(sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0),
+    data=DataSpec("synthetic", seconds=0.5, train_clips=40, test_clips=20),
+    training=TrainingSpec(epochs=1, batch_size=16),
+)
+STUDY = Study(
+    name="tiny",
+    question="?",
+    base=BASE,
+    variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
+    baseline="none",
+    seeds=(0, 1),
+)
+QUIET = Console(quiet=True)
+OPTIONS = SearchOptions(trials=6, minutes=None, workers=2, confirm=2)
+
+
+def run_search(root, options=OPTIONS, study=STUDY):
+    context = Context(root, {})
+    datasets = Datasets(context)
+    plan = plan_study(study, context, datasets=datasets)
+    return search(plan, context, datasets, options, QUIET, command="passt-bench search tiny")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A finished search, and the folder it lies in."""
+    root = tmp_path_factory.mktemp("search")
+    return run_search(root), root
+
+
+def journal(root, name="search-tiny"):
+    storage = open_storage(root, name, None)
+    (summary,) = optuna.get_all_study_summaries(storage)
+    return optuna.load_study(study_name=summary.study_name, storage=storage)
+
+
+# --- the space ---
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (8, 18), (12, 99)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_counts_are_what_the_rate_comes_to(kind, grid):
+    for rate in RATES[1:]:
+        setting = counted(kind, rate, grid)
+        assert setting.kind == kind and setting.rate is None
+        wanted = resolve(Patchout(kind, rate=rate), grid)
+        assert resolve(setting, grid) == wanted
+
+
+def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
+    flat = replace(BASE, frontend=replace(BASE.frontend, mels=16))  # 2 x 4 patches
+    datasets = Datasets(Context(tmp_path, {}))
+    plan = plan_study(replace(STUDY, base=flat), Context(tmp_path, {}), datasets=datasets)
+    space = space_of(plan, 2)
+    assert space.grid == (2, 4) and space.rates == RATES[:6]
+    assert space.seeds == (2, 3)
+    with pytest.raises(InputError, match="leaves no patches"):
+        space.patchout("frequency", 0.75)
+
+
+def test_settings_that_come_to_the_same_are_the_same():
+    assert counted("structured", 1 / 8, (8, 8)) == counted("structured", 2 / 8, (8, 8))
+    assert {counted(kind, 0.0, (8, 8)) for kind in KINDS} == {Patchout()}
+    assert counted("time", 0.5, (8, 8)) == Patchout("time", time=4)
+    per_sample = Patchout("none", scope="sample")
+    assert counted("time", 0.5, (8, 8), per_sample).scope == "sample"
+
+
+def test_names_of_settings():
+    assert setting_name("time", 0.375) == "time 0.375"
+    assert setting_name("time", 0.0) == "none"
+
+
+# --- a whole search ---
+
+
+def test_trials_are_of_the_inner_split_and_other_seeds(found):
+    result, root = found
+    record, store = result.record, Store(root)
+    assert len(record.trials) == 6 and result.failed == 0
+    assert record.trials[0].patchout == Patchout()
+    assert record.seeds == (2,) and record.confirmation_seeds == (0, 1)
+    for trial in record.settings:
+        (cell,) = (store.run(key) for key in trial.keys)
+        assert cell.recipe.training.select == "inner"
+        assert (cell.seed, cell.tokens) == (2, trial.tokens)
+        assert cell.metrics["mAP"] == trial.value
+        assert trial.seconds == pytest.approx(sum(cell.clocks.values()), abs=1e-3)
+    assert result.trained == len(record.settings)
+
+
+def test_repeated_settings_are_told_but_not_trained(found):
+    record = found[0].record
+    first = {}
+    for trial in record.trials:
+        if trial.patchout in first:
+            assert trial.repeats == first[trial.patchout].number and trial.seconds == 0
+            assert trial.value == first[trial.patchout].value
+        else:
+            assert trial.repeats is None
+            first[trial.patchout] = trial
+
+
+def test_the_best_are_confirmed_on_the_test_fold_as_a_study(found):
+    result, root = found
+    results = load_results("search-tiny", [Store(root)])
+    names = [variant.name for variant in results.study.variants]
+    assert names == ["none", *result.record.confirmed]
+    best = [t for t in result.record.best if t.patchout.kind != "none"][:2]
+    assert result.record.confirmed == tuple(setting_name(t.kind, t.rate) for t in best)
+    assert len(results.records) == len(names) * 2
+    for cell in results.records.values():
+        assert cell.recipe.training.select == "last"
+        assert cell.seed in (0, 1)
+    assert [c.baseline for c in results.comparisons] == ["none"] * len(best)
+
+
+def test_its_page_shows_both_values_of_every_confirmed_setting(found, tmp_path):
+    result, root = found
+    build_search("search-tiny", root, tmp_path)
+    with (tmp_path / "search-tiny" / "search" / "confirmed.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["setting"] for row in rows] == ["none", *result.record.confirmed]
+    assert all(float(row["inner_mAP"]) >= 0 and float(row["mAP"]) >= 0 for row in rows)
+
+
+def test_the_record_is_on_disk_without_this_machines_names(found):
+    result, root = found
+    assert search_names(root) == ["search-tiny"]
+    assert read_search("search-tiny", root) == result.record
+    text = (root / "search" / "search-tiny.json").read_text()
+    assert str(root) not in text and os.uname().nodename not in text
+
+
+def test_a_second_call_trains_nothing(found):
+    result, root = found
+    before = {path: path.stat().st_mtime_ns for path in (root / "records").rglob("*")}
+    again = run_search(root)
+    assert again.trained == 0 and again.record == result.record
+    assert {path: path.stat().st_mtime_ns for path in (root / "records").rglob("*")} == before
+
+
+def test_settings_on_record_are_not_trained_again_by_a_new_search(found, tmp_path):
+    result, root = found
+    (tmp_path / "records").symlink_to(root / "records")
+    again = run_search(tmp_path)  # a fresh journal: the same sampler, hence the same suggestions
+    assert again.trained == 0
+    assert [t.value for t in again.record.trials] == [t.value for t in result.record.trials]
+
+
+def test_another_recipe_is_another_search(found, tmp_path):
+    _, root = found
+    study = replace(STUDY, base=replace(BASE, salt=1))
+    (tmp_path / "search").mkdir()
+    source = root / "search" / "search-tiny.journal"
+    (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
+    other = run_search(tmp_path, replace(OPTIONS, trials=1, confirm=0), study)
+    assert len(other.record.trials) == 1 and other.trained == 1
+
+
+# --- interruptions ---
+
+
+def test_orphans_are_ended_and_begun_again(tmp_path):
+    def suggester():
+        storage = open_storage(tmp_path, "s", None)
+        return Suggester(storage, "s", RATES, owner="me")
+
+    one = suggester()
+    first, nothing = one.ask()
+    second, lost = one.ask()
+    one.tell(first, 0.5)
+    two = suggester()  # as after a kill: the second was never told
+    study = journal(tmp_path, "s")
+    assert study.trials[second].state == TrialState.FAIL
+    number, again = two.ask()
+    assert (nothing.rate, again) == (0.0, lost) and number > second
+    two.tell(number, 0.25)
+    assert two.told(lambda suggestion: False) == [(nothing, 0.5), (lost, 0.25)]
+
+
+def test_orphans_of_others_are_left_alone(tmp_path):
+    storage = open_storage(tmp_path, "s", None)
+    number, _ = Suggester(storage, "s", RATES, owner="they").ask()
+    Suggester(storage, "s", RATES, owner="me")
+    assert journal(tmp_path, "s").trials[number].state == TrialState.RUNNING
+
+
+def test_a_database_serves_as_storage(tmp_path):
+    storage = open_storage(tmp_path, "s", f"sqlite:///{tmp_path / 'trials.db'}")
+    suggester = Suggester(storage, "s", RATES, owner="me")
+    number, suggestion = suggester.ask()
+    suggester.tell(number, 0.5)
+    assert suggester.told(lambda s: False) == [(suggestion, 0.5)]
+    assert not (tmp_path / "search").exists()
+
+
+def test_failures_are_told_apart_from_interruptions(tmp_path):
+    suggester = Suggester(open_storage(tmp_path, "s", None), "s", RATES, owner="me")
+    number, suggestion = suggester.ask()
+    suggester.tell(number, None)
+    assert suggester.told(lambda s: True) == [(suggestion, None)]
+    assert suggester.told(lambda s: False) == []
+
+
+# --- what cannot be searched ---
+
+
+def test_a_search_at_work_is_not_joined(tmp_path):
+    (tmp_path / "search").mkdir()
+    with (
+        FileLock(tmp_path / "search" / "search-tiny.lock"),
+        pytest.raises(InputError, match="already running"),
+    ):
+        run_search(tmp_path)
+
+
+def test_a_model_without_patches_cannot_be_searched(tmp_path):
+    cnn = replace(BASE, model=ModelSpec("panns_micro"))
+    study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
+    with pytest.raises(InputError, match="no patches to drop"):
+        run_search(tmp_path, study=study)
+
+
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
+    options = replace(OPTIONS, storage="nonsense")
+    with pytest.raises(InputError, match="--storage"):
+        run_search(tmp_path, options)
+
+
+def test_a_broken_search_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such search"):
+        read_search("search-x", tmp_path)
+    (tmp_path / "search").mkdir()
+    path = tmp_path / "search" / "search-x.json"
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"search-x\.json"):
+        read_search("search-x", tmp_path)
+
+
+def test_a_search_of_a_newer_schema_is_refused(found, tmp_path):
+    plain = json.loads((found[1] / "search" / "search-tiny.json").read_text())
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search-x.json").write_text(json.dumps(plain | {"schema": 99}))
+    with pytest.raises(InputError, match="schema"):
+        read_search("search-x", tmp_path)
+
+
+# --- time and importance ---
+
+
+class Clock(Estimate):
+    def __init__(self, elapsed):
+        self._elapsed = elapsed
+
+    @property
+    def elapsed(self):
+        return self._elapsed
+
+
+def budget(elapsed, seconds=100.0):
+    made = Budget(seconds, Clock(elapsed), reserved=4, workers=2, dearer=1.25)
+    made.note([9.0, 11.0])
+    return made
+
+
+def test_a_budget_leaves_time_for_the_confirmation():
+    # 4 confirming cells by 2 workers: 2 x 10 s x 1.25 = 25 s, so trials have 75 s.
+    assert budget(64.9).allows(2) and not budget(65.1).allows(2)
+    assert budget(54.9).allows(3) and not budget(55.1).allows(3)
+    assert budget(60.0).share() == pytest.approx(0.8)
+    assert budget(74.9).allows_confirming(4) and not budget(75.1).allows_confirming(4)
+
+
+def test_a_budget_without_limit_or_knowledge_allows():
+    unlimited = budget(1e9, None)
+    assert unlimited.allows(99) and unlimited.allows_confirming(99) and unlimited.share() == 0
+    assert Budget(1.0, Clock(50.0), 4, 2, 1.25).allows(1)
+
+
+def test_without_time_one_setting_is_still_confirmed(found, tmp_path):
+    (tmp_path / "records").symlink_to(found[1] / "records")
+    for folder in ("search", "studies"):
+        (tmp_path / folder).mkdir()
+    source = found[1] / "search" / "search-tiny.journal"
+    (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
+    study = replace(STUDY, seeds=(1, 0))  # the same cells, hence nothing to train
+    result = run_search(tmp_path, replace(OPTIONS, trials=99, minutes=1e-9), study)
+    assert len(result.record.trials) == 6 and result.trained == 0
+    assert len(result.record.confirmed) >= 1
+
+
+def searched(values):
+    """A search whose trials have these values: (kind, rate) → value."""
+    trials = tuple(
+        TrialRecord(i, kind, rate, counted(kind, rate, (8, 8)), 10, (f"k{i}",), "ok", value)
+        for i, ((kind, rate), value) in enumerate(values.items())
+    )
+    fingerprint = Fingerprint("synthetic", "f", 1, 1, ("a",), True)
+    return SearchRecord(
+        "s", "?", "mAP", "none", BASE, KINDS, RATES, None, (3,), fingerprint, trials
+    )  # fmt: skip
+
+
+def test_importance_finds_the_parameter_that_decides():
+    by_rate = {(kind, rate): 1 - rate for kind in KINDS for rate in RATES[1:]}
+    assert importance(searched(by_rate))["rate"] > 0.95
+    by_kind = {(kind, rate): KINDS.index(kind) for kind in KINDS for rate in RATES[1:]}
+    found = importance(searched(by_kind))
+    assert found["kind"] > 0.95 and sum(found.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_importance_says_nothing_of_too_little():
+    few = {("time", rate): rate for rate in RATES[1:5]}
+    assert importance(searched(few)) == {}
+    flat = {(kind, rate): 0.5 for kind in KINDS for rate in RATES[1:]}
+    assert importance(searched(flat)) == {}
+
+
+def test_the_best_are_sorted_and_failures_left_out():
+    record = searched({("time", 0.5): 0.2, ("time", 0.25): 0.4, ("frequency", 0.5): 0.4})
+    failed = replace(record.trials[0], number=3, status="oom", value=None, keys=("x",))
+    record = replace(record, trials=(*record.trials, failed))
+    assert [t.number for t in record.best] == [1, 2, 0]
+
+
+def test_suggestions_are_values():
+    assert Suggestion("time", 0.5) == Suggestion("time", 0.5)
