@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Controlled ablations of patchout: quality, speed and memory, with intervals.",
 )
+INTERRUPTED = 130
 console = Console(highlight=False, soft_wrap=True)
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name in ablations/, or a path.")]
@@ -324,9 +325,10 @@ def main() -> None:
     except InputError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on from here.", markup=False)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
+            console.print("Stopped. The same command goes on from here.", markup=False)
+        raise
 
 
 if __name__ == "__main__":

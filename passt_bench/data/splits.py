@@ -14,8 +14,9 @@ def inner_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides training clips into a part to learn from and a part to choose by.
 
-    Clips of one source stay together. Sources are drawn in random order into the inner part while
-    that serves a class which still lacks its share there, so that classes stay balanced.
+    Clips of one source stay together. Sources are drawn in random order; one joins the inner part
+    where that brings the numbers of clips of the classes nearer to their share, so that classes
+    stay balanced. A class of two clips or more has at least one in its share.
 
     Args:
         train: indices of the training clips.
@@ -28,24 +29,21 @@ def inner_split(
         Indices to learn from, and indices to choose by; both ascending.
 
     Raises:
-        InputError: no source fits into the share, or none is left outside.
+        InputError: no source fits into the share.
     """
     groups: dict[str, list[int]] = {}
     for index in train:
         groups.setdefault(sources[index], []).append(int(index))
     names = sorted(groups)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
-    wanted = share * targets[train].sum(axis=0)
-    have = np.zeros_like(wanted)
+    totals = targets[train].sum(axis=0)
+    lacking = np.maximum(share * totals, np.minimum(totals // 2, 1))
     inner: list[int] = []
-    limit = share * len(train)
     for name in (names[i] for i in order):
-        clips = groups[name]
-        labels = targets[clips].sum(axis=0)
-        lacking = (have + labels <= np.ceil(wanted)) | (labels == 0)
-        if lacking.all() and len(inner) + len(clips) <= np.ceil(limit):
-            inner += clips
-            have += labels
+        labels = targets[groups[name]].sum(axis=0)
+        if np.abs(lacking - labels).sum() < np.abs(lacking).sum():
+            inner += groups[name]
+            lacking = lacking - labels
     if not 0 < len(inner) < len(train):
         raise InputError(
             f"{len(train)} clips of {len(groups)} sources cannot be divided",
