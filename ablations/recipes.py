@@ -15,7 +15,7 @@ def synthetic() -> Recipe:
         model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8)),
         frontend=FrontendSpec(sampling_rate=16000, n_fft=512, window=400, hop=250, mels=64),
         data=DataSpec(name="synthetic", seconds=1.0),
-        training=TrainingSpec(epochs=10, batch_size=32, learning_rate=3e-3, warmup=0.1),
+        training=TrainingSpec(epochs=8, batch_size=32, learning_rate=3e-3, warmup=0.1),
     )
 
 

@@ -80,6 +80,13 @@ def test_fewer_clips_in_turn_over_the_classes(layout: Layout) -> None:
             read(layout(), **fields)
 
 
+def test_a_byte_order_mark_does_no_harm(layout: Layout) -> None:
+    root = layout()
+    meta = root / "meta" / "esc50.csv"
+    meta.write_bytes(b"\xef\xbb\xbf" + meta.read_bytes())
+    assert read(root).fingerprint.found == 30
+
+
 def test_the_digest_tells_what_was_found(layout: Layout) -> None:
     root = layout()
     plain = read(root).fingerprint.digest

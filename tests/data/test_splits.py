@@ -54,7 +54,7 @@ def test_several_labels_a_clip() -> None:
     _, choose = inner_split(np.arange(1500), [str(i) for i in range(1500)], targets, 0.2, 3)
     shares = targets[choose].sum(axis=0) / targets.sum(axis=0)
     assert 250 < len(choose) < 350
-    assert (np.abs(shares - 0.2) < 0.02).all()
+    assert (np.abs(shares - 0.2) < 0.03).all()
 
 
 def test_the_seed_decides() -> None:

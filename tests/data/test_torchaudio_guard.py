@@ -18,7 +18,7 @@ BROKEN = textwrap.dedent(
     class Break(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
             if name == "torchaudio._extension":
-                raise {error}("built for another torch")
+                raise RuntimeError("built for another torch")
 
     sys.meta_path.insert(0, Break())
     import torch
@@ -31,12 +31,10 @@ BROKEN = textwrap.dedent(
 
 
 def test_a_broken_extension_is_passed_by() -> None:
-    for error in ("OSError", "RuntimeError"):
-        code = BROKEN.format(error=error)
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_resampling_keeps_a_tone() -> None:
