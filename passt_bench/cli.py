@@ -215,11 +215,12 @@ def search(
         prepared.plan, prepared.context, prepared.datasets, options, console, command=typed()
     )
     name = result.record.name
+    page = build_search(name, out, reports)
     if name in Store(out).studies():
-        _render(name, out, reports)
+        _render(name, out, reports)  # with the index, which links the search as well
     if track:
         _sync(out)
-    console.print(f"The search: {build_search(name, out, reports)}", markup=False)
+    console.print(f"The search: {page}", markup=False)
     if result.failed:
         console.print(f"{result.failed} runs failed; they stand on the page.", markup=False)
         raise typer.Exit(1)

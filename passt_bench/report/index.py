@@ -9,6 +9,7 @@ from typing import Any
 from passt_bench.errors import InputError
 from passt_bench.report.files import render_template, write_text
 from passt_bench.report.page import SUMMARY
+from passt_bench.report.search_page import PAGE as SEARCH
 
 
 def render_index(root: Path) -> Path:
@@ -41,4 +42,5 @@ def _summary(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(summary, dict) or "study" not in summary:
         raise InputError("not a summary of a report", source=path, remedy="Render it again.")
-    return {**summary, "folder": path.parent.name}
+    search = (path.parent / SEARCH).is_file()
+    return {**summary, "folder": path.parent.name, "search": SEARCH if search else None}

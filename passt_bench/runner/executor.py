@@ -46,10 +46,9 @@ class Tick:
 def process_context() -> BaseContext:
     """The fork server with torch and this package loaded; a child costs 0.03 s instead of 2 s."""
     context = multiprocessing.get_context("forkserver")
-    # The first optimizer of a process imports torch._dynamo, which takes seconds.
-    context.set_forkserver_preload(
-        ["passt_bench.runner.cells", "passt_bench.runner.subject", "torch._dynamo"]
-    )
+    # What a cell would import late: the first optimizer torch._dynamo, the metrics scikit-learn.
+    late = ["torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.subject"]
+    context.set_forkserver_preload(["passt_bench.runner.cells", *late])
     return context
 
 

@@ -23,6 +23,15 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     assert render_index(tmp_path).read_text(encoding="utf-8") == text
 
 
+def test_a_search_is_linked_beside_its_confirmation(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "quick").mkdir()
+    summary = (small / "summary.json").read_text(encoding="utf-8")
+    (tmp_path / "quick" / "summary.json").write_text(summary, encoding="utf-8")
+    assert "search.html" not in render_index(tmp_path).read_text(encoding="utf-8")
+    (tmp_path / "quick" / "search.html").write_text("", encoding="utf-8")
+    assert 'href="quick/search.html"' in render_index(tmp_path).read_text(encoding="utf-8")
+
+
 def test_the_paper_is_linked_where_it_was_rendered(tmp_path: Path) -> None:
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "index.html").write_text("", encoding="utf-8")
