@@ -3,7 +3,8 @@
 Question: is a finer stride worth its tokens? The published comparison over stride changes patchout
 together with stride; three designs take the two apart:
 
-- paper: counts scale with the grid as in the released checkpoints (40/4 at stride 10, 20/2 at 16);
+- paper: counts scale with the grid as in Table 1 (PaSST-S 40/4 at stride 10, PaSST-S-N 20/2 at 16,
+  the latter inferred from its sequence length);
 - equal rate: the same share is dropped at every stride;
 - equal tokens: as many patches are kept at every stride.
 

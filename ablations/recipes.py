@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.spec import (
+    DataSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Recipe,
+    TrainingSpec,
+)
 
 
 def synthetic() -> Recipe:
@@ -42,5 +49,6 @@ def esc() -> Recipe:
             mixup=0.3,
             roll=0.5,
         ),
+        measurement=MeasurementSpec(seconds=120.0),  # a step takes longer than a quick study's
         metrics=("accuracy", "mAP"),
     )

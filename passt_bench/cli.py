@@ -12,6 +12,7 @@ from rich.table import Table
 
 from passt_bench.console import duration
 from passt_bench.errors import InputError
+from passt_bench.record import STATUSES, Status
 from passt_bench.store import Store
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ def list_(
         "metrics": registry.METRICS,
     }
     if what == "studies":
-        rows = [(name, load_study(name).study.question) for name in study_names()]
+        found = [load_study(name).study for name in study_names()]
+        rows = [
+            (s.name, s.question + (f" (about {s.minutes:g} min)" if s.minutes else ""))
+            for s in found
+        ]
     elif what in tables:
         rows = [(item.name, item.summary) for item in tables[what].all()]
     else:
@@ -124,6 +129,7 @@ def run(
     retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
     timeout: Annotated[float | None, typer.Option(help="Seconds a run may take.")] = None,
     cost: Annotated[bool, typer.Option(help="Measure step time and memory afterwards.")] = True,
+    remeasure: Annotated[bool, typer.Option(help="Measure costs again.")] = False,
     track: Annotated[bool, typer.Option(help="Bring MLflow up to date afterwards.")] = True,
     out: Out = Path("runs"),
     reports: Reports = Path("reports"),
@@ -139,7 +145,11 @@ def run(
         Request(study, out, sets or (), data or (), seeds, folds, device, name)
     )
     options = RunOptions(
-        workers=workers or default_workers(), retry=_statuses(retry), timeout=timeout, cost=cost
+        workers=workers or default_workers(),
+        retry=_statuses(retry),
+        timeout=timeout,
+        cost=cost,
+        remeasure=remeasure,
     )
     console.print(prepared.plan.study.question, markup=False)
     console.print(describe(prepared.plan, Store(out), options), markup=False)
@@ -153,9 +163,9 @@ def run(
         raise typer.Exit(1)
 
 
-def _statuses(text: str) -> tuple[str, ...]:
-    known = ("oom", "diverged", "timeout", "error")
-    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+def _statuses(text: str) -> tuple[Status, ...]:
+    known = [status for status in STATUSES if status != "ok"]
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
     for status in chosen:
         if status not in known:
             raise InputError(
@@ -164,7 +174,7 @@ def _statuses(text: str) -> tuple[str, ...]:
                 value=status,
                 remedy=f"Known: {', '.join(known)}.",
             )
-    return chosen
+    return tuple(status for status in known if status in chosen)
 
 
 def _sync(out: Path) -> None:
@@ -246,15 +256,15 @@ def status(
         Request(study, out, sets or (), data or (), seeds, folds, device, name)
     )
     store = Store(out)
-    table = Table("variant", "done", "failed", "running", "left")
+    table = Table("variant", "done", "failed", "begun", "left")
     failures = []
     for variant in prepared.plan.record.variants:
-        counts = {"ok": 0, "failed": 0, "running": 0, "left": 0}
+        counts = {"ok": 0, "failed": 0, "begun": 0, "left": 0}
         for cell in variant.cells:
             record = store.run(cell.key)
             if record is None:
-                running = (store.folder(cell.key) / "progress.jsonl").is_file()
-                counts["running" if running else "left"] += 1
+                begun = (store.folder(cell.key) / "progress.jsonl").is_file()
+                counts["begun" if begun else "left"] += 1
             elif record.status == "ok":
                 counts["ok"] += 1
             else:

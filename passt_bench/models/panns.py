@@ -53,7 +53,7 @@ class Panns(nn.Module):
         self.fc1 = nn.Linear(channels[-1], channels[-1])
         self.head = nn.Linear(channels[-1], num_classes)
         # On a CPU core a training step takes 0.6 of the time of the usual layout.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def grid(self, frames: int) -> Pair | None:
         """None: a CNN has no patches."""

@@ -73,11 +73,15 @@ def _kept(reports: Path) -> set[str]:
 
 
 def _keep(results: Results, stores: Sequence[Store], kept: Store) -> None:
-    """Brings the records of a study into its report folder; others there are removed."""
+    """Brings the records of a study into its report folder.
+
+    Others there are removed where the runs hold them too; what only the report has is kept.
+    """
     kept.write_study(results.study)
     wanted = {*results.records, *(session.key for session in results.sessions)}
     for folder in sorted((kept.root / "records").glob("*")):
-        if folder.name not in wanted:
+        elsewhere = any(s.has(folder.name) for s in stores if s.root != kept.root)
+        if folder.name not in wanted and elsewhere:
             shutil.rmtree(folder)
     for key in sorted(wanted):
         source = next(store for store in stores if store.has(key))

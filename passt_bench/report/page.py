@@ -94,6 +94,7 @@ def _context(
 ) -> dict[str, Any]:
     return {
         "view": seen,
+        "paired": [c.variant for c in seen.results.comparisons if c.method.startswith("paired")],
         "bargain": bargain(seen),
         "answers": answers(seen),
         "tables": tables,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
@@ -27,7 +26,7 @@ from passt_bench.store import Store
 from passt_bench.training import checkpoint
 from passt_bench.training.evaluate import evaluate
 from passt_bench.training.features import features_path
-from passt_bench.training.loop import Diverged, Progress, Task, train
+from passt_bench.training.loop import Diverged, Progress, Task, set_up, train
 
 
 def run_cell(cell: PlannedCell, context: Context) -> RunRecord:
@@ -79,10 +78,7 @@ def _blank(cell: PlannedCell) -> RunRecord:
 
 def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
     recipe = cell.recipe
-    torch.set_num_threads(recipe.engine.threads)
-    torch.use_deterministic_algorithms(recipe.engine.device == "cpu")
-    # A debugging aid that comes with it, and slow.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_up(recipe.engine)
     clock = Clock()
     dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
     if dataset.fingerprint.digest != cell.fingerprint.digest:

@@ -110,13 +110,12 @@ def plan_cell(
 def expected_seconds(recipe: Recipe, facts: ModelFacts, train: int, test: int) -> float:
     """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
 
-    25 GFLOP/s and 5 ms a step are what small models reach there; measured times replace them as
-    soon as there are any.
+    32 GFLOP/s and 5 ms a step are about what small models reach there.
     """
     training = recipe.training
     steps = training.epochs * steps_per_epoch(train, training.batch_size)
     work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
-    return work / 25e9 + steps * 0.005 + 1.0
+    return work / 32e9 + steps * 0.005 + 1.0
 
 
 def plan_study(

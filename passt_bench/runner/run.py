@@ -11,6 +11,7 @@ from rich.console import Console
 
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
+from passt_bench.record import STATUSES, Status
 from passt_bench.runner.cost import measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
@@ -27,12 +28,14 @@ class RunOptions:
         retry: statuses that are tried again.
         timeout: seconds that one cell may take.
         cost: whether the cost session follows.
+        remeasure: whether it measures again what it has measured before.
     """
 
     workers: int = 2
-    retry: tuple[str, ...] = ()
+    retry: tuple[Status, ...] = ()
     timeout: float | None = None
     cost: bool = True
+    remeasure: bool = False
 
 
 def run_study(
@@ -56,7 +59,7 @@ def run_study(
     store.write_study(plan.record)
     train_cells(todo, context, datasets, options, console)
     if options.cost:
-        _measure(plan, store, console)
+        _measure(plan, store, options, console)
     final = [store.run(cell.key) for cell in plan.cells]
     return sum(record is None or record.status != "ok" for record in final)
 
@@ -102,7 +105,7 @@ def prepare(
             )
 
 
-def _measure(plan: StudyPlan, store: Store, console: Console) -> None:
+def _measure(plan: StudyPlan, store: Store, options: RunOptions, console: Console) -> None:
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     with stage(console, f"Measuring the cost of {len(recipes)} variants, interleaved") as update:
         measure_cost(
@@ -110,6 +113,7 @@ def _measure(plan: StudyPlan, store: Store, console: Console) -> None:
             plan.record.baseline,
             len(plan.record.fingerprint.classes),
             store,
+            retry=STATUSES if options.remeasure else options.retry,
             progress=update,
         )
 
@@ -136,15 +140,14 @@ def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
     todo = missing_cells(plan, store, options.retry)
     done = len(plan.cells) - len(todo)
     study = plan.study
-    seconds = sum(cell.seconds for cell in todo) / max(1, min(options.workers, len(todo) or 1))
-    expected = seconds
-    if study.minutes is not None and todo:
-        expected = max(seconds, 60 * study.minutes * len(todo) / len(plan.cells))
     text = (
         f"{study.name}: {len(study.variants)} variants x {len(study.seeds)} seeds"
         + (f" x {len(plan.record.folds)} folds" if plan.record.folds else "")
         + f" = {len(plan.cells)} runs, {done} of them on record already."
     )
     if not todo:
-        return f"{text} Nothing is left to train."
-    return f"{text} Expected: about {duration(expected)} in all on this machine."
+        return f"{text} Nothing is left to train; costs are measured where they are missing."
+    seconds = sum(cell.seconds for cell in todo) / min(options.workers, len(todo))
+    if options.cost:
+        seconds += max(v.recipe.measurement.seconds for v in plan.record.variants) + 20
+    return f"{text} Expected: about {duration(seconds)} in all on this machine."

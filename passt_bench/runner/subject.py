@@ -18,7 +18,7 @@ from passt_bench.measure.subject import Subject
 from passt_bench.models import draw_batch, from_recipe, initialise
 from passt_bench.models.frontend import LogMel, frame_count
 from passt_bench.spec.recipe import Pair, Recipe
-from passt_bench.training.loop import loss_of
+from passt_bench.training.loop import loss_of, make_optimizer, set_up
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
@@ -40,6 +40,7 @@ class RecipeFactory:
     def __call__(self) -> Subject:
         """The subject, with parameters and input on the recipe's device."""
         recipe, device = self.recipe, torch.device(self.recipe.engine.device)
+        set_up(recipe.engine)  # the step that is measured is the step that trains
         frames = frame_count(recipe.frontend, recipe.data.seconds)
         net = from_recipe(recipe, self.classes, frames)
         initialise(net, _SEED)
@@ -68,9 +69,7 @@ class _Work:
         self._batch = batch_size(recipe)
         self._grid: Pair | None = net.grid(frames)  # type: ignore[operator]
         training = recipe.training
-        self._optimizer = torch.optim.AdamW(
-            net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
+        self._optimizer = make_optimizer(net, training)
         random = torch.Generator().manual_seed(_SEED)
         samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
         self._waves = torch.randn(self._batch, samples, generator=random).mul_(0.1).to(device)

@@ -38,9 +38,9 @@ class Study:
         metric: the primary metric, e.g. ``mAP`` or ``accuracy``; greater is better.
         seeds: the blocks; each variant runs with each seed.
         folds: held-out folds of a folded data set; None is all that the data set has.
-        margin: largest difference that counts as the same; None takes the default (0.02, or what
-            an A/A study found, see docs/statistics.md).
-        minutes: expected minutes on two CPU cores, told before the run.
+        margin: largest difference that counts as the same; None takes 0.02, see
+            docs/statistics.md.
+        minutes: expected minutes on two CPU cores, for the list of studies.
     """
 
     name: str

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.models.patchout import draw_batch
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import EngineSpec, Recipe, TrainingSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.batches import augment, batch_indices, steps_per_epoch
 from passt_bench.training.schedule import learning_rate
@@ -58,6 +58,24 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return F.cross_entropy(logits, targets)
 
 
+def set_up(engine: EngineSpec) -> None:
+    """Threads and determinism of a process that trains, measured or not."""
+    torch.set_num_threads(engine.threads)
+    torch.use_deterministic_algorithms(engine.device == "cpu")
+    # A debugging aid that comes with it, and slow.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def make_optimizer(net: nn.Module, training: TrainingSpec) -> torch.optim.Optimizer:
+    """AdamW over all parameters, as one fused operation."""
+    return torch.optim.AdamW(
+        net.parameters(),
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
 def train(
     net: nn.Module, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Progress:
@@ -72,12 +90,7 @@ def train(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
     """
     training = task.recipe.training
-    optimizer = torch.optim.AdamW(
-        net.parameters(),
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
+    optimizer = make_optimizer(net, training)
     progress = _resume(net, optimizer, task)
     saved = time.monotonic()
     while progress.epoch < training.epochs:

@@ -43,8 +43,8 @@ def forest(view: StudyView) -> Drawing:
     caption = (
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
         f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
-        "Right of zero is better. An interval that crosses the band's edge without a verdict of "
-        "better or worse stays undecided."
+        "Right of zero is better. The same needs the 90 % interval inside the band; what is "
+        "neither that nor better or worse stays undecided."
     )
     return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
 

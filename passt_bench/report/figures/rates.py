@@ -64,8 +64,8 @@ def rates(view: StudyView) -> Drawing:
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
         "training drops; a panel holds variants that differ in patchout alone. Kinds at one share "
-        "keep (nearly) equal tokens: compare them along a vertical. Points of one kind are moved "
-        "apart by less than a hundredth to stay visible."
+        "keep nearly equal tokens: compare them along a vertical. Kinds are moved apart by at most "
+        "0.012 to stay visible."
     )
     if data["value"].isna().any():
         caption += " A cross on the axis is a setting without a result."

@@ -59,7 +59,7 @@ def scaling(view: StudyView) -> Drawing:
     clips = sorted({int(batch) for batch in data["batch"] if isfinite(batch)})
     caption = (
         f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
-        "class tokens included; medians with 95 % intervals (mostly smaller than the markers). "
+        "class tokens included; medians with 95 % intervals. "
         "Patchout works in training alone: at inference all patches are there, so that time stays "
         "flat. The rise is the peak of memory over its level before the step; what is saved for "
         "backward is the part of it that patchout acts on. Variants of equal tokens are moved "
