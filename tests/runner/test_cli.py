@@ -100,6 +100,15 @@ def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
     assert content(moved / "reports") == one
 
 
+def test_costs_are_measured_again_when_asked(ran: tuple[Path, str], study_file: Path) -> None:
+    store = Store(ran[0] / "runs")
+    before = {session.key for session in store.sessions()}
+    _bench("run", str(study_file), "--no-track", "--remeasure", cwd=ran[0])
+    after = store.sessions()
+    assert len(after) == len(before) + 1
+    assert after[-1].key not in before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

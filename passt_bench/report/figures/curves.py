@@ -80,8 +80,9 @@ def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
         axes.plot(reference["epoch"], reference["mean"], color="#b9bec7", linewidth=1.3)
         _draw_panel(axes, mine, styles[mine["kind"].iloc[0]].colour)
         axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
-    for axes in panels[len(variants) :]:
-        axes.set_axis_off()
+    for place in range(len(variants), len(panels)):
+        panels[place].set_axis_off()
+        panels[place - columns].tick_params(labelbottom=True)  # nothing below to read it from
     if len(whole):
         panels[0].set_ylim(0, whole["high"].max() * 1.08)
     panels[0].xaxis.get_major_locator().set_params(integer=True)
