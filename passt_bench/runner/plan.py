@@ -14,7 +14,7 @@ from passt_bench.registry import METRICS
 from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Study
+from passt_bench.spec.study import Study, Variant
 from passt_bench.store import Store
 from passt_bench.training.batches import steps_per_epoch
 
@@ -144,45 +144,18 @@ def plan_study(
     """
     datasets = datasets or Datasets(context)
     study = _with_seeds(study, seeds)
+    dataset = _shared_data(study, datasets)
+    chosen = _folds(study, dataset, folds)
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
-    fingerprint: Fingerprint | None = None
-    chosen: tuple[int, ...] | None = None
     for variant in study.variants:
-        recipe = study.recipe(variant)
-        _check(study, variant.name, recipe)
-        dataset = datasets.get(recipe)
-        if fingerprint is not None and dataset.fingerprint.digest != fingerprint.digest:
-            raise InputError(
-                "the variants of a study share one data set",
-                source=study.name,
-                field=f"{variant.name}: data",
-                value=recipe.data.name,
-                remedy="Make one study a data set.",
-            )
-        fingerprint = dataset.fingerprint
-        chosen = _folds(study, dataset, folds)
         mine = [
-            plan_cell(variant.name, recipe, seed, fold, datasets)
+            plan_cell(variant.name, study.recipe(variant), seed, fold, datasets)
             for seed in study.seeds
             for fold in (chosen or (None,))
         ]
         cells += mine
-        facts = mine[0].facts
-        variants.append(
-            VariantRecord(
-                name=variant.name,
-                recipe=recipe,
-                arm=arm_key(recipe, mine[0].components),
-                cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in mine),
-                tokens=facts.tokens,
-                tokens_full=facts.tokens_full,
-                grid=facts.grid,
-                patchout=facts.patchout,
-                pair=variant.pair,
-            )
-        )
-    assert fingerprint is not None  # a study has variants
+        variants.append(_variant_record(variant, mine))
     record = StudyRecord(
         name=study.name,
         question=study.question,
@@ -191,12 +164,47 @@ def plan_study(
         variants=tuple(variants),
         seeds=study.seeds,
         folds=chosen,
-        fingerprint=fingerprint,
+        fingerprint=dataset.fingerprint,
         margin=study.margin,
         notebook=notebook,
         command=command,
     )
     return StudyPlan(study, record, tuple(_by_block(cells)))
+
+
+def _shared_data(study: Study, datasets: Datasets) -> Dataset:
+    """The one data set of all variants; every recipe is checked before anything is planned."""
+    found: Dataset | None = None
+    for variant in study.variants:
+        recipe = study.recipe(variant)
+        _check(study, variant.name, recipe)
+        dataset = datasets.get(recipe)
+        found = found or dataset
+        if dataset.fingerprint.digest != found.fingerprint.digest:
+            raise InputError(
+                "the variants of a study share one data set",
+                source=study.name,
+                field=f"{variant.name}: data",
+                value=recipe.data.name,
+                remedy="Make one study a data set.",
+            )
+    assert found is not None  # a study has variants
+    return found
+
+
+def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord:
+    facts, recipe = cells[0].facts, cells[0].recipe
+    return VariantRecord(
+        name=variant.name,
+        recipe=recipe,
+        arm=arm_key(recipe, cells[0].components),
+        cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in cells),
+        tokens=facts.tokens,
+        tokens_full=facts.tokens_full,
+        grid=facts.grid,
+        patchout=facts.patchout,
+        pair=variant.pair,
+    )
 
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
