@@ -124,20 +124,13 @@ def quality(view: StudyView) -> Table:
 
 
 def cost(view: StudyView) -> Table:
-    """Every measured phase and memory entry; without rows where nothing was measured."""
+    """Every measured phase; without rows where nothing was measured."""
     phases = [name for name in _PHASES if any(name in v.costs for v in view.variants)]
-    entries = [name for name in _MEMORY if any(name in v.memory for v in view.variants)]
-    units = {name: _seconds(view, name) for name in phases}
-    units |= {name: _bytes(view, name) for name in entries}
-    flops = unit_for((v.flops for v in view.variants), "FLOP")
     columns = [
         _VARIANT,
         _TOKENS,
         Column("ratio", "training step to baseline", times, span=True),
-        *(_column(name, _PHASES[name], units[name], "seconds", True) for name in phases),
-        *(_column(name, _MEMORY[name], units[name], "bytes", False) for name in entries),
-        Column("flops", "training a clip", _scaled(flops), flops.name),
-        Column("flops_inference", "inference of a clip", _scaled(flops), flops.name),
+        *(_column(n, _PHASES[n], _seconds(view, n), "seconds", True) for n in phases),
         Column("status", "session"),
     ]
     rows = [
@@ -146,19 +139,36 @@ def cost(view: StudyView) -> Table:
             _tokens(v),
             v.costs[TRAIN_STEP].ratio if TRAIN_STEP in v.costs else None,
             *(v.costs[name].seconds if name in v.costs else None for name in phases),
-            *(v.memory.get(name) for name in entries),
-            v.flops,
-            v.flops_inference,
             v.cost_status,
         )
         for v in view.variants
         if view.results.sessions
     ]
     caption = (
-        f"{view.study.name}: cost of one step, all variants measured together; medians with "
-        "distribution-free 95 % intervals, memory in one step, arithmetic a clip."
+        f"{view.study.name}: time of one step, all variants measured together; medians with "
+        "distribution-free 95 % intervals."
     )
     return table("cost", caption, columns, rows, _baseline(view))
+
+
+def memory(view: StudyView) -> Table:
+    """Every memory entry, and arithmetic; without rows where nothing was measured."""
+    entries = [name for name in _MEMORY if any(name in v.memory for v in view.variants)]
+    flops = unit_for((v.flops for v in view.variants), "FLOP")
+    columns = [
+        _VARIANT,
+        _TOKENS,
+        *(_column(n, _MEMORY[n], _bytes(view, n), "bytes", False) for n in entries),
+        Column("flops", "training a clip", _scaled(flops), flops.name),
+        Column("flops_inference", "inference of a clip", _scaled(flops), flops.name),
+    ]
+    rows = [
+        (v.name, _tokens(v), *(v.memory.get(n) for n in entries), v.flops, v.flops_inference)
+        for v in view.variants
+        if view.results.sessions
+    ]
+    caption = f"{view.study.name}: memory in one step, and arithmetic a clip."
+    return table("memory", caption, columns, rows, _baseline(view))
 
 
 def _column(name: str, title: str, unit: Unit, base: str, span: bool) -> Column:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from passt_bench.analysis.results import Results
 from passt_bench.report.breakdown import failures, per_class, place, probes
-from passt_bench.report.contents import cost, quality, verdicts
+from passt_bench.report.contents import cost, memory, quality, verdicts
 from passt_bench.report.facts import facts, finished, warnings
 from passt_bench.report.figures import Drawing, draw_all
 from passt_bench.report.files import render_template, write_text
@@ -69,7 +69,7 @@ def render(results: Results, out: Path) -> Path:
 
 def all_tables(seen: StudyView) -> dict[str, Table]:
     """Every table of a study that has rows, by name; failures only where there are any."""
-    made = [build(seen) for build in (verdicts, quality, cost, per_class, probes, failures)]
+    made = [build(seen) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
     return {table.name: table for table in made if table.rows}
 
 

@@ -88,7 +88,7 @@ def test_the_page_stands_alone(small: Path) -> None:
 
 def test_every_part_is_a_file(small: Path) -> None:
     found = set(files(small))
-    for name in ("verdicts", "quality", "cost", "per_class", "probes", "failures"):
+    for name in ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures"):
         assert {f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")} <= found
     assert sum(name.endswith(".svg") for name in found) == 7
     for name in found:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from passt_bench.report.breakdown import failures, probes
-from passt_bench.report.contents import cost, quality, verdicts
+from passt_bench.report.contents import cost, memory, quality, verdicts
 from passt_bench.report.page import all_tables
 from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval, significant
@@ -112,8 +112,10 @@ def test_quality_and_cost_hold_every_variant(quick_view: StudyView) -> None:
     rows = {row["variant"]: row for row in read(to_csv(cost(quick_view)))}
     assert list(rows) == names
     assert float(rows["none"]["inference_1_seconds"]) == pytest.approx(0.002)
-    assert float(rows["none"]["saved_for_backward_bytes"]) == pytest.approx(32 * 9e3 * 66)
     assert rows["stride 2"]["status"] == "oom"
+    rows = {row["variant"]: row for row in read(to_csv(memory(quick_view)))}
+    assert list(rows) == names
+    assert float(rows["none"]["saved_for_backward_bytes"]) == pytest.approx(32 * 9e3 * 66)
     assert {row["parameters"] for row in read(to_csv(quality(quick_view)))} == {"76000", ""}
 
 
@@ -130,7 +132,9 @@ def test_probes_stand_beside_what_is_seen_with_nothing_hidden(quick_view: StudyV
 
 def test_every_table_has_all_its_forms(quick_view: StudyView) -> None:
     tables = all_tables(quick_view)
-    assert list(tables) == ["verdicts", "quality", "cost", "per_class", "probes", "failures"]
+    assert list(tables) == [
+        *("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
+    ]
     for item in tables.values():
         assert len(read(to_csv(item))) == len(item.rows)
         assert len(to_markdown(item).splitlines()) == len(item.rows) + 4
