@@ -52,6 +52,15 @@ class Synthetic(Dataset):
         return 1, index - self.train_clips
 
 
+def _targets(seed: int, counts: tuple[int, ...]) -> np.ndarray:
+    """The labels of all clips, (N, C), split after split."""
+    places = [(split, index) for split, count in enumerate(counts) for index in range(count)]
+    targets = np.zeros((len(places), len(CLASSES)), dtype=np.float32)
+    for row, place in zip(targets, places, strict=True):
+        row[draw_classes(_random(seed, *place))] = 1
+    return targets
+
+
 @DATASETS.register(
     "synthetic", version=VERSION, summary="procedural scenes, 16 classes in four designed groups"
 )
@@ -84,12 +93,7 @@ def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Syn
     counts = {"train": spec.train_clips or TRAIN_CLIPS, "test": spec.test_clips or TEST_CLIPS}
     total = sum(counts.values())
     ids = tuple(f"{split}-{index:05d}" for split, count in counts.items() for index in range(count))
-    targets = np.zeros((total, len(CLASSES)), dtype=np.float32)
-    places = [
-        (split, index) for split, count in enumerate(counts.values()) for index in range(count)
-    ]
-    for row, place in zip(targets, places, strict=True):
-        row[draw_classes(_random(spec.seed, *place))] = 1
+    targets = _targets(spec.seed, tuple(counts.values()))
     shares = targets.mean(axis=0)
     what = f"synthetic {VERSION} {spec.seed} {counts} {samples} {sampling_rate}"
     return Synthetic(
