@@ -105,6 +105,8 @@ def build_model(
     width: int | None = None,
     depth: int | None = None,
     heads: int | None = None,
+    multiplier: float | None = None,
+    longer: str | None = None,
     mels: int = 128,
     frames: int = 998,
     patchout: Patchout | None = None,
@@ -120,6 +122,8 @@ def build_model(
         width: embedding width or first channels.
         depth: blocks.
         heads: attention heads.
+        multiplier: of all channels, where a model has one.
+        longer: what happens to input longer than the time encodings, see `spec.recipe.ModelSpec`.
         mels: rows of the input.
         frames: columns of the input.
         patchout: what a plain ``net(x)`` drops in training.
@@ -132,6 +136,7 @@ def build_model(
         InputError: an unknown name, or a field that the model does not take.
     """
     options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads, "patchout": patchout}
+    options |= {"multiplier": multiplier, "longer": longer}
     options |= {"stride": _pair(stride) if stride is not None else None}
     options |= {"patch": _pair(patch) if patch is not None else None}
     given = {key: value for key, value in options.items() if value is not None}
@@ -155,10 +160,10 @@ def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> nn.Module:
 
     The recipe's patchout is drawn outside and handed to the forward pass.
     """
+    options = asdict(recipe.model)
+    options["frames"] = options["frames"] or frames
+    if options["longer"] == "cut":
+        del options["longer"]
     return build_model(
-        num_classes=num_classes,
-        mels=recipe.frontend.mels,
-        frames=frames,
-        patchout=Patchout(),
-        **asdict(recipe.model),
+        num_classes=num_classes, mels=recipe.frontend.mels, patchout=Patchout(), **options
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
-from passt_bench.spec.recipe import Free, Recipe
+from passt_bench.spec.recipe import Free, Later, Recipe
 
 KEY_LENGTH = 16
 
@@ -22,11 +22,17 @@ def decisive(node: Any) -> Any:
     out = {}
     for item in fields(node):
         marks = getattr(hints[item.name], "__metadata__", ())
-        if not any(isinstance(mark, Free) for mark in marks):
-            value = decisive(getattr(node, item.name))
-            if value != {}:
-                out[item.name] = value
+        value = getattr(node, item.name)
+        later = any(isinstance(mark, Later) for mark in marks) and value == _default(item)
+        if not later and not any(isinstance(mark, Free) for mark in marks):
+            plain = decisive(value)
+            if plain != {}:
+                out[item.name] = plain
     return out
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def digest(value: object) -> str:

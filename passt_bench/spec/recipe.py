@@ -1,7 +1,9 @@
 """The recipe: everything that makes a run, as frozen dataclasses.
 
 Each field carries its one-line description in its annotation. Fields marked ``FREE`` do not decide
-a quality result and stay out of its key; all others enter it.
+a quality result and stay out of its key. Fields marked ``LATER`` came after records had been
+written: they enter a key only where they differ from their default, whose meaning is what was done
+before the field existed, so that older records keep their keys. All others enter it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ class Free:
     """Mark of a field that does not decide the quality of a run (see `spec.key`)."""
 
 
+class Later:
+    """Mark of a field that enters a key only where it differs from its default."""
+
+
 FREE = Free()
+LATER = Later()
 
 Pair = tuple[int, int]
 
@@ -40,6 +47,16 @@ class Patchout:
     scope: Annotated[
         Literal["batch", "sample"], Field(description="One pattern a batch, or one a sample.")
     ] = "batch"
+    schedule: Annotated[
+        Literal["constant", "rising", "falling"],
+        Field(description="How the amount changes over training, from nothing or to nothing."),
+        LATER,
+    ] = "constant"
+    stages: Annotated[
+        int,
+        Field(ge=2, le=6, description="Equal steps of a schedule; each is a shape to compile."),
+        LATER,
+    ] = 4
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,39 @@ class ModelSpec:
     width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
     depth: Annotated[int | None, Field(gt=0, description="Blocks.")] = None
     heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
+    multiplier: Annotated[
+        float | None, Field(gt=0, description="Of all channels (MobileNetV3)."), LATER
+    ] = None
+    frames: Annotated[
+        int | None,
+        Field(gt=0, description="Frames that the time encodings cover; None is the input's."),
+        LATER,
+    ] = None
+    longer: Annotated[
+        Literal["cut", "stretch"],
+        Field(
+            description="Input longer than the time encodings is cut (as published), or the "
+            "encodings are stretched over it."
+        ),
+        LATER,
+    ] = "cut"
+
+
+@dataclass(frozen=True)
+class InitSpec:
+    """Where the initial weights come from; fine-tuning starts from a checkpoint."""
+
+    source: Annotated[
+        Literal["scratch", "checkpoint"], Field(description="Drawn from the seed, or a file.")
+    ] = "scratch"
+    checkpoint: Annotated[
+        str | None,
+        Field(description="A name of `passt-bench weights list`, or a path; decides nothing."),
+        FREE,
+    ] = None
+    sha256: Annotated[
+        str | None, Field(description="Of the file; filled in when a study is planned.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +119,14 @@ class FrontendSpec:
     preemphasis: Annotated[float, Field(ge=0, lt=1, description="Pre-emphasis; 0 is off.")] = 0.97
     mean: Annotated[float, Field(description="Subtracted from the log-mel.")] = -4.5
     deviation: Annotated[float, Field(gt=0, description="Divides the log-mel.")] = 5.0
+    fmin_jitter: Annotated[
+        int, Field(ge=0, description="In training fmin rises by less than that many Hz."), LATER
+    ] = 0
+    fmax_jitter: Annotated[
+        int,
+        Field(ge=0, description="In training fmax lies in that many Hz around its value."),
+        LATER,
+    ] = 0
 
 
 @dataclass(frozen=True)
@@ -172,6 +230,7 @@ class Recipe:
     frontend: FrontendSpec = field(default_factory=FrontendSpec)
     data: DataSpec = field(default_factory=DataSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
+    init: Annotated[InitSpec, LATER] = field(default_factory=InitSpec)
     engine: EngineSpec = field(default_factory=EngineSpec)
     measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
     metrics: Annotated[

@@ -7,6 +7,7 @@ import pytest
 
 from passt_bench.errors import InputError
 from passt_bench.spec import (
+    InitSpec,
     Patchout,
     Recipe,
     Study,
@@ -24,6 +25,33 @@ VERSIONS = {"model": 1, "data": 1, "patchout": 1}
 
 def _key(recipe: Recipe, seed: int = 0, fold: int | None = None, data: str = "d") -> str:
     return quality_key(recipe, seed, fold, data, VERSIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patchout.schedule", "rising"),
+        ("frontend.fmin_jitter", 10),
+        ("model.frames", 998),
+        ("init", InitSpec("checkpoint", "a.pt", "12ab")),
+    ],
+)
+def test_a_later_field_enters_the_key_where_it_differs_from_its_default(
+    name: str, value: object
+) -> None:
+    changed = override(Recipe(), {name: value})
+    assert _key(changed) != _key(Recipe())
+    part = name.split(".")
+    assert part[-1] not in str(decisive(Recipe()))
+    assert part[-1] in str(decisive(changed))
+
+
+def test_the_place_of_a_checkpoint_is_not_in_the_key_and_its_content_is() -> None:
+    keys = {
+        _key(override(Recipe(), {"init": InitSpec("checkpoint", place, content)}))
+        for place, content in (("a/x.pt", "1"), ("b/y.pt", "1"), ("a/x.pt", "2"))
+    }
+    assert len(keys) == 2
 
 
 def test_override_by_dotted_name() -> None:
@@ -75,7 +103,7 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 def _other(recipe: Recipe, path: str) -> Recipe:
     """The recipe with another value in one field, whatever its type."""
     for value in (0.31, 7, "other", (3, 5), ("mAP", "accuracy"), "sample", "ce", "cuda"):
-        for candidate in (value, "bfloat16", "inner"):
+        for candidate in (value, "bfloat16", 3, "inner", "stretch", "rising", "checkpoint"):
             try:
                 changed = override(recipe, {path: candidate})
             except InputError:

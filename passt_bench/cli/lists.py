@@ -1,0 +1,46 @@
+"""The command that lists what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from passt_bench.cli.options import app, console
+from passt_bench.errors import InputError
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="studies, models, datasets, patchout or metrics.")
+    ] = "studies",
+) -> None:
+    """What there is."""
+    from passt_bench import registry
+    from passt_bench.runner.studies import load_study, study_names
+
+    tables = {
+        "models": registry.MODELS,
+        "datasets": registry.DATASETS,
+        "patchout": registry.PATCHOUTS,
+        "metrics": registry.METRICS,
+    }
+    if what == "studies":
+        found = [load_study(name).study for name in study_names()]
+        rows = [
+            (s.name, s.question + (f" (about {s.minutes:g} min)" if s.minutes else ""))
+            for s in found
+        ]
+    elif what in tables:
+        rows = [(item.name, item.summary) for item in tables[what].all()]
+    else:
+        raise InputError(
+            "nothing of that kind",
+            field="list",
+            value=what,
+            remedy=f"Known: studies, {', '.join(tables)}.",
+        )
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        console.print(f"{name:<{width}}  {text}", markup=False)

@@ -1,0 +1,99 @@
+"""What commands share: the application, the console, options, and a study as it was asked for."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+
+from passt_bench.errors import InputError
+from passt_bench.record import STATUSES, Status
+
+if TYPE_CHECKING:
+    from passt_bench.runner.prepare import Request
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Controlled ablations of patchout: quality, speed and memory, with intervals.",
+)
+console = Console(highlight=False, soft_wrap=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
+Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at a time.")]
+
+
+def _asked(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name in ablations/, or a path.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Where a data set lies: NAME=DIR.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", help="Use the first that many folds.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the study in store and reports.")
+    ] = None,
+    out: Out = Path("runs"),
+) -> Request:
+    """The options of every command that begins with a study."""
+    from passt_bench.runner.prepare import Request
+
+    return Request(study, out, sets or (), data or (), seeds, folds, device, name)
+
+
+def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command that takes a `Request` first the options that make one."""
+    shared, own = inspect.signature(_asked), inspect.signature(command)
+    _, *rest = own.parameters.values()
+
+    @functools.wraps(command)
+    def typed(**given: Any) -> None:
+        request = _asked(**{key: given.pop(key) for key in shared.parameters})
+        command(request, **given)
+
+    # Typer reads the signature, and the hints for what stands in it as text.
+    hints = {**_hints(_asked), **_hints(command)}
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in (*shared.parameters.values(), *rest)
+    ]
+    typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    typed.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    return typed
+
+
+def _hints(command: Callable[..., Any]) -> dict[str, Any]:
+    names = {**command.__globals__, "Request": object}  # imported for types alone
+    return get_type_hints(command, names, include_extras=True)
+
+
+def statuses(text: str) -> tuple[Status, ...]:
+    """A list of failures, as ``--retry oom,error``.
+
+    Raises:
+        InputError: one that there is not.
+    """
+    known = [status for status in STATUSES if status != "ok"]
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    for status in chosen:
+        if status not in known:
+            raise InputError(
+                "no such status",
+                field="--retry",
+                value=status,
+                remedy=f"Known: {', '.join(known)}.",
+            )
+    return tuple(status for status in known if status in chosen)
