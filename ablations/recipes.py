@@ -9,6 +9,9 @@ from passt_bench.spec import (
     ModelSpec,
     Recipe,
     TrainingSpec,
+    ast_frontend,
+    panns_frontend,
+    passt_frontend,
 )
 
 
@@ -52,3 +55,26 @@ def esc() -> Recipe:
         measurement=MeasurementSpec(seconds=120.0),  # a step takes longer than a quick study's
         metrics=("accuracy", "mAP"),
     )
+
+
+def passt(name: str = "passt_s", *, jitter: bool = True) -> dict[str, object]:
+    """What a variant changes to be a published PaSST, CP-ResNet or MobileNetV3 on its log-mels.
+
+    Args:
+        name: registered model.
+        jitter: whether the filters' edges move in training, as published.
+    """
+    return {"model": ModelSpec(name=name), "frontend": passt_frontend(jitter=jitter)}
+
+
+def ast(name: str = "ast") -> dict[str, object]:
+    """What a variant changes to be AST on its filter bank: 16 kHz, always 1024 frames.
+
+    At another sampling rate the data are others: such a variant shares no study with the rest.
+    """
+    return {"model": ModelSpec(name=name), "frontend": ast_frontend()}
+
+
+def panns(name: str = "cnn14") -> dict[str, object]:
+    """What a variant changes to be a CNN of PANNs on its log-mels."""
+    return {"model": ModelSpec(name=name), "frontend": panns_frontend()}

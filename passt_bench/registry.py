@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from passt_bench.errors import InputError, choose_from
@@ -63,7 +63,19 @@ class Registry(Generic[T]):
             self._loaded = True
             import_module(self._home)
             for entry in entry_points(group=self._home):
-                entry.load()
+                self._plug_in(entry)
+
+    def _plug_in(self, entry: EntryPoint) -> None:
+        try:
+            entry.load()
+        except Exception as error:  # whatever a foreign module raises
+            raise InputError(
+                f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
+                source=f"entry point {entry.group}",
+                field=entry.name,
+                value=entry.value,
+                remedy="Repair or uninstall the package that it belongs to.",
+            ) from error
 
     def get(self, name: str) -> Component[T]:
         """The component of that name.

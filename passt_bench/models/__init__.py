@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 from torch import nn
 
 from passt_bench.errors import InputError
+from passt_bench.models.ast import AST
+from passt_bench.models.cp_resnet import CpResNet
 from passt_bench.models.init import initialise
-from passt_bench.models.panns import Panns
+from passt_bench.models.mobilenet import MobileNetV3
+from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST
 from passt_bench.models.patchout import draw, draw_batch, resolve, twin
+from passt_bench.models.peers import PEERS, register_peers
+from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import Pair, Patchout, Recipe
 
@@ -26,70 +33,62 @@ __all__ = [
     "draw_batch",
     "from_recipe",
     "initialise",
+    "load_weights",
+    "read_model",
     "resolve",
+    "save_model",
     "twin",
 ]
 
 Builder = Callable[..., nn.Module]
 
 
-def _passt(patchout: Patchout, **defaults: Any) -> Builder:
-    def build(num_classes: int, **options: Any) -> nn.Module:
-        return PaSST(num_classes, **{"patchout": patchout, **defaults, **options})
-
-    return build
-
-
-def _panns(**defaults: Any) -> Builder:
-    def build(
-        num_classes: int, *, frames: int, patchout: Patchout | None = None, **options: Any
-    ) -> nn.Module:
-        for name in ("patch", "stride", "heads"):
-            if name in options:
-                raise InputError(
-                    "a CNN has none",
-                    field=f"model.{name}",
-                    value=options[name],
-                    remedy="Leave it out.",
-                )
-        if patchout is not None and patchout.kind != "none":
-            raise InputError(
-                "a CNN has no patches to drop",
-                field="patchout.kind",
-                value=patchout.kind,
-                remedy="Use 'none' with this model.",
-            )
-        return Panns(num_classes, **{**defaults, **options})
-
-    return build
+def _panns(num_classes: int, *, mels: int, frames: int, width: int, depth: int) -> nn.Module:
+    return Panns(num_classes, mels=mels, width=width, depth=depth)
 
 
 _S = Patchout(kind="structured", time=40, frequency=4)
 _TABLE: tuple[tuple[str, str, Builder], ...] = (
-    ("passt_b", "PaSST-B, stride 10, no patchout (paper)", _passt(Patchout())),
+    ("passt_b", "PaSST-B, stride 10, no patchout (paper)", PaSST),
     (
         "passt_u",
         "PaSST-U, stride 10, 400 patches dropped (paper)",
-        _passt(Patchout(kind="unstructured", patches=400)),
+        partial(PaSST, patchout=Patchout(kind="unstructured", patches=400)),
     ),
-    ("passt_s", "PaSST-S, stride 10, 40 columns and 4 rows dropped (paper)", _passt(_S)),
-    ("passt_s_l", "PaSST-S-L, as S with 7 blocks (paper)", _passt(_S, depth=7)),
+    (
+        "passt_s",
+        "PaSST-S, stride 10, 40 columns and 4 rows dropped (paper)",
+        partial(PaSST, patchout=_S),
+    ),
+    (
+        "passt_s_l",
+        "PaSST-S-L, as S with 7 blocks (paper)",
+        partial(PaSST, patchout=_S, depth=7),
+    ),
     (
         "passt_s_n",
         "PaSST-S-N, stride 16, 20 columns and 2 rows dropped (paper)",
-        _passt(replace(_S, time=20, frequency=2), stride=(16, 16)),
+        partial(PaSST, patchout=replace(_S, time=20, frequency=2), stride=(16, 16)),
     ),
-    ("passt_small", "width 384, depth 12", _passt(Patchout(), width=384, heads=6)),
-    ("passt_tiny", "width 192, depth 12", _passt(Patchout(), width=192, heads=3)),
+    ("passt_small", "width 384, depth 12", partial(PaSST, width=384, heads=6)),
+    ("passt_tiny", "width 192, depth 12", partial(PaSST, width=192, heads=3)),
     (
         "passt_micro",
         "width 64, depth 2, for quick studies",
-        _passt(Patchout(), width=64, depth=2, heads=4),
+        partial(PaSST, width=64, depth=2, heads=4),
     ),
-    ("panns_micro", "PANNs-style CNN, 3 blocks from 8 channels", _panns(width=8, depth=3)),
+    ("panns_micro", "PANNs-style CNN, 3 blocks from 8 channels", partial(_panns, width=8, depth=3)),
+    ("ast", "AST, stride 10 (Gong et al. 2021)", AST),
+    ("ast_n", "AST-N, stride 16 (paper)", partial(AST, stride=(16, 16))),
+    ("cnn14", "PANNs CNN14 (Kong et al. 2020)", Cnn14),
+    ("cnn10", "PANNs CNN10 (Kong et al. 2020)", Cnn10),
+    ("cnn6", "PANNs CNN6 (Kong et al. 2020)", Cnn6),
+    ("cp_resnet", "CP-ResNet, small receptive field (Koutini et al. 2021)", CpResNet),
+    ("mobilenetv3", "MobileNetV3-Large (Howard et al. 2019)", MobileNetV3),
 )
 for _name, _summary, _build in _TABLE:
     MODELS.register(_name, version=1, summary=_summary)(_build)
+register_peers()
 
 
 def _pair(value: int | Pair) -> Pair:
@@ -106,6 +105,7 @@ def build_model(
     depth: int | None = None,
     heads: int | None = None,
     multiplier: float | None = None,
+    rho: int | None = None,
     longer: str | None = None,
     mels: int = 128,
     frames: int = 998,
@@ -123,6 +123,7 @@ def build_model(
         depth: blocks.
         heads: attention heads.
         multiplier: of all channels, where a model has one.
+        rho: size of the receptive field, where a model has one.
         longer: what happens to input longer than the time encodings, see `spec.recipe.ModelSpec`.
         mels: rows of the input.
         frames: columns of the input.
@@ -136,12 +137,37 @@ def build_model(
         InputError: an unknown name, or a field that the model does not take.
     """
     options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads, "patchout": patchout}
-    options |= {"multiplier": multiplier, "longer": longer}
+    options |= {"multiplier": multiplier, "rho": rho, "longer": longer}
     options |= {"stride": _pair(stride) if stride is not None else None}
     options |= {"patch": _pair(patch) if patch is not None else None}
     given = {key: value for key, value in options.items() if value is not None}
-    net: nn.Module = MODELS.get(name).build(num_classes, mels=mels, frames=frames, **given)
-    return net
+    build: Builder = MODELS.get(name).build
+    return build(num_classes, mels=mels, frames=frames, **_accepted(name, build, given))
+
+
+def _accepted(name: str, build: Builder, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that a builder takes; a model whose builder takes no patchout has no patches."""
+    parameters = signature(build).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return given  # it checks them itself
+    setting: Patchout = given.get("patchout", Patchout())
+    if "patchout" not in parameters and setting.kind != "none":
+        raise InputError(
+            f"model {name!r} has no patches to drop",
+            field="patchout.kind",
+            value=setting.kind,
+            remedy="Use 'none' with this model.",
+        )
+    taken = {key: value for key, value in given.items() if key in parameters}
+    for key in given.keys() - taken.keys() - {"patchout"}:
+        options = sorted(parameters.keys() - {"num_classes", "mels", "frames", "patchout"})
+        raise InputError(
+            f"model {name!r} does not take it",
+            field=f"model.{key}",
+            value=given[key],
+            remedy=f"It takes: {', '.join(options) or 'nothing'}.",
+        )
+    return taken
 
 
 def create_model(name: str, num_classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
@@ -164,6 +190,6 @@ def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> nn.Module:
     options["frames"] = options["frames"] or frames
     if options["longer"] == "cut":
         del options["longer"]
-    return build_model(
-        num_classes=num_classes, mels=recipe.frontend.mels, patchout=Patchout(), **options
-    )
+    # A peer draws by itself, and is told what.
+    own = recipe.patchout if recipe.model.name in PEERS else Patchout()
+    return build_model(num_classes=num_classes, mels=recipe.frontend.mels, patchout=own, **options)

@@ -1,4 +1,9 @@
-"""PANNs-style convolutional baselines (Kong et al. 2020): blocks of two 3 x 3 convolutions.
+"""The CNNs of PANNs (Kong et al. 2020), and a small one in their style.
+
+CNN14, CNN10 and CNN6 compute what ``pytorch/models.py`` of
+github.com/qiuqiangkong/audioset_tagging_cnn computes behind its front end and before its sigmoid,
+under the same parameter names; written anew. Published parameter counts leave the front end out,
+for it is not trained: 80,753,615, 5,219,279 and 4,837,455 at 64 mels and 527 classes.
 
 Shapes: B batch, C channels, mels and frames of the input.
 """
@@ -7,11 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from passt_bench.models.cnn import Cnn, channels_last
 from passt_bench.models.init import fill_normal
 from passt_bench.spec.recipe import Pair
 
@@ -79,3 +87,82 @@ class Panns(nn.Module):
             parameter.fill_(1.0)
         else:
             fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+
+
+class WideBlock(nn.Module):
+    """One 5 x 5 convolution with batch norm and ReLU, then 2 x 2 average pooling (CNN6)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 5, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) → (B, outputs, H // 2, W // 2)."""
+        return F.avg_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+
+
+class LastBlock(ConvBlock):
+    """CNN14's sixth block: nothing is pooled."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) → (B, outputs, H, W)."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(x)))
+
+
+class PublishedPanns(Cnn):
+    """Blocks that double the channels, mean over mels, mean plus max over time, two linear layers.
+
+    Dropout as published: 0.2 after each block, 0.5 before the first linear layer, drawn from
+    torch's generator. The input is not normalised; batch norm over mels comes first.
+
+    Args:
+        num_classes: logits.
+        mels: rows of the input, 64 as published.
+        frames: columns of the input.
+        width: channels of the first block.
+    """
+
+    blocks: ClassVar[Sequence[type[nn.Module]]]
+
+    def __init__(self, num_classes: int, *, mels: int, frames: int, width: int = 64) -> None:
+        super().__init__(mels, frames)
+        channels = [1] + [width * 2**i for i in range(len(self.blocks))]
+        self.bn0 = nn.BatchNorm2d(mels)
+        for number, kind in enumerate(self.blocks, start=1):
+            self.add_module(f"conv_block{number}", kind(channels[number - 1], channels[number]))
+        self.fc1 = nn.Linear(channels[-1], channels[-1])
+        self.fc_audioset = nn.Linear(channels[-1], num_classes)
+        channels_last(self)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, mels, frames) → (B, num_classes); inside, time goes down and mels across."""
+        x = self.bn0(x.transpose(1, 2)).permute(0, 2, 3, 1)
+        for number in range(1, len(self.blocks) + 1):
+            x = F.dropout(self.get_submodule(f"conv_block{number}")(x), 0.2, self.training)
+        x_BCT = x.mean(dim=3)
+        pooled = x_BCT.amax(dim=2) + x_BCT.mean(dim=2)
+        pooled = F.dropout(pooled, 0.5, self.training)
+        return self.fc_audioset(F.relu(self.fc1(pooled)))
+
+
+class Cnn6(PublishedPanns):
+    """Four blocks of one 5 x 5 convolution."""
+
+    least = 16
+    blocks = (WideBlock,) * 4
+
+
+class Cnn10(PublishedPanns):
+    """Four blocks of two 3 x 3 convolutions."""
+
+    least = 16
+    blocks = (ConvBlock,) * 4
+
+
+class Cnn14(PublishedPanns):
+    """Six blocks of two 3 x 3 convolutions, the last without pooling."""
+
+    least = 32
+    blocks = (*(ConvBlock,) * 5, LastBlock)

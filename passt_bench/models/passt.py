@@ -8,6 +8,7 @@ written anew. Paper section 2 and figure 2.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,57 +16,11 @@ from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.models.init import fill_normal
-from passt_bench.models.patchout import draw_batch
+from passt_bench.models.patchout import draw_plain
+from passt_bench.models.vit import Block
 from passt_bench.spec.recipe import Pair, Patchout
 
 SPECIAL_TOKENS = 2  # class and distillation token
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention, (B, L, E) → (B, L, E)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
-        """Fused scaled dot-product attention over all tokens."""
-        B, L, E = x_BLE.shape
-        qkv = self.qkv(x_BLE).view(B, L, 3, self.heads, E // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(B, L, E))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, E) → (…, E)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; LayerNorm epsilon 1e-6 as in DeiT."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int = 4) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width, mlp_ratio * width)
-
-    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
-        """(B, L, E) → (B, L, E)."""
-        x_BLE = x_BLE + self.attn(self.norm1(x_BLE))
-        return x_BLE + self.mlp(self.norm2(x_BLE))
 
 
 class PatchEmbed(nn.Module):
@@ -86,15 +41,25 @@ class PaSST(nn.Module):
     Args:
         num_classes: logits.
         mels: rows of the input.
-        frames: columns that the time encodings cover; shorter input takes a part of them (a random
-            part in training, as published), longer input is cut.
+        frames: columns that the time encodings cover; shorter input takes a part of them: a random
+            part in training, as published, else the first.
+        longer: input of more columns is cut to the encodings ("cut", as published), or the
+            encodings are interpolated along time to cover it ("stretch").
         patch: patch size (frequency, time).
         stride: patch stride (frequency, time).
         width: embedding width.
         depth: blocks.
         heads: attention heads; must divide the width.
-        patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator.
+        patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
+            always the full amount, for a schedule is the training loop's.
+
+    Raises:
+        InputError: heads that do not divide the width, or an input smaller than a patch.
     """
+
+    # Never used, and in every published checkpoint: the reference code keeps it too.
+    unused = ("head_dist.weight", "head_dist.bias")
+    special_tokens = SPECIAL_TOKENS
 
     def __init__(
         self,
@@ -102,6 +67,7 @@ class PaSST(nn.Module):
         *,
         mels: int = 128,
         frames: int = 998,
+        longer: Literal["cut", "stretch"] = "cut",
         patch: Pair = (16, 16),
         stride: Pair = (10, 10),
         width: int = 768,
@@ -117,10 +83,9 @@ class PaSST(nn.Module):
                 value=width,
                 remedy="Choose a multiple of model.heads.",
             )
-        self.patch, self.stride, self.mels = patch, stride, mels
+        self.patch, self.stride, self.mels, self.longer = patch, stride, mels, longer
         self.patchout = patchout or Patchout()
-        self._frames = frames
-        rows, columns = self._grid_of(frames)
+        rows, columns = self._encoded(frames)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.dist_token = nn.Parameter(torch.empty(1, 1, width))
         self.new_pos_embed = nn.Parameter(torch.empty(1, 2, width))
@@ -130,13 +95,7 @@ class PaSST(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
-        # Never used, and in every published checkpoint: the reference code keeps it too.
         self.head_dist = nn.Linear(width, num_classes)
-
-    @property
-    def special_tokens(self) -> int:
-        """Tokens beside the patches."""
-        return SPECIAL_TOKENS
 
     def _grid_of(self, frames: int) -> Pair:
         sizes = zip(("mels", "frames"), (self.mels, frames), self.patch, self.stride, strict=True)
@@ -152,30 +111,68 @@ class PaSST(nn.Module):
             counts.append((length - patch) // stride + 1)
         return counts[0], counts[1]
 
+    def _encoded(self, frames: int) -> Pair:
+        """Rows and columns of the position encodings.
+
+        As published, length by stride: that can be more than there are patches. A stride longer
+        than the patch can leave one patch more than that, which gets an encoding too.
+        """
+        rows, columns = self._grid_of(frames)
+        return max(rows, self.mels // self.stride[0]), max(columns, frames // self.stride[1])
+
     def grid(self, frames: int) -> Pair:
         """The patch grid (frequency, time) of an input with that many frames."""
         rows, columns = self._grid_of(frames)
-        return rows, min(columns, self.time_new_pos_embed.shape[3])
-
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1, mels, frames) → patches with position encodings, (B, E, F, T)."""
-        x_BEFT = self.patch_embed(x)
         known = self.time_new_pos_embed.shape[3]
-        columns = x_BEFT.shape[3]
-        start = 0
-        if columns < known and self.training:
-            start = int(torch.randint(known - columns + 1, (1,)))
-        x_BEFT = x_BEFT[..., :known]
-        time = self.time_new_pos_embed[..., start : start + x_BEFT.shape[3]]
-        return x_BEFT + time + self.freq_new_pos_embed
+        return rows, (min(columns, known) if self.longer == "cut" else columns)
 
-    def features(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def offsets(self, frames: int) -> int:
+        """How many places an input of that many frames can take in the time encodings."""
+        return max(1, self.time_new_pos_embed.shape[3] - self.grid(frames)[1] + 1)
+
+    def embed(self, x: torch.Tensor, offset: int | torch.Tensor | None = None) -> torch.Tensor:
+        """(B, 1, mels, frames) → patches with position encodings, (B, E, F, T).
+
+        Raises:
+            InputError: not the number of mels that the model was made for.
+        """
+        if x.shape[2] != self.mels:
+            raise InputError(
+                f"the frequency encodings stand for {self.mels} mels",
+                field="mels",
+                value=int(x.shape[2]),
+                remedy="Build the model with `mels` of the input.",
+            )
+        x_BEFT = self.patch_embed(x)
+        if self.longer == "cut":  # first of all, so that patchout draws from what stays
+            x_BEFT = x_BEFT[..., : self.time_new_pos_embed.shape[3]]
+        x_BEFT = x_BEFT + self._time(x_BEFT.shape[3], offset)
+        return x_BEFT + self.freq_new_pos_embed[:, :, : x_BEFT.shape[2]]
+
+    def _time(self, columns: int, offset: int | torch.Tensor | None) -> torch.Tensor:
+        """The time encodings of that many columns, (1, E, 1, columns)."""
+        known = self.time_new_pos_embed.shape[3]
+        if columns == known:
+            return self.time_new_pos_embed
+        if columns > known:
+            return stretch(self.time_new_pos_embed, columns)
+        if offset is None:
+            if not self.training:
+                return self.time_new_pos_embed[..., :columns]
+            offset = torch.randint(known - columns + 1, (1,)).to(self.time_new_pos_embed.device)
+        places = torch.arange(columns, device=self.time_new_pos_embed.device) + offset
+        return self.time_new_pos_embed.index_select(3, places)
+
+    def features(
+        self,
+        x: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        offset: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The mean of class and distillation token after the last norm, (B, E)."""
-        x_BEFT = self.embed(x)
-        if kept is None and self.training and self.patchout.kind != "none":
-            grid = (x_BEFT.shape[2], x_BEFT.shape[3])
-            seed = int(torch.randint(2**62, (1,)))
-            kept = draw_batch(self.patchout, grid, seed, 0, x.shape[0])
+        x_BEFT = self.embed(x, offset)
+        if kept is None and self.training:
+            kept = draw_plain(self.patchout, (x_BEFT.shape[2], x_BEFT.shape[3]), x.shape[0])
         x_BNE = gather(x_BEFT.flatten(2).transpose(1, 2), kept)
         B = x_BNE.shape[0]
         cls = (self.cls_token + self.new_pos_embed[:, :1]).expand(B, -1, -1)
@@ -186,14 +183,21 @@ class PaSST(nn.Module):
         x_BLE = self.norm(x_BLE[:, :SPECIAL_TOKENS])
         return x_BLE.mean(dim=1)
 
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        offset: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes).
 
         Args:
-            x: normalised log-mel.
+            x: normalised log-mel of any length from one patch on.
             kept: flat frequency-major patch indices, (n,) shared by the batch or (B, n).
+            offset: first column of the time encodings that input shorter than them takes, one for
+                the batch, below `offsets`. None draws it in training, and is 0 in evaluation.
         """
-        return self.head(self.features(x, kept))
+        return self.head(self.features(x, kept, offset))
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
         """Initial values of one parameter, for training from scratch; norms 1, biases 0.
@@ -212,6 +216,37 @@ class PaSST(nn.Module):
             fill_normal(parameter, 0.5, generator)
         else:
             fill_normal(parameter, 0.02 * math.sqrt(768 / parameter.shape[1]), generator)
+
+
+def stretch(encodings: torch.Tensor, columns: int) -> torch.Tensor:
+    """Time encodings (1, E, 1, T) interpolated linearly to (1, E, 1, columns)."""
+    return F.interpolate(encodings[:, :, 0], size=columns, mode="linear")[:, :, None]
+
+
+def published_blocks(have: int, want: int) -> tuple[int, ...]:
+    """The blocks that stay where a network is made less deep as published.
+
+    The first, every k-th of those between and the last: 7 of 12 are 0, 1, 3, 5, 7, 9, 11
+    (PaSST-S-L; ``lighten_model`` in models/passt.py of the reference code).
+
+    Args:
+        have: blocks of the deeper network.
+        want: blocks that are to stay.
+
+    Raises:
+        InputError: no such cut leaves that many.
+    """
+    cuts = {2 + len(range(1, have - 1, k)): k for k in range(have - 1, 0, -1)} if have > 1 else {}
+    if want == have:
+        return tuple(range(have))
+    if want not in cuts:
+        raise InputError(
+            f"no cut at even distances takes {have} blocks to that many",
+            field="model.depth",
+            value=want,
+            remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",
+        )
+    return (0, *range(1, have - 1, cuts[want]), have - 1)
 
 
 def gather(x_BNE: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:

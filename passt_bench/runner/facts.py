@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import mean
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from passt_bench.errors import InputError
 from passt_bench.measure.flops import count_flops
 from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
-from passt_bench.spec.recipe import Pair, Recipe
+from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Pair, Patchout, Recipe
+from passt_bench.training.draws import draw_step
 from passt_bench.training.loop import loss_of
+from passt_bench.training.schedule import stages
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class ModelFacts:
     """Sizes of a model on its real input.
 
     ``flops`` is a training step (forward and backward) per clip with patchout, and
-    ``flops_inference`` a forward pass per clip without it.
+    ``flops_inference`` a forward pass per clip without it. With a schedule ``tokens`` and ``flops``
+    are means over its stages, which are of equal length; ``patchout`` tells the full amount, and
+    under ``stages`` the patches kept in each.
     """
 
     grid: Pair | None
@@ -48,15 +53,15 @@ def model_facts(recipe: Recipe, classes: int) -> ModelFacts:
         target = torch.empty(1, classes)
     grid: Pair | None = net.grid(frames)  # type: ignore[operator]
     special = int(net.special_tokens)  # type: ignore[arg-type]
-    kept: torch.Tensor | None = None
     tokens = tokens_full = 0
     patchout: dict[str, Any] = {}
+    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
     if grid is not None:
-        resolved = resolve(recipe.patchout, grid)
-        patchout = resolved.summary()
-        tokens, tokens_full = resolved.kept + special, grid[0] * grid[1] + special
-        if recipe.patchout.kind != "none":
-            kept = torch.empty(resolved.kept, dtype=torch.long, device="meta")
+        patchout = resolve(recipe.patchout, grid).summary()
+        kept = [resolve(setting, grid).kept for setting in settings]
+        if len(kept) > 1:
+            patchout["stages"] = kept
+        tokens, tokens_full = round(mean(kept)) + special, grid[0] * grid[1] + special
     elif recipe.patchout.kind != "none":
         raise InputError(
             f"model {recipe.model.name!r} has no patches to drop",
@@ -65,11 +70,13 @@ def model_facts(recipe: Recipe, classes: int) -> ModelFacts:
             remedy="Use 'none' with this model.",
         )
 
-    def loss() -> torch.Tensor:
-        return loss_of(recipe.training.loss, net(x, kept), target)
+    def flops_of(setting: Patchout) -> int:
+        drawn = draw_step(net, setting, frames, 0, 0, 1)
+        return count_flops(
+            lambda: loss_of(recipe.training.loss, net(x, **drawn), target), backward=True
+        )
 
-    flops = count_flops(loss, backward=True)
-    net.eval()
+    flops = mean(flops_of(setting) for setting in settings)
     return ModelFacts(
         grid=grid,
         tokens=tokens,
@@ -77,6 +84,19 @@ def model_facts(recipe: Recipe, classes: int) -> ModelFacts:
         patchout=patchout,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         flops=flops,
-        flops_inference=count_flops(lambda: net(x), backward=False),
+        flops_inference=_inference_flops(recipe.model, recipe.frontend, recipe.data, classes),
         model_shape=(net.patch, net.stride) if grid is not None else None,  # type: ignore[arg-type]
     )
+
+
+@lru_cache(maxsize=512)
+def _inference_flops(
+    model: ModelSpec, frontend: FrontendSpec, data: DataSpec, classes: int
+) -> float:
+    """FLOPs of a forward pass per clip; whatever patchout is, for nothing is dropped there."""
+    frames = frame_count(frontend, data.seconds)
+    recipe = Recipe(model=model, frontend=frontend, data=data)
+    with torch.device("meta"):
+        net = from_recipe(recipe, classes, frames).eval()
+        x = torch.empty(1, 1, frontend.mels, frames)
+    return count_flops(lambda: net(x), backward=False)

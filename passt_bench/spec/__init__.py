@@ -1,5 +1,6 @@
 """The nouns a study is written with; imports no torch."""
 
+from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.override import override, parse_assignments, validate
 from passt_bench.spec.recipe import (
     DataSpec,
@@ -27,9 +28,12 @@ __all__ = [
     "Study",
     "TrainingSpec",
     "Variant",
+    "ast_frontend",
     "factorial",
     "one_at_a_time",
     "override",
+    "panns_frontend",
     "parse_assignments",
+    "passt_frontend",
     "validate",
 ]

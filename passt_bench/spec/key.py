@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
@@ -18,17 +19,29 @@ def decisive(node: Any) -> Any:
     """The fields of a dataclass tree that decide a result, as plain JSON values."""
     if not is_dataclass(node) or isinstance(node, type):
         return list(node) if isinstance(node, tuple) else node
-    hints = get_type_hints(type(node), include_extras=True)
     out = {}
-    for item in fields(node):
-        marks = getattr(hints[item.name], "__metadata__", ())
+    for item, later in _marked(type(node)):
         value = getattr(node, item.name)
-        later = any(isinstance(mark, Later) for mark in marks) and value == _default(item)
-        if not later and not any(isinstance(mark, Free) for mark in marks):
+        if not later or value != _default(item):
             plain = decisive(value)
             if plain != {}:
                 out[item.name] = plain
     return out
+
+
+@lru_cache
+def _marked(kind: Any) -> tuple[tuple[Field[Any], bool], ...]:
+    """The fields of a dataclass that are not free, each with whether it is marked as later."""
+    hints = get_type_hints(kind, include_extras=True)
+    marks = {item.name: getattr(hints[item.name], "__metadata__", ()) for item in fields(kind)}
+    return tuple(
+        (item, any(isinstance(mark, Later) for mark in marks[item.name]))
+        for item in fields(kind)
+        if not any(isinstance(mark, Free) for mark in marks[item.name])
+    )
+
+
+_decisive = lru_cache(maxsize=512)(decisive)  # of a recipe, for the many keys of its cells
 
 
 def _default(item: Field[Any]) -> Any:
@@ -65,7 +78,7 @@ def quality_key(
     """
     return digest(
         {
-            "recipe": decisive(recipe),
+            "recipe": _decisive(recipe),
             "seed": seed,
             "fold": fold,
             "fingerprint": fingerprint,

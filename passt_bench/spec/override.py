@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +17,17 @@ from passt_bench.spec.recipe import Recipe
 T = TypeVar("T")
 
 
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Checks and writes values of a type; made once a type, for that takes tens of milliseconds."""
+    found: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # types can be hashed
+    return found
+
+
+@lru_cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def validate(kind: type[T], value: object, *, source: object = None) -> T:
     """Checks a value from outside against a dataclass.
 
@@ -22,9 +35,9 @@ def validate(kind: type[T], value: object, *, source: object = None) -> T:
         InputError: names the first wrong field, its value and what is right.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        value = TypeAdapter(type(value)).dump_python(value, warnings=False)
+        value = adapter(type(value)).dump_python(value, warnings=False)
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -57,20 +70,48 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
     """
     for name, value in changes.items():
         recipe = _put(recipe, name.split("."), value, name, source)
-    return validate(Recipe, recipe, source=source)
+    checked = validate(Recipe, recipe, source=source)
+    _check_finite(checked, "", source)
+    return checked
+
+
+def _check_finite(node: Any, prefix: str, source: object) -> None:
+    """Refuses infinity, which pydantic takes for a number and no key can hold."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            _check_finite(value, f"{prefix}{item.name}.", source)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(
+                "not a finite number",
+                source=source,
+                field=prefix + item.name,
+                value=value,
+                remedy="Give a finite number.",
+            )
 
 
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
     names = [f.name for f in fields(node)]
     if path[0] not in names:
         raise InputError(
-            "unknown field", source=source, field=name, remedy=choose_from(names, path[0])
+            "unknown field",
+            source=source,
+            field=name,
+            value=value,
+            remedy=choose_from(names, path[0]),
         )
     if len(path) == 1:
         return replace(node, **{path[0]: value})
     child = getattr(node, path[0])
     if not is_dataclass(child):
-        raise InputError(f"{path[0]} has no fields of its own", source=source, field=name)
+        raise InputError(
+            f"{path[0]} has no fields of its own",
+            source=source,
+            field=name,
+            value=value,
+            remedy=f"Set {name.rpartition('.')[0]} itself.",
+        )
     return replace(node, **{path[0]: _put(child, path[1:], value, name, source)})
 
 

@@ -72,6 +72,9 @@ class ModelSpec:
     multiplier: Annotated[
         float | None, Field(gt=0, description="Of all channels (MobileNetV3)."), LATER
     ] = None
+    rho: Annotated[
+        int | None, Field(ge=0, description="Size of the receptive field (CP-ResNet)."), LATER
+    ] = None
     frames: Annotated[
         int | None,
         Field(gt=0, description="Frames that the time encodings cover; None is the input's."),
@@ -108,12 +111,12 @@ class InitSpec:
 class FrontendSpec:
     """Waveform to normalised log-mel spectrogram, shape (mels, frames)."""
 
-    name: Annotated[str, Field(description="Front end.")] = "logmel"
+    name: Annotated[str, Field(description="Front end: logmel, kaldi or panns.")] = "logmel"
     sampling_rate: Annotated[int, Field(gt=0, description="Hz; audio is resampled to it.")] = 16000
     n_fft: Annotated[int, Field(gt=0, description="FFT size in samples.")] = 512
     window: Annotated[int, Field(gt=0, description="Hann window in samples.")] = 400
     hop: Annotated[int, Field(gt=0, description="Hop in samples.")] = 160
-    mels: Annotated[int, Field(gt=0, description="Kaldi mel filters.")] = 64
+    mels: Annotated[int, Field(gt=0, description="Mel filters.")] = 64
     fmin: Annotated[float, Field(ge=0, description="Lowest filter edge in Hz.")] = 0.0
     fmax: Annotated[float, Field(gt=0, description="Highest filter edge in Hz.")] = 7500.0
     preemphasis: Annotated[float, Field(ge=0, lt=1, description="Pre-emphasis; 0 is off.")] = 0.97
@@ -127,6 +130,11 @@ class FrontendSpec:
         Field(ge=0, description="In training fmax lies in that many Hz around its value."),
         LATER,
     ] = 0
+    frames: Annotated[
+        int | None,
+        Field(gt=0, description="Log-mels are cut or padded to them (AST); None is the clip's."),
+        LATER,
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -166,13 +174,18 @@ class TrainingSpec:
     roll: Annotated[
         float, Field(ge=0, le=1, description="Largest circular time shift, share of the clip.")
     ] = 0.0
-    mask_time: Annotated[int, Field(ge=0, description="SpecAugment: widest mask in frames.")] = 0
-    mask_frequency: Annotated[int, Field(ge=0, description="SpecAugment: widest mask in mels.")] = 0
+    mask_time: Annotated[
+        int, Field(ge=0, description="SpecAugment: masks of fewer frames; 0 is off.")
+    ] = 0
+    mask_frequency: Annotated[
+        int, Field(ge=0, description="SpecAugment: masks of fewer mels; 0 is off.")
+    ] = 0
     select: Annotated[
-        Literal["last", "inner"],
+        Literal["last", "best_on_inner", "inner"],
         Field(
-            description="Test the last epoch after training on all training clips, or hold out an "
-            "inner split of them and report on it (searches; the test fold stays closed)."
+            description="Test the last epoch after training on all training clips; or hold out an "
+            "inner split of them, and test the epoch that is best on it; or report on that split "
+            "(searches; the test fold stays closed)."
         ),
     ] = "last"
     inner_share: Annotated[
@@ -187,8 +200,12 @@ class EngineSpec:
     device: Annotated[Literal["cpu", "cuda"], Field(description="Device type.")] = "cpu"
     threads: Annotated[int, Field(gt=0, description="CPU threads of a process.")] = 1
     precision: Annotated[
-        Literal["float32", "bfloat16"], Field(description="float32, or autocast to bfloat16.")
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="float32, or autocast to a half precision; float16 scales the loss."),
     ] = "float32"
+    compiled: Annotated[
+        bool, Field(description="Whether torch.compile compiles the model."), LATER
+    ] = False
 
 
 @dataclass(frozen=True)

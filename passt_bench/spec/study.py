@@ -58,7 +58,13 @@ class Study:
         names = [variant.name for variant in self.variants]
         for name in names:
             if names.count(name) > 1:
-                raise InputError("two variants share a name", source=self.name, field=name)
+                raise InputError(
+                    "two variants share a name",
+                    source=self.name,
+                    field="variants",
+                    value=name,
+                    remedy="Give every variant a name of its own.",
+                )
         if len(names) < 2:
             raise InputError(
                 "a study compares at least two variants",
@@ -75,9 +81,10 @@ class Study:
                 value=self.baseline,
                 remedy=choose_from(names, self.baseline),
             )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+        whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
             raise InputError(
-                "seeds must be distinct and at least one",
+                "seeds are whole numbers from 0 on, distinct, and at least one",
                 source=self.name,
                 field="seeds",
                 value=self.seeds,

@@ -13,7 +13,8 @@ from passt_bench.spec.recipe import TrainingSpec
 _ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
 
 
-def _random(*entropy: int) -> np.random.Generator:
+def philox(*entropy: int) -> np.random.Generator:
+    """The random stream of a tuple of numbers, the same on every machine."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
@@ -27,7 +28,7 @@ def batch_indices(
 ) -> np.ndarray:
     """The clips of a step: every epoch has an order of its own."""
     epoch, position = divmod(step, steps_per_epoch(len(train), batch_size))
-    order = _random(_ORDER, seed, salt, epoch).permutation(len(train))
+    order = philox(_ORDER, seed, salt, epoch).permutation(len(train))
     return train[order[position * batch_size : (position + 1) * batch_size]]
 
 
@@ -38,6 +39,7 @@ def augment(
     step: int,
     seed: int,
     salt: int,
+    fill: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Circular time shift, SpecAugment masks, then mixup of spectrograms (paper section 3).
 
@@ -48,19 +50,21 @@ def augment(
         step: training step.
         seed: of the run.
         salt: of the run.
+        fill: what masks are filled with. The reference code writes 0 before the normalisation, see
+            `models.frontend.mask_fill`.
 
     Returns:
         Log-mel (B, 1, F, T) and targets (B, C), float32.
     """
-    random = _random(_AUGMENT, seed, salt, step)
+    random = philox(_AUGMENT, seed, salt, step)
     x = np.array(x_BFT, dtype=np.float32)
     frames = x.shape[2]
     if training.roll:
         most = int(training.roll * frames)
         for row, shift in zip(x, random.integers(-most, most + 1, len(x)), strict=True):
             row[:] = np.roll(row, shift, axis=1)
-    _mask(x, training.mask_time, 2, random)
-    _mask(x, training.mask_frequency, 1, random)
+    _mask(x, training.mask_time, 2, fill, random)
+    _mask(x, training.mask_frequency, 1, fill, random)
     targets = np.array(targets_BC, dtype=np.float32)
     if training.mixup:
         other = random.permutation(len(x))
@@ -71,15 +75,17 @@ def augment(
     return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
 
 
-def _mask(x_BFT: np.ndarray, widest: int, axis: int, random: np.random.Generator) -> None:
-    """Zeroes one stretch a clip, of uniform width below ``widest``, along the axis."""
+def _mask(
+    x_BFT: np.ndarray, widest: int, axis: int, fill: float, random: np.random.Generator
+) -> None:
+    """Fills one stretch a clip along the axis, of a width from 0 to below ``widest``."""
     if not widest:
         return
     length = x_BFT.shape[axis]
     for row in x_BFT:
-        width = int(random.integers(0, min(widest, length) + 1))
+        width = int(random.integers(0, min(widest, length + 1)))
         start = int(random.integers(0, length - width + 1))
         if axis == 2:
-            row[:, start : start + width] = 0
+            row[:, start : start + width] = fill
         else:
-            row[start : start + width] = 0
+            row[start : start + width] = fill

@@ -11,6 +11,8 @@ from torch import nn
 
 from passt_bench.record import Fingerprint
 from passt_bench.registry import METRICS
+from passt_bench.training.diverged import Diverged
+from passt_bench.training.features import Features
 from passt_bench.training.probes import hide_frequency, hide_time
 
 _BATCH = 50
@@ -32,19 +34,26 @@ class Evaluation:
 @torch.no_grad()
 def predict(
     net: nn.Module,
-    features: np.ndarray,
+    features: Features,
     indices: np.ndarray,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Logits (n, classes) in float32 of the clips at ``indices``, without patchout."""
+    """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
+
+    Raises:
+        Diverged: some are not finite.
+    """
     net.eval()
     logits = []
     for start in range(0, len(indices), _BATCH):
         x = torch.from_numpy(features[indices[start : start + _BATCH]]).unsqueeze(1)
         x = change(x) if change else x
         logits.append(net(x.to(device)).float().cpu().numpy())
-    return np.concatenate(logits)
+    scores = np.concatenate(logits)
+    if not np.isfinite(scores).all():
+        raise Diverged("the trained model answers with numbers that are not finite")
+    return scores
 
 
 def group_means(
@@ -61,7 +70,7 @@ def group_means(
 
 def evaluate(
     net: nn.Module,
-    features: np.ndarray,
+    features: Features,
     targets: np.ndarray,
     indices: np.ndarray,
     metrics: Sequence[str],
@@ -71,7 +80,7 @@ def evaluate(
     """Every metric on the clips; where classes have designed groups, the probes as well.
 
     Raises:
-        ValueError: the logits are not finite.
+        Diverged: the logits are not finite.
     """
     result = Evaluation()
     names = fingerprint.classes

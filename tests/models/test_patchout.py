@@ -1,10 +1,15 @@
+"""Patchout: exact counts, uniform draws, and what a model makes of them."""
+
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, draw, draw_batch, resolve, twin
@@ -85,12 +90,32 @@ def test_an_impossible_block_is_refused() -> None:
         resolve(Patchout("block", patches=13), GRID)
 
 
-def test_draws_are_uniform() -> None:
+@pytest.mark.parametrize(
+    ("setting", "grid", "patterns"),
+    [
+        (Patchout("unstructured", patches=3), (2, 3), 20),  # 6 choose 3
+        (Patchout("time", time=2), (2, 5), 10),  # 5 choose 2
+        (Patchout("frequency", frequency=1), (6, 2), 6),
+        (Patchout("structured", time=1, frequency=1), (3, 4), 12),  # axes are independent
+        (Patchout("block", patches=4), (4, 5), 12),  # 3 x 4 places of a 2 x 2 hole
+    ],
+)
+def test_every_pattern_is_as_likely(
+    setting: Patchout, grid: tuple[int, int], patterns: int
+) -> None:
+    seen = Counter(tuple(draw(setting, grid, seed=0, step=step).tolist()) for step in range(6000))
+    assert len(seen) == patterns
+    assert chisquare(list(seen.values())).pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("none", "block")])
+def test_every_patch_is_dropped_as_often(kind: str) -> None:
     counts = np.zeros(64)
-    for step in range(4000):
-        counts[draw(Patchout("unstructured", rate=0.5), GRID, 0, step)] += 1
-    # Binomial(4000, 1/2): standard deviation 31.6; five of them for 64 patches.
-    assert abs(counts - 2000).max() < 160
+    for step in range(2000):
+        counts[draw(Patchout(kind, rate=0.5), GRID, 0, step)] += 1
+    share = resolve(Patchout(kind, rate=0.5), GRID).kept / 64
+    # Five standard deviations of a binomial for 64 patches.
+    assert abs(counts - 2000 * share).max() < 5 * np.sqrt(2000 * share * (1 - share))
 
 
 def test_a_draw_is_a_pure_function() -> None:
@@ -113,6 +138,25 @@ def test_scope_of_a_batch_and_of_a_sample() -> None:
     assert not torch.equal(single[0], single[1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["unstructured", "structured", "block"])
+def test_a_batch_scope_is_equal_for_all_items_and_a_sample_scope_is_not(kind: str) -> None:
+    net = _net().train()
+    x = torch.randn(1, 1, 64, 64).expand(4, -1, -1, -1)
+    shared = net(x, draw_batch(Patchout(kind, rate=0.5), GRID, 0, 0, 4))
+    single = net(x, draw_batch(Patchout(kind, rate=0.5, scope="sample"), GRID, 0, 0, 4))
+    assert torch.allclose(shared, shared[:1].expand_as(shared), atol=1e-6)
+    assert not torch.allclose(single, single[:1].expand_as(single), atol=1e-4)
+
+
+def test_a_sample_draws_alone() -> None:
+    """What one clip keeps does not depend on how many are in its batch."""
+    setting = Patchout("unstructured", rate=0.5, scope="sample")
+    two, four = (draw_batch(setting, GRID, 0, 5, batch) for batch in (2, 4))
+    assert two is not None and four is not None
+    assert torch.equal(two, four[:2])
+
+
 @pytest.mark.parametrize(
     ("setting", "field"),
     [
@@ -122,6 +166,7 @@ def test_scope_of_a_batch_and_of_a_sample() -> None:
         (Patchout("time", frequency=1), "patchout.frequency"),
         (Patchout("structured", rate=0.5, time=1), "patchout.time"),
         (Patchout("none", rate=0.5), "patchout.rate"),
+        (Patchout("none", schedule="rising"), "patchout.schedule"),
     ],
 )
 def test_bad_settings_name_the_field(setting: Patchout, field: str) -> None:
@@ -135,25 +180,47 @@ def test_the_twin_keeps_as_many(kind: str) -> None:
     assert resolve(twin(setting, GRID), GRID).kept == resolve(setting, GRID).kept
 
 
+def test_a_schedule_has_no_twin() -> None:
+    with pytest.raises(InputError, match=r"patchout\.schedule"):
+        twin(Patchout("time", rate=0.5, schedule="falling"), GRID)
+
+
+@pytest.mark.parametrize("grid", [(12, 99), (8, 62), (4, 18)])
+@pytest.mark.parametrize("area", range(1, 13))
+def test_the_area_of_a_block_is_exact(area: int, grid: tuple[int, int]) -> None:
+    try:
+        kept = draw(Patchout("block", patches=area), grid, 0, 0)
+    except InputError as error:
+        assert area in (5, 7, 11) and grid[0] < area and grid[1] < area, error
+        return
+    assert len(kept) == grid[0] * grid[1] - area
+
+
 def _net() -> torch.nn.Module:
     return create_model("passt_micro", 3, patch=8, stride=8, mels=64, frames=64)
 
 
-def test_gradients_reach_just_the_kept_patches() -> None:
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
+def test_gradients_reach_just_the_kept_patches(kind: str, scope: str) -> None:
     net = _net().train()
     x = torch.randn(2, 1, 64, 64, requires_grad=True)
-    kept = draw_batch(Patchout("unstructured", rate=0.75), GRID, 0, 0, 2)
+    setting = Patchout(kind, rate=0.75, scope=scope)  # type: ignore[arg-type]
+    kept = draw_batch(setting, GRID, 0, 0, 2)
     assert kept is not None
     net(x, kept).sum().backward()
     assert x.grad is not None
-    touched = x.grad.abs().sum(dim=(0, 1)).reshape(8, 8, 8, 8).sum(dim=(1, 3)).flatten() > 0
-    assert torch.equal(touched.nonzero().flatten(), kept)
+    touched = x.grad.abs().reshape(2, 8, 8, 8, 8).sum(dim=(2, 4)).flatten(1) > 0
+    for row, mine in zip(touched, kept.expand(2, -1), strict=True):
+        assert torch.equal(row.nonzero().flatten(), mine)
 
 
 def test_dropping_nothing_is_no_patchout_bit_for_bit() -> None:
     net = _net().train()
     x = torch.randn(2, 1, 64, 64)
-    assert torch.equal(net(x), net(x, torch.arange(64)))
+    for kind in (kind for kind in KINDS if kind != "none"):
+        setting = Patchout(kind, rate=0.0)
+        assert torch.equal(net(x), net(x, draw_batch(setting, GRID, 0, 0, 2)))
     assert torch.equal(net(x), net(x, torch.arange(64).expand(2, -1)))
 
 

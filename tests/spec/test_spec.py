@@ -69,7 +69,7 @@ def test_override_of_a_whole_part() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.epoch": 3}, r"training.epoch: unknown field. Did you mean 'epochs'"),
+        ({"training.epoch": 3}, r"training.epoch = 3: unknown field. Did you mean 'epochs'"),
         ({"training.epochs": 0}, r"training.epochs = 0: .*greater than 0.*Passes over"),
         ({"training.epochs": "many"}, r"training.epochs = 'many'"),
         ({"salt.x": 1}, "no fields of its own"),
@@ -103,7 +103,7 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 def _other(recipe: Recipe, path: str) -> Recipe:
     """The recipe with another value in one field, whatever its type."""
     for value in (0.31, 7, "other", (3, 5), ("mAP", "accuracy"), "sample", "ce", "cuda"):
-        for candidate in (value, "bfloat16", 3, "inner", "stretch", "rising", "checkpoint"):
+        for candidate in (value, "bfloat16", True, 3, "inner", "stretch", "rising", "checkpoint"):
             try:
                 changed = override(recipe, {path: candidate})
             except InputError:
@@ -167,7 +167,7 @@ def test_a_study_gives_validated_recipes() -> None:
     study = _study()
     assert study.recipe(study.variant("b")).salt == 1
     bad = _study(variants=(Variant("a"), Variant("b", {"salty": 1})))
-    with pytest.raises(InputError, match="s: b: salty: unknown field"):
+    with pytest.raises(InputError, match="s: b: salty = 1: unknown field"):
         bad.recipe(bad.variants[1])
 
 

@@ -1,0 +1,145 @@
+"""CP-ResNet: a ResNet whose receptive field is held small on purpose.
+
+Koutini et al., "Receptive field regularization techniques for audio classification and tagging with
+deep convolutional neural networks" (2021, arXiv 2105.12395); it is the CNN of the paper's Table 1.
+Computes what ``models/cp_resnet.py`` of github.com/kkoutini/cpjku_dcase20 computes, under the same
+parameter names; written anew. All 26 layers stay; the number ``rho`` says how many of them have
+3 x 3 filters, from the input on, and the rest are 1 x 1.
+
+Shapes: B batch, C channels, mels and frames of the input.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.errors import InputError
+from passt_bench.models.cnn import Cnn, channels_last
+
+_BLOCKS = 4  # a stage
+_POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max pooling
+_MOST = 22  # beyond that rho every filter is 3 x 3
+
+
+class Layer(NamedTuple):
+    """What a receptive field is computed from."""
+
+    kernel: int
+    stride: int
+
+
+def kernels(rho: int) -> list[list[tuple[int, int]]]:
+    """Filter sizes, three stages of four blocks of two convolutions.
+
+    The first block has 3 and 1 whatever rho is; of the 22 convolutions that follow, the first
+    ``rho`` are 3 x 3.
+    """
+    sizes = [3, 1] + [3 if number < rho else 1 for number in range(_MOST)]
+    pairs = list(zip(sizes[::2], sizes[1::2], strict=True))
+    return [pairs[start : start + _BLOCKS] for start in range(0, len(pairs), _BLOCKS)]
+
+
+def layers(rho: int) -> list[Layer]:
+    """Convolutions and poolings from the input to the last feature map, shortcuts left out."""
+    found = [Layer(5, 2)]
+    for stage, pairs in enumerate(kernels(rho)):
+        for block, pair in enumerate(pairs, start=1):
+            found += [Layer(size, 1) for size in pair]
+            if stage == 0 and block in _POOLED:
+                found.append(Layer(2, 2))
+    return found
+
+
+def receptive_field(rho: int) -> int:
+    """Mels, and as many frames, that one value of the last feature map can see.
+
+    Each layer adds (kernel - 1) times the product of the strides before it. 23 at rho 0, 135 at 7.
+    """
+    field, jump = 1, 1
+    for layer in layers(rho):
+        field += (layer.kernel - 1) * jump
+        jump *= layer.stride
+    return field
+
+
+class Block(nn.Module):
+    """Two convolutions with batch norm, and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, first: int, second: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, first, padding=first // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, second, padding=second // 2, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if inputs != outputs:
+            self.shortcut.add_module("conv", nn.Conv2d(inputs, outputs, 1, bias=False))
+            self.shortcut.add_module("bn", nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) → (B, outputs, H, W)."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+def _stage(inputs: int, outputs: int, pairs: list[tuple[int, int]], *, pooled: bool) -> nn.Module:
+    stage = nn.Sequential()
+    for number, (first, second) in enumerate(pairs, start=1):
+        stage.add_module(f"block{number}", Block(inputs, outputs, first, second))
+        if pooled and number in _POOLED:
+            stage.add_module(f"maxpool{number}", nn.MaxPool2d(2))
+        inputs = outputs
+    return stage
+
+
+class CpResNet(Cnn):
+    """The receptive-field-regularised ResNet.
+
+    Args:
+        num_classes: logits.
+        mels: rows of the input.
+        frames: columns of the input.
+        width: channels of the first stage; the second and third have two and four times as many.
+        rho: 3 x 3 convolutions after the first block, 0 to 22; see `receptive_field`.
+
+    Raises:
+        InputError: ``rho`` is out of range, or the input too small.
+    """
+
+    least = 17
+
+    def __init__(
+        self, num_classes: int, *, mels: int, frames: int, width: int = 128, rho: int = 7
+    ) -> None:
+        super().__init__(mels, frames)
+        if not 0 <= rho <= _MOST:
+            raise InputError(
+                "out of range", field="model.rho", value=rho, remedy=f"Give 0 to {_MOST}."
+            )
+        stages = kernels(rho)
+        self.in_c = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.stage1 = _stage(width, width, stages[0], pooled=True)
+        self.stage2 = _stage(width, 2 * width, stages[1], pooled=False)
+        self.stage3 = _stage(2 * width, 4 * width, stages[2], pooled=False)
+        self.feed_forward = nn.Sequential(
+            nn.Conv2d(4 * width, num_classes, 1, bias=False),
+            nn.BatchNorm2d(num_classes),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        channels_last(self)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map, (B, 4 width, about mels / 16, about frames / 16)."""
+        return self.stage3(self.stage2(self.stage1(self.in_c(x))))
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """A score a place and class, normalised, then the mean over places."""
+        return self.feed_forward(self.features(x)).flatten(1)

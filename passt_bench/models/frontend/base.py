@@ -1,0 +1,172 @@
+"""What the front ends share: checks, the filter bank, cutting, normalisation, jitter.
+
+Shapes: B batch, T frames.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import FrontendSpec
+from passt_bench.torchaudio_guard import kaldi
+
+_JITTER = 0xF17E  # keeps this random stream apart from others with the same seed
+
+
+def is_jittered(spec: FrontendSpec) -> bool:
+    """Whether the filters' edges move in training, so that log-mels cannot be kept."""
+    return spec.fmin_jitter > 0 or spec.fmax_jitter > 0
+
+
+def draw_edges(spec: FrontendSpec, seed: int, salt: int, step: int) -> tuple[float, float]:
+    """The lowest and highest filter edge of a training batch, a pure function of its arguments.
+
+    The lower edge rises by 0 to ``fmin_jitter`` - 1 Hz, the upper is ``fmax`` and half of
+    ``fmax_jitter`` less 0 to ``fmax_jitter`` - 1 Hz: for the published 10, 15000 and 2000, 0 to 9
+    and 14001 to 16000 Hz (``models/preprocess.py`` of the reference code).
+    """
+    random = np.random.Generator(
+        np.random.Philox(np.random.SeedSequence((_JITTER, seed, salt, step)))
+    )
+    low, high = spec.fmin, spec.fmax
+    if spec.fmin_jitter:
+        low += int(random.integers(spec.fmin_jitter))
+    if spec.fmax_jitter:
+        high += spec.fmax_jitter // 2 - int(random.integers(spec.fmax_jitter))
+    return low, high
+
+
+def mask_fill(spec: FrontendSpec) -> float:
+    """What SpecAugment writes into normalised log-mel: 0 before the normalisation, as published."""
+    return -spec.mean / spec.deviation
+
+
+def kaldi_banks(spec: FrontendSpec, fmin: float, fmax: float) -> torch.Tensor:
+    """Kaldi's mel filters, (mels, n_fft // 2 + 1); the last bin stays empty."""
+    banks, _ = kaldi.get_mel_banks(
+        spec.mels,
+        spec.n_fft,
+        spec.sampling_rate,
+        fmin,
+        fmax,
+        vtln_low=100.0,
+        vtln_high=-500.0,
+        vtln_warp_factor=1.0,
+    )
+    return F.pad(banks.float(), (0, 1))
+
+
+def at_least(spec: FrontendSpec, samples: int, least: int, why: str) -> None:
+    """Refuses a clip of too few samples.
+
+    Raises:
+        InputError: names the clip's length and the least one.
+    """
+    if samples < least:
+        raise InputError(
+            f"{samples} samples are too few for {why}",
+            field="data.seconds",
+            value=samples / spec.sampling_rate,
+            remedy=f"Give at least {least / spec.sampling_rate:g} s.",
+        )
+
+
+def _refuse(name: str, value: object, problem: str, remedy: str) -> None:
+    raise InputError(problem, field=f"frontend.{name}", value=value, remedy=remedy)
+
+
+def _check(spec: FrontendSpec, name: str) -> None:
+    if spec.name != name:
+        _refuse("name", spec.name, "unknown front end", f"This is {name}.")
+    if spec.n_fft % 2:
+        _refuse("n_fft", spec.n_fft, "must be even", "A power of two is best.")
+    if spec.window > spec.n_fft:
+        remedy = f"Give at most frontend.n_fft = {spec.n_fft}."
+        _refuse("window", spec.window, "longer than the FFT", remedy)
+    if spec.mels < 4:
+        _refuse("mels", spec.mels, "too few filters", "Give at least 4.")
+    half = spec.sampling_rate / 2
+    if not spec.fmin < spec.fmax <= half:
+        remedy = (
+            f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
+            f"frontend.sampling_rate = {spec.sampling_rate}."
+        )
+        _refuse("fmax", spec.fmax, "outside the spectrum", remedy)
+    reach = spec.fmax_jitter // 2
+    if spec.fmax + reach > half or spec.fmax - reach <= spec.fmin + spec.fmin_jitter:
+        remedy = (
+            f"Twice the room between frontend.fmax = {spec.fmax:g} and {half:g} Hz is the most."
+        )
+        _refuse("fmax_jitter", spec.fmax_jitter, "moves the edge out of the spectrum", remedy)
+
+
+class FrontEnd(nn.Module, ABC):
+    """Waveform to normalised log-mel; nothing in it is trained or saved.
+
+    Args:
+        spec: sizes, edges and normalisation.
+
+    Raises:
+        InputError: sizes that do not fit each other, or filters beyond half the sampling rate.
+    """
+
+    name: ClassVar[str]
+    periodic: ClassVar[bool] = False  # whether the Hann window is
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, spec: FrontendSpec) -> None:
+        super().__init__()
+        _check(spec, self.name)
+        self.spec = spec
+        self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)
+        window = torch.hann_window(spec.window, periodic=self.periodic)
+        self.register_buffer("window", window, persistent=False)
+
+    @staticmethod
+    @abstractmethod
+    def frames(spec: FrontendSpec, samples: int) -> int:
+        """Frames of so many samples, before any padding; refuses too few samples."""
+
+    @abstractmethod
+    def power(self, x: torch.Tensor) -> torch.Tensor:
+        """Waveform (B, samples) → power spectrogram (B, n_fft // 2 + 1, T)."""
+
+    @abstractmethod
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """The logarithm, with its floor."""
+
+    def banks(self, fmin: float, fmax: float) -> torch.Tensor:
+        """Mel filters between two edges in Hz, (mels, n_fft // 2 + 1)."""
+        return kaldi_banks(self.spec, fmin, fmax)
+
+    def forward(
+        self, waveform: torch.Tensor, edges: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Waveform (B, samples) → normalised log-mel (B, 1, mels, frames), float32.
+
+        Args:
+            waveform: mono, at the sampling rate of the recipe, within -1 and 1.
+            edges: of the filters in Hz where they are not the recipe's, see `draw_edges`.
+
+        Raises:
+            InputError: a clip too short for one frame.
+        """
+        spec = self.spec
+        self.frames(spec, waveform.shape[1])
+        with torch.autocast(waveform.device.type, enabled=False):
+            filters = self.filters
+            if edges is not None:
+                filters = self.banks(*edges).to(waveform.device)
+            mel = self.compress(filters @ self.power(waveform.float()))
+            if spec.frames is not None:
+                # Padding is 0 before the normalisation, as AST's.
+                mel = F.pad(mel[..., : spec.frames], (0, max(0, spec.frames - mel.shape[2])))
+            return ((mel - spec.mean) / spec.deviation).unsqueeze(1)

@@ -1,0 +1,74 @@
+"""The front ends that models were published with, as specs."""
+
+from __future__ import annotations
+
+from passt_bench.spec.recipe import FrontendSpec
+
+
+def passt_frontend(*, jitter: bool = True) -> FrontendSpec:
+    """PaSST's: 128 Kaldi filters up to 15 kHz at 32 kHz, a frame every 10 ms.
+
+    ``models/preprocess.py`` of the reference code with the settings of its experiments; CP-ResNet
+    and MobileNetV3 are given the same here.
+
+    Args:
+        jitter: whether the filters' edges move in training, as published; then log-mels cannot be
+            kept from one epoch to the next.
+    """
+    return FrontendSpec(
+        name="logmel",
+        sampling_rate=32000,
+        n_fft=1024,
+        window=800,
+        hop=320,
+        mels=128,
+        fmin=0.0,
+        fmax=15000.0,
+        preemphasis=0.97,
+        mean=-4.5,
+        deviation=5.0,
+        fmin_jitter=10 if jitter else 0,
+        fmax_jitter=2000 if jitter else 0,
+    )
+
+
+def ast_frontend() -> FrontendSpec:
+    """AST's: Kaldi's filter bank at 16 kHz, cut or padded to 1024 frames, normalised to AudioSet.
+
+    ``src/dataloader.py`` and ``egs/audioset/run.sh`` of the official code: less the mean, divided
+    by twice the standard deviation.
+    """
+    return FrontendSpec(
+        name="kaldi",
+        sampling_rate=16000,
+        n_fft=512,
+        window=400,
+        hop=160,
+        mels=128,
+        fmin=20.0,
+        fmax=8000.0,
+        preemphasis=0.97,
+        mean=-4.2677393,
+        deviation=2 * 4.5689974,
+        frames=1024,
+    )
+
+
+def panns_frontend() -> FrontendSpec:
+    """PANNs': 64 Slaney filters from 50 Hz to 14 kHz at 32 kHz, in decibels, a frame every 10 ms.
+
+    The settings of the released CNN14 (``README.md`` of the official code).
+    """
+    return FrontendSpec(
+        name="panns",
+        sampling_rate=32000,
+        n_fft=1024,
+        window=1024,
+        hop=320,
+        mels=64,
+        fmin=50.0,
+        fmax=14000.0,
+        preemphasis=0.0,
+        mean=0.0,
+        deviation=1.0,
+    )

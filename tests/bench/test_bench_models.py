@@ -1,0 +1,124 @@
+"""Models: drawing patches, keeping them, forward passes and whole training steps.
+
+Gates are on tokens, FLOPs and bytes saved for backward, which repeat exactly; times are for the
+comparison with the last saved run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.measure import count_flops, saved_for_backward, vit_flops
+from passt_bench.models import Patchout, build_model, create_model, draw, draw_batch
+from passt_bench.models.passt import gather
+
+GRID = (12, 99)
+KINDS = {
+    "unstructured": Patchout("unstructured", patches=400),
+    "structured": Patchout("structured", time=40, frequency=4),
+    "block": Patchout("block", rate=0.5),
+}
+# family → name, options
+BATCH, MELS, FRAMES = 4, 64, 128
+HALF = Patchout("unstructured", rate=0.5)
+FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
+    "passt": ("passt_micro", {"patch": (16, 16), "stride": (16, 16), "width": 128, "depth": 4}),
+    "ast": ("ast", {"stride": (16, 16), "width": 128, "depth": 4, "heads": 4}),
+    "cnn": ("panns_micro", {}),
+    "cnn6": ("cnn6", {}),
+    "cp_resnet": ("cp_resnet", {"width": 16}),
+    "mobilenetv3": ("mobilenetv3", {"multiplier": 0.5}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bench_draw(benchmark: BenchmarkFixture, kind: str) -> None:
+    """One pattern of the published grid."""
+    kept = benchmark(draw, KINDS[kind], GRID, 0, 0)
+    benchmark.extra_info |= {"kept": len(kept), "grid": GRID}
+    assert len(kept) == {"unstructured": 788, "structured": 472, "block": 594}[kind]
+
+
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+def test_bench_gather(benchmark: BenchmarkFixture, scope: str) -> None:
+    """Keeping 594 of 1188 patches of twelve clips at the width of DeiT-B."""
+    x = torch.rand(12, GRID[0] * GRID[1], 768)
+    kept = draw_batch(Patchout("unstructured", rate=0.5, scope=scope), GRID, 0, 0, 12)  # type: ignore[arg-type]
+    out = benchmark(gather, x, kept)
+    benchmark.extra_info |= {"dtype": "float32", "threads": 1, "tokens": out.shape[1]}
+    assert out.shape == (12, 594, 768)
+
+
+def _family(family: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor | None]:
+    name, options = FAMILIES[family]
+    net = create_model(name, 16, mels=MELS, frames=FRAMES, **options)
+    x = torch.rand(BATCH, 1, MELS, FRAMES, generator=torch.Generator().manual_seed(0))
+    grid = net.grid(FRAMES)
+    return net, x, draw_batch(HALF, grid, 0, 0, BATCH) if grid else None
+
+
+def _flops(family: str, kept: torch.Tensor | None) -> int:
+    """Of a training step, a clip."""
+    name, options = FAMILIES[family]
+    with torch.device("meta"):
+        net = build_model(name, 16, mels=MELS, frames=FRAMES, **options)
+        x = torch.empty(1, 1, MELS, FRAMES)
+    indices = None if kept is None else kept.to("meta")
+    return count_flops(lambda: net(x, indices).sum(), backward=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bench_forward(benchmark: BenchmarkFixture, family: str) -> None:
+    """Inference of a batch, every patch kept."""
+    net, x, _ = _family(family)
+    net.eval()
+    with torch.no_grad():
+        out = benchmark(net, x)
+    benchmark.extra_info |= {"dtype": "float32", "threads": 1, "clips": BATCH}
+    assert out.shape == (BATCH, 16)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bench_training_step(benchmark: BenchmarkFixture, family: str) -> None:
+    """Forward with half of the patches, backward, AdamW."""
+    net, x, kept = _family(family)
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    targets = torch.zeros(BATCH, 16)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.binary_cross_entropy_with_logits(net(x, kept), targets).backward()
+        optimizer.step()
+
+    benchmark.pedantic(step, rounds=20, warmup_rounds=3, iterations=1)
+    flops = _flops(family, kept)
+    saved = saved_for_backward(lambda: net(x, kept), [*net.parameters(), *net.buffers()])
+    tokens = len(kept) + 2 if kept is not None else 0
+    benchmark.extra_info |= {"dtype": "float32", "threads": 1, "clips": BATCH}
+    benchmark.extra_info |= {"tokens": tokens, "flops_per_clip": flops, "saved_bytes": saved}
+    _gate(family, tokens, flops, saved, lambda: saved_for_backward(lambda: net(x)))
+
+
+def _gate(family: str, tokens: int, flops: int, saved: int, full: Callable[[], int]) -> None:
+    if family not in ("passt", "ast"):
+        assert tokens == 0
+        assert flops > 0
+        return
+    assert tokens == 18  # 16 of 4 x 8 patches, class and distillation token
+    by_hand = vit_flops(
+        tokens=18, width=128, depth=4, classes=16, patches=32, patch_elements=256, backward=True
+    )
+    assert flops == by_hand
+    assert saved < full()

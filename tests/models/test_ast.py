@@ -1,0 +1,161 @@
+"""AST: published sizes, names, position encodings for other lengths, patchout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passt_bench.errors import InputError
+from passt_bench.models import build_model, create_model, draw_batch, resolve
+from passt_bench.models.ast import PUBLISHED_GRID, from_hugging_face, resample_positions
+from passt_bench.spec import Patchout
+
+SMALL = {"mels": 32, "frames": 64, "patch": 8, "stride": 8, "width": 16, "depth": 2, "heads": 2}
+
+
+def _small(**changes: object) -> torch.nn.Module:
+    return create_model("ast", 5, **{**SMALL, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "parameters", "grid", "tokens"),
+    [
+        ("ast", 1024, 86_594_063, PUBLISHED_GRID, 1214),
+        ("ast", 998, 86_575_631, (12, 99), 1190),  # the row of the paper's authors
+        ("ast_n", 998, 86_044_175, (8, 62), 498),
+    ],
+)
+def test_published_sizes(
+    name: str, frames: int, parameters: int, grid: tuple[int, int], tokens: int
+) -> None:
+    with torch.device("meta"):
+        net = build_model(name, 527, frames=frames)
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
+    assert net.grid(frames) == grid
+    assert grid[0] * grid[1] + net.special_tokens == tokens
+    assert net.v.pos_embed.shape == (1, tokens, 768)
+    assert net(torch.empty(1, 1, 128, frames, device="meta")).shape == (1, 527)
+
+
+def _hugging_face(net: torch.nn.Module, *, old: bool) -> dict[str, torch.Tensor]:
+    """Our weights under the names of transformers, before version 5 or from then on."""
+    state = net.state_dict()
+    body = "audio_spectrogram_transformer."
+    out = {
+        f"{body}embeddings.cls_token": state["v.cls_token"],
+        f"{body}embeddings.distillation_token": state["v.dist_token"],
+        f"{body}embeddings.position_embeddings": state["v.pos_embed"],
+    }
+    for part in ("weight", "bias"):
+        out[f"{body}embeddings.patch_embeddings.projection.{part}"] = state[
+            f"v.patch_embed.proj.{part}"
+        ]
+        out[f"{body}layernorm.{part}"] = state[f"v.norm.{part}"]
+        out[f"classifier.layernorm.{part}"] = state[f"mlp_head.0.{part}"]
+        out[f"classifier.dense.{part}"] = state[f"mlp_head.1.{part}"]
+        for i in range(len(net.v.blocks)):
+            block = f"{body}{'encoder.layer' if old else 'layers'}.{i}"
+            names = {
+                "norm1": "layernorm_before",
+                "norm2": "layernorm_after",
+                "attn.proj": "attention.output.dense" if old else "attention.o_proj",
+                "mlp.fc1": "intermediate.dense" if old else "mlp.fc1",
+                "mlp.fc2": "output.dense" if old else "mlp.fc2",
+            }
+            for ours, theirs in names.items():
+                out[f"{block}.{theirs}.{part}"] = state[f"v.blocks.{i}.{ours}.{part}"]
+            thirds = state[f"v.blocks.{i}.attn.qkv.{part}"].chunk(3)
+            for third, word in zip(thirds, ("query", "key", "value"), strict=True):
+                name = f"attention.{word}" if old else f"{word[0]}_proj"
+                out[f"{block}.attention.{name}.{part}"] = third
+    return out
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_names_of_transformers_are_read(old: bool) -> None:
+    net = _small()
+    found = from_hugging_face(_hugging_face(net, old=old))
+    assert found.keys() == net.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in net.state_dict().items())
+    assert from_hugging_face(net.state_dict()).keys() == net.state_dict().keys()
+
+
+def test_positions_are_cut_from_the_middle() -> None:
+    places = torch.arange(12 * 101.0).reshape(1, -1, 1)
+    positions = torch.cat((torch.tensor([[[-1.0], [-2.0]]]), places), dim=1)
+    assert torch.equal(resample_positions(positions, (12, 101), (12, 101)), positions)
+    found = resample_positions(positions, (12, 101), (8, 50))
+    wanted = torch.arange(12 * 101.0).reshape(12, 101)[2:10, 25:75]
+    assert torch.equal(found[0, :2, 0], torch.tensor([-1.0, -2.0]))
+    assert torch.equal(found[0, 2:, 0].reshape(8, 50), wanted)
+
+
+def test_positions_are_stretched_linearly() -> None:
+    ramp = torch.arange(6.0).expand(4, 6) + 10 * torch.arange(4.0)[:, None]
+    positions = torch.cat((torch.zeros(1, 2, 1), ramp.reshape(1, -1, 1)), dim=1)
+    found = resample_positions(positions, (4, 6), (8, 12))[0, 2:, 0].reshape(8, 12)
+    inner = found[1:-1, 1:-1]
+    torch.testing.assert_close(inner.diff(dim=1), torch.full((6, 9), 0.5))
+    torch.testing.assert_close(inner.diff(dim=0), torch.full((5, 10), 5.0))
+
+
+@pytest.mark.parametrize("frames", [8, 40, 64, 71, 200])
+@pytest.mark.parametrize("training", [True, False])
+def test_any_length_works(frames: int, training: bool) -> None:
+    net = _small().train(training)
+    x = torch.randn(2, 1, 32, frames)
+    assert net(x).shape == (2, 5)
+    assert torch.equal(net(x), net(x))  # nothing is drawn
+
+
+def test_each_place_has_an_encoding_of_its_own() -> None:
+    net = _small().eval()
+    x = torch.randn(1, 1, 32, 64)
+    with torch.no_grad():
+        before = net(x)
+        net.v.pos_embed[0, 2 + 8 * 1 + 3] += 1  # row 1, column 3
+        assert not torch.equal(net(x), before)
+        kept = torch.tensor([place for place in range(32) if place != 8 * 1 + 3])
+        with_it = net(x, kept)
+        net.v.pos_embed[0, 2 + 8 * 1 + 3] += 1
+        assert torch.equal(net(x, kept), with_it)
+
+
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+def test_gradients_reach_just_the_kept_patches(scope: str) -> None:
+    net = _small().train()
+    setting = Patchout("structured", time=3, frequency=1, scope=scope)  # type: ignore[arg-type]
+    x = torch.randn(2, 1, 32, 64, requires_grad=True)
+    kept = draw_batch(setting, (4, 8), 0, 0, 2)
+    assert kept is not None
+    net(x, kept).sum().backward()
+    assert x.grad is not None
+    touched = x.grad.abs().reshape(2, 4, 8, 8, 8).sum(dim=(2, 4)).flatten(1) > 0
+    for row, mine in zip(touched, kept if kept.ndim == 2 else (kept, kept), strict=True):
+        assert torch.equal(row.nonzero()[:, 0], mine)
+
+
+def test_a_plain_call_drops_in_training_alone() -> None:
+    setting = Patchout("unstructured", rate=0.5)
+    net, plain = _small(patchout=setting), _small()
+    assert resolve(net.patchout, net.grid(64)).kept == 16
+    x = torch.randn(2, 1, 32, 64)
+    with torch.no_grad():
+        assert torch.equal(net.eval()(x), plain.eval()(x))
+        assert not torch.equal(net.train()(x), net(x))
+        assert torch.equal(net(x, torch.arange(32)), plain(x))
+
+
+def test_every_weight_learns() -> None:
+    net = _small().train()
+    net(torch.randn(4, 1, 32, 64)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+
+
+def test_bad_fields_are_named() -> None:
+    with pytest.raises(InputError, match=r"model\.width = 17"):
+        _small(width=17)
+    with pytest.raises(InputError, match="shorter than a patch of 8"):
+        _small()(torch.zeros(1, 1, 32, 7))
+    with pytest.raises(InputError, match=r"model\.rho"):
+        _small(rho=3)
