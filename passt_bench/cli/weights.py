@@ -1,0 +1,73 @@
+"""Commands about weight files: list, get, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from passt_bench.cli.options import app, console
+
+weights = typer.Typer(no_args_is_help=True, help="Published and own weight files.")
+app.add_typer(weights, name="weights")
+
+Folder = Annotated[
+    Path | None, typer.Option("--to", help="Folder; else PASST_BENCH_WEIGHTS or the user's cache.")
+]
+
+
+@weights.command("list")
+def list_(to: Folder = None) -> None:
+    """Every released file, what its authors claim, and whether it is on this machine."""
+    from passt_bench.models.ensemble import ENSEMBLES
+    from passt_bench.models.weights import PUBLISHED, weights_folder
+
+    folder = to or weights_folder()
+    table = Table("name", "file", "stride", "frames", "claimed", "SWA", "classes", "here")
+    for entry in PUBLISHED.values():
+        metric = "accuracy" if entry.labels == "esc50" else "mAP"
+        table.add_row(
+            entry.name,
+            entry.file,
+            str(entry.stride) if entry.stride else "-",
+            str(entry.frames) if entry.labels != "imagenet" else "-",
+            f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
+            {True: "yes", False: "no", None: "?"}[entry.averaged],
+            f"{entry.classes} {entry.labels}",
+            "yes" if (folder / entry.file).is_file() else "no",
+        )
+    console.print(table)
+    for name, members in ENSEMBLES.items():
+        console.print(f"{name}: {', '.join(members)}", markup=False)
+    console.print(f"Files lie in {folder}.", markup=False)
+
+
+@weights.command()
+def get(
+    name: Annotated[str, typer.Argument(help="See `weights list`; or one of its sets.")],
+    to: Folder = None,
+) -> None:
+    """Downloads a released file, or those of a set, and checks what came."""
+    from passt_bench.console import stage
+    from passt_bench.models.ensemble import ENSEMBLES
+    from passt_bench.models.weights import get as download
+    from passt_bench.models.weights import published
+
+    for member in ENSEMBLES.get(name, (name,)):
+        entry = published(member)
+        with stage(console, entry.file) as update:
+            path = download(entry, to, update)
+        console.print(str(path), markup=False)
+
+
+@weights.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A model file of this package.")],
+    file: Annotated[Path, typer.Argument(help="To write, e.g. passt.pt.")],
+) -> None:
+    """Writes a PaSST's parameters under official names, for the reference code to load."""
+    from passt_bench.models.weights import export_model
+
+    console.print(str(export_model(model, file)), markup=False)

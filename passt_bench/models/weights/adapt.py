@@ -1,0 +1,200 @@
+"""Changing weights to fit: other input channels, patch grids and depths.
+
+Shapes: E width, F and T the patch grid, G the side of an image model's grid.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import torch
+from torch.nn import functional as F
+
+from passt_bench.errors import InputError
+from passt_bench.models.ast import PUBLISHED_GRID, SPECIAL_TOKENS, resample_positions
+from passt_bench.spec.recipe import Pair
+
+Tensors = dict[str, torch.Tensor]
+_BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
+
+
+def resample_axis(encoding: torch.Tensor, size: Pair) -> torch.Tensor:
+    """Position encodings (1, E, f, t) on a grid of another size, bicubic."""
+    return F.interpolate(encoding.float(), size=size, mode="bicubic", align_corners=False)
+
+
+def sum_channels(weight: torch.Tensor) -> torch.Tensor:
+    """A convolution over RGB, (E, 3, h, w), as one over mono with the same answer to grey.
+
+    The channels are summed, as ``models/helpers/vit_helpers.py`` of the reference code does.
+    """
+    return weight.float().sum(dim=1, keepdim=True)
+
+
+def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image model's position encodings as separate ones for frequency and time.
+
+    The square grid is resized to (F, T), bicubic; frequency is its mean over time, time its mean
+    over frequency (``adapt_image_pos_embed_to_passt`` of the reference code).
+
+    Args:
+        grid_GGE: encodings of G * G places, shape (G * G, E).
+        size: (F, T).
+
+    Returns:
+        Frequency (1, E, F, 1) and time (1, E, 1, T).
+    """
+    side = math.isqrt(len(grid_GGE))
+    square = grid_GGE.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = resample_axis(square, size)
+    return resized.mean(dim=3, keepdim=True), resized.mean(dim=2, keepdim=True)
+
+
+def from_image_model(
+    tensors: Tensors, target: Tensors, source: object
+) -> tuple[Tensors, dict[str, str], list[str]]:
+    """A ViT's or DeiT's weights under PaSST's names; its classifiers are left out.
+
+    A ViT has no distillation token. It then gets the class token's position encoding, and keeps
+    its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
+    answer as that does for ever.
+
+    Args:
+        tensors: as timm names them.
+        target: the PaSST's own tensors.
+        source: for messages.
+
+    Returns:
+        Tensors, what was adapted (name → how), and notes.
+
+    Raises:
+        InputError: the position encodings are not those of a square grid.
+    """
+    out = {name: t for name, t in tensors.items() if not name.startswith(("head", "pos_embed"))}
+    adapted: dict[str, str] = {}
+    notes: list[str] = []
+    weight = tensors["patch_embed.proj.weight"]
+    if weight.ndim == 4 and weight.shape[1] == 3:
+        out["patch_embed.proj.weight"] = sum_channels(weight)
+        adapted["patch_embed.proj.weight"] = "red, green and blue summed to mono"
+    encodings = tensors["pos_embed"]
+    special = 2 if "dist_token" in tensors else 1
+    places = encodings.shape[1] - special if encodings.ndim == 3 else 0
+    side = math.isqrt(max(places, 0))
+    if places < 1 or side * side != places:
+        raise InputError(
+            f"not a square grid behind {special} special tokens",
+            source=source,
+            field="pos_embed",
+            value=tuple(encodings.shape),
+            remedy="Give a ViT or DeiT with encodings for its special tokens and a square image.",
+        )
+    rows, columns = target["freq_new_pos_embed"].shape[2], target["time_new_pos_embed"].shape[3]
+    frequency, time = split_grid(encodings[0, special:], (rows, columns))
+    out["freq_new_pos_embed"], out["time_new_pos_embed"] = frequency, time
+    how = f"pos_embed, {side} x {side}, resized to {rows} x {columns} (bicubic), mean over"
+    adapted["freq_new_pos_embed"] = f"{how} time"
+    adapted["time_new_pos_embed"] = f"{how} frequency"
+    out["new_pos_embed"] = encodings[:, :special]
+    adapted["new_pos_embed"] = "the special tokens' part of pos_embed"
+    if special == 1:
+        own = target["dist_token"].detach().float()
+        out["dist_token"] = own * (0.02 / own.std().clamp_min(1e-12))
+        out["new_pos_embed"] = encodings[:, :1].repeat(1, 2, 1)
+        adapted["dist_token"] = "the file has none: initial values at DeiT's scale of 0.02"
+        adapted["new_pos_embed"] = "pos_embed of the class token, for both tokens"
+        notes.append("the file has no distillation token; it is a ViT, not a distilled DeiT")
+    return out, adapted, notes
+
+
+def depth_of(names: object) -> int:
+    """Number of transformer blocks among parameter names."""
+    found = [int(m.group(1)) for name in names if (m := _BLOCK.match(str(name)))]  # type: ignore[attr-defined]
+    return max(found, default=-1) + 1
+
+
+def choose_blocks(tensors: Tensors, blocks: tuple[int, ...]) -> tuple[Tensors, dict[str, str]]:
+    """Keeps some blocks and numbers them anew.
+
+    Returns:
+        The tensors, and what was dropped (name → why).
+    """
+    out: Tensors = {}
+    dropped: dict[str, str] = {}
+    why = "the model takes blocks " + ", ".join(map(str, blocks)) + " (depth cut as published)"
+    for name, tensor in tensors.items():
+        match = _BLOCK.match(name)
+        if match is None:
+            out[name] = tensor
+        elif int(match.group(1)) in blocks:
+            out[f"blocks.{blocks.index(int(match.group(1)))}.{match.group(2)}"] = tensor
+        else:
+            dropped[name] = why
+    return out, dropped
+
+
+def fit_rows(encoding: torch.Tensor, rows: int) -> tuple[torch.Tensor, str]:
+    """Frequency encodings (1, E, F, 1) for another number of rows, and how they came about."""
+    how = f"resampled from {encoding.shape[2]} to {rows} rows (bicubic)"
+    return resample_axis(encoding, (rows, 1)), how
+
+
+def fit_columns(encoding: torch.Tensor, columns: int, reach: int) -> tuple[torch.Tensor, str]:
+    """Time encodings (1, E, 1, T) for another number of columns.
+
+    A column keeps its time: where the model covers no more time than the file, the encodings are
+    resampled to the model's stride and its first columns taken. Where it covers more, they are
+    stretched over it.
+
+    Args:
+        encoding: of the file.
+        columns: that the model has.
+        reach: columns of the model's stride that the file's time makes.
+
+    Returns:
+        The encodings, and how they came about.
+    """
+    have, made = encoding.shape[3], max(reach, columns)
+    steps = []
+    if made != have:
+        encoding = resample_axis(encoding, (1, made))
+        steps.append(f"resampled from {have} to {made} columns (bicubic)")
+    if columns < made:
+        steps.append(f"the first {columns} of {made} columns")
+    return encoding[..., :columns], ", ".join(steps)
+
+
+def grid_of(places: int, rows: int, source: object) -> Pair:
+    """The grid of an AST's position encodings: as published, or with that many rows.
+
+    Raises:
+        InputError: the number of places is neither.
+    """
+    if places == math.prod(PUBLISHED_GRID):
+        return PUBLISHED_GRID
+    if places < 1 or places % rows:
+        raise InputError(
+            f"{places} places are no grid of {rows} rows",
+            source=source,
+            field="v.pos_embed",
+            value=places,
+            remedy="Give weights of the same number of mels and frequency stride.",
+        )
+    return rows, places // rows
+
+
+def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Tensor, str]:
+    """An AST's position encodings on another grid, see `models.ast.resample_positions`.
+
+    Args:
+        tensor: (1, 2 + places, E).
+        grid: the model's (frequency, time).
+        source: for messages.
+
+    Returns:
+        The encodings, and how they came about.
+    """
+    old = grid_of(tensor.shape[1] - SPECIAL_TOKENS, grid[0], source)
+    how = f"{old[0]} x {old[1]} to {grid[0]} x {grid[1]}, cut from the middle or stretched"
+    return resample_positions(tensor.float(), old, grid), how

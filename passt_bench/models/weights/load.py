@@ -1,0 +1,232 @@
+"""Loading weights into a model: what fits is taken, the rest is adapted, re-made or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from passt_bench.errors import InputError
+from passt_bench.models.ast import from_hugging_face
+from passt_bench.models.passt import published_blocks
+from passt_bench.models.weights.adapt import (
+    Tensors,
+    choose_blocks,
+    depth_of,
+    fit_columns,
+    fit_grid,
+    fit_rows,
+    from_image_model,
+)
+from passt_bench.models.weights.fetch import locate
+from passt_bench.models.weights.files import TensorFile, read_tensors
+from passt_bench.models.weights.geometry import infer
+from passt_bench.models.weights.loaded import Loaded
+from passt_bench.models.weights.metadata import unpack
+from passt_bench.models.weights.names import (
+    AST,
+    AST_HF,
+    PASST,
+    VIT,
+    Family,
+    family_of,
+    strip_prefixes,
+)
+from passt_bench.models.weights.table import by_file
+from passt_bench.spec.recipe import Pair
+
+_ROWS, _COLUMNS = "freq_new_pos_embed", "time_new_pos_embed"  # PaSST's, an axis each
+_GRID = "v.pos_embed"  # AST's, a place of the grid each
+_OWN = Family("names of this package's model", (), heads=("head.",))
+
+
+def load_weights(
+    net: nn.Module,
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    folder: Path | None = None,
+) -> Loaded:
+    """Loads published or own weights into a model, without executing pickles.
+
+    Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST), AST's (its
+    authors' and transformers' names), PANNs' and whatever this package saved. Another number of
+    classes: the classifier keeps its initial values. Another stride or length: the position
+    encodings are resampled. Seven blocks out of twelve: those that were published. Everything else
+    has to fit; nothing is changed in the model before all of the file has been found right.
+
+    Args:
+        net: the model, with initial weights.
+        source: a file, or a name of `passt-bench weights list`.
+        classes: names of the model's logits; where the file's are known and differ, the classifier
+            keeps its initial values although its shape would fit.
+        folder: where published files lie, if not in the usual place.
+
+    Returns:
+        What became of each tensor, by name; it also stands in the log ``passt_bench.weights``.
+
+    Raises:
+        InputError: no such file, a broken or hostile one, or one of another model.
+    """
+    loaded = load_tensors(net, read_tensors(locate(source, folder)), classes)
+    loaded.log()
+    return loaded
+
+
+@torch.no_grad()
+def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None = None) -> Loaded:
+    """As `load_weights`, of a file that has been read; on the meta device it only checks."""
+    target: Tensors = dict(net.state_dict())
+    ours = family_of(target) or _OWN
+    loaded, theirs, tensors = _translate(file, target, ours)
+    # An image model brings nothing of PaSST's classifier, not even its norm.
+    heads = (*theirs.heads, *ours.heads)
+    others = _other_classes(file, classes)
+    rows = tensors[_ROWS].shape[2] if _ROWS in tensors and tensors[_ROWS].ndim == 4 else 0
+    ready: Tensors = {}
+    for name, own in target.items():
+        given = tensors.pop(name, None)
+        is_head = name.startswith(heads)
+        if given is not None and given.is_floating_point() != own.is_floating_point():
+            raise _unfit(file, name, given, own)
+        if given is not None and given.shape == own.shape and not (is_head and others):
+            ready[name] = given
+            if name not in loaded.adapted:
+                loaded.taken.append(name)
+        elif is_head and (given is None or given.shape[1:] == own.shape[1:]):
+            loaded.remade[name] = _why_remade(given, own)
+        elif given is not None and name == _ROWS and _same_width(given, own, 1):
+            ready[name], loaded.adapted[name] = fit_rows(given, own.shape[2])
+        elif given is not None and name == _COLUMNS and _same_width(given, own, 1):
+            reach = _reach(net, rows, given.shape[3])
+            ready[name], loaded.adapted[name] = fit_columns(given, own.shape[3], reach)
+        elif given is not None and name == _GRID and _same_width(given, own, 2):
+            grid: Pair = net.known_grid  # type: ignore[assignment]
+            ready[name], loaded.adapted[name] = fit_grid(given, grid, file.path)
+        else:
+            raise _unfit(file, name, given, own)
+    _check_rest(file, theirs, tensors, heads, loaded)
+    for name, tensor in ready.items():
+        target[name].copy_(tensor)
+    return loaded
+
+
+def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded, Family, Tensors]:
+    """The file's tensors under the model's names, and the report begun."""
+    stripped = strip_prefixes(file.tensors, target)
+    tensors = stripped.tensors
+    theirs = family_of(tensors) or _OWN
+    loaded = Loaded(file.path.name, theirs.name, dropped=dict(stripped.left))
+    loaded.notes += [stripped.note] if stripped.note else []
+    if theirs is AST_HF and ours is AST:
+        tensors = from_hugging_face(tensors)
+        loaded.notes.append("transformers' names translated to the authors'")
+    elif theirs is VIT and ours is PASST:
+        image = tensors
+        tensors, loaded.adapted, notes = from_image_model(image, target, file.path)
+        loaded.notes += notes
+        why = "classifier of images"
+        loaded.dropped |= {name: why for name in image if name.startswith(("head.", "head_dist."))}
+    elif theirs is not ours:
+        raise InputError(
+            f"holds weights under {theirs.name} names, and the model has {ours.name} ones",
+            source=file.path,
+            field=next(iter(sorted(tensors))),
+            remedy="Give weights of that model.",
+        )
+    if ours is PASST:
+        tensors = _cut_depth(file, tensors, target, loaded)
+    return loaded, theirs, tensors
+
+
+def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
+    have, want = depth_of(tensors), depth_of(target)
+    if have == want:
+        return tensors
+    if have < want:
+        raise InputError(
+            f"{have} blocks in the file, and {want} in the model",
+            source=file.path,
+            field="model.depth",
+            value=want,
+            remedy=f"Use model.depth={have}.",
+        )
+    tensors, dropped = choose_blocks(tensors, published_blocks(have, want))
+    loaded.dropped |= dropped
+    loaded.notes.append(next(iter(dropped.values())))
+    return tensors
+
+
+def _reach(net: nn.Module, rows: int, columns: int) -> int:
+    """Columns that the time of a file's encodings makes at the model's stride."""
+    stride: Pair = net.stride  # type: ignore[assignment]
+    mels: int = net.mels  # type: ignore[assignment]
+    found = infer(rows, columns, mels)
+    if found is None or rows == mels // stride[0]:  # the same stride, as far as can be told
+        return columns
+    return found[1] // stride[1]
+
+
+def _same_width(given: torch.Tensor, own: torch.Tensor, axis: int) -> bool:
+    return given.ndim == own.ndim and given.shape[axis] == own.shape[axis]
+
+
+def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
+    """Whether the file's classes are known to be others than the model's."""
+    if classes is None:
+        return False
+    facts = unpack(file)
+    if facts is not None:
+        return list(classes) != facts.get("classes")
+    entry = by_file(file.path.name)
+    if entry is None or entry.labels == "imagenet":
+        return False
+    return len(classes) == entry.classes and tuple(classes) != entry.class_names()
+
+
+def _why_remade(given: torch.Tensor | None, own: torch.Tensor) -> str:
+    if given is None:
+        return "not in the file"
+    if given.shape == own.shape:
+        return "other classes in the file"
+    return f"{given.shape[0]} classes in the file, {own.shape[0]} in the model"
+
+
+def _unfit(
+    file: TensorFile, name: str, given: torch.Tensor | None, own: torch.Tensor
+) -> InputError:
+    if given is None:
+        return InputError(
+            f"is missing; the model has it in shape {tuple(own.shape)}",
+            source=file.path,
+            field=name,
+            remedy="Give a whole checkpoint of this model.",
+        )
+    return InputError(
+        f"does not fit the model's {tuple(own.shape)} of {own.dtype}",
+        source=file.path,
+        field=name,
+        value=f"{tuple(given.shape)} of {given.dtype}",
+        remedy="Build the model in the size of the file (width, patch, depth), or give another.",
+    )
+
+
+def _check_rest(
+    file: TensorFile, family: Family, rest: Tensors, heads: tuple[str, ...], loaded: Loaded
+) -> None:
+    """Accounts for the tensors that the model did not ask for."""
+    for name in rest:
+        if name.startswith(family.ignored):
+            loaded.dropped[name] = "no weight of the network"
+        elif name.startswith(heads):
+            loaded.dropped[name] = "the model has no such classifier"
+        else:
+            raise InputError(
+                "unknown; the model has no such parameter",
+                source=file.path,
+                field=name,
+                value=tuple(rest[name].shape),
+                remedy="Build the model that the file was made from, or remove the tensor.",
+            )

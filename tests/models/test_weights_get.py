@@ -1,0 +1,187 @@
+"""Downloads from a server on this machine: whole, resumed, wrong, changed, away."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import small_weights
+import torch
+
+from passt_bench.errors import InputError
+from passt_bench.models.weights import PUBLISHED, Published, get, load_weights, locate
+from passt_bench.models.weights.fetch import SUMS, recorded_hash
+
+
+@dataclass
+class Server:
+    """What a server on 127.0.0.1 gives, and what it was asked for."""
+
+    url: str = ""
+    content: bytes = b""
+    break_after: int | None = None  # bytes of a body, once
+    ranges: bool = True
+    status: int = 200
+    asked: list[str | None] = field(default_factory=list)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            state.asked.append(wanted)
+            start = int(wanted[6:-1]) if wanted and state.ranges else 0
+            if start and start >= len(state.content):
+                self.send_error(416)
+                return
+            if state.status != 200:
+                self.send_error(state.status)
+                return
+            body = state.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            cut, state.break_after = state.break_after, None
+            self.wfile.write(body[:cut])
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{httpd.server_port}"
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def entry(server: Server, tmp_path: Path) -> Published:
+    """A published file at the size of a toy, at the server."""
+    path = small_weights.save(tmp_path / "source.pt", small_weights.passt(stride=14))
+    server.content = path.read_bytes()
+    real = PUBLISHED["passt_s_p16_s14_128_ap469"]
+    return replace(real, url=f"{server.url}/{real.file}", width=64, depth=1)
+
+
+def test_a_file_arrives_whole_checked_and_with_its_hash(
+    server: Server, entry: Published, tmp_path: Path
+) -> None:
+    told: list[float] = []
+    path = get(entry, tmp_path / "w", lambda share, text: told.append(share))
+    assert path.read_bytes() == server.content
+    digest = hashlib.sha256(server.content).hexdigest()
+    assert (tmp_path / "w" / SUMS).read_text() == f"{digest}  {entry.file}\n"
+    assert told[-1] == 1.0
+    assert get(entry, tmp_path / "w") == path
+    assert server.asked == [None]  # what is there is not downloaded again
+    left = {p.name for p in (tmp_path / "w").iterdir() if not p.name.startswith(".")}
+    assert left == {entry.file, SUMS}
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on(
+    server: Server, entry: Published, tmp_path: Path, ranges: bool
+) -> None:
+    server.break_after, server.ranges = 1000, ranges
+    with pytest.raises(InputError, match="broke off after 1000 of") as caught:
+        get(entry, tmp_path)
+    assert str(tmp_path / entry.file) in str(caught.value)  # what to put where
+    assert not (tmp_path / entry.file).exists()
+    path = get(entry, tmp_path)
+    assert path.read_bytes() == server.content
+    assert server.asked == [None, "bytes=1000-"]
+
+
+def test_a_whole_part_that_was_not_moved_yet(
+    server: Server, entry: Published, tmp_path: Path
+) -> None:
+    (tmp_path / f"{entry.file}.part").write_bytes(server.content)
+    assert get(entry, tmp_path).read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"stride": 10}, "stride"),
+        ({"frames": 2000}, "frames"),
+        ({"depth": 2}, "depth"),
+        ({"width": 128}, "width"),
+        ({"labels": "openmic"}, "classes"),
+        ({"labels": "imagenet"}, "parameters"),
+    ],
+)
+def test_another_model_under_the_name_is_refused(
+    entry: Published, tmp_path: Path, change: dict[str, object], field: str
+) -> None:
+    wrong = replace(entry, **change)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not the published file") as caught:
+        get(wrong, tmp_path)
+    assert caught.value.field == field
+    assert recorded_hash(tmp_path / entry.file) is None
+
+
+def test_a_page_instead_of_a_file_is_refused(
+    server: Server, entry: Published, tmp_path: Path
+) -> None:
+    server.content = b"<!DOCTYPE html><p>Sign in first"
+    with pytest.raises(InputError, match="a web page instead of weights"):
+        get(entry, tmp_path)
+
+
+def test_a_file_that_changed_is_refused(server: Server, entry: Published, tmp_path: Path) -> None:
+    path = get(entry, tmp_path)
+    small_weights.save(path, small_weights.randomised(small_weights.passt(stride=14), 8))
+    with pytest.raises(InputError, match="not what it was when it was first here") as caught:
+        get(entry, tmp_path)
+    assert recorded_hash(path) in str(caught.value)
+    server.content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match="not what it was at the first time"):
+        get(entry, tmp_path)
+    assert not path.exists()
+
+
+def test_without_a_network_it_says_what_to_put_where(
+    server: Server, entry: Published, tmp_path: Path
+) -> None:
+    away = replace(entry, url="http://127.0.0.1:9/" + entry.file)
+    with pytest.raises(InputError, match="could not be downloaded") as caught:
+        get(away, tmp_path)
+    assert away.url in str(caught.value)
+    assert str(tmp_path / entry.file) in str(caught.value)
+    server.status = 404
+    with pytest.raises(InputError, match="404"):
+        get(entry, tmp_path)
+    # Put there by hand, it is checked and noted.
+    (tmp_path / entry.file).write_bytes(server.content)
+    assert get(away, tmp_path).is_file()
+    assert recorded_hash(tmp_path / entry.file)
+
+
+def test_names_and_file_names_are_found_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
+    entry = PUBLISHED["passt_s_swa_p16_128_ap476"]
+    with pytest.raises(InputError, match="not on this machine") as caught:
+        locate(entry.name)
+    assert entry.url in str(caught.value)
+    assert str(tmp_path / entry.file) in str(caught.value)
+    source = small_weights.passt()
+    small_weights.save(tmp_path / entry.file, source)
+    assert locate(entry.name) == locate(entry.file) == tmp_path / entry.file
+    net = small_weights.randomised(small_weights.passt(), 3)
+    load_weights(net, entry.name)
+    assert torch.equal(net.cls_token, source.cls_token)

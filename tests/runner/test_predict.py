@@ -1,0 +1,263 @@
+"""Predictions from audio files: windows, formats, broken files, official files, real recordings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from passt_bench.cli import main
+from passt_bench.errors import InputError
+from passt_bench.models import create_model, save_model
+from passt_bench.models.ensemble import Ensemble, build_ensemble
+from passt_bench.models.frontend import make_frontend
+from passt_bench.models.weights import PUBLISHED
+from passt_bench.models.weights.classes import class_names
+from passt_bench.runner.predict import cut_windows, find_audio, predict_file
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+
+CLASSES = ("dog", "cat", "rain, heavy")
+
+
+def _model(path: Path, loss: str = "bce", seed: int = 0) -> Path:
+    recipe = Recipe(
+        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
+        frontend=FrontendSpec(hop=250),
+        data=DataSpec(seconds=1.0),
+        training=TrainingSpec(loss="ce" if loss == "ce" else "bce"),
+    )
+    net = create_model("passt_micro", 3, patch=8, stride=8, mels=64, frames=64, seed=seed)
+    return save_model(path, net, recipe, CLASSES)
+
+
+def _wave(path: Path, seconds: float, rate: int = 16000, channels: int = 1) -> np.ndarray:
+    random = np.random.default_rng(round(100 * seconds) + rate)
+    audio = (0.1 * random.standard_normal((round(seconds * rate), channels))).astype(np.float32)
+    soundfile.write(path, audio, rate, subtype="FLOAT")
+    return audio.mean(axis=1)
+
+
+@pytest.fixture
+def ensemble(tmp_path: Path) -> Ensemble:
+    return build_ensemble(_model(tmp_path / "m.safetensors"))
+
+
+def _main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "hop", "starts"),
+    [
+        (1, 8, [0]),
+        (4, 8, [0]),
+        (8, 8, [0]),
+        (9, 8, [0, 1]),
+        (16, 8, [0, 8]),
+        (20, 4, [0, 4, 8, 12]),
+    ],
+)
+def test_windows_cover_the_audio_and_end_with_it(samples: int, hop: int, starts: list[int]) -> None:
+    wave = np.arange(1, samples + 1, dtype=np.float32)
+    windows = cut_windows(wave, clip=4, window=8, hop=hop)
+    assert [int(window[0]) - 1 for window in windows] == starts
+    assert windows.shape[1] == max(4, min(samples, 8))
+    assert set(wave) <= set(windows.ravel())
+    if samples >= 8:
+        assert windows[-1, -1] == wave[-1]
+
+
+def test_one_window_is_the_models_own_answer(ensemble: Ensemble, tmp_path: Path) -> None:
+    wave = _wave(tmp_path / "a.wav", 0.6, channels=2)
+    padded = torch.from_numpy(np.pad(wave, (0, 16000 - len(wave))))[None]
+    member = ensemble.members[0]
+    with torch.no_grad():
+        x = make_frontend(member.recipe.frontend).eval()(padded)
+        wanted = dict(zip(CLASSES, member.net(x).sigmoid()[0].tolist(), strict=True))
+    got = predict_file(ensemble, tmp_path / "a.wav")
+    assert (got.windows, got.seconds) == (1, pytest.approx(0.6))
+    assert dict(zip(got.classes, got.probabilities, strict=True)) == pytest.approx(wanted)
+    assert list(got.probabilities) == sorted(got.probabilities, reverse=True)
+
+
+def test_long_audio_is_the_mean_over_windows(ensemble: Ensemble, tmp_path: Path) -> None:
+    wave = _wave(tmp_path / "long.wav", 2.5)
+    for name, start in (("1", 0), ("2", 16000), ("3", 24000)):
+        soundfile.write(tmp_path / f"{name}.wav", wave[start : start + 16000], 16000, "FLOAT")
+    whole = predict_file(ensemble, tmp_path / "long.wav")
+    assert whole.windows == 3
+    parts = [predict_file(ensemble, tmp_path / f"{n}.wav") for n in "123"]
+    for name, p in zip(whole.classes, whole.probabilities, strict=True):
+        alone = [part.probabilities[part.classes.index(name)] for part in parts]
+        assert p == pytest.approx(np.mean(alone), abs=1e-6)
+    assert predict_file(ensemble, tmp_path / "long.wav", hop=0.25).windows == 7
+
+
+def test_any_rate_and_length(ensemble: Ensemble, tmp_path: Path) -> None:
+    for rate, seconds in ((8000, 1.0), (44100, 0.001), (48000, 1.7), (16000, 1.0)):
+        _wave(tmp_path / "x.wav", seconds, rate)
+        got = predict_file(ensemble, tmp_path / "x.wav")
+        assert got.seconds == pytest.approx(seconds, abs=1e-3)
+        assert all(0 < p < 1 for p in got.probabilities)
+
+
+def test_the_loss_decides_between_one_class_and_several(tmp_path: Path) -> None:
+    _wave(tmp_path / "a.wav", 2.0)
+    one = predict_file(build_ensemble(_model(tmp_path / "m", "ce")), tmp_path / "a.wav")
+    assert sum(one.probabilities) == pytest.approx(1)
+    several = predict_file(build_ensemble(_model(tmp_path / "m", "bce")), tmp_path / "a.wav")
+    assert sum(several.probabilities) != pytest.approx(1, abs=1e-3)
+
+
+def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.WAV", "deep/a.flac", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = find_audio([tmp_path, tmp_path / "b.WAV", tmp_path / "notes.txt"])
+    assert found == [tmp_path / "b.WAV", tmp_path / "deep" / "a.flac", tmp_path / "notes.txt"]
+    (tmp_path / "empty").mkdir()
+    for path, message in ((tmp_path / "empty", "no audio files"), (tmp_path / "no", "no such")):
+        with pytest.raises(InputError, match=message):
+            find_audio([path])
+
+
+def test_the_command_writes_text_csv_and_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, audio = _model(tmp_path / "m.safetensors"), tmp_path / "a.wav"
+    _wave(audio, 1.5)
+    words = ["predict", "--checkpoint", str(model), str(audio), "--top", "2"]
+    assert _main(words, monkeypatch) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0] == f"{audio} (1.50 s, 2 windows)"
+    assert len(lines) == 3
+    assert "Predicting 1 files" in shown.err
+    assert _main([*words, "--format", "csv"], monkeypatch) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    assert {row["class"] for row in rows} <= set(CLASSES)
+    output = tmp_path / "deep" / "p.json"
+    words = [*words[:-2], "--format", "json", "--output", str(output)]
+    assert _main(words, monkeypatch) == 0
+    (found,) = json.loads(output.read_text())
+    assert (found["file"], found["windows"]) == (str(audio), 2)
+    assert [p["class"] for p in found["predictions"]] == [row["class"] for row in rows] + [
+        name for name in CLASSES if name not in {row["class"] for row in rows}
+    ]
+
+
+def test_a_broken_file_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = _model(tmp_path / "m.safetensors")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").write_bytes(b"RIFF, but no more")
+    soundfile.write(tmp_path / "in" / "b.wav", np.zeros(0, dtype=np.float32), 16000)
+    _wave(tmp_path / "in" / "c.wav", 1.0)
+    words = ["predict", "--checkpoint", str(model), str(tmp_path / "in"), "--format", "json"]
+    assert _main(words, monkeypatch) == 1
+    shown = capsys.readouterr()
+    broken, empty, good = json.loads(shown.out)
+    assert "not readable as audio" in broken["error"]
+    assert "no samples" in empty["error"]
+    assert len(good["predictions"]) == 3
+    assert shown.err.count("error:") == 2
+
+
+def test_several_checkpoints_are_averaged_by_their_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _wave(tmp_path / "a.wav", 1.0)
+    models = [_model(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (0, 1)]
+    answers = []
+    for chosen in ([models[0]], [models[1]], models):
+        options = [word for model in chosen for word in ("--checkpoint", str(model))]
+        words = ["predict", *options, str(tmp_path / "a.wav"), "--format", "json"]
+        assert _main(words, monkeypatch) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        answers.append({p["class"]: p["probability"] for p in found["predictions"]})
+    for name in CLASSES:
+        logits = [np.log(answer[name] / (1 - answer[name])) for answer in answers]
+        assert logits[2] == pytest.approx((logits[0] + logits[1]) / 2, abs=1e-5)
+
+
+def test_an_official_file_speaks_audioset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
+    entry = PUBLISHED["passt_s_swa_p16_s16_128_ap473"]
+    net = create_model("passt_s", 527, width=64, depth=1, heads=1, stride=16)
+    with torch.no_grad():
+        net.head[1].bias[137] = 9.0
+    torch.save(net.state_dict(), tmp_path / entry.file)
+    _wave(tmp_path / "a.wav", 1.0, 8000)
+    words = ["predict", "--checkpoint", entry.name, str(tmp_path / "a.wav")]
+    assert _main(words, monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert lines[1].split(maxsplit=1)[1] == class_names("audioset", 527)[137] == "Music"
+
+
+def test_names_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _wave(tmp_path / "a.wav", 1.0)
+    (tmp_path / "names.txt").write_text("eins\nzwei\n\ndrei\n")
+    model = _model(tmp_path / "m.safetensors")
+    words = ["predict", "--checkpoint", str(model), str(tmp_path / "a.wav"), "--labels"]
+    assert _main([*words, str(tmp_path / "names.txt")], monkeypatch) == 0
+    assert "zwei" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--checkpoint", "none.pt", "a.wav"), "none.pt: no such file"),
+        (("--checkpoint", "stfthop100", "a.wav"), "not on this machine"),
+        (("--checkpoint", "m", "b.wav"), "b.wav: no such file or folder"),
+        (("--checkpoint", "m", "a.wav", "--hop", "0"), "--hop = 0.0: must be positive"),
+        (("--checkpoint", "m", "a.wav", "--device", "abacus"), "no such device"),
+        (("--checkpoint", "m", "a.wav", "--labels", "no.txt"), "no.txt"),
+        (("--checkpoint", "a.wav", "a.wav"), "neither safetensors nor"),
+    ],
+)
+def test_bad_input_exits_with_two(
+    tmp_path: Path,
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
+    _model(Path("m"))
+    _wave(Path("a.wav"), 1.0)
+    assert _main(["predict", *words], monkeypatch) == 2
+    shown = capsys.readouterr()
+    assert message in " ".join((shown.out + shown.err).split())
+
+
+@pytest.mark.data
+@pytest.mark.skipif("PASST_BENCH_DATA" not in os.environ, reason="needs PASST_BENCH_DATA")
+def test_real_recordings(tmp_path: Path) -> None:
+    found = find_audio([Path(os.environ["PASST_BENCH_DATA"])])[::150]
+    ensemble = build_ensemble(_model(tmp_path / "m.safetensors"))
+    for path in found:
+        got = predict_file(ensemble, path)
+        assert got.seconds > 0.5
+        assert got.windows == max(1, int(np.ceil(got.seconds)))
+        assert sorted(got.classes) == sorted(CLASSES)
