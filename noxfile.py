@@ -8,31 +8,47 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["tests"]
 
 ROOT = Path(__file__).parent
-# One environment for all sessions, for it holds PyTorch and that is 1.8 GB. Nox would make one a
-# session, so the environment is made here.
+# One environment for all sessions but one, for it holds PyTorch and that is 1.8 GB. Nox would make
+# one a session, so the environments are made here.
 ENVIRONMENT = ROOT / ".nox" / "passt-bench"
-BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+PARITY = ROOT / ".nox" / "parity"
+PEERS = "tests/parity/requirements.txt"
 SOURCES = ("passt_bench", "ablations", "tests", "noxfile.py")
 
 
-def install(session: nox.Session) -> None:
-    """Installs the tested set once, and again only when the project's files ask for another."""
+def binary(environment: Path, tool: str) -> str:
+    """The path of an environment's tool."""
+    return str(environment / ("Scripts" if os.name == "nt" else "bin") / tool)
+
+
+def install(
+    session: nox.Session,
+    environment: Path = ENVIRONMENT,
+    extras: str = "test,lint,types",
+    peers: str | None = None,
+) -> None:
+    """Installs the tested set once, and again only when the project's files ask for another.
+
+    ``peers`` names a file of further packages, which come without their dependencies.
+    """
     wanted = hashlib.sha256(sys.version.encode())
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "constraints.txt", *([peers] if peers else [])):
         wanted.update((ROOT / name).read_bytes())
-    stamp = ENVIRONMENT / f"installed-{wanted.hexdigest()[:16]}"
+    stamp = environment / f"installed-{wanted.hexdigest()[:16]}"
     if stamp.exists():
         return
-    session.log("setting up %s (1.9 GB; a few minutes the first time)", ENVIRONMENT.name)
-    session.run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT))
-    packages = ("-c", "constraints.txt", "-e", ".[test,lint,types]")
-    pip = (str(BIN / "python"), "-m", "pip", "--disable-pip-version-check")
-    session.run(*pip, "install", "-q", *packages)
+    session.log("setting up %s (about 2 GB; a few minutes the first time)", environment.name)
+    session.run(sys.executable, "-m", "venv", "--clear", str(environment))
+    pip = (binary(environment, "python"), "-m", "pip", "--disable-pip-version-check")
+    session.run(*pip, "install", "-q", "-c", "constraints.txt", "-e", f".[{extras}]")
+    if peers:
+        session.run(*pip, "install", "-q", "--no-deps", "-r", peers)
     stamp.touch()
 
 
@@ -41,7 +57,7 @@ def run(session: nox.Session, tool: str, *words: str) -> None:
     install(session)
     # MLflow reports its use to its makers unless told not to; nothing here shall call out.
     env = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    session.run(str(BIN / tool), *words, env=env)
+    session.run(binary(ENVIRONMENT, tool), *words, env=env)
 
 
 def bench(session: nox.Session, *words: str) -> None:
@@ -94,10 +110,27 @@ def drills(session: nox.Session) -> None:
     pytest(session, "--override-ini=addopts=-q", "tests/drills")
 
 
+@nox.session
+def parity(session: nox.Session) -> None:
+    """The models against their authors' packages; ``-- --write-golden`` freezes what those give."""
+    try:
+        install(session, PARITY, "test", PEERS)
+    except CommandFailed:
+        session.error(
+            f"{PARITY} could not be set up; pip says above why. It needs a package index and 3 GB. "
+            "Without it `nox -s tests` compares with what the packages computed once."
+        )
+    words = ("--override-ini=addopts=-q", "tests/parity", *session.posargs)
+    session.run(binary(PARITY, "pytest"), *words, env={"HF_HUB_OFFLINE": "1"})
+
+
 @nox.session(name="bench")
 def benchmarks(session: nox.Session) -> None:
     """Benchmarks with pytest-benchmark, saved and compared with the last saved run."""
-    pytest(session, "--override-ini=addopts=-q", "tests/bench", "--benchmark-autosave")
+    words = ["--override-ini=addopts=-q", "tests/bench", "--benchmark-autosave"]
+    if any(ROOT.glob(".benchmarks/*/*.json")):
+        words.append("--benchmark-compare")
+    pytest(session, *words)
 
 
 @nox.session
