@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -35,6 +36,33 @@ class InputError(ValueError):
         if field is not None:
             what = f"{field} = {value!r}: " if value is not None else f"{field}: "
         super().__init__(f"{where}{what}{problem}." + (f" {remedy}" if remedy else ""))
+
+
+class StorageError(InputError, OSError):
+    """A disk took no more, or a folder no files; says nothing about what was to be written.
+
+    Attributes:
+        errno: of the system's own error.
+    """
+
+    errno: int | None = None
+
+
+@contextmanager
+def located(source: object) -> Iterator[None]:
+    """Names where bad input came from in those errors that do not tell."""
+    try:
+        yield
+    except InputError as error:
+        if error.source is not None:
+            raise
+        raise type(error)(
+            error.problem,
+            source=source,
+            field=error.field,
+            value=error.value,
+            remedy=error.remedy,
+        ) from None
 
 
 def choose_from(names: Iterable[str], wrong: str) -> str:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.record import (
+    Outcome,
     RunRecord,
     SessionRecord,
     StudyRecord,
     pack_json,
     read,
+    read_outcome,
     to_json,
     write_atomically,
 )
+
+_RUN = b'{"attempt":'
 
 
 class Store:
@@ -36,14 +40,35 @@ class Store:
         path = self.folder(key) / "record.json"
         return read(RunRecord, path) if path.is_file() else None
 
+    def outcome(self, key: str) -> Outcome | None:
+        """How a quality cell ended, or None where it has no record; quicker than `run`."""
+        path = self.folder(key) / "record.json"
+        return read_outcome(path) if path.is_file() else None
+
     def write(self, record: RunRecord | SessionRecord, samples: object = None) -> Path:
         """Writes a record; of a session, its raw samples first, beside it."""
         folder = self.folder(record.key)
         if samples is not None:
             write_atomically(folder / "samples.json.gz", pack_json(samples))
         path = folder / "record.json"
+        if isinstance(record, RunRecord) and record.attempt > 1:
+            self._keep(record)
         write_atomically(path, to_json(record).encode())
         return path
+
+    def _keep(self, following: RunRecord) -> None:
+        """Puts the record of an earlier attempt aside, for nothing is lost."""
+        path = self.folder(following.key) / "record.json"
+        last = self.outcome(following.key)
+        if last is not None and last.attempt < following.attempt:
+            write_atomically(path.with_name(f"attempt-{last.attempt}.json"), path.read_bytes())
+
+    def attempts(self, key: str) -> list[RunRecord]:
+        """The records of all attempts at a quality cell, the first one first."""
+        last = self.run(key)
+        earlier = [read(RunRecord, path) for path in self.folder(key).glob("attempt-*.json")]
+        found = {record.attempt: record for record in (*earlier, last) if record is not None}
+        return [found[attempt] for attempt in sorted(found)]
 
     def records(self) -> Iterator[RunRecord | SessionRecord]:
         """Every record, by key."""
@@ -52,6 +77,14 @@ class Store:
 
     def _paths(self) -> list[Path]:
         return sorted((self.root / "records").glob("*/record.json"))
+
+    def record_keys(self) -> list[str]:
+        """The keys of all records."""
+        return [path.parent.name for path in self._paths()]
+
+    def is_session(self, key: str) -> bool:
+        """Whether the record under a key is one of a cost session."""
+        return _is_session(self.folder(key) / "record.json")
 
     def sessions(self) -> list[SessionRecord]:
         """Every cost session, oldest first."""
@@ -80,10 +113,25 @@ class Store:
         return sorted(path.stem for path in (self.root / "studies").glob("*.json"))
 
     def write_study(self, study: StudyRecord) -> None:
-        """Writes the expansion of a study; it may grow with later runs."""
-        write_atomically(self.root / "studies" / f"{study.name}.json", to_json(study).encode())
+        """Writes the expansion of a study; it may grow with later runs.
+
+        Raises:
+            InputError: a newer version of this package wrote the one that is there.
+        """
+        path = self.root / "studies" / f"{study.name}.json"
+        if path.is_file():
+            try:
+                read(StudyRecord, path)
+            except InputError as error:
+                if error.field == "schema":  # what is broken, on the other hand, is mended
+                    raise
+        data = to_json(study).encode()
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomically(path, data)
 
 
 def _is_session(path: Path) -> bool:
     """Looks for the mark alone: to parse all runs for the few sessions takes seconds."""
-    return b'"kind":"cost"' in path.read_bytes()
+    with path.open("rb") as file:
+        # The fields are sorted, and runs alone begin with this one; of others the mark tells.
+        return not file.read(len(_RUN)).startswith(_RUN) and b'"kind":"cost"' in file.read()

@@ -13,6 +13,7 @@ from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
 from passt_bench.analysis.statistics import (
     NAN,
     Contrast,
+    Pool,
     contrast,
     holm,
     mean_interval,
@@ -116,7 +117,7 @@ def compare(
     contrasts = {arm: contrast(y, pool, arm, base) for arm in arms}
     corrected = dict(zip(arms, holm(np.array([contrasts[arm].p() for arm in arms])), strict=True))
     tested = sum(math.isfinite(p) for p in corrected.values())
-    means = variant_means(study, cells, metric)
+    means = _means(table, pool, metric)
     margin = study.margin if study.margin is not None else default_margin
     return [
         _comparison(means[arm], means[base], contrasts[arm], float(corrected[arm]), margin, tested)
@@ -134,8 +135,11 @@ def variant_means(
     """
     metric = metric or study.metric
     table = block_table(study, cells, metric)
+    return _means(table, pool_variance(table.to_numpy(dtype=np.float64)), metric)
+
+
+def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:
     y = table.to_numpy(dtype=np.float64)
-    pool = pool_variance(y)
     means = []
     for arm, name in enumerate(table.index):
         own = y[arm][np.isfinite(y[arm])]

@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 
 from passt_bench.analysis.frame import NAN, number
+from passt_bench.comparison_record import ComparisonRecord
 from passt_bench.record import ArmRecord, SessionRecord, StudyRecord, VariantRecord
 from passt_bench.store import Store
+
+Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
 
 
 def costs_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
@@ -34,7 +37,7 @@ def memory_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
     return memory_of(study, store.sessions())
 
 
-def costs_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
     """`costs_frame` from sessions at hand."""
     columns = ["variant", "phase", "median", "low", "high", "n"]
     columns += ["ratio", "ratio_low", "ratio_high", "baseline_median", "session"]
@@ -61,7 +64,7 @@ def costs_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-def memory_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
     """`memory_frame` from sessions at hand."""
     measured = {v.name: (session, arm) for v, session, arm in _measured_arms(study, sessions)}
     rows: list[dict[str, Any]] = []
@@ -86,25 +89,31 @@ def memory_of(study: StudyRecord, sessions: Iterable[SessionRecord]) -> pd.DataF
                 "flops": number(arm.flops),
                 "flops_inference": number(arm.flops_inference),
                 "mfu": number(arm.mfu),
+                "compile_seconds": number(arm.compile_seconds),
+                "published": number(arm.published),
                 **arm.memory,
             }
         )
     columns = ["variant", "status", "message", "session", "attention", "batch_size", "tokens"]
     columns += ["tokens_full", "parameters", "flops", "flops_inference", "mfu"]
+    columns += ["compile_seconds", "published"]
     entries = sorted({name for row in rows for name in row} - set(columns))
     return pd.DataFrame(rows, columns=columns + entries)
 
 
-def sessions_used(
-    study: StudyRecord, sessions: Iterable[SessionRecord]
-) -> tuple[SessionRecord, ...]:
+def sessions_used(study: Measured, sessions: Iterable[SessionRecord]) -> tuple[SessionRecord, ...]:
     """The sessions that a study's costs come from, oldest first."""
     used = {session.key: session for _, session, _ in _measured_arms(study, sessions)}
     return tuple(sorted(used.values(), key=_age))
 
 
+def last_arms(study: Measured, sessions: Iterable[SessionRecord]) -> dict[str, ArmRecord]:
+    """Variant → its arm in the session that its costs come from, failed ones included."""
+    return {variant.name: arm for variant, _, arm in _measured_arms(study, sessions)}
+
+
 def _measured_arms(
-    study: StudyRecord, sessions: Iterable[SessionRecord]
+    study: Measured, sessions: Iterable[SessionRecord]
 ) -> list[tuple[VariantRecord, SessionRecord, ArmRecord]]:
     """Each variant with its arm in the newest session that measured it against the baseline.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,19 @@ def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
 
 
 def find_runs(study: StudyRecord, stores: Iterable[Store]) -> dict[str, RunRecord]:
-    """The records of a study's cells by key, each from the first store that has it."""
+    """The records of a study's cells by key, each from the first store that has it.
+
+    Of a variant only the first picture is kept: no more are drawn, and thousands fill the memory.
+    """
     stores = list(stores)
     found: dict[str, RunRecord] = {}
-    for key in (cell.key for variant in study.variants for cell in variant.cells):
-        for store in stores:
-            record = store.run(key) if key not in found else None
+    for variant in study.variants:
+        drawn = False
+        for key in (cell.key for cell in variant.cells if cell.key not in found):
+            record = next((run for store in stores if (run := store.run(key))), None)
             if record is not None:
-                found[key] = record
+                found[key] = replace(record, picture=None) if drawn else record
+                drawn = drawn or record.picture is not None
     return found
 
 

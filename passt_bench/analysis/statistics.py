@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -65,21 +66,37 @@ def fit_blocks(y: Floats) -> BlockFit:
         y: (arms, blocks), NaN where missing.
     """
     arms, blocks = y.shape
-    rows, columns = np.nonzero(np.isfinite(y))
-    X = np.zeros((len(rows), arms + blocks))
-    X[np.arange(len(rows)), rows] = 1.0
-    X[np.arange(len(rows)), arms + columns] = 1.0
+    there = np.isfinite(y)
+    rows, columns = np.nonzero(there)
     values = y[rows, columns]
-    gram = X.T @ X
-    inverse = np.linalg.pinv(gram, hermitian=True)
-    coefficients = inverse @ X.T @ values
-    sse = float(np.sum((values - X @ coefficients) ** 2))
+    # X has two ones a row, so its products are counts and sums; X itself would be large.
+    gram: Floats = np.diag(
+        np.concatenate([there.sum(axis=1), there.sum(axis=0)]).astype(np.float64)
+    )
+    gram[:arms, arms:] = there
+    gram[arms:, :arms] = there.T
+    sums = np.concatenate(
+        [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
+    )
+    inverse = np.asarray(np.linalg.pinv(gram, hermitian=True), dtype=np.float64)
+    coefficients = inverse @ sums
+    sse = float(np.sum((values - coefficients[rows] - coefficients[arms + columns]) ** 2))
     # Equal differences leave rounding errors, which must not pass for variance.
     rounding = 64 * np.finfo(float).eps * float(np.max(np.abs(values), initial=0.0))
     if sse <= len(values) * rounding**2:
         sse = 0.0
-    rank = int(np.linalg.matrix_rank(X)) if len(values) else 0
-    return BlockFit(coefficients, inverse, gram, sse, len(values) - rank, arms)
+    return BlockFit(coefficients, inverse, gram, sse, len(values) - _rank(there), arms)
+
+
+def _rank(there: Mask) -> int:
+    """The rank of X: arms and blocks with cells, less one for each set that cells connect."""
+    arms, blocks = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    if not len(arms):
+        return 0
+    graph = np.zeros((len(arms) + len(blocks),) * 2)
+    graph[: len(arms), len(arms) :] = there[np.ix_(arms, blocks)]
+    parts, _ = connected_components(graph, directed=False)
+    return len(graph) - int(parts)
 
 
 @dataclass(frozen=True)

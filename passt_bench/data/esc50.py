@@ -1,8 +1,9 @@
 """Recordings in the ESC-50 layout: ``meta/esc50.csv`` and ``audio/`` (Piczak 2015).
 
-Any subset of classes and clips, any audio format that soundfile reads, any sampling rate. Where a
-named file is not there but one that differs in its ending alone is, that one is taken. A clip that
-is missing or holds no audio is counted and named in the fingerprint, and is left out.
+Any subset of classes and clips, any audio format that soundfile reads, any sampling rate and number
+of channels. Where a named file is not there but one that differs in its ending alone is, that one
+is taken. A clip that is missing, cut off or holds no audio is counted and named in the fingerprint,
+and is left out; of more than one in twenty the folder is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import RESAMPLER, read_waveform, sampling_rate_of
+from passt_bench.data.decode import RESAMPLER, Header, read_header, read_waveform
 from passt_bench.data.splits import first_stratified
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
@@ -34,7 +35,7 @@ class _Clip:
     target: int
     category: str
     source: str
-    rate: int
+    header: Header
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ def _rows(root: Path) -> list[dict[str, str]]:
             reader = csv.DictReader(file)
             absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(
             f"not a CSV file in UTF-8 ({error})", source=meta, remedy="Give complete metadata."
         ) from None
@@ -183,6 +184,8 @@ def _problem(row: dict[str, str], stems: set[str], categories: dict[int, str]) -
     for field in _COLUMNS:
         if not row[field]:
             return field, "empty"
+    if None in row:  # where the reader puts what has no column
+        return "src_file", "the row has more values than there are columns"
     for field in ("fold", "target"):
         if not row[field].isdecimal():
             return field, "not a whole number"
@@ -198,27 +201,32 @@ def _clips(root: Path, rows: list[dict[str, str]]) -> tuple[list[_Clip], list[st
     """The clips that are there, sorted by name, and the names of the files that are not."""
     audio = root / "audio"
     by_stem = {path.stem: path for path in sorted(audio.glob("*")) if path.is_file()}
-    clips, lost = [], []
+    clips: list[_Clip] = []
+    lost: list[str] = []
     for row in rows:
         path = audio / Path(row["filename"]).name
         path = path if path.is_file() else by_stem.get(path.stem, path)
         try:
-            rate = sampling_rate_of(path)
-        except InputError:
-            lost.append(row["filename"])
+            header = read_header(path)
+        except InputError as error:
+            lost.append(f"{row['filename']} ({error.problem})")
             continue
-        clips.append(
-            _Clip(
-                path, int(row["fold"]), int(row["target"]), row["category"], row["src_file"], rate
-            )
-        )
+        fold, target = int(row["fold"]), int(row["target"])
+        clips.append(_Clip(path, fold, target, row["category"], row["src_file"], header))
     if len(lost) > _MOST_LOST * len(rows):
         raise InputError(
-            f"{len(lost)} of {len(rows)} files are missing or hold no audio, first {lost[0]}",
+            f"{len(lost)} of {len(rows)} files are missing or hold no audio",
             source=audio,
-            remedy=f"At most {100 * _MOST_LOST:g} % may be.",
+            field="filename",
+            value=_some(lost),
+            remedy=f"At most {100 * _MOST_LOST:g} % may be; bring the files, or remove their rows "
+            "from meta/esc50.csv.",
         )
     return sorted(clips, key=lambda clip: clip.path.stem), lost
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _fingerprint(
@@ -229,13 +237,16 @@ def _fingerprint(
     for clip in clips:
         hasher.update(
             f"{clip.path.name} {clip.fold} {clip.target} {clip.category} {clip.source} "
-            f"{clip.rate} {clip.path.stat().st_size}\n".encode()
+            f"{clip.header.rate} {clip.path.stat().st_size}\n".encode()
         )
-    rates = Counter(str(clip.rate) for clip in clips)
-    notes: tuple[str, ...] = ()
-    if lost:
-        some = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
-        notes = (f"{len(lost)} files missing or without audio: {some}",)
+    rates = Counter(str(clip.header.rate) for clip in clips)
+    others = sum(clip.header.rate != sampling_rate for clip in clips)
+    mixed = sum(clip.header.channels > 1 for clip in clips)
+    found = (
+        (len(lost), f"{len(lost)} files missing or without audio, left out: {_some(lost)}"),
+        (others, f"{others} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
+        (mixed, f"{mixed} clips of several channels mixed to one"),
+    )
     return Fingerprint(
         dataset="esc50",
         digest=hasher.hexdigest()[:16],
@@ -244,5 +255,5 @@ def _fingerprint(
         classes=tuple(name for _, name in sorted({(c.target, c.category) for c in clips})),
         multi_label=False,
         sampling_rates=dict(sorted(rates.items())),
-        notes=notes,
+        notes=tuple(note for count, note in found if count),
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.record import write_atomically
+from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.index import render_index
 from passt_bench.report.page import render
 from passt_bench.report.paper import Available, render_paper
@@ -31,7 +33,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
-    page = _build(name, runs, reports)
+    page = _build(_load(name, runs, reports), runs, reports)
     render_index(reports)
     return page
 
@@ -43,9 +45,10 @@ def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
         The paths of all pages, the index last.
     """
     names = sorted(set(Store(runs).studies()) | _kept(reports))
-    pages = [_build(name, runs, reports) for name in names]
+    results = [_load(name, runs, reports) for name in names]
+    pages = [_build(found, runs, reports) for found in results]
     pages += build_searches(runs, reports)
-    results = [load_results(name, _stores(runs, reports / name)) for name in names]
+    pages += build_comparisons(runs, reports)
     paper = reports / "paper"
     for source in sorted(PUBLISHED.glob("table?.csv")):
         if not (paper / source.name).is_file():
@@ -53,13 +56,15 @@ def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
     return [*pages, render_paper(paper, available, results), render_index(reports)]
 
 
-def _build(name: str, runs: Path, reports: Path) -> Path:
-    folder = reports / name
-    stores = _stores(runs, folder)
-    results = load_results(name, stores)
+def _load(name: str, runs: Path, reports: Path) -> Results:
+    return load_results(name, _stores(runs, reports / name))
+
+
+def _build(results: Results, runs: Path, reports: Path) -> Path:
+    folder = reports / results.study.name
     for part in ("figures", "tables"):  # a study that changed may have fewer of them
         shutil.rmtree(folder / part, ignore_errors=True)
-    _keep(results, stores, Store(folder))
+    _keep(results, _stores(runs, folder), Store(folder))
     return render(results, folder)
 
 
@@ -88,6 +93,7 @@ def _keep(results: Results, stores: Sequence[Store], kept: Store) -> None:
         if source.root == kept.root:
             continue
         for name in ("record.json", "samples.json.gz"):
-            path = source.folder(key) / name
-            if path.is_file():
-                write_atomically(kept.folder(key) / name, path.read_bytes())
+            path, copy = source.folder(key) / name, kept.folder(key) / name
+            if path.is_file() and not (copy.is_file() and filecmp.cmp(path, copy, shallow=False)):
+                # A copy can be made again: it need not be forced to the disk.
+                write_atomically(copy, path.read_bytes(), sync=False)

@@ -44,10 +44,17 @@ def _design(view: StudyView) -> Iterable[Fact]:
     if study.folds:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
     yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; all share the blocks"
-    yield "Metric", f"{view.metric} on the test split of the last epoch"
+    yield "Metric", f"{view.metric} on the test split of {_epochs(view)}"
     tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
     yield "Test", "; or ".join(dict.fromkeys(tested))
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
+
+
+def _epochs(view: StudyView) -> str:
+    """Which epoch was tested."""
+    chosen = {v.recipe.training.select == "best_on_inner" for v in view.study.variants}
+    words = {False: "the last epoch", True: "the epoch that is best on an inner split"}
+    return " or ".join(words[choice] for choice in sorted(chosen))
 
 
 def _data(view: StudyView) -> Iterable[Fact]:
@@ -67,20 +74,21 @@ def _data(view: StudyView) -> Iterable[Fact]:
 def _machines(view: StudyView, runs: list[RunRecord]) -> Iterable[Fact]:
     machines = [run.machine for run in runs if run.machine]
     machines += [session.machine for session in view.results.sessions if session.machine]
-    yield "Machine", "; ".join(_distinct(_machine(machine) for machine in machines))
+    yield "Machine", "; ".join(distinct(machine_text(machine) for machine in machines))
     engines = [
         f"{engine.device}, {counted(engine.threads, 'thread')}, {engine.precision}"
         for engine in (v.record.recipe.engine for v in view.variants)
     ]
-    yield "Engine", "; ".join(_distinct(engines))
+    yield "Engine", "; ".join(distinct(engines))
     versions = [run.versions for run in runs] + [s.versions for s in view.results.sessions]
     shown = [", ".join(f"{name} {v}" for name, v in sorted(item.items())) for item in versions]
-    yield "Versions", "; ".join(_distinct(shown))
+    yield "Versions", "; ".join(distinct(shown))
     commits = [run.commit for run in runs] + [s.commit for s in view.results.sessions]
-    yield "Commit", ", ".join(_distinct(commit for commit in commits if commit))
+    yield "Commit", ", ".join(distinct(commit for commit in commits if commit))
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """A machine in a line."""
     parts = [str(machine.get("cpu", "unknown processor"))]
     if "cores" in machine:
         parts.append(counted(int(machine["cores"]), "core"))
@@ -93,7 +101,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _distinct(texts: Iterable[str]) -> list[str]:
+def distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, the most frequent first."""
     counts = Counter(text for text in texts if text)
     return [text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
@@ -108,7 +116,7 @@ def _session(view: StudyView) -> Iterable[Fact]:
     ]
     yield "Cost session", "; ".join(told)
     kernels = [arm.attention for session in sessions for arm in session.arms if arm.attention]
-    yield "Attention", ", ".join(_distinct(kernels))
+    yield "Attention", ", ".join(distinct(kernels))
     peaks = [
         f"{significant(session.matmul_flops / 1e9)} GFLOP/s"
         for session in sessions

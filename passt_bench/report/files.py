@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from passt_bench.record import write_atomically
+from passt_bench.report.figures.drawing import Drawing
+from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
+from passt_bench.report.theme import inline, to_svg
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A drawing as a page shows it; ``svg`` is None where the drawing is left out."""
+
+    drawing: Drawing
+    svg: Markup | None
 
 
 def render_template(name: str, context: Mapping[str, Any]) -> str:
@@ -32,3 +44,21 @@ def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text whole or not at all."""
     write_atomically(path, text.encode())
     return path
+
+
+def write_table(table: Table, folder: Path, label: str) -> None:
+    """Writes a table as csv, md and tex; ``label`` is what LaTeX refers to it by."""
+    write_text(folder / f"{table.name}.csv", to_csv(table))
+    write_text(folder / f"{table.name}.md", to_markdown(table))
+    write_text(folder / f"{table.name}.tex", to_latex(table, f"{label}-{table.name}"))
+
+
+def write_drawing(drawing: Drawing, folder: Path) -> Shown:
+    """Writes a figure as svg and its data as csv; call it under `theme.look`."""
+    if drawing.figure is None:
+        return Shown(drawing, None)
+    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
+    write_text(folder / f"{drawing.name}.svg", svg)
+    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(folder / f"{drawing.name}.csv", data)
+    return Shown(drawing, Markup(inline(svg, drawing.title)))

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from passt_bench.comparison_record import FOLDER as COMPARISONS
+from passt_bench.comparison_record import read_comparison
 from passt_bench.errors import InputError
 from passt_bench.report.files import render_template, write_text
 from passt_bench.report.page import SUMMARY
@@ -28,9 +30,14 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"*/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
+    comparisons = [read_comparison(name, root / name) for name in _comparisons(root)]
     paper = (root / "paper" / "index.html").is_file()
-    page = render_template("index.html", {"studies": studies, "paper": paper})
-    return write_text(root / "index.html", page)
+    context = {"studies": studies, "comparisons": comparisons, "paper": paper}
+    return write_text(root / "index.html", render_template("index.html", context))
+
+
+def _comparisons(root: Path) -> list[str]:
+    return sorted(path.stem for path in root.glob(f"*/{COMPARISONS}/*.json"))
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from passt_bench.analysis.results import Results
 from passt_bench.report.breakdown import failures, per_class, place, probes
 from passt_bench.report.contents import cost, memory, quality, verdicts
 from passt_bench.report.facts import facts, finished, warnings
-from passt_bench.report.figures import Drawing, draw_all
-from passt_bench.report.files import render_template, write_text
+from passt_bench.report.figures import draw_all
+from passt_bench.report.files import Shown, render_template, write_drawing, write_table, write_text
 from passt_bench.report.sentences import answers, bargain, headline
-from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
-from passt_bench.report.theme import VERDICTS, inline, look, to_svg
+from passt_bench.report.tables import Table
+from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import StudyView, view
 
 SUMMARY = "summary.json"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A drawing as a page shows it; ``svg`` is None where the drawing is left out."""
-
-    drawing: Drawing
-    svg: Markup | None
 
 
 def render(results: Results, out: Path) -> Path:
@@ -48,9 +38,9 @@ def render(results: Results, out: Path) -> Path:
     seen = view(results)
     tables = all_tables(seen)
     for table in tables.values():
-        _write_table(table, out / "tables", seen.study.name)
+        write_table(table, out / "tables", seen.study.name)
     with look():
-        shown = [_write_drawing(drawing, out / "figures") for drawing in draw_all(seen)]
+        shown = [write_drawing(drawing, out / "figures") for drawing in draw_all(seen)]
     summary = {
         "study": seen.study.name,
         "question": seen.study.question,
@@ -71,22 +61,6 @@ def all_tables(seen: StudyView) -> dict[str, Table]:
     """Every table of a study that has rows, by name; failures only where there are any."""
     made = [build(seen) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
     return {table.name: table for table in made if table.rows}
-
-
-def _write_table(table: Table, folder: Path, study: str) -> None:
-    write_text(folder / f"{table.name}.csv", to_csv(table))
-    write_text(folder / f"{table.name}.md", to_markdown(table))
-    write_text(folder / f"{table.name}.tex", to_latex(table, f"{study}-{table.name}"))
-
-
-def _write_drawing(drawing: Drawing, folder: Path) -> Shown:
-    if drawing.figure is None:
-        return Shown(drawing, None)
-    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
-    write_text(folder / f"{drawing.name}.svg", svg)
-    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(folder / f"{drawing.name}.csv", data)
-    return Shown(drawing, Markup(inline(svg, drawing.title)))
 
 
 def _context(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from markupsafe import Markup
-
 from passt_bench.analysis.results import load_results
-from passt_bench.report.figures.drawing import Drawing
 from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import render_template, write_text
+from passt_bench.report.files import render_template, write_drawing, write_table, write_text
 from passt_bench.report.sentences import answers
-from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
+from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
-from passt_bench.report.theme import VERDICTS, inline, look, to_svg
+from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import StudyView, view
 from passt_bench.search_record import (
     SearchRecord,
@@ -28,14 +25,6 @@ from passt_bench.search_record import (
 from passt_bench.store import Store
 
 PAGE = "search.html"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A drawing as the page shows it; ``svg`` is None where it is left out."""
-
-    drawing: Drawing
-    svg: Markup | None
 
 
 def build_search(name: str, runs: Path, reports: Path) -> Path:
@@ -93,14 +82,9 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
     if confirmation is not None:
         tables["confirmed"] = confirmed(search, confirmation)
     for made in tables.values():
-        for kind, text in (
-            ("md", to_markdown(made)),
-            ("csv", to_csv(made)),
-            ("tex", to_latex(made, f"{search.name}-{made.name}")),
-        ):
-            write_text(out / "search" / f"{made.name}.{kind}", text)
+        write_table(made, out / "search", search.name)
     with look():
-        figures = [_write(drawing, out / "search") for drawing in draw_search(search)]
+        figures = [write_drawing(drawing, out / "search") for drawing in draw_search(search)]
     context = {
         "search": search,
         "headline": headline(search),
@@ -112,16 +96,6 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
         "full": (out / "index.html").is_file(),
     }
     return write_text(out / PAGE, render_template("search.html", context))
-
-
-def _write(drawing: Drawing, folder: Path) -> Shown:
-    if drawing.figure is None:
-        return Shown(drawing, None)
-    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
-    write_text(folder / f"{drawing.name}.svg", svg)
-    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(folder / f"{drawing.name}.csv", data)
-    return Shown(drawing, Markup(inline(svg, drawing.title)))
 
 
 def headline(search: SearchRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -54,6 +54,9 @@ class VariantView:
         cost_message: why the arm failed.
         flops: of a training step, a clip.
         flops_inference: of a forward pass without patchout, a clip.
+        mfu: share of the matrix-product peak that the training step reached.
+        compile_seconds: what compiling took.
+        published: clips a second by the published speed test.
     """
 
     record: VariantRecord
@@ -71,6 +74,9 @@ class VariantView:
     flops: float = NAN
     flops_inference: float = NAN
     parameters: float = NAN
+    mfu: float = NAN
+    compile_seconds: float = NAN
+    published: float = NAN
 
     @property
     def name(self) -> str:
@@ -154,31 +160,58 @@ def view(results: Results) -> StudyView:
     """Gathers a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
-    memory = {str(row["variant"]): row for row in results.memory.to_dict("records")}
     variants = []
-    for record in results.study.variants:
-        cost = memory.get(record.name, {})
+    for found in measured(results.study.variants, results.costs, results.memory):
+        record = found.record
         runs = [results.records.get(cell.key) for cell in record.cells]
         variants.append(
-            VariantView(
-                record=record,
-                kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
-                rate=_rate(record),
+            replace(
+                found,
                 value=means.get(record.name, Span(NAN)),
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in runs if run is not None),
                 statuses=_statuses(runs),
-                costs=_costs(results.costs, record.name),
-                memory=_numbers(cost),
-                batch=_number(cost.get("batch_size")) or NAN,
-                cost_status=str(cost.get("status", "missing")),
-                cost_message=_text(cost.get("message")),
-                flops=_number(cost.get("flops")),
-                flops_inference=_number(cost.get("flops_inference")),
                 parameters=_parameters(runs),
             )
         )
     return StudyView(results.study, results, tuple(variants))
+
+
+def measured(
+    records: Iterable[VariantRecord], costs: pd.DataFrame, memory: pd.DataFrame
+) -> list[VariantView]:
+    """What variants cost, without their quality.
+
+    Args:
+        records: the variants.
+        costs: see `analysis.costs.costs_frame`.
+        memory: see `analysis.costs.memory_frame`.
+    """
+    rows = {str(row["variant"]): row for row in memory.to_dict("records")}
+    return [_measured(record, costs, rows.get(record.name, {})) for record in records]
+
+
+def _measured(record: VariantRecord, costs: pd.DataFrame, cost: Mapping[Any, Any]) -> VariantView:
+    return VariantView(
+        record=record,
+        kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
+        rate=_rate(record),
+        value=Span(NAN),
+        comparison=None,
+        runs=(),
+        statuses={},
+        costs=_costs(costs, record.name),
+        memory=_numbers(cost),
+        batch=_number(cost.get("batch_size")) or NAN,
+        cost_status=str(cost.get("status", "missing")),
+        cost_message=_text(cost.get("message")),
+        flops=_number(cost.get("flops")),
+        flops_inference=_number(cost.get("flops_inference")),
+        parameters=_number(cost.get("parameters")),
+        mfu=_number(cost.get("mfu")),
+        compile_seconds=_number(cost.get("compile_seconds")),
+        published=_number(cost.get("published")),
+    )
 
 
 def _rate(record: VariantRecord) -> float | None:
@@ -206,6 +239,7 @@ def _costs(costs: pd.DataFrame, variant: str) -> dict[str, Cost]:
 def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:
     apart = {"variant", "status", "message", "session", "attention", "batch_size", "tokens"}
     apart |= {"tokens_full", "parameters", "flops", "flops_inference", "mfu"}
+    apart |= {"compile_seconds", "published"}
     entries = {name: _number(value) for name, value in row.items() if name not in apart}
     return {name: value for name, value in sorted(entries.items()) if isfinite(value)}
 

@@ -8,28 +8,39 @@ from pathlib import Path
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, located
 from passt_bench.record import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.registry import METRICS
 from passt_bench.runner.facts import ModelFacts, model_facts
+from passt_bench.runner.initial import settle_init
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.store import Store
 from passt_bench.training.batches import steps_per_epoch
+from passt_bench.training.schedule import check_steps
+from passt_bench.training.state import CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where things lie; none of it decides a result.
+    """Where things lie and how cells are kept; none of it decides a result.
 
     Attributes:
         out: the store's folder.
         data: data set name → folder.
+        checkpoint_seconds: between two checkpoints of a cell.
+        keep_checkpoints: whether they stay when the record is written.
+        memory: bytes that the process of a cell may allocate; None is no limit.
+        keep_models: whether the trained model is written beside the record.
     """
 
     out: Path
     data: Mapping[str, Path]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_checkpoints: bool = False
+    memory: int | None = None
+    keep_models: bool = False
 
     @property
     def cache(self) -> Path:
@@ -52,6 +63,7 @@ class PlannedCell:
     data_root: Path | None
     seconds: float  # expected
     attempt: int = 1
+    checkpoint: Path | None = None  # initial weights; None from scratch
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,12 @@ def plan_cell(
     """A cell with its key, its model's facts and the seconds to expect."""
     dataset = datasets.get(recipe)
     fingerprint = dataset.fingerprint
+    recipe, checkpoint = settle_init(recipe, fingerprint.classes)
     components = component_versions(recipe)
     facts = model_facts(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
+    per_epoch = steps_per_epoch(len(train), recipe.training.batch_size)
+    check_steps(recipe.patchout, recipe.training.epochs * per_epoch)
     return PlannedCell(
         key=quality_key(recipe, seed, fold, fingerprint.digest, components),
         variant=variant,
@@ -104,6 +119,7 @@ def plan_cell(
         facts=facts,
         data_root=datasets.root(recipe),
         seconds=expected_seconds(recipe, facts, len(train), len(test)),
+        checkpoint=checkpoint,
     )
 
 
@@ -149,11 +165,13 @@ def plan_study(
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
     for variant in study.variants:
-        mine = [
-            plan_cell(variant.name, study.recipe(variant), seed, fold, datasets)
-            for seed in study.seeds
-            for fold in (chosen or (None,))
-        ]
+        with located(f"{study.name}: {variant.name}"):
+            recipe = study.recipe(variant)
+            mine = [
+                plan_cell(variant.name, recipe, seed, fold, datasets)
+                for seed in study.seeds
+                for fold in (chosen or (None,))
+            ]
         cells += mine
         variants.append(_variant_record(variant, mine))
     record = StudyRecord(
@@ -176,9 +194,10 @@ def _shared_data(study: Study, datasets: Datasets) -> Dataset:
     """The one data set of all variants; every recipe is checked before anything is planned."""
     found: Dataset | None = None
     for variant in study.variants:
-        recipe = study.recipe(variant)
-        _check(study, variant.name, recipe)
-        dataset = datasets.get(recipe)
+        with located(f"{study.name}: {variant.name}"):
+            recipe = study.recipe(variant)
+            _check(study, variant.name, recipe)
+            dataset = datasets.get(recipe)
         found = found or dataset
         if dataset.fingerprint.digest != found.fingerprint.digest:
             raise InputError(
@@ -218,13 +237,13 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
             value=recipe.metrics,
             remedy=f"Add {study.metric!r}.",
         )
-    if recipe.training.select != "last":
+    if recipe.training.select == "inner":
         raise InputError(
             "a study reports on the test fold",
             source=where,
             field="training.select",
             value=recipe.training.select,
-            remedy="Use 'last'; searches use 'inner'.",
+            remedy="Use 'last' or 'best_on_inner'; searches use 'inner'.",
         )
 
 
@@ -232,7 +251,9 @@ def _with_seeds(study: Study, seeds: int | None) -> Study:
     if seeds is None:
         return study
     if seeds < 1:
-        raise InputError("at least one seed", source="--seeds", field="seeds", value=seeds)
+        raise InputError(
+            "at least one seed", field="--seeds", value=seeds, remedy="Give 1 or more."
+        )
     have = study.seeds
     more = tuple(range(max(have) + 1, max(have) + 1 + seeds - len(have)))
     return replace(study, seeds=(have + more)[:seeds])
@@ -240,6 +261,14 @@ def _with_seeds(study: Study, seeds: int | None) -> Study:
 
 def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...] | None:
     if not dataset.folds:
+        if study.folds or folds is not None:
+            raise InputError(
+                "the data set has one split and no folds",
+                source=study.name,
+                field="folds" if folds is None else "--folds",
+                value=study.folds if folds is None else folds,
+                remedy="Leave it out.",
+            )
         return None
     chosen = study.folds or dataset.folds
     unknown = [fold for fold in chosen if fold not in dataset.folds]
@@ -253,7 +282,11 @@ def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...]
         )
     if folds is not None and not 1 <= folds <= len(chosen):
         raise InputError(
-            f"there are {len(chosen)} folds", source="--folds", field="folds", value=folds
+            f"there are {len(chosen)} folds",
+            source=study.name,
+            field="--folds",
+            value=folds,
+            remedy=f"Give 1 to {len(chosen)}, or leave it out for all.",
         )
     return chosen[:folds]
 
@@ -269,9 +302,9 @@ def missing_cells(plan: StudyPlan, store: Store, retry: tuple[str, ...] = ()) ->
     """The cells without a final record, and those whose status is to be tried again."""
     todo = []
     for cell in plan.cells:
-        record = store.run(cell.key)
-        if record is None:
+        outcome = store.outcome(cell.key)
+        if outcome is None:
             todo.append(cell)
-        elif record.status in retry:
-            todo.append(replace(cell, attempt=record.attempt + 1))
+        elif outcome.status in retry:
+            todo.append(replace(cell, attempt=outcome.attempt + 1))
     return todo

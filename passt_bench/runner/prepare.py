@@ -10,6 +10,7 @@ from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError
+from passt_bench.registry import DATASETS
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec.override import override, parse_assignments
@@ -58,12 +59,13 @@ def prepare_study(request: Request) -> Prepared:
         InputError: whatever of it cannot be run.
     """
     file = load_study(request.study)
+    check_folder(request.out)
     changes = parse_assignments(list(request.sets))
     if request.device is not None:
         changes["engine.device"] = request.device
     study = replace(file.study, base=override(file.study.base, changes, source="--set"))
     if request.name is not None:
-        study = replace(study, name=_checked(request.name))
+        study = replace(study, name=checked_name(request.name))
     context = Context(request.out, data_folders(request.data))
     datasets = Datasets(context)
     plan = plan_study(
@@ -78,7 +80,29 @@ def prepare_study(request: Request) -> Prepared:
     return Prepared(plan, context, datasets)
 
 
-def _checked(name: str) -> str:
+def check_folder(out: Path) -> None:
+    """Refuses a store's folder that is none.
+
+    Raises:
+        InputError: something else stands at the path or on the way to it.
+    """
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(
+                "a file, and no folder",
+                source=path,
+                field="--out",
+                value=str(out),
+                remedy="Give a folder; it is made where there is none.",
+            )
+
+
+def checked_name(name: str) -> str:
+    """A name for files, checked.
+
+    Raises:
+        InputError: anything but letters, digits, - and _.
+    """
     if not name.replace("-", "").replace("_", "").isalnum():
         raise InputError(
             "a name is letters, digits, - and _",
@@ -106,6 +130,7 @@ def data_folders(items: Sequence[str]) -> dict[str, Path]:
                 value=item,
                 remedy="Write e.g. --data esc50=/data/ESC-50.",
             )
+        DATASETS.get(name)  # a name that no data set has would be passed over in silence
         folders[name] = Path(folder)
     return folders
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import site
 import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +17,7 @@ from passt_bench.errors import InputError, choose_from
 from passt_bench.spec.study import Study
 
 PACKAGE = "ablations"
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -79,28 +84,38 @@ def _import_path(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     loader = spec.loader
-    _guarded(lambda: loader.exec_module(module), path)
-    return module
+
+    def load() -> ModuleType:
+        loader.exec_module(module)
+        return module
+
+    return _guarded(load, path)
 
 
-def _guarded(load: object, source: object) -> ModuleType:
-    assert callable(load)
+def _guarded(load: Callable[[], ModuleType], source: object) -> ModuleType:
     try:
-        module: ModuleType = load()
-    except InputError:
-        raise
-    except Exception as error:
-        line = _line_of(error)
+        return load()
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, InputError):
+            if error.source is not None:
+                raise
+            what = str(error).rstrip(".")
         raise InputError(
-            f"the study file fails to import{line}: {type(error).__name__}: {error}",
-            source=source,
+            f"the study file fails to import: {what}",
+            source=_place_of(error) or source,
             remedy="Mend the file and try again; nothing was run.",
-        ) from error
-    return module
+        ) from None
 
 
-def _line_of(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
+def _place_of(error: BaseException) -> str | None:
+    """File and line of the cause: the innermost that is neither in a library nor in this suite."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}"
+    libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_PACKAGE), "<")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(libraries)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from passt_bench.data.decode import read_waveform, sampling_rate_of
+from passt_bench.data.decode import read_header, read_waveform
 from passt_bench.errors import InputError
 
 
@@ -21,7 +21,7 @@ def tone(rate: int, seconds: float = 0.5, frequency: float = 500.0) -> np.ndarra
 def test_a_tone_keeps_its_pitch_and_length(tmp_path: Path, ending: str, rate: int) -> None:
     path = tmp_path / f"tone.{ending}"
     soundfile.write(path, tone(rate), rate)
-    assert sampling_rate_of(path) == rate
+    assert read_header(path).rate == rate
     wave = read_waveform(path, 16000, 8000)
     assert wave.shape == (8000,)
     assert wave.dtype == np.float32
@@ -75,4 +75,4 @@ def test_a_broken_file_is_named(tmp_path: Path, spoil: object) -> None:
         read_waveform(path, 8000, 100)
     if spoil is not _nan:  # a header does not tell
         with pytest.raises(InputError, match=r"broken\.wav"):
-            sampling_rate_of(path)
+            read_header(path)

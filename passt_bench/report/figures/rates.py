@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out, padded
 from passt_bench.report.text import wrapped
@@ -19,6 +20,11 @@ from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
 NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
 _APART = 0.006  # kinds at one rate stand beside each other
+_LINES: tuple[tuple[str, LineStyleType, str], ...] = (
+    ("rising", ":", "rising over the training (mean share)"),
+    ("falling", "-.", "falling over the training (mean share)"),
+    ("sample", "--", "drawn per sample"),
+)
 
 
 def rates_data(view: StudyView) -> pd.DataFrame:
@@ -42,7 +48,7 @@ def rates_data(view: StudyView) -> pd.DataFrame:
                     "group": f"{grid[0]} × {grid[1]} patches ({members[0].name})",
                     "variant": v.name,
                     "kind": v.kind,
-                    "scope": v.record.recipe.patchout.scope if v.kind != "none" else "",
+                    "scope": _scope(v.record.recipe.patchout),
                     "rate": v.rate,
                     "tokens": v.record.tokens,
                     "metric": view.metric,
@@ -72,6 +78,14 @@ def rates(view: StudyView) -> Drawing:
     return Drawing(NAME, TITLE, caption, data, draw_rates(data, view.metric))
 
 
+def _scope(setting: Patchout) -> str:
+    """``batch`` or ``sample``, and the schedule where there is one; empty without patchout."""
+    if setting.kind == "none":
+        return ""
+    constant = setting.schedule == "constant"
+    return setting.scope if constant else f"{setting.scope}, {setting.schedule}"
+
+
 def _without_patchout(recipe: Recipe) -> Recipe:
     return replace(recipe, patchout=Patchout(), measurement=MeasurementSpec())
 
@@ -98,8 +112,9 @@ def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
     handles = kind_handles(data["kind"], styles)
     if data["value"].isna().any():
         handles.append(Line2D([], [], color=INK, marker="x", linestyle="none", label="no result"))
-    if (data["scope"] == "sample").any():
-        handles.append(Line2D([], [], color=INK, linestyle="--", label="drawn per sample"))
+    for word, style, label in _LINES:
+        if data["scope"].str.contains(word).any():
+            handles.append(Line2D([], [], color=INK, linestyle=style, label=label))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
     return figure
 
@@ -115,7 +130,7 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> Non
         x = line["rate"] + shift * (line["kind"] != "none")
         axes.plot(
             x, line["value"], color=style.colour, linewidth=1.2,
-            linestyle="--" if scope == "sample" else "-",
+            linestyle=next((look for word, look, _ in _LINES if word in str(scope)), "-"),
         )  # fmt: skip
         for row in members.to_dict("records"):
             at = row["rate"] + shift * (kind != "none")

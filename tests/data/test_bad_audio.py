@@ -1,0 +1,284 @@
+"""Broken and unusual audio: what is refused is named with its remedy, what can be read is read."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from esc_layout import rows_of, write_meta
+
+from passt_bench.data import open_dataset
+from passt_bench.data.decode import read_header, read_waveform, read_whole
+from passt_bench.errors import InputError
+from passt_bench.models.frontend import LogMel
+from passt_bench.spec.recipe import DataSpec, FrontendSpec
+from passt_bench.training.features import prepare_features
+
+Layout = Callable[..., Path]
+Cli = Callable[..., tuple[int, str]]
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(16000)
+STUDY = '''"""?"""
+from passt_bench.spec import Patchout, Recipe, Study, Variant, override
+
+STUDY = Study(
+    name="real",
+    question="?",
+    base=override(
+        Recipe(),
+        {
+            "model.name": "passt_micro", "model.width": 16, "model.depth": 1, "model.heads": 2,
+            "model.patch": (16, 16), "model.stride": (16, 16), "data.name": "esc50",
+            "data.seconds": 0.4, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
+            "frontend.window": 200, "frontend.hop": 80, "frontend.mels": 32,
+            "frontend.fmax": 3500.0, "training.epochs": 1, "training.loss": "ce",
+        },
+    ),
+    baseline="none",
+    variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
+    seeds=(0,),
+)
+'''
+
+
+def whole(path: Path, kind: str = "wav", subtype: str | None = None) -> bytes:
+    """An audio file's bytes."""
+    file = path.with_name(f"whole.{kind}")
+    soundfile.write(file, NOISE, 8000, subtype=subtype)
+    content = file.read_bytes()
+    file.unlink()
+    return content
+
+
+def half(path: Path, kind: str = "wav") -> None:
+    content = whole(path, kind)
+    path.write_bytes(content[: len(content) // 2])
+
+
+def promises_4_gb(path: Path) -> None:
+    content = bytearray(whole(path))
+    content[40:44] = (2**32 - 16).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def promises_2_36_samples(path: Path) -> None:
+    content = bytearray(whole(path, "flac"))
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+
+
+def nan(path: Path) -> None:
+    sound = NOISE.copy()
+    sound[7] = np.nan
+    soundfile.write(path, sound, 8000, subtype="FLOAT")
+
+
+def no_samples(path: Path) -> None:
+    soundfile.write(path, NOISE[:0], 8000)
+
+
+# What is wrong → (how the file comes to it, what the message says, whether its header tells).
+BROKEN: dict[str, tuple[Callable[[Path], object], str, bool]] = {
+    "missing": (lambda path: None, "no such file", True),
+    "empty": (Path.touch, "empty, 0 bytes", True),
+    "a folder": (Path.mkdir, "a folder, and no file", True),
+    "text": (lambda path: path.write_text("no audio"), "not readable as audio", True),
+    "without samples": (no_samples, "no samples", True),
+    "a header alone": (lambda path: path.write_bytes(whole(path)[:44]), "cut off", True),
+    "half a header": (lambda path: path.write_bytes(whole(path)[:30]), "audio", True),
+    "cut WAV": (half, "cut off: the header promises 32000 bytes", True),
+    "cut Ogg": (lambda path: half(path, "ogg"), "cut off: the last page", True),
+    "cut FLAC": (lambda path: half(path, "flac"), "not readable as audio", False),
+    "cut MP3": (lambda path: half(path, "mp3"), "cut off: 16000 samples are promised", False),
+    "4 GB promised": (promises_4_gb, "the header promises 4294967280 bytes, 32000 are", True),
+    "2^36 samples promised": (promises_2_36_samples, "not readable as audio", False),
+    "NaN": (nan, "NaN or infinity", False),
+}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_a_broken_file_is_named_and_costs_no_memory(wrong: str, tmp_path: Path) -> None:
+    spoil, message, header_tells = BROKEN[wrong]
+    path = tmp_path / "clip.wav"
+    spoil(path)
+    tracemalloc.start()
+    try:
+        for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_whole(path, 16000)):
+            with pytest.raises(InputError) as error:
+                read()
+            assert str(path) in str(error.value)
+            assert message in str(error.value)
+            assert "Replace the file, or remove it together with its metadata row." in str(
+                error.value
+            )
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    if header_tells:
+        with pytest.raises(InputError, match=message):
+            read_header(path)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_a_whole_file_is_not_taken_for_a_cut_one(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(whole(path, kind))
+    assert len(read_whole(path, 8000)) >= 16000
+
+
+def test_a_chunk_of_odd_length_before_the_data(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    content = whole(path)
+    path.write_bytes(content[:36] + b"note\x03\0\0\0abc\0" + content[36:])
+    assert read_header(path).rate == 8000
+    np.testing.assert_allclose(read_whole(path, 8000), NOISE, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "error"), [("PCM_24", 1e-6), ("PCM_32", 1e-8), ("PCM_U8", 1e-2)]
+)
+def test_any_depth(subtype: str, error: float, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, NOISE, 8000, subtype=subtype)
+    np.testing.assert_allclose(read_waveform(path, 8000, 16000), NOISE, atol=error)
+
+
+def test_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    long = np.tile(NOISE, 300)  # ten minutes
+    soundfile.write(path, long, 8000)
+    read_waveform(path, 16000, 1600)
+    tracemalloc.start()
+    try:
+        wave = read_waveform(path, 16000, 1600)
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(wave, read_whole(path, 16000)[:1600], atol=1e-6)
+
+
+def test_channels_and_rates_are_noted(layout: Layout) -> None:
+    root = layout()
+    stereo, slow = (root / "audio" / str(rows_of()[index]["filename"]) for index in (0, 1))
+    soundfile.write(stereo, np.stack([NOISE, -NOISE / 2], axis=1), 8000, subtype="PCM_24")
+    soundfile.write(slow, NOISE, 4000)
+    data = open_dataset(DataSpec(name="esc50", seconds=0.1), 8000, root)
+    assert data.fingerprint.sampling_rates == {"4000": 1, "8000": 29}
+    assert data.fingerprint.notes == (
+        "1 clips resampled to 8000 Hz by torchaudio sinc_interp_hann",
+        "1 clips of several channels mixed to one",
+    )
+    mixed = data.waveform(data.ids.index(stereo.stem))
+    np.testing.assert_allclose(mixed, NOISE[:800] / 4, atol=1e-6)
+
+
+def test_few_broken_files_are_told_and_left_out(layout: Layout, cli: Cli, tmp_path: Path) -> None:
+    root, study = layout(), tmp_path / "real.py"
+    study.write_text(STUDY)
+    names = [str(row["filename"]) for row in rows_of()]
+    words = ("plan", study, "--data", f"esc50={root}", "--out", tmp_path / "runs")
+    (root / "audio" / names[3]).write_bytes(b"")
+    code, said = cli(*words)
+    assert code == 0
+    assert "29 of 30 clips" in said
+    assert f"1 files missing or without audio, left out: {names[3]} (empty, 0 bytes)" in said
+    (root / "audio" / names[4]).unlink()
+    code, said = cli(*words)
+    assert code == 2
+    for fragment in (
+        str(root / "audio"), "2 of 30 files are missing or hold no audio",
+        f"{names[3]} (empty, 0 bytes)", f"{names[4]} (no such file)", "At most 5 %",
+    ):  # fmt: skip
+        assert fragment in said
+
+
+def test_many_missing_files_are_not_all_listed(layout: Layout) -> None:
+    root = layout()
+    for path in (root / "audio").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="30 of 30 files.*") as error:
+        open_dataset(DataSpec(name="esc50", seconds=0.1), 8000, root)
+    assert "and 25 more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fragments"),
+    [
+        (lambda root: root.rename(root.with_name("gone")), ("esc: ", "no such folder")),
+        (lambda root: (root / "meta" / "esc50.csv").unlink(), ("esc50.csv", "no metadata")),
+        (lambda root: write_meta(root, []), ("esc50.csv", "no clips", "complete metadata")),
+        (
+            lambda root: ((root / "meta/esc50.csv").unlink(), (root / "meta/esc50.csv").mkdir()),
+            ("esc50.csv", "not a CSV file", "complete metadata"),
+        ),
+        (
+            lambda root: (root / "meta/esc50.csv").write_text(
+                "filename,fold,target,category,src_file\na.wav,1,0,dog,1,2,3\n"
+            ),
+            ("esc50.csv line 2", "more values than there are columns", "Mend or remove"),
+        ),
+        (
+            lambda root: write_meta(root, [row | {"fold": "one"} for row in rows_of()]),
+            ("esc50.csv line 2", "fold = 'one'", "not a whole number", "Mend or remove"),
+        ),
+        (
+            lambda root: write_meta(root, rows_of(), ("filename", "fold")),
+            ("esc50.csv", "target, category, src_file", "missing columns", "ESC-50 has"),
+        ),
+    ],
+    ids=["folder", "metadata", "rows", "a folder as metadata", "long row", "fold", "columns"],
+)
+def test_bad_folders(
+    spoil: Callable[[Path], object],
+    fragments: tuple[str, ...],
+    layout: Layout,
+    cli: Cli,
+    tmp_path: Path,
+) -> None:
+    root, study = layout(), tmp_path / "real.py"
+    study.write_text(STUDY)
+    spoil(root)
+    code, said = cli("plan", study, "--data", f"esc50={root}", "--out", tmp_path / "runs")
+    assert code == 2
+    for fragment in fragments:
+        assert fragment in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
+    layout: Layout, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, study = layout(), tmp_path / "real.py"
+    study.write_text(STUDY)
+    path = root / "audio" / str(rows_of()[17]["filename"])
+    nan(path)
+    monkeypatch.chdir(tmp_path)
+    code, said = cli("run", study, "--data", f"esc50={root}", "--no-track", "--no-cost")
+    assert code == 2
+    assert f"{path}: the file holds NaN or infinity. Replace the file" in said
+    assert not list((tmp_path / "runs" / "cache").glob("*features*"))
+    assert not (tmp_path / "runs" / "records").exists()
+
+
+def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> None:
+    frontend = FrontendSpec(sampling_rate=8000, fmax=3500.0, mels=32)
+    data = open_dataset(DataSpec(train_clips=60, test_clips=40), 8000, None)
+
+    def stop(share: float) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "cache" / "features.npy"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_features(data, frontend, 1.0, path, stop)
+    assert not list(path.parent.iterdir())
+    prepare_features(data, frontend, 1.0, path)
+    features = np.load(path)
+    wave = data.waveform(99)[None]
+    with torch.no_grad():
+        expected = LogMel(frontend).eval()(torch.from_numpy(wave))[0, 0].numpy()
+    np.testing.assert_allclose(features[99], expected, atol=1e-5)

@@ -1,0 +1,223 @@
+"""Broken records, records of another version, and disks that take no more."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passt_bench.errors import InputError, StorageError, located
+from passt_bench.files import write_atomically
+from passt_bench.record import RunRecord
+from passt_bench.runner.cells import failure
+from passt_bench.runner.plan import Context, StudyPlan, plan_study
+from passt_bench.runner.studies import load_study
+from passt_bench.store import Store
+from passt_bench.training import checkpoint
+
+Cli = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def plan(study_file: Path, tmp_path: Path) -> StudyPlan:
+    """The tiny study with a record for every cell in ``runs``, of which the last one failed."""
+    store = Store(tmp_path / "runs")
+    plan = plan_study(load_study(str(study_file)).study, Context(store.root, {}))
+    store.write_study(plan.record)
+    for cell in plan.cells:
+        record = replace(failure(cell, "ok", ""), message=None, metrics={"mAP": 0.5})
+        store.write(record)
+    store.write(failure(plan.cells[-1], "error", "Traceback\nValueError: why"))
+    return plan
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+NEWER = ('"schema":1', '"schema":2')
+SPOILT = {
+    "half": (lambda text: text[: len(text) // 2], ("not a whole JSON file", "Remove", "run the")),
+    "empty": (lambda text: "", ("not a whole JSON file", "Remove")),
+    "newer": (lambda text: text.replace(*NEWER), ("schema = 2", "install a newer", "--out")),
+    "status": (
+        lambda text: text.replace('"status":"ok"', '"status":"fine"'),
+        ("status = 'fine'", "should be 'ok'", "Remove"),
+    ),
+    "other": (lambda text: "[1]", ("schema", "another schema")),
+}
+
+
+@pytest.mark.parametrize("wrong", SPOILT)
+@pytest.mark.parametrize("command", ["plan", "status", "run", "report"])
+def test_a_spoilt_record_is_named_and_left_alone(
+    wrong: str, command: str, plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
+) -> None:
+    spoil, fragments = SPOILT[wrong]
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    path = Store(runs).folder(plan.cells[0].key) / "record.json"
+    path.write_text(spoil(path.read_text()))
+    before = files(runs)
+    words = (command, study_file, "--out", runs)
+    if command == "report":
+        words = (command, "tiny", "--runs", runs, "--out", reports)
+    if command == "run":
+        words = (*words, "--no-track", "--reports", reports)
+    code, said = cli(*words)
+    assert code == 2
+    assert str(path) in said or str(path.parent) in said
+    for fragment in fragments:
+        assert fragment in said
+    assert files(runs) == before
+    assert not reports.exists()
+
+
+def test_the_expansion_of_a_newer_version_is_not_overwritten(
+    plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs" / "studies" / "tiny.json"
+    newer = path.read_text().replace(*NEWER)
+    path.write_text(newer)
+    for words in (
+        ("run", study_file, "--out", tmp_path / "runs", "--no-track", "--no-cost"),
+        ("report", "tiny", "--runs", tmp_path / "runs", "--out", tmp_path / "reports"),
+    ):
+        code, said = cli(*words)
+        assert code == 2
+        assert f"{path}: schema = 2" in said
+        assert path.read_text() == newer
+
+
+def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "studies" / "tiny.json"
+    path.write_text(path.read_text()[:99])
+    with pytest.raises(InputError, match=rf"not a whole JSON file.*Remove {path} "):
+        Store(tmp_path / "runs").study("tiny")
+    Store(tmp_path / "runs").write_study(plan.record)
+    assert Store(tmp_path / "runs").study("tiny") == plan.record
+
+
+def test_a_finished_study_is_counted(
+    plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
+) -> None:
+    code, said = cli("status", study_file, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "6 runs, 6 of them on record already" in said
+    assert "diverges, seed 1, fold None: error: ValueError: why" in said
+
+
+@contextlib.contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """The kernel refuses to write a file beyond so many bytes: EFBIG where a disk says ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_record_whole(plan: StudyPlan, tmp_path: Path) -> None:
+    store, cell = Store(tmp_path / "runs"), plan.cells[0]
+    before = files(store.root)
+    with disk_of(1000), pytest.raises(StorageError) as error:
+        store.write(failure(cell, "error", "x" * 3000))
+    assert error.value.errno == errno.EFBIG
+    text = str(error.value)
+    for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "goes on from"):
+        assert fragment in text
+    assert files(store.root) == before
+    store.write(failure(cell, "error", "x" * 3000))
+    assert store.outcome(cell.key) is not None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"key": "k", "attempt": 1, "step": 1})
+    before = files(tmp_path)
+    with disk_of(1000), pytest.raises(StorageError, match=r"checkpoint.*Free space"):
+        checkpoint.save(tmp_path, {"key": "k", "attempt": 1, "step": list(range(1000))})
+    assert files(tmp_path) == before
+    state = next(checkpoint.states(tmp_path, ("k", 1)))
+    assert state["step"] == 1
+
+
+def test_a_full_disk_ends_a_run_with_a_message(
+    study_file: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with disk_of(50_000):  # the features are larger
+        code, said = cli("run", study_file, "--no-track", "--no-cost")
+    assert code == 2
+    for fragment in ("cache/features-", "cannot be written", "Free space", "goes on from here"):
+        assert fragment in said
+    assert not list((tmp_path / "runs" / "cache").glob("*features*"))
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(mounted)]
+    if subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        write_atomically(mounted / "f", b"old")
+        with pytest.raises(StorageError, match=r"disk/f: .*No space left.*records clean") as error:
+            write_atomically(mounted / "f", b"new" * 20_000)
+        assert error.value.errno == errno.ENOSPC
+        assert files(mounted) == {"f": b"old"}
+        remount = ["mount", "-o", "remount,ro", str(mounted)]
+        assert not subprocess.run(remount, check=False, capture_output=True).returncode
+        with pytest.raises(StorageError, match=r"Read-only file system.*Give a folder"):
+            write_atomically(mounted / "f", b"new")
+        assert files(mounted) == {"f": b"old"}
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc")
+def test_a_folder_that_takes_nothing(study_file: Path, cli: Cli) -> None:
+    code, said = cli("run", study_file, "--out", "/proc/runs", "--no-track", "--no-cost")
+    assert code == 2
+    assert "/proc/runs/studies/tiny.json: cannot be written" in said
+    assert "Give a folder that can be written to" in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the rights of a folder do not bind root")
+def test_a_folder_that_may_only_be_read(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
+    folder = Store(tmp_path / "runs").folder(plan.cells[0].key)
+    folder.chmod(0o555)
+    try:
+        with pytest.raises(StorageError, match=r"Permission denied.*Give a folder"):
+            Store(tmp_path / "runs").write(failure(plan.cells[0], "error", "why"))
+    finally:
+        folder.chmod(0o755)
+
+
+def test_where_it_came_from_is_added_once() -> None:
+    with pytest.raises(InputError, match=r"^there: f = 1: wrong\. Mend\.$"), located("there"):
+        raise InputError("wrong", field="f", value=1, remedy="Mend.")
+    with pytest.raises(StorageError, match=r"^here: full\.$"), located("there"):
+        raise StorageError("full", source="here")
+
+
+def test_outcome_and_record_agree(plan: StudyPlan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    for cell in plan.cells:
+        record, outcome = store.run(cell.key), store.outcome(cell.key)
+        assert isinstance(record, RunRecord)
+        assert outcome is not None
+        assert (outcome.status, outcome.message) == (record.status, record.message)
+    assert store.outcome("none") is None
+    path = store.folder("session") / "record.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"schema": 1, "kind": "cost"}))
+    with pytest.raises(InputError, match="key"):
+        store.outcome("session")

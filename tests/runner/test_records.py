@@ -1,0 +1,328 @@
+"""`records diff`, `merge` and `clean`, on stores whose truth is known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passt_bench.errors import InputError
+from passt_bench.record import ArmRecord, RunRecord, SessionRecord, to_json
+from passt_bench.runner.cells import failure
+from passt_bench.runner.clean import find_debris, remove
+from passt_bench.runner.merge import merge
+from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.records import compare_records, find_record
+from passt_bench.runner.studies import load_study
+from passt_bench.spec import override
+from passt_bench.store import Store
+from passt_bench.training.features import features_path
+
+Cli = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def plan(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyPlan:
+    context = Context(tmp_path_factory.mktemp("none"), {})
+    return plan_study(load_study(str(study_file)).study, context)
+
+
+def ok(cell: PlannedCell, value: float = 0.5) -> RunRecord:
+    return replace(failure(cell, "ok", ""), message=None, metrics={"mAP": value})
+
+
+def write(root: Path, plan: StudyPlan, cells: slice = slice(None), value: float = 0.5) -> Store:
+    """A store with the study and some of its cells."""
+    store = Store(root)
+    store.write_study(plan.record)
+    for cell in plan.cells[cells]:
+        store.write(ok(cell, value))
+    return store
+
+
+def session(plan: StudyPlan, arms: tuple[str, ...], key: str = "5" * 16) -> SessionRecord:
+    recipe = plan.cells[0].recipe
+    return SessionRecord(
+        key, arms[0], tuple(ArmRecord(arm, "ok", recipe) for arm in arms), machine={"cpu": "X"}
+    )
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
+    cell = plan.cells[0]
+    one = ok(cell)
+    assert compare_records(one, one).decides == ()
+    assert compare_records(one, one).context == ()
+    changes = {"training.epochs": 7, "patchout.schedule": "rising", "engine.threads": 2}
+    other = replace(
+        one,
+        recipe=override(cell.recipe, {**changes, "measurement.rounds": 9}),
+        seed=3,
+        fold=1,
+        fingerprint=replace(cell.fingerprint, digest="another", found=99),
+        components={**cell.components, "model": 9},
+        versions={**one.versions, "torch": "0.0"},
+        machine={"cpu": "other"},
+        commit="abc",
+    )
+    found = compare_records(one, other)
+    decides = {item.field: (item.first, item.second) for item in found.decides}
+    assert decides == {
+        "recipe.training.epochs": ("2", "7"),
+        "recipe.patchout.schedule": ('"constant"', '"rising"'),
+        "recipe.engine.threads": ("1", "2"),
+        "seed": ("0", "3"),
+        "fold": ("null", "1"),
+        "data fingerprint": (f'"{cell.fingerprint.digest}"', '"another"'),
+        "version of.model": (str(cell.components["model"]), "9"),
+    }
+    context = {item.field for item in found.context}
+    assert {"recipe.measurement.rounds", "library.torch", "machine.cpu", "commit"} <= context
+    assert "data.clips" in context
+    assert not any(name in decides for name in context)
+
+
+def test_what_differs_is_what_makes_the_key(plan: StudyPlan) -> None:
+    for a in plan.cells:
+        for b in plan.cells:
+            assert (a.key == b.key) == (not compare_records(ok(a), ok(b)).decides)
+
+
+def test_records_are_found_by_beginning_and_path(plan: StudyPlan, tmp_path: Path) -> None:
+    store, key = write(tmp_path, plan), plan.cells[0].key
+    folder = store.folder(key)
+    for name in (key, key[:12], str(folder), str(folder / "record.json")):
+        assert find_record(name, store).key == key
+    for name in ("zzz", "", str(tmp_path / "no")):
+        with pytest.raises(InputError, match=r"record = .*no such record.*Give a key"):
+            find_record(name, store)
+    twin = key[:-1] + ("0" if key[-1] != "0" else "1")
+    store.write(replace(ok(plan.cells[0]), key=twin))
+    with pytest.raises(InputError, match=f"2 records begin like that.*{key}"):
+        find_record(key[:15], store)
+
+
+def test_diff_on_the_command_line(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
+    store = write(tmp_path, plan)
+    store.write(session(plan, ("a" * 16,)))
+    one, two = plan.cells[0].key, plan.cells[1].key
+    code, said = cli("records", "diff", one, two, "--out", tmp_path)
+    assert code == 0
+    assert "recipe.patchout.kind" in said
+    assert '"none"' in said and '"time"' in said
+    code, said = cli("records", "diff", one, store.folder(one), "--out", tmp_path)
+    assert code == 0
+    assert f"Same key: {one}." in said and "What does not: nothing differs." in said
+    code, said = cli("records", "diff", one, "5" * 16, "--out", tmp_path)
+    assert code == 2
+    assert "kind = 'quality, cost'" in said
+
+
+def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
+    half = replace(plan.record, variants=plan.record.variants[:2], seeds=(0,))
+    half = replace(
+        half, variants=tuple(replace(v, cells=v.cells[:1]) for v in plan.record.variants[:2])
+    )
+    one, two = (
+        write(tmp_path / "one", plan, slice(0, 3)),
+        write(tmp_path / "two", plan, slice(2, 6)),
+    )
+    one.write_study(half)
+    arm = plan.record.variants[0].arm
+    two.write(session(plan, (arm,)), samples={arm: [1.0]})
+    failed, mended = plan.cells[0], plan.cells[1]
+    one.write(failure(failed, "error", "why"))
+    two.write(ok(failed))
+    two.write(failure(mended, "oom", "why"))
+    two.write(replace(ok(plan.cells[5]), attempt=2))
+    (two.folder(failed.key) / "checkpoint.pt").write_bytes(b"x")
+    (two.folder(failed.key) / ".record.json.abc").write_bytes(b"x")
+    before = files(tmp_path)
+    done = merge([one.root, two.root], tmp_path / "all")
+    assert {name: data for name, data in files(tmp_path).items() if name in before} == before
+    store = Store(tmp_path / "all")
+    assert {
+        record.key: record.status for record in store.records() if record.kind == "quality"
+    } == {cell.key: "ok" for cell in plan.cells}
+    assert done.replaced == [failed.key]
+    assert done.kept == [mended.key]
+    assert done.same == [plan.cells[2].key]
+    assert store.study("tiny") == plan.record
+    assert (store.folder("5" * 16) / "samples.json.gz").is_file()
+    assert [r.attempt for r in store.attempts(plan.cells[5].key)] == [1, 2]
+    assert sorted(p.name for p in store.folder(failed.key).iterdir()) == ["record.json"]
+    again = merge([one.root, two.root], tmp_path / "all")
+    assert not again.copied and not again.replaced
+    three = write(tmp_path / "three", plan, slice(0, 0))
+    three.write(failure(failed, "error", "why"))
+    assert merge([two.root], three.root).replaced == [failed.key]
+    assert (three.folder(failed.key) / "attempt-1.json").is_file()
+
+
+def _other_key(store: Store, plan: StudyPlan) -> None:
+    store.write(ok(plan.cells[0]))
+    record = store.folder(plan.cells[0].key)
+    record.rename(record.with_name("f" * 16))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fragments"),
+    [
+        (
+            lambda store, plan: store.write(ok(plan.cells[0], 0.5 + 1e-16 * 4)),
+            ("metrics.mAP = 0.5000000000000004", "says 0.5 under the same key", "records diff"),
+        ),
+        (
+            lambda store, plan: store.write(replace(session(plan, ("a",)), key=plan.cells[0].key)),
+            ("kind = 'cost'", "says 'quality'"),
+        ),
+        (
+            lambda store, plan: store.write_study(replace(plan.record, margin=0.5)),
+            ("tiny.json", "margin = 0.5", "same name differ", "another --name"),
+        ),
+        (
+            lambda store, plan: store.write_study(
+                replace(
+                    plan.record,
+                    variants=(
+                        replace(plan.record.variants[1], name=plan.record.variants[0].name),
+                        *plan.record.variants[1:],
+                    ),
+                )
+            ),
+            ("tiny.json", "variants.none = ", "two recipes of the same name"),
+        ),
+        (_other_key, ("key = ", "in the folder of another key")),
+        (
+            lambda store, plan: (
+                (store.root / "records").rename(store.root / "recrods"),
+                (store.root / "studies").rename(store.root / "s"),
+            ),
+            ("FROM = ", "no records and no studies"),
+        ),
+        (
+            lambda store, plan: (
+                store.folder(store.write(ok(plan.cells[3])).parent.name) / "record.json"
+            ).write_text("{"),
+            ("record.json", "not a whole JSON file"),
+        ),
+    ],
+    ids=["metrics", "kind", "margin", "recipe", "folder", "no store", "half"],
+)
+def test_what_contradicts_is_refused_and_nothing_copied(
+    spoil: Callable[[Store, StudyPlan], object],
+    fragments: tuple[str, ...],
+    plan: StudyPlan,
+    cli: Cli,
+    tmp_path: Path,
+) -> None:
+    one = write(tmp_path / "one", plan, slice(0, 2))
+    two = write(tmp_path / "two", plan, slice(4, 6))
+    spoil(two, plan)
+    before = files(one.root)
+    code, said = cli("records", "merge", two.root, "--out", one.root)
+    assert code == 2
+    for fragment in fragments:
+        assert fragment in said
+    assert files(one.root) == before
+
+
+def test_two_sessions_that_were_measured_alike_leave_the_first(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    one, two = write(tmp_path / "one", plan), write(tmp_path / "two", plan)
+    first = session(plan, (plan.record.variants[0].arm,))
+    one.write(first)
+    two.write(replace(first, rounds=7))
+    assert merge([two.root], one.root).kept == [first.key]
+    assert one.sessions() == [first]
+
+
+def _old(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"12345")
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+def test_clean_finds_what_is_of_no_use_and_nothing_else(
+    plan: StudyPlan, cli: Cli, tmp_path: Path
+) -> None:
+    store = write(tmp_path, plan, slice(0, 5))
+    failed, begun = plan.cells[4], plan.cells[5]
+    store.write(failure(failed, "error", "why"))
+    arm = plan.record.variants[0].arm
+    store.write(session(plan, (arm,)))
+    store.write(session(plan, ("9" * 16,), key="6" * 16))
+    alien = store.write(replace(ok(begun), key="7" * 16)).parent
+    used = _old(features_path(tmp_path / "cache", begun.recipe, begun.fingerprint.digest))
+    kept = [
+        used,
+        _old(store.folder(begun.key) / "checkpoint.pt"),
+        _old(store.folder(begun.key) / "progress.jsonl"),
+        _old(store.folder(failed.key) / "checkpoint.pt"),
+        _old(tmp_path / "locks" / f"{begun.key}.lock"),
+    ]
+    done = plan.cells[0].key
+    fresh = store.folder(done) / ".record.json.fresh"
+    fresh.write_bytes(b"somebody writes")
+    debris = [
+        _old(store.folder(done) / ".record.json.killed"),
+        _old(tmp_path / "studies" / ".tiny.json.killed"),
+        _old(tmp_path / "cache" / ".features-x.npy.killed"),
+        _old(store.folder(done) / "checkpoint.pt"),
+        _old(store.folder(done) / "checkpoint-before.pt"),
+        _old(tmp_path / "locks" / f"{done}.lock"),
+        _old(tmp_path / "cache" / "features-0123456789abcdef.npy"),
+    ]
+    found = find_debris(tmp_path)
+    assert {p for item in found if not item.results for p in item.paths} == set(debris)
+    assert [item.size for item in found if not item.results] == [15, 10, 5, 5]
+    (results,) = (item for item in found if item.results)
+    assert set(results.paths) == {alien, store.folder("6" * 16)}
+    before = files(tmp_path)
+    code, said = cli("records", "clean", "--out", tmp_path)
+    assert code == 0
+    assert "Nothing was removed." in said
+    assert files(tmp_path) == before
+    code, said = cli("records", "clean", "--out", tmp_path, "--yes")
+    assert code == 0
+    assert not any(path.exists() for path in debris)
+    assert all(path.exists() for path in (*kept, fresh, alien))
+    assert cli("records", "clean", "--out", tmp_path, "--yes", "--unused-records")[0] == 0
+    assert not alien.exists()
+    assert all(path.exists() for path in (*kept, fresh))
+    assert {cell.key for cell in plan.cells[:5]} <= set(store.record_keys())
+    assert store.sessions() == [session(plan, (arm,))]
+
+
+def test_a_checkpoint_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    store = write(tmp_path, plan, slice(0, 1))
+    key = plan.cells[0].key
+    path = _old(store.folder(key) / "checkpoint.pt")
+    lock = _old(tmp_path / "locks" / f"{key}.lock")
+    with FileLock(lock, timeout=0):
+        assert not any(item.paths for item in find_debris(tmp_path))
+    for item in find_debris(tmp_path):
+        remove(item)
+    assert not path.exists() and not lock.exists()
+
+
+def test_clean_refuses_what_it_cannot_judge(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
+    store = write(tmp_path, plan, slice(0, 1))
+    (tmp_path / "studies" / "tiny.json").write_text(to_json(plan.record)[:99])
+    code, said = cli("records", "clean", "--out", tmp_path, "--yes")
+    assert code == 2
+    assert "tiny.json: not a whole JSON file" in said
+    assert store.has(plan.cells[0].key)
+    code, said = cli("records", "clean", "--out", tmp_path / "no")
+    assert code == 2
+    assert "no such folder" in said
