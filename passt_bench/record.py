@@ -3,6 +3,7 @@
 Layout under an output folder, all JSON, each file written once and atomically::
 
     records/KEY/record.json      a quality cell (`RunRecord`) or a cost session (`SessionRecord`)
+    records/KEY/attempt-N.json   an earlier attempt at a quality cell, kept when it was retried
     records/KEY/samples.json.gz  raw samples of a session, variant → phase → [round][step] seconds
     studies/NAME.json            the expansion of a study (`StudyRecord`): variants and their keys
 
@@ -11,17 +12,19 @@ A record knows nothing of studies and holds no absolute path, host or user name.
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from passt_bench.errors import InputError
+from passt_bench.files import pack_json as pack_json
+from passt_bench.files import read_bytes
+from passt_bench.files import unpack_json as unpack_json
+from passt_bench.files import write_atomically as write_atomically
+from passt_bench.spec.override import adapter
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1
@@ -67,11 +70,17 @@ class RunRecord:
         per_class: metric → class → value; a class without positives is absent.
         probes: evaluation with something hidden, e.g. ``hide_frequency`` →
             {"mAP": …, "mAP/frequency": …} with one entry a class group.
-        tokens: kept in training, class tokens included (0 for a CNN).
+        tokens: kept in training, class tokens included (0 for a CNN); with a schedule the mean over
+            its stages, and so are ``flops``.
+        patchout: as it came out on the grid: rate and counts, of a schedule the full amount, and
+            under ``stages`` the patches kept in each.
         grid: patch grid (frequency, time), None for a CNN.
         train: in-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
-            ``cpu_seconds``; for looking, never for verdicts.
-        clocks: wall seconds by part: build, data, train, evaluate; added up over resumes.
+            ``cpu_seconds``; for looking, never for verdicts. ``epoch`` is the one that was tested
+            where ``recipe.training.select`` is ``best_on_inner``.
+        clocks: wall seconds by part: build, data, train, evaluate, and select where an epoch is
+            chosen; added up over resumes.
+        notes: what was taken of a checkpoint, and what was adapted, re-made or dropped.
     """
 
     key: str
@@ -89,7 +98,7 @@ class RunRecord:
     tokens: int = 0
     tokens_full: int = 0
     grid: Pair | None = None
-    patchout: dict[str, Any] = field(default_factory=dict)  # resolved: rate, counts
+    patchout: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
     flops: float | None = None  # a training step (forward and backward), per clip
     train: dict[str, float] = field(default_factory=dict)
@@ -102,6 +111,7 @@ class RunRecord:
     message: str | None = None
     finished: str = ""  # ISO 8601, UTC
     picture: Picture | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ class ArmRecord:
         flops: a training step (forward and backward) per clip, counted on meta tensors.
         flops_inference: forward without patchout, per clip.
         mfu: share of the matmul peak measured in the same session.
+        compile_seconds: what compiling took, where the model is compiled.
+        published: clips a second by the speed test of the reference code, where it was asked for.
     """
 
     key: str
@@ -148,6 +160,8 @@ class ArmRecord:
     mfu: float | None = None
     attention: str = ""
     message: str | None = None
+    compile_seconds: float | None = None
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,10 @@ class SessionRecord:
     kind: Literal["cost"] = "cost"
     rounds: int = 0
     steps: int = 0
+    published_protocol: dict[str, int] = field(default_factory=dict)  # batch, warmup, steps
     matmul_flops: float | None = None  # peak, FLOP/s, measured in the session
+    stated_flops: float | None = None  # the same as the GPU's vendor states it
+    stated_source: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     disturbance: dict[str, Any] = field(default_factory=dict)  # load before and after, warnings
     versions: dict[str, str] = field(default_factory=dict)
@@ -212,12 +229,22 @@ class StudyRecord:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a quality cell ended: the head of its record, read without building the rest of it."""
+
+    status: Status
+    attempt: int = 1
+    message: str | None = None
+    schema: int = SCHEMA
+
+
 T = TypeVar("T", RunRecord, SessionRecord, StudyRecord)
 
 
 def to_json(record: RunRecord | SessionRecord | StudyRecord) -> str:
     """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
-    plain = TypeAdapter(type(record)).dump_python(record, mode="json")
+    plain = adapter(type(record)).dump_python(record, mode="json")
     return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
 
 
@@ -225,59 +252,64 @@ def read(kind: type[T], path: Path) -> T:
     """Reads a record.
 
     Raises:
-        InputError: the file is cut off, of another kind, or of a newer schema.
+        InputError: the file cannot be read, is cut off, of another kind, or of a newer schema.
+    """
+    data = read_bytes(path)
+    try:
+        record = adapter(kind).validate_json(data)
+    except ValidationError as error:
+        raise _unreadable(kind, path, data, error) from None
+    if record.schema > SCHEMA:
+        raise _other_schema(path, record.schema)
+    return record
+
+
+def read_outcome(path: Path) -> Outcome:
+    """Reads how a quality cell ended, ten times as fast as its whole record.
+
+    Raises:
+        InputError: as `read`; what is wrong beside the outcome goes unnoticed.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"not a whole JSON file ({error})",
+        outcome = adapter(Outcome).validate_json(read_bytes(path))
+    except ValidationError:
+        whole = read(RunRecord, path)  # says what is wrong
+        return Outcome(whole.status, whole.attempt, whole.message)
+    if outcome.schema > SCHEMA:
+        raise _other_schema(path, outcome.schema)
+    return outcome
+
+
+def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
+    """What is wrong with a file that is no record of this version, from the most basic on."""
+    again = f"Remove {path if kind is StudyRecord else path.parent} and run the study again"
+    try:
+        plain = json.loads(data)
+    except ValueError as broken:
+        return InputError(
+            f"not a whole JSON file ({broken})",
             source=path,
-            remedy="Remove its folder and run the study again; nothing else is affected.",
-        ) from None
+            remedy=f"{again}; nothing else is affected.",
+        )
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
-        raise InputError(
-            "a record of another schema",
-            source=path,
-            field="schema",
-            value=schema,
-            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
-        )
-    try:
-        return TypeAdapter(kind).validate_python(plain)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            first["msg"],
-            source=path,
-            field=".".join(map(str, first["loc"])),
-            remedy="Remove its folder and run the study again.",
-        ) from None
+        return _other_schema(path, schema)
+    first = error.errors()[0]
+    return InputError(
+        first["msg"],
+        source=path,
+        field=".".join(map(str, first["loc"])),
+        value=first["input"] if isinstance(first["input"], str | int | float) else None,
+        remedy=f"{again}.",
+    )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: a temporary neighbour, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def pack_json(value: object) -> bytes:
-    """Compressed JSON whose bytes depend on the value alone (no time stamp in the header)."""
-    text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    return gzip.compress(text.encode(), mtime=0)
-
-
-def unpack_json(data: bytes) -> Any:
-    """The value that `pack_json` packed."""
-    return json.loads(gzip.decompress(data))
+def _other_schema(path: Path, schema: object) -> InputError:
+    return InputError(
+        "a record of another schema",
+        source=path,
+        field="schema",
+        value=schema,
+        remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, or write "
+        "elsewhere with --out.",
+    )

@@ -1,14 +1,36 @@
-"""What kind of failure an exception or a dead process is."""
+"""What kind of failure an exception or a dead process is, and a limit that makes memory run out."""
 
 from __future__ import annotations
 
+import errno
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from passt_bench.errors import StorageError
+
 Failure = Literal["oom", "error"]
+# The disk is full or read-only, or a limit on the size of files is reached.
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+# What PyTorch, oneDNN, CUDA and its libraries say where they have no exception of their own.
+_WORDS = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "_STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+    "could not execute a primitive",
+)
+# Signals that people, schedulers and shutdowns send; what a process does wrong by itself ends in
+# others. SIGKILL stands apart, for the kernel sends it as well.
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def classify(error: BaseException) -> Failure:
@@ -18,8 +40,42 @@ def classify(error: BaseException) -> Failure:
     """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "oom"
-    told = any(words in str(error) for words in ("can't allocate memory", "out of memory"))
-    return "oom" if told and isinstance(error, RuntimeError) else "error"
+    if isinstance(error, OSError):
+        return "oom" if error.errno == errno.ENOMEM else "error"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS):
+        return "oom"
+    # What broke because memory had run out somewhat earlier.
+    first = error.__cause__ or error.__context__
+    return classify(first) if first is not None else "error"
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Whether an error is one of the disk: it says nothing about what was being done."""
+    return isinstance(error, StorageError) or (
+        isinstance(error, OSError) and error.errno in CANNOT_WRITE
+    )
+
+
+@contextmanager
+def memory_limit(limit: int | None) -> Iterator[None]:
+    """Lets allocations of this process fail beyond so many bytes, while the context lasts.
+
+    The limit counts private writable memory (``RLIMIT_DATA``), which is what a process allocates,
+    not the libraries that it maps. Memory on a GPU is not counted.
+
+    Args:
+        limit: bytes; None is no limit.
+    """
+    if limit is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def oom_kills() -> int | None:
@@ -30,6 +86,20 @@ def oom_kills() -> int | None:
         return None
     counts = dict(line.split() for line in text.splitlines())
     return int(counts["oom_kill"]) if "oom_kill" in counts else None
+
+
+def was_interrupted(exitcode: int | None, kills_before: int | None) -> bool:
+    """Whether somebody ended a process from outside, so that its end says nothing about its work.
+
+    Args:
+        exitcode: of `multiprocessing.Process`; negative for a signal, 255 where the fork server
+            has died and nothing is known.
+        kills_before: `oom_kills` when the process started.
+    """
+    if exitcode == -signal.SIGKILL:
+        kills = oom_kills()
+        return kills is not None and kills_before is not None and kills <= kills_before
+    return exitcode in (None, 255) or -exitcode in _FROM_OUTSIDE
 
 
 def explain_exit(exitcode: int | None, kills_before: int | None) -> tuple[Failure, str]:

@@ -16,34 +16,61 @@ import numpy as np
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import inner_split
-from passt_bench.measure.failure import classify
+from passt_bench.measure.failure import classify, memory_limit, says_nothing
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
-from passt_bench.models import draw, from_recipe, initialise
+from passt_bench.models import draw, from_recipe, save_model
 from passt_bench.record import Picture, RunRecord, Status
+from passt_bench.runner.initial import fill
 from passt_bench.runner.plan import Context, PlannedCell
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
+from passt_bench.training.diverged import Diverged
 from passt_bench.training.evaluate import evaluate
-from passt_bench.training.features import features_path
-from passt_bench.training.loop import Diverged, Progress, Task, set_up, train
+from passt_bench.training.features import features_path, load_features
+from passt_bench.training.loop import set_up, total_steps, train
+from passt_bench.training.state import Progress, Task, add_clocks
+
+MODEL = "model.safetensors"  # beside the record, where models are kept
+
+PROGRESS = "progress.jsonl"  # a line an epoch; there from the beginning of a cell to its record
 
 
 def run_cell(cell: PlannedCell, context: Context) -> RunRecord:
-    """Runs a cell to its final record, which is also written; failures become records too."""
+    """Runs a cell to its final record, which is also written; failures become records too.
+
+    Raises:
+        OSError: nothing can be written; what stands serves the next time.
+    """
     store = Store(context.out)
     folder = store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".*.*"):
+        path.unlink()  # begun by a process that was killed while it wrote
+    (folder / PROGRESS).touch()  # the cell is begun
     try:
-        record = _run(cell, context, folder)
+        with memory_limit(context.memory):
+            record = _run(cell, context, folder)
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
     except Exception as error:  # whatever it is, it becomes a row
+        if says_nothing(error):
+            raise
         record = failure(cell, classify(error), traceback.format_exc(limit=-6))
     store.write(record)
-    checkpoint.remove(folder)
-    (folder / "progress.jsonl").unlink(missing_ok=True)
+    clear(context, cell.key)
     return record
+
+
+def clear(context: Context, key: str) -> None:
+    """Removes what a cell needs no more once its record stands; its progress last.
+
+    Progress beside a record thus tells that somebody was killed in between.
+    """
+    folder = Store(context.out).folder(key)
+    if not context.keep_checkpoints:
+        checkpoint.remove(folder)
+    (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def failure(cell: PlannedCell, status: Status, message: str) -> RunRecord:
@@ -83,18 +110,30 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
     dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
     if dataset.fingerprint.digest != cell.fingerprint.digest:
         raise RuntimeError("the data changed since the study was planned; run it again")
-    features = np.load(
-        features_path(context.cache, recipe, dataset.fingerprint.digest), mmap_mode="r"
-    )
-    train_clips, test_clips = _split(cell, dataset)
+    path = features_path(context.cache, recipe, dataset.fingerprint.digest)
+    features = load_features(path, recipe.frontend)
+    train_clips, inner_clips, test_clips = _split(cell, dataset)
     clock.lap("data")
-    net = from_recipe(recipe, len(dataset.fingerprint.classes), features.shape[2])
-    initialise(net, cell.seed)
+    classes = dataset.fingerprint.classes
+    net = from_recipe(recipe, len(classes), features.shape[2])
+    notes = fill(net, recipe, cell.seed, cell.checkpoint, classes)
     net.to(recipe.engine.device)
     clock.lap("build")
-    task = Task(cell.key, recipe, cell.seed, features, dataset.targets, train_clips, folder)
+    task = Task(
+        cell.key,
+        recipe,
+        cell.seed,
+        features,
+        dataset.targets,
+        train_clips,
+        folder,
+        inner=inner_clips,
+        attempt=cell.attempt,
+        checkpoint_seconds=context.checkpoint_seconds,
+        clocks=clock.seconds,
+    )
     done = train(net, task, lambda progress: _tell(folder, recipe.training.epochs, progress))
-    clock.seconds["train"] = done.seconds  # over resumes
+    clock.seconds["train"] = done.seconds
     clock.start()
     result = evaluate(
         net,
@@ -106,33 +145,48 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
         recipe.engine.device,
     )
     clock.lap("evaluate")
+    if context.keep_models:
+        path = folder / MODEL
+        save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     return replace(
         _blank(cell),
         metrics=result.metrics,
         per_class=result.per_class,
         probes=result.probes,
-        curves={
-            "train_loss": tuple(done.train_loss),
-            "learning_rate": tuple(done.learning_rate),
-        },
+        curves=_curves(done, recipe.metrics[0]),
         train={
             "step_seconds": float(np.median(done.step_seconds)),
             "cpu_seconds": done.cpu_seconds,
-            "peak_bytes": float(peak_bytes(recipe.engine.device)),
+            "peak_bytes": float(max(done.peak_bytes, peak_bytes(recipe.engine.device))),
+            **({"epoch": float(done.best_epoch)} if done.best_epoch else {}),
         },
-        clocks=clock.seconds,
-        picture=_picture(cell, features[train_clips[0]]),
+        clocks=add_clocks(clock.seconds, done.before),
+        picture=_picture(cell, features[train_clips[0]], total_steps(task)),
+        notes=notes,
     )
 
 
-def _split(cell: PlannedCell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Training and evaluation clips; with ``select: inner`` the test fold stays closed."""
+def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
+    curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
+    return {**curves, f"inner/{metric}": tuple(done.inner)} if done.inner else curves
+
+
+def _split(cell: PlannedCell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Clips to train on, to choose the epoch by (or None), and to evaluate.
+
+    With ``select: inner`` the test fold stays closed.
+    """
     train_clips, test_clips = dataset.split(cell.fold)
     training = cell.recipe.training
-    if training.select == "inner":
-        # One inner split a search, whatever the seed: trials are compared on the same clips.
-        return inner_split(train_clips, dataset.sources, dataset.targets, training.inner_share, 0)
-    return train_clips, test_clips
+    if training.select == "last":
+        return train_clips, None, test_clips
+    # One inner split, whatever the seed: trials of a search are compared on the same clips.
+    learn, inner = inner_split(
+        train_clips, dataset.sources, dataset.targets, training.inner_share, 0
+    )
+    if training.select == "best_on_inner":
+        return learn, inner, test_clips
+    return learn, None, inner
 
 
 class Clock:
@@ -160,12 +214,15 @@ def _tell(folder: Path, epochs: int, progress: Progress) -> None:
         "train_loss": progress.train_loss[-1],
         "seconds": round(progress.seconds, 3),
     }
-    with (folder / "progress.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / PROGRESS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def _picture(cell: PlannedCell, logmel: np.ndarray) -> Picture | None:
-    """The first training clip and the patches that the first step keeps, at most 64 mels high."""
+def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
+    """The first training clip, at most 64 mels high, and the patches that the first step keeps.
+
+    Where patchout rises over the training, it is those that the last step keeps.
+    """
     grid, shape = cell.facts.grid, cell.facts.model_shape
     if grid is None or shape is None:
         return None
@@ -177,9 +234,11 @@ def _picture(cell: PlannedCell, logmel: np.ndarray) -> Picture | None:
     small = logmel[:rows, :columns].reshape(rows // k, k, columns // k, k).mean(axis=(1, 3))
     low, high = float(small.min()), float(small.max())
     scaled = np.round((small - low) / max(high - low, 1e-9) * 255).astype(int)
+    setting = cell.recipe.patchout
+    step = steps - 1 if setting.schedule == "rising" else 0
     return Picture(
         logmel=tuple(tuple(row) for row in scaled.tolist()),
-        kept=tuple(draw(cell.recipe.patchout, grid, cell.seed, 0).tolist()),
+        kept=tuple(draw(setting, grid, cell.seed, step).tolist()),
         grid=grid,
         patch=(shape[0][0] // k, shape[0][1] // k),
         stride=(shape[1][0] // k, shape[1][1] // k),

@@ -1,30 +1,31 @@
 """Many cells, each in a process of its own, a few at a time.
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
-(torch is loaded there once), and turns whatever happens to it into a record.
+(torch is loaded there once), and turns whatever happens to it into a record, see `isolation`.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from threading import Event
 
-from filelock import FileLock, Timeout
+import torch
+from filelock import Timeout
 
-from passt_bench.measure.failure import explain_exit, oom_kills
 from passt_bench.record import RunRecord
-from passt_bench.runner.cells import failure, run_cell
+from passt_bench.runner.gpus import Gpus, visible_gpus
+from passt_bench.runner.isolation import (
+    POLL,
+    Conditions,
+    fork_server,
+    progress_of,
+    run_isolated,
+)
 from passt_bench.runner.plan import Context, PlannedCell
-from passt_bench.store import Store
-
-_POLL = 0.3  # seconds
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,6 @@ class Tick:
         return self.done_work / self.work if self.work else 1.0
 
 
-def process_context() -> BaseContext:
-    """The fork server with torch and this package loaded; a child costs 0.03 s instead of 2 s."""
-    context = multiprocessing.get_context("forkserver")
-    # What a cell would import late: the first optimizer torch._dynamo, the metrics scikit-learn.
-    late = ["torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.subject"]
-    context.set_forkserver_preload(["passt_bench.runner.cells", *late])
-    return context
-
-
 def run_cells(
     cells: Sequence[PlannedCell],
     context: Context,
@@ -65,99 +57,63 @@ def run_cells(
     Args:
         cells: what is to run; a cell that has meanwhile a record is not run again.
         context: where things lie.
-        workers: processes at a time.
-        timeout: seconds that a cell may take; beyond it its record says so.
+        workers: processes at a time; of those on CUDA, one a GPU.
+        timeout: seconds that an attempt at a cell may take; beyond it its record says so.
         on_tick: told a few times a second how far it is.
+
+    Returns:
+        The records; a cell whose process was killed from outside again and again has none.
 
     Raises:
         KeyboardInterrupt: after the children have ended; checkpoints stay for the next run.
+        StorageError: nothing can be written.
     """
+    if not cells:
+        return []
+    fork_server()
     stop = Event()
-    futures: dict[Future[RunRecord | None], PlannedCell] = {}
+    conditions = Conditions(timeout, _gpus(cells, context), stop.is_set)
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        futures = {
+            pool.submit(run_isolated, cell, context, conditions, False): cell for cell in cells
+        }
         try:
-            for cell in cells:
-                futures[pool.submit(_run_isolated, cell, context, timeout, stop, False)] = cell
             while not all(future.done() and not _is_busy(future) for future in futures):
                 on_tick(_tick(futures, context))
-                time.sleep(_POLL)
+                time.sleep(POLL)
                 for future in [future for future in futures if _is_busy(future)]:
                     # Another invocation has it: the others first, then wait for that one.
                     cell = futures.pop(future)
-                    futures[pool.submit(_run_isolated, cell, context, timeout, stop, True)] = cell
+                    again = pool.submit(run_isolated, cell, context, conditions, True)
+                    futures[again] = cell
+                _raise_first(futures)
             on_tick(_tick(futures, context))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    records = [future.result() for future in futures]
-    return [record for record in records if record is not None]
+    return [record for record in (future.result() for future in futures) if record is not None]
+
+
+def _gpus(cells: Sequence[PlannedCell], context: Context) -> Gpus:
+    wanted = any(cell.recipe.engine.device == "cuda" for cell in cells)
+    count = torch.cuda.device_count() if wanted else 0
+    return Gpus(visible_gpus(os.environ, count), context.out / "locks")
 
 
 def _is_busy(future: Future[RunRecord | None]) -> bool:
     return future.done() and isinstance(future.exception(), Timeout)
 
 
-def _run_isolated(
-    cell: PlannedCell, context: Context, timeout: float | None, stop: Event, wait: bool
-) -> RunRecord | None:
-    """Runs one cell in a child, once among all invocations on the folder.
-
-    Raises:
-        Timeout: another invocation runs the cell, and ``wait`` is not set.
-    """
-    locks = context.out / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{cell.key}.lock", timeout=_POLL if wait else 0)
-    while not stop.is_set():
-        try:
-            with lock:
-                record = Store(context.out).run(cell.key)
-                if record is not None and record.attempt >= cell.attempt:
-                    return record
-                return _spawn(cell, context, timeout, stop)
-        except Timeout:
-            if not wait:
-                raise
-    return None
+def _raise_first(futures: Mapping[Future[RunRecord | None], PlannedCell]) -> None:
+    """Ends the batch for what no cell can help, e.g. a full disk."""
+    for future in futures:
+        error = future.exception() if future.done() else None
+        if error is not None and not isinstance(error, Timeout):
+            raise error
 
 
-def _spawn(
-    cell: PlannedCell, context: Context, timeout: float | None, stop: Event
-) -> RunRecord | None:
-    store = Store(context.out)
-    child = process_context().Process(target=_child, args=(cell, context), daemon=True)  # type: ignore[attr-defined]
-    started, kills = time.monotonic(), oom_kills()
-    child.start()
-    late = False
-    while child.is_alive():
-        child.join(_POLL)
-        late = timeout is not None and time.monotonic() - started > timeout
-        if late or stop.is_set():
-            child.kill()
-            child.join()
-    record = store.run(cell.key)
-    if record is not None and record.attempt >= cell.attempt:
-        return record
-    if stop.is_set():
-        return None
-    if late:
-        record = failure(cell, "timeout", f"killed after {timeout:g} s")
-    else:
-        record = failure(cell, *explain_exit(child.exitcode, kills))
-    store.write(record)
-    return record
-
-
-def _child(cell: PlannedCell, context: Context) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    run_cell(cell, context)
-
-
-def _tick(futures: dict[Future[RunRecord | None], PlannedCell], context: Context) -> Tick:
-    store = Store(context.out)
+def _tick(futures: Mapping[Future[RunRecord | None], PlannedCell], context: Context) -> Tick:
     done_cells, done_work, work = 0, 0.0, 0.0
     running: list[str] = []
     for future, cell in futures.items():
@@ -166,20 +122,11 @@ def _tick(futures: dict[Future[RunRecord | None], PlannedCell], context: Context
             done_cells += 1
             done_work += cell.seconds
         elif future.running():
-            share = _share(store, cell)
+            told = progress_of(context, cell.key)
+            share = 0.95 * told["epoch"] / told["epochs"] if told.get("epochs") else 0.0
             done_work += share * cell.seconds
             running.append(f"{cell.variant}, seed {cell.seed}")
     return Tick(done_cells, len(futures), done_work, work, tuple(running))
-
-
-def _share(store: Store, cell: PlannedCell) -> float:
-    try:
-        with (store.folder(cell.key) / "progress.jsonl").open("rb") as file:
-            last = file.read().splitlines()[-1]
-        line = json.loads(last)
-        return 0.95 * float(line["epoch"]) / float(line["epochs"])
-    except (OSError, IndexError, ValueError, KeyError):
-        return 0.0
 
 
 def default_workers() -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from filelock import FileLock
 from rich.console import Console
 
 from passt_bench.console import duration, stage
@@ -15,6 +17,7 @@ from passt_bench.record import STATUSES, Status
 from passt_bench.runner.cost import measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
+from passt_bench.runner.standing import Shortfall, shortfall, tidy
 from passt_bench.store import Store
 from passt_bench.training.features import features_path, prepare_features
 
@@ -26,7 +29,7 @@ class RunOptions:
     Attributes:
         workers: processes at a time for quality cells.
         retry: statuses that are tried again.
-        timeout: seconds that one cell may take.
+        timeout: seconds that an attempt at a cell may take, its earlier processes included.
         cost: whether the cost session follows.
         remeasure: whether it measures again what it has measured before.
     """
@@ -44,11 +47,21 @@ def run_study(
     datasets: Datasets,
     options: RunOptions,
     console: Console,
-) -> int:
+    *,
+    beside: AbstractContextManager[None] | None = None,
+) -> Shortfall:
     """Runs what is missing of a study.
 
+    Args:
+        plan: the study.
+        context: where things lie.
+        datasets: opened data sets.
+        options: how to run.
+        console: for progress.
+        beside: open while cells are trained, and closed while costs are measured.
+
     Returns:
-        The number of cells whose final status is not ok.
+        What did not come to a good end.
 
     Raises:
         InputError: the device of the recipe is not there.
@@ -57,11 +70,12 @@ def run_study(
     todo = missing_cells(plan, store, options.retry)
     check_device(plan)
     store.write_study(plan.record)
-    train_cells(todo, context, datasets, options, console)
+    tidy(plan, context, todo)
+    with beside if beside is not None and todo else nullcontext():
+        train_cells(todo, context, datasets, options, console)
     if options.cost:
         _measure(plan, store, options, console)
-    final = [store.run(cell.key) for cell in plan.cells]
-    return sum(record is None or record.status != "ok" for record in final)
+    return shortfall(plan, store, cost=options.cost)
 
 
 def train_cells(
@@ -95,7 +109,9 @@ def prepare(
         if not path.is_file():
             wanted[path] = cell.recipe
     for path, recipe in wanted.items():
-        with stage(console, f"Preparing log-mel features of {recipe.data.name}") as update:
+        title = f"Preparing log-mel features of {recipe.data.name}"
+        # Of several invocations on the folder one computes, the others wait.
+        with stage(console, title) as update, _alone(context):
             prepare_features(
                 datasets.get(recipe),
                 recipe.frontend,
@@ -103,6 +119,15 @@ def prepare(
                 path,
                 partial(update, text=""),
             )
+
+
+@contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    context.cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(context.cache / "prepare.lock"):
+        for path in context.cache.glob("*.tmp"):
+            path.unlink()  # begun by an invocation that was killed
+        yield
 
 
 def _measure(plan: StudyPlan, store: Store, options: RunOptions, console: Console) -> None:
@@ -125,14 +150,31 @@ def check_device(plan: StudyPlan) -> None:
         InputError: CUDA is asked for and not available.
     """
     for variant in plan.record.variants:
-        if variant.recipe.engine.device == "cuda" and not torch.cuda.is_available():
-            raise InputError(
-                "no CUDA device is available here",
-                source=f"{plan.study.name}: {variant.name}",
-                field="engine.device",
-                value="cuda",
-                remedy="Use --device cpu.",
-            )
+        check_available(variant.recipe.engine.device, f"{plan.study.name}: {variant.name}")
+
+
+def check_available(device: str, source: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        InputError: CUDA is asked for and not available, or it is neither cpu nor cuda.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(
+            "no such device type",
+            source=source,
+            field="engine.device",
+            value=device,
+            remedy="Known: cpu, cuda.",
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "no CUDA device is available here",
+            source=source,
+            field="engine.device",
+            value="cuda",
+            remedy="Use --device cpu.",
+        )
 
 
 def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:

@@ -1,54 +1,106 @@
-"""Checkpoints: the whole state of a training, written atomically, read without pickles."""
+"""Checkpoints: the whole state of a training, written atomically, read without running code.
+
+The last two are kept, for a disk may cut one off: ``checkpoint.pt`` and ``checkpoint-before.pt``.
+``best.pt`` holds the weights of the best epoch where one is chosen.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from passt_bench.errors import InputError
-from passt_bench.record import write_atomically
+from passt_bench.files import write_atomically
 
-NAME = "checkpoint.pt"
+FORMAT = 2  # raise when the state's layout changes: older checkpoints then start anew
+NAME, BEFORE, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
+_NEXT = "checkpoint-next.pt"
+
+
+def say(text: str) -> None:
+    """A line for whoever watches the run."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Writes the state of a training into a cell's folder."""
+    """Writes the state of a training into a cell's folder; the last one becomes the one before."""
+    _write(folder / _NEXT, state)
+    if (folder / NAME).is_file():
+        (folder / NAME).replace(folder / BEFORE)
+    (folder / _NEXT).replace(folder / NAME)
+
+
+def save_best(folder: Path, state: dict[str, Any]) -> None:
+    """Writes the weights of the best epoch so far."""
+    _write(folder / BEST, state)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(folder / NAME, buffer.getvalue())
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
-def load(folder: Path, key: str) -> dict[str, Any] | None:
-    """The state to go on from, or None.
+def states(
+    folder: Path, identity: tuple[str, int], tell: Callable[[str], None] = say
+) -> Iterator[dict[str, Any]]:
+    """The states to go on from, the newest first; what cannot be read is told and passed over.
 
-    Raises:
-        InputError: the file cannot be read or belongs to another cell.
+    Args:
+        folder: of the cell.
+        identity: key and attempt that the state must belong to.
+        tell: told a sentence for each file that cannot serve.
     """
-    path = folder / NAME
-    if not path.is_file():
-        return None
+    for name in (NAME, BEFORE):
+        path = folder / name
+        if path.is_file():
+            state = _read(path, identity, tell)
+            if state is not None:
+                yield state
+
+
+def load_best(
+    folder: Path, identity: tuple[str, int], tell: Callable[[str], None] = say
+) -> dict[str, Any] | None:
+    """The weights of the best epoch so far, or None where they cannot be read."""
+    path = folder / BEST
+    return _read(path, identity, tell) if path.is_file() else None
+
+
+def _read(
+    path: Path, identity: tuple[str, int], tell: Callable[[str], None]
+) -> dict[str, Any] | None:
+    where = f"{path.parent.name}/{path.name}"
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        if damaged is not None:
+            tell(f"{where}: damaged at {damaged}; it is not used")
+            return None
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
-        raise InputError(
-            f"not a readable checkpoint ({type(error).__name__})",
-            source=path,
-            remedy="Remove the file; the cell starts anew.",
-        ) from error
-    if not isinstance(state, dict) or state.get("key") != key:
-        raise InputError(
-            "a checkpoint of another cell",
-            source=path,
-            field="key",
-            value=key,
-            remedy="Remove the file; the cell starts anew.",
-        )
+    except Exception as error:  # zipfile and torch raise many kinds for a broken file
+        tell(f"{where}: not a readable checkpoint ({type(error).__name__}); it is not used")
+        return None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        tell(f"{where}: a checkpoint of another version of passt-bench; it is not used")
+        return None
+    if (state.get("key"), state.get("attempt")) != identity:
+        tell(f"{where}: a checkpoint of another run; it is not used")
+        return None
     return state
 
 
 def remove(folder: Path) -> None:
-    """Removes the checkpoint of a finished cell."""
-    (folder / NAME).unlink(missing_ok=True)
+    """Removes the checkpoints of a finished cell."""
+    for name in (NAME, BEFORE, BEST, _NEXT):
+        (folder / name).unlink(missing_ok=True)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint, of whatever kind."""
+    return any((folder / name).is_file() for name in (NAME, BEFORE))

@@ -1,10 +1,20 @@
+import errno
 import multiprocessing
+import resource
 import signal
 
 import pytest
 import torch
 
-from passt_bench.measure.failure import classify, explain_exit, oom_kills
+from passt_bench.errors import StorageError
+from passt_bench.measure.failure import (
+    classify,
+    explain_exit,
+    memory_limit,
+    oom_kills,
+    says_nothing,
+    was_interrupted,
+)
 
 
 def test_memory_that_ran_out_on_the_cpu() -> None:
@@ -43,3 +53,59 @@ def test_exit_codes_of_real_processes() -> None:
     child.join()
     assert child.exitcode == -signal.SIGKILL
     child.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "std::bad_alloc",
+    ],
+)
+def test_what_libraries_say_of_memory(message: str) -> None:
+    assert classify(RuntimeError(message)) == "oom"
+
+
+def test_what_broke_because_memory_had_run_out() -> None:
+    try:
+        try:
+            raise MemoryError
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+    except RuntimeError as error:
+        assert classify(error) == "oom"
+    assert classify(OSError(errno.ENOMEM, "mmap")) == "oom"
+    assert classify(OSError(errno.ENOENT, "no file")) == "error"
+
+
+def test_a_disk_says_nothing_about_a_run() -> None:
+    assert says_nothing(OSError(errno.ENOSPC, "full"))
+    assert says_nothing(StorageError("cannot be written"))
+    assert not says_nothing(OSError(errno.ENOENT, "no file"))
+    assert not says_nothing(MemoryError())
+
+
+def test_who_was_ended_from_outside() -> None:
+    kills = oom_kills()
+    assert was_interrupted(-signal.SIGTERM, kills)
+    assert was_interrupted(255, kills)
+    assert not was_interrupted(-signal.SIGSEGV, kills)
+    assert not was_interrupted(1, kills)
+    assert not was_interrupted(0, kills)
+    assert not was_interrupted(-signal.SIGKILL, None)
+    if kills is not None:
+        assert was_interrupted(-signal.SIGKILL, kills)
+        assert not was_interrupted(-signal.SIGKILL, kills - 1)
+
+
+def test_a_memory_limit_holds_while_it_lasts() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with memory_limit(None):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with pytest.raises(RuntimeError) as caught, memory_limit(1 << 20):
+        torch.empty(1 << 28, dtype=torch.uint8)
+    assert classify(caught.value) == "oom"
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert torch.empty(1 << 28, dtype=torch.uint8).numel() == 1 << 28

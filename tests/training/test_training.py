@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training import checkpoint
 from passt_bench.training.batches import augment, batch_indices, steps_per_epoch
-from passt_bench.training.loop import Diverged, Progress, Task, loss_of, train
+from passt_bench.training.diverged import Diverged
+from passt_bench.training.loop import loss_of, train
 from passt_bench.training.metrics import accuracy, mean_average_precision
 from passt_bench.training.schedule import learning_rate
+from passt_bench.training.state import Task
 
 RANDOM = np.random.default_rng(0)
 
@@ -124,41 +124,6 @@ def test_training_lowers_the_loss_and_repeats_exactly(tmp_path: Path) -> None:
     one, two = train(_fresh(), task), train(_fresh(), task)
     assert one.train_loss == two.train_loss
     assert one.train_loss[-1] < one.train_loss[0]
-
-
-class _Stop(Exception):
-    pass
-
-
-def test_a_resumed_training_equals_an_undisturbed_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.set_num_threads(1)
-    monkeypatch.setattr("passt_bench.training.loop._CHECKPOINT_SECONDS", 0.0)
-    whole = _fresh()
-    expected = train(whole, _task(tmp_path / "a"))
-
-    def stop(progress: Progress) -> None:
-        if progress.epoch == 3:  # the checkpoint of epoch 2 is the last one
-            raise _Stop
-
-    with pytest.raises(_Stop):
-        train(_fresh(), _task(tmp_path / "b"), stop)
-    resumed = _fresh()
-    done = train(resumed, _task(tmp_path / "b"))
-    assert done.train_loss == expected.train_loss
-    assert len(done.step_seconds) == 4
-    pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_a_checkpoint_of_another_cell_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, {"key": "other"})
-    with pytest.raises(InputError, match="another cell"):
-        train(_fresh(), _task(tmp_path))
-    (tmp_path / checkpoint.NAME).write_bytes(b"cut off")
-    with pytest.raises(InputError, match="not a readable checkpoint"):
-        train(_fresh(), _task(tmp_path))
 
 
 def test_a_loss_that_turns_nan_is_divergence(tmp_path: Path) -> None:

@@ -1,0 +1,246 @@
+"""One cell in a process of its own: locks, limits, and what the end of the process means.
+
+Two locks a cell, both freed by the kernel when their holder dies. ``KEY.lock`` belongs to the
+invocation that has taken the cell on, ``KEY.work.lock`` to the process that computes it: should an
+invocation be killed, its process may live on for a moment, and nobody writes beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
+
+from filelock import FileLock, Timeout
+
+from passt_bench.errors import StorageError
+from passt_bench.files import storing
+from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
+from passt_bench.record import RunRecord
+from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
+from passt_bench.runner.gpus import VARIABLE, Gpus
+from passt_bench.runner.plan import Context, PlannedCell
+from passt_bench.store import Store
+from passt_bench.training import checkpoint
+
+POLL = 0.3  # seconds
+RESTARTS = 3  # of a cell whose process somebody kills, before it is left to the next command
+_CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
+
+
+def fork_server() -> ForkServerContext:
+    """The fork server with torch and this package loaded; a child costs 0.03 s instead of 2 s."""
+    context = multiprocessing.get_context("forkserver")
+    # What a cell would import late: the first optimizer torch._dynamo, the metrics scikit-learn.
+    late = ["torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.subject"]
+    context.set_forkserver_preload(["passt_bench.runner.isolation", *late])
+    # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
+    # the server and its children never see it, not even while they start.
+    resource_tracker.ensure_running()  # it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every cell of a batch.
+
+    Attributes:
+        timeout: seconds that an attempt may take; None is no limit.
+        gpus: shared out among cells on CUDA.
+        stopped: whether to end everything now.
+    """
+
+    timeout: float | None
+    gpus: Gpus
+    stopped: Callable[[], bool]
+
+
+def run_isolated(
+    cell: PlannedCell, context: Context, conditions: Conditions, wait: bool
+) -> RunRecord | None:
+    """Runs one cell in a child, once among all invocations on the folder.
+
+    Returns:
+        The final record; None where it was stopped, or killed from outside again and again.
+
+    Raises:
+        Timeout: another invocation runs the cell, and ``wait`` is not set.
+        StorageError: nothing can be written.
+    """
+    lock = _lock(context, f"{cell.key}.lock")
+    while not conditions.stopped():
+        try:
+            lock.acquire(timeout=POLL if wait else 0)
+        except Timeout:
+            if wait:
+                continue
+            raise
+        try:
+            return _until_final(cell, context, conditions)
+        finally:
+            lock.release()
+    return None
+
+
+def is_running(context: Context, key: str) -> bool:
+    """Whether some invocation, or a process that one left behind, works on the cell now."""
+    for name in (f"{key}.lock", f"{key}.work.lock"):
+        path = context.out / "locks" / name
+        if path.is_file():
+            try:
+                with FileLock(path, timeout=0):
+                    pass
+            except Timeout:
+                return True
+            except OSError:  # a folder that may only be read
+                continue
+    return False
+
+
+def _lock(context: Context, name: str) -> FileLock:
+    folder = context.out / "locks"
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / name, timeout=0)
+
+
+def _final(cell: PlannedCell, context: Context) -> RunRecord | None:
+    record = Store(context.out).run(cell.key)
+    return record if record is not None and record.attempt >= cell.attempt else None
+
+
+def _until_final(cell: PlannedCell, context: Context, conditions: Conditions) -> RunRecord | None:
+    on_gpu = cell.recipe.engine.device == "cuda"
+    for _ in range(1 + RESTARTS):
+        record = _final(cell, context)
+        if record is not None or conditions.stopped():
+            return record
+        with conditions.gpus.one(conditions.stopped) if on_gpu else nullcontext() as gpu:
+            if conditions.stopped():
+                return None
+            record = _attend(cell, context, conditions, gpu)
+        if record is not None:
+            return record
+    return None
+
+
+def _attend(
+    cell: PlannedCell, context: Context, conditions: Conditions, gpu: str | None
+) -> RunRecord | None:
+    """Starts a child and waits for its end; None if it was ended from outside."""
+    left = None
+    if conditions.timeout is not None:
+        left = conditions.timeout - progress_of(context, cell.key).get("seconds", 0.0)
+    kills = oom_kills()
+    child = fork_server().Process(target=_child, args=(cell, context, gpu), daemon=True)
+    try:
+        child.start()
+    except (OSError, EOFError):  # the fork server has died; it is started anew the next time
+        return None
+    work = _lock(context, f"{cell.key}.work.lock")
+    late = _wait(child, work, left, conditions.stopped)
+    try:
+        record = _final(cell, context)
+        if record is not None:
+            clear(context, cell.key)  # the child may have been killed before it did
+            return record
+        if conditions.stopped():
+            return None
+        if child.exitcode == _CANNOT_WRITE:
+            raise StorageError(
+                "cannot be written: a full disk, or one that only reads",
+                source=Store(context.out).folder(cell.key),
+                remedy="Free space there and give the same command again; it goes on from here.",
+            )
+        if late:
+            message = f"ended after {conditions.timeout:g} s"
+            record = failure(cell, "timeout", message)
+        elif was_interrupted(child.exitcode, kills):
+            return None
+        else:
+            record = failure(cell, *explain_exit(child.exitcode, kills))
+        Store(context.out).write(record)
+        clear(context, cell.key)
+        return record
+    finally:
+        work.release()
+
+
+def _wait(
+    child: BaseProcess, work: FileLock, seconds: float | None, stopped: Callable[[], bool]
+) -> bool:
+    """Waits until the child has ended, however that came, and holds its lock; whether it was late.
+
+    The lock counts, for if the fork server dies, its children live on and cannot be waited for.
+    """
+    began, late, killed = time.monotonic(), False, False
+    while True:
+        child.join(POLL)
+        if not child.is_alive():
+            try:
+                work.acquire()
+            except Timeout:
+                time.sleep(POLL)
+            else:
+                return late
+        late = late or (seconds is not None and time.monotonic() - began > seconds)
+        if (late or stopped()) and not killed and child.pid is not None:
+            killed = True
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+
+
+def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
+    """The life of a child."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    _end_with_parent()
+    if gpu is not None:
+        os.environ[VARIABLE] = gpu  # CUDA has not been asked for anything yet
+    work = _lock(context, f"{cell.key}.work.lock")
+    with work.acquire(timeout=-1):  # the process of an invocation that was killed may hold it
+        if _final(cell, context) is None:
+            try:
+                run_cell(cell, context)
+            except OSError as error:
+                if says_nothing(error):
+                    checkpoint.say(str(error))
+                    sys.exit(_CANNOT_WRITE)
+                raise
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as its parent has ended, by whatever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def progress_of(context: Context, key: str) -> dict[str, float]:
+    """What a cell told last: ``epoch``, ``epochs``, ``train_loss``, ``seconds``; or nothing."""
+    try:
+        with (Store(context.out).folder(key) / PROGRESS).open("rb") as file:
+            last = json.loads(file.read().splitlines()[-1])
+        return {name: float(value) for name, value in last.items()}
+    except (OSError, IndexError, ValueError, AttributeError, TypeError):
+        return {}

@@ -1,0 +1,138 @@
+"""How far a study is: what is done, failed, running, interrupted, left; and what fell short."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from passt_bench.analysis.costs import last_arms
+from passt_bench.record import CellRecord, Outcome
+from passt_bench.runner.cells import PROGRESS, clear
+from passt_bench.runner.isolation import is_running
+from passt_bench.runner.plan import Context, PlannedCell, StudyPlan
+from passt_bench.store import Store
+from passt_bench.training import checkpoint
+
+State = Literal["done", "failed", "running", "interrupted", "left"]
+STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "left")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one variant is.
+
+    Attributes:
+        variant: its name.
+        cells: state → number of cells.
+        retried: cells whose record is not that of the first attempt.
+        failures: a line for each cell that failed.
+    """
+
+    variant: str
+    cells: dict[State, int]
+    retried: int
+    failures: tuple[str, ...]
+
+
+def standings(plan: StudyPlan, context: Context) -> list[Standing]:
+    """How far each variant is, in the study's order."""
+    store = Store(context.out)
+    found = []
+    for variant in plan.record.variants:
+        counts: Counter[State] = Counter()
+        retried, failures = 0, []
+        for cell in variant.cells:
+            outcome = store.outcome(cell.key)
+            state = _state(cell.key, outcome, context)
+            counts[state] += 1
+            retried += outcome is not None and outcome.attempt > 1
+            if outcome is not None and state == "failed":
+                failures.append(_failure(variant.name, cell, outcome, store))
+        cells: dict[State, int] = {state: counts[state] for state in STATES}
+        found.append(Standing(variant.name, cells, retried, tuple(failures)))
+    return found
+
+
+def _state(key: str, outcome: Outcome | None, context: Context) -> State:
+    if outcome is not None and outcome.status == "ok":
+        return "done"
+    folder = Store(context.out).folder(key)
+    begun = (folder / PROGRESS).is_file() or checkpoint.exists(folder)
+    if (begun or outcome is None) and is_running(context, key):
+        return "running"
+    if outcome is not None:
+        return "failed"
+    return "interrupted" if begun else "left"
+
+
+def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> str:
+    last = (outcome.message or "").strip().splitlines()[-1:]
+    before = [record.status for record in store.attempts(cell.key)[:-1]]
+    attempt = f" (attempt {outcome.attempt}, before: {', '.join(before)})" if before else ""
+    return f"{variant}, seed {cell.seed}, fold {cell.fold}: {outcome.status}{attempt}: " + "".join(
+        last
+    )
+
+
+def tidy(plan: StudyPlan, context: Context, todo: Collection[PlannedCell]) -> None:
+    """Removes what those left behind who were killed between a record and its tidying up."""
+    waiting = {cell.key for cell in todo}
+    store = Store(context.out)
+    for cell in plan.cells:
+        if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
+            continue
+        if store.has(cell.key) and not is_running(context, cell.key):
+            clear(context, cell.key)
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """What of a study did not come to a good end; false where everything did.
+
+    Attributes:
+        failed: cells whose final status is not ok.
+        interrupted: cells without a record.
+        arms: variants whose cost could not be measured.
+    """
+
+    failed: int = 0
+    interrupted: int = 0
+    arms: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.failed or self.interrupted or self.arms)
+
+    def sentences(self) -> list[str]:
+        """What to say of it."""
+        told = []
+        if self.failed:
+            told.append(f"{_runs(self.failed)} failed; they stand in the report.")
+        if self.interrupted:
+            told.append(f"{_runs(self.interrupted)} came to no end; the same command goes on.")
+        if self.arms:
+            what = "variant" if self.arms == 1 else "variants"
+            told.append(f"The cost of {self.arms} {what} could not be measured.")
+        return told
+
+
+def _runs(number: int) -> str:
+    return f"{number} run" if number == 1 else f"{number} runs"
+
+
+def shortfall(plan: StudyPlan, store: Store, *, cost: bool) -> Shortfall:
+    """What fell short, by the records.
+
+    Args:
+        plan: the study.
+        store: its records.
+        cost: whether its costs were to be measured.
+    """
+    ends = [store.outcome(cell.key) for cell in plan.cells]
+    arms = last_arms(plan.record, store.sessions()) if cost else {}
+    return Shortfall(
+        failed=sum(end is not None and end.status != "ok" for end in ends),
+        interrupted=ends.count(None),
+        arms=sum(arm.status != "ok" for arm in arms.values()),
+    )

@@ -1,0 +1,220 @@
+"""The state of a training: what goes into a checkpoint, and how it comes back exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from passt_bench.measure.memory import peak_bytes
+from passt_bench.spec.recipe import Recipe
+from passt_bench.training import checkpoint
+from passt_bench.training.features import Features
+
+CHECKPOINT_SECONDS = 20.0
+_RARER = 30  # at least that many times as long between two checkpoints as it takes to write one
+
+
+@dataclass
+class Task:
+    """What is trained on, and how it is kept; the last four fields do not decide the result.
+
+    Attributes:
+        key: of the cell.
+        recipe: everything that makes the run.
+        seed: of the run.
+        features: (clips, mels, frames) of the whole data set.
+        targets: (clips, classes).
+        train: indices of the training clips.
+        folder: where checkpoints are written.
+        inner: indices of the clips that the epoch is chosen by, for ``best_on_inner``.
+        attempt: a checkpoint of an earlier attempt does not serve.
+        checkpoint_seconds: between two checkpoints.
+        clocks: wall seconds that this process has spent before, by part.
+        tell: told what a checkpoint that cannot serve is.
+    """
+
+    key: str
+    recipe: Recipe
+    seed: int
+    features: Features
+    targets: np.ndarray
+    train: np.ndarray
+    folder: Path
+    inner: np.ndarray | None = None
+    attempt: int = 1
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    clocks: dict[str, float] = field(default_factory=dict)
+    tell: Callable[[str], None] = checkpoint.say
+
+
+@dataclass
+class Progress:
+    """What a training has done so far, over all resumes; a checkpoint holds all of it.
+
+    Attributes:
+        epoch: whole epochs.
+        step: steps of the epoch that has begun.
+        train_loss: mean of each epoch.
+        learning_rate: last of each epoch.
+        inner: metric on the inner split after each epoch, for ``best_on_inner``.
+        best_epoch: the first with the highest of these, from 1; 0 is none.
+        seconds: wall seconds of training steps.
+        cpu_seconds: of the process, in training steps.
+        epoch_seconds: wall seconds of the epoch that has begun.
+        step_seconds: mean of each epoch.
+        peak_bytes: highest memory use.
+        before: wall seconds of earlier processes by part, training steps not included.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    train_loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    inner: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+    before: dict[str, float] = field(default_factory=dict)
+
+
+class Training:
+    """A model in training, with all that decides how it goes on.
+
+    Random numbers are none of it: they are functions of seed and step.
+
+    Args:
+        net: on the recipe's device, with initial weights.
+        parts: what else has a state (optimizer, scaler of the loss), by name.
+        task: data and recipe.
+    """
+
+    def __init__(self, net: nn.Module, parts: dict[str, Any], task: Task) -> None:
+        self.net, self.parts, self.task = net, parts, task
+        self.progress = Progress()
+        self.losses: list[torch.Tensor] = []  # of the epoch that has begun
+        self._unsaved, self._wait = 0, task.checkpoint_seconds
+        self._resume()
+        self._saved = time.monotonic()
+        self.start()
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What a checkpoint must belong to."""
+        return self.task.key, self.task.attempt
+
+    def start(self) -> None:
+        """Begins to count time as training time."""
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """Adds what has passed since `start`, and begins anew."""
+        elapsed = time.perf_counter() - self._wall
+        self.progress.seconds += elapsed
+        self.progress.epoch_seconds += elapsed
+        self.progress.cpu_seconds += time.process_time() - self._cpu
+        self.start()
+
+    def stepped(self, loss: torch.Tensor) -> None:
+        """Notes a step; writes a checkpoint if it is time."""
+        self.losses.append(loss)
+        self.progress.step += 1
+        self._unsaved += 1
+        if time.monotonic() - self._saved > self._wait:
+            self.stop()
+            self.save()
+            self.start()
+
+    def save(self) -> None:
+        """Writes a checkpoint, unless the last one holds everything."""
+        if not self._unsaved:
+            return
+        progress, task = self.progress, self.task
+        progress.peak_bytes = max(progress.peak_bytes, peak_bytes(task.recipe.engine.device))
+        clocks = add_clocks(progress.before, task.clocks)
+        state = {
+            "key": task.key,
+            "attempt": task.attempt,
+            "net": self.net.state_dict(),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "progress": {**vars(progress), "before": clocks},
+            "losses": torch.stack(self.losses) if self.losses else None,
+        }
+        began = time.monotonic()
+        checkpoint.save(task.folder, state)
+        self._unsaved, self._saved = 0, time.monotonic()
+        # A checkpoint of gigabytes comes less often, so that it costs a few percent at most.
+        longest = _RARER * task.checkpoint_seconds
+        self._wait = min(max(task.checkpoint_seconds, _RARER * (self._saved - began)), longest)
+
+    def save_best(self) -> None:
+        """Keeps the weights of the epoch that has just ended."""
+        state = {
+            "key": self.task.key,
+            "attempt": self.task.attempt,
+            "net": self.net.state_dict(),
+            "epoch": self.progress.epoch,
+        }
+        checkpoint.save_best(self.task.folder, state)
+
+    def use_best(self) -> None:
+        """Puts the weights of the best epoch into the model.
+
+        Raises:
+            OSError: the file that was written is no longer what it was.
+        """
+        state = checkpoint.load_best(self.task.folder, self.identity, self.task.tell)
+        if state is None or state["epoch"] != self.progress.best_epoch:
+            raise OSError(f"the weights of epoch {self.progress.best_epoch} were lost")
+        self.net.load_state_dict(state["net"])
+
+    def _resume(self) -> None:
+        """Goes on from the newest checkpoint that serves."""
+        tell = self.task.tell
+        for state in checkpoint.states(self.task.folder, self.identity, tell):
+            if not self._fits(state):
+                tell(f"{self.task.key}: a checkpoint does not fit the model; it is not used")
+            elif state["progress"]["best_epoch"] and not self._has_best(state):
+                tell(f"{self.task.key}: the weights of the best epoch are lost")
+            else:
+                self._take(state)
+                return
+        if checkpoint.exists(self.task.folder):
+            tell(f"{self.task.key}: no checkpoint can serve; the run starts anew")
+
+    def _fits(self, state: dict[str, Any]) -> bool:
+        mine, theirs = self.net.state_dict(), state["net"]
+        shapes = {name: value.shape for name, value in mine.items()}
+        return shapes == {name: value.shape for name, value in theirs.items()} and set(
+            state["parts"]
+        ) == set(self.parts)
+
+    def _has_best(self, state: dict[str, Any]) -> bool:
+        """Whether the best weights are those of this state or of an epoch that comes again."""
+        best = checkpoint.load_best(self.task.folder, self.identity, self.task.tell)
+        known = state["progress"]
+        return best is not None and (
+            best["epoch"] == known["best_epoch"] or best["epoch"] > known["epoch"]
+        )
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.progress = Progress(**state["progress"])
+        if state["losses"] is not None:
+            self.losses = list(state["losses"].to(self.task.recipe.engine.device))
+
+
+def add_clocks(one: dict[str, float], two: dict[str, float]) -> dict[str, float]:
+    """Seconds by part, added up."""
+    return {name: one.get(name, 0.0) + two.get(name, 0.0) for name in {**one, **two}}

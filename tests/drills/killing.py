@@ -1,0 +1,251 @@
+"""Runs a small study in processes that are killed at chosen moments.
+
+A program of its own: ``python killing.py FOLDER PLAN``. It imports everything and starts the fork
+server once; each invocation of the study is then a fork of it, which saves the seconds of imports,
+and is otherwise what the command is: `run_study` with children from the fork server. The children
+run this file as ``__mp_main__`` and find the next moment in their folder.
+
+A moment is a JSON file: ``who`` is killed (``child``, ``parent``, or ``self`` for the parent in its
+own writing), in which ``phase``, at which ``point``, and ``at`` which occurrence of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+POINTS = ("create", "cut", "sync", "rename", "renamed")
+
+
+class Moment:
+    """The next kill of a folder, as far as this process has a part in it."""
+
+    def __init__(self, folder: Path, whoes: tuple[str, ...]) -> None:
+        self.wanted: dict[str, Any] = {}
+        self.phase = "training"
+        self.count = 0
+        for path in sorted((folder / "moments").glob("*.json")):
+            self.path = path
+            try:
+                wanted = json.loads(path.read_text())
+            except OSError:  # another child has just taken it
+                continue
+            if wanted["who"] in whoes:
+                self.wanted = wanted
+            return
+
+    def pass_by(self, point: str, before: Callable[[], None] = lambda: None) -> None:
+        """Kills if this is the moment, itself after ``before`` has been done."""
+        if (self.phase, point) != (self.wanted.get("phase"), self.wanted.get("point")):
+            return
+        self.count += 1
+        if self.count != self.wanted["at"]:
+            return
+        try:
+            self.path.rename(self.path.with_suffix(".done"))
+        except FileNotFoundError:  # the other child was quicker
+            return
+        if self.wanted["who"] == "parent":
+            import multiprocessing
+
+            parent = multiprocessing.parent_process()
+            assert parent is not None
+            os.kill(parent.pid, signal.SIGKILL)  # and this process goes on as long as it may
+        else:
+            before()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(folder: Path, whoes: tuple[str, ...]) -> None:
+    """Makes this process watch for its moment."""
+    from passt_bench.runner import cells
+    from passt_bench.store import Store
+    from passt_bench.training import checkpoint, evaluate
+    from passt_bench.training.state import Training
+
+    moment = Moment(folder, whoes)
+    _watch_files(moment)
+    _in_phase(moment, checkpoint, "save", "checkpoint")
+    _in_phase(moment, Store, "write", "record")
+    _in_phase(moment, Store, "write_study", "study")
+    _around(moment, Training, "stepped", "training")
+    _around(moment, evaluate, "predict", "evaluation")
+    real = cells._run
+
+    def run(cell: Any, *rest: Any) -> Any:
+        if cell.variant == "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return real(cell, *rest)
+
+    cells._run = run
+
+
+def _in_phase(moment: Moment, owner: Any, name: str, phase: str) -> None:
+    real = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        before, moment.phase = moment.phase, phase
+        try:
+            return real(*arguments, **named)
+        finally:
+            moment.phase = before
+
+    setattr(owner, name, wrapped)
+
+
+def _around(moment: Moment, owner: Any, name: str, phase: str) -> None:
+    real = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        before, moment.phase = moment.phase, phase
+        moment.pass_by("before")
+        result = real(*arguments, **named)
+        moment.pass_by("after")
+        moment.phase = before
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _watch_files(moment: Moment) -> None:
+    mkstemp, fsync, replace = tempfile.mkstemp, os.fsync, os.replace
+
+    def make(*arguments: Any, **named: Any) -> Any:
+        result = mkstemp(*arguments, **named)
+        moment.pass_by("create")
+        return result
+
+    def sync(handle: int) -> None:
+        # What a kill amid the writing leaves.
+        moment.pass_by("cut", lambda: os.ftruncate(handle, os.fstat(handle).st_size // 2))
+        fsync(handle)
+        moment.pass_by("sync")
+
+    def move(*arguments: Any, **named: Any) -> None:
+        moment.pass_by("rename")
+        replace(*arguments, **named)
+        moment.pass_by("renamed")
+
+    tempfile.mkstemp, os.fsync, os.replace = make, sync, move
+
+
+def study() -> Any:
+    """Cells of a tenth of a second: some good, one that diverges, one whose process dies."""
+    from passt_bench.spec import (
+        DataSpec,
+        FrontendSpec,
+        ModelSpec,
+        Patchout,
+        Recipe,
+        Study,
+        TrainingSpec,
+        Variant,
+    )
+
+    base = Recipe(
+        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+        frontend=FrontendSpec(
+            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
+        ),
+        data=DataSpec("synthetic", seconds=0.5, train_clips=96, test_clips=60),
+        training=TrainingSpec(epochs=3, batch_size=16, mixup=0.3, roll=0.2, mask_time=4),
+    )
+    half = {"patchout": Patchout("unstructured", rate=0.5, scope="sample")}
+    return Study(
+        name="small",
+        question="?",
+        base=base,
+        variants=(
+            Variant("none"),
+            Variant("half", half),
+            Variant("best", {**half, "training.select": "best_on_inner"}),
+            Variant("diverges", {"training.learning_rate": 1e30, "training.warmup": 0.0}),
+            Variant("dies", {"salt": 3}),
+        ),
+        baseline="none",
+        seeds=(0, 1, 2),
+    )
+
+
+def invoke(folder: Path, checkpoint_seconds: float) -> int:
+    """One invocation; its exit status."""
+    from rich.console import Console
+
+    from passt_bench.runner.plan import Context, Datasets, plan_study
+    from passt_bench.runner.run import RunOptions, run_study
+
+    sys.argv = [sys.argv[0], str(folder)]  # the children get this
+    arm(folder, ("self",))
+    context = Context(folder, {}, checkpoint_seconds=checkpoint_seconds)
+    datasets = Datasets(context)
+    plan = plan_study(study(), context, datasets=datasets)
+    options = RunOptions(workers=2, cost=False)
+    fell_short = run_study(plan, context, datasets, options, Console(quiet=True))
+    return 1 if fell_short.interrupted else 0
+
+
+def forked(folder: Path, checkpoint_seconds: float) -> int:
+    """Invokes in a fork; the exit status, negative for a signal."""
+    pid = os.fork()
+    if not pid:
+        status = 70
+        try:
+            status = invoke(folder, checkpoint_seconds)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
+    """Runs the study undisturbed, then through all moments; a new folder where one is finished."""
+    from multiprocessing import forkserver
+
+    from passt_bench.runner import isolation
+    from passt_bench.runner.plan import Context, Datasets, plan_study
+
+    isolation.fork_server()
+    # The forks use this one; it is not their child, so they could not ask how it is.
+    isolation.ensure_running = forkserver._forkserver.ensure_running = lambda: None
+    warm = Context(root / "plan", {})
+    plan_study(study(), warm, datasets=Datasets(warm))  # what is counted once, all forks know
+    began = time.monotonic()
+    assert forked(root / "undisturbed", 1e9) == 0
+    number, invocations = 0, 0
+    for batch, moments in enumerate(batches):
+        while moments:
+            folder = root / f"killed-{number:02d}"
+            (folder / "moments").mkdir(parents=True, exist_ok=True)
+            for index, moment in enumerate(moments):
+                path = folder / "moments" / f"{batch:02d}-{index:02d}.json"
+                path.write_text(json.dumps(moment))
+            invocations += 1
+            status = forked(folder, moments[0]["checkpoint_seconds"])
+            assert status in (0, 1, -signal.SIGKILL), status
+            left = sorted((folder / "moments").glob(f"{batch:02d}-*.json"))
+            moments = [json.loads(path.read_text()) for path in left]
+            for path in left:
+                path.unlink()
+            if status == 0:
+                number += 1  # nothing is left there to be killed in
+    for folder in sorted(root.glob("killed-*")):
+        assert forked(folder, 1.0) == 0
+    seconds = time.monotonic() - began
+    print(json.dumps({"invocations": invocations, "folders": number + 1, "seconds": seconds}))
+
+
+if __name__ == "__mp_main__":
+    arm(Path(sys.argv[1]), ("child", "parent"))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))

@@ -1,0 +1,122 @@
+"""SIGKILL at eighty seeded moments: the finished records equal those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+HERE = Path(__file__).parent
+POINTS = ("create", "cut", "sync", "rename", "renamed")
+EACH = 10  # kills of each phase in each process
+CHILD_BATCH = 5  # moments that one invocation meets
+
+
+def _moment(random: random.Random, who: str, phase: str, number: int) -> dict[str, Any]:
+    point = random.choice(("before", "after"))
+    at = 1
+    if phase == "training":
+        at = random.randint(1, 8)
+    elif phase == "evaluation":
+        at = random.randint(1, 3)
+    else:
+        point = POINTS[number % len(POINTS)]
+        if phase == "checkpoint":  # a checkpoint is written, then two files are renamed
+            at = random.randint(1, 4 if point.startswith("rename") else 2)
+    if who == "parent" and phase == "record" and number >= EACH // 2:
+        who = "self"  # the parent writes as well: the rows of processes that died
+    # Where checkpoints are cut off there have to be some; else they come now and then.
+    seconds = 0.0 if phase == "checkpoint" else random.choice((0.0, 0.02, 0.2))
+    return {
+        "who": who, "phase": phase, "point": point, "at": at, "checkpoint_seconds": seconds
+    }  # fmt: skip
+
+
+def _batches(seed: int) -> list[list[dict[str, Any]]]:
+    drawn = random.Random(seed)
+    phases = ("training", "evaluation", "checkpoint", "record")
+    child = [_moment(drawn, "child", phase, i) for phase in phases for i in range(EACH)]
+    parent = [_moment(drawn, "parent", phase, i) for phase in phases for i in range(EACH)]
+    drawn.shuffle(child)
+    batches = [child[i : i + CHILD_BATCH] for i in range(0, len(child), CHILD_BATCH)]
+    batches += [[moment] for moment in parent]
+    # And amid the expansion of the study, which the parent writes first of all.
+    batches += [[{**parent[0], "who": "self", "phase": "study", "point": p, "at": 1}]
+                for p in POINTS]  # fmt: skip
+    drawn.shuffle(batches)
+    return batches
+
+
+def _results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Records without what tells of time and machine; the chosen epoch is a result."""
+    found = {}
+    for path in sorted(folder.glob("records/*/record.json")):
+        record = json.loads(path.read_text())
+        for name in ("clocks", "finished", "machine", "versions", "commit"):
+            del record[name]
+        record["train"] = record["train"].get("epoch")
+        found[record["key"]] = record
+    return found
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], str]:
+    root = tmp_path_factory.mktemp("kills")
+    batches = _batches(20261123)
+    (root / "batches.json").write_text(json.dumps(batches))
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(HERE / "killing.py"), str(root), str(root / "batches.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(f"\n{done.stdout.strip()} all in {time.monotonic() - began:.0f} s")
+    return root, batches, done.stderr
+
+
+def test_every_kill_took_place(drilled: tuple[Path, list[Any], str]) -> None:
+    root, _, _ = drilled
+    done = [json.loads(path.read_text()) for path in root.glob("killed-*/moments/*.done")]
+    counts = Counter(
+        ("child" if moment["who"] == "child" else "parent", moment["phase"]) for moment in done
+    )
+    assert counts.pop(("parent", "study")) == len(POINTS)
+    assert len(counts) == 8
+    assert set(counts.values()) == {EACH}
+    assert not list(root.glob("killed-*/moments/*.json"))
+
+
+def test_the_records_equal_those_of_an_undisturbed_run(
+    drilled: tuple[Path, list[Any], str],
+) -> None:
+    root, _, _ = drilled
+    expected = _results(root / "undisturbed")
+    assert Counter(record["status"] for record in expected.values()) == {
+        "ok": 9, "diverged": 3, "error": 3
+    }  # fmt: skip
+    folders = sorted(root.glob("killed-*"))
+    assert folders
+    for folder in folders:
+        assert _results(folder) == expected
+
+
+def test_nothing_is_left_behind(drilled: tuple[Path, list[Any], str]) -> None:
+    root, _, _ = drilled
+    for folder in root.glob("killed-*"):
+        names = {path.name for path in folder.glob("records/*/*")}
+        assert names == {"record.json"}
+    for process in psutil.process_iter(["cmdline"]):
+        assert str(root) not in " ".join(process.info["cmdline"] or ())

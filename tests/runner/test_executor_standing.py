@@ -1,0 +1,152 @@
+"""What fell short of a study, by its records; and that a finished one does nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from passt_bench.cli.results import render, rendered
+from passt_bench.record import ArmRecord, RunRecord, SessionRecord, Status
+from passt_bench.runner.cells import PROGRESS, failure
+from passt_bench.runner.executor import run_cells
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.run import RunOptions, run_study
+from passt_bench.runner.standing import Shortfall, shortfall
+from passt_bench.runner.studies import load_study
+from passt_bench.spec import Variant, override
+from passt_bench.store import Store
+from passt_bench.training import checkpoint
+
+
+def _session(plan: StudyPlan, statuses: dict[str, Status], finished: str) -> SessionRecord:
+    arms = {v.name: ArmRecord(v.arm, statuses[v.name], v.recipe) for v in plan.record.variants}
+    return SessionRecord(
+        key=f"session {finished}",
+        baseline=arms["none"].key,
+        arms=tuple(arms.values()),
+        finished=finished,
+    )
+
+
+def _done(plan: StudyPlan, store: Store) -> None:
+    for cell in plan.cells:
+        good: RunRecord = replace(failure(cell, "error", ""), status="ok", metrics={"mAP": 0.5})
+        store.write(good)
+
+
+@pytest.fixture
+def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
+    context = Context(tmp_path, {})
+    study = replace(
+        load_study(str(study_file)).study,
+        variants=(Variant("none"), Variant("wide", {"model.width": 32})),
+        seeds=(0,),
+    )
+    return plan_study(study, context, datasets=Datasets(context))
+
+
+def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
+    plan, store = two_variants, Store(tmp_path)
+    assert shortfall(plan, store, cost=True) == Shortfall(interrupted=2)
+    _done(plan, store)
+    assert not shortfall(plan, store, cost=True)
+    store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
+    short = shortfall(plan, store, cost=True)
+    assert short == Shortfall(arms=1)
+    assert short.sentences() == ["The cost of 1 variant could not be measured."]
+    assert not shortfall(plan, store, cost=False)
+    store.write(_session(plan, {"none": "ok", "wide": "ok"}, "2026-01-02"))
+    assert not shortfall(plan, store, cost=True)
+
+
+def test_a_finished_study_does_nothing(
+    two_variants: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = two_variants, Store(tmp_path)
+    _done(plan, store)
+    started = []
+    monkeypatch.setattr("passt_bench.runner.executor.run_isolated", started.append)
+    monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
+    context = Context(tmp_path, {})
+    options = RunOptions(cost=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
+    began = time.process_time()
+    assert not run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    assert time.process_time() - began < 1  # CPU seconds, whatever else the machine does
+    assert started == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
+    assert not (tmp_path / "cache").exists()
+    expansion = tmp_path / "studies" / "tiny.json"
+    written = expansion.stat().st_mtime_ns
+    run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    assert expansion.stat().st_mtime_ns == written
+    assert run_cells([], context, workers=2) == []
+
+
+def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_path: Path) -> None:
+    plan, store = two_variants, Store(tmp_path)
+    _done(plan, store)
+    asked, left = (store.folder(cell.key) for cell in plan.cells)
+    for folder in (asked, left):
+        checkpoint.save(folder, {"key": folder.name, "attempt": 1})
+    (left / PROGRESS).touch()  # killed between its record and its tidying up
+    context = Context(tmp_path, {})
+    run_study(plan, context, Datasets(context), RunOptions(cost=False), Console(quiet=True))
+    assert [path.name for path in left.iterdir()] == ["record.json"]
+    assert checkpoint.exists(asked)  # with --keep-checkpoints
+
+
+def test_what_does_not_decide_is_not_in_the_key(
+    two_variants: StudyPlan, study_file: Path, tmp_path: Path
+) -> None:
+    keys = [cell.key for cell in two_variants.cells]
+    context = Context(
+        tmp_path / "elsewhere", {}, checkpoint_seconds=1, keep_checkpoints=True, memory=2**40
+    )
+    study = load_study(str(study_file)).study
+    base = override(study.base, {"measurement.rounds": 9, "measurement.seconds": 3.0})
+    same = replace(
+        study,
+        base=base,
+        variants=(Variant("renamed"), Variant("wide", {"model.width": 32})),
+        baseline="renamed",
+        seeds=(0,),
+        question="Another?",
+    )
+    plan = plan_study(same, context, datasets=Datasets(context))
+    assert [cell.key for cell in plan.cells] == keys
+    best = replace(same, base=override(base, {"training.select": "best_on_inner"}))
+    other = plan_study(best, context, datasets=Datasets(context))
+    assert not {cell.key for cell in other.cells} & set(keys)
+
+
+def test_attempts_are_kept_one_by_one(two_variants: StudyPlan, tmp_path: Path) -> None:
+    cell, store = two_variants.cells[0], Store(tmp_path)
+    assert store.attempts(cell.key) == []
+    first = failure(cell, "oom", "too large")
+    store.write(first)
+    assert store.attempts(cell.key) == [first]
+    (again,) = missing_cells(two_variants, store, ("oom",))[:1]
+    second = failure(again, "timeout", "too long")
+    store.write(second)
+    store.write(second)  # as after a kill between the two files
+    third = failure(replace(cell, attempt=3), "error", "else")
+    store.write(third)
+    assert store.attempts(cell.key) == [first, second, third]
+    assert store.run(cell.key) == third
+    assert len(list(store.records())) == 1
+
+
+def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:
+    store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
+    _done(two_variants, store)
+    store.write_study(two_variants.record)
+    assert rendered("tiny", store.root, reports) is None
+    page = render("tiny", store.root, reports)
+    assert rendered("tiny", store.root, reports) == page
+    store.write(_session(two_variants, {"none": "ok", "wide": "ok"}, "2026-01-02"))
+    assert rendered("tiny", store.root, reports) is None

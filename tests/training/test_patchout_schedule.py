@@ -1,0 +1,162 @@
+"""Schedules of patchout: exact counts in each stage, from nothing to all or back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from passt_bench.errors import InputError
+from passt_bench.models import PaSST, create_model, draw_batch, initialise, resolve
+from passt_bench.spec import Patchout, Recipe, TrainingSpec, override
+from passt_bench.spec.key import quality_key
+from passt_bench.training.draws import draw_offset, draw_step
+from passt_bench.training.loop import train
+from passt_bench.training.schedule import at_stage, check_steps, stages
+from passt_bench.training.state import Task
+
+GRID = (8, 8)
+MOST = Patchout("unstructured", rate=0.75, schedule="rising")
+
+
+def kept(setting: Patchout, grid: tuple[int, int] = GRID) -> list[int]:
+    return [resolve(stage, grid).kept for stage in stages(setting, grid)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "grid", "counts"),
+    [
+        (MOST, GRID, [64, 48, 32, 16]),
+        (Patchout("time", rate=0.75, schedule="rising"), GRID, [64, 48, 32, 16]),
+        (Patchout("unstructured", patches=48, schedule="falling"), GRID, [16, 32, 48, 64]),
+        (Patchout("block", rate=0.75, schedule="rising"), GRID, [64, 48, 32, 16]),
+        (Patchout("block", patches=16, schedule="rising", stages=3), GRID, [64, 56, 48]),
+        (Patchout("block", patches=25, schedule="rising", stages=2), GRID, [64, 39]),
+        # PaSST-S: 40 columns and 4 rows of 12 x 99, a third and two thirds of each.
+        (
+            Patchout("structured", time=40, frequency=4, schedule="rising"),
+            (12, 99),
+            [1188, (99 - 13) * (12 - 1), (99 - 27) * (12 - 3), 59 * 8],
+        ),
+        (
+            Patchout("unstructured", patches=400, schedule="rising", stages=6),
+            (12, 99),
+            [1188, 1108, 1028, 948, 868, 788],
+        ),
+        (Patchout("unstructured", rate=0.5), GRID, [32]),
+    ],
+)
+def test_every_stage_keeps_exactly(
+    setting: Patchout, grid: tuple[int, int], counts: list[int]
+) -> None:
+    assert kept(setting, grid) == counts
+
+
+@pytest.mark.parametrize("kind", ["unstructured", "time", "frequency", "structured", "block"])
+def test_ends_are_nothing_and_everything(kind: str) -> None:
+    full = Patchout(kind, rate=0.6, scope="sample")
+    for number in range(2, 7):
+        rising = stages(Patchout(**{**vars(full), "schedule": "rising", "stages": number}), GRID)
+        falling = stages(Patchout(**{**vars(full), "schedule": "falling", "stages": number}), GRID)
+        assert len(rising) == number
+        assert falling == rising[::-1]
+        assert rising[0] == Patchout()
+        assert draw_batch(rising[0], GRID, 0, 0, 2) is None  # bit for bit no patchout
+        assert rising[-1] == full
+        assert {stage.schedule for stage in rising} == {"constant"}
+        counts = [resolve(stage, GRID).kept for stage in rising]
+        assert all(before >= after for before, after in pairwise(counts))
+
+
+def test_stages_are_equal_shares_of_the_steps() -> None:
+    settings = stages(MOST, GRID)
+    seen = [settings.index(at_stage(MOST, GRID, step, 100)) for step in range(100)]
+    assert seen == [0] * 25 + [1] * 25 + [2] * 25 + [3] * 25
+    uneven = [settings.index(at_stage(MOST, GRID, step, 10)) for step in range(10)]
+    assert sorted(uneven) == uneven
+    assert {uneven.count(number) for number in range(4)} == {2, 3}
+    assert [at_stage(MOST, GRID, step, 4) for step in range(4)] == list(settings)
+    constant = Patchout("time", rate=0.5)
+    assert {at_stage(constant, GRID, step, 9) for step in range(9)} == {constant}
+
+
+def test_too_few_steps_for_the_stages_are_refused() -> None:
+    check_steps(MOST, 4)
+    check_steps(Patchout("time", rate=0.5), 1)
+    with pytest.raises(InputError, match=r"patchout\.stages = 4: the training has 3 steps"):
+        check_steps(MOST, 3)
+
+
+def test_a_schedule_enters_the_key() -> None:
+    def key(setting: Patchout) -> str:
+        return quality_key(override(Recipe(), {"patchout": setting}), 0, None, "data", {})
+
+    constant = Patchout("unstructured", rate=0.75)
+    falling = Patchout("unstructured", rate=0.75, schedule="falling")
+    assert len({key(constant), key(MOST), key(falling)}) == 3
+
+
+def test_offsets_are_uniform_and_pure() -> None:
+    drawn = [int(draw_offset(4, 0, step)) for step in range(2000)]
+    torch.manual_seed(3)
+    assert drawn == [int(draw_offset(4, 0, step)) for step in range(2000)]
+    assert chisquare(np.bincount(drawn, minlength=4)).pvalue > 0.01
+    assert drawn != [int(draw_offset(4, 1, step)) for step in range(2000)]
+
+
+def test_a_step_draws_what_the_model_takes() -> None:
+    size = {"mels": 32, "frames": 64}
+    net = create_model("passt_micro", 3, patch=8, stride=8, **size)
+    setting = Patchout("time", time=2)
+    short = draw_step(net, setting, 40, 0, 0, 2)
+    assert short["kept"].shape == (4 * 3,)  # of the 5 columns that the input has
+    assert 0 <= int(short["offset"]) < 4
+    assert draw_step(net, Patchout(), 40, 0, 0, 2)["kept"] is None
+    assert draw_step(net, setting, 64, 0, 0, 2).keys() == {"kept"}
+    cnn = create_model("panns_micro", 3, **size)
+    assert draw_step(cnn, Patchout(), 40, 0, 0, 2) == {"kept": None}
+
+
+class Watched(PaSST):
+    """Notes what each training step hands over."""
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        offset: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        self.seen = [*getattr(self, "seen", []), (kept, offset)]
+        return super().forward(x, kept, offset)
+
+
+def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Path) -> None:
+    recipe = Recipe(
+        patchout=Patchout("unstructured", rate=0.75, schedule="rising", scope="sample"),
+        training=TrainingSpec(epochs=4, batch_size=8),
+    )
+    random = np.random.default_rng(0)
+    features = random.normal(size=(16, 32, 40)).astype("f4")
+    targets = (random.random((16, 3)) < 0.3).astype("f4")
+
+    def trained(folder: str, torch_seed: int) -> tuple[Watched, list[float]]:
+        net = Watched(
+            3, mels=32, frames=64, patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2
+        )
+        initialise(net, 0)
+        torch.manual_seed(torch_seed)  # which must not matter
+        task = Task("key", recipe, 5, features, targets, np.arange(16), tmp_path / folder)
+        return net, train(net, task).train_loss
+
+    net, losses = trained("a", 1)
+    shapes = [None if kept is None else tuple(kept.shape) for kept, _ in net.seen]
+    assert shapes == [None] * 2 + [(8, 15)] * 2 + [(8, 10)] * 2 + [(8, 5)] * 2
+    assert {int(offset) for _, offset in net.seen} <= set(range(4))
+    assert len({int(offset) for _, offset in net.seen}) > 1
+    again, same = trained("b", 2)
+    assert losses == same
+    assert all(map(torch.equal, net.parameters(), again.parameters()))
