@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count, takewhile
 from math import isfinite
 from numbers import Real
 from pathlib import Path
@@ -156,9 +157,10 @@ def live_entry(
     except FileNotFoundError:
         return None
     # What follows the last line feed is still being written; a resumed cell repeats epochs.
-    told = [json.loads(line) for line in lines[:-1]]
+    told = [line for line in map(_progress, lines[:-1]) if line is not None]
     losses = {int(line["epoch"]): float(line["train_loss"]) for line in told}
-    if not losses or set(losses) != set(range(1, max(losses) + 1)):
+    known = list(takewhile(losses.__contains__, count(1)))
+    if not known:
         return None
     return Entry(
         key=cell.key,
@@ -168,9 +170,18 @@ def live_entry(
         end=None,
         tags=_cell_tags(study, variant, cell.seed, cell.fold) | {"status": "running"},
         params=_params(variant),
-        curves={"train_loss": tuple(losses[epoch] for epoch in sorted(losses))},
+        curves={"train_loss": tuple(losses[epoch] for epoch in known)},
         parent=summary_key(study, variant),
     )
+
+
+def _progress(line: str) -> dict[str, Any] | None:
+    """A line of progress; None for what a killed writer left, which the next one wrote on."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def summary_key(study: StudyRecord, variant: VariantRecord) -> str:

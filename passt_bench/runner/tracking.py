@@ -1,30 +1,32 @@
-"""Brings MLflow to the state of the records: the only code that talks to MLflow.
+"""A study as MLflow has it, and what it is told: the only code that talks to MLflow.
 
-Records are the truth, MLflow is the window. `sync` may be called at any time, by anyone, as often
-as wanted, also while cells are being trained: one experiment a study, in it one run a variant (its
-summary) and nested under it one run a cell. Each is found by its key, finished where an earlier
-sync was cut off, and left alone where nothing is new.
+One experiment a study, in it one run a variant (its summary) and nested under it one run a cell.
+Each is found by its key, finished where an earlier sync was cut off, and left alone where nothing
+is new.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
+import shutil
+import sqlite3
+import tempfile
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
-
-from passt_bench.analysis.results import load_results
-from passt_bench.errors import InputError
 from passt_bench.record import StudyRecord
+from passt_bench.runner.address import (
+    SETTINGS,
+    TrackingError,
+    database,
+    holds_data,
+    local_uri,
+)
 from passt_bench.runner.difference import (
     DIGEST,
     NOTHING,
@@ -35,8 +37,7 @@ from passt_bench.runner.difference import (
     is_current,
     is_superseded,
 )
-from passt_bench.runner.entries import Entry, study_entries
-from passt_bench.store import Store
+from passt_bench.runner.entries import Entry
 
 if TYPE_CHECKING:  # at run time MLflow is imported late: it costs two seconds
     from mlflow.entities import Run
@@ -44,100 +45,7 @@ if TYPE_CHECKING:  # at run time MLflow is imported late: it costs two seconds
 
 KEY = "passt_bench.key"
 
-SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # A server that is away shall cost a run seconds; by default MLflow tries for many minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
-_LOCK_SECONDS = 600.0
-
 Outcome = Literal["created", "finished", "updated", "unchanged"]
-
-
-class TrackingError(InputError):
-    """MLflow cannot be reached or refuses; records are unharmed and a later sync catches up."""
-
-
-@dataclass(frozen=True)
-class SyncReport:
-    """What a sync did, counted in MLflow runs (summaries and cells).
-
-    Attributes:
-        uri: where to, without credentials.
-        studies: experiments.
-        created: runs that MLflow did not have.
-        finished: runs that an earlier sync left open, and now have their final record.
-        updated: runs with something new.
-        unchanged: runs that were up to date.
-    """
-
-    uri: str
-    studies: int
-    created: int = 0
-    finished: int = 0
-    updated: int = 0
-    unchanged: int = 0
-
-
-def store_uri(root: Path, tracking_uri: str | None = None) -> str:
-    """Where MLflow keeps its runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
-
-    Raises:
-        TrackingError: the folder's path cannot be written as an SQLite address.
-    """
-    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not given and set("%?") & set(str(root.resolve())):
-        raise TrackingError(
-            "MLflow cannot keep its runs below a path with % or ?",
-            source=root,
-            remedy="Use another folder, or name a server by MLFLOW_TRACKING_URI.",
-        )
-    return given or local_uri(root)
-
-
-def sync(
-    root: Path,
-    *,
-    tracking_uri: str | None = None,
-    progress: Callable[[float, str], None] = lambda share, text: None,
-) -> SyncReport:
-    """Tells MLflow what it lacks of the studies under an output folder.
-
-    Syncs on one folder wait for each other, so each key gets one run. Nothing is read from MLflow
-    but what is needed to find out what it lacks.
-
-    Args:
-        root: output folder with ``records/`` and ``studies/``.
-        tracking_uri: of the MLflow store, see `store_uri`.
-        progress: told the share of the runs that is done, and in words.
-
-    Raises:
-        TrackingError: MLflow is out of reach or refuses, or another sync does not end.
-        InputError: a record or study cannot be read.
-    """
-    root, store = root.resolve(), Store(root.resolve())
-    uri = store_uri(root, tracking_uri)
-    if not store.studies():
-        return SyncReport(without_password(uri), 0)
-    counts: Counter[Outcome] = Counter()
-    with _one_at_a_time(root):
-        results = [load_results(name, [store]) for name in store.studies()]
-        work = [(found.study, list(study_entries(found, store))) for found in results]
-        total = sum(len(entries) for _, entries in work)
-        with _explained(uri, root):
-            client = _connect(uri)
-            # A server knows where its artifacts belong; a bare database would take the current
-            # folder.
-            remote = uri.startswith(("http", "databricks"))
-            artifacts = None if remote else (root / "mlartifacts").as_uri()
-            for study, entries in work:
-                experiment = Experiment(client, study, artifacts)
-                for entry in entries:
-                    counts[experiment.deliver(entry)] += 1
-                    progress(counts.total() / total, f"{counts.total()} of {total} runs")
-    return SyncReport(without_password(uri), len(work), **{str(k): n for k, n in counts.items()})
 
 
 class Experiment:
@@ -159,22 +67,33 @@ class Experiment:
                 )
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(self.id)
-        self._runs: dict[str, Run] = {}
-        self._index()
+        self._created = False
+        self._runs = self._index()
 
-    def _index(self) -> None:
-        """Finds the runs by key; of two (syncs from two machines at once) one stays."""
+    def _index(self) -> dict[str, Run]:
+        """Finds the runs by key; of two the one stays that tells more.
+
+        Two come of syncs from two machines at once, or of a server that made a run after the sync
+        that had asked for it gave up.
+        """
         found, page = [], None
         while page is None or page:
             batch = self._client.search_runs([self.id], max_results=1000, page_token=page)
             found += batch
             page = batch.token or ""
-        for run in sorted(found, key=lambda run: str(run.info.run_id)):
+        runs: dict[str, Run] = {}
+        for run in sorted(found, key=_least_last):
             key = run.data.tags.get(KEY)
-            if key in self._runs:
+            if key in runs:
                 self._client.delete_run(run.info.run_id)
             elif key is not None:
-                self._runs[key] = run
+                runs[key] = run
+        return runs
+
+    def settle(self) -> None:
+        """Removes the doubles of runs that this sync created."""
+        if self._created:
+            self._index()
 
     def deliver(self, entry: Entry) -> Outcome:
         """Brings one run to the state of its entry."""
@@ -201,12 +120,14 @@ class Experiment:
 
     def _create(self, entry: Entry, tags: Mapping[str, str]) -> Run:
         """An open run that can be found again, should this sync be cut off."""
+        self._created = True
         identity = {KEY: entry.key} | ({PARENT: tags[PARENT]} if PARENT in tags else {})
         return self._client.create_run(
             self.id, start_time=entry.start or _now(), tags=identity, run_name=entry.name
         )
 
     def _seen(self, run: Run) -> Seen:
+        @cache
         def history(name: str) -> dict[int, float]:
             points = self._client.get_metric_history(run.info.run_id, name)
             return {point.step: point.value for point in points}
@@ -240,7 +161,13 @@ def _log(client: MlflowClient, run_id: str, missing: Changes) -> None:
         metrics, params, tags = metrics[800:], params[100:], tags[100:]
 
 
-def _connect(uri: str) -> MlflowClient:
+def _least_last(run: Run) -> tuple[bool, int, str]:
+    data = run.data
+    return run.info.status == "RUNNING", -len(data.metrics) - len(data.params), run.info.run_id
+
+
+def connect(uri: str, root: Path) -> MlflowClient:
+    """A client of the store; the database of an output folder is made if need be."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
@@ -248,72 +175,52 @@ def _connect(uri: str) -> MlflowClient:
         warnings.filterwarnings("ignore", message=".*noload", category=DeprecationWarning)
         from mlflow.tracking import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        if not uri.startswith(("http", "databricks")):
-            _probe(uri)
+        # What goes wrong is told in one sentence, see `address.explained`.
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+        if uri == local_uri(root) and not holds_data(database(root)):
+            _make_database(database(root))
         return MlflowClient(tracking_uri=uri)
 
 
-def _probe(uri: str) -> None:
-    """Fails at once where a database is away: MLflow itself would try for two minutes."""
-    import sqlalchemy
+def _make_database(path: Path) -> None:
+    """Makes MLflow's empty database elsewhere and moves it to its place whole.
 
-    engine = sqlalchemy.create_engine(uri)
-    sqlalchemy.inspect(engine).get_table_names()
-    engine.dispose()
+    MLflow sets one up by dozens of migrations. One that is cut off among them cannot be opened
+    again, and to have each written through to the disk takes longer than all the rest.
+    """
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
-
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """One sync a folder: a fresh SQLite file breaks if two processes set it up."""
+    prefix = ".mlflow-"
+    for left in path.parent.glob(f"{prefix}*"):  # by one that was killed; the caller has the lock
+        shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    event.listen(Engine, "connect", _without_waiting)
     try:
-        with FileLock(root / "mlflow.lock", timeout=_LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise TrackingError(
-            f"another sync holds it for more than {_LOCK_SECONDS:.0f} s",
-            source=root / "mlflow.lock",
-            remedy="End that one, or sync later.",
-        ) from None
+        MlflowClient(tracking_uri=f"sqlite:///{folder / path.name}").search_experiments()
+    finally:
+        event.remove(Engine, "connect", _without_waiting)
+    with (folder / path.name).open("rb+") as file:
+        os.fsync(file.fileno())
+    (folder / path.name).replace(path)
+    shutil.rmtree(folder)
 
 
-@contextmanager
-def _explained(uri: str, root: Path) -> Iterator[None]:
-    """Turns what MLflow and the libraries below it raise into one sentence."""
-    try:
-        yield
-    except _causes() as error:
-        reason = without_password((str(error).strip().splitlines() or [""])[0][:300])
-        if uri == local_uri(root):
-            remedy = (
-                f"If it persists, remove mlflow.db and mlartifacts in {root}: "
-                "the next sync rebuilds both from the records."
-            )
-        else:
-            remedy = f"Once it answers again: passt-bench sync --out {root}"
-        raise TrackingError(
-            f"no sync with MLflow; the records are not affected: {reason}",
-            source=without_password(uri),
-            remedy=remedy,
-        ) from error
+def _without_waiting(connection: sqlite3.Connection, record: Any) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
 
 
-def _causes() -> tuple[type[Exception], ...]:
-    """MLflow lets errors of the file system, SQLAlchemy and missing drivers through as they are."""
+def causes() -> tuple[type[Exception], ...]:
+    """What MLflow raises, errors of the file system apart.
+
+    It lets those of SQLAlchemy, Alembic and missing drivers through as they are.
+    """
+    from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError, ImportError
-
-
-def local_uri(root: Path) -> str:
-    """The address of the store in an output folder."""
-    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def without_password(text: str) -> str:
-    """Text with the credentials of any address in it left out."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError
 
 
 def _now() -> int:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from passt_bench.errors import InputError
-from passt_bench.runner.tracking import (
+from passt_bench.runner.address import (
     SETTINGS,
     TrackingError,
+    database,
+    holds_data,
     local_uri,
     store_uri,
     without_password,
@@ -31,7 +33,7 @@ def serve_ui(root: Path, port: int = 5000) -> NoReturn:
             source="MLFLOW_TRACKING_URI",
             remedy=f"Open {without_password(uri)}",
         )
-    if uri == local_uri(root) and not (root / "mlflow.db").is_file():
+    if uri == local_uri(root) and not holds_data(database(root)):
         raise InputError(
             "no MLflow store here",
             source=root,
@@ -39,7 +41,10 @@ def serve_ui(root: Path, port: int = 5000) -> NoReturn:
         )
     # The server's job runners would be eight more processes, for things that are not used here.
     settings = {**SETTINGS, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # Not among the words of the command, which everybody on the machine can read: it may hold a
+    # password.
+    settings["MLFLOW_BACKEND_STORE_URI"] = uri
+    artifacts = (root.resolve() / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri]
-    command += ["--default-artifact-root", (root.resolve() / "mlartifacts").as_uri()]
+    command += ["--workers", "1", "--default-artifact-root", artifacts]
     os.execve(sys.executable, command, settings)

@@ -12,7 +12,8 @@ import urllib.request
 import pytest
 
 from passt_bench.record import CellRecord, Fingerprint, RunRecord, StudyRecord, VariantRecord
-from passt_bench.runner.tracking import TrackingError, sync
+from passt_bench.runner.address import TrackingError
+from passt_bench.runner.sync import sync
 from passt_bench.spec import Recipe
 from passt_bench.store import Store
 

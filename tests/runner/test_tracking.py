@@ -1,159 +1,30 @@
-import contextlib
 import json
 import math
 import shutil
-import socket
-import sqlite3
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tracked_study import (
+    MAP,
+    cell_key,
+    cell_record,
+    client_of,
+    runs_of,
+    study_record,
+    write_all,
+)
 
 from passt_bench.errors import InputError
-from passt_bench.record import (
-    ArmRecord,
-    CellRecord,
-    Fingerprint,
-    Interval,
-    RunRecord,
-    SessionRecord,
-    StudyRecord,
-    VariantRecord,
-)
-from passt_bench.runner.tracking import KEY, TrackingError, store_uri, sync
+from passt_bench.record import CellRecord
+from passt_bench.runner.address import TrackingError
+from passt_bench.runner.sync import sync
+from passt_bench.runner.tracking import KEY
 from passt_bench.runner.ui import serve_ui
-from passt_bench.spec import Patchout, Recipe
+from passt_bench.spec import Recipe
 from passt_bench.store import Store
-
-FINGERPRINT = Fingerprint("synthetic", "f" * 16, 10, 10, ("a", "b"), True)
-RECIPES = {
-    "none": Recipe(),
-    "half": replace(Recipe(), patchout=Patchout("unstructured", rate=0.5)),
-    "huge": replace(Recipe(), patchout=Patchout("time", rate=0.25)),
-}
-TOKENS = {"none": 82, "half": 42, "huge": 62}
-MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63)}
-
-
-def cell_key(variant: str, seed: int) -> str:
-    return f"{variant}{seed}".ljust(16, "0")
-
-
-def cell_record(variant: str, seed: int) -> RunRecord:
-    record = RunRecord(
-        key=cell_key(variant, seed),
-        status="ok",
-        recipe=RECIPES[variant],
-        seed=seed,
-        fold=None,
-        fingerprint=FINGERPRINT,
-        tokens=TOKENS[variant],
-        tokens_full=82,
-        parameters=76_000,
-        finished=f"2026-11-20T10:00:0{seed}+00:00",
-        clocks={"train": 20.0},
-    )
-    if variant == "huge":
-        return replace(record, status="oom", message="killed at 3 GiB")
-    quality = MAP[variant][seed]
-    return replace(
-        record,
-        metrics={"mAP": quality, "accuracy": quality / 2},
-        curves={"train_loss": (0.5, 0.25, 0.125), "learning_rate": (1e-3, 5e-4, 0.0)},
-        probes={"hide_frequency": {"mAP": 0.3}},
-        train={"step_seconds": 0.02, "peak_bytes": 1e8},
-    )
-
-
-def study_record(seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> StudyRecord:
-    variants = tuple(
-        VariantRecord(
-            name=variant,
-            recipe=recipe,
-            arm=f"arm-{variant}",
-            cells=tuple(CellRecord(cell_key(variant, seed), seed, None) for seed in seeds),
-            tokens=TOKENS[variant],
-            tokens_full=82,
-            patchout={"rate": 0.5, "patches": 40},
-        )
-        for variant, recipe in RECIPES.items()
-    )
-    return StudyRecord(name, "Why?", "mAP", "none", variants, seeds, None, FINGERPRINT)
-
-
-def session_record() -> SessionRecord:
-    def arm(variant: str, milliseconds: float, mebibytes: float) -> ArmRecord:
-        seconds = milliseconds / 1000
-        return ArmRecord(
-            key=f"arm-{variant}",
-            status="ok",
-            recipe=RECIPES[variant],
-            tokens=TOKENS[variant],
-            batch_size=32,
-            phases={"train_step": Interval(seconds, seconds * 0.9, seconds * 1.1, 15)},
-            ratios={"train_step": Interval(seconds / 0.02, seconds / 0.021, seconds / 0.019, 15)},
-            memory={"train_peak": mebibytes * 2**20, "saved_for_backward": 2.0**20},
-            flops=1e9,
-            mfu=0.25,
-        )
-
-    failed = ArmRecord("arm-huge", "oom", RECIPES["huge"], message="killed")
-    arms = (arm("none", 20.0, 400.0), arm("half", 12.0, 300.0), failed)
-    return SessionRecord("s" * 16, "arm-none", arms, finished="2026-11-20T11:00:00+00:00")
-
-
-def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Store:
-    store = Store(root)
-    store.write_study(study_record(seeds))
-    for variant in RECIPES:
-        for seed in seeds:
-            store.write(cell_record(variant, seed))
-    store.write(session_record())
-    return store
-
-
-@pytest.fixture(autouse=True)
-def _no_server(monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    root = tmp_path_factory.mktemp("with space ä")
-    write_all(root)
-    assert sync(root).created == 12
-    return root
-
-
-@pytest.fixture
-def synced(template, tmp_path):
-    """A folder of its own, already synced; a fresh database would cost seconds a test."""
-    root = Path(shutil.copytree(template, tmp_path / "runs"))
-    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            database.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
-                (template.as_uri(), root.as_uri()),
-            )
-    return root
-
-
-def client_of(root):
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(tracking_uri=store_uri(root))
-
-
-def runs_of(root, study="small"):
-    """Active runs by key; fails where a key has two."""
-    client = client_of(root)
-    runs = client.search_runs([client.get_experiment_by_name(study).experiment_id])
-    keys = [run.data.tags[KEY] for run in runs]
-    assert len(keys) == len(set(keys))
-    return dict(zip(keys, runs, strict=True))
 
 
 def summary_of(root, variant):
@@ -360,7 +231,7 @@ def test_an_empty_folder_makes_no_store(tmp_path):
 def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     write_all(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
+        "import sys; from pathlib import Path; from passt_bench.runner.sync import sync; "
         "print(sync(Path(sys.argv[1])).created)"
     )
     both = [
@@ -378,57 +249,6 @@ def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     assert len(runs_of(tmp_path)) == 12
 
 
-def test_a_server_that_refuses_is_one_clear_error_in_seconds(tmp_path, monkeypatch):
-    write_all(tmp_path, seeds=(0,))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound but not listening: refuses
-        port = free.getsockname()[1]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
-        started = time.monotonic()
-        with pytest.raises(TrackingError, match="records are not affected") as caught:
-            sync(tmp_path)
-    assert time.monotonic() - started < 8
-    message = str(caught.value)
-    assert f"http://127.0.0.1:{port}" in message and "secret" not in message
-    assert f"passt-bench sync --out {tmp_path}" in message
-    assert len(message.splitlines()) == 1
-
-
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    write_all(tmp_path, seeds=(0,))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started = time.monotonic()
-        with pytest.raises(TrackingError):
-            sync(tmp_path, tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert time.monotonic() - started < 12
-
-
-def test_a_broken_database_says_how_to_rebuild_it(tmp_path):
-    write_all(tmp_path, seeds=(0,))
-    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(TrackingError, match=r"remove mlflow\.db and mlartifacts"):
-        sync(tmp_path)
-
-
-def test_a_moved_folder_is_told_to_rebuild(template, tmp_path):
-    root = Path(shutil.copytree(template, tmp_path / "moved"))
-    with pytest.raises(TrackingError, match="was moved"):
-        sync(root)
-
-
-def test_a_path_that_sqlite_addresses_cannot_hold_is_a_clear_error(tmp_path):
-    write_all(tmp_path / "50%", seeds=(0,))
-    with pytest.raises(TrackingError, match="path with %"):
-        sync(tmp_path / "50%")
-
-
-def test_an_unknown_kind_of_address_is_a_clear_error(tmp_path):
-    write_all(tmp_path, seeds=(0,))
-    with pytest.raises(TrackingError, match="foo:bar"):
-        sync(tmp_path, tracking_uri="foo:bar")
-
-
 def test_a_broken_record_is_named(synced):
     (Store(synced).folder(cell_key("none", 0)) / "record.json").write_text("{")
     with pytest.raises(InputError, match=cell_key("none", 0)):
@@ -441,3 +261,46 @@ def test_the_page_needs_something_to_show(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somewhere:5000")
     with pytest.raises(TrackingError, match="Open http://somewhere:5000"):
         serve_ui(tmp_path)
+
+
+def test_one_study_alone_can_be_told(synced):
+    Store(synced).write_study(study_record(name="other"))
+    assert sync(synced, studies=["small"]).studies == 1
+    assert client_of(synced).get_experiment_by_name("other") is None
+    assert sync(synced, studies=["neither"]).studies == 0
+
+
+def test_lines_that_a_killed_writer_left_are_skipped(synced):
+    key = cell_key("none", 2)
+    (Store(synced).folder(key) / "record.json").unlink()
+    client_of(synced).delete_run(runs_of(synced)[key].info.run_id)
+    lines = [json.dumps({"epoch": i, "train_loss": 1 / i, "seconds": i}) for i in (1, 2, 3, 5)]
+    lines[2] = '{"epoch": 3, "tr' + lines[2]
+    lines += [lines[1], "7"]  # a resumed run repeats an epoch
+    (Store(synced).folder(key) / "progress.jsonl").write_text("\n".join(lines) + "\n")
+    sync(synced)
+    points = client_of(synced).get_metric_history(runs_of(synced)[key].info.run_id, "train_loss")
+    assert [(p.step, p.value) for p in points] == [(1, 1.0), (2, 0.5)]
+
+
+def test_of_doubles_the_one_that_tells_more_stays(synced):
+    client, key = client_of(synced), cell_key("none", 1)
+    full = runs_of(synced)[key]
+    for _ in range(6):  # ids are random: some sort before, some after
+        client.create_run(full.info.experiment_id, tags={KEY: key})
+    assert sync(synced).unchanged == 12
+    assert runs_of(synced)[key].info.run_id == full.info.run_id
+
+
+def test_a_run_that_a_slow_server_made_twice_is_removed_by_the_same_sync(synced):
+    client, key = client_of(synced), cell_key("none", 1)
+    experiment = runs_of(synced)[key].info.experiment_id
+    client.delete_run(runs_of(synced)[key].info.run_id)
+    late = [{KEY: key}]
+
+    def appear(share, text):
+        if share == 1 and late:
+            client.create_run(experiment, tags=late.pop())
+
+    assert sync(synced, progress=appear).created == 1
+    assert runs_of(synced)[key].info.status == "FINISHED"

@@ -1,0 +1,120 @@
+"""A small study on disk whose results are known, and what MLflow has of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from passt_bench.record import (
+    ArmRecord,
+    CellRecord,
+    Fingerprint,
+    Interval,
+    RunRecord,
+    SessionRecord,
+    StudyRecord,
+    VariantRecord,
+)
+from passt_bench.runner.address import store_uri
+from passt_bench.runner.tracking import KEY
+from passt_bench.spec import Patchout, Recipe
+from passt_bench.store import Store
+
+FINGERPRINT = Fingerprint("synthetic", "f" * 16, 10, 10, ("a", "b"), True)
+RECIPES = {
+    "none": Recipe(),
+    "half": replace(Recipe(), patchout=Patchout("unstructured", rate=0.5)),
+    "huge": replace(Recipe(), patchout=Patchout("time", rate=0.25)),
+}
+TOKENS = {"none": 82, "half": 42, "huge": 62}
+MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63)}
+
+
+def cell_key(variant: str, seed: int) -> str:
+    return f"{variant}{seed}".ljust(16, "0")
+
+
+def cell_record(variant: str, seed: int) -> RunRecord:
+    record = RunRecord(
+        key=cell_key(variant, seed),
+        status="ok",
+        recipe=RECIPES[variant],
+        seed=seed,
+        fold=None,
+        fingerprint=FINGERPRINT,
+        tokens=TOKENS[variant],
+        tokens_full=82,
+        parameters=76_000,
+        finished=f"2026-11-20T10:00:0{seed}+00:00",
+        clocks={"train": 20.0},
+    )
+    if variant == "huge":
+        return replace(record, status="oom", message="killed at 3 GiB")
+    quality = MAP[variant][seed]
+    return replace(
+        record,
+        metrics={"mAP": quality, "accuracy": quality / 2},
+        curves={"train_loss": (0.5, 0.25, 0.125), "learning_rate": (1e-3, 5e-4, 0.0)},
+        probes={"hide_frequency": {"mAP": 0.3}},
+        train={"step_seconds": 0.02, "peak_bytes": 1e8},
+    )
+
+
+def study_record(seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> StudyRecord:
+    variants = tuple(
+        VariantRecord(
+            name=variant,
+            recipe=recipe,
+            arm=f"arm-{variant}",
+            cells=tuple(CellRecord(cell_key(variant, seed), seed, None) for seed in seeds),
+            tokens=TOKENS[variant],
+            tokens_full=82,
+            patchout={"rate": 0.5, "patches": 40},
+        )
+        for variant, recipe in RECIPES.items()
+    )
+    return StudyRecord(name, "Why?", "mAP", "none", variants, seeds, None, FINGERPRINT)
+
+
+def session_record() -> SessionRecord:
+    def arm(variant: str, milliseconds: float, mebibytes: float) -> ArmRecord:
+        seconds = milliseconds / 1000
+        return ArmRecord(
+            key=f"arm-{variant}",
+            status="ok",
+            recipe=RECIPES[variant],
+            tokens=TOKENS[variant],
+            batch_size=32,
+            phases={"train_step": Interval(seconds, seconds * 0.9, seconds * 1.1, 15)},
+            ratios={"train_step": Interval(seconds / 0.02, seconds / 0.021, seconds / 0.019, 15)},
+            memory={"train_peak": mebibytes * 2**20, "saved_for_backward": 2.0**20},
+            flops=1e9,
+            mfu=0.25,
+        )
+
+    failed = ArmRecord("arm-huge", "oom", RECIPES["huge"], message="killed")
+    arms = (arm("none", 20.0, 400.0), arm("half", 12.0, 300.0), failed)
+    return SessionRecord("s" * 16, "arm-none", arms, finished="2026-11-20T11:00:00+00:00")
+
+
+def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Store:
+    store = Store(root)
+    store.write_study(study_record(seeds))
+    for variant in RECIPES:
+        for seed in seeds:
+            store.write(cell_record(variant, seed))
+    store.write(session_record())
+    return store
+
+
+def client_of(root):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=store_uri(root))
+
+
+def runs_of(root, study="small"):
+    """Active runs by key; fails where a key has two."""
+    client = client_of(root)
+    runs = client.search_runs([client.get_experiment_by_name(study).experiment_id])
+    keys = [run.data.tags[KEY] for run in runs]
+    assert len(keys) == len(set(keys))
+    return dict(zip(keys, runs, strict=True))
