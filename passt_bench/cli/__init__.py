@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
+from types import FrameType
 
-from passt_bench.cli import lists, results, study
+from passt_bench.cli import compare, doctor, lists, predict, records, results, study, weights
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
 
-__all__ = ["app", "console", "lists", "main", "results", "study"]
+__all__ = [
+    "app",
+    "compare",
+    "console",
+    "doctor",
+    "lists",
+    "main",
+    "predict",
+    "records",
+    "results",
+    "study",
+    "weights",
+]
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point: input errors become a message and exit status 2, Ctrl-C a hint."""
+    before = signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except InputError as error:
@@ -22,5 +38,15 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
-            console.print("Stopped. The same command goes on from here.", markup=False)
+            again = shlex.join(["passt-bench", *sys.argv[1:]])
+            console.print(f"Stopped. The same command goes on from here: {again}", markup=False)
         raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """A Ctrl-C stops; another one while things are brought to an end changes nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

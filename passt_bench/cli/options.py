@@ -27,7 +27,26 @@ console = Console(highlight=False, soft_wrap=True)
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at a time.")]
+
+
+def _positive(found: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses a number that is not above zero; click's own words leave the value out."""
+    if value is not None and not value > 0:
+        raise InputError(
+            "must be above 0",
+            field=f"--{found.name}",
+            value=value,
+            remedy="Give a larger number, or leave it out.",
+        )
+    return value
+
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", callback=_positive, help="Processes at a time.")
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", callback=_positive, help="Seconds a run may take.")
+]
 
 
 def _asked(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,17 +12,31 @@ import typer
 from passt_bench.cli.options import Out, app, console
 
 if TYPE_CHECKING:
+    from passt_bench.console import Estimate
     from passt_bench.report.paper import Available
 
 
-def bring_up_to_date(out: Path) -> None:
-    """Syncs after a run; a server that is away is told and does not end it."""
-    from passt_bench.console import stage
-    from passt_bench.runner.tracking import TrackingError, sync
+@contextmanager
+def bringing_up_to_date(out: Path, clock: Estimate) -> Iterator[None]:
+    """Syncs beside the body, then waits for it; a server that is away is told and ends nothing.
 
+    Args:
+        out: folder of the records.
+        clock: of the run, of which a slow server may take 2 % more.
+    """
+    from passt_bench.console import stage
+    from passt_bench.runner.address import TrackingError
+    from passt_bench.runner.window import PATIENCE_SECONDS, LastSync
+
+    last = LastSync(out)
+    try:
+        yield
+    except BaseException:
+        last.cancel()
+        raise
     try:
         with stage(console, "Bringing MLflow up to date") as update:
-            sync(out, progress=update)
+            last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed), update)
     except TrackingError as error:
         console.print(f"MLflow was left behind: {error}", style="yellow", markup=False)
 
@@ -30,6 +46,18 @@ def render(name: str, out: Path, reports: Path) -> Path:
     from passt_bench.report.build import build_study
 
     return build_study(name, out, reports)
+
+
+def rendered(name: str, out: Path, reports: Path) -> Path | None:
+    """The page of a study, if it is newer than all that it shows and all that draws it."""
+    page = reports / name / "index.html"
+    if not page.is_file():
+        return None
+    package = Path(__file__).parents[1]
+    shown = [out / "studies" / f"{name}.json", *out.glob("records/*/record.json")]
+    drawing = [path for path in package.rglob("*.*") if path.suffix != ".pyc"]
+    newest = max(path.stat().st_mtime_ns for path in (*shown, *drawing))
+    return page if page.stat().st_mtime_ns > newest else None
 
 
 @app.command()
@@ -62,9 +90,16 @@ def _available() -> Available:
 @app.command()
 def sync(out: Out = Path("runs")) -> None:
     """Brings MLflow up to date with the records."""
-    from passt_bench.runner.tracking import sync as bring
+    from passt_bench.console import stage
+    from passt_bench.runner.sync import sync as bring
 
-    bring(out)
+    with stage(console, "Bringing MLflow up to date") as update:
+        done = bring(out, progress=update)
+    console.print(
+        f"{done.studies} studies at {done.uri}: {done.created} runs are new, {done.finished} "
+        f"finished, {done.updated} updated, {done.unchanged} unchanged.",
+        markup=False,
+    )
 
 
 @app.command()

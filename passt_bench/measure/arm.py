@@ -12,13 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
 from passt_bench.measure.matmul import Size, matmul_peak
-from passt_bench.measure.subject import Subject, take_memory, take_round, warm_up
+from passt_bench.measure.profile import write_profile
+from passt_bench.measure.published import PublishedProtocol
+from passt_bench.measure.subject import Subject, compile_seconds, take_memory, take_round, warm_up
 from passt_bench.record import Status
 from passt_bench.spec.recipe import EngineSpec
 
@@ -141,6 +144,16 @@ class _Holder:
 
     def round(self, steps: int) -> dict[str, list[float]]:
         return take_round(self.subject, steps)
+
+    def compile(self) -> float:
+        return compile_seconds(self.subject)
+
+    def published(self, protocol: PublishedProtocol) -> float | None:
+        test = self.subject.published
+        return test(protocol) if test else None
+
+    def profile(self, folder: Path, name: str) -> None:
+        write_profile(self.subject, folder, name)
 
     def peak(self, precision: Any, sizes: Sequence[Size]) -> float:
         return matmul_peak(self.subject.device, precision, sizes)

@@ -21,7 +21,7 @@ SQUARES: dict[str, tuple[Size, ...]] = {
 
 def matmul_peak(
     device: torch.device,
-    precision: Literal["float32", "bfloat16"],
+    precision: Literal["float32", "bfloat16", "float16"],
     sizes: Sequence[Size],
     seconds: float = 0.3,
 ) -> float:
@@ -36,7 +36,7 @@ def matmul_peak(
         sizes: (m, k, n), e.g. `SQUARES` and the sizes of the model's own layers.
         seconds: wall seconds in all, about.
     """
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    dtype: torch.dtype = getattr(torch, precision)
     best = 0.0
     for m, k, n in sizes:
         a, b = torch.rand(m, k, device=device).to(dtype), torch.rand(k, n, device=device).to(dtype)

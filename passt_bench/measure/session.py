@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,7 @@ from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.arm import Arm, ArmError, ArmProcess
 from passt_bench.measure.machine import changes, disturbance
 from passt_bench.measure.matmul import SQUARES, Size
+from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.subject import STEP
 from passt_bench.record import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
@@ -38,6 +40,8 @@ class ArmResult:
     Attributes:
         samples: phase → [round][step] seconds.
         warm: seconds of its warm-up steps, block after block.
+        compile_seconds: what compiling took; None where nothing is compiled.
+        published: clips a second by the published speed test; None where it was not asked for.
     """
 
     status: Status = "ok"
@@ -46,6 +50,8 @@ class ArmResult:
     memory: dict[str, float] = field(default_factory=dict)
     attention: str = ""
     warm: list[list[float]] = field(default_factory=list)
+    compile_seconds: float | None = None
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ def run_session(
     seed: int = 0,
     sizes: Sequence[Size] = (),
     preload: Sequence[str] = (),
+    published: PublishedProtocol | None = None,
+    profiles: Path | None = None,
     progress: Progress | None = None,
 ) -> SessionResult:
     """Measures arms together; an arm that fails becomes a row and does not stop the others.
@@ -86,6 +94,8 @@ def run_session(
         seed: of the order of the arms in each round.
         sizes: (m, k, n) of products that the matmul peak is sought over, beside `matmul.SQUARES`.
         preload: modules that the arms' factories need, imported once for all.
+        published: sizes of the published speed test, which then follows the rounds.
+        profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.
         progress: called with the share that is done and a few words.
     """
     names = [arm.name for arm in arms]
@@ -98,6 +108,7 @@ def run_session(
         session.warm_up()
         peaks = session.find_peaks(sizes)
         rounds = session.take_rounds(random.Random(seed))
+        session.finish(published, profiles)
     finally:
         session.close()
     return SessionResult(
@@ -132,6 +143,7 @@ class _Session:
     ) -> None:
         self.arms, self.baseline, self.spec = arms, baseline, spec
         self.results = {arm.name: ArmResult() for arm in arms}
+        self._engines = {arm.name: arm.engine for arm in arms}
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._start = time.monotonic()
@@ -156,6 +168,10 @@ class _Session:
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warming up")
             blocks = self.results[name].warm
+            if self._engines[name].compiled:
+                self.results[name].compile_seconds = self._ask(name, "compile")
+                if name not in self._running:
+                    continue
             while not _agree(blocks):
                 seconds = self._ask(name, "warm_up", (self.spec.warmup_steps + 1) // 2)
                 if seconds is None:
@@ -191,6 +207,15 @@ class _Session:
             share = max(rounds / self.spec.most_rounds, self.elapsed() / self.spec.seconds)
             self._progress(_WARM + (1 - _WARM) * min(1.0, share), f"round {rounds}")
         return rounds
+
+    def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
+        """What is taken once, after the rounds: the published speed test, and profiles."""
+        for name in list(self._running) if published else ():
+            self._progress(1.0, "the published speed test")
+            self.results[name].published = self._ask(name, "published", published)
+        for name in list(self._running) if profiles else ():
+            self._progress(1.0, "profiling")
+            self._ask(name, "profile", profiles, name)
 
     def _finished(self, rounds: int) -> bool:
         late = self.elapsed() > self.spec.seconds

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
 
 from passt_bench.measure.attention import attention_kernel
 from passt_bench.measure.clock import Clock
 from passt_bench.measure.memory import measure_peak, saved_for_backward
+from passt_bench.measure.published import PublishedProtocol
 
 STEP = "train_step"
 PEAK_STEPS = 2  # steps while a peak is watched; the second has the first's leftovers about
@@ -25,16 +28,21 @@ class Subject:
         others: phases measured apart, e.g. ``inference_1``.
         device: where it runs.
         resident: parameters and buffers, which stay in memory between steps.
+        published: the speed test of the reference code on this variant, in clips a second.
+        cycle: consecutive steps that differ and together make one sample, their mean; the stages
+            of a patchout schedule.
     """
 
     step: Mapping[str, Callable[[], object]]
     others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resident: tuple[torch.Tensor, ...] = ()
+    published: Callable[[PublishedProtocol], float] | None = None
+    cycle: int = 1
 
     def train(self, steps: int) -> None:
-        """Training steps, untimed."""
-        for _ in range(steps):
+        """Training steps, untimed; each a whole cycle."""
+        for _ in range(steps * self.cycle):
             for part in self.step.values():
                 part()
 
@@ -44,9 +52,25 @@ def warm_up(subject: Subject, steps: int) -> list[float]:
     clock = Clock(subject.device)
     for call in subject.others.values():
         call()
-    for _ in range(steps):
+    for _ in range(steps * subject.cycle):
         clock.run(subject.step, total=STEP)
-    return clock.read()[STEP]
+    return _samples(subject, clock)[STEP]
+
+
+def compile_seconds(subject: Subject) -> float:
+    """Seconds of the first call of everything beyond those of the second: what compiling takes."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        subject.train(1)
+        for call in subject.others.values():
+            call()
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    first = once()
+    return max(0.0, first - once())
 
 
 def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
@@ -56,12 +80,22 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
         Phase → seconds of each run.
     """
     clock = Clock(subject.device)
-    for _ in range(steps):
+    for _ in range(steps * subject.cycle):
         clock.run(subject.step, total=STEP)
     for phase, call in subject.others.items():
         call()  # untimed: the first call after training finds memory given back and caches cold
         clock.run({phase: call})
-    return clock.read()
+    return _samples(subject, clock)
+
+
+def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
+    """What the clock has read, a whole cycle of training steps as their mean."""
+    seconds, n = clock.read(), subject.cycle
+    if n > 1:
+        for phase in (*subject.step, STEP, f"{STEP}_cpu"):
+            times = seconds[phase]
+            seconds[phase] = [fmean(times[i : i + n]) for i in range(0, len(times), n)]
+    return seconds
 
 
 def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
@@ -69,7 +103,8 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
 
     Returns:
         Bytes by name: ``train_peak`` and ``train_rise``, the same of each other phase,
-        ``saved_for_backward``, ``resident`` (parameters, buffers), on CUDA ``reserved``; an entry
+        ``saved_for_backward`` (the most in a cycle), ``resident`` (parameters, buffers), on CUDA
+        ``reserved``; an entry
         ``peak_not_reset`` = 1 where the system could not reset the peak (see `memory.Peak`).
     """
     memory: dict[str, float] = {}
@@ -91,8 +126,11 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
         nonlocal kernel
         kernel = attention_kernel(first)
 
-    memory["saved_for_backward"] = saved_for_backward(forward, subject.resident)
-    for part in rest:
-        part()
+    memory["saved_for_backward"] = 0
+    for _ in range(subject.cycle):
+        saved = saved_for_backward(forward, subject.resident)
+        memory["saved_for_backward"] = max(memory["saved_for_backward"], saved)
+        for part in rest:
+            part()
     memory["resident"] = sum(tensor.nbytes for tensor in subject.resident)
     return memory, kernel

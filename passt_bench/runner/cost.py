@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 import torch
@@ -13,10 +14,13 @@ from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.arm import Arm
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.matmul import Size
+from passt_bench.measure.peaks import stated_peak
+from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
 from passt_bench.measure.subject import STEP
 from passt_bench.record import ArmRecord, SessionRecord, Status
 from passt_bench.runner.facts import model_facts
+from passt_bench.runner.isolation import fork_server
 from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
@@ -36,6 +40,19 @@ _MEMORY = {
 
 
 @dataclass(frozen=True)
+class Extras:
+    """What a session takes beside the suite's own protocol.
+
+    Attributes:
+        published: sizes of the reference code's speed test, which then follows the rounds.
+        profiles: folder for a profile of each arm, named by its key.
+    """
+
+    published: PublishedProtocol | None = None
+    profiles: Path | None = None
+
+
+@dataclass(frozen=True)
 class _Plan:
     """Arms by key, all on one machine."""
 
@@ -44,6 +61,7 @@ class _Plan:
     classes: int
     machine: dict[str, object]
     versions: dict[str, str]
+    extras: Extras = field(default_factory=Extras)
 
 
 def measure_cost(
@@ -88,6 +106,38 @@ def measure_cost(
     new = [key for key in plan.recipes if key not in known and key != plan.baseline]
     if not new and plan.baseline in known:
         return []
+    return _measure_all(plan, new, store, progress)
+
+
+def measure_now(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    classes: int,
+    store: Store,
+    *,
+    extras: Extras | None = None,
+    progress: Progress | None = None,
+) -> list[SessionRecord]:
+    """Measures recipes side by side, whatever was measured before; writes and returns sessions.
+
+    Args:
+        recipes: arm key → recipe.
+        baseline: key of the arm that ratios are taken to.
+        classes: outputs of the models.
+        store: where sessions are written.
+        extras: what is taken beside the suite's own protocol.
+        progress: called with the share that is done and a few words.
+    """
+    plan = _Plan(
+        recipes, baseline, classes, describe_machine(), library_versions(), extras or Extras()
+    )
+    new = [key for key in recipes if key != baseline]
+    return _measure_all(plan, new, store, progress)
+
+
+def _measure_all(
+    plan: _Plan, new: Sequence[str], store: Store, progress: Progress | None
+) -> list[SessionRecord]:
     groups = _groups(plan, new)
     records = []
     for number, group in enumerate(groups):
@@ -140,6 +190,7 @@ def _free_bytes(recipe: Recipe) -> int:
 def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress) -> SessionRecord:
     """Runs one session and writes it."""
     recipe = plan.recipes[plan.baseline]
+    fork_server()  # of this package's own making: its children never see a Ctrl-C
     result = run_session(
         [
             Arm(key, RecipeFactory(plan.recipes[key], plan.classes), plan.recipes[key].engine)
@@ -149,15 +200,23 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         recipe.measurement,
         sizes=_sizes(recipe, plan.classes),
         preload=("passt_bench.runner.subject",),
+        published=plan.extras.published,
+        profiles=plan.extras.profiles,
         progress=progress,
     )
+    gpus = [str(name) for name in plan.machine.get("gpus", ())]  # type: ignore[attr-defined]
+    cuda = recipe.engine.device == "cuda" and gpus
+    stated = (stated_peak(gpus[0], recipe.engine.precision) if cuda else None) or (None, "")
     record = SessionRecord(
         key=_free_key(plan, group, store),
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result) for key in group),
         rounds=result.rounds,
         steps=recipe.measurement.steps,
+        published_protocol=asdict(plan.extras.published) if plan.extras.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
+        stated_flops=stated[0],
+        stated_source=stated[1],
         machine=plan.machine,
         disturbance=result.disturbance,
         versions=plan.versions,
@@ -223,4 +282,6 @@ def _arm_record(key: str, plan: _Plan, result: SessionResult) -> ArmRecord:
         mfu=facts.flops * batch / phases[STEP].median / peak if peak and STEP in phases else None,
         attention=arm.attention,
         message=arm.message,
+        compile_seconds=arm.compile_seconds,
+        published=arm.published,
     )

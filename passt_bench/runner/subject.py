@@ -7,18 +7,25 @@ and loss (phase ``forward``), backward, optimizer. Data loading and augmentation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from passt_bench.measure.memory import saved_for_backward
+from passt_bench.measure.published import PublishedProtocol, published_speed
 from passt_bench.measure.subject import Subject
-from passt_bench.models import draw_batch, from_recipe, initialise
-from passt_bench.models.frontend import LogMel, frame_count
+from passt_bench.models import from_recipe, initialise
+from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe
+from passt_bench.training.draws import draw_step
+from passt_bench.training.engine import autocast, callable_of, make_scaler
 from passt_bench.training.loop import loss_of, make_optimizer, set_up
+from passt_bench.training.schedule import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
@@ -56,6 +63,8 @@ class RecipeFactory:
             others=others,
             device=device,
             resident=(*net.parameters(), *net.buffers()),
+            published=work.published_speed,
+            cycle=len(work.stages),
         )
 
 
@@ -66,10 +75,14 @@ class _Work:
         self, recipe: Recipe, net: nn.Module, device: torch.device, classes: int, frames: int
     ) -> None:
         self._recipe, self._net, self._device = recipe, net, device
+        self._call = callable_of(net, recipe.engine)
         self._batch = batch_size(recipe)
-        self._grid: Pair | None = net.grid(frames)  # type: ignore[operator]
+        grid: Pair | None = net.grid(frames)  # type: ignore[operator]
+        self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
         training = recipe.training
         self._optimizer = make_optimizer(net, training)
+        self._scaler = make_scaler(recipe.engine)
+        self._classes = classes
         random = torch.Generator().manual_seed(_SEED)
         samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
         self._waves = torch.randn(self._batch, samples, generator=random).mul_(0.1).to(device)
@@ -79,15 +92,19 @@ class _Work:
         if training.loss == "ce":
             self._targets = torch.eye(classes)[torch.arange(self._batch) % classes]
         self._targets = self._targets.to(device)
-        self._frontend = LogMel(recipe.frontend).to(device).eval()
+        self._frontend = make_frontend(recipe.frontend).to(device).eval()
         self._steps = count()
         self._loss = torch.zeros(())
 
-    def _predict(self, x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        half = self._recipe.engine.precision == "bfloat16"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
-            logits: torch.Tensor = self._net(x, kept)
+    def _predict(self, x: torch.Tensor, **drawn: Any) -> torch.Tensor:
+        with autocast(self._recipe.engine):
+            logits: torch.Tensor = self._call(x, **drawn)
         return logits.float()
+
+    def _draw(self, batch: int) -> dict[str, Any]:
+        step = next(self._steps)
+        setting = self.stages[step % len(self.stages)]
+        return draw_step(self._net, setting, self._x.shape[3], _SEED, step, batch)
 
     def _mode(self, training: bool) -> None:
         if self._net.training is not training:  # walking all modules takes time in small models
@@ -96,37 +113,61 @@ class _Work:
     def forward(self) -> None:
         """Draws the kept patches anew, then the forward pass and the loss."""
         self._mode(training=True)
-        recipe, step = self._recipe, next(self._steps)
-        grid = self._grid
-        kept = draw_batch(recipe.patchout, grid, _SEED, step, self._batch) if grid else None
-        self._loss = loss_of(recipe.training.loss, self._predict(self._x, kept), self._targets)
+        logits = self._predict(self._x, **self._draw(self._batch))
+        self._loss = loss_of(self._recipe.training.loss, logits, self._targets)
 
     def backward(self) -> None:
         """Frees the last gradients and computes new ones."""
         self._optimizer.zero_grad(set_to_none=True)
-        self._loss.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(self._loss).backward()  # type: ignore[no-untyped-call]
         self._loss = self._loss.detach()
 
     def update(self) -> None:
         """AdamW."""
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
 
     @torch.no_grad()
     def infer_one(self) -> None:
         """One clip, all patches."""
         self._mode(training=False)
-        self._predict(self._x[:1], None)
+        self._predict(self._x[:1])
 
     @torch.no_grad()
     def infer_batch(self) -> None:
         """A batch, all patches."""
         self._mode(training=False)
-        self._predict(self._x, None)
+        self._predict(self._x)
 
     @torch.no_grad()
     def hear(self) -> None:
         """Waveforms of a batch to log-mel."""
         self._frontend(self._waves)
+
+    def published_speed(self, protocol: PublishedProtocol) -> float:
+        """The speed test of the reference code: ones, SGD, gradients that are never zeroed.
+
+        Half precision is the recipe's where it has one; on CUDA it is float16 otherwise.
+        """
+        engine = self._recipe.engine
+        if engine.device == "cuda" and engine.precision == "float32":
+            engine = replace(engine, precision="float16")
+        scaler = make_scaler(engine)
+        self._optimizer.zero_grad(set_to_none=True)
+        optimizer = torch.optim.SGD(self._net.parameters(), lr=0.001)
+        x = torch.ones(protocol.batch, *self._x.shape[1:], device=self._device)
+        targets = torch.ones(protocol.batch, self._classes, device=self._device)
+        self._mode(training=True)
+
+        def step() -> None:
+            with autocast(engine):
+                logits = self._call(x, **self._draw(protocol.batch))
+                loss = F.binary_cross_entropy_with_logits(logits, targets)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+
+        return published_speed(step, protocol, self._device)
 
 
 def batch_size(recipe: Recipe) -> int:
@@ -148,7 +189,8 @@ def foreseen_bytes(recipe: Recipe, classes: int) -> int:
         net = from_recipe(recipe, classes, frames)
         x = torch.empty(batch, 1, recipe.frontend.mels, frames)
     grid: Pair | None = net.grid(frames)  # type: ignore[operator]
-    kept = draw_batch(recipe.patchout, grid, _SEED, 0, batch) if grid else None
-    saved = saved_for_backward(lambda: net(x, kept), net.parameters())
+    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
+    drawn = [draw_step(net, setting, frames, _SEED, 0, batch) for setting in settings]
+    saved = max(saved_for_backward(partial(net, x, **d), net.parameters()) for d in drawn)
     parameters = sum(parameter.nbytes for parameter in net.parameters())
     return process + 4 * parameters + saved

@@ -133,9 +133,11 @@ class Budget:
         self._taken += seconds
 
     def share(self) -> float:
-        """Share of the time for trials that is used; 0 without a limit."""
+        """Share of the time for trials that is used, at most 1; 0 without a limit."""
         left = self._for_trials()
-        return self._clock.elapsed / left if left is not None else 0.0
+        if left is None:
+            return 0.0
+        return min(1.0, self._clock.elapsed / left) if left else 1.0
 
     def allows(self, cells: int) -> bool:
         """Whether so many cells of trials fit in; where nothing is known, they do."""
@@ -150,7 +152,7 @@ class Budget:
     def _for_trials(self) -> float | None:
         if self._seconds is None:
             return None
-        return max(1.0, self._seconds - self._dearer * self._wall(self._reserved))
+        return max(0.0, self._seconds - self._dearer * self._wall(self._reserved))
 
     def _wall(self, cells: int) -> float:
         return ceil(cells / self._workers) * fmean(self._taken) if self._taken else 0.0

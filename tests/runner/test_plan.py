@@ -128,7 +128,10 @@ def test_data_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import nothing_of_that_name", "fails to import at bad.py:1: ModuleNotFoundError"),
+        (
+            "import nothing_of_that_name",
+            "bad.py:1: the study file fails to import: ModuleNotFoundError",
+        ),
         ("STUDY = 3", "defines no Study"),
         ("def f(:", "SyntaxError"),
         (None, "no such file"),

@@ -1,0 +1,191 @@
+"""The command that measures costs side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markdown import Markdown
+
+from passt_bench.cli.options import Out, Reports, app, console
+from passt_bench.errors import InputError
+
+
+@app.command()
+def compare(
+    items: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL[:FIELD=VALUE,…]…",
+            help="Models, with fields changed: passt_s passt_s:stride=16 passt_s:precision=bfloat16"
+            " cnn14; 'paper' stands for the systems of the paper's Table 1.",
+        ),
+    ],
+    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 12,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Clip length.")] = 10.0,
+    classes: Annotated[int, typer.Option(min=1, help="Outputs.")] = 527,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    engine: Annotated[str, typer.Option(help="eager or compiled.")] = "eager",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
+    half_width: Annotated[
+        float, typer.Option(min=0.001, help="Rounds go on until ratios are known to this share.")
+    ] = 0.03,
+    limit: Annotated[
+        float, typer.Option(min=1, help="Seconds after which no round starts beyond the sixth.")
+    ] = 300.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each model in a round.")] = 3,
+    published: Annotated[
+        bool, typer.Option(help="The reference code's speed test as well, batch 100, 110 steps.")
+    ] = False,
+    published_batch: Annotated[int, typer.Option(min=1, help="Its batch.")] = 100,
+    published_steps: Annotated[int, typer.Option(min=1, help="Its timed steps.")] = 100,
+    profile: Annotated[bool, typer.Option(help="Operator tables and Chrome traces too.")] = False,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field of all: a.b=value.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the report.")] = None,
+    out: Out = Path("runs"),
+    reports: Reports = Path("reports"),
+) -> None:
+    """Time, memory and FLOPs of models or settings side by side, interleaved, now."""
+    from passt_bench.console import stage
+    from passt_bench.measure.published import PublishedProtocol
+    from passt_bench.report.comparison_page import build_comparison
+    from passt_bench.runner.compare import Settings, default_name, subjects
+    from passt_bench.runner.compare import compare as measure
+    from passt_bench.runner.prepare import checked_name, typed
+    from passt_bench.runner.run import check_available
+    from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
+
+    check_available(device, "--device")
+    fields: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
+    fields["compiled"] = _compiled(engine)
+    settings = Settings(
+        batch=batch,
+        seconds=seconds,
+        classes=classes,
+        engine=validate(EngineSpec, fields, source="compare"),
+        measurement=replace(
+            MeasurementSpec(), half_width=half_width, seconds=limit, steps=steps, turn_seconds=600.0
+        ),
+        overrides=parse_assignments(sets or []),
+        published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
+        profile=profile,
+    )
+    recipes = subjects(items, settings)
+    chosen = checked_name(name or default_name(items))
+    console.print(
+        f"{len(recipes)} models, {batch} clips of {seconds:g} s a step; ratios to ±"
+        f"{100 * half_width:g} %, at most about {limit:g} s of rounds.",
+        markup=False,
+    )
+    with stage(console, "Measuring side by side") as update:
+        record = measure(chosen, recipes, settings, _store(out), command=typed(), progress=update)
+    page = build_comparison(record.name, out, reports)
+    failed = _show(reports / record.name)
+    console.print(f"The page: {page}", markup=False)
+    if profile:
+        console.print(f"Profiles: {out / 'profiles' / record.name}", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _compiled(engine: str) -> bool:
+    if engine not in ("eager", "compiled"):
+        raise InputError(
+            "no such engine", field="--engine", value=engine, remedy="Known: eager, compiled."
+        )
+    return engine == "compiled"
+
+
+def _store(out: Path) -> Any:
+    from passt_bench.store import Store
+
+    return Store(out)
+
+
+def _show(folder: Path) -> bool:
+    """Prints the short table and what failed; whether anything did."""
+    for name in ("speed", "failures"):
+        path = folder / "costs" / f"{name}.md"
+        if path.is_file():
+            console.print(Markdown(path.read_text(encoding="utf-8")))
+    return (folder / "costs" / "failures.md").is_file()
+
+
+@app.command("paper-costs")
+def paper_costs(
+    items: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL…]", help="Others than the paper's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cuda",
+    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 12,
+    precisions: Annotated[
+        str, typer.Option(help="Separated by commas: float32, bfloat16, float16.")
+    ] = "float16,bfloat16",
+    engines: Annotated[
+        str, typer.Option(help="Separated by commas: eager, compiled.")
+    ] = "eager,compiled",
+    limit: Annotated[float, typer.Option(min=1, help="Seconds of rounds, each.")] = 90.0,
+    published_batch: Annotated[int, typer.Option(min=1, help="Of the published test.")] = 100,
+    published_steps: Annotated[int, typer.Option(min=1, help="Of the published test.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Clip length.")] = 10.0,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field of all: a.b=value.")
+    ] = None,
+    out: Out = Path("runs"),
+    reports: Reports = Path("reports"),
+) -> None:
+    """The systems of the paper's Table 1, and the peers that are installed, on this machine.
+
+    Checks the instruments first, then compares in every precision, eager and compiled, with the
+    published speed test beside; each comparison is a report of its own.
+    """
+    from passt_bench.cli.doctor import check
+    from passt_bench.models.peers import PEERS
+    from passt_bench.registry import MODELS
+    from passt_bench.runner.compare import PAPER
+
+    if not check(device):
+        raise InputError(
+            "an instrument reads wrong here",
+            field="--device",
+            value=device,
+            remedy="See the table above; measure on a machine that is left alone.",
+        )
+    known = {component.name for component in MODELS.all()}
+    items = items or [*PAPER, *(name for name in PEERS if name in known)]
+    failed = False
+    for engine in engines.split(","):
+        for precision in precisions.split(","):
+            name = f"paper-costs-{device}-{precision}-{engine}"
+            console.rule(name)
+            try:
+                compare(
+                    items=items,
+                    batch=batch,
+                    seconds=seconds,
+                    classes=527,
+                    device=device,
+                    precision=precision.strip(),
+                    engine=engine.strip(),
+                    threads=1,
+                    half_width=0.03,
+                    limit=limit,
+                    steps=3,
+                    published=True,
+                    published_batch=published_batch,
+                    published_steps=published_steps,
+                    profile=False,
+                    sets=sets,
+                    name=name,
+                    out=out,
+                    reports=reports,
+                )
+            except typer.Exit:  # some arm failed, and stands in its table
+                failed = True
+    if failed:
+        raise typer.Exit(1)

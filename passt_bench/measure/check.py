@@ -1,0 +1,94 @@
+"""The instruments against known truth, on the device at hand, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.measure.clock import Clock
+from passt_bench.measure.flops import count_flops
+from passt_bench.measure.memory import measure_peak, saved_for_backward
+
+MIB = 2**20
+_SLEEP = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an instrument read, beside what is known.
+
+    Attributes:
+        what: the instrument.
+        known: the truth.
+        found: what was read.
+        tolerance: largest relative difference that passes; 0 for exactly.
+        unit: of both.
+    """
+
+    what: str
+    known: float
+    found: float
+    tolerance: float
+    unit: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it read the truth."""
+        return abs(self.found - self.known) <= self.tolerance * self.known
+
+
+def check_instruments(device: torch.device) -> list[Check]:
+    """Clock, memory, FLOPs and bytes saved for backward against known values."""
+    return [*_clock(device), _memory(device), *_network(device)]
+
+
+def _clock(device: torch.device) -> Iterator[Check]:
+    clock = Clock(torch.device("cpu"))
+    for _ in range(5):
+        clock.run({"sleep": lambda: time.sleep(_SLEEP)})
+    yield Check("clock, a sleep", _SLEEP, min(clock.read()["sleep"]), 0.02, "s")
+    if device.type != "cuda":
+        return
+    # Work long enough that the wall clock around it, with the device waited for, is the truth.
+    a = torch.rand(4096, 4096, device=device)
+
+    def work() -> None:
+        for _ in range(50):
+            a @ a
+
+    work()
+    torch.cuda.synchronize(device)
+    events, start = Clock(device), time.perf_counter()
+    events.run({"products": work})
+    torch.cuda.synchronize(device)
+    wall = time.perf_counter() - start
+    yield Check("events, products on the GPU", wall, events.read()["products"][0], 0.02, "s")
+
+
+def _memory(device: torch.device) -> Check:
+    size = 256 * MIB
+    measure_peak(lambda: torch.ones(MIB, dtype=torch.uint8, device=device), device)
+    peak = measure_peak(lambda: torch.ones(size, dtype=torch.uint8, device=device), device)
+    return Check("peak memory, an allocation", size, peak.rise, 0.01, "B")
+
+
+def _network(device: torch.device) -> Iterator[Check]:
+    """Linear, ReLU, linear: everything about it can be written down by hand."""
+    first, second = nn.Linear(64, 128, device=device), nn.Linear(128, 32, device=device)
+    x = torch.ones(10, 64, device=device)
+    parameters = [*first.parameters(), *second.parameters()]
+    saved = saved_for_backward(lambda: second(F.relu(first(x))), parameters)
+    # The input, and the ReLU's output, which the second layer saves as well.
+    yield Check("saved for backward, a small network", 4 * 10 * (64 + 128), saved, 0.0, "B")
+    with torch.device("meta"):
+        layers = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
+        empty = torch.empty(10, 64)
+    flops = count_flops(lambda: layers(empty).sum(), backward=True)
+    # Forward; weight gradients of both; the input's gradient of the second alone.
+    known = 2 * 10 * (64 * 128 * 2 + 128 * 32 * 3)
+    yield Check("FLOPs, a small network", known, flops, 0.0, "FLOP")

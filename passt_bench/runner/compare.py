@@ -1,0 +1,240 @@
+"""Costs of models or settings side by side, now, without a study and without training."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
+from pathlib import Path
+
+import torch
+
+from passt_bench.comparison_record import ComparisonRecord, write_comparison
+from passt_bench.errors import InputError
+from passt_bench.measure.published import PublishedProtocol
+from passt_bench.measure.session import Progress
+from passt_bench.models import build_model
+from passt_bench.models.defaults import frontend_of
+from passt_bench.models.peers import PEERS
+from passt_bench.record import VariantRecord
+from passt_bench.registry import MODELS
+from passt_bench.runner.cost import Extras, measure_now
+from passt_bench.runner.facts import model_facts
+from passt_bench.spec.key import arm_key, component_versions
+from passt_bench.spec.override import override, parse_assignments
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+)
+from passt_bench.store import Store
+
+# Table 1 of the paper, as far as its systems can be built.
+PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
+SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
+_PEERS = ("hear21passt", "transformers", "panns_inference", "timm", "torchvision")
+_SHORT = {
+    **{item.name: f"model.{item.name}" for item in fields(ModelSpec) if item.name != "name"},
+    **{item.name: f"engine.{item.name}" for item in fields(EngineSpec)},
+}
+_COMMA = re.compile(r",(?![^\[]*\])")  # not inside brackets: stride=[10,16]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all arms of a comparison share.
+
+    Attributes:
+        batch: clips a step.
+        seconds: clip length.
+        classes: outputs.
+        engine: device, threads, precision, compilation.
+        measurement: rounds and limits.
+        overrides: of every recipe whose model has the field, ``a.b`` → value.
+        published: sizes of the reference code's speed test; None leaves it out.
+        profile: whether every arm is profiled.
+    """
+
+    batch: int = 12
+    seconds: float = 10.0
+    classes: int = 527
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
+    overrides: Mapping[str, object] | None = None
+    published: PublishedProtocol | None = None
+    profile: bool = False
+
+
+def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
+    """Recipes by what was typed: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
+
+    A model comes with its published patchout and its own front end. After a colon stand fields of
+    the model or the engine by their short names, any other field of a recipe by its dotted one,
+    separated by commas. ``paper`` stands for the systems of the paper's Table 1.
+
+    Raises:
+        InputError: an unknown model or field, fewer than two, or two that are the same.
+    """
+    typed = [name for item in items for name in SETS.get(item, (item,))]
+    found: dict[str, Recipe] = {}
+    for item in typed:
+        label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long ones need places to break
+        if label in found:
+            raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
+        found[label] = _recipe(item, settings)
+    if len(found) < 2:
+        raise InputError(
+            "a comparison takes at least two",
+            field="compare",
+            value=" ".join(typed),
+            remedy="Name models or settings, e.g. passt_s passt_s:stride=16; "
+            f"known: {', '.join(component.name for component in MODELS.all())}.",
+        )
+    keys: dict[str, str] = {}
+    for item, recipe in found.items():
+        key = arm_key(recipe, component_versions(recipe))
+        if key in keys:
+            raise InputError(
+                f"costs what {keys[key]!r} costs: nothing differs",
+                field="compare",
+                value=item,
+                remedy="Leave one of them out.",
+            )
+        keys[key] = item
+    return found
+
+
+def _recipe(item: str, settings: Settings) -> Recipe:
+    name, _, rest = item.partition(":")
+    changes = parse_assignments([part for part in _COMMA.split(rest) if part])
+    recipe = Recipe(
+        model=ModelSpec(name=name),
+        patchout=_published_patchout(name),
+        frontend=frontend_of(name),
+        data=DataSpec(seconds=settings.seconds),
+        training=TrainingSpec(batch_size=settings.batch),
+        engine=settings.engine,
+        measurement=settings.measurement,
+    )
+    shared = {k: v for k, v in (settings.overrides or {}).items() if _has(name, k)}
+    recipe = override(recipe, shared, source="--set")
+    named = {_SHORT.get(short, short): value for short, value in changes.items()}
+    if "patchout.kind" in named:  # the published counts are not those of another kind
+        recipe = replace(recipe, patchout=Patchout())
+    for pair in ("model.stride", "model.patch"):
+        if isinstance(named.get(pair), int):
+            named[pair] = (named[pair], named[pair])
+    return override(recipe, named, source=item)
+
+
+def _has(model: str, field: str) -> bool:
+    """Whether a model has a field that is set for all: a CNN has no heads, and keeps its blocks."""
+    owner, _, last = field.partition(".")
+    known = {item.name for item in fields(ModelSpec)}
+    if owner != "model" or last not in known:
+        return True
+    return last in signature(MODELS.get(model).build).parameters
+
+
+def _published_patchout(name: str) -> Patchout:
+    MODELS.get(name)
+    if name in PEERS:  # they drop what they are told to
+        return Patchout()
+    with torch.device("meta"):
+        net = build_model(name, 1)
+    published: Patchout = getattr(net, "patchout", Patchout())
+    return published
+
+
+def compare(
+    name: str,
+    recipes: Mapping[str, Recipe],
+    settings: Settings,
+    store: Store,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+) -> ComparisonRecord:
+    """Measures recipes side by side and writes the sessions and the comparison.
+
+    Args:
+        name: of the comparison.
+        recipes: from `subjects`; the first is the baseline.
+        settings: what they share.
+        store: where it is written.
+        command: what was typed.
+        progress: called with the share that is done and a few words.
+
+    Raises:
+        InputError: a recipe that cannot be built.
+    """
+    keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
+    variants = tuple(
+        _variant(label, recipe, keys[label], settings.classes) for label, recipe in recipes.items()
+    )
+    profiles = store.root / "profiles" / name if settings.profile else None
+    sessions = measure_now(
+        {keys[label]: recipe for label, recipe in recipes.items()},
+        keys[next(iter(recipes))],
+        settings.classes,
+        store,
+        extras=Extras(settings.published, profiles),
+        progress=progress,
+    )
+    if profiles is not None:
+        _rename(profiles, keys)
+    record = ComparisonRecord(
+        name=name,
+        baseline=next(iter(recipes)),
+        variants=variants,
+        sessions=tuple(session.key for session in sessions),
+        command=command,
+        packages=tuple(_peers()),
+    )
+    write_comparison(record, store.root)
+    return record
+
+
+def _variant(label: str, recipe: Recipe, key: str, classes: int) -> VariantRecord:
+    facts = model_facts(recipe, classes)
+    return VariantRecord(
+        name=label,
+        recipe=recipe,
+        arm=key,
+        cells=(),
+        tokens=facts.tokens,
+        tokens_full=facts.tokens_full,
+        grid=facts.grid,
+        patchout=facts.patchout,
+    )
+
+
+def _rename(profiles: Path, keys: Mapping[str, str]) -> None:
+    """Profiles were written under keys; people look for names."""
+    for label, key in keys.items():
+        for path in profiles.glob(f"{key}.*"):
+            safe = re.sub(r"[^\w.=-]+", "-", label)
+            path.replace(path.with_name(path.name.replace(key, safe)))
+
+
+def _peers() -> list[tuple[str, str]]:
+    found = []
+    for package in _PEERS:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def default_name(items: Sequence[str]) -> str:
+    """A name for files from what was typed: ``compare-passt_s-passt_s-stride-16``."""
+    text = re.sub(r"[^\w]+", "-", json.dumps(list(items))).strip("-")
+    return f"compare-{text}"[:60].strip("-")

@@ -1,0 +1,90 @@
+"""The cost session against known truth: equal variants, and one that is 1.05 times as slow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from timed_subjects import Products
+
+from passt_bench.intervals import ratio_intervals
+from passt_bench.measure import Arm, SessionResult, run_session
+from passt_bench.record import Interval
+from passt_bench.spec import MeasurementSpec
+
+SESSIONS = 100
+STEP = 60  # products: about a millisecond
+PLANTED = 63  # 1.05 times as many
+
+
+def _spin(until: float) -> None:
+    while time.monotonic() < until:
+        pass
+
+
+@contextmanager
+def _load(busy: bool) -> Iterator[None]:
+    """Another process that never lets a core go, as long as the sessions last."""
+    if not busy:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(
+        target=_spin, args=(time.monotonic() + 1800,), daemon=True
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _session(first: int, second: int, spec: MeasurementSpec, seed: int) -> SessionResult:
+    arms = [Arm("base", Products(first)), Arm("other", Products(second))]
+    return run_session(arms, "base", spec, seed=seed, preload=("timed_subjects",))
+
+
+def _ratio(result: SessionResult) -> Interval:
+    assert {arm.status for arm in result.arms.values()} == {"ok"}
+    base, other = result.arms["base"].samples, result.arms["other"].samples
+    return ratio_intervals(other, base)["train_step"]
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["left alone", "beside a busy process"])
+def test_equal_variants_have_a_ratio_of_one(busy: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = MeasurementSpec(
+        warmup_steps=6, rounds=15, most_rounds=15, steps=4, half_width=0.03, seconds=60
+    )
+    with _load(busy):
+        found = [_ratio(_session(STEP, STEP, spec, seed)) for seed in range(SESSIONS)]
+    held = sum(ratio.low <= 1 <= ratio.high for ratio in found)
+    halves = sorted((ratio.high - ratio.low) / 2 for ratio in found)
+    with capsys.disabled():
+        print(
+            f"\n{held} of {SESSIONS} intervals contain 1 ({'busy' if busy else 'left alone'}); "
+            f"median half width {100 * halves[SESSIONS // 2]:.2f} %"
+        )
+    assert held >= 0.9 * SESSIONS
+
+
+def test_a_planted_slowdown_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounds go on until the interval is narrow enough to tell 1.05 from 1."""
+    spec = MeasurementSpec(
+        warmup_steps=6, rounds=9, most_rounds=400, steps=4, half_width=0.015, seconds=60
+    )
+    rounds, ratios = [], []
+    for seed in range(5):
+        result = _session(STEP, PLANTED, spec, seed)
+        rounds.append(result.rounds)
+        ratios.append(_ratio(result))
+    with capsys.disabled():
+        shown = ", ".join(f"{r.median:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in ratios)
+        print(f"\nplanted 1.05: {shown} after {rounds} rounds")
+    for count, ratio in zip(rounds, ratios, strict=True):
+        assert ratio.low > 1, "not found"
+        width_reached = (ratio.high - ratio.low) / 2 <= spec.half_width * ratio.median
+        assert width_reached or count == spec.most_rounds or count >= spec.rounds
+    assert sum(ratio.low <= PLANTED / STEP <= ratio.high for ratio in ratios) >= 3

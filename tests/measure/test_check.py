@@ -1,0 +1,19 @@
+from dataclasses import replace
+
+import torch
+
+from passt_bench.measure.check import Check, check_instruments
+
+
+def test_the_instruments_read_the_truth_here() -> None:
+    found = check_instruments(torch.device("cpu"))
+    assert len(found) == 4
+    assert [check.what for check in found if not check.passed] == []
+
+
+def test_a_wrong_reading_does_not_pass() -> None:
+    check = Check("x", 100.0, 101.0, 0.01, "s")
+    assert check.passed
+    assert not replace(check, found=101.1).passed
+    assert not replace(check, found=98.9).passed
+    assert not replace(check, found=100.5, tolerance=0.0).passed

@@ -1,0 +1,80 @@
+"""The commands about weight files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from passt_bench.cli import main
+from passt_bench.models import create_model, save_model
+from passt_bench.models.weights import PUBLISHED
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
+
+NAME = "passt_s_p16_s12_128_ap470"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of published files; one of them at the size of a toy, its server away."""
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("COLUMNS", "250")
+    entry = PUBLISHED[NAME]
+    away = replace(entry, url=f"http://127.0.0.1:9/{entry.file}", width=64, depth=1)
+    monkeypatch.setitem(PUBLISHED, NAME, away)
+    return tmp_path / "weights"
+
+
+def _main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["passt-bench", "weights", *words])
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_the_list_tells_what_is_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.mkdir()
+    (folder / PUBLISHED[NAME].file).write_bytes(b"x")
+    assert _main(["list"], monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {name: next(line for line in lines if f" {name} " in line) for name in PUBLISHED}
+    assert [name for name, row in rows.items() if row.endswith("│ yes  │")] == [NAME]
+    assert any(line.startswith("ensemble_many: ") for line in lines)
+    assert str(folder) in lines[-1]
+
+
+def test_getting_checks_what_was_put_there_by_hand(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(["get", NAME], monkeypatch) == 2
+    message = capsys.readouterr().out
+    path = folder / PUBLISHED[NAME].file
+    assert "could not be downloaded" in message
+    assert str(path) in message
+    net = create_model("passt_s", 527, width=64, depth=1, heads=1, stride=12)
+    torch.save(net.state_dict(), path)
+    assert _main(["get", NAME], monkeypatch) == 0
+    assert path.name in (folder / "SHA256SUMS").read_text()
+    assert _main(["get", "nothing"], monkeypatch) == 2
+    assert "no published weights of that name" in capsys.readouterr().out
+
+
+def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(
+        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
+        frontend=FrontendSpec(hop=250),
+        data=DataSpec(seconds=1.0),
+    )
+    net = create_model("passt_micro", 2, patch=8, stride=8, mels=64, frames=64)
+    own = save_model(tmp_path / "m.safetensors", net, recipe, ("a", "b"))
+    assert _main(["export", str(own), str(tmp_path / "official.pt")], monkeypatch) == 0
+    state = torch.load(tmp_path / "official.pt", weights_only=True)
+    assert torch.equal(state["cls_token"], net.cls_token)
+    assert _main(["export", "none.safetensors", str(tmp_path / "x.pt")], monkeypatch) == 2

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passt_bench.cli import main
+from passt_bench.comparison_record import comparison_names, read_comparison
+from passt_bench.errors import InputError
+from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.record import unpack_json
+from passt_bench.report.comparison_page import build_comparison
+from passt_bench.report.index import render_index
+from passt_bench.runner.compare import Settings, default_name, subjects
+from passt_bench.spec import MeasurementSpec, Patchout
+from passt_bench.store import Store
+
+SMALL = Settings(
+    batch=2,
+    seconds=0.5,
+    classes=4,
+    measurement=MeasurementSpec(warmup_steps=1, rounds=6, most_rounds=6, steps=1),
+)
+
+
+def test_models_come_with_their_published_patchout() -> None:
+    found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], Settings())
+    assert found["passt_b"].patchout == Patchout()
+    assert found["passt_u"].patchout == Patchout("unstructured", patches=400)
+    assert found["passt_s"].patchout == Patchout("structured", time=40, frequency=4)
+    assert found["passt_s: stride=16"].model.stride == (16, 16)
+    assert found["passt_s"].frontend.sampling_rate == 32000
+
+
+def test_fields_by_short_and_dotted_names() -> None:
+    typed = "passt_micro:stride=[8,12],width=96,patchout.kind=time,patchout.rate=0.5,threads=2"
+    recipe = subjects([typed, "passt_micro"], SMALL)[typed.replace(":", ": ").replace(
+        ",", ", ").replace("[8, 12]", "[8,12]")]  # fmt: skip
+    assert recipe.model.stride == (8, 12)
+    assert recipe.model.width == 96
+    assert recipe.patchout == Patchout("time", rate=0.5)
+    assert recipe.engine.threads == 2
+
+
+def test_overrides_hold_for_all() -> None:
+    settings = replace(SMALL, overrides={"model.depth": 1})
+    found = subjects(["passt_micro", "passt_tiny"], settings)
+    assert {recipe.model.depth for recipe in found.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (["passt_s"], "at least two"),
+        (["passt_s", "passt_s"], "named twice"),
+        (["passt_s", "past_s"], "model = 'past_s': unknown model.*Did you mean"),
+        (["passt_s", "passt_s:strid=3"], "strid = 3: unknown field"),
+        (["passt_s", "passt_s:stride=wide"], "stride = 'wide'"),
+        (["passt_s", "passt_s:stride"], "not an assignment"),
+        (["passt_s", "passt_s:stride=10,depth=12,width=768"], "nothing differs|costs what"),
+    ],
+)
+def test_bad_subjects(items: list[str], message: str) -> None:
+    if "costs what" in message:
+        items = ["passt_micro", "passt_micro:patchout.kind=none"]
+    with pytest.raises(InputError, match=message):
+        subjects(items, SMALL)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real comparison through the command line, with profiles and the published protocol."""
+    folder = tmp_path_factory.mktemp("compared")
+    words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
+    words += " --batch 2 --seconds 0.5 --classes 4 --limit 1 --steps 1 --published"
+    words += " --published-batch 3 --published-steps 2 --profile --name mine"
+    arguments = [*words.split(), "--out", str(folder / "runs"), "--reports", str(folder / "rep")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["passt-bench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code in (0, None)
+    return folder
+
+
+def test_the_record_names_the_arms(compared: Path) -> None:
+    assert comparison_names(compared / "runs") == ["mine"]
+    record = read_comparison("mine", compared / "runs")
+    assert record.baseline == "passt_micro"
+    assert [v.name for v in record.variants][2] == "panns_micro"
+    assert record.command.startswith("passt-bench compare passt_micro")
+    assert str(compared) not in record.command
+    session = Store(compared / "runs").sessions()[0]
+    assert record.sessions == (session.key,)
+    assert [arm.status for arm in session.arms] == ["ok"] * 3
+    assert session.published_protocol == {"batch": 3, "warmup": 10, "steps": 2}
+    assert all(arm.published and arm.published > 0 for arm in session.arms)
+
+
+def test_every_statistic_comes_from_the_raw_samples(compared: Path) -> None:
+    store = Store(compared / "runs")
+    session = store.sessions()[0]
+    path = store.folder(session.key) / "samples.json.gz"
+    samples = unpack_json(path.read_bytes())
+    for arm in session.arms:
+        assert phase_intervals(samples[arm.key]) == arm.phases
+        assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
+
+
+def test_the_page_and_its_files(compared: Path) -> None:
+    folder = compared / "rep" / "mine"
+    page = (folder / "comparison.html").read_text()
+    for text in ("The published speed test", "panns_micro", "Time of a training step", "Memory"):
+        assert text in page
+    tables = {path.name for path in (folder / "costs").iterdir()}
+    wanted = {"speed", "training", "inference", "memory", "arithmetic", "published"}
+    assert {f"{name}.{kind}" for name in wanted for kind in ("csv", "md", "tex")} <= tables
+    assert {"costs.svg", "costs.csv"} <= tables
+
+
+def test_the_page_is_rendered_again_from_what_it_keeps(compared: Path, tmp_path: Path) -> None:
+    first = (compared / "rep" / "mine" / "comparison.html").read_bytes()
+    build_comparison("mine", tmp_path / "empty", compared / "rep")
+    assert (compared / "rep" / "mine" / "comparison.html").read_bytes() == first
+    assert "mine/comparison.html" in render_index(compared / "rep").read_text()
+
+
+def test_profiles_bear_names(compared: Path) -> None:
+    names = sorted(path.name for path in (compared / "runs" / "profiles" / "mine").iterdir())
+    assert len(names) == 6
+    assert "panns_micro.operators.txt" in names
+    assert "aten::" in (compared / "runs" / "profiles" / "mine" / names[0]).read_text()
+
+
+def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such comparison"):
+        read_comparison("nothing", tmp_path)
+
+
+def test_a_broken_comparison_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "comparisons" / "x.json"
+    path.parent.mkdir()
+    path.write_text('{"name": "x"')
+    with pytest.raises(InputError, match=r"x\.json"):
+        read_comparison("x", tmp_path)
+    path.write_text(
+        json.dumps({"name": "x", "baseline": "a", "variants": [], "sessions": [], "schema": 99})
+    )
+    with pytest.raises(InputError, match="another schema"):
+        read_comparison("x", tmp_path)
+
+
+def test_names_for_files() -> None:
+    assert default_name(["passt_s", "passt_s:stride=16"]) == "compare-passt_s-passt_s-stride-16"
+    assert len(default_name(["passt_s:patchout.kind=unstructured"] * 5)) <= 60

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from passt_bench.runner import doctor
+from passt_bench.runner.doctor import examine
+
+
+def _found(out: Path) -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in examine(out)}
+
+
+def test_it_names_the_machine_and_changes_nothing(tmp_path: Path) -> None:
+    found = _found(tmp_path / "runs")
+    assert "cores" in found["processor"].detail
+    assert "torch" in found["versions"].detail
+    assert found["output folder"].state == "good"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    found = _found(tmp_path)
+    assert found["hear21passt"].state == "missing"
+    assert "compare hear21passt" in found["hear21passt"].remedy
+    assert "g++" in found["compiler"].remedy
+    assert all(f.detail and f.remedy for f in found.values() if f.state == "missing")
+
+
+def test_disturbance_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = {"load": [0.1], "cores": 2, "other_cores": 0.0, "governor": "performance"}
+    quiet |= {"throttled": "0", "gpus": [], "warnings": []}
+    busy = quiet | {"other_cores": 1.4, "warnings": ["Other processes keep 1.4 of 2 cores busy"]}
+    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet)
+    assert _found(tmp_path)["quiet"].state == "good"
+    monkeypatch.setattr(doctor, "disturbance", lambda seconds: busy)
+    found = _found(tmp_path)["quiet"]
+    assert (found.state, found.detail) == ("note", "Other processes keep 1.4 of 2 cores busy")
+    gpu = {"name": "NVIDIA X", "busy_percent": 40, "used_mib": 900, "slowed": 0}
+    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet | {"gpus": [gpu]})
+    found_gpu = _found(tmp_path)
+    assert found_gpu["GPU 0"].state == "note"
+    assert found_gpu["CUDA"].state == "missing"
+
+
+def test_a_place_that_does_not_exist_yet(tmp_path: Path) -> None:
+    assert _found(tmp_path / "a" / "b" / "c")["disk"].detail.endswith("c")
+
+
+def test_data_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
+    assert _found(tmp_path)["real audio"].state == "note"
