@@ -6,15 +6,12 @@ stand.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from passt_bench.errors import InputError
-from passt_bench.record import SCHEMA, VariantRecord, write_atomically
+from passt_bench import documents
+from passt_bench.record import SCHEMA, VariantRecord
 
 FOLDER = "comparisons"
 
@@ -44,16 +41,12 @@ class ComparisonRecord:
 
 def comparison_names(root: Path) -> list[str]:
     """The comparisons under an output folder."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+    return documents.names(root / FOLDER)
 
 
 def write_comparison(record: ComparisonRecord, root: Path) -> Path:
     """Writes a comparison under an output folder; a new one takes the place of its namesake."""
-    plain = TypeAdapter(ComparisonRecord).dump_python(record, mode="json")
-    text = json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    path = root / FOLDER / f"{record.name}.json"
-    write_atomically(path, f"{text}\n".encode())
-    return path
+    return documents.write(record, root / FOLDER)
 
 
 def read_comparison(name: str, root: Path) -> ComparisonRecord:
@@ -62,31 +55,11 @@ def read_comparison(name: str, root: Path) -> ComparisonRecord:
     Raises:
         InputError: there is none of that name, or its file is broken or of a newer schema.
     """
-    path = root / FOLDER / f"{name}.json"
-    if not path.is_file():
-        raise InputError(
-            "no such comparison was made here",
-            source=root,
-            field="comparison",
-            value=name,
-            remedy="Make it first: passt-bench compare A B … --name NAME",
-        )
-    try:
-        record = TypeAdapter(ComparisonRecord).validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            first["msg"],
-            source=path,
-            field=".".join(map(str, first["loc"])) or None,
-            remedy="Remove the file and compare again; the sessions are not lost.",
-        ) from None
-    if record.schema > SCHEMA:
-        raise InputError(
-            "a comparison of another schema",
-            source=path,
-            field="schema",
-            value=record.schema,
-            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
-        )
-    return record
+    return documents.read(
+        ComparisonRecord,
+        name,
+        root / FOLDER,
+        field="comparison",
+        make="Make it first: passt-bench compare A B … --name NAME",
+        again="Remove the file and compare again; the sessions are not lost.",
+    )

@@ -6,16 +6,15 @@ of the trials' cells lie in the store like all others.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from passt_bench.errors import InputError
-from passt_bench.record import SCHEMA, Fingerprint, Status, write_atomically
+from passt_bench import documents
+from passt_bench.record import SCHEMA, Fingerprint, Status
 from passt_bench.spec.recipe import Patchout, Recipe
+
+FOLDER = "search"
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,12 @@ class SearchRecord:
 
 def search_names(root: Path) -> list[str]:
     """The searches under an output folder."""
-    return sorted(path.stem for path in (root / "search").glob("*.json"))
+    return documents.names(root / FOLDER)
 
 
 def write_search(record: SearchRecord, root: Path) -> Path:
     """Writes a search under an output folder; it grows with later runs."""
-    plain = TypeAdapter(SearchRecord).dump_python(record, mode="json")
-    text = json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    path = root / "search" / f"{record.name}.json"
-    write_atomically(path, f"{text}\n".encode())
-    return path
+    return documents.write(record, root / FOLDER)
 
 
 def read_search(name: str, root: Path) -> SearchRecord:
@@ -117,31 +112,11 @@ def read_search(name: str, root: Path) -> SearchRecord:
     Raises:
         InputError: there is none of that name, or its file is broken or of a newer schema.
     """
-    path = root / "search" / f"{name}.json"
-    if not path.is_file():
-        raise InputError(
-            "no such search was run here",
-            source=root,
-            field="search",
-            value=name,
-            remedy=f"Run it first: passt-bench search {name.removeprefix('search-')}",
-        )
-    try:
-        record = TypeAdapter(SearchRecord).validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            first["msg"],
-            source=path,
-            field=".".join(map(str, first["loc"])) or None,
-            remedy="Remove the file and run the search again; its trials are not lost.",
-        ) from None
-    if record.schema > SCHEMA:
-        raise InputError(
-            "a search of another schema",
-            source=path,
-            field="schema",
-            value=record.schema,
-            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
-        )
-    return record
+    return documents.read(
+        SearchRecord,
+        name,
+        root / FOLDER,
+        field="search",
+        make=f"Run it first: passt-bench search {name.removeprefix('search-')}",
+        again="Remove the file and run the search again; its trials are not lost.",
+    )

@@ -5,7 +5,6 @@ Shapes: B batch, mels and frames of the input.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models.init import fill_normal
+from passt_bench.models.init import fill_he
 from passt_bench.spec.recipe import Pair
 
 
@@ -65,13 +64,8 @@ class Cnn(nn.Module, ABC):
         return self.logits(x)
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter: He's normal for weights, norms 1, biases 0."""
-        if name.endswith("bias"):
-            parameter.zero_()
-        elif parameter.ndim == 1:
-            parameter.fill_(1.0)
-        else:
-            fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+        """Initial values of one parameter, see `init.fill_he`."""
+        fill_he(name, parameter, generator)
 
 
 def channels_last(net: nn.Module) -> None:

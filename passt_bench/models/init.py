@@ -7,6 +7,7 @@ of stride alters the position encodings and nothing else.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from torch import nn
@@ -17,6 +18,16 @@ def fill_normal(parameter: torch.Tensor, deviation: float, generator: torch.Gene
     nn.init.trunc_normal_(
         parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
     )
+
+
+def fill_he(name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    """He's normal for weights, norms 1, biases 0, in place: what convolutional networks take."""
+    if name.endswith("bias"):
+        parameter.zero_()
+    elif parameter.ndim == 1:
+        parameter.fill_(1.0)
+    else:
+        fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
 
 
 @torch.no_grad()

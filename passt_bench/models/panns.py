@@ -11,7 +11,6 @@ Shapes: B batch, C channels, mels and frames of the input.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.models.cnn import Cnn, channels_last
-from passt_bench.models.init import fill_normal
+from passt_bench.models.init import fill_he
 from passt_bench.spec.recipe import Pair
 
 
@@ -80,13 +79,8 @@ class Panns(nn.Module):
         return self.head(F.relu(self.fc1(pooled)))
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter: He's normal for weights, norms 1, biases 0."""
-        if name.endswith("bias"):
-            parameter.zero_()
-        elif parameter.ndim == 1:
-            parameter.fill_(1.0)
-        else:
-            fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+        """Initial values of one parameter, see `init.fill_he`."""
+        fill_he(name, parameter, generator)
 
 
 class WideBlock(nn.Module):
