@@ -67,8 +67,9 @@ class Store:
         """The records of all attempts at a quality cell, the first one first."""
         last = self.run(key)
         earlier = [read(RunRecord, path) for path in self.folder(key).glob("attempt-*.json")]
-        found = {record.attempt: record for record in (*earlier, last) if record is not None}
-        return [found[attempt] for attempt in sorted(found)]
+        # Folders of several machines merged may hold two attempts of one number.
+        earlier.sort(key=lambda record: record.attempt)
+        return [*earlier, *([last] if last is not None else [])]
 
     def records(self) -> Iterator[RunRecord | SessionRecord]:
         """Every record, by key."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markdown import Markdown
+from rich.box import SIMPLE
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
 
 from passt_bench.cli.options import Out, Reports, app, console
 from passt_bench.errors import InputError
+
+_PIPE = re.compile(r"(?<!\\)\|")
+_NAME_WIDTH = 14  # characters that the names in the short table get in any case
+_CELL_WIDTH, _WIDE = 8, 110  # the most of the others, in a narrower window than that
 
 
 @app.command()
@@ -112,8 +120,39 @@ def _show(folder: Path) -> bool:
     for name in ("speed", "failures"):
         path = folder / "costs" / f"{name}.md"
         if path.is_file():
-            console.print(Markdown(path.read_text(encoding="utf-8")))
+            _print_table(path.read_text(encoding="utf-8"))
     return (folder / "costs" / "failures.md").is_file()
+
+
+def _print_table(text: str) -> None:
+    """Prints a Markdown table; what is too long for its column breaks, so that names stay whole.
+
+    The ratio of throughputs is left out: it is the step's, turned over, and space is scarce.
+    """
+    caption, _, *lines = text.splitlines()
+    titles, marks, *rows = [[_plain(cell) for cell in _PIPE.split(line)[1:-1]] for line in lines]
+    shown = Table(
+        title=Text(_plain(caption)), title_justify="left", box=SIMPLE, padding=0, show_edge=False
+    )
+    wanted = [number for number, title in enumerate(titles) if title != "ratio"]
+    for number in wanted:
+        title, mark = titles[number], marks[number]
+        justify: JustifyMethod = "right" if mark.endswith(":") else "left"
+        widest = max((len(word) for row in rows for word in row[number].split()), default=0)
+        shown.add_column(
+            Text(title),
+            justify=justify,
+            overflow="fold",
+            min_width=min(widest, _NAME_WIDTH) if number == 0 else None,
+            max_width=_CELL_WIDTH if justify == "right" and console.width < _WIDE else None,
+        )
+    for row in rows:
+        shown.add_row(*(Text(row[number]) for number in wanted))
+    console.print(shown)
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"\\(.)", r"\1", cell).strip()
 
 
 @app.command("paper-costs")
@@ -145,7 +184,7 @@ def paper_costs(
     published speed test beside; each comparison is a report of its own.
     """
     from passt_bench.cli.doctor import check
-    from passt_bench.models.peers import PEERS
+    from passt_bench.models.peers import PEER_ITEMS
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
 
@@ -157,7 +196,7 @@ def paper_costs(
             remedy="See the table above; measure on a machine that is left alone.",
         )
     known = {component.name for component in MODELS.all()}
-    items = items or [*PAPER, *(name for name in PEERS if name in known)]
+    items = items or [*PAPER, *(item for item in PEER_ITEMS if item.partition(":")[0] in known)]
     failed = False
     for engine in engines.split(","):
         for precision in precisions.split(","):

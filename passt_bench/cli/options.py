@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -46,6 +47,25 @@ Workers = Annotated[
 ]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", callback=_positive, help="Seconds a run may take.")
+]
+
+
+def _bytes(found: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses what is no limit: the kernel takes a limit of 0 bytes for none."""
+    _positive(found, value)
+    if value is not None and not 1 <= value * 2**30 < math.inf:
+        raise InputError(
+            "no amount of memory",
+            field=f"--{found.name}",
+            value=value,
+            remedy="Give GiB, e.g. 1.5, or leave it out for no limit.",
+        )
+    return value
+
+
+Memory = Annotated[
+    float | None,
+    typer.Option("--memory", callback=_bytes, help="GiB that the process of a run may allocate."),
 ]
 
 

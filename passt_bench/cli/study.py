@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from passt_bench.cli.options import (
+    Memory,
     Reports,
     Timeout,
     Workers,
@@ -76,9 +77,7 @@ def run(
     workers: Workers = None,
     retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
     timeout: Timeout = None,
-    memory: Annotated[
-        float | None, typer.Option(min=0, help="GiB that the process of a run may allocate.")
-    ] = None,
+    memory: Memory = None,
     checkpoint_seconds: Annotated[
         float, typer.Option(min=0, help="Seconds between two checkpoints of a run.")
     ] = 20.0,

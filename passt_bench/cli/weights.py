@@ -39,6 +39,9 @@ def list_(to: Folder = None) -> None:
             "yes" if (folder / entry.file).is_file() else "no",
         )
     console.print(table)
+    for entry in PUBLISHED.values():
+        if entry.remark:
+            console.print(f"{entry.name}: {entry.remark}", markup=False)
     for name, members in ENSEMBLES.items():
         console.print(f"{name}: {', '.join(members)}", markup=False)
     console.print(f"Files lie in {folder}.", markup=False)
@@ -56,7 +59,7 @@ def get(
     from passt_bench.models.weights import published
 
     for member in ENSEMBLES.get(name, (name,)):
-        entry = published(member)
+        entry = published(member, ENSEMBLES)
         with stage(console, entry.file) as update:
             path = download(entry, to, update)
         console.print(str(path), markup=False)

@@ -19,6 +19,7 @@ import torch
 
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
 from passt_bench.measure.matmul import Size, matmul_peak
+from passt_bench.measure.memory import release_free_memory
 from passt_bench.measure.profile import write_profile
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.subject import Subject, compile_seconds, take_memory, take_round, warm_up
@@ -150,7 +151,14 @@ class _Holder:
 
     def published(self, protocol: PublishedProtocol) -> float | None:
         test = self.subject.published
-        return test(protocol) if test else None
+        try:
+            return test(protocol) if test else None
+        finally:
+            release_free_memory()
+
+    def release(self) -> None:
+        """Gives free memory back, which another arm's process may need."""
+        release_free_memory()
 
     def profile(self, folder: Path, name: str) -> None:
         write_profile(self.subject, folder, name)

@@ -19,8 +19,9 @@ _LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 _BUSY_CORES = 0.1  # other processes' share of one core that is worth a warning
 _STOLEN_CORES = 0.02
+_GPU_LOOKS_BACK = 1.5  # a GPU's stated use looks back for up to a second
 # Bits of NVML's nvmlClocksEventReasons that slow a GPU: power cap, slowdowns, power brake.
-_GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
+GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 
 
 def describe_machine() -> dict[str, Any]:
@@ -113,7 +114,7 @@ def disturbance(seconds: float = 0.2) -> dict[str, Any]:
         ),
         "governor": _read(_CPU / "cpufreq" / "scaling_governor"),
         "throttled": _read(_CPU / "thermal_throttle" / "core_throttle_count"),
-        "gpus": query_gpus(),
+        "gpus": _idle_gpus(),
     }
     return state | {"warnings": _warnings(state)}
 
@@ -157,7 +158,7 @@ def _warnings(state: dict[str, Any]) -> list[str]:
     for number, gpu in enumerate(state["gpus"]):
         if gpu["busy_percent"] > 0:
             found.append(f"GPU {number} is {gpu['busy_percent']} % busy with something else.")
-        if gpu["slowed"] & _GPU_SLOWED:
+        if gpu["slowed"] & GPU_SLOWED:
             found.append(f"GPU {number} is slowed by power or heat (reasons {gpu['slowed']:#x}).")
     return found
 
@@ -189,6 +190,18 @@ def query_gpus() -> list[dict[str, Any]]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return parse_gpus(done.stdout) if done.returncode == 0 else []
+
+
+def _idle_gpus() -> list[dict[str, Any]]:
+    """`query_gpus`, again after a pause where one is busy: use is a mean over the last second.
+
+    What this program itself computed until just now is then no longer in it.
+    """
+    gpus = query_gpus()
+    if any(gpu["busy_percent"] > 0 for gpu in gpus):
+        time.sleep(_GPU_LOOKS_BACK)
+        gpus = query_gpus()
+    return gpus
 
 
 def parse_gpus(text: str) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ class ArmResult:
     """What one arm gave.
 
     Attributes:
+        message: why it failed; of an arm that is ``ok``, what failed after the rounds.
         samples: phase → [round][step] seconds.
         warm: seconds of its warm-up steps, block after block.
         compile_seconds: what compiling took; None where nothing is compiled.
@@ -209,13 +210,19 @@ class _Session:
         return rounds
 
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
-        """What is taken once, after the rounds: the published speed test, and profiles."""
-        for name in list(self._running) if published else ():
-            self._progress(1.0, "the published speed test")
-            self.results[name].published = self._ask(name, "published", published)
+        """What is taken once, after the rounds: profiles, and the published speed test.
+
+        What the rounds gave stands, even if this fails: the test's batch may not fit.
+        """
         for name in list(self._running) if profiles else ():
             self._progress(1.0, "profiling")
-            self._ask(name, "profile", profiles, name)
+            self._extra(name, "profiling", "profile", profiles, name)
+        for name in list(self._running) if published else ():
+            self._extra(name, "releasing memory", "release")  # its batch wants all there is
+        for name in list(self._running) if published else ():
+            self._progress(1.0, "the published speed test")
+            found = self._extra(name, "the published speed test", "published", published)
+            self.results[name].published = found
 
     def _finished(self, rounds: int) -> bool:
         late = self.elapsed() > self.spec.seconds
@@ -231,6 +238,16 @@ class _Session:
     def _ask(self, name: str, command: str, *arguments: object) -> Any:
         self._running[name].send(command, *arguments)
         return self._receive(name)
+
+    def _extra(self, name: str, what: str, command: str, *arguments: object) -> Any:
+        """Like `_ask`, but a failure leaves a message and not a status."""
+        self._running[name].send(command, *arguments)
+        try:
+            return self._running[name].receive(self.spec.turn_seconds)
+        except ArmError as failure:
+            self.results[name].message = f"{what}: {failure.status}, {failure.message}"
+            self._running.pop(name).close()
+            return None
 
     def _receive(self, name: str) -> Any:
         """The answer of an arm; None if it failed, which ends its part in the session."""

@@ -13,6 +13,7 @@ from torch import nn
 from passt_bench.errors import InputError
 from passt_bench.models.ast import AST
 from passt_bench.models.cp_resnet import CpResNet
+from passt_bench.models.defaults import frontend_of
 from passt_bench.models.init import initialise
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 Builder = Callable[..., nn.Module]
+_FRAMES = 998  # that the published encodings of 10 s cover
 
 
 def _panns(num_classes: int, *, mels: int, frames: int, width: int, depth: int) -> nn.Module:
@@ -107,8 +109,8 @@ def build_model(
     multiplier: float | None = None,
     rho: int | None = None,
     longer: str | None = None,
-    mels: int = 128,
-    frames: int = 998,
+    mels: int | None = None,
+    frames: int | None = None,
     patchout: Patchout | None = None,
 ) -> nn.Module:
     """Builds a registered model without filling its weights; also on the meta device.
@@ -125,8 +127,8 @@ def build_model(
         multiplier: of all channels, where a model has one.
         rho: size of the receptive field, where a model has one.
         longer: what happens to input longer than the time encodings, see `spec.recipe.ModelSpec`.
-        mels: rows of the input.
-        frames: columns of the input.
+        mels: rows of the input; None is what the model's own front end gives.
+        frames: columns of the input; None is 998, of AST the 1024 that its front end pads to.
         patchout: what a plain ``net(x)`` drops in training.
 
     Returns:
@@ -134,15 +136,31 @@ def build_model(
         the kept patch indices, see `models.patchout.draw_batch`.
 
     Raises:
-        InputError: an unknown name, or a field that the model does not take.
+        InputError: an unknown name, a field that the model does not take, or a size below one.
     """
-    options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads, "patchout": patchout}
-    options |= {"multiplier": multiplier, "rho": rho, "longer": longer}
+    build: Builder = MODELS.get(name).build
+    own = frontend_of(name)
+    size = {"mels": mels, "frames": frames}
+    size = {"mels": own.mels, "frames": own.frames or _FRAMES} | _given(size)
+    options: dict[str, Any] = {"width": width, "depth": depth, "heads": heads}
     options |= {"stride": _pair(stride) if stride is not None else None}
     options |= {"patch": _pair(patch) if patch is not None else None}
-    given = {key: value for key, value in options.items() if value is not None}
-    build: Builder = MODELS.get(name).build
-    return build(num_classes, mels=mels, frames=frames, **_accepted(name, build, given))
+    _check_positive({"num_classes": num_classes, **size}, "")
+    _check_positive(_given(options), "model.")
+    options |= {"multiplier": multiplier, "rho": rho, "longer": longer, "patchout": patchout}
+    return build(num_classes, **size, **_accepted(name, build, _given(options)))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _check_positive(sizes: dict[str, Any], prefix: str) -> None:
+    for name, value in sizes.items():
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise InputError(
+                "must be positive", field=f"{prefix}{name}", value=value, remedy="Give 1 or more."
+            )
 
 
 def _accepted(name: str, build: Builder, given: dict[str, Any]) -> dict[str, Any]:

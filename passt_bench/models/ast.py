@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from passt_bench.errors import InputError
 from passt_bench.models.init import fill_normal
 from passt_bench.models.passt import PatchEmbed, gather
-from passt_bench.models.patchout import draw_batch
+from passt_bench.models.patchout import draw_plain
 from passt_bench.models.vit import Block
 from passt_bench.spec.recipe import Pair, Patchout
 
@@ -178,11 +178,21 @@ class AST(nn.Module):
         return counts[0], counts[1]
 
     def features(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """The mean of class and distillation token after the last norm, (B, E)."""
+        """The mean of class and distillation token after the last norm, (B, E).
+
+        Raises:
+            InputError: not the number of mels that the model was made for, or too few frames.
+        """
+        if x.shape[2] != self.mels:
+            raise InputError(
+                f"the position encodings stand for {self.mels} mels",
+                field="mels",
+                value=int(x.shape[2]),
+                remedy="Build the model with `mels` of the input.",
+            )
         grid = self.grid(x.shape[3])
-        if kept is None and self.training and self.patchout.kind != "none":
-            seed = int(torch.randint(2**62, (1,)))
-            kept = draw_batch(self.patchout, grid, seed, 0, x.shape[0])
+        if kept is None and self.training:
+            kept = draw_plain(self.patchout, grid, x.shape[0])
         positions = resample_positions(self.v.pos_embed, self.known_grid, grid)
         x_BNE = self.v.patch_embed(x).flatten(2).transpose(1, 2) + positions[:, SPECIAL_TOKENS:]
         tokens = torch.cat((self.v.cls_token, self.v.dist_token), dim=1)

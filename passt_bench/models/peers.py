@@ -37,6 +37,13 @@ PEERS = {
     "transformers_ast": "transformers",
     "panns_inference": "panns_inference",
 }
+# What is compared of them by default: the official PaSST without patchout and as PaSST-S.
+PEER_ITEMS = (
+    "hear21passt",
+    "hear21passt:patchout.kind=structured,patchout.time=40,patchout.frequency=4",
+    "transformers_ast",
+    "panns_inference",
+)
 _libraries: list[torch.library.Library] = []  # what it declares is gone with the object
 
 

@@ -43,6 +43,7 @@ def speed(name: str, arms: Sequence[VariantView]) -> Table:
         _NAME,
         Column("tokens", "tokens in training", str),
         Column("clips_per_second", "training, clips a second", interval, span=True),
+        Column("clips_ratio", "ratio", times, span=True),
         *(
             Column(f"{phase}_ratio", PHASES[phase], times, span=True)
             for phase in (TRAIN_STEP, "inference_1", "inference_batch")
@@ -56,6 +57,7 @@ def speed(name: str, arms: Sequence[VariantView]) -> Table:
             v.name,
             v.record.tokens or None,
             v.speed if v.speed.known else v.cost_status,
+            _throughput(v, first),
             *(_ratio(v, phase) for phase in (TRAIN_STEP, "inference_1", "inference_batch")),
             _over(v.memory.get("saved_for_backward"), first.memory.get("saved_for_backward")),
             _over(v.flops, first.flops),
@@ -128,30 +130,34 @@ def memory(name: str, arms: Sequence[VariantView]) -> Table:
 
 def arithmetic(name: str, arms: Sequence[VariantView]) -> Table:
     """Tokens, parameters, FLOPs and the share of the peak that they were computed at."""
-    unit = unit_for((v.flops for v in arms), "FLOP")
+    unit, first = unit_for((v.flops for v in arms), "FLOP"), arms[0]
     columns = [
         _NAME,
         Column("tokens", "tokens in training", str),
+        Column("tokens_ratio", "ratio", _ratio_text),
         Column("tokens_full", "tokens at inference", str),
         Column("parameters", "parameters", lambda n: f"{int(n):,}".replace(",", " ")),
         Column("flops", "training a clip", _scaled(unit), unit.name),
         Column("flops_ratio", "ratio", _ratio_text),
         Column("flops_inference", "inference of a clip", _scaled(unit), unit.name),
+        Column("flops_inference_ratio", "ratio", _ratio_text),
         Column("mfu", "of the peak", lambda share: f"{fixed(100 * share, 1)} %"),
-        Column("mfu_ratio", "ratio", _ratio_text),
+        Column("mfu_ratio", "ratio", times, span=True),
         Column("compile_seconds", "compiling", partial(significant, digits=2), "s"),
     ]
     rows = [
         (
             v.name,
             v.record.tokens or None,
+            _over(v.record.tokens or None, first.record.tokens),
             v.record.tokens_full or None,
             _known(v.parameters),
             _known(v.flops),
-            _over(v.flops, arms[0].flops),
+            _over(v.flops, first.flops),
             _known(v.flops_inference),
+            _over(v.flops_inference, first.flops_inference),
             _known(v.mfu),
-            _over(v.mfu, arms[0].mfu),
+            _mfu_ratio(v, first),
             _known(v.compile_seconds),
         )
         for v in arms
@@ -169,7 +175,7 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True),
         Column("published", "the published protocol", significant, "clips/s"),
         Column("gap", "published by ours", _ratio_text),
-        Column("ours_speedup", f"ours, to {arms[0].name}", _ratio_text),
+        Column("ours_speedup", f"ours, to {arms[0].name}", times, span=True),
         Column("published_speedup", f"published, to {arms[0].name}", _ratio_text),
     ]
     rows = [
@@ -178,7 +184,7 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
             v.speed,
             _known(v.published),
             _over(v.published, v.speed.value),
-            _over(v.speed.value, arms[0].speed.value),
+            _throughput(v, arms[0]),
             _over(v.published, arms[0].published),
         )
         for v in arms
@@ -189,12 +195,16 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
 
 
 def failures(name: str, arms: Sequence[VariantView]) -> Table:
-    """Arms that did not come through, and why."""
+    """Arms that did not come through, or not with all that was asked for, and why."""
     columns = [_NAME, Column("status", "status"), Column("message", "why")]
     rows = [
-        (v.name, v.cost_status, v.cost_message or "no message")
+        (
+            v.name,
+            v.cost_status if v.cost_status != "ok" else "in part",
+            v.cost_message or "no message",
+        )
         for v in arms
-        if v.cost_status != "ok"
+        if v.cost_status != "ok" or v.cost_message
     ]
     return table("failures", f"{name}: what failed.", columns, rows)
 
@@ -205,6 +215,28 @@ def _seconds(v: VariantView, phase: str) -> Span | None:
 
 def _ratio(v: VariantView, phase: str) -> Span | None:
     return v.costs[phase].ratio if phase in v.costs else None
+
+
+def _throughput(v: VariantView, first: VariantView) -> Span | None:
+    """Clips a second to the first's, round by round."""
+    return _faster(v, v.batch / first.batch)
+
+
+def _mfu_ratio(v: VariantView, first: VariantView) -> Span | None:
+    """MFU to the first's: exact arithmetic, times the speed-up round by round."""
+    if not (isfinite(v.mfu) and first.mfu > 0):
+        return None
+    if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
+        return _faster(v, v.flops * v.batch / (first.flops * first.batch))
+    seconds, others = (arm.costs[TRAIN_STEP].seconds.value for arm in (v, first))
+    return _faster(v, v.mfu * seconds / (first.mfu * others))
+
+
+def _faster(v: VariantView, by: float) -> Span | None:
+    speedup = v.costs[TRAIN_STEP].speedup if TRAIN_STEP in v.costs else Span(NAN)
+    if not speedup.known or not isfinite(by):
+        return None
+    return Span(speedup.value * by, speedup.low * by, speedup.high * by)
 
 
 def _known(value: float) -> float | None:

@@ -113,6 +113,7 @@ def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
 
 def _recipe(item: str, settings: Settings) -> Recipe:
     name, _, rest = item.partition(":")
+    _check_installed(name)
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
     recipe = Recipe(
         model=ModelSpec(name=name),
@@ -132,6 +133,16 @@ def _recipe(item: str, settings: Settings) -> Recipe:
         if isinstance(named.get(pair), int):
             named[pair] = (named[pair], named[pair])
     return override(recipe, named, source=item)
+
+
+def _check_installed(name: str) -> None:
+    if name in PEERS and all(component.name != name for component in MODELS.all()):
+        raise InputError(
+            "a peer whose package is not installed",
+            field="model",
+            value=name,
+            remedy=f"Install {PEERS[name]}; `passt-bench doctor` lists the peers.",
+        )
 
 
 def _has(model: str, field: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import nn
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.arm import Arm
@@ -18,6 +19,8 @@ from passt_bench.measure.peaks import stated_peak
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
 from passt_bench.measure.subject import STEP
+from passt_bench.models import from_recipe
+from passt_bench.models.frontend import frame_count
 from passt_bench.record import ArmRecord, SessionRecord, Status
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.isolation import fork_server
@@ -229,12 +232,16 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
 
 
 def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
-    """The largest product of the baseline's blocks: tokens of a batch by width by hidden width."""
-    facts = model_facts(recipe, classes)
-    width = recipe.model.width
-    if width is None or not facts.tokens:
+    """The largest product of the baseline's blocks: tokens of a batch by its widest layer."""
+    tokens = model_facts(recipe, classes).tokens
+    if not tokens:
         return ()
-    return ((batch_size(recipe) * facts.tokens, width, 4 * width),)
+    with torch.device("meta"):
+        frames = frame_count(recipe.frontend, recipe.data.seconds)
+        net = from_recipe(recipe, classes, frames)
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    widest = max(layers, key=lambda layer: layer.weight.numel())
+    return ((batch_size(recipe) * tokens, widest.in_features, widest.out_features),)
 
 
 def _free_key(plan: _Plan, group: Sequence[str], store: Store) -> str:

@@ -14,7 +14,12 @@ import psutil
 import torch
 
 from passt_bench.measure.failure import oom_kills
-from passt_bench.measure.machine import describe_machine, disturbance, library_versions
+from passt_bench.measure.machine import (
+    GPU_SLOWED,
+    describe_machine,
+    disturbance,
+    library_versions,
+)
 from passt_bench.measure.memory import reset_resident_peak
 from passt_bench.runner.prepare import DATA_VARIABLE, data_folders
 
@@ -109,9 +114,11 @@ def _measuring() -> Iterator[Finding]:
 def _gpu() -> Iterator[Finding]:
     gpus = disturbance(0.0)["gpus"]
     for number, gpu in enumerate(gpus):
+        slowed = bool(gpu["slowed"] & GPU_SLOWED)
         busy = gpu["busy_percent"] > 0 or gpu["used_mib"] > 500
         detail = f"{gpu['name']}, {gpu['busy_percent']} % busy, {gpu['used_mib']} MiB in use"
-        yield Finding(f"GPU {number}", "note" if busy else "good", detail)
+        detail += ", slowed by power or heat" if slowed else ""
+        yield Finding(f"GPU {number}", "note" if busy or slowed else "good", detail)
     built = torch.version.cuda
     if torch.cuda.is_available():
         yield Finding("CUDA", "good", f"torch is built for {built}")

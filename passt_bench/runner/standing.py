@@ -71,9 +71,8 @@ def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> 
     last = (outcome.message or "").strip().splitlines()[-1:]
     before = [record.status for record in store.attempts(cell.key)[:-1]]
     attempt = f" (attempt {outcome.attempt}, before: {', '.join(before)})" if before else ""
-    return f"{variant}, seed {cell.seed}, fold {cell.fold}: {outcome.status}{attempt}: " + "".join(
-        last
-    )
+    where = f"seed {cell.seed}" + (f", fold {cell.fold}" if cell.fold is not None else "")
+    return f"{variant}, {where}: {outcome.status}{attempt}: " + "".join(last)
 
 
 def tidy(plan: StudyPlan, context: Context, todo: Collection[PlannedCell]) -> None:
@@ -108,7 +107,10 @@ class Shortfall:
         """What to say of it."""
         told = []
         if self.failed:
-            told.append(f"{_runs(self.failed)} failed; they stand in the report.")
+            told.append(
+                f"{_runs(self.failed)} failed; they stand in the report. --retry with their "
+                "statuses tries them again."
+            )
         if self.interrupted:
             told.append(f"{_runs(self.interrupted)} came to no end; the same command goes on.")
         if self.arms:

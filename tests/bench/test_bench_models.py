@@ -6,8 +6,6 @@ comparison with the last saved run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -34,6 +32,16 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
     "cnn6": ("cnn6", {}),
     "cp_resnet": ("cp_resnet", {"width": 16}),
     "mobilenetv3": ("mobilenetv3", {"multiplier": 0.5}),
+}
+# family → FLOPs of a training step, a clip; bytes that a batch saves for backward in float32, with
+# the tested versions. To be changed on purpose alone.
+COSTS = {
+    "passt": (91131904, 2540768),
+    "ast": (91131904, 2540768),
+    "cnn": (116794368, 8006528),
+    "cnn6": (7630012416, 39428096),
+    "cp_resnet": (57591360, 4837888),
+    "mobilenetv3": (503393280, 15029888),
 }
 
 
@@ -108,17 +116,16 @@ def test_bench_training_step(benchmark: BenchmarkFixture, family: str) -> None:
     tokens = len(kept) + 2 if kept is not None else 0
     benchmark.extra_info |= {"dtype": "float32", "threads": 1, "clips": BATCH}
     benchmark.extra_info |= {"tokens": tokens, "flops_per_clip": flops, "saved_bytes": saved}
-    _gate(family, tokens, flops, saved, lambda: saved_for_backward(lambda: net(x)))
+    assert (flops, saved) == COSTS[family]
+    _gate(family, tokens, flops)
 
 
-def _gate(family: str, tokens: int, flops: int, saved: int, full: Callable[[], int]) -> None:
+def _gate(family: str, tokens: int, flops: int) -> None:
     if family not in ("passt", "ast"):
         assert tokens == 0
-        assert flops > 0
         return
     assert tokens == 18  # 16 of 4 x 8 patches, class and distillation token
     by_hand = vit_flops(
         tokens=18, width=128, depth=4, classes=16, patches=32, patch_elements=256, backward=True
     )
     assert flops == by_hand
-    assert saved < full()

@@ -13,6 +13,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.models import contract as c
 from passt_bench.models.contract import CHECKS, ContractError, Subject
+from passt_bench.models.defaults import frontend_of
 from passt_bench.models.init import fill_normal
 from passt_bench.models.peers import PEERS
 from passt_bench.registry import MODELS
@@ -41,7 +42,7 @@ def test_models(name: str, check: Callable[[Subject], None]) -> None:
 def test_full_size_gives_logits_on_the_meta_device(name: str) -> None:
     with torch.device("meta"):
         net = build_model(name, 527)
-        x = torch.empty(2, 1, 128, 998)
+        x = torch.empty(2, 1, frontend_of(name).mels, 998)
     assert net.eval()(x).shape == (2, 527)
 
 

@@ -93,6 +93,17 @@ class Fails:
 
 
 @dataclass(frozen=True)
+class FailsLater:
+    """A published speed test whose batch does not fit."""
+
+    def __call__(self) -> Subject:
+        def test(protocol: object) -> float:
+            raise MemoryError("too large a batch")
+
+        return Subject(step={"forward": idle}, published=test)
+
+
+@dataclass(frozen=True)
 class CannotBuild:
     """A factory that raises."""
 

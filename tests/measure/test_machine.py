@@ -12,6 +12,7 @@ from passt_bench.measure import (
     disturbance,
     git_commit,
     library_versions,
+    machine,
     matmul_peak,
 )
 from passt_bench.measure.machine import changes, own_seconds, parse_gpus
@@ -73,6 +74,16 @@ def test_gpu_lines_are_read() -> None:
     }  # fmt: skip
     assert second == {"name": "GPU, B", "busy_percent": 0, "used_mib": 0, "slowed": 0}
     assert parse_gpus("") == []
+
+
+def test_a_gpu_that_was_busy_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, idle = ({"name": "X", "busy_percent": n, "used_mib": 0, "slowed": 0} for n in (99, 0))
+    for looks, warned in (([[busy], [idle]], False), ([[busy], [busy]], True), ([[idle]], False)):
+        left = list(looks)
+        monkeypatch.setattr(machine, "query_gpus", lambda left=left: left.pop(0))
+        monkeypatch.setattr(machine, "_GPU_LOOKS_BACK", 0.0)
+        assert any("busy with" in text for text in disturbance(0.0)["warnings"]) is warned
+        assert left == []
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -2,10 +2,11 @@ import random
 import time
 
 import pytest
-from known_subjects import MIB, Allocates, CannotBuild, Fails, Sleeps, Spins
+from known_subjects import MIB, Allocates, CannotBuild, Fails, FailsLater, Sleeps, Spins
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure import Arm, SessionResult, run_session
+from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import enough
 from passt_bench.spec import MeasurementSpec
 
@@ -88,6 +89,16 @@ def test_failures_become_rows_and_stop_nobody() -> None:
     assert result.rounds == 6
     assert len(result.arms["base"].samples["train_step"]) == 6
     assert len(result.arms["late"].samples["train_step"]) < 6
+
+
+def test_a_published_test_that_fails_leaves_what_the_rounds_gave() -> None:
+    result = run({"base": Sleeps(0.001), "later": FailsLater()}, published=PublishedProtocol(1))
+    later = result.arms["later"]
+    assert later.status == "ok"
+    assert later.message == "the published speed test: oom, MemoryError: too large a batch"
+    assert later.published is None
+    assert len(later.samples["train_step"]) == QUICK.rounds
+    assert result.arms["base"].message is None
 
 
 def test_a_baseline_that_fails_leaves_the_others_times() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -29,6 +31,32 @@ def test_bad_fields_are_named() -> None:
         build_model("passt_micro", 5, width=65, patch=8, stride=8, **SMALL)
     with pytest.raises(InputError, match="shorter than a patch"):
         build_model("passt_micro", 5, mels=64, frames=10)
+
+
+@pytest.mark.parametrize(
+    ("size", "field"),
+    [
+        ({"stride": (0, 8)}, r"model\.stride = \(0, 8\)"),
+        ({"stride": -1}, r"model\.stride = \(-1, -1\)"),
+        ({"patch": (0, 0)}, r"model\.patch = \(0, 0\)"),
+        ({"heads": 0}, r"model\.heads = 0"),
+        ({"frames": 0}, "frames = 0"),
+        ({"num_classes": 0}, "num_classes = 0"),
+    ],
+)
+def test_sizes_below_one_are_refused(size: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError, match=f"{field}: must be positive"):
+        build_model("passt_micro", **{"num_classes": 5, **SMALL, **size})
+
+
+def test_a_model_is_built_for_its_own_front_end_unless_told() -> None:
+    with torch.device("meta"):
+        grids = {name: build_model(name, 527).known_grid for name in ("ast", "ast_n")}
+        rows = [build_model(name, 527).bn0.num_features for name in ("cnn14", "cnn10", "cnn6")]
+        passt = build_model("passt_s", 527)
+    assert grids == {"ast": (12, 101), "ast_n": (8, 64)}
+    assert rows == [64, 64, 64]
+    assert (passt.mels, passt.time_new_pos_embed.shape[3]) == (128, 99)
 
 
 def test_the_policy_for_longer_input_comes_from_the_recipe() -> None:

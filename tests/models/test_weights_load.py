@@ -128,6 +128,22 @@ def test_another_stride_keeps_the_time_of_the_columns(
     assert bool((rows.diff() > 0).all())
 
 
+@pytest.mark.parametrize("frames", [998, 500])
+def test_another_stride_along_time_alone(tmp_path: Path, frames: int) -> None:
+    source = small_weights.passt()
+    path = small_weights.save(tmp_path / "w.pt", source)
+    size = {"width": 64, "depth": 1, "heads": 1}
+    both = create_model("passt_s", 527, stride=16, frames=frames, **size)
+    time = create_model("passt_s", 527, stride=(10, 16), frames=frames, **size)
+    load_weights(both, path)
+    loaded = load_weights(time, path)
+    assert loaded.adapted.keys() == {"time_new_pos_embed"}
+    assert torch.equal(time.time_new_pos_embed, both.time_new_pos_embed)
+    again = create_model("passt_s", 527, stride=(10, 16), frames=500, **size)
+    load_weights(again, small_weights.save(tmp_path / "t.pt", time))
+    assert torch.equal(again.time_new_pos_embed, time.time_new_pos_embed[..., :31])
+
+
 def test_depth_is_cut_as_published(tmp_path: Path) -> None:
     source = small_weights.passt(depth=12)
     path = small_weights.save(tmp_path / "w.pt", source)

@@ -179,6 +179,8 @@ COMMANDS = {
     "workers": ("run STUDY --workers 0", ("--workers = 0", "above 0", "larger")),
     "fewer workers": ("run STUDY --workers -2", ("--workers = -2", "above 0", "larger")),
     "timeout": ("run STUDY --timeout 0", ("--timeout = 0", "above 0", "larger")),
+    "no memory": ("run STUDY --memory 0", ("--memory = 0", "above 0", "larger")),
+    "endless memory": ("run STUDY --memory inf", ("--memory = inf", "GiB")),
     "retry": ("run STUDY --retry bogus", ("--retry = 'bogus'", "no such status", "Known: oom")),
     "option": ("run STUDY --nonsense", ()),
     "list": ("list nothing", ("list = 'nothing'", "nothing of that kind", "Known: studies")),

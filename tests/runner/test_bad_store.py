@@ -111,7 +111,7 @@ def test_a_finished_study_is_counted(
     code, said = cli("status", study_file, "--out", tmp_path / "runs")
     assert code == 0
     assert "6 runs, 6 of them on record already" in said
-    assert "diverges, seed 1, fold None: error: ValueError: why" in said
+    assert "diverges, seed 1: error: ValueError: why" in said
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def test_a_finished_study_runs_nothing(ran: tuple[Path, str], study_file: Path) 
 def test_status_tells_what_is_done(ran: tuple[Path, str], study_file: Path) -> None:
     done = _bench("status", str(study_file), cwd=ran[0])
     assert done.returncode == 0
-    assert "diverges, seed 0, fold None: diverged: the loss is" in done.stdout
+    assert "diverges, seed 0: diverged: the loss is" in done.stdout
 
 
 def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:

@@ -47,6 +47,7 @@ def test_the_list_tells_what_is_here(
     rows = {name: next(line for line in lines if f" {name} " in line) for name in PUBLISHED}
     assert [name for name, row in rows.items() if row.endswith("│ yes  │")] == [NAME]
     assert any(line.startswith("ensemble_many: ") for line in lines)
+    assert "passt_30sec: trained on 10 s clips" in lines
     assert str(folder) in lines[-1]
 
 
@@ -64,6 +65,8 @@ def test_getting_checks_what_was_put_there_by_hand(
     assert path.name in (folder / "SHA256SUMS").read_text()
     assert _main(["get", "nothing"], monkeypatch) == 2
     assert "no published weights of that name" in capsys.readouterr().out
+    assert _main(["get", "ensemble_9"], monkeypatch) == 2
+    assert "Did you mean 'ensemble_" in capsys.readouterr().out  # a set does as well
 
 
 def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from passt_bench.cli import main
 from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.models.peers import PEERS
 from passt_bench.record import unpack_json
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.index import render_index
@@ -69,6 +71,12 @@ def test_bad_subjects(items: list[str], message: str) -> None:
         subjects(items, SMALL)
 
 
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "a_peer", "a-package")
+    with pytest.raises(InputError, match="a_peer.*not installed.*Install a-package"):
+        subjects(["passt_s", "a_peer"], SMALL)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real comparison through the command line, with profiles and the published protocol."""
@@ -118,6 +126,24 @@ def test_the_page_and_its_files(compared: Path) -> None:
     wanted = {"speed", "training", "inference", "memory", "arithmetic", "published"}
     assert {f"{name}.{kind}" for name in wanted for kind in ("csv", "md", "tex")} <= tables
     assert {"costs.svg", "costs.csv"} <= tables
+
+
+def test_throughput_and_mfu_are_ratios_with_intervals(compared: Path) -> None:
+    folder = compared / "rep" / "mine" / "costs"
+    speed, arithmetic, training, published = (
+        pd.read_csv(folder / f"{name}.csv", index_col="variant")
+        for name in ("speed", "arithmetic", "training", "published")
+    )
+    for name in speed.index:
+        step, flops = training.loc[name], arithmetic.loc[name, "flops_ratio"]
+        for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
+            faster = pytest.approx(1 / step[f"train_step_ratio{other}"], rel=1e-4)
+            assert speed.loc[name, f"clips_ratio{end}"] == faster
+            assert published.loc[name, f"ours_speedup{end}"] == faster
+            share = pytest.approx(flops / step[f"train_step_ratio{other}"], rel=1e-4)
+            assert arithmetic.loc[name, f"mfu_ratio{end}"] == share
+    assert arithmetic["tokens_ratio"].iloc[1] < 1
+    assert "flops_inference_ratio" in arithmetic
 
 
 def test_the_page_is_rendered_again_from_what_it_keeps(compared: Path, tmp_path: Path) -> None:

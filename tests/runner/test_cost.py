@@ -10,6 +10,7 @@ from passt_bench.measure import saved_for_backward, vit_flops
 from passt_bench.record import SessionRecord, read, unpack_json
 from passt_bench.runner import cost
 from passt_bench.runner.cost import measure_cost
+from passt_bench.runner.facts import model_facts
 from passt_bench.runner.subject import RecipeFactory, foreseen_bytes
 from passt_bench.spec import (
     DataSpec,
@@ -143,6 +144,14 @@ def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
     wrong = override(BASE, {"patchout": Patchout(kind="unstructured", patches=9999)})
     with pytest.raises(InputError, match=r"patchout\.patches"):
         measure_cost({"all": BASE, "wrong": wrong}, "all", CLASSES, Store(tmp_path))
+
+
+def test_the_peak_is_sought_at_the_models_own_size() -> None:
+    for width, model in ((16, BASE.model), (64, replace(BASE.model, width=None))):
+        recipe = replace(BASE, model=model)
+        tokens = model_facts(recipe, CLASSES).tokens
+        assert cost._sizes(recipe, CLASSES) == ((2 * tokens, width, 4 * width),)
+    assert cost._sizes(RECIPES["cnn"], CLASSES) == ()
 
 
 def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch) -> None:

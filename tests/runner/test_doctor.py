@@ -41,6 +41,10 @@ def test_disturbance_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet | {"gpus": [gpu]})
     found_gpu = _found(tmp_path)
     assert found_gpu["GPU 0"].state == "note"
+    assert "slowed" not in found_gpu["GPU 0"].detail
+    hot = gpu | {"busy_percent": 0, "used_mib": 0, "slowed": 0x40}
+    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet | {"gpus": [hot]})
+    assert _found(tmp_path)["GPU 0"].detail.endswith("slowed by power or heat")
     assert found_gpu["CUDA"].state == "missing"
 
 

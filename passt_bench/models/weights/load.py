@@ -22,7 +22,7 @@ from passt_bench.models.weights.adapt import (
 )
 from passt_bench.models.weights.fetch import locate
 from passt_bench.models.weights.files import TensorFile, read_tensors
-from passt_bench.models.weights.geometry import infer
+from passt_bench.models.weights.geometry import FRAMES, infer
 from passt_bench.models.weights.loaded import Loaded
 from passt_bench.models.weights.metadata import unpack
 from passt_bench.models.weights.names import (
@@ -164,7 +164,12 @@ def _reach(net: nn.Module, rows: int, columns: int) -> int:
     stride: Pair = net.stride  # type: ignore[assignment]
     mels: int = net.mels  # type: ignore[assignment]
     found = infer(rows, columns, mels)
-    if found is None or rows == mels // stride[0]:  # the same stride, as far as can be told
+    if found is None:
+        return columns
+    # Rows alike are the same stride, but where the model's own are two and a published length tells
+    # that the file's along time is another.
+    told = stride[0] != stride[1] and found[1] in FRAMES
+    if rows == mels // stride[0] and not told:
         return columns
     return found[1] // stride[1]
 

@@ -6,6 +6,7 @@ package. Sizes of the time encodings are checked against the files after downloa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -249,8 +250,12 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
-def published(name: str) -> Published:
+def published(name: str, sets: Iterable[str] = ()) -> Published:
     """The released file of that name.
+
+    Args:
+        name: of `passt-bench weights list`.
+        sets: names that would do as well, for the message.
 
     Raises:
         InputError: none is called so.
@@ -260,7 +265,7 @@ def published(name: str) -> Published:
             "no published weights of that name",
             field="NAME",
             value=name,
-            remedy=choose_from(PUBLISHED, name),
+            remedy=choose_from([*PUBLISHED, *sets], name),
         )
     return PUBLISHED[name]
 
