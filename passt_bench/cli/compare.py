@@ -62,6 +62,7 @@ def compare(
     from passt_bench.console import stage
     from passt_bench.measure.published import PublishedProtocol
     from passt_bench.report.comparison_page import build_comparison
+    from passt_bench.report.index import render_index
     from passt_bench.runner.compare import Settings, default_name, subjects
     from passt_bench.runner.compare import compare as measure
     from passt_bench.runner.prepare import checked_name, typed
@@ -93,6 +94,7 @@ def compare(
     with stage(console, "Measuring side by side") as update:
         record = measure(chosen, recipes, settings, _store(out), command=typed(), progress=update)
     page = build_comparison(record.name, out, reports)
+    render_index(reports)
     failed = _show(reports / record.name)
     console.print(f"The page: {page}", markup=False)
     if profile:

@@ -10,6 +10,7 @@ from pathlib import Path
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.record import write_atomically
 from passt_bench.report.comparison_page import build_comparisons
+from passt_bench.report.files import alone
 from passt_bench.report.index import render_index
 from passt_bench.report.page import render
 from passt_bench.report.paper import Available, render_paper
@@ -33,8 +34,9 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
-    page = _build(_load(name, runs, reports), runs, reports)
-    render_index(reports)
+    with alone(reports):
+        page = _build(_load(name, runs, reports), runs, reports)
+        render_index(reports)
     return page
 
 
@@ -44,6 +46,11 @@ def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
     Returns:
         The paths of all pages, the index last.
     """
+    with alone(reports):
+        return _build_all(runs, reports, available)
+
+
+def _build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
     names = sorted(set(Store(runs).studies()) | _kept(reports))
     results = [_load(name, runs, reports) for name in names]
     pages = [_build(found, runs, reports) for found in results]

@@ -19,7 +19,7 @@ from passt_bench.record import SessionRecord, write_atomically
 from passt_bench.report.comparison import all_tables
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.figures.comparison import comparison
-from passt_bench.report.files import render_template, write_drawing, write_table, write_text
+from passt_bench.report.files import alone, render_template, write_drawing, write_table, write_text
 from passt_bench.report.text import counted, fixed, significant, times
 from passt_bench.report.theme import look
 from passt_bench.report.view import TRAIN_STEP, VariantView, measured
@@ -42,14 +42,15 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no comparison of that name was made, or a file is broken.
     """
-    folder = reports / name
-    record = read_comparison(name, runs if name in comparison_names(runs) else folder)
-    stores = [Store(runs), Store(folder)]
-    sessions = [_session(key, stores) for key in record.sessions]
-    write_comparison(record, folder)
-    for key in record.sessions:
-        _keep(key, stores, Store(folder))
-    return render_comparison(record, sessions, folder)
+    with alone(reports):
+        folder = reports / name
+        record = read_comparison(name, runs if name in comparison_names(runs) else folder)
+        stores = [Store(runs), Store(folder)]
+        sessions = [_session(key, stores) for key in record.sessions]
+        write_comparison(record, folder)
+        for key in record.sessions:
+            _keep(key, stores, Store(folder))
+        return render_comparison(record, sessions, folder)
 
 
 def build_comparisons(runs: Path, reports: Path) -> list[Path]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,6 +24,15 @@ class Shown:
 
     drawing: Drawing
     svg: Markup | None
+
+
+def alone(reports: Path) -> AbstractContextManager[object]:
+    """Inside it no other process renders into the folder: two runs may end at once.
+
+    It may be entered again inside itself.
+    """
+    reports.mkdir(parents=True, exist_ok=True)
+    return FileLock(reports / ".lock", is_singleton=True)
 
 
 def render_template(name: str, context: Mapping[str, Any]) -> str:

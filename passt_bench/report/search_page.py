@@ -9,7 +9,7 @@ from pathlib import Path
 
 from passt_bench.analysis.results import load_results
 from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import render_template, write_drawing, write_table, write_text
+from passt_bench.report.files import alone, render_template, write_drawing, write_table, write_text
 from passt_bench.report.sentences import answers
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
@@ -41,14 +41,15 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no search of that name was run, or a file is broken.
     """
-    folder = reports / name
-    search = read_search(name, runs if _has(name, runs) else folder)
-    write_search(search, folder)
-    stores = [Store(runs), Store(folder)]
-    confirmation = None
-    if search.confirmed and any(name in store.studies() for store in stores):
-        confirmation = view(load_results(name, stores))
-    return render_search(search, confirmation, folder)
+    with alone(reports):
+        folder = reports / name
+        search = read_search(name, runs if _has(name, runs) else folder)
+        write_search(search, folder)
+        stores = [Store(runs), Store(folder)]
+        confirmation = None
+        if search.confirmed and any(name in store.studies() for store in stores):
+            confirmation = view(load_results(name, stores))
+        return render_search(search, confirmation, folder)
 
 
 def build_searches(runs: Path, reports: Path) -> list[Path]:
