@@ -61,17 +61,22 @@ def told(process):
     return json.loads(out.splitlines()[-1])
 
 
-def wait_until_live(url, name, process):
-    """Until a cell in training is seen with points of its curve."""
+def wait_until_midway(url, name, process, out):
+    """Until a cell in training is seen with points of its curve, or half of the cells are done.
+
+    On two cores that train, the process beside gets what little is left, and may see nothing.
+    """
     client = client_at(url)
     while process.poll() is None:
+        if len(list(out.glob("records/*/record.json"))) >= 2:
+            return
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             runs = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
             if any("train_loss" in run.data.metrics for run in runs):
                 return
-        time.sleep(0.1)
-    pytest.fail("the study was over before it was seen live")
+        time.sleep(0.3)
+    pytest.fail("the study was over before its middle")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -85,7 +90,8 @@ def test_a_fault_costs_nothing_and_one_sync_sets_all_right(
     with contextlib.closing(Proxy(server, "pass" if late else mode)) as proxy:
         process = start(fault, tmp_path / "runs", True, proxy.url)
         if late:
-            wait_until_live(f"http://127.0.0.1:{server}", fault, process)
+            live_at = f"http://127.0.0.1:{server}"
+            wait_until_midway(live_at, fault, process, tmp_path / "runs")
             proxy.turn(mode)
         cost = told(process)
         print(f"\n{fault}: {growth(cost, plain)}", flush=True)
