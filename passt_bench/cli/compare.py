@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -15,6 +14,11 @@ from rich.text import Text
 
 from passt_bench.cli.options import Out, Reports, app, console
 from passt_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from passt_bench.measure.published import PublishedProtocol
+    from passt_bench.runner.compare import Settings
+    from passt_bench.spec import EngineSpec
 
 _PIPE = re.compile(r"(?<!\\)\|")
 _NAME_WIDTH = 14  # characters that the names in the short table get in any case
@@ -59,62 +63,96 @@ def compare(
     reports: Reports = Path("reports"),
 ) -> None:
     """Time, memory and FLOPs of models or settings side by side, interleaved, now."""
-    from passt_bench.console import stage
     from passt_bench.measure.published import PublishedProtocol
-    from passt_bench.report.comparison_page import build_comparison
-    from passt_bench.report.index import render_index
-    from passt_bench.runner.compare import Settings, default_name, subjects
-    from passt_bench.runner.compare import compare as measure
-    from passt_bench.runner.prepare import checked_name, typed
-    from passt_bench.runner.run import check_available
-    from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
 
-    check_available(device, "--device")
-    fields: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
-    fields["compiled"] = _compiled(engine)
-    settings = Settings(
+    settings = _settings(
+        _engine(device, precision, engine, threads),
+        PublishedProtocol(published_batch, steps=published_steps) if published else None,
+        sets,
         batch=batch,
         seconds=seconds,
         classes=classes,
-        engine=validate(EngineSpec, fields, source="compare"),
-        measurement=replace(
-            MeasurementSpec(), half_width=half_width, seconds=limit, steps=steps, turn_seconds=600.0
-        ),
-        overrides=parse_assignments(sets or []),
-        published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
+        half_width=half_width,
+        limit=limit,
+        steps=steps,
         profile=profile,
     )
-    recipes = subjects(items, settings)
-    chosen = checked_name(name or default_name(items))
-    console.print(
-        f"{len(recipes)} models, {batch} clips of {seconds:g} s a step; ratios to ±"
-        f"{100 * half_width:g} %, at most about {limit:g} s of rounds.",
-        markup=False,
-    )
-    with stage(console, "Measuring side by side") as update:
-        record = measure(chosen, recipes, settings, _store(out), command=typed(), progress=update)
-    page = build_comparison(record.name, out, reports)
-    render_index(reports)
-    failed = _show(reports / record.name)
-    console.print(f"The page: {page}", markup=False)
-    if profile:
-        console.print(f"Profiles: {out / 'profiles' / record.name}", markup=False)
-    if failed:
+    if _compare(items, settings, name, out, reports):
         raise typer.Exit(1)
 
 
-def _compiled(engine: str) -> bool:
+def _settings(
+    engine: EngineSpec,
+    published: PublishedProtocol | None,
+    sets: list[str] | None,
+    *,
+    batch: int,
+    seconds: float,
+    limit: float,
+    classes: int = 527,
+    half_width: float = 0.03,
+    steps: int = 3,
+    profile: bool = False,
+) -> Settings:
+    from passt_bench.runner.compare import Settings
+    from passt_bench.spec import MeasurementSpec, parse_assignments
+
+    return Settings(
+        batch=batch,
+        seconds=seconds,
+        classes=classes,
+        engine=engine,
+        measurement=MeasurementSpec(
+            half_width=half_width, seconds=limit, steps=steps, turn_seconds=600.0
+        ),
+        overrides=parse_assignments(sets or []),
+        published=published,
+        profile=profile,
+    )
+
+
+def _compare(
+    items: list[str], settings: Settings, name: str | None, out: Path, reports: Path
+) -> bool:
+    """Measures, renders and shows; whether something failed, which stands in the table."""
+    from passt_bench.console import stage
+    from passt_bench.report.comparison_page import build_comparison
+    from passt_bench.report.index import render_index
+    from passt_bench.runner.compare import compare as measure
+    from passt_bench.runner.compare import default_name, subjects
+    from passt_bench.runner.prepare import checked_name, typed
+    from passt_bench.store import Store
+
+    recipes = subjects(items, settings)
+    chosen = checked_name(name or default_name(items))
+    rounds = settings.measurement
+    console.print(
+        f"{len(recipes)} models, {settings.batch} clips of {settings.seconds:g} s a step; ratios "
+        f"to ±{100 * rounds.half_width:g} %, at most about {rounds.seconds:g} s of rounds.",
+        markup=False,
+    )
+    with stage(console, "Measuring side by side") as update:
+        measure(chosen, recipes, settings, Store(out), command=typed(), progress=update)
+    page = build_comparison(chosen, out, reports)
+    render_index(reports)
+    failed = _show(reports / chosen)
+    console.print(f"The page: {page}", markup=False)
+    if settings.profile:
+        console.print(f"Profiles: {out / 'profiles' / chosen}", markup=False)
+    return failed
+
+
+def _engine(device: str, precision: str, engine: str, threads: int) -> EngineSpec:
+    from passt_bench.runner.run import check_available
+    from passt_bench.spec import EngineSpec, validate
+
+    check_available(device, "--device")
     if engine not in ("eager", "compiled"):
         raise InputError(
             "no such engine", field="--engine", value=engine, remedy="Known: eager, compiled."
         )
-    return engine == "compiled"
-
-
-def _store(out: Path) -> Any:
-    from passt_bench.store import Store
-
-    return Store(out)
+    fields = {"device": device, "precision": precision, "threads": threads}
+    return validate(EngineSpec, fields | {"compiled": engine == "compiled"}, source="compare")
 
 
 def _show(folder: Path) -> bool:
@@ -186,6 +224,7 @@ def paper_costs(
     published speed test beside; each comparison is a report of its own.
     """
     from passt_bench.cli.doctor import check
+    from passt_bench.measure.published import PublishedProtocol
     from passt_bench.models.peers import PEER_ITEMS
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
@@ -202,31 +241,16 @@ def paper_costs(
     failed = False
     for engine in engines.split(","):
         for precision in precisions.split(","):
-            name = f"paper-costs-{device}-{precision}-{engine}"
+            name = f"paper-costs-{device}-{precision.strip()}-{engine.strip()}"
             console.rule(name)
-            try:
-                compare(
-                    items=items,
-                    batch=batch,
-                    seconds=seconds,
-                    classes=527,
-                    device=device,
-                    precision=precision.strip(),
-                    engine=engine.strip(),
-                    threads=1,
-                    half_width=0.03,
-                    limit=limit,
-                    steps=3,
-                    published=True,
-                    published_batch=published_batch,
-                    published_steps=published_steps,
-                    profile=False,
-                    sets=sets,
-                    name=name,
-                    out=out,
-                    reports=reports,
-                )
-            except typer.Exit:  # some arm failed, and stands in its table
-                failed = True
+            settings = _settings(
+                _engine(device, precision.strip(), engine.strip(), threads=1),
+                PublishedProtocol(published_batch, steps=published_steps),
+                sets,
+                batch=batch,
+                seconds=seconds,
+                limit=limit,
+            )
+            failed |= _compare(items, settings, name, out, reports)
     if failed:
         raise typer.Exit(1)

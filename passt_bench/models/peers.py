@@ -44,6 +44,7 @@ PEER_ITEMS = (
     "transformers_ast",
     "panns_inference",
 )
+Call = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 _libraries: list[torch.library.Library] = []  # what it declares is gone with the object
 
 
@@ -81,15 +82,19 @@ class Peer(nn.Module):
 
     Args:
         net: the foreign module.
+        call: log-mel through it, to logits.
         grid: its patch grid; None for a CNN.
         patchout: what it drops by itself in training.
     """
 
     draws_patchout = True
 
-    def __init__(self, net: nn.Module, grid: Pair | None, patchout: Patchout) -> None:
+    def __init__(
+        self, net: nn.Module, call: Call, grid: Pair | None = None, patchout: Patchout | None = None
+    ) -> None:
         super().__init__()
-        self.net, self._grid, self.patchout = net, grid, patchout
+        self.net, self._call, self._grid = net, call, grid
+        self.patchout = patchout or Patchout()
         self.patch: Pair = (16, 16)
         self.stride: Pair = (10, 10)
 
@@ -106,11 +111,7 @@ class Peer(nn.Module):
         """Log-mel (B, 1, mels, frames) → logits (B, classes); ``kept`` must be None."""
         if kept is not None:
             raise ValueError("a peer draws its patches itself")
-        return self.call(x)
-
-    def call(self, x: torch.Tensor) -> torch.Tensor:
-        """The foreign forward pass."""
-        raise NotImplementedError
+        return self._call(self.net, x)
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
         """Small random weights, norms 1, biases 0: cost does not depend on them."""
@@ -122,21 +123,19 @@ class Peer(nn.Module):
             fill_normal(parameter, 0.02, generator)
 
 
-class _OfficialPaSST(Peer):
-    def call(self, x: torch.Tensor) -> torch.Tensor:
-        logits, _ = self.net(x)
-        return logits
+def _call_passt(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = net(x)[0]
+    return logits
 
 
-class _HuggingFaceAST(Peer):
-    def call(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x[:, 0].transpose(1, 2)).logits
+def _call_ast(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = net(x[:, 0].transpose(1, 2)).logits
+    return logits
 
 
-class _OfficialCnn14(Peer):
-    def call(self, x: torch.Tensor) -> torch.Tensor:
-        probabilities = self.net(x.transpose(2, 3))["clipwise_output"]
-        return torch.logit(probabilities.clamp(1e-6, 1 - 1e-6))
+def _call_cnn14(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    probabilities = net(x.transpose(2, 3))["clipwise_output"]
+    return torch.logit(probabilities.clamp(1e-6, 1 - 1e-6))
 
 
 def _passt(
@@ -176,7 +175,7 @@ def _passt(
             s_patchout_t=0 if single else grid[1] - dropped.time,
             s_patchout_f=0 if single else grid[0] - dropped.frequency,
         )
-    peer = _OfficialPaSST(net, grid, patchout)
+    peer = Peer(net, _call_passt, grid, patchout)
     peer.stride = stride
     return peer
 
@@ -207,7 +206,7 @@ def _ast(
         attn_implementation="sdpa",
     )
     grid = (mels - 16) // stride[0] + 1, (frames - 16) // stride[1] + 1
-    peer = _HuggingFaceAST(module.ASTForAudioClassification(config), grid, Patchout())
+    peer = Peer(module.ASTForAudioClassification(config), _call_ast, grid)
     peer.stride = stride
     return peer
 
@@ -226,7 +225,7 @@ def _cnn14(num_classes: int, *, mels: int, frames: int, patchout: Patchout | Non
     # Its own front end is measured apart, as everybody's; SpecAugment is no part of the network.
     for name in ("spectrogram_extractor", "logmel_extractor", "spec_augmenter"):
         setattr(net, name, nn.Identity())
-    return _OfficialCnn14(net, None, Patchout())
+    return Peer(net, _call_cnn14)
 
 
 def _refuse_patchout(patchout: Patchout | None) -> None:

@@ -54,4 +54,5 @@ def test_the_systems_of_the_paper_side_by_side(tmp_path: Path) -> None:
 
 def test_compiled_models_are_measured_like_others(tmp_path: Path) -> None:
     _run(tmp_path, "paper-costs passt_s passt_s_n --precisions float32 --engines compiled")
-    _check(tmp_path, "paper-costs-cpu-float32-compiled")
+    record = _check(tmp_path, "paper-costs-cpu-float32-compiled")
+    assert [v.recipe.engine.compiled for v in record.variants] == [True, True]
