@@ -34,8 +34,9 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
+    results = _load(name, runs, reports)  # a broken record is told before anything is written
     with alone(reports):
-        page = _build(_load(name, runs, reports), runs, reports)
+        page = _build(results, runs, reports)
         render_index(reports)
     return page
 
@@ -46,21 +47,17 @@ def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
     Returns:
         The paths of all pages, the index last.
     """
-    with alone(reports):
-        return _build_all(runs, reports, available)
-
-
-def _build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
     names = sorted(set(Store(runs).studies()) | _kept(reports))
     results = [_load(name, runs, reports) for name in names]
-    pages = [_build(found, runs, reports) for found in results]
-    pages += build_searches(runs, reports)
-    pages += build_comparisons(runs, reports)
-    paper = reports / "paper"
-    for source in sorted(PUBLISHED.glob("table?.csv")):
-        if not (paper / source.name).is_file():
-            write_atomically(paper / source.name, source.read_bytes())
-    return [*pages, render_paper(paper, available, results), render_index(reports)]
+    with alone(reports):
+        pages = [_build(found, runs, reports) for found in results]
+        pages += build_searches(runs, reports)
+        pages += build_comparisons(runs, reports)
+        paper = reports / "paper"
+        for source in sorted(PUBLISHED.glob("table?.csv")):
+            if not (paper / source.name).is_file():
+                write_atomically(paper / source.name, source.read_bytes())
+        return [*pages, render_paper(paper, available, results), render_index(reports)]
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:

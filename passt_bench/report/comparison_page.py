@@ -42,11 +42,11 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no comparison of that name was made, or a file is broken.
     """
+    folder = reports / name
+    record = read_comparison(name, runs if name in comparison_names(runs) else folder)
+    stores = [Store(runs), Store(folder)]
+    sessions = [_session(key, stores) for key in record.sessions]
     with alone(reports):
-        folder = reports / name
-        record = read_comparison(name, runs if name in comparison_names(runs) else folder)
-        stores = [Store(runs), Store(folder)]
-        sessions = [_session(key, stores) for key in record.sessions]
         write_comparison(record, folder)
         for key in record.sessions:
             _keep(key, stores, Store(folder))

@@ -41,14 +41,14 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no search of that name was run, or a file is broken.
     """
+    folder = reports / name
+    search = read_search(name, runs if _has(name, runs) else folder)
+    stores = [Store(runs), Store(folder)]
+    confirmation = None
+    if search.confirmed and any(name in store.studies() for store in stores):
+        confirmation = view(load_results(name, stores))
     with alone(reports):
-        folder = reports / name
-        search = read_search(name, runs if _has(name, runs) else folder)
         write_search(search, folder)
-        stores = [Store(runs), Store(folder)]
-        confirmation = None
-        if search.confirmed and any(name in store.studies() for store in stores):
-            confirmation = view(load_results(name, stores))
         return render_search(search, confirmation, folder)
 
 

@@ -154,16 +154,20 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
         per_class=result.per_class,
         probes=result.probes,
         curves=_curves(done, recipe.metrics[0]),
-        train={
-            "step_seconds": float(np.median(done.step_seconds)),
-            "cpu_seconds": done.cpu_seconds,
-            "peak_bytes": float(max(done.peak_bytes, peak_bytes(recipe.engine.device))),
-            **({"epoch": float(done.best_epoch)} if done.best_epoch else {}),
-        },
+        train=_train_facts(done, recipe.engine.device),
         clocks=add_clocks(clock.seconds, done.before),
         picture=_picture(cell, features[train_clips[0]], total_steps(task)),
         notes=notes,
     )
+
+
+def _train_facts(done: Progress, device: str) -> dict[str, float]:
+    facts = {
+        "step_seconds": float(np.median(done.step_seconds)),
+        "cpu_seconds": done.cpu_seconds,
+        "peak_bytes": float(max(done.peak_bytes, peak_bytes(device))),
+    }
+    return facts | ({"epoch": float(done.best_epoch)} if done.best_epoch else {})
 
 
 def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
