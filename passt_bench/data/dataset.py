@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from passt_bench.data.targets import Targets
 from passt_bench.record import Fingerprint
 
 
@@ -17,15 +19,15 @@ class Dataset(ABC):
     Attributes:
         fingerprint: what was found; decides the key of every run on it.
         ids: one name a clip.
-        targets: (N, C) float32, 0 or 1.
+        targets: (N, C), 0 or 1, NaN where nobody knows (OpenMIC's partial labels); rows by index.
         sources: the recordings that clips were cut from; no inner split divides one.
         folds: numbers of the folds; empty for one fixed split.
     """
 
     fingerprint: Fingerprint
-    ids: tuple[str, ...]
-    targets: np.ndarray
-    sources: tuple[str, ...]
+    ids: Sequence[str]
+    targets: Targets
+    sources: Sequence[str]
     folds: tuple[int, ...]
 
     @abstractmethod
@@ -39,3 +41,28 @@ class Dataset(ABC):
     @abstractmethod
     def waveform(self, index: int) -> np.ndarray:
         """Mono float32 samples of a clip, exactly as long as the data spec says."""
+
+    def validation(self) -> np.ndarray | None:
+        """Indices of the clips that the authors set aside to choose by; None where there are none.
+
+        They belong to neither part of `split`. Where there are none, an inner split is cut from the
+        training clips.
+        """
+        return None
+
+    def length(self, index: int) -> int | None:
+        """How many samples the whole clip has at the sampling rate.
+
+        None where it is never longer than `waveform` gives; then there is one `excerpt` alone.
+        """
+        return None
+
+    def excerpt(self, index: int, start: int) -> np.ndarray:
+        """Like `waveform`, from another sample on; what lies behind the clip's end is zero.
+
+        Raises:
+            ValueError: the data set gives clips from their start alone.
+        """
+        if start:
+            raise ValueError("the clips of this data set are read from their start alone")
+        return self.waveform(index)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 
 
 def inner_split(
-    train: np.ndarray, sources: Sequence[str], targets: np.ndarray, share: float, seed: int
+    train: np.ndarray, sources: Sequence[str], targets: Targets, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides training clips into a part to learn from and a part to choose by.
 
@@ -36,11 +37,11 @@ def inner_split(
         groups.setdefault(sources[index], []).append(int(index))
     names = sorted(groups)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
-    totals = targets[train].sum(axis=0)
+    totals = class_counts(targets, train)
     lacking = np.maximum(share * totals, np.minimum(totals // 2, 1))
     inner: list[int] = []
     for name in (names[i] for i in order):
-        labels = targets[groups[name]].sum(axis=0)
+        labels = class_counts(targets, np.array(groups[name]))
         if np.abs(lacking - labels).sum() < np.abs(lacking).sum():
             inner += groups[name]
             lacking = lacking - labels
@@ -55,7 +56,7 @@ def inner_split(
     return np.setdiff1d(train, chosen), chosen
 
 
-def first_stratified(indices: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:
+def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.ndarray:
     """The first ``count`` clips in turn over the classes, so that all are there alike.
 
     Args:

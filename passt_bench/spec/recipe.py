@@ -152,6 +152,16 @@ class DataSpec:
         int | None, Field(gt=0, description="Evaluation clips; None is all there are.")
     ] = None
     seed: Annotated[int, Field(ge=0, description="Seed of procedural data.")] = 0
+    crop: Annotated[
+        Literal["start", "random"],
+        Field(description="Which part of a longer clip training sees; evaluation sees its start."),
+        LATER,
+    ] = "start"
+    storage: Annotated[
+        Literal["auto", "prepared", "streamed"],
+        Field(description="Features are made once, or clips are decoded anew in each epoch."),
+        FREE,
+    ] = "auto"
 
 
 @dataclass(frozen=True)
@@ -165,9 +175,53 @@ class TrainingSpec:
     warmup: Annotated[
         float, Field(ge=0, lt=1, description="Share of the steps with a rising rate; then cosine.")
     ] = 0.1
+    schedule: Annotated[
+        Literal["cosine", "ramp"],
+        Field(description="Cosine after `warmup`; or an exponential ramp and a linear decay."),
+        LATER,
+    ] = "cosine"
+    ramp_epochs: Annotated[
+        int, Field(ge=0, description="Ramp: epochs of the exponential warm-up."), LATER
+    ] = 5
+    decay_start: Annotated[
+        int, Field(ge=0, description="Ramp: epoch from which the rate falls."), LATER
+    ] = 50
+    decay_epochs: Annotated[
+        int, Field(gt=0, description="Ramp: epochs over which it falls."), LATER
+    ] = 50
+    last_rate: Annotated[
+        float, Field(gt=0, le=1, description="Ramp: share of the peak rate that is left."), LATER
+    ] = 0.01
     loss: Annotated[
-        Literal["bce", "ce"], Field(description="Multi-label (bce) or one class a clip (ce).")
+        Literal["bce", "ce", "masked_bce"],
+        Field(
+            description="Multi-label (bce; masked where labels are partly unknown) or one class."
+        ),
     ] = "bce"
+    sampling: Annotated[
+        Literal["shuffle", "weighted"],
+        Field(description="Every clip once an epoch; or drawn by the rarity of its labels."),
+        LATER,
+    ] = "shuffle"
+    epoch_clips: Annotated[
+        int | None,
+        Field(gt=0, description="Clips an epoch with weighted sampling; None is all."),
+        LATER,
+    ] = None
+    gain: Annotated[
+        int, Field(ge=0, description="Waveform gain in whole dB, from -gain to gain - 1."), LATER
+    ] = 0
+    shift: Annotated[
+        int, Field(ge=0, description="Waveform rolled by up to that many samples."), LATER
+    ] = 0
+    wavmix: Annotated[
+        float,
+        Field(ge=0, le=1, description="Share of clips mixed with another as waveforms."),
+        LATER,
+    ] = 0.0
+    wavmix_alpha: Annotated[
+        float, Field(gt=0, description="Alpha of Beta(alpha, alpha) on waveforms."), LATER
+    ] = 2.0
     mixup: Annotated[
         float, Field(ge=0, description="Alpha of Beta(alpha, alpha) on spectrograms; 0 is off.")
     ] = 0.0
@@ -180,6 +234,19 @@ class TrainingSpec:
     mask_frequency: Annotated[
         int, Field(ge=0, description="SpecAugment: masks of fewer mels; 0 is off.")
     ] = 0
+    swa_start: Annotated[
+        int | None,
+        Field(ge=0, description="Epoch (from 0) whose beginning the averaged weights begin with."),
+        LATER,
+    ] = None
+    swa_every: Annotated[
+        int, Field(gt=0, description="Epochs from one averaged snapshot to the next."), LATER
+    ] = 5
+    tested: Annotated[
+        Literal["last", "swa"],
+        Field(description="Which weights the metrics are of: as trained, or averaged."),
+        LATER,
+    ] = "last"
     select: Annotated[
         Literal["last", "best_on_inner", "inner"],
         Field(
@@ -206,6 +273,11 @@ class EngineSpec:
     compiled: Annotated[
         bool, Field(description="Whether torch.compile compiles the model."), LATER
     ] = False
+    loaders: Annotated[
+        int,
+        Field(ge=0, description="Processes that make batches; 0 is the one that trains."),
+        FREE,
+    ] = 0
 
 
 @dataclass(frozen=True)

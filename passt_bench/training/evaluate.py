@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from passt_bench.data.targets import Targets
 from passt_bench.record import Fingerprint
 from passt_bench.registry import METRICS
 from passt_bench.training.diverged import Diverged
@@ -71,7 +72,7 @@ def group_means(
 def evaluate(
     net: nn.Module,
     features: Features,
-    targets: np.ndarray,
+    targets: Targets,
     indices: np.ndarray,
     metrics: Sequence[str],
     fingerprint: Fingerprint,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from passt_bench.data.targets import Targets
 from passt_bench.measure.memory import peak_bytes
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training import checkpoint
@@ -44,7 +45,7 @@ class Task:
     recipe: Recipe
     seed: int
     features: Features
-    targets: np.ndarray
+    targets: Targets
     train: np.ndarray
     folder: Path
     inner: np.ndarray | None = None
