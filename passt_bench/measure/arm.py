@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from passt_bench.measure.cores import all_cores, bind
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
 from passt_bench.measure.matmul import Size, matmul_peak
 from passt_bench.measure.memory import release_free_memory
@@ -130,6 +131,9 @@ class _Holder:
 
     subject: Subject
 
+    def __init__(self) -> None:
+        self._cores = all_cores()
+
     def build(self, factory: Callable[[], Subject], threads: int) -> None:
         torch.set_num_threads(threads)
         self.subject = factory()
@@ -143,8 +147,13 @@ class _Holder:
     def memory(self) -> tuple[dict[str, float], str]:
         return take_memory(self.subject)
 
-    def round(self, steps: int) -> dict[str, list[float]]:
+    def round(self, steps: int, cores: tuple[int, ...] | None) -> dict[str, list[float]]:
+        bind(cores)
         return take_round(self.subject, steps)
+
+    def unbind(self) -> None:
+        """Lets it run on any core again."""
+        bind(self._cores)
 
     def compile(self) -> float:
         return compile_seconds(self.subject)

@@ -2,8 +2,8 @@
 
 Ratios exist only within a session, because a machine's speed drifts by more than most changes to
 a model matter. So every variant waits in a process of its own, and in each round all take one turn
-of a few steps, in an order drawn anew. The coordinator sleeps while an arm runs, and no two arms
-ever run at once; only their builds overlap.
+of a few steps, in an order drawn anew and on the same cores. The coordinator sleeps while an arm
+runs, and no two arms ever run at once; only their builds overlap.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.arm import Arm, ArmError, ArmProcess
+from passt_bench.measure.cores import cores_of_round
 from passt_bench.measure.machine import changes, disturbance
 from passt_bench.measure.matmul import SQUARES, Size
 from passt_bench.measure.published import PublishedProtocol
@@ -201,13 +202,19 @@ class _Session:
             names = list(self._running)
             order.shuffle(names)
             for name in names:
-                phases = self._ask(name, "round", self.spec.steps)
+                phases = self._ask(name, "round", self.spec.steps, self._cores(name, rounds))
                 for phase, seconds in (phases or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             rounds += 1
             share = max(rounds / self.spec.most_rounds, self.elapsed() / self.spec.seconds)
             self._progress(_WARM + (1 - _WARM) * min(1.0, share), f"round {rounds}")
+        for name in list(self._running):
+            self._ask(name, "unbind")
         return rounds
+
+    def _cores(self, name: str, number: int) -> tuple[int, ...] | None:
+        engine = self._engines[name]
+        return cores_of_round(number, engine.threads) if engine.device == "cpu" else None
 
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
         """What is taken once, after the rounds: profiles, and the published speed test.

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from passt_bench.record import write_atomically
 from passt_bench.report.figures.drawing import Drawing
+from passt_bench.report.layout import settle
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
 from passt_bench.report.theme import inline, to_svg
 
@@ -68,6 +69,7 @@ def write_drawing(drawing: Drawing, folder: Path) -> Shown:
     """Writes a figure as svg and its data as csv; call it under `theme.look`."""
     if drawing.figure is None:
         return Shown(drawing, None)
+    settle(drawing.figure)
     svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
     write_text(folder / f"{drawing.name}.svg", svg)
     data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -54,10 +54,16 @@ class _TextRecorder(RendererAgg):
 
 
 def settle(figure: Figure) -> None:
-    """Lays the figure out once and for all: what is checked and written later is the same."""
+    """Lays the figure out once and for all: what is checked and written later is the same.
+
+    The solver of the layout sums in an order that varies from process to process; rounded, its
+    answers give the same file, whose ids are hashes of such numbers.
+    """
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        for axes in figure.axes:
+            axes.set_position([round(x, 5) for x in axes.get_position().bounds])
 
 
 def drawn_text(figure: Figure) -> list[tuple[str, Box]]:

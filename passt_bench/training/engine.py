@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch._inductor.config
 from torch import nn
 
 from passt_bench.spec.recipe import EngineSpec
@@ -30,5 +29,7 @@ def callable_of(net: nn.Module, engine: EngineSpec) -> Callable[..., torch.Tenso
     if not engine.compiled:
         return net
     if engine.device == "cpu":  # a pool of compilers would outlive the process of a killed cell
-        torch._inductor.config.compile_threads = 1
+        from torch._inductor import config  # takes two seconds, which only compiling is worth
+
+        config.compile_threads = 1
     return torch.compile(net)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -47,6 +48,20 @@ class Spins:
 
     def __call__(self) -> Subject:
         return Subject(step={"forward": lambda: spin(self.seconds)})
+
+
+@dataclass(frozen=True)
+class NotesCores:
+    """A step that writes down the cores it may run on, a line each."""
+
+    path: Path
+
+    def __call__(self) -> Subject:
+        def forward() -> None:
+            with self.path.open("a") as file:
+                print(*sorted(os.sched_getaffinity(0)), sep=",", file=file)
+
+        return Subject(step={"forward": forward})
 
 
 @dataclass(frozen=True)
