@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 
 class Box(NamedTuple):
@@ -63,7 +64,8 @@ def settle(figure: Figure) -> None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for axes in figure.axes:
-            axes.set_position([round(x, 5) for x in axes.get_position().bounds])
+            sides = axes.get_position().bounds
+            axes.set_position(Bbox.from_bounds(*(round(side, 5) for side in sides)))
 
 
 def drawn_text(figure: Figure) -> list[tuple[str, Box]]:
