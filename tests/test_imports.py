@@ -19,9 +19,10 @@ BASE = (
     "record",
     "search_record",
     "comparison_record",
+    "evaluation_record",
     "store",
 )
-BASE += ("intervals",)
+BASE += ("intervals", "vocabulary")
 # Each part may import itself and what stands here.
 ALLOWED = {
     "errors": (),
@@ -32,9 +33,11 @@ ALLOWED = {
     "documents": ("errors", "files", "record"),
     "search_record": ("spec", "record", "documents"),
     "comparison_record": ("record", "documents"),
+    "evaluation_record": ("spec", "record"),
     "intervals": ("record",),
-    "store": ("errors", "files", "record"),
+    "store": ("errors", "files", "record", "evaluation_record"),
     "torchaudio_guard": (),
+    "vocabulary": (),
     "models": (*BASE, "torchaudio_guard"),
     "data": (*BASE, "torchaudio_guard"),
     "measure": BASE,
@@ -102,10 +105,13 @@ def test_a_library_has_one_home(library: str, home: str) -> None:
     assert users <= {home}
 
 
+SHARED = ("passt_bench.spec", *(f"ablations.{n}" for n in ("recipes", "protocols", "published")))
+
+
 def test_studies_import_specs_and_recipes_alone() -> None:
     for path in (ROOT / "ablations").glob("*.py"):
         own = {name for name in _imports(path) if name.startswith(("passt_bench", "ablations"))}
-        assert all(name.startswith(("passt_bench.spec", "ablations.recipes")) for name in own), path
+        assert all(name.startswith(SHARED) for name in own), path
 
 
 def test_nothing_imports_the_studies() -> None:

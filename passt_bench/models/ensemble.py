@@ -107,7 +107,7 @@ class Ensemble(nn.Module):
                     remedy=f"The first member has {first.recipe.training.loss!r}.",
                 )
         self.classes = first.classes
-        self.multi_label = first.recipe.training.loss == "bce"
+        self.multi_label = first.recipe.training.loss != "ce"
         self.sampling_rate = max(member.sampling_rate for member in members)
         self.window = min(member.window for member in members)
         self.clip = min(self.window, max(member.clip for member in members))

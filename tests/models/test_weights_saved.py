@@ -17,8 +17,8 @@ from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
 from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED, export_model, published
-from passt_bench.models.weights.classes import class_names
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.vocabulary import class_names
 
 RECIPE = Recipe(
     model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),

@@ -108,6 +108,48 @@ def from_image_model(
     return out, adapted, notes
 
 
+def image_model_as_ast(
+    tensors: Tensors, grid: Pair, source: object
+) -> tuple[Tensors, dict[str, str]]:
+    """A distilled DeiT's weights under AST's names; its classifiers are left out.
+
+    As ``src/models/ast_models.py`` of AST's official code begins: colours summed, the square of
+    position encodings cut from its middle along frequency and stretched along time.
+
+    Args:
+        tensors: as timm names them.
+        grid: the AST's (frequency, time).
+        source: for messages.
+
+    Returns:
+        Tensors, and what was adapted (name → how).
+
+    Raises:
+        InputError: no distillation token, or no square grid behind the two.
+    """
+    encodings = tensors["pos_embed"]
+    places = encodings.shape[1] - SPECIAL_TOKENS if encodings.ndim == 3 else 0
+    side = math.isqrt(max(places, 0))
+    if "dist_token" not in tensors or places < 1 or side * side != places:
+        raise InputError(
+            "not a distilled DeiT of square images, with which AST begins",
+            source=source,
+            field="pos_embed",
+            value=tuple(encodings.shape),
+            remedy="Give e.g. passt_deit_bd_p16_384 of `passt-bench weights list`.",
+        )
+    out = {f"v.{name}": t for name, t in tensors.items() if not name.startswith("head")}
+    adapted: dict[str, str] = {}
+    weight = "v.patch_embed.proj.weight"
+    if out[weight].ndim == 4 and out[weight].shape[1] == 3:
+        out[weight] = sum_channels(out[weight])
+        adapted[weight] = "red, green and blue summed to mono"
+    out["v.pos_embed"] = resample_positions(encodings.float(), (side, side), grid)
+    how = f"{side} x {side} to {grid[0]} x {grid[1]}, cut from the middle or stretched"
+    adapted["v.pos_embed"] = how
+    return out, adapted
+
+
 def depth_of(names: object) -> int:
     """Number of transformer blocks among parameter names."""
     found = [int(m.group(1)) for name in names if (m := _BLOCK.match(str(name)))]  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from passt_bench.models.weights.adapt import (
     fit_grid,
     fit_rows,
     from_image_model,
+    image_model_as_ast,
 )
 from passt_bench.models.weights.fetch import locate
 from passt_bench.models.weights.files import TensorFile, read_tensors
@@ -51,8 +52,9 @@ def load_weights(
 ) -> Loaded:
     """Loads published or own weights into a model, without executing pickles.
 
-    Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST), AST's (its
-    authors' and transformers' names), PANNs' and whatever this package saved. Another number of
+    Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST; a distilled
+    DeiT's also into an AST), AST's (its authors' and transformers' names), PANNs' and whatever
+    this package saved. Another number of
     classes: the classifier keeps its initial values. Another stride or length: the position
     encodings are resampled. Seven blocks out of twelve: those that were published. Everything else
     has to fit; nothing is changed in the model before all of the file has been found right.
@@ -80,9 +82,9 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
     """As `load_weights`, of a file that has been read; on the meta device it only checks."""
     target: Tensors = dict(net.state_dict())
     ours = family_of(target) or _OWN
-    loaded, theirs, tensors = _translate(file, target, ours)
-    # An image model brings nothing of PaSST's classifier, not even its norm.
-    heads = (*theirs.heads, *ours.heads)
+    loaded, theirs, tensors = _translate(file, net, ours)
+    # An image model brings nothing of the classifier, not even its norm.
+    heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
     others = _other_classes(file, classes)
     rows = tensors[_ROWS].shape[2] if _ROWS in tensors and tensors[_ROWS].ndim == 4 else 0
     ready: Tensors = {}
@@ -113,8 +115,9 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
     return loaded
 
 
-def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded, Family, Tensors]:
+def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, Family, Tensors]:
     """The file's tensors under the model's names, and the report begun."""
+    target: Tensors = dict(net.state_dict())
     stripped = strip_prefixes(file.tensors, target)
     tensors = stripped.tensors
     theirs = family_of(tensors) or _OWN
@@ -127,8 +130,11 @@ def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded,
         image = tensors
         tensors, loaded.adapted, notes = from_image_model(image, target, file.path)
         loaded.notes += notes
-        why = "classifier of images"
-        loaded.dropped |= {name: why for name in image if name.startswith(("head.", "head_dist."))}
+        loaded.dropped |= _of_images(image)
+    elif theirs is VIT and ours is AST:
+        grid: Pair = net.known_grid  # type: ignore[assignment]
+        tensors, loaded.adapted = image_model_as_ast(tensors, grid, file.path)
+        loaded.dropped |= _of_images(stripped.tensors)
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, and the model has {ours.name} ones",
@@ -139,6 +145,11 @@ def _translate(file: TensorFile, target: Tensors, ours: Family) -> tuple[Loaded,
     if ours is PASST:
         tensors = _cut_depth(file, tensors, target, loaded)
     return loaded, theirs, tensors
+
+
+def _of_images(tensors: Tensors) -> dict[str, str]:
+    heads = ("head.", "head_dist.")
+    return {name: "classifier of images" for name in tensors if name.startswith(heads)}
 
 
 def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:

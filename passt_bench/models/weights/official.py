@@ -15,7 +15,6 @@ from passt_bench.errors import InputError
 from passt_bench.models.ast import SPECIAL_TOKENS
 from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights.adapt import Tensors, depth_of, grid_of
-from passt_bench.models.weights.classes import class_names
 from passt_bench.models.weights.files import read_tensors
 from passt_bench.models.weights.geometry import infer
 from passt_bench.models.weights.names import (
@@ -35,6 +34,7 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
+from passt_bench.vocabulary import class_names
 
 _HEAD_WIDTH = 64  # of every DeiT and of all that came from it
 _SECONDS = 10.0  # AudioSet's clips

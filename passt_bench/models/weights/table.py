@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.models.weights.classes import class_names
+from passt_bench.vocabulary import class_names
 
 _RELEASES = "https://github.com/kkoutini/PaSST/releases/download"
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
@@ -60,7 +60,7 @@ class Published:
         return _CLASSES[self.labels]
 
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes, see `classes.class_names`."""
+        """The names of its classes, see `vocabulary.class_names`."""
         return class_names(self.labels, self.classes)
 
 

@@ -1,0 +1,56 @@
+"""Class names of the published data sets, in the order of their authors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from functools import lru_cache
+from importlib.resources import files
+
+_FOLDER = files("passt_bench") / "labels"
+
+
+@lru_cache
+def built_in(data: str) -> tuple[str, ...]:
+    """The names of a data set's classes; nothing where they are not built in.
+
+    Args:
+        data: ``audioset`` (527), ``openmic`` (20) or ``dcase20`` (10).
+    """
+    if data == "audioset":
+        return tuple(row["display_name"] for row in _audioset())
+    if data == "openmic":
+        order: dict[str, int] = json.loads(_read("openmic_class_map.json"))
+        return tuple(sorted(order, key=lambda name: order[name]))
+    if data == "dcase20":
+        return tuple(_read("dcase20_scenes.txt").split())
+    return ()
+
+
+@lru_cache
+def audioset_ids() -> tuple[str, ...]:
+    """Machine ids of AudioSet's classes (``/m/09x0r``), in the order of their names."""
+    return tuple(row["mid"] for row in _audioset())
+
+
+def class_names(labels: str, count: int) -> tuple[str, ...]:
+    """The names of the classes of a checkpoint.
+
+    Args:
+        labels: the data set, see `built_in`.
+        count: how many a checkpoint has.
+
+    Returns:
+        Names in the order of the logits; ``class 0``, ``class 1``, … where none are known.
+    """
+    names = built_in(labels)
+    return names if len(names) == count else tuple(f"class {index}" for index in range(count))
+
+
+def _audioset() -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(_read("audioset_class_labels_indices.csv"))))
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
