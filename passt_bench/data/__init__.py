@@ -4,36 +4,67 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passt_bench.data import esc50, synthetic
+from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic, synthetic
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.prepared import find_prepared, open_prepared
+from passt_bench.data.prepared_files import INDEX, read_index
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
-_MARKS = {"esc50": "meta/esc50.csv"}  # data set → a file that only its folder has
+# Data set → files of which at least one lies in its folder, and in no other's.
+_MARKS = {
+    "audioset": audioset.MARKS,
+    "dcase20": dcase20.MARKS,
+    "esc50": ("meta/esc50.csv",),
+    "fsd50k": fsd50k.MARKS,
+    "manifest": (manifest.MANIFEST,),
+    "openmic": openmic.MARKS,
+}
 
-__all__ = ["Dataset", "esc50", "find_folders", "open_dataset", "synthetic"]
+__all__ = [
+    "Dataset",
+    "audioset",
+    "dcase20",
+    "esc50",
+    "find_folders",
+    "fsd50k",
+    "manifest",
+    "open_dataset",
+    "openmic",
+    "synthetic",
+]
 
 
 def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-    """Opens a registered data set.
+    """Opens a registered data set; its prepared clips where the folder holds some at that rate.
 
     Args:
         spec: name, clip length, how much of it.
         sampling_rate: Hz of the waveforms that it gives.
-        root: its folder; None for procedural data.
+        root: its folder, or one of prepared clips; None for procedural data.
 
     Raises:
         InputError: an unknown name, or data that are missing or broken.
     """
+    folder = None if root is None else find_prepared(root, sampling_rate)
+    if folder is not None:
+        DATASETS.get(spec.name)
+        return open_prepared(spec, sampling_rate, folder)
     dataset: Dataset = DATASETS.get(spec.name).build(spec, sampling_rate, root)
     return dataset
 
 
 def find_folders(root: Path) -> dict[str, Path]:
-    """Data sets among the folders directly below ``root``, the first by name of each."""
+    """Data sets among the folders directly below ``root``, the first by name of each.
+
+    Folders of prepared clips count where the data set itself is not there.
+    """
     found: dict[str, Path] = {}
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        for name, mark in _MARKS.items():
-            if (folder / mark).is_file():
-                found.setdefault(name, folder)
+        for name, marks in _MARKS.items():
+            places = (folder / place / mark for mark in marks for place in ("", "mp3"))
+            if name not in found and any(path.is_file() for path in places):
+                found[name] = folder
+    for path in sorted(root.glob(f"*/{INDEX}")):
+        found.setdefault(read_index(path.parent).source.dataset, path.parent)
     return found

@@ -8,8 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from passt_bench.data.decode import Sound
+from passt_bench.data.survey import Survey
 from passt_bench.data.targets import Targets
+from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
+
+
+class Incomplete(InputError):
+    """A data set of which too much is lost to run anything on it.
+
+    Attributes:
+        dataset: what is left of it, to be looked at.
+    """
+
+    dataset: Dataset
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,18 @@ class Dataset(ABC):
         """
         return None
 
+    def survey(self) -> Survey | None:
+        """What was found, clip by clip; None where nothing is stored (procedural data)."""
+        return None
+
+    def sound(self, index: int) -> Sound:
+        """The audio file of a clip, or its bytes where it lies within another file.
+
+        Raises:
+            ValueError: procedural data.
+        """
+        raise ValueError("the sounds of this data set are not stored")
+
     def length(self, index: int) -> int | None:
         """How many samples the whole clip has at the sampling rate.
 
@@ -66,3 +91,15 @@ class Dataset(ABC):
         if start:
             raise ValueError("the clips of this data set are read from their start alone")
         return self.waveform(index)
+
+    def whole(self, index: int) -> np.ndarray:
+        """Mono float32 samples of the whole clip at the sampling rate, of its own length.
+
+        Where `length` is None and nothing else is known, it is what `waveform` gives.
+        """
+        wave = self.waveform(index)
+        length = self.length(index)
+        if length is None:
+            return wave
+        parts = [wave, *(self.excerpt(index, at) for at in range(len(wave), length, len(wave)))]
+        return np.concatenate(parts)[:length]

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import RESAMPLER, Header, read_header, read_waveform
-from passt_bench.data.splits import first_stratified
+from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.decode import RESAMPLER, Header, read_header, read_waveform, read_whole
+from passt_bench.data.described import some
+from passt_bench.data.splits import limited
+from passt_bench.data.survey import Lost, Survey
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
 from passt_bench.registry import DATASETS
@@ -46,6 +48,7 @@ class Esc50(Dataset):
     fold_of: np.ndarray
     spec: DataSpec
     sampling_rate: int
+    found: Survey
 
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
         """All other folds, and the fold held out; less of each where the spec says so."""
@@ -54,28 +57,28 @@ class Esc50(Dataset):
                 "no such fold", field="fold", value=fold, remedy=f"There are {self.folds}."
             )
         held_out = self.fold_of == fold
+        train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         return (
-            self._first(np.flatnonzero(~held_out), "train_clips"),
-            self._first(np.flatnonzero(held_out), "test_clips"),
+            limited(train, self.targets, self.spec.train_clips, "data.train_clips"),
+            limited(test, self.targets, self.spec.test_clips, "data.test_clips"),
         )
+
+    def survey(self) -> Survey:
+        """What was found, clip by clip."""
+        return self.found
+
+    def sound(self, index: int) -> Path:
+        """The audio file of a clip."""
+        return self.paths[index]
 
     def waveform(self, index: int) -> np.ndarray:
         """Decoded, mixed down, resampled, cut or padded to the spec's length."""
         samples = round(self.spec.seconds * self.sampling_rate)
         return read_waveform(self.paths[index], self.sampling_rate, samples)
 
-    def _first(self, indices: np.ndarray, field: str) -> np.ndarray:
-        count: int | None = getattr(self.spec, field)
-        if count is None:
-            return indices
-        if count > len(indices):
-            raise InputError(
-                "more clips than a fold leaves",
-                field=f"data.{field}",
-                value=count,
-                remedy=f"Give at most {len(indices)}, or leave it out for all.",
-            )
-        return first_stratified(indices, self.targets, count)
+    def whole(self, index: int) -> np.ndarray:
+        """All samples of a clip."""
+        return read_whole(self.paths[index], self.sampling_rate)
 
 
 @DATASETS.register("esc50", version=1, summary="recordings in the ESC-50 layout, five folds")
@@ -100,19 +103,12 @@ def open_esc50(spec: DataSpec, sampling_rate: int, root: Path | None) -> Esc50:
             remedy="Give --data esc50=DIR with meta/esc50.csv and audio/ inside.",
         )
     rows = _rows(root)
-    clips, lost = _clips(root, rows)
+    clips, gone = _clips(root, rows)
+    lost = [f"{row['filename']} ({reason})" for row, reason in gone]
     labels = sorted({clip.target for clip in clips})
     targets = np.zeros((len(clips), len(labels)), dtype=np.float32)
     targets[np.arange(len(clips)), [labels.index(clip.target) for clip in clips]] = 1
     folds = tuple(sorted({clip.fold for clip in clips}))
-    if len(folds) < 2:
-        raise InputError(
-            "one fold alone leaves nothing to train on",
-            source=root,
-            field="fold",
-            value=folds,
-            remedy="Give clips of at least two folds.",
-        )
     dataset = Esc50(
         fingerprint=_fingerprint(spec, sampling_rate, clips, len(rows), lost),
         ids=tuple(clip.path.stem for clip in clips),
@@ -123,7 +119,17 @@ def open_esc50(spec: DataSpec, sampling_rate: int, root: Path | None) -> Esc50:
         fold_of=np.array([clip.fold for clip in clips]),
         spec=spec,
         sampling_rate=sampling_rate,
+        found=_survey(root, clips, rows, gone),
     )
+    _check_lost(root, len(rows), lost, dataset)
+    if len(folds) < 2:
+        raise InputError(
+            "one fold alone leaves nothing to train on",
+            source=root,
+            field="fold",
+            value=folds,
+            remedy="Give clips of at least two folds.",
+        )
     for fold in folds:
         dataset.split(fold)  # refuses too few clips now rather than in the midst of a study
     return dataset
@@ -197,36 +203,70 @@ def _problem(row: dict[str, str], stems: set[str], categories: dict[int, str]) -
     return "filename", ""
 
 
-def _clips(root: Path, rows: list[dict[str, str]]) -> tuple[list[_Clip], list[str]]:
-    """The clips that are there, sorted by name, and the names of the files that are not."""
+def _clips(
+    root: Path, rows: list[dict[str, str]]
+) -> tuple[list[_Clip], list[tuple[dict[str, str], str]]]:
+    """The clips that are there, sorted by name, and the rows of those that are not, with why."""
     audio = root / "audio"
     by_stem = {path.stem: path for path in sorted(audio.glob("*")) if path.is_file()}
     clips: list[_Clip] = []
-    lost: list[str] = []
+    lost: list[tuple[dict[str, str], str]] = []
     for row in rows:
         path = audio / Path(row["filename"]).name
         path = path if path.is_file() else by_stem.get(path.stem, path)
         try:
             header = read_header(path)
         except InputError as error:
-            lost.append(f"{row['filename']} ({error.problem})")
+            lost.append((row, error.problem))
             continue
         fold, target = int(row["fold"]), int(row["target"])
         clips.append(_Clip(path, fold, target, row["category"], row["src_file"], header))
-    if len(lost) > _MOST_LOST * len(rows):
-        raise InputError(
-            f"{len(lost)} of {len(rows)} files are missing or hold no audio",
-            source=audio,
-            field="filename",
-            value=_some(lost),
-            remedy=f"At most {100 * _MOST_LOST:g} % may be; bring the files, or remove their rows "
-            "from meta/esc50.csv.",
-        )
     return sorted(clips, key=lambda clip: clip.path.stem), lost
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _check_lost(root: Path, rows: int, lost: list[str], left: Esc50) -> None:
+    """Refuses a folder of which too much is gone."""
+    if len(lost) > _MOST_LOST * rows:
+        refusal = Incomplete(
+            f"{len(lost)} of {rows} files are missing or hold no audio",
+            source=root / "audio",
+            field="filename",
+            value=some(lost, lost),
+            remedy=f"At most {100 * _MOST_LOST:g} % may be; bring the files, or remove their rows "
+            "from meta/esc50.csv.",
+        )
+        refusal.dataset = left
+        raise refusal
+
+
+def _survey(
+    root: Path,
+    clips: list[_Clip],
+    rows: list[dict[str, str]],
+    lost: list[tuple[dict[str, str], str]],
+) -> Survey:
+    listed = [int(row["fold"]) for row in rows]
+    folds = sorted(set(listed))
+    headers = [clip.header for clip in clips]
+    return Survey(
+        root=root / "audio",
+        splits=tuple(f"fold {fold}" for fold in folds),
+        expected=tuple(listed.count(fold) for fold in folds),
+        names=[clip.path.stem for clip in clips],
+        split=np.array([folds.index(clip.fold) for clip in clips], dtype=np.int8),
+        sources=[clip.source for clip in clips],
+        seconds=np.array([header.frames / header.rate for header in headers], dtype=np.float32),
+        rates=np.array([header.rate for header in headers], dtype=np.int32),
+        channels=np.array([header.channels for header in headers], dtype=np.int16),
+        lost=Lost(
+            [row["filename"] for row, _ in lost],
+            np.array([folds.index(int(row["fold"])) for row, _ in lost], dtype=np.int8),
+            [reason for _, reason in lost],
+            [[row["category"]] for row, _ in lost],
+        ),
+        files=[clip.path.name for clip in clips],
+        file=np.arange(len(clips), dtype=np.int32),
+    )
 
 
 def _fingerprint(
@@ -243,7 +283,7 @@ def _fingerprint(
     others = sum(clip.header.rate != sampling_rate for clip in clips)
     mixed = sum(clip.header.channels > 1 for clip in clips)
     found = (
-        (len(lost), f"{len(lost)} files missing or without audio, left out: {_some(lost)}"),
+        (len(lost), f"{len(lost)} files missing or without audio, left out: {some(lost, lost)}"),
         (others, f"{others} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
     )

@@ -9,6 +9,8 @@ import numpy as np
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 
+_ROWS = 1 << 16  # looked at at a time
+
 
 def inner_split(
     train: np.ndarray, sources: Sequence[str], targets: Targets, share: float, seed: int
@@ -61,13 +63,15 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
 
     Args:
         indices: of the clips to choose from; their order counts.
-        targets: (N, C) of every clip, one class a clip.
+        targets: (N, C) of every clip; of several classes the first counts.
         count: at most as many as there are indices.
 
     Returns:
         The chosen indices, ascending.
     """
-    labels = targets[indices].argmax(axis=1)
+    blocks = range(0, len(indices), _ROWS)
+    rows = (targets[indices[start : start + _ROWS]] > 0.5 for start in blocks)
+    labels = np.concatenate([block.argmax(axis=1) for block in rows])
     turn = np.zeros(len(indices), dtype=np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -75,3 +79,27 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
     order = np.lexsort((labels, turn))
     chosen: np.ndarray = np.sort(indices[order[:count]])
     return chosen
+
+
+def limited(indices: np.ndarray, targets: Targets, count: int | None, field: str) -> np.ndarray:
+    """The clips of a split, or fewer: `first_stratified`.
+
+    Args:
+        indices: of the split's clips.
+        targets: (N, C) of every clip.
+        count: how many are wanted; None is all.
+        field: that says so, for the message.
+
+    Raises:
+        InputError: more than there are.
+    """
+    if count is None:
+        return indices
+    if count > len(indices):
+        raise InputError(
+            "more clips than there are",
+            field=field,
+            value=count,
+            remedy=f"Give at most {len(indices)}, or leave it out for all.",
+        )
+    return first_stratified(indices, targets, count)

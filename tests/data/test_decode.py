@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sounds import sound, write_sound
 
-from passt_bench.data.decode import read_header, read_waveform
+from passt_bench.data.decode import blocks_of, read_header, read_waveform, read_whole
 from passt_bench.errors import InputError
 
 
@@ -76,3 +77,23 @@ def test_a_broken_file_is_named(tmp_path: Path, spoil: object) -> None:
     if spoil is not _nan:  # a header does not tell
         with pytest.raises(InputError, match=r"broken\.wav"):
             read_header(path)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_a_part_is_that_of_the_whole_wherever_it_begins(kind: str, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / f"a.{kind}", sound(4, 8.0, 16000), 16000)
+    whole = read_whole(path, 16000)
+    for start in np.random.default_rng(0).integers(0, len(whole) - 4000, 40).tolist():
+        part = read_waveform(path, 16000, 4000, start)
+        np.testing.assert_allclose(part, whole[start : start + 4000], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("size", [1000, 65536])
+def test_blocks_make_up_the_whole(kind: str, size: int, tmp_path: Path) -> None:
+    path = write_sound(tmp_path / f"a.{kind}", sound(4, 8.0, 16000), 16000)
+    with soundfile.SoundFile(path) as file:
+        whole = file.read(dtype="float32", always_2d=True)
+    with soundfile.SoundFile(path) as file:
+        blocks = list(blocks_of(file, 100, len(whole), size))
+    np.testing.assert_allclose(np.concatenate(blocks), whole[100:], atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match=r"data\.seconds.*0\.0625 s"):
         scenes(seconds=0.01)
     with pytest.raises(InputError, match="no folder"):
-        open_dataset(DataSpec(), RATE, root=__file__)  # type: ignore[arg-type]
+        open_dataset(DataSpec(), RATE, root=Path(__file__))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,237 @@
+"""Data sets of audio files: one clip a file, or a stretch of it.
+
+Any rate, length, number of channels and format that soundfile reads. A clip whose file is missing,
+empty, cut off, no audio or not to be read is counted and named in the fingerprint, and is left out;
+of more than one in twenty the data set is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.decode import Stretch, read_waveform
+from passt_bench.data.described import (
+    MISSING,
+    count_rates,
+    digest_of,
+    notes_on,
+    some,
+    survey_of,
+)
+from passt_bench.data.listing import TEST, TRAIN, VALIDATION, Listing
+from passt_bench.data.scan import Scan, scan_files
+from passt_bench.data.splits import limited
+from passt_bench.data.survey import Survey
+from passt_bench.errors import InputError
+from passt_bench.record import Fingerprint
+from passt_bench.spec.recipe import DataSpec
+
+MOST_LOST = 0.05  # share of the clips whose file may be missing or broken
+_LATE = 0.05  # seconds that a clip may end behind its file without a word
+
+
+@dataclass(frozen=True, eq=False)
+class FolderDataset(Dataset):
+    """Clips in files of a folder."""
+
+    spec: DataSpec
+    sampling_rate: int
+    found: Survey
+    frames: np.ndarray  # (N,) int64, samples of each clip at its file's rate
+
+    def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The training and the test clips, or all other folds and the fold held out.
+
+        Less of each where the spec says so.
+
+        Raises:
+            InputError: no such fold, or more clips asked for than there are.
+        """
+        code = self.found.split
+        if fold is None and not self.folds:
+            train, test = code == TRAIN, code == TEST
+        elif fold in self.folds:
+            test = code == self.folds.index(fold)
+            train = ~test
+        else:
+            raise InputError(
+                "no such fold",
+                field="fold",
+                value=fold,
+                remedy=f"There are {self.folds}." if self.folds else "There are none; use None.",
+            )
+        spec = self.spec
+        return (
+            limited(np.flatnonzero(train), self.targets, spec.train_clips, "data.train_clips"),
+            limited(np.flatnonzero(test), self.targets, spec.test_clips, "data.test_clips"),
+        )
+
+    def validation(self) -> np.ndarray | None:
+        """The clips set aside to choose by; None where there are none."""
+        chosen = np.flatnonzero(self.found.split == VALIDATION)
+        return chosen if len(chosen) and not self.folds else None
+
+    def survey(self) -> Survey:
+        """What was found, clip by clip."""
+        return self.found
+
+    def sound(self, index: int) -> Path:
+        """The audio file of a clip; where it is a stretch, the survey says which."""
+        path = self.found.path(index)
+        assert path is not None
+        return path
+
+    def waveform(self, index: int) -> np.ndarray:
+        """Decoded, mixed down, resampled, cut or padded to the spec's length."""
+        return self.excerpt(index, 0)
+
+    def length(self, index: int) -> int | None:
+        """Samples of the whole clip at the sampling rate; None where `waveform` gives all."""
+        length = self._length(index)
+        return length if length > self._samples() else None
+
+    def excerpt(self, index: int, start: int) -> np.ndarray:
+        """Like `waveform`, from another sample on; little more than it is read from the file."""
+        return self._read(index, start, self._samples())
+
+    def whole(self, index: int) -> np.ndarray:
+        """All samples of a clip."""
+        return self._read(index, 0, self._length(index))
+
+    def _length(self, index: int) -> int:
+        rate = int(self.found.rates[index])
+        return math.ceil(int(self.frames[index]) * self.sampling_rate / rate)
+
+    def _read(self, index: int, start: int, samples: int) -> np.ndarray:
+        found = self.found
+        stretch = Stretch()
+        if found.start is not None and found.end is not None:
+            end = float(found.end[index])
+            stretch = Stretch(float(found.start[index]), None if math.isnan(end) else end)
+        return read_waveform(self.sound(index), self.sampling_rate, samples, start, stretch)
+
+    def _samples(self) -> int:
+        return round(self.spec.seconds * self.sampling_rate)
+
+
+def open_listing(
+    listing: Listing,
+    spec: DataSpec,
+    sampling_rate: int,
+    *,
+    expected: Sequence[int] | None = None,
+    incomplete: bool = False,
+) -> FolderDataset:
+    """Looks at the files of a listing, and makes a data set of those that hold sound.
+
+    Args:
+        listing: clips, of which some files may be lost.
+        spec: clip length; numbers of clips of each split.
+        sampling_rate: Hz, to which all files are resampled.
+        expected: clips of each split, as published; None is as many as are listed.
+        incomplete: whether any number of files may be missing, for nobody has them all.
+
+    Raises:
+        InputError: too many files missing or broken, no clip to train on or to evaluate, or more
+            clips asked for than there are.
+    """
+    scan = scan_files(listing.root, listing.files)
+    frames, late, reasons = _measure(listing, scan)
+    usable = np.ones(len(listing), dtype=bool)
+    usable[list(reasons)] = False
+    kept = np.flatnonzero(usable).tolist()
+    order = np.array(sorted(kept, key=listing.names.__getitem__), dtype=np.int64)
+    clips = listing.chosen(order)
+    survey = survey_of(listing, clips, scan, frames[order], reasons, expected)
+    dataset = FolderDataset(
+        fingerprint=Fingerprint(
+            dataset=spec.name,
+            digest=digest_of(spec.name, clips, scan.sizes),
+            expected=sum(survey.expected),
+            found=len(clips),
+            classes=listing.classes,
+            multi_label=listing.multi_label,
+            sampling_rates=count_rates(survey.rates),
+            notes=notes_on(clips, survey, sampling_rate, int(late[order].sum())),
+        ),
+        ids=clips.names,
+        targets=clips.targets,
+        sources=clips.sources,
+        folds=clips.folds,
+        spec=spec,
+        sampling_rate=sampling_rate,
+        found=survey,
+        frames=frames[order],
+    )
+    _check_lost(listing, reasons, incomplete, dataset)
+    _check_splits(dataset, incomplete)
+    return dataset
+
+
+def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Samples of each clip, which clips end behind their file, and what is wrong with which."""
+    whole = scan.frames[listing.file]
+    lost = np.isin(listing.file, np.fromiter(scan.lost, dtype=np.int64, count=len(scan.lost)))
+    reasons = {clip: scan.lost[listing.file[clip]] for clip in np.flatnonzero(lost).tolist()}
+    late = np.zeros(len(listing), dtype=bool)
+    if listing.start is None or listing.end is None:
+        return whole, late, reasons
+    rates = scan.rates[listing.file]
+    first = np.rint(listing.start * rates).astype(np.int64)
+    open_end = np.isnan(listing.end)
+    last = np.where(open_end, whole, np.rint(np.nan_to_num(listing.end) * rates)).astype(np.int64)
+    late = ~open_end & (last - whole > _LATE * rates)
+    frames = np.minimum(last, whole) - first
+    for clip in np.flatnonzero(~lost & (frames <= 0)).tolist():
+        seconds = whole[clip] / rates[clip]
+        reasons[clip] = f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
+    return np.maximum(frames, 0), late, reasons
+
+
+def _check_lost(
+    listing: Listing, reasons: dict[int, str], incomplete: bool, left: FolderDataset
+) -> None:
+    """Refuses a data set of which too much is gone."""
+    counted = [clip for clip, reason in reasons.items() if not incomplete or reason != MISSING]
+    there = len(listing) - len(reasons) + len(counted)
+    if there and len(counted) <= MOST_LOST * there:
+        return
+    counted = counted or list(reasons)
+    refusal = Incomplete(
+        f"{len(counted)} of {len(listing)} clips are missing or hold no sound",
+        source=listing.root,
+        field="files",
+        value=some([f"{listing.names[clip]} ({reasons[clip]})" for clip in counted[:5]], counted),
+        remedy=f"At most {100 * MOST_LOST:g} % may be; bring the files, or remove the clips from "
+        "the list.",
+    )
+    refusal.dataset = left
+    raise refusal
+
+
+def _check_splits(dataset: FolderDataset, incomplete: bool) -> None:
+    """Refuses what cannot be trained or evaluated now rather than in the midst of a study."""
+    if len(dataset.folds) == 1:
+        raise InputError(
+            "one fold alone leaves nothing to train on",
+            source=dataset.found.root,
+            field="fold",
+            value=dataset.folds,
+            remedy="Give clips of at least two folds.",
+        )
+    for fold in dataset.folds or (None,):
+        train, test = dataset.split(fold)
+        if len(test) and (len(train) or incomplete):  # who evaluates alone needs no more
+            continue
+        raise InputError(
+            f"no clip of the split {'train' if len(test) else 'test'!r}",
+            source=dataset.found.root,
+            field="split",
+            remedy="Training needs clips of the split 'train', evaluation of 'test'.",
+        )

@@ -1,0 +1,244 @@
+"""HDF5 files in the layout of the reference code: a row a clip, with the bytes of its mp3 file.
+
+Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` of the reference code. Three data
+sets of N rows: ``audio_name`` (fixed-length bytes), ``mp3`` (variable-length uint8) and ``target``
+(uint8, packed bits of the classes; of partly labelled data float32, (N, 2C): how likely each class
+is, then whether anybody knows).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from passt_bench.data.decode import Encoded
+from passt_bench.errors import InputError
+
+NAME, SOUND, TARGET = "audio_name", "mp3", "target"
+SOURCE = "source"  # fixed-length bytes; not in published files
+_ROWS = 1 << 16  # read at a time
+_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps of them
+_KINDS = {"S": "fixed-length bytes", "O": "text"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a file says of its rows, without their sound.
+
+    Attributes:
+        path: the file.
+        names: (N,) fixed-length bytes, each valid UTF-8.
+        targets: (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32, NaN where nobody knows.
+        sizes: (N,) bytes of sound; None where the file does not tell without being read whole.
+        sources: (N,) fixed-length bytes, recordings; None where the file does not tell.
+    """
+
+    path: Path
+    names: np.ndarray
+    targets: np.ndarray
+    sizes: np.ndarray | None
+    sources: np.ndarray | None = None
+
+
+def read_columns(path: Path, classes: int, masked: bool) -> Columns:
+    """Names, targets and sizes of all rows; nothing is decoded.
+
+    Args:
+        path: an HDF5 file.
+        classes: how many its targets must have.
+        masked: whether the targets are probabilities and a mask.
+
+    Raises:
+        InputError: the file cannot be read, is cut off, lacks a column, or holds targets of another
+            width or type, or names that are no text.
+    """
+    with reading(path) as file:
+        told = (NAME, SOUND, TARGET, *((SOURCE,) if SOURCE in file else ()))
+        columns = {name: _column(file, name, path) for name in told}
+        rows = {name: len(column) for name, column in columns.items()}
+        if len(set(rows.values())) != 1:
+            raise _wrong(path, "the columns differ in length", None, rows, "Write the file anew.")
+        stored = h5py.check_vlen_dtype(columns[SOUND].dtype)
+        if stored != np.uint8:
+            raise _wrong(
+                path, "no bytes of audio files", SOUND, str(stored or columns[SOUND].dtype),
+                "Store each clip's mp3 file as variable-length uint8.",
+            )  # fmt: skip
+        names = _names(columns[NAME], path)
+        sources = _names(columns[SOURCE], path) if SOURCE in columns else None
+        targets = (_masked_targets if masked else _packed_targets)(columns[TARGET], classes, path)
+        return Columns(path, names, targets, _sizes(columns[SOUND], path), sources)
+
+
+def read_sound(path: Path, row: int, name: str) -> Encoded:
+    """The bytes of a clip's audio file.
+
+    Raises:
+        InputError: the file cannot be read there.
+    """
+    source = f"{path} row {row} ({name})"
+    try:
+        data = opened(path)[SOUND][row]
+    except (OSError, KeyError) as error:
+        raise _unreadable(source, error) from None
+    return Encoded(data.tobytes(), source)
+
+
+def opened(path: Path) -> h5py.File:
+    """The file, opened once a process: a handle must not cross a fork."""
+    return _opened(os.getpid(), path)
+
+
+@lru_cache(maxsize=64)
+def _opened(process: int, path: Path) -> h5py.File:
+    return h5py.File(path, "r", locking=False)  # nobody writes it, and some discs know no locks
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """The file, opened for a moment; what goes wrong in it is told.
+
+    Raises:
+        InputError: it is missing, cut off, no HDF5 file, or may not be read.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _column(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise _wrong(
+            path, "no such column", name, None,
+            f"The published layout has {NAME}, {SOUND} and {TARGET}; here are "
+            f"{', '.join(file) or 'none'}.",
+        )  # fmt: skip
+    return found
+
+
+def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
+    if column.dtype.kind not in _KINDS or column.ndim != 1:
+        raise _wrong(
+            path,
+            "no names",
+            column.name[1:],
+            f"{column.dtype} {column.shape}",
+            "Store fixed-length bytes.",
+        )
+    raw = column[:]
+    names: np.ndarray = raw if raw.dtype.kind == "S" else np.array(raw.tolist(), dtype=np.bytes_)
+    width = max(1, names.dtype.itemsize)
+    letters = np.frombuffer(names.tobytes(), dtype=np.uint8).reshape(len(names), width)
+    for row in np.flatnonzero((letters >= 128).any(axis=1)):
+        try:
+            bytes(names[row]).decode()
+        except UnicodeDecodeError:
+            raise _wrong(
+                path, f"row {row} has a name that is no text in UTF-8", column.name[1:],
+                bytes(names[row]), "Write the file anew with readable names.",
+            ) from None  # fmt: skip
+    return names
+
+
+def _packed_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
+    width = -(-classes // 8)
+    if column.dtype != np.uint8 or column.shape[1:] != (width,):
+        raise _wrong(
+            path, f"no packed bits of {classes} classes", TARGET, f"{column.dtype} {column.shape}",
+            f"{classes} classes need uint8 (N, {width}), as np.packbits makes it.",
+        )  # fmt: skip
+    targets = np.empty(column.shape, dtype=np.uint8)
+    for start in range(0, len(targets), _ROWS):
+        targets[start : start + _ROWS] = column[start : start + _ROWS]
+    beyond = (1 << (8 * width - classes)) - 1  # bits of the last byte that no class has
+    wrong = np.flatnonzero(targets[:, -1] & beyond)
+    if len(wrong):
+        raise _wrong(
+            path, f"{len(wrong)} rows have labels beyond the last of {classes} classes", TARGET,
+            f"row {wrong[0]}", "Give the class list that the file was made with.",
+        )  # fmt: skip
+    return targets
+
+
+def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
+    if column.dtype.kind != "f" or column.shape[1:] != (2 * classes,):
+        raise _wrong(
+            path, f"no probabilities and mask of {classes} classes", TARGET,
+            f"{column.dtype} {column.shape}",
+            f"{classes} classes need float32 (N, {2 * classes}): Y_true, then Y_mask.",
+        )  # fmt: skip
+    likely, known = np.split(column[:].astype(np.float32), 2, axis=1)
+    wrong = np.flatnonzero(~((known == 0) | (known == 1)).all(axis=1) | ~np.isfinite(likely).all(1))
+    if len(wrong):
+        raise _wrong(
+            path, f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1", TARGET,
+            f"row {wrong[0]}", "Write the file anew.",
+        )  # fmt: skip
+    targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
+    return targets
+
+
+def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """Bytes of each clip, from the references that the file keeps: 16 bytes a row.
+
+    Two million rows hold 150 GB of sound, which must not be read for this. A reference is the
+    length (4 bytes), the place of a heap in the file, and a number in it.
+    """
+    found = _references(column, path)
+    if found is None or len(found) != len(column):
+        return None
+    sizes = found["size"].astype(np.int64)
+    tried = np.linspace(0, len(sizes) - 1, min(_TRIED, len(sizes))).astype(int)
+    if any(len(column[int(row)]) != sizes[row] for row in tried):
+        return None
+    return sizes
+
+
+def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """The references of all rows; None where they are compressed or of an unknown form."""
+    address, _ = column.file.id.get_create_plist().get_sizes()
+    kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
+    places = []  # (first row, offset in the file)
+    if column.chunks is None:
+        offset = column.id.get_offset()
+        if offset is None:  # nothing was ever written
+            return np.zeros(len(column), dtype=kind)
+        places.append((0, offset, len(column)))
+    elif column.id.get_create_plist().get_nfilters() == 0:
+        for number in range(column.id.get_num_chunks()):
+            chunk = column.id.get_chunk_info(number)
+            first = chunk.chunk_offset[0]
+            places.append((first, chunk.byte_offset, min(column.chunks[0], len(column) - first)))
+    else:
+        return None
+    found = np.zeros(len(column), dtype=kind)
+    with path.open("rb") as file:
+        for first, offset, rows in places:
+            file.seek(offset)
+            data = file.read(rows * kind.itemsize)
+            if len(data) < rows * kind.itemsize:
+                return None
+            found[first : first + rows] = np.frombuffer(data, dtype=kind)
+    return found
+
+
+def _unreadable(source: object, error: Exception) -> InputError:
+    return InputError(
+        f"not readable as HDF5 ({error})",
+        source=source,
+        remedy="Give the whole file, and the right to read it.",
+    )
+
+
+def _wrong(path: Path, problem: str, field: str | None, value: object, remedy: str) -> InputError:
+    return InputError(problem, source=path, field=field or NAME, value=value, remedy=remedy)

@@ -1,0 +1,207 @@
+"""Looks at every file of a folder once: is it there, whole, and does it hold sound?
+
+Threads look, for most of the time goes into waiting for a disk or a server. What was found of a big
+folder is kept in the user's cache, file by file with size and time of change, so that whoever opens
+it again asks for these two alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import soundfile
+
+from passt_bench.data.decode import read_header
+from passt_bench.errors import InputError, StorageError
+from passt_bench.files import write_atomically
+
+CACHE_VARIABLE = "PASST_BENCH_CACHE"
+_VERSION = 1  # raise when a file is judged in another way
+_THREADS = 16
+_CHUNK = 256  # files a thread looks at in one go
+_WORTH = 500  # files newly looked at; fewer are looked at again sooner than read from an index
+_ROW = np.dtype(
+    [
+        ("key", np.uint64),
+        ("size", np.int64),
+        ("changed", np.int64),
+        ("frames", np.int64),
+        ("rate", np.int32),
+        ("channels", np.int16),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What was found of files, in columns.
+
+    Attributes:
+        sizes: (files,) int64, bytes; 0 for lost ones.
+        frames: (files,) int64, samples of each channel; 0 for lost ones.
+        rates: (files,) int32, Hz; 0 for lost ones.
+        channels: (files,) int16; 0 for lost ones.
+        lost: number of a file → what is wrong with it.
+    """
+
+    sizes: np.ndarray
+    frames: np.ndarray
+    rates: np.ndarray
+    channels: np.ndarray
+    lost: dict[int, str]
+
+    def seconds(self) -> np.ndarray:
+        """(files,) float64, length of each; 0 for lost ones."""
+        return self.frames / np.maximum(self.rates, 1)
+
+
+def cache_folder() -> Path:
+    """Where indices lie: ``PASST_BENCH_CACHE``, or the user's cache."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else Path(pooch.os_cache("passt_bench"))
+
+
+def scan_files(root: Path, files: Sequence[str]) -> Scan:
+    """Headers and ends of files.
+
+    Args:
+        root: a folder.
+        files: relative to it; an empty name is a file that was looked for and not found.
+    """
+    known = _Index(root)
+    rows = np.zeros(len(files), dtype=_ROW)
+    lost: dict[int, str] = {}
+    looked = 0
+    starts = range(0, len(files), _CHUNK)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = pool.map(lambda at: _look_at(root, files[at : at + _CHUNK], known), starts)
+        for at, part in zip(starts, parts, strict=True):
+            rows[at : at + _CHUNK] = part.rows
+            lost |= {at + number: reason for number, reason in part.lost.items()}
+            looked += part.looked
+    if looked >= _WORTH:
+        known.keep(rows[rows["frames"] > 0])
+    return Scan(rows["size"], rows["frames"], rows["rate"], rows["channels"], lost)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    rows: np.ndarray
+    lost: dict[int, str]
+    looked: int  # files that were opened
+
+
+def _look_at(root: Path, files: Sequence[str], known: _Index) -> _Part:
+    rows = np.zeros(len(files), dtype=_ROW)
+    lost: dict[int, str] = {}
+    keys, stats = [], []
+    for number, name in enumerate(files):
+        keys.append(_key(name))
+        try:
+            stats.append(_stat(root, name))
+        except InputError as error:
+            lost[number] = error.problem
+            stats.append((0, 0))
+    rows["key"] = keys
+    rows["size"], rows["changed"] = np.array(stats, dtype=np.int64).T
+    same = known.fill(rows)
+    looked = 0
+    for number in np.flatnonzero(~same).tolist():
+        if number in lost:
+            rows[number] = np.zeros((), dtype=_ROW)
+            continue
+        looked += 1
+        try:
+            header = _header(root / files[number])
+        except InputError as error:
+            lost[number] = error.problem
+            rows[number] = np.zeros((), dtype=_ROW)
+        else:
+            for column, value in zip(("frames", "rate", "channels"), header, strict=True):
+                rows[number][column] = value
+    return _Part(rows, lost, looked)
+
+
+def _stat(root: Path, name: str) -> tuple[int, int]:
+    """Size in bytes and time of change in ns."""
+    if not name:
+        raise InputError("no such file")
+    try:
+        found = os.stat(f"{root}/{name}")  # noqa: PTH116 - a Path for each of a million is slow
+    except FileNotFoundError:
+        raise InputError("no such file") from None
+    except (OSError, ValueError) as error:  # such as a name that no file can have
+        raise InputError(f"cannot be read ({error})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError("a folder, and no file")
+    return found.st_size, found.st_mtime_ns
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    """Frames, rate and channels of a file whose last sample can be read."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})") from None
+    header = read_header(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            file.seek(header.frames - 1)
+            whole = len(file.read(1)) == 1
+    except (soundfile.LibsndfileError, OSError):
+        whole = False
+    if not whole:
+        raise InputError(f"cut off: {header.frames} samples are promised, the last is not there")
+    return header.frames, header.rate, header.channels
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+class _Index:
+    """What was found of the files of a folder before, by the hash of their names.
+
+    Lost files do not stand in it: they are looked at anew, for they may come back.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(f"{_VERSION} {root.resolve()}".encode()).hexdigest()[:16]
+        self._path = cache_folder() / "headers" / f"{name}.npy"
+        try:
+            rows = np.load(self._path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # none there, or none that can be read
+            rows = np.zeros(0, dtype=_ROW)
+        self._rows = rows if rows.dtype == _ROW and rows.ndim == 1 else np.zeros(0, dtype=_ROW)
+        self._keys = np.ascontiguousarray(self._rows["key"])
+
+    def fill(self, rows: np.ndarray) -> np.ndarray:
+        """Completes the rows of files that are unchanged, and says which these are."""
+        if not len(self._rows):
+            return np.zeros(len(rows), dtype=bool)
+        at = np.minimum(self._keys.searchsorted(rows["key"]), len(self._rows) - 1)
+        found = self._rows[at]
+        same: np.ndarray = np.logical_and.reduce(
+            [found[column] == rows[column] for column in ("key", "size", "changed")]
+        )
+        rows[same] = found[same]
+        return same
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Writes rows in place of those that were there, if the folder takes them."""
+        content = io.BytesIO()
+        np.save(content, np.sort(rows, order="key"))
+        try:
+            write_atomically(self._path, content.getvalue(), sync=False)
+        except StorageError:
+            return  # then the next who opens the data looks again

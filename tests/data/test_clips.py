@@ -1,0 +1,273 @@
+"""Data sets of files: formats, parts of clips, lost files, and what is remembered of headers."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import sound, write_sound
+
+from passt_bench.data import scan
+from passt_bench.data.clips import FolderDataset, open_listing
+from passt_bench.data.listing import TEST, TRAIN, Lister
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import DataSpec
+
+SPEC = DataSpec(name="manifest", seconds=0.2)
+
+
+def fill(root: Path, names: list[str], seconds: float = 0.1, rate: int = 8000) -> None:
+    for seed, name in enumerate(names):
+        write_sound(root / name, sound(seed, seconds, rate), rate)
+
+
+def read(
+    root: Path, names: list[str], rate: int = 8000, spec: DataSpec = SPEC, **how: bool
+) -> FolderDataset:
+    """Every other clip is for training."""
+    lister = Lister()
+    for number, name in enumerate(names):
+        lister.add(name, name, ["dog" if number % 4 < 2 else "cat"], (TRAIN, TEST)[number % 2])
+    return open_listing(lister.listing(root), spec, rate, **how)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(scan.CACHE_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize(("rate", "wanted"), [(44100, 32000), (16000, 16000), (8000, 44100)])
+def test_a_part_is_the_same_as_in_the_whole(
+    tmp_path: Path, ending: str, rate: int, wanted: int
+) -> None:
+    names = [f"{at}.{ending}" for at in range(4)]
+    for seed, name in enumerate(names):
+        write_sound(tmp_path / name, sound(seed, 1.3, rate, 2), rate)
+    data = read(tmp_path, names, wanted)
+    samples = round(0.2 * wanted)
+    whole = data.whole(1)
+    assert data.length(1) == len(whole)
+    assert len(whole) == pytest.approx(1.3 * wanted, abs=0.1 * wanted)
+    assert np.array_equal(data.waveform(1), data.excerpt(1, 0))
+    for start in (0, 1, 777, samples, len(whole) - samples, len(whole) - 10):
+        part = data.excerpt(1, start)
+        assert part.shape == (samples,)
+        assert part.dtype == np.float32
+        there = whole[start : start + samples]
+        np.testing.assert_allclose(part[: len(there)], there, atol=2e-6)
+        assert not part[len(there) :].any()
+
+
+def test_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{at}.wav" for at in range(4)]
+    fill(tmp_path, names, seconds=20.0)
+    data = read(tmp_path, names, 16000)
+    taken: list[int] = []
+    plain = soundfile.SoundFile.read
+
+    def counting(file: soundfile.SoundFile, *args: object, **more: object) -> np.ndarray:
+        block = plain(file, *args, **more)
+        taken.append(len(block))
+        return block
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    data.excerpt(0, 16000 * 15)
+    assert sum(taken) < 8000 * 1.5  # of 160,000
+
+
+def test_what_was_found(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.wav", "b.flac"], 0.1)
+    write_sound(tmp_path / "c.ogg", sound(3, 0.5, 16000, 2), 16000)
+    fill(tmp_path, ["d.wav"], 0.05, 44100)
+    data = read(tmp_path, ["a.wav", "b.flac", "c.ogg", "d.wav"])
+    survey = data.survey()
+    assert survey.splits == ("train", "test", "validation")
+    assert survey.expected == survey.found() == (2, 2, 0)
+    assert survey.rates.tolist() == [8000, 8000, 16000, 44100]
+    assert survey.channels.tolist() == [1, 1, 2, 1]
+    assert survey.seconds.tolist() == pytest.approx([0.1, 0.1, 0.5, 0.05], abs=1e-3)
+    assert survey.path(2) == data.sound(2) == tmp_path / "c.ogg"
+    assert data.fingerprint.sampling_rates == {"16000": 1, "44100": 1, "8000": 2}
+    assert "2 clips resampled to 8000 Hz by torchaudio sinc_interp_hann" in data.fingerprint.notes
+    assert "1 clips of several channels mixed to one" in data.fingerprint.notes
+    wave = data.waveform(3)
+    assert wave[:400].any()
+    assert not wave[400:].any()  # padded
+    assert data.length(0) is None
+    assert data.length(2) == 4000
+
+
+def test_a_copy_in_another_process_is_the_same(tmp_path: Path) -> None:
+    names = [f"{at}.wav" for at in range(4)]
+    fill(tmp_path, names)
+    data = read(tmp_path, names)
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.fingerprint == data.fingerprint
+    assert np.array_equal(copy.waveform(2), data.waveform(2))
+
+
+def half(path: Path, ending: str) -> None:
+    whole = write_sound(path.with_suffix(f".{ending}"), sound(1, 20.0, 8000), 8000)
+    content = whole.read_bytes()
+    whole.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
+LOST: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "no such file"),
+    "a broken link": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "no such file"),
+    "empty": (lambda p: p.write_bytes(b""), "empty, 0 bytes"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "a folder, and no file"),
+    "text": (lambda p: p.write_text("no audio"), "not readable as audio"),
+    "no samples": (lambda p: soundfile.write(p, np.zeros(0), 8000), "the file holds no samples"),
+    "cut WAV": (lambda p: half(p, "wav"), "cut off"),
+    "cut FLAC": (lambda p: half(p, "flac"), "cut off"),
+    "cut MP3": (lambda p: half(p, "mp3"), "cut off"),
+    "cut Ogg": (lambda p: half(p, "ogg"), "cut off"),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_lost_file_is_counted_and_named(tmp_path: Path, case: str) -> None:
+    names = [f"{at:02}.wav" for at in range(40)]
+    fill(tmp_path, names)
+    spoil, reason = LOST[case]
+    spoil(tmp_path / "07.wav")
+    data = read(tmp_path, names)
+    assert (data.fingerprint.expected, data.fingerprint.found) == (40, 39)
+    assert "07.wav" not in data.ids
+    lost = data.survey().lost
+    assert list(lost.names) == ["07.wav"]
+    assert list(lost.split) == [TEST]
+    assert list(lost.labels) == [("cat",)]
+    assert reason in lost.reasons[0]
+    note = data.fingerprint.notes[0]
+    kinds = "1 missing and 0" if reason == "no such file" else "0 missing and 1"
+    assert note.startswith(f"1 clips left out, {kinds} without sound: 07.wav ({reason}"[:60])
+    for at in (11, 13):
+        spoil(tmp_path / f"{at}.wav")
+    with pytest.raises(InputError, match=r"3 of 40 clips are missing or hold no sound"):
+        read(tmp_path, names)
+
+
+def test_a_file_without_the_right_to_read_is_named(tmp_path: Path) -> None:
+    names = [f"{at:02}.wav" for at in range(20)]
+    fill(tmp_path, names)
+    (tmp_path / "03.wav").chmod(0)
+    before = os.geteuid()
+    try:
+        if before == 0:  # who may read all
+            for path in (tmp_path, *tmp_path.parents[:2]):
+                path.chmod(0o755)
+            os.seteuid(65534)
+        data = read(tmp_path, names)
+    finally:
+        os.seteuid(before)
+    assert list(data.survey().lost.reasons) == ["cannot be read (Permission denied)"]
+
+
+def test_any_number_may_be_missing_where_nobody_has_all(tmp_path: Path) -> None:
+    names = [f"{at:02}.wav" for at in range(40)]
+    fill(tmp_path, names[:20])
+    with pytest.raises(InputError, match="20 of 40"):
+        read(tmp_path, names)
+    data = read(tmp_path, names, incomplete=True)
+    assert (data.fingerprint.expected, data.fingerprint.found) == (40, 20)
+    assert data.fingerprint.notes[0].endswith("and 15 more")
+    for at in (0, 1):  # 2 of the 20 that are there
+        (tmp_path / names[at]).write_bytes(b"")
+    with pytest.raises(InputError, match="2 of 40"):
+        read(tmp_path, names, incomplete=True)
+    with pytest.raises(InputError, match="4 of 4"):
+        read(tmp_path / "absent", names[:4], incomplete=True)
+
+
+def test_clips_that_lie_behind_the_end_of_their_file(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.wav"], 1.0)
+    lister = Lister(["dog"])
+    for number in range(40):
+        start = 5.0 if number == 7 else number / 50
+        end = 6.0 if number in (7, 8) else start + 0.1
+        lister.add(f"{number:02}", "a.wav", ["dog"], number % 2, start=start, end=end)
+    data = open_listing(lister.listing(tmp_path), SPEC, 8000)
+    assert list(data.survey().lost.names) == ["07"]
+    assert data.survey().lost.reasons[0] == "starts at 5 s, its file ends at 1 s"
+    assert "1 clips end behind their files; what is not there is silent" in data.fingerprint.notes
+    assert data.length(data.ids.index("08")) == round((1 - 8 / 50) * 8000)
+
+
+def test_headers_are_remembered(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_WORTH", 10)
+    opened: list[Path] = []
+    plain = scan.read_header
+
+    def counting(path: Path) -> object:
+        opened.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(scan, "read_header", counting)
+    names = [f"{at:03}.wav" for at in range(300)]
+    fill(tmp_path, names)
+    (tmp_path / names[5]).write_bytes(b"")
+    first = read(tmp_path, names)
+    assert len(opened) == 300
+    opened.clear()
+    second = read(tmp_path, names)
+    assert second.fingerprint == first.fingerprint
+    assert opened == [tmp_path / names[5]]  # what is lost may come back
+    opened.clear()
+    fill(tmp_path, [names[5]])
+    fill(tmp_path, [names[9]], seconds=0.15)
+    third = read(tmp_path, names)
+    assert {path.name for path in opened} == {names[5], names[9]}
+    assert third.fingerprint.found == 300
+    assert third.survey().seconds[9] == pytest.approx(0.15)
+    opened.clear()
+    (index,) = (cache / "headers").iterdir()
+    index.write_bytes(b"spoilt")
+    assert read(tmp_path, names).fingerprint == third.fingerprint
+    assert len(opened) == 300
+
+
+def test_a_cache_that_takes_nothing_does_no_harm(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_WORTH", 1)
+    cache.write_text("a file where the folder should be")
+    names = [f"{at}.wav" for at in range(4)]
+    fill(tmp_path, names)
+    assert read(tmp_path, names).fingerprint.found == 4
+    monkeypatch.setenv(scan.CACHE_VARIABLE, "/proc/nothing")
+    assert read(tmp_path, names).fingerprint.found == 4
+
+
+def test_few_files_leave_no_trace(tmp_path: Path, cache: Path) -> None:
+    names = [f"{at}.wav" for at in range(4)]
+    fill(tmp_path, names)
+    read(tmp_path, names)
+    assert not cache.exists()
+
+
+def test_a_lister_packs_labels_and_sorts_classes(tmp_path: Path) -> None:
+    lister = Lister()
+    for number in range(70000):  # more than are packed at a time
+        lister.add(str(number), "a.wav", [f"{number % 11:02}", "10"][: 1 + number % 2], 0)
+    listing = lister.listing(tmp_path)
+    assert listing.classes == tuple(f"{at:02}" for at in range(11))
+    assert listing.multi_label
+    wanted = np.zeros((70000, 11))
+    wanted[np.arange(70000), np.arange(70000) % 11] = 1
+    wanted[1::2, 10] = 1
+    assert np.array_equal(listing.targets[np.arange(70000)], wanted)
+    assert listing.labels([0, 3]) == [("00",), ("03", "10")]
+    assert list(listing.files) == ["a.wav"]

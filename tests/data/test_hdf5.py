@@ -1,0 +1,362 @@
+"""Data sets in the HDF5 layout of the reference code."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+from layouts import (
+    Written,
+    signal,
+    write_audioset_hdf5,
+    write_fsd50k_hdf5,
+    write_hdf5,
+    write_openmic_hdf5,
+)
+from sounds import encoded, sound
+
+from passt_bench.data.decode import read_header
+from passt_bench.data.hdf5 import Hdf5Dataset, open_hdf5
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import DataSpec
+
+RATE = 8000
+MP3 = encoded(sound(0, 0.5, RATE), RATE, "mp3")
+CLASSES = tuple("abcdefghijk")  # eleven: two bytes
+
+
+def audioset_files(root: Path) -> dict[str, tuple[Path, ...]]:
+    paths = [
+        root / f"{split}_segments_mp3.hdf"
+        for split in ("balanced_train", "unbalanced_train", "eval")
+    ]
+    return {"train": (paths[0], paths[1]), "test": (paths[2],)}
+
+
+def open_audioset(written: Written, seconds: float = 1.0, rate: int = RATE) -> Hdf5Dataset:
+    return open_hdf5(
+        DataSpec(name="audioset", seconds=seconds),
+        rate,
+        name="audioset",
+        files=audioset_files(written.root),
+        classes=written.classes,
+    )
+
+
+def small(
+    path: Path, sounds: list[bytes] | None = None, target: np.ndarray | None = None
+) -> tuple[Path, dict[str, tuple[Path, ...]]]:
+    """Four rows of eleven classes, or as many as there are sounds."""
+    sounds = [MP3] * 4 if sounds is None else sounds
+    if target is None:
+        target = np.packbits(np.eye(len(CLASSES), dtype=bool)[np.arange(len(sounds)) % 11], axis=-1)
+    write_hdf5(path, [f"clip{n}.mp3" for n in range(len(sounds))], sounds, target)
+    return path, {"test": (path,)}
+
+
+def opened(files: dict[str, tuple[Path, ...]], **options: object) -> Hdf5Dataset:
+    arguments: dict[str, object] = {"name": "fsd50k", "files": files, "classes": CLASSES}
+    spec = DataSpec(name="fsd50k", seconds=0.5)
+    return open_hdf5(spec, RATE, **(arguments | options))  # type: ignore[arg-type]
+
+
+def test_audioset(tmp_path: Path) -> None:
+    written = write_audioset_hdf5(tmp_path, rate=RATE)
+    data = open_audioset(written)
+    assert list(data.ids) == [clip.name for clip in written.clips]
+    assert data.sources[6] == Path(written.clips[6].name).stem
+    assert data.targets.shape == (19, 527)
+    np.testing.assert_array_equal(data.targets[np.arange(19)], written.targets())
+    train, test = data.split(None)
+    np.testing.assert_array_equal(train, np.arange(14))
+    np.testing.assert_array_equal(test, np.arange(14, 19))
+    assert data.validation() is None
+    for index in (0, 6, 18):  # of each file
+        expected = signal(written.clips[index], 1.0, RATE)
+        wave = data.waveform(index)
+        assert wave.dtype == np.float32
+        assert wave.shape == (RATE,)
+        assert np.corrcoef(wave, expected)[0, 1] > 0.99
+    assert (data.fingerprint.expected, data.fingerprint.found) == (19, 19)
+    survey = data.survey()
+    assert survey.splits == ("train", "test")
+    assert survey.expected == survey.found() == (14, 5)
+    assert read_header(data.sound(3)).rate == RATE
+
+
+def test_clips_of_a_length_of_their_own(tmp_path: Path) -> None:
+    data = open_audioset(write_audioset_hdf5(tmp_path, rate=RATE, seconds=2.0), seconds=0.5)
+    assert data.length(0) == 2 * RATE
+    whole = data.excerpt(0, 0)
+    later = data.excerpt(0, 1000)
+    np.testing.assert_array_equal(later[:-1000], whole[1000:])
+    assert len(later) == len(whole) == RATE // 2
+    assert later[-1000:].any()
+    behind = data.excerpt(0, 2 * RATE - 5)
+    assert behind[:5].any()
+    assert not behind[5:].any()
+
+
+def test_fsd50k_has_validation_clips(tmp_path: Path) -> None:
+    written = write_fsd50k_hdf5(tmp_path, rate=RATE)
+    files = {
+        key: (tmp_path / f"FSD50K.{split}_mp3.hdf",)
+        for key, split in (("train", "train"), ("valid", "val"), ("test", "eval"))
+    }
+    data = opened(files, classes=written.classes)
+    train, test = data.split(None)
+    valid = data.validation()
+    assert valid is not None
+    assert [len(part) for part in (train, valid, test)] == [8, 4, 5]
+    np.testing.assert_array_equal(data.targets[valid], written.targets("val"))
+    assert data.survey().splits == ("train", "validation", "test")
+
+
+def test_openmic_knows_a_part_of_its_labels(tmp_path: Path) -> None:
+    written = write_openmic_hdf5(tmp_path, rate=RATE)
+    files = {s: (tmp_path / f"openmic_{s}.csv_mp3.hdf",) for s in ("train", "test")}
+    data = opened(files, name="openmic", classes=written.classes, masked=True)
+    np.testing.assert_array_equal(data.targets[np.arange(13)], written.targets())
+    assert np.isnan(data.targets[0]).any()
+
+
+def test_esc50_has_folds_and_one_class_a_clip(tmp_path: Path) -> None:
+    one_hot = np.packbits(np.eye(11, dtype=bool)[[0, 1, 2]], axis=-1)
+    files = {}
+    for fold in (1, 2, 3):
+        path = tmp_path / f"esc50_fold{fold}_mp3.hdf"
+        names = [f"{fold}-{100 + clip}-A-{clip}.mp3" for clip in range(3)]
+        write_hdf5(path, names, [MP3] * 3, one_hot)
+        files[f"fold{fold}"] = (path,)
+    data = opened(files, name="esc50", multi_label=False, source_of=lambda name: name.split("-")[1])
+    assert data.folds == (1, 2, 3)
+    train, test = data.split(2)
+    np.testing.assert_array_equal(test, [3, 4, 5])
+    np.testing.assert_array_equal(train, [0, 1, 2, 6, 7, 8])
+    assert data.sources[4] == "101"
+    with pytest.raises(InputError, match="no such fold"):
+        data.split(4)
+    write_hdf5(files["fold2"][0], ["a"], [MP3], np.array([[255, 0]], np.uint8))
+    with pytest.raises(InputError, match=r"fold2.*row 0 has 8.*not exactly one class"):
+        opened(files, multi_label=False)
+
+
+def test_fewer_clips_where_the_spec_says_so(tmp_path: Path) -> None:
+    files = audioset_files(write_audioset_hdf5(tmp_path, rate=RATE).root)
+    classes = [str(number) for number in range(527)]
+    spec = DataSpec(name="audioset", train_clips=6, test_clips=2)
+    data = open_hdf5(spec, RATE, name="audioset", files=files, classes=classes)
+    assert [len(part) for part in data.split(None)] == [6, 2]
+    for field in ("train_clips", "test_clips"):
+        with pytest.raises(InputError, match=rf"data\.{field} = 99: more clips than there are"):
+            many = DataSpec(name="audioset", **{field: 99})  # type: ignore[arg-type]
+            open_hdf5(many, RATE, name="audioset", files=files, classes=classes)
+
+
+def test_the_digest_is_of_what_was_found(tmp_path: Path) -> None:
+    written = write_audioset_hdf5(tmp_path, rate=RATE)
+    digest = open_audioset(written).fingerprint.digest
+    assert open_audioset(written, 0.25, 16000).fingerprint.digest == digest
+    with h5py.File(tmp_path / "eval_segments_mp3.hdf", "r+") as file:
+        targets = file["target"][:]
+        targets[0, 0] ^= 1
+        file["target"][:] = targets
+    assert open_audioset(written).fingerprint.digest != digest
+    targets[0, 0] ^= 1
+    with h5py.File(tmp_path / "eval_segments_mp3.hdf", "r+") as file:
+        file["target"][:] = targets
+    assert open_audioset(written).fingerprint.digest == digest
+    with h5py.File(tmp_path / "eval_segments_mp3.hdf", "r+") as file:
+        file["mp3"][1] = np.frombuffer(MP3, dtype=np.uint8)  # another clip under the same name
+    assert open_audioset(written).fingerprint.digest != digest
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "chunked", "compressed", "never written"])
+def test_rows_without_sound(tmp_path: Path, layout: str) -> None:
+    """Found without reading any sound, unless the references are compressed."""
+    path, rows = tmp_path / "a.hdf", 40
+    options: dict[str, object] = {
+        "chunked": {"chunks": (7,)},
+        "compressed": {"chunks": (7,), "compression": "gzip"},
+    }.get(layout, {})
+    with h5py.File(path, "w") as file:
+        file["audio_name"] = np.array([f"clip{n}.mp3" for n in range(rows)], dtype="S20")
+        file["target"] = np.full((rows, 2), 32, np.uint8)
+        sounds = file.create_dataset("mp3", (rows,), h5py.vlen_dtype(np.uint8), **options)
+        for row in range(rows if layout != "never written" else 0):
+            if row != 17:
+                sounds[row] = np.frombuffer(MP3, dtype=np.uint8)
+    if layout == "never written":
+        with pytest.raises(InputError, match=r"a\.hdf.*40 of 40 rows hold no sound"):
+            opened({"test": (path,)})
+        return
+    data = opened({"test": (path,)})
+    if layout == "compressed":
+        assert len(data.ids) == rows
+        assert data.fingerprint.notes == (
+            "whether rows are empty is not known before reading: a.hdf",
+        )
+        with pytest.raises(InputError, match=r"row 17 \(clip17\.mp3\): empty, 0 bytes"):
+            data.waveform(17)
+        return
+    assert data.fingerprint.notes == ("1 rows without sound, left out: clip17.mp3",)
+    assert (data.fingerprint.expected, data.fingerprint.found) == (rows, rows - 1)
+    assert data.ids[17] == "clip18.mp3"
+    assert data.waveform(17).any()
+    assert list(data.survey().lost.names) == ["clip17.mp3"]
+
+
+def spoil_column(name: str) -> Callable[[Path], object]:
+    def spoil(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            del file[name]
+
+    return spoil
+
+
+def replace_column(name: str, values: np.ndarray) -> Callable[[Path], object]:
+    def spoil(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file[name] = values
+
+    return spoil
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# What is wrong → (how the file comes to it, what the message says).
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "not readable as HDF5"),
+    "no HDF5": (lambda path: path.write_text("text"), "not readable as HDF5"),
+    "cut off": (cut_off, "not readable as HDF5"),
+    "no column": (spoil_column("target"), "target: no such column. The published layout"),
+    "another width": (
+        replace_column("target", np.zeros((4, 3), np.uint8)),
+        "target = 'uint8 (4, 3)': no packed bits of 11 classes. 11 classes need uint8 (N, 2)",
+    ),
+    "no bits": (
+        replace_column("target", np.zeros((4, 2), np.float32)), "no packed bits of 11 classes",
+    ),
+    "labels beyond": (
+        replace_column("target", np.full((4, 2), 255, np.uint8)),
+        "target = 'row 0': 4 rows have labels beyond the last of 11 classes",
+    ),
+    "another length": (
+        replace_column("target", np.zeros((3, 2), np.uint8)), "the columns differ in length",
+    ),
+    "no bytes": (replace_column("mp3", np.zeros(4)), "mp3 = 'float64': no bytes of audio files"),
+    "numbers as names": (replace_column("audio_name", np.arange(4)), "no names"),
+    "no text": (
+        replace_column("audio_name", np.array([b"a", b"b", b"c\xff", b"d"])),
+        "row 2 has a name that is no text in UTF-8",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_broken_files_are_refused(wrong: str, tmp_path: Path) -> None:
+    spoil, message = BROKEN[wrong]
+    path, files = small(tmp_path / "a.hdf")
+    spoil(path)
+    with pytest.raises(InputError) as error:
+        opened(files)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert error.value.args[0].rstrip().endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda target: target[:, :3], "11 classes need float32 (N, 22): Y_true, then Y_mask"),
+        (lambda target: target.astype(np.uint8), "no probabilities and mask"),
+        (lambda target: np.where(target == 0, np.nan, target), "4 rows hold NaN"),
+        (lambda target: target + 0.25, "a mask that is neither 0 nor 1"),
+    ],
+    ids=["width", "type", "NaN", "mask"],
+)
+def test_broken_masks_are_refused(
+    change: Callable[[np.ndarray], np.ndarray], message: str, tmp_path: Path
+) -> None:
+    target = np.tile(np.eye(2, 11, dtype=np.float32), (2, 2))
+    _, files = small(tmp_path / "a.hdf", target=target)
+    assert opened(files, masked=True).targets.shape == (4, 11)
+    small(tmp_path / "a.hdf", target=change(target))
+    with pytest.raises(InputError) as error:
+        opened(files, masked=True)
+    assert message in str(error.value)
+
+
+def nan() -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.full(RATE, np.nan), RATE, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (MP3[: len(MP3) // 2], "cut off"),
+        (b"no audio at all", "not readable as audio"),
+        (encoded(sound(0, 0.5, RATE), RATE, "wav")[:3000], "cut off: the header promises"),
+        (encoded(np.zeros(0), RATE, "wav"), "the file holds no samples"),
+        (nan(), "NaN or infinity"),
+    ],
+    ids=["cut mp3", "text", "cut WAV", "without samples", "NaN"],
+)
+def test_a_broken_clip_is_named_when_it_is_read(data: bytes, message: str, tmp_path: Path) -> None:
+    path, files = small(tmp_path / "a.hdf", [MP3, data, MP3])
+    dataset = opened(files)
+    assert dataset.waveform(0).any()
+    with pytest.raises(InputError) as error:
+        dataset.waveform(1)
+    assert f"{path} row 1 (clip1.mp3)" in str(error.value)
+    assert message in str(error.value)
+    assert "Write that row of the HDF5 file anew" in str(error.value)
+
+
+def test_a_handle_crosses_no_fork_and_no_pickle(tmp_path: Path) -> None:
+    _, files = small(tmp_path / "a.hdf", [MP3, encoded(sound(1, 0.5, RATE), RATE, "mp3")])
+    data = opened(files)
+    expected = data.waveform(1)  # opens the file here
+    for start in ("fork", "spawn"):
+        with multiprocessing.get_context(start).Pool(2) as pool:
+            for wave in pool.map(data.waveform, [1] * 4):
+                np.testing.assert_array_equal(wave, expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data)).waveform(1), expected)
+
+
+def test_a_million_rows_in_bounded_memory(tmp_path: Path) -> None:
+    rows, path = 1_000_000, tmp_path / "many.hdf"
+    with h5py.File(path, "w") as file:
+        file["audio_name"] = np.char.add(b"Y", np.arange(rows).astype("S19"))
+        file["target"] = np.full((rows, 2), 32, np.uint8)
+        sounds = file.create_dataset("mp3", (rows,), h5py.vlen_dtype(np.uint8))
+        for row in (0, rows - 1):
+            sounds[row] = np.frombuffer(MP3, dtype=np.uint8)
+        offset = sounds.id.get_offset()
+    with path.open("r+b") as raw:  # all rows refer to the sound of the first
+        raw.seek(offset)
+        first = raw.read(16)
+        raw.seek(offset)
+        raw.write(first * rows)
+    tracemalloc.start()
+    try:
+        data = opened({"test": (path,)})
+        assert tracemalloc.get_traced_memory()[1] < 250e6
+    finally:
+        tracemalloc.stop()
+    assert len(data.ids) == rows
+    assert data.ids[-1] == f"Y{rows - 1}"
+    assert data.waveform(rows // 2).any()

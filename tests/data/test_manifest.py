@@ -1,0 +1,300 @@
+"""Recordings of one's own: labels, splits, folds, stretches, and every way to get a row wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from layouts import write_manifest
+
+from passt_bench.data import find_folders, open_dataset
+from passt_bench.data.clips import FolderDataset
+from passt_bench.data.targets import PackedTargets
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import DataSpec
+
+RATE = 8000
+
+
+def read(root: Path, rate: int = RATE, **fields: object) -> FolderDataset:
+    spec = DataSpec(name="manifest", **{"seconds": 0.1, **fields})  # type: ignore[arg-type]
+    found = open_dataset(spec, rate, root)
+    assert isinstance(found, FolderDataset)
+    return found
+
+
+def ramp(path: Path, seconds: float = 1.0, rate: int = RATE) -> None:
+    """A file that says by its values where in it one is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.arange(round(seconds * rate)) / (10 * rate), rate, subtype="FLOAT")
+
+
+def write(root: Path, text: str) -> Path:
+    """A manifest with the files that it names."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "manifest.csv").write_text(text)
+    for name in "abcd":
+        ramp(root / f"{name}.wav")
+    return root
+
+
+SMALL = "path,labels,split\na.wav,dog,train\nb.wav,cat,train\nc.wav,dog,test\nd.wav,cat,test\n"
+
+
+def test_one_label_a_clip(tmp_path: Path) -> None:
+    data = read(write(tmp_path, SMALL))
+    assert data.fingerprint.dataset == "manifest"
+    assert data.fingerprint.classes == ("cat", "dog")
+    assert not data.fingerprint.multi_label
+    assert data.fingerprint.expected == data.fingerprint.found == 4
+    assert data.fingerprint.notes == ()
+    assert isinstance(data.targets, PackedTargets)
+    assert data.targets[np.arange(4)].tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]
+    assert list(data.ids) == list(data.sources) == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    train, test = data.split(None)
+    assert (list(train), list(test), data.folds) == ([0, 1], [2, 3], ())
+    assert data.validation() is None
+    with pytest.raises(InputError, match="fold = 1: no such fold"):
+        data.split(1)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_was_written_is_read(tmp_path: Path, multi_label: bool) -> None:
+    written = write_manifest(tmp_path, multi_label=multi_label)
+    data = read(tmp_path, 16000, seconds=1.0)
+    assert data.fingerprint.multi_label == multi_label
+    assert data.fingerprint.classes == written.classes
+    order = [data.ids.index(clip.name) for clip in written.clips]
+    assert np.array_equal(data.targets[np.array(order)], written.targets())
+    train, test = data.split(None)
+    validation = data.validation()
+    assert validation is not None
+    parts = {"train": train, "test": test, "validation": validation}
+    for name, clips in parts.items():
+        assert {data.ids[i] for i in clips} == {clip.name for clip in written.of(name)}
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(data.ids)))
+    assert set(data.fingerprint.sampling_rates) == {"16000", "32000", "44100"}
+    for index in range(len(data.ids)):
+        assert data.waveform(index).shape == (16000,)
+        length = data.length(index)
+        assert length is None or length == 25600
+
+
+def test_folds(tmp_path: Path) -> None:
+    written = write_manifest(tmp_path, folds=3)
+    data = read(tmp_path)
+    assert data.folds == (1, 2, 3)
+    assert data.survey().splits == ("fold 1", "fold 2", "fold 3")
+    for fold in data.folds:
+        train, test = data.split(fold)
+        assert {data.ids[i] for i in test} == {c.name for c in written.of(f"fold{fold}")}
+        assert sorted([*train, *test]) == list(range(len(data.ids)))
+    for wrong in (None, 0, 4):
+        with pytest.raises(InputError, match="no such fold"):
+            data.split(wrong)
+    assert data.validation() is None
+
+
+@pytest.mark.parametrize("word", ["val", "valid", "validation"])
+@pytest.mark.parametrize("test", ["test", "eval", "evaluation"])
+def test_names_of_splits(tmp_path: Path, word: str, test: str) -> None:
+    text = SMALL.replace(",test", f",{test}").replace("b.wav,cat,train", f"b.wav,cat,{word}")
+    data = read(write(tmp_path, text))
+    assert [list(part) for part in data.split(None)] == [[0], [2, 3]]
+    assert list(data.validation()) == [1]  # type: ignore[arg-type]
+    assert data.fingerprint.notes == (
+        "1 classes without a clip in train: cat",
+        "1 classes without a clip in validation: dog",
+    )
+
+
+def test_stretches_of_files(tmp_path: Path) -> None:
+    text = (
+        "path,labels,split,start,end\n"
+        "a.wav,dog,train,0.25,0.3\na.wav,cat,train,0.5,\na.wav,cat,test,,0.05\nb.wav,dog,test,,\n"
+    )
+    data = read(write(tmp_path, text))
+    assert list(data.ids) == ["a.wav@0-0.05", "a.wav@0.25-0.3", "a.wav@0.5-", "b.wav"]
+    assert list(data.sources) == ["a.wav", "a.wav", "a.wav", "b.wav"]
+    seconds = data.survey().seconds
+    assert seconds.tolist() == pytest.approx([0.05, 0.05, 0.5, 1.0])
+    assert [data.length(i) for i in range(4)] == [None, None, 4000, 8000]
+    wave = data.waveform(1)
+    assert wave[0] == pytest.approx(0.025)
+    assert wave[399] == pytest.approx((0.25 + 399 / RATE) / 10)
+    assert not wave[400:].any()  # nothing is heard of what follows the clip
+    assert data.waveform(2)[0] == pytest.approx(0.05)
+    assert data.excerpt(2, 3900)[:100].all()
+    assert not data.excerpt(2, 3900)[100:].any()
+
+
+def test_sources_stay_together(tmp_path: Path) -> None:
+    text = SMALL.replace("split\n", "split,source\n").replace("train\n", "train,tape 1\n")
+    data = read(write(tmp_path, text.replace("test\n", "test,\n")))
+    assert list(data.sources) == ["tape 1", "tape 1", "c.wav", "d.wav"]
+
+
+def test_a_vocabulary_gives_the_order(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL)
+    (root / "classes.txt").write_text("dog\ncow\ncat\n")
+    data = read(root)
+    assert data.fingerprint.classes == ("dog", "cow", "cat")
+    assert data.targets[np.arange(2)].tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert "1 classes without a clip in train: cow" in data.fingerprint.notes
+    (root / "classes.txt").write_text("dog\ncow\n")
+    with pytest.raises(InputError, match=r"line 3: labels = 'cat': classes.txt lacks 'cat'"):
+        read(root)
+    (root / "classes.txt").write_text("dog\ncat\ndog\n")
+    with pytest.raises(InputError, match="'dog': names stand there twice"):
+        read(root)
+    (root / "classes.txt").unlink()
+    (root / "vocabulary.csv").write_text("0,dog,/m/1\n1,cat,/m/2\n")
+    assert read(root).fingerprint.classes == ("dog", "cat")
+    (root / "vocabulary.csv").write_text("1,dog\n0,cat\n")
+    with pytest.raises(InputError, match="not a list of names"):
+        read(root)
+
+
+def test_the_file_itself_may_be_given(tmp_path: Path) -> None:
+    root = write(tmp_path / "mine", SMALL)
+    (root / "manifest.csv").rename(root / "other.csv")
+    assert read(root / "other.csv").fingerprint.found == 4
+    with pytest.raises(InputError, match="no manifest"):
+        read(root)
+    with pytest.raises(InputError, match="--data manifest=DIR"):
+        open_dataset(DataSpec(name="manifest"), RATE, None)
+    (root / "other.csv").rename(root / "manifest.csv")
+    assert find_folders(tmp_path) == {"manifest": root}
+
+
+def test_the_digest_tells_what_was_found(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL)
+    plain = read(root).fingerprint.digest
+    # Rate and length stand in the recipe; the order of rows does not count.
+    assert read(root, 16000, seconds=0.3, train_clips=1).fingerprint.digest == plain
+    head, *rows = SMALL.splitlines()
+    write(root, "\n".join([head, *rows[::-1], ""]))
+    assert read(root).fingerprint.digest == plain
+    changed = {plain}
+    for text in (
+        SMALL.replace("a.wav,dog", "a.wav,cat"),
+        SMALL.replace("b.wav,cat,train", "b.wav,cat,val"),
+        SMALL.replace("dog", "wolf"),
+        SMALL.replace("split\n", "split,source\n").replace("n\n", "n,x\n").replace("t\n", "t,y\n"),
+        SMALL.replace("split\n", "split,end\n").replace("n\n", "n,0.5\n").replace("t\n", "t,1\n"),
+    ):
+        changed.add(read(write(root, text)).fingerprint.digest)
+    write(root, SMALL)
+    ramp(root / "a.wav", 1.5)
+    changed.add(read(root).fingerprint.digest)
+    assert len(changed) == 7
+
+
+def test_fewer_clips(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL)
+    train, test = read(root, train_clips=1, test_clips=2).split(None)
+    assert (len(train), len(test)) == (1, 2)
+    with pytest.raises(InputError, match=r"data.train_clips = 3: .*at most 2"):
+        read(root, train_clips=3)
+
+
+ROWS = {
+    "climbs out": ("../a.wav,dog,train", "path = '../a.wav': leads out of the folder"),
+    "climbs on the way": ("x/../../a.wav,dog,train", "leads out of the folder"),
+    "absolute": ("/a.wav,dog,train", "leads out of the folder"),
+    "a drive": ("C:\\a.wav,dog,train", "leads out of the folder"),
+    "no path": (",dog,train", "path = '': empty"),
+    "no label": ("a.wav,,train", "labels = '': empty"),
+    "no split": ("a.wav,dog,", "split = '': empty"),
+    "an empty label": ("a.wav,dog;;cat,train", "an empty label"),
+    "a label twice": ("a.wav,dog;dog,train", "a label stands there twice"),
+    "a row twice": ("d.wav,dog,train", "path = 'd.wav': listed twice"),
+    "a row twice in another form": ("x/../d.wav,dog,train", "listed twice"),
+    "another split": ("a.wav,dog,dev", "split = 'dev': no such split. There are train, test"),
+    "too few values": ("a.wav,dog", "2 values for 3 columns"),
+    "too many values": ("a.wav,dog,cat,train", "4 values for 3 columns"),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
+    row, message = ROWS[case]
+    lines = SMALL.splitlines()
+    root = write(tmp_path, "\n".join([lines[0], *lines[2:], row, ""]))
+    with pytest.raises(InputError) as error:
+        read(root)
+    assert f"{root / 'manifest.csv'} line 5: " in str(error.value)
+    assert message in str(error.value)
+
+
+STRETCHES = {
+    "start is no number": ("one,2", "start = 'one': not a number of seconds"),
+    "start is negative": ("-1,2", "start = '-1': not a number of seconds"),
+    "end is no number": ("0,nan", "end = 'nan': not a number of seconds"),
+    "ends before": ("0.5,0.2", "end = '0.2': the clip ends where it begins, at 0.5 s, or before"),
+    "is empty": ("0.5,0.5", "the clip ends where it begins"),
+}
+
+
+@pytest.mark.parametrize("case", STRETCHES)
+def test_names_the_broken_stretch(tmp_path: Path, case: str) -> None:
+    stretch, message = STRETCHES[case]
+    rows = [f"{row},," for row in SMALL.splitlines()[1:]]
+    root = write(
+        tmp_path,
+        "\n".join(["path,labels,split,start,end", *rows, f"a.wav,dog,train,{stretch}", ""]),
+    )
+    with pytest.raises(InputError) as error:
+        read(root)
+    assert "line 6: " in str(error.value)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("fold", ["one", "-1", "1.5", "99999", ""])
+def test_names_the_broken_fold(tmp_path: Path, fold: str) -> None:
+    text = SMALL.replace("split", "fold").replace("train", "1").replace("test", "2")
+    assert read(write(tmp_path, text)).folds == (1, 2)
+    with pytest.raises(InputError, match=f"line 6: fold = '{fold}'"):
+        read(write(tmp_path, f"{text}e.wav,dog,{fold}\n"))
+    with pytest.raises(InputError, match="one fold alone"):
+        read(write(tmp_path, text.replace(",2", ",1")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SMALL.replace("path", "file"), "path: missing columns"),
+        (SMALL.replace("labels", "kind"), "labels: missing columns"),
+        (SMALL.replace("split", "part"), "split, fold: neither split nor fold"),
+        (SMALL.replace("labels", "fold"), "split, fold: both of split and fold"),
+        (SMALL.replace("path,labels,split", "labels,label,split"), "both of labels and label"),
+        (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "stands there twice"),
+        ("path,labels,split\n", "no clips are listed"),
+        ("", "neither split nor fold"),
+        (SMALL.replace("train", "val"), "no clip of the split 'train'"),
+        (SMALL.replace("test", "train"), "no clip of the split 'test'"),
+    ],
+)
+def test_refuses_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(write(tmp_path, text))
+
+
+def test_only_utf_8(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL.replace("dog", "Käuzchen"))
+    assert read(root).fingerprint.classes == ("Käuzchen", "cat")
+    content = (root / "manifest.csv").read_bytes()
+    (root / "manifest.csv").write_bytes(b"\xef\xbb\xbf" + content)
+    assert read(root).fingerprint.found == 4
+    (root / "manifest.csv").write_bytes(content.decode().encode("latin-1"))
+    with pytest.raises(InputError, match=r"manifest\.csv: not a text file in UTF-8"):
+        read(root)
+
+
+def test_links_may_lead_elsewhere(tmp_path: Path) -> None:
+    root = write(tmp_path / "list", SMALL)
+    (root / "a.wav").rename(tmp_path / "far.wav")
+    (root / "a.wav").symlink_to(tmp_path / "far.wav")
+    assert read(root).fingerprint.found == 4

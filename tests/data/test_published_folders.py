@@ -1,0 +1,291 @@
+"""The published data sets in their official folders, written small by the tests."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from layouts import Written
+
+from passt_bench.data import Dataset, audioset, find_folders, open_dataset, openmic
+from passt_bench.errors import InputError
+from passt_bench.spec.recipe import DataSpec
+
+# Name → (writer, published clips to train on, to evaluate, to choose by).
+FOLDERS: dict[str, tuple[Callable[[Path], Written], tuple[int, int, int]]] = {
+    "audioset": (layouts.write_audioset_folder, (2063949, 20371, 0)),
+    "fsd50k": (layouts.write_fsd50k, (36796, 10231, 4170)),
+    "openmic": (layouts.write_openmic, (14915, 5085, 0)),
+    "dcase20": (layouts.write_dcase20, (13962, 2968, 0)),
+}
+PARTS = {"train": "train", "evaluate": "test", "eval": "test", "test": "test", "val": "validation"}
+PARTS |= {"balanced_train": "train", "unbalanced_train": "train"}
+
+
+def read(name: str, root: Path | None, rate: int = 8000) -> Dataset:
+    return open_dataset(DataSpec(name=name, seconds=0.5), rate, root)
+
+
+@pytest.fixture(params=FOLDERS)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Written]:
+    name: str = request.param
+    return name, FOLDERS[name][0](tmp_path / "data")
+
+
+def test_what_was_written_is_read(case: tuple[str, Written]) -> None:
+    name, written = case
+    data = read(name, written.root)
+    assert data.fingerprint.dataset == name
+    assert data.fingerprint.classes == written.classes
+    assert data.fingerprint.multi_label == (name != "dcase20")
+    assert data.fingerprint.found == len(written.clips)
+    assert data.fingerprint.expected == sum(FOLDERS[name][1])
+    survey = data.survey()
+    assert survey is not None
+    assert survey.expected == FOLDERS[name][1]
+    order = np.array([data.ids.index(clip.name) for clip in written.clips])
+    assert np.array_equal(data.targets[order], written.targets(), equal_nan=True)
+    for index, clip in zip(order, written.clips, strict=True):
+        assert survey.splits[survey.split[index]] == PARTS[clip.split]
+        assert data.sound(index) == clip.path
+    train, test = data.split(None)
+    both = {PARTS[clip.split] for clip in written.clips} == {"train", "test"}
+    assert both == (data.validation() is None)
+    assert not set(train) & set(test)
+    index = int(test[0])
+    assert data.waveform(index).std() > 0.01
+    assert data.length(index) is not None
+
+
+def test_folders_are_found(case: tuple[str, Written]) -> None:
+    name, written = case
+    assert find_folders(written.root.parent) == {name: written.root}
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("audioset", layouts.write_audioset_hdf5),
+        ("fsd50k", layouts.write_fsd50k_hdf5),
+        ("openmic", layouts.write_openmic_hdf5),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "mp3"])
+def test_hdf5_files_come_first(
+    tmp_path: Path, name: str, write: Callable[[Path], Written], below: str
+) -> None:
+    root = tmp_path / "data"
+    FOLDERS[name][0](root)
+    listed = read(name, root).fingerprint
+    written = write(root / below)
+    data = read(name, root)
+    assert [Path(each).stem for each in data.ids] == [Path(c.name).stem for c in written.clips]
+    assert np.array_equal(data.targets[np.arange(len(data.ids))], written.targets(), equal_nan=True)
+    assert data.fingerprint.classes == listed.classes
+    assert data.fingerprint.expected == listed.expected
+    assert data.fingerprint.digest != listed.digest
+    assert data.waveform(0).std() > 0.01
+    for path in root.iterdir():  # and they alone will do
+        if path.suffix != ".hdf" and path.name not in ("mp3", "vocabulary.csv"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert find_folders(tmp_path) == {name: root}
+    assert read(name, root).fingerprint == data.fingerprint
+
+
+def test_other_endings_and_folders_do_not_matter(case: tuple[str, Written]) -> None:
+    name, written = case
+    before = read(name, written.root).fingerprint
+    for clip in written.clips:
+        assert clip.path is not None
+        folder = clip.path.parent / "moved"
+        folder.mkdir(exist_ok=True)
+        clip.path.rename(folder / f"{clip.path.stem}.FLAC")  # what it is its content tells
+    assert read(name, written.root).fingerprint.digest == before.digest
+
+
+def test_the_digest_does_not_depend_on_rate_or_length(case: tuple[str, Written]) -> None:
+    name, written = case
+    digests = {
+        open_dataset(DataSpec(name=name, seconds=seconds), rate, written.root).fingerprint.digest
+        for seconds, rate in ((0.5, 8000), (1.0, 8000), (0.5, 32000))
+    }
+    assert len(digests) == 1
+
+
+def test_needs_a_folder_with_its_lists(tmp_path: Path) -> None:
+    for name in FOLDERS:
+        with pytest.raises(InputError, match=f"--data {name}=DIR"):
+            read(name, None)
+        with pytest.raises(InputError, match="no such folder"):
+            read(name, tmp_path / "absent")
+        with pytest.raises(InputError):
+            read(name, tmp_path)
+
+
+def test_missing_clips(case: tuple[str, Written]) -> None:
+    name, written = case
+    for clip in written.clips[: len(written.clips) // 2]:
+        assert clip.path is not None
+        clip.path.unlink()
+    if name != "audioset":
+        with pytest.raises(InputError, match="are missing or hold no sound"):
+            read(name, written.root)
+        return
+    data = read(name, written.root)
+    assert (data.fingerprint.found, data.fingerprint.expected) == (10, 2084320)
+    assert data.fingerprint.notes[0].startswith("9 clips left out, 9 missing and 0 without sound")
+    survey = data.survey()
+    assert survey is not None
+    assert len(survey.lost) == 9
+    assert set(survey.lost.reasons) == {"no such file"}
+
+
+@pytest.mark.parametrize("parts", [("balanced_train", "eval"), ("unbalanced_train", "eval")])
+def test_audioset_with_one_training_part(tmp_path: Path, parts: tuple[str, str]) -> None:
+    written = layouts.write_audioset_folder(tmp_path, dict.fromkeys(parts, 4), ending="flac")
+    data = read("audioset", tmp_path)
+    assert [len(part) for part in data.split(None)] == [4, 4]
+    published = {"balanced_train": 22160, "unbalanced_train": 2041789}[parts[0]] + 20371
+    assert data.fingerprint.expected == published
+    assert set(data.ids) == {clip.name for clip in written.clips}
+
+
+def test_audioset_to_evaluate_alone(tmp_path: Path) -> None:
+    layouts.write_audioset_folder(tmp_path, {"eval": 4})
+    assert [len(part) for part in read("audioset", tmp_path).split(None)] == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("Y--PJHxphWEs.mp3", ("--PJHxphWEs",)),
+        ("--PJHxphWEs.wav", ("--PJHxphWEs",)),
+        ("--PJHxphWEs_30.000.flac", ("--PJHxphWEs",)),
+        ("Y--PJHxphWEs_30.000_40.000.wav", ("--PJHxphWEs",)),
+        ("YabcdefghijK.mp3", ("abcdefghijK",)),
+        ("Yabcdefghij.mp3", ("Yabcdefghij",)),  # a video whose own name begins with Y
+        ("Yabcdefghij_30.mp3", ("Yabcdefghij",)),
+        ("Yabcdefghij__30.mp3", ("abcdefghij_", "Yabcdefghij")),  # either
+        ("abc.mp3", ()),
+        ("abcdefghijklmn.mp3", ()),
+    ],
+)
+def test_names_of_videos(file: str, names: tuple[str, ...]) -> None:
+    assert audioset.video_names(file) == names
+
+
+def test_a_class_list_beside_audioset_counts(tmp_path: Path) -> None:
+    layouts.write_audioset_folder(tmp_path)
+    (tmp_path / "class_labels_indices.csv").unlink()
+    assert len(read("audioset", tmp_path).fingerprint.classes) == 527
+    (tmp_path / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/0,Nothing\n")
+    with pytest.raises(InputError, match=r"line 4: positive_labels = .*no class '/m/"):
+        read("audioset", tmp_path)
+
+
+Edit = tuple[str, str, str, str]  # file, what stands there, what comes there, the message
+BROKEN: dict[str, list[Edit]] = {
+    "audioset": [
+        ("eval_segments.csv", "\n# YTID", "\nabc, 0.000, 1.000\n# YTID", "3 values for 4 columns"),
+        ("eval_segments.csv", '"/m/', '"/x/', "no class '/x/"),
+    ],
+    "fsd50k": [
+        ("FSD50K.ground_truth/dev.csv", ",val\n", ",dev\n", "split = 'dev': no such split"),
+        ("FSD50K.ground_truth/dev.csv", "mids,split", "mids,part", "split: missing columns"),
+        ("FSD50K.ground_truth/eval.csv", ',"A', ',"Noise,A', "vocabulary.csv lacks 'Noise'"),
+        ("FSD50K.ground_truth/vocabulary.csv", "0,", "7,", "not a list of names"),
+    ],
+    "openmic": [
+        ("partitions/split01_test.csv", "0", "1", "openmic-2018.npz has no labels of it"),
+        ("class-map.json", "0", "40", "not a table of names and numbers from 0"),
+    ],
+    "dcase20": [
+        ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label = 'ship': no such"),
+        ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "not scene-city-location-seg"),
+        ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label: missing col"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "edit"), [(n, e) for n, edits in BROKEN.items() for e in edits])
+def test_names_what_is_broken(tmp_path: Path, name: str, edit: Edit) -> None:
+    FOLDERS[name][0](tmp_path)
+    path = tmp_path / edit[0]
+    text = path.read_text()
+    assert edit[1] in text
+    path.write_text(text.replace(edit[1], edit[2], 1))
+    with pytest.raises(InputError) as error:
+        read(name, tmp_path)
+    assert str(path) in str(error.value)
+    assert edit[3] in str(error.value)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_clip_that_is_listed_twice_is_refused(tmp_path: Path, name: str) -> None:
+    FOLDERS[name][0](tmp_path)
+    lists = {
+        "audioset": "eval_segments.csv",
+        "fsd50k": "FSD50K.ground_truth/eval.csv",
+        "openmic": "partitions/split01_test.csv",
+        "dcase20": "evaluation_setup/fold1_evaluate.csv",
+    }
+    path = tmp_path / lists[name]
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(InputError, match=r"line \d+: .*listed twice"):
+        read(name, tmp_path)
+
+
+def test_scenes_of_one_place_are_of_one_source(tmp_path: Path) -> None:
+    layouts.write_dcase20(tmp_path)
+    data = read("dcase20", tmp_path)
+    of = {data.ids[i]: data.sources[i] for i in range(len(data.ids))}
+    assert of["bus-lisbon-1001-40000-a"] == of["bus-lisbon-1001-40000-s1"] == "lisbon-1001"
+
+
+def test_openmic_names_as_the_published_file_holds_them(tmp_path: Path) -> None:
+    layouts.write_openmic(tmp_path)
+    before = read("openmic", tmp_path)
+    path = tmp_path / "openmic-2018.npz"
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files}
+    columns["sample_key"] = columns["sample_key"].astype(object)
+    np.savez(path, **columns)
+    assert read("openmic", tmp_path).fingerprint == before.fingerprint
+    (tmp_path / "class-map.json").unlink()
+    assert read("openmic", tmp_path).fingerprint == before.fingerprint
+    np.savez(path, **{**columns, "Y_true": columns["Y_true"][:, :19]})
+    with pytest.raises(
+        InputError, match=r"labels \(13, 19\) and masks \(13, 20\) where \(13, 20\)"
+    ):
+        read("openmic", tmp_path)
+    columns["Y_true"][0, 0] = np.nan
+    np.savez(path, **columns)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        read("openmic", tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not OpenMIC's labels"):
+        read("openmic", tmp_path)
+
+
+def test_a_pickle_in_openmic_runs_nothing(tmp_path: Path) -> None:
+    layouts.write_openmic(tmp_path)
+    path = tmp_path / "openmic-2018.npz"
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files}
+
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return open, (str(tmp_path / "harm"), "w")
+
+    columns["sample_key"] = np.array([Harm()] * 13, dtype=object)
+    np.savez(path, **columns)
+    with pytest.raises(InputError, match=r"not OpenMIC's labels \(io.open is no text\)"):
+        read("openmic", tmp_path)
+    assert not (tmp_path / "harm").exists()
+    with pytest.raises(pickle.UnpicklingError):
+        openmic._keys(path)
