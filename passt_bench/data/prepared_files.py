@@ -1,0 +1,151 @@
+"""The files of a folder of prepared clips, see `prepared`."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from passt_bench.data.targets import PackedTargets, Targets
+from passt_bench.errors import InputError
+from passt_bench.files import read_bytes, write_atomically
+from passt_bench.record import Fingerprint
+from passt_bench.spec.override import adapter
+
+INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
+SPLITS = ("train", "test", "validation")
+SCHEMA = 1
+_COLUMNS = ("offsets", "names", "sources", "split", "targets")
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a prepared folder holds.
+
+    Attributes:
+        form: 16-bit samples, or HDF5 files with mp3 inside.
+        source: fingerprint of the data that it was made from.
+        sampling_rate: Hz of what is stored.
+        resampler: by which files of another rate came to it.
+        seconds: at which longer clips were cut; None where all are whole.
+        cut: clips that were.
+        clips: how many are stored.
+        samples: of all of them.
+        splits: names of the splits by code: as in `SPLITS`, or ``fold 1``, ….
+        expected: clips of each split before any was left out.
+        clipped: samples beyond ±1, which are stored as ±1.
+        clipped_clips: clips that have some.
+        lost: clips that could not be decoded and were left out: name, code of the split, reason.
+        checksum: SHA-256 of the stored samples, or of the mp3 files one after the other.
+        masked: whether some labels are unknown.
+        files: split → names of its HDF5 files; empty in the other form.
+    """
+
+    form: Literal["int16", "hdf5"]
+    source: Fingerprint
+    sampling_rate: int
+    resampler: str
+    seconds: float | None
+    cut: int
+    clips: int
+    samples: int
+    splits: tuple[str, ...]
+    expected: tuple[int, ...]
+    clipped: int
+    clipped_clips: tuple[str, ...]
+    lost: tuple[tuple[str, int, str], ...]
+    checksum: str
+    masked: bool = False
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def write_clips(
+    folder: Path,
+    offsets: np.ndarray,
+    names: list[str],
+    sources: list[str],
+    split: np.ndarray,
+    targets: Targets,
+) -> None:
+    """Writes the columns beside the samples; the same bytes for the same columns."""
+    columns = {
+        "offsets": offsets.astype("<i8"),
+        "names": _encoded(names),
+        "sources": _encoded(sources),
+        "split": split.astype(np.int8),
+        "targets": targets.packed if isinstance(targets, PackedTargets) else targets,
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, column in columns.items():
+            part = io.BytesIO()
+            np.lib.format.write_array(part, np.ascontiguousarray(column), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())  # dated 1980
+    write_atomically(folder / CLIPS, content.getvalue())
+
+
+def _encoded(texts: list[str]) -> np.ndarray:
+    return np.array([text.encode() for text in texts], dtype=np.bytes_)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Writes what makes a folder a prepared one."""
+    plain = adapter(Index).dump_python(index, mode="json")
+    text = json.dumps(plain, sort_keys=True, allow_nan=False, indent=1)
+    write_atomically(folder / INDEX, f"{text}\n".encode())
+
+
+def read_index(folder: Path) -> Index:
+    """What a prepared folder holds.
+
+    Raises:
+        InputError: its index cannot be read, or is of a newer schema.
+    """
+    path = folder / INDEX
+    try:
+        index = adapter(Index).validate_json(read_bytes(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise broken(path, f"no index of prepared clips ({first['msg']})") from None
+    if index.schema > SCHEMA:
+        raise broken(path, f"written by a newer version (schema {index.schema})")
+    return index
+
+
+def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
+    """The columns that `write_clips` wrote.
+
+    Raises:
+        InputError: they cannot be read, or do not fit the index or the samples.
+    """
+    path = folder / CLIPS
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in _COLUMNS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise broken(path, f"not readable ({error})") from None
+    offsets = columns["offsets"]
+    rows = [len(columns[name]) for name in _COLUMNS[1:]]
+    if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:
+        raise broken(path, f"{rows[0]} clips, where the index says {index.clips}")
+    try:
+        size = (folder / WAVEFORMS).stat().st_size
+    except OSError as error:
+        raise broken(folder / WAVEFORMS, f"cannot be read ({error.strerror})") from None
+    if size != 2 * index.samples or offsets[-1] != index.samples:
+        raise broken(folder / WAVEFORMS, f"{size} bytes, where the index says {2 * index.samples}")
+    return columns
+
+
+def broken(path: Path, problem: str) -> InputError:
+    """What is wrong with a prepared folder."""
+    return InputError(
+        problem, source=path, remedy="Remove the folder, and prepare the data set anew."
+    )

@@ -1,0 +1,236 @@
+"""Prepared clips: what is stored comes back, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import write_openmic_hdf5
+
+from passt_bench.data import find_folders, open_dataset
+from passt_bench.data.decode import read_whole
+from passt_bench.data.prepared import PreparedDataset, open_prepared, scaled
+from passt_bench.data.prepared_files import (
+    CLIPS,
+    INDEX,
+    WAVEFORMS,
+    Index,
+    read_index,
+    write_clips,
+    write_index,
+)
+from passt_bench.errors import InputError
+from passt_bench.record import Fingerprint
+from passt_bench.spec.recipe import DataSpec
+
+RATE = 1000
+LENGTHS = [0, 1, 999, 1000, 1001, 2500]
+SPEC = DataSpec(name="fsd50k", seconds=1.0)
+WAVES = [
+    np.random.default_rng(n).uniform(-1, 1, length).astype(np.float32)
+    for n, length in enumerate(LENGTHS)
+]
+SOURCE = Fingerprint(
+    dataset="fsd50k", digest="abc", expected=6, found=6, classes=tuple("abc"), multi_label=True
+)
+
+
+def write(folder: Path, **changes: object) -> Index:
+    """Six clips of three classes: three to train on, two to choose by, one to test on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = [scaled(wave)[0] for wave in WAVES]
+    (folder / WAVEFORMS).write_bytes(b"".join(clip.tobytes() for clip in stored))
+    labels = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]
+    names = [f"clip{n}" for n in range(6)]
+    split = np.array([0, 0, 0, 2, 2, 1])
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+    write_clips(folder, offsets, names, [f"é{n}" for n in range(6)], split, np.packbits(labels, -1))
+    index = Index(
+        form="int16",
+        source=SOURCE,
+        sampling_rate=RATE,
+        resampler="none",
+        seconds=None,
+        cut=0,
+        clips=6,
+        samples=sum(LENGTHS),
+        splits=("train", "test", "validation"),
+        expected=(3, 1, 2),
+        clipped=0,
+        clipped_clips=(),
+        lost=(),
+        checksum="",
+    )
+    index = replace(index, **changes)  # type: ignore[arg-type]
+    write_index(folder, index)
+    return index
+
+
+def opened(folder: Path, spec: DataSpec = SPEC, rate: int = RATE) -> PreparedDataset:
+    data = open_prepared(spec, rate, folder)
+    assert isinstance(data, PreparedDataset)
+    return data
+
+
+@pytest.mark.parametrize("clip", range(6))
+def test_what_was_stored_comes_back_within_half_a_step(clip: int, tmp_path: Path) -> None:
+    write(tmp_path)
+    data, wave = opened(tmp_path), WAVES[clip]
+    assert data.length(clip) == len(wave)
+    np.testing.assert_allclose(data.whole(clip), wave, atol=0.5001 / 32768)
+    for start in (0, 1, 998, 2499, 3000):
+        part = data.excerpt(clip, start)
+        assert part.dtype == np.float32
+        assert part.shape == (1000,)
+        expected = np.pad(wave[start : start + 1000], (0, 1000 - len(wave[start : start + 1000])))
+        np.testing.assert_allclose(part, expected, atol=0.5001 / 32768)
+    np.testing.assert_array_equal(data.waveform(clip), data.excerpt(clip, 0))
+    if len(wave):
+        np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), data.whole(clip))
+
+
+def test_splits_labels_and_names(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = opened(tmp_path)
+    train, test = data.split(None)
+    valid = data.validation()
+    assert valid is not None
+    assert [part.tolist() for part in (train, test, valid)] == [[0, 1, 2], [5], [3, 4]]
+    np.testing.assert_array_equal(data.targets[np.arange(6)], np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    assert list(data.ids) == [f"clip{n}" for n in range(6)]
+    assert data.sources[2] == "é2"
+    survey = data.survey()
+    assert survey.found() == (3, 1, 2)
+    np.testing.assert_allclose(survey.seconds, np.array(LENGTHS) / RATE)
+    fewer = opened(tmp_path, replace(SPEC, train_clips=2))
+    assert fewer.split(None)[0].tolist() == [0, 1]
+    with pytest.raises(InputError, match="no such fold"):
+        data.split(1)
+
+
+def test_a_map_is_not_pickled(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = opened(tmp_path)
+    data.waveform(5)
+    packed = pickle.dumps(data)
+    assert len(packed) < 5000
+    np.testing.assert_array_equal(pickle.loads(packed).whole(5), data.whole(5))
+
+
+@pytest.mark.parametrize(
+    ("wave", "stored", "beyond"),
+    [
+        ([0.0, -1.0, 32767 / 32768], [0, -32768, 32767], 0),
+        ([1.0, 1.0001, -1.5, 7.0], [32767, 32767, -32768, 32767], 3),
+        ([0.4 / 32768, 0.6 / 32768, -0.6 / 32768], [0, 1, -1], 0),
+    ],
+)
+def test_samples_beyond_one_are_clipped_and_counted(
+    wave: list[float], stored: list[int], beyond: int
+) -> None:
+    found, count = scaled(np.array(wave, dtype=np.float32))
+    assert found.dtype == np.dtype("<i2")
+    assert (found.tolist(), count) == (stored, beyond)
+
+
+def test_sixteen_bits_come_back_exactly() -> None:
+    every = np.arange(-32768, 32768).astype("<i2")
+    found, count = scaled((every / 32768).astype(np.float32))
+    np.testing.assert_array_equal(found, every)
+    assert count == 0
+
+
+def test_the_fingerprint_tells_it_from_its_source_and_from_others(tmp_path: Path) -> None:
+    digests = {SOURCE.digest}
+    for number, changes in enumerate(
+        ({}, {"sampling_rate": 500}, {"resampler": "other"}, {"lost": (("x", 0, "broken"),)},
+         {"cut": 1, "seconds": 2.5}, {"source": replace(SOURCE, digest="other")})
+    ):  # fmt: skip
+        folder = tmp_path / str(number)
+        index = write(folder, **changes)  # type: ignore[arg-type]
+        assert read_index(folder) == index
+        fingerprint = opened(folder, rate=index.sampling_rate).fingerprint
+        assert fingerprint.digest not in digests
+        digests.add(fingerprint.digest)
+    write(tmp_path / "again", clipped=3, clipped_clips=("clip5",))
+    fingerprint = opened(tmp_path / "again").fingerprint
+    assert fingerprint.digest == opened(tmp_path / "0").fingerprint.digest
+    assert fingerprint.notes == (
+        "16-bit samples at 1000 Hz made from the data abc",
+        "3 samples of 1 clips beyond ±1 were clipped: clip5",
+    )
+
+
+def test_found_by_folder_by_rate_and_beside_other_data(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "sounds"
+    write(root / f"prepared-{RATE}")
+    assert isinstance(open_dataset(SPEC, RATE, root), PreparedDataset)
+    assert isinstance(open_dataset(SPEC, RATE, root / f"prepared-{RATE}"), PreparedDataset)
+    with pytest.raises(InputError):  # at another rate the folder itself counts
+        open_dataset(SPEC, 2 * RATE, root)
+    write(tmp_path / "data" / "other")
+    assert find_folders(tmp_path / "data") == {"fsd50k": tmp_path / "data" / "other"}
+    written = write_openmic_hdf5(tmp_path / "data" / "z", rate=8000, seconds=0.1)
+    write(tmp_path / "data" / "a", source=replace(SOURCE, dataset="openmic"))
+    assert find_folders(tmp_path / "data")["openmic"] == written.root
+
+
+def cut_samples(folder: Path) -> None:
+    (folder / WAVEFORMS).write_bytes((folder / WAVEFORMS).read_bytes()[:-2])
+
+
+def fewer_clips(folder: Path) -> None:
+    write_clips(folder, np.array([0, sum(LENGTHS)]), ["a"], ["a"], np.zeros(1), np.zeros((1, 1)))
+
+
+# What is wrong → (how the folder comes to it, what the message says).
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut samples": (cut_samples, "11000 bytes, where the index says 11002"),
+    "no samples": (lambda folder: (folder / WAVEFORMS).unlink(), "cannot be read (No such file"),
+    "no columns": (lambda folder: (folder / CLIPS).unlink(), "clips.npz: not readable"),
+    "cut columns": (
+        lambda folder: (folder / CLIPS).write_bytes((folder / CLIPS).read_bytes()[:500]),
+        "clips.npz: not readable",
+    ),
+    "fewer clips": (fewer_clips, "1 clips, where the index says 6"),
+    "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "no index of prepared clips"),
+    "newer": (lambda folder: write(folder, schema=99), "written by a newer version (schema 99)"),
+}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_broken_folders_are_refused(wrong: str, tmp_path: Path) -> None:
+    spoil, message = BROKEN[wrong]
+    write(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(InputError) as error:
+        opened(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert message in str(error.value)
+    assert "prepare the data set anew" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "rate", "message"),
+    [
+        (SPEC, 32000, "frontend.sampling_rate = 32000: the clips are prepared at 1000 Hz. "
+         "Give the folder that they were made from, or prepare them: "
+         "passt-bench data prepare fsd50k=DIR --rate 32000"),
+        (replace(SPEC, seconds=3.0), RATE, "data.seconds = 3.0: 2 of the prepared clips were cut"),
+        (replace(SPEC, name="openmic"), RATE, "data.name = 'openmic': prepared clips of fsd50k"),
+        (replace(SPEC, train_clips=4), RATE, "data.train_clips = 4: more clips than there are"),
+    ],
+    ids=["rate", "seconds", "name", "clips"],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(
+    spec: DataSpec, rate: int, message: str, tmp_path: Path
+) -> None:
+    write(tmp_path, cut=2, seconds=2.5)
+    assert opened(tmp_path).fingerprint.found == 6
+    with pytest.raises(InputError) as error:
+        open_dataset(spec, rate, tmp_path)
+    assert message in str(error.value)

@@ -1,0 +1,84 @@
+"""A list of a million clips is opened, looked over and read within bounded memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sounds import sound, write_sound
+
+ROWS = 1_000_000
+GIB = 2**30
+CLASSES = 50
+SPLITS = ("train",) * 8 + ("validation", "test")
+# In a process of its own: what is measured is its peak since it began, torch and all.
+OPEN = """
+import json, resource, sys, time
+from pathlib import Path
+from passt_bench.data import open_dataset
+from passt_bench.data.check import Look, check
+from passt_bench.spec.recipe import DataSpec
+
+begin = resource.getrusage(resource.RUSAGE_SELF)
+data = open_dataset(DataSpec(name="manifest", seconds=0.5), 16000, Path(sys.argv[1]))
+opened = resource.getrusage(resource.RUSAGE_SELF)
+train, test = data.split(None)
+waves = [float(abs(data.waveform(int(clips[-1]))).max()) for clips in (train, test)]
+told = check(data, Look(), lambda share, text: None)
+end = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({
+    "import_mib": begin.ru_maxrss / 1024,
+    "open_mib": opened.ru_maxrss / 1024,
+    "peak_mib": end.ru_maxrss / 1024,
+    "open_cpu_s": opened.ru_utime + opened.ru_stime - begin.ru_utime - begin.ru_stime,
+    "check_cpu_s": end.ru_utime + end.ru_stime - opened.ru_utime - opened.ru_stime,
+    "clips": len(data.ids), "train": len(train), "test": len(test),
+    "validation": len(data.validation()), "waves": waves,
+    "parts": [part.found for part in told.parts],
+    "positives": sum(sum(item.found) for item in told.classes),
+    "findings": {item.kind: item.count for item in told.findings},
+}))
+"""
+
+
+def write_rows(root: Path) -> None:
+    """A manifest of a million stretches of ten recordings."""
+    for number in range(10):
+        write_sound(root / f"real/{number}.wav", sound(number, 120.0, 8000), 8000)
+    with (root / "manifest.csv").open("w", encoding="utf-8") as file:
+        file.write("path,label,split,start,end\n")
+        for row in range(ROWS):
+            label, split = f"class {row % CLASSES:02}", SPLITS[row % 10]
+            start = row / 10 * 0.001
+            file.write(f"real/{row % 10}.wav,{label},{split},{start:.4f},{start + 0.5:.4f}\n")
+
+
+def measured(root: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(root)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PASST_BENCH_CACHE": str(root / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    print(found)
+    return found
+
+
+def test_a_million_stretches_of_few_recordings(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    found = measured(tmp_path)
+    assert (found["clips"], found["train"], found["test"]) == (ROWS, 800_000, 100_000)
+    assert found["validation"] == 100_000
+    assert found["parts"] == [800_000, 100_000, 100_000]
+    assert found["positives"] == ROWS
+    assert min(found["waves"]) > 0.1
+    # Each class stands in one split alone here, so that it lacks in the two others.
+    assert found["findings"] == {"class without a positive": 2 * CLASSES}
+    assert found["peak_mib"] * 2**20 < GIB

@@ -1,0 +1,93 @@
+"""A preparation that is killed again and again comes to the same bytes as an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from sounds import sound, write_sound
+
+from passt_bench.data import open_dataset
+from passt_bench.spec.recipe import DataSpec
+
+HERE = Path(__file__).parent
+RATE = 8000
+CLIPS = 500  # sixteen parts
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str]:
+    root = tmp_path_factory.mktemp("prepare")
+    rows = ["path,labels,split"]
+    for clip in range(CLIPS):
+        write_sound(root / "data" / f"{clip}.wav", sound(clip, 0.02 + 0.0001 * clip, RATE), RATE)
+        rows.append(f"{clip}.wav,{'ab'[clip % 2]},{'test' if clip % 5 == 0 else 'train'}")
+    (root / "data" / "manifest.csv").write_text("\n".join(rows) + "\n")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(HERE / "preparing.py"), str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(f"\n{done.stdout}all in {time.monotonic() - began:.0f} s")
+    return root, done.stdout.splitlines(), done.stderr
+
+
+def test_every_kill_took_place(drilled: tuple[Path, list[str], str]) -> None:
+    _, lines, said = drilled
+    for form, late in (("int16", "clips.npz"), ("hdf5", "_mp3.hdf")):
+        killed = -signal.SIGKILL
+        assert [line for line in lines if line.startswith(form)] == [
+            f"{form} undisturbed 0",
+            f"{form} waveforms.journal {killed} False",
+            f"{form} waveforms.i16 {killed} False",
+            f"{form} worker 2 False",
+            f"{form} waveforms.journal {killed} False",
+            f"{form} {late} {killed} False",
+            f"{form} prepared.json {killed} False",  # nothing half done is taken for a whole
+            f"{form} tidy {killed} True",
+            f"{form} last 0",
+        ]
+    assert said.count("a process that decodes was ended from outside") == 2
+
+
+@pytest.mark.parametrize("form", ["int16", "hdf5"])
+def test_the_bytes_equal_those_of_an_undisturbed_one(
+    form: str, drilled: tuple[Path, list[str], str]
+) -> None:
+    root, _, _ = drilled
+    contents = [
+        {path.name: path.read_bytes() for path in (root / form / folder).iterdir()}
+        for folder in ("undisturbed", "killed")
+    ]
+    assert contents[0].keys() == contents[1].keys()
+    assert contents[0] == contents[1]
+    data = open_dataset(DataSpec("manifest", seconds=0.05), RATE, root / form / "killed")
+    assert len(data.ids) == CLIPS
+    assert all(np.abs(data.waveform(clip)).max() > 0.01 for clip in range(0, CLIPS, 50))
+
+
+def test_no_process_is_left_behind(drilled: tuple[Path, list[str], str]) -> None:
+    root, _, _ = drilled
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        left = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if str(root) in " ".join(process.info["cmdline"] or ())
+        ]
+        if not left:
+            return
+        time.sleep(0.2)
+    raise AssertionError(left)

@@ -1,0 +1,278 @@
+"""`data check`: what is there is counted, what would spoil a study is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from layouts import (
+    write_audioset_hdf5,
+    write_dcase20,
+    write_esc50,
+    write_fsd50k,
+    write_hdf5,
+    write_manifest,
+    write_openmic,
+)
+from sounds import encoded, sound, write_sound
+
+from passt_bench.data import open_dataset
+from passt_bench.spec.recipe import DataSpec
+
+Cli = Callable[..., tuple[int, str]]
+Check = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def checked(cli: Cli, tmp_path: Path) -> Check:
+    """Checks a data set; the exit status and the JSON, with findings by kind."""
+
+    def run(named: str, *options: object) -> tuple[int, dict[str, Any]]:
+        out = tmp_path / "report.json"
+        code, said = cli("data", "check", named, *options, "--json", "--out", out)
+        told = json.loads(out.read_text())
+        assert json.loads(said.replace("\n", " ")) == told
+        assert told["clean"] == (code == 0)
+        told["findings"] = {item["kind"]: item for item in told["findings"]}
+        return code, told
+
+    return run
+
+
+def names(told: dict[str, Any], kind: str) -> list[str]:
+    found = told["findings"].get(kind, {"names": [], "count": 0})
+    assert found["count"] == len(found["names"])
+    return list(found["names"])
+
+
+def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
+    written = write_manifest(tmp_path / "own")
+    code, said = cli("data", "check", f"manifest={written.root}", "--decode")
+    assert code == 0
+    data = open_dataset(DataSpec(name="manifest", seconds=1.0), 16000, written.root)
+    for fragment in (
+        "train │ 6 │ 6 │ 0 │ 0 │", "validation │ 6 │ 6 │ 0 │ 0 │", "test │ 6 │ 6 │ 0 │ 0 │",
+        "bell │ 2 │ 2 │ 2 │ 0 │", "Lengths: 0.7 s (6 clips), 1 s (6 clips), 1.6 s (6 clips).",
+        "44100 Hz (9 clips)", "Channels: 1 (9 clips), 2 (9 clips).",
+        f"Fingerprint: {data.fingerprint.digest}, 18 of 18 clips.",
+        "Nothing is wrong that was looked for (every file was decoded).",
+        f"Next: passt-bench data prepare manifest={written.root}",
+    ):  # fmt: skip
+        assert fragment in said
+
+
+def test_missing_and_broken_files_by_split_and_class(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own", each=15, seconds=(0.1,))
+    gone, empty = written.of("train")[4], written.of("test")[8]
+    assert gone.path and empty.path
+    gone.path.unlink()
+    empty.path.write_bytes(b"")
+    code, told = checked(f"manifest={written.root}")
+    assert code == 1
+    assert names(told, "missing") == [f"train {gone.name}"]
+    assert names(told, "broken") == [f"test {empty.name} (empty, 0 bytes)"]
+    parts = {part["name"]: part for part in told["parts"]}
+    assert parts["train"] | {"name": ""} == {
+        "name": "", "expected": 45, "found": 44, "missing": 1, "broken": 0,
+    }  # fmt: skip
+    assert (parts["test"]["missing"], parts["test"]["broken"]) == (0, 1)
+    lost = {item["name"]: item["lost"] for item in told["classes"]}
+    assert lost == {"bell": 0, "engine": 1, "voice": 1}
+    assert (told["found"], told["expected"]) == (133, 135)
+
+
+@pytest.mark.parametrize("name", ["manifest", "esc50", "audioset"])
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_no_study_may_run_on_is_looked_over_all_the_same(
+    name: str, left: int, tmp_path: Path, checked: Check
+) -> None:
+    write = {"manifest": write_manifest, "esc50": write_esc50, "audioset": write_audioset_hdf5}
+    written = write[name](tmp_path / name, seconds=(0.2,) if name == "manifest" else 0.2)
+    if name == "audioset":
+        for split in {clip.split for clip in written.clips}:
+            clips = written.of(split)
+            sounds = [encoded(sound(9, 0.2, 32000), 32000, "mp3")] * left
+            write_hdf5(
+                written.root / f"{split}_segments_mp3.hdf",
+                [clip.name for clip in clips],
+                [*sounds, *[b""] * (len(clips) - left)],
+                np.packbits(written.targets(split) > 0, axis=-1),
+            )
+    for clip in written.clips[left:]:
+        if clip.path:
+            clip.path.unlink()
+    code, told = checked(f"{name}={written.root}")
+    assert code == 1
+    assert "may be" in told["refusal"]
+    parts = told["parts"]
+    lost = sum(part["missing"] + part["broken"] for part in parts)
+    assert lost + sum(part["found"] for part in parts) == len(written.clips)
+    assert sum(part["found"] for part in parts) == (3 * left if name == "audioset" else left)
+    listed = sum(len(names(told, kind)) for kind in ("missing", "broken"))
+    assert listed == lost
+    unknown = told["findings"].get("not listed", {"count": 0})["count"]
+    assert len(written.clips) + unknown == told["expected"]
+
+
+def test_the_same_file_under_two_names(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own")
+    (first, second, *_), (third, *_) = written.of("train"), written.of("test")
+    for target, source in ((second, first), (third, first)):
+        shutil.copy(source.path or "", target.path or "")
+    code, told = checked(f"manifest={written.root}")
+    assert code == 1
+    assert names(told, "identical across splits") == [
+        f"train {first.name} = train {second.name} = test {third.name}"
+    ]
+    assert names(told, "identical files") == []
+
+
+def test_equal_sound_in_other_files_is_found_by_decoding(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own", seconds=(0.5,))
+    wav, flac = written.of("train")[:2]
+    samples = (20000 * sound(99, 0.5, 16000)).astype(np.int16)
+    for clip in (wav, flac):
+        assert clip.path
+        write_sound(clip.path, samples, 16000)
+    code, told = checked(f"manifest={written.root}")
+    assert (code, told["findings"]) == (0, {})
+    code, told = checked(f"manifest={written.root}", "--decode")
+    assert code == 1
+    assert names(told, "identical sound") == [f"train {wav.name} = train {flac.name}"]
+
+
+def test_decoding_finds_nan_cut_ends_and_silence(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own", seconds=(1.0,))
+    nan, _, quiet, cut = written.of("train")[:4]
+    for clip in (nan, quiet, cut):
+        assert clip.path
+    samples = sound(1, 1.0, 44100)
+    samples[3] = np.nan
+    soundfile.write(nan.path, samples, 44100, subtype="FLOAT")
+    soundfile.write(quiet.path, np.zeros(44100), 44100, format="OGG")
+    code, told = checked(f"manifest={written.root}")
+    assert (code, told["findings"]) == (0, {})
+    code, told = checked(f"manifest={written.root}", "--decode")
+    assert code == 1
+    assert names(told, "broken") == [f"train {nan.name} (the file holds NaN or infinity)"]
+    assert names(told, "digital silence") == [f"train {quiet.name}"]
+    train = told["parts"][0]
+    assert (train["found"], train["broken"]) == (5, 1)
+
+
+def test_silence_alone_is_told_and_is_no_failure(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own", seconds=(0.5,))
+    path = written.of("test")[0].path
+    assert path
+    soundfile.write(path, np.zeros(8000), 16000)
+    code, told = checked(f"manifest={written.root}", "--decode")
+    assert code == 0
+    assert list(told["findings"]) == ["digital silence"]
+
+
+def test_one_source_in_two_folds(tmp_path: Path, checked: Check) -> None:
+    written = write_esc50(tmp_path / "esc", seconds=0.2)
+    meta = written.root / "meta" / "esc50.csv"
+    rows = meta.read_text().splitlines()
+    ends = [row.split(",") for row in rows]
+    ends[4][5] = ends[1][5]  # src_file of a clip of fold 2 becomes that of one of fold 1
+    meta.write_text("\n".join(",".join(row) for row in ends) + "\n")
+    code, told = checked(f"esc50={written.root}")
+    assert code == 1
+    first, other = written.of("fold1")[0].name, written.of("fold2")[0].name
+    assert names(told, "one source in two splits") == [
+        f"{ends[1][5]}: fold 1 {first}, fold 2 {other}"
+    ]
+    code, told = checked(f"esc50={written.root}", "--fold", 3)
+    assert (code, told["findings"]) == (0, {})
+    assert [part["found"] for part in told["parts"]] == [12, 3]
+    assert checked(f"esc50={written.root}", "--fold", 2)[0] == 1
+
+
+def test_a_class_without_a_positive(tmp_path: Path, checked: Check) -> None:
+    written = write_manifest(tmp_path / "own", seconds=(0.2,))
+    manifest = written.root / "manifest.csv"
+    rows = manifest.read_text().splitlines()
+    manifest.write_text(
+        "\n".join(row for row in rows if not ("bell" in row and row.endswith("test"))) + "\n"
+    )
+    code, told = checked(f"manifest={written.root}")
+    assert code == 1
+    assert names(told, "class without a positive") == ["test bell"]
+
+
+def test_a_name_that_stands_in_two_hdf5_files(tmp_path: Path, checked: Check) -> None:
+    written = write_audioset_hdf5(tmp_path / "as", seconds=0.5)
+    name = written.of("balanced_train")[0].name
+    sounds = [encoded(sound(seed, 0.5, 32000), 32000, "mp3") for seed in (70, 71)]
+    write_hdf5(
+        written.root / "eval_segments_mp3.hdf",
+        [name, "Yother.mp3"],
+        sounds,
+        np.packbits(np.eye(2, 527, dtype=np.uint8), axis=-1),
+    )
+    code, told = checked(f"audioset={written.root}", "--decode")
+    assert code == 1
+    (twice,) = names(told, "identical across splits")
+    assert twice.startswith("train ") and " = test " in twice and name in twice
+    assert len(names(told, "one source in two splits")) == 1
+    assert told["rates"] == {"32000": 16}
+    assert [part["found"] for part in told["parts"]] == [14, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("fsd50k", write_fsd50k), ("openmic", write_openmic), ("dcase20", write_dcase20)],
+)
+def test_published_folders(
+    name: str, write: Callable[..., Any], tmp_path: Path, checked: Check
+) -> None:
+    written = write(tmp_path / name, seconds=0.2)
+    code, told = checked(f"{name}={written.root}", "--decode")
+    assert told["found"] == len(written.clips) == sum(part["found"] for part in told["parts"])
+    lacking = "class without a positive"
+    assert set(told["findings"]) <= {lacking, "not listed"}  # small sets lack classes and clips
+    assert code == (1 if lacking in told["findings"] else 0)
+    per_class = [sum(item["found"]) for item in told["classes"]]
+    assert sum(per_class) == sum(len(clip.labels) for clip in written.clips)
+
+
+def test_the_json_holds_all_names_and_the_text_a_few(
+    tmp_path: Path, checked: Check, cli: Cli
+) -> None:
+    written = write_manifest(tmp_path / "own", each=60, seconds=(0.02,))
+    gone = [clip for clip in written.clips if clip.path and clip.seed % 60 == 0]
+    for clip in gone:
+        clip.path.unlink()  # type: ignore[union-attr]
+    _, told = checked(f"manifest={written.root}", "--no-compare")
+    assert len(names(told, "missing")) == len(gone) == 9
+    code, said = cli("data", "check", f"manifest={written.root}", "--no-compare")
+    assert code == 1
+    assert "missing: 9: " in said
+    assert "and 4 more. Bring the files" in said
+    assert "Identical files were not searched for." in said
+    assert "Next: mend what is named above" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["manifest"], ("NAME=DIR = 'manifest'", "not NAME=DIR", "Write e.g.")),
+        (["nothing=."], ("nothing", "Known: ")),
+        (["manifest=gone"], ("manifest = 'gone'", "no such folder or file")),
+        (["synthetic=."], ("procedural",)),
+        (["esc50={root}", "--fold", "9"], ("--fold = 9", "There are 1, 2, 3, 4, 5.")),
+    ],
+)
+def test_bad_input(words: list[str], fragments: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
+    root = write_esc50(tmp_path / "esc", seconds=0.1).root
+    code, said = cli("data", "check", *(word.format(root=root) for word in words))
+    assert code == 2
+    for fragment in fragments:
+        assert fragment in said
