@@ -15,21 +15,21 @@ import numpy as np
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.splits import inner_split
 from passt_bench.measure.failure import classify, memory_limit, says_nothing
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
 from passt_bench.models import draw, from_recipe, save_model
-from passt_bench.record import Picture, RunRecord, Status
+from passt_bench.record import Fingerprint, Picture, RunRecord, Status
+from passt_bench.runner.cell_data import cell_features, split_clips
 from passt_bench.runner.initial import fill
 from passt_bench.runner.plan import Context, PlannedCell
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
+from passt_bench.training.averaging import wearing
 from passt_bench.training.diverged import Diverged
-from passt_bench.training.evaluate import evaluate
-from passt_bench.training.features import features_path, load_features
-from passt_bench.training.loop import set_up, total_steps, train
-from passt_bench.training.state import Progress, Task, add_clocks
+from passt_bench.training.evaluate import Evaluation, evaluate
+from passt_bench.training.loop import run_training, set_up, total_steps
+from passt_bench.training.state import Progress, Task, Training, add_clocks
 
 MODEL = "model.safetensors"  # beside the record, where models are kept
 
@@ -110,9 +110,8 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
     dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
     if dataset.fingerprint.digest != cell.fingerprint.digest:
         raise RuntimeError("the data changed since the study was planned; run it again")
-    path = features_path(context.cache, recipe, dataset.fingerprint.digest)
-    features = load_features(path, recipe.frontend)
-    train_clips, inner_clips, test_clips = _split(cell, dataset)
+    features = cell_features(cell, context, dataset)
+    train_clips, inner_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes
     net = from_recipe(recipe, len(classes), features.shape[2])
@@ -132,18 +131,11 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
         checkpoint_seconds=context.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    done = train(net, task, lambda progress: _tell(folder, recipe.training.epochs, progress))
+    state = run_training(net, task, lambda done: _tell(folder, recipe.training.epochs, done))
+    done = state.progress
     clock.seconds["train"] = done.seconds
     clock.start()
-    result = evaluate(
-        net,
-        features,
-        dataset.targets,
-        test_clips,
-        recipe.metrics,
-        dataset.fingerprint,
-        recipe.engine.device,
-    )
+    result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
     if context.keep_models:
         path = folder / MODEL
@@ -157,8 +149,39 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
         train=_train_facts(done, recipe.engine.device),
         clocks=add_clocks(clock.seconds, done.before),
         picture=_picture(cell, features[train_clips[0]], total_steps(task)),
-        notes=notes,
+        notes=(*notes, *result.notes),
     )
+
+
+def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluation:
+    """The tested weights; where averaged ones were taken, the others' metrics beside them.
+
+    Each set of weights answers for itself (``ex_esc50.py:218`` of the reference code computes the
+    accuracy of the averaged ones from the counts of the others).
+    """
+    task = state.task
+    recipe, facts = task.recipe, dataset.fingerprint
+    engine = recipe.engine
+
+    def look(fingerprint: Fingerprint) -> Evaluation:
+        return evaluate(
+            state.net,
+            task.features,
+            dataset.targets,
+            clips,
+            recipe.metrics,
+            fingerprint,
+            engine.device,
+            engine.loaders,
+        )
+
+    result = look(facts)
+    if state.beside is not None:
+        kind, weights = state.beside
+        with wearing(state.net, weights):
+            other = look(replace(facts, groups={}))
+        result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
+    return result
 
 
 def _train_facts(done: Progress, device: str) -> dict[str, float]:
@@ -173,24 +196,6 @@ def _train_facts(done: Progress, device: str) -> dict[str, float]:
 def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
     return {**curves, f"inner/{metric}": tuple(done.inner)} if done.inner else curves
-
-
-def _split(cell: PlannedCell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Clips to train on, to choose the epoch by (or None), and to evaluate.
-
-    With ``select: inner`` the test fold stays closed.
-    """
-    train_clips, test_clips = dataset.split(cell.fold)
-    training = cell.recipe.training
-    if training.select == "last":
-        return train_clips, None, test_clips
-    # One inner split, whatever the seed: trials of a search are compared on the same clips.
-    learn, inner = inner_split(
-        train_clips, dataset.sources, dataset.targets, training.inner_share, 0
-    )
-    if training.select == "best_on_inner":
-        return learn, inner, test_clips
-    return learn, None, inner
 
 
 class Clock:

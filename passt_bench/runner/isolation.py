@@ -12,12 +12,11 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -33,6 +32,7 @@ from passt_bench.runner.gpus import VARIABLE, Gpus
 from passt_bench.runner.plan import Context, PlannedCell
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
+from passt_bench.training.loaders import end_with_parent
 
 POLL = 0.3  # seconds
 RESTARTS = 3  # of a cell whose process somebody kills, before it is left to the next command
@@ -148,7 +148,8 @@ def _attend(
     if conditions.timeout is not None:
         left = conditions.timeout - progress_of(context, cell.key).get("seconds", 0.0)
     kills = oom_kills()
-    child = fork_server().Process(target=_child, args=(cell, context, gpu), daemon=True)
+    # No daemon, for these may start no processes that make batches; it ends with its parent anyway.
+    child = fork_server().Process(target=_child, args=(cell, context, gpu))
     try:
         child.start()
     except (OSError, EOFError):  # the fork server has died; it is started anew the next time
@@ -209,7 +210,7 @@ def _wait(
 def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    _end_with_parent()
+    end_with_parent()
     if gpu is not None:
         os.environ[VARIABLE] = gpu  # CUDA has not been asked for anything yet
     work = _lock(context, f"{cell.key}.work.lock")
@@ -222,18 +223,6 @@ def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
                     checkpoint.say(str(error))
                     sys.exit(_CANNOT_WRITE)
                 raise
-
-
-def _end_with_parent() -> None:
-    """Ends this process as soon as its parent has ended, by whatever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def progress_of(context: Context, key: str) -> dict[str, float]:

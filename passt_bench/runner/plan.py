@@ -6,46 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError, located
 from passt_bench.record import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.registry import METRICS
+from passt_bench.runner.context import Context as Context
+from passt_bench.runner.context import Datasets as Datasets
 from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.runner.initial import settle_init
-from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
+from passt_bench.spec.key import arm_key, component_versions, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.store import Store
-from passt_bench.training.batches import steps_per_epoch
+from passt_bench.training.sampling import epoch_steps
 from passt_bench.training.schedule import check_steps
-from passt_bench.training.state import CHECKPOINT_SECONDS
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where things lie and how cells are kept; none of it decides a result.
-
-    Attributes:
-        out: the store's folder.
-        data: data set name → folder.
-        checkpoint_seconds: between two checkpoints of a cell.
-        keep_checkpoints: whether they stay when the record is written.
-        memory: bytes that the process of a cell may allocate; None is no limit.
-        keep_models: whether the trained model is written beside the record.
-    """
-
-    out: Path
-    data: Mapping[str, Path]
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    keep_checkpoints: bool = False
-    memory: int | None = None
-    keep_models: bool = False
-
-    @property
-    def cache(self) -> Path:
-        """Where features are kept."""
-        return self.out / "cache"
 
 
 @dataclass(frozen=True)
@@ -75,27 +49,6 @@ class StudyPlan:
     cells: tuple[PlannedCell, ...]
 
 
-class Datasets:
-    """Opens each data set once."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._open: dict[str, Dataset] = {}
-
-    def root(self, recipe: Recipe) -> Path | None:
-        """The folder given for the recipe's data set."""
-        return self._context.data.get(recipe.data.name)
-
-    def get(self, recipe: Recipe) -> Dataset:
-        """The recipe's data set at its front end's sampling rate."""
-        name = digest([decisive(recipe.data), recipe.frontend.sampling_rate])
-        if name not in self._open:
-            self._open[name] = open_dataset(
-                recipe.data, recipe.frontend.sampling_rate, self.root(recipe)
-            )
-        return self._open[name]
-
-
 def plan_cell(
     variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
 ) -> PlannedCell:
@@ -106,7 +59,8 @@ def plan_cell(
     components = component_versions(recipe)
     facts = model_facts(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
-    per_epoch = steps_per_epoch(len(train), recipe.training.batch_size)
+    per_epoch = epoch_steps(recipe.training, len(train))
+    datasets.check(recipe, fold)
     check_steps(recipe.patchout, recipe.training.epochs * per_epoch)
     return PlannedCell(
         key=quality_key(recipe, seed, fold, fingerprint.digest, components),
@@ -129,7 +83,7 @@ def expected_seconds(recipe: Recipe, facts: ModelFacts, train: int, test: int) -
     32 GFLOP/s and 5 ms a step are about what small models reach there.
     """
     training = recipe.training
-    steps = training.epochs * steps_per_epoch(train, training.batch_size)
+    steps = training.epochs * epoch_steps(training, train)
     work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
     return work / 32e9 + steps * 0.005 + 1.0
 

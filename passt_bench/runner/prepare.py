@@ -14,6 +14,7 @@ from passt_bench.registry import DATASETS
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec.override import override, parse_assignments
+from passt_bench.spec.study import Study
 
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
@@ -60,12 +61,30 @@ def prepare_study(request: Request) -> Prepared:
     """
     file = load_study(request.study)
     check_folder(request.out)
+    study = changed(file.study, request)
+    if request.name is not None:
+        study = replace(study, name=checked_name(request.name))
+    return expand(study, request, file.notebook)
+
+
+def changed(study: Study, request: Request) -> Study:
+    """A study with what the command line changes of its base recipe; its variants come after it.
+
+    Raises:
+        InputError: an unknown field, or a value that the field does not take.
+    """
     changes = parse_assignments(list(request.sets))
     if request.device is not None:
         changes["engine.device"] = request.device
-    study = replace(file.study, base=override(file.study.base, changes, source="--set"))
-    if request.name is not None:
-        study = replace(study, name=checked_name(request.name))
+    return replace(study, base=override(study.base, changes, source="--set"))
+
+
+def expand(study: Study, request: Request, notebook: str) -> Prepared:
+    """Expands a study on the data that the command line names.
+
+    Raises:
+        InputError: whatever of it cannot be run.
+    """
     context = Context(request.out, data_folders(request.data))
     datasets = Datasets(context)
     plan = plan_study(
@@ -73,7 +92,7 @@ def prepare_study(request: Request) -> Prepared:
         context,
         seeds=request.seeds,
         folds=request.folds,
-        notebook=file.notebook,
+        notebook=notebook,
         command=typed(),
         datasets=datasets,
     )

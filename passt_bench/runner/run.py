@@ -19,7 +19,12 @@ from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.standing import Shortfall, shortfall, tidy
 from passt_bench.store import Store
-from passt_bench.training.features import features_path, prepare_features
+from passt_bench.training.features import (
+    features_path,
+    is_prepared,
+    keeps_waves,
+    prepare_features,
+)
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,14 @@ def prepare(
     wanted = {}
     for cell in todo:
         path = features_path(context.cache, cell.recipe, cell.fingerprint.digest)
-        if not path.is_file():
+        if path.is_file() or path in wanted:
+            continue
+        clips = len(datasets.get(cell.recipe).ids)
+        if is_prepared(cell.recipe, clips, path):
             wanted[path] = cell.recipe
     for path, recipe in wanted.items():
-        title = f"Preparing log-mel features of {recipe.data.name}"
+        what = "waveforms" if keeps_waves(recipe) else "log-mel features"
+        title = f"Preparing {what} of {recipe.data.name}"
         # Of several invocations on the folder one computes, the others wait.
         with stage(console, title) as update, _alone(context):
             prepare_features(

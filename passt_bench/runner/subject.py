@@ -24,7 +24,8 @@ from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe
 from passt_bench.training.draws import draw_step
 from passt_bench.training.engine import autocast, callable_of, make_scaler
-from passt_bench.training.loop import loss_of, make_optimizer, set_up
+from passt_bench.training.loop import make_optimizer, set_up
+from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch

@@ -10,7 +10,7 @@ import torch
 
 from passt_bench.spec.recipe import TrainingSpec
 
-_ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
+ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
 
 
 def philox(*entropy: int) -> np.random.Generator:
@@ -21,15 +21,6 @@ def philox(*entropy: int) -> np.random.Generator:
 def steps_per_epoch(clips: int, batch_size: int) -> int:
     """Whole batches in an epoch, at least one; the rest waits for the next epoch's order."""
     return max(1, clips // batch_size)
-
-
-def batch_indices(
-    train: np.ndarray, batch_size: int, step: int, seed: int, salt: int
-) -> np.ndarray:
-    """The clips of a step: every epoch has an order of its own."""
-    epoch, position = divmod(step, steps_per_epoch(len(train), batch_size))
-    order = philox(_ORDER, seed, salt, epoch).permutation(len(train))
-    return train[order[position * batch_size : (position + 1) * batch_size]]
 
 
 def augment(
@@ -45,7 +36,7 @@ def augment(
 
     Args:
         x_BFT: normalised log-mel.
-        targets_BC: labels.
+        targets_BC: labels, or (B, 2, C) as `loss.with_known` makes them.
         training: strengths; whatever is 0 is off.
         step: training step.
         seed: of the run.
@@ -54,7 +45,7 @@ def augment(
             `models.frontend.mask_fill`.
 
     Returns:
-        Log-mel (B, 1, F, T) and targets (B, C), float32.
+        Log-mel (B, 1, F, T) and targets of their shape, float32.
     """
     random = philox(_AUGMENT, seed, salt, step)
     x = np.array(x_BFT, dtype=np.float32)
@@ -71,7 +62,8 @@ def augment(
         share = random.beta(training.mixup, training.mixup, len(x)).astype(np.float32)
         share = np.maximum(share, 1 - share)
         x = share[:, None, None] * x + (1 - share)[:, None, None] * x[other]
-        targets = share[:, None] * targets + (1 - share)[:, None] * targets[other]
+        share = share.reshape(-1, *[1] * (targets.ndim - 1))
+        targets = share * targets + (1 - share) * targets[other]
     return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
 
 

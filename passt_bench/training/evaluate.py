@@ -14,7 +14,10 @@ from passt_bench.record import Fingerprint
 from passt_bench.registry import METRICS
 from passt_bench.training.diverged import Diverged
 from passt_bench.training.features import Features
+from passt_bench.training.loaders import loading
+from passt_bench.training.metrics import scored_note
 from passt_bench.training.probes import hide_frequency, hide_time
+from passt_bench.training.supply import Slices
 
 _BATCH = 50
 PROBES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -30,6 +33,7 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # of metrics that scored some classes alone
 
 
 @torch.no_grad()
@@ -39,18 +43,24 @@ def predict(
     indices: np.ndarray,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
     device: str = "cpu",
+    loaders: int = 0,
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
+
+    Log-mels that are not stored are made by ``loaders`` processes.
 
     Raises:
         Diverged: some are not finite.
     """
     net.eval()
     logits = []
-    for start in range(0, len(indices), _BATCH):
-        x = torch.from_numpy(features[indices[start : start + _BATCH]]).unsqueeze(1)
-        x = change(x) if change else x
-        logits.append(net(x.to(device)).float().cpu().numpy())
+    slices = Slices(features, indices, _BATCH)
+    stored = isinstance(features, np.ndarray)
+    with loading(slices, range(len(slices)), 0 if stored else loaders) as batches:
+        for (logmels,) in batches:
+            x = torch.from_numpy(logmels).unsqueeze(1)
+            x = change(x) if change else x
+            logits.append(net(x.to(device)).float().cpu().numpy())
     scores = np.concatenate(logits)
     if not np.isfinite(scores).all():
         raise Diverged("the trained model answers with numbers that are not finite")
@@ -77,6 +87,7 @@ def evaluate(
     metrics: Sequence[str],
     fingerprint: Fingerprint,
     device: str = "cpu",
+    loaders: int = 0,
 ) -> Evaluation:
     """Every metric on the clips; where classes have designed groups, the probes as well.
 
@@ -85,9 +96,11 @@ def evaluate(
     """
     result = Evaluation()
     names = fingerprint.classes
-    scores = predict(net, features, indices, device=device)
+    scores = predict(net, features, indices, device=device, loaders=loaders)
     for metric in metrics:
         value, per_class = METRICS.get(metric).build(targets[indices], scores)
+        note = scored_note(metric, targets[indices], names)
+        result.notes += [note] if note else []
         result.metrics[metric] = value
         result.per_class[metric] = {names[c]: v for c, v in per_class.items()}
     if not fingerprint.groups:
@@ -98,7 +111,7 @@ def evaluate(
         for group, value in group_means(result.per_class[primary], fingerprint.groups).items()
     } | {primary: result.metrics[primary]}
     for probe, change in PROBES.items():
-        scores = predict(net, features, indices, change, device)
+        scores = predict(net, features, indices, change, device, loaders)
         value, per_class = METRICS.get(primary).build(targets[indices], scores)
         means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
         result.probes[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {primary: value}

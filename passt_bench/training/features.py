@@ -1,17 +1,20 @@
-"""The features of a whole data set: prepared once, shared by all cells as a memory map.
+"""The features of a whole data set, shared by all cells of a study.
 
-Where every epoch sees the same log-mels, they are kept. Where training changes the front end (the
-edges of its filters move), waveforms are kept, and a front end makes log-mels of them a batch at a
-time.
+Where every epoch sees the same log-mels, they are prepared once and shared as a memory map. Where
+training changes the front end (the edges of its filters move) or the waveforms, waveforms are
+prepared, and a front end makes log-mels of them a batch at a time. What would be too large is not
+prepared: the data set is read at each use.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,9 +24,13 @@ from passt_bench.files import storing
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.spec.key import decisive, digest
 from passt_bench.spec.recipe import FrontendSpec, Recipe
+from passt_bench.training.sources import Streamed, Waves
+from passt_bench.training.waves import changes_waves
 
 VERSION = 1  # raise when the features of unchanged settings change
+MOST_BYTES = 16 << 30  # that are prepared where a recipe leaves the choice
 _BATCH = 50
+_WAVES = "waveforms-"  # how files of waveforms are called
 
 
 class Waveforms:
@@ -32,11 +39,11 @@ class Waveforms:
     Indexing gives those of evaluation, `drawn` those of a training step.
 
     Args:
-        waves: (clips, samples), float32.
+        waves: (clips, samples), float32, stored or read from the data set.
         frontend: made of them.
     """
 
-    def __init__(self, waves: np.ndarray, frontend: FrontendSpec) -> None:
+    def __init__(self, waves: Waves, frontend: FrontendSpec) -> None:
         self.waves, self._spec = waves, frontend
         self._net = make_frontend(frontend)
 
@@ -49,47 +56,115 @@ class Waveforms:
 
     def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
         """Log-mel of one clip (mels, frames), or of several (clips, mels, frames)."""
-        found = self._logmel(self.waves[np.atleast_1d(index)])
+        found = logmels(self._net, self.waves[np.atleast_1d(index)])
         return found[0] if np.ndim(index) == 0 else found
 
-    def drawn(self, clips: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
-        """Log-mels (B, mels, frames) of a training step: a pure function of its arguments."""
-        edges = draw_edges(self._spec, seed, salt, step)
-        return self._logmel(self.waves[clips], edges)
+    def drawn(self, waves: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
+        """Log-mels (B, mels, frames) of a training step's waveforms.
 
-    @torch.no_grad()
-    def _logmel(self, waves: np.ndarray, edges: tuple[float, float] | None = None) -> np.ndarray:
-        x = torch.from_numpy(np.array(waves, dtype=np.float32))
-        logmel: np.ndarray = self._net(x, edges).squeeze(1).numpy()
-        return logmel
+        The filters' edges are a pure function of the other arguments.
+        """
+        moving = is_jittered(self._spec)
+        edges = draw_edges(self._spec, seed, salt, step) if moving else None
+        return logmels(self._net, waves, edges)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"waves": self.waves, "frontend": self._spec}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
 
 Features = np.ndarray | Waveforms
 
 
-def training_features(
-    features: Features, clips: np.ndarray, seed: int, salt: int, step: int
+@torch.no_grad()
+def logmels(
+    net: torch.nn.Module, waves: np.ndarray, edges: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Log-mels (B, mels, frames) of a training step's clips."""
-    if isinstance(features, Waveforms):
-        return features.drawn(clips, seed, salt, step)
-    return features[clips]
+    """Log-mels (B, mels, frames) of waveforms (B, samples), with one thread.
+
+    What is prepared in one process must equal what is made in another to the last bit.
+    """
+    with _one_thread():
+        x = torch.from_numpy(np.array(waves, dtype=np.float32))
+        found: np.ndarray = net(x, edges).squeeze(1).numpy()
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def keeps_waves(recipe: Recipe) -> bool:
+    """Whether waveforms are prepared, for training changes what log-mels are made of."""
+    return is_jittered(recipe.frontend) or changes_waves(recipe)
 
 
 def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path:
     """Where what is prepared for a recipe's data and front end lies."""
     frontend, seconds = recipe.frontend, recipe.data.seconds
-    if is_jittered(frontend):
+    if keeps_waves(recipe):
         name = digest([VERSION, fingerprint, frontend.sampling_rate, seconds])
-        return cache / f"waveforms-{name}.npy"
+        return cache / f"{_WAVES}{name}.npy"
     name = digest([VERSION, fingerprint, decisive(frontend), seconds])
     return cache / f"features-{name}.npy"
+
+
+def is_prepared(recipe: Recipe, clips: int, path: Path) -> bool:
+    """Whether the features of a recipe are to be written, or the data set is read at each use.
+
+    Args:
+        recipe: ``data.storage`` says so; ``auto`` writes what is at most `MOST_BYTES` and leaves
+            half of the disk's free space. Random parts of longer clips are always read.
+        clips: of the data set.
+        path: see `features_path`.
+    """
+    if recipe.data.crop == "random" or recipe.data.storage == "streamed":
+        return False
+    if recipe.data.storage == "prepared" or path.is_file():
+        return True
+    size = 4 * clips * int(np.prod(_inner(recipe.frontend, recipe.data.seconds, path)))
+    folder = next(folder for folder in path.parents if folder.is_dir())
+    return size <= min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
+
+
+def open_features(path: Path, recipe: Recipe, stream: Streamed) -> Features:
+    """The features of a recipe: what `prepare_features` wrote, or made of the data set.
+
+    Args:
+        path: see `features_path`.
+        recipe: with the front end.
+        stream: of the data set.
+    """
+    chosen = recipe.data.storage
+    if recipe.data.crop == "random" or chosen == "streamed":
+        return Waveforms(stream, recipe.frontend)
+    if chosen == "prepared" or path.is_file():
+        return load_features(path, recipe.frontend)
+    return Waveforms(stream, recipe.frontend)
 
 
 def load_features(path: Path, frontend: FrontendSpec) -> Features:
     """What `prepare_features` wrote, as features."""
     stored: np.ndarray = np.load(path, mmap_mode="r")
-    return Waveforms(stored, frontend) if is_jittered(frontend) else stored
+    return Waveforms(stored, frontend) if path.name.startswith(_WAVES) else stored
+
+
+def _inner(frontend: FrontendSpec, seconds: float, path: Path) -> tuple[int, ...]:
+    """The shape of what is kept of one clip."""
+    if path.name.startswith(_WAVES):
+        return (round(seconds * frontend.sampling_rate),)
+    return frontend.mels, frame_count(frontend, seconds)
 
 
 def prepare_features(
@@ -103,9 +178,9 @@ def prepare_features(
 
     Args:
         dataset: where waveforms come from.
-        frontend: the log-mel; where it is jittered, waveforms are written.
+        frontend: the log-mel.
         seconds: clip length.
-        path: see `features_path`.
+        path: see `features_path`; its name says whether log-mels or waveforms are written.
         progress: called with the share done.
 
     Raises:
@@ -120,7 +195,7 @@ def prepare_features(
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                _write(dataset, frontend, seconds, file, progress)
+                _write(dataset, frontend, _inner(frontend, seconds, path), file, progress)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -131,7 +206,7 @@ def prepare_features(
 def _write(
     dataset: Dataset,
     frontend: FrontendSpec,
-    seconds: float,
+    inner: tuple[int, ...],
     file: BinaryIO,
     progress: Callable[[float], None],
 ) -> None:
@@ -141,19 +216,14 @@ def _write(
     """
     clips = len(dataset.ids)
     net = make_frontend(frontend).eval()
-    keep_waves = is_jittered(frontend)
-    inner: tuple[int, ...] = (frontend.mels, frame_count(frontend, seconds))
-    if keep_waves:
-        inner = (round(seconds * frontend.sampling_rate),)
     kind = np.lib.format.dtype_to_descr(np.dtype(np.float32))
     header = {"descr": kind, "fortran_order": False, "shape": (clips, *inner)}
     np.lib.format.write_array_header_1_0(file, header)
     for start in range(0, clips, _BATCH):
         stop = min(start + _BATCH, clips)
         batch = np.stack([dataset.waveform(index) for index in range(start, stop)])
-        if not keep_waves:
-            with torch.no_grad():
-                batch = net(torch.from_numpy(batch)).squeeze(1).numpy()
+        if len(inner) == 2:
+            batch = logmels(net, batch)
         file.write(np.ascontiguousarray(batch, dtype=np.float32).tobytes())
         progress(stop / clips)
     file.flush()

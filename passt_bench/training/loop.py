@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from passt_bench.models.frontend import mask_fill
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, TrainingSpec
-from passt_bench.training.batches import augment, batch_indices, steps_per_epoch
 from passt_bench.training.diverged import Diverged
 from passt_bench.training.draws import draw_step, seed_torch
 from passt_bench.training.engine import autocast, callable_of, make_scaler
 from passt_bench.training.evaluate import predict
-from passt_bench.training.features import training_features
-from passt_bench.training.schedule import at_stage, learning_rate
+from passt_bench.training.loaders import Arrays, loading
+from passt_bench.training.loss import loss_of
+from passt_bench.training.sampling import Sampler, epoch_steps
+from passt_bench.training.schedule import at_stage, rate_at
 from passt_bench.training.state import Progress, Task, Training
-
-
-def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy over all labels, or cross-entropy with (mixed) one-hot targets."""
-    if kind == "bce":
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    return F.cross_entropy(logits, targets)
+from passt_bench.training.supply import Supply
 
 
 def set_up(engine: EngineSpec) -> None:
@@ -51,6 +44,13 @@ def make_optimizer(net: nn.Module, training: TrainingSpec) -> torch.optim.Optimi
 def train(
     net: nn.Module, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Progress:
+    """Trains a model, see `run_training`; it is left with the weights that are to be tested."""
+    return run_training(net, task, on_epoch).progress
+
+
+def run_training(
+    net: nn.Module, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
+) -> Training:
     """Trains a model, from its last checkpoint where there is one, and leaves one behind.
 
     Args:
@@ -58,34 +58,40 @@ def train(
         task: data and recipe.
         on_epoch: called after each epoch.
 
+    Returns:
+        The state at the end; the model holds the weights that are to be tested.
+
     Raises:
         Diverged: a loss was NaN or infinite; the message names epoch and value.
+        InputError: sampling or averaging that the clips or epochs do not allow.
     """
-    training = task.recipe.training
-    optimizer = make_optimizer(net, training)
-    scaler = make_scaler(task.recipe.engine)
+    recipe, optimizer = task.recipe, make_optimizer(net, task.recipe.training)
+    scaler = make_scaler(recipe.engine)
     parts = {"optimizer": optimizer} | ({"scaler": scaler} if scaler.is_enabled() else {})
+    sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
     state = Training(net, parts, task)
-    step = Step(net, optimizer, scaler, task)
-    while state.progress.epoch < training.epochs:
-        _epoch(state, step)
-        on_epoch(state.progress)
-    state.save()
-    if task.inner is not None:
-        state.use_best()
-    return state.progress
+    progress, steps = state.progress, sampler.steps
+    supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
+    left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
+    with loading(supply, left, recipe.engine.loaders) as batches:
+        step = Step(net, optimizer, scaler, task, steps, batches)
+        while progress.epoch < recipe.training.epochs:
+            _epoch(state, step)
+            on_epoch(progress)
+    state.finish()
+    return state
 
 
 def _epoch(state: Training, take: Step) -> None:
     """The rest of an epoch, from wherever its last checkpoint was written."""
     task, progress, training = state.task, state.progress, state.task.recipe.training
-    steps = steps_per_epoch(len(task.train), training.batch_size)
     state.net.train()
-    state.start()
-    for step in range(progress.epoch * steps + progress.step, (progress.epoch + 1) * steps):
-        rate = learning_rate(step, training.epochs * steps, training.learning_rate, training.warmup)
+    state.begin_epoch()
+    for step in range(
+        progress.epoch * take.steps + progress.step, (progress.epoch + 1) * take.steps
+    ):
         for group in take.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate_at(training, step, take.steps)
         state.stepped(take(step))
     mean = float(torch.stack(state.losses).mean())
     if not np.isfinite(mean):
@@ -95,7 +101,7 @@ def _epoch(state: Training, take: Step) -> None:
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.train_loss.append(mean)
     progress.learning_rate.append(take.optimizer.param_groups[0]["lr"])
-    progress.step_seconds.append(progress.epoch_seconds / steps)
+    progress.step_seconds.append(progress.epoch_seconds / take.steps)
     progress.epoch_seconds = 0.0
     if task.inner is not None:
         _look_inside(state, task.inner)
@@ -105,11 +111,15 @@ def _look_inside(state: Training, inner: np.ndarray) -> None:
     """Evaluates on the inner split and keeps the weights if no epoch before was as good."""
     task, progress, since = state.task, state.progress, time.perf_counter()
     recipe = task.recipe
-    scores = predict(state.net, task.features, inner, device=recipe.engine.device)
-    value, _ = METRICS.get(recipe.metrics[0]).build(task.targets[inner], scores)
-    if value > max(progress.inner, default=-np.inf):
-        progress.best_epoch = progress.epoch
-        state.save_best()
+    engine = recipe.engine
+    with state.tested():
+        scores = predict(
+            state.net, task.features, inner, device=engine.device, loaders=engine.loaders
+        )
+        value, _ = METRICS.get(recipe.metrics[0]).build(task.targets[inner], scores)
+        if value > max(progress.inner, default=-np.inf):
+            progress.best_epoch = progress.epoch
+            state.save_best()
     progress.inner.append(value)
     elapsed = time.perf_counter() - since
     task.clocks["select"] = task.clocks.get("select", 0.0) + elapsed
@@ -118,17 +128,19 @@ def _look_inside(state: Training, inner: np.ndarray) -> None:
 def total_steps(task: Task) -> int:
     """Steps of the whole training."""
     training = task.recipe.training
-    return training.epochs * steps_per_epoch(len(task.train), training.batch_size)
+    return training.epochs * epoch_steps(training, len(task.train))
 
 
 class Step:
-    """A training step: batch, augmentation, patchout, forward, backward, optimizer.
+    """A training step: patchout, forward, backward, optimizer.
 
     Args:
         net: the model.
         optimizer: of its parameters.
         scaler: of the loss, see `engine.make_scaler`.
         task: data and recipe.
+        steps: of an epoch.
+        batches: log-mels and targets of the steps to come.
     """
 
     def __init__(
@@ -137,18 +149,21 @@ class Step:
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         task: Task,
+        steps: int,
+        batches: Iterator[Arrays],
     ) -> None:
         self.net, self.optimizer, self.scaler, self.task = net, optimizer, scaler, task
+        self.steps, self._batches = steps, batches
         self._call = callable_of(net, task.recipe.engine)
 
     def __call__(self, step: int) -> torch.Tensor:
-        """Takes one step; returns the loss without waiting for the device."""
+        """Takes the next step; returns the loss without waiting for the device."""
         task, recipe = self.task, self.task.recipe
-        x, targets = self._batch(step)
+        x, targets = map(torch.from_numpy, next(self._batches))
         grid: Pair | None = self.net.grid(x.shape[3])  # type: ignore[operator]
         setting = recipe.patchout
         if grid:
-            setting = at_stage(setting, grid, step, total_steps(task))
+            setting = at_stage(setting, grid, step, recipe.training.epochs * self.steps)
         drawn = draw_step(self.net, setting, x.shape[3], task.seed, step, len(x))
         seed_torch(recipe.engine.device, task.seed, step)
         with autocast(recipe.engine):
@@ -160,17 +175,3 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
-
-    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augmented log-mels and targets of a step."""
-        task, recipe = self.task, self.task.recipe
-        clips = batch_indices(task.train, recipe.training.batch_size, step, task.seed, recipe.salt)
-        return augment(
-            training_features(task.features, clips, task.seed, recipe.salt, step),
-            task.targets[clips],
-            recipe.training,
-            step,
-            task.seed,
-            recipe.salt,
-            mask_fill(recipe.frontend),
-        )

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from passt_bench.errors import InputError
 from passt_bench.models.patchout import scaled
-from passt_bench.spec.recipe import Pair, Patchout
+from passt_bench.spec.recipe import Pair, Patchout, TrainingSpec
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
@@ -26,6 +26,37 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     if step < rising:
         return peak * (step + 1) / (rising + 1)
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def rate_at(training: TrainingSpec, step: int, per_epoch: int) -> float:
+    """The rate of a training step, by the recipe's schedule.
+
+    Args:
+        training: schedule and peak rate.
+        step: from 0 on.
+        per_epoch: steps of an epoch.
+    """
+    if training.schedule == "ramp":
+        return training.learning_rate * ramp(training, step // per_epoch)
+    steps = training.epochs * per_epoch
+    return learning_rate(step, steps, training.learning_rate, training.warmup)
+
+
+def ramp(training: TrainingSpec, epoch: int) -> float:
+    """The share of the peak rate in an epoch: exponential warm-up, then linear decay.
+
+    ``helpers/ramp.py`` of the reference code. The warm-up is exp(-5 (1 - e / r)²) with e at least
+    0.5: for r = 5 epochs .0174, .0408, .165, .449, .819, and 1 from then on.
+
+    Args:
+        training: lengths in epochs, and the share that is left at the end.
+        epoch: from 0 on.
+    """
+    share = 1.0
+    if epoch < training.ramp_epochs:
+        share = math.exp(-5 * (1 - max(epoch, 0.5) / training.ramp_epochs) ** 2)
+    fallen = min(1.0, max(0, epoch - training.decay_start) / training.decay_epochs)
+    return share * (1 - fallen * (1 - training.last_rate))
 
 
 def stages(setting: Patchout, grid: Pair) -> tuple[Patchout, ...]:

@@ -3,89 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from passt_bench.data.targets import Targets
 from passt_bench.measure.memory import peak_bytes
-from passt_bench.spec.recipe import Recipe
 from passt_bench.training import checkpoint
-from passt_bench.training.features import Features
+from passt_bench.training.averaging import (
+    Average,
+    Weights,
+    check_averaging,
+    copy_of,
+    snapshot_epochs,
+    wearing,
+)
+from passt_bench.training.task import CHECKPOINT_SECONDS as CHECKPOINT_SECONDS
+from passt_bench.training.task import Progress as Progress
+from passt_bench.training.task import Task as Task
 
-CHECKPOINT_SECONDS = 20.0
 _RARER = 30  # at least that many times as long between two checkpoints as it takes to write one
-
-
-@dataclass
-class Task:
-    """What is trained on, and how it is kept; the last four fields do not decide the result.
-
-    Attributes:
-        key: of the cell.
-        recipe: everything that makes the run.
-        seed: of the run.
-        features: (clips, mels, frames) of the whole data set.
-        targets: (clips, classes).
-        train: indices of the training clips.
-        folder: where checkpoints are written.
-        inner: indices of the clips that the epoch is chosen by, for ``best_on_inner``.
-        attempt: a checkpoint of an earlier attempt does not serve.
-        checkpoint_seconds: between two checkpoints.
-        clocks: wall seconds that this process has spent before, by part.
-        tell: told what a checkpoint that cannot serve is.
-    """
-
-    key: str
-    recipe: Recipe
-    seed: int
-    features: Features
-    targets: Targets
-    train: np.ndarray
-    folder: Path
-    inner: np.ndarray | None = None
-    attempt: int = 1
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    clocks: dict[str, float] = field(default_factory=dict)
-    tell: Callable[[str], None] = checkpoint.say
-
-
-@dataclass
-class Progress:
-    """What a training has done so far, over all resumes; a checkpoint holds all of it.
-
-    Attributes:
-        epoch: whole epochs.
-        step: steps of the epoch that has begun.
-        train_loss: mean of each epoch.
-        learning_rate: last of each epoch.
-        inner: metric on the inner split after each epoch, for ``best_on_inner``.
-        best_epoch: the first with the highest of these, from 1; 0 is none.
-        seconds: wall seconds of training steps.
-        cpu_seconds: of the process, in training steps.
-        epoch_seconds: wall seconds of the epoch that has begun.
-        step_seconds: mean of each epoch.
-        peak_bytes: highest memory use.
-        before: wall seconds of earlier processes by part, training steps not included.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    train_loss: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    inner: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    step_seconds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
-    before: dict[str, float] = field(default_factory=dict)
 
 
 class Training:
@@ -97,10 +35,22 @@ class Training:
         net: on the recipe's device, with initial weights.
         parts: what else has a state (optimizer, scaler of the loss), by name.
         task: data and recipe.
+
+    Attributes:
+        average: of the weights, where the recipe has one taken.
+        beside: the weights that are not those to be tested, once the training has ended: the name
+            of their kind, and they; None where there is one kind alone.
+
+    Raises:
+        InputError: an average that nothing would enter.
     """
 
     def __init__(self, net: nn.Module, parts: dict[str, Any], task: Task) -> None:
+        training = task.recipe.training
+        check_averaging(training)
         self.net, self.parts, self.task = net, parts, task
+        self.average = Average() if training.swa_start is not None else None
+        self.beside: tuple[str, Weights] | None = None
         self.progress = Progress()
         self.losses: list[torch.Tensor] = []  # of the epoch that has begun
         self._unsaved, self._wait = 0, task.checkpoint_seconds
@@ -112,6 +62,14 @@ class Training:
     def identity(self) -> tuple[str, int]:
         """What a checkpoint must belong to."""
         return self.task.key, self.task.attempt
+
+    def begin_epoch(self) -> None:
+        """Averages the weights where an epoch begins that calls for it, and begins to count."""
+        epochs = snapshot_epochs(self.task.recipe.training)
+        progress = self.progress
+        if self.average is not None and progress.epoch in epochs and not progress.step:
+            self.average.add(self.net)  # else it has been done before the checkpoint
+        self.start()
 
     def start(self) -> None:
         """Begins to count time as training time."""
@@ -149,6 +107,7 @@ class Training:
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "progress": {**vars(progress), "before": clocks},
             "losses": torch.stack(self.losses) if self.losses else None,
+            "average": self.average.state() if self.average is not None else None,
         }
         began = time.monotonic()
         checkpoint.save(task.folder, state)
@@ -166,6 +125,24 @@ class Training:
             "epoch": self.progress.epoch,
         }
         checkpoint.save_best(self.task.folder, state)
+
+    def tested(self) -> AbstractContextManager[None]:
+        """The model, for a while, with the weights that are tested if the training ends now."""
+        if self.task.recipe.training.tested == "swa" and self.average and self.average.count:
+            return wearing(self.net, self.average.weights)
+        return nullcontext()
+
+    def finish(self) -> None:
+        """Leaves the tested weights in the model, and the others in `beside`."""
+        self.save()
+        training, average = self.task.recipe.training, self.average
+        if average is not None:
+            swa = training.tested == "swa"
+            self.beside = ("last", copy_of(self.net)) if swa else ("swa", average.weights)
+            if swa:
+                self.net.load_state_dict(average.weights)
+        if self.task.inner is not None:
+            self.use_best()
 
     def use_best(self) -> None:
         """Puts the weights of the best epoch into the model.
@@ -195,9 +172,12 @@ class Training:
     def _fits(self, state: dict[str, Any]) -> bool:
         mine, theirs = self.net.state_dict(), state["net"]
         shapes = {name: value.shape for name, value in mine.items()}
-        return shapes == {name: value.shape for name, value in theirs.items()} and set(
-            state["parts"]
-        ) == set(self.parts)
+        averaged = state.get("average") is not None
+        return (
+            shapes == {name: value.shape for name, value in theirs.items()}
+            and set(state["parts"]) == set(self.parts)
+            and averaged == (self.average is not None)
+        )
 
     def _has_best(self, state: dict[str, Any]) -> bool:
         """Whether the best weights are those of this state or of an epoch that comes again."""
@@ -212,6 +192,8 @@ class Training:
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self.progress = Progress(**state["progress"])
+        if self.average is not None:
+            self.average.load(state["average"], self.task.recipe.engine.device)
         if state["losses"] is not None:
             self.losses = list(state["losses"].to(self.task.recipe.engine.device))
 

@@ -23,7 +23,6 @@ from passt_bench.training.features import (
     features_path,
     load_features,
     prepare_features,
-    training_features,
 )
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
@@ -77,14 +76,14 @@ def test_another_jitter_shares_the_waveforms(tmp_path: Path) -> None:
 def test_training_moves_the_filters_of_a_batch(tmp_path: Path) -> None:
     still, moving = _prepared(tmp_path, STILL), _prepared(tmp_path, MOVING)
     assert isinstance(moving, Waveforms)
-    clips = np.array([1, 4])
-    found = training_features(moving, clips, 0, 0, 3)
+    waves = moving.waves[np.array([1, 4])]
+    found = moving.drawn(waves, 0, 0, 3)
     edges = draw_edges(MOVING, 0, 0, 3)
-    wanted = make_frontend(MOVING)(torch.from_numpy(moving.waves[clips]), edges)
+    wanted = make_frontend(MOVING)(torch.from_numpy(waves), edges)
     np.testing.assert_array_equal(found, wanted.squeeze(1).numpy())
-    np.testing.assert_array_equal(training_features(moving, clips, 0, 0, 3), found)
-    assert (training_features(moving, clips, 0, 0, 4) != found).any()
-    np.testing.assert_array_equal(training_features(still, clips, 0, 0, 3), still[clips])
+    np.testing.assert_array_equal(moving.drawn(waves, 0, 0, 3), found)
+    assert (moving.drawn(waves, 0, 0, 4) != found).any()
+    np.testing.assert_array_equal(Waveforms(waves, STILL).drawn(waves, 0, 0, 3), still[[1, 4]])
 
 
 def test_masks_are_filled_and_narrower_than_asked_for() -> None:

@@ -9,10 +9,12 @@ import torch
 
 from passt_bench.models import create_model
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import augment, batch_indices, steps_per_epoch
+from passt_bench.training.batches import augment
 from passt_bench.training.diverged import Diverged
-from passt_bench.training.loop import loss_of, train
+from passt_bench.training.loop import train
+from passt_bench.training.loss import loss_of
 from passt_bench.training.metrics import accuracy, mean_average_precision
+from passt_bench.training.sampling import Sampler
 from passt_bench.training.schedule import learning_rate
 from passt_bench.training.state import Task
 
@@ -55,17 +57,16 @@ def test_schedule() -> None:
 
 
 def test_an_epoch_sees_each_clip_once() -> None:
-    clips = np.arange(100, 164)
-    steps = steps_per_epoch(64, 16)
-    seen = np.concatenate([batch_indices(clips, 16, step, 0, 0) for step in range(steps)])
-    again = np.concatenate(
-        [batch_indices(clips, 16, step, 0, 0) for step in range(steps, 2 * steps)]
-    )
+    clips, training, none = np.arange(100, 164), TrainingSpec(batch_size=16), np.zeros((200, 1))
+    sampler = Sampler(training, none, clips, 0, 0)
+    assert sampler.steps == 4
+    seen = np.concatenate([sampler.clips(step) for step in range(4)])
+    again = np.concatenate([sampler.clips(step) for step in range(4, 8)])
     assert sorted(seen) == sorted(again) == clips.tolist()
     assert (seen != again).any()
-    salted = np.concatenate([batch_indices(clips, 16, step, 0, 1) for step in range(steps)])
-    assert (seen != salted).any()
-    assert len(batch_indices(clips[:3], 16, 0, 0, 0)) == 3
+    other = Sampler(training, none, clips, 0, 1)
+    assert (seen != np.concatenate([other.clips(step) for step in range(4)])).any()
+    assert len(Sampler(training, none, clips[:3], 0, 0).clips(0)) == 3
 
 
 def test_augmentation_off_changes_nothing() -> None:

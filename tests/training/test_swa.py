@@ -1,0 +1,177 @@
+"""Averaged weights: which epochs, what mean, exact after a stop, and metrics of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from passt_bench.errors import InputError
+from passt_bench.models import create_model
+from passt_bench.spec import ModelSpec, Recipe, TrainingSpec
+from passt_bench.training.averaging import Average, copy_of, snapshot_epochs, wearing
+from passt_bench.training.evaluate import predict
+from passt_bench.training.loop import run_training
+from passt_bench.training.state import Progress, Task, Training
+
+EPOCHS, CLIPS = 6, 32
+RANDOM = np.random.default_rng(1)
+TARGETS = (RANDOM.random((40, 3)) < 0.4).astype("f4")
+FEATURES = RANDOM.normal(size=(40, 16, 32)).astype("f4") + TARGETS[:, :1, None]
+BASE = TrainingSpec(epochs=EPOCHS, batch_size=8, mixup=0.3, swa_start=1, swa_every=2)
+Weights = dict[str, torch.Tensor]
+
+
+def _net() -> torch.nn.Module:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return create_model("panns_micro", 3, mels=16, frames=32, width=2, depth=1)
+
+
+def _task(folder: Path, training: TrainingSpec = BASE, **changes: Any) -> Task:
+    recipe = Recipe(model=ModelSpec("panns_micro", width=2, depth=1), training=training)
+    task = Task("key", recipe, 5, FEATURES, TARGETS, np.arange(CLIPS), folder)
+    return replace(task, checkpoint_seconds=0.0, **changes)
+
+
+def _trained(folder: Path, training: TrainingSpec = BASE, **changes: Any) -> Training:
+    return run_training(_net(), _task(folder, training, **changes))
+
+
+def _equal(one: Weights, two: Weights) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_published_epochs() -> None:
+    published = TrainingSpec(epochs=130, swa_start=49, swa_every=5)
+    assert list(snapshot_epochs(published)) == list(range(49, 130, 5))
+    assert len(snapshot_epochs(published)) == 17
+    assert not snapshot_epochs(TrainingSpec())
+
+
+def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path: Path) -> None:
+    ends: list[Weights] = []
+    net = _net()
+    state = run_training(net, _task(tmp_path), lambda progress: ends.append(copy_of(net)))
+    assert state.average is not None
+    assert state.average.count == 3  # epochs 1, 3 and 5 begin where 0, 2 and 4 have ended
+    for name, mean in state.average.weights.items():
+        values = [ends[epoch][name] for epoch in (0, 2, 4)]
+        if mean.is_floating_point():
+            expected = torch.stack(values).double().mean(dim=0)
+            torch.testing.assert_close(mean.double(), expected, rtol=1e-5, atol=1e-7)
+        else:
+            assert torch.equal(mean, values[-1])  # counts of batches
+    assert any("running_var" in name for name in state.average.weights)
+
+
+def test_averaging_changes_nothing_of_the_training(tmp_path: Path) -> None:
+    plain = _trained(tmp_path / "a", replace(BASE, swa_start=None))
+    averaged = _trained(tmp_path / "b")
+    assert plain.beside is None
+    assert plain.progress.train_loss == averaged.progress.train_loss
+    assert _equal(copy_of(plain.net), copy_of(averaged.net))
+
+
+def test_tested_says_which_weights_are_left_in_the_model(tmp_path: Path) -> None:
+    last = _trained(tmp_path / "a")
+    swa = _trained(tmp_path / "b", replace(BASE, tested="swa"))
+    assert last.beside is not None
+    assert swa.beside is not None
+    assert (last.beside[0], swa.beside[0]) == ("swa", "last")
+    assert _equal(copy_of(swa.net), last.beside[1])
+    assert _equal(copy_of(last.net), swa.beside[1])
+    assert not _equal(copy_of(last.net), copy_of(swa.net))
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("tested", ["last", "swa"])
+@pytest.mark.parametrize("steps", [3, 4, 5, 13, 24])
+def test_it_goes_on_exactly(
+    tmp_path: Path, steps: int, tested: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = replace(BASE, tested=tested)
+    whole = _trained(tmp_path / "a", training)
+    count, real = 0, Training.stepped
+
+    def stepped(self: Training, loss: torch.Tensor) -> None:
+        nonlocal count
+        real(self, loss)
+        count += 1
+        if count == steps:
+            raise _Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "stepped", stepped)
+        with pytest.raises(_Stop):
+            _trained(tmp_path / "b", training)
+    resumed = _trained(tmp_path / "b", training)
+    assert resumed.average is not None
+    assert whole.average is not None
+    assert resumed.average.count == whole.average.count == 3
+    assert _equal(resumed.average.weights, whole.average.weights)
+    assert _equal(copy_of(resumed.net), copy_of(whole.net))
+
+
+def test_a_checkpoint_without_an_average_does_not_serve(tmp_path: Path) -> None:
+    told: list[str] = []
+    _trained(tmp_path, replace(BASE, swa_start=None))
+    state = _trained(tmp_path, tell=told.append)
+    assert state.average is not None
+    assert state.average.count == 3
+    assert "does not fit" in told[0]
+
+
+def test_the_epoch_is_chosen_by_the_weights_that_are_tested(tmp_path: Path) -> None:
+    inner = np.arange(CLIPS, 40)
+    training = replace(BASE, tested="swa", select="best_on_inner", swa_start=0, swa_every=1)
+    chosen: list[Weights] = []
+
+    def on_epoch(progress: Progress) -> None:
+        best = torch.load(tmp_path / "best.pt", weights_only=True)
+        assert best["epoch"] == progress.best_epoch
+        chosen.append(best["net"])
+
+    net = _net()
+    state = run_training(net, _task(tmp_path, training, inner=inner), on_epoch)
+    assert state.average is not None
+    assert _equal(copy_of(net), chosen[-1])
+    assert state.beside is not None
+    first = _trained(tmp_path / "first", replace(training, epochs=1, select="last"))
+    assert _equal(chosen[0], copy_of(first.net))  # after one epoch: the weights it began with
+
+
+def test_other_weights_for_a_while() -> None:
+    net = _net().eval()
+    own, other = (
+        copy_of(net),
+        {name: torch.zeros_like(value) for name, value in net.state_dict().items()},
+    )
+    with wearing(net, other):
+        assert not predict(net, FEATURES, np.arange(4)).any()
+    assert _equal(copy_of(net), own)
+
+
+def test_one_state_is_its_own_mean() -> None:
+    net, average = _net(), Average()
+    average.add(net)
+    assert _equal(average.weights, copy_of(net))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"swa_start": EPOCHS}, "training.swa_start = 6: the training has ended after epoch 5"),
+        ({"swa_start": None, "tested": "swa"}, "training.tested = 'swa': .*none are taken"),
+    ],
+)
+def test_a_mean_of_nothing_is_refused(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        _trained(tmp_path, replace(BASE, **changes))

@@ -1,0 +1,230 @@
+"""Waveform augmentation: every part against its truth, the published order, purity."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from noise_clips import CLIPS, RATE, SAMPLES, TRAIN, NoiseClips, labels, open_noise
+
+from passt_bench.models.frontend import draw_edges, make_frontend
+from passt_bench.spec import FrontendSpec, Recipe, override
+from passt_bench.training.features import (
+    Waveforms,
+    features_path,
+    is_prepared,
+    logmels,
+    open_features,
+    prepare_features,
+)
+from passt_bench.training.sampling import Sampler
+from passt_bench.training.sources import Streamed
+from passt_bench.training.supply import Supply
+from passt_bench.training.waves import changes_waves, draw_waves, mix
+
+STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
+MOVING = override(Recipe(frontend=STILL), {"frontend.fmax_jitter": 900}).frontend
+ALL = np.arange(TRAIN)
+TARGETS = labels()
+
+
+def _recipe(**changes: Any) -> Recipe:
+    names = {"crop": "data.crop", "storage": "data.storage", "salt": "salt"}
+    dotted = {names.get(name, f"training.{name}"): value for name, value in changes.items()}
+    base = Recipe(frontend=STILL)
+    return override(base, {"data.seconds": SAMPLES / RATE, "training.batch_size": 4, **dotted})
+
+
+def _stream(dataset: NoiseClips | None = None) -> Streamed:
+    return Streamed(open_noise, "noise", SAMPLES, dataset or open_noise())
+
+
+def _drawn(recipe: Recipe, epoch: int = 0, clips: np.ndarray = ALL) -> tuple[Any, Any]:
+    label = lambda clip: TARGETS[clip]  # noqa: E731
+    return draw_waves(_stream(), label, clips, ALL, recipe, 5, epoch)
+
+
+def _plain(clip: int) -> np.ndarray:
+    return open_noise().waveform(clip)
+
+
+def test_gains_are_whole_decibels_from_minus_seven_to_six() -> None:
+    found = set()
+    for epoch in range(40):
+        waves, _ = _drawn(_recipe(gain=7), epoch)
+        ratios = np.array([wave[7] / _plain(clip)[7] for clip, wave in enumerate(waves)])
+        decibels = 20 * np.log10(ratios)
+        np.testing.assert_allclose(decibels, decibels.round(), atol=1e-3)
+        found |= set(decibels.round().astype(int).tolist())
+    assert found == set(range(-7, 7))
+
+
+def test_waves_are_rolled_by_so_many_samples_either_way() -> None:
+    found = set()
+    for epoch in range(4):
+        waves, _ = _drawn(_recipe(shift=3), epoch)
+        for clip, wave in enumerate(waves):
+            shifts = [s for s in range(-4, 5) if (np.roll(_plain(clip), s) == wave).all()]
+            found.update(shifts)
+            assert len(shifts) == 1
+    assert found == set(range(-3, 4))
+
+
+def test_longer_clips_begin_anywhere_and_others_at_their_start() -> None:
+    dataset, starts = open_noise(), []
+    for epoch in range(10):
+        waves, _ = _drawn(_recipe(crop="random"), epoch)
+        for clip, wave in enumerate(waves):
+            whole = dataset.whole(clip)
+            (start,) = np.flatnonzero(whole == wave[0])
+            np.testing.assert_array_equal(whole[start : start + SAMPLES], wave)
+            assert start == 0 or clip % 3 == 0
+            starts += [int(start)] if clip % 3 == 0 else []
+    assert len(set(starts)) > 50
+    assert max(starts) <= SAMPLES // 2
+
+
+def test_mixtures_are_without_mean_and_mix_labels_alike() -> None:
+    waves, targets = _drawn(_recipe(wavmix=1.0, wavmix_alpha=2.0))
+    for clip, (wave, target) in enumerate(zip(waves, targets, strict=True)):
+        assert abs(float(wave.mean())) < 1e-7
+        one = _plain(clip) - _plain(clip).mean()
+        shares = {}
+        for other in range(TRAIN):
+            two = _plain(other) - _plain(other).mean()
+            share = (
+                1.0
+                if clip == other
+                else float((wave - two) @ (one - two) / ((one - two) ** 2).sum())
+            )
+            if np.allclose(share * one + (1 - share) * two, wave, atol=1e-5):
+                shares[other] = share
+        ((other, share),) = shares.items()
+        assert 0.5 <= share <= 1
+        np.testing.assert_allclose(
+            target, share * TARGETS[clip] + (1 - share) * TARGETS[other], atol=1e-4
+        )
+
+
+def test_a_part_of_the_clips_is_mixed() -> None:
+    mixed = total = 0
+    for epoch in range(30):
+        waves, _ = _drawn(_recipe(wavmix=0.5), epoch)
+        mixed += sum((wave != _plain(clip)).any() for clip, wave in enumerate(waves))
+        total += len(waves)
+    assert mixed / total == pytest.approx(0.5, abs=4 * 0.5 / total**0.5)
+
+
+def test_shares_are_beta_and_at_least_half() -> None:
+    random = np.random.default_rng(0).beta(2, 2, 4000)
+    expected = np.maximum(random, 1 - random)
+    targets = np.eye(TRAIN, dtype="f4")
+    found = []
+    for epoch in range(60):
+        recipe = _recipe(wavmix=1.0)
+        _, rows = draw_waves(_stream(), lambda clip: targets[clip], ALL, ALL, recipe, 1, epoch)
+        found += [row[clip] for clip, row in enumerate(rows) if row[clip] < 1]
+    assert min(found) >= 0.5
+    assert np.mean(found) == pytest.approx(expected.mean(), abs=0.02)
+    assert np.std(found) == pytest.approx(expected.std(), abs=0.02)
+
+
+def test_the_mean_goes_before_and_after_the_mixture() -> None:
+    one, two = np.float32([1, 2, 3]), np.float32([5, 5, 8])
+    mixed = mix(one, two, np.float32(0.75))
+    np.testing.assert_allclose(mixed, 0.75 * (one - 2) + 0.25 * (two - 6), atol=1e-6)
+
+
+def test_the_roll_turns_the_part_and_not_the_whole_clip() -> None:
+    dataset = open_noise()
+    waves, _ = _drawn(_recipe(gain=7, shift=3, crop="random"))
+    for clip in range(0, TRAIN, 3):
+        whole = dataset.whole(clip)
+        errors = []
+        for back in range(-3, 4):
+            part = np.roll(waves[clip], back)
+            gains = part[0] / whole[: len(whole) - SAMPLES + 1]
+            starts = np.flatnonzero(
+                np.isclose(gains * whole[1 : len(gains) + 1], part[1], rtol=1e-4)
+            )
+            errors += [abs(part - gains[s] * whole[s : s + SAMPLES]).max() for s in starts]
+        assert min(errors) < 1e-5
+
+
+def test_it_is_a_function_of_seed_salt_epoch_and_clip() -> None:
+    recipe = _recipe(gain=7, shift=50, crop="random", wavmix=0.5)
+    waves, targets = _drawn(recipe)
+    some, few = _drawn(recipe, clips=np.array([11, 2]))
+    np.testing.assert_array_equal(some, waves[[11, 2]])
+    np.testing.assert_array_equal(few, targets[[11, 2]])
+    assert (_drawn(recipe, epoch=1)[0] != waves).any(axis=1).all()
+    assert (_drawn(override(recipe, {"salt": 1}))[0] != waves).any(axis=1).all()
+
+
+def test_what_is_off_changes_nothing() -> None:
+    assert not changes_waves(_recipe(mixup=0.3, roll=0.5, mask_time=4))
+    waves, targets = _drawn(_recipe())
+    np.testing.assert_array_equal(waves, [_plain(clip) for clip in ALL])
+    np.testing.assert_array_equal(targets, TARGETS[ALL])
+
+
+def _supply(recipe: Recipe, features: Any) -> Supply:
+    sampler = Sampler(recipe.training, TARGETS, ALL, 5, recipe.salt)
+    return Supply(features, TARGETS, sampler, recipe, 5)
+
+
+def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
+    recipe = override(
+        _recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING, "training.mixup": 0.3}
+    )
+    features = Waveforms(_stream(), MOVING)
+    supply = _supply(recipe, features)
+    x, targets = supply(6)
+    clips = supply.sampler.clips(6)
+    waves, mixed = _drawn(recipe, epoch=1, clips=clips)
+    net = make_frontend(MOVING)
+    plain = override(recipe, {"training.mixup": 0.0})
+    again, same = _supply(plain, features)(6)
+    np.testing.assert_array_equal(again[:, 0], logmels(net, waves, draw_edges(MOVING, 5, 0, 6)))
+    np.testing.assert_array_equal(same, mixed)
+    assert (x != again).any()
+    assert targets.shape == mixed.shape
+
+
+@pytest.mark.parametrize("frontend", [STILL, MOVING], ids=["still", "moving"])
+def test_stored_and_streamed_are_the_same(tmp_path: Path, frontend: FrontendSpec) -> None:
+    found = []
+    for storage in ("prepared", "streamed"):
+        recipe = override(_recipe(storage=storage, mixup=0.3), {"frontend": frontend})
+        path = features_path(tmp_path, recipe, "noise")
+        if is_prepared(recipe, CLIPS, path):
+            prepare_features(open_noise(), frontend, SAMPLES / RATE, path)
+        features = open_features(path, recipe, _stream())
+        assert features.shape == (CLIPS, 16, 50)
+        batches = [_supply(recipe, features)(step)[0] for step in range(5)]
+        found.append([*batches, features[np.arange(CLIPS)], features[3]])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_what_is_too_large_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = _recipe(gain=7)
+    path = features_path(tmp_path / "new" / "cache", recipe, "noise")
+    assert path.name.startswith("waveforms-")
+    assert is_prepared(recipe, CLIPS, path)
+    size = 4 * SAMPLES * CLIPS
+    monkeypatch.setattr("passt_bench.training.features.MOST_BYTES", size - 1)
+    assert not is_prepared(recipe, CLIPS, path)
+    assert is_prepared(recipe, CLIPS - 1, path)
+    assert is_prepared(_recipe(gain=7, storage="prepared"), CLIPS, path)
+    assert not is_prepared(_recipe(crop="random"), 1, path)
+    assert isinstance(open_features(path, recipe, _stream()), Waveforms)
+
+
+def test_data_that_changed_are_not_streamed() -> None:
+    changed = Streamed(partial(open_noise, "other"), "noise", SAMPLES)
+    with pytest.raises(RuntimeError, match="the data changed"):
+        changed[np.array([0])]
