@@ -2,7 +2,8 @@
 
 Layout under an output folder, all JSON, each file written once and atomically::
 
-    records/KEY/record.json      a quality cell (`RunRecord`) or a cost session (`SessionRecord`)
+    records/KEY/record.json      a quality cell (`RunRecord`), a cost session (`SessionRecord`) or
+                                 an evaluation (`evaluation_record.EvaluationRecord`)
     records/KEY/attempt-N.json   an earlier attempt at a quality cell, kept when it was retried
     records/KEY/samples.json.gz  raw samples of a session, variant → phase → [round][step] seconds
     studies/NAME.json            the expansion of a study (`StudyRecord`): variants and their keys
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -239,10 +240,18 @@ class Outcome:
     schema: int = SCHEMA
 
 
-T = TypeVar("T", RunRecord, SessionRecord, StudyRecord)
+class Versioned(Protocol):
+    """A dataclass that says by which schema it was written."""
+
+    @property
+    def schema(self) -> int:
+        """Of its fields."""
 
 
-def to_json(record: RunRecord | SessionRecord | StudyRecord) -> str:
+T = TypeVar("T", bound=Versioned)
+
+
+def to_json(record: Versioned) -> str:
     """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
     plain = adapter(type(record)).dump_python(record, mode="json")
     return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
@@ -282,7 +291,8 @@ def read_outcome(path: Path) -> Outcome:
 
 def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
     """What is wrong with a file that is no record of this version, from the most basic on."""
-    again = f"Remove {path if kind is StudyRecord else path.parent} and run the study again"
+    made = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
+    again = f"Remove {path if kind is StudyRecord else path.parent} and {made} again"
     try:
         plain = json.loads(data)
     except ValueError as broken:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from passt_bench.errors import InputError
+from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.record import (
     Outcome,
     RunRecord,
@@ -18,7 +19,13 @@ from passt_bench.record import (
     write_atomically,
 )
 
+Record = RunRecord | SessionRecord | EvaluationRecord
+
 _RUN = b'{"attempt":'
+_MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
+    b'"kind":"cost"': SessionRecord,
+    b'"kind":"evaluation"': EvaluationRecord,
+}
 
 
 class Store:
@@ -45,7 +52,12 @@ class Store:
         path = self.folder(key) / "record.json"
         return read_outcome(path) if path.is_file() else None
 
-    def write(self, record: RunRecord | SessionRecord, samples: object = None) -> Path:
+    def evaluation(self, key: str) -> EvaluationRecord | None:
+        """The record of an evaluation, or None where there is none."""
+        path = self.folder(key) / "record.json"
+        return read(EvaluationRecord, path) if path.is_file() else None
+
+    def write(self, record: Record, samples: object = None) -> Path:
         """Writes a record; of a session, its raw samples first, beside it."""
         folder = self.folder(record.key)
         if samples is not None:
@@ -71,10 +83,10 @@ class Store:
         earlier.sort(key=lambda record: record.attempt)
         return [*earlier, *([last] if last is not None else [])]
 
-    def records(self) -> Iterator[RunRecord | SessionRecord]:
+    def records(self) -> Iterator[Record]:
         """Every record, by key."""
         for path in self._paths():
-            yield read(SessionRecord, path) if _is_session(path) else read(RunRecord, path)
+            yield read_record(path)
 
     def _paths(self) -> list[Path]:
         return sorted((self.root / "records").glob("*/record.json"))
@@ -85,12 +97,23 @@ class Store:
 
     def is_session(self, key: str) -> bool:
         """Whether the record under a key is one of a cost session."""
-        return _is_session(self.folder(key) / "record.json")
+        return _kind(self.folder(key) / "record.json") is SessionRecord
+
+    def is_evaluation(self, key: str) -> bool:
+        """Whether the record under a key is one of an evaluation."""
+        return _kind(self.folder(key) / "record.json") is EvaluationRecord
 
     def sessions(self) -> list[SessionRecord]:
         """Every cost session, oldest first."""
-        found = [read(SessionRecord, path) for path in self._paths() if _is_session(path)]
+        paths = [path for path in self._paths() if _kind(path) is SessionRecord]
+        found = [read(SessionRecord, path) for path in paths]
         return sorted(found, key=lambda session: (session.finished, session.key))
+
+    def evaluations(self) -> list[EvaluationRecord]:
+        """Every evaluation, oldest first."""
+        paths = [path for path in self._paths() if _kind(path) is EvaluationRecord]
+        found = [read(EvaluationRecord, path) for path in paths]
+        return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:
         """The expansion of a study that was run.
@@ -131,8 +154,26 @@ class Store:
             write_atomically(path, data)
 
 
-def _is_session(path: Path) -> bool:
-    """Looks for the mark alone: to parse all runs for the few sessions takes seconds."""
+def read_record(path: Path) -> Record:
+    """The record in a file, of whatever kind.
+
+    Raises:
+        InputError: the file is broken, or of a newer schema.
+    """
+    try:
+        kind = _kind(path)
+    except OSError:
+        return read(RunRecord, path)  # says what is wrong
+    if kind is SessionRecord:
+        return read(SessionRecord, path)
+    return read(EvaluationRecord, path) if kind is EvaluationRecord else read(RunRecord, path)
+
+
+def _kind(path: Path) -> type[RunRecord] | type[SessionRecord] | type[EvaluationRecord]:
+    """Looks for the mark alone: to parse all runs for the few others takes seconds."""
     with path.open("rb") as file:
         # The fields are sorted, and runs alone begin with this one; of others the mark tells.
-        return not file.read(len(_RUN)).startswith(_RUN) and b'"kind":"cost"' in file.read()
+        if file.read(len(_RUN)) == _RUN:
+            return RunRecord
+        rest = file.read()
+    return next((kind for mark, kind in _MARKS.items() if mark in rest), RunRecord)

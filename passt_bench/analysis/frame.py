@@ -10,19 +10,23 @@ from typing import Any
 import pandas as pd
 
 from passt_bench.errors import InputError
-from passt_bench.record import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.evaluation_record import EvaluationRecord
+from passt_bench.record import CellRecord, RunRecord, SessionRecord, StudyRecord, VariantRecord
 from passt_bench.store import Store
 
 NAN = float("nan")
 
 
 def load_frame(root: Path | str) -> pd.DataFrame:
-    """Every quality record under an output folder as a tidy table, one row a record, by key.
+    """Every quality record and evaluation under an output folder as a tidy table, a row each.
 
-    Columns: ``key``, ``status``, ``message``, ``seed``, ``fold`` (nullable integer), ``attempt``,
-    ``finished``, ``dataset``, ``fingerprint``; the recipe by dotted names (``model.name``,
-    ``patchout.kind``, ``training.epochs``, …, ``salt``); then what was measured, named as in
-    `cells_frame`. Rows of different fingerprints do not belong into one comparison.
+    Columns: ``key``, ``kind`` (``quality`` or ``evaluation``), ``status``, ``message``, ``seed``,
+    ``fold`` (nullable integer), ``attempt``, ``finished``, ``dataset``, ``fingerprint``; the recipe
+    by dotted names (``model.name``, ``patchout.kind``, ``training.epochs``, …, ``salt``); then what
+    was measured, named as in `cells_frame`. Rows of different fingerprints do not belong into one
+    comparison. Where there are evaluations, also their ``checkpoints``, ``split``, ``clips``, and
+    the ends of each metric's interval over clips, ``METRIC_low`` and ``METRIC_high``; of one
+    checkpoint alone the recipe, and no seed (the column is then a nullable integer).
 
     Args:
         root: the folder that ``run --out`` wrote to.
@@ -38,11 +42,16 @@ def load_frame(root: Path | str) -> pd.DataFrame:
             remedy="Give the folder that `passt-bench run --out` wrote to.",
         )
     rows = [
-        _record_row(record) for record in Store(root).records() if isinstance(record, RunRecord)
+        _record_row(record) if isinstance(record, RunRecord) else _evaluation_row(record)
+        for record in Store(root).records()
+        if not isinstance(record, SessionRecord)
     ]
     if not rows:
-        return pd.DataFrame(columns=["key", "status", "message", "seed", "fold"])
-    return _with_integer_folds(pd.DataFrame(rows))
+        return pd.DataFrame(columns=["key", "kind", "status", "message", "seed", "fold"])
+    frame = _with_integer_folds(pd.DataFrame(rows))
+    if frame["seed"].isna().any():
+        frame["seed"] = frame["seed"].astype("Int64")
+    return frame
 
 
 def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
@@ -118,9 +127,37 @@ def _cell_row(
     return row
 
 
+def _evaluation_row(record: EvaluationRecord) -> dict[str, Any]:
+    ends = {
+        f"{name}_{end}": value
+        for name, interval in record.intervals.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    alone = record.members[0].recipe if len(record.members) == 1 else None
+    return {
+        "key": record.key,
+        "kind": record.kind,
+        "status": record.status,
+        "message": "",
+        "seed": None,
+        "fold": record.fold,
+        "finished": record.finished,
+        "dataset": record.fingerprint.dataset,
+        "fingerprint": record.fingerprint.digest,
+        **(_flat(alone) if alone is not None else {}),
+        "checkpoints": record.name,
+        "split": record.split,
+        "clips": record.clips,
+        **record.metrics,
+        **ends,
+        **{f"clocks/{name}": value for name, value in record.clocks.items()},
+    }
+
+
 def _record_row(record: RunRecord) -> dict[str, Any]:
     return {
         "key": record.key,
+        "kind": record.kind,
         "status": record.status,
         "message": record.message or "",
         "seed": record.seed,

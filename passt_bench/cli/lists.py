@@ -18,7 +18,7 @@ def list_(
 ) -> None:
     """What there is."""
     from passt_bench import registry
-    from passt_bench.runner.studies import load_study, study_names
+    from passt_bench.runner.studies import study_names, summary
 
     tables = {
         "models": registry.MODELS,
@@ -27,11 +27,7 @@ def list_(
         "metrics": registry.METRICS,
     }
     if what == "studies":
-        found = [load_study(name).study for name in study_names()]
-        rows = [
-            (s.name, s.question + (f" (about {s.minutes:g} min)" if s.minutes else ""))
-            for s in found
-        ]
+        rows = [(name, summary(name)) for name in study_names()]
     elif what in tables:
         rows = [(item.name, item.summary) for item in tables[what].all()]
     else:

@@ -30,7 +30,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
 Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
 
 
-def _positive(found: typer.CallbackParam, value: float | None) -> float | None:
+def above_zero(found: typer.CallbackParam, value: float | None) -> float | None:
     """Refuses a number that is not above zero; click's own words leave the value out."""
     if value is not None and not value > 0:
         raise InputError(
@@ -43,16 +43,16 @@ def _positive(found: typer.CallbackParam, value: float | None) -> float | None:
 
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", callback=_positive, help="Processes at a time.")
+    int | None, typer.Option("--workers", callback=above_zero, help="Processes at a time.")
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", callback=_positive, help="Seconds a run may take.")
+    float | None, typer.Option("--timeout", callback=above_zero, help="Seconds a run may take.")
 ]
 
 
 def _bytes(found: typer.CallbackParam, value: float | None) -> float | None:
     """Refuses what is no limit: the kernel takes a limit of 0 bytes for none."""
-    _positive(found, value)
+    above_zero(found, value)
     if value is not None and not 1 <= value * 2**30 < math.inf:
         raise InputError(
             "no amount of memory",

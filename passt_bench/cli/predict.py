@@ -60,7 +60,7 @@ def predict(
     paths = runner.find_audio(audio)
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
-        ensemble.rename(_names(labels))
+        ensemble.rename(read_names(labels))
     beside = Console(stderr=True, highlight=False, soft_wrap=True)  # the output stays pure
     with stage(beside, f"Predicting {len(paths)} files") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, device, update)
@@ -78,7 +78,12 @@ def predict(
         raise typer.Exit(1)
 
 
-def _names(path: Path) -> list[str]:
+def read_names(path: Path) -> list[str]:
+    """The class names in a text file, one a line.
+
+    Raises:
+        InputError: it cannot be read as text.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 from passt_bench.comparison_record import FOLDER as COMPARISONS
 from passt_bench.comparison_record import read_comparison
 from passt_bench.errors import InputError
+from passt_bench.report.evaluation_page import FOLDER as EVALUATIONS
 from passt_bench.report.files import render_template, write_text
 from passt_bench.report.page import SUMMARY
 from passt_bench.report.search_page import PAGE as SEARCH
@@ -32,7 +33,13 @@ def render_index(root: Path) -> Path:
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     comparisons = [read_comparison(name, root / name) for name in _comparisons(root)]
     paper = (root / "paper" / "index.html").is_file()
-    context = {"studies": studies, "comparisons": comparisons, "paper": paper}
+    evaluations = (root / EVALUATIONS / "index.html").is_file()
+    context = {
+        "studies": studies,
+        "comparisons": comparisons,
+        "evaluations": evaluations,
+        "paper": paper,
+    }
     return write_text(root / "index.html", render_template("index.html", context))
 
 

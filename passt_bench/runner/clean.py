@@ -13,10 +13,9 @@ from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, storing
 from passt_bench.runner.isolation import is_running
 from passt_bench.runner.plan import Context
-from passt_bench.runner.records import read_record
 from passt_bench.search_record import read_search, search_names
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Store
+from passt_bench.store import Store, read_record
 from passt_bench.training.features import features_path
 
 WRITING_SECONDS = 3600.0  # a temporary file that is younger may be somebody's at work
@@ -147,6 +146,8 @@ def _unused(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
     for folder in (store.root / "records").glob("*"):
         if folder.is_dir() and folder.name not in named and not running(folder.name):
             path = folder / "record.json"
+            if path.is_file() and store.is_evaluation(folder.name):
+                continue  # it stands for itself
             if path.is_file() and store.is_session(folder.name):
                 record = read_record(path)
                 if record.kind == "cost" and named & {arm.key for arm in record.arms}:

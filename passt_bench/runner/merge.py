@@ -9,10 +9,10 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, write_atomically
-from passt_bench.record import RunRecord, StudyRecord, VariantRecord, read
-from passt_bench.runner.records import read_record
-from passt_bench.store import Store
+from passt_bench.record import RunRecord, SessionRecord, StudyRecord, VariantRecord, read
+from passt_bench.store import Store, read_record
 
+_SAME = 1e-4  # metrics of one evaluation on two machines
 _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # of what is not finished
 
 
@@ -42,7 +42,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
     """Copies the records, studies and searches of some folders into one.
 
     Of two records under one key, a success replaces a failure; two failures, and two cost sessions
-    that were measured alike, leave the first. Two successes must have equal metrics.
+    that were measured alike, leave the first. Two successes must have equal metrics; of two
+    evaluations they may differ in the last digits, for processors do.
 
     Args:
         sources: folders as ``--out`` leaves them; they stay as they are.
@@ -110,9 +111,9 @@ def _look(path: Path, key: str) -> _Found:
             remedy=f"Its folder must have that name; this one is {key}.",
         )
     digest = hashlib.sha256(read_bytes(path)).digest()
-    if isinstance(record, RunRecord):
-        return _Found(path, record.kind, record.status, record.metrics, digest)
-    return _Found(path, record.kind, "ok", {}, digest)
+    if isinstance(record, SessionRecord):
+        return _Found(path, record.kind, "ok", {}, digest)
+    return _Found(path, record.kind, record.status, record.metrics, digest)
 
 
 def _replaces(new: _Found, old: _Found) -> bool:
@@ -126,10 +127,14 @@ def _replaces(new: _Found, old: _Found) -> bool:
     if new.status == old.status == "ok":
         for name in sorted({*new.metrics, *old.metrics}):
             one, other = new.metrics.get(name), old.metrics.get(name)
-            if one != other:
+            if one != other and not (new.kind == "evaluation" and _close(one, other)):
                 raise _contradiction(new, old, f"metrics.{name}", one, other)
         return False
     return new.status == "ok"
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and abs(one - other) <= _SAME
 
 
 def _contradiction(new: _Found, old: _Found, name: str, one: object, other: object) -> InputError:

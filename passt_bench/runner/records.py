@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes
-from passt_bench.record import RunRecord, SessionRecord, read
+from passt_bench.evaluation_record import EvaluationRecord
+from passt_bench.record import Fingerprint, RunRecord, SessionRecord
 from passt_bench.spec.key import decisive
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Store
+from passt_bench.store import Record, Store, read_record
 
-Record = RunRecord | SessionRecord
 ABSENT = "-"
 
 
@@ -75,34 +74,20 @@ def find_record(name: str, store: Store) -> Record:
     )
 
 
-def read_record(path: Path) -> Record:
-    """The record in a file, of a quality cell or of a cost session.
-
-    Raises:
-        InputError: the file is broken, or of a newer schema.
-    """
-    cost = b'"kind":"cost"' in read_bytes(path)
-    return read(SessionRecord, path) if cost else read(RunRecord, path)
-
-
 def compare_records(first: Record, second: Record) -> RecordDiff:
     """What differs between two records of the same kind.
 
     Raises:
-        InputError: one is of a quality cell and the other of a cost session.
+        InputError: they are of different kinds.
     """
     if first.kind != second.kind:
         raise InputError(
-            "a quality cell and a cost session share no fields",
+            "records of different kinds share no fields",
             field="kind",
             value=f"{first.kind}, {second.kind}",
             remedy="Give two keys of the same kind.",
         )
-    sides = []
-    for record in (first, second):
-        parts = _of_run(record) if isinstance(record, RunRecord) else _of_session(record)
-        sides.append(parts)
-    (decides_a, context_a), (decides_b, context_b) = sides
+    (decides_a, context_a), (decides_b, context_b) = _fields(first), _fields(second)
     # A field of a later version stands in a key only where it is not at its default: it is then
     # absent on one side, whose value is the default, which the whole recipe has.
     both = {**context_a, **decides_a}, {**context_b, **decides_b}
@@ -122,8 +107,14 @@ def _differing(
             yield Difference(name, a, b)
 
 
-def _of_run(record: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
+def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
     """Fields that decide the key, and the others."""
+    if isinstance(record, RunRecord):
+        return _of_run(record)
+    return _of_session(record) if isinstance(record, SessionRecord) else _of_evaluation(record)
+
+
+def _of_run(record: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
     data = record.fingerprint
     decides: dict[str, Any] = {
         "recipe": decisive(record.recipe),
@@ -134,13 +125,7 @@ def _of_run(record: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
     }
     context: dict[str, Any] = {
         "recipe": _plain(record.recipe),
-        "data": {
-            "clips": data.found,
-            "expected": data.expected,
-            "classes": list(data.classes),
-            "sampling rates": data.sampling_rates,
-            "notes": list(data.notes),
-        },
+        "data": _data(data),
         **_surroundings(record),
         "status": record.status,
         "attempt": record.attempt,
@@ -155,6 +140,39 @@ def _of_session(record: SessionRecord) -> tuple[dict[str, str], dict[str, str]]:
     decides = {"arms": sorted(arm.key for arm in record.arms), **surroundings}
     context = {**commit, "baseline": record.baseline, "rounds": record.rounds}
     return _flat(decides), _flat(context)
+
+
+def _of_evaluation(record: EvaluationRecord) -> tuple[dict[str, str], dict[str, str]]:
+    members = sorted(record.members, key=lambda member: member.sha256)
+    decides: dict[str, Any] = {
+        "checkpoints": {
+            member.sha256: {name: decisive(member.recipe)[name] for name in ("model", "frontend")}
+            for member in members
+        },
+        "data fingerprint": record.fingerprint.digest,
+        "clips": {name: getattr(record, name) for name in ("split", "fold", "seconds")},
+        "sampling rate": record.sampling_rate,
+        "device": record.device,
+        "version of": record.components,
+    }
+    context: dict[str, Any] = {
+        "name": record.name,
+        "data": _data(record.fingerprint),
+        **_surroundings(record),
+        "metric": record.metrics,
+        "interval": {name: list(ends) for name, ends in record.intervals.items()},
+    }
+    return _flat(decides), _flat(context)
+
+
+def _data(data: Fingerprint) -> dict[str, Any]:
+    return {
+        "clips": data.found,
+        "expected": data.expected,
+        "classes": list(data.classes),
+        "sampling rates": data.sampling_rates,
+        "notes": list(data.notes),
+    }
 
 
 def _surroundings(record: Record) -> dict[str, Any]:

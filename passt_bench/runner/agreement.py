@@ -1,0 +1,121 @@
+"""Whether checkpoints, data, split and metrics go together, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from passt_bench.data.dataset import Dataset
+from passt_bench.errors import InputError
+from passt_bench.evaluation_record import SPLITS
+from passt_bench.models.ensemble import Ensemble, Member
+from passt_bench.registry import METRICS
+from passt_bench.spec.recipe import DataSpec
+from passt_bench.training.metrics import check_labels
+
+_DEFAULTS: dict[str, tuple[str, ...]] = {
+    "audioset": ("mAP_official", "mAP", "AUC", "dprime"),
+    "openmic": ("mAP_masked",),
+    "fsd50k": ("mAP",),
+    "esc50": ("accuracy",),
+    "dcase20": ("accuracy",),
+}
+
+
+def data_spec(ensemble: Ensemble, name: str) -> tuple[DataSpec, list[str]]:
+    """Clips as long as the members were trained on; as many as they had, where it is their data."""
+    recipes = {cast(Member, member).recipe.data for member in ensemble.members}
+    spec = replace(recipes.pop(), seconds=ensemble.clip) if len(recipes) == 1 else None
+    if spec is None or spec.name != name:
+        return DataSpec(name, ensemble.clip), []
+    chosen = {field: getattr(spec, field) for field in ("train_clips", "test_clips")}
+    told = ", ".join(f"{field}={count}" for field, count in chosen.items() if count is not None)
+    return spec, [f"clips as in the checkpoint's recipe: {told}"] if told else []
+
+
+def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Brings logits into the order of a data set's classes.
+
+    Args:
+        ours: the checkpoint's classes.
+        theirs: the data set's.
+
+    Returns:
+        The logits' columns in the data set's order, and a note where the checkpoint brings no
+        names, so that its order is taken to be the data set's.
+
+    Raises:
+        InputError: they are not the same classes.
+    """
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"the data have {len(theirs)}",
+            source="checkpoint",
+            field="number of classes",
+            value=len(ours),
+            remedy="Give a checkpoint of these data.",
+        )
+    if all(name == f"class {index}" for index, name in enumerate(ours)):
+        return np.arange(len(ours)), (
+            "the checkpoint brings no class names: its order is taken to be the data set's"
+        )
+    place = {name: index for index, name in enumerate(ours)}
+    for name in theirs:
+        if name not in place:
+            stranger = next(own for own in ours if own not in theirs)
+            raise InputError(
+                "the checkpoint does not know it",
+                source="data",
+                field="class",
+                value=name,
+                remedy=f"It knows {stranger!r} instead. Give a checkpoint of these classes, or the "
+                "names of its logits with --labels where they are other spellings.",
+            )
+    return np.array([place[name] for name in theirs]), ""
+
+
+def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
+    """Indices of the clips to score."""
+    if split not in SPLITS:
+        raise InputError(
+            "no such split", field="--split", value=split, remedy=f"Known: {', '.join(SPLITS)}."
+        )
+    if dataset.folds and fold is None:
+        raise InputError(
+            "these data have folds",
+            field="--fold",
+            remedy=f"Say which one is held out: {', '.join(map(str, dataset.folds))}.",
+        )
+    train, test = dataset.split(fold)
+    chosen = {"train": train, "test": test, "valid": dataset.validation()}[split]
+    if chosen is None or not len(chosen):
+        raise InputError(
+            "these data have no such clips",
+            field="--split",
+            value=split,
+            remedy="Use --split test.",
+        )
+    return chosen
+
+
+def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tuple[str, ...]:
+    """The metrics that were asked for, or those of the data set; refused where they do not fit."""
+    fingerprint, targets = dataset.fingerprint, dataset.targets[clips]
+    usual = ("mAP",) if fingerprint.multi_label else ("accuracy",)
+    if np.isnan(targets).any():
+        usual = ("mAP_masked",)
+    metrics = tuple(dict.fromkeys(asked)) or _DEFAULTS.get(fingerprint.dataset, usual)
+    for name in metrics:
+        METRICS.get(name)
+        check_labels(name, targets)
+        if name == "accuracy" and fingerprint.multi_label:
+            raise InputError(
+                "a clip of these data may have several classes",
+                field="--metrics",
+                value=name,
+                remedy="Use mAP.",
+            )
+    return metrics

@@ -1,0 +1,224 @@
+"""Checkpoints on a data set: metrics with intervals over clips, and a record of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from passt_bench.data import open_dataset
+from passt_bench.data.dataset import Dataset
+from passt_bench.data.decode import RESAMPLER
+from passt_bench.errors import InputError
+from passt_bench.evaluation_record import EvaluationRecord, Member, Split
+from passt_bench.files import storing
+from passt_bench.measure.failure import classify
+from passt_bench.measure.machine import describe_machine, git_commit, library_versions
+from passt_bench.models.ensemble import ENSEMBLES, Ensemble, build_ensemble
+from passt_bench.models.ensemble import Member as Model
+from passt_bench.models.weights import locate
+from passt_bench.registry import DATASETS, METRICS, MODELS
+from passt_bench.runner.agreement import clips_of, data_spec, match_classes, metrics_of
+from passt_bench.runner.cells import Clock
+from passt_bench.runner.initial import sha256_of
+from passt_bench.runner.prepare import data_folders, typed
+from passt_bench.runner.published import published_set, with_published
+from passt_bench.runner.scoring import Progress, score_clips
+from passt_bench.spec.key import decisive, digest
+from passt_bench.store import Store
+from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
+from passt_bench.training.metrics import scored_note
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        checkpoints: model files, published names, or one published set.
+        data: ``NAME=DIR``, or the name alone of a data set that needs no folder or that lies below
+            ``PASST_BENCH_DATA``.
+        metrics: registered names; empty are those of the data set.
+        split: test, valid or train.
+        fold: held out; for a data set with folds.
+        device: cpu or cuda.
+        batch: clips at a time; decides nothing but speed and memory.
+        out: folder of the records.
+        classes: names of the logits, for files that bring none.
+    """
+
+    checkpoints: Sequence[str]
+    data: str
+    metrics: Sequence[str] = ()
+    split: str = "test"
+    fold: int | None = None
+    device: str = "cpu"
+    batch: int = 8
+    out: Path = Path("runs")
+    classes: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request whose parts have been found to go together."""
+
+    ensemble: Ensemble
+    dataset: Dataset
+    clips: np.ndarray  # indices
+    columns: np.ndarray  # of the logits, in the order of the data's classes
+    record: EvaluationRecord  # all but what is measured
+
+
+def evaluate_checkpoints(
+    request: EvaluationRequest, progress: Progress = lambda share, text: None
+) -> tuple[EvaluationRecord, bool]:
+    """Evaluates one checkpoint, or the mean of several ones' logits, and writes the record.
+
+    What has a record under its key is not computed again; what was interrupted goes on.
+
+    Args:
+        request: what to evaluate.
+        progress: told the share of the clips that is done.
+
+    Returns:
+        The record, and whether it was made now.
+
+    Raises:
+        InputError: checkpoints, data, metrics or classes that are missing, broken, or do not go
+            together; logits that are not finite; another process at the same evaluation; a batch
+            too large for the memory.
+    """
+    job = _prepare(request)
+    store, key = Store(request.out), job.record.key
+    folder = request.out / "locks"
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f"{key}.lock", timeout=0):
+            known = store.evaluation(key)
+            if known is not None:
+                return known, False
+            record = _measure(job, request.batch, store.folder(key), progress)
+            store.write(record)
+            return record, True
+    except (RuntimeError, MemoryError) as error:
+        if classify(error) != "oom":
+            raise
+        raise InputError(
+            "memory ran out",
+            field="--batch",
+            value=request.batch,
+            remedy="Give a smaller one; what is scored so far is kept.",
+        ) from None
+    except Timeout:
+        raise InputError(
+            "another process is at this evaluation",
+            source=folder / f"{key}.lock",
+            remedy="Wait for it; the same command then tells its result.",
+        ) from None
+
+
+def _prepare(request: EvaluationRequest) -> _Job:
+    names = list(request.checkpoints)
+    paths = [locate(m) for m in (ENSEMBLES.get(names[0], names) if len(names) == 1 else names)]
+    ensemble = build_ensemble(paths)
+    if request.classes is not None:
+        ensemble.rename(request.classes)
+    name, _, folder = request.data.partition("=")
+    spec, notes = data_spec(ensemble, DATASETS.get(name).name)
+    root = data_folders([request.data] if folder else []).get(name)
+    dataset = open_dataset(spec, ensemble.sampling_rate, root)
+    columns, unnamed = match_classes(ensemble.classes, dataset.fingerprint.classes)
+    notes += [unnamed] if unnamed else []
+    clips = clips_of(dataset, request.split, request.fold)
+    metrics = metrics_of(request.metrics, dataset, clips)
+    members = tuple(
+        Member(path.name, sha256_of(path), model.recipe)
+        for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
+    )
+    versions = {"data": DATASETS.get(name).version} | {
+        f"model {m.recipe.model.name}": MODELS.get(m.recipe.model.name).version for m in members
+    }
+    record = EvaluationRecord(
+        key="",
+        name=published_set([m.name for m in members]) or ", ".join(m.name for m in members),
+        members=members,
+        fingerprint=dataset.fingerprint,
+        split=cast(Split, request.split),
+        fold=request.fold,
+        clips=len(clips),
+        seconds=spec.seconds,
+        sampling_rate=ensemble.sampling_rate,
+        device=request.device,
+        metrics=dict.fromkeys(metrics, 0.0),
+        resamples=RESAMPLES,
+        components=versions | {f"metric {m}": METRICS.get(m).version for m in metrics},
+        command=typed(),
+        notes=tuple(notes),
+    )
+    if record.split == "test":
+        record = with_published(record)
+    return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))
+
+
+def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
+    """The hash of all that decides the numbers."""
+    members = [
+        [m.sha256, decisive(m.recipe.model), decisive(m.recipe.frontend)] for m in record.members
+    ]
+    return digest(
+        {
+            "members": sorted(members, key=str),
+            "columns": columns.tolist(),
+            "fingerprint": record.fingerprint.digest,
+            "clips": [record.split, record.fold, record.clips],
+            "waveform": [record.seconds, record.sampling_rate, RESAMPLER],
+            "device": record.device,
+            "resamples": record.resamples,
+            "versions": record.components,
+        }
+    )
+
+
+def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
+    clock = Clock()
+    logits = score_clips(
+        job.ensemble, job.dataset, job.clips, folder, batch, job.record.device, progress
+    )
+    clock.lap("score")
+    progress(1.0, "resampling the clips")
+    targets, scores = job.dataset.targets[job.clips], logits[:, job.columns]
+    names = job.dataset.fingerprint.classes
+    metrics, per_class, notes = {}, {}, list(job.record.notes)
+    for name in job.record.metrics:
+        metrics[name], found = METRICS.get(name).build(targets, scores)
+        per_class[name] = {names[c]: value for c, value in found.items()}
+        note = scored_note(name, targets, names)
+        if note and not (name == "dprime" and "AUC" in metrics):  # the same classes
+            notes.append(note)
+    scored = {name: len(values) for name, values in per_class.items()}
+    # Without a class the masked mean is not the published one.
+    published = [p for p in job.record.published if scored.get(p.metric) == len(names)]
+    intervals = clip_intervals(tuple(metrics), targets, scores, metrics)
+    clock.lap("intervals")
+    few = few_clips_note(targets)
+    (folder / "checkpoint.npy").unlink(missing_ok=True)
+    return replace(
+        job.record,
+        metrics=metrics,
+        intervals=intervals,
+        scored=scored,
+        per_class=per_class,
+        published=tuple(published),
+        clocks=clock.seconds,
+        machine=describe_machine(),
+        versions=library_versions(),
+        commit=git_commit(),
+        notes=(*notes, *([few] if few else [])),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

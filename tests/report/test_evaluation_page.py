@@ -1,0 +1,126 @@
+"""The page of evaluations: its table in four forms, its records, and where it is linked."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from passt_bench.errors import InputError
+from passt_bench.evaluation_record import EvaluationRecord, Member, PublishedResult
+from passt_bench.record import Fingerprint
+from passt_bench.report.evaluation_page import build_evaluations, evaluations_table
+from passt_bench.report.index import render_index
+from passt_bench.spec import Recipe
+from passt_bench.store import Store
+
+CLAIM = PublishedResult("mAP_official", 0.476, "released weights")
+RECORD = EvaluationRecord(
+    key="a" * 16,
+    name="passt-s.pt",
+    members=(Member("passt-s.pt", "0" * 64, Recipe()),),
+    fingerprint=Fingerprint("audioset", "d1", 20371, 18887, ("a", "b", "c"), True),
+    split="test",
+    fold=None,
+    clips=18887,
+    seconds=10.0,
+    sampling_rate=32000,
+    device="cpu",
+    metrics={"mAP_official": 0.4712, "AUC": 0.9731},
+    intervals={"mAP_official": (0.4652, 0.4772), "AUC": (0.9711, 0.9751)},
+    resamples=2000,
+    scored={"mAP_official": 3, "AUC": 2},
+    published=(CLAIM,),
+    clocks={"score": 100.0, "intervals": 8.0},
+    notes=("published on 18951 clips, 18887 here",),
+    finished="2026-11-23T12:00:00+00:00",
+)
+FOLD = replace(
+    RECORD,
+    key="b" * 16,
+    name="<i>mine",
+    fingerprint=replace(RECORD.fingerprint, dataset="esc50"),
+    fold=3,
+    metrics={"accuracy": 0.9},
+    intervals={},
+    scored={"accuracy": 3},
+    published=(),
+    notes=(),
+)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    store = Store(tmp_path / "runs")
+    store.write(RECORD)
+    store.write(FOLD)
+    return store.root
+
+
+def test_the_published_number_stands_beside_with_the_difference(runs: Path, tmp_path: Path) -> None:
+    build_evaluations(runs, tmp_path / "reports")
+    text = (tmp_path / "reports" / "evaluations" / "tables" / "evaluations.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["metric"] for row in rows] == ["AUC", "mAP_official", "accuracy"]
+    known = rows[1]
+    ends = [known[f"value{end}"] for end in ("", "_low", "_high")]
+    assert ends == ["0.4712", "0.4652", "0.4772"]
+    assert (known["published"], known["source"]) == ("0.476", "released weights")
+    assert float(known["difference"]) == pytest.approx(-0.0048)
+    assert float(known["difference_low"]) == pytest.approx(-0.0108)
+    assert float(known["difference_high"]) == pytest.approx(0.0012)
+    assert (rows[0]["published"], rows[0]["difference"], rows[2]["value_low"]) == ("", "", "")
+    assert (rows[2]["data"], rows[0]["scored"]) == ("esc50, test, fold 3", "2 of 3")
+
+
+def test_all_forms_are_written_and_are_the_same_again(runs: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (page,) = build_evaluations(runs, reports)
+    folder = reports / "evaluations"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {path.suffix for path in before} == {".html", ".csv", ".md", ".tex", ".json"}
+    build_evaluations(runs, reports)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    text = page.read_text(encoding="utf-8")
+    assert "0.4712" in text and "−0.0048" in text
+    assert "&lt;i&gt;mine" in text and "<i>mine" not in text
+    assert f'href="records/{RECORD.key}/record.json"' in text
+    assert "published on 18951 clips, 18887 here" in text
+    assert "| passt-s.pt | audioset, test | 18887 | mAP\\_official | 0.4712 [0.4652, 0.4772] |" in (
+        folder / "tables" / "evaluations.md"
+    ).read_text(encoding="utf-8")
+    assert r"mAP\_official" in (folder / "tables" / "evaluations.tex").read_text(encoding="utf-8")
+
+
+def test_a_report_keeps_what_the_runs_have_lost(runs: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (page,) = build_evaluations(runs, reports)
+    text = page.read_text(encoding="utf-8")
+    assert build_evaluations(tmp_path / "elsewhere", reports) == [page]
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_without_evaluations_there_is_no_page(tmp_path: Path) -> None:
+    assert build_evaluations(tmp_path / "runs", tmp_path / "reports") == []
+    assert not (tmp_path / "reports").exists()
+
+
+def test_the_index_links_them(runs: Path, tmp_path: Path) -> None:
+    build_evaluations(runs, tmp_path / "reports")
+    index = render_index(tmp_path / "reports").read_text(encoding="utf-8")
+    assert 'href="evaluations/index.html"' in index
+
+
+def test_a_table_without_anything_published_has_no_empty_columns() -> None:
+    names = [column.name for column in evaluations_table([FOLD]).columns]
+    assert names == ["checkpoints", "data", "clips", "metric", "value", "scored"]
+
+
+def test_a_broken_record_is_named(runs: Path, tmp_path: Path) -> None:
+    path = Store(runs).folder(RECORD.key) / "record.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="not a whole JSON file"):
+        build_evaluations(runs, tmp_path / "reports")
