@@ -7,7 +7,18 @@ import signal
 import sys
 from types import FrameType
 
-from passt_bench.cli import compare, doctor, lists, predict, records, results, study, weights
+from passt_bench.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    lists,
+    predict,
+    records,
+    results,
+    study,
+    weights,
+)
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
 
@@ -15,7 +26,9 @@ __all__ = [
     "app",
     "compare",
     "console",
+    "data",
     "doctor",
+    "evaluate",
     "lists",
     "main",
     "predict",

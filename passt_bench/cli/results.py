@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from passt_bench.cli.options import Out, app, console
 
 if TYPE_CHECKING:
     from passt_bench.console import Estimate
-    from passt_bench.report.paper import Available
+    from passt_bench.report.paper_rows import Here
 
 
 @contextmanager
@@ -60,6 +60,26 @@ def rendered(name: str, out: Path, reports: Path) -> Path | None:
     return page if page.stat().st_mtime_ns > newest else None
 
 
+def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
+    """What this machine has of the paper's rows.
+
+    Args:
+        out: folder of the records.
+        reports: folder of the rendered reports.
+        data: folders of data sets, ``NAME=DIR``, beside those of ``PASST_BENCH_DATA``.
+    """
+    from passt_bench.models.weights.table import PUBLISHED
+    from passt_bench.report.evaluation_page import FOLDER
+    from passt_bench.report.paper_rows import Here
+    from passt_bench.runner.rows_here import evaluated, find_available, published_rows
+    from passt_bench.store import Store
+
+    rows = published_rows()
+    stores = [Store(reports / FOLDER), Store(out)]
+    files = {name: entry.file for name, entry in PUBLISHED.items()}
+    return Here(find_available(data), rows, evaluated=evaluated(rows, stores), files=files)
+
+
 @app.command()
 def report(
     studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY…")] = None,
@@ -72,19 +92,9 @@ def report(
     if studies:
         pages = [build_study(name, runs, out) for name in studies]
     else:
-        pages = build_all(runs, out, _available())
+        pages = build_all(runs, out, paper_here(runs, out))
     for page in pages:
         console.print(str(page), markup=False)
-
-
-def _available() -> Available:
-    """What this machine has of what the paper's rows need."""
-    import torch
-
-    from passt_bench.report.paper import Available
-    from passt_bench.runner.prepare import data_folders
-
-    return Available(datasets=frozenset(data_folders(())), gpu=torch.cuda.is_available())
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +19,11 @@ from passt_bench.cli.options import (
     console,
     statuses,
 )
-from passt_bench.cli.results import bringing_up_to_date, render, rendered
-from passt_bench.console import duration
+from passt_bench.cli.results import bringing_up_to_date, render
+from passt_bench.cli.running import Manner, found, run_prepared, show_standing
 from passt_bench.store import Store
 
 if TYPE_CHECKING:
-    from passt_bench.record import Fingerprint
-    from passt_bench.runner.plan import StudyPlan
     from passt_bench.runner.prepare import Request
 
 
@@ -37,7 +34,14 @@ def plan(request: Request, workers: Workers = None) -> None:
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import prepare_study
     from passt_bench.runner.run import RunOptions, describe
+    from passt_bench.runner.studies import load_rows
 
+    options = RunOptions(workers=workers or default_workers())
+    rows = load_rows(request.study)
+    if rows is not None:
+        from passt_bench.cli.rows import show_rows
+
+        return show_rows(rows, request, options)
     prepared = prepare_study(request)
     table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
     for variant in prepared.plan.record.variants:
@@ -58,16 +62,9 @@ def plan(request: Request, workers: Workers = None) -> None:
             f"{shared.seconds / 60:.2f}",
         )
     console.print(table)
-    console.print(_found(prepared.plan.record.fingerprint), markup=False)
-    options = RunOptions(workers=workers or default_workers())
+    console.print(found(prepared.plan.record.fingerprint), markup=False)
     console.print(describe(prepared.plan, Store(request.out), options), markup=False)
-
-
-def _found(data: Fingerprint) -> str:
-    """What was found of the data, and what is odd about it."""
-    of = f" of {data.expected}" if data.expected is not None else ""
-    notes = "".join(f"; {note}" for note in data.notes)
-    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
+    return None
 
 
 @app.command()
@@ -93,14 +90,11 @@ def run(
     reports: Reports = Path("reports"),
 ) -> None:
     """Runs what is missing of a study, and renders its report."""
-    from passt_bench.console import Estimate
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import prepare_study
-    from passt_bench.runner.run import RunOptions, describe, run_study
-    from passt_bench.runner.window import live
+    from passt_bench.runner.run import RunOptions
+    from passt_bench.runner.studies import load_rows
 
-    clock = Estimate()
-    prepared = prepare_study(request)
     options = RunOptions(
         workers=workers or default_workers(),
         retry=statuses(retry),
@@ -108,45 +102,22 @@ def run(
         cost=cost,
         remeasure=remeasure,
     )
-    context = replace(
-        prepared.context,
-        checkpoint_seconds=checkpoint_seconds,
-        keep_checkpoints=keep_checkpoints,
-        keep_models=keep_models,
-        memory=round(memory * 2**30) if memory is not None else None,
-    )
-    console.print(prepared.plan.study.question, markup=False)
-    console.print(_found(prepared.plan.record.fingerprint), markup=False)
-    console.print(describe(prepared.plan, Store(request.out), options), markup=False)
-    name = prepared.plan.study.name
-    fell_short = run_study(
-        prepared.plan,
-        context,
-        prepared.datasets,
-        options,
-        console,
-        beside=live(request.out, name) if track else None,
-    )
-    with bringing_up_to_date(request.out, clock) if track else nullcontext():
-        page = rendered(name, request.out, reports) or render(name, request.out, reports)
-    console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
-    for sentence in fell_short.sentences():
-        console.print(sentence, markup=False)
-    if keep_models:
-        _tell_kept(prepared.plan, Store(request.out))
-    if fell_short:
+    keeping = {
+        "checkpoint_seconds": checkpoint_seconds,
+        "keep_checkpoints": keep_checkpoints,
+        "keep_models": keep_models,
+        "memory": round(memory * 2**30) if memory is not None else None,
+    }
+    manner = Manner(options, keeping, track, reports)
+    rows = load_rows(request.study)
+    if rows is not None:
+        from passt_bench.cli.rows import run_rows
+
+        good = run_rows(rows, request, manner)
+    else:
+        good = run_prepared(prepare_study(request), request.out, manner)
+    if not good:
         raise typer.Exit(1)
-
-
-def _tell_kept(plan: StudyPlan, store: Store) -> None:
-    from passt_bench.runner.cells import MODEL
-
-    kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    without = len(plan.cells) - kept
-    text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
-    if without:
-        text += f" {without} runs have none: they failed, or were on record already."
-    console.print(text, markup=False)
 
 
 @app.command()
@@ -193,21 +164,12 @@ def search(
 @asks_for_study
 def status(request: Request) -> None:
     """What is done, what failed and why, what is running, interrupted or left."""
-    from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import prepare_study
-    from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.runner.standing import STATES, standings
+    from passt_bench.runner.studies import load_rows
 
-    prepared = prepare_study(request)
-    found = standings(prepared.plan, prepared.context)
-    retried = any(standing.retried for standing in found)
-    table = Table("variant", *STATES, *(["retried"] if retried else []))
-    for standing in found:
-        counts = [standing.cells[state] for state in STATES]
-        counts += [standing.retried] if retried else []
-        table.add_row(standing.variant, *map(str, counts))
-    console.print(table)
-    for line in (line for standing in found for line in standing.failures):
-        console.print(line, markup=False)
-    options, store = RunOptions(workers=default_workers()), Store(request.out)
-    console.print(describe(prepared.plan, store, options), markup=False)
+    rows = load_rows(request.study)
+    if rows is None:
+        return show_standing(prepare_study(request), request.out)
+    from passt_bench.cli.rows import show_standings
+
+    return show_standings(rows, request)

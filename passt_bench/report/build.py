@@ -5,15 +5,18 @@ from __future__ import annotations
 import filecmp
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.record import write_atomically
 from passt_bench.report.comparison_page import build_comparisons
+from passt_bench.report.evaluation_page import build_evaluations
 from passt_bench.report.files import alone
 from passt_bench.report.index import render_index
 from passt_bench.report.page import render
-from passt_bench.report.paper import Available, render_paper
+from passt_bench.report.paper import render_paper
+from passt_bench.report.paper_rows import Here
 from passt_bench.report.search_page import build_searches
 from passt_bench.store import Store
 
@@ -41,8 +44,13 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     return page
 
 
-def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
+def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
     """Renders every study and search found in the store and in the reports, and the paper's tables.
+
+    Args:
+        runs: the store that runs write to; its records come first.
+        reports: the folder of all reports.
+        here: what is known of the paper's rows; the studies that are found are added.
 
     Returns:
         The paths of all pages, the index last.
@@ -53,11 +61,34 @@ def build_all(runs: Path, reports: Path, available: Available) -> list[Path]:
         pages = [_build(found, runs, reports) for found in results]
         pages += build_searches(runs, reports)
         pages += build_comparisons(runs, reports)
-        paper = reports / "paper"
-        for source in sorted(PUBLISHED.glob("table?.csv")):
-            if not (paper / source.name).is_file():
-                write_atomically(paper / source.name, source.read_bytes())
-        return [*pages, render_paper(paper, available, results), render_index(reports)]
+        pages += build_evaluations(runs, reports)
+        paper = _build_paper(reports, replace(here, results=results))
+        return [*pages, paper, render_index(reports)]
+
+
+def build_paper(runs: Path, reports: Path, here: Here) -> Path:
+    """Renders the paper's tables with what ran of them, the evaluations, and the index.
+
+    Takes what `build_all` takes.
+
+    Returns:
+        The path of the page.
+    """
+    names = sorted(set(Store(runs).studies()) | _kept(reports))
+    results = [_load(name, runs, reports) for name in names]
+    with alone(reports):
+        build_evaluations(runs, reports)
+        page = _build_paper(reports, replace(here, results=results))
+        render_index(reports)
+    return page
+
+
+def _build_paper(reports: Path, here: Here) -> Path:
+    paper = reports / "paper"
+    for source in sorted(PUBLISHED.glob("table?.csv")):
+        if not (paper / source.name).is_file():
+            write_atomically(paper / source.name, source.read_bytes())
+    return render_paper(paper, here)
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:

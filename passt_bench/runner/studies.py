@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import site
 import sys
 import sysconfig
@@ -14,10 +15,12 @@ from pathlib import Path
 from types import ModuleType
 
 from passt_bench.errors import InputError, choose_from
+from passt_bench.spec.rows import Row
 from passt_bench.spec.study import Study
 
 PACKAGE = "ablations"
 _PACKAGE = Path(__file__).parents[1]
+_ASSIGNS = re.compile(r"^(STUDY|ROWS)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,24 @@ class StudyFile:
     notebook: str
 
 
+@dataclass(frozen=True)
+class RowsFile:
+    """Rows of a published table, the studies that train them, and their lab notebook."""
+
+    name: str
+    rows: tuple[Row, ...]
+    studies: tuple[Study, ...]
+    notebook: str
+
+
 def study_names() -> list[str]:
-    """The studies of ``ablations/``."""
+    """The studies of ``ablations/``: its files that assign ``STUDY`` or ``ROWS``.
+
+    All others are what these share.
+    """
     package = importlib.import_module(PACKAGE)
-    folder = Path(package.__path__[0])
-    names = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
-    return sorted(name for name in names if name != "recipes")
+    files = Path(package.__path__[0]).glob("*.py")
+    return sorted(path.stem for path in files if _ASSIGNS.search(path.read_text(encoding="utf-8")))
 
 
 def load_study(name: str) -> StudyFile:
@@ -42,19 +57,16 @@ def load_study(name: str) -> StudyFile:
     Raises:
         InputError: there is none, its file cannot be imported, or holds no ``STUDY``.
     """
-    if name.endswith(".py"):
-        module, path = _import_path(Path(name)), Path(name)
-    elif name in study_names():
-        module = _guarded(lambda: importlib.import_module(f"{PACKAGE}.{name}"), name)
-        path = Path(f"{name}.py")
-    else:
+    module, path = _load(name)
+    study = getattr(module, "STUDY", None)
+    if study is None and hasattr(module, "ROWS"):
         raise InputError(
-            "no such study",
+            "holds rows of a published table, and no one study",
+            source=path,
             field="STUDY",
             value=name,
-            remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
+            remedy="plan, run and status take it.",
         )
-    study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(
             "the file defines no Study",
@@ -64,14 +76,87 @@ def load_study(name: str) -> StudyFile:
             remedy="Add STUDY = Study(...), see ablations/quick.py.",
         )
     if study.name != path.stem:
-        raise InputError(
-            "a study is named as its file",
-            source=path,
-            field="name",
-            value=study.name,
-            remedy=f"Write name={path.stem!r}, or rename the file.",
-        )
-    return StudyFile(study, (module.__doc__ or "").strip())
+        raise _misnamed(study, path, f"Write name={path.stem!r}, or rename the file.")
+    return StudyFile(study, _notebook(module))
+
+
+def load_rows(name: str) -> RowsFile | None:
+    """The rows of a published table of that name, or in the file at that path.
+
+    Returns:
+        The file's ``ROWS`` and ``STUDIES``; None where it holds a ``STUDY`` instead.
+
+    Raises:
+        InputError: there is no such file, or it cannot be imported, or its rows and studies do not
+            belong together.
+    """
+    module, path = _load(name)
+    rows, studies = getattr(module, "ROWS", None), getattr(module, "STUDIES", ())
+    if rows is None:
+        return None
+    for kind, field, values in ((Row, "ROWS", rows), (Study, "STUDIES", studies)):
+        whole = isinstance(values, tuple)
+        wrong = [value for value in values if not isinstance(value, kind)] if whole else [values]
+        if wrong:
+            raise InputError(
+                f"not a tuple of {kind.__name__}",
+                source=path,
+                field=field,
+                value=type(wrong[0]).__name__,
+                remedy="See ablations/paper_table3.py.",
+            )
+    for study in studies:
+        if study.name != path.stem and not study.name.startswith(f"{path.stem}_"):
+            raise _misnamed(study, path, f"Begin its name with {path.stem}_.")
+    trained = {(study.name, variant.name) for study in studies for variant in study.variants}
+    for row in rows:
+        if row.study is not None and (row.study, row.name) not in trained:
+            raise InputError(
+                "no study of the file has such a variant",
+                source=path,
+                field="ROWS",
+                value=f"{row.study}: {row.name}",
+                remedy="A row is named as the variant that trains it.",
+            )
+    return RowsFile(path.stem, rows, studies, _notebook(module))
+
+
+def summary(name: str) -> str:
+    """What a study asks and how long it takes, or what rows there are, in one line.
+
+    Raises:
+        InputError: the file cannot be loaded.
+    """
+    file = load_rows(name)
+    if file is not None:
+        rows = sum(not row.cited for row in file.rows)
+        return f"{file.notebook.splitlines()[0]} ({rows} rows; hours by `plan`)"
+    study = load_study(name).study
+    return study.question + (f" (about {study.minutes:g} min)" if study.minutes else "")
+
+
+def _load(name: str) -> tuple[ModuleType, Path]:
+    if name.endswith(".py"):
+        return _import_path(Path(name)), Path(name)
+    if name in study_names():
+        module = _guarded(lambda: importlib.import_module(f"{PACKAGE}.{name}"), name)
+        return module, Path(f"{name}.py")
+    raise InputError(
+        "no such study",
+        field="STUDY",
+        value=name,
+        remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
+    )
+
+
+def _notebook(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip()
+
+
+def _misnamed(study: Study, path: Path, remedy: str) -> InputError:
+    return InputError(
+        "a study is named as its file", source=path, field="name", value=study.name, remedy=remedy
+    )
 
 
 def _import_path(path: Path) -> ModuleType:

@@ -6,12 +6,26 @@ from pathlib import Path
 import pytest
 from study_on_disk import Arm, fingerprint, write_study
 
-from passt_bench.analysis.results import load_results
+from passt_bench.analysis.results import Results, load_results
 from passt_bench.errors import InputError
-from passt_bench.report.paper import AUDIOSET, IMAGENET, Available, render_paper
+from passt_bench.evaluation_record import EvaluationRecord, Member
+from passt_bench.record import RunRecord
+from passt_bench.report.paper import render_paper
+from passt_bench.report.paper_rows import CITED, Here
+from passt_bench.runner.rows_here import published_rows
+from passt_bench.spec import Recipe
+from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, departures
+from passt_bench.store import Store
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"
-NOTHING = Available()
+ROWS = published_rows()
+NOTHING = Here(Available(), ROWS)
+ALL_THREE = "no data, no weights, no GPU"
+EVERYTHING = Available(
+    frozenset(row.corpus.name for row in ROWS),
+    frozenset(name for row in ROWS for name in row.weights),
+    gpu=True,
+)
 
 
 @pytest.fixture
@@ -27,9 +41,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def ran(folder: Path, table: int = 1) -> dict[str, str]:
-    return {
-        next(iter(row.values())): row["ran_here"] for row in rows(folder / f"table{table}_here.csv")
-    }
+    """Row (of Table 2 with its members) → what the last column tells."""
+    found = rows(folder / f"table{table}_here.csv")
+    first = next(iter(found[0]))
+    return {f"{row[first]} {row.get('members', '')}".strip(): row["ran_here"] for row in found}
 
 
 def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
@@ -49,35 +64,121 @@ def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
 
 def test_without_anything_every_row_says_why(folder: Path) -> None:
     render_paper(folder, NOTHING)
-    assert ran(folder)["PaSST-S"] == "no data, no weights, no GPU"
-    assert ran(folder)["CNN (RF-CNN)"] == "no data, no GPU"
-    assert ran(folder, 3)["PaSST-S"] == "no data, no weights, no GPU"
-    assert all(ran(folder, table)[row] for table in (1, 2, 3) for row in ran(folder, table))
+    one, two, three = (ran(folder, table) for table in (1, 2, 3))
+    assert one["PaSST-S"] == one["AST"] == three["PaSST-S"] == ALL_THREE
+    assert one["CNN (RF-CNN)"] == one["PANNs"] == "no data, no GPU"
+    assert two["PaSST-S S10-16 9"] == two["PaSST-S S16,14 2"] == ALL_THREE
+    cited = {"Baseline (Gemmeke 2017)", "AST (paper)", "Baseline (Gemmeke 2017) 1"}
+    cited |= {"PSLA Ensemble-S", "PSLA Ensemble-M", "AST Ensemble-S", "AST Ensemble-M"}
+    cited |= {"Baseline", "State of the art then"}
+    told = {**one, **two, **three}
+    assert {name for name, text in told.items() if text == CITED} == cited
+    reasons = {part for text in told.values() if text != CITED for part in text.split(", ")}
+    assert reasons == {NO_DATA, NO_WEIGHTS, NO_GPU}
 
 
 def test_reasons_follow_what_is_there(folder: Path) -> None:
-    render_paper(folder, Available(datasets=frozenset({"audioset", "esc50"}), gpu=True))
+    some = Available(datasets=frozenset({"audioset", "esc50"}), gpu=True)
+    render_paper(folder, Here(some, ROWS))
     assert ran(folder)["PaSST-S"] == "no weights"
     assert ran(folder)["PANNs"] == "not run yet"
     assert ran(folder, 3)["PaSST-S"] == (
         "OpenMIC, DCASE20, FSD50K: no data, no weights; ESC-50: no weights"
     )
-    everything = Available(
-        frozenset({"audioset", "openmic", "esc50", "dcase20", "fsd50k"}),
-        frozenset({IMAGENET, AUDIOSET}), gpu=True,
-    )  # fmt: skip
-    render_paper(folder, everything)
-    assert set(ran(folder).values()) == {"not run yet"}
+    render_paper(folder, Here(EVERYTHING, ROWS))
+    told = {text for table in (1, 2, 3) for text in ran(folder, table).values()}
+    assert told == {"not run yet", CITED}
+
+
+def trained(runs: Path, *arms: Arm, recipe: Recipe | None = None) -> Results:
+    """Results of a study on AudioSet, its variants named as rows."""
+    store = write_study(runs, arms, data=replace(fingerprint(), dataset="audioset"))
+    results = load_results("quick", [store])
+    if recipe is not None:
+        variants = tuple(replace(v, recipe=recipe) for v in results.study.variants)
+        results = replace(results, study=replace(results.study, variants=variants))
+    return results
 
 
 def test_a_row_that_ran_shows_its_number(folder: Path, tmp_path: Path) -> None:
-    data = replace(fingerprint(), dataset="audioset")
     arms = (Arm("PaSST-B"), Arm("PaSST-S", "structured", 0.5, effect=0.01))
-    results = load_results("quick", [write_study(tmp_path / "runs", arms, data=data)])
-    render_paper(folder, NOTHING, [results])
-    assert ran(folder)["PaSST-S"].startswith("mAP 0.8")
+    meant = next(row.recipe for row in ROWS if row.name == "PaSST-S")
+    assert meant is not None
+    results = trained(tmp_path / "a", *arms, recipe=meant)
+    render_paper(folder, replace(NOTHING, results=[results]))
+    told = ran(folder)["PaSST-S"]
+    assert told.startswith("mAP 0.8")
+    assert told.endswith(f"; not as published: {results.study.fingerprint.found} of 1912644 clips)")
+    assert ran(folder)["PaSST-U"] == ALL_THREE
+    every = replace(results.study.fingerprint, found=1_912_644)
+    whole = replace(results, study=replace(results.study, fingerprint=every))
+    render_paper(folder, replace(NOTHING, results=[results, whole]))
     assert ran(folder)["PaSST-S"].endswith("(study quick)")
-    assert ran(folder)["PaSST-U"] == "no data, no weights, no GPU"
+    other = replace(meant, init=replace(meant.init, checkpoint="mine.pt"))
+    whole = replace(whole, study=replace(whole.study, variants=tuple(
+        replace(v, recipe=other) for v in whole.study.variants
+    )))  # fmt: skip
+    render_paper(folder, replace(NOTHING, results=[whole]))
+    assert ran(folder)["PaSST-S"].endswith("not as published: init.checkpoint = mine.pt)")
+
+
+def test_a_row_that_ran_otherwise_than_published_says_so(folder: Path, tmp_path: Path) -> None:
+    arms = (Arm("PaSST-B"), Arm("PaSST-S", "structured", 0.5, effect=0.01))
+    render_paper(folder, replace(NOTHING, results=[trained(tmp_path / "a", *arms)]))
+    told = ran(folder)["PaSST-S"]
+    assert "(study quick; not as published: " in told
+    assert "model.name = " in told
+
+
+def test_a_row_whose_runs_failed_says_so(folder: Path, tmp_path: Path) -> None:
+    results = trained(tmp_path / "a", Arm("PaSST-B"), Arm("PaSST-S", "structured", 0.5))
+    failed = next(v for v in results.study.variants if v.name == "PaSST-S")
+    store = Store(tmp_path / "a")
+    for cell in failed.cells:
+        record = store.run(cell.key)
+        assert isinstance(record, RunRecord)
+        store.write(replace(record, status="oom", metrics={}, attempt=2))
+    render_paper(folder, replace(NOTHING, results=[load_results("quick", [store])]))
+    assert ran(folder)["PaSST-S"].startswith("failed (oom) (study quick")
+
+
+def test_an_ensemble_that_was_evaluated_shows_its_number(folder: Path) -> None:
+    ensembles = [row for row in ROWS if row.members]
+    nine = max(ensembles, key=lambda row: len(row.members))
+    render_paper(folder, replace(NOTHING, evaluated={nine.members: _evaluation(nine)}))
+    told = ran(folder, 2)
+    assert told["PaSST-S S10-16 9"].startswith("mAP_official 0.49")
+    assert told["PaSST-S S10-16 9"].endswith("over 18951 clips (evaluation 00ff)")
+    assert told["PaSST-S S10-16 5"] == ALL_THREE
+
+
+def _evaluation(row: Row) -> EvaluationRecord:
+    return EvaluationRecord(
+        key="00ff",
+        name="nine",
+        members=tuple(Member(name, "", Recipe()) for name in row.members),
+        fingerprint=replace(fingerprint(), dataset="audioset"),
+        split="test",
+        fold=None,
+        clips=18951,
+        seconds=10.0,
+        sampling_rate=32000,
+        device="cpu",
+        metrics={"mAP_official": 0.4956},
+        intervals={"mAP_official": (0.4901, 0.5011)},
+    )
+
+
+def test_departures_name_fields_that_decide() -> None:
+    row = next(row for row in ROWS if row.name == "PaSST-U" and row.table == "table3")
+    assert row.recipe is not None
+    elsewhere = replace(row.recipe.engine, device="cpu", precision="float32")
+    moved = replace(row.recipe, engine=elsewhere, init=replace(row.recipe.init, sha256="00"))
+    assert departures(moved, row.recipe) == ()
+    short = replace(moved, training=replace(moved.training, epochs=1))
+    assert departures(short, row.recipe) == ("training.epochs = 1",)
+    scratch = replace(moved, init=Recipe().init)
+    assert departures(scratch, row.recipe) == ("init.source = scratch",)
 
 
 def test_page_and_latex_hold_all_rows(folder: Path) -> None:
@@ -90,6 +191,11 @@ def test_page_and_latex_hold_all_rows(folder: Path) -> None:
 
 
 def test_a_missing_or_changed_table_is_named(folder: Path) -> None:
+    table = folder / "table1.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("PaSST-U", "PaSST-X"), "utf-8")
+    with pytest.raises(InputError, match=r"table1\.csv.*PaSST-X.*no row of that name"):
+        render_paper(folder, NOTHING)
+    shutil.copy(PUBLISHED / "table1.csv", table)
     (folder / "table2.csv").write_text("system,mAP\nx,0.5\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"table2\.csv.*columns.*members"):
         render_paper(folder, NOTHING)

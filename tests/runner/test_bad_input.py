@@ -132,8 +132,8 @@ COMMANDS = {
         ("tiny: none", "'tim'", "unknown patchout kind", "Did you mean 'time'?"),
     ),
     "data set": (
-        "plan STUDY --set data.name=audioset",
-        ("tiny: none", "'audioset'", "unknown data set", "Known: esc50, synthetic"),
+        "plan STUDY --set data.name=audiosett",
+        ("tiny: none", "'audiosett'", "unknown data set", "mean 'audioset'", "esc50, fsd50k"),
     ),
     "assignment": (
         "plan STUDY --set training.epochs",

@@ -1,0 +1,220 @@
+"""Rows of published tables on this machine: what each needs, how long it takes, and if it can run.
+
+A plan of rows opens no data but those that are there, and downloads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from passt_bench.errors import located
+from passt_bench.evaluation_record import EvaluationRecord
+from passt_bench.models.defaults import frontend_of
+from passt_bench.models.weights import PUBLISHED
+from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.facts import ModelFacts, model_facts
+from passt_bench.runner.prepare import (
+    Prepared,
+    Request,
+    changed,
+    check_folder,
+    checked_name,
+    data_folders,
+    expand,
+)
+from passt_bench.runner.rows_here import find_available
+from passt_bench.runner.scoring import Progress
+from passt_bench.runner.studies import RowsFile
+from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
+from passt_bench.spec.rows import Available, Row, reasons
+from passt_bench.spec.study import Study
+
+HOUR = 3600.0
+CLASSES = 527  # of AudioSet, where the published speeds were measured
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row as it would run here; what it costs is counted when it is asked for.
+
+    Attributes:
+        row: as published.
+        recipe: with what the command line changes; None where nothing is trained.
+        runs: trainings, or evaluations.
+        reasons: why it cannot run here, see `spec.rows.REASONS`; empty where it can.
+        study: that trains it, under the name it has here.
+    """
+
+    row: Row
+    recipe: Recipe | None = None
+    runs: int = 0
+    reasons: tuple[str, ...] = ()
+    study: str | None = None
+
+    @property
+    def can_run(self) -> bool:
+        """Whether there is something to run, and all that it needs."""
+        return not self.row.cited and not self.reasons
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """In training; of an ensemble in evaluation, a number a stride; none of CNNs."""
+        found = [f.tokens if self.recipe else f.tokens_full for f in self._facts if f.grid]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def hours(self) -> float | None:
+        """Of all runs on one Titan RTX, at the pace of the paper; None where nothing runs."""
+        row, pace = self.row, self.row.pace
+        if pace is None or not self.runs:
+            return None
+        if self.recipe is not None:
+            work = self.runs * trained_clips(row, self.recipe) * self._facts[0].flops
+        else:
+            work = row.corpus.evaluation * sum(facts.flops_inference for facts in self._facts)
+        each = model_facts(pace.recipe, CLASSES).flops
+        return work / (pace.clips_per_second * each) / HOUR
+
+    @property
+    def _facts(self) -> list[ModelFacts]:
+        recipes = [self.recipe] if self.recipe else [_member(name) for name in self.row.members]
+        with located(f"{self.row.name} on {self.row.corpus.title}"):
+            return [model_facts(recipe, self.row.corpus.classes) for recipe in recipes]
+
+
+@dataclass(frozen=True)
+class RowsPlan:
+    """The rows of a file, and the studies of those that can be trained here."""
+
+    file: RowsFile
+    rows: tuple[PlannedRow, ...]
+    studies: tuple[Prepared, ...]
+
+
+def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
+    """Plans the rows of a file: all are listed, and those that can run are expanded.
+
+    Args:
+        file: the rows.
+        request: what the command line says; ``folds`` holds for data sets that have some, and
+            ``training.epoch_clips`` for those whose protocol draws clips by weight.
+
+    Raises:
+        InputError: a change that a recipe does not take, a recipe that no model fits, or data that
+            are there and broken.
+    """
+    check_folder(request.out)
+    studies = {study.name: _changed(study, request) for study in file.studies}
+    names = {study: _renamed(study, file, request) for study in studies}
+    meant = [_meant(row, studies) for row in file.rows]
+    wanted = [r.init.checkpoint for r in meant if r is not None and r.init.checkpoint is not None]
+    here = find_available(request.data, wanted)
+    planned = tuple(
+        replace(_planned(row, recipe, studies, request, here), study=names.get(row.study or ""))
+        for row, recipe in zip(file.rows, meant, strict=True)
+    )
+    prepared = [
+        _expanded(replace(study, name=names[name]), planned, request, file.notebook)
+        for name, study in studies.items()
+    ]
+    return RowsPlan(file, planned, tuple(study for study in prepared if study is not None))
+
+
+def _changed(study: Study, request: Request) -> Study:
+    """As `changed`; the clips of an epoch are set alone where clips are drawn by weight."""
+    study = changed(study, request)
+    if study.base.training.sampling == "weighted":
+        return study
+    training = replace(study.base.training, epoch_clips=None)
+    return replace(study, base=replace(study.base, training=training))
+
+
+def _renamed(study: str, file: RowsFile, request: Request) -> str:
+    if request.name is None:
+        return study
+    return checked_name(request.name) + study.removeprefix(file.name)
+
+
+def _meant(row: Row, studies: Mapping[str, Study]) -> Recipe | None:
+    if row.study is None:
+        return None
+    study = studies[row.study]
+    return study.recipe(study.variant(row.name))
+
+
+def _planned(
+    row: Row,
+    recipe: Recipe | None,
+    studies: Mapping[str, Study],
+    request: Request,
+    here: Available,
+) -> PlannedRow:
+    if recipe is not None and row.study is not None:
+        seeds = request.seeds or len(studies[row.study].seeds)
+        folds = request.folds or row.corpus.folds if row.corpus.folds > 1 else 1
+        given = recipe.init.checkpoint
+        why = reasons(row.corpus.name, [given] if given else [], recipe.engine.device, here)
+        return PlannedRow(row, recipe, seeds * folds, why)
+    if row.members:
+        why = reasons(row.corpus.name, row.members, request.device or row.device, here)
+        return PlannedRow(row, None, 1, why)
+    return PlannedRow(row)
+
+
+def trained_clips(row: Row, recipe: Recipe) -> int:
+    """Clips that one training of a row sees on the data set as published, all epochs together."""
+    training = recipe.training
+    clips = min(recipe.data.train_clips or row.corpus.training, row.corpus.training)
+    if training.sampling == "weighted" and training.epoch_clips is not None:
+        clips = training.epoch_clips
+    return training.epochs * clips
+
+
+def _member(name: str) -> Recipe:
+    """The recipe of a published checkpoint, as far as FLOPs go."""
+    entry = PUBLISHED[name]
+    stride = (entry.stride, entry.stride) if entry.stride else None
+    return Recipe(
+        ModelSpec("passt_s", stride=stride, depth=entry.depth, frames=entry.frames),
+        frontend=replace(frontend_of("passt_s"), hop=entry.hop),
+        data=DataSpec(seconds=entry.clip),
+    )
+
+
+def _expanded(
+    study: Study, rows: Sequence[PlannedRow], request: Request, notebook: str
+) -> Prepared | None:
+    """The study with those variants whose rows can run; None where none can."""
+    mine = {row.row.name: row for row in rows if row.study == study.name and row.can_run}
+    variants = tuple(variant for variant in study.variants if variant.name in mine)
+    if not variants:
+        return None
+    baseline = study.baseline if study.baseline in mine else variants[0].name
+    folded = all(row.row.corpus.folds > 1 for row in mine.values())
+    asked = request if folded else replace(request, folds=None)
+    return expand(replace(study, variants=variants, baseline=baseline), asked, notebook)
+
+
+def evaluate_row(
+    planned: PlannedRow, request: Request, progress: Progress
+) -> tuple[EvaluationRecord, bool]:
+    """Evaluates the members of a row together, unless that is on record.
+
+    Returns:
+        The record, and whether it was made now.
+
+    Raises:
+        InputError: data or weights that are broken.
+    """
+    row = planned.row
+    folder = data_folders(request.data)[row.corpus.name]
+    return evaluate_checkpoints(
+        EvaluationRequest(
+            checkpoints=row.members,
+            data=f"{row.corpus.name}={folder}",
+            device=request.device or row.device,
+            out=request.out,
+        ),
+        progress,
+    )

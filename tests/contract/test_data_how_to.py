@@ -1,0 +1,71 @@
+"""The how-to of docs/data.md, as printed there: a manifest, its check, a study, a prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sounds import sound, write_sound
+
+Cli = Callable[..., tuple[int, str]]
+DOCS = Path(__file__).parents[2] / "docs"
+# One seed and no costs: what is proven is that the commands fit together.
+BRIEF = ("--seeds", "1", "--no-cost", "--no-track", "--workers", "1")
+
+
+def blocks(kind: str) -> list[str]:
+    """Blocks of that language under "Your own recordings"."""
+    text = (DOCS / "data.md").read_text(encoding="utf-8")
+    section = text.split("## Your own recordings")[1].split("\n## ")[0]
+    return re.findall(rf"```{kind}\n(.*?)```", section, flags=re.DOTALL)
+
+
+@pytest.fixture
+def marsh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the example, its files as long as the manifest says, and its study."""
+    (manifest,), (study,) = blocks("csv"), blocks("python")
+    root = tmp_path / "marsh"
+    root.mkdir()
+    (root / "manifest.csv").write_text(manifest, encoding="utf-8")
+    (tmp_path / "marsh.py").write_text(study, encoding="utf-8")
+    lengths: dict[str, float] = {}
+    for row in csv.DictReader(manifest.splitlines()):
+        lengths[row["path"]] = max(lengths.get(row["path"], 0.0), float(row["end"] or 2))
+    for number, (path, seconds) in enumerate(lengths.items()):
+        rate = (44100, 16000, 32000)[number % 3]
+        write_sound(root / path, sound(number, seconds, rate, 1 + number % 2), rate)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
+    said: list[str] = []
+    for line in "".join(blocks("bash")).splitlines():
+        first, *words = shlex.split(line)
+        assert first == "passt-bench"
+        keys = [path.parent.name for path in marsh.glob("runs/records/*/model.safetensors")]
+        words = [word.replace("KEY", keys[0]) if "KEY" in word else word for word in words]
+        code, told = cli(*words, *(BRIEF if words[0] == "run" else ()))
+        assert code == 0, f"{line}\n{told}"
+        said.append(told)
+    check, _, plan, _, evaluated, predicted, prepared, of_prepared, _ = said
+    assert "Nothing is wrong that was looked for" in check
+    assert "12 of 12 clips" in check
+    assert json.loads((marsh / "marsh-check.json").read_text())["clean"]
+    assert "frequency" in plan
+    assert "3 clips of manifest (test)" in evaluated
+    assert "heron" in predicted
+    assert "12 clips" in prepared
+    assert "32000 Hz (12 clips)" in of_prepared
+    assert (marsh / "reports" / "marsh" / "index.html").is_file()
+    texts = [path.read_text() for path in marsh.glob("runs/records/*/record.json")]
+    assert str(marsh) not in "".join(texts)
+    trained = [found for found in map(json.loads, texts) if "recipe" in found]
+    assert [found["status"] for found in trained] == ["ok"] * 6
+    digests = [found["fingerprint"]["digest"] for found in trained]
+    assert [digests.count(digest) for digest in digests] == [3] * 6  # recordings, prepared clips

@@ -1,0 +1,127 @@
+"""Every row of the paper's three tables runs end to end, on small files of the published formats.
+
+Weights are random, in files as they are released: once 64 wide for all rows, and once of their
+real size for the five rows of ESC-50.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from layouts import (
+    write_audioset_folder,
+    write_dcase20,
+    write_esc50,
+    write_fsd50k,
+    write_openmic,
+)
+from published_weights import HEADS, WIDTH, write_published
+
+from passt_bench.runner.rows_here import published_rows
+from passt_bench.spec.rows import REASONS
+from passt_bench.store import Store
+
+Cli = Callable[..., tuple[int, str]]
+NARROW = (f"model.width={WIDTH}", f"model.heads={HEADS}")
+BRIEF = (
+    "engine.precision=float32",
+    "training.epochs=1",
+    "training.batch_size=2",
+    "training.swa_start=null",
+    "training.epoch_clips=4",
+    "data.train_clips=4",
+)
+QUIETLY = ("--no-cost", "--no-track", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small data of all five sets, ``data/NAME``, and the weights of all rows."""
+    root = tmp_path_factory.mktemp("machine")
+    write_audioset_folder(root / "data" / "audioset")
+    write_openmic(root / "data" / "openmic")
+    write_fsd50k(root / "data" / "fsd50k")
+    write_dcase20(root / "data" / "dcase20")
+    write_esc50(root / "data" / "esc50")
+    write_published(root / "weights", {name for row in published_rows() for name in row.weights})
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _here(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(machine / "weights"))
+    monkeypatch.delenv("PASST_BENCH_DATA", raising=False)
+    monkeypatch.chdir(machine)
+
+
+def run(cli: Cli, table: str, *words: object, sets: tuple[str, ...] = ()) -> str:
+    """Runs a table's rows; what was printed."""
+    given = [word for item in sets for word in ("--set", item)]
+    status, text = cli("run", table, *given, *QUIETLY, *words)
+    assert status == 0, text[-2000:]
+    return text
+
+
+def data_of(machine: Path) -> list[str]:
+    folders = sorted((machine / "data").iterdir())
+    return [word for path in folders for word in ("--data", f"{path.name}={path}")]
+
+
+def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
+    data, sets = data_of(machine), (*NARROW, *BRIEF)
+    assert "9 of 9 rows can run here" in run(cli, "paper_table1", *data, sets=sets)
+    assert "4 of 4 rows can run here" in run(cli, "paper_table2", *data)
+    text = run(cli, "paper_table3", *data, "--seeds", 1, "--folds", 1, sets=sets)
+    assert "25 of 25 rows can run here" in text
+    # Its rows on AudioSet are those of Table 1.
+    assert "paper_table3_audioset: 5 variants x 1 seeds = 5 runs, 5 of them on record" in text
+    store = Store(machine / "runs")
+    assert len(store.studies()) == 6
+    for study in store.studies():
+        for variant in store.study(study).variants:
+            record = store.run(variant.cells[0].key)
+            assert record is not None
+            assert record.status == "ok", f"{study}: {variant.name}: {record.message}"
+            scratch = variant.recipe.init.source == "scratch"
+            assert scratch == (variant.name in ("PANNs", "CNN (RF-CNN)"))
+            begun = any(note.startswith(("passt-s-", "deit_base")) for note in record.notes)
+            assert scratch != begun
+    assert len(store.evaluations()) == 4
+    for number in (1, 2, 3):
+        with (machine / "reports" / "paper" / f"table{number}_here.csv").open() as file:
+            told = [line["ran_here"] for line in csv.DictReader(file)]
+        ran = [text for text in told if text != "cited"]
+        assert len(ran) == (9, 4, 5)[number - 1]
+        assert not [text for text in ran for reason in REASONS if reason in text]
+
+
+@pytest.fixture
+def large(machine: Path) -> Iterator[Path]:
+    names = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_s16_128_ap473")
+    folder = write_published(machine / "large", names, width=768)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_rows_of_their_real_size(
+    cli: Cli, machine: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(large))
+    data = ("--data", f"esc50={machine / 'data' / 'esc50'}")
+    more = ("--seeds", 1, "--folds", 1, "--workers", 1, "--out", machine / "large_runs")
+    run(cli, "paper_table3", *data, *more, sets=BRIEF)
+    store = Store(machine / "large_runs")
+    sizes = {}
+    for variant in store.study("paper_table3_esc50").variants:
+        record = store.run(variant.cells[0].key)
+        assert record is not None
+        assert record.status == "ok", f"{variant.name}: {record.message}"
+        sizes[variant.name] = (record.tokens, record.parameters)
+    assert sizes["PaSST-B"][0] == 590  # 12 x 49 patches of 5 s
+    assert sizes["PaSST-S"][0] == 353  # as the reference code has it
+    assert 85_000_000 < sizes["PaSST-B"][1] < 87_000_000
+    assert 49_000_000 < sizes["PaSST-S-L"][1] < 51_000_000

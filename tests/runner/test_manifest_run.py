@@ -1,0 +1,93 @@
+"""Recordings of one's own from a manifest to a prediction, by the command line alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from layouts import write_audioset_folder, write_manifest
+
+Cli = Callable[..., tuple[int, str]]
+STUDY = '''"""Does dropping columns cost anything on my own recordings?"""
+
+from passt_bench.spec import Patchout, Recipe, Study, Variant, override
+
+STUDY = Study(
+    name="mine",
+    question="Does dropping columns cost anything on my own recordings?",
+    base=override(
+        Recipe(),
+        {
+            "model.name": "passt_micro", "model.width": 32, "model.depth": 1, "model.heads": 2,
+            "model.patch": (16, 16), "model.stride": (16, 16), "data.name": "manifest",
+            "data.seconds": 0.8, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
+            "frontend.window": 200, "frontend.hop": 80, "frontend.mels": 32,
+            "frontend.fmax": 3500.0, "training.epochs": 12, "training.batch_size": 8,
+            "training.loss": LOSS, "metrics": (METRIC,), "measurement.rounds": 6,
+            "measurement.most_rounds": 6, "measurement.steps": 1, "measurement.seconds": 10.0,
+        },
+    ),
+    baseline="none",
+    variants=(Variant("none"), Variant("time", {"patchout": Patchout("time", rate=0.5)})),
+    seeds=(0,),
+    metric=METRIC,
+)
+'''
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "folds", "loss", "metric"),
+    [(False, 0, "ce", "accuracy"), (True, 2, "bce", "mAP")],
+)
+def test_trained_evaluated_and_predicted(
+    multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
+) -> None:
+    written = write_manifest(tmp_path / "data", multi_label=multi_label, folds=folds, each=6)
+    study, out = tmp_path / "mine.py", tmp_path / "runs"
+    study.write_text(STUDY.replace("LOSS", repr(loss)).replace("METRIC", repr(metric)))
+    code, said = cli(
+        "run", study, "--data", f"manifest={written.root}", "--out", out, "--keep-models",
+        "--no-track", *(["--no-cost"] if folds else []),
+    )  # fmt: skip
+    assert code == 0, said
+    records = [json.loads(p.read_text()) for p in sorted(out.glob("records/*/record.json"))]
+    trained = [record for record in records if record.get("seed") is not None]
+    assert len(trained) == 2 * (folds or 1)
+    for record in trained:
+        fingerprint = record["fingerprint"]
+        assert record["status"] == "ok"
+        assert fingerprint["dataset"] == "manifest"
+        assert tuple(fingerprint["classes"]) == written.classes
+        assert fingerprint["multi_label"] == multi_label
+        assert fingerprint["found"] == len(written.clips)
+        assert set(record["per_class"][metric]) == set(written.classes)
+        # The classes begin at tones of their own: guessing is left behind.
+        assert record["metrics"][metric] > 0.6
+        assert str(tmp_path) not in json.dumps(record)
+    (model, *_) = sorted(out.glob("records/*/model.safetensors"))
+    clips = [clip.path for clip in written.clips[:3]]
+    code, said = cli("predict", "--checkpoint", model, *clips)
+    assert code == 0, said
+    assert all(name in said for name in written.classes)
+
+
+def test_what_does_not_fit_the_labels_is_refused(tmp_path: Path, cli: Cli) -> None:
+    written = write_manifest(tmp_path / "data", multi_label=True)
+    study = tmp_path / "mine.py"
+    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'mAP'"))
+    code, said = cli("plan", study, "--data", f"manifest={written.root}", "--out", tmp_path / "o")
+    assert code == 2
+    assert "training.loss = 'ce': some clips have several classes, or none. Use 'bce'." in said
+
+
+def test_without_its_training_part_audioset_is_not_trained_on(tmp_path: Path, cli: Cli) -> None:
+    write_audioset_folder(tmp_path / "data", {"eval": 3})
+    study = tmp_path / "mine.py"
+    study.write_text(STUDY.replace("LOSS", "'bce'").replace("METRIC", "'mAP'"))
+    code, said = cli(
+        "plan", study, "--data", f"audioset={tmp_path / 'data'}", "--set", "data.name=audioset"
+    )
+    assert code == 2
+    assert "data.name = 'audioset': no clip to train on" in said

@@ -1,0 +1,251 @@
+"""The rows of the paper's tables: what they say, what they need, and that they run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from layouts import write_audioset_folder, write_esc50
+from published_weights import HEADS, WIDTH, write_published
+
+from passt_bench.errors import InputError
+from passt_bench.models.ensemble import ENSEMBLES
+from passt_bench.runner.prepare import Request
+from passt_bench.runner.rows import PlannedRow, RowsPlan, evaluate_row, plan_rows
+from passt_bench.runner.rows_here import evaluated, find_available
+from passt_bench.runner.studies import RowsFile, load_rows, load_study, study_names, summary
+from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
+from passt_bench.store import Store
+
+Cli = Callable[..., tuple[int, str]]
+PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"
+TABLES = ("paper_table1", "paper_table2", "paper_table3")
+SMALL = (f"model.width={WIDTH}", f"model.heads={HEADS}", "engine.precision=float32")
+BRIEF = ("training.epochs=1", "training.batch_size=2", "training.swa_start=null")
+
+
+@pytest.fixture(autouse=True)
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without data, weights and GPU."""
+    monkeypatch.delenv("PASST_BENCH_DATA", raising=False)
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+
+
+def rows_of(name: str) -> RowsFile:
+    file = load_rows(name)
+    assert file is not None
+    return file
+
+
+def plan(name: str, *data: str, sets: tuple[str, ...] = (), device: str | None = None) -> RowsPlan:
+    return plan_rows(rows_of(name), Request(name, Path("runs"), sets, data, device=device))
+
+
+def named(rows: tuple[PlannedRow, ...], name: str, corpus: str = "audioset") -> PlannedRow:
+    return next(row for row in rows if (row.row.name, row.row.corpus.name) == (name, corpus))
+
+
+def published(table: str) -> list[dict[str, str]]:
+    with (PUBLISHED / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_have_the_numbers_of_the_published_tables() -> None:
+    ones = {row.name: row for row in rows_of("paper_table1").rows}
+    for line in published("table1"):
+        row = ones.pop(line["model"])
+        assert row.published == float(line["mAP"])
+        if not row.cited:
+            assert row.speed == float(line["train_spectrograms_per_s"])
+            assert row.memory == float(line["memory_gb_per_sample"])
+    twos = [(r.name, r.published, len(r.members)) for r in rows_of("paper_table2").rows]
+    ours = {name for name, _, members in twos if members}
+    assert twos == [
+        (line["system"], float(line["mAP"]), int(line["members"]) if line["system"] in ours else 0)
+        for line in published("table2")
+    ]
+    threes = {(r.name, r.corpus.name): r.published for r in rows_of("paper_table3").rows}
+    columns = {"openmic": ("openmic_mAP", 1), "fsd50k": ("fsd50k_mAP", 1)}
+    columns |= {"esc50": ("esc50_accuracy", 100), "dcase20": ("dcase20_accuracy", 100)}
+    for line in published("table3"):
+        for data, (column, scale) in columns.items():
+            assert threes.pop((line["model"], data)) * scale == pytest.approx(float(line[column]))
+    again = {row.name: row.published for row in rows_of("paper_table1").rows}
+    assert {name: again[name] for name, _ in threes} == {n: v for (n, _), v in threes.items()}
+    assert not ones
+
+
+def test_five_data_sets_by_five_letters() -> None:
+    letters = {"PaSST-B", "PaSST-U", "PaSST-S", "PaSST-S-L", "PaSST-S-N"}
+    found = {(r.corpus.name, r.name) for r in rows_of("paper_table3").rows if not r.cited}
+    sets = ("audioset", "openmic", "esc50", "dcase20", "fsd50k")
+    assert found == {(data, letter) for data in sets for letter in letters}
+
+
+def test_ensembles_are_those_of_the_reference_code() -> None:
+    members = [row.members for row in rows_of("paper_table2").rows if row.members]
+    names = ("ensemble_s16_14", "ensemble_4", "ensemble_5", "ensemble_many")
+    assert members == [ENSEMBLES[name] for name in names]
+
+
+def test_tokens_and_hours_follow_from_the_paper() -> None:
+    rows = plan("paper_table1").rows
+    wanted = {line["model"]: line["train_sequence"] for line in published("table1")}
+    for row in rows:
+        if not row.row.cited:
+            assert row.tokens == ((int(wanted[row.row.name]),) if wanted[row.row.name] else ())
+            assert row.row.speed is not None
+            hours = 130 * 100_000 / row.row.speed / 3600
+            assert row.hours == pytest.approx(hours, rel=1e-6)
+    assert named(rows, "PaSST-S").hours == pytest.approx(40.7, abs=0.05)
+    three = plan("paper_table3", sets=("training.epochs=1",)).rows
+    tuned = named(three, "PaSST-S", "openmic")
+    assert (tuned.tokens, tuned.runs) == ((474,), 3)
+    assert tuned.hours == pytest.approx(3 * 14_915 / 88.7 / 3600, rel=0.01)
+    folded = named(three, "PaSST-S-N", "esc50")
+    assert (folded.tokens, folded.runs) == ((158,), 15)
+    nine = plan("paper_table2").rows[-1]
+    assert nine.tokens == (1190, 832, 641, 498)
+    assert nine.hours is not None
+    assert 0 < nine.hours < 1
+
+
+def test_a_bare_machine_lists_every_row_and_runs_none(cli: Cli, tmp_path: Path) -> None:
+    status, text = cli("plan", "paper_table2")
+    assert status == 0
+    assert text.count("no data, no weights, no GPU") == 4 + 1  # the last of them the summary's
+    assert text.count("cited by the paper") == 5
+    for table in TABLES:
+        assert {reason for row in plan(table).rows for reason in row.reasons} == set(REASONS)
+        status, text = cli("run", table)
+        assert status == 0
+        assert "0 of" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
+    data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
+    few = ("training.epoch_clips=8",)
+    on_cpu = plan("paper_table1", data, sets=few, device="cpu")
+    assert named(on_cpu.rows, "PANNs").reasons == ()
+    assert named(on_cpu.rows, "PaSST-S").reasons == (NO_WEIGHTS,)
+    assert named(plan("paper_table1", data).rows, "PANNs").reasons == (NO_GPU,)
+    # What can be trained makes a study, the first of it being the baseline where that is missing.
+    (study,) = on_cpu.studies
+    assert [v.name for v in study.plan.study.variants] == ["PANNs", "CNN (RF-CNN)"]
+    assert study.plan.study.baseline == "PANNs"
+    write_published(tmp_path / "weights", ["passt_deit_bd_p16_384"])
+    assert named(plan("paper_table1", data).rows, "PaSST-S").reasons == (NO_GPU,)
+    assert named(plan("paper_table1", device="cpu").rows, "AST").reasons == (NO_DATA,)
+    own = find_available([], [str(tmp_path / "weights" / "deit.pth"), "nowhere.pt"])
+    assert own.weights == {"passt_deit_bd_p16_384"}
+
+
+def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
+    weights = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_s16_128_ap473")
+    write_published(tmp_path / "weights", weights)
+    root = write_esc50(tmp_path / "ESC-50").root
+    asked = ("--data", f"esc50={root}", "--device", "cpu", "--seeds", 1, "--folds", 1)
+    asked += tuple(w for s in (*SMALL, *BRIEF, "data.train_clips=4") for w in ("--set", s))
+    quietly = ("--no-cost", "--no-track", "--workers", 2)
+    status, text = cli("run", "paper_table3", *asked, *quietly)
+    assert status == 0, text
+    assert "5 of 25 rows can run here" in text
+    assert "no data: 5 rows on openmic, dcase20, fsd50k" in text
+    assert "no data, no weights: 5 rows on audioset" in text
+    assert "5 runs, 0 of them on record already" in text
+    assert (tmp_path / "reports" / "paper_table3_esc50" / "index.html").is_file()
+    store = Store(tmp_path / "runs")
+    assert store.studies() == ["paper_table3_esc50"]
+    for variant in store.study("paper_table3_esc50").variants:
+        record = store.run(variant.cells[0].key)
+        assert record is not None
+        assert record.status == "ok", record.message
+        assert record.notes[0].startswith("passt-s-f128-p16-s1")  # where its weights come from
+    told = (tmp_path / "reports" / "paper" / "table3_here.csv").read_text(encoding="utf-8")
+    assert "ESC-50: accuracy" in told
+    assert "15 of 2000 clips, model.width = 64" in told
+    assert "OpenMIC, DCASE20, FSD50K: no data, no GPU" in told
+    status, text = cli("status", "paper_table3", *asked)
+    assert (status, "5 runs, 5 of them on record already" in text) == (0, True)
+
+
+def test_an_ensemble_is_evaluated_and_found_again(tmp_path: Path) -> None:
+    row = next(row for row in rows_of("paper_table2").rows if len(row.members) == 2)
+    write_published(tmp_path / "weights", row.members)
+    data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
+    request = Request("paper_table2", tmp_path / "runs", data=(data,), device="cpu")
+    planned = plan_rows(rows_of("paper_table2"), request)
+    (able,) = (row for row in planned.rows if row.can_run)
+    assert able.row == row
+    record, new = evaluate_row(able, request, lambda share, text: None)
+    assert new
+    assert not evaluate_row(able, request, lambda share, text: None)[1]
+    assert record.clips == 5
+    assert record.published_of(row.metric) is not None
+    found = evaluated(rows_of("paper_table2").rows, [Store(tmp_path / "runs")])
+    assert found == {row.members: record}
+
+
+def test_the_clips_of_an_epoch_are_set_where_they_are_drawn_by_weight() -> None:
+    rows = plan("paper_table3", sets=("training.epoch_clips=40",)).rows
+    given = {row.row.corpus.name: row.recipe.training.epoch_clips for row in rows if row.recipe}
+    assert given == {
+        "audioset": 40, "openmic": None, "esc50": None, "dcase20": None, "fsd50k": None,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"training\.epoch.*unknown field"):
+        plan("paper_table3", sets=("training.epoch=4",))
+
+
+def test_another_name_is_that_of_all_studies(tmp_path: Path) -> None:
+    request = Request("paper_table3", tmp_path, name="mine")
+    rows = plan_rows(rows_of("paper_table3"), request).rows
+    names = {row.study for row in rows if row.study}
+    assert "mine_esc50" in names
+    assert not {name for name in names if not name.startswith("mine_")}
+
+
+def test_rows_are_listed_and_are_no_single_study(cli: Cli) -> None:
+    assert set(TABLES) < set(study_names())
+    assert summary("paper_table3").endswith("(25 rows; hours by `plan`)")
+    status, text = cli("search", "paper_table3")
+    assert status == 2
+    assert "rows of a published table, and no one study" in text
+    assert load_rows("quick") is None
+    with pytest.raises(InputError, match="no one study"):
+        load_study("paper_table1")
+
+
+BROKEN = '''"""Rows."""
+from ablations.recipes import synthetic
+from passt_bench.spec import Study, Variant
+from passt_bench.spec.rows import Corpus, Row
+
+STUDY_ = Study("{name}", "?", synthetic(), (Variant("a"), Variant("b")), "a")
+STUDIES = ({studies})
+ROWS = ({rows})
+'''
+ROW = 'Row("t", "{}", Corpus("esc50", "E", 50, 4, 4), "mAP", 0.5, study="{}"),'
+
+
+@pytest.mark.parametrize(
+    ("name", "studies", "rows", "message"),
+    [
+        ("other", "STUDY_,", ROW.format("a", "other"), "a study is named as its file"),
+        ("mine", "STUDY_,", ROW.format("c", "mine"), "no study of the file has such a variant"),
+        ("mine", "STUDY_,", '"a",', "ROWS = 'str': not a tuple of Row"),
+        ("mine", "STUDY_", ROW.format("a", "mine"), "STUDIES = 'Study': not a tuple of Study"),
+    ],
+)
+def test_files_whose_parts_do_not_belong_together(
+    tmp_path: Path, name: str, studies: str, rows: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(name=name, studies=studies, rows=rows))
+    with pytest.raises(InputError, match=message):
+        load_rows(str(path))
