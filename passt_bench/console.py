@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -46,6 +46,25 @@ class Estimate:
         if share < 0.02 or self.elapsed < 2 or share >= 1:
             return ""
         return f"about {duration(self.elapsed * (1 - share) / share)} left"
+
+
+@contextmanager
+def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], None]]:
+    """Shows on stderr how far a piece of work is, if it takes longer than some seconds.
+
+    For work below the commands, which is quick most of the time; yields ``update(share done)``.
+    """
+    began = time.monotonic()
+    with ExitStack() as stack:
+        shown: list[Update] = []
+
+        def update(share: float) -> None:
+            if not shown and time.monotonic() - began > patience:
+                shown.append(stack.enter_context(stage(Console(stderr=True), title)))
+            for show in shown:
+                show(share, "")
+
+        yield update
 
 
 @contextmanager

@@ -39,7 +39,7 @@ ALLOWED = {
     "torchaudio_guard": (),
     "vocabulary": (),
     "models": (*BASE, "torchaudio_guard"),
-    "data": (*BASE, "torchaudio_guard"),
+    "data": (*BASE, "console", "torchaudio_guard"),
     "measure": BASE,
     "training": (*BASE, "models", "data", "measure"),
     "analysis": BASE,

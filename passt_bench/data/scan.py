@@ -20,6 +20,7 @@ import numpy as np
 import pooch
 import soundfile
 
+from passt_bench.console import late_stage
 from passt_bench.data.decode import read_header
 from passt_bench.errors import InputError, StorageError
 from passt_bench.files import write_atomically
@@ -82,12 +83,16 @@ def scan_files(root: Path, files: Sequence[str]) -> Scan:
     lost: dict[int, str] = {}
     looked = 0
     starts = range(0, len(files), _CHUNK)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        late_stage(f"Looking at {len(files):,} files") as update,
+    ):
         parts = pool.map(lambda at: _look_at(root, files[at : at + _CHUNK], known), starts)
         for at, part in zip(starts, parts, strict=True):
             rows[at : at + _CHUNK] = part.rows
             lost |= {at + number: reason for number, reason in part.lost.items()}
             looked += part.looked
+            update((at + len(part.rows)) / len(files))
     if looked >= _WORTH:
         known.keep(rows[rows["frames"] > 0])
     return Scan(rows["size"], rows["frames"], rows["rate"], rows["channels"], lost)

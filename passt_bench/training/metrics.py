@@ -12,7 +12,6 @@ from math import sqrt
 
 import numpy as np
 from scipy.special import ndtri
-from sklearn.metrics import average_precision_score
 
 from passt_bench.errors import InputError
 from passt_bench.registry import METRICS
@@ -55,6 +54,13 @@ def _mean(per_class: PerClass, lacking: str) -> tuple[float, PerClass]:
     return float(np.mean(list(per_class.values()))), per_class
 
 
+def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Of one class."""
+    from sklearn.metrics import average_precision_score  # a second, which planning need not wait
+
+    return float(average_precision_score(labels, scores))
+
+
 @METRICS.register("mAP", version=1, summary="macro average precision over classes with positives")
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Macro average precision.
@@ -74,7 +80,7 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[flo
     _check(targets, scores)
     check_labels("mAP", targets)
     per_class = {
-        c: float(average_precision_score(targets[:, c] > 0.5, scores[:, c]))
+        c: _average_precision(targets[:, c] > 0.5, scores[:, c])
         for c in range(targets.shape[1])
         if (targets[:, c] > 0.5).any()
     }
@@ -122,7 +128,7 @@ def masked_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[f
     per_class = {}
     for c, labels, values in _known(targets, scores):
         if labels.any():
-            per_class[c] = float(average_precision_score(labels, values))
+            per_class[c] = _average_precision(labels, values)
     return _mean(per_class, "a known positive")
 
 
