@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.dataset import Incomplete
 from passt_bench.data.decode import Stretch, read_waveform
 from passt_bench.data.described import (
     MISSING,
@@ -24,10 +24,9 @@ from passt_bench.data.described import (
     some,
     survey_of,
 )
-from passt_bench.data.listing import TEST, TRAIN, VALIDATION, Listing
+from passt_bench.data.listing import Listing
 from passt_bench.data.scan import Scan, scan_files
-from passt_bench.data.splits import limited
-from passt_bench.data.survey import Survey
+from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
 from passt_bench.spec.recipe import DataSpec
@@ -37,49 +36,10 @@ _LATE = 0.05  # seconds that a clip may end behind its file without a word
 
 
 @dataclass(frozen=True, eq=False)
-class FolderDataset(Dataset):
+class FolderDataset(SurveyedDataset):
     """Clips in files of a folder."""
 
-    spec: DataSpec
-    sampling_rate: int
-    found: Survey
     frames: np.ndarray  # (N,) int64, samples of each clip at its file's rate
-
-    def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The training and the test clips, or all other folds and the fold held out.
-
-        Less of each where the spec says so.
-
-        Raises:
-            InputError: no such fold, or more clips asked for than there are.
-        """
-        code = self.found.split
-        if fold is None and not self.folds:
-            train, test = code == TRAIN, code == TEST
-        elif fold in self.folds:
-            test = code == self.folds.index(fold)
-            train = ~test
-        else:
-            raise InputError(
-                "no such fold",
-                field="fold",
-                value=fold,
-                remedy=f"There are {self.folds}." if self.folds else "There are none; use None.",
-            )
-        spec = self.spec
-        return (
-            limited(np.flatnonzero(train), self.targets, spec.train_clips, "data.train_clips"),
-            limited(np.flatnonzero(test), self.targets, spec.test_clips, "data.test_clips"),
-        )
-
-    def validation(self) -> np.ndarray | None:
-        """The clips set aside to choose by; None where there are none."""
-        chosen = np.flatnonzero(self.found.split == VALIDATION)
-        return chosen if len(chosen) and not self.folds else None
-
-    def survey(self) -> Survey:
-        """What was found, clip by clip."""
-        return self.found
 
     def sound(self, index: int) -> Path:
         """The audio file of a clip; where it is a stretch, the survey says which."""

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.dataset import Incomplete
 from passt_bench.data.decode import Encoded, length_at, read_header, read_waveform, read_whole
 from passt_bench.data.hdf5_file import Columns, read_columns, read_sound
 from passt_bench.data.names import Names, stem
-from passt_bench.data.splits import limited
 from passt_bench.data.survey import Lost, Survey
+from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
@@ -33,48 +33,12 @@ _MOST_LOST = 0.05  # share of the rows that may hold no sound
 
 
 @dataclass(frozen=True, eq=False)
-class Hdf5Dataset(Dataset):
+class Hdf5Dataset(SurveyedDataset):
     """Clips in HDF5 files; those of a split stand together, split after split."""
 
-    spec: DataSpec
-    sampling_rate: int
     files: tuple[Path, ...]
     file: np.ndarray  # (N,) number of each clip's file
     row: np.ndarray  # (N,) and its row there
-    found: Survey
-
-    def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The training and the test files, or all other folds and the fold held out.
-
-        Less of each where the spec says so.
-
-        Raises:
-            InputError: no such fold, or more clips asked for than there are.
-        """
-        if fold is None and not self.folds:
-            parts = [self._of("train"), self._of("test")]
-        elif fold in self.folds:
-            held_out = self._of(f"fold {fold}")
-            parts = [np.setdiff1d(np.arange(len(self.ids)), held_out), held_out]
-        else:
-            raise InputError(
-                "no such fold",
-                field="fold",
-                value=fold,
-                remedy=f"There are {self.folds}." if self.folds else "There are none; use None.",
-            )
-        return (
-            limited(parts[0], self.targets, self.spec.train_clips, "data.train_clips"),
-            limited(parts[1], self.targets, self.spec.test_clips, "data.test_clips"),
-        )
-
-    def validation(self) -> np.ndarray | None:
-        """The clips of the validation files; None where there are none."""
-        return self._of("validation") if "validation" in self.found.splits else None
-
-    def survey(self) -> Survey:
-        """What was found; lengths, rates and channels are not looked at."""
-        return self.found
 
     def sound(self, index: int) -> Encoded:
         """The bytes of a clip's audio file."""
@@ -96,11 +60,6 @@ class Hdf5Dataset(Dataset):
     def whole(self, index: int) -> np.ndarray:
         """All samples of a clip."""
         return read_whole(self.sound(index), self.sampling_rate)
-
-    def _of(self, split: str) -> np.ndarray:
-        if split not in self.found.splits:
-            return np.arange(0)
-        return np.flatnonzero(self.found.split == self.found.splits.index(split))
 
 
 def open_hdf5(

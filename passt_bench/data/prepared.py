@@ -28,14 +28,13 @@ from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.names import Names
 from passt_bench.data.prepared_files import (
     INDEX,
-    SPLITS,
     WAVEFORMS,
     Index,
     read_clips,
     read_index,
 )
-from passt_bench.data.splits import limited
 from passt_bench.data.survey import Lost, Survey
+from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.record import Fingerprint
@@ -45,48 +44,11 @@ SCALE = 32768  # a sample of 16 bits over it lies within ±1
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedDataset(Dataset):
+class PreparedDataset(SurveyedDataset):
     """Clips of any length in a memory-mapped file."""
 
-    spec: DataSpec
-    sampling_rate: int
     path: Path  # the samples
     offsets: np.ndarray  # (N + 1,) int64, where each clip begins
-    found: Survey
-
-    def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """As the data that it was made from; less of each where the spec says so.
-
-        Raises:
-            InputError: no such fold, or more clips asked for than there are.
-        """
-        code = self.found.split
-        if fold is None and not self.folds:
-            train, test = code == SPLITS.index("train"), code == SPLITS.index("test")
-        elif fold in self.folds:
-            test = code == self.folds.index(fold)
-            train = ~test
-        else:
-            raise InputError(
-                "no such fold",
-                field="fold",
-                value=fold,
-                remedy=f"There are {self.folds}." if self.folds else "There are none; use None.",
-            )
-        spec = self.spec
-        return (
-            limited(np.flatnonzero(train), self.targets, spec.train_clips, "data.train_clips"),
-            limited(np.flatnonzero(test), self.targets, spec.test_clips, "data.test_clips"),
-        )
-
-    def validation(self) -> np.ndarray | None:
-        """The clips set aside to choose by; None where there are none."""
-        chosen = np.flatnonzero(self.found.split == SPLITS.index("validation"))
-        return chosen if len(chosen) and not self.folds else None
-
-    def survey(self) -> Survey:
-        """What is stored, clip by clip."""
-        return self.found
 
     def length(self, index: int) -> int:
         """Samples of the whole clip."""

@@ -48,7 +48,8 @@ def test_trained_evaluated_and_predicted(
     study, out = tmp_path / "mine.py", tmp_path / "runs"
     study.write_text(STUDY.replace("LOSS", repr(loss)).replace("METRIC", repr(metric)))
     code, said = cli(
-        "run", study, "--data", f"manifest={written.root}", "--out", out, "--keep-models",
+        "run", study, "--data", f"manifest={written.root}", "--out", out,
+        "--reports", tmp_path / "reports", "--keep-models",
         "--no-track", *(["--no-cost"] if folds else []),
     )  # fmt: skip
     assert code == 0, said
