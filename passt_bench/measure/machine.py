@@ -67,16 +67,23 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def git_commit() -> str | None:
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def git_commit(package: Path = _PACKAGE) -> str | None:
     """The commit that this package was run from, with ``-dirty`` where tracked files differ.
 
+    Rendered reports do not count: a run writes them, and nothing reads them but the next page.
     None where it was installed without its repository.
+
+    Args:
+        package: folder of the package, in the top folder of its repository.
     """
-    package = Path(__file__).resolve().parent.parent
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = _git(package, "rev-parse", "HEAD")
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    sources = ("--", ":(top)", ":(top,exclude)reports")
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no", *sources)
     return f"{commit}-dirty" if commit and changed else commit
 
 

@@ -2,7 +2,9 @@ import getpass
 import json
 import multiprocessing
 import platform
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +37,22 @@ def test_versions_name_torch() -> None:
 def test_the_commit_is_a_hash_or_unknown() -> None:
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
+
+
+def test_a_rendered_report_makes_no_other_source(tmp_path: Path) -> None:
+    package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
+    for file in (package / "__init__.py", page):
+        file.parent.mkdir()
+        file.write_text("first")
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    commit = git_commit(package)
+    assert commit is not None and len(commit) == 40
+    page.write_text("second")
+    assert git_commit(package) == commit
+    (package / "__init__.py").write_text("second")
+    assert git_commit(package) == f"{commit}-dirty"
 
 
 def _burn(seconds: float) -> None:
