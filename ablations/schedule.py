@@ -14,7 +14,7 @@ Expected outcome: falling is better than rising. Evaluation keeps every patch, a
 training on the whole grid, at a learning rate that settles.
 
 Outcome: when patches are dropped matters little (rising -0.004, falling -0.011, both undecided with
-three seeds); how many are dropped matters (0.75 all along -0.07, none +0.05).
+three seeds); how many are dropped matters (0.75 all along -0.07, none +0.05); see reports/schedule.
 """
 
 from __future__ import annotations
