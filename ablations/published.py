@@ -8,6 +8,7 @@ code (``ex_audioset.py``, its README and the sequence lengths of Table 1).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 
 from ablations.protocols import OURS, PATCHOUTS, PROTOCOLS, audioset, patchout
 from ablations.protocols import Row as Letter
@@ -154,6 +155,7 @@ def trained(
                 published=(published or {}).get(variant.name, value),
                 study=study.name,
                 recipe=study.recipe(variant),
+                runs=len(study.seeds) * corpus.folds,
                 pace=Pace(speed, variant.name, override(base, timed[variant.name].changes)),
                 speed=speed if here else None,
                 memory=memory if here else None,
@@ -173,7 +175,8 @@ def not_published(protocol: str) -> tuple[str, ...]:
     for setting in PROTOCOLS[protocol]:
         if setting.source.startswith(OURS):
             name = setting.field.removeprefix("training.")
-            by_source.setdefault(setting.source, []).append(f"{name} {setting.value}")
+            value = "" if is_dataclass(setting.value) else f" {setting.value}"
+            by_source.setdefault(setting.source, []).append(f"{name}{value}")
     return tuple(f"{', '.join(fields)} ({source})" for source, fields in by_source.items())
 
 

@@ -54,8 +54,8 @@ def _evaluated(row: Row, here: Here) -> str | None:
 
 
 def _trained(row: Row, here: Here) -> str | None:
-    """The result of the study that departs least from the row's recipe."""
-    told: list[tuple[int, str]] = []
+    """The result of the study that departs least from the row's recipe; a failure if all failed."""
+    told: list[tuple[bool, int, str]] = []
     for result in here.results:
         if result.study.fingerprint.dataset != row.corpus.name or row.recipe is None:
             continue
@@ -64,12 +64,20 @@ def _trained(row: Row, here: Here) -> str | None:
             what = _outcome(result, mean) if mean.variant == row.name else None
             if what is not None:
                 apart = (
+                    *_fewer_runs(result, mean, row.runs),
                     *_fewer(result.study.fingerprint.found, row.corpus),
                     *_other_start(recipes[row.name], row.recipe, here.files),
                     *departures(recipes[row.name], row.recipe),
                 )
-                told.append((len(apart), f"{what} (study {result.study.name}{_apart(apart)})"))
-    return min(told)[1] if told else None
+                shown = f"{what} (study {result.study.name}{_apart(apart)})"
+                told.append((not mean.n, len(apart), shown))
+    return min(told)[2] if told else None
+
+
+def _fewer_runs(result: Results, mean: VariantMean, published: int) -> tuple[str, ...]:
+    """How many runs a mean is of, where the published one is of more."""
+    runs = mean.n * len(result.study.folds or (1,))
+    return (f"{runs} of {published} runs",) if 0 < runs < published else ()
 
 
 def _fewer(found: int, corpus: Corpus) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.decode import RESAMPLER
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord, Member, Split
+from passt_bench.evaluation_record import EvaluationRecord, Member, PublishedResult, Split
 from passt_bench.files import storing
 from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
@@ -102,7 +102,7 @@ def evaluate_checkpoints(
         with FileLock(folder / f"{key}.lock", timeout=0):
             known = store.evaluation(key)
             if known is not None:
-                return known, False
+                return _as_asked(known, job.record, store), False
             record = _measure(job, request.batch, store.folder(key), progress)
             store.write(record)
             return record, True
@@ -166,6 +166,33 @@ def _prepare(request: EvaluationRequest) -> _Job:
     return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))
 
 
+def _as_asked(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
+    """What is on record, its metrics in the order in which they were asked for.
+
+    Where the same weights were evaluated under other file names before, the record takes the names
+    that are published, and with them the published number.
+    """
+    published = _comparable(asked, known.scored, len(known.fingerprint.classes))
+    if published and not known.published:
+        notes = tuple(note for note in asked.notes if note not in known.notes)
+        known = replace(
+            known,
+            name=asked.name,
+            members=asked.members,
+            published=published,
+            notes=known.notes + notes,
+        )
+        store.write(known)
+    return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
+
+
+def _comparable(
+    record: EvaluationRecord, scored: Mapping[str, int], classes: int
+) -> tuple[PublishedResult, ...]:
+    """What is published of metrics that saw every class; without one a mean is another."""
+    return tuple(p for p in record.published if scored.get(p.metric) == classes)
+
+
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
     """The hash of all that decides the numbers."""
     members = [
@@ -202,8 +229,6 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         if note and not (name == "dprime" and "AUC" in metrics):  # the same classes
             notes.append(note)
     scored = {name: len(values) for name, values in per_class.items()}
-    # Without a class the masked mean is not the published one.
-    published = [p for p in job.record.published if scored.get(p.metric) == len(names)]
     intervals = clip_intervals(tuple(metrics), targets, scores, metrics)
     clock.lap("intervals")
     few = few_clips_note(targets)
@@ -214,7 +239,7 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         intervals=intervals,
         scored=scored,
         per_class=per_class,
-        published=tuple(published),
+        published=_comparable(job.record, scored, len(names)),
         clocks=clock.seconds,
         machine=describe_machine(),
         versions=library_versions(),

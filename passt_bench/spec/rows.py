@@ -64,6 +64,7 @@ class Row:
         study: name of the study that trains it.
         recipe: of its variant, as the protocol says.
         members: names of published weights whose logits are averaged.
+        runs: trainings that the published number is the mean of: seeds times folds.
         pace: for the GPU hours.
         speed: clips a second in training as published for this row.
         memory: GB a clip in training as published for this row.
@@ -78,6 +79,7 @@ class Row:
     study: str | None = None
     recipe: Recipe | None = None
     members: tuple[str, ...] = ()
+    runs: int = 1
     pace: Pace | None = None
     speed: float | None = None
     memory: float | None = None
@@ -142,14 +144,16 @@ def why_not(row: Row, available: Available) -> tuple[str, ...]:
 def departures(recipe: Recipe, meant: Recipe) -> tuple[str, ...]:
     """Fields in which a recipe departs from the one that was meant, as ``training.epochs = 1``.
 
-    What computes is left out, and so are the names of weight files and the cost session.
+    What computes is left out but for its precision, and so are the names of weight files and the
+    cost session.
     """
     apart = ("engine.", "measurement.", "init.", "salt")
+    kept = ("init.source", "engine.precision")
     mine, theirs = dict(_leaves(recipe)), dict(_leaves(meant))
     return tuple(
         f"{name} = {value}"
         for name, value in mine.items()
-        if value != theirs[name] and (name == "init.source" or not name.startswith(apart))
+        if value != theirs[name] and (name in kept or not name.startswith(apart))
     )
 
 

@@ -142,6 +142,26 @@ def test_a_row_whose_runs_failed_says_so(folder: Path, tmp_path: Path) -> None:
     assert ran(folder)["PaSST-S"].startswith("failed (oom) (study quick")
 
 
+def test_fewer_runs_than_published_are_told(folder: Path, tmp_path: Path) -> None:
+    results = trained(tmp_path / "a", Arm("PaSST-B"), Arm("PaSST-S", "structured", 0.5))
+    runs = next(mean.n for mean in results.means if mean.variant == "PaSST-S")
+    more = [replace(row, runs=runs + 12) for row in ROWS]
+    render_paper(folder, replace(NOTHING, rows=more, results=[results]))
+    assert f"not as published: {runs} of {runs + 12} runs, " in ran(folder)["PaSST-S"]
+    render_paper(folder, replace(NOTHING, results=[results]))
+    assert " runs, " not in ran(folder)["PaSST-S"]
+
+
+def test_a_failure_hides_no_result(folder: Path, tmp_path: Path) -> None:
+    """However much nearer to the published recipe it was."""
+    arms = (Arm("PaSST-B"), Arm("PaSST-S", "structured", 0.5))
+    meant = next(row.recipe for row in ROWS if row.name == "PaSST-S")
+    good, bad = trained(tmp_path / "a", *arms), trained(tmp_path / "b", *arms, recipe=meant)
+    means = tuple(replace(mean, n=0) for mean in bad.means)
+    render_paper(folder, replace(NOTHING, results=[replace(bad, means=means), good]))
+    assert ran(folder)["PaSST-S"].startswith("mAP 0.")
+
+
 def test_an_ensemble_that_was_evaluated_shows_its_number(folder: Path) -> None:
     ensembles = [row for row in ROWS if row.members]
     nine = max(ensembles, key=lambda row: len(row.members))
@@ -172,11 +192,13 @@ def _evaluation(row: Row) -> EvaluationRecord:
 def test_departures_name_fields_that_decide() -> None:
     row = next(row for row in ROWS if row.name == "PaSST-U" and row.table == "table3")
     assert row.recipe is not None
-    elsewhere = replace(row.recipe.engine, device="cpu", precision="float32")
+    elsewhere = replace(row.recipe.engine, device="cpu", threads=2)
     moved = replace(row.recipe, engine=elsewhere, init=replace(row.recipe.init, sha256="00"))
     assert departures(moved, row.recipe) == ()
     short = replace(moved, training=replace(moved.training, epochs=1))
     assert departures(short, row.recipe) == ("training.epochs = 1",)
+    exact = replace(moved, engine=replace(elsewhere, precision="float32"))
+    assert departures(exact, row.recipe) == ("engine.precision = float32",)
     scratch = replace(moved, init=Recipe().init)
     assert departures(scratch, row.recipe) == ("init.source = scratch",)
 
