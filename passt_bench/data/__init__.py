@@ -8,6 +8,7 @@ from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.prepared import find_prepared, open_prepared
 from passt_bench.data.prepared_files import INDEX, read_index
+from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
@@ -49,9 +50,29 @@ def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Datas
     folder = None if root is None else find_prepared(root, sampling_rate)
     if folder is not None:
         DATASETS.get(spec.name)
+        if folder != root and root is not None:
+            _check_fresh(spec, sampling_rate, root, folder)
         return open_prepared(spec, sampling_rate, folder)
     dataset: Dataset = DATASETS.get(spec.name).build(spec, sampling_rate, root)
     return dataset
+
+
+def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -> None:
+    """Refuses clips that were prepared of what the folder around them no longer holds."""
+    index = read_index(folder)
+    asked = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
+    try:
+        source = DATASETS.get(spec.name).build(asked, sampling_rate, root)
+    except InputError:
+        return  # what was prepared is all that is left
+    if source.fingerprint.digest != index.source.digest:
+        raise InputError(
+            "the data have changed since these clips were prepared",
+            source=folder,
+            field=f"--data {spec.name}",
+            value=root.name,
+            remedy="Remove the folder and prepare anew, or give it itself to use it as it is.",
+        )
 
 
 def find_folders(root: Path) -> dict[str, Path]:

@@ -112,13 +112,13 @@ def open_listing(
     dataset = FolderDataset(
         fingerprint=Fingerprint(
             dataset=spec.name,
-            digest=digest_of(spec.name, clips, scan.sizes),
+            digest=digest_of(spec.name, clips, scan),
             expected=sum(survey.expected),
             found=len(clips),
             classes=listing.classes,
             multi_label=listing.multi_label,
             sampling_rates=count_rates(survey.rates),
-            notes=notes_on(clips, survey, sampling_rate, int(late[order].sum())),
+            notes=notes_on(clips, survey, sampling_rate, np.flatnonzero(late[order])),
         ),
         ids=clips.names,
         targets=clips.targets,

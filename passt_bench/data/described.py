@@ -64,15 +64,17 @@ def survey_of(
     )
 
 
-def digest_of(name: str, clips: Listing, sizes: np.ndarray) -> str:
-    """Of what was found: names, labels, splits, sources, sizes and stretches.
+def digest_of(name: str, clips: Listing, scan: Scan) -> str:
+    """Of what was found: names, labels, splits, sources, stretches, sizes and pieces of the files.
+
+    A piece is from the middle of a file: all of two million files would take hours to read.
 
     Sampling rate and clip length are not in it: they stand in the recipe.
 
     Args:
         name: of the data set.
         clips: those that can be used.
-        sizes: bytes of each of their files.
+        scan: of their files.
     """
     head = (name, clips.classes, clips.multi_label, clips.split_names(), len(clips))
     hasher = hashlib.sha256(repr(head).encode())
@@ -84,7 +86,8 @@ def digest_of(name: str, clips: Listing, sizes: np.ndarray) -> str:
     columns = [
         targets if packed else np.nan_to_num(targets, nan=2).astype("<f4"),
         clips.split,
-        sizes[clips.file].astype("<i8"),
+        scan.sizes[clips.file].astype("<i8"),
+        scan.pieces[clips.file].astype("<u8"),
     ]
     if clips.start is not None and clips.end is not None:
         columns += [clips.start.astype("<f8"), np.nan_to_num(clips.end, nan=-1).astype("<f8")]
@@ -100,14 +103,16 @@ def count_rates(rates: np.ndarray) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def notes_on(clips: Listing, survey: Survey, sampling_rate: int, late: int) -> tuple[str, ...]:
+def notes_on(
+    clips: Listing, survey: Survey, sampling_rate: int, late: np.ndarray
+) -> tuple[str, ...]:
     """What a reader of a result should know of its data.
 
     Args:
         clips: those that can be used.
         survey: of them and of the lost ones.
         sampling_rate: Hz of the waveforms.
-        late: how many end behind their files.
+        late: numbers of those that end behind their files.
     """
     lost = survey.lost
     missing = sum(reason == MISSING for reason in lost.reasons)
@@ -121,7 +126,11 @@ def notes_on(clips: Listing, survey: Survey, sampling_rate: int, late: int) -> t
             f"{len(lost)} clips left out, {missing} missing and {len(lost) - missing} without "
             f"sound: {some(named, lost)}",
         ),
-        (late, f"{late} clips end behind their files; what is not there is silent"),
+        (
+            len(late),
+            f"{len(late)} clips end behind their files; what is not there is silent: "
+            f"{some([clips.names[clip] for clip in late[:_NAMED].tolist()], late)}",
+        ),
         (others, f"{others} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
     )

@@ -59,9 +59,21 @@ def _equal(values: np.ndarray) -> bool:
 
 
 def divided_sources(survey: Survey) -> Iterator[str]:
-    """Recordings of which clips stand in several splits, with one clip of each."""
+    """Recordings of which clips stand in several splits, with one clip of each.
+
+    Clips of one file are of one recording, whatever else their list says of their sources.
+    """
+    told: set[str] = set()
     for members in divided(repeated(survey.sources), survey.split):
-        yield f"{survey.sources[int(members[0])]}: {_together(survey, members, ', ')}"
+        together = _together(survey, members, ", ")
+        told.add(together)
+        yield f"{survey.sources[int(members[0])]}: {together}"
+    if survey.file is None or survey.files is None:
+        return
+    for members in divided(groups_of(survey.file), survey.split):
+        together = _together(survey, members, ", ")
+        if together not in told:
+            yield f"{survey.files[survey.file[members[0]]]}: {together}"
 
 
 def named(survey: Survey, clip: int) -> str:

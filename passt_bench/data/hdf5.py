@@ -261,8 +261,9 @@ def _digest(
         width = column.names.dtype.itemsize
         hasher.update(f"{width} {column.targets.dtype} {column.targets.shape[1]}\n".encode())
         sizes = column.sizes if column.sizes is not None else np.full(len(column.names), -1)
-        for part in (column.names, column.targets, sizes.astype("<i8")):
-            hasher.update(np.ascontiguousarray(_take(part, rows)).view(np.uint8).data)
+        for part in (column.names, column.targets, sizes.astype("<i8"), column.sources):
+            if part is not None:
+                hasher.update(np.ascontiguousarray(_take(part, rows)).view(np.uint8).data)
     return hasher.hexdigest()[:16]
 
 

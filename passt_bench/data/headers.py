@@ -13,7 +13,7 @@ _LAST_PAGE = 4  # flag in the header of an Ogg page
 
 
 def missing_end(sound: Path | bytes) -> str | None:
-    """What a WAV, Ogg or MP3 file lacks at its end, in words; None where it is whole.
+    """What a WAV, AIFF, AU, Ogg or MP3 file lacks at its end, in words; None where it is whole.
 
     The decoder gives what is there and does not tell, or only at the end. Of FLAC it tells by
     itself.
@@ -22,13 +22,36 @@ def missing_end(sound: Path | bytes) -> str | None:
         sound: an audio file of any format, or its bytes; of formats unknown here nothing is said.
     """
     with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound) as file:
-        head = file.read(12)
+        head = file.read(28)
         size = file.seek(0, 2)
-        if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
-            return _end_of_wave(file, size) if head[:4] == b"RIFF" else None
+        if (promised := _promised(head)) is not None:
+            return _cut_off(promised, size)
+        head = head[:12]
+        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            return _end_of_wave(file, size)
         if head[:4] == b"OggS":
             return _end_of_ogg(file, size)
         return end_of_mp3(file, size)
+
+
+def _promised(head: bytes) -> int | None:
+    """Bytes of a whole AIFF, AU, RF64 or W64 file by its first 28; None for other formats."""
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return 8 + int.from_bytes(head[4:8])
+    if head[:4] == b".snd":
+        begin, length = int.from_bytes(head[4:8]), int.from_bytes(head[8:12])
+        return begin + (0 if length == 0xFFFFFFFF else length)  # which stands for: not known
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return 8 + int.from_bytes(head[20:28], "little")
+    if head[:4] == b"riff":
+        return int.from_bytes(head[16:24], "little")
+    return None
+
+
+def _cut_off(promised: int, there: int) -> str | None:
+    if promised <= there:
+        return None
+    return f"cut off: the header promises {promised} bytes, {there} are there"
 
 
 def _end_of_wave(file: BinaryIO, size: int) -> str | None:
@@ -36,10 +59,7 @@ def _end_of_wave(file: BinaryIO, size: int) -> str | None:
     while len(chunk := file.read(8)) == 8:
         promised = int.from_bytes(chunk[4:], "little")
         if chunk[:4] == b"data":
-            there = size - file.tell()
-            if promised > there:
-                return f"cut off: the header promises {promised} bytes, {there} are there"
-            return None
+            return _cut_off(promised, size - file.tell())
         file.seek(promised + promised % 2, 1)
     return None
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 import posixpath
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 
 from passt_bench.data.clips import FolderDataset, open_listing
@@ -27,6 +29,7 @@ _CODES = {name: code for code, name in enumerate(SPLITS)}
 _CODES |= {"eval": _CODES["test"], "evaluation": _CODES["test"]}
 _CODES |= {"valid": _CODES["validation"], "val": _CODES["validation"]}
 _MOST_FOLDS = 100
+_COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 
 
 @DATASETS.register("manifest", version=1, summary="your own recordings, listed in a CSV file")
@@ -45,6 +48,19 @@ def open_manifest(spec: DataSpec, sampling_rate: int, root: Path | None) -> Fold
     return open_listing(read_manifest(_file(root)), spec, sampling_rate)
 
 
+def _check_spelling(file: Path, columns: Sequence[str]) -> None:
+    """Refuses a column that is probably one of `_COLUMNS`: its values would count for nothing."""
+    for column in columns:
+        meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
+        if column not in _COLUMNS and meant:
+            raise InputError(
+                "no such column",
+                source=file,
+                field=column,
+                remedy=f"Write {meant[0]!r}, or give it another name if it is something else.",
+            )
+
+
 def read_manifest(file: Path) -> Listing:
     """What a manifest says; its files are not looked at.
 
@@ -54,6 +70,7 @@ def read_manifest(file: Path) -> Listing:
     vocabulary = next((p for p in map(file.with_name, VOCABULARIES) if p.is_file()), None)
     lister = Lister(None if vocabulary is None else read_vocabulary(vocabulary))
     columns = columns_of(file)
+    _check_spelling(file, columns)
     folded, labels = _choose(file, columns, "split", "fold"), "labels"
     if "label" in columns:
         _choose(file, columns, "labels", "label")

@@ -68,9 +68,12 @@ class Preparation:
         """Where the result lies."""
         if self.out is not None:
             return self.out
+        root = self.root
+        if root.is_file():  # a manifest by its name: what is prepared lies beside it
+            root = root.with_suffix("")
         if self.form == "hdf5":
-            return self.root / f"hdf5-{self.sampling_rate}"
-        return default_folder(self.root, self.sampling_rate)
+            return root / f"hdf5-{self.sampling_rate}"
+        return default_folder(root, self.sampling_rate)
 
 
 def prepare_data(
