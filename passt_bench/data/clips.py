@@ -143,15 +143,24 @@ def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict
     if listing.start is None or listing.end is None:
         return whole, late, reasons
     rates = scan.rates[listing.file]
-    first = np.rint(listing.start * rates).astype(np.int64)
+    first = _samples_at(listing.start, rates)
     open_end = np.isnan(listing.end)
-    last = np.where(open_end, whole, np.rint(np.nan_to_num(listing.end) * rates)).astype(np.int64)
+    last = np.where(open_end, whole, _samples_at(np.nan_to_num(listing.end), rates))
     late = ~open_end & (last - whole > _LATE * rates)
     frames = np.minimum(last, whole) - first
     for clip in np.flatnonzero(~lost & (frames <= 0)).tolist():
         seconds = whole[clip] / rates[clip]
-        reasons[clip] = f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
+        reasons[clip] = (
+            f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
+            if first[clip] >= whole[clip]
+            else "shorter than a sample"
+        )
     return np.maximum(frames, 0), late, reasons
+
+
+def _samples_at(seconds: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Numbers of samples; of a time that no file reaches a number that none has."""
+    return np.rint(np.minimum(seconds * rates, 2.0**62)).astype(np.int64)
 
 
 def _check_lost(

@@ -110,3 +110,16 @@ def test_a_column_that_is_spelt_otherwise_is_refused(column: str, tmp_path: Path
     text = manifest.read_text(encoding="utf-8").replace(column, "remark", 1)
     manifest.write_text(text, encoding="utf-8")
     assert open_dataset(SPEC, 16000, tmp_path).ids
+
+
+def test_times_that_no_file_has_are_told_as_what_they_are(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(16000) * 0.1, 16000)
+    rows = [f"a.wav,x,{split},{n / 100},{n / 100 + 0.5}" for n in range(30) for split in
+            (("train", "test")[n % 2],)]  # fmt: skip
+    rows += ["a.wav,x,train,0.25,1e300", "a.wav,x,train,0.5,0.500001"]
+    text = "\n".join(("path,labels,split,start,end", *rows, ""))
+    (tmp_path / "manifest.csv").write_text(text)
+    dataset = open_dataset(SPEC, 16000, tmp_path)
+    notes = " ".join(dataset.fingerprint.notes)
+    assert "1 clips left out" in notes and "shorter than a sample" in notes
+    assert "1 clips end behind their files; what is not there is silent: a.wav@0.25-1e+300" in notes
