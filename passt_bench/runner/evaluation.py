@@ -24,7 +24,7 @@ from passt_bench.models.ensemble import Member as Model
 from passt_bench.models.weights import locate
 from passt_bench.registry import DATASETS, METRICS, MODELS
 from passt_bench.runner.agreement import clips_of, data_spec, match_classes, metrics_of
-from passt_bench.runner.cells import Clock
+from passt_bench.runner.cells import MODEL, Clock
 from passt_bench.runner.initial import sha256_of
 from passt_bench.runner.prepare import data_folders, typed
 from passt_bench.runner.published import published_set, with_published
@@ -123,6 +123,12 @@ def evaluate_checkpoints(
         ) from None
 
 
+def _called(path: Path) -> str:
+    """The file's name; of a model beside its record the run's key: such files share a name."""
+    kept = path.name == MODEL and path.with_name("record.json").is_file()
+    return path.resolve().parent.name if kept else path.name
+
+
 def _prepare(request: EvaluationRequest) -> _Job:
     names = list(request.checkpoints)
     paths = [locate(m) for m in (ENSEMBLES.get(names[0], names) if len(names) == 1 else names)]
@@ -138,7 +144,7 @@ def _prepare(request: EvaluationRequest) -> _Job:
     clips = clips_of(dataset, request.split, request.fold)
     metrics = metrics_of(request.metrics, dataset, clips)
     members = tuple(
-        Member(path.name, sha256_of(path), model.recipe)
+        Member(_called(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
     )
     versions = {"data": DATASETS.get(name).version} | {

@@ -218,6 +218,7 @@ def test_a_trained_model_gets_the_metric_of_its_own_run(cli: Cli, tmp_path: Path
     for run in list(Store(out).records()):
         assert run.kind == "quality"
         record = evaluated(out, Store(out).folder(run.key) / "model.safetensors")
+        assert record.name == run.key
         assert record.fingerprint.digest == run.fingerprint.digest
         assert record.metrics["mAP"] == pytest.approx(run.metrics["mAP"], abs=1e-6)
     frame = load_frame(out)
