@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import ROUNDED
 from rich.table import Table
 
 from passt_bench.cli.options import app, console
+
+if TYPE_CHECKING:
+    from passt_bench.models.weights.table import Published
 
 weights = typer.Typer(no_args_is_help=True, help="Published and own weight files.")
 app.add_typer(weights, name="weights")
@@ -16,6 +20,12 @@ app.add_typer(weights, name="weights")
 Folder = Annotated[
     Path | None, typer.Option("--to", help="Folder; else PASST_BENCH_WEIGHTS or the user's cache.")
 ]
+_WIDE = 150  # columns of a terminal that hold all of the list
+
+
+def _claim(entry: Published) -> str:
+    metric = "accuracy" if entry.labels == "esc50" else "mAP"
+    return f"{metric} {entry.claimed:.4g}" if entry.claimed else "-"
 
 
 @weights.command("list")
@@ -25,25 +35,32 @@ def list_(to: Folder = None) -> None:
     from passt_bench.models.weights import PUBLISHED, weights_folder
 
     folder = to or weights_folder()
-    table = Table("name", "file", "stride", "frames", "claimed", "SWA", "classes", "here")
-    for entry in PUBLISHED.values():
-        metric = "accuracy" if entry.labels == "esc50" else "mAP"
-        table.add_row(
-            entry.name,
-            entry.file,
-            str(entry.stride) if entry.stride else "-",
-            str(entry.frames) if entry.labels != "imagenet" else "-",
-            f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
-            {True: "yes", False: "no", None: "?"}[entry.averaged],
-            f"{entry.classes} {entry.labels}",
-            "yes" if (folder / entry.file).is_file() else "no",
-        )
+    rows = [
+        {
+            "name": entry.name,
+            "file": entry.file,
+            "stride": str(entry.stride) if entry.stride else "-",
+            "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
+            "claimed": _claim(entry),
+            "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
+            "classes": f"{entry.classes} {entry.labels}",
+            "here": "yes" if (folder / entry.file).is_file() else "no",
+        }
+        for entry in PUBLISHED.values()
+    ]
+    wide = console.width >= _WIDE
+    shown = list(rows[0]) if wide else ["name", "claimed", "classes", "here"]
+    table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
+    for row in rows:
+        table.add_row(*(row[column] for column in shown))
     console.print(table)
     for entry in PUBLISHED.values():
         if entry.remark:
             console.print(f"{entry.name}: {entry.remark}", markup=False)
     for name, members in ENSEMBLES.items():
         console.print(f"{name}: {', '.join(members)}", markup=False)
+    if not wide:
+        console.print(f"A terminal of {_WIDE} columns shows stride, length and file of each.")
     console.print(f"Files lie in {folder}.", markup=False)
 
 

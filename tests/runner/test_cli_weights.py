@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from passt_bench.cli import main
+from passt_bench.cli.options import console
 from passt_bench.models import create_model, save_model
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
@@ -21,7 +22,7 @@ NAME = "passt_s_p16_s12_128_ap470"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of published files; one of them at the size of a toy, its server away."""
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(console, "width", 250)
     entry = PUBLISHED[NAME]
     away = replace(entry, url=f"http://127.0.0.1:9/{entry.file}", width=64, depth=1)
     monkeypatch.setitem(PUBLISHED, NAME, away)
@@ -49,6 +50,18 @@ def test_the_list_tells_what_is_here(
     assert any(line.startswith("ensemble_many: ") for line in lines)
     assert "passt_30sec: trained on 10 s clips" in lines
     assert str(folder) in lines[-1]
+
+
+def test_names_are_whole_in_a_narrow_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "width", 80)
+    assert _main(["list"], monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = {line.split()[0]: line for line in lines if line.rstrip().endswith((" no", " yes"))}
+    assert set(shown) == set(PUBLISHED)
+    assert shown["openmic"].split() == ["openmic", "mAP", "0.85", "20", "openmic", "no"]
+    assert all(len(line) <= 80 for line in shown.values())
 
 
 def test_getting_checks_what_was_put_there_by_hand(
