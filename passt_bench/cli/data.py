@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from passt_bench.cli.options import Workers, above_zero, app, console
+from passt_bench.cli.options import Workers, app, console
+from passt_bench.cli.sound_options import RATE, length_and_rate, possible_length, possible_rate
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from passt_bench.data.check import Look, Update
     from passt_bench.data.dataset import Dataset
+    from passt_bench.data.findings import Checked
     from passt_bench.data.prepared_files import Index
+    from passt_bench.spec.recipe import DataSpec
 
 data = typer.Typer(no_args_is_help=True, help="Look over and prepare data sets.")
 app.add_typer(data, name="data")
@@ -71,11 +75,11 @@ def check(
         int | None, typer.Option("--threads", min=1, help="That read; else one a core, 8 at most.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="data.seconds of the recipe; ESC-50's fingerprint hangs on it.")
-    ] = 5.0,
+        float | None, typer.Option(callback=possible_length, help="Else as prepared, or 5.")
+    ] = None,
     rate: Annotated[
-        int, typer.Option(help="frontend.sampling_rate of the recipe, likewise.")
-    ] = 32000,
+        int | None, typer.Option(callback=possible_rate, help="Hz; else as prepared, or 32000.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every name.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write the JSON to as well.")
@@ -85,63 +89,83 @@ def check(
     from passt_bench.cli.checked import as_text, show
     from passt_bench.console import stage
     from passt_bench.data.check import Look
-    from passt_bench.data.check import check as look_over
     from passt_bench.data.prepared import find_prepared
+    from passt_bench.data.prepared_files import INDEX, read_index
     from passt_bench.files import write_atomically
+    from passt_bench.spec.recipe import DataSpec
 
     name, folder = named_folder(named)
+    index = read_index(folder) if (folder / INDEX).is_file() else None
+    length, hertz = length_and_rate(folder, index, seconds, rate)
+    spec = DataSpec(name=name, seconds=length)
     look = Look(fold, compare, decode, threads or default_threads())
     beside = Console(stderr=True, highlight=False, soft_wrap=True)  # the output stays pure
     with stage(beside, f"Checking {name}") as update:
-        update(0.0, "reading lists and headers")
-        dataset, refusal = _opened(name, folder, seconds, rate)
-        checked = replace(look_over(dataset, look, update), refusal=refusal)
+        checked = _looked_over(spec, hertz, folder, index, look, update)
     text = as_text(checked)
     if as_json:
         typer.echo(text, nl=False)
     else:
         show(console, checked)
-        prepared = find_prepared(folder, rate)
+        prepared = find_prepared(folder, hertz)
         if prepared not in (None, folder):
-            console.print(f"Runs at {rate} Hz use {prepared}, made from it.", markup=False)
+            console.print(f"Runs at {hertz} Hz use {prepared}, made from it.", markup=False)
     if out is not None:
         write_atomically(out, text.encode())
         beside.print(str(out), markup=False)
     if not as_json:
-        console.print(f"Next: {_next(named, checked.clean, decode)}", markup=False)
+        console.print(f"Next: {_next(named, checked.clean, decode, index)}", markup=False)
     if not checked.clean:
         raise typer.Exit(1)
 
 
-def _opened(name: str, folder: Path, seconds: float, rate: int) -> tuple[Dataset, str]:
+def _looked_over(
+    spec: DataSpec, rate: int, folder: Path, index: Index | None, look: Look, update: Update
+) -> Checked:
+    """What lies in a folder, and what is wrong with it."""
+    from passt_bench.data.check import check
+    from passt_bench.data.prepared_files import check_samples
+
+    update(0.0, "reading lists and headers")
+    dataset, refusal = _opened(spec, rate, folder, index)
+    if look.decode and index is not None and index.form == "int16":
+        check_samples(folder, index, lambda share: update(share, "comparing with the checksum"))
+    return replace(check(dataset, look, update), refusal=refusal)
+
+
+def _opened(spec: DataSpec, rate: int, folder: Path, index: Index | None) -> tuple[Dataset, str]:
     """What lies in the folder itself, and why no study may run on it; mostly nothing."""
     from passt_bench.data import open_dataset
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.data.prepared_files import INDEX
     from passt_bench.registry import DATASETS
-    from passt_bench.spec.recipe import DataSpec
 
     # Not what was prepared from it in a folder inside, which `open_dataset` would take.
-    read = open_dataset if (folder / INDEX).is_file() else DATASETS.get(name).build
+    read = DATASETS.get(spec.name).build if index is None else open_dataset
     try:
-        return read(DataSpec(name=name, seconds=seconds), rate, folder), ""
+        return read(spec, rate, folder), ""
     except Incomplete as error:
         return error.dataset, str(error)
 
 
-def _next(named: str, clean: bool, decoded: bool) -> str:
+def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
     """What to do after a check."""
+    if not clean and index is not None:
+        return "mend the data that the clips were made from, and prepare them anew."
     if not clean:
         return "mend what is named above, and give the same command again."
     if not decoded:
         return f"passt-bench data check {named} --decode looks into every file."
-    return f"passt-bench data prepare {named} --rate 32000"
+    if index is not None:
+        return f"passt-bench run STUDY --data {named}"
+    return f"passt-bench data prepare {named} --rate {RATE}"
 
 
 @data.command()
 def prepare(
     named: Named,
-    rate: Annotated[int, typer.Option(min=1, help="Hz: frontend.sampling_rate of the recipes.")],
+    rate: Annotated[
+        int, typer.Option(callback=possible_rate, help="Hz: frontend.sampling_rate of the recipes.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; else prepared-RATE or hdf5-RATE in DIR.")
     ] = None,
@@ -151,7 +175,9 @@ def prepare(
     ] = "cache",
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", callback=above_zero, help="Cut longer clips; else all whole."),
+        typer.Option(
+            "--seconds", callback=possible_length, help="Cut longer clips; else all whole."
+        ),
     ] = None,
 ) -> None:
     """Decodes and resamples once; killed, the same command goes on where it was."""

@@ -17,8 +17,9 @@ from typing import TypeVar
 import numpy as np
 import soundfile
 
-from passt_bench.data.decode import Sound, blocks_of
-from passt_bench.data.headers import missing_end
+from passt_bench.data.decode import blocks_of
+from passt_bench.data.opening import Sound, check_pages, opened
+from passt_bench.errors import InputError
 
 _PIECE = 1 << 14  # bytes from the middle of a file that are compared first
 _BLOCK = 1 << 16  # samples decoded at a time
@@ -137,16 +138,11 @@ def _digest(sound: Sound, whole: bool) -> bytes | str:
 def hear(sound: Sound) -> Heard:
     """Decodes a whole file, in blocks."""
     try:
-        if not (sound.stat().st_size if isinstance(sound, Path) else len(sound.data)):
-            return Heard("empty, 0 bytes")
-        lost = missing_end(sound if isinstance(sound, Path) else sound.data)
-        opened = sound if isinstance(sound, Path) else io.BytesIO(sound.data)
-        with soundfile.SoundFile(opened) as file:
-            return Heard(lost) if lost else _listen(file)
-    except OSError as error:
-        return Heard(f"cannot be read ({error.strerror or error})")
-    except soundfile.LibsndfileError as error:
-        return Heard(f"not readable as audio ({error.error_string})")
+        with opened(sound) as file:
+            check_pages(file, sound)
+            return _listen(file)
+    except InputError as error:
+        return Heard(error.problem)
 
 
 def _listen(file: soundfile.SoundFile) -> Heard:
@@ -162,7 +158,5 @@ def _listen(file: soundfile.SoundFile) -> Heard:
         hasher.update(heard.tobytes())
     if there < file.frames:
         return Heard(f"cut off: {file.frames} samples are promised, {there} are there")
-    if not there:
-        return Heard("the file holds no samples")
     seconds = there / file.samplerate
     return Heard("", seconds, file.samplerate, file.channels, silent, hasher.digest())

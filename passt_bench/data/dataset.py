@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passt_bench.data.decode import Sound
+from passt_bench.data.opening import Sound
 from passt_bench.data.survey import Survey
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 
-from passt_bench.data.headers import missing_end
-from passt_bench.errors import InputError
+from passt_bench.data.opening import Sound, broken, check_pages, opened
 from passt_bench.torchaudio_guard import resample
 
 RESAMPLER = "torchaudio sinc_interp_hann"
 _BLOCK = 1 << 20  # samples read at a time
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 build on those before them
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The bytes of an audio file that lies in another file.
-
-    Attributes:
-        data: all of them.
-        source: where they lie, for messages.
-    """
-
-    data: bytes
-    source: str
-
-    def __str__(self) -> str:
-        return self.source
-
-
-Sound = Path | Encoded
 
 
 @dataclass(frozen=True)
@@ -69,23 +47,30 @@ class Header:
     frames: int = 0  # samples of each channel, as far as the header tells
 
 
-def read_header(sound: Sound) -> Header:
-    """Rate and channels of a file that is there, whole, and holds sound.
+def read_header(sound: Sound, to_end: bool = False) -> Header:
+    """Rate, channels and length of a file that is there, whole, and holds sound.
+
+    Args:
+        sound: an audio file.
+        to_end: whether to read its last sample too, which shows what no header tells.
 
     Raises:
         InputError: the file is missing, is no audio, is cut off, or holds no samples.
     """
+    with opened(sound) as file:
+        header = Header(int(file.samplerate), int(file.channels), int(file.frames))
+        if to_end and not _has_last(file):
+            what = f"{header.frames} samples are promised, the last is not there"
+            raise broken(sound, f"cut off: {what}")
+        return header
+
+
+def _has_last(file: soundfile.SoundFile) -> bool:
     try:
-        _check_there(sound)
-        lost = missing_end(sound if isinstance(sound, Path) else sound.data)
-        if lost is not None:
-            raise _broken(sound, lost)
-        info = soundfile.info(_opened(sound))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(sound, error) from None
-    if info.frames == 0:
-        raise _broken(sound, "the file holds no samples")
-    return Header(int(info.samplerate), int(info.channels), int(info.frames))
+        file.seek(file.frames - 1)
+        return len(file.read(1)) == 1
+    except soundfile.LibsndfileError:
+        return False
 
 
 def length_at(header: Header, sampling_rate: int) -> int:
@@ -134,49 +119,45 @@ def _mono(
     stretch: Stretch = WHOLE,
 ) -> np.ndarray:
     """At least ``samples`` from ``start`` on, or all for None."""
-    rate = read_header(sound).rate
-    # Reading begins where a sample of the file and one of the result fall together, and before the
-    # first that the resampler looks back on: the result does not depend on where it was cut.
-    common = math.gcd(rate, sampling_rate)
-    step, apart = rate // common, sampling_rate // common
-    back = 0 if rate == sampling_rate else -(-rate // (10 * step))
-    skipped = max(0, start // apart - back)
-    first, last = stretch.frames(rate)
-    needed = None if last is None else max(0, last - first - skipped * step)
-    if samples is not None:
-        wanted = math.ceil((start - skipped * apart + samples) * rate / sampling_rate)
-        if rate != sampling_rate:
-            wanted += rate  # a second more than the resampler looks ahead
-        needed = wanted if needed is None else min(needed, wanted)
-    try:
-        audio, promised = _read(sound, first + skipped * step, needed)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(sound, error) from None
-    if first and first >= promised:
-        raise _broken(sound, f"the clip starts at {stretch.start:g} s, where the file has ended")
-    left = max(0, promised - first - skipped * step)
-    if len(audio) < (left if needed is None else min(needed, left)):
-        there = first + skipped * step + len(audio)
-        raise _broken(sound, f"cut off: {promised} samples are promised, {there} are there")
+    with opened(sound) as file:
+        rate, promised = int(file.samplerate), int(file.frames)
+        # Reading begins where a sample of the file and one of the result fall together, and before
+        # the first that the resampler looks back on: where it was cut does not change the result.
+        common = math.gcd(rate, sampling_rate)
+        step, apart = rate // common, sampling_rate // common
+        back = 0 if rate == sampling_rate else -(-rate // (10 * step))
+        skipped = max(0, start // apart - back)
+        begin, last = stretch.frames(rate)
+        if begin and begin >= promised:
+            raise broken(sound, f"the clip starts at {stretch.start:g} s, where the file has ended")
+        first = begin + skipped * step
+        end = promised if last is None else min(promised, last)
+        if samples is not None:
+            wanted = math.ceil((start - skipped * apart + samples) * rate / sampling_rate)
+            if rate != sampling_rate:
+                wanted += rate  # a second more than the resampler looks ahead
+            end = min(end, first + wanted)
+        audio = _read(file, sound, first, max(first, end))
     wave: np.ndarray = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
     if not np.isfinite(wave).all():
-        raise _broken(sound, "the file holds NaN or infinity")
+        raise broken(sound, "the file holds NaN or infinity")
     if rate != sampling_rate and len(wave):
         wave = resample(torch.from_numpy(wave), rate, sampling_rate).numpy()
     return wave[start - skipped * apart :]
 
 
-def _read(sound: Sound, first: int, most: int | None) -> tuple[np.ndarray, int]:
-    """Samples (n, channels) from ``first`` on, and how many the file says it has in all.
+def _read(file: soundfile.SoundFile, sound: Sound, first: int, end: int) -> np.ndarray:
+    """Samples (n, channels) from ``first`` to ``end``, all of them.
 
     In blocks: what a header promises is never asked for at once.
     """
-    with soundfile.SoundFile(_opened(sound)) as file:
-        promised = int(file.frames)
-        left = max(0, promised - first)
-        left = left if most is None else min(most, left)
-        blocks = [np.zeros((0, file.channels), dtype=np.float32), *blocks_of(file, first, left)]
-        return np.concatenate(blocks) if len(blocks) != 2 else blocks[1], promised
+    check_pages(file, sound, end)
+    blocks = [np.zeros((0, file.channels), dtype=np.float32), *blocks_of(file, first, end - first)]
+    audio = np.concatenate(blocks) if len(blocks) != 2 else blocks[1]
+    if len(audio) < end - first:
+        there = first + len(audio)
+        raise broken(sound, f"cut off: {file.frames} samples are promised, {there} are there")
+    return audio
 
 
 def blocks_of(
@@ -200,38 +181,10 @@ def blocks_of(
         back = min(place, behind)
         if (place == first and place) or back:
             file.seek(place - back)
-        read = file.read(back + min(end - place, size), dtype="float32", always_2d=True)
-        if len(read) <= back:
+        wanted = back + min(end - place, size)
+        read = file.read(wanted, dtype="float32", always_2d=True)
+        if len(read) > back:
+            yield read[back:]
+        if len(read) < wanted:  # soundfile would go on behind what is missing
             return
-        yield read[back:]
         place += len(read) - back
-
-
-def _opened(sound: Sound) -> Path | io.BytesIO:
-    """What soundfile reads from."""
-    return sound if isinstance(sound, Path) else io.BytesIO(sound.data)
-
-
-def _check_there(sound: Sound) -> None:
-    """Refuses what has no bytes to look at."""
-    if isinstance(sound, Path):
-        if sound.is_dir():
-            raise _broken(sound, "a folder, and no file")
-        if not sound.exists():
-            raise _broken(sound, "no such file")
-    size = sound.stat().st_size if isinstance(sound, Path) else len(sound.data)
-    if size == 0:
-        raise _broken(sound, "empty, 0 bytes")
-
-
-def _unreadable(sound: Sound, error: soundfile.LibsndfileError | OSError) -> InputError:
-    # Without the path that the library puts before it: a reason goes into records.
-    reason = error.strerror if isinstance(error, OSError) else error.error_string
-    return _broken(sound, f"not readable as audio ({reason})")
-
-
-def _broken(sound: Sound, problem: str) -> InputError:
-    remedy = "Replace the file, or remove it together with its metadata row."
-    if isinstance(sound, Encoded):
-        remedy = "Write that row of the HDF5 file anew, or leave it out."
-    return InputError(problem, source=sound, remedy=remedy)

@@ -11,7 +11,7 @@ from passt_bench.data.decode import RESAMPLER
 from passt_bench.data.listing import Listing
 from passt_bench.data.scan import Scan
 from passt_bench.data.survey import Lost, Survey
-from passt_bench.data.targets import PackedTargets, Targets, class_counts
+from passt_bench.data.targets import PackedTargets, Targets, classes_present
 
 MISSING = "no such file"
 _BLOCK = 1 << 16  # names that are hashed at a time
@@ -155,7 +155,7 @@ def lacking_classes(
     for code, name in enumerate(splits):
         inside = np.flatnonzero(split == code)
         if len(inside):
-            empty = np.flatnonzero(class_counts(targets, inside) == 0).tolist()
+            empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
             named = [classes[at] for at in empty]
             if named:
                 notes.append(f"{len(named)} classes without a clip in {name}: {some(named, named)}")

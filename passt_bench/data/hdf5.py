@@ -1,14 +1,13 @@
 """Data sets in the HDF5 layout of the reference code, see `hdf5_file`.
 
 Targets stay packed and names stay bytes, so that AudioSet's two million clips are open in a second
-or two and take 200 MiB, 360 while they are opened. A row without sound is counted and named in the
+or two and take 210 MiB, 430 while they are opened. A row without sound is counted and named in the
 fingerprint, and is left out; of more than one row in twenty the files are refused. Nothing is
-decoded before a clip is asked for.
+decoded before a clip is asked for; of some rows a piece of the bytes is read for the digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data.dataset import Incomplete
-from passt_bench.data.decode import Encoded, length_at, read_header, read_waveform, read_whole
+from passt_bench.data.decode import length_at, read_header, read_waveform, read_whole
+from passt_bench.data.hdf5_described import Rows, digest_of, notes_on, survey_of
 from passt_bench.data.hdf5_file import Columns, read_columns, read_sound
-from passt_bench.data.names import Names, stem
-from passt_bench.data.survey import Lost, Survey
+from passt_bench.data.names import stem
+from passt_bench.data.opening import Encoded
 from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
@@ -53,7 +53,11 @@ class Hdf5Dataset(SurveyedDataset):
         return length_at(read_header(self.sound(index)), self.sampling_rate)
 
     def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, from another sample on; all before it is decoded as well."""
+        """Like `waveform`, from another sample on.
+
+        All before it is decoded as well: begun later, a decoder and a resampler round the last bit
+        of a sample in another way.
+        """
         samples = round(self.spec.seconds * self.sampling_rate)
         return read_waveform(self.sound(index), self.sampling_rate, start + samples)[start:]
 
@@ -92,73 +96,45 @@ def open_hdf5(
         InputError: files that cannot be read or do not fit the classes, too many rows without
             sound, or more clips asked for than there are.
     """
-    splits = _splits(files)
-    paths = tuple(path for key in files for path in files[key])
-    columns = [read_columns(path, len(classes), masked) for path in paths]
-    for column in columns if not multi_label else ():
-        _check_single(column)
-    split_of = [code for code, key in enumerate(files) for _ in files[key]]
-    kept = [_with_sound(column) for column in columns]
-    raw = np.concatenate([_take(c.names, rows) for c, rows in zip(columns, kept, strict=True)])
-    targets = np.concatenate(
-        [_take(c.targets, rows) for c, rows in zip(columns, kept, strict=True)]
-    )
-    lengths = [len(rows) for rows in kept]
-    names = Names(raw)
-    survey = _survey(
-        splits, columns, split_of, kept, names, _sources(columns, kept, raw, source_of)
-    )
-    packed: Targets = targets if masked else PackedTargets(targets, len(classes))
+    found = _read(files, len(classes), masked, single=not multi_label)
+    survey = survey_of(found, source_of)
+    stored = found.together([column.targets for column in found.columns])
+    targets: Targets = stored if masked else PackedTargets(stored, len(classes))
     dataset = Hdf5Dataset(
         fingerprint=Fingerprint(
             dataset=name,
-            digest=_digest(name, classes, splits, columns, split_of, kept),
+            digest=digest_of(name, classes, found),
             expected=expected if expected is not None else sum(survey.expected),
-            found=len(raw),
+            found=len(survey),
             classes=tuple(classes),
             multi_label=multi_label,
-            notes=_notes(survey, columns, targets, masked),
+            notes=notes_on(found, survey, targets, classes),
         ),
-        ids=names,
-        targets=packed,
+        ids=survey.names,
+        targets=targets,
         sources=survey.sources,
-        folds=tuple(int(split.split()[1]) for split in splits if split.startswith("fold ")),
+        folds=tuple(int(name.split()[1]) for name in found.splits if name.startswith("fold ")),
         spec=spec,
         sampling_rate=sampling_rate,
-        files=paths,
-        file=np.repeat(np.arange(len(paths), dtype=np.int16), lengths),
-        row=np.concatenate(kept).astype(np.int32),
+        files=tuple(column.path for column in found.columns),
+        file=found.repeated(range(len(found.columns)), np.int16),
+        row=np.concatenate(found.kept).astype(np.int32),
         found=survey,
     )
-    _check_lost(columns, kept, dataset)
+    _check_lost(found, dataset)
     for fold in dataset.folds or (None,):
         dataset.split(fold)  # refuses too few clips now rather than in the midst of a study
     return dataset
 
 
-def _survey(
-    splits: tuple[str, ...],
-    columns: list[Columns],
-    split_of: list[int],
-    kept: list[np.ndarray],
-    names: Names,
-    sources: Names,
-) -> Survey:
-    """The clips that have sound; lengths, rates and channels are not looked at."""
-    clips = len(names)
-    return Survey(
-        root=columns[0].path.parent,
-        splits=splits,
-        expected=_listed(columns, split_of, len(splits)),
-        names=names,
-        split=np.repeat(np.array(split_of, dtype=np.int8), [len(rows) for rows in kept]),
-        sources=sources,
-        seconds=np.full(clips, np.nan, dtype=np.float32),
-        rates=np.zeros(clips, dtype=np.int32),
-        channels=np.zeros(clips, dtype=np.int16),
-        lost=_lost(columns, split_of),
-        sizes=_sizes(columns, kept),
-    )
+def _read(files: Mapping[str, tuple[Path, ...]], classes: int, masked: bool, single: bool) -> Rows:
+    """What the files say of their rows, in their order."""
+    splits = _splits(files)
+    columns = tuple(read_columns(path, classes, masked) for key in files for path in files[key])
+    for column in columns if single else ():
+        _check_single(column)
+    split = tuple(code for code, key in enumerate(files) for _ in files[key])
+    return Rows(splits, columns, split, tuple(_with_sound(column) for column in columns))
 
 
 def _splits(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
@@ -189,9 +165,9 @@ def _with_sound(column: Columns) -> np.ndarray:
     return np.flatnonzero(column.sizes)
 
 
-def _check_lost(columns: list[Columns], kept: list[np.ndarray], left: Hdf5Dataset) -> None:
+def _check_lost(found: Rows, left: Hdf5Dataset) -> None:
     """Refuses files of which too many rows are empty."""
-    for column, rows in zip(columns, kept, strict=True):
+    for column, rows in zip(found.columns, found.kept, strict=True):
         empty = len(column.names) - len(rows)
         if empty > _MOST_LOST * len(column.names) or not len(rows):
             refusal = Incomplete(
@@ -202,82 +178,3 @@ def _check_lost(columns: list[Columns], kept: list[np.ndarray], left: Hdf5Datase
             )
             refusal.dataset = left
             raise refusal
-
-
-def _sources(
-    columns: list[Columns],
-    kept: list[np.ndarray],
-    raw: np.ndarray,
-    source_of: Callable[[str], str],
-) -> Names:
-    """As the files tell, or from the names."""
-    told = [
-        _take(column.sources, rows)
-        for column, rows in zip(columns, kept, strict=True)
-        if column.sources is not None
-    ]
-    return Names(np.concatenate(told)) if len(told) == len(columns) else Names(raw, source_of)
-
-
-def _take(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows, without a copy where they are all."""
-    return part if len(rows) == len(part) else part[rows]
-
-
-def _listed(columns: list[Columns], split_of: list[int], splits: int) -> tuple[int, ...]:
-    rows = [len(column.names) for column in columns]
-    return tuple(np.bincount(split_of, rows, minlength=splits).astype(int).tolist())
-
-
-def _sizes(columns: list[Columns], kept: list[np.ndarray]) -> np.ndarray | None:
-    """Bytes of each clip; None where a file does not tell."""
-    known = [c.sizes[rows] for c, rows in zip(columns, kept, strict=True) if c.sizes is not None]
-    return np.concatenate(known) if len(known) == len(columns) else None
-
-
-def _lost(columns: list[Columns], split_of: list[int]) -> Lost:
-    names: list[str] = []
-    splits: list[int] = []
-    for column, split in zip(columns, split_of, strict=True):
-        if column.sizes is not None:
-            empty = column.names[column.sizes == 0]
-            names += [bytes(name).decode() for name in empty]
-            splits += [split] * len(empty)
-    return Lost(names, np.array(splits, dtype=np.int8), ["empty, 0 bytes"] * len(names))
-
-
-def _digest(
-    name: str,
-    classes: Sequence[str],
-    splits: tuple[str, ...],
-    columns: list[Columns],
-    split_of: list[int],
-    kept: list[np.ndarray],
-) -> str:
-    """Of names, targets and sizes in the order of the files; of what is found, not of its use."""
-    hasher = hashlib.sha256(repr(("hdf5", name, tuple(classes))).encode())
-    for column, split, rows in zip(columns, split_of, kept, strict=True):
-        hasher.update(f"\n{splits[split]} {len(rows)}\n".encode())
-        width = column.names.dtype.itemsize
-        hasher.update(f"{width} {column.targets.dtype} {column.targets.shape[1]}\n".encode())
-        sizes = column.sizes if column.sizes is not None else np.full(len(column.names), -1)
-        for part in (column.names, column.targets, sizes.astype("<i8"), column.sources):
-            if part is not None:
-                hasher.update(np.ascontiguousarray(_take(part, rows)).view(np.uint8).data)
-    return hasher.hexdigest()[:16]
-
-
-def _notes(
-    survey: Survey, columns: list[Columns], targets: np.ndarray, masked: bool
-) -> tuple[str, ...]:
-    lost, unlabelled = survey.lost, 0
-    if not masked:
-        unlabelled = int((~targets.any(axis=1)).sum())
-    some = ", ".join(lost.names[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-    blind = [column.path.name for column in columns if column.sizes is None]
-    found = (
-        (len(lost), f"{len(lost)} rows without sound, left out: {some}"),
-        (unlabelled, f"{unlabelled} clips have no label"),
-        (len(blind), f"whether rows are empty is not known before reading: {', '.join(blind)}"),
-    )
-    return tuple(note for count, note in found if count)

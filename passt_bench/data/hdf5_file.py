@@ -8,6 +8,7 @@ is, then whether anybody knows).
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from passt_bench.data.decode import Encoded
+from passt_bench.data.hdf5_sizes import read_sizes
+from passt_bench.data.opening import Encoded
+from passt_bench.data.pieces import piece_of
 from passt_bench.errors import InputError
 
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
 _ROWS = 1 << 16  # read at a time
-_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps of them
 _KINDS = {"S": "fixed-length bytes", "O": "text"}
 
 
@@ -74,7 +76,7 @@ def read_columns(path: Path, classes: int, masked: bool) -> Columns:
         names = _names(columns[NAME], path)
         sources = _names(columns[SOURCE], path) if SOURCE in columns else None
         targets = (_masked_targets if masked else _packed_targets)(columns[TARGET], classes, path)
-        return Columns(path, names, targets, _sizes(columns[SOUND], path), sources)
+        return Columns(path, names, targets, read_sizes(columns[SOUND], path), sources)
 
 
 def read_sound(path: Path, row: int, name: str) -> Encoded:
@@ -89,6 +91,28 @@ def read_sound(path: Path, row: int, name: str) -> Encoded:
     except (OSError, KeyError) as error:
         raise _unreadable(source, error) from None
     return Encoded(data.tobytes(), source)
+
+
+def read_pieces(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Hashes of a piece from the middle of each row's sound, see `piece_of`; (rows,) uint64.
+
+    Args:
+        path: an HDF5 file.
+        rows: numbers of the rows.
+
+    Raises:
+        InputError: the file cannot be read there.
+    """
+    pieces = np.empty(len(rows), dtype=np.uint64)
+    with reading(path) as file:  # not the handle that `opened` keeps: a fork may come after this
+        column = file[SOUND]
+        for place, row in enumerate(rows.tolist()):
+            try:
+                data = column[row]
+            except OSError as error:
+                raise _unreadable(f"{path} row {row}", error) from None
+            pieces[place] = piece_of(io.BytesIO(data.tobytes()))
+    return pieces
 
 
 def opened(path: Path) -> h5py.File:
@@ -186,50 +210,6 @@ def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarra
         )  # fmt: skip
     targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
     return targets
-
-
-def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """Bytes of each clip, from the references that the file keeps: 16 bytes a row.
-
-    Two million rows hold 150 GB of sound, which must not be read for this. A reference is the
-    length (4 bytes), the place of a heap in the file, and a number in it.
-    """
-    found = _references(column, path)
-    if found is None or len(found) != len(column):
-        return None
-    sizes = found["size"].astype(np.int64)
-    tried = np.linspace(0, len(sizes) - 1, min(_TRIED, len(sizes))).astype(int)
-    if any(len(column[int(row)]) != sizes[row] for row in tried):
-        return None
-    return sizes
-
-
-def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """The references of all rows; None where they are compressed or of an unknown form."""
-    address, _ = column.file.id.get_create_plist().get_sizes()
-    kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
-    places = []  # (first row, offset in the file)
-    if column.chunks is None:
-        offset = column.id.get_offset()
-        if offset is None:  # nothing was ever written
-            return np.zeros(len(column), dtype=kind)
-        places.append((0, offset, len(column)))
-    elif column.id.get_create_plist().get_nfilters() == 0:
-        for number in range(column.id.get_num_chunks()):
-            chunk = column.id.get_chunk_info(number)
-            first = chunk.chunk_offset[0]
-            places.append((first, chunk.byte_offset, min(column.chunks[0], len(column) - first)))
-    else:
-        return None
-    found = np.zeros(len(column), dtype=kind)
-    with path.open("rb") as file:
-        for first, offset, rows in places:
-            file.seek(offset)
-            data = file.read(rows * kind.itemsize)
-            if len(data) < rows * kind.itemsize:
-                return None
-            found[first : first + rows] = np.frombuffer(data, dtype=kind)
-    return found
 
 
 def _unreadable(source: object, error: Exception) -> InputError:

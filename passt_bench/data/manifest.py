@@ -134,7 +134,9 @@ def _path(row: Row) -> str:
     """The file relative to the folder, in its shortest form."""
     given = row.text("path")
     path = posixpath.normpath(given)
-    climbs = path == ".." or path.startswith("../")
+    # A backslash is a letter of a name here, and on Windows it divides folders.
+    there = posixpath.normpath(given.replace("\\", "/"))
+    climbs = any(form == ".." or form.startswith("../") for form in (path, there))
     if climbs or path.startswith(("/", "\\")) or PureWindowsPath(path).drive:
         raise row.wrong(
             "path",

@@ -1,46 +1,74 @@
-"""The frames of an mp3 file, as far as is needed to tell whether its end is there.
+"""The frames of an mp3 file, as far as is needed to tell how many there are and whether all are.
+
+Where the first frame says how many bytes and frames follow, that is believed, and compared with the
+size. Where it does not, as in streams and in files of some encoders, a decoder takes all frames to
+be as long as the first, and at a variable bit rate gives a part of the sound, or promises more than
+there is. Then all frames are counted here, and one that says the number is put before them.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers), the Xing and LAME header in the first frame.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+from passt_bench.data.mended import Beginning
 
 # kbit/s of layer III by the header's index; 0 is free, which is not followed.
 _MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
 _MONO = 3
-_HAS_BYTES = 2  # flag of a Xing header that tells the number of bytes
+_HAS_FRAMES, _HAS_BYTES = 1, 2  # flags of a Xing header that tells their number
+_VBRI = 36  # where the header of Fraunhofer's encoder stands in the first frame
+_SEARCHED = 1 << 20  # bytes behind a break that are looked through for more frames
+_SHARED = 0xFFFE0C00  # bits of a header that are the same in all frames of a file
+_IN_A_ROW = 3  # headers that are no accident
+_DELAY = 529  # samples that a decoder leaves out at the start, and LAME's header counts without
+_QUIET = 4608  # samples; see `_with_number`
 
 
-def end_of_mp3(file: BinaryIO, size: int) -> str | None:
-    """What an mp3 file lacks at its end; None where nothing, and of files of other kinds.
+class Frames(NamedTuple):
+    """What the frames of a file tell.
+
+    Attributes:
+        missing: what is wrong with them; None where nothing is.
+        beginning: what a decoder has to be given in place of the file's own; None for nothing.
+    """
+
+    missing: str | None = None
+    beginning: Beginning | None = None
+
+
+class _Told(NamedTuple):
+    """What the header in the first frame says; None where it does not."""
+
+    frames: int | None
+    size: int | None  # bytes of all frames
+
+
+def look_at_mp3(file: BinaryIO, size: int) -> Frames:
+    """Whether an mp3 file is whole, and how its length can be known; of other kinds nothing.
 
     Args:
         file: that can be sought in.
         size: its bytes.
     """
-    start = _behind_tag(file)
+    start = _first_frame(file)
+    if start is None:
+        return Frames()
     file.seek(start)
     head = file.read(4)
     length = frame_length(head)
-    if length is None:
-        return None
-    promised = _promised(head, file.read(length - 4))
-    if promised is not None:
-        there = size - start
-        if promised > there:
-            return f"cut off: the header promises {promised} bytes, {there} are there"
-        return None
-    while length is not None:
-        start += length
-        if start > size:
-            return "cut off: the last frame is not whole"
-        file.seek(start)
-        length = frame_length(file.read(4))
-    return None
+    assert length is not None
+    told = _told(head, file.read(length - 4))
+    if told is not None and told.frames and told.size:
+        return Frames(_fewer("bytes", told.size, size - start))
+    begin = start if told is None else start + length  # such a frame holds no sound
+    count, missing = _count(file, begin, size)
+    if missing is None and told is not None and told.frames:
+        return Frames(_fewer("frames", told.frames, count))
+    return Frames(missing, Beginning(_with_number(head, count), begin) if count else None)
 
 
 def frame_length(head: bytes) -> int | None:
@@ -54,29 +82,128 @@ def frame_length(head: bytes) -> int | None:
     return slots * table[kbits] // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
-def _behind_tag(file: BinaryIO) -> int:
-    """Where frames begin: behind an ID3 tag."""
-    file.seek(0)
-    head = file.read(10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    size = 0
-    for byte in head[6:10]:  # seven bits each
-        size = size << 7 | byte & 0x7F
-    return 10 + size + (10 if head[5] & 0x10 else 0)
+def _fewer(what: str, promised: int, there: int) -> str | None:
+    if promised <= there:
+        return None
+    return f"cut off: the header promises {promised} {what}, {there} are there"
 
 
-def _promised(head: bytes, rest: bytes) -> int | None:
-    """Bytes of all frames as the first one says; None where it does not."""
-    mono = head[3] >> 6 == _MONO
-    side = (17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17)
-    if not head[1] & 1:  # a checksum follows the header
-        side += 2
+def _first_frame(file: BinaryIO) -> int | None:
+    """Where frames begin: behind ID3 tags; None in a file of another kind."""
+    start = _behind_tags(file, 0)
+    file.seek(start)
+    head = file.read(4)
+    if frame_length(head) is not None:
+        return start
+    # A tag may be longer than it says.
+    return _going_on(file, start) if start and head != b"fLaC" else None
+
+
+def _behind_tags(file: BinaryIO, place: int) -> int:
+    """The end of the ID3 tags that begin at a place."""
+    while True:
+        file.seek(place)
+        head = file.read(10)
+        if head[:3] == b"ID3" and len(head) == 10:
+            size = 0
+            for byte in head[6:]:  # seven bits each
+                size = size << 7 | byte & 0x7F
+            place += 10 + size + (10 if head[5] & 0x10 else 0)
+        elif head[:3] == b"TAG" and place:
+            place += 128
+        else:
+            return place
+
+
+def _count(file: BinaryIO, place: int, size: int) -> tuple[int, str | None]:
+    """Frames from a place on, and what is wrong with them."""
+    count, kind = 0, None
+    while True:
+        file.seek(place)
+        head = file.read(4)
+        length = frame_length(head)
+        if length is None or kind not in (None, _kind(head)):
+            behind = _behind_tags(file, place)
+            if behind == place or behind >= size:
+                break
+            place = behind
+            continue
+        count, kind, place = count + 1, _kind(head), place + length
+        if place > size:
+            return count, "cut off: the last frame is not whole"
+    more = _going_on(file, place)
+    if more is None:
+        return count, None
+    return count, f"damaged: the frames break off at byte {place}, and others begin at byte {more}"
+
+
+def _kind(head: bytes) -> int:
+    """What the frames of a file share: version, layer and sampling rate."""
+    return int.from_bytes(head, "big") & _SHARED
+
+
+def _going_on(file: BinaryIO, place: int) -> int | None:
+    """Where several frames stand one behind the other, at a place or after it."""
+    file.seek(place)
+    rest = file.read(_SEARCHED)
+    at = rest.find(0xFF)
+    while at >= 0:
+        end, kind, row = at, _kind(rest[at : at + 4]), 0
+        while row < _IN_A_ROW and _kind(head := rest[end : end + 4]) == kind:
+            if (length := frame_length(head)) is None:
+                break
+            end, row = end + length, row + 1
+        if row == _IN_A_ROW or (row and end == len(rest)):
+            return place + at
+        at = rest.find(0xFF, at + 1)
+    return None
+
+
+def _told(head: bytes, rest: bytes) -> _Told | None:
+    """What the first frame says of all; None where it is one like the others."""
+    if rest[_VBRI - 4 : _VBRI] == b"VBRI":
+        return _Told(None, None)  # which the decoder does not read
+    side = _side(head) + (0 if head[1] & 1 else 2)  # a checksum
     if rest[side : side + 4] not in (b"Xing", b"Info"):
         return None
     fields = rest[side + 4 :]
-    flags = int.from_bytes(fields[:4], "big")
-    if not flags & _HAS_BYTES:
-        return None
-    at = 8 if flags & 1 else 4  # behind the number of frames
-    return int.from_bytes(fields[at : at + 4], "big") or None
+    flags, at, told = int.from_bytes(fields[:4], "big"), 4, []
+    for flag in (_HAS_FRAMES, _HAS_BYTES):
+        told.append(int.from_bytes(fields[at : at + 4], "big") or None if flags & flag else None)
+        at += 4 if flags & flag else 0
+    return _Told(*told)
+
+
+def _side(head: bytes) -> int:
+    """Bytes of a frame that say how the sound in it is laid out."""
+    mono = head[3] >> 6 == _MONO
+    return (17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17)
+
+
+def _with_number(head: bytes, frames: int) -> bytes:
+    """A frame that tells the number of frames, and some without sound that it has left out.
+
+    A decoder that knows the number leaves out its own delay at the start, which it does not where
+    it knows none. The delay is therefore taken from frames without sound, of which there are as
+    many as bring the decoder back to where it began: it gives the same samples as without them.
+
+    Args:
+        head: the header of a frame of the file.
+        frames: how many the file has.
+    """
+    first = head[1] >> 3 & 3 == 3
+    quiet = _QUIET // (1152 if first else 576)
+    info, silence = (
+        bytes([0xFF, head[1] | 1, kbits << 4 | head[2] & 0x0C, head[3] & 0xC0])
+        for kbits in (5 if first else 8, 1)  # 64 kbit/s, and the fewest that there are
+    )
+    number = _HAS_FRAMES.to_bytes(4, "big") + (frames + quiet).to_bytes(4, "big")
+    cut = ((_QUIET - _DELAY) << 12 | _DELAY).to_bytes(3, "big")  # at the start, at the end
+    told = info + bytes(_side(head)) + b"Info" + number + b"LAME" + bytes(17) + cut
+    return _filled(told) + quiet * _filled(silence)
+
+
+def _filled(frame: bytes) -> bytes:
+    length = frame_length(frame)
+    assert length is not None
+    return frame.ljust(length, b"\0")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +21,11 @@ import numpy as np
 import soundfile
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import Encoded
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.names import Names
+from passt_bench.data.opening import Encoded
+from passt_bench.data.prepared_described import digest_of, fingerprint_of, lost_of
 from passt_bench.data.prepared_files import (
     INDEX,
     WAVEFORMS,
@@ -33,11 +33,10 @@ from passt_bench.data.prepared_files import (
     read_clips,
     read_index,
 )
-from passt_bench.data.survey import Lost, Survey
+from passt_bench.data.survey import Survey
 from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 SCALE = 32768  # a sample of 16 bits over it lies within ±1
@@ -145,10 +144,10 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         seconds=(np.diff(offsets) / sampling_rate).astype(np.float32),
         rates=np.full(index.clips, sampling_rate, dtype=np.int32),
         channels=np.ones(index.clips, dtype=np.int16),
-        lost=_lost(index),
+        lost=lost_of(index),
     )
     dataset = PreparedDataset(
-        fingerprint=_fingerprint(index),
+        fingerprint=fingerprint_of(index, digest_of(index, columns, folder / WAVEFORMS)),
         ids=names,
         targets=targets,
         sources=survey.sources,
@@ -180,7 +179,10 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
     )
     note = f"mp3 at {index.sampling_rate} Hz made from the data {source.digest}"
     found = dataset.fingerprint
-    return replace(dataset, fingerprint=replace(found, notes=(note, *found.notes)))
+    # Its own digest covers a piece of some rows, that of the source one of every file.
+    both = hashlib.sha256(repr((found.digest, source.digest)).encode()).hexdigest()[:16]
+    told = replace(found, digest=both, notes=(note, *found.notes))
+    return replace(dataset, fingerprint=told)
 
 
 def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) -> None:
@@ -209,35 +211,3 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
             value=spec.seconds,
             remedy=f"Prepare them longer: {again} --seconds {spec.seconds:g}",
         )
-
-
-def _lost(index: Index) -> Lost:
-    names, splits, reasons = zip(*index.lost, strict=True) if index.lost else ((), (), ())
-    return Lost(list(names), np.array(splits, dtype=np.int8), list(reasons))
-
-
-def _fingerprint(index: Index) -> Fingerprint:
-    """Says that this is not the source itself: 16 bits round it, and what broke is not there."""
-    source, lost = index.source, [name for name, _, _ in index.lost]
-    length = index.seconds if index.cut else None
-    what = repr((index.form, index.sampling_rate, index.resampler, length, source.digest, lost))
-    notes = [f"16-bit samples at {index.sampling_rate} Hz made from the data {source.digest}"]
-    if lost:
-        notes.append(f"{len(lost)} clips broke in decoding and were left out: {_some(lost)}")
-    if index.clipped:
-        count = len(index.clipped_clips)
-        notes.append(
-            f"{index.clipped} samples of {count} clips beyond ±1 were clipped: "
-            f"{_some(index.clipped_clips)}"
-        )
-    return replace(
-        source,
-        digest=hashlib.sha256(what.encode()).hexdigest()[:16],
-        found=index.clips,
-        sampling_rates={str(index.sampling_rate): index.clips},
-        notes=(*notes, *source.notes),
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +23,7 @@ from passt_bench.spec.override import adapter
 INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
 SPLITS = ("train", "test", "validation")
 SCHEMA = 1
+_BLOCK = 1 << 22  # bytes read at a time
 _COLUMNS = ("offsets", "names", "sources", "split", "targets")
 
 
@@ -141,7 +144,33 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
         raise broken(folder / WAVEFORMS, f"cannot be read ({error.strerror})") from None
     if size != 2 * index.samples or offsets[-1] != index.samples:
         raise broken(folder / WAVEFORMS, f"{size} bytes, where the index says {2 * index.samples}")
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise broken(path, "clips that end before they begin")
     return columns
+
+
+def check_samples(folder: Path, index: Index, tell: Callable[[float], None]) -> None:
+    """Reads all samples once: are they those that were written?
+
+    Args:
+        folder: of 16-bit samples.
+        index: of the same.
+        tell: told the share that is done.
+
+    Raises:
+        InputError: they are others, or cannot be read.
+    """
+    path, hasher, done = folder / WAVEFORMS, hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_BLOCK):
+                hasher.update(data)
+                done += len(data)
+                tell(min(1.0, done / max(1, 2 * index.samples)))
+    except OSError as error:
+        raise broken(path, f"cannot be read ({error.strerror})") from None
+    if hasher.hexdigest() != index.checksum:
+        raise broken(path, "other samples than were written: the checksum differs")
 
 
 def broken(path: Path, problem: str) -> InputError:

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import pooch
-import soundfile
 
 from passt_bench.console import late_stage
 from passt_bench.data.decode import read_header
+from passt_bench.data.pieces import hash_of, piece_of
 from passt_bench.errors import InputError, StorageError
 from passt_bench.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 2  # raise when a file is judged in another way
+_VERSION = 3  # raise when a file is judged in another way
 _THREADS = 16
 _CHUNK = 256  # files a thread looks at in one go
 _WORTH = 500  # files newly looked at; fewer are looked at again sooner than read from an index
@@ -42,7 +42,6 @@ _ROW = np.dtype(
     ]
 )
 _READ = ("frames", "rate", "channels", "piece")  # columns that need the file to be opened
-_PIECE = 4096  # bytes; another sound of the same size differs in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,28 +163,15 @@ def _header(path: Path) -> tuple[int, int, int, int]:
     """Frames, rate, channels and piece of a file whose last sample can be read."""
     try:
         with path.open("rb") as raw:
-            raw.seek(max(0, raw.seek(0, os.SEEK_END) - _PIECE) // 2)
-            piece = _hash(raw.read(_PIECE))
+            piece = piece_of(raw)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from None
-    header = read_header(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            file.seek(header.frames - 1)
-            whole = len(file.read(1)) == 1
-    except (soundfile.LibsndfileError, OSError):
-        whole = False
-    if not whole:
-        raise InputError(f"cut off: {header.frames} samples are promised, the last is not there")
+    header = read_header(path, to_end=True)
     return header.frames, header.rate, header.channels, piece
 
 
 def _key(name: str) -> int:
-    return _hash(name.encode("utf-8", "surrogateescape"))
-
-
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    return hash_of(name.encode("utf-8", "surrogateescape"))
 
 
 class _Index:

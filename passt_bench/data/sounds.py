@@ -9,7 +9,7 @@ import numpy as np
 
 from passt_bench.data.contents import hear, in_threads
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import Sound
+from passt_bench.data.opening import Sound
 from passt_bench.data.survey import Survey
 
 

@@ -117,9 +117,25 @@ def _lines(
     """Number and values of each line that is not empty."""
     with _told(path), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        for words in reader:
-            if words and not (comment and words[0].startswith(comment)):
-                yield reader.line_num, [word.strip() for word in words]
+        first = 1
+        try:
+            for words in reader:
+                if words and not (comment and words[0].startswith(comment)):
+                    yield reader.line_num, [word.strip() for word in words]
+                first = reader.line_num + 1
+        except csv.Error as error:
+            raise _no_row(f"{path} line {first}", error) from None
+
+
+def _no_row(source: str, error: csv.Error) -> InputError:
+    limit = csv.field_size_limit()
+    long = "field limit" in str(error)
+    return InputError(
+        f"a value of more than {limit:,} characters" if long else f"no row of a table ({error})",
+        source=source,
+        remedy="Look for a quote that is not closed: all behind it is one value. A quote within a "
+        "value is written twice.",
+    )
 
 
 @contextmanager
@@ -131,7 +147,11 @@ def _told(path: Path) -> Iterator[None]:
         raise InputError(
             "no such file", source=path, remedy="Give the folder that holds it."
         ) from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror})", source=path, remedy="Give a file to be read."
+        ) from None
+    except UnicodeDecodeError as error:
         raise InputError(
             f"not a text file in UTF-8 ({error})", source=path, remedy="Save it as UTF-8."
         ) from None

@@ -10,8 +10,8 @@ import soundfile
 from sounds import encoded, sound, write_sound
 
 from passt_bench.data.contents import groups_of, hear, in_threads, same_bytes
-from passt_bench.data.decode import Encoded
 from passt_bench.data.leaks import divided, listed_twice, repeated, sets_of
+from passt_bench.data.opening import Encoded
 from passt_bench.data.spread import counted, spread_of
 from passt_bench.data.survey import Lost, Survey
 
@@ -199,7 +199,7 @@ def test_silence_and_what_cannot_be_heard(tmp_path: Path) -> None:
         "not readable as audio": Encoded(b"no audio", "row"),
         "cut off: ": Encoded(mp3[: len(mp3) // 2], "row"),
         "no samples": Encoded(encoded(samples[:0], 16000, "wav"), "row"),
-        "No such file": tmp_path / "gone.wav",
+        "no such file": tmp_path / "gone.wav",
     }
     for problem, broken_sound in cases.items():
         heard = hear(broken_sound)

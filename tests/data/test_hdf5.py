@@ -179,6 +179,42 @@ def test_the_digest_is_of_what_was_found(tmp_path: Path) -> None:
     assert open_audioset(written).fingerprint.digest != digest
 
 
+@pytest.mark.parametrize("row", [0, 1, 3])
+def test_other_sound_of_the_same_size_is_other_data(row: int, tmp_path: Path) -> None:
+    path, files = small(tmp_path / "a.hdf")
+    digest = opened(files).fingerprint.digest
+    other = bytearray(MP3)
+    other[len(other) // 2] ^= 1
+    small(path, [bytes(other) if number == row else MP3 for number in range(4)])
+    assert opened(files).fingerprint.digest != digest
+    small(path)
+    assert opened(files).fingerprint.digest == digest
+
+
+def test_sound_that_cannot_be_read_is_told_on_opening(tmp_path: Path) -> None:
+    rows = 100
+    path, files = small(tmp_path / "a.hdf", [MP3] * rows)
+    assert len(opened(files).ids) == rows
+    with h5py.File(path) as file:
+        place = file["mp3"].id.get_offset()
+    with path.open("r+b") as raw:  # of a row whose sound nobody needs to count the sizes
+        raw.seek(place + 16 * 50 + 4)
+        raw.write(b"\xff" * 4)
+    with pytest.raises(InputError, match=r"a\.hdf row 50: not readable as HDF5"):
+        opened(files)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_classes_without_a_clip_are_noted(masked: bool, tmp_path: Path) -> None:
+    bits = np.eye(len(CLASSES), dtype=np.float32)[np.arange(10)]
+    target = np.concatenate([bits, np.ones_like(bits)], 1) if masked else None
+    _, files = small(tmp_path / "a.hdf", [MP3] * 10, target)
+    data = opened({"train": files["test"], "test": files["test"]}, masked=masked)
+    assert data.fingerprint.notes == tuple(
+        f"1 classes without a clip in {split}: k" for split in ("train", "test")
+    )
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "chunked", "compressed", "never written"])
 def test_rows_without_sound(tmp_path: Path, layout: str) -> None:
     """Found without reading any sound, unless the references are compressed."""
@@ -199,15 +235,17 @@ def test_rows_without_sound(tmp_path: Path, layout: str) -> None:
             opened({"test": (path,)})
         return
     data = opened({"test": (path,)})
+    lacking = "9 classes without a clip in test: a, b, d, e, f and 4 more"
     if layout == "compressed":
         assert len(data.ids) == rows
         assert data.fingerprint.notes == (
             "whether rows are empty is not known before reading: a.hdf",
+            lacking,
         )
         with pytest.raises(InputError, match=r"row 17 \(clip17\.mp3\): empty, 0 bytes"):
             data.waveform(17)
         return
-    assert data.fingerprint.notes == ("1 rows without sound, left out: clip17.mp3",)
+    assert data.fingerprint.notes == ("1 rows without sound, left out: clip17.mp3", lacking)
     assert (data.fingerprint.expected, data.fingerprint.found) == (rows, rows - 1)
     assert data.ids[17] == "clip18.mp3"
     assert data.waveform(17).any()

@@ -11,6 +11,7 @@ from layouts import write_manifest
 
 from passt_bench.data import find_folders, open_dataset
 from passt_bench.data.clips import FolderDataset
+from passt_bench.data.tables import read_rows
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
@@ -204,6 +205,9 @@ ROWS = {
     "climbs out": ("../a.wav,dog,train", "path = '../a.wav': leads out of the folder"),
     "climbs on the way": ("x/../../a.wav,dog,train", "leads out of the folder"),
     "absolute": ("/a.wav,dog,train", "leads out of the folder"),
+    "climbs on Windows": ("..\\x.wav,dog,train", "leads out of the folder"),
+    "climbs there on the way": ("x/..\\..\\a.wav,dog,train", "leads out of the folder"),
+    "climbs here alone": ("a\\b/../../c.wav,dog,train", "leads out of the folder"),
     "a drive": ("C:\\a.wav,dog,train", "leads out of the folder"),
     "no path": (",dog,train", "path = '': empty"),
     "no label": ("a.wav,,train", "labels = '': empty"),
@@ -291,6 +295,33 @@ def test_only_utf_8(tmp_path: Path) -> None:
     (root / "manifest.csv").write_bytes(content.decode().encode("latin-1"))
     with pytest.raises(InputError, match=r"manifest\.csv: not a text file in UTF-8"):
         read(root)
+
+
+def test_a_backslash_within_a_name_is_a_letter(tmp_path: Path) -> None:
+    names = ("x\\e.wav", "x\\..\\f.wav", "..g\\h.wav")
+    root = write(tmp_path, SMALL + "".join(f"{name},dog,test\n" for name in names))
+    for name in names:
+        ramp(root / name)
+    assert read(root).fingerprint.found == 4 + len(names)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_quote_without_end_is_told_where_it_begins(head: bool, tmp_path: Path) -> None:
+    lines = SMALL.splitlines()
+    lines[0 if head else 2] = '"' + lines[0 if head else 2]
+    rows = [f"e{number:05}.wav,dog,train" for number in range(10_000)]
+    root = write(tmp_path, "\n".join([*lines, *rows, ""]))
+    with pytest.raises(InputError) as error:
+        read(root)
+    assert f"{root / 'manifest.csv'} line {1 if head else 3}: a value of more than 131,072" in str(
+        error.value
+    )
+    assert "Look for a quote that is not closed" in str(error.value)
+
+
+def test_a_folder_is_no_list(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        list(read_rows(tmp_path, ("path",)))
 
 
 def test_links_may_lead_elsewhere(tmp_path: Path) -> None:

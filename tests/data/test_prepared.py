@@ -165,6 +165,29 @@ def test_the_fingerprint_tells_it_from_its_source_and_from_others(tmp_path: Path
     )
 
 
+def louder(folder: Path) -> None:
+    """Another sample in the middle of the longest clip."""
+    stored = np.fromfile(folder / WAVEFORMS, dtype="<i2")
+    stored[-1250] ^= 1
+    stored.tofile(folder / WAVEFORMS)
+
+
+def relabelled(folder: Path) -> None:
+    with np.load(folder / CLIPS) as archive:
+        columns = dict(archive)
+    columns["targets"] = columns["targets"][::-1].copy()
+    np.savez(folder / CLIPS, **columns)
+
+
+@pytest.mark.parametrize("change", [louder, relabelled])
+def test_what_changed_since_is_other_data(change: Callable[[Path], object], tmp_path: Path) -> None:
+    write(tmp_path)
+    before = opened(tmp_path).fingerprint.digest
+    assert opened(tmp_path).fingerprint.digest == before
+    change(tmp_path)
+    assert opened(tmp_path).fingerprint.digest != before
+
+
 def test_found_by_folder_by_rate_and_beside_other_data(tmp_path: Path) -> None:
     root = tmp_path / "data" / "sounds"
     write(root / f"prepared-{RATE}")
@@ -187,6 +210,12 @@ def fewer_clips(folder: Path) -> None:
     write_clips(folder, np.array([0, sum(LENGTHS)]), ["a"], ["a"], np.zeros(1), np.zeros((1, 1)))
 
 
+def crossing_clips(folder: Path) -> None:
+    ends = [0, 5000, 20, 30, 40, 50, sum(LENGTHS)]
+    names = [f"clip{n}" for n in range(6)]
+    write_clips(folder, np.array(ends), names, names, np.zeros(6), np.zeros((6, 1), np.uint8))
+
+
 # What is wrong → (how the folder comes to it, what the message says).
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut samples": (cut_samples, "11000 bytes, where the index says 11002"),
@@ -197,6 +226,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "clips.npz: not readable",
     ),
     "fewer clips": (fewer_clips, "1 clips, where the index says 6"),
+    "crossing clips": (crossing_clips, "clips.npz: clips that end before they begin"),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "no index of prepared clips"),
     "newer": (lambda folder: write(folder, schema=99), "written by a newer version (schema 99)"),
 }

@@ -29,6 +29,11 @@ def test_no_source_is_divided_and_no_clip_is_lost(
     # The label goes with the source, as in recordings that are cut into clips.
     targets = one_hot(np.array([index // per_source % 2 for index in range(clips)]), 2)
     train = np.arange(clips)[::2] if per_source == 1 else np.arange(clips)
+    totals = targets[train].sum(axis=0)
+    if per_source >= 2 * np.maximum(share * totals, totals > 1).max():  # none brings them nearer
+        with pytest.raises(InputError, match="cannot be divided"):
+            inner_split(train, sources, targets, share, seed)
+        return
     learn, choose = inner_split(train, sources, targets, share, seed)
     assert sorted([*learn, *choose]) == list(train)
     assert not {sources[i] for i in learn} & {sources[i] for i in choose}

@@ -23,6 +23,8 @@ from layouts import (
 from sounds import encoded, sound, write_sound
 
 from passt_bench.data import open_dataset
+from passt_bench.data.prepared_files import WAVEFORMS
+from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
 Cli = Callable[..., tuple[int, str]]
@@ -258,6 +260,51 @@ def test_the_json_holds_all_names_and_the_text_a_few(
     assert "and 4 more. Bring the files" in said
     assert "Identical files were not searched for." in said
     assert "Next: mend what is named above" in said
+
+
+def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path: Path, cli: Cli) -> None:
+    written = write_manifest(tmp_path / "own")
+    prepare_data(Preparation("manifest", written.root, 16000, seconds=0.8))
+    folder = written.root / "prepared-16000"
+    named = f"manifest={folder}"
+    code, said = cli("data", "check", named)
+    assert code == 0
+    assert "Sampling rates: 16000 Hz (18 clips)." in said
+    assert f"Next: passt-bench data check {named} --decode" in said
+    code, said = cli("data", "check", named, "--rate", 16000, "--seconds", 0.5, "--decode")
+    assert code == 0
+    assert f"Next: passt-bench run STUDY --data {named}" in said
+    code, said = cli("data", "check", named, "--rate", 32000)
+    assert code == 2
+    assert "--rate = 32000: the folder holds clips prepared at 16000 Hz." in said
+    assert "Leave --rate out, or give --rate 16000." in said
+    code, said = cli("data", "check", named, "--seconds", 1)
+    assert code == 2
+    assert "--seconds = 1.0: the folder holds clips of which 12 were cut at 0.8 s." in said
+    assert "Leave --seconds out, or give --seconds 0.8 or less." in said
+    assert cli("data", "check", f"manifest={written.root}", "--rate", 10)[0] == 2
+
+
+def test_decoding_compares_prepared_samples_with_their_checksum(tmp_path: Path, cli: Cli) -> None:
+    written = write_manifest(tmp_path / "own")
+    prepare_data(Preparation("manifest", written.root, 16000))
+    folder = written.root / "prepared-16000"
+    samples = np.fromfile(folder / WAVEFORMS, dtype="<i2")
+    samples[0] ^= 1  # the first of a clip: the digest does not cover it
+    samples.tofile(folder / WAVEFORMS)
+    assert cli("data", "check", f"manifest={folder}")[0] == 0
+    code, said = cli("data", "check", f"manifest={folder}", "--decode")
+    assert code == 2
+    assert f"{folder / WAVEFORMS}: other samples than were written: the checksum differs" in said
+    assert "Remove the folder, and prepare the data set anew." in said
+
+
+def test_mp3_made_for_hdf5_files_is_checked_at_any_rate(tmp_path: Path, cli: Cli) -> None:
+    written = write_manifest(tmp_path / "own")
+    out = tmp_path / "packed"
+    prepare_data(Preparation("manifest", written.root, 16000, form="hdf5", out=out))
+    assert cli("data", "check", f"manifest={out}", "--decode")[0] == 0
+    assert cli("data", "check", f"manifest={out}", "--rate", 32000)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.hdf5 import Hdf5Dataset
 from passt_bench.data.prepared import PreparedDataset
-from passt_bench.data.prepared_files import INDEX, WAVEFORMS, read_index
+from passt_bench.data.prepared_files import INDEX, WAVEFORMS, read_index, write_index
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.runner.flat_file import Entry, FlatFile
@@ -98,6 +99,9 @@ def test_the_published_layout(name: str, tmp_path: Path) -> None:
     assert_same_splits(data, source)
     assert not (out / WAVEFORMS).exists()
     assert index.files
+    write_index(out, replace(index, source=replace(index.source, digest="other")))
+    elsewhere = open_dataset(DataSpec(name=name), RATE, out)
+    assert elsewhere.fingerprint.digest != data.fingerprint.digest
     for clip in range(len(data.ids)):
         number = [n.removesuffix(".mp3") for n in source.ids].index(data.ids[clip][:-4])
         near = np.corrcoef(data.waveform(clip), source.waveform(number))[0, 1]
@@ -181,7 +185,12 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
     [
         (("--rate", 12345, "--format", "hdf5"), "--rate = 12345: mp3 knows no such sampling rate"),
         (("--rate", RATE, "--format", "zarr"), "--format = 'zarr': no such format"),
+        (("--rate", 1), "--rate = 1: no sampling rate of sound. Give Hz from 1000 to 768000"),
+        (("--rate", 999), "--rate = 999: no sampling rate of sound"),
+        (("--rate", 768_001), "--rate = 768001: no sampling rate of sound"),
         (("--rate", RATE, "--seconds", 0), "--seconds = 0.0: must be above 0"),
+        (("--rate", RATE, "--seconds", "nan"), "--seconds = nan: must be above 0"),
+        (("--rate", RATE, "--seconds", "inf"), "--seconds = inf: longer than a day"),
     ],
 )
 def test_bad_options_write_nothing(
