@@ -23,7 +23,6 @@ _S16 = ("passt_s_p16_s16_128_ap468", "passt_s_swa_p16_s16_128_ap473")
 _FOUR = (_S10[0], _S12[1], _S14[1], _S16[1])
 _PACE = Pace(
     TABLE1["PaSST-B"][1],
-    "PaSST-B",
     override(on_audioset(), letters("audioset")[0].changes),
 )
 

@@ -31,7 +31,8 @@ def tables() -> str:
 def _table(settings: Iterable[Setting], head: str, labels: Iterable[str]) -> str:
     lines = [f"| {head} | value | source |", "|---|---|---|"]
     for label, setting in zip(labels, settings, strict=True):
-        lines.append(f"| {label} | {_value(setting.value)} | {setting.source} |")
+        told = f"{setting.source}; {setting.against}" if setting.against else setting.source
+        lines.append(f"| {label} | {_value(setting.value)} | {told} |")
     return "\n".join(lines)
 
 

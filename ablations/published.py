@@ -156,7 +156,7 @@ def trained(
                 study=study.name,
                 recipe=study.recipe(variant),
                 runs=len(study.seeds) * corpus.folds,
-                pace=Pace(speed, variant.name, override(base, timed[variant.name].changes)),
+                pace=Pace(speed, override(base, timed[variant.name].changes)),
                 speed=speed if here else None,
                 memory=memory if here else None,
                 notes=(
@@ -164,6 +164,7 @@ def trained(
                     *_own_patchout(corpus, variant.name),
                     *(notes or {}).get(variant.name, ()),
                 ),
+                conflicts=_conflicts(protocol, corpus, variant),
             )
         )
     return tuple(rows)
@@ -178,6 +179,23 @@ def not_published(protocol: str) -> tuple[str, ...]:
             value = "" if is_dataclass(setting.value) else f" {setting.value}"
             by_source.setdefault(setting.source, []).append(f"{name}{value}")
     return tuple(f"{', '.join(fields)} ({source})" for source, fields in by_source.items())
+
+
+def _conflicts(protocol: str, corpus: Corpus, variant: Variant) -> tuple[str, ...]:
+    """The settings of a row that the authors' publications give differently, with what is taken."""
+    mine = [setting for setting in PROTOCOLS[protocol] if setting.field not in variant.changes]
+    if variant.name in _LETTERS:
+        mine.append(PATCHOUTS[corpus.name][_LETTERS[variant.name]])
+    return tuple(
+        f"{setting.field.removeprefix('training.')} {_in_short(setting.value)} ({setting.source}; "
+        f"{setting.against})"
+        for setting in mine
+        if setting.against
+    )
+
+
+def _in_short(value: object) -> str:
+    return patchout_in_short(value) if isinstance(value, Patchout) else str(value)
 
 
 def _own_patchout(corpus: Corpus, row: str) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ def stage(console: Console, title: str) -> Iterator[Update]:
         last = [-LINE_SECONDS / 2]
 
         def line(share: float, text: str) -> None:
+            """A line of text, at most one in `LINE_SECONDS`."""
             if estimate.elapsed - last[0] >= LINE_SECONDS:
                 last[0] = estimate.elapsed
                 parts = [f"{100 * share:3.0f} %", text, estimate.left(share)]

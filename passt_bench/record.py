@@ -13,19 +13,9 @@ A record knows nothing of studies and holds no absolute path, host or user name.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import ValidationError
-
-from passt_bench.errors import InputError
-from passt_bench.files import pack_json as pack_json
-from passt_bench.files import read_bytes
-from passt_bench.files import unpack_json as unpack_json
-from passt_bench.files import write_atomically as write_atomically
-from passt_bench.spec.override import adapter
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1
@@ -200,7 +190,6 @@ class VariantRecord:
     tokens_full: int = 0
     grid: Pair | None = None
     patchout: dict[str, Any] = field(default_factory=dict)
-    pair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,98 +217,3 @@ class StudyRecord:
     notebook: str = ""  # docstring of the study file
     command: str = ""  # what was typed
     schema: int = SCHEMA
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a quality cell ended: the head of its record, read without building the rest of it."""
-
-    status: Status
-    attempt: int = 1
-    message: str | None = None
-    schema: int = SCHEMA
-
-
-class Versioned(Protocol):
-    """A dataclass that says by which schema it was written."""
-
-    @property
-    def schema(self) -> int:
-        """Of its fields."""
-
-
-T = TypeVar("T", bound=Versioned)
-
-
-def to_json(record: Versioned) -> str:
-    """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
-    plain = adapter(type(record)).dump_python(record, mode="json")
-    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def read(kind: type[T], path: Path) -> T:
-    """Reads a record.
-
-    Raises:
-        InputError: the file cannot be read, is cut off, of another kind, or of a newer schema.
-    """
-    data = read_bytes(path)
-    try:
-        record = adapter(kind).validate_json(data)
-    except ValidationError as error:
-        raise _unreadable(kind, path, data, error) from None
-    if record.schema > SCHEMA:
-        raise _other_schema(path, record.schema)
-    return record
-
-
-def read_outcome(path: Path) -> Outcome:
-    """Reads how a quality cell ended, ten times as fast as its whole record.
-
-    Raises:
-        InputError: as `read`; what is wrong beside the outcome goes unnoticed.
-    """
-    try:
-        outcome = adapter(Outcome).validate_json(read_bytes(path))
-    except ValidationError:
-        whole = read(RunRecord, path)  # says what is wrong
-        return Outcome(whole.status, whole.attempt, whole.message)
-    if outcome.schema > SCHEMA:
-        raise _other_schema(path, outcome.schema)
-    return outcome
-
-
-def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
-    """What is wrong with a file that is no record of this version, from the most basic on."""
-    made = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
-    again = f"Remove {path if kind is StudyRecord else path.parent} and {made} again"
-    try:
-        plain = json.loads(data)
-    except ValueError as broken:
-        return InputError(
-            f"not a whole JSON file ({broken})",
-            source=path,
-            remedy=f"{again}; nothing else is affected.",
-        )
-    schema = plain.get("schema") if isinstance(plain, dict) else None
-    if not isinstance(schema, int) or schema > SCHEMA:
-        return _other_schema(path, schema)
-    first = error.errors()[0]
-    return InputError(
-        first["msg"],
-        source=path,
-        field=".".join(map(str, first["loc"])),
-        value=first["input"] if isinstance(first["input"], str | int | float) else None,
-        remedy=f"{again}.",
-    )
-
-
-def _other_schema(path: Path, schema: object) -> InputError:
-    return InputError(
-        "a record of another schema",
-        source=path,
-        field="schema",
-        value=schema,
-        remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, or write "
-        "elsewhere with --out.",
-    )

@@ -7,17 +7,9 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.record import (
-    Outcome,
-    RunRecord,
-    SessionRecord,
-    StudyRecord,
-    pack_json,
-    read,
-    read_outcome,
-    to_json,
-    write_atomically,
-)
+from passt_bench.files import pack_json, write_atomically
+from passt_bench.record import RunRecord, SessionRecord, StudyRecord
+from passt_bench.record_files import Outcome, read, read_outcome, to_json
 
 Record = RunRecord | SessionRecord | EvaluationRecord
 

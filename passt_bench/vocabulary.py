@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -16,10 +17,15 @@ def built_in(data: str) -> tuple[str, ...]:
     """The names of a data set's classes; nothing where they are not built in.
 
     Args:
-        data: ``audioset`` (527), ``openmic`` (20) or ``dcase20`` (10).
+        data: ``audioset`` (527), ``fsd50k`` (200), ``esc50`` (50), ``openmic`` (20) or ``dcase20``
+            (10).
     """
     if data == "audioset":
         return tuple(row["display_name"] for row in _audioset())
+    if data == "fsd50k":
+        return tuple(name for _, name, _ in csv.reader(io.StringIO(_read("fsd50k_vocabulary.csv"))))
+    if data == "esc50":
+        return tuple(_read("esc50_categories.txt").split())
     if data == "openmic":
         order: dict[str, int] = json.loads(_read("openmic_class_map.json"))
         return tuple(sorted(order, key=lambda name: order[name]))
@@ -45,7 +51,16 @@ def class_names(labels: str, count: int) -> tuple[str, ...]:
         Names in the order of the logits; ``class 0``, ``class 1``, … where none are known.
     """
     names = built_in(labels)
-    return names if len(names) == count else tuple(f"class {index}" for index in range(count))
+    return names if len(names) == count else _numbers(count)
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Whether the names of classes are but their places among the logits, see `class_names`."""
+    return tuple(classes) == _numbers(len(classes))
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(count))
 
 
 def _audioset() -> list[dict[str, str]]:

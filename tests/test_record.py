@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.record import (
-    Fingerprint,
-    RunRecord,
-    pack_json,
-    read,
-    to_json,
-    unpack_json,
-    write_atomically,
-)
+from passt_bench.files import pack_json, unpack_json, write_atomically
+from passt_bench.record import Fingerprint, RunRecord
+from passt_bench.record_files import read, to_json
 from passt_bench.spec import Recipe, override
 from passt_bench.store import Store
 

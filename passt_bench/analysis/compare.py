@@ -9,16 +9,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from passt_bench.analysis.blocks import NAN, Pool, pool_variance
 from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
-from passt_bench.analysis.statistics import (
-    NAN,
-    Contrast,
-    Pool,
-    contrast,
-    holm,
-    mean_interval,
-    pool_variance,
-)
+from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
 from passt_bench.errors import InputError, choose_from
 from passt_bench.record import StudyRecord
 
@@ -53,9 +46,6 @@ class Comparison:
         metric: column of the cells' frame.
         n: blocks that both have.
         value: mean of the variant over its blocks; NaN where none succeeded.
-        baseline_value: mean of the baseline over its blocks.
-        value_low: lower end of the 95 % interval of the variant's own mean, see `VariantMean`.
-        value_high: its upper end.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the 95 % interval of the difference, not corrected for multiplicity.
         high: its upper end.
@@ -74,9 +64,6 @@ class Comparison:
     metric: str
     n: int
     value: float
-    baseline_value: float
-    value_low: float
-    value_high: float
     difference: float
     low: float
     high: float
@@ -205,9 +192,6 @@ def _comparison(
         metric=mean.metric,
         n=found.n,
         value=mean.value,
-        baseline_value=base.value,
-        value_low=mean.low,
-        value_high=mean.high,
         difference=found.estimate,
         low=low,
         high=high,

@@ -11,12 +11,11 @@ import pandas as pd
 from passt_bench.analysis.frame import NAN, number
 from passt_bench.comparison_record import ComparisonRecord
 from passt_bench.record import ArmRecord, SessionRecord, StudyRecord, VariantRecord
-from passt_bench.store import Store
 
 Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
 
 
-def costs_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
+def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
     """What the variants of a study cost in time, one row a variant and phase.
 
     Columns: ``variant``, ``phase``, ``median``, ``low``, ``high`` (seconds a step, n samples),
@@ -24,21 +23,6 @@ def costs_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
     ``baseline_median`` (seconds, same session), ``session`` (key). Ratios may be compared across
     sessions; seconds may not. Variants that no session measured have no row.
     """
-    return costs_of(study, store.sessions())
-
-
-def memory_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
-    """What the variants of a study cost in memory and arithmetic, one row a variant.
-
-    Columns: ``variant``, ``status`` (``missing`` where no session measured it), ``message``,
-    ``session`` (key), ``attention``, ``batch_size``, ``tokens``, ``tokens_full``, ``parameters``,
-    ``flops``, ``flops_inference``, ``mfu``, and one column a memory entry of `ArmRecord` (bytes).
-    """
-    return memory_of(study, store.sessions())
-
-
-def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """`costs_frame` from sessions at hand."""
     columns = ["variant", "phase", "median", "low", "high", "n"]
     columns += ["ratio", "ratio_low", "ratio_high", "baseline_median", "session"]
     rows = []
@@ -65,7 +49,13 @@ def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame
 
 
 def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """`memory_frame` from sessions at hand."""
+    """What the variants of a study cost in memory and arithmetic, one row a variant.
+
+    Columns: ``variant``, ``status`` (``missing`` where no session measured it), ``message``,
+    ``session`` (key), ``attention``, ``batch_size``, ``tokens``, ``tokens_full``, ``parameters``,
+    ``flops``, ``flops_inference``, ``mfu``, ``compile_seconds``, ``published``, and one column a
+    memory entry of `ArmRecord` (bytes).
+    """
     measured = {v.name: (session, arm) for v, session, arm in _measured_arms(study, sessions)}
     rows: list[dict[str, Any]] = []
     for variant in study.variants:

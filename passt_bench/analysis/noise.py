@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from passt_bench.analysis.blocks import NAN, fit_blocks
 from passt_bench.analysis.compare import block_table, compare
 from passt_bench.analysis.power import detectable, smallest_margin
-from passt_bench.analysis.statistics import NAN, fit_blocks
 from passt_bench.errors import InputError
 from passt_bench.record import StudyRecord
 

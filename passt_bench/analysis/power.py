@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
-from passt_bench.analysis.statistics import NAN, Floats
+from passt_bench.analysis.blocks import NAN, Floats
 
 POWER = 0.8
 LEVEL = 0.05
 MOST_BLOCKS = 1000
 
 
-def detectable(error: float, df: float, comparisons: int = 1, power: float = POWER) -> float:
-    """The true difference that a two-sided t test finds with the given power.
+def detectable(error: float, df: float, comparisons: int = 1) -> float:
+    """The true difference that a two-sided t test finds with probability 0.8.
 
     The level is .05 over the number of comparisons: what Holm asks of a difference that stands
     alone, its worst case.
@@ -22,7 +22,6 @@ def detectable(error: float, df: float, comparisons: int = 1, power: float = POW
         error: standard error of the difference.
         df: its degrees of freedom.
         comparisons: of the study.
-        power: wanted probability.
 
     Returns:
         The difference in the metric's unit; NaN without degrees of freedom.
@@ -30,16 +29,15 @@ def detectable(error: float, df: float, comparisons: int = 1, power: float = POW
     if not (df > 0 and np.isfinite(error)):
         return NAN
     critical = stats.t.isf(LEVEL / comparisons / 2, df)
-    return error * float(special.nctdtrinc(df, 1 - power, critical))
+    return error * float(special.nctdtrinc(df, 1 - POWER, critical))
 
 
-def smallest_margin(error: float, df: float, power: float = POWER) -> float:
-    """The smallest margin within which true equality is shown with the given power.
+def smallest_margin(error: float, df: float) -> float:
+    """The smallest margin within which true equality is shown with probability 0.8.
 
     Args:
         error: standard error of the difference.
         df: its degrees of freedom.
-        power: wanted probability that both one-sided tests reject.
 
     Returns:
         The margin in the metric's unit; NaN without degrees of freedom.
@@ -47,7 +45,7 @@ def smallest_margin(error: float, df: float, power: float = POWER) -> float:
     if not (df > 0 and np.isfinite(error)):
         return NAN
     # Both tests fail with at most the sum of their chances, so each may take half.
-    return error * float(special.nctdtrinc(df, (1 - power) / 2, stats.t.isf(LEVEL, df)))
+    return error * float(special.nctdtrinc(df, (1 - POWER) / 2, stats.t.isf(LEVEL, df)))
 
 
 def blocks_to_settle(

@@ -30,8 +30,8 @@ class Results:
         cells: see `frame.cells_frame`.
         means: the primary metric of every variant, the baseline among them, in the study's order.
         comparisons: of every variant but the baseline, in the study's order.
-        costs: see `costs.costs_frame`.
-        memory: see `costs.memory_frame`.
+        costs: see `costs.costs_of`.
+        memory: see `costs.memory_of`.
         records: key → record of the cells that have one.
         sessions: the cost sessions that the costs come from, oldest first.
     """

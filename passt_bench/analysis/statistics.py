@@ -1,7 +1,7 @@
-"""Randomised blocks: additive fit, contrasts, Holm's correction, equivalence.
+"""What is said of arms: contrasts, intervals, Holm's correction, equivalence.
 
-Tables are arrays of shape (arms, blocks), NaN where a cell is missing. The model is
-``y[arm, block] = mean[arm] + effect[block] + noise``; all functions are pure.
+Tables are arrays of shape (arms, blocks), NaN where a cell is missing, see `blocks`; all functions
+are pure.
 """
 
 from __future__ import annotations
@@ -9,138 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
-from scipy.sparse.csgraph import connected_components
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-NAN = float("nan")
-VARIANCE_RATIO = 4.0
-OUTLIER_LEVEL = 0.01
-
-
-@dataclass(frozen=True)
-class BlockFit:
-    """The least-squares fit of arms and blocks, additive.
-
-    Attributes:
-        coefficients: (arms + blocks,), only their estimable contrasts mean something.
-        inverse: pseudo-inverse of X'X, (arms + blocks, arms + blocks).
-        gram: X'X.
-        sse: residual sum of squares; exactly 0 where it is nothing but rounding.
-        df: residual degrees of freedom.
-        arms: number of arms.
-    """
-
-    coefficients: Floats
-    inverse: Floats
-    gram: Floats
-    sse: float
-    df: int
-    arms: int
-
-    @property
-    def variance(self) -> float:
-        """Residual variance; NaN without degrees of freedom."""
-        return self.sse / self.df if self.df > 0 else NAN
-
-    def contrast(self, weights: Floats) -> tuple[float, float]:
-        """A weighted sum of arm means, the weights adding up to zero.
-
-        Returns:
-            The estimate, and its standard error in units of the residual deviation; both NaN
-            where the present cells do not determine it.
-        """
-        c = np.concatenate([weights, np.zeros(len(self.coefficients) - self.arms)])
-        if not np.allclose(self.gram @ self.inverse @ c, c, atol=1e-8):
-            return NAN, NAN
-        return float(c @ self.coefficients), float(np.sqrt(max(c @ self.inverse @ c, 0.0)))
-
-
-def fit_blocks(y: Floats) -> BlockFit:
-    """Fits arms and blocks to the cells that are present.
-
-    Args:
-        y: (arms, blocks), NaN where missing.
-    """
-    arms, blocks = y.shape
-    there = np.isfinite(y)
-    rows, columns = np.nonzero(there)
-    values = y[rows, columns]
-    # X has two ones a row, so its products are counts and sums; X itself would be large.
-    gram: Floats = np.diag(
-        np.concatenate([there.sum(axis=1), there.sum(axis=0)]).astype(np.float64)
-    )
-    gram[:arms, arms:] = there
-    gram[arms:, :arms] = there.T
-    sums = np.concatenate(
-        [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
-    )
-    inverse = np.asarray(np.linalg.pinv(gram, hermitian=True), dtype=np.float64)
-    coefficients = inverse @ sums
-    sse = float(np.sum((values - coefficients[rows] - coefficients[arms + columns]) ** 2))
-    # Equal differences leave rounding errors, which must not pass for variance.
-    rounding = 64 * np.finfo(float).eps * float(np.max(np.abs(values), initial=0.0))
-    if sse <= len(values) * rounding**2:
-        sse = 0.0
-    return BlockFit(coefficients, inverse, gram, sse, len(values) - _rank(there), arms)
-
-
-def _rank(there: Mask) -> int:
-    """The rank of X: arms and blocks with cells, less one for each set that cells connect."""
-    arms, blocks = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
-    if not len(arms):
-        return 0
-    graph = np.zeros((len(arms) + len(blocks),) * 2)
-    graph[: len(arms), len(arms) :] = there[np.ix_(arms, blocks)]
-    parts, _ = connected_components(graph, directed=False)
-    return len(graph) - int(parts)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Whose variance is pooled.
-
-    Attributes:
-        fit: over the pooled arms; the others' rows are all missing in it.
-        pooled: (arms,) in the pool.
-        noisy: (arms,) tested by their own paired differences instead.
-    """
-
-    fit: BlockFit
-    pooled: Mask
-    noisy: Mask
-
-
-def pool_variance(y: Floats) -> Pool:
-    """Finds the arms whose residual variance is more than fourfold that of all others.
-
-    Such an arm is *noisy*: its contrasts are tested by paired t. It leaves the pool only where
-    the F test is sure of it (p below .01), because taking out an arm that is noisy by chance
-    would make the pooled variance too small for the rest.
-
-    Args:
-        y: (arms, blocks), NaN where missing.
-    """
-    fit = fit_blocks(y)
-    noisy = np.zeros(len(y), dtype=np.bool_)
-    pooled = np.ones(len(y), dtype=np.bool_)
-    for arm in range(len(y)):
-        rest = fit_blocks(_without(y, np.arange(len(y)) == arm))
-        df = fit.df - rest.df
-        if rest.df < 1 or df < 1 or fit.sse <= rest.sse:
-            continue
-        # Under equal variances this is F(df, rest.df) exactly, with cells missing or not.
-        ratio = (fit.sse - rest.sse) / df / rest.variance if rest.sse > 0 else np.inf
-        noisy[arm] = ratio > VARIANCE_RATIO
-        pooled[arm] = not (noisy[arm] and stats.f.sf(ratio, df, rest.df) < OUTLIER_LEVEL)
-    return Pool(fit_blocks(_without(y, ~pooled)), pooled, noisy)
-
-
-def _without(y: Floats, drop: Mask) -> Floats:
-    return np.where(drop[:, None], np.nan, y)
+from passt_bench.analysis.blocks import NAN, BlockFit, Floats, Pool, without
 
 
 @dataclass(frozen=True)
@@ -205,7 +76,7 @@ def contrast(y: Floats, pool: Pool, arm: int, baseline: int) -> Contrast:
         return Contrast(0, NAN, NAN, 0, NAN, 1, True)
     deviation = float(np.sqrt(pool.fit.variance))
     error = scale * deviation if n > 1 else NAN
-    per_block = int(np.isfinite(_without(y, ~pool.pooled)).any(axis=1).sum()) - 1
+    per_block = int(np.isfinite(without(y, ~pool.pooled)).any(axis=1).sum()) - 1
     unit = float(np.sqrt(2)) * deviation if n > 1 else NAN
     # Equal values differ by nothing, not by the rounding of the fit.
     if np.ptp(difference) == 0.0 and error == 0.0:
@@ -234,8 +105,8 @@ def holm(p: Floats) -> Floats:
     return corrected
 
 
-def mean_interval(y: Floats, pool: Pool, arm: int, level: float = 0.95) -> tuple[float, float]:
-    """The interval of an arm's own mean over further blocks.
+def mean_interval(y: Floats, pool: Pool, arm: int) -> tuple[float, float]:
+    """The 95 % interval of an arm's own mean over further blocks.
 
     The variance of one observation, between blocks and within, is pooled over the pool's arms.
     Because arms share the blocks, its degrees of freedom are Satterthwaite's, between blocks - 1
@@ -250,8 +121,8 @@ def mean_interval(y: Floats, pool: Pool, arm: int, level: float = 0.95) -> tuple
     if pool.noisy[arm]:
         variance, df = float(own.var(ddof=1)), float(len(own) - 1)
     else:
-        variance, df = _observation_variance(_without(y, ~pool.pooled), pool.fit)
-    half = t_quantile(0.5 + level / 2, df) * float(np.sqrt(variance / len(own)))
+        variance, df = _observation_variance(without(y, ~pool.pooled), pool.fit)
+    half = t_quantile(0.975, df) * float(np.sqrt(variance / len(own)))
     return float(own.mean()) - half, float(own.mean()) + half
 
 

@@ -11,7 +11,12 @@ from rich.console import Console
 
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
+from passt_bench.vocabulary import are_numbers
 
+_NAMELESS = (
+    "note: the checkpoint brings no class names: class 0 is its first logit. Give their names with "
+    "--labels FILE, one a line."
+)
 _SHOWN = 10  # classes of a file in text
 
 
@@ -62,6 +67,8 @@ def predict(
     if labels is not None:
         ensemble.rename(read_names(labels))
     beside = Console(stderr=True, highlight=False, soft_wrap=True)  # the output stays pure
+    if labels is None and are_numbers(ensemble.classes):
+        beside.print(_NAMELESS, markup=False)
     with stage(beside, f"Predicting {len(paths)} files") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, device, update)
     write = {Format.TEXT: runner.as_text, Format.CSV: runner.as_csv, Format.JSON: runner.as_json}

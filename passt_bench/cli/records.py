@@ -64,6 +64,11 @@ def merge(
         console.print(f"{key}: another record of the same; the first one stays.", markup=False)
     if done.studies:
         console.print(f"Studies: {', '.join(done.studies)}.", markup=False)
+    for key in done.busy:
+        console.print(f"{key}: left out, for a command is at it now.", markup=False)
+    if done.busy:
+        console.print("Give the same command again when that one has ended.", markup=False)
+        raise typer.Exit(1)
 
 
 @records.command()

@@ -168,15 +168,23 @@ def _here(planned: PlannedRow) -> str:
 
 
 def _print_notes(rows: Sequence[PlannedRow]) -> None:
-    """Settings that the paper does not give, each with the rows that it is of."""
-    by_note: dict[str, list[PlannedRow]] = {}
-    for planned in rows:
-        for note in planned.row.notes:
-            by_note.setdefault(note, []).append(planned)
-    if by_note:
-        console.print("Not given by the paper:", markup=False)
-    for note, given in by_note.items():
-        console.print(f"  {_name(given)}: {note}", markup=False)
+    """Settings that the authors do not give, or give twice, each with the rows that it is of."""
+    _print_list("Not given by the paper:", [(planned, planned.row.notes) for planned in rows])
+    _print_list(
+        "Given differently by the authors' paper, code and README; the first is taken:",
+        [(planned, planned.row.conflicts) for planned in rows],
+    )
+
+
+def _print_list(title: str, told: Sequence[tuple[PlannedRow, tuple[str, ...]]]) -> None:
+    by_sentence: dict[str, list[PlannedRow]] = {}
+    for planned, sentences in told:
+        for sentence in sentences:
+            by_sentence.setdefault(sentence, []).append(planned)
+    if by_sentence:
+        console.print(title, markup=False)
+    for sentence, given in by_sentence.items():
+        console.print(f"  {_name(given)}: {sentence}", markup=False)
 
 
 def _name(rows: Sequence[PlannedRow]) -> str:
@@ -188,7 +196,9 @@ def _name(rows: Sequence[PlannedRow]) -> str:
 
 
 def _print_summary(plan: RowsPlan) -> None:
-    """How many rows can run here, and why the others cannot."""
+    """How many rows can run here, why the others cannot, and what was asked for in vain."""
+    for remark in plan.remarks:
+        console.print(remark, markup=False)
     rows = [planned for planned in plan.rows if not planned.row.cited]
     able = sum(planned.can_run for planned in rows)
     console.print(f"{plan.file.name}: {able} of {len(rows)} rows can run here.", markup=False)

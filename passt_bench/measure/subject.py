@@ -61,6 +61,7 @@ def compile_seconds(subject: Subject) -> float:
     """Seconds of the first call of everything beyond those of the second: what compiling takes."""
 
     def once() -> float:
+        """Seconds of one call of everything."""
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from passt_bench.analysis.results import Results, load_results
-from passt_bench.record import write_atomically
+from passt_bench.files import write_atomically
 from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.evaluation_page import build_evaluations
 from passt_bench.report.files import alone

@@ -15,7 +15,8 @@ from passt_bench.comparison_record import (
     write_comparison,
 )
 from passt_bench.errors import InputError
-from passt_bench.record import SessionRecord, write_atomically
+from passt_bench.files import write_atomically
+from passt_bench.record import SessionRecord
 from passt_bench.report.comparison import all_tables
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.figures.comparison import comparison

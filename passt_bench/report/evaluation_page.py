@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 
 from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.record import write_atomically
+from passt_bench.files import write_atomically
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.files import alone, render_template, write_table, write_text
 from passt_bench.report.tables import Column, Table, table

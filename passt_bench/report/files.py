@@ -12,7 +12,7 @@ from filelock import FileLock
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from passt_bench.record import write_atomically
+from passt_bench.files import write_atomically
 from passt_bench.report.figures.drawing import Drawing
 from passt_bench.report.layout import settle
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown

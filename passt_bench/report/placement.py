@@ -17,6 +17,7 @@ Point = tuple[float, float]
 
 _RADII = (7, 11, 16, 23, 32, 43, 56, 71, 90, 115)  # points from the marker's rim
 _ANGLES = 16
+_SIZE = 8.0  # of the font, in points
 _MISLED = 12.0  # cost of standing nearer to another point
 _SOFT = 4.0  # cost of covering a square point of a marker or error bar
 
@@ -38,9 +39,7 @@ class Label:
     rim: float = 3.0
 
 
-def place_labels(
-    axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box] = (), size: float = 8.0
-) -> bool:
+def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box] = ()) -> bool:
     """Writes labels beside their points where nothing collides; far ones get a leader line.
 
     Greedy: points in the densest places come first and take the cheapest of some 160 positions;
@@ -50,7 +49,6 @@ def place_labels(
         axes: of a figure made under `theme.look`, its layout final.
         labels: what to write.
         obstacles: boxes to be shunned, e.g. markers and error bars.
-        size: of the font, in points.
 
     Returns:
         Whether every label found a place; where not, none is written.
@@ -63,7 +61,7 @@ def place_labels(
     scale = figure.dpi / 72
     chosen: dict[int, Box] = {}
     for i in sorted(range(len(labels)), key=lambda i: (-_crowd(i, pixels), i)):
-        width, height = _text_size(figure, labels[i].text, size)
+        width, height = _text_size(figure, labels[i].text)
         others = [point for j, point in enumerate(pixels) if j != i]
         positions = _positions(pixels[i], others, labels[i].rim * scale, width, height)
         costs = [
@@ -77,7 +75,7 @@ def place_labels(
         chosen[i] = best[2]
         taken.append(chosen[i])
     for i, box in chosen.items():
-        _write(axes, labels[i], pixels[i], box, size)
+        _write(axes, labels[i], pixels[i], box)
     return True
 
 
@@ -91,8 +89,8 @@ def _crowd(i: int, pixels: Sequence[Point]) -> float:
     return sum(1 / (10 + hypot(x - a, y - b)) for j, (a, b) in enumerate(pixels) if j != i)
 
 
-def _text_size(figure: Figure, text: str, size: float) -> tuple[float, float]:
-    probe = figure.text(0, 0, text, fontsize=size, linespacing=1.15)
+def _text_size(figure: Figure, text: str) -> tuple[float, float]:
+    probe = figure.text(0, 0, text, fontsize=_SIZE, linespacing=1.15)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     box = probe.get_window_extent(renderer)
     probe.remove()
@@ -139,7 +137,7 @@ def _cost(
     return effort + _SOFT * sum(overlap(box, other) for other in obstacles)
 
 
-def _write(axes: Axes, label: Label, point: Point, box: Box, size: float) -> None:
+def _write(axes: Axes, label: Label, point: Point, box: Box) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     if _distance(box, point) * 72 / figure.dpi > label.rim + 9:
@@ -159,7 +157,7 @@ def _write(axes: Axes, label: Label, point: Point, box: Box, size: float) -> Non
         (label.x, label.y),
         xytext=((box.x0 - point[0]) * 72 / figure.dpi, (box.y0 - point[1]) * 72 / figure.dpi),
         textcoords="offset points",
-        fontsize=size,
+        fontsize=_SIZE,
         linespacing=1.15,
         color=INK,
         ha="left",

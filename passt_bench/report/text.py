@@ -92,11 +92,11 @@ def significant(value: float, digits: int = 3) -> str:
     return fixed(value, digits - 1 - floor(log10(abs(value))))
 
 
-def interval(span: Span, *, sign: bool = False, default: int = 3) -> str:
+def interval(span: Span, *, sign: bool = False) -> str:
     """``0.051 [0.040, 0.062]``; the value alone where there is no interval."""
     if not span.known:
         return NOTHING
-    places = decimals(span, default)
+    places = decimals(span)
     value = fixed(span.value, places, sign=sign)
     if not span.has_interval:
         return value

@@ -184,8 +184,8 @@ def measured(
 
     Args:
         records: the variants.
-        costs: see `analysis.costs.costs_frame`.
-        memory: see `analysis.costs.memory_frame`.
+        costs: see `analysis.costs.costs_of`.
+        memory: see `analysis.costs.memory_of`.
     """
     rows = {str(row["variant"]): row for row in memory.to_dict("records")}
     return [_measured(record, costs, rows.get(record.name, {})) for record in records]

@@ -15,6 +15,7 @@ from passt_bench.models.ensemble import Ensemble, Member
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import check_labels
+from passt_bench.vocabulary import are_numbers
 
 _DEFAULTS: dict[str, tuple[str, ...]] = {
     "audioset": ("mAP_official", "mAP", "AUC", "dprime"),
@@ -58,7 +59,7 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
             value=len(ours),
             remedy="Give a checkpoint of these data.",
         )
-    if all(name == f"class {index}" for index, name in enumerate(ours)):
+    if are_numbers(ours):
         return np.arange(len(ours)), (
             "the checkpoint brings no class names: its order is taken to be the data set's"
         )

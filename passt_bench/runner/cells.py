@@ -164,6 +164,7 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
     engine = recipe.engine
 
     def look(fingerprint: Fingerprint) -> Evaluation:
+        """The weights that the model has now, on the clips."""
         return evaluate(
             state.net,
             task.features,

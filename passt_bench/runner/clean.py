@@ -7,12 +7,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, storing
-from passt_bench.runner.isolation import is_running
-from passt_bench.runner.plan import Context
+from passt_bench.runner.locks import is_running
 from passt_bench.search_record import read_search, search_names
 from passt_bench.spec.recipe import Recipe
 from passt_bench.store import Store, read_record
@@ -51,7 +51,7 @@ def find_debris(root: Path) -> list[Debris]:
             "no such folder", field="--out", value=str(root), remedy="Give a folder of records."
         )
     store = Store(root)
-    running = _running(root)
+    running = partial(is_running, root)
     kinds: tuple[tuple[str, Iterator[Path], bool], ...] = (
         ("temporary files of writers that were killed", _temporary(root), False),
         ("checkpoints of finished runs", _checkpoints(store, running), False),
@@ -83,11 +83,6 @@ def remove(debris: Debris) -> None:
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _running(root: Path) -> Callable[[str], bool]:
-    context = Context(root, {})
-    return lambda key: is_running(context, key)
 
 
 def _temporary(root: Path) -> Iterator[Path]:

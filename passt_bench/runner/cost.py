@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.record import ArmRecord, SessionRecord, Status
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.isolation import fork_server
+from passt_bench.runner.locks import MERGE, lock
 from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
@@ -211,7 +212,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
     cuda = recipe.engine.device == "cuda" and gpus
     stated = (stated_peak(gpus[0], recipe.engine.precision) if cuda else None) or (None, "")
     record = SessionRecord(
-        key=_free_key(plan, group, store),
+        key="",
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result) for key in group),
         rounds=result.rounds,
@@ -227,7 +228,10 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         seconds=round(result.seconds, 1),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    store.write(record, samples={key: _rounded(arm) for key, arm in result.arms.items()})
+    samples = {key: _rounded(arm) for key, arm in result.arms.items()}
+    with lock(store.root, MERGE).acquire(timeout=-1):  # or another session might have the key
+        record = replace(record, key=_free_key(plan, group, store))
+        store.write(record, samples=samples)
     return record
 
 

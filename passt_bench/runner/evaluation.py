@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.decode import RESAMPLER
 from passt_bench.errors import InputError
 from passt_bench.evaluation_record import EvaluationRecord, Member, PublishedResult, Split
-from passt_bench.files import storing
 from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.models.ensemble import ENSEMBLES, Ensemble, build_ensemble
@@ -26,6 +25,7 @@ from passt_bench.registry import DATASETS, METRICS, MODELS
 from passt_bench.runner.agreement import clips_of, data_spec, match_classes, metrics_of
 from passt_bench.runner.cells import MODEL, Clock
 from passt_bench.runner.initial import sha256_of
+from passt_bench.runner.locks import lock
 from passt_bench.runner.prepare import data_folders, typed
 from passt_bench.runner.published import published_set, with_published
 from passt_bench.runner.scoring import Progress, score_clips
@@ -95,11 +95,9 @@ def evaluate_checkpoints(
     """
     job = _prepare(request)
     store, key = Store(request.out), job.record.key
-    folder = request.out / "locks"
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    mine = lock(request.out, f"{key}.lock")
     try:
-        with FileLock(folder / f"{key}.lock", timeout=0):
+        with mine:
             known = store.evaluation(key)
             if known is not None:
                 return _as_asked(known, job.record, store), False
@@ -118,7 +116,7 @@ def evaluate_checkpoints(
     except Timeout:
         raise InputError(
             "another process is at this evaluation",
-            source=folder / f"{key}.lock",
+            source=mine.lock_file,
             remedy="Wait for it; the same command then tells its result.",
         ) from None
 

@@ -1,9 +1,4 @@
-"""One cell in a process of its own: locks, limits, and what the end of the process means.
-
-Two locks a cell, both freed by the kernel when their holder dies. ``KEY.lock`` belongs to the
-invocation that has taken the cell on, ``KEY.work.lock`` to the process that computes it: should an
-invocation be killed, its process may live on for a moment, and nobody writes beside it.
-"""
+"""One cell in a process of its own: locks, limits, and what the end of the process means."""
 
 from __future__ import annotations
 
@@ -24,11 +19,11 @@ from multiprocessing.process import BaseProcess
 from filelock import FileLock, Timeout
 
 from passt_bench.errors import StorageError
-from passt_bench.files import storing
 from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
 from passt_bench.record import RunRecord
 from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
 from passt_bench.runner.gpus import VARIABLE, Gpus
+from passt_bench.runner.locks import lock
 from passt_bench.runner.plan import Context, PlannedCell
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
@@ -83,10 +78,10 @@ def run_isolated(
         Timeout: another invocation runs the cell, and ``wait`` is not set.
         StorageError: nothing can be written.
     """
-    lock = _lock(context, f"{cell.key}.lock")
+    mine = lock(context.out, f"{cell.key}.lock")
     while not conditions.stopped():
         try:
-            lock.acquire(timeout=POLL if wait else 0)
+            mine.acquire(timeout=POLL if wait else 0)
         except Timeout:
             if wait:
                 continue
@@ -94,30 +89,8 @@ def run_isolated(
         try:
             return _until_final(cell, context, conditions)
         finally:
-            lock.release()
+            mine.release()
     return None
-
-
-def is_running(context: Context, key: str) -> bool:
-    """Whether some invocation, or a process that one left behind, works on the cell now."""
-    for name in (f"{key}.lock", f"{key}.work.lock"):
-        path = context.out / "locks" / name
-        if path.is_file():
-            try:
-                with FileLock(path, timeout=0):
-                    pass
-            except Timeout:
-                return True
-            except OSError:  # a folder that may only be read
-                continue
-    return False
-
-
-def _lock(context: Context, name: str) -> FileLock:
-    folder = context.out / "locks"
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / name, timeout=0)
 
 
 def _final(cell: PlannedCell, context: Context) -> RunRecord | None:
@@ -154,7 +127,7 @@ def _attend(
         child.start()
     except (OSError, EOFError):  # the fork server has died; it is started anew the next time
         return None
-    work = _lock(context, f"{cell.key}.work.lock")
+    work = lock(context.out, f"{cell.key}.work.lock")
     late = _wait(child, work, left, conditions.stopped)
     try:
         record = _final(cell, context)
@@ -213,7 +186,7 @@ def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
     end_with_parent()
     if gpu is not None:
         os.environ[VARIABLE] = gpu  # CUDA has not been asked for anything yet
-    work = _lock(context, f"{cell.key}.work.lock")
+    work = lock(context.out, f"{cell.key}.work.lock")
     with work.acquire(timeout=-1):  # the process of an invocation that was killed may hold it
         if _final(cell, context) is None:
             try:

@@ -1,15 +1,23 @@
-"""Bringing the folders of several machines together: all is checked before anything is copied."""
+"""Bringing the folders of several machines together: all is checked before anything is copied.
+
+Others may run on the folder meanwhile. Of several merges one copies at a time; a record is copied
+under the locks of its key, and only onto what was looked at: what is being computed, or has changed
+since, is left out and told.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, write_atomically
-from passt_bench.record import RunRecord, SessionRecord, StudyRecord, VariantRecord, read
+from passt_bench.record import RunRecord, SessionRecord
+from passt_bench.record_files import read
+from passt_bench.runner.locks import MERGE, lock, taken
+from passt_bench.runner.merge_studies import searches_of, studies_of
 from passt_bench.store import Store, read_record
 
 _SAME = 1e-4  # metrics of one evaluation on two machines
@@ -24,6 +32,7 @@ class Merged:
     same: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)  # a failure, by a success
     kept: list[str] = field(default_factory=list)  # the one that stood there, beside another
+    busy: list[str] = field(default_factory=list)  # left out, for somebody is at it
     studies: list[str] = field(default_factory=list)
 
 
@@ -50,11 +59,12 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         target: where all is brought to; made where it is not there.
 
     Returns:
-        What was done.
+        What was done; what is ``busy`` comes with another merge once that run has ended.
 
     Raises:
         InputError: a folder without records, a broken record, or two that contradict each other.
             Then nothing was copied.
+        StorageError: nothing can be written.
     """
     for source in sources:
         if not (source / "records").is_dir() and not (source / "studies").is_dir():
@@ -65,27 +75,38 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
                 value=str(source),
                 remedy="Give folders that `passt-bench run --out` wrote to.",
             )
+    roots = [target, *sources]
     done = Merged()
-    chosen = _choose([target, *sources], target, done)
-    studies = _studies([target, *sources])
-    searches = _searches([target, *sources])
-    for key, found in chosen.items():
-        if found.path.parent.parent.parent != target:
-            _copy(found.path.parent, Store(target).folder(key))
-    for study in studies.values():
-        Store(target).write_study(study)
-        done.studies.append(study.name)
-    for name, data in searches.items():
-        write_atomically(target / name, data)
+    chosen, there = _choose(roots, target, done)
+    studies_of(roots)  # what they contradict each other in is told before anything is copied
+    searches_of(roots)
+    with lock(target, MERGE).acquire(timeout=-1):
+        studies, searches = studies_of(roots), searches_of(roots)  # with those of a merge before
+        for key, found in chosen.items():
+            if there.get(key) != found.digest and not _bring(found, there.get(key), Store(target)):
+                done.busy.append(key)
+        for study in studies.values():
+            Store(target).write_study(study)
+            done.studies.append(study.name)
+        for name, data in searches.items():
+            write_atomically(target / name, data)
+    for kind in (done.copied, done.replaced):
+        kind[:] = [key for key in kind if key not in done.busy]
     return done
 
 
-def _choose(roots: Sequence[Path], target: Path, done: Merged) -> dict[str, _Found]:
+def _choose(
+    roots: Sequence[Path], target: Path, done: Merged
+) -> tuple[dict[str, _Found], dict[str, bytes]]:
+    """The record of each key that stands in the end, and the digests of those in the target."""
     chosen: dict[str, _Found] = {}
+    there: dict[str, bytes] = {}
     for root in roots:
         for key in Store(root).record_keys():
             new = _look(Store(root).folder(key) / "record.json", key)
             old = chosen.get(key)
+            if root == target:
+                there[key] = new.digest
             if old is None:
                 chosen[key] = new
                 if root != target:
@@ -97,7 +118,7 @@ def _choose(roots: Sequence[Path], target: Path, done: Merged) -> dict[str, _Fou
                 done.replaced.append(key)
             else:
                 done.kept.append(key)
-    return chosen
+    return chosen, there
 
 
 def _look(path: Path, key: str) -> _Found:
@@ -110,10 +131,13 @@ def _look(path: Path, key: str) -> _Found:
             value=record.key,
             remedy=f"Its folder must have that name; this one is {key}.",
         )
-    digest = hashlib.sha256(read_bytes(path)).digest()
     if isinstance(record, SessionRecord):
-        return _Found(path, record.kind, "ok", {}, digest)
-    return _Found(path, record.kind, record.status, record.metrics, digest)
+        return _Found(path, record.kind, "ok", {}, _digest(path))
+    return _Found(path, record.kind, record.status, record.metrics, _digest(path))
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(read_bytes(path)).digest()
 
 
 def _replaces(new: _Found, old: _Found) -> bool:
@@ -148,6 +172,26 @@ def _contradiction(new: _Found, old: _Found, name: str, one: object, other: obje
     )
 
 
+def _bring(found: _Found, known: bytes | None, store: Store) -> bool:
+    """Copies a record with what belongs to it, unless somebody is at it.
+
+    Args:
+        found: of a source.
+        known: digest of the record that it takes the place of; None where there was none.
+        store: where it is brought to.
+
+    Returns:
+        Whether it was copied: not where its key is being run, or has another record by now.
+    """
+    key = found.path.parent.name
+    path = store.folder(key) / "record.json"
+    with taken(store.root, key) as free:
+        if not free or (_digest(path) if path.is_file() else None) != known:
+            return False
+        _copy(found.path.parent, path.parent)
+    return True
+
+
 def _copy(source: Path, folder: Path) -> None:
     """Copies what belongs to a finished record, the record itself last."""
     old = folder / "record.json"
@@ -160,78 +204,3 @@ def _copy(source: Path, folder: Path) -> None:
     for path in sorted(files, key=lambda path: path.name == "record.json"):
         if path.is_file():
             write_atomically(folder / path.name, read_bytes(path))
-
-
-def _studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
-    found: dict[str, StudyRecord] = {}
-    for root in roots:
-        for name in Store(root).studies():
-            study = Store(root).study(name)
-            found[name] = _union(found[name], study, root) if name in found else study
-    return found
-
-
-def _union(one: StudyRecord, other: StudyRecord, root: Path) -> StudyRecord:
-    """Both expansions of a study in one.
-
-    Raises:
-        InputError: they are different studies of the same name.
-    """
-    path = root / "studies" / f"{other.name}.json"
-    for name, a, b in _essentials(one, other):
-        if a != b:
-            raise InputError(
-                f"two studies of the same name differ; the other has {a!r}",
-                source=path,
-                field=name,
-                value=b,
-                remedy="Nothing was copied. Run one of them under another --name.",
-            )
-    mine = {variant.name: variant for variant in one.variants}
-    for variant in other.variants:
-        old = mine.get(variant.name)
-        mine[variant.name] = variant if old is None else _joined(old, variant, path)
-    folds = None if one.folds is None else tuple(sorted({*one.folds, *(other.folds or ())}))
-    seeds = tuple(sorted({*one.seeds, *other.seeds}))
-    return replace(one, variants=tuple(mine.values()), seeds=seeds, folds=folds)
-
-
-def _essentials(one: StudyRecord, other: StudyRecord) -> Iterator[tuple[str, object, object]]:
-    for name in ("question", "metric", "baseline", "margin"):
-        yield name, getattr(one, name), getattr(other, name)
-    yield "fingerprint.digest", one.fingerprint.digest, other.fingerprint.digest
-    yield "folds", one.folds is None, other.folds is None
-
-
-def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantRecord:
-    cells = {(cell.seed, cell.fold): cell for cell in one.cells}
-    for cell in other.cells:
-        old = cells.setdefault((cell.seed, cell.fold), cell)
-        if old.key != cell.key or one.arm != other.arm:
-            raise InputError(
-                f"two recipes of the same name; its other key is {old.key}",
-                source=path,
-                field=f"variants.{other.name}",
-                value=cell.key,
-                remedy="Nothing was copied. `passt-bench records diff` says what differs; run one "
-                "of them under another --name.",
-            )
-    order = sorted(cells, key=lambda place: (place[0], -1 if place[1] is None else place[1]))
-    return replace(one, cells=tuple(cells[place] for place in order))
-
-
-def _searches(roots: Sequence[Path]) -> dict[str, bytes]:
-    """Searches and comparisons, by path below their folder."""
-    found: dict[str, bytes] = {}
-    for root in roots:
-        for path in sorted([*root.glob("search/*.json"), *root.glob("comparisons/*.json")]):
-            name, data = str(path.relative_to(root)), read_bytes(path)
-            if found.setdefault(name, data) != data:
-                raise InputError(
-                    "another one of the same name differs",
-                    source=path,
-                    field="name",
-                    value=path.stem,
-                    remedy="Nothing was copied. Give one of them another name.",
-                )
-    return found

@@ -113,7 +113,7 @@ def plan_study(
         InputError: anything about the study or the data that cannot be run.
     """
     datasets = datasets or Datasets(context)
-    study = _with_seeds(study, seeds)
+    study = with_seeds(study, seeds)
     dataset = _shared_data(study, datasets)
     chosen = _folds(study, dataset, folds)
     cells: list[PlannedCell] = []
@@ -176,7 +176,6 @@ def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord
         tokens_full=facts.tokens_full,
         grid=facts.grid,
         patchout=facts.patchout,
-        pair=variant.pair,
     )
 
 
@@ -201,7 +200,12 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
         )
 
 
-def _with_seeds(study: Study, seeds: int | None) -> Study:
+def with_seeds(study: Study, seeds: int | None) -> Study:
+    """The study with that many seeds: its first ones, or more, counted on from its last.
+
+    Raises:
+        InputError: fewer than one.
+    """
     if seeds is None:
         return study
     if seeds < 1:

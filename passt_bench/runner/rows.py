@@ -14,6 +14,7 @@ from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
+from passt_bench.runner.plan import with_seeds
 from passt_bench.runner.prepare import (
     Prepared,
     Request,
@@ -24,8 +25,10 @@ from passt_bench.runner.prepare import (
     expand,
 )
 from passt_bench.runner.rows_here import find_available
+from passt_bench.runner.rows_limits import EPOCH_CLIPS, draws_by_weight, remark_limits
 from passt_bench.runner.scoring import Progress
 from passt_bench.runner.studies import RowsFile
+from passt_bench.spec.override import override
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
 from passt_bench.spec.rows import Available, Row, reasons
 from passt_bench.spec.study import Study
@@ -85,11 +88,19 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class RowsPlan:
-    """The rows of a file, and the studies of those that can be trained here."""
+    """The rows of a file, and the studies of those that can be trained here.
+
+    Attributes:
+        file: the rows as published.
+        rows: as they would run here.
+        studies: expanded, of the rows that can run.
+        remarks: what was asked for and holds for some of the rows alone, a sentence each.
+    """
 
     file: RowsFile
     rows: tuple[PlannedRow, ...]
     studies: tuple[Prepared, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
@@ -101,10 +112,11 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
             ``training.epoch_clips`` for those whose protocol draws clips by weight.
 
     Raises:
-        InputError: a change that a recipe does not take, a recipe that no model fits, or data that
-            are there and broken.
+        InputError: a change that a recipe does not take or that holds for none of the rows, a
+            recipe that no model fits, or data that are there and broken.
     """
     check_folder(request.out)
+    remarks = remark_limits(file, request)
     studies = {study.name: _changed(study, request) for study in file.studies}
     names = {study: _renamed(study, file, request) for study in studies}
     meant = [_meant(row, studies) for row in file.rows]
@@ -118,16 +130,16 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
         _expanded(replace(study, name=names[name]), planned, request, file.notebook)
         for name, study in studies.items()
     ]
-    return RowsPlan(file, planned, tuple(study for study in prepared if study is not None))
+    able = tuple(study for study in prepared if study is not None)
+    return RowsPlan(file, planned, able, remarks)
 
 
 def _changed(study: Study, request: Request) -> Study:
-    """As `changed`; the clips of an epoch are set alone where clips are drawn by weight."""
-    study = changed(study, request)
-    if study.base.training.sampling == "weighted":
+    """With the changes and seeds asked for; ``epoch_clips`` holds where weights draw the clips."""
+    study = with_seeds(changed(study, request), request.seeds)
+    if draws_by_weight(study):
         return study
-    training = replace(study.base.training, epoch_clips=None)
-    return replace(study, base=replace(study.base, training=training))
+    return replace(study, base=override(study.base, {EPOCH_CLIPS: None}))
 
 
 def _renamed(study: str, file: RowsFile, request: Request) -> str:
@@ -151,7 +163,7 @@ def _planned(
     here: Available,
 ) -> PlannedRow:
     if recipe is not None and row.study is not None:
-        seeds = request.seeds or len(studies[row.study].seeds)
+        seeds = len(studies[row.study].seeds)
         folds = request.folds or row.corpus.folds if row.corpus.folds > 1 else 1
         given = recipe.init.checkpoint
         why = reasons(row.corpus.name, [given] if given else [], recipe.engine.device, here)

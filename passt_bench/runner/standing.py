@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from passt_bench.analysis.costs import last_arms
-from passt_bench.record import CellRecord, Outcome
+from passt_bench.record import CellRecord
+from passt_bench.record_files import Outcome
 from passt_bench.runner.cells import PROGRESS, clear
-from passt_bench.runner.isolation import is_running
+from passt_bench.runner.locks import is_running
 from passt_bench.runner.plan import Context, PlannedCell, StudyPlan
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
@@ -60,7 +61,7 @@ def _state(key: str, outcome: Outcome | None, context: Context) -> State:
         return "done"
     folder = Store(context.out).folder(key)
     begun = (folder / PROGRESS).is_file() or checkpoint.exists(folder)
-    if (begun or outcome is None) and is_running(context, key):
+    if (begun or outcome is None) and is_running(context.out, key):
         return "running"
     if outcome is not None:
         return "failed"
@@ -82,7 +83,7 @@ def tidy(plan: StudyPlan, context: Context, todo: Collection[PlannedCell]) -> No
     for cell in plan.cells:
         if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
             continue
-        if store.has(cell.key) and not is_running(context, cell.key):
+        if store.has(cell.key) and not is_running(context.out, cell.key):
             clear(context, cell.key)
 
 

@@ -13,10 +13,9 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
-from passt_bench.spec.study import Cell, Study, Variant, factorial, one_at_a_time
+from passt_bench.spec.study import Study, Variant, factorial, one_at_a_time
 
 __all__ = [
-    "Cell",
     "DataSpec",
     "EngineSpec",
     "FrontendSpec",

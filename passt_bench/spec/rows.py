@@ -39,12 +39,10 @@ class Pace:
 
     Attributes:
         clips_per_second: in training.
-        of: the row of Table 1.
         recipe: the setting it was measured in, by which another setting's FLOPs are weighed.
     """
 
     clips_per_second: float
-    of: str
     recipe: Recipe
 
 
@@ -69,6 +67,8 @@ class Row:
         speed: clips a second in training as published for this row.
         memory: GB a clip in training as published for this row.
         notes: settings that the paper does not give, and where they come from.
+        conflicts: settings that the authors' publications (paper, code, README) give differently:
+            what is taken, from where, and what stands elsewhere.
     """
 
     table: str
@@ -84,6 +84,7 @@ class Row:
     speed: float | None = None
     memory: float | None = None
     notes: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
     @property
     def cited(self) -> bool:

@@ -16,13 +16,11 @@ from passt_bench.spec.recipe import Recipe
 class Variant:
     """A named change to the base recipe.
 
-    ``changes`` maps dotted field names to values, see `spec.override`. ``pair`` names variants
-    that are meant to be compared with each other at equal tokens.
+    ``changes`` maps dotted field names to values, see `spec.override`.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    pair: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,16 +96,6 @@ class Study:
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
         return next(variant for variant in self.variants if variant.name == name)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One variant, one seed, one fold: what is trained and evaluated once."""
-
-    variant: str
-    recipe: Recipe
-    seed: int
-    fold: int | None
 
 
 def one_at_a_time(

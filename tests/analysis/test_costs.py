@@ -8,9 +8,7 @@ import pytest
 from small_studies import session, study
 
 from passt_bench.analysis.costs import (
-    costs_frame,
     costs_of,
-    memory_frame,
     memory_of,
     sessions_used,
 )
@@ -21,7 +19,7 @@ def test_each_variant_keeps_the_ratio_of_its_own_session(tmp_path: Path) -> None
     store = Store(tmp_path)
     store.write(session("old", "2026-01", {"arm-none": 1.0, "arm-time": 0.5}))
     store.write(session("new", "2026-02", {"arm-none": 2.0, "arm-frequency": 0.8}))
-    costs = costs_frame(study(), store).set_index("variant")
+    costs = costs_of(study(), store.sessions()).set_index("variant")
     assert costs.loc["time", "session"] == "old"
     assert costs.loc["time", "ratio"] == 0.5
     assert costs.loc["frequency", "session"] == "new"
@@ -29,7 +27,7 @@ def test_each_variant_keeps_the_ratio_of_its_own_session(tmp_path: Path) -> None
     assert costs.loc["frequency", "baseline_median"] == 2.0
     assert (costs["phase"] == "train_step").all()
     assert costs.loc["time", ["median", "low", "high", "n"]].tolist() == [0.5, 0.45, 0.55, 45]
-    assert memory_frame(study(), store)["session"].tolist() == ["new", "old", "new"]
+    assert memory_of(study(), store.sessions())["session"].tolist() == ["new", "old", "new"]
 
 
 def test_the_newest_session_wins_then_the_greater_key() -> None:

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from passt_bench.analysis.statistics import (
-    Contrast,
-    Floats,
-    contrast,
-    fit_blocks,
-    holm,
-    mean_interval,
-    pool_variance,
-)
+from passt_bench.analysis.blocks import Floats, fit_blocks, pool_variance
+from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
 
 NAN = float("nan")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.record import Picture, RunRecord, to_json
+from passt_bench.record import Picture, RunRecord
+from passt_bench.record_files import to_json
 from passt_bench.runner.cells import failure
 from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study

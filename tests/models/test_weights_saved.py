@@ -120,7 +120,7 @@ def test_the_name_of_a_published_file_tells_hop_classes_and_loss(tmp_path: Path)
         assert (recipe.frontend.hop, recipe.data.seconds) == (hop, clip)
     path = small_weights.save(tmp_path / PUBLISHED["esc50_fold1"].file, small_weights.passt(50))
     _, recipe, classes = read_model(path)
-    assert (recipe.training.loss, recipe.data.seconds, classes[49]) == ("ce", 5.0, "class 49")
+    assert (recipe.training.loss, recipe.data.seconds, classes[49]) == ("ce", 5.0, "hand_saw")
     path = small_weights.save(tmp_path / PUBLISHED["openmic"].file, small_weights.passt(20))
     assert read_model(path).classes[::19] == ("accordion", "voice")
 

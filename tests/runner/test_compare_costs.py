@@ -10,9 +10,9 @@ import pytest
 from passt_bench.cli import main
 from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
+from passt_bench.files import unpack_json
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.models.peers import PEERS
-from passt_bench.record import unpack_json
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.index import render_index
 from passt_bench.runner.compare import Settings, default_name, subjects

@@ -21,7 +21,7 @@ from passt_bench.data import open_dataset
 from passt_bench.data.scenes import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import build_ensemble
-from passt_bench.record import to_json
+from passt_bench.record_files import to_json
 from passt_bench.runner import scoring
 from passt_bench.runner.clean import find_debris
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints

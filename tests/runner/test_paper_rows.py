@@ -202,6 +202,67 @@ def test_the_clips_of_an_epoch_are_set_where_they_are_drawn_by_weight() -> None:
         plan("paper_table3", sets=("training.epoch=4",))
 
 
+def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> None:
+    data = ("--data", f"esc50={write_esc50(tmp_path / 'ESC-50').root}")
+    words = ("--folds", 2, "--set", "training.epoch_clips=40", "--no-track")
+    status, text = cli("run", "paper_table3", *data, *words)
+    assert status == 0, text
+    assert "--folds 2 holds for esc50; openmic, dcase20, fsd50k, audioset have" in text
+    assert "epoch_clips=40 holds for audioset; the clips of openmic, esc50, dcase20" in text
+    rows = plan_rows(rows_of("paper_table3"), Request("paper_table3", Path("runs"), folds=2)).rows
+    assert {row.row.corpus.name: row.runs for row in rows if row.recipe} == {
+        "openmic": 3, "esc50": 6, "dcase20": 3, "fsd50k": 3, "audioset": 1,
+    }  # fmt: skip
+    assert plan("paper_table3", sets=("training.epochs=2",)).remarks == ()
+    assert plan("paper_table1", sets=("training.epoch_clips=8",)).remarks == ()
+    weighted = ("training.sampling=weighted", "training.epoch_clips=8")
+    assert plan("paper_table3", sets=weighted).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "words", "message"),
+    [
+        ("paper_table1", ("--folds", 1), "--folds = 1: the data sets have one split and no folds"),
+        ("paper_table3", ("--folds", 6), "--folds = 6: there are 5 folds. Give 1 to 5"),
+        ("paper_table3", ("--folds", 0), "--folds = 0: there are 5 folds"),
+        ("paper_table3", ("--seeds", 0), "--seeds = 0: at least one seed"),
+        ("paper_table2", ("--seeds", 1), "--seeds = 1: none of these rows is trained"),
+        ("paper_table2", ("--set", "a=1"), "--set = 'a=1': none of these rows is trained"),
+        (
+            "paper_table1",
+            ("--set", "training.epoch_clips=9", "--set", "training.sampling=shuffle"),
+            "training.epoch_clips = 9: the clips of these rows are shuffled",
+        ),
+    ],
+)
+def test_what_no_row_takes_is_refused(
+    cli: Cli, table: str, words: tuple[object, ...], message: str
+) -> None:
+    for command in ("plan", "run", "status"):
+        status, text = cli(command, table, *words)
+        assert status == 2
+        assert message in text
+    assert not Path("runs").exists()
+
+
+def test_what_the_authors_give_differently_is_listed_beside_the_rows(cli: Cli) -> None:
+    shallow = ("--set", "model.depth=1")  # their FLOPs are quicker to count
+    status, text = cli("plan", "paper_table3", *shallow)
+    assert status == 0
+    _, listed = text.split("Given differently by the authors' paper, code and README")
+    assert (
+        "PaSST-S on esc50: patchout t10 f3 (ex_esc50.py:60: 353 tokens; the README's command has "
+        "t10 f5: 275)" in listed
+    )
+    assert (
+        "5 rows on audioset: learning_rate 2e-05 (ex_audioset.py:76; the paper has 1e-5)" in listed
+    )
+    conflicts = {row.name: row.conflicts for row in rows_of("paper_table1").rows}
+    assert len(conflicts["PaSST-S"]) == 3
+    assert len(conflicts["PANNs"]) == 2  # its rate is its own
+    assert not any(row.conflicts for row in rows_of("paper_table2").rows)
+
+
 def test_another_name_is_that_of_all_studies(tmp_path: Path) -> None:
     request = Request("paper_table3", tmp_path, name="mine")
     rows = plan_rows(rows_of("paper_table3"), request).rows

@@ -212,6 +212,55 @@ def test_an_official_file_speaks_audioset(
     assert lines[1].split(maxsplit=1)[1] == class_names("audioset", 527)[137] == "Music"
 
 
+@pytest.mark.parametrize(
+    ("name", "logit", "heard"),
+    [
+        ("fsd50k-n", 28, "Cat"),
+        ("esc50_fold3", 42, "siren"),
+        ("openmic", 19, "voice"),
+    ],
+)
+def test_official_fine_tuned_files_speak_by_name(
+    name: str,
+    logit: int,
+    heard: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
+    entry = PUBLISHED[name]
+    net = create_model(
+        "passt_s", entry.classes, width=64, depth=1, heads=1, stride=entry.stride or 10
+    )
+    with torch.no_grad():
+        net.head[1].bias[logit] = 9.0
+    torch.save(net.state_dict(), tmp_path / entry.file)
+    _wave(tmp_path / "a.wav", 1.0, 8000)
+    assert _main(["predict", "--checkpoint", name, str(tmp_path / "a.wav")], monkeypatch) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1].split(maxsplit=1)[1] == heard
+    assert "note:" not in shown.err
+
+
+def test_a_head_without_names_is_told_beside_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = create_model("passt_s", 3, width=64, depth=1, heads=1, stride=16)
+    torch.save(net.state_dict(), tmp_path / "own.pt")
+    _wave(tmp_path / "a.wav", 1.0, 8000)
+    words = ["predict", "--checkpoint", str(tmp_path / "own.pt"), str(tmp_path / "a.wav")]
+    assert _main([*words, "--format", "json"], monkeypatch) == 0
+    shown = capsys.readouterr()
+    (found,) = json.loads(shown.out)
+    assert {p["class"] for p in found["predictions"]} == {"class 0", "class 1", "class 2"}
+    assert "no class names" in shown.err
+    assert "--labels FILE" in shown.err
+    (tmp_path / "names.txt").write_text("eins\nzwei\ndrei\n")
+    assert _main([*words, "--labels", str(tmp_path / "names.txt")], monkeypatch) == 0
+    assert "no class names" not in capsys.readouterr().err
+
+
 def test_names_can_be_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.record import ArmRecord, RunRecord, SessionRecord, to_json
+from passt_bench.record import ArmRecord, RunRecord, SessionRecord
+from passt_bench.record_files import to_json
 from passt_bench.runner.cells import failure
 from passt_bench.runner.clean import find_debris, remove
-from passt_bench.runner.merge import merge
+from passt_bench.runner.locks import MERGE, lock
+from passt_bench.runner.merge import Merged, merge
 from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.records import compare_records, find_record
 from passt_bench.runner.studies import load_study
@@ -165,6 +169,79 @@ def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
     three.write(failure(failed, "error", "why"))
     assert merge([two.root], three.root).replaced == [failed.key]
     assert (three.folder(failed.key) / "attempt-1.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["{}.lock", "{}.work.lock"])
+def test_what_is_being_run_is_left_out_and_told(
+    plan: StudyPlan, tmp_path: Path, cli: Cli, name: str
+) -> None:
+    two = write(tmp_path / "two", plan)
+    target = Store(tmp_path / "all")
+    key, other = plan.cells[0].key, plan.cells[1].key
+    with lock(target.root, name.format(key)):
+        status, told = cli("records", "merge", two.root, "--out", target.root)
+        assert (status, target.has(key), target.has(other)) == (1, False, True)
+        assert f"{key}: left out, for a command is at it now." in told
+        assert "Give the same command again" in told
+        assert f"{len(plan.cells) - 1} records copied" in told
+    status, told = cli("records", "merge", two.root, "--out", target.root)
+    assert (status, "1 records copied" in told) == (0, True)
+    assert target.run(key) == two.run(key)
+
+
+def test_a_record_that_came_while_it_was_looked_at_is_not_written_over(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
+    one, two = write(tmp_path / "one", plan, slice(0, 1)), write(tmp_path / "two", plan)
+    failed = replace(failure(plan.cells[1], "error", "why"), finished="2026-11-23T12:00:00+00:00")
+    with lock(one.root, MERGE):  # another merge is at it: this one has looked and waits
+        done: list[Merged] = []
+        thread = threading.Thread(target=lambda: done.append(merge([two.root], one.root)))
+        thread.start()
+        time.sleep(1.5)
+        assert thread.is_alive()
+        one.write(failed)
+        one.write_study(replace(plan.record, seeds=(0, 1, 2, 3)))
+    thread.join(30)
+    assert done[0].busy == [failed.key]
+    assert failed.key not in done[0].copied
+    assert one.run(failed.key) == failed
+    assert 3 in one.study("tiny").seeds  # both expansions, though the other came later
+    again = merge([two.root], one.root)
+    assert (again.busy, again.replaced) == ([], [failed.key])
+    assert [record.status for record in one.attempts(failed.key)] == ["error", "ok"]
+
+
+def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_path: Path) -> None:
+    """Two merges and a run's own writing, again and again on the same keys."""
+    good = write(tmp_path / "good", plan)
+    bad = Store(tmp_path / "bad")
+    bad.write_study(plan.record)
+    for cell in plan.cells:
+        bad.write(failure(cell, "error", "there"))
+    target = Store(tmp_path / "all")
+
+    def run() -> None:
+        for cell in plan.cells:  # as `isolation` does: under the lock, unless a record stands
+            with lock(target.root, f"{cell.key}.lock").acquire(timeout=30):
+                if not target.has(cell.key):
+                    target.write(failure(cell, "timeout", "here"))
+
+    def bring(source: Path) -> None:
+        while merge([source], target.root).busy:
+            pass
+
+    work = (run, lambda: bring(good.root), lambda: bring(bad.root))
+    threads = [threading.Thread(target=step) for step in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for cell in plan.cells:
+        assert target.run(cell.key) == good.run(cell.key)
+        assert len(target.attempts(cell.key)) <= 2
+    assert not list((target.root / "records").rglob(".*"))
+    assert target.study("tiny") == plan.record
 
 
 def _other_key(store: Store, plan: StudyPlan) -> None:

@@ -43,6 +43,23 @@ def test_every_value_has_one_place_and_a_source(name: str) -> None:
         assert len(setting.source.removeprefix(OURS)) > 4
 
 
+def test_what_the_authors_give_differently_is_the_other_ones_value() -> None:
+    paper, code = (
+        {setting.field: setting for setting in PROTOCOLS[f"audioset, as the {name}"]}
+        for name in ("paper says", "code does")
+    )
+    fields = {"training.learning_rate", "training.epochs", "training.epoch_clips"}
+    for one, other in ((paper, code), (code, paper)):
+        assert {field for field, setting in one.items() if setting.against} == fields
+        for field in fields:
+            assert float(one[field].against.split()[-1]) == other[field].value
+    esc = PATCHOUTS["esc50"]["s"].against
+    assert esc == "the README's command has t10 f5: 275"
+    assert (12 - 5) * (49 - 10) + 2 == 275
+    others = [s for rows in PATCHOUTS.values() for s in rows.values() if s.against]
+    assert others == [PATCHOUTS["esc50"]["s"]]
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_nothing_of_a_recipe_comes_from_elsewhere(name: str) -> None:
     """What a protocol does not name is as it is in any recipe."""
