@@ -24,8 +24,7 @@ _VBRI = 36  # where the header of Fraunhofer's encoder stands in the first frame
 _SEARCHED = 1 << 20  # bytes behind a break that are looked through for more frames
 _SHARED = 0xFFFE0C00  # bits of a header that are the same in all frames of a file
 _IN_A_ROW = 3  # headers that are no accident
-_DELAY = 529  # samples that a decoder leaves out at the start, and LAME's header counts without
-_QUIET = 4608  # samples; see `_with_number`
+_LONGEST = 1441  # bytes of a frame
 
 
 class Frames(NamedTuple):
@@ -63,12 +62,17 @@ def look_at_mp3(file: BinaryIO, size: int) -> Frames:
     assert length is not None
     told = _told(head, file.read(length - 4))
     if told is not None and told.frames and told.size:
-        return Frames(_fewer("bytes", told.size, size - start))
+        return Frames(
+            _fewer("bytes", told.size, size - start) or _unheard(file, start + told.size, size)
+        )
     begin = start if told is None else start + length  # such a frame holds no sound
     count, missing = _count(file, begin, size)
     if missing is None and told is not None and told.frames:
-        return Frames(_fewer("frames", told.frames, count))
-    return Frames(missing, Beginning(_with_number(head, count), begin) if count else None)
+        more = f"the header tells of {told.frames} frames, and there are {count}"
+        return Frames(
+            _fewer("frames", told.frames, count) or (more if count > told.frames else None)
+        )
+    return Frames(missing, Beginning(_number_frame(head, count), begin) if count else None)
 
 
 def frame_length(head: bytes) -> int | None:
@@ -86,6 +90,19 @@ def _fewer(what: str, promised: int, there: int) -> str | None:
     if promised <= there:
         return None
     return f"cut off: the header promises {promised} {what}, {there} are there"
+
+
+def _unheard(file: BinaryIO, place: int, size: int) -> str | None:
+    """What is wrong where more than a frame or two stands behind the end that a header tells of.
+
+    Some encoders do not count the header's own frame.
+    """
+    if size - place <= _IN_A_ROW * _LONGEST:
+        return None
+    more = _going_on(file, place)
+    if more is None or size - more <= _IN_A_ROW * _LONGEST:
+        return None
+    return f"several recordings: one ends at byte {place}, and what follows would not be heard"
 
 
 def _first_frame(file: BinaryIO) -> int | None:
@@ -180,27 +197,21 @@ def _side(head: bytes) -> int:
     return (17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17)
 
 
-def _with_number(head: bytes, frames: int) -> bytes:
-    """A frame that tells the number of frames, and some without sound that it has left out.
+def _number_frame(head: bytes, frames: int) -> bytes:
+    """A frame that holds no sound and tells the number of those behind it.
 
-    A decoder that knows the number leaves out its own delay at the start, which it does not where
-    it knows none. The delay is therefore taken from frames without sound, of which there are as
-    many as bring the decoder back to where it began: it gives the same samples as without them.
+    A decoder that knows the number leaves out its own delay of 529 samples at the start, as it does
+    in files of common encoders. Frames without sound that make up for it would be wrong: where a
+    file begins amid a stream, its first frames ask for bits of those before, and would find these.
 
     Args:
         head: the header of a frame of the file.
         frames: how many the file has.
     """
-    first = head[1] >> 3 & 3 == 3
-    quiet = _QUIET // (1152 if first else 576)
-    info, silence = (
-        bytes([0xFF, head[1] | 1, kbits << 4 | head[2] & 0x0C, head[3] & 0xC0])
-        for kbits in (5 if first else 8, 1)  # 64 kbit/s, and the fewest that there are
-    )
-    number = _HAS_FRAMES.to_bytes(4, "big") + (frames + quiet).to_bytes(4, "big")
-    cut = ((_QUIET - _DELAY) << 12 | _DELAY).to_bytes(3, "big")  # at the start, at the end
-    told = info + bytes(_side(head)) + b"Info" + number + b"LAME" + bytes(17) + cut
-    return _filled(told) + quiet * _filled(silence)
+    kbits = 5 if head[1] >> 3 & 3 == 3 else 8  # 64 kbit/s
+    info = bytes([0xFF, head[1] | 1, kbits << 4 | head[2] & 0x0C, head[3] & 0xC0])
+    number = _HAS_FRAMES.to_bytes(4, "big") + frames.to_bytes(4, "big")
+    return _filled(info + bytes(_side(head)) + b"Info" + number)
 
 
 def _filled(frame: bytes) -> bytes:
