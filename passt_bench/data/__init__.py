@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic, synthetic
-from passt_bench.data.dataset import Dataset
+from passt_bench.data.dataset import Dataset, Incomplete
 from passt_bench.data.prepared import find_prepared, open_prepared
 from passt_bench.data.prepared_files import INDEX, read_index
 from passt_bench.errors import InputError
@@ -61,18 +61,36 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
     """Refuses clips that were prepared of what the folder around them no longer holds."""
     index = read_index(folder)
     asked = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
+    problem = ""
     try:
         source = DATASETS.get(spec.name).build(asked, sampling_rate, root)
-    except InputError:
-        return  # what was prepared is all that is left
-    if source.fingerprint.digest != index.source.digest:
-        raise InputError(
-            "the data have changed since these clips were prepared",
-            source=folder,
-            field=f"--data {spec.name}",
-            value=root.name,
-            remedy="Remove the folder and prepare anew, or give it itself to use it as it is.",
-        )
+    except InputError as error:
+        if _is_gone(spec.name, root, error):
+            return  # what was prepared is all that is left
+        problem = f", and can no longer be read: {error}"
+    else:
+        if source.fingerprint.digest == index.source.digest:
+            return
+    raise InputError(
+        f"the data have changed since these clips were prepared{problem}",
+        source=folder,
+        field=f"--data {spec.name}",
+        value=root.name,
+        remedy="Remove the folder and prepare anew, or give it itself to use it as it is.",
+    )
+
+
+def _is_gone(name: str, root: Path, error: InputError) -> bool:
+    """Whether what clips were prepared of was taken away: its lists, or all of its recordings."""
+    if isinstance(error, Incomplete):
+        return not len(error.dataset.ids)
+    return not root.is_file() and not _marked(name, root)
+
+
+def _marked(name: str, folder: Path) -> bool:
+    """Whether a file lies in a folder that tells the data set."""
+    places = (folder / place / mark for mark in _MARKS.get(name, ()) for place in ("", "mp3"))
+    return any(path.is_file() for path in places)
 
 
 def find_folders(root: Path) -> dict[str, Path]:
@@ -82,9 +100,8 @@ def find_folders(root: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        for name, marks in _MARKS.items():
-            places = (folder / place / mark for mark in marks for place in ("", "mp3"))
-            if name not in found and any(path.is_file() for path in places):
+        for name in _MARKS:
+            if name not in found and _marked(name, folder):
                 found[name] = folder
     for path in sorted(root.glob(f"*/{INDEX}")):
         found.setdefault(read_index(path.parent).source.dataset, path.parent)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data.dataset import Incomplete
-from passt_bench.data.decode import Stretch, read_waveform
+from passt_bench.data.decode import Header, Stretch, length_at, read_waveform
 from passt_bench.data.described import (
     MISSING,
     count_rates,
@@ -65,8 +65,8 @@ class FolderDataset(SurveyedDataset):
         return self._read(index, 0, self._length(index))
 
     def _length(self, index: int) -> int:
-        rate = int(self.found.rates[index])
-        return math.ceil(int(self.frames[index]) * self.sampling_rate / rate)
+        header = Header(int(self.found.rates[index]), 1, int(self.frames[index]))
+        return length_at(header, self.sampling_rate)
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
         found = self.found

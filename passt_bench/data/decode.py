@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import soundfile
@@ -15,6 +16,7 @@ from passt_bench.torchaudio_guard import resample
 
 RESAMPLER = "torchaudio sinc_interp_hann"
 _BLOCK = 1 << 20  # samples read at a time
+_MOST_PHASES = 4000  # of the resampler, which keeps a filter for each
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 build on those before them
 
 
@@ -75,7 +77,24 @@ def _has_last(file: soundfile.SoundFile) -> bool:
 
 def length_at(header: Header, sampling_rate: int) -> int:
     """Samples of a whole clip once it is resampled."""
-    return math.ceil(header.frames * sampling_rate / header.rate)
+    return math.ceil(header.frames * ratio_of(header.rate, sampling_rate))
+
+
+def ratio_of(rate: int, sampling_rate: int) -> Fraction:
+    """Samples of a result for each of a file, in numbers that a resampler can take.
+
+    The filters for 11,127 and 32,000 Hz, which have no common divisor, would take 6 GiB. Where the
+    smallest whole numbers are that large the nearest ratio of smaller ones is taken: it is off by
+    less than 1 in 4000, four thousandths of a semitone.
+
+    Args:
+        rate: Hz of the file.
+        sampling_rate: Hz of the result.
+    """
+    exact = Fraction(sampling_rate, rate)
+    if max(exact.numerator, exact.denominator) <= _MOST_PHASES:
+        return exact
+    return exact.limit_denominator(_MOST_PHASES // max(Fraction(1), exact))
 
 
 def read_whole(sound: Sound, sampling_rate: int) -> np.ndarray:
@@ -123,8 +142,8 @@ def _mono(
         rate, promised = int(file.samplerate), int(file.frames)
         # Reading begins where a sample of the file and one of the result fall together, and before
         # the first that the resampler looks back on: where it was cut does not change the result.
-        common = math.gcd(rate, sampling_rate)
-        step, apart = rate // common, sampling_rate // common
+        ratio = ratio_of(rate, sampling_rate)
+        step, apart = ratio.denominator, ratio.numerator
         back = 0 if rate == sampling_rate else -(-rate // (10 * step))
         skipped = max(0, start // apart - back)
         begin, last = stretch.frames(rate)
@@ -133,7 +152,7 @@ def _mono(
         first = begin + skipped * step
         end = promised if last is None else min(promised, last)
         if samples is not None:
-            wanted = math.ceil((start - skipped * apart + samples) * rate / sampling_rate)
+            wanted = math.ceil((start - skipped * apart + samples) / ratio)
             if rate != sampling_rate:
                 wanted += rate  # a second more than the resampler looks ahead
             end = min(end, first + wanted)
@@ -142,7 +161,7 @@ def _mono(
     if not np.isfinite(wave).all():
         raise broken(sound, "the file holds NaN or infinity")
     if rate != sampling_rate and len(wave):
-        wave = resample(torch.from_numpy(wave), rate, sampling_rate).numpy()
+        wave = resample(torch.from_numpy(wave), step, apart).numpy()
     return wave[start - skipped * apart :]
 
 

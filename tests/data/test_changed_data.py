@@ -49,6 +49,29 @@ def test_prepared_clips_of_a_list_that_changed_are_refused(tmp_path: Path) -> No
     assert open_dataset(SPEC, 32000, tmp_path).ids  # nothing is prepared at that rate
 
 
+def test_prepared_clips_outlive_what_was_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    prepare_data(Preparation("manifest", tmp_path, 16000))
+    manifest = tmp_path / "manifest.csv"
+    text = manifest.read_text(encoding="utf-8")
+    for damaged in (text.replace(",train", ",trian", 1), text + "a,b,c,d,e,f,g\n"):
+        manifest.write_text(damaged, encoding="utf-8")
+        with pytest.raises(InputError, match=r"have changed since .* and can no longer be read"):
+            open_dataset(SPEC, 16000, tmp_path)
+    manifest.write_text(text, encoding="utf-8")
+    sounds = [
+        path for path in tmp_path.rglob("*") if path.suffix in (".wav", ".flac", ".ogg", ".mp3")
+    ]
+    for path in sounds[1:]:
+        path.unlink()
+    with pytest.raises(InputError, match=r"have changed since .* are missing or hold no sound"):
+        open_dataset(SPEC, 16000, tmp_path)
+    sounds[0].unlink()
+    assert open_dataset(SPEC, 16000, tmp_path).ids
+    manifest.unlink()
+    assert open_dataset(SPEC, 16000, tmp_path).ids
+
+
 def test_a_manifest_of_another_name_is_prepared_beside_it(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     (tmp_path / "manifest.csv").rename(tmp_path / "other.csv")

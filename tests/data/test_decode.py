@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 import soundfile
 from sounds import sound, write_sound
 
-from passt_bench.data.decode import blocks_of, read_header, read_waveform, read_whole
+from passt_bench.data.decode import (
+    blocks_of,
+    length_at,
+    ratio_of,
+    read_header,
+    read_waveform,
+    read_whole,
+)
 from passt_bench.errors import InputError
 
 
@@ -18,7 +26,7 @@ def tone(rate: int, seconds: float = 0.5, frequency: float = 500.0) -> np.ndarra
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
-@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 11127, 47999])
 def test_a_tone_keeps_its_pitch_and_length(tmp_path: Path, ending: str, rate: int) -> None:
     path = tmp_path / f"tone.{ending}"
     soundfile.write(path, tone(rate), rate)
@@ -28,6 +36,26 @@ def test_a_tone_keeps_its_pitch_and_length(tmp_path: Path, ending: str, rate: in
     assert wave.dtype == np.float32
     assert int(np.abs(np.fft.rfft(wave)).argmax()) == 250  # 500 Hz in bins of 2 Hz
     np.testing.assert_allclose(wave[2000:6000].std(), 0.5 / np.sqrt(2), rtol=0.03)
+
+
+@pytest.mark.parametrize("rate", [1000, 7999, 15999, 22255, 31999, 44099, 47999, 95999, 768000])
+def test_ratios_stay_small_and_near(rate: int) -> None:
+    for other in (8000, 16000, 32000, 44100, 48000):
+        ratio = ratio_of(rate, other)
+        assert 0 < min(ratio.numerator, ratio.denominator)
+        assert max(ratio.numerator, ratio.denominator) <= 4000
+        assert abs(float(ratio) * rate / other - 1) < 1 / 4000
+    assert ratio_of(44100, 32000) == Fraction(320, 441)
+
+
+def test_a_part_of_a_file_of_an_odd_rate(tmp_path: Path) -> None:
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, tone(22255, 2.0), 22255, subtype="FLOAT")
+    whole = read_whole(path, 32000)
+    assert len(whole) == length_at(read_header(path), 32000)
+    for start in (0, 777, 40000):
+        part = read_waveform(path, 32000, 5000, start)
+        np.testing.assert_allclose(part, whole[start : start + 5000], atol=1e-6)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
