@@ -108,8 +108,10 @@ def check(
     else:
         show(console, checked)
         prepared = find_prepared(folder, hertz)
-        if prepared not in (None, folder):
-            console.print(f"Runs at {hertz} Hz use {prepared}, made from it.", markup=False)
+        if prepared is not None and prepared != folder:
+            fresh = read_index(prepared).source.digest == checked.digest
+            then = "use it" if fresh else "are refused: the data have changed since"
+            console.print(f"{prepared} is made from it; runs at {hertz} Hz {then}.", markup=False)
     if out is not None:
         write_atomically(out, text.encode())
         beside.print(str(out), markup=False)
