@@ -12,7 +12,7 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, storing
-from passt_bench.runner.locks import is_running
+from passt_bench.runner.locks import discard, is_running
 from passt_bench.search_record import read_search, search_names
 from passt_bench.spec.recipe import Recipe
 from passt_bench.store import Store, read_record
@@ -55,7 +55,7 @@ def find_debris(root: Path) -> list[Debris]:
     kinds: tuple[tuple[str, Iterator[Path], bool], ...] = (
         ("temporary files of writers that were killed", _temporary(root), False),
         ("checkpoints of finished runs", _checkpoints(store, running), False),
-        ("locks of finished runs", _locks(store, running), False),
+        ("locks of what has a record", _locks(store, running), False),
         ("prepared features that no study here uses", _features(store), False),
         ("records that no study here refers to", _unused(store, running), True),
     )
@@ -67,7 +67,7 @@ def find_debris(root: Path) -> list[Debris]:
 
 
 def remove(debris: Debris) -> None:
-    """Removes what was found.
+    """Removes what was found; of locks, those that nobody has taken since.
 
     Raises:
         StorageError: it cannot be removed.
@@ -76,6 +76,8 @@ def remove(debris: Debris) -> None:
         with storing(path):
             if path.is_dir():
                 shutil.rmtree(path)
+            elif path.suffix == ".lock":
+                discard(path)
             else:
                 path.unlink(missing_ok=True)
 
@@ -101,8 +103,12 @@ def _checkpoints(store: Store, running: Callable[[str], bool]) -> Iterator[Path]
 
 
 def _locks(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
-    """Of cells that are done for good: nobody asks for their locks but to find the record."""
-    done = set(_succeeded(store))
+    """Of all that has a record, failures as well: who tries again makes new ones.
+
+    The two of the whole folder stay: they are no more than two, and whoever works there next wants
+    them at once.
+    """
+    done = set(store.record_keys())
     for path in (store.root / "locks").glob("*.lock"):
         key = path.name.split(".")[0]
         if key in done and not running(key):

@@ -21,6 +21,7 @@ from passt_bench.console import Estimate, Update, stage
 from passt_bench.errors import InputError
 from passt_bench.runner.confirm import plan_confirmation
 from passt_bench.runner.executor import Tick, run_cells
+from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells
 from passt_bench.runner.run import RunOptions, check_device, prepare, train_cells
 from passt_bench.runner.search import Suggester, importance, open_storage
@@ -163,8 +164,8 @@ class _Search:
                 self._run([suggestion for _, suggestion in batch], update)
                 for number, suggestion in batch:
                     self._suggester.tell(number, self._value(suggestion))
-                write_search(self.record(), self._context.out)
-        write_search(self.record(), self._context.out)
+                self._write(self.record())
+        self._write(self.record())
 
     def _batch(self) -> list[tuple[int, Suggestion]]:
         """Trials with something to train, enough to keep the workers busy."""
@@ -231,6 +232,10 @@ class _Search:
         )
         return replace(record, importance=importance(record))
 
+    def _write(self, record: SearchRecord) -> None:
+        with studies_held(self._context.out):
+            write_search(record, self._context.out)
+
     def confirm(self, console: Console) -> SearchResult:
         """Trains the best settings anew and tests them."""
         record = self.record()
@@ -238,14 +243,15 @@ class _Search:
         best = [t for t in record.best if t.patchout.kind != "none"][: self._options.confirm]
         if best:
             best, plan = self._affordable(best)
-            self._store.write_study(plan.record)
+            with studies_held(self._context.out):
+                self._store.write_study(plan.record)
             options = RunOptions(workers=self._options.workers, cost=False)
             todo = missing_cells(plan, self._store)
             train_cells(todo, self._context, self._datasets, options, console)
             final = [self._store.run(cell.key) for cell in plan.cells]
             failed += sum(found is None or found.status != "ok" for found in final)
             record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
-            write_search(record, self._context.out)
+            self._write(record)
         return SearchResult(record, self._trained, failed)
 
     def _affordable(self, best: list[TrialRecord]) -> tuple[list[TrialRecord], StudyPlan]:

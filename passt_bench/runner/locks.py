@@ -4,6 +4,8 @@ Two a key: ``KEY.lock`` belongs to the invocation that has taken a cell or an ev
 ``KEY.work.lock`` to the process that computes a cell: should an invocation be killed, its process
 may live on for a moment, and nobody writes beside it. What brings records of others holds both for
 as long as it copies.
+
+``studies.lock`` is the innermost: whoever has it waits for no other, and has it for moments only.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from filelock import FileLock, Timeout
 from passt_bench.files import storing
 
 MERGE = "merge.lock"  # of all that merge into a folder, and of who gives a session its key
+STUDIES = "studies.lock"  # of who writes a study or a search, or unites them with those of others
 _MOMENT = 0.5  # seconds; who only looks whether a lock is held has it for less
 
 
@@ -67,6 +70,40 @@ def taken(root: Path, key: str) -> Iterator[bool]:
             held.close()
             free = False
         yield free
+
+
+@contextmanager
+def studies_held(root: Path) -> Iterator[None]:
+    """Waits until nobody else writes studies or searches there, and keeps others from it.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    mine = lock(root, STUDIES)
+    with storing(root / "locks" / STUDIES):
+        mine.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        mine.release()
+
+
+def discard(path: Path) -> None:
+    """Removes the file of a lock, unless somebody holds it.
+
+    It goes while it is held here. Who has opened it before and gets it afterwards is told by the
+    kernel that it has no name any more; `FileLock` looks, and opens the file that has the name by
+    then. So nobody holds a lock that others cannot see.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    with storing(path):
+        try:
+            with FileLock(path, timeout=0):
+                path.unlink(missing_ok=True)
+        except Timeout:
+            return
 
 
 def _names(key: str) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 
 Others may run on the folder meanwhile. Of several merges one copies at a time; a record is copied
 under the locks of its key, and only onto what was looked at: what is being computed, or has changed
-since, is left out and told.
+since, is left out and told. Studies and searches are written last, and only what the sources add
+to those that stand there at that moment.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, write_atomically
 from passt_bench.record import RunRecord, SessionRecord
 from passt_bench.record_files import read
-from passt_bench.runner.locks import MERGE, lock, taken
-from passt_bench.runner.merge_studies import searches_of, studies_of
+from passt_bench.runner.locks import MERGE, lock, studies_held, taken
+from passt_bench.runner.merge_studies import Plans, plans_of, united
 from passt_bench.store import Store, read_record
 
 _SAME = 1e-4  # metrics of one evaluation on two machines
@@ -26,14 +28,32 @@ _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # of what is not f
 
 @dataclass
 class Merged:
-    """What a merge did, or would do."""
+    """What a merge did, by keys of records.
+
+    Attributes:
+        copied: that the target did not have.
+        same: that stood there already, or in two sources; also those that somebody else brought
+            while this merge waited.
+        replaced: where a success took the place of a failure.
+        kept: where the one that stood there stays beside another.
+        busy: left out: the key is being run, or another record has come since it was looked at.
+        studies: names of those that the sources have; all of them stand in the target now.
+    """
 
     copied: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)  # a failure, by a success
-    kept: list[str] = field(default_factory=list)  # the one that stood there, beside another
-    busy: list[str] = field(default_factory=list)  # left out, for somebody is at it
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
     studies: list[str] = field(default_factory=list)
+
+
+class _Brought(Enum):
+    """What came of copying one record."""
+
+    COPIED = auto()
+    SAME = auto()  # somebody else brought it
+    BUSY = auto()
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
 
     Raises:
         InputError: a folder without records, a broken record, or two that contradict each other.
-            Then nothing was copied.
+            Then nothing was copied, but for a study or search that came to contradict while
+            records were copied: the message says so.
         StorageError: nothing can be written.
     """
     for source in sources:
@@ -75,24 +96,46 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
                 value=str(source),
                 remedy="Give folders that `passt-bench run --out` wrote to.",
             )
-    roots = [target, *sources]
     done = Merged()
-    chosen, there = _choose(roots, target, done)
-    studies_of(roots)  # what they contradict each other in is told before anything is copied
-    searches_of(roots)
+    chosen, there = _choose([target, *sources], target, done)
+    plans = [plans_of(source) for source in sources]
+    united(plans_of(target), plans)  # contradictions are told before anything is copied,
     with lock(target, MERGE).acquire(timeout=-1):
-        studies, searches = studies_of(roots), searches_of(roots)  # with those of a merge before
+        united(plans_of(target), plans)  # also to what a merge before has brought
         for key, found in chosen.items():
-            if there.get(key) != found.digest and not _bring(found, there.get(key), Store(target)):
-                done.busy.append(key)
-        for study in studies.values():
-            Store(target).write_study(study)
-            done.studies.append(study.name)
-        for name, data in searches.items():
-            write_atomically(target / name, data)
-    for kind in (done.copied, done.replaced):
-        kind[:] = [key for key in kind if key not in done.busy]
+            if there.get(key) != found.digest:
+                _note(key, _bring(found, there.get(key), Store(target)), done)
+        _write_plans(plans, target, len(done.copied) + len(done.replaced))
+    done.studies = sorted({name for plan in plans for name in plan.studies})
     return done
+
+
+def _note(key: str, brought: _Brought, done: Merged) -> None:
+    """Takes back what was foreseen of a key and did not come to be."""
+    if brought is _Brought.COPIED:
+        return
+    for foreseen in (done.copied, done.replaced):
+        if key in foreseen:
+            foreseen.remove(key)
+    if brought is _Brought.BUSY:
+        done.busy.append(key)
+    elif key not in done.same:
+        done.same.append(key)
+
+
+def _write_plans(plans: Sequence[Plans], target: Path, copied: int) -> None:
+    """Writes what the sources add to the studies and searches that stand there now.
+
+    Raises:
+        InputError: one was written meanwhile that contradicts; then none is written.
+    """
+    so_far = f"{copied} records were copied before, but no study and no search."
+    with studies_held(target):
+        news = united(plans_of(target), plans, so_far)
+        for study in news.studies.values():
+            Store(target).write_study(study)
+        for name, data in news.searches.items():
+            write_atomically(target / name, data)
 
 
 def _choose(
@@ -172,8 +215,8 @@ def _contradiction(new: _Found, old: _Found, name: str, one: object, other: obje
     )
 
 
-def _bring(found: _Found, known: bytes | None, store: Store) -> bool:
-    """Copies a record with what belongs to it, unless somebody is at it.
+def _bring(found: _Found, known: bytes | None, store: Store) -> _Brought:
+    """Copies a record with what belongs to it, unless it stands there or somebody is at it.
 
     Args:
         found: of a source.
@@ -181,15 +224,18 @@ def _bring(found: _Found, known: bytes | None, store: Store) -> bool:
         store: where it is brought to.
 
     Returns:
-        Whether it was copied: not where its key is being run, or has another record by now.
+        What came of it; busy where the key is being run, or has a third record by now.
     """
     key = found.path.parent.name
     path = store.folder(key) / "record.json"
     with taken(store.root, key) as free:
-        if not free or (_digest(path) if path.is_file() else None) != known:
-            return False
+        now = _digest(path) if path.is_file() else None
+        if now == found.digest:
+            return _Brought.SAME
+        if not free or now != known:
+            return _Brought.BUSY
         _copy(found.path.parent, path.parent)
-    return True
+    return _Brought.COPIED
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passt_bench.errors import InputError
@@ -12,18 +12,78 @@ from passt_bench.record import StudyRecord, VariantRecord
 from passt_bench.store import Store
 
 
-def studies_of(roots: Sequence[Path]) -> dict[str, StudyRecord]:
-    """The expansions in some folders, by name; those of one name in one.
+@dataclass(frozen=True)
+class Plans:
+    """What a folder holds besides its records.
+
+    Attributes:
+        root: the folder.
+        studies: expansions, by name.
+        searches: searches and comparisons, by path below the folder.
+    """
+
+    root: Path
+    studies: dict[str, StudyRecord]
+    searches: dict[str, bytes]
+
+
+def plans_of(root: Path) -> Plans:
+    """Reads the studies, searches and comparisons of a folder.
 
     Raises:
-        InputError: two of one name differ in more than their variants, seeds and folds.
+        InputError: a study is broken.
     """
-    found: dict[str, StudyRecord] = {}
-    for root in roots:
-        for name in Store(root).studies():
-            study = Store(root).study(name)
-            found[name] = _union(found[name], study, root) if name in found else study
-    return found
+    store = Store(root)
+    paths = sorted([*root.glob("search/*.json"), *root.glob("comparisons/*.json")])
+    searches = {str(path.relative_to(root)): read_bytes(path) for path in paths}
+    return Plans(root, {name: store.study(name) for name in store.studies()}, searches)
+
+
+def united(target: Plans, sources: Sequence[Plans], so_far: str = "Nothing was copied.") -> Plans:
+    """What must be written to a folder to have there what others have; nothing else of its own.
+
+    Studies of one name become one, with the variants, seeds and folds of all.
+
+    Args:
+        target: what stands there.
+        sources: what the others have.
+        so_far: what a message says was done by now.
+
+    Raises:
+        InputError: two studies of one name differ in more than that, or two searches at all.
+    """
+    studies, searches = dict(target.studies), dict(target.searches)
+    try:
+        for source in sources:
+            for name, study in source.studies.items():
+                mine = studies.get(name, study)
+                studies[name] = mine if mine == study else _union(mine, study, source.root)
+            for name, data in source.searches.items():
+                if searches.setdefault(name, data) != data:
+                    raise _other_search(source.root / name)
+    except InputError as error:
+        raise InputError(
+            error.problem,
+            source=error.source,
+            field=error.field,
+            value=error.value,
+            remedy=f"{so_far} {error.remedy}",
+        ) from None
+    return Plans(
+        target.root,
+        {name: study for name, study in studies.items() if study != target.studies.get(name)},
+        {name: data for name, data in searches.items() if data != target.searches.get(name)},
+    )
+
+
+def _other_search(path: Path) -> InputError:
+    return InputError(
+        "another one of the same name differs",
+        source=path,
+        field="name",
+        value=path.stem,
+        remedy="Give one of them another name.",
+    )
 
 
 def _union(one: StudyRecord, other: StudyRecord, root: Path) -> StudyRecord:
@@ -40,7 +100,7 @@ def _union(one: StudyRecord, other: StudyRecord, root: Path) -> StudyRecord:
                 source=path,
                 field=name,
                 value=b,
-                remedy="Nothing was copied. Run one of them under another --name.",
+                remedy="Run one of them under another --name.",
             )
     mine = {variant.name: variant for variant in one.variants}
     for variant in other.variants:
@@ -68,29 +128,8 @@ def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantReco
                 source=path,
                 field=f"variants.{other.name}",
                 value=cell.key,
-                remedy="Nothing was copied. `passt-bench records diff` says what differs; run one "
+                remedy="`passt-bench records diff` says what differs; run one "
                 "of them under another --name.",
             )
     order = sorted(cells, key=lambda place: (place[0], -1 if place[1] is None else place[1]))
     return replace(one, cells=tuple(cells[place] for place in order))
-
-
-def searches_of(roots: Sequence[Path]) -> dict[str, bytes]:
-    """Searches and comparisons in some folders, by path below their folder.
-
-    Raises:
-        InputError: two of one name differ.
-    """
-    found: dict[str, bytes] = {}
-    for root in roots:
-        for path in sorted([*root.glob("search/*.json"), *root.glob("comparisons/*.json")]):
-            name, data = str(path.relative_to(root)), read_bytes(path)
-            if found.setdefault(name, data) != data:
-                raise InputError(
-                    "another one of the same name differs",
-                    source=path,
-                    field="name",
-                    value=path.stem,
-                    remedy="Nothing was copied. Give one of them another name.",
-                )
-    return found

@@ -16,6 +16,7 @@ from passt_bench.errors import InputError
 from passt_bench.record import STATUSES, Status
 from passt_bench.runner.cost import measure_cost
 from passt_bench.runner.executor import Tick, run_cells
+from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.standing import Shortfall, shortfall, tidy
 from passt_bench.store import Store
@@ -74,7 +75,8 @@ def run_study(
     store = Store(context.out)
     todo = missing_cells(plan, store, options.retry)
     check_device(plan)
-    store.write_study(plan.record)
+    with studies_held(store.root):
+        store.write_study(plan.record)
     tidy(plan, context, todo)
     with beside if beside is not None and todo else nullcontext():
         train_cells(todo, context, datasets, options, console)

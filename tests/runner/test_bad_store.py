@@ -186,7 +186,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 def test_a_folder_that_takes_nothing(study_file: Path, cli: Cli) -> None:
     code, said = cli("run", study_file, "--out", "/proc/runs", "--no-track", "--no-cost")
     assert code == 2
-    assert "/proc/runs/studies/tiny.json: cannot be written" in said
+    assert "/proc/runs/locks: cannot be written" in said
     assert "Give a folder that can be written to" in said
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
+from rich.console import Console
 
 from passt_bench.errors import InputError
-from passt_bench.record import ArmRecord, RunRecord, SessionRecord
+from passt_bench.record import ArmRecord, RunRecord, SessionRecord, StudyRecord
 from passt_bench.record_files import to_json
 from passt_bench.runner.cells import failure
 from passt_bench.runner.clean import find_debris, remove
-from passt_bench.runner.locks import MERGE, lock
+from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
 from passt_bench.runner.merge import Merged, merge
-from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.records import compare_records, find_record
+from passt_bench.runner.run import RunOptions, run_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
 from passt_bench.store import Store
@@ -58,6 +61,39 @@ def session(plan: StudyPlan, arms: tuple[str, ...], key: str = "5" * 16) -> Sess
 
 def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@contextmanager
+def merging(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Merged]]:
+    """A merge that has looked at everything, but copies only after the block."""
+    looked, done = threading.Event(), list[Merged]()
+
+    def waited_for(root: Path, name: str) -> FileLock:
+        looked.set()  # all that it does before is to look
+        return lock(root, name)
+
+    thread = threading.Thread(target=lambda: done.append(merge([source], target)), daemon=True)
+    with lock(target, MERGE):
+        monkeypatch.setattr("passt_bench.runner.merge.lock", waited_for)
+        thread.start()
+        assert looked.wait(60)
+        yield done
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Lets somebody act right after a merge has begun to copy."""
+    acts = [act]
+
+    @contextmanager
+    def copying(root: Path, key: str) -> Iterator[bool]:
+        with taken(root, key) as free:
+            if acts:
+                acts.pop()()
+            yield free
+
+    monkeypatch.setattr("passt_bench.runner.merge.taken", copying)
 
 
 def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
@@ -190,19 +226,13 @@ def test_what_is_being_run_is_left_out_and_told(
 
 
 def test_a_record_that_came_while_it_was_looked_at_is_not_written_over(
-    plan: StudyPlan, tmp_path: Path
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = write(tmp_path / "one", plan, slice(0, 1)), write(tmp_path / "two", plan)
     failed = replace(failure(plan.cells[1], "error", "why"), finished="2026-11-23T12:00:00+00:00")
-    with lock(one.root, MERGE):  # another merge is at it: this one has looked and waits
-        done: list[Merged] = []
-        thread = threading.Thread(target=lambda: done.append(merge([two.root], one.root)))
-        thread.start()
-        time.sleep(1.5)
-        assert thread.is_alive()
+    with merging(two.root, one.root, monkeypatch) as done:
         one.write(failed)
         one.write_study(replace(plan.record, seeds=(0, 1, 2, 3)))
-    thread.join(30)
     assert done[0].busy == [failed.key]
     assert failed.key not in done[0].copied
     assert one.run(failed.key) == failed
@@ -210,6 +240,84 @@ def test_a_record_that_came_while_it_was_looked_at_is_not_written_over(
     again = merge([two.root], one.root)
     assert (again.busy, again.replaced) == ([], [failed.key])
     assert [record.status for record in one.attempts(failed.key)] == ["error", "ok"]
+
+
+def test_of_two_merges_of_the_same_the_second_finds_it_there(
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
+    first, again = plan.cells[0], plan.cells[1]
+    target.write(failure(first, "error", "why"))
+    with merging(two.root, target.root, monkeypatch) as done:
+        for cell in (first, again):  # as the first merge leaves them
+            target.write(ok(cell))
+        with lock(target.root, f"{again.key}.lock"):
+            pass
+    assert (sorted(done[0].same), done[0].busy) == (sorted([first.key, again.key]), [])
+    assert done[0].replaced == []
+    assert sorted(done[0].copied) == sorted(cell.key for cell in plan.cells[2:])
+
+
+def test_studies_and_searches_written_meanwhile_stay(
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
+    own = replace(plan.record, name="own")
+    for study in (plan.record, own):
+        target.write_study(study)
+    search = target.root / "search" / "search-own.json"
+    search.parent.mkdir()
+    search.write_bytes(b"1")
+    grown = (0, 1, 2, 3, 4, 5)
+
+    def act() -> None:
+        for study in (plan.record, own):
+            target.write_study(replace(study, seeds=grown))
+        search.write_bytes(b"2")
+
+    meanwhile(monkeypatch, act)
+    assert merge([two.root], target.root).studies == ["tiny"]
+    assert (target.study("tiny").seeds, target.study("own").seeds) == (grown, grown)
+    assert search.read_bytes() == b"2"
+    stamp = (target.root / "studies" / "tiny.json").stat()
+    merge([two.root], target.root)  # what adds nothing is not written
+    assert (target.root / "studies" / "tiny.json").stat() == stamp
+
+
+def test_a_contradiction_that_arises_meanwhile_says_what_was_copied(
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
+    two.write_study(replace(plan.record, name="fine"))
+    other = replace(plan.record, margin=0.5)
+    meanwhile(monkeypatch, lambda: target.write_study(other))
+    told = f"{len(plan.cells)} records were copied before, but no study and no search"
+    with pytest.raises(InputError, match=told) as caught:
+        merge([two.root], target.root)
+    assert "Nothing was copied" not in str(caught.value)
+    assert len(target.record_keys()) == len(plan.cells)
+    assert (target.studies(), target.study("tiny")) == (["tiny"], other)
+
+
+def test_studies_are_written_under_their_lock(
+    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, target = write(tmp_path / "two", plan), write(tmp_path / "all", plan)
+    (target.root / "studies" / "tiny.json").unlink()
+    write_study, held = Store.write_study, []
+
+    def watched(store: Store, study: StudyRecord) -> None:
+        with pytest.raises(Timeout), lock(store.root, STUDIES):
+            pass
+        held.append(study.name)
+        write_study(store, study)
+
+    monkeypatch.setattr(Store, "write_study", watched)
+    merge([two.root], target.root)
+    context = Context(target.root, {})
+    options = RunOptions(cost=False)
+    run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    assert held == ["tiny", "tiny"]
 
 
 def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_path: Path) -> None:
@@ -220,23 +328,29 @@ def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_pat
     for cell in plan.cells:
         bad.write(failure(cell, "error", "there"))
     target = Store(tmp_path / "all")
+    ended: list[Path] = []
 
     def run() -> None:
         for cell in plan.cells:  # as `isolation` does: under the lock, unless a record stands
             with lock(target.root, f"{cell.key}.lock").acquire(timeout=30):
                 if not target.has(cell.key):
                     target.write(failure(cell, "timeout", "here"))
+        ended.append(target.root)
 
     def bring(source: Path) -> None:
-        while merge([source], target.root).busy:
-            pass
+        for _ in range(50):  # a key changes twice at most: none, a failure, a success
+            if not merge([source], target.root).busy:
+                ended.append(source)
+                return
 
     work = (run, lambda: bring(good.root), lambda: bring(bad.root))
-    threads = [threading.Thread(target=step) for step in work]
+    threads = [threading.Thread(target=step, daemon=True) for step in work]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
+        assert not thread.is_alive()
+    assert sorted(ended) == sorted([good.root, bad.root, target.root])
     for cell in plan.cells:
         assert target.run(cell.key) == good.run(cell.key)
         assert len(target.attempts(cell.key)) <= 2
@@ -347,6 +461,8 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
         _old(store.folder(begun.key) / "progress.jsonl"),
         _old(store.folder(failed.key) / "checkpoint.pt"),
         _old(tmp_path / "locks" / f"{begun.key}.lock"),
+        _old(tmp_path / "locks" / MERGE),
+        _old(tmp_path / "locks" / STUDIES),
     ]
     done = plan.cells[0].key
     fresh = store.folder(done) / ".record.json.fresh"
@@ -358,11 +474,13 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
         _old(store.folder(done) / "checkpoint.pt"),
         _old(store.folder(done) / "checkpoint-before.pt"),
         _old(tmp_path / "locks" / f"{done}.lock"),
+        _old(tmp_path / "locks" / f"{failed.key}.work.lock"),
+        _old(tmp_path / "locks" / f"{'5' * 16}.lock"),  # of a session
         _old(tmp_path / "cache" / "features-0123456789abcdef.npy"),
     ]
     found = find_debris(tmp_path)
     assert {p for item in found if not item.results for p in item.paths} == set(debris)
-    assert [item.size for item in found if not item.results] == [15, 10, 5, 5]
+    assert [item.size for item in found if not item.results] == [15, 10, 15, 5]
     (results,) = (item for item in found if item.results)
     assert set(results.paths) == {alien, store.folder("6" * 16)}
     before = files(tmp_path)
@@ -382,8 +500,6 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
 
 
 def test_a_checkpoint_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
-    from filelock import FileLock
-
     store = write(tmp_path, plan, slice(0, 1))
     key = plan.cells[0].key
     path = _old(store.folder(key) / "checkpoint.pt")
@@ -393,6 +509,47 @@ def test_a_checkpoint_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
     for item in find_debris(tmp_path):
         remove(item)
     assert not path.exists() and not lock.exists()
+
+
+def test_a_lock_that_somebody_has_taken_since_stays(plan: StudyPlan, tmp_path: Path) -> None:
+    store = write(tmp_path, plan, slice(0, 1))
+    path = _old(tmp_path / "locks" / f"{plan.cells[0].key}.lock")
+    found = find_debris(store.root)
+    with FileLock(path, timeout=0):
+        for item in found:
+            remove(item)
+        assert path.exists()
+        with pytest.raises(Timeout), FileLock(path, timeout=0):
+            pass
+
+
+def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
+    tmp_path: Path,
+) -> None:
+    """Four at once on a counter that only the lock protects, and one that removes its file."""
+    path, count, ended = tmp_path / "a.lock", [0], threading.Event()
+
+    def work() -> None:
+        for _ in range(100):
+            with FileLock(path, poll_interval=0.0005):
+                before = count[0]
+                (tmp_path / "x").write_bytes(b"")  # lets the others in, were they not kept out
+                count[0] = before + 1
+
+    def tidy() -> None:
+        while not ended.is_set():
+            discard(path)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    cleaner = threading.Thread(target=tidy, daemon=True)
+    for thread in (*threads, cleaner):
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    ended.set()
+    cleaner.join(60)
+    assert not any(thread.is_alive() for thread in (*threads, cleaner))
+    assert count == [400]
 
 
 def test_clean_refuses_what_it_cannot_judge(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
