@@ -105,6 +105,12 @@ _ESC50: Protocol = (
     Setting("training.mask_frequency", 48, "ex_esc50.py:63"),
     Setting("training.mask_time", 80, "ex_esc50.py:64"),
     Setting("training.wavmix", 0.0, "ex_esc50.py:68"),
+    Setting(
+        "training.sampling",
+        "shuffle",
+        "ours: with shuffle=None (ex_esc50.py:41) the code keeps one order on a single GPU; the "
+        "paper does not say",
+    ),
     Setting("training.decay_start", 50, "ex_esc50.py:82: the rate never falls in 10 epochs"),
     Setting("training.decay_epochs", 50, "ex_esc50.py:82"),
     Setting("training.swa_start", 1, "ex_esc50.py:254, 2 counted from 1"),
@@ -121,6 +127,12 @@ _OPENMIC: Protocol = (
     Setting("training.loss", "masked_bce", "ex_openmic.py:157-187"),
     *_MASKS,
     Setting("training.wavmix", 0.5, "openmic/dataset.py, on by ex_openmic.py:73"),
+    Setting(
+        "training.sampling",
+        "shuffle",
+        "ours: with shuffle=None (ex_openmic.py:45) the code keeps one order on a single GPU; the "
+        "paper does not say",
+    ),
     Setting("training.decay_start", 50, "ex_openmic.py:88: the rate never falls in 10 epochs"),
     Setting("training.decay_epochs", 50, "ex_openmic.py:88"),
     Setting("training.swa_start", 1, "ex_openmic.py:302, 2 counted from 1"),
@@ -139,6 +151,12 @@ _FSD50K: Protocol = (
     Setting("training.mask_frequency", 0, "ex_fsd50k.py:74"),
     Setting("training.mask_time", 0, "ex_fsd50k.py:75"),
     Setting("training.wavmix", 0.5, "fsd50k/dataset.py, on by ex_fsd50k.py:81"),
+    Setting(
+        "training.sampling",
+        "shuffle",
+        "ex_fsd50k.py since 4519e46",
+        "before it the code kept one order on a single GPU",
+    ),
     Setting("training.decay_start", 10, "ex_fsd50k.py:94"),
     Setting("training.decay_epochs", 10, "ex_fsd50k.py:94"),
     Setting("training.swa_start", 9, "ex_fsd50k.py:298, 10 counted from 1"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 
-from ablations.protocols import OURS, PATCHOUTS, PROTOCOLS, audioset, patchout
+from ablations.protocols import OURS, PATCHOUTS, PROTOCOLS, Setting, audioset, patchout
 from ablations.protocols import Row as Letter
 from passt_bench.spec import (
     InitSpec,
@@ -30,6 +30,13 @@ IMAGENET = "passt_deit_bd_p16_384"  # where training on AudioSet begins
 # (passt_s_kd_p16_128_ap486); the paper began with this one.
 AUDIOSET = "passt_s_swa_p16_128_ap476"
 AUDIOSET_S16 = "passt_s_swa_p16_s16_128_ap473"
+_START = Setting(
+    "init",
+    InitSpec("checkpoint", AUDIOSET),
+    "paper: the PaSST-S trained on AudioSet; models/passt.py before d27d832",
+    "the code since (models/passt.py:958) begins with passt_s_kd_p16_128_ap486",
+)
+_FINE_TUNED_BY_CODE = ("esc50", "openmic", "fsd50k")
 
 AUDIO_SET = Corpus("audioset", "AudioSet", 527, 1_893_693, 18_951)  # as many as the authors had
 OPENMIC = Corpus("openmic", "OpenMIC-2018", 20, 14_915, 5_085)
@@ -183,7 +190,9 @@ def not_published(protocol: str) -> tuple[str, ...]:
 
 def _conflicts(protocol: str, corpus: Corpus, variant: Variant) -> tuple[str, ...]:
     """The settings of a row that the authors' publications give differently, with what is taken."""
-    mine = [setting for setting in PROTOCOLS[protocol] if setting.field not in variant.changes]
+    start = (_START,) if corpus.name in _FINE_TUNED_BY_CODE else ()
+    settings = (*start, *PROTOCOLS[protocol])
+    mine = [setting for setting in settings if setting.field not in variant.changes]
     if variant.name in _LETTERS:
         mine.append(PATCHOUTS[corpus.name][_LETTERS[variant.name]])
     return tuple(
@@ -195,6 +204,8 @@ def _conflicts(protocol: str, corpus: Corpus, variant: Variant) -> tuple[str, ..
 
 
 def _in_short(value: object) -> str:
+    if isinstance(value, InitSpec):
+        return f"{value.checkpoint}"
     return patchout_in_short(value) if isinstance(value, Patchout) else str(value)
 
 

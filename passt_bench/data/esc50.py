@@ -6,7 +6,7 @@ names by ``src_file`` the recording that it was cut from.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from passt_bench.data.clips import FolderDataset, open_listing
 from passt_bench.data.folders import find_audio, given_folder
@@ -48,7 +48,10 @@ def read_meta(folder: Path) -> Listing:
     lister = Lister(_classes(rows))
     seen: set[str] = set()
     for row in rows:
-        clip = PurePosixPath(row.text("filename")).stem
+        name = row.text("filename")
+        if ".." in PureWindowsPath(name).parts:  # between either stroke
+            raise row.wrong("filename", "leads out of the folder")
+        clip = PurePosixPath(name).stem
         if clip in seen:
             raise row.wrong("filename", "listed twice (endings do not count)")
         seen.add(clip)

@@ -8,12 +8,14 @@ from typing import BinaryIO, NamedTuple
 
 from passt_bench.data.mended import Beginning
 from passt_bench.data.mp3_frames import look_at_mp3
+from passt_bench.data.ogg_pages import SEVERAL, begun
 
 _TAIL = 1 << 16  # bytes; an Ogg page is no longer
 _LAST_PAGE = 4  # flag in the header of an Ogg page
 _LEFT_OPEN = 0xFFFFFFFF  # as the size of a part: whoever wrote it did not know
-# Of a WAV's data, as programs write them into a pipe: SoX has a number of its own.
-_LENGTHS_LEFT_OPEN = (_LEFT_OPEN, 0x7FFFF000)
+# Of a WAV's data, as programs write them into a pipe. SoX has a number of its own, and arecord two:
+# the most that it records, and the most that it takes a WAV to hold.
+_LENGTHS_LEFT_OPEN = (_LEFT_OPEN, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
 
 
 class Look(NamedTuple):
@@ -99,6 +101,8 @@ def _end_of_ogg(file: BinaryIO, size: int) -> str | None:
     file.seek(max(0, size - _TAIL))
     tail = file.read()
     page = tail.rfind(b"OggS")
-    if page < 0 or page + 5 >= len(tail) or not tail[page + 5] & _LAST_PAGE:
+    head = tail[page : page + 18] if page >= 0 else b""
+    if len(head) < 18 or not head[5] & _LAST_PAGE:
         return "cut off: the last page of the stream is not there"
-    return None
+    file.seek(0)
+    return None if head[14:18] in begun(file) else SEVERAL

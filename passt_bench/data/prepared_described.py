@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from passt_bench.data.described import some
 from passt_bench.data.pieces import piece_of, spread_over
 from passt_bench.data.prepared_files import Index, broken
-from passt_bench.data.survey import Lost
+from passt_bench.data.survey import Lost, Survey
 from passt_bench.record import Fingerprint
 
 
@@ -22,10 +22,35 @@ def lost_of(index: Index) -> Lost:
     return Lost(list(names), np.array(splits, dtype=np.int8), list(reasons))
 
 
+def survey_of(index: Index, found: Survey) -> Survey:
+    """What HDF5 files that were prepared hold, and what was lost when they were.
+
+    Args:
+        index: of the folder; its splits may have no file, for want of clips.
+        found: what the files themselves tell.
+    """
+    codes = np.array([index.splits.index(name) for name in found.splits], dtype=np.int8)
+    own, before = found.lost, lost_of(index)
+    lost = Lost(
+        [*before.names, *own.names],
+        np.concatenate([before.split, codes[own.split]]),
+        [*before.reasons, *own.reasons],
+    )
+    return replace(
+        found,
+        splits=index.splits,
+        expected=index.expected,
+        split=codes[found.split],
+        lost=lost,
+        prepared=True,
+    )
+
+
 def digest_of(index: Index, columns: Mapping[str, np.ndarray], samples: Path) -> str:
     """Of what the clips were made from and how, of their columns, and of pieces of their samples.
 
-    What was changed since they were prepared is other data.
+    What was changed since they were prepared is other data as far as the digest sees: samples
+    between the pieces are compared by ``data check --decode`` alone.
 
     Args:
         index: of the folder.
@@ -53,15 +78,17 @@ def digest_of(index: Index, columns: Mapping[str, np.ndarray], samples: Path) ->
     return hasher.hexdigest()[:16]
 
 
-def fingerprint_of(index: Index, digest: str) -> Fingerprint:
-    """Says that this is not the source itself: 16 bits round it, and what broke is not there.
+def fingerprint_of(index: Index, digest: str, own: Sequence[str] = ()) -> Fingerprint:
+    """Says that this is not the source itself: its samples are others, and what broke is not there.
 
     Args:
         index: of the folder.
         digest: of what is in it.
+        own: notes on what is in it; those that the source has as well are told once.
     """
     source, lost = index.source, [name for name, _, _ in index.lost]
-    notes = [f"16-bit samples at {index.sampling_rate} Hz made from the data {source.digest}"]
+    stored = "mp3" if index.form == "hdf5" else "16-bit samples"
+    notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
     if lost:
         notes.append(f"{len(lost)} clips broke in decoding and were left out: {some(lost, lost)}")
     if index.clipped:
@@ -75,5 +102,5 @@ def fingerprint_of(index: Index, digest: str) -> Fingerprint:
         digest=digest,
         found=index.clips,
         sampling_rates={str(index.sampling_rate): index.clips},
-        notes=(*notes, *source.notes),
+        notes=(*notes, *source.notes, *(note for note in own if note not in source.notes)),
     )

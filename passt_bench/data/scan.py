@@ -26,7 +26,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 4  # raise when a file is judged in another way
+_VERSION = 5  # raise when a file is judged in another way
 _THREADS = 16
 _CHUNK = 256  # files a thread looks at in one go
 _WORTH = 500  # files newly looked at; fewer are looked at again sooner than read from an index

@@ -164,6 +164,8 @@ def test_names_the_missing_column(layout: Layout, absent: str) -> None:
         ({"target": "1"}, "line 3: target = '1': 'dog' is target 0 above"),
         ({"fold": "100"}, "line 3: fold = '100': not a whole number below 100"),
         ({"filename": rows_of()[0]["filename"]}, "line 3: filename = .*listed twice"),
+        ({"filename": "../../x.wav"}, r"line 3: filename = '\.\./\.\./x\.wav': leads out of the"),
+        ({"filename": "..\\x.wav"}, "line 3: filename = .*leads out of the folder"),
     ],
 )
 def test_names_the_broken_row(layout: Layout, change: dict[str, object], message: str) -> None:

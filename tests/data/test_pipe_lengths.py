@@ -25,7 +25,7 @@ def wav(data_size: int, riff_size: int, before: bytes = b"") -> tuple[bytes, np.
 
 @pytest.mark.parametrize("before", [b"", b"LIST\x04\0\0\0INFO"])
 @pytest.mark.parametrize("riff", [0, 36, 0xFFFFFFFF])
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x80000000])
 def test_a_wav_from_a_pipe_goes_on_to_its_end(
     size: int, riff: int, before: bytes, tmp_path: Path
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_wav_from_a_pipe_goes_on_to_its_end(
         read_header(Encoded(content[: -2 * len(wave)], "clip"))
 
 
-@pytest.mark.parametrize("size", [0xFFFFFFF0, 0xFFFFFFFE, 0x7FFFF010, 0x7FFFFFFF])
+@pytest.mark.parametrize("size", [0xFFFFFFF0, 0xFFFFFFFE, 0x7FFFF010, 0x7FFFFFFF, 0x80000002])
 def test_a_wav_that_promises_gigabytes_is_cut_off(size: int) -> None:
     content, wave = wav(size, 36)
     there = 2 * len(wave)
