@@ -12,7 +12,15 @@ from passt_bench.data.contents import same_bytes
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.described import MISSING
 from passt_bench.data.duplicates import divided_sources, duplicates, named
-from passt_bench.data.findings import Checked, ClassCount, Finding, Part, finding
+from passt_bench.data.findings import (
+    PREPARED,
+    ROWS,
+    Checked,
+    ClassCount,
+    Finding,
+    Part,
+    finding,
+)
 from passt_bench.data.sounds import Decoded, Sounds, decode_all
 from passt_bench.data.spread import counted, spread_of
 from passt_bench.data.survey import Survey
@@ -96,9 +104,17 @@ def check(dataset: Dataset, look: Look, update: Update) -> Checked:
         seconds=spread_of(survey.seconds),
         rates=counted(survey.rates),
         channels=counted(survey.channels),
-        findings=tuple(item for item in findings if item.count),
+        findings=tuple(_mendable(item, survey) for item in findings if item.count),
         notes=found.notes,
     )
+
+
+def _mendable(item: Finding, survey: Survey) -> Finding:
+    """The finding with the remedy for where the clips lie."""
+    if survey.files is not None:
+        return item
+    remedies = PREPARED if survey.prepared else ROWS
+    return replace(item, remedy=remedies.get(item.kind, item.remedy))
 
 
 def _surveyed(dataset: Dataset, fold: int | None) -> Survey:
@@ -191,7 +207,7 @@ def _missing(survey: Survey) -> Finding:
 
 
 def _not_listed(survey: Survey, parts: tuple[Part, ...], published: int) -> Finding:
-    """How many clips were published of which the lists here say nothing."""
+    """How many clips were published, or stood in what was prepared, and are not named here."""
     names, others = [], published - sum(part.expected for part in parts)
     for part in parts:
         code = survey.splits.index(part.name)

@@ -98,8 +98,8 @@ def open_listing(
         incomplete: whether any number of files may be missing, for nobody has them all.
 
     Raises:
-        InputError: too many files missing or broken, no clip to train on or to evaluate, or more
-            clips asked for than there are.
+        InputError: too many files missing or broken, no clip to evaluate, or more clips asked for
+            than there are.
     """
     scan = scan_files(listing.root, listing.files)
     frames, late, reasons = _measure(listing, scan)
@@ -130,7 +130,7 @@ def open_listing(
         frames=frames[order],
     )
     _check_lost(listing, reasons, incomplete, dataset)
-    _check_splits(dataset, incomplete)
+    _check_splits(dataset)
     return dataset
 
 
@@ -184,8 +184,8 @@ def _check_lost(
     raise refusal
 
 
-def _check_splits(dataset: FolderDataset, incomplete: bool) -> None:
-    """Refuses what cannot be trained or evaluated now rather than in the midst of a study."""
+def _check_splits(dataset: FolderDataset) -> None:
+    """Refuses what cannot be evaluated; `check_training` refuses what cannot be trained on."""
     if len(dataset.folds) == 1:
         raise InputError(
             "one fold alone leaves nothing to train on",
@@ -195,12 +195,11 @@ def _check_splits(dataset: FolderDataset, incomplete: bool) -> None:
             remedy="Give clips of at least two folds.",
         )
     for fold in dataset.folds or (None,):
-        train, test = dataset.split(fold)
-        if len(test) and (len(train) or incomplete):  # who evaluates alone needs no more
-            continue
-        raise InputError(
-            f"no clip of the split {'train' if len(test) else 'test'!r}",
-            source=dataset.found.root,
-            field="split",
-            remedy="Training needs clips of the split 'train', evaluation of 'test'.",
-        )
+        _, test = dataset.split(fold)
+        if not len(test):
+            raise InputError(
+                "no clip of the split 'test'",
+                source=dataset.found.root,
+                field="split",
+                remedy="Evaluation needs clips of the split 'test', training of 'train'.",
+            )

@@ -34,6 +34,16 @@ REMEDIES: dict[Kind, str] = {
     "digital silence": "Listen to them: they hold no sound at all, whatever their label says.",
     "not listed": "They were published, and nothing here names them; say so with your results.",
 }
+# The same of clips that were prepared from other data, and of rows of HDF5 files.
+PREPARED: dict[Kind, str] = {
+    "broken": "Mend the data that the clips were made from, and prepare them anew.",
+    "not listed": "The data that the clips were made from lacked them, see the notes; say so with "
+    "your results.",
+}
+ROWS: dict[Kind, str] = {
+    "broken": "Write these rows of the HDF5 file anew, or leave them out of it.",
+    "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
+}
 NOTES: tuple[Kind, ...] = ("digital silence", "not listed")  # told, and no reason to fail
 
 

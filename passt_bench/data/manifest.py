@@ -43,7 +43,7 @@ def open_manifest(spec: DataSpec, sampling_rate: int, root: Path | None) -> Fold
 
     Raises:
         InputError: no manifest, a missing column, a broken row, a class that the vocabulary lacks,
-            too many files missing or broken, or a split without clips.
+            too many files missing or broken, or no clip to evaluate.
     """
     return open_listing(read_manifest(_file(root)), spec, sampling_rate)
 
@@ -61,6 +61,18 @@ def _check_spelling(file: Path, columns: Sequence[str]) -> None:
             )
 
 
+def _check_head(file: Path, columns: Sequence[str]) -> None:
+    """Refuses a first line that is a clip already."""
+    if columns and not set(columns).intersection(_COLUMNS):
+        raise InputError(
+            "its first line names none of the columns",
+            source=file,
+            field="first line",
+            value=",".join(columns),
+            remedy="Begin with a line that names them, as path,labels,split.",
+        )
+
+
 def read_manifest(file: Path) -> Listing:
     """What a manifest says; its files are not looked at.
 
@@ -71,6 +83,7 @@ def read_manifest(file: Path) -> Listing:
     lister = Lister(None if vocabulary is None else read_vocabulary(vocabulary))
     columns = columns_of(file)
     _check_spelling(file, columns)
+    _check_head(file, columns)
     folded, labels = _choose(file, columns, "split", "fold"), "labels"
     if "label" in columns:
         _choose(file, columns, "labels", "label")

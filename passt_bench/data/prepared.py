@@ -21,11 +21,17 @@ import numpy as np
 import soundfile
 
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.described import lacking_classes
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.names import Names
 from passt_bench.data.opening import Encoded
-from passt_bench.data.prepared_described import digest_of, fingerprint_of, lost_of
+from passt_bench.data.prepared_described import (
+    digest_of,
+    fingerprint_of,
+    lost_of,
+    survey_of,
+)
 from passt_bench.data.prepared_files import (
     INDEX,
     WAVEFORMS,
@@ -145,13 +151,15 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         rates=np.full(index.clips, sampling_rate, dtype=np.int32),
         channels=np.ones(index.clips, dtype=np.int16),
         lost=lost_of(index),
+        prepared=True,
     )
+    lacking = lacking_classes(targets, survey.split, survey.splits, index.source.classes)
     dataset = PreparedDataset(
-        fingerprint=fingerprint_of(index, digest_of(index, columns, folder / WAVEFORMS)),
+        fingerprint=fingerprint_of(index, digest_of(index, columns, folder / WAVEFORMS), lacking),
         ids=names,
         targets=targets,
         sources=survey.sources,
-        folds=tuple(int(name.split()[1]) for name in index.splits if name.startswith("fold ")),
+        folds=_folds(index),
         spec=spec,
         sampling_rate=sampling_rate,
         path=folder / WAVEFORMS,
@@ -177,12 +185,20 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
         multi_label=source.multi_label,
         expected=source.expected,
     )
-    note = f"mp3 at {index.sampling_rate} Hz made from the data {source.digest}"
     found = dataset.fingerprint
     # Its own digest covers a piece of some rows, that of the source one of every file.
     both = hashlib.sha256(repr((found.digest, source.digest)).encode()).hexdigest()[:16]
-    told = replace(found, digest=both, notes=(note, *found.notes))
-    return replace(dataset, fingerprint=told)
+    told = fingerprint_of(index, both, found.notes)
+    return replace(
+        dataset,
+        fingerprint=replace(told, found=found.found),
+        folds=_folds(index),
+        found=survey_of(index, dataset.found),
+    )
+
+
+def _folds(index: Index) -> tuple[int, ...]:
+    return tuple(int(name.split()[1]) for name in index.splits if name.startswith("fold "))
 
 
 def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) -> None:

@@ -53,6 +53,7 @@ class Survey:
         end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
         sizes: (N,) int64, bytes of each clip's sound where it has no file of its own; None where
             nobody knows, and with ``files``.
+        prepared: whether the clips were made from other data by ``data prepare``.
     """
 
     root: Path
@@ -70,6 +71,7 @@ class Survey:
     start: np.ndarray | None = None
     end: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    prepared: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

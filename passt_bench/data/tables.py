@@ -54,9 +54,20 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names in a table's first line.
 
     Raises:
-        InputError: no such file, or none in UTF-8.
+        InputError: no such file, none in UTF-8, or values that something else separates.
     """
-    return tuple(next((words for _, words in _lines(path, delimiter)), ()))
+    names = tuple(next((words for _, _, words in _lines(path, delimiter)), ()))
+    other = {";": "semicolons", "\t": "tabs"}
+    found = [mark for mark in other if len(names) == 1 and mark in names[0]]
+    if found and delimiter == ",":
+        raise InputError(
+            f"its values are separated by {other[found[0]]}",
+            source=path,
+            field="first line",
+            value=names[0],
+            remedy="Separate values by commas; a value that holds one stands in quotes.",
+        )
+    return names
 
 
 def read_rows(
@@ -78,7 +89,7 @@ def read_rows(
 
     Raises:
         InputError: no such file, none in UTF-8, a missing column, a row with more or fewer values
-            than columns, or no row at all.
+            than columns or of several lines, or no row at all.
     """
     lines = _lines(path, delimiter, comment)
     names = columns_of(path, delimiter) if head else tuple(columns)
@@ -98,30 +109,39 @@ def read_rows(
             remedy="Remove one of them.",
         )
     empty = True
-    for line, words in islice(lines, int(head), None):
-        if len(words) != len(names):
-            raise InputError(
-                f"{len(words)} values for {len(names)} columns",
-                source=f"{path} line {line}",
-                remedy="Put values that hold a delimiter in quotes.",
-            )
+    for first, line, words in islice(lines, int(head), None):
+        if len(words) != len(names) or line > first:  # an open quote takes in whole rows
+            raise _uneven(path, (first, line), len(words), len(names))
         empty = False
         yield Row(path, line, dict(zip(names, words, strict=True)))
     if empty:
         raise InputError("no clips are listed", source=path, remedy="Give the complete list.")
 
 
+def _uneven(path: Path, lines: tuple[int, int], values: int, columns: int) -> InputError:
+    """A row with another number of values than there are columns, or of several lines."""
+    first, last = lines
+    problem = f"{values} values for {columns} columns"
+    if last == first:
+        remedy = "Put values that hold a delimiter in quotes."
+    else:
+        problem += f": a quote is opened here and closed only in line {last}, or not at all"
+        remedy = "Close the quote: all behind it is one value. A quote within a value is written "
+        remedy += "twice, and no value goes over several lines."
+    return InputError(problem, source=f"{path} line {first}", remedy=remedy)
+
+
 def _lines(
     path: Path, delimiter: str, comment: str | None = None
-) -> Iterator[tuple[int, list[str]]]:
-    """Number and values of each line that is not empty."""
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Where each row that is not empty begins and ends, from 1, and its values."""
     with _told(path), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         first = 1
         try:
             for words in reader:
                 if words and not (comment and words[0].startswith(comment)):
-                    yield reader.line_num, [word.strip() for word in words]
+                    yield first, reader.line_num, [word.strip() for word in words]
                 first = reader.line_num + 1
         except csv.Error as error:
             raise _no_row(f"{path} line {first}", error) from None
@@ -168,7 +188,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     """
     turn = True
     if path.suffix == ".csv":
-        rows = [words for _, words in _lines(path, ",")]
+        rows = [words for _, _, words in _lines(path, ",")]
         names = [words[1] if len(words) > 1 else "" for words in rows]
         turn = [words[0] for words in rows] == [str(number) for number in range(len(rows))]
     else:

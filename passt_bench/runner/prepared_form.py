@@ -159,7 +159,7 @@ def _write_hdf5(
     sizes: np.ndarray,
     clips: tuple[np.ndarray, tuple[str, ...], np.ndarray, np.ndarray, bool],
 ) -> dict[str, tuple[str, ...]]:
-    """A file a split; split as `open_hdf5` calls it → its file's name."""
+    """A file for each split that has clips; split as `open_hdf5` calls it → its file's name."""
     kept, splits, split, targets, masked = clips
     starts = np.cumsum(sizes) - sizes
     keys = {name: key for key, name in HDF5_KEYS.items()}
@@ -167,6 +167,8 @@ def _write_hdf5(
     files: dict[str, tuple[str, ...]] = {}
     for code, name in enumerate(splits):
         rows = np.flatnonzero(split[kept] == code)
+        if not len(rows):  # a manifest may have test clips alone
+            continue
         default = f"{dataset}_{name.replace(' ', '')}_mp3.hdf"
         file = _PUBLISHED.get(dataset, {}).get(name, default)
         inside = kept[rows]

@@ -277,13 +277,37 @@ def test_names_the_broken_fold(tmp_path: Path, fold: str) -> None:
         (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "stands there twice"),
         ("path,labels,split\n", "no clips are listed"),
         ("", "neither split nor fold"),
-        (SMALL.replace("train", "val"), "no clip of the split 'train'"),
+        (
+            "\n".join(SMALL.splitlines()[1:]),
+            "first line = .*names none of the columns.*path,labels",
+        ),
+        (SMALL.replace(",", ";"), "separated by semicolons. Separate values by commas"),
+        (SMALL.replace(",", "\t"), "separated by tabs. Separate values by commas"),
+        (
+            SMALL.replace(",dog,", ',"dog,', 1),
+            "manifest.csv line 2: 2 values for 3 columns: a quote is opened here and closed only "
+            "in line 5, or not at all. Close the quote",
+        ),
+        (
+            SMALL.replace(
+                ",train", ',"train', 1
+            ),  # as many values as columns, and rows lost in one
+            "manifest.csv line 2: 3 values for 3 columns: a quote is opened here and closed only "
+            "in line 5, or not at all. Close the quote",
+        ),
         (SMALL.replace("test", "train"), "no clip of the split 'test'"),
     ],
 )
 def test_refuses_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(write(tmp_path, text))
+
+
+def test_clips_to_evaluate_alone_are_a_data_set(tmp_path: Path) -> None:
+    for number, train in enumerate(("val", "test")):
+        data = read(write(tmp_path / str(number), SMALL.replace("train", train)))
+        train_clips, test_clips = data.split(None)
+        assert len(train_clips) == 0 and len(test_clips) > 0
 
 
 def test_only_utf_8(tmp_path: Path) -> None:

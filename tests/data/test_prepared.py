@@ -162,6 +162,8 @@ def test_the_fingerprint_tells_it_from_its_source_and_from_others(tmp_path: Path
     assert fingerprint.notes == (
         "16-bit samples at 1000 Hz made from the data abc",
         "3 samples of 1 clips beyond ±1 were clipped: clip5",
+        "2 classes without a clip in test: a, b",
+        "1 classes without a clip in validation: c",
     )
 
 

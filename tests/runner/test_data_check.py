@@ -228,6 +228,23 @@ def test_a_name_that_stands_in_two_hdf5_files(tmp_path: Path, checked: Check) ->
     assert [part["found"] for part in told["parts"]] == [14, 2]
 
 
+def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path: Path, checked: Check) -> None:
+    root = tmp_path / "as"
+    root.mkdir()
+    write_hdf5(
+        root / "eval_segments_mp3.hdf",
+        [f"Y{number:011}.mp3" for number in range(21)],
+        [*[encoded(sound(1, 0.1, 32000), 32000, "mp3")] * 20, b""],
+        np.packbits(np.eye(21, 527, dtype=np.uint8), axis=-1),
+    )
+    code, told = checked(f"audioset={root}", "--no-compare")
+    assert code == 1
+    broken = told["findings"]["broken"]
+    assert broken["count"] == 1
+    assert broken["remedy"] == "Write these rows of the HDF5 file anew, or leave them out of it."
+    assert "published" in told["findings"]["not listed"]["remedy"]
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [("fsd50k", write_fsd50k), ("openmic", write_openmic), ("dcase20", write_dcase20)],

@@ -92,3 +92,30 @@ def test_without_its_training_part_audioset_is_not_trained_on(tmp_path: Path, cl
     )
     assert code == 2
     assert "data.name = 'audioset': no clip to train on" in said
+
+
+def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
+    tmp_path: Path, cli: Cli
+) -> None:
+    written = write_manifest(tmp_path / "data")
+    listed = written.root / "manifest.csv"
+    head, *rows = listed.read_text().splitlines()
+    listed.write_text("\n".join([head, *(row for row in rows if row.endswith(",test")), ""]))
+    study = tmp_path / "mine.py"
+    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'accuracy'"))
+    folders = [written.root]
+    for form in ("cache", "hdf5"):
+        folders.append(tmp_path / form)
+        words = ("--rate", 8000, "--workers", 1, "--format", form, "--out", folders[-1])
+        code, said = cli("data", "prepare", f"manifest={written.root}", *words)
+        assert code == 0, said
+    for folder in folders:
+        code, said = cli("data", "check", f"manifest={folder}")
+        assert code == 0, said
+        assert "train" not in said.split("Lengths")[0]
+        for command in ("plan", "run"):
+            out = tmp_path / "runs"
+            code, said = cli(command, study, "--data", f"manifest={folder}", "--out", out)
+            assert code == 2
+            assert "data.name = 'manifest': no clip to train on. Bring its training part" in said
+            assert not list(out.glob("records/*"))

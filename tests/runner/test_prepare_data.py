@@ -150,6 +150,40 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     assert list(survey.lost.reasons) == ["the file holds NaN or infinity"]
 
 
+def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None:
+    waves = {f"{n:02}.wav": sound(n, 0.1, RATE) for n in range(60)}
+    waves["07.wav"][5] = np.nan
+    waves["59.wav"][5] = np.nan
+    root = manifest(tmp_path / "data", waves)
+    (root / "03.wav").unlink()
+    told, checked = [], []
+    for form in ("cache", "hdf5"):
+        out = tmp_path / form
+        words = ("--rate", RATE, "--workers", 1, "--format", form, "--out", out)
+        assert cli("data", "prepare", f"manifest={root}", *words)[0] == 0
+        data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, out)
+        found, survey = data.fingerprint, data.survey()
+        assert survey is not None
+        lost = survey.lost
+        told.append(
+            (found.expected, found.found, found.notes[1:], survey.splits, survey.expected,
+             list(lost.names), lost.split.tolist(), list(lost.reasons)),
+        )  # fmt: skip
+        code, said = cli("data", "check", f"manifest={out}", "--json", "--no-compare")
+        assert code == 1
+        checks = json.loads(said)
+        checked.append((checks["parts"], checks["findings"]))
+    assert told[0] == told[1]
+    assert told[1][:2] == (60, 57)
+    assert told[1][5] == ["07.wav", "59.wav"]
+    assert checked[0] == checked[1]
+    kinds = {item["kind"]: item for item in checked[1][1]}
+    assert kinds["broken"]["count"] == 2
+    assert "prepare them anew" in kinds["broken"]["remedy"]
+    assert kinds["not listed"]["count"] == 1
+    assert "published" not in kinds["not listed"]["remedy"]
+
+
 def test_too_much_that_breaks_is_refused_and_the_rest_can_be_mended(
     tmp_path: Path, cli: Cli
 ) -> None:
