@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from passt_bench.registry import Better
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1
@@ -180,7 +181,7 @@ class SessionRecord:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """A variant of a study and the keys of its cells."""
+    """A variant of a study and the keys of its cells; see `spec.study.Variant`."""
 
     name: str
     recipe: Recipe
@@ -190,6 +191,7 @@ class VariantRecord:
     tokens_full: int = 0
     grid: Pair | None = None
     patchout: dict[str, Any] = field(default_factory=dict)
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class StudyRecord:
     folds: tuple[int, ...] | None
     fingerprint: Fingerprint
     margin: float | None = None
+    better: Better = "greater"  # which way the metric is better
     notebook: str = ""  # docstring of the study file
     command: str = ""  # what was typed
     schema: int = SCHEMA

@@ -13,24 +13,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from passt_bench.errors import InputError, choose_from
 
 T = TypeVar("T")
+Better = Literal["greater", "less"]
 
 
 @dataclass(frozen=True)
 class Component(Generic[T]):
     """What is registered under a name.
 
-    ``version`` enters every key; raise it when the component's output changes.
+    ``version`` enters every key; raise it when the component's output changes. ``better`` says of
+    a metric which way is better; one that does not say it cannot be compared.
     """
 
     name: str
     version: int
     summary: str
     build: T
+    better: Better | None = None
 
 
 class Registry(Generic[T]):
@@ -42,7 +45,9 @@ class Registry(Generic[T]):
         self._table: dict[str, Component[T]] = {}
         self._loaded = False
 
-    def register(self, name: str, *, version: int, summary: str) -> Callable[[T], T]:
+    def register(
+        self, name: str, *, version: int, summary: str, better: Better | None = None
+    ) -> Callable[[T], T]:
         """Decorator that adds a component.
 
         Raises:
@@ -53,7 +58,7 @@ class Registry(Generic[T]):
             old = self._table.get(name)
             if old is not None and old.build is not build:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._table[name] = Component(name, version, summary, build)
+            self._table[name] = Component(name, version, summary, build, better)
             return build
 
         return add

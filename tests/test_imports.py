@@ -30,7 +30,7 @@ ALLOWED = {
     "registry": ("errors",),
     "spec": ("errors", "registry"),
     "files": ("errors",),
-    "record": ("spec",),
+    "record": ("registry", "spec"),
     "record_files": ("errors", "spec", "files", "record"),
     "documents": ("errors", "files", "record"),
     "search_record": ("spec", "record", "documents"),

@@ -19,6 +19,8 @@ Mask = NDArray[np.bool_]
 NAN = float("nan")
 VARIANCE_RATIO = 4.0
 OUTLIER_LEVEL = 0.01
+ROUNDING = 1e-6  # of a contrast's weights, which are about 1
+SINGULAR = 1e-10  # eigenvalues of X'X below this share of the largest are zeros, but for rounding
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class BlockFit:
             where the present cells do not determine it.
         """
         c = np.concatenate([weights, np.zeros(len(self.coefficients) - self.arms)])
-        if not np.allclose(self.gram @ self.inverse @ c, c, atol=1e-8):
+        if np.abs(self.gram @ (self.inverse @ c) - c).max() > ROUNDING:
             return NAN, NAN
         return float(c @ self.coefficients), float(np.sqrt(max(c @ self.inverse @ c, 0.0)))
 
@@ -78,7 +80,10 @@ def fit_blocks(y: Floats) -> BlockFit:
     sums = np.concatenate(
         [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
     )
-    inverse = np.asarray(np.linalg.pinv(gram, hermitian=True), dtype=np.float64)
+    # NumPy's own cut-off (1e-15 times the size) lets rounded zeros pass, whose inverses drown the
+    # rest. The least eigenvalue that is none lies far above this one: the cells connect some
+    # dozens of arms and blocks.
+    inverse = np.asarray(np.linalg.pinv(gram, rtol=SINGULAR, hermitian=True), dtype=np.float64)
     coefficients = inverse @ sums
     sse = float(np.sum((values - coefficients[rows] - coefficients[arms + columns]) ** 2))
     # Equal differences leave rounding errors, which must not pass for variance.

@@ -14,10 +14,11 @@ from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
 from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
 from passt_bench.errors import InputError, choose_from
 from passt_bench.record import StudyRecord
+from passt_bench.registry import METRICS, Better
 
 DEFAULT_MARGIN = 0.02
 
-Verdict = Literal["better", "worse", "same", "undecided", "failed"]
+Verdict = Literal["better", "worse", "same", "undecided", "not estimable", "failed"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class VariantMean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the baseline in one metric; greater is better.
+    """A variant against the baseline in one metric.
 
     Attributes:
         variant: its name.
@@ -51,7 +52,8 @@ class Comparison:
         high: its upper end.
         p: two-sided, Holm-corrected over the variants of the study.
         verdict: ``better`` or ``worse`` (p below .05), ``same`` (equivalent within the margin),
-            ``undecided``, or ``failed`` (no cell of the variant succeeded).
+            ``undecided``, ``not estimable`` (the runs that succeeded do not determine the
+            difference), or ``failed`` (no run of the variant succeeded).
         margin: the largest difference that counts as the same.
         detectable: the true difference that these blocks show with probability 0.8.
         blocks_needed: where undecided, the blocks that would settle it with probability 0.8 if
@@ -92,10 +94,11 @@ def compare(
             study gives a measured one.
 
     Raises:
-        InputError: no such column.
+        InputError: no such column, or nothing says which way it is better.
     """
     metric = metric or study.metric
     table = block_table(study, cells, metric)
+    better = _better(study, metric)
     y = table.to_numpy(dtype=np.float64)
     pool = pool_variance(y)
     names = list(table.index)
@@ -106,10 +109,36 @@ def compare(
     tested = sum(math.isfinite(p) for p in corrected.values())
     means = _means(table, pool, metric)
     margin = study.margin if study.margin is not None else default_margin
-    return [
-        _comparison(means[arm], means[base], contrasts[arm], float(corrected[arm]), margin, tested)
+    verdicts = {
+        arm: _verdict(means[arm], contrasts[arm], float(corrected[arm]), margin, better)
         for arm in arms
-    ]
+    }
+    return [
+        _comparison(
+            means[arm], means[base], contrasts[arm], float(corrected[arm]), verdicts[arm], margin,
+            tested,
+        )
+        for arm in arms
+    ]  # fmt: skip
+
+
+def _better(study: StudyRecord, column: str) -> Better:
+    """Which way a column of the cells is better; a probe's is that of the metric it measures."""
+    parts = column.split("/")
+    name = parts[2] if parts[0] == "probe" and len(parts) > 2 else parts[0]
+    if name == study.metric:
+        return study.better
+    known = {item.name: item.better for item in METRICS.all() if item.better is not None}
+    if name not in known:
+        raise InputError(
+            "nothing says which way it is better, so no verdict can be given",
+            source=study.name,
+            field="metric",
+            value=column,
+            remedy=f"Compare by a metric that says it: {', '.join(known)}. One of your own says it "
+            'where it is registered, with better="greater" or better="less".',
+        )
+    return known[name]
 
 
 def variant_means(
@@ -171,9 +200,14 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
 
 
 def _comparison(
-    mean: VariantMean, base: VariantMean, found: Contrast, p: float, margin: float, tested: int
+    mean: VariantMean,
+    base: VariantMean,
+    found: Contrast,
+    p: float,
+    verdict: Verdict,
+    margin: float,
+    tested: int,
 ) -> Comparison:
-    verdict = _verdict(mean, found, p, margin)
     needed = None
     if verdict == "undecided":
         needed = blocks_to_settle(
@@ -204,15 +238,21 @@ def _comparison(
     )
 
 
-def _verdict(mean: VariantMean, found: Contrast, p: float, margin: float) -> Verdict:
+def _verdict(
+    mean: VariantMean, found: Contrast, p: float, margin: float, better: Better
+) -> Verdict:
     if mean.n == 0:
         return "failed"
+    if not math.isfinite(found.estimate):
+        return "not estimable"
     if p < LEVEL:
-        return "better" if found.estimate > 0 else "worse"
+        return "better" if (found.estimate > 0) == (better == "greater") else "worse"
     return "same" if found.p_equivalence(margin) < LEVEL else "undecided"
 
 
 def _method(found: Contrast, tested: int) -> str:
+    if not math.isfinite(found.estimate):
+        return "not estimable: the runs that succeeded do not determine the difference"
     if found.n < 2:
         return f"not tested: {found.n} common blocks, and a test needs two"
     how = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from passt_bench.analysis.blocks import NAN, BlockFit, Floats, Pool, without
@@ -16,10 +17,10 @@ from passt_bench.analysis.blocks import NAN, BlockFit, Floats, Pool, without
 
 @dataclass(frozen=True)
 class Contrast:
-    """The difference of two arms.
+    """The difference of two arms, or another weighted sum of arm means.
 
     Attributes:
-        n: blocks that both have.
+        n: blocks that all of its arms have.
         estimate: the difference; NaN where it cannot be estimated.
         error: its standard error; NaN below two blocks.
         df: degrees of freedom of ``error``.
@@ -64,22 +65,41 @@ def contrast(y: Floats, pool: Pool, arm: int, baseline: int) -> Contrast:
         arm: row of the arm.
         baseline: row of the baseline.
     """
-    difference = y[arm] - y[baseline]
-    difference = difference[np.isfinite(difference)]
-    n = len(difference)
-    if pool.noisy[arm] or pool.noisy[baseline]:
-        return _paired(difference)
     weights = np.zeros(len(y))
     weights[arm], weights[baseline] = 1.0, -1.0
-    estimate, scale = pool.fit.contrast(weights)
-    if n == 0:
-        return Contrast(0, NAN, NAN, 0, NAN, 1, True)
+    return weighted_contrast(y, pool, weights)
+
+
+def weighted_contrast(y: Floats, pool: Pool, weights: ArrayLike) -> Contrast:
+    """A weighted sum of arm means, e.g. one kind against another, or an interaction.
+
+    Tested as `contrast` is: with the pooled variance, or, where one of its arms is noisy, by a t
+    test over the blocks' own sums.
+
+    Args:
+        y: (arms, blocks), NaN where missing.
+        pool: of the same table.
+        weights: (arms,), adding up to zero.
+
+    Raises:
+        ValueError: the weights are not one an arm, are all zero, or do not add up to zero.
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    used = w != 0
+    if w.shape != (len(y),) or not used.any() or abs(w.sum()) > 1e-9:
+        raise ValueError(f"{len(y)} weights that add up to zero are needed, but got {w.tolist()}")
+    difference = w[used] @ y[used]
+    difference = difference[np.isfinite(difference)]
+    n = len(difference)
+    if (pool.noisy & used).any():
+        return _paired(difference)
+    estimate, scale = pool.fit.contrast(w)
     deviation = float(np.sqrt(pool.fit.variance))
     error = scale * deviation if n > 1 else NAN
     per_block = int(np.isfinite(without(y, ~pool.pooled)).any(axis=1).sum()) - 1
-    unit = float(np.sqrt(2)) * deviation if n > 1 else NAN
+    unit = float(np.sqrt(w @ w)) * deviation if n > 1 else NAN
     # Equal values differ by nothing, not by the rounding of the fit.
-    if np.ptp(difference) == 0.0 and error == 0.0:
+    if error == 0.0 and np.ptp(difference) == 0.0:
         estimate = float(difference[0])
     return Contrast(n, estimate, error, pool.fit.df, unit, per_block, True)
 

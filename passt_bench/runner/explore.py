@@ -91,10 +91,18 @@ def search(
         command: what was typed.
 
     Raises:
-        InputError: nothing to search over, a storage that cannot be opened, or another search of
-            the same name at work in the same folder.
+        InputError: nothing to search over, a metric of which less is better, a storage that cannot
+            be opened, or another search of the same name at work in the same folder.
     """
     check_device(plan)
+    if plan.record.better == "less":
+        raise InputError(
+            "a search looks for the greatest value, and less of this metric is better",
+            source=plan.study.name,
+            field="metric",
+            value=plan.study.metric,
+            remedy="Search by a metric of which more is better.",
+        )
     name = f"search-{plan.study.name}"
     with _alone(context.out, name):
         work = _Search(name, plan, context, datasets, options, command)

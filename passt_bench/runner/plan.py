@@ -138,6 +138,7 @@ def plan_study(
         folds=chosen,
         fingerprint=dataset.fingerprint,
         margin=study.margin,
+        better=METRICS.get(study.metric).better or "greater",
         notebook=notebook,
         command=command,
     )
@@ -176,12 +177,20 @@ def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord
         tokens_full=facts.tokens_full,
         grid=facts.grid,
         patchout=facts.patchout,
+        reference=variant.reference,
     )
 
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
     where = f"{study.name}: {variant}"
-    METRICS.get(study.metric)
+    if METRICS.get(study.metric).better is None:
+        raise InputError(
+            "it does not say which way is better, so nothing can be compared by it",
+            source=where,
+            field="metric",
+            value=study.metric,
+            remedy='Register it with better="greater" or better="less".',
+        )
     if study.metric not in recipe.metrics:
         raise InputError(
             "the study's metric is not evaluated",

@@ -16,11 +16,16 @@ from passt_bench.spec.recipe import Recipe
 class Variant:
     """A named change to the base recipe.
 
-    ``changes`` maps dotted field names to values, see `spec.override`.
+    Attributes:
+        name: of the variant in tables and figures.
+        changes: dotted field name → value, see `spec.override`.
+        reference: whether it is there for scale and no answer to the question: it is compared like
+            the others, but headlines do not count it.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Study:
         base: the recipe that variants change.
         variants: at least two, the baseline among them.
         baseline: name of the variant that the others are compared with.
-        metric: the primary metric, e.g. ``mAP`` or ``accuracy``; greater is better.
+        metric: the primary metric, e.g. ``mAP`` or ``accuracy``.
         seeds: the blocks; each variant runs with each seed.
         folds: held-out folds of a folded data set; None is all that the data set has.
         margin: largest difference that counts as the same; None takes 0.02, see

@@ -116,8 +116,10 @@ def _look_inside(state: Training, inner: np.ndarray) -> None:
         scores = predict(
             state.net, task.features, inner, device=engine.device, loaders=engine.loaders
         )
-        value, _ = METRICS.get(recipe.metrics[0]).build(task.targets[inner], scores)
-        if value > max(progress.inner, default=-np.inf):
+        metric = METRICS.get(recipe.metrics[0])
+        value, _ = metric.build(task.targets[inner], scores)
+        sign = -1 if metric.better == "less" else 1
+        if sign * value > max((sign * before for before in progress.inner), default=-np.inf):
             progress.best_epoch = progress.epoch
             state.save_best()
     progress.inner.append(value)

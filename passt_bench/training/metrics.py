@@ -61,7 +61,12 @@ def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(average_precision_score(labels, scores))
 
 
-@METRICS.register("mAP", version=1, summary="macro average precision over classes with positives")
+@METRICS.register(
+    "mAP",
+    version=1,
+    summary="macro average precision over classes with positives",
+    better="greater",
+)
 def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Macro average precision.
 
@@ -88,7 +93,10 @@ def mean_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[flo
 
 
 @METRICS.register(
-    "mAP_official", version=1, summary="macro average precision, a class without positives is 0"
+    "mAP_official",
+    version=1,
+    summary="macro average precision, a class without positives is 0",
+    better="greater",
 )
 def official_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Macro average precision as the paper reports it.
@@ -105,7 +113,10 @@ def official_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple
 
 
 @METRICS.register(
-    "mAP_masked", version=1, summary="macro average precision over the labels that are known"
+    "mAP_masked",
+    version=1,
+    summary="macro average precision over the labels that are known",
+    better="greater",
 )
 def masked_average_precision(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """OpenMIC's: each class's average precision over the clips whose label is known.
@@ -139,7 +150,7 @@ def _known(targets: np.ndarray, scores: np.ndarray) -> Iterator[tuple[int, np.nd
         yield c, targets[known, c] > 0.5, scores[known, c]
 
 
-@METRICS.register("AUC", version=1, summary="macro area under the ROC curve")
+@METRICS.register("AUC", version=1, summary="macro area under the ROC curve", better="greater")
 def area_under_curve(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Area under the ROC curve: how often a positive scores above a negative; a tie is half.
 
@@ -163,7 +174,9 @@ def area_under_curve(targets: np.ndarray, scores: np.ndarray) -> tuple[float, Pe
     return _mean(per_class, "both a positive and a negative")
 
 
-@METRICS.register("dprime", version=1, summary="d' of the macro AUC, from its normal score")
+@METRICS.register(
+    "dprime", version=1, summary="d' of the macro AUC, from its normal score", better="greater"
+)
 def d_prime(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Sensitivity index d' = √2 Φ⁻¹(AUC): how many standard deviations apart two normals would be.
 
@@ -195,7 +208,9 @@ def to_d_prime(area: float, least: float) -> float:
     return float(sqrt(2) * ndtri(area))
 
 
-@METRICS.register("accuracy", version=1, summary="share of clips whose class has the top score")
+@METRICS.register(
+    "accuracy", version=1, summary="share of clips whose class has the top score", better="greater"
+)
 def accuracy(targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
     """Top-1 accuracy of single-label clips.
 

@@ -59,7 +59,7 @@ class Progress:
         train_loss: mean of each epoch.
         learning_rate: last of each epoch.
         inner: metric on the inner split after each epoch, for ``best_on_inner``.
-        best_epoch: the first with the highest of these, from 1; 0 is none.
+        best_epoch: the first with the best of these, from 1; 0 is none.
         seconds: wall seconds of training steps.
         cpu_seconds: of the process, in training steps.
         epoch_seconds: wall seconds of the epoch that has begun.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from passt_bench.analysis.compare import (
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
 from passt_bench.record import RunRecord, StudyRecord
+from passt_bench.registry import METRICS
 
 NAN = float("nan")
 BASE = (0.90, 0.92, 0.91, 0.93, 0.89)
@@ -101,8 +103,8 @@ def test_one_seed_decides_nothing() -> None:
 
 def test_a_failed_baseline_leaves_everything_open() -> None:
     found = one({"none": [NAN] * 5, "time": BASE})
-    assert found.verdict == "undecided"
-    assert (found.n, found.blocks_needed) == (0, 2)
+    assert found.verdict == "not estimable"
+    assert (found.n, found.blocks_needed) == (0, None)
     assert found.value == pytest.approx(0.91)
     assert np.isnan(found.difference)
 
@@ -210,3 +212,45 @@ def test_nothing_run_yet_is_an_empty_table() -> None:
         assert table.shape == (3, 3)
         assert table.isna().all().all()
         assert [c.verdict for c in compare(of, cells_of(of, {}))] == ["failed", "failed"]
+
+
+@pytest.fixture
+def a_loss() -> Iterator[None]:
+    """A metric of which less is better, as a plug-in would register one."""
+    METRICS.register("loss", version=1, summary="cross entropy", better="less")(
+        lambda t, s: (0, {})
+    )
+    yield
+    del METRICS._table["loss"]
+
+
+def test_less_of_a_loss_is_better(a_loss: None) -> None:
+    values = {"none": BASE, "up": shifted(0.03, 1), "down": shifted(-0.03, 2)}
+    of = study(tuple(values), seeds=range(5))
+    cells = cells_with(of, values)  # loss is 1 - mAP
+    assert [c.verdict for c in compare(of, cells)] == ["better", "worse"]
+    up, down = compare(of, cells, "loss")
+    assert [up.verdict, down.verdict] == ["better", "worse"]
+    assert up.difference == pytest.approx(-0.03)
+
+
+def test_a_study_by_a_loss_needs_no_plug_in_to_be_read() -> None:
+    values = {"none": BASE, "up": shifted(0.03, 1)}
+    of = replace(study(tuple(values), seeds=range(5)), metric="loss", better="less")
+    assert [c.verdict for c in compare(of, cells_with(of, values))] == ["better"]
+
+
+@pytest.mark.parametrize("column", ["loss", "tokens", "clocks/train", "train/step_seconds", "seed"])
+def test_what_has_no_direction_gets_no_verdict(column: str) -> None:
+    values = {"none": BASE, "up": shifted(0.03, 1)}
+    of = study(tuple(values), seeds=range(5))
+    with pytest.raises(InputError, match="which way it is better") as caught:
+        compare(of, cells_with(of, values), column)
+    assert (caught.value.field, caught.value.value) == ("metric", column)
+    assert "mAP" in str(caught.value)
+
+
+def test_every_metric_of_the_package_says_which_way_is_better() -> None:
+    assert {item.name: item.better for item in METRICS.all()} == dict.fromkeys(
+        ("AUC", "accuracy", "dprime", "mAP", "mAP_masked", "mAP_official"), "greater"
+    )

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from passt_bench.analysis.blocks import Floats, fit_blocks, pool_variance
-from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
+from passt_bench.analysis.statistics import (
+    Contrast,
+    contrast,
+    holm,
+    mean_interval,
+    weighted_contrast,
+)
 
 NAN = float("nan")
 
@@ -242,3 +252,48 @@ def test_small_simulation_covers_and_does_not_cry_wolf() -> None:
         alarms += holm(np.array([c.p() for c in contrasts])).min() < 0.05
     assert stats.binomtest(covered, rounds, 0.95).pvalue > 1e-3
     assert stats.binomtest(alarms, rounds, 0.05, alternative="greater").pvalue > 1e-3
+
+
+def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs/statistics.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(root)
+    made: dict[str, Any] = {}
+    exec(recipe, made)
+    y, weights, result = made["y"], np.array(made["weights"]), made["found"]
+    pool = pool_variance(y)
+    assert not pool.noisy.any()  # so that the whole table is pooled, and complete
+    assert np.isfinite(y).all()
+    assert result.estimate == pytest.approx(weights @ y.mean(axis=1))
+    assert result.error == pytest.approx(np.sqrt(pool.fit.variance * 2 / y.shape[1]))
+    assert result.df == (y.shape[0] - 1) * (y.shape[1] - 1)
+
+
+def test_an_interaction_by_hand() -> None:
+    y = table(4, 5)
+    weights = np.array([1.0, -1.0, -1.0, 1.0])
+    result = weighted_contrast(y, pool_variance(y), weights)
+    assert result.estimate == pytest.approx(weights @ y.mean(axis=1))
+    assert result.error == pytest.approx(np.sqrt(fit_blocks(y).variance * 4 / 5))
+    assert result.unit == pytest.approx(np.sqrt(fit_blocks(y).variance * 4))
+
+
+def test_a_contrast_with_a_noisy_arm_is_tested_by_its_own_sums() -> None:
+    y = table(6, 8)
+    y[1] += np.random.default_rng(1).normal(0, 0.5, 8)
+    pool = pool_variance(y)
+    assert pool.noisy[1]
+    result = weighted_contrast(y, pool, [0, 1, -0.5, -0.5, 0, 0])
+    expected = stats.ttest_1samp(y[1] - (y[2] + y[3]) / 2, 0)
+    assert result.p() == pytest.approx(expected.pvalue)
+    assert not result.pooled
+
+
+@pytest.mark.parametrize("weights", [[1, -1], [0, 0, 0], [1, 0, 0], [[1, -1, 0]]])
+def test_weights_that_are_no_contrast_are_refused(weights: list[Any]) -> None:
+    y = table(3, 4)
+    with pytest.raises(ValueError, match="add up to zero"):
+        weighted_contrast(y, pool_variance(y), weights)

@@ -8,6 +8,7 @@ import pytest
 
 from passt_bench.errors import InputError
 from passt_bench.record import RunRecord
+from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
@@ -43,6 +44,27 @@ def test_grid_and_tokens_are_resolved(study_file: Path, tmp_path: Path) -> None:
     none, time, _ = _plan(study_file, tmp_path).record.variants
     assert (none.grid, none.tokens, none.tokens_full) == ((4, 4), 18, 18)
     assert (time.tokens, time.tokens_full, time.patchout["rate"]) == (10, 18, 0.5)
+
+
+def test_the_record_says_which_way_the_metric_is_better_and_who_is_a_reference(
+    study_file: Path, tmp_path: Path
+) -> None:
+    study = load_study(str(study_file)).study
+    one, two, three = study.variants
+    record = _plan(study_file, tmp_path, variants=(one, two, replace(three, reference=True))).record
+    assert record.better == "greater"
+    assert [variant.reference for variant in record.variants] == [False, False, True]
+
+
+def test_a_metric_without_a_direction_is_refused(study_file: Path, tmp_path: Path) -> None:
+    METRICS.register("odd", version=1, summary="?")(METRICS.get("mAP").build)
+    try:
+        base = override(load_study(str(study_file)).study.base, {"metrics": ("odd",)})
+        with pytest.raises(InputError, match="which way is better") as caught:
+            _plan(study_file, tmp_path, metric="odd", base=base)
+    finally:
+        del METRICS._table["odd"]
+    assert (caught.value.field, caught.value.value) == ("metric", "odd")
 
 
 def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models import resolve
 from passt_bench.record import Fingerprint
+from passt_bench.registry import METRICS
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.explore import SearchOptions, search
 from passt_bench.runner.plan import Context, Datasets, plan_study
@@ -259,6 +260,18 @@ def test_a_model_without_patches_cannot_be_searched(tmp_path):
     study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
     with pytest.raises(InputError, match="no patches to drop"):
         run_search(tmp_path, study=study)
+
+
+def test_a_metric_of_which_less_is_better_cannot_be_searched_by(tmp_path):
+    METRICS.register("loss", version=1, summary="?", better="less")(METRICS.get("mAP").build)
+    try:
+        by_loss = replace(STUDY, metric="loss", base=replace(BASE, metrics=("loss",)))
+        with pytest.raises(InputError, match="less of this metric is better") as caught:
+            run_search(tmp_path, study=by_loss)
+    finally:
+        del METRICS._table["loss"]
+    assert (caught.value.field, caught.value.value) == ("metric", "loss")
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from passt_bench.models import create_model
+from passt_bench.registry import METRICS
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.diverged import Diverged
@@ -281,6 +282,20 @@ def test_the_best_epoch_on_the_inner_split_is_kept(tmp_path: Path) -> None:
     best = weights[done.best_epoch - 1]
     assert all(torch.equal(best[name], value) for name, value in net.state_dict().items())
     assert task.clocks["select"] > 0
+
+
+def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(tmp_path: Path) -> None:
+    METRICS.register("loss", version=1, summary="mean absolute logit", better="less")(
+        lambda targets, scores: (float(np.abs(scores).mean()), {})
+    )
+    try:
+        task = make_task(tmp_path, inner=INNER)
+        task.recipe = replace(task.recipe, metrics=("loss",))
+        done = train(initial(), task)
+    finally:
+        del METRICS._table["loss"]
+    assert len(set(done.inner)) > 1
+    assert done.best_epoch == 1 + done.inner.index(min(done.inner))
 
 
 @pytest.mark.parametrize("steps", [4, 5, 9, 16])
