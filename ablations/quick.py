@@ -39,7 +39,7 @@ STUDY = Study(
             "stride 6, 64 patches",
             {**_FINE, "patchout": Patchout("structured", time=2, frequency=2)},
         ),
-        Variant("CNN", {"model": ModelSpec("panns_micro")}),
+        Variant("CNN", {"model": ModelSpec("panns_micro")}, reference=True),
     ),
     seeds=(0, 1, 2),
     minutes=6,

@@ -33,8 +33,8 @@ STUDY = Study(
         Variant("constant .375", {"patchout": Patchout("unstructured", rate=0.375)}),
         Variant("rising to .75", {"patchout": _MOST, "patchout.schedule": "rising"}),
         Variant("falling from .75", {"patchout": _MOST, "patchout.schedule": "falling"}),
-        Variant("constant .75", {"patchout": _MOST}),
-        Variant("none"),
+        Variant("constant .75", {"patchout": _MOST}, reference=True),
+        Variant("none", reference=True),
     ),
     minutes=3,
 )

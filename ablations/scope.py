@@ -33,7 +33,7 @@ STUDY = Study(
     variants=(
         Variant("batch"),
         Variant("sample", {"patchout.scope": "sample"}),
-        Variant("none", {"patchout": Patchout()}),
+        Variant("none", {"patchout": Patchout()}, reference=True),
     ),
     seeds=(0, 1, 2, 3, 4, 5),
     minutes=3,

@@ -21,9 +21,10 @@ from passt_bench.report.comparison import all_tables
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.figures.comparison import comparison
 from passt_bench.report.files import alone, render_template, write_drawing, write_table, write_text
-from passt_bench.report.text import counted, fixed, significant, times
+from passt_bench.report.sentences import speed
+from passt_bench.report.text import counted, fixed, significant
 from passt_bench.report.theme import look
-from passt_bench.report.view import TRAIN_STEP, VariantView, measured
+from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured
 from passt_bench.store import Store
 
 PAGE = "comparison.html"
@@ -103,6 +104,7 @@ def render_comparison(
     context = {
         "record": record,
         "headline": headline(arms),
+        "speed_margin": f"{100 * SPEED_MARGIN:g}",
         "tables": tables,
         "shown": shown,
         "protocol": next((s.published_protocol for s in sessions if s.published_protocol), None),
@@ -123,8 +125,7 @@ def headline(arms: Sequence[VariantView]) -> str:
         if TRAIN_STEP not in v.costs or not v.costs[TRAIN_STEP].ratio.known:
             told.append(f"{v.name}: {v.cost_status}")
             continue
-        speedup = v.costs[TRAIN_STEP].speedup
-        told.append(f"{v.name} trains {times(speedup)} as fast")
+        told.append(f"{v.name} {speed(v.costs[TRAIN_STEP])}")
     start = f"Against {first.name}"
     if first.speed.known:
         start += f" ({significant(first.speed.value)} clips a second in training)"

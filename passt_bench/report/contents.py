@@ -59,7 +59,7 @@ def verdicts(view: StudyView) -> Table:
     ]
     rows = [
         (
-            v.name,
+            v.label,
             _tokens(v),
             v.value if v.value.known else runs(v),
             v.difference,

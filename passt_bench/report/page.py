@@ -16,7 +16,7 @@ from passt_bench.report.files import Shown, render_template, write_drawing, writ
 from passt_bench.report.sentences import answers, bargain, headline
 from passt_bench.report.tables import Table
 from passt_bench.report.theme import VERDICTS, look
-from passt_bench.report.view import StudyView, view
+from passt_bench.report.view import SPEED_MARGIN, StudyView, view
 
 SUMMARY = "summary.json"
 
@@ -76,6 +76,8 @@ def _context(
         "baseline_probes": _rows_of(tables.get("probes"), seen.study.baseline),
         "facts": facts(seen),
         "warnings": warnings(seen),
+        "references": any(v.record.reference for v in seen.others),
+        "speed_margin": f"{100 * SPEED_MARGIN:g}",
         "signs": {verdict: style.sign for verdict, style in VERDICTS.items()},
         "records": _records(seen, out),
     }

@@ -6,7 +6,7 @@ from math import isfinite
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.report.text import Span, counted, decimals, fixed, interval, listed, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
+from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, Cost, StudyView, VariantView
 
 # verdict: after 1 variant, after several
 _VERDICTS = {
@@ -14,15 +14,16 @@ _VERDICTS = {
     "worse": ("is worse", "are worse"),
     "same": ("is the same within ±{margin:g}", "are the same within ±{margin:g}"),
     "undecided": ("is undecided", "are undecided"),
+    "not estimable": ("cannot be estimated", "cannot be estimated"),
     "failed": ("has no result", "have no result"),
     "missing": ("is not run yet", "are not run yet"),
 }
 
 
 def headline(view: StudyView) -> str:
-    """How many variants got which verdict, in one sentence."""
+    """How many variants got which verdict, in one sentence; references are named, not counted."""
     base = view.baseline
-    found = [v.verdict for v in view.others]
+    found = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
     parts = [
@@ -31,14 +32,18 @@ def headline(view: StudyView) -> str:
         if verdict in found
     ]
     against = f"{base.name} ({view.metric} {interval(base.value)})"
-    return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}."
+    references = [v.name for v in view.others if v.record.reference]
+    beside = f"; for reference: {listed(references)}" if references else ""
+    return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}{beside}."
 
 
 def bargain(view: StudyView) -> str | None:
     """The fastest variant that keeps the quality; None where no step time was measured."""
-    timed = [v for v in view.others if TRAIN_STEP in v.costs]
+    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
     kept = [
-        v for v in timed if v.verdict in ("better", "same") and v.costs[TRAIN_STEP].speedup.low > 1
+        v
+        for v in timed
+        if v.verdict in ("better", "same") and v.costs[TRAIN_STEP].speed_verdict == "faster"
     ]
     if not timed:
         return None
@@ -61,6 +66,8 @@ def _quality(v: VariantView) -> str:
     item = v.comparison
     if item is None or v.verdict == "missing":
         return "not run yet"
+    if item.verdict == "not estimable":
+        return "the difference cannot be estimated: no seed has successful runs of both"
     if item.verdict == "failed":
         return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
     gap = v.difference
@@ -87,7 +94,7 @@ def _outlook(item: Comparison, places: int) -> str:
 def _cost(view: StudyView, v: VariantView) -> str:
     parts = []
     if TRAIN_STEP in v.costs and v.costs[TRAIN_STEP].ratio.known:
-        parts.append(_speed(v.costs[TRAIN_STEP].speedup))
+        parts.append(speed(v.costs[TRAIN_STEP]))
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
     saved, base = v.saved_per_clip, view.baseline.saved_per_clip
@@ -98,7 +105,9 @@ def _cost(view: StudyView, v: VariantView) -> str:
     return "; " + ", ".join(parts) if parts else ""
 
 
-def _speed(speedup: Span) -> str:
-    if speedup.low <= 1 <= speedup.high:
-        return f"trains about as fast ({times(speedup)})"
-    return f"trains {times(speedup)} as fast"
+def speed(cost: Cost) -> str:
+    """How fast a variant trains against the baseline, with the verdict where it is no faster."""
+    if cost.speed_verdict == "about as fast":
+        return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
+    undecided = " (undecided)" if cost.speed_verdict == "undecided" else ""
+    return f"trains {times(cost.speedup)} as fast{undecided}"

@@ -52,6 +52,7 @@ VERDICTS = {
     "worse": Style("#b3124f", "v", "▼"),
     "same": Style("#716c67", "s", "="),
     "undecided": Style("#9a6b00", "o", "?"),
+    "not estimable": Style("#716c67", "x", "∅"),
     "failed": Style("#1f1f1f", "x", "×"),
     "missing": Style("#626a78", "x", "…"),
     "baseline": Style("#3d3d3d", "o", "●"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
 
 TRAIN_STEP = "train_step"
+SPEED_MARGIN = 0.05  # speeds that differ by less count as equal
+
+SpeedVerdict = Literal["faster", "slower", "about as fast", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class Cost:
         if not ratio.known or ratio.value <= 0:
             return Span(NAN)
         return Span(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+
+    @property
+    def speed_verdict(self) -> SpeedVerdict:
+        """What the interval of `speedup` shows; equality by an equivalence test."""
+        low, high = self.speedup.low, self.speedup.high
+        if low >= 1 - SPEED_MARGIN and high <= 1 + SPEED_MARGIN:
+            return "about as fast"
+        if low > 1:
+            return "faster"
+        return "slower" if high < 1 else "undecided"
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,11 @@ class VariantView:
     def name(self) -> str:
         """Its name in the study."""
         return self.record.name
+
+    @property
+    def label(self) -> str:
+        """Its name, with a mark where it is a reference."""
+        return f"{self.name} (reference)" if self.record.reference else self.name
 
     @property
     def verdict(self) -> str:
@@ -144,6 +162,11 @@ class StudyView:
     def others(self) -> tuple[VariantView, ...]:
         """All but the baseline."""
         return tuple(v for v in self.variants if v.name != self.study.baseline)
+
+    @property
+    def answers(self) -> tuple[VariantView, ...]:
+        """Those that answer the question: neither the baseline nor a reference."""
+        return tuple(v for v in self.others if not v.record.reference)
 
     @property
     def margin(self) -> float:

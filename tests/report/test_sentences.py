@@ -6,8 +6,11 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
-from passt_bench.report.sentences import answers, bargain, headline
-from passt_bench.report.view import view
+from passt_bench.record import StudyRecord
+from passt_bench.report.contents import verdicts
+from passt_bench.report.sentences import answers, bargain, headline, speed
+from passt_bench.report.text import Span
+from passt_bench.report.view import Cost, view
 
 NAN = float("nan")
 
@@ -41,6 +44,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
             comparison("undecided", (0.012, -0.01, 0.034), 9),
             "undecided (difference +0.012 [−0.010, +0.034]; 3 seeds could have shown 0.031, about "
             "9 would settle it); ",
+        ),
+        (
+            comparison("not estimable", (NAN, NAN, NAN)),
+            "the difference cannot be estimated: no seed has successful runs of both; ",
         ),
         (
             comparison("undecided", (0.012, NAN, NAN)),
@@ -118,3 +125,54 @@ def test_a_failed_variant_says_why(quick: Results) -> None:
     assert told["stride 2"] == (
         "no result (3 × oom); its step could not be timed (oom), with 843 of 843 tokens."
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "words"),
+    [
+        # The step takes 1 / 0.43 times as long, and the interval excludes nothing.
+        (
+            (1 / 0.43, 1 / 1.67, 1 / 0.23),
+            "undecided",
+            "trains 0.43× [0.23, 1.67] as fast (undecided)",
+        ),
+        (
+            (1.0, 0.97, 1.03),
+            "about as fast",
+            "trains about as fast, within ±5 % (1.00× [0.97, 1.03])",
+        ),
+        ((0.98, 0.97, 0.99), "about as fast", "trains about as fast, within ±5 % (1.02"),
+        ((1.0, 0.94, 1.06), "undecided", "as fast (undecided)"),
+        ((1.0, 0.96, 1.06), "undecided", "as fast (undecided)"),
+        ((0.5, 0.48, 0.52), "faster", "trains 2.00× [1.92, 2.08] as fast"),
+        ((0.93, 0.92, 0.99), "faster", "as fast"),
+        ((2.0, 1.9, 2.1), "slower", "trains 0.500× [0.476, 0.526] as fast"),
+        ((1.0, NAN, NAN), "undecided", "as fast (undecided)"),
+    ],
+)
+def test_the_verdict_on_speed_is_an_equivalence_test(
+    ratio: tuple[float, float, float], verdict: str, words: str
+) -> None:
+    cost = Cost(Span(0.1), Span(*ratio))
+    assert cost.speed_verdict == verdict
+    assert words in speed(cost)
+    assert ("undecided" in speed(cost)) == (verdict == "undecided")
+
+
+def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
+    def marked(study: StudyRecord) -> StudyRecord:
+        variants = [replace(v, reference=v.name in ("CNN", "time .5")) for v in study.variants]
+        return replace(study, variants=tuple(variants))
+
+    items = tuple(
+        replace(c, verdict="better" if c.variant in ("time .5", "CNN") else "worse")
+        for c in quick.comparisons
+    )
+    seen = view(replace(quick, study=marked(quick.study), comparisons=items))
+    text = headline(seen)
+    assert "better" not in text
+    assert text.endswith("; for reference: time .5 and CNN.")
+    assert f"of {len(quick.study.variants) - 3} variants" in text
+    assert (bargain(seen) or "").startswith("No variant trains faster")
+    names = [row[0] for row in verdicts(seen).texts()]
+    assert {"time .5 (reference)", "CNN (reference)", "unstructured .5"} <= set(names)

@@ -40,10 +40,11 @@ def forest(view: StudyView) -> Drawing:
     data = forest_data(view)
     if data.empty or not data["difference"].notna().any():
         return left_out(NAME, TITLE, "nothing can be compared with the baseline yet.")
+    side = "Right" if view.study.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
         f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
-        "Right of zero is better. The same needs the 90 % interval inside the band; what is "
+        f"{side} of zero is better. The same needs the 90 % interval inside the band; what is "
         "neither that nor better or worse stays undecided."
     )
     return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
@@ -76,7 +77,8 @@ def draw_forest(data: pd.DataFrame, metric: str) -> Figure:
 def _draw_row(axes: Axes, span: Span, y: float, verdict: str, cells: str) -> None:
     style = VERDICTS[verdict]
     if not span.known:
-        _write_beside(axes, y, 10, f"{style.sign} no result: {cells}", INK)
+        what = verdict if verdict == "not estimable" else "no result"
+        _write_beside(axes, y, 10, f"{style.sign} {what}: {cells}", INK)
         return
     if span.has_interval:
         axes.plot([span.low, span.high], [y, y], color=style.colour, linewidth=1.6, zorder=2)
