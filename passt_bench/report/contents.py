@@ -45,7 +45,7 @@ def verdicts(view: StudyView) -> Table:
     peak, saved = _bytes(view, "train_peak"), _bytes(view, "saved_for_backward")
     flops = unit_for((v.flops for v in view.variants), "FLOP")
     columns = [
-        _VARIANT,
+        Column("variant", "variant", label={v.name: v.label for v in view.variants}.__getitem__),
         _TOKENS,
         Column(view.metric, view.metric, interval, span=True),
         Column("difference", "difference", partial(interval, sign=True), span=True),
@@ -59,7 +59,7 @@ def verdicts(view: StudyView) -> Table:
     ]
     rows = [
         (
-            v.label,
+            v.name,
             _tokens(v),
             v.value if v.value.known else runs(v),
             v.difference,

@@ -25,6 +25,7 @@ class Column:
         show: a value as text; None for columns of text.
         unit: for people, under the title.
         span: whether the values are `Span`.
+        label: a name as text for people; programs get the name itself.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     show: Callable[[Any], str] | None = None
     unit: str = ""
     span: bool = False
+    label: Callable[[str], str] | None = None
 
     @property
     def numeric(self) -> bool:
@@ -42,6 +44,8 @@ class Column:
         """A cell for people; a string stands for itself, e.g. a status in place of a number."""
         if value is None:
             return NOTHING
+        if self.label is not None:
+            return self.label(str(value))
         if isinstance(value, str) or self.show is None:
             return str(value)
         return self.show(value)
