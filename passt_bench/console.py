@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 LINE_SECONDS = 15.0
+MOST_SHOWN = 0.99  # while a piece of work goes on; when it is done a sentence says so
 
 
 class Update(Protocol):
@@ -28,6 +29,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def rough(seconds: float) -> str:
+    """``45 s``, ``4 min`` or ``2.5 h``: a duration that is not known better."""
+    if seconds < 60:
+        return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Estimate:
@@ -69,7 +77,7 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 
 @contextmanager
 def stage(console: Console, title: str) -> Iterator[Update]:
-    """Shows one piece of work; yields ``update(share done, text)``."""
+    """Shows one piece of work, at most 99 % while it lasts; yields ``update(share done, text)``."""
     estimate = Estimate()
     if console.is_terminal:
         columns = (
@@ -83,7 +91,7 @@ def stage(console: Console, title: str) -> Iterator[Update]:
 
             def show(share: float, text: str) -> None:
                 note = ", ".join(part for part in (text, estimate.left(share)) if part)
-                bar.update(task, completed=share, note=note)
+                bar.update(task, completed=min(share, MOST_SHOWN), note=note)
 
             yield show
     else:
@@ -93,7 +101,7 @@ def stage(console: Console, title: str) -> Iterator[Update]:
             """A line of text, at most one in `LINE_SECONDS`."""
             if estimate.elapsed - last[0] >= LINE_SECONDS:
                 last[0] = estimate.elapsed
-                parts = [f"{100 * share:3.0f} %", text, estimate.left(share)]
+                parts = [f"{100 * min(share, MOST_SHOWN):3.0f} %", text, estimate.left(share)]
                 console.print(
                     f"{title}: {', '.join(part for part in parts if part)}", highlight=False
                 )

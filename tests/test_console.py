@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
+from rich.console import Console
 
-from passt_bench.console import late_stage
+from passt_bench import console
+from passt_bench.console import late_stage, rough, stage
 
 
 def test_short_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +27,27 @@ def test_longer_work_is_told_on_stderr(capsys: pytest.CaptureFixture[str]) -> No
     out, err = capsys.readouterr()
     assert out == ""
     assert "Looking: done in" in err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_that_goes_on_is_never_at_100_percent(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    out = io.StringIO()
+    with stage(Console(file=out, force_terminal=terminal, width=100), "Working") as update:
+        for share in (0.5, 0.996, 1.0):
+            update(share, f"at {share}")
+    text = out.getvalue()
+    assert "at 1.0" in text
+    assert "99" in text
+    assert "100" not in text
+    assert "Working: done in" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (45, "45 s"), (61, "1 min"), (239, "4 min"), (5399, "90 min"), (9000, "2.5 h")],
+)
+def test_rough_durations(seconds: float, text: str) -> None:
+    assert rough(seconds) == text

@@ -18,6 +18,7 @@ from passt_bench.errors import InputError
 if TYPE_CHECKING:
     from passt_bench.measure.published import PublishedProtocol
     from passt_bench.runner.compare import Settings
+    from passt_bench.runner.foreseen import Foreseen
     from passt_bench.spec import EngineSpec
 
 _PIPE = re.compile(r"(?<!\\)\|")
@@ -46,7 +47,11 @@ def compare(
         float, typer.Option(min=0.001, help="Rounds go on until ratios are known to this share.")
     ] = 0.03,
     limit: Annotated[
-        float, typer.Option(min=1, help="Seconds after which no round starts beyond the sixth.")
+        float,
+        typer.Option(
+            min=1,
+            help="Seconds after which no round starts beyond the sixth, counted from the first.",
+        ),
     ] = 300.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each model in a round.")] = 3,
     published: Annotated[
@@ -119,18 +124,13 @@ def _compare(
     from passt_bench.report.comparison_page import build_comparison
     from passt_bench.report.index import render_index
     from passt_bench.runner.compare import compare as measure
-    from passt_bench.runner.compare import default_name, subjects
+    from passt_bench.runner.compare import default_name, foresee, subjects
     from passt_bench.runner.prepare import checked_name, typed
     from passt_bench.store import Store
 
     recipes = subjects(items, settings)
     chosen = checked_name(name or default_name(items))
-    rounds = settings.measurement
-    console.print(
-        f"{len(recipes)} models, {settings.batch} clips of {settings.seconds:g} s a step; ratios "
-        f"to ±{100 * rounds.half_width:g} %, at most about {rounds.seconds:g} s of rounds.",
-        markup=False,
-    )
+    console.print(_announce(len(recipes), settings, foresee(recipes, settings)), markup=False)
     with stage(console, "Measuring side by side") as update:
         measure(chosen, recipes, settings, Store(out), command=typed(), progress=update)
     page = build_comparison(chosen, out, reports)
@@ -140,6 +140,21 @@ def _compare(
     if settings.profile:
         console.print(f"Profiles: {out / 'profiles' / chosen}", markup=False)
     return failed
+
+
+def _announce(models: int, settings: Settings, foreseen: Foreseen) -> str:
+    """What will be measured, and how long that takes."""
+    from passt_bench.console import rough
+    from passt_bench.measure.session import LEAST_ROUNDS
+
+    limits, sessions = settings.measurement, len(foreseen.rounds)
+    each = f" in each of {sessions} sessions" if sessions > 1 else ""  # memory does not hold all
+    return (
+        f"{models} models, {settings.batch} clips of {settings.seconds:g} s a step; at least "
+        f"{LEAST_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until ratios are "
+        f"known to ±{100 * limits.half_width:g} %, but no new round after {limits.seconds:g} s of "
+        "rounds."
+    )
 
 
 def _engine(device: str, precision: str, engine: str, threads: int) -> EngineSpec:

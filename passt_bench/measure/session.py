@@ -31,7 +31,9 @@ Progress = Callable[[float, str], None]
 LEAST_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # two blocks of warm-up steps whose medians differ by less agree
 WARM_BLOCKS = 4
-_BUILD, _WARM = 0.1, 0.2  # shares of the progress bar that are behind after building, warming up
+# Shares of the progress bar that are behind after each part; what is left at the end is writing.
+_BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
+_ROUNDS = 0.6  # where profiles or the published speed test follow
 
 
 @dataclass
@@ -98,7 +100,7 @@ def run_session(
         preload: modules that the arms' factories need, imported once for all.
         published: sizes of the published speed test, which then follows the rounds.
         profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.
-        progress: called with the share that is done and a few words.
+        progress: called with the share that is done, always below 1, and a few words.
     """
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names) or baseline not in names:
@@ -109,7 +111,9 @@ def run_session(
         session.build(preload)
         session.warm_up()
         peaks = session.find_peaks(sizes)
-        rounds = session.take_rounds(random.Random(seed))
+        rounds = session.take_rounds(
+            random.Random(seed), until=_ROUNDS if published or profiles else _DONE
+        )
         session.finish(published, profiles)
     finally:
         session.close()
@@ -149,6 +153,7 @@ class _Session:
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._start = time.monotonic()
+        self._first_round = self._start  # until there is one
 
     def elapsed(self) -> float:
         return time.monotonic() - self._start
@@ -195,19 +200,25 @@ class _Session:
                     peaks[arm.engine] = peak
         return peaks
 
-    def take_rounds(self, order: random.Random) -> int:
-        """Rounds until the ratios are known well enough, or a limit says so."""
+    def take_rounds(self, order: random.Random, until: float) -> int:
+        """Rounds until the ratios are known well enough, or a limit says so.
+
+        Args:
+            order: shuffles the arms of each round.
+            until: share of the progress bar that is behind after the last round.
+        """
         rounds = 0
+        self._first_round = time.monotonic()
         while self._running and not self._finished(rounds):
             names = list(self._running)
             order.shuffle(names)
-            for name in names:
+            for turn, name in enumerate(names):
+                share = self._share_of_rounds(rounds + turn / len(names))
+                self._progress(_WARM + (until - _WARM) * share, f"round {rounds + 1}")
                 phases = self._ask(name, "round", self.spec.steps, self._cores(name, rounds))
                 for phase, seconds in (phases or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             rounds += 1
-            share = max(rounds / self.spec.most_rounds, self.elapsed() / self.spec.seconds)
-            self._progress(_WARM + (1 - _WARM) * min(1.0, share), f"round {rounds}")
         for name in list(self._running):
             self._ask(name, "unbind")
         return rounds
@@ -221,18 +232,35 @@ class _Session:
 
         What the rounds gave stands, even if this fails: the test's batch may not fit.
         """
+        parts = (profiles is not None) + (published is not None)
+        whole = max(1, parts * len(self._running))
+
+        def tell(done: int, text: str) -> None:
+            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, text)
+
+        done = 0
         for name in list(self._running) if profiles else ():
-            self._progress(1.0, "profiling")
+            tell(done, "profiling")
             self._extra(name, "profiling", "profile", profiles, name)
+            done += 1
         for name in list(self._running) if published else ():
             self._extra(name, "releasing memory", "release")  # its batch wants all there is
         for name in list(self._running) if published else ():
-            self._progress(1.0, "the published speed test")
+            tell(done, "the published speed test")
             found = self._extra(name, "the published speed test", "published", published)
             self.results[name].published = found
+            done += 1
+
+    def _share_of_rounds(self, done: float) -> float:
+        """Share that is behind after so many rounds, unless the ratios are known before."""
+        late = min(self._seconds_of_rounds() / self.spec.seconds, done / LEAST_ROUNDS)
+        return min(1.0, max(done / self.spec.most_rounds, late))
+
+    def _seconds_of_rounds(self) -> float:
+        return time.monotonic() - self._first_round
 
     def _finished(self, rounds: int) -> bool:
-        late = self.elapsed() > self.spec.seconds
+        late = self._seconds_of_rounds() > self.spec.seconds
         if rounds < (LEAST_ROUNDS if late else self.spec.rounds):
             return False
         samples = {name: self.results[name].samples for name in self._running}

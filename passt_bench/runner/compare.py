@@ -21,8 +21,9 @@ from passt_bench.models.defaults import frontend_of
 from passt_bench.models.peers import PEERS
 from passt_bench.record import VariantRecord
 from passt_bench.registry import MODELS
-from passt_bench.runner.cost import Extras, measure_now
+from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.facts import model_facts
+from passt_bench.runner.foreseen import Foreseen
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import (
@@ -162,6 +163,25 @@ def _published_patchout(name: str) -> Patchout:
         net = build_model(name, 1)
     published: Patchout = getattr(net, "patchout", Patchout())
     return published
+
+
+def foresee(recipes: Mapping[str, Recipe], settings: Settings) -> Foreseen:
+    """What `compare` of these recipes will take.
+
+    Args:
+        recipes: from `subjects`.
+        settings: what they share.
+
+    Raises:
+        InputError: a recipe that cannot be built.
+    """
+    profiles = Path() if settings.profile else None  # only whether there are any matters here
+    return foresee_now(
+        recipes,
+        next(iter(recipes)),
+        settings.classes,
+        extras=Extras(settings.published, profiles),
+    )
 
 
 def compare(

@@ -23,6 +23,7 @@ from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count
 from passt_bench.record import ArmRecord, SessionRecord, Status
 from passt_bench.runner.facts import model_facts
+from passt_bench.runner.foreseen import Foreseen, foresee
 from passt_bench.runner.isolation import fork_server
 from passt_bench.runner.locks import MERGE, lock
 from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
@@ -90,7 +91,7 @@ def measure_cost(
         classes: outputs of the models.
         store: where sessions are looked for and written.
         retry: statuses of arms that are to be tried again.
-        progress: called with the share that is done and a few words.
+        progress: called with the share that is done, 1 once all is written, and a few words.
 
     Returns:
         The new sessions, none if everything is known.
@@ -98,19 +99,55 @@ def measure_cost(
     Raises:
         InputError: a recipe that cannot be built, see `runner.facts.model_facts`.
     """
-    keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
-    plan = _Plan(
-        {keys[name]: recipe for name, recipe in recipes.items()},
-        keys[baseline],
-        classes,
-        describe_machine(),
-        library_versions(),
-    )
-    known = _known(plan, store, retry)
-    new = [key for key in plan.recipes if key not in known and key != plan.baseline]
-    if not new and plan.baseline in known:
+    plan = _plan_variants(recipes, baseline, classes)
+    new = _missing(plan, store, retry)
+    if new is None:
         return []
     return _measure_all(plan, new, store, progress)
+
+
+def foresee_cost(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    classes: int,
+    store: Store,
+    *,
+    retry: Collection[Status] = (),
+) -> Foreseen:
+    """What `measure_cost` will take with these arguments; nothing where everything is known.
+
+    On CUDA all arms count as one session: asking the GPU for its free memory would take hundreds
+    of MiB of it, and cells may train there first.
+    """
+    plan = _plan_variants(recipes, baseline, classes)
+    new = _missing(plan, store, retry)
+    if new is None:
+        return Foreseen()
+    cuda = recipes[baseline].engine.device == "cuda"
+    return _foresee(plan, [[plan.baseline, *new]] if cuda else _groups(plan, new))
+
+
+def foresee_now(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    classes: int,
+    *,
+    extras: Extras | None = None,
+) -> Foreseen:
+    """What `measure_now` will take with these arguments."""
+    plan = _plan_now(recipes, baseline, classes, extras)
+    return _foresee(plan, _groups(plan, [key for key in recipes if key != baseline]))
+
+
+def _foresee(plan: _Plan, groups: Sequence[Sequence[str]]) -> Foreseen:
+    return foresee(
+        [[plan.recipes[key] for key in group] for group in groups],
+        plan.classes,
+        plan.recipes[plan.baseline].measurement,
+        gpu=next(iter(_gpus(plan)), None),
+        published=plan.extras.published,
+        profile=plan.extras.profiles is not None,
+    )
 
 
 def measure_now(
@@ -130,27 +167,58 @@ def measure_now(
         classes: outputs of the models.
         store: where sessions are written.
         extras: what is taken beside the suite's own protocol.
-        progress: called with the share that is done and a few words.
+        progress: called with the share that is done, 1 once all is written, and a few words.
     """
-    plan = _Plan(
-        recipes, baseline, classes, describe_machine(), library_versions(), extras or Extras()
-    )
+    plan = _plan_now(recipes, baseline, classes, extras)
     new = [key for key in recipes if key != baseline]
     return _measure_all(plan, new, store, progress)
+
+
+def _plan_variants(recipes: Mapping[str, Recipe], baseline: str, classes: int) -> _Plan:
+    keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
+    return _plan_now(
+        {keys[name]: recipe for name, recipe in recipes.items()}, keys[baseline], classes, None
+    )
+
+
+def _plan_now(
+    recipes: Mapping[str, Recipe], baseline: str, classes: int, extras: Extras | None
+) -> _Plan:
+    return _Plan(
+        recipes, baseline, classes, describe_machine(), library_versions(), extras or Extras()
+    )
+
+
+def _missing(plan: _Plan, store: Store, retry: Collection[Status]) -> list[str] | None:
+    """Keys of the arms to measure beside the baseline; None where nothing is to be measured."""
+    known = _known(plan, store, retry)
+    new = [key for key in plan.recipes if key not in known and key != plan.baseline]
+    return None if not new and plan.baseline in known else new
 
 
 def _measure_all(
     plan: _Plan, new: Sequence[str], store: Store, progress: Progress | None
 ) -> list[SessionRecord]:
+    """One session after the other; each has its arms' share of the progress."""
     groups = _groups(plan, new)
-    records = []
+    arms = sum(map(len, groups))
+    progress = progress or (lambda share, text: None)
+    records: list[SessionRecord] = []
     for number, group in enumerate(groups):
+        before = sum(map(len, groups[:number]))
+        which = f"session {number + 1} of {len(groups)}, " if len(groups) > 1 else ""
 
-        def tell(share: float, text: str, number: int = number) -> None:
-            if progress is not None:
-                progress((number + share) / len(groups), text)
+        def tell(
+            share: float,
+            text: str,
+            before: int = before,
+            mine: int = len(group),
+            which: str = which,
+        ) -> None:
+            progress((before + mine * share) / arms, which + text)
 
         records.append(_measure(plan, group, store, tell))
+    progress(1.0, "written")
     return records
 
 
@@ -191,6 +259,10 @@ def _free_bytes(recipe: Recipe) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def _gpus(plan: _Plan) -> list[str]:
+    return [str(name) for name in plan.machine.get("gpus", ())]  # type: ignore[attr-defined]
+
+
 def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress) -> SessionRecord:
     """Runs one session and writes it."""
     recipe = plan.recipes[plan.baseline]
@@ -208,7 +280,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         profiles=plan.extras.profiles,
         progress=progress,
     )
-    gpus = [str(name) for name in plan.machine.get("gpus", ())]  # type: ignore[attr-defined]
+    gpus = _gpus(plan)
     cuda = recipe.engine.device == "cuda" and gpus
     stated = (stated_peak(gpus[0], recipe.engine.precision) if cuda else None) or (None, "")
     record = SessionRecord(

@@ -14,11 +14,12 @@ from rich.console import Console
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.record import STATUSES, Status
-from passt_bench.runner.cost import measure_cost
+from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.standing import Shortfall, shortfall, tidy
+from passt_bench.spec.recipe import Recipe
 from passt_bench.store import Store
 from passt_bench.training.features import (
     features_path,
@@ -142,16 +143,19 @@ def _alone(context: Context) -> Iterator[None]:
 
 
 def _measure(plan: StudyPlan, store: Store, options: RunOptions, console: Console) -> None:
-    recipes = {variant.name: variant.recipe for variant in plan.record.variants}
+    recipes, baseline, classes = _arms(plan)
     with stage(console, f"Measuring the cost of {len(recipes)} variants, interleaved") as update:
-        measure_cost(
-            recipes,
-            plan.record.baseline,
-            len(plan.record.fingerprint.classes),
-            store,
-            retry=STATUSES if options.remeasure else options.retry,
-            progress=update,
-        )
+        measure_cost(recipes, baseline, classes, store, retry=_remeasured(options), progress=update)
+
+
+def _arms(plan: StudyPlan) -> tuple[dict[str, Recipe], str, int]:
+    """What a cost session is told of a study: recipes by variant, baseline, classes."""
+    recipes = {variant.name: variant.recipe for variant in plan.record.variants}
+    return recipes, plan.record.baseline, len(plan.record.fingerprint.classes)
+
+
+def _remeasured(options: RunOptions) -> tuple[Status, ...]:
+    return STATUSES if options.remeasure else options.retry
 
 
 def check_device(plan: StudyPlan) -> None:
@@ -202,5 +206,7 @@ def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
         return f"{text} Nothing is left to train; costs are measured where they are missing."
     seconds = sum(cell.seconds for cell in todo) / min(options.workers, len(todo))
     if options.cost:
-        seconds += max(v.recipe.measurement.seconds for v in plan.record.variants) + 20
+        recipes, baseline, classes = _arms(plan)
+        cost = foresee_cost(recipes, baseline, classes, store, retry=_remeasured(options))
+        seconds += cost.limited(recipes[baseline].measurement)
     return f"{text} Expected: about {duration(seconds)} in all on this machine."

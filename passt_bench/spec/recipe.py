@@ -199,7 +199,11 @@ class MeasurementSpec:
     ] = 0.03
     seconds: Annotated[
         float,
-        Field(gt=0, description="After these seconds no round starts beyond the sixth."),
+        Field(
+            gt=0,
+            description="Seconds, counted from the first round, after which no round starts beyond "
+            "the sixth; building and warm-up come on top.",
+        ),
         FREE,
     ] = 50.0
     turn_seconds: Annotated[

@@ -119,6 +119,17 @@ class FailsLater:
 
 
 @dataclass(frozen=True)
+class BuildsSlowly:
+    """A factory that takes its time, and a step that takes none."""
+
+    seconds: float
+
+    def __call__(self) -> Subject:
+        time.sleep(self.seconds)
+        return Subject(step={"forward": idle})
+
+
+@dataclass(frozen=True)
 class CannotBuild:
     """A factory that raises."""
 

@@ -8,14 +8,17 @@ import pandas as pd
 import pytest
 
 from passt_bench.cli import main
+from passt_bench.cli.compare import _announce
 from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
 from passt_bench.files import unpack_json
 from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.measure.published import PublishedProtocol
 from passt_bench.models.peers import PEERS
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.index import render_index
-from passt_bench.runner.compare import Settings, default_name, subjects
+from passt_bench.runner.compare import Settings, compare, default_name, foresee, subjects
+from passt_bench.runner.foreseen import Foreseen
 from passt_bench.spec import MeasurementSpec, Patchout
 from passt_bench.store import Store
 
@@ -158,6 +161,42 @@ def test_profiles_bear_names(compared: Path) -> None:
     assert len(names) == 6
     assert "panns_micro.operators.txt" in names
     assert "aten::" in (compared / "runs" / "profiles" / "mine" / names[0]).read_text()
+
+
+def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
+    settings = replace(SMALL, published=PublishedProtocol(2, warmup=1, steps=1), profile=True)
+    store, seen = Store(tmp_path), []
+
+    def tell(share: float, text: str) -> None:
+        seen.append((share, text.split(" ")[0]))
+        assert share < 1 or store.sessions()
+
+    compare("mine", subjects(["passt_micro", "panns_micro"], settings), settings, store,
+            progress=tell)  # fmt: skip
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-2] < shares[-1] == 1
+    parts = list(dict.fromkeys(text for _, text in seen))
+    assert parts == ["building", "warming", "round", "profiling", "the", "written"]
+
+
+def test_what_is_said_beforehand() -> None:
+    one = _announce(3, Settings(), Foreseen(apart=60, rounds=(30.0,)))
+    assert one == (
+        "3 models, 12 clips of 10 s a step; at least 6 rounds, about 4 min; then until ratios are "
+        "known to ±3 %, but no new round after 50 s of rounds."
+    )
+    two = _announce(3, Settings(), Foreseen(apart=60, rounds=(30.0, 30.0)))
+    assert "at least 6 rounds in each of 2 sessions, about 7 min" in two
+
+
+def test_what_is_foreseen_follows_the_settings() -> None:
+    recipes = subjects(["passt_micro", "panns_micro"], SMALL)
+    found = foresee(recipes, SMALL)
+    assert len(found.rounds) == 1
+    more = replace(SMALL, published=PublishedProtocol(), profile=True)
+    assert foresee(recipes, more).apart > found.apart
+    assert foresee(recipes, more).rounds == found.rounds
 
 
 def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:

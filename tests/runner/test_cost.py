@@ -11,7 +11,7 @@ from passt_bench.measure import saved_for_backward, vit_flops
 from passt_bench.record import SessionRecord
 from passt_bench.record_files import read
 from passt_bench.runner import cost
-from passt_bench.runner.cost import measure_cost
+from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.subject import RecipeFactory, foreseen_bytes
 from passt_bench.spec import (
@@ -58,6 +58,7 @@ def session(store: Store) -> SessionRecord:
         RECIPES, "all", CLASSES, store, progress=lambda share, text: seen.append(share)
     )
     assert seen == sorted(seen)
+    assert seen[-2] < seen[-1] == 1
     return session
 
 
@@ -109,7 +110,11 @@ def test_every_statistic_can_be_computed_again(session: SessionRecord, store: St
 
 def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
     assert measure_cost(RECIPES, "all", CLASSES, store) == []
+    assert foresee_cost(RECIPES, "all", CLASSES, store).least == 0
     new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
+    alone = foresee_cost({"all": BASE, "time": new}, "all", CLASSES, store)
+    assert foresee_cost({**RECIPES, "time": new}, "all", CLASSES, store) == alone
+    assert alone.least > 0
     (second,) = measure_cost({**RECIPES, "time": new}, "all", CLASSES, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
@@ -127,7 +132,20 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
     store = Store(tmp_path)
     huge = override(BASE, {"measurement.batch_size": 10**10})
     recipes = {"all": BASE, "half": RECIPES["half"], "huge": huge}
-    first, second = measure_cost(recipes, "all", CLASSES, store)
+    seen: list[tuple[float, str]] = []
+
+    def tell(share: float, text: str) -> None:
+        seen.append((share, text))
+        assert share < 1 or len(store.sessions()) == 2
+
+    assert len(foresee_cost(recipes, "all", CLASSES, store).rounds) == 2
+    first, second = measure_cost(recipes, "all", CLASSES, store, progress=tell)
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-2] < shares[-1] == 1
+    starts = {text[:15]: share for share, text in reversed(seen)}
+    assert starts["session 1 of 2,"] == 0
+    assert starts["session 2 of 2,"] == 0.5  # two arms each
     assert [arm.status for arm in first.arms] == ["ok", "ok"]
     assert [arm.status for arm in second.arms] == ["ok", "oom"]
     failed = second.arms[1]

@@ -13,6 +13,7 @@ from passt_bench.runner.cells import failure
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.prepare import Request, data_folders, prepare_study
+from passt_bench.runner.run import RunOptions, describe
 from passt_bench.runner.studies import load_rows, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override
 from passt_bench.store import Store
@@ -65,6 +66,16 @@ def test_a_metric_without_a_direction_is_refused(study_file: Path, tmp_path: Pat
     finally:
         del METRICS._table["odd"]
     assert (caught.value.field, caught.value.value) == ("metric", "odd")
+
+
+def test_the_expected_time_counts_the_rounds_that_can_be(study_file: Path, tmp_path: Path) -> None:
+    """Six rounds are the most here: a limit of a day does not make them last that long."""
+    base = load_study(str(study_file)).study.base
+    limits = {"measurement.seconds": 86400.0, "measurement.most_rounds": 6}
+    plan = _plan(study_file, tmp_path, base=override(base, limits))
+    text = describe(plan, Store(tmp_path), RunOptions())
+    assert "Expected: about" in text
+    assert " h " not in text
 
 
 def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""How long measuring will take: arithmetic with known results, nothing timed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from passt_bench.measure.peaks import stated_peak
+from passt_bench.measure.published import PublishedProtocol
+from passt_bench.runner import foreseen
+from passt_bench.runner.facts import model_facts
+from passt_bench.runner.foreseen import Foreseen, foresee, rate
+from passt_bench.spec import (
+    DataSpec,
+    EngineSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+    override,
+)
+
+CLASSES = 3
+BASE = Recipe(
+    model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+    frontend=FrontendSpec(mels=16),
+    data=DataSpec(seconds=0.42),
+    training=TrainingSpec(batch_size=2),
+)
+SPEC = MeasurementSpec(warmup_steps=5, rounds=15, most_rounds=60, steps=3, seconds=50)
+
+
+def alone(recipe: Recipe = BASE, spec: MeasurementSpec = SPEC, **options: object) -> Foreseen:
+    return foresee([[recipe]], CLASSES, spec, **options)  # type: ignore[arg-type]
+
+
+def test_a_turn_by_hand() -> None:
+    facts = model_facts(BASE, CLASSES)
+    step = 2 * facts.flops / 60e9 + 0.005
+    inference = (2 * facts.flops_inference / 60e9 + 0.005) + (facts.flops_inference / 60e9 + 0.005)
+    found = alone()
+    assert found.rounds == (pytest.approx(3 * step + 2 * inference),)
+    # A process; nine steps to warm up, two for the peak, one for what is saved; inference.
+    assert found.apart == pytest.approx(3 + 1.5 + 12 * step + 4 * inference)
+
+
+def test_six_rounds_at_least_and_the_limits_at_most() -> None:
+    found = Foreseen(apart=100, rounds=(2.0, 3.0))
+    assert found.least == 100 + 6 * 5
+    assert found.limited(replace(SPEC, seconds=1)) == found.least
+    assert found.limited(replace(SPEC, seconds=150)) == 100 + 2 * 60 + 150
+    assert found.limited(replace(SPEC, seconds=1e9)) == 100 + 60 * 5
+    assert Foreseen().least == Foreseen().limited(SPEC) == 0
+
+
+def test_it_grows_with_arms_sessions_and_steps() -> None:
+    half = override(BASE, {"patchout": Patchout("time", rate=0.5)})
+    both = foresee([[BASE, half]], CLASSES, SPEC)
+    assert both.rounds[0] == pytest.approx(alone().rounds[0] + alone(half).rounds[0])
+    two = foresee([[BASE, half], [BASE]], CLASSES, SPEC)
+    assert two.rounds == (both.rounds[0], alone().rounds[0])
+    assert two.apart == pytest.approx(both.apart + alone().apart)
+    one, six, eleven = (alone(spec=replace(SPEC, steps=steps)).rounds[0] for steps in (1, 6, 11))
+    assert eleven - six == pytest.approx(six - one)
+
+
+def test_it_grows_with_flops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreseen, "CALL_SECONDS", 0.0)
+    small, large = alone().rounds[0], alone(override(BASE, {"data.seconds": 4.2})).rounds[0]
+    assert large > 5 * small  # ten times the patches
+    threads = override(BASE, {"engine": EngineSpec(threads=2)})
+    assert alone(threads).rounds[0] == pytest.approx(small / 2)
+
+
+def test_a_schedule_takes_a_step_in_each_stage() -> None:
+    scheduled = override(BASE, {"patchout": Patchout("time", rate=0.5, schedule="rising")})
+    facts = model_facts(scheduled, CLASSES)
+    stages = len(facts.patchout["stages"])
+    assert stages > 1
+    step = 2 * facts.flops / 60e9 + 0.005
+    more = alone(scheduled, replace(SPEC, steps=4)).rounds[0] - alone(scheduled).rounds[0]
+    assert more == pytest.approx(stages * step)
+
+
+def test_what_follows_the_rounds_and_compiling_count() -> None:
+    facts = model_facts(BASE, CLASSES)
+    more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - alone().apart
+    assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
+    assert alone(profile=True).apart > alone().apart
+    compiled = override(BASE, {"engine": EngineSpec(compiled=True)})
+    assert alone(compiled).apart == pytest.approx(alone().apart + foreseen.COMPILE_SECONDS)
+
+
+def test_rates_of_devices() -> None:
+    assert rate(EngineSpec(threads=4), None) == 4 * rate(EngineSpec(), None) == 240e9
+    half = EngineSpec(device="cuda", precision="bfloat16")
+    peak = stated_peak("NVIDIA H200", "bfloat16")
+    assert peak is not None
+    assert rate(half, "NVIDIA H200") == pytest.approx(0.3 * peak[0])
+    for unknown in ("A card of tomorrow", None):
+        assert rate(half, unknown) == foreseen.UNKNOWN_GPU_RATE
