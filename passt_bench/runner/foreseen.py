@@ -18,7 +18,8 @@ GPU_SHARE = 0.3  # of its vendor's stated peak
 UNKNOWN_GPU_RATE = 10e12  # FLOP/s where no peak is known
 CALL_SECONDS = 0.005  # a step or a forward pass beyond its FLOPs
 SESSION_SECONDS = 3.0  # the first process, looks at the machine
-ARM_SECONDS = 1.5  # a process with its model, the matmul peak, memory
+ARM_SECONDS = 1.5  # a process, the matmul peak, memory
+WEIGHT_RATE = 15e6  # weights that are drawn in a second
 COMPILE_SECONDS = 60.0
 PROFILE_SECONDS = 3.0  # profiled steps and writing them
 _WARM_BLOCKS = 3  # two to four
@@ -110,7 +111,8 @@ def _arm(
     # Each turn runs inference twice, once untimed.
     turn = spec.steps * cycle * step + 2 * infer
     warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
-    apart = ARM_SECONDS + (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
+    apart = ARM_SECONDS + facts.parameters / WEIGHT_RATE
+    apart += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
     if recipe.engine.compiled:
         apart += COMPILE_SECONDS
     if published is not None:

@@ -43,8 +43,9 @@ def test_a_turn_by_hand() -> None:
     inference = (2 * facts.flops_inference / 60e9 + 0.005) + (facts.flops_inference / 60e9 + 0.005)
     found = alone()
     assert found.rounds == (pytest.approx(3 * step + 2 * inference),)
-    # A process; nine steps to warm up, two for the peak, one for what is saved; inference.
-    assert found.apart == pytest.approx(3 + 1.5 + 12 * step + 4 * inference)
+    # A process and its weights; nine steps to warm up, two for the peak, one for what is saved.
+    build = 3 + 1.5 + facts.parameters / 15e6
+    assert found.apart == pytest.approx(build + 12 * step + 4 * inference)
 
 
 def test_six_rounds_at_least_and_the_limits_at_most() -> None:
