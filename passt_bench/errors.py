@@ -70,4 +70,5 @@ def choose_from(names: Iterable[str], wrong: str) -> str:
     known = sorted(names)
     near = get_close_matches(wrong, known, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Known: {', '.join(known) or '(none)'}."
+    mark = "; " if any("," in name for name in known) else ", "
+    return f"{hint}Known: {mark.join(known) or '(none)'}."

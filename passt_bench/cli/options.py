@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -67,6 +68,21 @@ Memory = Annotated[
     float | None,
     typer.Option("--memory", callback=_bytes, help="GiB that the process of a run may allocate."),
 ]
+
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Only this variant, by its whole name, and the baseline; may be repeated.",
+    ),
+]
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Leave the baseline out.")]
+
+
+def choosing(request: Request, variants: list[str] | None, no_baseline: bool) -> Request:
+    """The request for some variants alone."""
+    return replace(request, variants=tuple(variants or ()), baseline=not no_baseline)
 
 
 def _asked(

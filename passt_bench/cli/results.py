@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passt_bench.cli.options import Out, app, console
+from passt_bench.cli.options import NoBaseline, Out, Variants, app, console
+from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.console import Estimate
@@ -83,18 +84,38 @@ def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
 @app.command()
 def report(
     studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY…")] = None,
+    variants: Variants = None,
+    no_baseline: NoBaseline = False,
     runs: Annotated[Path, typer.Option("--runs", help="Folder of the records.")] = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help="Folder of the reports.")] = Path("reports"),
 ) -> None:
     """Renders pages, tables and figures from records alone; without a name, all there are."""
-    from passt_bench.report.build import build_all, build_study
+    from passt_bench.report.build import build_all, build_study, build_variants
 
-    if studies:
+    if no_baseline:
+        raise InputError(
+            "a page compares with the baseline",
+            field="--no-baseline",
+            remedy="Leave it out; --variant names what is compared.",
+        )
+    if variants:
+        pages = [build_variants(_one_study(studies), variants, runs, out)]
+    elif studies:
         pages = [build_study(name, runs, out) for name in studies]
     else:
         pages = build_all(runs, out, paper_here(runs, out))
     for page in pages:
         console.print(str(page), markup=False)
+
+
+def _one_study(studies: list[str] | None) -> str:
+    if studies is None or len(studies) != 1:
+        raise InputError(
+            "names variants of one study",
+            field="--variant",
+            remedy="Name that study, and no other: passt-bench report STUDY --variant NAME.",
+        )
+    return studies[0]
 
 
 @app.command()

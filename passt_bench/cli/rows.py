@@ -7,7 +7,13 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from passt_bench.cli.options import console
-from passt_bench.cli.running import Manner, found, run_prepared, show_standing
+from passt_bench.cli.running import (
+    Manner,
+    found,
+    run_prepared,
+    show_standing,
+    tell_unused_cuda,
+)
 from passt_bench.console import stage
 from passt_bench.spec.rows import patchout_in_short
 from passt_bench.store import Store
@@ -52,6 +58,7 @@ def show_rows(file: RowsFile, request: Request, options: RunOptions) -> None:
     for prepared in plan.studies:
         console.print(found(prepared.plan.record.fingerprint), markup=False)
         console.print(describe(prepared.plan, Store(request.out), options), markup=False)
+    tell_unused_cuda(plan.studies, request)
     _print_summary(plan)
 
 
@@ -63,6 +70,7 @@ def run_rows(file: RowsFile, request: Request, manner: Manner) -> bool:
 
     plan = plan_rows(file, request)
     _print_summary(plan)
+    tell_unused_cuda(plan.studies, request)
     good = [run_prepared(prepared, request.out, manner) for prepared in plan.studies]
     for planned in plan.rows:
         if planned.can_run and planned.row.members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from passt_bench.store import Store
 if TYPE_CHECKING:
     from passt_bench.record import Fingerprint
     from passt_bench.runner.plan import StudyPlan
-    from passt_bench.runner.prepare import Prepared
+    from passt_bench.runner.prepare import Prepared, Request
     from passt_bench.runner.run import RunOptions
 
 
@@ -41,6 +42,7 @@ class Manner:
 def run_prepared(prepared: Prepared, out: Path, manner: Manner) -> bool:
     """Runs what is missing of a study and renders its report; whether all came to a good end."""
     from passt_bench.console import Estimate
+    from passt_bench.runner.plan import missing_cells
     from passt_bench.runner.run import describe, run_study
     from passt_bench.runner.window import live
 
@@ -49,6 +51,8 @@ def run_prepared(prepared: Prepared, out: Path, manner: Manner) -> bool:
     console.print(prepared.plan.study.question, markup=False)
     console.print(found(prepared.plan.record.fingerprint), markup=False)
     console.print(describe(prepared.plan, Store(out), manner.options), markup=False)
+    if not context.keep_models and missing_cells(prepared.plan, Store(out), manner.options.retry):
+        console.print(_NOT_KEPT, markup=False)
     name = prepared.plan.study.name
     fell_short = run_study(
         prepared.plan,
@@ -66,6 +70,23 @@ def run_prepared(prepared: Prepared, out: Path, manner: Manner) -> bool:
     if context.keep_models:
         _tell_kept(prepared.plan, Store(out))
     return not fell_short
+
+
+_NOT_KEPT = "Trained models are not kept; --keep-models writes each beside its record."
+
+
+def tell_unused_cuda(studies: Sequence[Prepared], request: Request) -> None:
+    """Says that a CUDA device is here and unused, where the command line names no device."""
+    import torch
+
+    from passt_bench.runner.run import unused_cuda
+    from passt_bench.spec.override import parse_assignments
+
+    if request.device is not None or "engine.device" in parse_assignments(list(request.sets)):
+        return
+    sentence = unused_cuda([study.plan for study in studies], torch.cuda.is_available())
+    if sentence is not None:
+        console.print(sentence, style="yellow", markup=False)
 
 
 def found(data: Fingerprint) -> str:

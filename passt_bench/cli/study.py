@@ -11,16 +11,25 @@ from rich.table import Table
 
 from passt_bench.cli.options import (
     Memory,
+    NoBaseline,
     Reports,
     Timeout,
+    Variants,
     Workers,
     app,
     asks_for_study,
+    choosing,
     console,
     statuses,
 )
 from passt_bench.cli.results import bringing_up_to_date, render
-from passt_bench.cli.running import Manner, found, run_prepared, show_standing
+from passt_bench.cli.running import (
+    Manner,
+    found,
+    run_prepared,
+    show_standing,
+    tell_unused_cuda,
+)
 from passt_bench.store import Store
 
 if TYPE_CHECKING:
@@ -29,13 +38,19 @@ if TYPE_CHECKING:
 
 @app.command()
 @asks_for_study
-def plan(request: Request, workers: Workers = None) -> None:
+def plan(
+    request: Request,
+    variants: Variants = None,
+    no_baseline: NoBaseline = False,
+    workers: Workers = None,
+) -> None:
     """Cells, resolved grids, tokens and expected minutes; runs nothing."""
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.prepare import prepare_study
     from passt_bench.runner.run import RunOptions, describe
     from passt_bench.runner.studies import load_rows
 
+    request = choosing(request, variants, no_baseline)
     options = RunOptions(workers=workers or default_workers())
     rows = load_rows(request.study)
     if rows is not None:
@@ -64,6 +79,7 @@ def plan(request: Request, workers: Workers = None) -> None:
     console.print(table)
     console.print(found(prepared.plan.record.fingerprint), markup=False)
     console.print(describe(prepared.plan, Store(request.out), options), markup=False)
+    tell_unused_cuda([prepared], request)
     return None
 
 
@@ -71,6 +87,8 @@ def plan(request: Request, workers: Workers = None) -> None:
 @asks_for_study
 def run(
     request: Request,
+    variants: Variants = None,
+    no_baseline: NoBaseline = False,
     workers: Workers = None,
     retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
     timeout: Timeout = None,
@@ -95,6 +113,7 @@ def run(
     from passt_bench.runner.run import RunOptions
     from passt_bench.runner.studies import load_rows
 
+    request = choosing(request, variants, no_baseline)
     options = RunOptions(
         workers=workers or default_workers(),
         retry=statuses(retry),
@@ -115,7 +134,9 @@ def run(
 
         good = run_rows(rows, request, manner)
     else:
-        good = run_prepared(prepare_study(request), request.out, manner)
+        prepared = prepare_study(request)
+        tell_unused_cuda([prepared], request)
+        good = run_prepared(prepared, request.out, manner)
     if not good:
         raise typer.Exit(1)
 
@@ -162,11 +183,12 @@ def search(
 
 @app.command()
 @asks_for_study
-def status(request: Request) -> None:
+def status(request: Request, variants: Variants = None, no_baseline: NoBaseline = False) -> None:
     """What is done, what failed and why, what is running, interrupted or left."""
     from passt_bench.runner.prepare import prepare_study
     from passt_bench.runner.studies import load_rows
 
+    request = choosing(request, variants, no_baseline)
     rows = load_rows(request.study)
     if rows is None:
         return show_standing(prepare_study(request), request.out)

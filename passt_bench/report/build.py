@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import filecmp
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from passt_bench.analysis.compare import compare, variant_means
+from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
+from passt_bench.analysis.frame import cells_of
 from passt_bench.analysis.results import Results, load_results
+from passt_bench.errors import InputError, choose_from
 from passt_bench.files import write_atomically
 from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.evaluation_page import build_evaluations
@@ -18,6 +23,8 @@ from passt_bench.report.page import render
 from passt_bench.report.paper import render_paper
 from passt_bench.report.paper_rows import Here
 from passt_bench.report.search_page import build_searches
+from passt_bench.report.text import listed
+from passt_bench.spec.key import digest
 from passt_bench.store import Store
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
@@ -42,6 +49,57 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
         page = _build(results, runs, reports)
         render_index(reports)
     return page
+
+
+def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
+    """Renders some variants of a study and its baseline, as if the study had no others.
+
+    The page lies in ``reports/NAME/variants/``, in a folder of its own for every choice; that of
+    the whole study stays as it is.
+
+    Args:
+        name: of the study, as `build_study` takes it.
+        variants: names of the variants.
+        runs: the store that runs write to; its records come first.
+        reports: the folder of all reports.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: no such study or variant, or a record is broken.
+    """
+    whole = _load(name, runs, reports)
+    known = [variant.name for variant in whole.study.variants]
+    for variant in variants:
+        if variant not in known:
+            raise InputError(
+                "no such variant",
+                source=name,
+                field="--variant",
+                value=variant,
+                remedy=choose_from(known, variant),
+            )
+    baseline = whole.study.baseline
+    part = _only(whole, {*variants, baseline})
+    chosen = [v for v in known if v in variants and v != baseline] or [baseline]
+    folder = reports / name / "variants" / _folder_name(chosen)
+    note = (
+        f"This page was asked to show {len(part.study.variants)} of the {len(known)} variants of "
+        "the study. The others do not count here: neither towards the noise that is pooled nor "
+        "towards Holm's correction. So intervals, p values and verdicts can differ from those of "
+        "the whole study."
+    )
+    with alone(reports):
+        _clear(folder)
+        _keep(part, [*_stores(runs, reports / name), Store(folder)], Store(folder))
+        return render(part, folder, note if len(part.study.variants) < len(known) else "")
+
+
+def _folder_name(variants: Sequence[str]) -> str:
+    """A name for files that tells the variants, and is another one for every choice of them."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(variants)).strip("-.")
+    return f"{readable[:60]}-{digest(variants)[:6]}"
 
 
 def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
@@ -97,10 +155,53 @@ def _load(name: str, runs: Path, reports: Path) -> Results:
 
 def _build(results: Results, runs: Path, reports: Path) -> Path:
     folder = reports / results.study.name
+    _clear(folder)
+    _keep(results, _stores(runs, folder), Store(folder))
+    begun = _begun(results)
+    left_out = [v.name for v in results.study.variants if v.name not in begun]
+    if not left_out:
+        return render(results, folder)
+    note = (
+        f"This page shows {len(begun)} of the {len(results.study.variants)} variants of the study. "
+        f"Not run yet: {listed(left_out)}."
+    )
+    return render(_only(results, begun), folder, note)
+
+
+def _clear(folder: Path) -> None:
     for part in ("figures", "tables"):  # a study that changed may have fewer of them
         shutil.rmtree(folder / part, ignore_errors=True)
-    _keep(results, _stores(runs, folder), Store(folder))
-    return render(results, folder)
+
+
+def _begun(results: Results) -> set[str]:
+    """Names of the variants of which a run has ended, well or not, and the baseline's.
+
+    Costs do not count: variants that differ in nothing that costs have them of each other.
+    """
+    run = {
+        variant.name
+        for variant in results.study.variants
+        if any(cell.key in results.records for cell in variant.cells)
+    }
+    return {*run, results.study.baseline}
+
+
+def _only(results: Results, names: Collection[str]) -> Results:
+    """The results of a study that has these variants alone."""
+    variants = tuple(v for v in results.study.variants if v.name in names)
+    study = replace(results.study, variants=variants)
+    keys = {cell.key for variant in variants for cell in variant.cells}
+    cells, sessions = cells_of(study, results.records), sessions_used(study, results.sessions)
+    return Results(
+        study=study,
+        cells=cells,
+        means=tuple(variant_means(study, cells)),
+        comparisons=tuple(compare(study, cells)),
+        costs=costs_of(study, sessions),
+        memory=memory_of(study, sessions),
+        records={key: record for key, record in results.records.items() if key in keys},
+        sessions=sessions,
+    )
 
 
 def _stores(runs: Path, folder: Path) -> list[Store]:

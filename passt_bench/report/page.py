@@ -21,7 +21,7 @@ from passt_bench.report.view import SPEED_MARGIN, StudyView, view
 SUMMARY = "summary.json"
 
 
-def render(results: Results, out: Path) -> Path:
+def render(results: Results, out: Path, note: str = "") -> Path:
     """Writes the report of a study: a page that stands alone, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
@@ -31,6 +31,7 @@ def render(results: Results, out: Path) -> Path:
     Args:
         results: of the study.
         out: folder of this report.
+        note: what stands above the answer, of variants that the study has and the page does not.
 
     Returns:
         The path of the page.
@@ -53,7 +54,9 @@ def render(results: Results, out: Path) -> Path:
     }
     text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False)
     write_text(out / SUMMARY, text + "\n")
-    page = render_template("study.html", _context(seen, tables, shown, out) | summary)
+    page = render_template(
+        "study.html", _context(seen, tables, shown, out) | summary | {"note": note}
+    )
     return write_text(out / "index.html", page)
 
 

@@ -26,6 +26,8 @@ def headline(view: StudyView) -> str:
     found = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
+    if not found:
+        return f"{base.name} reaches {view.metric} {interval(base.value)}; no other is shown."
     parts = [
         f"{found.count(verdict)} {words[found.count(verdict) > 1].format(margin=view.margin)}"
         for verdict, words in _VERDICTS.items()

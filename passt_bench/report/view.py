@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison
 from passt_bench.analysis.results import Results
 from passt_bench.record import RunRecord, StudyRecord, VariantRecord
 from passt_bench.report.text import NAN, Span
@@ -171,7 +171,9 @@ class StudyView:
     @property
     def margin(self) -> float:
         """Largest difference that counts as the same."""
-        return self.results.comparisons[0].margin if self.results.comparisons else NAN
+        if self.results.comparisons:
+            return self.results.comparisons[0].margin
+        return DEFAULT_MARGIN if self.study.margin is None else self.study.margin
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.errors import InputError, located
+from passt_bench.errors import InputError, choose_from, located
 from passt_bench.record import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.registry import METRICS
 from passt_bench.runner.context import Context as Context
@@ -42,11 +42,24 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study, expanded on the data that were found."""
+    """A study, expanded on the data that were found.
+
+    Attributes:
+        study: as it was asked for.
+        record: the expansion of the variants that the command is about.
+        cells: theirs.
+        whole: the expansion of all variants; this one the store keeps.
+    """
 
     study: Study
     record: StudyRecord
     cells: tuple[PlannedCell, ...]
+    whole: StudyRecord
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the command is about the baseline too."""
+        return any(variant.name == self.record.baseline for variant in self.record.variants)
 
 
 def plan_cell(
@@ -97,6 +110,7 @@ def plan_study(
     notebook: str = "",
     command: str = "",
     datasets: Datasets | None = None,
+    only: Collection[str] | None = None,
 ) -> StudyPlan:
     """Expands a study.
 
@@ -108,17 +122,20 @@ def plan_study(
         notebook: docstring of the study file.
         command: what was typed.
         datasets: opened data sets, to share between plans.
+        only: names of the variants that can be planned here, the first of which is the baseline
+            where the study's own is not among them; None is all.
 
     Raises:
         InputError: anything about the study or the data that cannot be run.
     """
     datasets = datasets or Datasets(context)
     study = with_seeds(study, seeds)
-    dataset = _shared_data(study, datasets)
+    planned = [variant for variant in study.variants if only is None or variant.name in only]
+    dataset = _shared_data(study, planned, datasets)
     chosen = _folds(study, dataset, folds)
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
-    for variant in study.variants:
+    for variant in planned:
         with located(f"{study.name}: {variant.name}"):
             recipe = study.recipe(variant)
             mine = [
@@ -128,11 +145,12 @@ def plan_study(
             ]
         cells += mine
         variants.append(_variant_record(variant, mine))
+    names = [variant.name for variant in planned]
     record = StudyRecord(
         name=study.name,
         question=study.question,
         metric=study.metric,
-        baseline=study.baseline,
+        baseline=study.baseline if study.baseline in names else names[0],
         variants=tuple(variants),
         seeds=study.seeds,
         folds=chosen,
@@ -142,13 +160,71 @@ def plan_study(
         notebook=notebook,
         command=command,
     )
-    return StudyPlan(study, record, tuple(_by_block(cells)))
+    return StudyPlan(study, record, tuple(_by_block(cells)), whole=record)
 
 
-def _shared_data(study: Study, datasets: Datasets) -> Dataset:
+def check_choice(
+    names: Collection[str],
+    baseline: bool,
+    *,
+    known: Collection[str],
+    baselines: Collection[str],
+    source: str,
+) -> None:
+    """Refuses a choice of variants that there is not.
+
+    Args:
+        names: of the variants that were asked for; none is all.
+        baseline: whether the baseline comes along.
+        known: names that may be asked for.
+        baselines: names of the baselines, one a study.
+        source: what the variants are of.
+
+    Raises:
+        InputError: an unknown name, or a baseline that is asked for and left out at once.
+    """
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "no such variant",
+                source=source,
+                field="--variant",
+                value=name,
+                remedy=choose_from(known, name),
+            )
+        if name in baselines and not baseline:
+            raise InputError(
+                "this is the baseline, which --no-baseline leaves out",
+                source=source,
+                field="--variant",
+                value=name,
+                remedy="Leave one of the two options out.",
+            )
+
+
+def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
+    """The plan for some variants alone; `StudyPlan.whole` stays.
+
+    Args:
+        plan: of the whole study.
+        names: of the variants, see `check_choice`; none is all.
+        baseline: whether the baseline comes along.
+    """
+    if baseline and not names:
+        return plan
+    beside = {plan.record.baseline} if baseline else set()
+    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
+    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
+    # Variants may share a cell; it then goes by the first of those that are left.
+    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
+    cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
+    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
+
+
+def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:
     """The one data set of all variants; every recipe is checked before anything is planned."""
     found: Dataset | None = None
-    for variant in study.variants:
+    for variant in variants:
         with located(f"{study.name}: {variant.name}"):
             recipe = study.recipe(variant)
             _check(study, variant.name, recipe)

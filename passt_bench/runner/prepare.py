@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
-from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
+from passt_bench.runner.plan import (
+    Context,
+    Datasets,
+    StudyPlan,
+    check_choice,
+    choose_variants,
+    plan_study,
+)
 from passt_bench.runner.studies import load_study
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.study import Study
@@ -32,6 +40,8 @@ class Request:
         folds: number of folds.
         device: device type.
         name: under which the study stands in the store and among the reports.
+        variants: names of those that the command is about; none is all.
+        baseline: whether the baseline comes along.
     """
 
     study: str
@@ -42,6 +52,8 @@ class Request:
     folds: int | None = None
     device: str | None = None
     name: str | None = None
+    variants: Sequence[str] = ()
+    baseline: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,13 @@ def prepare_study(request: Request) -> Prepared:
     file = load_study(request.study)
     check_folder(request.out)
     study = changed(file.study, request)
+    check_choice(
+        request.variants,
+        request.baseline,
+        known=[variant.name for variant in study.variants],
+        baselines=[study.baseline],
+        source=study.name,
+    )
     if request.name is not None:
         study = replace(study, name=checked_name(request.name))
     return expand(study, request, file.notebook)
@@ -79,8 +98,16 @@ def changed(study: Study, request: Request) -> Study:
     return replace(study, base=override(study.base, changes, source="--set"))
 
 
-def expand(study: Study, request: Request, notebook: str) -> Prepared:
-    """Expands a study on the data that the command line names.
+def expand(
+    study: Study, request: Request, notebook: str, only: Collection[str] | None = None
+) -> Prepared:
+    """Expands a study on the data that the command line names, for the variants that it names.
+
+    Args:
+        study: what to expand.
+        request: what the command line says.
+        notebook: docstring of the study file.
+        only: names of the variants that can be planned here; None is all.
 
     Raises:
         InputError: whatever of it cannot be run.
@@ -95,8 +122,10 @@ def expand(study: Study, request: Request, notebook: str) -> Prepared:
         notebook=notebook,
         command=typed(),
         datasets=datasets,
+        only=only,
     )
-    return Prepared(plan, context, datasets)
+    chosen = choose_variants(plan, request.variants, request.baseline)
+    return Prepared(chosen, context, datasets)
 
 
 def check_folder(out: Path) -> None:
@@ -161,5 +190,5 @@ def typed() -> str:
         name, mark, value = word.rpartition("=")
         if Path(value).is_absolute():
             value = Path(value).name if value.endswith(".py") else "DIR"
-        words.append(f"{name}{mark}{value}")
+        words.append(shlex.quote(f"{name}{mark}{value}"))
     return " ".join(["passt-bench", *words])

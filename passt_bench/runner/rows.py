@@ -14,7 +14,7 @@ from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
-from passt_bench.runner.plan import with_seeds
+from passt_bench.runner.plan import check_choice, with_seeds
 from passt_bench.runner.prepare import (
     Prepared,
     Request,
@@ -109,13 +109,21 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
     Args:
         file: the rows.
         request: what the command line says; ``folds`` holds for data sets that have some, and
-            ``training.epoch_clips`` for those whose protocol draws clips by weight.
+            ``training.epoch_clips`` for those whose protocol draws clips by weight. With
+            ``variants`` the plan has the rows of these names and the baselines beside them.
 
     Raises:
         InputError: a change that a recipe does not take or that holds for none of the rows, a
             recipe that no model fits, or data that are there and broken.
     """
     check_folder(request.out)
+    check_choice(
+        request.variants,
+        request.baseline,
+        known={row.name for row in file.rows},
+        baselines={study.baseline for study in file.studies},
+        source=file.name,
+    )
     remarks = remark_limits(file, request)
     studies = {study.name: _changed(study, request) for study in file.studies}
     names = {study: _renamed(study, file, request) for study in studies}
@@ -126,12 +134,32 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
         replace(_planned(row, recipe, studies, request, here), study=names.get(row.study or ""))
         for row, recipe in zip(file.rows, meant, strict=True)
     )
-    prepared = [
-        _expanded(replace(study, name=names[name]), planned, request, file.notebook)
+    prepared = {
+        name: _expanded(replace(study, name=names[name]), planned, request, file.notebook)
         for name, study in studies.items()
-    ]
-    able = tuple(study for study in prepared if study is not None)
-    return RowsPlan(file, planned, able, remarks)
+    }
+    able = tuple(study for study in prepared.values() if study is not None)
+    baselines = {
+        # Where the baseline of a study cannot run here, another row has its place.
+        name: found.plan.record.baseline if found is not None else studies[name].baseline
+        for name, found in prepared.items()
+    }
+    return RowsPlan(file, _chosen(planned, studies, baselines, request), able, remarks)
+
+
+def _chosen(
+    rows: Sequence[PlannedRow],
+    studies: Mapping[str, Study],
+    baselines: Mapping[str, str],
+    request: Request,
+) -> tuple[PlannedRow, ...]:
+    """The rows that are asked for by name, by default all, and the baselines beside them."""
+    named = [row for row in rows if not request.variants or row.row.name in request.variants]
+    if not request.baseline:
+        declared = {(name, study.baseline) for name, study in studies.items()}
+        return tuple(row for row in named if (row.row.study, row.row.name) not in declared)
+    beside = {(row.row.study, baselines.get(row.row.study or "")) for row in named}
+    return tuple(r for r in rows if r in named or (r.row.study, r.row.name) in beside)
 
 
 def _changed(study: Study, request: Request) -> Study:
@@ -197,15 +225,14 @@ def _member(name: str) -> Recipe:
 def _expanded(
     study: Study, rows: Sequence[PlannedRow], request: Request, notebook: str
 ) -> Prepared | None:
-    """The study with those variants whose rows can run; None where none can."""
+    """The study with those variants whose rows can run; None where none that is asked for can."""
     mine = {row.row.name: row for row in rows if row.study == study.name and row.can_run}
-    variants = tuple(variant for variant in study.variants if variant.name in mine)
-    if not variants:
+    asked_for = mine.keys() & {*request.variants} if request.variants else mine.keys()
+    if not asked_for - (set() if request.baseline else {study.baseline}):
         return None
-    baseline = study.baseline if study.baseline in mine else variants[0].name
     folded = all(row.row.corpus.folds > 1 for row in mine.values())
     asked = request if folded else replace(request, folds=None)
-    return expand(replace(study, variants=variants, baseline=baseline), asked, notebook)
+    return expand(study, asked, notebook, only=mine)
 
 
 def evaluate_row(

@@ -42,7 +42,9 @@ def draws_by_weight(study: Study) -> bool:
 
 def _check_trained(file: RowsFile, request: Request) -> None:
     sets = ", ".join(request.sets) or None
-    for option, value in (("--set", sets), ("--seeds", request.seeds), ("--folds", request.folds)):
+    options = {"--set": sets, "--seeds": request.seeds, "--folds": request.folds}
+    options["--no-baseline"] = None if request.baseline else True
+    for option, value in options.items():
         if value is not None and not file.studies:
             raise InputError(
                 "none of these rows is trained",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from rich.console import Console
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.record import STATUSES, Status
+from passt_bench.record_files import to_json
 from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
@@ -77,13 +78,24 @@ def run_study(
     todo = missing_cells(plan, store, options.retry)
     check_device(plan)
     with studies_held(store.root):
-        store.write_study(plan.record)
+        _write_study(plan, store)
     tidy(plan, context, todo)
     with beside if beside is not None and todo else nullcontext():
         train_cells(todo, context, datasets, options, console)
-    if options.cost:
+    cost = options.cost and plan.has_baseline
+    if cost:
         _measure(plan, store, options, console)
-    return shortfall(plan, store, cost=options.cost)
+    return shortfall(plan, store, cost=cost)
+
+
+def _write_study(plan: StudyPlan, store: Store) -> None:
+    """Writes the whole study, whichever of its variants are run."""
+    if plan.record != plan.whole:
+        with suppress(InputError):  # there is none yet, or a broken one
+            there = store.study(plan.whole.name)
+            if to_json(replace(there, command=plan.whole.command)) == to_json(plan.whole):
+                return  # the command that is told there made more of it than this one
+    store.write_study(plan.whole)
 
 
 def train_cells(
@@ -193,20 +205,44 @@ def check_available(device: str, source: str) -> None:
 
 
 def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
-    """Two sentences: what a run will do and how long it takes."""
+    """A few sentences: what a run will do and how long it takes."""
     todo = missing_cells(plan, store, options.retry)
     done = len(plan.cells) - len(todo)
     study = plan.study
+    chosen, all_of_them = len(plan.record.variants), len(plan.whole.variants)
+    variants = "1 variant" if all_of_them == 1 else f"{all_of_them} variants"
     text = (
-        f"{study.name}: {len(study.variants)} variants x {len(study.seeds)} seeds"
+        f"{study.name}: {f'{chosen} of ' if chosen < all_of_them else ''}{variants}"
+        f" x {len(study.seeds)} seeds"
         + (f" x {len(plan.record.folds)} folds" if plan.record.folds else "")
         + f" = {len(plan.cells)} runs, {done} of them on record already."
     )
+    cost = options.cost and plan.has_baseline
+    without = "" if plan.has_baseline or not options.cost else f" {_NO_COST}"
     if not todo:
-        return f"{text} Nothing is left to train; costs are measured where they are missing."
+        costs = "; costs are measured where they are missing" if cost else ""
+        return f"{text} Nothing is left to train{costs}.{without}"
     seconds = sum(cell.seconds for cell in todo) / min(options.workers, len(todo))
-    if options.cost:
+    if cost:
         recipes, baseline, classes = _arms(plan)
-        cost = foresee_cost(recipes, baseline, classes, store, retry=_remeasured(options))
-        seconds += cost.limited(recipes[baseline].measurement)
-    return f"{text} Expected: about {duration(seconds)} in all on this machine."
+        foreseen = foresee_cost(recipes, baseline, classes, store, retry=_remeasured(options))
+        seconds += foreseen.limited(recipes[baseline].measurement)
+    return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
+
+
+_NO_COST = (
+    "Costs are not measured: they are ratios to the baseline, which --no-baseline leaves out."
+)
+
+
+def unused_cuda(plans: Iterable[StudyPlan], available: bool) -> str | None:
+    """A sentence where a CUDA device is here and no variant runs on it; None otherwise.
+
+    Args:
+        plans: the studies.
+        available: whether there is a CUDA device.
+    """
+    devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
+    if not available or not devices or "cuda" in devices:
+        return None
+    return "A CUDA device is here and unused: add --device cuda."

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from passt_bench.cli import main
 from passt_bench.record import RunRecord, SessionRecord
@@ -109,10 +111,74 @@ def test_costs_are_measured_again_when_asked(ran: tuple[Path, str], study_file: 
     assert after[-1].key not in before
 
 
+def test_one_variant_is_run_and_the_others_are_left(study_file: Path, tmp_path: Path) -> None:
+    named = ("--variant", "time", "--no-track", "--seeds", "1")
+    done = _bench("run", str(study_file), *named, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 3 variants x 1 seeds = 2 runs, 0 of them on record" in done.stdout
+    before, told, _ = done.stdout.partition("Trained models are not kept; --keep-models writes")
+    assert told and "Training and evaluating" not in before
+    store = Store(tmp_path / "runs")
+    (session,) = store.sessions()
+    assert len(session.arms) == 2
+    # The store keeps the study as a whole, so that nothing that was run before is forgotten.
+    study = store.study("tiny")
+    assert [variant.name for variant in study.variants] == ["none", "time", "diverges"]
+    assert [store.has(v.cells[0].key) for v in study.variants] == [True, True, False]
+    assert study.command.endswith("--variant time --no-track --seeds 1")
+    page = tmp_path / "reports" / "tiny" / "index.html"
+    assert "shows 2 of the 3 variants of the study. Not run yet: diverges." in page.read_text()
+
+    alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
+    done = _bench("run", str(study_file), *alone, "--keep-models", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr  # it diverges
+    assert "1 of 3 variants x 1 seeds = 1 runs, 0 of them on record" in done.stdout
+    assert "Costs are not measured: they are ratios to the baseline" in done.stdout
+    assert "models are not kept" not in done.stdout
+    assert len(store.sessions()) == 1
+    assert store.study("tiny") == study  # with the command that made more of it
+    assert "variants of the study. Not run yet" not in page.read_text()
+
+    status = _bench("status", str(study_file), "--variant", "time", "--seeds", "1", cwd=tmp_path)
+    assert "2 of 3 variants x 1 seeds = 2 runs, 2 of them on record" in status.stdout
+    assert "diverges" not in status.stdout
+    again = _bench("run", str(study_file), *named, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "models are not kept" not in again.stdout  # for nothing is left to train
+    part = _bench("report", "tiny", "--variant", "time", cwd=tmp_path)
+    assert part.stdout.startswith("reports/tiny/variants/time-")
+    assert "diverges" in page.read_text()
+
+
+def test_cuda_that_is_here_and_unused_is_told(
+    ran: tuple[Path, str],
+    study_file: Path,
+    cli: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine's answer alone is made up: with a device the rest is the same."""
+    monkeypatch.chdir(ran[0])
+    sentence = "A CUDA device is here and unused: add --device cuda."
+    commands = (("plan",), ("run", "--no-track", "--no-cost"))
+    for device in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda device=device: device)
+        for command in commands:
+            assert (sentence in cli(*command, study_file)[1]) is device
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for asked in (("--device", "cpu"), ("--device", "cuda"), ("--set", "engine.device=cpu")):
+        assert sentence not in cli("plan", study_file, *asked)[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("run", "no_such_study"), "no such study"),
+        (("run", "quick", "--variant", "time.75"), "--variant = 'time.75': no such variant. Did"),
+        (("plan", "quick", "--variant", "none,time .5"), "'none,time .5': no such variant"),
+        (("status", "quick", "--variant", "none", "--no-baseline"), "this is the baseline"),
+        (("report", "--variant", "none"), "names variants of one study"),
+        (("report", "a", "b", "--variant", "none"), "names variants of one study"),
+        (("report", "a", "--no-baseline"), "a page compares with the baseline"),
         (("plan", "quick", "--set", "training.epochs=0"), "training.epochs = 0"),
         (("plan", "quick", "--set", "training"), "field=value"),
         (("run", "patchout_type", "--data", "esc50=/no/such/folder"), "no such folder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,13 +138,54 @@ def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
     assert named(plan("paper_table1", data).rows, "PANNs").reasons == (NO_GPU,)
     # What can be trained makes a study, the first of it being the baseline where that is missing.
     (study,) = on_cpu.studies
-    assert [v.name for v in study.plan.study.variants] == ["PANNs", "CNN (RF-CNN)"]
-    assert study.plan.study.baseline == "PANNs"
+    assert [v.name for v in study.plan.record.variants] == ["PANNs", "CNN (RF-CNN)"]
+    assert study.plan.record.baseline == "PANNs"
     write_published(tmp_path / "weights", ["passt_deit_bd_p16_384"])
     assert named(plan("paper_table1", data).rows, "PaSST-S").reasons == (NO_GPU,)
     assert named(plan("paper_table1", device="cpu").rows, "AST").reasons == (NO_DATA,)
     own = find_available([], [str(tmp_path / "weights" / "deit.pth"), "nowhere.pt"])
     assert own.weights == {"passt_deit_bd_p16_384"}
+
+
+def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
+    request = Request("paper_table1", Path("runs"), variants=("PaSST-S-N",))
+    both = plan_rows(rows_of("paper_table1"), request).rows
+    assert [row.row.name for row in both] == ["PaSST-B", "PaSST-S-N"]
+    assert [round(row.hours or 0) for row in both] == [156, 20]
+    alone = plan_rows(rows_of("paper_table1"), replace(request, baseline=False)).rows
+    assert [row.row.name for row in alone] == ["PaSST-S-N"]
+    others = plan_rows(rows_of("paper_table1"), Request("paper_table1", Path(), baseline=False))
+    assert {row.name for row in rows_of("paper_table1").rows} - {"PaSST-B"} == {
+        row.row.name for row in others.rows
+    }
+    status, text = cli("plan", "paper_table1", "--variant", "PaSST-S-N", "--set", "model.depth=1")
+    assert (status, "PaSST-S-L" in text, "0 of 2 rows can run here" in text) == (0, False, True)
+    # A name is that of a row of each data set; one that is cited has no baseline beside it.
+    five = plan_rows(rows_of("paper_table3"), replace(request, study="paper_table3")).rows
+    assert [row.row.name for row in five] == ["PaSST-B", "PaSST-S-N"] * 5
+    cited = plan_rows(rows_of("paper_table3"), Request("", Path(), variants=("Baseline",))).rows
+    assert {row.row.name for row in cited} == {"Baseline"}
+    ensembles = Request("", Path(), variants=("PaSST-S S10-16",))
+    assert len(plan_rows(rows_of("paper_table2"), ensembles).rows) == 3
+
+
+def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None:
+    """Nobody needs what other rows start from: without its baseline a row is a study's only one."""
+    write_published(tmp_path / "weights", ["passt_s_swa_p16_s16_128_ap473"])
+    asked = ("--data", f"esc50={write_esc50(tmp_path / 'ESC-50').root}", "--device", "cpu")
+    asked += ("--variant", "PaSST-S-N", "--seeds", 1, "--folds", 1)
+    asked += tuple(w for s in (*SMALL, *BRIEF, "data.train_clips=4") for w in ("--set", s))
+    status, text = cli("run", "paper_table3", *asked, "--no-cost", "--no-track")
+    assert status == 0, text
+    assert "paper_table3_esc50: 1 variant x 1 seeds x 1 folds = 1 runs" in text
+    page = tmp_path / "reports" / "paper_table3_esc50" / "index.html"
+    assert "PaSST-S-N reaches accuracy" in page.read_text(encoding="utf-8")
+    status, text = cli("status", "paper_table3", *asked, "--no-baseline")
+    assert (status, "1 runs, 1 of them on record already" in text) == (0, True)
+    # The row that has its weights is not the one that is asked for.
+    other = ("PaSST-U" if word == "PaSST-S-N" else word for word in asked)
+    status, text = cli("run", "paper_table3", *other)
+    assert (status, "0 of 10 rows can run here" in text) == (0, True)
 
 
 def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
@@ -228,6 +270,9 @@ def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> Non
         ("paper_table3", ("--seeds", 0), "--seeds = 0: at least one seed"),
         ("paper_table2", ("--seeds", 1), "--seeds = 1: none of these rows is trained"),
         ("paper_table2", ("--set", "a=1"), "--set = 'a=1': none of these rows is trained"),
+        ("paper_table2", ("--no-baseline",), "--no-baseline = True: none of these rows is trained"),
+        ("paper_table3", ("--variant", "PaSST"), "--variant = 'PaSST': no such variant. Did you"),
+        ("paper_table1", ("--variant", "PaSST-B", "--no-baseline"), "this is the baseline, which"),
         (
             "paper_table1",
             ("--set", "training.epoch_clips=9", "--set", "training.sampling=shuffle"),

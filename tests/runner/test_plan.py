@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,15 @@ from passt_bench.record import RunRecord
 from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
 from passt_bench.runner.facts import model_facts
-from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
-from passt_bench.runner.prepare import Request, data_folders, prepare_study
+from passt_bench.runner.plan import (
+    Context,
+    Datasets,
+    StudyPlan,
+    choose_variants,
+    missing_cells,
+    plan_study,
+)
+from passt_bench.runner.prepare import Request, data_folders, prepare_study, typed
 from passt_bench.runner.run import RunOptions, describe
 from passt_bench.runner.studies import load_rows, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override
@@ -39,6 +48,50 @@ def test_a_plan_is_repeatable_and_shares_cells(study_file: Path, tmp_path: Path)
     same = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
     assert len(same.cells) == 2
     assert same.record.variants[0].cells == same.record.variants[1].cells
+
+
+def test_some_variants_are_planned_within_the_whole_study(study_file: Path, tmp_path: Path) -> None:
+    whole = _plan(study_file, tmp_path)
+
+    def names(*chosen: str, baseline: bool = True) -> list[str]:
+        plan = choose_variants(whole, chosen, baseline)
+        assert plan.whole == whole.record
+        kept = [variant.name for variant in plan.record.variants]
+        assert [cell for cell in whole.cells if cell.variant in kept] == list(plan.cells)
+        assert plan.has_baseline is ("none" in kept)
+        return kept
+
+    assert names() == ["none", "time", "diverges"]
+    assert names("time") == ["none", "time"]
+    assert names("diverges", "time", "time") == ["none", "time", "diverges"]
+    assert names("none") == ["none"]
+    assert names("time", baseline=False) == ["time"]
+    assert names(baseline=False) == ["time", "diverges"]
+
+
+def test_a_cell_that_variants_share_is_of_the_one_that_is_chosen(
+    study_file: Path, tmp_path: Path
+) -> None:
+    plan = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
+    again = choose_variants(plan, ["again"], baseline=False)
+    assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
+    assert {cell.variant for cell in again.cells} == {"again"}
+
+
+def test_names_of_variants_are_taken_whole(tmp_path: Path) -> None:
+    request = Request("quick", tmp_path, variants=("stride 6, 64 patches",), baseline=False)
+    (variant,) = prepare_study(request).plan.record.variants
+    assert variant.name == "stride 6, 64 patches"
+    with pytest.raises(InputError) as caught:
+        prepare_study(replace(request, variants=("stride 6,64 patches",)))
+    assert (caught.value.source, caught.value.field) == ("quick", "--variant")
+    assert "Did you mean 'stride 6, 64 patches'? Known: CNN; frequency .5;" in str(caught.value)
+
+
+def test_the_command_on_record_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["run", "quick", "--variant", "stride 6, 64 patches", "--data", "esc50=/data/my sounds"]
+    monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
+    assert shlex.split(typed()) == ["passt-bench", *words[:-1], "esc50=DIR"]
 
 
 def test_grid_and_tokens_are_resolved(study_file: Path, tmp_path: Path) -> None:

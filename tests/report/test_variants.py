@@ -1,0 +1,129 @@
+"""Pages that show some variants of a study: those that were asked for, or those run so far."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from study_on_disk import SMALL, Arm, write_study
+
+from passt_bench.analysis.results import load_results
+from passt_bench.errors import InputError
+from passt_bench.report.build import build_study, build_variants
+from passt_bench.store import Store
+
+ARMS = (
+    Arm("none"),
+    Arm("time .5", "time", 0.5, effect=-0.2),
+    Arm("stride 6", stride=6, effect=0.035),
+    Arm("stride 6, 64 patches", "structured", 0.36, stride=6, effect=-0.01),
+)
+UNRUN = dict.fromkeys(range(3), "missing")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def verdicts(page: Path) -> list[str]:
+    return (page.parent / "tables" / "verdicts.csv").read_text(encoding="utf-8").splitlines()
+
+
+def test_chosen_variants_have_a_page_of_their_own(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    write_study(runs, ARMS, session=False, rich=False)
+    build_study("quick", runs, reports)
+    before = files(reports)
+    page = build_variants("quick", ["stride 6, 64 patches"], runs, reports)
+    text = page.read_text(encoding="utf-8")
+    assert "This page was asked to show 2 of the 4 variants of the study." in text
+    assert "stride 6, 64 patches" in text
+    assert "time .5" not in text
+    assert [row.split(",")[0].strip('"') for row in verdicts(page)[1:]] == ["none", "stride 6"]
+    assert len(list(page.parent.glob("records/*/record.json"))) == 2 * 3
+    # Nothing of the study's own page has changed, and another choice is another page.
+    after = files(reports)
+    assert {name: after[name] for name in before} == before
+    assert build_variants("quick", ["stride 6"], runs, reports).parent != page.parent
+    assert build_variants("quick", ["stride 6, 64 patches", "none"], runs, reports) == page
+    assert build_variants("quick", ["stride 6, 64 patches"], runs, reports) == page
+    # Where there are no runs the page is made of the records in the study's report.
+    assert build_variants("quick", ["stride 6, 64 patches"], tmp_path / "no", reports) == page
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_what_is_left_out_does_not_count(tmp_path: Path) -> None:
+    """As if the study had no others: compared with a study that has none."""
+    runs = tmp_path / "runs"
+    store = write_study(runs, ARMS, session=False, rich=False)
+    page = build_variants("quick", ["time .5", "stride 6"], runs, tmp_path / "reports")
+    whole = store.study("quick")
+    store.write_study(replace(whole, name="alone", variants=whole.variants[:3]))
+    alone = build_study("alone", runs, tmp_path / "reports")
+    assert verdicts(page) == verdicts(alone)
+    full = build_study("quick", runs, tmp_path / "reports")
+    assert verdicts(full)[2] != verdicts(page)[2]  # of time .5: its interval and p
+
+
+def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    arms = (*ARMS[:2], replace(ARMS[2], statuses=UNRUN), replace(ARMS[3], statuses=UNRUN))
+    write_study(runs, arms, session=False, rich=False)
+    page = build_study("quick", runs, reports)
+    text = page.read_text(encoding="utf-8")
+    assert (
+        "This page shows 2 of the 4 variants of the study. Not run yet: stride 6 and stride 6, 64 "
+        "patches." in text
+    )
+    assert len(verdicts(page)) == 1 + 2
+    assert "are not run yet" not in text
+    # The report keeps the whole study, and what was not run changed no comparison.
+    assert Store(reports / "quick").study("quick") == Store(runs).study("quick")
+    results = load_results("quick", [Store(runs)])
+    assert f"{results.comparisons[0].p:.3g}" in text or results.comparisons[0].p < 0.001
+    (shown,) = (row for row in verdicts(page) if row.startswith("time .5"))
+    assert f"{results.comparisons[0].low:.4f}" in shown
+    # What is asked for by name is shown all the same.
+    asked = build_variants("quick", ["stride 6"], runs, reports)
+    assert "1 is not run yet" in asked.read_text(encoding="utf-8")
+
+
+def test_failed_variants_are_shown(tmp_path: Path) -> None:
+    write_study(tmp_path / "runs", SMALL, rich=False)
+    page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
+    text = page.read_text(encoding="utf-8")
+    assert "too large" in text
+    assert "This page shows" not in text
+
+
+def test_a_baseline_alone_makes_a_page(tmp_path: Path) -> None:
+    arms = (ARMS[0], *(replace(arm, statuses=UNRUN) for arm in ARMS[1:]))
+    write_study(tmp_path / "runs", arms, session=False)
+    page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
+    text = page.read_text(encoding="utf-8")
+    assert "none reaches mAP" in text
+    assert "; no other is shown." in text
+    assert "1 variant ·" in text
+    assert "nan" not in text.lower().replace("unanswered", "")
+
+
+def test_a_variant_without_its_baseline_is_not_compared(tmp_path: Path) -> None:
+    arms = (replace(ARMS[0], statuses=UNRUN), ARMS[1], replace(ARMS[2], statuses=UNRUN))
+    write_study(tmp_path / "runs", arms, session=False)
+    page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
+    text = page.read_text(encoding="utf-8")
+    assert "The baseline none has no result, so nothing can be compared with it." in text
+    assert "Not run yet: stride 6." in text
+
+
+def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_study(tmp_path / "runs", ARMS, session=False, rich=False)
+    with pytest.raises(InputError, match="Did you mean 'stride 6'") as caught:
+        build_variants("quick", ["stride6"], tmp_path / "runs", tmp_path / "reports")
+    assert (caught.value.field, caught.value.value) == ("--variant", "stride6")
+    # Names hold commas, so the list of them is told apart by something else.
+    assert "stride 6; stride 6, 64 patches; time .5" in str(caught.value)
+    with pytest.raises(InputError, match="no such study was run here"):
+        build_variants("slow", ["none"], tmp_path / "runs", tmp_path / "reports")
+    assert not (tmp_path / "reports").exists()
