@@ -21,6 +21,7 @@ from passt_bench.cli import (
 )
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
+from passt_bench.import_path import without_current_folder
 
 __all__ = [
     "app",
@@ -45,7 +46,8 @@ def main() -> None:
     """Entry point: input errors become a message and exit status 2, Ctrl-C a hint."""
     before = signal.signal(signal.SIGINT, _stop)
     try:
-        app()
+        with without_current_folder():
+            app()
     except InputError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from passt_bench.import_path import without_current_folder
 from passt_bench.measure.cores import all_cores, bind
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
 from passt_bench.measure.matmul import Size, matmul_peak
@@ -68,7 +69,8 @@ class ArmProcess:
         self._kills = oom_kills()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
+        with without_current_folder():  # it may be what starts the fork server
+            self._process.start()
         theirs.close()
 
     @property

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from filelock import FileLock, Timeout
 
 from passt_bench.errors import StorageError
+from passt_bench.import_path import without_current_folder
 from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
 from passt_bench.record import RunRecord
 from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
@@ -42,12 +43,13 @@ def fork_server() -> ForkServerContext:
     context.set_forkserver_preload(["passt_bench.runner.isolation", *late])
     # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
     # the server and its children never see it, not even while they start.
-    resource_tracker.ensure_running()  # it would let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with without_current_folder():
+        resource_tracker.ensure_running()  # it would let Ctrl-C through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

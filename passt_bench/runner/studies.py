@@ -9,7 +9,8 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -170,11 +171,27 @@ def _import_path(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     loader = spec.loader
 
+    # From wherever it is installed, before a folder of that name beside the study could be found.
+    importlib.import_module(PACKAGE)
+
     def load() -> ModuleType:
-        loader.exec_module(module)
+        with _importable(path.parent):
+            loader.exec_module(module)
         return module
 
     return _guarded(load, path)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Lets the body import what lies in a folder, wherever no library has a module of the name."""
+    entry = str(folder.resolve())
+    sys.path.append(entry)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the study may have changed the path itself
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
 
 
 def _guarded(load: Callable[[], ModuleType], source: object) -> ModuleType:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
 from passt_bench.errors import InputError
+from passt_bench.import_path import VARIABLE
 from passt_bench.runner.address import (
     SETTINGS,
     TrackingError,
@@ -47,4 +49,8 @@ def serve_ui(root: Path, port: int = 5000) -> NoReturn:
     artifacts = (root.resolve() / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--default-artifact-root", artifacts]
+    settings[VARIABLE] = "1"
+    # Uvicorn, which MLflow starts, puts the current folder first by itself; it gets the folder
+    # that is first on the path of the passt-bench command.
+    settings["UVICORN_APP_DIR"] = sysconfig.get_path("scripts")
     os.execve(sys.executable, command, settings)

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from passt_bench.console import Update
 from passt_bench.errors import InputError
+from passt_bench.import_path import without_current_folder
 from passt_bench.runner.address import TrackingError
 
 FIRST_SECONDS = 20.0  # a study that is done by then needs no live curves
@@ -112,13 +113,14 @@ class LastSync:
 
 def _start(root: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "passt_bench.runner.window", str(root.resolve()), *words]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,  # never written to: it closes when this process dies
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    with without_current_folder():
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # never written to: it closes when this process dies
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

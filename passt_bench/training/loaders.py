@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from passt_bench.import_path import without_current_folder
+
 Arrays = tuple[np.ndarray, ...]
 Make = Callable[[int], Arrays]
 _SECONDS = 5.0  # that a process has to end in before it is killed
@@ -67,7 +69,8 @@ def _start(make: Make, numbers: Sequence[int]) -> tuple[BaseProcess, Connection]
     context.set_forkserver_preload([__name__, "passt_bench.training.batches"])
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_serve, args=(make, numbers, theirs), daemon=True)
-    child.start()
+    with without_current_folder():  # it may be what starts the fork server
+        child.start()
     theirs.close()
     return child, ours
 

@@ -1,0 +1,202 @@
+"""Python files of the current folder are not run by the command, nor by what it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from hostile_folder import HostileFolder
+from single_layouts import write_manifest
+
+from passt_bench.store import Store
+
+COMMAND = Path(sys.executable).with_name("passt-bench")
+ROOT = Path(__file__).parents[2]
+# It imports its neighbour, and one of the suite's own studies' recipes.
+STUDY = '''"""Small."""
+
+from ablations.recipes import synthetic
+from neighbour import HALF
+from passt_bench.spec import (
+    DataSpec, FrontendSpec, MeasurementSpec, ModelSpec, Recipe, Study, TrainingSpec, Variant
+)
+
+assert synthetic()
+STUDY = Study(
+    name="small",
+    question="?",
+    base=Recipe(
+        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+        frontend=FrontendSpec(
+            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
+        ),
+        data=DataSpec("synthetic", seconds=0.5, train_clips=40, test_clips=20, storage="streamed"),
+        training=TrainingSpec(epochs=1, batch_size=16),
+        measurement=MeasurementSpec(rounds=6, most_rounds=6, steps=1, seconds=1.0),
+    ),
+    variants=(Variant("none"), Variant("half", {"patchout": HALF})),
+    baseline="none",
+    seeds=(0,),
+)
+'''
+NEIGHBOUR = """from passt_bench.spec import Patchout
+
+HALF = Patchout("time", rate=0.5)
+"""
+# Users of the Python interface start processes without the command's entry point.
+SCRIPT = """import os
+from pathlib import Path
+
+import numpy as np
+
+from passt_bench.measure.arm import ArmProcess
+from passt_bench.runner.isolation import fork_server
+from passt_bench.runner.window import LastSync
+from passt_bench.training.loaders import loading
+
+
+def make(number):
+    return (np.full(2, number),)
+
+
+if __name__ == "__main__":
+    before = dict(os.environ)
+    LastSync(Path("runs")).wait(120)
+    if {first!r} == "arm":
+        arm = ArmProcess()
+        arm.send("nothing_of_that_name")
+        assert arm._pipe.poll(120)
+        arm.close()
+    elif {first!r} == "loaders":
+        with loading(make, [1, 2], 1) as batches:
+            assert [int(batch[0][0]) for batch in batches] == [1, 2]
+    else:
+        child = fork_server().Process(target=make, args=(1,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    assert dict(os.environ) == before
+"""
+
+
+def environment() -> dict[str, str]:
+    """Of somebody who has never heard of the variable; the package is found as it is here."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "true"}
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> HostileFolder:
+    folder = HostileFolder(tmp_path_factory.mktemp("hostile"))
+    (folder.path / "small.py").write_text(STUDY)
+    (folder.path / "neighbour.py").write_text(NEIGHBOUR)
+    write_manifest(folder.path / "DIR", folds=2)
+    return folder
+
+
+def command(hostile: HostileFolder, *words: str) -> str:
+    done = subprocess.run(
+        [COMMAND, *words],
+        cwd=hostile.path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not hostile.marks(), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_study_with_costs_and_mlflow(hostile: HostileFolder) -> None:
+    out = command(hostile, "run", "small.py", "--set", "engine.loaders=2", "--keep-models")
+    assert "small/index.html" in out
+    store = Store(hostile.path / "runs")
+    assert len(list(hostile.path.glob("runs/records/*/record.json"))) == 2
+    assert {arm.status for session in store.sessions() for arm in session.arms} == {"ok"}
+    assert "4 unchanged" in command(hostile, "sync")
+
+
+def test_data_and_evaluation(hostile: HostileFolder) -> None:
+    command(hostile, "data", "prepare", "manifest=DIR", "--rate", "8000", "--workers", "2")
+    assert (hostile.path / "DIR" / "prepared-8000").is_dir()
+    command(hostile, "run", "small.py", "--keep-models", "--no-cost", "--no-track")
+    model = next(hostile.path.glob("runs/records/*/model.safetensors"))
+    assert "mAP" in command(hostile, "evaluate", "--checkpoint", str(model), "--data", "synthetic")
+
+
+def test_search(hostile: HostileFolder) -> None:
+    out = command(hostile, "search", "small.py", "--trials", "2", "--minutes", "0.1")
+    assert "search-small/search.html" in out
+
+
+def test_compare_and_doctor(hostile: HostileFolder) -> None:
+    few = ("--batch", "1", "--seconds", "1", "--limit", "1", "--steps", "1")
+    assert "passt_micro" in command(hostile, "compare", "passt_micro", "passt_tiny", *few)
+    assert "exactly" in command(hostile, "doctor", "--instruments")
+
+
+def test_ui(hostile: HostileFolder) -> None:
+    command(hostile, "run", "small.py", "--no-cost")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = subprocess.Popen(
+        [COMMAND, "ui", "--port", port],
+        cwd=hostile.path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        status = None
+        while status != 200:
+            assert not hostile.marks()
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)
+            with contextlib.suppress(urllib.error.URLError):
+                status = urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status
+        assert not hostile.marks()
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.parametrize("first", ["arm", "loaders", "fork server"])
+def test_processes_of_the_python_interface(
+    hostile: HostileFolder, tmp_path: Path, first: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("{first!r}", repr(first)))
+    words = [sys.executable, str(script)]
+    done = subprocess.run(
+        words, cwd=hostile.path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert not hostile.marks(), done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_python_m_starts(tmp_path: Path) -> None:
+    # The process itself is its user's to aim; it needs nothing of these names before it starts any.
+    hostile = HostileFolder(tmp_path, ("mlflow", "alembic", "optuna", "passt_bench_study_small"))
+    (hostile.path / "small.py").write_text(STUDY)
+    (hostile.path / "neighbour.py").write_text(NEIGHBOUR)
+    done = subprocess.run(
+        [sys.executable, "-m", "passt_bench", "run", "small.py", "--no-cost"],
+        cwd=hostile.path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not hostile.marks(), done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
