@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -61,8 +62,13 @@ def run(session: nox.Session, tool: str, *words: str) -> None:
 
 
 def bench(session: nox.Session, *words: str) -> None:
-    """Runs a command of passt-bench."""
-    run(session, "passt-bench", *words)
+    """Runs a command of passt-bench, and says how to give others without nox."""
+    install(session)
+    try:
+        run(session, "passt-bench", *words)
+    finally:  # a run that failed or was stopped is looked at by other commands
+        session.log("To put passt-bench on the PATH of this shell:")
+        session.log("source %s", shlex.quote(binary(ENVIRONMENT, "activate")))
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -74,3 +75,32 @@ def test_whatever_starts_python_takes_care() -> None:
     starting = {path for path, text in files.items() if any(word in text for word in starts)}
     assert len(starting) >= 5
     assert all("passt_bench.import_path" in files[path] for path in starting)
+
+
+AS_BY_M = """import os, runpy, sys
+sys.path[0] = os.getcwd()  # as -m has it, where -c has the empty name
+sys.argv[1:] = ["list", "metrics"]
+try:
+    runpy.run_module("passt_bench", run_name="__main__")
+except SystemExit:
+    pass
+print([sys.path.index(os.getcwd()), len(sys.path) - 1, os.environ.get("PYTHONPATH", "")])
+"""
+
+
+@pytest.mark.parametrize("checkout", [True, False])
+def test_python_m_hands_its_folder_on_first_only_where_the_package_lies(
+    checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(PACKAGE.parent)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("PYTHONPATH", "" if checkout else root)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_BY_M],
+        cwd=root if checkout else tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    place, last, path = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert (place, path) == ((0, root) if checkout else (last, root)), done.stderr

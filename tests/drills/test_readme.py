@@ -1,0 +1,115 @@
+"""The commands and the Python of the README, run as they are printed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from readme import NOT_RUN, ROOT, blocks, commands
+from single_layouts import write_esc50, write_manifest
+
+from passt_bench.models import create_model, save_model
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+
+ACTIVATE = "source .nox/passt-bench/bin/activate"
+ENVIRONMENT = Path(sys.prefix)
+ABLATE = "nox -s ablate -- "
+SECONDS = 600  # against a test that never ends; a busy machine takes many times the usual
+needs_environment = pytest.mark.skipif(
+    not (ENVIRONMENT / "bin" / "activate").is_file(), reason="not in an environment of its own"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as somebody has it who gave the first command, with what the others name."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("noxfile.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "reports", folder / "reports")
+    environment = folder / ".nox" / "passt-bench"
+    environment.mkdir(parents=True)
+    for path in ENVIRONMENT.iterdir():  # links each, so that nothing here can harm the real one
+        (environment / path.name).symlink_to(path)
+    write_esc50(folder / "DIR", each=2)
+    data = write_manifest(folder / "DIR", folds=2)
+    recipe = Recipe(
+        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
+        frontend=FrontendSpec(hop=250),
+        data=DataSpec(seconds=1.0),
+        training=TrainingSpec(loss="ce"),
+    )
+    net = create_model("passt_micro", len(data.classes), patch=8, stride=8, mels=64, frames=64)
+    save_model(folder / "FILE", net, recipe, data.classes)
+    soundfile.write(folder / "a.wav", torch.rand(16000).numpy() - 0.5, 16000)
+    return folder
+
+
+def run(folder: Path, *words: str) -> str:
+    """Runs words in a shell's environment; what was printed."""
+    own = str(ENVIRONMENT / "bin")
+    path = [entry for entry in os.environ["PATH"].split(os.pathsep) if entry != own]
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        # If nox took the environment for an old one, it must not install another.
+        env={
+            **os.environ, "PATH": os.pathsep.join(path), "PYTHONPATH": str(ROOT),
+            "PIP_NO_INDEX": "1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def shell(folder: Path, command: str) -> str:
+    """A command in a shell in which what the README says about the PATH has been done."""
+    return run(folder, "bash", "-e", "-c", f"{ACTIVATE}\n{command}")
+
+
+@needs_environment
+@pytest.mark.parametrize("command", [line for line in commands() if line not in NOT_RUN])
+def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
+    if command.startswith("nox") and shutil.which("nox") is None:
+        pytest.skip("no nox on the PATH")
+    out = shell(folder, command)
+    if command == ACTIVATE:
+        assert Path(shell(folder, "command -v passt-bench").strip()).parent.samefile(
+            ENVIRONMENT / "bin"
+        )
+        return
+    assert out.strip()
+    if command.startswith("nox"):
+        *_, said, how, _ = out.splitlines()  # the last line is nox's own
+        assert "To put passt-bench on the PATH" in said
+        told = how.removeprefix("nox > ")
+        found = run(folder, "bash", "-e", "-c", f"{told}\ncommand -v passt-bench")
+        assert found.strip().endswith("bin/passt-bench")
+
+
+@needs_environment
+@pytest.mark.parametrize("command", [line for line in NOT_RUN if line.startswith(ABLATE)])
+def test_a_study_that_is_too_long_can_be_planned(folder: Path, command: str) -> None:
+    assert shell(folder, f"passt-bench plan {command.removeprefix(ABLATE)}").strip()
+
+
+def test_the_python_runs_as_printed(folder: Path) -> None:
+    (code,) = (text for language, text in blocks() if language == "python")
+    state = create_model("passt_s", num_classes=527, stride=10, seed=1).state_dict()
+    file = folder / "passt-s-f128-p16-s10-ap.476-swa.pt"  # the published one's names and shapes
+    torch.save(state, file)
+    same = f"\nimport torch\nassert torch.equal(net.state_dict()[{list(state)[-1]!r}],"
+    same += f" torch.load({file.name!r})[{list(state)[-1]!r}])\n"
+    run(folder, sys.executable, "-c", code + same)

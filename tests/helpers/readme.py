@@ -1,0 +1,43 @@
+"""The code blocks and links of the README, and which of its commands no test runs as printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+_STUDY = "trains a whole study for minutes or hours; the words after -- are planned instead"
+# A command, without its remark, and why it takes more than 30 seconds or cannot be run here.
+NOT_RUN = {
+    "pip install nox && nox -s ablate": "installs 2 GB and trains the quick study for six minutes",
+    "nox -s tests": "these are the tests",
+    "nox -s ablate -- patchout_rate": _STUDY,
+    "nox -s ablate -- quick --set training.epochs=20 --name quick-20": _STUDY,
+    "nox -s ablate -- patchout_type --data esc50=DIR": _STUDY,
+    "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": _STUDY,
+    "nox -s ablate -- patchout_type --set data.name=manifest --data manifest=DIR": _STUDY,
+    "nox -s ablate -- paper_table3 --data esc50=DIR": _STUDY,
+    "nox -s search": "searches for four minutes; tests/drills/test_current_folder.py runs a search",
+    "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
+    "passt-bench compare passt_s passt_s:stride=16 cnn14": "measures large models for minutes; "
+    "tests/drills/test_current_folder.py compares small ones",
+}
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The language, empty for commands, and the text of each block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """The lines of all blocks of commands, without the remarks behind them."""
+    lines = [line for language, text in blocks() if not language for line in text.splitlines()]
+    return [re.sub(r"\s+#.*", "", line) for line in lines]
+
+
+def links() -> list[str]:
+    """What the README links to or shows, but for other sites."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
+    return [target for target in targets if "://" not in target]

@@ -1,0 +1,28 @@
+"""What the README prints: its links, and that each of its commands is run or excepted."""
+
+from __future__ import annotations
+
+import pytest
+from readme import NOT_RUN, ROOT, TEXT, blocks, commands, links
+
+
+@pytest.mark.parametrize("target", sorted(set(links())))
+def test_what_it_links_to_exists(target: str) -> None:
+    assert (ROOT / target.split("#")[0]).exists()
+
+
+def test_every_block_is_found() -> None:
+    assert 2 * len(blocks()) == TEXT.count("```")
+    # tests/drills/test_readme.py runs what is a command or Python.
+    assert {language for language, _ in blocks()} == {"", "python"}
+
+
+def test_what_is_not_run_is_printed_and_nothing_else_is_excepted() -> None:
+    assert set(NOT_RUN) <= set(commands())
+    assert all(reason for reason in NOT_RUN.values())
+
+
+def test_it_says_how_passt_bench_comes_onto_the_path_before_it_is_needed() -> None:
+    given = commands()
+    first = next(n for n, command in enumerate(given) if command.startswith("passt-bench"))
+    assert "source .nox/passt-bench/bin/activate" in given[:first]
