@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment.mkdir(parents=True)
     for path in ENVIRONMENT.iterdir():  # links each, so that nothing here can harm the real one
         (environment / path.name).symlink_to(path)
-    write_esc50(folder / "DIR", each=2)
-    data = write_manifest(folder / "DIR", folds=2)
+    write_esc50(folder / "esc50", each=2)
+    data = write_manifest(folder / "manifest")
     recipe = Recipe(
         model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
         frontend=FrontendSpec(hop=250),
@@ -75,7 +75,12 @@ def run(folder: Path, *words: str) -> str:
 
 
 def shell(folder: Path, command: str) -> str:
-    """A command in a shell in which what the README says about the PATH has been done."""
+    """A command in a shell in which what the README says about the PATH has been done.
+
+    ``DIR`` is a folder of the data set that the command names.
+    """
+    (folder / "DIR").unlink(missing_ok=True)
+    (folder / "DIR").symlink_to("esc50" if "esc50=DIR" in command else "manifest")
     return run(folder, "bash", "-e", "-c", f"{ACTIVATE}\n{command}")
 
 
