@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from readme import NOT_RUN, ROOT, TEXT, blocks, commands, links
 
@@ -26,3 +28,29 @@ def test_it_says_how_passt_bench_comes_onto_the_path_before_it_is_needed() -> No
     given = commands()
     first = next(n for n, command in enumerate(given) if command.startswith("passt-bench"))
     assert "source .nox/passt-bench/bin/activate" in given[:first]
+
+
+def test_its_table_says_what_the_page_of_the_quick_study_says() -> None:
+    page = (ROOT / "reports/quick/tables/verdicts.md").read_text(encoding="utf-8")
+    titles, _, *lines = [line for line in page.splitlines() if line.startswith("|")]
+    columns = [cell.strip() for cell in titles.strip("|").split("|")]
+    told = {}
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        told[cells[0]] = dict(zip(columns, cells, strict=True))
+    head, _, *rows = re.findall(
+        r"^\| against no patchout .*?(?=\n\n)", TEXT, flags=re.DOTALL | re.MULTILINE
+    )[0].splitlines()
+    assert f"(mAP {told['none']['mAP'].split()[0]})" in head
+    assert len(rows) == 7
+    for row in rows:
+        name, tokens, difference, verdict, step, _ = [
+            cell.strip() for cell in row.strip("|").split("|")
+        ]
+        of = told[name.removesuffix(" instead of 8")]
+        assert (difference, verdict, step) == (
+            of["difference"],
+            of["verdict"],
+            of["step to baseline"],
+        )
+        assert tokens.startswith(f"{of['tokens']} of ")
