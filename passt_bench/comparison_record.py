@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from passt_bench import documents
+from passt_bench.names import Key, Name
 from passt_bench.record import SCHEMA, VariantRecord
 
 FOLDER = "comparisons"
@@ -29,10 +30,10 @@ class ComparisonRecord:
         packages: versions of installed packages that serve as peers.
     """
 
-    name: str
+    name: Name
     baseline: str
     variants: tuple[VariantRecord, ...]
-    sessions: tuple[str, ...]
+    sessions: tuple[Key, ...]
     command: str = ""
     packages: tuple[tuple[str, str], ...] = ()
     kind: Literal["comparison"] = "comparison"

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from passt_bench import record_files
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes, write_atomically
-from passt_bench.record import SCHEMA
+from passt_bench.files import write_atomically
+from passt_bench.names import part_of_path
 
-T = TypeVar("T")
+T = TypeVar("T", bound=record_files.Versioned)
 
 
 def names(folder: Path) -> list[str]:
@@ -21,10 +22,14 @@ def names(folder: Path) -> list[str]:
 
 
 def write(record: Any, folder: Path) -> Path:
-    """Writes a dataclass that has a ``name`` as ``folder/NAME.json``, canonical and whole."""
+    """Writes a dataclass that has a ``name`` as ``folder/NAME.json``, canonical and whole.
+
+    Raises:
+        InputError: its name would lead elsewhere.
+    """
     plain = TypeAdapter(type(record)).dump_python(record, mode="json")
     text = json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    path = folder / f"{record.name}.json"
+    path = folder / f"{part_of_path(record.name, field='name')}.json"
     write_atomically(path, f"{text}\n".encode())
     return path
 
@@ -41,7 +46,7 @@ def read(kind: type[T], name: str, folder: Path, *, field: str, make: str, again
         again: remedy where it is broken.
 
     Raises:
-        InputError: there is none of that name, or its file is broken or of a newer schema.
+        InputError: there is none of that name, or `record_files.read` refuses its file.
     """
     path = folder / f"{name}.json"
     if not path.is_file():
@@ -52,23 +57,4 @@ def read(kind: type[T], name: str, folder: Path, *, field: str, make: str, again
             value=name,
             remedy=make,
         )
-    try:
-        record = TypeAdapter(kind).validate_json(read_bytes(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            first["msg"],
-            source=path,
-            field=".".join(map(str, first["loc"])) or None,
-            remedy=again,
-        ) from None
-    schema: int = record.schema  # type: ignore[attr-defined]
-    if schema > SCHEMA:
-        raise InputError(
-            f"a {field} of another schema",
-            source=path,
-            field="schema",
-            value=schema,
-            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench.",
-        )
-    return record
+    return record_files.read(kind, path, again=again)

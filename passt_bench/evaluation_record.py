@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from passt_bench.names import Key
 from passt_bench.record import SCHEMA, Fingerprint
 from passt_bench.spec.recipe import Recipe
 
@@ -56,7 +57,7 @@ class EvaluationRecord:
         notes: whatever else a reader of the numbers should know.
     """
 
-    key: str
+    key: Key
     name: str
     members: tuple[Member, ...]
     fingerprint: Fingerprint

@@ -85,6 +85,21 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
+def refuse_link(*paths: Path) -> None:
+    """Refuses links where only files and folders may stand: a link leads elsewhere.
+
+    Raises:
+        InputError: one of the paths is a link.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise InputError(
+                "a link, and none is followed here",
+                source=path,
+                remedy="Put there what it points to, or remove the link.",
+            )
+
+
 def pack_json(value: object) -> bytes:
     """Compressed JSON whose bytes depend on the value alone (no time stamp in the header)."""
     text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from passt_bench.names import Key, Name
 from passt_bench.registry import Better
 from passt_bench.spec.recipe import Pair, Recipe
 
@@ -75,7 +76,7 @@ class RunRecord:
         notes: what was taken of a checkpoint, and what was adapted, re-made or dropped.
     """
 
-    key: str
+    key: Key
     status: Status
     recipe: Recipe
     seed: int
@@ -137,7 +138,7 @@ class ArmRecord:
         published: clips a second by the speed test of the reference code, where it was asked for.
     """
 
-    key: str
+    key: Key
     status: Status
     recipe: Recipe
     tokens: int = 0
@@ -160,8 +161,8 @@ class ArmRecord:
 class SessionRecord:
     """A cost session: all its arms measured together, interleaved; ratios exist only within."""
 
-    key: str
-    baseline: str  # key of an arm
+    key: Key
+    baseline: Key  # of an arm
     arms: tuple[ArmRecord, ...]
     schema: int = SCHEMA
     kind: Literal["cost"] = "cost"
@@ -185,7 +186,7 @@ class VariantRecord:
 
     name: str
     recipe: Recipe
-    arm: str  # key of its arm in cost sessions
+    arm: Key  # of its arm in cost sessions
     cells: tuple[CellRecord, ...]
     tokens: int = 0
     tokens_full: int = 0
@@ -198,7 +199,7 @@ class VariantRecord:
 class CellRecord:
     """Where the result of one cell stands."""
 
-    key: str
+    key: Key
     seed: int
     fold: int | None
 
@@ -207,7 +208,7 @@ class CellRecord:
 class StudyRecord:
     """The expansion of a study: all that a report needs besides the records themselves."""
 
-    name: str
+    name: Name
     question: str
     metric: str
     baseline: str

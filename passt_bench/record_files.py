@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes
+from passt_bench.files import read_bytes, refuse_link
+from passt_bench.names import Key
 from passt_bench.record import SCHEMA, RunRecord, SessionRecord, Status, StudyRecord
 from passt_bench.spec.override import adapter
 
@@ -23,6 +24,7 @@ class Outcome:
     attempt: int = 1
     message: str | None = None
     schema: int = SCHEMA
+    key: Key = ""
 
 
 class Versioned(Protocol):
@@ -42,20 +44,60 @@ def to_json(record: Versioned) -> str:
     return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def read(kind: type[T], path: Path) -> T:
-    """Reads a record.
+def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool = True) -> T:
+    """Reads a record, a study, a search or a comparison.
+
+    Args:
+        kind: the dataclass.
+        path: of the file.
+        again: remedy where it is broken, other than what is usual for the kind.
+        in_store: whether it must stand where its key or name belongs, and be no link. Not where
+            somebody names a file that is only looked at.
 
     Raises:
-        InputError: the file cannot be read, is cut off, of another kind, or of a newer schema.
+        InputError: the file cannot be read, is cut off, of another kind, or of a newer schema; a
+            name or key in it would lead elsewhere, or is not that of its place.
     """
+    if in_store:
+        _refuse_links(kind, path)
     data = read_bytes(path)
     try:
         record = adapter(kind).validate_json(data)
     except ValidationError as error:
-        raise _unreadable(kind, path, data, error) from None
+        raise _unreadable(kind, path, data, error, again) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
+    if in_store:
+        _check_place(record, path)
     return record
+
+
+def _refuse_links(kind: type, path: Path) -> None:
+    """Of a record neither file nor folder may be a link; folders above may: disks are filled."""
+    if "key" in kind.__annotations__:
+        refuse_link(path.parent)
+    refuse_link(path)
+
+
+def _check_place(record: object, path: Path) -> None:
+    """Refuses a record that stands under a key or name other than its own."""
+    key, name = getattr(record, "key", None), getattr(record, "name", None)
+    if key is not None and key != path.parent.name:
+        raise InputError(
+            "a record in the folder of another key",
+            source=path,
+            field="key",
+            value=key,
+            remedy=f"Its folder must have that name; this one is {path.parent.name}.",
+        )
+    if key is None and name != path.stem:
+        raise InputError(
+            "not the name of its file",
+            source=path,
+            field="name",
+            value=name,
+            remedy="Both must be the same; rename the file, or remove it.",
+        )
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -65,26 +107,30 @@ def read_outcome(path: Path) -> Outcome:
         InputError: as `read`; what is wrong beside the outcome goes unnoticed.
     """
     try:
+        _refuse_links(Outcome, path)
         outcome = adapter(Outcome).validate_json(read_bytes(path))
     except ValidationError:
         whole = read(RunRecord, path)  # says what is wrong
         return Outcome(whole.status, whole.attempt, whole.message)
     if outcome.schema > SCHEMA:
         raise _other_schema(path, outcome.schema)
+    _check_place(outcome, path)
     return outcome
 
 
-def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
+def _unreadable(
+    kind: type[T], path: Path, data: bytes, error: ValidationError, again: str | None
+) -> InputError:
     """What is wrong with a file that is no record of this version, from the most basic on."""
     made = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
-    again = f"Remove {path if kind is StudyRecord else path.parent} and {made} again"
+    gone = f"Remove {path if kind is StudyRecord else path.parent} and {made} again"
     try:
         plain = json.loads(data)
     except ValueError as broken:
         return InputError(
             f"not a whole JSON file ({broken})",
             source=path,
-            remedy=f"{again}; nothing else is affected.",
+            remedy=again or f"{gone}; nothing else is affected.",
         )
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
@@ -95,7 +141,7 @@ def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) 
         source=path,
         field=".".join(map(str, first["loc"])),
         value=first["input"] if isinstance(first["input"], str | int | float) else None,
-        remedy=f"{again}.",
+        remedy=again or f"{gone}.",
     )
 
 

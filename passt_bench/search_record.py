@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from passt_bench import documents
+from passt_bench.names import Key, Name
 from passt_bench.record import SCHEMA, Fingerprint, Status
 from passt_bench.spec.recipe import Patchout, Recipe
 
@@ -39,7 +40,7 @@ class TrialRecord:
     rate: float
     patchout: Patchout
     tokens: int
-    keys: tuple[str, ...]
+    keys: tuple[Key, ...]
     status: Status
     value: float | None
     repeats: int | None = None
@@ -66,7 +67,7 @@ class SearchRecord:
         confirmation_seeds: of the confirmation; none of them is among ``seeds``.
     """
 
-    name: str
+    name: Name
     question: str
     metric: str
     baseline: str

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.files import pack_json, write_atomically
+from passt_bench.files import pack_json, refuse_link, write_atomically
+from passt_bench.names import part_of_path
 from passt_bench.record import RunRecord, SessionRecord, StudyRecord
 from passt_bench.record_files import Outcome, read, read_outcome, to_json
 
@@ -27,8 +28,14 @@ class Store:
         self.root = root
 
     def folder(self, key: str) -> Path:
-        """Where everything of one key lies."""
-        return self.root / "records" / key
+        """Where everything of one key lies.
+
+        Raises:
+            InputError: the key would lead elsewhere, or a link stands there.
+        """
+        folder = self.root / "records" / part_of_path(key, field="key")
+        refuse_link(folder)
+        return folder
 
     def has(self, key: str) -> bool:
         """Whether a final record stands under the key."""
@@ -132,9 +139,10 @@ class Store:
         """Writes the expansion of a study; it may grow with later runs.
 
         Raises:
-            InputError: a newer version of this package wrote the one that is there.
+            InputError: a newer version of this package wrote the one that is there, or the name
+                would lead elsewhere.
         """
-        path = self.root / "studies" / f"{study.name}.json"
+        path = self.root / "studies" / f"{part_of_path(study.name, field='name')}.json"
         if path.is_file():
             try:
                 read(StudyRecord, path)
@@ -146,23 +154,33 @@ class Store:
             write_atomically(path, data)
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path, *, in_store: bool = True) -> Record:
     """The record in a file, of whatever kind.
 
+    Args:
+        path: of the file.
+        in_store: see `record_files.read`.
+
     Raises:
-        InputError: the file is broken, or of a newer schema.
+        InputError: `record_files.read` refuses the file.
     """
     try:
-        kind = _kind(path)
+        kind = _kind(path, in_store=in_store)
     except OSError:
-        return read(RunRecord, path)  # says what is wrong
+        return read(RunRecord, path, in_store=in_store)  # says what is wrong
     if kind is SessionRecord:
-        return read(SessionRecord, path)
-    return read(EvaluationRecord, path) if kind is EvaluationRecord else read(RunRecord, path)
+        return read(SessionRecord, path, in_store=in_store)
+    if kind is EvaluationRecord:
+        return read(EvaluationRecord, path, in_store=in_store)
+    return read(RunRecord, path, in_store=in_store)
 
 
-def _kind(path: Path) -> type[RunRecord] | type[SessionRecord] | type[EvaluationRecord]:
+def _kind(
+    path: Path, *, in_store: bool = True
+) -> type[RunRecord] | type[SessionRecord] | type[EvaluationRecord]:
     """Looks for the mark alone: to parse all runs for the few others takes seconds."""
+    if in_store:
+        refuse_link(path.parent, path)
     with path.open("rb") as file:
         # The fields are sorted, and runs alone begin with this one; of others the mark tells.
         if file.read(len(_RUN)) == _RUN:

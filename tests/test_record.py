@@ -12,22 +12,23 @@ from passt_bench.record_files import read, to_json
 from passt_bench.spec import Recipe, override
 from passt_bench.store import Store
 
+KEY = "1" * 16
 FINGERPRINT = Fingerprint("d", "abc", 2, 2, ("x", "y"), True, {"16000": 2}, (), {"g": ("x",)})
 
 
 def _record(**changes: object) -> RunRecord:
     recipe = override(Recipe(), {"model.stride": (6, 6), "patchout.rate": 0.25})
     values: dict[str, object] = {"metrics": {"mAP": 0.1 + 0.2}, "curves": {"loss": (1.0, 0.5)}}
-    return RunRecord("k1", "ok", recipe, 3, 2, FINGERPRINT, **(values | changes))  # type: ignore[arg-type]
+    return RunRecord(KEY, "ok", recipe, 3, 2, FINGERPRINT, **(values | changes))  # type: ignore[arg-type]
 
 
 def test_round_trip(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(_record(), samples={"a": [1.5]})
-    assert store.run("k1") == _record()
-    assert unpack_json((store.folder("k1") / "samples.json.gz").read_bytes()) == {"a": [1.5]}
+    assert store.run(KEY) == _record()
+    assert unpack_json((store.folder(KEY) / "samples.json.gz").read_bytes()) == {"a": [1.5]}
     assert list(store.records()) == [_record()]
-    assert store.run("k2") is None
+    assert store.run("2" * 16) is None
 
 
 def test_text_is_canonical() -> None:

@@ -44,7 +44,8 @@ def find_debris(root: Path) -> list[Debris]:
     """What can go from a store's folder, kind by kind; kinds without any are there as well.
 
     Raises:
-        InputError: no such folder, or a study in it is broken: then nobody can tell what is used.
+        InputError: no such folder, or a study in it is broken: then nobody can tell what is used;
+            or a record is a link.
     """
     if not root.is_dir():
         raise InputError(
@@ -74,7 +75,7 @@ def remove(debris: Debris) -> None:
     """
     for path in debris.paths:
         with storing(path):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.suffix == ".lock":
                 discard(path)
@@ -83,15 +84,16 @@ def remove(debris: Debris) -> None:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def _temporary(root: Path) -> Iterator[Path]:
     before = time.time() - WRITING_SECONDS
     for pattern in ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp"):
         for path in root.glob(pattern):
-            if path.is_file() and path.stat().st_mtime < before:
+            elsewhere = pattern.startswith("records") and path.parent.is_symlink()
+            if path.is_file() and not elsewhere and path.stat().st_mtime < before:
                 yield path
 
 

@@ -15,11 +15,11 @@ from enum import Enum, auto
 from pathlib import Path
 
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes, write_atomically
+from passt_bench.files import read_bytes, refuse_link, write_atomically
 from passt_bench.record import RunRecord, SessionRecord
 from passt_bench.record_files import read
 from passt_bench.runner.locks import MERGE, lock, studies_held, taken
-from passt_bench.runner.merge_studies import Plans, plans_of, united
+from passt_bench.runner.merge_studies import Plans, check_searches, plans_of, united
 from passt_bench.store import Store, read_record
 
 _SAME = 1e-4  # metrics of one evaluation on two machines
@@ -82,9 +82,9 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
         What was done; what is ``busy`` comes with another merge once that run has ended.
 
     Raises:
-        InputError: a folder without records, a broken record, or two that contradict each other.
-            Then nothing was copied, but for a study or search that came to contradict while
-            records were copied: the message says so.
+        InputError: a folder without records, a broken record, two that contradict each other, or a
+            link among what is to be copied. Then nothing was copied, but for a study or search
+            that came to contradict while records were copied: the message says so.
         StorageError: nothing can be written.
     """
     for source in sources:
@@ -96,6 +96,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
                 value=str(source),
                 remedy="Give folders that `passt-bench run --out` wrote to.",
             )
+        check_searches(source)
     done = Merged()
     chosen, there = _choose([target, *sources], target, done)
     plans = [plans_of(source) for source in sources]
@@ -146,7 +147,9 @@ def _choose(
     there: dict[str, bytes] = {}
     for root in roots:
         for key in Store(root).record_keys():
-            new = _look(Store(root).folder(key) / "record.json", key)
+            new = _look(Store(root).folder(key) / "record.json")
+            if root != target:
+                refuse_link(*_belonging(new.path.parent))
             old = chosen.get(key)
             if root == target:
                 there[key] = new.digest
@@ -164,16 +167,8 @@ def _choose(
     return chosen, there
 
 
-def _look(path: Path, key: str) -> _Found:
+def _look(path: Path) -> _Found:
     record = read_record(path)
-    if record.key != key:
-        raise InputError(
-            "a record in the folder of another key",
-            source=path,
-            field="key",
-            value=record.key,
-            remedy=f"Its folder must have that name; this one is {key}.",
-        )
     if isinstance(record, SessionRecord):
         return _Found(path, record.kind, "ok", {}, _digest(path))
     return _Found(path, record.kind, record.status, record.metrics, _digest(path))
@@ -246,7 +241,13 @@ def _copy(source: Path, folder: Path) -> None:
         aside = folder / f"attempt-{attempt}.json"
         if not aside.exists():
             write_atomically(aside, read_bytes(old))
-    files = [p for p in sorted(source.iterdir()) if not p.name.startswith(_PROGRESS)]
+    files = _belonging(source)
+    refuse_link(*files)
     for path in sorted(files, key=lambda path: path.name == "record.json"):
         if path.is_file():
             write_atomically(folder / path.name, read_bytes(path))
+
+
+def _belonging(folder: Path) -> list[Path]:
+    """What lies in the folder of a finished record and is not of its progress."""
+    return [p for p in sorted(folder.iterdir()) if not p.name.startswith(_PROGRESS)]

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes
 from passt_bench.record import StudyRecord, VariantRecord
+from passt_bench.search_record import read_search, search_names
 from passt_bench.store import Store
 
 
@@ -37,6 +39,18 @@ def plans_of(root: Path) -> Plans:
     paths = sorted([*root.glob("search/*.json"), *root.glob("comparisons/*.json")])
     searches = {str(path.relative_to(root)): read_bytes(path) for path in paths}
     return Plans(root, {name: store.study(name) for name in store.studies()}, searches)
+
+
+def check_searches(root: Path) -> None:
+    """Reads the searches and comparisons of a folder, which are copied as they are.
+
+    Raises:
+        InputError: one is broken, a link, or says a name or key that would lead elsewhere.
+    """
+    for name in search_names(root):
+        read_search(name, root)
+    for name in comparison_names(root):
+        read_comparison(name, root)
 
 
 def united(target: Plans, sources: Sequence[Plans], so_far: str = "Nothing was copied.") -> Plans:

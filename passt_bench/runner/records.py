@@ -57,9 +57,9 @@ def find_record(name: str, store: Store) -> Record:
     """
     path = Path(name)
     if path.is_dir() and (path / "record.json").is_file():
-        return read_record(path / "record.json")
+        return read_record(path / "record.json", in_store=False)
     if path.is_file():
-        return read_record(path)
+        return read_record(path, in_store=False)
     found = [key for key in store.record_keys() if name and key.startswith(name)]
     if len(found) == 1:
         return read_record(store.folder(found[0]) / "record.json")

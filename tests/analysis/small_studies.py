@@ -21,6 +21,7 @@ from passt_bench.record import (
     VariantRecord,
 )
 from passt_bench.spec import Patchout, Recipe
+from passt_bench.spec.key import digest
 
 NAN = float("nan")
 DATA = Fingerprint("synthetic", "a1b2", 1900, 1900, ("band", "clicks"), True, {"16000": 1900})
@@ -34,7 +35,16 @@ def recipe(index: int) -> Recipe:
 
 
 def key(variant: str, seed: int, fold: int | None) -> str:
-    return f"{variant}-{seed}-{fold}".replace(" ", "_")
+    return digest([variant, seed, fold])
+
+
+def arm_key(name: str) -> str:
+    return digest(["arm", name])
+
+
+def session_key(name: str) -> str:
+    """Keys are in the order of their names."""
+    return name.encode().hex().ljust(16, "0")
 
 
 def study(
@@ -44,12 +54,12 @@ def study(
     margin: float | None = None,
     recipes: Sequence[Recipe] | None = None,
 ) -> StudyRecord:
-    """A study whose first variant is the baseline; its arms are called ``arm-NAME``."""
+    """A study whose first variant is the baseline; its arms have the keys `arm_key`."""
     variants = tuple(
         VariantRecord(
             name=name,
             recipe=recipes[i] if recipes else recipe(i),
-            arm=f"arm-{name}",
+            arm=arm_key(name),
             cells=tuple(
                 CellRecord(key(name, seed, fold), seed, fold)
                 for seed in seeds
@@ -110,24 +120,27 @@ def session(
     finished: str,
     seconds: Mapping[str, float],
     *,
-    baseline: str = "arm-none",
+    baseline: str = "none",
     failed: Sequence[str] = (),
 ) -> SessionRecord:
-    """A session: arm → seconds of a training step."""
+    """A session: variant → seconds of a training step."""
     reference = seconds[baseline]
     arms = []
     for arm, value in seconds.items():
         if arm in failed:
-            arms.append(ArmRecord(arm, "oom", Recipe(), message="out of memory"))
+            arms.append(ArmRecord(arm_key(arm), "oom", Recipe(), message="out of memory"))
             continue
         ratio = value / reference
         arms.append(
             ArmRecord(
-                arm, "ok", Recipe(), tokens=50, tokens_full=66, parameters=76_000, batch_size=32,
+                arm_key(arm), "ok", Recipe(), tokens=50, tokens_full=66, parameters=76_000,
+                batch_size=32,
                 phases={"train_step": Interval(value, 0.9 * value, 1.1 * value, 45)},
                 ratios={"train_step": Interval(ratio, 0.95 * ratio, 1.05 * ratio, 15)},
                 memory={"train_peak": 3e8, "saved_for_backward": 1e8}, flops=1e7,
                 flops_inference=4e6, mfu=0.2, attention="math",
             )
         )  # fmt: skip
-    return SessionRecord(name, baseline, tuple(arms), rounds=15, steps=3, finished=finished)
+    return SessionRecord(
+        session_key(name), arm_key(baseline), tuple(arms), rounds=15, steps=3, finished=finished
+    )

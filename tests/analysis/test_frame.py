@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_studies import DATA, run, session, study
+from small_studies import DATA, key, run, session, study
 
 from passt_bench import load_frame
 from passt_bench.analysis.frame import cells_frame
@@ -24,10 +24,11 @@ def test_load_frame_has_one_row_a_quality_record(store: Store) -> None:
     store.write(run(tiny, "none", 0, 0.9))
     store.write(run(tiny, "time", 1, 0.8))
     store.write(run(tiny, "time", 2, 0.8, status="oom"))
-    store.write(session("s", "2026", {"arm-none": 1.0}))
+    store.write(session("s", "2026", {"none": 1.0}))
     frame = load_frame(str(store.root)).set_index("key")
-    assert sorted(frame.index) == ["none-0-None", "time-1-None", "time-2-None"]
-    row = frame.loc["time-1-None"]
+    cells = (("none", 0), ("time", 1), ("time", 2))
+    assert sorted(frame.index) == sorted(key(variant, seed, None) for variant, seed in cells)
+    row = frame.loc[key("time", 1, None)]
     assert row["patchout.kind"] == "unstructured"
     assert row["patchout.rate"] == 0.01
     assert row["model.name"] == "passt_tiny"
@@ -39,8 +40,8 @@ def test_load_frame_has_one_row_a_quality_record(store: Store) -> None:
     assert row["clocks/train"] == 5.0
     assert row["resolved/rate"] == 0.25
     assert (row["tokens"], row["grid_frequency"], row["fingerprint"]) == (65, 8, "a1b2")
-    assert frame.loc["time-2-None", "status"] == "oom"
-    assert np.isnan(frame.loc["time-2-None", "mAP"])
+    assert frame.loc[key("time", 2, None), "status"] == "oom"
+    assert np.isnan(frame.loc[key("time", 2, None), "mAP"])
     assert frame["fold"].isna().all()
 
 
@@ -57,7 +58,7 @@ def test_load_frame_of_no_folder_names_it(tmp_path: Path) -> None:
 
 def test_load_frame_names_a_broken_record(store: Store) -> None:
     store.write(run(study(), "none", 0, 0.9))
-    path = store.folder("none-0-None") / "record.json"
+    path = store.folder(key("none", 0, None)) / "record.json"
     path.write_text('{"kind": "quality", "schema": 99}')
     with pytest.raises(InputError, match="schema = 99"):
         load_frame(store.root)

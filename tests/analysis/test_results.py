@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_studies import run, session, study
+from small_studies import key, run, session, session_key, study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
@@ -27,7 +27,7 @@ def test_everything_of_a_study_comes_together(stores: tuple[Store, Store]) -> No
     first, _ = stores
     first.write_study(study())
     fill(first, 0.9)
-    seconds = {"arm-none": 1.0, "arm-time": 0.5, "arm-frequency": 0.4}
+    seconds = {"none": 1.0, "time": 0.5, "frequency": 0.4}
     first.write(session("s", "2026", seconds))
     results = load_results("tiny", [first])
     assert results.study == study()
@@ -36,7 +36,7 @@ def test_everything_of_a_study_comes_together(stores: tuple[Store, Store]) -> No
     assert [c.verdict for c in results.comparisons] == ["worse", "worse"]
     assert results.costs["ratio"].tolist() == [1.0, 0.5, 0.4]
     assert results.memory["status"].tolist() == ["ok"] * 3
-    assert [s.key for s in results.sessions] == ["s"]
+    assert [s.key for s in results.sessions] == [session_key("s")]
 
 
 def test_each_record_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:
@@ -44,16 +44,16 @@ def test_each_record_comes_from_the_first_store_that_has_it(stores: tuple[Store,
     second.write_study(study())
     fill(second, 0.5)
     first.write(run(study(), "none", 0, 0.9))
-    first.write(session("s", "2026-02", {"arm-none": 1.0, "arm-time": 0.5}))
-    second.write(session("s", "2026-02", {"arm-none": 1.0, "arm-time": 0.9}))
-    second.write(session("t", "2026-01", {"arm-none": 1.0, "arm-frequency": 0.7}))
+    first.write(session("s", "2026-02", {"none": 1.0, "time": 0.5}))
+    second.write(session("s", "2026-02", {"none": 1.0, "time": 0.9}))
+    second.write(session("t", "2026-01", {"none": 1.0, "frequency": 0.7}))
     results = load_results("tiny", [first, second])
-    assert results.records["none-0-None"].metrics["mAP"] == 0.9
-    assert results.records["none-1-None"].metrics["mAP"] == pytest.approx(0.51)
+    assert results.records[key("none", 0, None)].metrics["mAP"] == 0.9
+    assert results.records[key("none", 1, None)].metrics["mAP"] == pytest.approx(0.51)
     assert results.costs.set_index("variant")["ratio"].to_dict() == {
         "none": 1.0, "time": 0.5, "frequency": 0.7,
     }  # fmt: skip
-    assert [s.key for s in results.sessions] == ["t", "s"]
+    assert [s.key for s in results.sessions] == [session_key("t"), session_key("s")]
 
 
 def test_the_study_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:

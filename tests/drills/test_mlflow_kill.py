@@ -14,6 +14,7 @@ from passt_bench.runner.address import database, local_uri
 from passt_bench.runner.sync import sync
 from passt_bench.runner.window import live
 from passt_bench.spec import Recipe
+from passt_bench.spec.key import digest
 from passt_bench.store import Store
 
 CELLS, EPOCHS = 8, 40
@@ -22,9 +23,9 @@ KILLS = 6  # in each of three places
 
 def write_study(root, name):
     fingerprint = Fingerprint("synthetic", "f" * 16, 1, 1, ("a",), True)
-    keys = [f"{name}{seed}".ljust(16, "0") for seed in range(CELLS)]
+    keys = [digest([name, seed]) for seed in range(CELLS)]
     cells = tuple(CellRecord(key, seed, None) for seed, key in enumerate(keys))
-    variants = (VariantRecord("none", Recipe(), "arm", cells),)
+    variants = (VariantRecord("none", Recipe(), "a" * 16, cells),)
     seeds = tuple(range(CELLS))
     store = Store(root)
     store.write_study(StudyRecord(name, "?", "mAP", "none", variants, seeds, None, fingerprint))

@@ -15,6 +15,7 @@ from passt_bench.record import CellRecord, Fingerprint, RunRecord, StudyRecord, 
 from passt_bench.runner.address import TrackingError
 from passt_bench.runner.sync import sync
 from passt_bench.spec import Recipe
+from passt_bench.spec.key import digest
 from passt_bench.store import Store
 
 SERVE = "import sys; from pathlib import Path; from passt_bench.runner.ui import serve_ui; "
@@ -23,9 +24,9 @@ SERVE += "serve_ui(Path(sys.argv[1]), int(sys.argv[2]))"
 
 def write_study(root, name):
     fingerprint = Fingerprint("synthetic", "f" * 16, 1, 1, ("a",), True)
-    store, key = Store(root), f"cell-of-{name}"
+    store, key = Store(root), digest([name])
     cells = (CellRecord(key, 0, None),)
-    variants = (VariantRecord("none", Recipe(), "arm", cells),)
+    variants = (VariantRecord("none", Recipe(), "a" * 16, cells),)
     store.write_study(StudyRecord(name, "?", "mAP", "none", variants, (0,), None, fingerprint))
     metrics = {"mAP": 0.75}
     store.write(RunRecord(key, "ok", Recipe(), 0, None, fingerprint, metrics=metrics))

@@ -27,6 +27,7 @@ from passt_bench.report.theme import look
 from passt_bench.report.view import view
 from passt_bench.search_record import SearchRecord, TrialRecord, write_search
 from passt_bench.spec import Patchout, Recipe
+from passt_bench.spec.key import digest
 
 KINDS = ("unstructured", "time", "frequency", "structured")
 RATES = tuple(i / 8 for i in range(8))
@@ -52,7 +53,7 @@ def trial(number, kind, rate, earlier):
         rate=rate,
         patchout=setting,
         tokens=round(64 * (1 - rate)) + 2,
-        keys=(f"{setting.kind}-{rate if setting.kind != 'none' else 0:g}",),
+        keys=(digest([setting.kind, rate if setting.kind != "none" else 0]),),
         status="diverged" if failed else "ok",
         value=None if failed else 0.8 - PENALTY[kind] * rate**2,
         repeats=same,

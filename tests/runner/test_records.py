@@ -372,7 +372,9 @@ def _other_key(store: Store, plan: StudyPlan) -> None:
             ("metrics.mAP = 0.5000000000000004", "says 0.5 under the same key", "records diff"),
         ),
         (
-            lambda store, plan: store.write(replace(session(plan, ("a",)), key=plan.cells[0].key)),
+            lambda store, plan: store.write(
+                replace(session(plan, ("a" * 16,)), key=plan.cells[0].key)
+            ),
             ("kind = 'cost'", "says 'quality'"),
         ),
         (

@@ -168,7 +168,7 @@ def test_new_seeds_and_lost_sessions_update_the_same_summary(tmp_path):
     before = summary_of(tmp_path, "half")
     assert before.data.metrics["mAP"] == pytest.approx(0.605)
     write_all(tmp_path)
-    shutil.rmtree(store.folder("s" * 16))
+    shutil.rmtree(store.folder("5" * 16))
     report = sync(tmp_path)
     after = summary_of(tmp_path, "half")
     assert (report.created, report.updated) == (3, 3)
@@ -184,7 +184,7 @@ def test_another_recipe_under_the_same_name_gets_a_summary_of_its_own(synced):
     study = study_record()
     longer = replace(Recipe(), training=replace(Recipe().training, epochs=99))
     changed = tuple(
-        replace(v, recipe=longer, cells=(CellRecord("n" * 16, 0, None),)) if v.name == "none" else v
+        replace(v, recipe=longer, cells=(CellRecord("9" * 16, 0, None),)) if v.name == "none" else v
         for v in study.variants
     )
     Store(synced).write_study(replace(study, variants=changed))

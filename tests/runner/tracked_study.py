@@ -16,6 +16,7 @@ from passt_bench.record import (
 from passt_bench.runner.address import store_uri
 from passt_bench.runner.tracking import KEY
 from passt_bench.spec import Patchout, Recipe
+from passt_bench.spec.key import digest
 from passt_bench.store import Store
 
 FINGERPRINT = Fingerprint("synthetic", "f" * 16, 10, 10, ("a", "b"), True)
@@ -29,7 +30,11 @@ MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63)}
 
 
 def cell_key(variant: str, seed: int) -> str:
-    return f"{variant}{seed}".ljust(16, "0")
+    return digest([variant, seed])
+
+
+def arm_key(variant: str) -> str:
+    return digest(["arm", variant])
 
 
 def cell_record(variant: str, seed: int) -> RunRecord:
@@ -63,7 +68,7 @@ def study_record(seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> Stu
         VariantRecord(
             name=variant,
             recipe=recipe,
-            arm=f"arm-{variant}",
+            arm=arm_key(variant),
             cells=tuple(CellRecord(cell_key(variant, seed), seed, None) for seed in seeds),
             tokens=TOKENS[variant],
             tokens_full=82,
@@ -78,7 +83,7 @@ def session_record() -> SessionRecord:
     def arm(variant: str, milliseconds: float, mebibytes: float) -> ArmRecord:
         seconds = milliseconds / 1000
         return ArmRecord(
-            key=f"arm-{variant}",
+            key=arm_key(variant),
             status="ok",
             recipe=RECIPES[variant],
             tokens=TOKENS[variant],
@@ -90,9 +95,9 @@ def session_record() -> SessionRecord:
             mfu=0.25,
         )
 
-    failed = ArmRecord("arm-huge", "oom", RECIPES["huge"], message="killed")
+    failed = ArmRecord(arm_key("huge"), "oom", RECIPES["huge"], message="killed")
     arms = (arm("none", 20.0, 400.0), arm("half", 12.0, 300.0), failed)
-    return SessionRecord("s" * 16, "arm-none", arms, finished="2026-11-20T11:00:00+00:00")
+    return SessionRecord("5" * 16, arm_key("none"), arms, finished="2026-11-20T11:00:00+00:00")
 
 
 def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Store:
