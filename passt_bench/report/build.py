@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import filecmp
+import contextlib
 import re
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,14 @@ from passt_bench.errors import InputError, choose_from
 from passt_bench.files import write_atomically
 from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.evaluation_page import build_evaluations
-from passt_bench.report.files import alone
+from passt_bench.report.files import SHOWN, alone, keep_record
 from passt_bench.report.index import render_index
-from passt_bench.report.page import render
+from passt_bench.report.page import WRITTEN, render
 from passt_bench.report.paper import render_paper
 from passt_bench.report.paper_rows import Here
 from passt_bench.report.search_page import build_searches
 from passt_bench.report.text import listed
+from passt_bench.report.whole import replacing
 from passt_bench.spec.key import digest
 from passt_bench.store import Store
 
@@ -90,10 +90,10 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
         "towards Holm's correction. So intervals, p values and verdicts can differ from those of "
         "the whole study."
     )
-    with alone(reports):
-        _clear(folder)
-        _keep(part, [*_stores(runs, reports / name), Store(folder)], Store(folder))
-        return render(part, folder, note if len(part.study.variants) < len(known) else "")
+    with replacing(folder, WRITTEN, reports=reports) as new:
+        _keep(part, [Store(runs), Store(reports / name)], Store(folder), Store(new))
+        page = render(part, new, note if len(part.study.variants) < len(known) else "")
+    return folder / page.name
 
 
 def _folder_name(variants: Sequence[str]) -> str:
@@ -146,31 +146,30 @@ def _build_paper(reports: Path, here: Here) -> Path:
     for source in sorted(PUBLISHED.glob("table?.csv")):
         if not (paper / source.name).is_file():
             write_atomically(paper / source.name, source.read_bytes())
-    return render_paper(paper, here)
+    with replacing(paper, ()) as new:
+        page = render_paper(paper, here, new)
+    return paper / page.name
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:
-    return load_results(name, _stores(runs, reports / name))
+    return load_results(name, [Store(runs), Store(reports / name)])
 
 
 def _build(results: Results, runs: Path, reports: Path) -> Path:
     folder = reports / results.study.name
-    _clear(folder)
-    _keep(results, _stores(runs, folder), Store(folder))
     begun = _begun(results)
     left_out = [v.name for v in results.study.variants if v.name not in begun]
-    if not left_out:
-        return render(results, folder)
-    note = (
-        f"This page shows {len(begun)} of the {len(results.study.variants)} variants of the study. "
-        f"Not run yet: {listed(left_out)}."
-    )
-    return render(_only(results, begun), folder, note)
-
-
-def _clear(folder: Path) -> None:
-    for part in ("figures", "tables"):  # a study that changed may have fewer of them
-        shutil.rmtree(folder / part, ignore_errors=True)
+    shown, note = results, ""
+    if left_out:
+        shown = _only(results, begun)
+        note = (
+            f"This page shows {len(begun)} of the {len(results.study.variants)} variants of the "
+            f"study. Not run yet: {listed(left_out)}."
+        )
+    with replacing(folder, WRITTEN) as new:
+        _keep(results, [Store(runs)], Store(folder), Store(new))
+        page = render(shown, new, note)
+    return folder / page.name
 
 
 def _begun(results: Results) -> set[str]:
@@ -204,32 +203,27 @@ def _only(results: Results, names: Collection[str]) -> Results:
     )
 
 
-def _stores(runs: Path, folder: Path) -> list[Store]:
-    return [Store(runs), Store(folder)]
-
-
 def _kept(reports: Path) -> set[str]:
     """Names of the studies whose records lie in their report folder."""
-    return {path.stem for path in reports.glob("*/studies/*.json")}
+    return {path.stem for path in reports.glob(f"{SHOWN}/studies/*.json")}
 
 
-def _keep(results: Results, stores: Sequence[Store], kept: Store) -> None:
-    """Brings the records of a study into its report folder.
+def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store) -> None:
+    """Brings the records of a study into its new report folder, which has those of the old one.
 
-    Others there are removed where the runs hold them too; what only the report has is kept.
+    Others there are removed where a source holds them too; what only the report has is kept.
     """
     kept.write_study(results.study)
     wanted = {*results.records, *(session.key for session in results.sessions)}
-    for folder in sorted((kept.root / "records").glob("*")):
-        elsewhere = any(s.has(folder.name) for s in stores if s.root != kept.root)
-        if folder.name not in wanted and elsewhere:
-            shutil.rmtree(folder)
+    for key in set(kept.record_keys()) - wanted:
+        # A source may be this very folder, or lead to it.
+        mine = before.folder(key).resolve()
+        if any(s.has(key) and s.folder(key).resolve() != mine for s in sources):
+            for name in ("record.json", "samples.json.gz"):
+                (kept.folder(key) / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody's own files may be in there
+                kept.folder(key).rmdir()
     for key in sorted(wanted):
-        source = next(store for store in stores if store.has(key))
-        if source.root == kept.root:
-            continue
-        for name in ("record.json", "samples.json.gz"):
-            path, copy = source.folder(key) / name, kept.folder(key) / name
-            if path.is_file() and not (copy.is_file() and filecmp.cmp(path, copy, shallow=False)):
-                # A copy can be made again: it need not be forced to the disk.
-                write_atomically(copy, path.read_bytes(), sync=False)
+        source = next((store for store in sources if store.has(key)), None)
+        if source is not None:
+            keep_record(key, source, kept)

@@ -15,19 +15,32 @@ from passt_bench.comparison_record import (
     write_comparison,
 )
 from passt_bench.errors import InputError
-from passt_bench.files import write_atomically
 from passt_bench.record import SessionRecord
 from passt_bench.report.comparison import all_tables
 from passt_bench.report.facts import distinct, machine_text
+from passt_bench.report.figures.comparison import NAME as FIGURE
 from passt_bench.report.figures.comparison import comparison
-from passt_bench.report.files import alone, render_template, write_drawing, write_table, write_text
+from passt_bench.report.files import (
+    DRAWN,
+    SHOWN,
+    TABULATED,
+    files_of,
+    keep_record,
+    render_template,
+    write_drawing,
+    write_table,
+    write_text,
+)
 from passt_bench.report.sentences import speed
 from passt_bench.report.text import counted, fixed, significant
 from passt_bench.report.theme import look
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured
+from passt_bench.report.whole import replacing
 from passt_bench.store import Store
 
 PAGE = "comparison.html"
+_TABLES = ("speed", "training", "inference", "memory", "arithmetic", "published", "failures")
+WRITTEN = files_of("costs", TABULATED, _TABLES) | files_of("costs", DRAWN, [FIGURE]) | {PAGE}
 
 
 def build_comparison(name: str, runs: Path, reports: Path) -> Path:
@@ -48,16 +61,18 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
     record = read_comparison(name, runs if name in comparison_names(runs) else folder)
     stores = [Store(runs), Store(folder)]
     sessions = [_session(key, stores) for key in record.sessions]
-    with alone(reports):
-        write_comparison(record, folder)
+    with replacing(reports / record.name, WRITTEN) as new:
+        write_comparison(record, new)
         for key in record.sessions:
-            _keep(key, stores, Store(folder))
-        return render_comparison(record, sessions, folder)
+            if stores[0].has(key):  # what only the report has is there already
+                keep_record(key, stores[0], Store(new))
+        page = render_comparison(record, sessions, new)
+    return folder / page.name
 
 
 def build_comparisons(runs: Path, reports: Path) -> list[Path]:
     """Renders every comparison found in the runs and in the reports; the paths of the pages."""
-    kept = {path.stem for path in reports.glob(f"*/{FOLDER}/*.json")}
+    kept = {path.stem for path in reports.glob(f"{SHOWN}/{FOLDER}/*.json")}
     names = sorted({*comparison_names(runs), *kept})
     return [build_comparison(name, runs, reports) for name in names]
 
@@ -73,15 +88,6 @@ def _session(key: str, stores: Sequence[Store]) -> SessionRecord:
         value=key,
         remedy="Compare again.",
     )
-
-
-def _keep(key: str, stores: Sequence[Store], kept: Store) -> None:
-    source = next(store for store in stores if store.has(key))
-    if source.root != kept.root:
-        for name in ("record.json", "samples.json.gz"):
-            path = source.folder(key) / name
-            if path.is_file():
-                write_atomically(kept.folder(key) / name, path.read_bytes())
 
 
 def render_comparison(

@@ -8,14 +8,22 @@ from math import isfinite
 from pathlib import Path
 
 from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.files import write_atomically
 from passt_bench.report.facts import distinct, machine_text
-from passt_bench.report.files import alone, render_template, write_table, write_text
+from passt_bench.report.files import (
+    TABULATED,
+    files_of,
+    keep_record,
+    render_template,
+    write_table,
+    write_text,
+)
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import NAN, Span, interval, significant
+from passt_bench.report.whole import replacing
 from passt_bench.store import Store
 
 FOLDER, PAGE = "evaluations", "index.html"
+WRITTEN = files_of("tables", TABULATED, [FOLDER]) | {PAGE}
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
@@ -40,11 +48,11 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     if not records:
         return []
     records.sort(key=lambda record: (record.fingerprint.dataset, record.finished, record.key))
-    with alone(reports):
+    with replacing(reports / FOLDER, WRITTEN) as folder:
         for key in new:
-            data = (Store(runs).folder(key) / "record.json").read_bytes()
-            write_atomically(kept.folder(key) / "record.json", data)
-        return [_render(records, reports / FOLDER)]
+            keep_record(key, Store(runs), Store(folder))
+        page = _render(records, folder)
+    return [reports / FOLDER / page.name]
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:

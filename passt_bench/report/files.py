@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,15 @@ from filelock import FileLock
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from passt_bench.files import write_atomically
+from passt_bench.files import read_bytes, refuse_link, write_atomically
 from passt_bench.report.figures.drawing import Drawing
 from passt_bench.report.layout import settle
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
 from passt_bench.report.theme import inline, to_svg
+from passt_bench.store import Store
+
+TABULATED, DRAWN = ("csv", "md", "tex"), ("svg", "csv")  # what tables and drawings are written as
+SHOWN = "[!.]*"  # folders of reports below that of all; hidden ones are not rendered to the end
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,28 @@ def render_template(name: str, context: Mapping[str, Any]) -> str:
     assert loader is not None  # given above
     style = loader.get_source(environment, "style.css")[0]
     return environment.get_template(name).render(style=Markup(style), **context)
+
+
+def files_of(folder: str, kinds: Iterable[str], names: Iterable[str]) -> frozenset[str]:
+    """The files ``FOLDER/NAME.KIND`` that a report may write: tables and figures."""
+    kinds = tuple(kinds)
+    return frozenset(f"{folder}/{name}.{kind}" for name in names for kind in kinds)
+
+
+def keep_record(key: str, source: Store, kept: Store) -> None:
+    """Copies a record, of a session with its samples, into a report, unless it has the same.
+
+    Raises:
+        InputError: a link stands in the place of one of the files.
+    """
+    for name in ("record.json", "samples.json.gz"):
+        path, copy = source.folder(key) / name, kept.folder(key) / name
+        refuse_link(path)
+        if path.is_file():
+            data = read_bytes(path)
+            if not (copy.is_file() and copy.read_bytes() == data):
+                # A copy can be made again: it need not be forced to the disk.
+                write_atomically(copy, data, sync=False)
 
 
 def write_text(path: Path, text: str) -> Path:

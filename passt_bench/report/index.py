@@ -10,7 +10,7 @@ from passt_bench.comparison_record import FOLDER as COMPARISONS
 from passt_bench.comparison_record import read_comparison
 from passt_bench.errors import InputError
 from passt_bench.report.evaluation_page import FOLDER as EVALUATIONS
-from passt_bench.report.files import render_template, write_text
+from passt_bench.report.files import SHOWN, render_template, write_text
 from passt_bench.report.page import SUMMARY
 from passt_bench.report.search_page import PAGE as SEARCH
 
@@ -29,7 +29,7 @@ def render_index(root: Path) -> Path:
     Raises:
         InputError: a summary is cut off.
     """
-    studies = [_summary(path) for path in sorted(root.glob(f"*/{SUMMARY}"))]
+    studies = [_summary(path) for path in sorted(root.glob(f"{SHOWN}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     comparisons = [read_comparison(name, root / name) for name in _comparisons(root)]
     paper = (root / "paper" / "index.html").is_file()
@@ -44,7 +44,7 @@ def render_index(root: Path) -> Path:
 
 
 def _comparisons(root: Path) -> list[str]:
-    return sorted(path.stem for path in root.glob(f"*/{COMPARISONS}/*.json"))
+    return sorted(path.stem for path in root.glob(f"{SHOWN}/{COMPARISONS}/*.json"))
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -11,14 +11,27 @@ from passt_bench.analysis.results import Results
 from passt_bench.report.breakdown import failures, per_class, place, probes
 from passt_bench.report.contents import cost, memory, quality, verdicts
 from passt_bench.report.facts import facts, finished, warnings
-from passt_bench.report.figures import draw_all
-from passt_bench.report.files import Shown, render_template, write_drawing, write_table, write_text
+from passt_bench.report.figures import NAMES, draw_all
+from passt_bench.report.files import (
+    DRAWN,
+    TABULATED,
+    Shown,
+    files_of,
+    render_template,
+    write_drawing,
+    write_table,
+    write_text,
+)
 from passt_bench.report.sentences import answers, bargain, headline
 from passt_bench.report.tables import Table
 from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import SPEED_MARGIN, StudyView, view
 
-SUMMARY = "summary.json"
+SUMMARY, PAGE = "summary.json", "index.html"
+_TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
+WRITTEN = (
+    files_of("tables", TABULATED, _TABLES) | files_of("figures", DRAWN, NAMES) | {SUMMARY, PAGE}
+)
 
 
 def render(results: Results, out: Path, note: str = "") -> Path:
@@ -57,7 +70,7 @@ def render(results: Results, out: Path, note: str = "") -> Path:
     page = render_template(
         "study.html", _context(seen, tables, shown, out) | summary | {"note": note}
     )
-    return write_text(out / "index.html", page)
+    return write_text(out / PAGE, page)
 
 
 def all_tables(seen: StudyView) -> dict[str, Table]:

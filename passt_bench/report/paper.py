@@ -67,7 +67,7 @@ _TABLES = {
 }
 
 
-def render_paper(folder: Path, here: Here) -> Path:
+def render_paper(folder: Path, here: Here, out: Path | None = None) -> Path:
     """Writes the paper's tables with a column that says what ran here.
 
     A row counts as run where a study on its data set has a variant of its name, or its members
@@ -75,8 +75,9 @@ def render_paper(folder: Path, here: Here) -> Path:
     and ``tableN_here.csv``.
 
     Args:
-        folder: holds ``table1.csv`` to ``table3.csv`` and takes what is written.
+        folder: holds ``table1.csv`` to ``table3.csv``.
         here: what is known here.
+        out: takes what is written; None is the same folder.
 
     Returns:
         The path of the page.
@@ -84,15 +85,15 @@ def render_paper(folder: Path, here: Here) -> Path:
     Raises:
         InputError: a published table is missing, or has other columns or rows.
     """
-    tables = []
+    tables, out = [], folder if out is None else out
     for name, source in _TABLES.items():
         made = _paper_table(name, source, _read(folder / f"{name}.csv", source), here)
-        write_text(folder / f"{name}.md", to_markdown(made))
-        write_text(folder / f"{name}.tex", to_latex(made, f"paper-{name}"))
-        write_text(folder / f"{name}_here.csv", to_csv(made))
+        write_text(out / f"{name}.md", to_markdown(made))
+        write_text(out / f"{name}.tex", to_latex(made, f"paper-{name}"))
+        write_text(out / f"{name}_here.csv", to_csv(made))
         tables.append(made)
     context = {"tables": tables, "available": here.available, "needed": _needed(here.rows)}
-    return write_text(folder / "index.html", render_template("paper.html", context))
+    return write_text(out / "index.html", render_template("paper.html", context))
 
 
 def _read(path: Path, source: _Source) -> list[dict[str, str]]:

@@ -9,12 +9,22 @@ from pathlib import Path
 
 from passt_bench.analysis.results import load_results
 from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import alone, render_template, write_drawing, write_table, write_text
+from passt_bench.report.files import (
+    DRAWN,
+    SHOWN,
+    TABULATED,
+    files_of,
+    render_template,
+    write_drawing,
+    write_table,
+    write_text,
+)
 from passt_bench.report.sentences import answers
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
 from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import StudyView, view
+from passt_bench.report.whole import replacing
 from passt_bench.search_record import (
     SearchRecord,
     TrialRecord,
@@ -25,6 +35,12 @@ from passt_bench.search_record import (
 from passt_bench.store import Store
 
 PAGE = "search.html"
+_FIGURES = ("search_history", "search_settings", "search_importance")
+WRITTEN = (
+    files_of("search", TABULATED, ("settings", "confirmed"))
+    | files_of("search", DRAWN, _FIGURES)
+    | {PAGE}
+)
 
 
 def build_search(name: str, runs: Path, reports: Path) -> Path:
@@ -47,14 +63,15 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     confirmation = None
     if search.confirmed and any(name in store.studies() for store in stores):
         confirmation = view(load_results(name, stores))
-    with alone(reports):
-        write_search(search, folder)
-        return render_search(search, confirmation, folder)
+    with replacing(reports / search.name, WRITTEN) as new:
+        write_search(search, new)
+        page = render_search(search, confirmation, new)
+    return folder / page.name
 
 
 def build_searches(runs: Path, reports: Path) -> list[Path]:
     """Renders every search found in the runs and in the reports; the paths of the pages."""
-    kept = {path.parents[1].name for path in reports.glob("*/search/*.json")}
+    kept = {path.parents[1].name for path in reports.glob(f"{SHOWN}/search/*.json")}
     return [build_search(name, runs, reports) for name in sorted({*search_names(runs), *kept})]
 
 
@@ -76,9 +93,6 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
     Returns:
         The path of the page.
     """
-    for path in (out / "search").glob("*.svg"):  # a figure may be left out this time
-        path.unlink()
-        path.with_suffix(".csv").unlink(missing_ok=True)
     tables = {"settings": settings(search)}
     if confirmation is not None:
         tables["confirmed"] = confirmed(search, confirmation)

@@ -14,7 +14,17 @@ from passt_bench.report.layout import settle
 from passt_bench.report.theme import look
 from passt_bench.report.view import StudyView
 
-__all__ = ["Drawing", "draw_all"]
+__all__ = ["NAMES", "Drawing", "draw_all"]
+
+NAMES = (
+    "quality_against_speed",
+    "differences",
+    "quality_against_rate",
+    "cost_against_tokens",
+    "quality_by_class",
+    "learning_curves",
+    "kept_patches",
+)
 
 
 def draw_all(view: StudyView) -> list[Drawing]:
