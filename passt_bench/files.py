@@ -94,9 +94,9 @@ def refuse_link(*paths: Path) -> None:
     for path in paths:
         if path.is_symlink():
             raise InputError(
-                "a link, and none is followed here",
+                "a symbolic link, which is not followed",
                 source=path,
-                remedy="Put there what it points to, or remove the link.",
+                remedy="Replace it by what it points to, or remove it.",
             )
 
 

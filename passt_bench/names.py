@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from passt_bench.errors import InputError
 
 _KEY = re.compile(r"[0-9a-f]{16}")  # as `spec.key.digest` makes them
+_PLAIN = "no / or \\, and no dot at the beginning"
 
 
 def is_file_name(text: str) -> bool:
@@ -26,17 +27,13 @@ def is_file_name(text: str) -> bool:
 
 def _name(text: str) -> str:
     if not is_file_name(text):
-        raise PydanticCustomError(
-            "name", "not a name: it must be no path, and not begin with a dot"
-        )
+        raise PydanticCustomError("name", f"not a plain name ({_PLAIN})")
     return text
 
 
 def _key(text: str) -> str:
     if not _KEY.fullmatch(text):
-        raise PydanticCustomError(
-            "key", "not a key: these are 16 hexadecimal digits, in lower case"
-        )
+        raise PydanticCustomError("key", "not a key (16 hexadecimal digits in lower case)")
     return text
 
 
@@ -56,9 +53,9 @@ def part_of_path(text: str, *, field: str) -> str:
     """
     if not is_file_name(text):
         raise InputError(
-            "no path may stand here",
+            "not a plain name",
             field=field,
             value=text,
-            remedy="It names a file or folder: no / and \\, and no dot at the beginning.",
+            remedy=f"It names a file or folder: {_PLAIN}.",
         )
     return text

@@ -1,0 +1,373 @@
+"""What a record says of itself leads nowhere: names, keys and links of copied folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_on_disk import SMALL, fingerprint, write_study
+
+from passt_bench.comparison_record import ComparisonRecord, read_comparison, write_comparison
+from passt_bench.errors import InputError
+from passt_bench.record import RunRecord, SessionRecord
+from passt_bench.report.build import build_study
+from passt_bench.report.comparison_page import build_comparison
+from passt_bench.report.search_page import build_search
+from passt_bench.runner.clean import find_debris, remove
+from passt_bench.runner.merge import merge
+from passt_bench.search_record import SearchRecord, TrialRecord, read_search, write_search
+from passt_bench.spec import Patchout, Recipe
+from passt_bench.store import Store, read_record
+
+Cli = Callable[..., tuple[int, str]]
+REPORTS = Path(__file__).parents[2] / "reports"
+KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
+LEADING = ("/somewhere/thesis", "../other", "..", ".", ".hidden", "", "a/b", "a\\b", "a\0b")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A study, a search and a comparison, with a folder beside them that is none of theirs."""
+    root = tmp_path / "runs"
+    store = write_study(root, SMALL)
+    study, session = store.study("quick"), store.sessions()[0]
+    key = study.variants[0].cells[0].key
+    trial = TrialRecord(0, "time", 0.0, Patchout(), 66, (key,), "ok", 0.8)
+    write_search(
+        SearchRecord(
+            "search-quick", "?", "mAP", "none", Recipe(), ("time",), (0.0, 0.125), None, (3,),
+            fingerprint(), (trial,),
+        ),
+        root,
+    )  # fmt: skip
+    bare = tuple(replace(variant, cells=()) for variant in study.variants)
+    write_comparison(ComparisonRecord("costs", "none", bare, (session.key,)), root)
+    for name in ("thesis/figures", "thesis/tables", "reports/other/records"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "mine.txt").write_text("mine")
+    (tmp_path / "thesis" / "index.html").write_text("mine")
+    return root
+
+
+def files(root: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    plain = json.loads(path.read_text())
+    change(plain)
+    path.write_text(json.dumps(plain, sort_keys=True, separators=(",", ":")))
+
+
+def build(folder: str, runs: Path, reports: Path) -> Path:
+    made = {"studies": build_study, "search": build_search, "comparisons": build_comparison}
+    return made[folder](KINDS[folder], runs, reports)
+
+
+def named(name: object) -> Callable[[dict[str, Any]], object]:
+    return lambda plain: plain.update(name=name)
+
+
+@pytest.mark.parametrize("folder", KINDS)
+@pytest.mark.parametrize("name", [*LEADING, "another"])
+def test_a_name_that_is_not_that_of_its_file_is_refused(
+    folder: str, name: str, runs: Path, tmp_path: Path
+) -> None:
+    path = runs / folder / f"{KINDS[folder]}.json"
+    rewrite(path, named(name))
+    before = files(tmp_path)
+    with pytest.raises(InputError) as error:
+        build(folder, runs, tmp_path / "reports")
+    assert (error.value.field, error.value.value, error.value.source) == ("name", name, path)
+    with pytest.raises(InputError) as error:
+        merge([runs], tmp_path / "all" / "a" / "b")
+    assert (error.value.field, error.value.value) == ("name", name)
+    assert files(tmp_path) == before
+
+
+def test_report_leaves_the_folder_alone_that_a_name_leads_to(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    for name in (str(tmp_path / "thesis"), "../thesis", "other/../other"):
+        rewrite(runs / "studies" / "quick.json", named(name))
+        before = files(tmp_path)
+        for words in (("report", "quick"), ("report",)):
+            code, said = cli(*words, "--runs", runs, "--out", tmp_path / "reports")
+            assert code == 2
+            assert f"quick.json: name = '{name}'" in said and "Remove" in said
+        code, said = cli("records", "merge", runs, "--out", tmp_path / "all")
+        assert (code, f"name = '{name}'" in said) == (2, True)
+        assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_a_report_that_was_given_to_you_is_read_with_the_same_care(
+    folder: str, runs: Path, tmp_path: Path
+) -> None:
+    """What lies in the reports alone, as a copied or cloned one does."""
+    reports = tmp_path / "reports"
+    build(folder, runs, reports)
+    path = reports / KINDS[folder] / folder / f"{KINDS[folder]}.json"
+    rewrite(path, named("../other"))
+    before = files(tmp_path)
+    with pytest.raises(InputError) as error:
+        build(folder, tmp_path / "none", reports)
+    assert (error.value.field, error.value.value) == ("name", "../other")
+    assert files(tmp_path) == before
+
+
+def _cell(plain: dict[str, Any], key: str) -> None:
+    plain["variants"][1]["cells"][2]["key"] = key
+
+
+def _arm(plain: dict[str, Any], key: str) -> None:
+    plain["variants"][1]["arm"] = key
+
+
+def _session(plain: dict[str, Any], key: str) -> None:
+    plain["sessions"][0] = key
+
+
+def _trial(plain: dict[str, Any], key: str) -> None:
+    plain["trials"][0]["keys"][0] = key
+
+
+POINTERS = [
+    ("studies", _cell, "variants.1.cells.2.key"),
+    ("studies", _arm, "variants.1.arm"),
+    ("search", _trial, "trials.0.keys.0"),
+    ("comparisons", _arm, "variants.1.arm"),
+    ("comparisons", _session, "sessions.0"),
+]
+
+
+@pytest.mark.parametrize(("folder", "change", "field"), POINTERS)
+@pytest.mark.parametrize(
+    "key", ["../../outside", "", "0123456789ABCDEF", "0" * 15, "0" * 16 + "\n"]
+)
+def test_what_points_to_a_record_is_hexadecimal(
+    folder: str,
+    change: Callable[[dict[str, Any], str], None],
+    field: str,
+    key: str,
+    runs: Path,
+    tmp_path: Path,
+) -> None:
+    outside = shutil.copytree(next((runs / "records").iterdir()), tmp_path / "outside")
+    path = runs / folder / f"{KINDS[folder]}.json"
+    rewrite(path, lambda plain: change(plain, key))
+    before = files(tmp_path)
+    for act in (
+        lambda: build(folder, runs, tmp_path / "reports"),
+        lambda: merge([runs], tmp_path / "all"),
+    ):
+        with pytest.raises(InputError) as error:
+            act()
+        assert (error.value.field, error.value.value) == (field, key)
+        assert error.value.source == path
+    assert files(tmp_path) == before and outside.is_dir()
+
+
+@pytest.mark.parametrize("key", ["../../outside", "f" * 16])
+def test_a_record_says_the_key_of_its_folder(
+    key: str, runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    study = Store(runs).study("quick")
+    for path in (
+        Store(runs).folder(study.variants[0].cells[0].key) / "record.json",
+        Store(runs).folder(Store(runs).sessions()[0].key) / "record.json",
+    ):
+        text = path.read_text()
+        rewrite(path, lambda plain: plain.update(key=key))
+        for words in (
+            ("report", "quick", "--runs", runs, "--out", tmp_path / "reports"),
+            ("records", "merge", runs, "--out", tmp_path / "all"),
+        ):
+            code, said = cli(*words)
+            assert (code, f"{path}: key = '{key}'" in said) == (2, True), said
+        with pytest.raises(InputError, match="key = "):
+            read_record(path)
+        path.write_text(text)
+    assert not (tmp_path / "all").exists() and not (tmp_path / "reports" / "quick").exists()
+
+
+def test_how_a_cell_ended_is_not_told_by_the_record_of_another(runs: Path) -> None:
+    store, key = Store(runs), _run(runs).key
+    rewrite(store.folder(key) / "record.json", lambda plain: plain.update(key="f" * 16))
+    with pytest.raises(InputError, match="key = 'ffffffffffffffff': a record in the folder of"):
+        store.outcome(key)
+
+
+def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: Path) -> None:
+    store, before = Store(runs), files(tmp_path)
+    search = read_search("search-quick", runs)
+    for act in (
+        lambda: store.outcome("../../outside"),
+        lambda: store.write(replace(_run(runs), key="../../outside")),
+        lambda: store.write_study(replace(store.study("quick"), name="../../outside")),
+        lambda: write_search(replace(search, name="../../outside"), runs),
+    ):
+        with pytest.raises(InputError, match=r"= '../../outside': not a plain name"):
+            act()
+    assert files(tmp_path) == before
+
+
+def _run(runs: Path) -> RunRecord:
+    return next(record for record in Store(runs).records() if isinstance(record, RunRecord))
+
+
+def _linked(path: Path, elsewhere: Path) -> Path:
+    """Puts a link in the place of a file or folder, which moves elsewhere."""
+    elsewhere.parent.mkdir(exist_ok=True)
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    return path
+
+
+def _places(runs: Path) -> dict[str, Path]:
+    run, session = _run(runs).key, Store(runs).sessions()[0].key
+    return {
+        "record": runs / "records" / run / "record.json",
+        "folder": runs / "records" / run,
+        "session": runs / "records" / session,
+        "samples": runs / "records" / session / "samples.json.gz",
+        "study": runs / "studies" / "quick.json",
+    }
+
+
+@pytest.mark.parametrize("what", ["record", "folder", "session", "samples", "study"])
+def test_links_are_not_followed(what: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
+    path = _linked(_places(runs)[what], tmp_path / "elsewhere" / "x")
+    before = files(tmp_path / "elsewhere")
+    reports = tmp_path / "reports"
+    for words in (
+        ("report", "quick", "--runs", runs, "--out", reports),
+        ("report", "--runs", runs, "--out", reports),
+        ("records", "merge", runs, "--out", tmp_path / "all"),
+    ):
+        code, said = cli(*words)
+        assert (code, f"{path}: a symbolic link" in said) == (2, True), said
+    assert not (tmp_path / "all").exists() and not (reports / "quick").exists()
+    assert files(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "read"), [("search", read_search), ("comparisons", read_comparison)]
+)
+def test_links_to_searches_and_comparisons_are_not_followed(
+    folder: str, read: Callable[[str, Path], object], runs: Path, tmp_path: Path
+) -> None:
+    path = _linked(runs / folder / f"{KINDS[folder]}.json", tmp_path / "elsewhere" / "x")
+    for act in (
+        lambda: read(KINDS[folder], runs),
+        lambda: build(folder, runs, tmp_path / "reports"),
+        lambda: merge([runs], tmp_path / "all"),
+    ):
+        with pytest.raises(InputError, match="a symbolic link") as error:
+            act()
+        assert error.value.source == path
+
+
+def test_merge_copies_no_file_that_a_link_points_to(runs: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    link = Store(runs).folder(_run(runs).key) / "model.safetensors"
+    link.symlink_to(secret)
+    with pytest.raises(InputError, match="a symbolic link") as error:
+        merge([runs], tmp_path / "all")
+    assert error.value.source == link
+    assert not (tmp_path / "all").exists()
+
+
+def test_nothing_is_written_through_a_link_in_a_records_place(runs: Path, tmp_path: Path) -> None:
+    elsewhere, target = tmp_path / "elsewhere", tmp_path / "all"
+    elsewhere.mkdir()
+    (target / "records").mkdir(parents=True)
+    (target / "records" / _run(runs).key).symlink_to(elsewhere)
+    with pytest.raises(InputError, match="a symbolic link"):
+        merge([runs], target)
+    with pytest.raises(InputError, match="a symbolic link"):
+        Store(target).write(_run(runs))
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_clean_removes_links_and_not_what_they_point_to(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in (".record.json.killed", "checkpoint.pt", "mine.txt"):
+        (elsewhere / name).write_text("mine")
+        os.utime(elsewhere / name, (1e9, 1e9))
+    before = files(elsewhere)
+    link = runs / "records" / ("e" * 16)
+    link.symlink_to(elsewhere)
+    for item in find_debris(runs):
+        remove(item)
+    assert not link.is_symlink() and files(elsewhere) == before
+    key = _run(runs).key
+    shutil.copy(Store(runs).folder(key) / "record.json", elsewhere)
+    link.symlink_to(elsewhere)
+    before = files(elsewhere)
+    code, said = cli("records", "clean", "--out", runs, "--yes", "--unused-records")
+    assert (code, f"{link}: a symbolic link" in said) == (2, True)
+    assert files(elsewhere) == before
+
+
+@pytest.mark.parametrize("what", ["", "records", "studies"])
+def test_a_folder_on_another_disk_may_be_a_link(what: str, runs: Path, tmp_path: Path) -> None:
+    direct = build_study("quick", runs, tmp_path / "one").parent
+    _linked(runs / what, tmp_path / "disk" / "x")
+    linked = build_study("quick", runs, tmp_path / "two").parent
+    assert files(linked) == files(direct)
+    assert merge([runs], tmp_path / "all").studies == ["quick"]
+    assert [item.paths for item in find_debris(runs) if item.results] == [()]
+
+
+@pytest.mark.parametrize("name", ["quick (copy)", "a.b", "2026 été", "-x", "_", "x" * 100])
+def test_names_of_former_versions_are_read(name: str, tmp_path: Path) -> None:
+    """A study was called as its file, whatever that was."""
+    write_study(tmp_path / "runs", SMALL, name=name)
+    page = build_study(name, tmp_path / "runs", tmp_path / "reports")
+    assert page == tmp_path / "reports" / name / "index.html" and page.is_file()
+    assert merge([tmp_path / "runs"], tmp_path / "all").studies == [name]
+
+
+def test_a_study_file_of_a_name_that_cannot_be_read_again_is_refused(
+    cli: Cli, tmp_path: Path
+) -> None:
+    source = Path(__file__).parents[2] / "ablations" / "quick.py"
+    path = tmp_path / ".quick.py"
+    path.write_text(source.read_text().replace('name="quick"', 'name=".quick"'))
+    code, said = cli("plan", path, "--out", tmp_path / "runs")
+    assert (code, "name = '.quick'" in said) == (2, True), said
+
+
+def test_all_records_that_are_published_are_read() -> None:
+    count = 0
+    for root in sorted(path.parent for path in REPORTS.glob("*/records")):
+        store = Store(root)
+        count += len(list(store.records()))
+        assert [store.study(name).name for name in store.studies()] == store.studies()
+        for path in root.glob("search/*.json"):
+            assert read_search(path.stem, root).name == path.stem
+        assert all(isinstance(session, SessionRecord) for session in store.sessions())
+    assert count == len(list(REPORTS.glob("*/records/*/record.json"))) > 100
+
+
+def test_a_record_that_is_only_looked_at_may_lie_anywhere(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    one = Store(runs).folder(_run(runs).key) / "record.json"
+    shutil.copy(one, tmp_path / "copy.json")
+    (tmp_path / "link.json").symlink_to(one)
+    for name in ("copy.json", "link.json"):
+        code, said = cli("records", "diff", one, tmp_path / name, "--out", runs)
+        assert (code, "Same key" in said) == (0, True), said

@@ -1,0 +1,352 @@
+"""A report changes all at once, and what no report wrote stays in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from study_on_disk import SMALL, Arm, write_study
+
+from passt_bench.comparison_record import ComparisonRecord, write_comparison
+from passt_bench.errors import InputError, StorageError
+from passt_bench.files import write_atomically
+from passt_bench.report import whole
+from passt_bench.report.build import build_all, build_study
+from passt_bench.report.comparison_page import WRITTEN as COMPARED
+from passt_bench.report.comparison_page import build_comparison
+from passt_bench.report.evaluation_page import WRITTEN as EVALUATED
+from passt_bench.report.files import write_text
+from passt_bench.report.page import WRITTEN
+from passt_bench.report.paper_rows import Available, Here
+from passt_bench.report.search_page import WRITTEN as SEARCHED
+from passt_bench.report.whole import replacing
+from passt_bench.runner.rows_here import published_rows
+from passt_bench.store import Store
+
+REPORTS = Path(__file__).parents[2] / "reports"
+OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv", "more/a/b.txt")
+
+
+@pytest.fixture(params=["at once", "one by one"])
+def swapping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to put the new report in place; some file systems know the second one alone."""
+    if request.param == "one by one":
+        monkeypatch.setattr(whole, "_exchanged", lambda one, other: False)
+    return str(request.param)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return write_study(tmp_path / "runs", SMALL, session=False, rich=False).root
+
+
+def files(root: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def put_own(folder: Path) -> dict[str, bytes]:
+    for name in OWN:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"my {name}")
+    return {name: f"my {name}".encode() for name in OWN}
+
+
+def test_files_that_no_report_wrote_stay(runs: Path, tmp_path: Path, swapping: str) -> None:
+    folder = build_study("quick", runs, tmp_path / "reports").parent
+    rendered = files(folder)
+    mine = put_own(folder)
+    (folder / "link").symlink_to(tmp_path / "nowhere")
+    build_study("quick", runs, tmp_path / "reports")
+    assert files(folder) == rendered | mine
+    assert (folder / "link").readlink() == tmp_path / "nowhere"
+    assert names(tmp_path / "reports") == [".lock", "index.html", "quick"]
+
+
+def test_what_the_study_has_no_more_goes(runs: Path, tmp_path: Path, swapping: str) -> None:
+    reports = tmp_path / "reports"
+    folder = build_study("quick", write_study(tmp_path / "rich", SMALL).root, reports).parent
+    mine = put_own(folder)
+    gone = [folder / "tables" / "cost.md", folder / "figures" / "kept_patches.svg"]
+    assert all(path.is_file() for path in gone)
+    for name in ("records", "studies"):
+        shutil.rmtree(folder / name)
+    build_study("quick", runs, reports)
+    alone = build_study("quick", runs, tmp_path / "alone").parent
+    assert files(folder) == files(alone) | mine
+    assert not any(path.exists() for path in gone)
+
+
+def test_records_of_the_report_alone_stay_and_others_go(
+    runs: Path, tmp_path: Path, swapping: str
+) -> None:
+    reports = tmp_path / "reports"
+    folder = build_study("quick", runs, reports).parent
+    study = Store(runs).study("quick")
+    lost, dropped = (study.variants[n].cells[0].key for n in (0, 1))
+    shutil.rmtree(Store(runs).folder(lost))
+    (folder / "records" / dropped / "notes.md").write_text("mine")
+    smaller = replace(study, variants=(study.variants[0], study.variants[2]))
+    Store(runs).write_study(smaller)
+    build_study("quick", runs, reports)
+    assert Store(folder).run(lost) is not None
+    assert names(folder / "records" / dropped) == ["notes.md"]
+    gone = study.variants[1].cells[1].key
+    assert not (folder / "records" / gone).exists() and Store(runs).has(gone)
+
+
+@pytest.mark.parametrize("how", ["the same", "a link", "records"])
+def test_runs_that_lead_to_the_report_lose_nothing(
+    how: str, runs: Path, tmp_path: Path, swapping: str
+) -> None:
+    """The only copy of a record must not go because the runs seem to hold it too."""
+    reports, given = tmp_path / "reports", tmp_path / "given"
+    folder = build_study("quick", runs, reports).parent
+    study = Store(folder).study("quick")
+    Store(folder).write_study(replace(study, variants=study.variants[:2]))
+    before = set(Store(folder).record_keys())
+    if how == "the same":
+        given = folder
+    elif how == "a link":
+        given.symlink_to(folder)
+    else:
+        given.mkdir()
+        (given / "records").symlink_to(folder / "records")
+    build_study("quick", given, reports)
+    assert set(Store(folder).record_keys()) == before
+
+
+def _grown(runs: Path) -> Path:
+    """The same study with more to tell."""
+    shutil.rmtree(runs)
+    return write_study(runs, (*SMALL, Arm("late", "time", 0.25, effect=-0.1)), session=False).root
+
+
+@pytest.mark.parametrize("size", [0, 500, 6 * 1024, 30 * 1024])
+def test_a_full_disk_leaves_the_old_report(runs: Path, tmp_path: Path, size: int) -> None:
+    """The kernel refuses larger files: EFBIG where a disk says ENOSPC."""
+    reports = tmp_path / "reports"
+    folder = build_study("quick", runs, reports).parent
+    put_own(folder)
+    before = files(reports)
+    _grown(runs)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(StorageError, match=r"Free space.*what stood before is whole"):
+            build_study("quick", runs, reports)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(reports) == before
+    assert names(reports) == [".lock", "index.html", "quick"]
+
+
+def test_the_command_under_a_limit_keeps_its_promise(runs: Path, tmp_path: Path) -> None:
+    words = f"{sys.executable} -m passt_bench report quick --runs {runs} --out {tmp_path}/reports"
+    build_study("quick", runs, tmp_path / "reports")
+    before = files(tmp_path / "reports")
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 6; {words}"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "what stood before is whole" in " ".join(done.stdout.split())
+    assert files(tmp_path / "reports") == before
+    subprocess.run(["bash", "-c", words], check=True, capture_output=True)
+    assert files(tmp_path / "reports") == before
+
+
+def test_a_comparison_that_fails_midway_is_as_it_was(runs: Path, tmp_path: Path) -> None:
+    store = write_study(runs, SMALL, rich=False)
+    study, session = store.study("quick"), store.sessions()[0]
+    bare = tuple(replace(variant, cells=()) for variant in study.variants)
+    write_comparison(ComparisonRecord("costs", "none", bare, (session.key,)), runs)
+    reports = tmp_path / "reports"
+    folder = build_comparison("costs", runs, reports).parent
+    assert (folder / "costs" / "failures.md").is_file()
+    mine = put_own(folder)
+    before = files(folder)
+    write_comparison(ComparisonRecord("costs", "none", bare[:2], (session.key,)), runs)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 1024, hard))
+    try:
+        with pytest.raises(StorageError):
+            build_comparison("costs", runs, reports)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(folder) == before
+    build_comparison("costs", runs, reports)
+    assert not (folder / "costs" / "failures.md").exists()  # it would be told as a failure again
+    assert {name: data for name, data in files(folder).items() if name in mine} == mine
+
+
+def test_whoever_interrupts_leaves_the_old_report(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = tmp_path / "reports"
+    build_study("quick", runs, reports)
+    before = files(reports)
+    _grown(runs)
+
+    def interrupted(results: object, out: Path) -> Path:
+        (out / "index.html").write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("passt_bench.report.build.render", interrupted)
+        build_study("quick", runs, reports)
+    assert files(reports) == before
+    assert names(reports) == [".lock", "index.html", "quick"]
+
+
+CHANGING = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree")
+CHANGING += ("ctypes.dlsym", "ctypes.dlopen")
+
+
+def _filled(folder: Path, step: int) -> int:
+    """Renders into a folder by a process that is killed before that change of the file system.
+
+    Returns:
+        0 where it ended by itself.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child has none
+        child = os.fork()
+    if child == 0:
+        left = step
+
+        def watched(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in CHANGING:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(watched)
+            with replacing(folder, {"index.html", "tables/a.md", "tables/b.md"}) as new:
+                write_text(new / "tables" / "a.md", "new a")
+                (new / "records" / "1" / "record.json").unlink(missing_ok=True)
+                write_text(new / "records" / "3" / "record.json", "new 3")
+                write_text(new / "index.html", "new page")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def test_killed_at_any_step_a_whole_report_is_there(tmp_path: Path, swapping: str) -> None:
+    folder, steps, seen = tmp_path / "reports" / "quick", 0, []
+    before = {
+        "index.html": b"old page", "notes.md": b"mine", "tables/a.md": b"old a",
+        "tables/b.md": b"old b", "tables/mine.md": b"mine", "records/1/record.json": b"old 1",
+        "records/2/record.json": b"old 2",
+    }  # fmt: skip
+    after = before | {
+        "index.html": b"new page", "tables/a.md": b"new a", "records/3/record.json": b"new 3",
+    }  # fmt: skip
+    for name in ("tables/b.md", "records/1/record.json"):
+        del after[name]
+    ended = False
+    while not ended:
+        shutil.rmtree(tmp_path / "reports", ignore_errors=True)
+        for name, data in before.items():
+            write_atomically(folder / name, data, sync=False)
+        ended = _filled(folder, steps) == 0
+        found = files(folder)
+        if swapping == "at once":
+            assert found in (before, after), steps
+        for name, data in found.items():
+            assert data in (before.get(name), after.get(name)), (steps, name)
+        assert found.keys() >= before.keys() & after.keys(), steps
+        seen.append(found == after)
+        assert _filled(folder, 10**6) == 0
+        assert files(folder) == after
+        assert set(names(tmp_path / "reports")) == {".lock", "quick"}
+        steps += 1
+    assert steps > 30 and seen[0] is False and seen[-2:] == [True, True]
+
+
+def test_what_comes_while_a_report_is_rendered_stays(tmp_path: Path, swapping: str) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name in ("kept", "edited", "page"):
+        (folder / name).write_text("old")
+    with replacing(folder, {"page"}) as new:
+        (new / "page").write_text("new")
+        (new / "page2").write_text("new")
+        (folder / "edited").unlink()
+        (folder / "edited").write_text("edited")
+        (folder / "added").write_text("added")
+    found = {name: data.decode() for name, data in files(folder).items()}
+    assert found == {
+        "added": "added", "edited": "edited", "kept": "old", "page": "new", "page2": "new",
+    }  # fmt: skip
+
+
+def test_a_file_system_without_hard_links_serves_too(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapping: str
+) -> None:
+    folder = build_study("quick", runs, tmp_path / "reports").parent
+    before = files(folder) | put_own(folder)
+
+    def refused(*words: object, **more: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    build_study("quick", runs, tmp_path / "reports")
+    assert files(folder) == before
+
+
+def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -> None:
+    reports, elsewhere = tmp_path / "reports", tmp_path / "elsewhere"
+    reports.mkdir()
+    put_own(elsewhere)
+    before = files(elsewhere)
+    (reports / "quick").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="a symbolic link"):
+        build_study("quick", runs, reports)
+    (reports / "quick").unlink()
+    (reports / ".quick.new").symlink_to(elsewhere)
+    with pytest.raises(StorageError, match="File exists"):
+        build_study("quick", runs, reports)
+    assert files(elsewhere) == before
+    (reports / ".quick.new").unlink()
+    (reports / "quick").write_text("mine")
+    with pytest.raises(InputError, match="a file, and no folder"):
+        build_study("quick", runs, reports)
+    assert (reports / "quick").read_text() == "mine"
+
+
+def test_what_a_killed_process_left_is_no_report(runs: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    folder = build_study("quick", runs, reports).parent
+    shutil.copytree(folder, reports / ".other.new")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["study"] == "quick"
+    build_all(runs, reports, Here(Available(), published_rows()))
+    text = (reports / "index.html").read_text(encoding="utf-8")
+    assert text.count(summary["headline"]) == 1 and ".other.new" not in text
+
+
+def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
+    """Else a figure that is left out one day would stay for ever."""
+    known = WRITTEN | SEARCHED | COMPARED | EVALUATED
+    folders = [small, *(path.parent for path in REPORTS.glob("*/records"))]
+    assert len(folders) > 4
+    for folder in folders:
+        for name in files(folder):
+            own = name.startswith(("records/", "studies/")) or name == "search/search-quick.json"
+            assert own or name in known, name
