@@ -18,6 +18,7 @@ from passt_bench.runner.run import RunOptions, run_study
 from passt_bench.runner.standing import Shortfall, shortfall
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
+from passt_bench.spec.key import digest
 from passt_bench.store import Store
 from passt_bench.training import checkpoint
 
@@ -25,7 +26,7 @@ from passt_bench.training import checkpoint
 def _session(plan: StudyPlan, statuses: dict[str, Status], finished: str) -> SessionRecord:
     arms = {v.name: ArmRecord(v.arm, statuses[v.name], v.recipe) for v in plan.record.variants}
     return SessionRecord(
-        key=f"session {finished}",
+        key=digest(finished),
         baseline=arms["none"].key,
         arms=tuple(arms.values()),
         finished=finished,
