@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from passt_bench import record_files
 from passt_bench.errors import InputError
 from passt_bench.files import write_atomically
-from passt_bench.names import part_of_path
+from passt_bench.names import plain_name
 
 T = TypeVar("T", bound=record_files.Versioned)
 
@@ -29,7 +29,7 @@ def write(record: Any, folder: Path) -> Path:
     """
     plain = TypeAdapter(type(record)).dump_python(record, mode="json")
     text = json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    path = folder / f"{part_of_path(record.name, field='name')}.json"
+    path = folder / f"{plain_name(record.name, field='name')}.json"
     write_atomically(path, f"{text}\n".encode())
     return path
 

@@ -14,20 +14,16 @@ from pydantic_core import PydanticCustomError
 from passt_bench.errors import InputError
 
 _KEY = re.compile(r"[0-9a-f]{16}")  # as `spec.key.digest` makes them
-_PLAIN = "no / or \\, and no dot at the beginning"
+_RULE = "a name is letters, digits, - and _"
 
 
-def is_file_name(text: str) -> bool:
-    """Whether a text names something inside a folder: no path, nothing hidden.
-
-    More than ``--name`` takes: a study may be called as any file is, e.g. ``quick (copy)``.
-    """
-    return bool(text) and not text.startswith(".") and not set(text) & set("/\\\0")
+def _is_plain(text: str) -> bool:
+    return text.replace("-", "").replace("_", "").isalnum()
 
 
 def _name(text: str) -> str:
-    if not is_file_name(text):
-        raise PydanticCustomError("name", f"not a plain name ({_PLAIN})")
+    if not _is_plain(text):
+        raise PydanticCustomError("name", _RULE)
     return text
 
 
@@ -41,21 +37,16 @@ Name = Annotated[str, AfterValidator(_name)]  # of a file and of a folder
 Key = Annotated[str, AfterValidator(_key)]  # of a record, its folder, and of what points to it
 
 
-def part_of_path(text: str, *, field: str) -> str:
-    """A name or key, just before it becomes part of a path that is written to.
+def plain_name(text: str, *, field: str) -> str:
+    """A name or key that may become part of a path, checked.
 
     Args:
         text: the name or key.
         field: what it is, for the message.
 
     Raises:
-        InputError: it would lead elsewhere.
+        InputError: anything but letters, digits, - and _.
     """
-    if not is_file_name(text):
-        raise InputError(
-            "not a plain name",
-            field=field,
-            value=text,
-            remedy=f"It names a file or folder: {_PLAIN}.",
-        )
+    if not _is_plain(text):
+        raise InputError(_RULE, field=field, value=text, remedy="It names a file and a folder.")
     return text

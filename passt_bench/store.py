@@ -8,7 +8,7 @@ from pathlib import Path
 from passt_bench.errors import InputError
 from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.files import pack_json, refuse_link, write_atomically
-from passt_bench.names import part_of_path
+from passt_bench.names import plain_name
 from passt_bench.record import RunRecord, SessionRecord, StudyRecord
 from passt_bench.record_files import Outcome, read, read_outcome, to_json
 
@@ -33,7 +33,7 @@ class Store:
         Raises:
             InputError: the key would lead elsewhere, or a link stands there.
         """
-        folder = self.root / "records" / part_of_path(key, field="key")
+        folder = self.root / "records" / plain_name(key, field="key")
         refuse_link(folder)
         return folder
 
@@ -142,7 +142,7 @@ class Store:
             InputError: a newer version of this package wrote the one that is there, or the name
                 would lead elsewhere.
         """
-        path = self.root / "studies" / f"{part_of_path(study.name, field='name')}.json"
+        path = self.root / "studies" / f"{plain_name(study.name, field='name')}.json"
         if path.is_file():
             try:
                 read(StudyRecord, path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError
+from passt_bench.names import plain_name
 from passt_bench.registry import DATASETS
 from passt_bench.runner.plan import (
     Context,
@@ -82,7 +83,7 @@ def prepare_study(request: Request) -> Prepared:
         source=study.name,
     )
     if request.name is not None:
-        study = replace(study, name=checked_name(request.name))
+        study = replace(study, name=plain_name(request.name, field="--name"))
     return expand(study, request, file.notebook)
 
 
@@ -143,22 +144,6 @@ def check_folder(out: Path) -> None:
                 value=str(out),
                 remedy="Give a folder; it is made where there is none.",
             )
-
-
-def checked_name(name: str) -> str:
-    """A name for files, checked.
-
-    Raises:
-        InputError: anything but letters, digits, - and _.
-    """
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise InputError(
-            "a name is letters, digits, - and _",
-            field="--name",
-            value=name,
-            remedy="It names a file and a folder.",
-        )
-    return name
 
 
 def data_folders(items: Sequence[str]) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from passt_bench.errors import located
 from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED
+from passt_bench.names import plain_name
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.runner.plan import check_choice, with_seeds
@@ -20,7 +21,6 @@ from passt_bench.runner.prepare import (
     Request,
     changed,
     check_folder,
-    checked_name,
     data_folders,
     expand,
 )
@@ -173,7 +173,7 @@ def _changed(study: Study, request: Request) -> Study:
 def _renamed(study: str, file: RowsFile, request: Request) -> str:
     if request.name is None:
         return study
-    return checked_name(request.name) + study.removeprefix(file.name)
+    return plain_name(request.name, field="--name") + study.removeprefix(file.name)
 
 
 def _meant(row: Row, studies: Mapping[str, Study]) -> Recipe | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.names import part_of_path
+from passt_bench.names import plain_name
 from passt_bench.spec.rows import Row
 from passt_bench.spec.study import Study
 
@@ -79,7 +79,7 @@ def load_study(name: str) -> StudyFile:
         )
     if study.name != path.stem:
         raise _misnamed(study, path, f"Write name={path.stem!r}, or rename the file.")
-    part_of_path(study.name, field="name")
+    plain_name(study.name, field="name")
     return StudyFile(study, _notebook(module))
 
 

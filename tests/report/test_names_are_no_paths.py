@@ -214,7 +214,7 @@ def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: 
         lambda: store.write_study(replace(store.study("quick"), name="../../outside")),
         lambda: write_search(replace(search, name="../../outside"), runs),
     ):
-        with pytest.raises(InputError, match=r"= '../../outside': not a plain name"):
+        with pytest.raises(InputError, match=r"= '../../outside': a name is letters"):
             act()
     assert files(tmp_path) == before
 
@@ -331,9 +331,8 @@ def test_a_folder_on_another_disk_may_be_a_link(what: str, runs: Path, tmp_path:
     assert [item.paths for item in find_debris(runs) if item.results] == [()]
 
 
-@pytest.mark.parametrize("name", ["quick (copy)", "a.b", "2026 été", "-x", "_", "x" * 100])
-def test_names_of_former_versions_are_read(name: str, tmp_path: Path) -> None:
-    """A study was called as its file, whatever that was."""
+@pytest.mark.parametrize("name", ["quick-20", "a_b", "2026-été", "-x", "x" * 100])
+def test_whatever_name_the_command_line_takes_is_read(name: str, tmp_path: Path) -> None:
     write_study(tmp_path / "runs", SMALL, name=name)
     page = build_study(name, tmp_path / "runs", tmp_path / "reports")
     assert page == tmp_path / "reports" / name / "index.html" and page.is_file()

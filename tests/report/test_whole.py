@@ -200,7 +200,7 @@ def test_whoever_interrupts_leaves_the_old_report(
     before = files(reports)
     _grown(runs)
 
-    def interrupted(results: object, out: Path) -> Path:
+    def interrupted(results: object, out: Path, note: str) -> Path:
         (out / "index.html").write_text("half")
         raise KeyboardInterrupt
 
