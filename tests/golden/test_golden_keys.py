@@ -1,0 +1,60 @@
+"""Keys of drawn recipes and of the committed records, as the first edition gave them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_args, get_origin
+
+import golden_records
+import guards
+from golden_recipes import COUNT, Entry, Leaves, keys_of, leaves, parts_of, record_of, written
+
+from passt_bench.spec import Recipe, override, parse_assignments
+
+ENTRIES: list[Entry] = guards.read("keys")["recipes"]
+BASE: Leaves = guards.read("keys")["base"]
+
+
+def test_drawn_recipes_keep_their_keys() -> None:
+    assert len(ENTRIES) == COUNT
+    wanted = {str(n): {k: entry[k] for k in ("quality", "arm")} for n, entry in enumerate(ENTRIES)}
+    found = {str(n): keys_of(entry, BASE) for n, entry in enumerate(ENTRIES)}
+    assert guards.changed(found, wanted) == {}
+
+
+def test_recipes_are_written_as_they_were_read() -> None:
+    for entry in ENTRIES:
+        given = ({} if entry["short"] else BASE) | entry["set"]
+        there = written(record_of(entry, BASE))
+        assert sorted(there) == sorted(BASE)
+        assert guards.changed({name: there[name] for name in given}, given) == {}
+
+
+def test_the_names_on_disk_can_be_set_on_the_command_line() -> None:
+    for entry in ENTRIES:
+        words = [f"{name}={json.dumps(value)}" for name, value in entry["set"].items()]
+        start = record_of({**entry, "set": {}}, BASE).recipe
+        assert override(start, parse_assignments(words)) == record_of(entry, BASE).recipe
+
+
+def test_the_drawn_recipes_have_every_field_at_and_off_its_default() -> None:
+    """A field that is new needs values in the golden file: draw them on purpose (README.md)."""
+    seen: dict[str, list[Any]] = {}
+    for entry in ENTRIES:
+        for name, _, _, value in leaves(record_of(entry, BASE).recipe):
+            seen.setdefault(name, []).append(value)
+    for name, hint, default, _ in leaves(Recipe()):
+        values = set(seen[name])
+        assert len(values) > 1, f"{name} is never off its default"
+        assert default in values, f"{name} is never at its default"
+        for kind in parts_of(hint)[0]:
+            if get_origin(kind) is Literal:
+                assert values >= set(get_args(kind)), name
+
+
+def test_committed_records_have_the_keys_of_what_they_hold() -> None:
+    golden = guards.read("records")
+    keys = list(golden_records.keys(golden["versions"]))
+    for name, told, found in keys:
+        assert found == told, name
+    assert guards.changed({name: found for name, _, found in keys}, golden["keys"]) == {}
