@@ -27,8 +27,13 @@ def _name(text: str) -> str:
     return text
 
 
+def is_key(text: str) -> bool:
+    """Whether a text is a key, as folders of records are called."""
+    return _KEY.fullmatch(text) is not None
+
+
 def _key(text: str) -> str:
-    if not _KEY.fullmatch(text):
+    if not is_key(text):
         raise PydanticCustomError("key", "not a key (16 hexadecimal digits in lower case)")
     return text
 

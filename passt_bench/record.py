@@ -217,7 +217,7 @@ class StudyRecord:
     folds: tuple[int, ...] | None
     fingerprint: Fingerprint
     margin: float | None = None
-    better: Better = "greater"  # which way the metric is better
+    better: Better | None = None  # which way the metric is; None in records of former versions
     notebook: str = ""  # docstring of the study file
     command: str = ""  # what was typed
     schema: int = SCHEMA

@@ -8,7 +8,7 @@ from pathlib import Path
 from passt_bench.errors import InputError
 from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.files import pack_json, refuse_link, write_atomically
-from passt_bench.names import plain_name
+from passt_bench.names import is_key, plain_name
 from passt_bench.record import RunRecord, SessionRecord, StudyRecord
 from passt_bench.record_files import Outcome, read, read_outcome, to_json
 
@@ -91,8 +91,8 @@ class Store:
         return sorted((self.root / "records").glob("*/record.json"))
 
     def record_keys(self) -> list[str]:
-        """The keys of all records."""
-        return [path.parent.name for path in self._paths()]
+        """The keys of all records; a folder of another name, such as a copy, holds none."""
+        return [path.parent.name for path in self._paths() if is_key(path.parent.name)]
 
     def is_session(self, key: str) -> bool:
         """Whether the record under a key is one of a cost session."""

@@ -94,11 +94,11 @@ def compare(
             study gives a measured one.
 
     Raises:
-        InputError: no such column, or nothing says which way it is better.
+        InputError: no such column of numbers, or it declares no direction.
     """
     metric = metric or study.metric
     table = block_table(study, cells, metric)
-    better = _better(study, metric)
+    better = better_way(study, metric)
     y = table.to_numpy(dtype=np.float64)
     pool = pool_variance(y)
     names = list(table.index)
@@ -122,21 +122,31 @@ def compare(
     ]  # fmt: skip
 
 
-def _better(study: StudyRecord, column: str) -> Better:
-    """Which way a column of the cells is better; a probe's is that of the metric it measures."""
+def better_way(study: StudyRecord, column: str | None = None) -> Better:
+    """Which way a metric is better, as the study's record or else the registration declares it.
+
+    Args:
+        study: whose cells have the column.
+        column: another than the study's primary metric; that of a probe is taken to be better the
+            way the metric is that it measures.
+
+    Raises:
+        InputError: none of them declares it.
+    """
+    column = column or study.metric
     parts = column.split("/")
     name = parts[2] if parts[0] == "probe" and len(parts) > 2 else parts[0]
-    if name == study.metric:
+    if name == study.metric and study.better is not None:
         return study.better
     known = {item.name: item.better for item in METRICS.all() if item.better is not None}
     if name not in known:
         raise InputError(
-            "nothing says which way it is better, so no verdict can be given",
+            "it declares no direction (which way is better), so no verdict can be given",
             source=study.name,
             field="metric",
             value=column,
-            remedy=f"Compare by a metric that says it: {', '.join(known)}. One of your own says it "
-            'where it is registered, with better="greater" or better="less".',
+            remedy=f"Compare by a metric that declares one: {', '.join(known)}. A metric of your "
+            'own does so at its registration, by better="greater" or better="less".',
         )
     return known[name]
 
@@ -175,7 +185,7 @@ def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.Data
     Raises:
         InputError: no such column in ``cells``.
     """
-    if metric not in cells.columns:
+    if metric not in cells.select_dtypes("number").columns:
         raise InputError(
             "no such metric in the results of the study",
             source=study.name,

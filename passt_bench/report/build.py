@@ -22,7 +22,7 @@ from passt_bench.report.page import WRITTEN, render
 from passt_bench.report.paper import render_paper
 from passt_bench.report.paper_rows import Here
 from passt_bench.report.search_page import build_searches
-from passt_bench.report.text import listed
+from passt_bench.report.text import listed, quoted
 from passt_bench.report.whole import replacing
 from passt_bench.spec.key import digest
 from passt_bench.store import Store
@@ -164,7 +164,7 @@ def _build(results: Results, runs: Path, reports: Path) -> Path:
         shown = _only(results, begun)
         note = (
             f"This page shows {len(begun)} of the {len(results.study.variants)} variants of the "
-            f"study. Not run yet: {listed(left_out)}."
+            f"study. Not run yet: {listed(map(quoted, left_out))}."
         )
     with replacing(folder, WRITTEN) as new:
         _keep(results, [Store(runs)], Store(folder), Store(new))

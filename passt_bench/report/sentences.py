@@ -5,7 +5,16 @@ from __future__ import annotations
 from math import isfinite
 
 from passt_bench.analysis.compare import Comparison
-from passt_bench.report.text import Span, counted, decimals, fixed, interval, listed, times
+from passt_bench.report.text import (
+    Span,
+    counted,
+    decimals,
+    fixed,
+    interval,
+    listed,
+    quoted,
+    times,
+)
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, Cost, StudyView, VariantView
 
 # verdict: after 1 variant, after several
@@ -28,14 +37,18 @@ def headline(view: StudyView) -> str:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
     if not found:
         return f"{base.name} reaches {view.metric} {interval(base.value)}; no other is shown."
+    against = f"{base.name} ({view.metric} {interval(base.value)})"
+    references = [quoted(v.name) for v in view.others if v.record.reference]
+    are = "is a reference" if len(references) == 1 else "are references"
+    beside = f" ({listed(references)} {are} and not counted)" if references else ""
+    if len(found) == 1:
+        words = _VERDICTS[found[0]][0].format(margin=view.margin)
+        return f"Against {against}, {quoted(view.answers[0].name)} {words}{beside}."
     parts = [
         f"{found.count(verdict)} {words[found.count(verdict) > 1].format(margin=view.margin)}"
         for verdict, words in _VERDICTS.items()
         if verdict in found
     ]
-    against = f"{base.name} ({view.metric} {interval(base.value)})"
-    references = [v.name for v in view.others if v.record.reference]
-    beside = f"; for reference: {listed(references)}" if references else ""
     return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}{beside}."
 
 

@@ -175,6 +175,11 @@ def wrapped(name: str, width: int, lines: int = 3) -> str:
     )
 
 
+def quoted(name: str) -> str:
+    """A variant's name inside a sentence, where a name such as ``none`` would read as a word."""
+    return f"“{name}”"
+
+
 def listed(items: Iterable[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *head, last = list(items) or [""]

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison
+from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, better_way
 from passt_bench.analysis.results import Results
 from passt_bench.record import RunRecord, StudyRecord, VariantRecord
+from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
 
@@ -167,6 +168,11 @@ class StudyView:
     def answers(self) -> tuple[VariantView, ...]:
         """Those that answer the question: neither the baseline nor a reference."""
         return tuple(v for v in self.others if not v.record.reference)
+
+    @property
+    def better(self) -> Better:
+        """Which way the metric is better."""
+        return better_way(self.study)
 
     @property
     def margin(self) -> float:

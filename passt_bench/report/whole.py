@@ -19,6 +19,8 @@ from passt_bench.report.files import alone
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
+_STORED = ("records", "studies", "search", "comparisons")
+
 _Seen = tuple[int, int]  # size and time of change of a file
 
 
@@ -48,15 +50,19 @@ def replacing(
         StorageError: the disk is full, or nothing can be written there; the old report is whole.
     """
     with alone(reports or folder.parent):
-        refuse_link(folder)
-        if folder.exists() and not folder.is_dir():
-            raise InputError(
-                "a file, and no folder",
-                source=folder,
-                remedy="The report needs its place: move it away.",
-            )
         new = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)  # of one that was killed
+        _refuse_links(folder, written, reports or folder.parent)
+        for place in (folder, new):
+            refuse_link(place)
+            if place.exists() and not place.is_dir():
+                raise InputError(
+                    "a file, and no folder",
+                    source=place,
+                    remedy="The report needs its place: move it away.",
+                )
+        with storing(new):
+            if new.exists():  # of one that was killed
+                shutil.rmtree(new)
         try:
             with storing(folder):
                 new.mkdir(parents=True)
@@ -74,12 +80,35 @@ def replacing(
             shutil.rmtree(new, ignore_errors=True)
 
 
+def _refuse_links(folder: Path, written: Collection[str], reports: Path) -> None:
+    """Refuses links in the place of a folder that reports write to: they lead elsewhere."""
+    above = [path for path in folder.parents if reports in path.parents]
+    parts = {name.split("/")[0] for name in written if "/" in name} | set(_STORED)
+    refuse_link(*above, *(folder / part for part in sorted(parts)))
+
+
 def _files(folder: Path) -> Iterator[str]:
-    """All files below a folder, links among them, by their paths below it."""
-    for parent, folders, names in os.walk(folder):
+    """All files below a folder, links and empty folders among them, by their paths below it.
+
+    Raises:
+        InputError: a folder cannot be read, so that nobody knows what is in it.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*names, *links):
             yield str(Path(parent, name).relative_to(folder))
+        if not names and not folders and Path(parent) != folder:
+            yield str(Path(parent).relative_to(folder))
+
+
+def _unreadable(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return  # there is no report yet, or somebody removes a folder just now
+    raise InputError(
+        f"cannot be read ({error.strerror})",
+        source=error.filename,
+        remedy="Give the right to read it, or move it out of the report's folder.",
+    ) from None
 
 
 def _seen(path: Path) -> _Seen:
@@ -112,6 +141,9 @@ def _take_over(
         if name in written or mine or taken.get(name) == seen:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (old / name).is_dir() and not (old / name).is_symlink():
+            path.mkdir(exist_ok=True)
+            continue
         path.unlink(missing_ok=True)
         try:
             os.link(old / name, path, follow_symlinks=False)
@@ -133,7 +165,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 def _move(new: Path, folder: Path, known: Collection[str]) -> None:
     """Moves the files of the new folder into the old one; of the old's, known ones alone may go."""
-    names = list(_files(new))
+    names = [name for name in _files(new) if not (new / name).is_dir() or (new / name).is_symlink()]
     for name in sorted(names, key=lambda name: (name.endswith(".html"), name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (new / name).replace(folder / name)

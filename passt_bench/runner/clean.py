@@ -12,6 +12,7 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.files import read_bytes, storing
+from passt_bench.names import is_key
 from passt_bench.runner.locks import discard, is_running
 from passt_bench.search_record import read_search, search_names
 from passt_bench.spec.recipe import Recipe
@@ -51,7 +52,7 @@ def find_debris(root: Path) -> list[Debris]:
         raise InputError(
             "no such folder", field="--out", value=str(root), remedy="Give a folder of records."
         )
-    store = Store(root)
+    store, home = Store(root), root.resolve()
     running = partial(is_running, root)
     kinds: tuple[tuple[str, Iterator[Path], bool], ...] = (
         ("temporary files of writers that were killed", _temporary(root), False),
@@ -62,7 +63,8 @@ def find_debris(root: Path) -> list[Debris]:
     )
     found = []
     for what, paths, results in kinds:
-        chosen = tuple(sorted(paths))
+        # A link in the folder may lead to what belongs to others.
+        chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
         found.append(Debris(what, chosen, sum(map(_size, chosen)), results))
     return found
 
@@ -147,6 +149,8 @@ def _unused(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
     for path in store.root.glob("*/*.json"):  # studies, searches, comparisons
         named |= {key.decode() for key in _KEY.findall(read_bytes(path))}
     for folder in (store.root / "records").glob("*"):
+        if not is_key(folder.name):
+            continue  # no record's
         if folder.is_dir() and folder.name not in named and not running(folder.name):
             path = folder / "record.json"
             if path.is_file() and store.is_evaluation(folder.name):

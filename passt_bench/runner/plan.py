@@ -156,7 +156,7 @@ def plan_study(
         folds=chosen,
         fingerprint=dataset.fingerprint,
         margin=study.margin,
-        better=METRICS.get(study.metric).better or "greater",
+        better=METRICS.get(study.metric).better,
         notebook=notebook,
         command=command,
     )
@@ -261,7 +261,7 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
     where = f"{study.name}: {variant}"
     if METRICS.get(study.metric).better is None:
         raise InputError(
-            "it does not say which way is better, so nothing can be compared by it",
+            "the metric does not declare which way is better, so nothing can be compared by it",
             source=where,
             field="metric",
             value=study.metric,

@@ -240,11 +240,32 @@ def test_a_study_by_a_loss_needs_no_plug_in_to_be_read() -> None:
     assert [c.verdict for c in compare(of, cells_with(of, values))] == ["better"]
 
 
+def test_a_record_that_does_not_say_it_is_read_as_the_metric_is_registered(a_loss: None) -> None:
+    values = {"none": BASE, "up": shifted(0.03, 1)}
+    of = study(tuple(values), seeds=range(5))
+    assert of.better is None
+    assert [c.verdict for c in compare(replace(of, metric="loss"), cells_with(of, values))] == [
+        "better"
+    ]
+
+
+@pytest.mark.parametrize("column", ["status", "variant", "message", "key", "nonsense"])
+def test_what_is_no_column_of_numbers_is_refused(column: str) -> None:
+    of = study()
+    with pytest.raises(InputError, match="no such metric") as caught:
+        compare(
+            of,
+            cells_with(of, dict.fromkeys(("none", "time", "frequency"), (0.1, 0.2, 0.3))),
+            column,
+        )
+    assert (caught.value.field, caught.value.value) == ("metric", column)
+
+
 @pytest.mark.parametrize("column", ["loss", "tokens", "clocks/train", "train/step_seconds", "seed"])
 def test_what_has_no_direction_gets_no_verdict(column: str) -> None:
     values = {"none": BASE, "up": shifted(0.03, 1)}
     of = study(tuple(values), seeds=range(5))
-    with pytest.raises(InputError, match="which way it is better") as caught:
+    with pytest.raises(InputError, match="which way is better") as caught:
         compare(of, cells_with(of, values), column)
     assert (caught.value.field, caught.value.value) == ("metric", column)
     assert "mAP" in str(caught.value)

@@ -109,6 +109,17 @@ def test_arms_that_share_no_block_are_compared_by_way_of_the_others() -> None:
     assert np.isnan(found.error)  # a test needs two blocks in common
 
 
+def test_a_noisy_arm_connects_the_others_too() -> None:
+    y = RANDOM(0).normal(0.8, 0.01, (4, 16))
+    y[0, 8:] = y[1, :8] = y[3, 8:] = NAN
+    y[2] += RANDOM(1).normal(0, 0.5, 16)  # the only one with all blocks
+    pool = pool_variance(y)
+    assert pool.noisy[2] and not pool.pooled[2]
+    found = contrast(y, pool, 1, 0)
+    assert found.estimate == pytest.approx(least_squares(y)[0][1])
+    assert (found.n, np.isnan(found.error)) == (0, True)
+
+
 def test_what_cannot_be_estimated_is_called_so_and_enters_no_correction() -> None:
     values = {
         "none": [0.5, 0.51, 0.52, NAN, NAN],

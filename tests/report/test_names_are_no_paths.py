@@ -16,7 +16,7 @@ from study_on_disk import SMALL, fingerprint, write_study
 from passt_bench.comparison_record import ComparisonRecord, read_comparison, write_comparison
 from passt_bench.errors import InputError
 from passt_bench.record import RunRecord, SessionRecord
-from passt_bench.report.build import build_study
+from passt_bench.report.build import build_study, build_variants
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.clean import find_debris, remove
@@ -370,3 +370,53 @@ def test_a_record_that_is_only_looked_at_may_lie_anywhere(
     for name in ("copy.json", "link.json"):
         code, said = cli("records", "diff", one, tmp_path / name, "--out", runs)
         assert (code, "Same key" in said) == (0, True), said
+
+
+@pytest.mark.parametrize("place", ["figures", "tables", "records", "studies", "search"])
+def test_a_report_is_not_written_through_a_link_in_it(
+    place: str, runs: Path, tmp_path: Path
+) -> None:
+    page = build_study("quick", runs, tmp_path / "reports")
+    part = page.parent / place
+    part.mkdir(exist_ok=True)
+    _linked(part, tmp_path / "mine" / place)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="symbolic link") as error:
+        build_study("quick", runs, tmp_path / "reports")
+    assert error.value.source == part
+    assert files(tmp_path) == before
+
+
+def test_a_page_of_some_variants_is_not_written_through_a_link(runs: Path, tmp_path: Path) -> None:
+    page = build_study("quick", runs, tmp_path / "reports")
+    (tmp_path / "mine").mkdir()
+    (page.parent / "variants").symlink_to(tmp_path / "mine")
+    name = Store(runs).study("quick").variants[1].name
+    with pytest.raises(InputError, match="symbolic link"):
+        build_variants("quick", [name], runs, tmp_path / "reports")
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_clean_takes_nothing_that_a_link_leads_to(runs: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    old = ("0123456789abcdef/notes", "thesis/text.tex", ".a.b", "notes.tmp", "data.npy")
+    for name in old:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("mine")
+        os.utime(home / name, (0, 0))
+    for place in ("records", "cache", "search"):
+        if (runs / place).exists():
+            (runs / place).rename(tmp_path / f"was-{place}")
+        (runs / place).symlink_to(home)
+    before = files(home)
+    for debris in find_debris(runs):
+        remove(debris)
+    assert files(home) == before
+
+
+def test_clean_leaves_what_is_no_record_alone(runs: Path) -> None:
+    key = _run(runs).key
+    shutil.copytree(runs / "records" / key, runs / "records" / f"{key}.bak")
+    (runs / "records" / "mine").mkdir()
+    assert [item.paths for item in find_debris(runs) if item.results] == [()]
+    assert f"{key}.bak" not in Store(runs).record_keys()

@@ -114,7 +114,7 @@ def test_what_was_not_run_is_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(3), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     seen = view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(seen).endswith("of 1 variant 1 is not run yet.")
+    assert headline(seen).endswith("], “time .5” is not run yet.".replace("],", "]),"))
     ((v, sentence),) = answers(seen)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
@@ -171,7 +171,7 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     seen = view(replace(quick, study=marked(quick.study), comparisons=items))
     text = headline(seen)
     assert "better" not in text
-    assert text.endswith("; for reference: time .5 and CNN.")
+    assert text.endswith(" (“time .5” and “CNN” are references and not counted).")
     assert f"of {len(quick.study.variants) - 3} variants" in text
     assert (bargain(seen) or "").startswith("No variant trains faster")
     names = [row[0] for row in verdicts(seen).texts()]

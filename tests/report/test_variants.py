@@ -73,8 +73,8 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     page = build_study("quick", runs, reports)
     text = page.read_text(encoding="utf-8")
     assert (
-        "This page shows 2 of the 4 variants of the study. Not run yet: stride 6 and stride 6, 64 "
-        "patches." in text
+        "This page shows 2 of the 4 variants of the study. Not run yet: “stride 6” and “stride 6, "
+        "64 patches”." in text
     )
     assert len(verdicts(page)) == 1 + 2
     assert "are not run yet" not in text
@@ -86,7 +86,7 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     assert f"{results.comparisons[0].low:.4f}" in shown
     # What is asked for by name is shown all the same.
     asked = build_variants("quick", ["stride 6"], runs, reports)
-    assert "1 is not run yet" in asked.read_text(encoding="utf-8")
+    assert "“stride 6” is not run yet" in asked.read_text(encoding="utf-8")
 
 
 def test_failed_variants_are_shown(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_variant_without_its_baseline_is_not_compared(tmp_path: Path) -> None:
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     text = page.read_text(encoding="utf-8")
     assert "The baseline none has no result, so nothing can be compared with it." in text
-    assert "Not run yet: stride 6." in text
+    assert "Not run yet: “stride 6”." in text
 
 
 def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -320,9 +321,15 @@ def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -
         build_study("quick", runs, reports)
     (reports / "quick").unlink()
     (reports / ".quick.new").symlink_to(elsewhere)
-    with pytest.raises(StorageError, match="File exists"):
+    with pytest.raises(InputError, match="a symbolic link") as error:
         build_study("quick", runs, reports)
+    assert error.value.source == reports / ".quick.new"
     assert files(elsewhere) == before
+    (reports / ".quick.new").unlink()
+    (reports / ".quick.new").write_text("mine")
+    with pytest.raises(InputError, match="a file, and no folder") as error:
+        build_study("quick", runs, reports)
+    assert error.value.source == reports / ".quick.new"
     (reports / ".quick.new").unlink()
     (reports / "quick").write_text("mine")
     with pytest.raises(InputError, match="a file, and no folder"):
@@ -350,3 +357,38 @@ def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
         for name in files(folder):
             own = name.startswith(("records/", "studies/")) or name == "search/search-quick.json"
             assert own or name in known, name
+
+
+def test_empty_folders_of_a_user_stay(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    write_study(runs, SMALL)
+    folder = build_study("quick", runs, reports).parent
+    for name in ("empty", ".git/refs", "figures/mine"):
+        (folder / name).mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref")
+    build_study("quick", runs, reports)
+    assert all((folder / name).is_dir() for name in ("empty", ".git/refs", "figures/mine"))
+    assert (folder / ".git" / "HEAD").read_text() == "ref"
+
+
+def test_a_folder_that_cannot_be_read_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    write_study(runs, SMALL)
+    folder = build_study("quick", runs, reports).parent
+    (folder / "private").mkdir()
+    (folder / "private" / "a").write_text("mine")
+    scan = os.scandir
+
+    def refused(path: str) -> object:  # root may read everything
+        if str(path).endswith("private"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match="cannot be read") as error:
+        build_study("quick", runs, reports)
+    monkeypatch.undo()
+    assert error.value.source == str(folder / "private")
+    assert (folder / "private" / "a").read_text() == "mine"

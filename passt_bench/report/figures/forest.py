@@ -40,7 +40,7 @@ def forest(view: StudyView) -> Drawing:
     data = forest_data(view)
     if data.empty or not data["difference"].notna().any():
         return left_out(NAME, TITLE, "nothing can be compared with the baseline yet.")
-    side = "Right" if view.study.better == "greater" else "Left"
+    side = "Right" if view.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
         f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "

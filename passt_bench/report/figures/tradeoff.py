@@ -56,7 +56,7 @@ def tradeoff(view: StudyView) -> Drawing:
     measured = data["clips_per_second"].notna()
     if not (measured & data["value"].notna()).any():
         return left_out(NAME, TITLE, "no variant has both a quality and a measured step time yet.")
-    up = "Up" if view.study.better == "greater" else "Down"
+    up = "Up" if view.better == "greater" else "Down"
     caption = (
         f"{up} and to the right is better: mean {view.metric} against clips a second of a training "
         "step (front end and loading apart). Bars are 95 % intervals on both axes; the area of a "
