@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import nox
@@ -116,6 +117,18 @@ def tests(session: nox.Session) -> None:
 def drills(session: nox.Session) -> None:
     """Kills and simulations: at most 40 minutes."""
     pytest(session, "--override-ini=addopts=-q", "tests/drills")
+
+
+@nox.session
+def assurance(session: nox.Session) -> None:
+    """What a rebuild is measured by; ``-- NAME…`` selects as pytest's -k does, or files."""
+    names = list(takewhile(lambda word: not word.startswith("-"), session.posargs))
+    if names and names[0].startswith("tests/"):
+        chosen = names
+    else:
+        chosen = ["tests/assurance", *(["-k", " or ".join(names)] if names else [])]
+    options = session.posargs[len(names) :]
+    run(session, "pytest", "--override-ini=addopts=-v", "-s", *chosen, *options)
 
 
 @nox.session

@@ -1,0 +1,262 @@
+"""Two editions of this package side by side: the first, in a git worktree of its own, and this one.
+
+What the first computes is kept below ``.nox/first-edition/``, under a name that covers all that it
+depends on, so that only the first run of a table costs twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FIRST_EDITION = "750532cadeb2d56f7fce10d4784dd7e50d072ae8"  # on which the rebuild starts
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+KEPT = ROOT / ".nox" / "first-edition" / FIRST_EDITION[:12]
+
+# Options that this edition calls otherwise: (command, the first edition's word) → this edition's.
+RENAMED: dict[tuple[str, str], str] = {}
+
+Words = Sequence[str]
+
+
+class Unavailable(Exception):
+    """The first edition cannot be checked out here; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One of the two.
+
+    Attributes:
+        name: "first" or "now".
+        root: top folder of its source.
+        cache: what it knows of audio files; shared, one edition would repeat what the other found.
+    """
+
+    name: str
+    root: Path
+    cache: Path
+
+    def environment(self, **more: object) -> dict[str, str]:
+        """The environment in which Python and all that it starts import this edition."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PASST_BENCH_", "MLFLOW_", "PYTHON", "COV"))
+        }
+        fixed = {
+            "PYTHONPATH": str(self.root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONWARNINGS": "ignore",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+            "PASST_BENCH_CACHE": str(self.cache),
+        }
+        return kept | fixed | {name: str(value) for name, value in more.items()}
+
+    def spelled(self, words: Words) -> list[str]:
+        """A command of the first edition, as this one spells it."""
+        if self.name == "first":
+            return list(words)
+        return [RENAMED.get((words[0], word), word) for word in words]
+
+    def start(self, words: Words, folder: Path, log: Path, **more: object) -> subprocess.Popen[str]:
+        """Starts Python with some words in a process group of its own."""
+        with log.open("a") as file:
+            return subprocess.Popen(
+                [sys.executable, *words],
+                cwd=folder,
+                env=self.environment(**more),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            )
+
+    def python(
+        self, words: Words, folder: Path, *, good: Sequence[int] = (0,), **more: object
+    ) -> str:
+        """Runs Python with some words; what it printed.
+
+        Raises:
+            AssertionError: its exit status is not among the ``good`` ones.
+        """
+        log = folder / "log.txt"
+        process = self.start(words, folder, log, **more)
+        try:
+            status = process.wait(1200)
+        except BaseException:  # it would outlive a Ctrl-C, which does not reach it
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        said = log.read_text()
+        assert status in good, f"{self.name} edition: {' '.join(words)}: {status}\n{said}"
+        return said
+
+    def bench(
+        self, words: Words, folder: Path, *, good: Sequence[int] = (0,), **more: object
+    ) -> str:
+        """Runs a command of passt-bench, as the first edition spells it; what it printed."""
+        return self.python(["-m", "passt_bench", *self.spelled(words)], folder, good=good, **more)
+
+    def check(self) -> None:
+        """Makes sure that this edition is what Python imports, also beside an installed one."""
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["-c", "import passt_bench; print(passt_bench.__file__)"]
+            found = Path(self.python(words, Path(folder)).strip())
+        wanted = self.root / "passt_bench" / "__init__.py"
+        assert found.resolve() == wanted.resolve(), f"{found} is imported, and not {wanted}"
+
+
+def git(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs git in this repository."""
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+    )
+
+
+def first_edition() -> Edition:
+    """The first edition, checked out where it is not yet.
+
+    Raises:
+        Unavailable: there is no git here, or the repository lacks the commit.
+    """
+    if git("rev-parse", "--git-dir").returncode:
+        raise Unavailable(
+            f"{ROOT} is no git repository, so the first edition cannot be checked out. Clone the "
+            "project with git, and run this there."
+        )
+    if git("cat-file", "-e", f"{FIRST_EDITION}^{{commit}}").returncode:
+        shallow = git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+        remedy = "git fetch --unshallow" if shallow else f"git fetch origin {FIRST_EDITION}"
+        raise Unavailable(
+            f"The first edition, commit {FIRST_EDITION}, is not in this "
+            f"{'shallow clone' if shallow else 'repository'}. Bring it: {remedy}"
+        )
+    tree = KEPT / "tree"
+    if not (tree / ".git").exists():
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        # Forced, for git may still know a tree that was removed by hand.
+        done = git("worktree", "add", "--force", "--detach", str(tree), FIRST_EDITION)
+        if done.returncode:
+            raise Unavailable(f"git worktree add failed: {done.stderr.strip()}")
+    for wanted, words in ((FIRST_EDITION, ["rev-parse", "HEAD"]), ("", ["status", "--porcelain"])):
+        if git("-C", str(tree), *words).stdout.strip() != wanted:
+            raise Unavailable(f"{tree} was changed. Remove it: git worktree remove --force {tree}")
+    return Edition("first", tree, kept_folder() / "cache")
+
+
+def kept_folder() -> Path:
+    """Where results of the first edition lie: a name for tables, machine and libraries."""
+    known = hashlib.sha256(f"{sys.version} {ROOT}".encode())
+    for path in [*sorted(HERE.glob("edition_*.py")), ROOT / "constraints.txt"]:
+        known.update(path.read_bytes())
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    known.update("".join(sorted({line for line in lines if "model name" in line})).encode())
+    return KEPT / known.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two editions and where their results go."""
+
+    first: Edition
+    now: Edition
+    kept: Path
+    scratch: Path
+
+    @property
+    def inputs(self) -> Path:
+        """Data, weight files and sounds, written by the first edition and read by both."""
+        return self.kept / "inputs"
+
+    def both(self, name: str, work: Callable[[Edition, Path], object]) -> tuple[Path, Path]:
+        """Lets both editions do the same in empty folders, at the same time.
+
+        Args:
+            name: of the work; what the first edition has done under it is not done again.
+            work: told the edition and its folder.
+
+        Returns:
+            The folders of the first edition and of this one.
+        """
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(self.done, name, lambda folder: work(self.first, folder))
+            mine = self.scratch / name
+            mine.mkdir(parents=True)
+            work(self.now, mine)
+            return first.result(), mine
+
+    def done(self, name: str, work: Callable[[Path], object]) -> Path:
+        """The kept folder of a work of the first edition, which is done where it is missing."""
+        folder, mark = self.kept / name, self.kept / f"{name}.done"
+        if not mark.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            work(folder)
+            mark.touch()
+        return folder
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what tells of time, machine and commit, and without sentences."""
+    left_out = {"clocks", "finished", "machine", "versions", "commit", "message", "notes"}
+    left_out |= {"command", "notebook", "seconds"}
+    kept = {name: value for name, value in record.items() if name not in left_out}
+    if "train" in kept:
+        kept["train"] = {"epoch": kept["train"].get("epoch")}
+    if "fingerprint" in kept:
+        kept["fingerprint"] = {**kept["fingerprint"], "notes": None}
+    return kept
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records and studies of a store, by study, variant, seed and fold where they have them."""
+    found = {}
+    names: dict[str, str] = {}
+    for path in sorted(folder.glob("studies/*.json")):
+        study = json.loads(path.read_text())
+        found[path.stem] = plain(study)
+        for variant in study["variants"]:
+            for cell in variant["cells"]:
+                parts = (path.stem, variant["name"], cell["seed"], cell["fold"])
+                names[cell["key"]] = "/".join(str(part) for part in parts if part is not None)
+    for path in sorted(folder.glob("records/*/record.json")):
+        key = path.parent.name
+        found[names.get(key, key)] = plain(json.loads(path.read_text()))
+    return found
+
+
+def differences(one: Any, two: Any, where: str = "") -> list[str]:
+    """Where two JSON values differ, floats to their last bit; one line each."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return [
+            line
+            for name in sorted(one.keys() | two.keys())
+            for line in differences(
+                one.get(name, "absent"), two.get(name, "absent"), f"{where}/{name}"
+            )
+        ]
+    if isinstance(one, str) and isinstance(two, str) and "\n" in one:
+        one, two = one.splitlines(), two.splitlines()
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        pairs = enumerate(zip(one, two, strict=True))
+        return [line for n, (a, b) in pairs for line in differences(a, b, f"{where}/{n}")]
+    if json.dumps(one) == json.dumps(two):
+        return []
+    return [f"{where}: {json.dumps(one)[:200]} in the first edition, now {json.dumps(two)[:200]}"]
