@@ -111,7 +111,7 @@ def report(
 def _one_study(studies: list[str] | None) -> str:
     if studies is None or len(studies) != 1:
         raise InputError(
-            "--variant chooses among the variants of one study",
+            "chooses among the variants of one study",
             field="--variant",
             remedy="Name that study, and no other: passt-bench report STUDY --variant NAME.",
         )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FIRST_EDITION = "750532cadeb2d56f7fce10d4784dd7e50d072ae8"  # on which the rebuild starts
+FIRST_EDITION = "a9df4f38e8aae082e8dbc2adbac37fccf861b32d"  # on which the rebuild starts
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 KEPT = ROOT / ".nox" / "first-edition" / FIRST_EDITION[:12]

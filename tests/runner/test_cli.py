@@ -127,7 +127,7 @@ def test_one_variant_is_run_and_the_others_are_left(study_file: Path, tmp_path: 
     assert [store.has(v.cells[0].key) for v in study.variants] == [True, True, False]
     assert study.command.endswith("--variant time --no-track --seeds 1")
     page = tmp_path / "reports" / "tiny" / "index.html"
-    assert "shows 2 of the 3 variants of the study. Not run yet: diverges." in page.read_text()
+    assert "shows 2 of the 3 variants of the study. Not run yet: “diverges”." in page.read_text()
 
     alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
     done = _bench("run", str(study_file), *alone, "--keep-models", cwd=tmp_path)
@@ -176,8 +176,8 @@ def test_cuda_that_is_here_and_unused_is_told(
         (("run", "quick", "--variant", "time.75"), "--variant = 'time.75': no such variant. Did"),
         (("plan", "quick", "--variant", "none,time .5"), "'none,time .5': no such variant"),
         (("status", "quick", "--variant", "none", "--no-baseline"), "this is the baseline"),
-        (("report", "--variant", "none"), "names variants of one study"),
-        (("report", "a", "b", "--variant", "none"), "names variants of one study"),
+        (("report", "--variant", "none"), "chooses among the variants of one study"),
+        (("report", "a", "b", "--variant", "none"), "chooses among the variants of one study"),
         (("report", "a", "--no-baseline"), "a page compares with the baseline"),
         (("plan", "quick", "--set", "training.epochs=0"), "training.epochs = 0"),
         (("plan", "quick", "--set", "training"), "field=value"),
