@@ -46,7 +46,7 @@ def test_known_times_memory_and_order() -> None:
     assert 0.02 <= phase_intervals(base)["train_step"].median < 0.03
     assert min(min(steps) for steps in slow["train_step"]) >= 0.03
     ratio = ratio_intervals(slow, base)["train_step"]
-    assert ratio.low > 1  # sleeps last longer beside other work, those of either arm
+    assert ratio.low > 1.2
     assert ratio.median == pytest.approx(1.5, rel=0.15)
     rise = result.arms["memory"].memory["train_rise"]
     assert rise == pytest.approx(64 * MIB, abs=2 * MIB)
