@@ -151,7 +151,10 @@ class _Holder:
 
     def round(self, steps: int, cores: tuple[int, ...] | None) -> dict[str, list[float]]:
         bind(cores)
-        return take_round(self.subject, steps)
+        samples = take_round(self.subject, steps)
+        if self.subject.device.type == "cuda":
+            torch.cuda.empty_cache()  # the other arms want it while this one sleeps
+        return samples
 
     def unbind(self) -> None:
         """Lets it run on any core again."""

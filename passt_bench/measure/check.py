@@ -10,9 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from passt_bench.intervals import ratio_intervals
+from passt_bench.measure.arm import Arm
 from passt_bench.measure.clock import Clock
 from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import measure_peak, saved_for_backward
+from passt_bench.measure.session import run_session
+from passt_bench.measure.subject import STEP, Subject
+from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIB = 2**20
 _SLEEP = 0.05
@@ -44,7 +49,8 @@ class Check:
 
 def check_instruments(device: torch.device) -> list[Check]:
     """Clock, memory, FLOPs and bytes saved for backward against known values."""
-    return [*_clock(device), _memory(device), *_network(device)]
+    found = [*_clock(device), _memory(device), *_network(device)]
+    return [*found, *_ratios()] if device.type == "cuda" else found
 
 
 def _clock(device: torch.device) -> Iterator[Check]:
@@ -68,6 +74,35 @@ def _clock(device: torch.device) -> Iterator[Check]:
     torch.cuda.synchronize(device)
     wall = time.perf_counter() - start
     yield Check("events, products on the GPU", wall, events.read()["products"][0], 0.02, "s")
+
+
+@dataclass(frozen=True)
+class Products:
+    """A step of so many matrix products on the GPU."""
+
+    products: int
+
+    def __call__(self) -> Subject:
+        """The subject, with its factors on the GPU."""
+        a = torch.rand(4096, 4096, device="cuda").bfloat16()
+
+        def multiply() -> None:
+            for _ in range(self.products):
+                torch.mm(a, a)
+
+        return Subject(step={"products": multiply}, device=a.device)
+
+
+def _ratios() -> Iterator[Check]:
+    """A cost session on the GPU: the same work twice, and five percent more."""
+    steps = {"some": 100, "the same": 100, "5 % more": 105}
+    arms = [Arm(name, Products(n), EngineSpec(device="cuda")) for name, n in steps.items()]
+    spec = MeasurementSpec(rounds=8, most_rounds=8, half_width=0.02, turn_seconds=120.0)
+    samples = {name: arm.samples for name, arm in run_session(arms, "some", spec).arms.items()}
+    for name, known, tolerance in (("the same", 1.0, 0.02), ("5 % more", 1.05, 0.02)):
+        ratio = ratio_intervals(samples[name], samples["some"])[STEP]
+        for end in (ratio.low, ratio.high):
+            yield Check(f"step ratio on the GPU, {name}", known, end, tolerance, "x")
 
 
 def _memory(device: torch.device) -> Check:

@@ -64,6 +64,8 @@ def library_versions() -> dict[str, str]:
             continue
     if torch.version.cuda:
         versions["cuda"] = torch.version.cuda
+        versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        versions |= {"driver": gpus[0]["driver"]} if (gpus := query_gpus()) else {}
     return versions
 
 
@@ -74,13 +76,14 @@ def git_commit(package: Path = _PACKAGE) -> str | None:
     """The commit that this package was run from, with ``-dirty`` where tracked files differ.
 
     Rendered reports do not count: a run writes them, and nothing reads them but the next page.
-    None where it was installed without its repository.
+    Where it was installed without its repository, what the environment variable
+    ``PASST_BENCH_COMMIT`` says (a machine without network gets a copy of the files), or None.
 
     Args:
         package: folder of the package, in the top folder of its repository.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
+        return os.environ.get("PASST_BENCH_COMMIT")
     commit = _git(package, "rev-parse", "HEAD")
     sources = ("--", ":(top)", ":(top,exclude)reports")
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", *sources)
@@ -179,14 +182,15 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def query_gpus() -> list[dict[str, Any]]:
-    """Name, use and slow-down reasons of each NVIDIA GPU; empty without one.
+    """Name, use, clock, power and slow-down reasons of each NVIDIA GPU; empty without one.
 
     Asks ``nvidia-smi``, since asking CUDA would take hundreds of MiB of every GPU.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active"
+    fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,"
+    fields += "clocks.sm,power.draw,driver_version"
     try:
         done = subprocess.run(
             [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
@@ -212,19 +216,24 @@ def _idle_gpus() -> list[dict[str, Any]]:
 
 
 def parse_gpus(text: str) -> list[dict[str, Any]]:
-    """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active``.
+    """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active,…``.
 
     A value that the driver does not tell (``[N/A]``) counts as 0.
     """
     gpus = []
     for line in text.strip().splitlines():
-        name, busy, used, slowed = (part.strip() for part in line.rsplit(",", 3))
+        name, busy, used, slowed, clock, power, driver = (
+            part.strip() for part in line.rsplit(",", 6)
+        )
         gpus.append(
             {
                 "name": name,
                 "busy_percent": int(busy) if busy.isdigit() else 0,
                 "used_mib": int(used) if used.isdigit() else 0,
                 "slowed": int(slowed, 16) if slowed.startswith("0x") else 0,
+                "clock_mhz": int(clock) if clock.isdigit() else 0,
+                "power_watts": float(power) if power.replace(".", "", 1).isdigit() else 0.0,
+                "driver": driver,
             }
         )
     return gpus

@@ -15,7 +15,14 @@ from passt_bench.measure.memory import measure_peak, saved_for_backward
 from passt_bench.measure.published import PublishedProtocol
 
 STEP = "train_step"
-PEAK_STEPS = 2  # steps while a peak is watched; the second has the first's leftovers about
+# A turn on a GPU: steps that bring its clock up, then as many as fit into a second, 30 at most. A
+# few steps alone measure how fast it wakes.
+GPU_WARM_STEPS, GPU_STEPS, GPU_SECONDS = 10, 30, 1.0
+_GPU_CALLS = 10  # of every other phase, likewise
+_CYCLES = 2e9  # of a GPU's clock in a second, about
+# Steps while a peak is watched: the second has the first's leftovers about. What a CUDA graph keeps
+# is allocated when it is captured, after a few eager steps.
+PEAK_STEPS, CAPTURE_STEPS = 2, 5
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Subject:
         device: where it runs.
         resident: parameters and buffers, which stay in memory between steps.
         published: the speed test of the reference code on this variant, in clips a second.
+        parts: the parts one by one, where ``step`` replays all of them at once; bytes saved for
+            backward and the attention kernel are read from them.
+        forget: gives back what such a replay keeps in memory; the next steps make it anew.
         cycle: consecutive steps that differ and together make one sample, their mean; the stages
             of a patchout schedule.
     """
@@ -38,6 +48,8 @@ class Subject:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resident: tuple[torch.Tensor, ...] = ()
     published: Callable[[PublishedProtocol], float] | None = None
+    parts: Mapping[str, Callable[[], object]] | None = None
+    forget: Callable[[], object] = lambda: None
     cycle: int = 1
 
     def train(self, steps: int) -> None:
@@ -78,8 +90,13 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
     """One turn in a round: ``steps`` training steps, then every other phase once.
 
     Returns:
-        Phase → seconds of each run.
+        Phase → seconds of each run. On CUDA each phase is timed by two events around many runs and
+        has one number a turn, their mean; ``train_step_wall`` is the wall clock's for the same
+        steps, ``train_step_device`` what the device takes if launches are queued ahead: where the
+        two differ, the step waits for its launches.
     """
+    if subject.device.type == "cuda":
+        return _take_gpu_round(subject)
     clock = Clock(subject.device)
     for _ in range(steps * subject.cycle):
         clock.run(subject.step, total=STEP)
@@ -87,6 +104,60 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
         call()  # untimed: the first call after training finds memory given back and caches cold
         clock.run({phase: call})
     return _samples(subject, clock)
+
+
+def _take_gpu_round(subject: Subject) -> dict[str, list[float]]:
+    clock = Clock(subject.device)
+    subject.train(GPU_WARM_STEPS)
+    torch.cuda.synchronize()
+    began, steps = time.perf_counter(), 0
+    first, last = _event(), _event()
+    first.record()
+    while steps < GPU_STEPS and (steps < 3 or time.perf_counter() - began < GPU_SECONDS):
+        for _ in range(subject.cycle):
+            clock.run(subject.step, total=STEP)
+        steps += 1
+    last.record()
+    torch.cuda.synchronize()
+    wall = (time.perf_counter() - began) / (steps * subject.cycle)
+    seconds = {phase: [fmean(times)] for phase, times in clock.read().items()}
+    seconds[STEP] = [first.elapsed_time(last) / 1000 / (steps * subject.cycle)]
+    seconds[f"{STEP}_wall"] = [wall]
+    seconds[f"{STEP}_device"] = [_device_seconds(subject, wall)]
+    for phase, call in subject.others.items():
+        for _ in range(3):
+            call()
+        first.record()
+        for _ in range(_GPU_CALLS):
+            call()
+        last.record()
+        torch.cuda.synchronize()
+        seconds[phase] = [first.elapsed_time(last) / 1000 / _GPU_CALLS]
+    return seconds
+
+
+def _device_seconds(subject: Subject, wall: float) -> float:
+    """What a step takes the device once its launches are queued, as far as the queue reaches.
+
+    The device sleeps while they are, so that it finds them ready.
+    """
+    found = []
+    for _ in range(3):
+        first, last = _event(), _event()
+        pause = round(_CYCLES * (1.5 * wall * subject.cycle + 0.001))
+        torch.cuda._sleep(pause)  # type: ignore[no-untyped-call]
+        first.record()
+        for _ in range(subject.cycle):
+            for part in subject.step.values():
+                part()
+        last.record()
+        torch.cuda.synchronize()
+        found.append(first.elapsed_time(last) / 1000 / subject.cycle)
+    return min(found)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
@@ -109,10 +180,12 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
         ``peak_not_reset`` = 1 where the system could not reset the peak (see `memory.Peak`).
     """
     memory: dict[str, float] = {}
+    steps = PEAK_STEPS if subject.parts in (None, subject.step) else CAPTURE_STEPS
     works: dict[str, Callable[[], object]] = {
-        "train": lambda: subject.train(PEAK_STEPS),
+        "train": lambda: subject.train(steps),
         **subject.others,
     }
+    subject.forget()
     for name, work in works.items():
         peak = measure_peak(work, subject.device)
         memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise
@@ -120,7 +193,7 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
             memory["reserved"] = peak.reserved
         if peak.method == "ru_maxrss":
             memory["peak_not_reset"] = 1
-    first, *rest = subject.step.values()
+    first, *rest = (subject.parts or subject.step).values()
     kernel = ""
 
     def forward() -> None:

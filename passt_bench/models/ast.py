@@ -21,7 +21,7 @@ from passt_bench.errors import InputError
 from passt_bench.models.init import fill_normal
 from passt_bench.models.passt import PatchEmbed, gather
 from passt_bench.models.patchout import draw_plain
-from passt_bench.models.vit import Block
+from passt_bench.models.vit import Block, Blocks
 from passt_bench.spec.recipe import Pair, Patchout
 
 SPECIAL_TOKENS = 2  # class and distillation token
@@ -107,7 +107,7 @@ class _Trunk(nn.Module):
         self.dist_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, SPECIAL_TOKENS + grid[0] * grid[1], width))
         self.patch_embed = PatchEmbed(width, patch, stride)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = Blocks(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
 
@@ -198,8 +198,7 @@ class AST(nn.Module):
         tokens = torch.cat((self.v.cls_token, self.v.dist_token), dim=1)
         special = (tokens + positions[:, :SPECIAL_TOKENS]).expand(x.shape[0], -1, -1)
         x_BLE = torch.cat((special, gather(x_BNE, kept)), dim=1)
-        for block in self.v.blocks:
-            x_BLE = block(x_BLE)
+        x_BLE = self.v.blocks(x_BLE)
         return self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1)
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from passt_bench.errors import InputError
 from passt_bench.models.init import fill_normal
 from passt_bench.models.patchout import draw_plain
-from passt_bench.models.vit import Block
+from passt_bench.models.vit import Block, Blocks
 from passt_bench.spec.recipe import Pair, Patchout
 
 SPECIAL_TOKENS = 2  # class and distillation token
@@ -92,7 +92,7 @@ class PaSST(nn.Module):
         self.freq_new_pos_embed = nn.Parameter(torch.empty(1, width, rows, 1))
         self.time_new_pos_embed = nn.Parameter(torch.empty(1, width, 1, columns))
         self.patch_embed = PatchEmbed(width, patch, stride)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = Blocks(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
         self.head_dist = nn.Linear(width, num_classes)
@@ -178,8 +178,7 @@ class PaSST(nn.Module):
         cls = (self.cls_token + self.new_pos_embed[:, :1]).expand(B, -1, -1)
         dist = (self.dist_token + self.new_pos_embed[:, 1:]).expand(B, -1, -1)
         x_BLE = torch.cat((cls, dist, x_BNE), dim=1)
-        for block in self.blocks:
-            x_BLE = block(x_BLE)
+        x_BLE = self.blocks(x_BLE)
         x_BLE = self.norm(x_BLE[:, :SPECIAL_TOKENS])
         return x_BLE.mean(dim=1)
 

@@ -11,7 +11,14 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, (B, L, E) → (B, L, E)."""
+    """Multi-head self-attention, (B, L, E) → (B, L, E).
+
+    Attributes:
+        fused: whether one kernel computes it; else the attention matrix is written to memory, as
+            in the reference code of 2021.
+    """
+
+    fused = True
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -20,11 +27,15 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
-        """Fused scaled dot-product attention over all tokens."""
+        """Scaled dot-product attention over all tokens."""
         B, L, E = x_BLE.shape
         qkv = self.qkv(x_BLE).view(B, L, 3, self.heads, E // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v)
+        if self.fused:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+            out = scores.softmax(dim=-1) @ v
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
 
 
@@ -55,3 +66,23 @@ class Block(nn.Module):
         """(B, L, E) → (B, L, E)."""
         x_BLE = x_BLE + self.attn(self.norm1(x_BLE))
         return x_BLE + self.mlp(self.norm2(x_BLE))
+
+
+class Blocks(nn.ModuleList):
+    """Transformer blocks one after the other.
+
+    Attributes:
+        compute_residual: whether the residual stream is kept in autocast's precision instead of
+            float32, which halves what is read and written between the products.
+    """
+
+    compute_residual = False
+
+    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
+        """(B, L, E) → (B, L, E)."""
+        device = x_BLE.device.type
+        if self.compute_residual and torch.is_autocast_enabled(device):
+            x_BLE = x_BLE.to(torch.get_autocast_dtype(device))
+        for block in self:
+            x_BLE = block(x_BLE)
+        return x_BLE

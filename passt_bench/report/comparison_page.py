@@ -143,11 +143,7 @@ def facts(
 ) -> list[tuple[str, str]]:
     """How it was measured; what no record tells is left out."""
     recipes = [v.record.recipe for v in arms]
-    engines = distinct(
-        f"{e.device}, {counted(e.threads, 'thread')}, {e.precision}"
-        + (", compiled" if e.compiled else "")
-        for e in (recipe.engine for recipe in recipes)
-    )
+    engines = distinct(recipe.engine.describe() for recipe in recipes)
     peaks = [f"{significant(s.matmul_flops / 1e9)} GFLOP/s" for s in sessions if s.matmul_flops]
     halves = [
         v.costs[TRAIN_STEP].ratio.half / v.costs[TRAIN_STEP].ratio.value

@@ -75,10 +75,7 @@ def _machines(view: StudyView, runs: list[RunRecord]) -> Iterable[Fact]:
     machines = [run.machine for run in runs if run.machine]
     machines += [session.machine for session in view.results.sessions if session.machine]
     yield "Machine", "; ".join(distinct(machine_text(machine) for machine in machines))
-    engines = [
-        f"{engine.device}, {counted(engine.threads, 'thread')}, {engine.precision}"
-        for engine in (v.record.recipe.engine for v in view.variants)
-    ]
+    engines = [v.record.recipe.engine.describe() for v in view.variants]
     yield "Engine", "; ".join(distinct(engines))
     versions = [run.versions for run in runs] + [s.versions for s in view.results.sessions]
     shown = [", ".join(f"{name} {v}" for name, v in sorted(item.items())) for item in versions]

@@ -18,7 +18,7 @@ from passt_bench.measure.matmul import Size
 from passt_bench.measure.peaks import stated_peak
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
-from passt_bench.measure.subject import STEP
+from passt_bench.measure.subject import GPU_STEPS, STEP
 from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count
 from passt_bench.record import ArmRecord, SessionRecord, Status
@@ -288,7 +288,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result) for key in group),
         rounds=result.rounds,
-        steps=recipe.measurement.steps,
+        steps=GPU_STEPS if cuda else recipe.measurement.steps,
         published_protocol=asdict(plan.extras.published) if plan.extras.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
         stated_flops=stated[0],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from passt_bench.measure.peaks import stated_peak
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import LEAST_ROUNDS
-from passt_bench.measure.subject import PEAK_STEPS
+from passt_bench.measure.subject import GPU_SECONDS, GPU_STEPS, GPU_WARM_STEPS, PEAK_STEPS
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.subject import batch_size
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Recipe
@@ -94,6 +94,12 @@ def foresee(
     return Foreseen(apart, tuple(rounds))
 
 
+def _steps_of_turn(spec: MeasurementSpec, recipe: Recipe, step: float) -> int:
+    if recipe.engine.device == "cpu":
+        return spec.steps
+    return GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / step)))
+
+
 def _arm(
     recipe: Recipe,
     classes: int,
@@ -109,7 +115,7 @@ def _arm(
     step = clips * facts.flops / speed + CALL_SECONDS
     infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS  # a batch and one clip
     # Each turn runs inference twice, once untimed.
-    turn = spec.steps * cycle * step + 2 * infer
+    turn = _steps_of_turn(spec, recipe, cycle * step) * cycle * step + 2 * infer
     warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
     apart = ARM_SECONDS + facts.parameters / WEIGHT_RATE
     apart += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer

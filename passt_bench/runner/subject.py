@@ -23,8 +23,8 @@ from passt_bench.models import from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe
 from passt_bench.training.draws import draw_step
-from passt_bench.training.engine import autocast, callable_of, make_scaler
-from passt_bench.training.loop import make_optimizer, set_up
+from passt_bench.training.engine import Engine, Inputs, StepGraph
+from passt_bench.training.loop import set_up
 from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
 
@@ -59,8 +59,11 @@ class RecipeFactory:
             "inference_batch": work.infer_batch,
             "frontend": work.hear,
         }
+        parts = {"forward": work.forward, "backward": work.backward, "optimizer": work.update}
         return Subject(
-            step={"forward": work.forward, "backward": work.backward, "optimizer": work.update},
+            step={"replay": work.replay} if recipe.engine.graph else parts,
+            parts=parts,
+            forget=work.forget,
             others=others,
             device=device,
             resident=(*net.parameters(), *net.buffers()),
@@ -76,13 +79,17 @@ class _Work:
         self, recipe: Recipe, net: nn.Module, device: torch.device, classes: int, frames: int
     ) -> None:
         self._recipe, self._net, self._device = recipe, net, device
-        self._call = callable_of(net, recipe.engine)
+        self._engine = Engine(recipe.engine)
+        self._call = self._engine.prepare(net)
         self._batch = batch_size(recipe)
         grid: Pair | None = net.grid(frames)  # type: ignore[operator]
         self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
         training = recipe.training
-        self._optimizer = make_optimizer(net, training)
-        self._scaler = make_scaler(recipe.engine)
+        self._optimizer = self._engine.make_optimizer(
+            net, training.learning_rate, training.weight_decay
+        )
+        self._scaler = self._engine.make_scaler()
+        self._graph = StepGraph(self._whole)
         self._classes = classes
         random = torch.Generator().manual_seed(_SEED)
         samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
@@ -98,14 +105,15 @@ class _Work:
         self._loss = torch.zeros(())
 
     def _predict(self, x: torch.Tensor, **drawn: Any) -> torch.Tensor:
-        with autocast(self._recipe.engine):
+        with self._engine.autocast():
             logits: torch.Tensor = self._call(x, **drawn)
         return logits.float()
 
     def _draw(self, batch: int) -> dict[str, Any]:
         step = next(self._steps)
         setting = self.stages[step % len(self.stages)]
-        return draw_step(self._net, setting, self._x.shape[3], _SEED, step, batch)
+        drawn = draw_step(self._net, setting, self._x.shape[3], _SEED, step, batch)
+        return self._engine.send(drawn)
 
     def _mode(self, training: bool) -> None:
         if self._net.training is not training:  # walking all modules takes time in small models
@@ -127,6 +135,23 @@ class _Work:
         """AdamW."""
         self._scaler.step(self._optimizer)
         self._scaler.update()
+
+    def replay(self) -> None:
+        """Draws the kept patches anew, then the whole step as a CUDA graph."""
+        self._mode(training=True)
+        self._graph(self._draw(self._batch))
+
+    def _whole(self, drawn: Inputs) -> torch.Tensor:
+        """The parts of a step one after the other, on constant input."""
+        logits = self._predict(self._x, **drawn)
+        self._loss = loss_of(self._recipe.training.loss, logits, self._targets)
+        self.backward()
+        self.update()
+        return self._loss
+
+    def forget(self) -> None:
+        """Gives a captured graph back, if there is one; the next steps capture it anew."""
+        self._graph.clear()
 
     @torch.no_grad()
     def infer_one(self) -> None:
@@ -150,10 +175,11 @@ class _Work:
 
         Half precision is the recipe's where it has one; on CUDA it is float16 otherwise.
         """
-        engine = self._recipe.engine
-        if engine.device == "cuda" and engine.precision == "float32":
-            engine = replace(engine, precision="float16")
-        scaler = make_scaler(engine)
+        spec = self._recipe.engine
+        if spec.device == "cuda" and spec.precision == "float32":
+            spec = replace(spec, precision="float16")
+        engine = Engine(replace(spec, graph=False))
+        scaler = engine.make_scaler()
         self._optimizer.zero_grad(set_to_none=True)
         optimizer = torch.optim.SGD(self._net.parameters(), lr=0.001)
         x = torch.ones(protocol.batch, *self._x.shape[1:], device=self._device)
@@ -162,7 +188,7 @@ class _Work:
 
         def step() -> None:
             """A step as the reference code times it: no gradient is ever zeroed."""
-            with autocast(engine):
+            with engine.autocast():
                 logits = self._call(x, **self._draw(protocol.batch))
                 loss = F.binary_cross_entropy_with_logits(logits, targets)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

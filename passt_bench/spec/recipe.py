@@ -170,11 +170,34 @@ class EngineSpec:
     compiled: Annotated[
         bool, Field(description="Whether torch.compile compiles the model."), LATER
     ] = False
+    attention: Annotated[
+        Literal["fused", "materialised"],
+        Field(description="One kernel, or the attention matrix in memory, as in 2021."),
+        LATER,
+    ] = "fused"
+    residual: Annotated[
+        Literal["float32", "compute"],
+        Field(description="Residual stream of transformers: float32, or in `precision`."),
+        LATER,
+    ] = "float32"
+    graph: Annotated[
+        bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
+    ] = False
     loaders: Annotated[
         int,
         Field(ge=0, description="Processes that make batches; 0 is the one that trains."),
         FREE,
     ] = 0
+
+    def describe(self) -> str:
+        """The engine in a line of a page."""
+        parts = [self.device, f"{self.threads} thread{'s' * (self.threads != 1)}", self.precision]
+        parts += ["materialised attention"] if self.attention == "materialised" else []
+        half = self.residual == "compute" and self.precision != "float32"
+        parts += [f"residual stream in {self.precision}"] if half else []
+        parts += ["compiled"] if self.compiled else []
+        parts += ["one CUDA graph a step"] if self.graph else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.averaging import check_averaging
+from passt_bench.training.engine import check_engine
 from passt_bench.training.sampling import check_sampling, clip_weights
 
 _ROWS = 1 << 16  # clips whose labels are looked at at a time
@@ -39,6 +40,7 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             value="ce",
             remedy="Use 'bce'.",
         )
+    check_engine(recipe.engine)
     check_averaging(training)
     check_sampling(training, len(train))
     if training.sampling == "weighted":

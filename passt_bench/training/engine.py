@@ -1,35 +1,204 @@
-"""What computes a step: precision, what keeps small gradients from vanishing, compilation."""
+"""The engine: how the steps of a model are computed, in training, cost sessions and evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
+from passt_bench.errors import InputError
+from passt_bench.models.vit import Attention, Blocks
 from passt_bench.spec.recipe import EngineSpec
 
+Inputs = Mapping[str, torch.Tensor | None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Steps before a graph is captured: libraries choose their kernels, the optimizer makes its state.
+_EAGER_STEPS = 3
 
 
-def autocast(engine: EngineSpec) -> torch.autocast:
-    """The context of a forward pass; it changes nothing in float32."""
-    half = engine.precision != "float32"
-    dtype = DTYPES[engine.precision] if half else None
-    return torch.autocast(engine.device, dtype=dtype, enabled=half)
+class Engine:
+    """Computes the steps of a model as a recipe says.
+
+    Args:
+        spec: device, precision, attention, residual stream, compilation, graph.
+
+    Raises:
+        InputError: settings that cannot work together, see `check_engine`.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        check_engine(spec)
+        self.spec = spec
+        self.device = torch.device(spec.device)
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass; it changes nothing in float32."""
+        half = self.spec.precision != "float32"
+        return torch.autocast(
+            self.spec.device,
+            dtype=DTYPES[self.spec.precision] if half else None,
+            enabled=half,
+            # A cached copy of a weight would be made once, while a graph is captured, and never
+            # again when it is replayed.
+            cache_enabled=not self.spec.graph,
+        )
+
+    def make_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss in float16, where gradients would underflow; else passes all through."""
+        return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
+
+    def make_optimizer(
+        self, net: nn.Module, learning_rate: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        """AdamW over all parameters, as one fused operation."""
+        graph = self.spec.graph  # replays read the rate from the device, where it can change
+        return torch.optim.AdamW(
+            net.parameters(),
+            lr=torch.tensor(learning_rate, device=self.device) if graph else learning_rate,
+            weight_decay=weight_decay,
+            fused=True,
+            capturable=graph,
+        )
+
+    def send(self, inputs: Inputs) -> dict[str, torch.Tensor | None]:
+        """Tensors on the device, without waiting for what it still computes.
+
+        A copy from ordinary memory waits, and the launches of the next step with it.
+        """
+        if self.spec.device == "cpu":
+            return dict(inputs)
+        return {
+            name: None
+            if tensor is None
+            else tensor.pin_memory().to(self.device, non_blocking=True)
+            if tensor.device.type == "cpu"
+            else tensor
+            for name, tensor in inputs.items()
+        }
+
+    def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
+        """Sets attention and residual stream of a model, and gives what a step calls.
+
+        Returns:
+            The model itself, or compiled; both have the same parameters.
+        """
+        for module in net.modules():
+            if isinstance(module, Attention):
+                module.fused = self.spec.attention == "fused"
+            if isinstance(module, Blocks):
+                module.compute_residual = self.spec.residual == "compute"
+        if not self.spec.compiled:
+            return net
+        if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process
+            from torch._inductor import config  # takes two seconds, which only compiling is worth
+
+            config.compile_threads = 1
+        return torch.compile(net)
 
 
-def make_scaler(engine: EngineSpec) -> torch.amp.GradScaler:
-    """Scales the loss in float16, where gradients would underflow; else it passes all through."""
-    return torch.amp.GradScaler(engine.device, enabled=engine.precision == "float16")
+def check_engine(spec: EngineSpec) -> None:
+    """Refuses settings that cannot work together.
+
+    Raises:
+        InputError: names the field.
+    """
+    if spec.graph and spec.device != "cuda":
+        raise InputError(
+            "CUDA graphs need a CUDA device",
+            field="engine.graph",
+            value=True,
+            remedy="Set engine.device=cuda, or leave the graph out.",
+        )
+    if spec.graph and spec.precision == "float16":
+        raise InputError(
+            "with a scaled loss, whether a step is taken is decided outside the graph",
+            field="engine.graph",
+            value=True,
+            remedy="Use engine.precision=bfloat16.",
+        )
 
 
-def callable_of(net: nn.Module, engine: EngineSpec) -> Callable[..., torch.Tensor]:
-    """The model as a step calls it: itself, or compiled; both have the same parameters."""
-    if not engine.compiled:
-        return net
-    if engine.device == "cpu":  # a pool of compilers would outlive the process of a killed cell
-        from torch._inductor import config  # takes two seconds, which only compiling is worth
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
-        config.compile_threads = 1
-    return torch.compile(net)
+
+class StepGraph:
+    """Replays a whole training step as one CUDA graph, for each shape of its input.
+
+    One launch takes the place of a thousand, which is what small batches wait for.
+
+    Args:
+        step: forward, backward and optimizer on tensors of the device; returns the loss. It must
+            not wait for the device, and must set gradients to None before backward.
+    """
+
+    def __init__(self, step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor]) -> None:
+        self._step = step
+        self._captured: dict[tuple[object, ...], _Captured] = {}
+
+    def __call__(self, inputs: Inputs) -> torch.Tensor:
+        """Takes a step; the loss, on the device.
+
+        Args:
+            inputs: tensors on any device, or None.
+        """
+        shapes = tuple(
+            (name, None if tensor is None else (tensor.shape, tensor.dtype))
+            for name, tensor in inputs.items()
+        )
+        if shapes not in self._captured:
+            self._captured[shapes] = _Captured(self._step, inputs)
+        return self._captured[shapes](inputs)
+
+    def clear(self) -> None:
+        """Gives the graphs and their memory back; the next steps capture anew."""
+        self._captured.clear()
+
+
+class _Captured:
+    """The step for one shape of input: a few times eager, then captured, then replayed."""
+
+    def __init__(
+        self,
+        step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor],
+        inputs: Inputs,
+    ) -> None:
+        self._step = step
+        self._buffers = {
+            name: None if tensor is None else torch.empty_like(tensor, device="cuda")
+            for name, tensor in inputs.items()
+        }
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._loss = torch.zeros(())
+        self._calls = 0
+
+    def __call__(self, inputs: Inputs) -> torch.Tensor:
+        for name, buffer in self._buffers.items():
+            tensor = inputs[name]
+            if buffer is not None and tensor is not None:
+                buffer.copy_(tensor, non_blocking=True)
+        if self._calls < _EAGER_STEPS:
+            self._calls += 1
+            return self._aside()
+        if self._graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # records the step without taking it
+                self._loss = self._step(self._buffers)
+            self._graph = graph
+        self._graph.replay()
+        return self._loss.clone()  # the next replay writes over it
+
+    def _aside(self) -> torch.Tensor:
+        """An eager step on another stream, as a capture demands of what goes before it."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            loss = self._step(self._buffers)
+        torch.cuda.current_stream().wait_stream(stream)
+        return loss

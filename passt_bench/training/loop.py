@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from passt_bench.registry import METRICS
-from passt_bench.spec.recipe import EngineSpec, Pair, TrainingSpec
+from passt_bench.spec.recipe import EngineSpec, Pair
 from passt_bench.training.diverged import Diverged
 from passt_bench.training.draws import draw_step, seed_torch
-from passt_bench.training.engine import autocast, callable_of, make_scaler
+from passt_bench.training.engine import Engine, Inputs, StepGraph, set_rate
 from passt_bench.training.evaluate import predict
 from passt_bench.training.loaders import Arrays, loading
 from passt_bench.training.loss import loss_of
@@ -29,16 +29,6 @@ def set_up(engine: EngineSpec) -> None:
     torch.use_deterministic_algorithms(engine.device == "cpu")
     # A debugging aid that comes with it, and slow.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def make_optimizer(net: nn.Module, training: TrainingSpec) -> torch.optim.Optimizer:
-    """AdamW over all parameters, as one fused operation."""
-    return torch.optim.AdamW(
-        net.parameters(),
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
 
 
 def train(
@@ -65,8 +55,11 @@ def run_training(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
         InputError: sampling or averaging that the clips or epochs do not allow.
     """
-    recipe, optimizer = task.recipe, make_optimizer(net, task.recipe.training)
-    scaler = make_scaler(recipe.engine)
+    recipe, engine = task.recipe, Engine(task.recipe.engine)
+    optimizer = engine.make_optimizer(
+        net, recipe.training.learning_rate, recipe.training.weight_decay
+    )
+    scaler = engine.make_scaler()
     parts = {"optimizer": optimizer} | ({"scaler": scaler} if scaler.is_enabled() else {})
     sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
     state = Training(net, parts, task)
@@ -74,7 +67,7 @@ def run_training(
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
     left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
     with loading(supply, left, recipe.engine.loaders) as batches:
-        step = Step(net, optimizer, scaler, task, steps, batches)
+        step = Step(net, engine, optimizer, scaler, task, steps, batches)
         while progress.epoch < recipe.training.epochs:
             _epoch(state, step)
             on_epoch(progress)
@@ -90,8 +83,7 @@ def _epoch(state: Training, take: Step) -> None:
     for step in range(
         progress.epoch * take.steps + progress.step, (progress.epoch + 1) * take.steps
     ):
-        for group in take.optimizer.param_groups:
-            group["lr"] = rate_at(training, step, take.steps)
+        set_rate(take.optimizer, rate_at(training, step, take.steps))
         state.stepped(take(step))
     mean = float(torch.stack(state.losses).mean())
     if not np.isfinite(mean):
@@ -100,7 +92,7 @@ def _epoch(state: Training, take: Step) -> None:
     state.losses = []
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.train_loss.append(mean)
-    progress.learning_rate.append(take.optimizer.param_groups[0]["lr"])
+    progress.learning_rate.append(float(take.optimizer.param_groups[0]["lr"]))
     progress.step_seconds.append(progress.epoch_seconds / take.steps)
     progress.epoch_seconds = 0.0
     if task.inner is not None:
@@ -138,8 +130,9 @@ class Step:
 
     Args:
         net: the model.
+        engine: what computes it.
         optimizer: of its parameters.
-        scaler: of the loss, see `engine.make_scaler`.
+        scaler: of the loss, see `Engine.make_scaler`.
         task: data and recipe.
         steps: of an epoch.
         batches: log-mels and targets of the steps to come.
@@ -148,6 +141,7 @@ class Step:
     def __init__(
         self,
         net: nn.Module,
+        engine: Engine,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         task: Task,
@@ -155,8 +149,9 @@ class Step:
         batches: Iterator[Arrays],
     ) -> None:
         self.net, self.optimizer, self.scaler, self.task = net, optimizer, scaler, task
-        self.steps, self._batches = steps, batches
-        self._call = callable_of(net, task.recipe.engine)
+        self.steps, self._batches, self._engine = steps, batches, engine
+        self._call = engine.prepare(net)
+        self._take = StepGraph(self._whole) if engine.spec.graph else self._whole
 
     def __call__(self, step: int) -> torch.Tensor:
         """Takes the next step; returns the loss without waiting for the device."""
@@ -168,10 +163,16 @@ class Step:
             setting = at_stage(setting, grid, step, recipe.training.epochs * self.steps)
         drawn = draw_step(self.net, setting, x.shape[3], task.seed, step, len(x))
         seed_torch(recipe.engine.device, task.seed, step)
-        with autocast(recipe.engine):
-            logits = self._call(x.to(recipe.engine.device), **drawn)
-        targets = targets.to(recipe.engine.device)
-        loss = loss_of(recipe.training.loss, logits.float(), targets)
+        return self._take(self._engine.send({"x": x, "targets": targets, **drawn}))
+
+    def _whole(self, inputs: Inputs) -> torch.Tensor:
+        """Forward, backward and optimizer."""
+        drawn = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
+        targets = inputs["targets"]
+        assert targets is not None
+        with self._engine.autocast():
+            logits = self._call(inputs["x"], **drawn)
+        loss = loss_of(self.task.recipe.training.loss, logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

@@ -13,6 +13,8 @@ from passt_bench.spec import Recipe, override, parse_assignments
 
 ENTRIES: list[Entry] = guards.read("keys")["recipes"]
 BASE: Leaves = guards.read("keys")["base"]
+# Fields that came after the first edition, which gave these keys: at their defaults they stay out.
+ADDED = {"engine.attention", "engine.residual", "engine.graph"}
 
 
 def test_drawn_recipes_keep_their_keys() -> None:
@@ -26,7 +28,7 @@ def test_recipes_are_written_as_they_were_read() -> None:
     for entry in ENTRIES:
         given = ({} if entry["short"] else BASE) | entry["set"]
         there = written(record_of(entry, BASE))
-        assert sorted(there) == sorted(BASE)
+        assert sorted(there) == sorted({*BASE, *ADDED})
         assert guards.changed({name: there[name] for name in given}, given) == {}
 
 
@@ -44,6 +46,8 @@ def test_the_drawn_recipes_have_every_field_at_and_off_its_default() -> None:
         for name, _, _, value in leaves(record_of(entry, BASE).recipe):
             seen.setdefault(name, []).append(value)
     for name, hint, default, _ in leaves(Recipe()):
+        if name in ADDED:
+            continue
         values = set(seen[name])
         assert len(values) > 1, f"{name} is never off its default"
         assert default in values, f"{name} is never at its default"

@@ -85,12 +85,19 @@ def test_warnings_are_sentences() -> None:
 
 
 def test_gpu_lines_are_read() -> None:
-    text = "NVIDIA H100 80GB HBM3, 37, 1024, 0x0000000000000040\nGPU, B, [N/A], [N/A], [N/A]\n"
+    text = (
+        "NVIDIA H100 80GB HBM3, 37, 1024, 0x0000000000000040, 1980, 652.31, 580.159.04\n"
+        "GPU, B, [N/A], [N/A], [N/A], [N/A], [N/A], 580.1\n"
+    )
     first, second = parse_gpus(text)
     assert first == {
         "name": "NVIDIA H100 80GB HBM3", "busy_percent": 37, "used_mib": 1024, "slowed": 0x40,
+        "clock_mhz": 1980, "power_watts": 652.31, "driver": "580.159.04",
     }  # fmt: skip
-    assert second == {"name": "GPU, B", "busy_percent": 0, "used_mib": 0, "slowed": 0}
+    assert second == {
+        "name": "GPU, B", "busy_percent": 0, "used_mib": 0, "slowed": 0,
+        "clock_mhz": 0, "power_watts": 0.0, "driver": "580.1",
+    }  # fmt: skip
     assert parse_gpus("") == []
 
 

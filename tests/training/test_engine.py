@@ -11,7 +11,7 @@ import torch
 
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training.engine import autocast, callable_of, make_scaler
+from passt_bench.training.engine import Engine
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
@@ -55,9 +55,9 @@ def test_the_scaler_goes_into_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_float32_is_left_alone() -> None:
-    engine = EngineSpec()
+    engine = Engine(EngineSpec())
     net = torch.nn.Linear(2, 2)
-    assert callable_of(net, engine) is net
-    assert not make_scaler(engine).is_enabled()
-    with autocast(engine):
+    assert engine.prepare(net) is net
+    assert not engine.make_scaler().is_enabled()
+    with engine.autocast():
         assert net(torch.ones(1, 2)).dtype == torch.float32

@@ -1,0 +1,117 @@
+"""Training and measuring on a CUDA device; skipped where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from passt_bench.models import create_model
+from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
+from passt_bench.training.loop import train
+from passt_bench.training.state import Progress, Task
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+RANDOM = np.random.default_rng(0)
+CLIPS = 36  # batches of 8, and one of 4
+FEATURES = RANDOM.normal(size=(CLIPS, 32, 32)).astype(np.float32)
+TARGETS = (RANDOM.random((CLIPS, 3)) < 0.4).astype(np.float32)
+RECIPE = Recipe(
+    model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
+    patchout=Patchout("unstructured", rate=0.5),
+    training=TrainingSpec(epochs=3, batch_size=8),
+)
+
+
+def _train(
+    folder: Path, epochs: int = 3, patchout: Patchout = RECIPE.patchout, **engine: object
+) -> Progress:
+    """A training of a tiny model, on from the folder's checkpoint."""
+    recipe = replace(
+        RECIPE,
+        engine=EngineSpec(**engine),
+        patchout=patchout,
+        training=replace(RECIPE.training, epochs=epochs),
+    )
+    net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32)
+    net.to(recipe.engine.device)
+    folder.mkdir(exist_ok=True)
+    clips = np.arange(CLIPS)
+    task = Task("k", recipe, 0, FEATURES, TARGETS, clips, folder, checkpoint_seconds=0.0)
+    return train(net, task)
+
+
+@pytest.mark.parametrize(
+    ("engine", "tolerance"),
+    [
+        ({}, 1e-3),
+        ({"graph": True}, 1e-3),
+        ({"attention": "materialised"}, 1e-3),
+        ({"compiled": True}, 1e-3),
+        ({"compiled": True, "graph": True}, 1e-3),
+        ({"precision": "bfloat16", "graph": True}, 0.02),
+        ({"precision": "bfloat16", "residual": "compute"}, 0.03),
+        ({"precision": "float16"}, 0.02),
+    ],
+    ids=str,
+)
+def test_losses_are_those_of_the_cpu(
+    engine: dict[str, object], tolerance: float, tmp_path: Path
+) -> None:
+    plain = _train(tmp_path / "cpu")
+    other = _train(tmp_path / "cuda", device="cuda", **engine)
+    assert other.train_loss == pytest.approx(plain.train_loss, rel=tolerance)
+
+
+def test_a_graph_follows_a_schedule_of_patchout(tmp_path: Path) -> None:
+    rising = Patchout("unstructured", rate=0.5, schedule="rising", stages=3)
+    plain = _train(tmp_path / "cpu", patchout=rising)
+    graph = _train(tmp_path / "cuda", patchout=rising, device="cuda", graph=True)
+    assert graph.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
+
+
+def test_a_graph_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    whole = _train(tmp_path / "whole", device="cuda", graph=True)
+    _train(tmp_path / "parts", epochs=3, device="cuda", graph=True)
+    state = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
+    assert state["parts"]["optimizer"]["param_groups"][0]["lr"].device.type == "cuda"
+    again = _train(tmp_path / "parts", epochs=5, device="cuda", graph=True)
+    plain = _train(tmp_path / "plain", epochs=5, device="cuda")
+    assert again.train_loss[:3] == pytest.approx(whole.train_loss, rel=1e-3)
+    assert len(again.train_loss) == len(plain.train_loss) == 5
+
+
+def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
+    from passt_bench.measure.arm import Arm
+    from passt_bench.measure.session import run_session
+    from passt_bench.runner.subject import RecipeFactory
+
+    engines = {
+        "eager": EngineSpec(device="cuda", precision="bfloat16"),
+        "2021": EngineSpec(device="cuda", precision="float16", attention="materialised"),
+        "graph": EngineSpec(device="cuda", precision="bfloat16", graph=True),
+        "all": EngineSpec(
+            device="cuda", precision="bfloat16", residual="compute", compiled=True, graph=True
+        ),
+    }
+    recipe = replace(RECIPE, model=ModelSpec("passt_tiny"))
+    arms = [
+        Arm(name, RecipeFactory(replace(recipe, engine=engine), 10), engine)
+        for name, engine in engines.items()
+    ]
+    spec = MeasurementSpec(rounds=6, most_rounds=6, half_width=9.0, turn_seconds=120.0)
+    result = run_session(arms, "eager", spec, preload=("passt_bench.runner.subject",))
+    for name, arm in result.arms.items():
+        assert (arm.status, arm.message) == ("ok", None), name
+        assert {"train_step", "train_step_wall", "train_step_device"} <= set(arm.samples)
+        assert arm.memory["train_peak"] >= arm.memory["train_rise"] > 0
+        assert arm.memory["saved_for_backward"] > 0
+    device = {name: arm.samples["train_step_device"][0][0] for name, arm in result.arms.items()}
+    wall = {name: arm.samples["train_step_wall"][0][0] for name, arm in result.arms.items()}
+    assert all(device[name] < 1.2 * wall[name] for name in device)
+    assert result.arms["2021"].attention == "unfused"
+    assert "attention" in result.arms["eager"].attention
