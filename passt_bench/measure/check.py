@@ -97,7 +97,7 @@ def _ratios() -> Iterator[Check]:
     """A cost session on the GPU: the same work twice, and five percent more."""
     steps = {"some": 100, "the same": 100, "5 % more": 105}
     arms = [Arm(name, Products(n), EngineSpec(device="cuda")) for name, n in steps.items()]
-    spec = MeasurementSpec(rounds=8, most_rounds=8, half_width=0.02, turn_seconds=120.0)
+    spec = MeasurementSpec(rounds=12, most_rounds=12, half_width=0.02, turn_seconds=120.0)
     samples = {name: arm.samples for name, arm in run_session(arms, "some", spec).arms.items()}
     for name, known, tolerance in (("the same", 1.0, 0.02), ("5 % more", 1.05, 0.02)):
         ratio = ratio_intervals(samples[name], samples["some"])[STEP]
