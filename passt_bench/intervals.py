@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import comb, isfinite
 from statistics import median
 
-from passt_bench.record import Interval
+from passt_bench.records.session import Interval
 
 Rounds = Sequence[Sequence[float]]
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.files import pack_json, unpack_json, write_atomically
-from passt_bench.record import Fingerprint, RunRecord
-from passt_bench.record_files import read, to_json
+from passt_bench.records.files import pack_json, read, to_json, unpack_json, write_atomically
+from passt_bench.records.run import Fingerprint, RunRecord
+from passt_bench.records.store import Store
 from passt_bench.spec import Recipe, override
-from passt_bench.store import Store
 
 KEY = "1" * 16
 FINGERPRINT = Fingerprint("d", "abc", 2, 2, ("x", "y"), True, {"16000": 2}, (), {"g": ("x",)})

@@ -13,7 +13,7 @@ from passt_bench.analysis.blocks import NAN, Pool, pool_variance
 from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
 from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
 from passt_bench.errors import InputError, choose_from
-from passt_bench.record import StudyRecord
+from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
 
 DEFAULT_MARGIN = 0.02

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from passt_bench.analysis.frame import NAN, number
-from passt_bench.comparison_record import ComparisonRecord
-from passt_bench.record import ArmRecord, SessionRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
 
 Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
 

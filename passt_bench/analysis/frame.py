@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.record import CellRecord, RunRecord, SessionRecord, StudyRecord, VariantRecord
-from passt_bench.store import Store
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Store
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ from passt_bench.analysis.blocks import NAN, fit_blocks
 from passt_bench.analysis.compare import block_table, compare
 from passt_bench.analysis.power import detectable, smallest_margin
 from passt_bench.errors import InputError
-from passt_bench.record import StudyRecord
+from passt_bench.records.run import StudyRecord
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from passt_bench.analysis.compare import (
 from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.errors import InputError, choose_from
-from passt_bench.record import RunRecord, SessionRecord, StudyRecord
-from passt_bench.store import Store
+from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Store
 
 
 @dataclass(frozen=True)

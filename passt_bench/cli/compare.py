@@ -122,12 +122,12 @@ def _compare(
     """Measures, renders and shows; whether something failed, which stands in the table."""
     from passt_bench.console import stage
     from passt_bench.names import plain_name
+    from passt_bench.records.store import Store
     from passt_bench.report.comparison_page import build_comparison
     from passt_bench.report.index import render_index
     from passt_bench.runner.compare import compare as measure
     from passt_bench.runner.compare import default_name, foresee, subjects
     from passt_bench.runner.prepare import typed
-    from passt_bench.store import Store
 
     recipes = subjects(items, settings)
     chosen = plain_name(name or default_name(items), field="--name")

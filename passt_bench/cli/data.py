@@ -91,7 +91,7 @@ def check(
     from passt_bench.data.check import Look
     from passt_bench.data.prepared import find_prepared
     from passt_bench.data.prepared_files import INDEX, read_index
-    from passt_bench.files import write_atomically
+    from passt_bench.records.files import write_atomically
     from passt_bench.spec.recipe import DataSpec
 
     name, folder = named_folder(named)

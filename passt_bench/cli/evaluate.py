@@ -13,7 +13,7 @@ from passt_bench.cli.options import Out, Reports, app, console
 from passt_bench.cli.predict import read_names
 
 if TYPE_CHECKING:
-    from passt_bench.evaluation_record import EvaluationRecord
+    from passt_bench.records.evaluation import EvaluationRecord
 
 
 @app.command()

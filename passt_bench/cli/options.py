@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from passt_bench.errors import InputError
-from passt_bench.record import STATUSES, Status
+from passt_bench.records.run import STATUSES, Status
 
 if TYPE_CHECKING:
     from passt_bench.runner.prepare import Request

@@ -52,8 +52,8 @@ def predict(
     import torch
 
     from passt_bench.console import stage
-    from passt_bench.files import write_atomically
     from passt_bench.models.ensemble import build_ensemble
+    from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
 
     if hop is not None and not hop > 0:

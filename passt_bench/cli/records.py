@@ -21,8 +21,8 @@ def diff(
     out: Out = Path("runs"),
 ) -> None:
     """Says what differs between two records: what decides the key, then what does not."""
+    from passt_bench.records.store import Store
     from passt_bench.runner.records import compare_records, find_record
-    from passt_bench.store import Store
 
     store = Store(out)
     found = compare_records(find_record(first, store), find_record(second, store))

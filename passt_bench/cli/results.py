@@ -70,10 +70,10 @@ def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
         data: folders of data sets, ``NAME=DIR``, beside those of ``PASST_BENCH_DATA``.
     """
     from passt_bench.models.weights.table import PUBLISHED
+    from passt_bench.records.store import Store
     from passt_bench.report.evaluation_page import FOLDER
     from passt_bench.report.paper_rows import Here
     from passt_bench.runner.rows_here import evaluated, find_available, published_rows
-    from passt_bench.store import Store
 
     rows = published_rows()
     stores = [Store(reports / FOLDER), Store(out)]

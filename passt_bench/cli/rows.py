@@ -15,8 +15,8 @@ from passt_bench.cli.running import (
     tell_unused_cuda,
 )
 from passt_bench.console import stage
+from passt_bench.records.store import Store
 from passt_bench.spec.rows import patchout_in_short
-from passt_bench.store import Store
 
 if TYPE_CHECKING:
     from passt_bench.runner.prepare import Request

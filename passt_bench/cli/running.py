@@ -13,10 +13,10 @@ from rich.table import Table
 from passt_bench.cli.options import console
 from passt_bench.cli.results import bringing_up_to_date, render, rendered
 from passt_bench.console import duration
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 if TYPE_CHECKING:
-    from passt_bench.record import Fingerprint
+    from passt_bench.records.run import Fingerprint
     from passt_bench.runner.plan import StudyPlan
     from passt_bench.runner.prepare import Prepared, Request
     from passt_bench.runner.run import RunOptions

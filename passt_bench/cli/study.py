@@ -30,7 +30,7 @@ from passt_bench.cli.running import (
     show_standing,
     tell_unused_cuda,
 )
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 if TYPE_CHECKING:
     from passt_bench.runner.prepare import Request

@@ -28,7 +28,7 @@ from passt_bench.data.listing import Listing
 from passt_bench.data.scan import Scan, scan_files
 from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 MOST_LOST = 0.05  # share of the clips whose file may be missing or broken

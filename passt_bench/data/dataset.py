@@ -12,7 +12,7 @@ from passt_bench.data.opening import Sound
 from passt_bench.data.survey import Survey
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 
 
 class Incomplete(InputError):

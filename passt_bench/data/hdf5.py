@@ -24,7 +24,7 @@ from passt_bench.data.opening import Encoded
 from passt_bench.data.surveyed import SurveyedDataset
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a survey

@@ -13,7 +13,7 @@ import soundfile
 
 from passt_bench.data.hdf5_file import NAME, SOUND, SOURCE, TARGET
 from passt_bench.errors import InputError
-from passt_bench.files import storing
+from passt_bench.records.files import storing
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # LAME's level for constant 128 kbit/s from 32 kHz on, as ffmpeg made the published files.

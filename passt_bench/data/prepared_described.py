@@ -13,7 +13,7 @@ from passt_bench.data.described import some
 from passt_bench.data.pieces import piece_of, spread_over
 from passt_bench.data.prepared_files import Index, broken
 from passt_bench.data.survey import Lost, Survey
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 
 
 def lost_of(index: Index) -> Lost:

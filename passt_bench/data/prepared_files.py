@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes, write_atomically
-from passt_bench.record import Fingerprint
+from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec.override import adapter
 
 INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"

@@ -23,7 +23,7 @@ from passt_bench.console import late_stage
 from passt_bench.data.decode import read_header
 from passt_bench.data.pieces import hash_of, piece_of
 from passt_bench.errors import InputError, StorageError
-from passt_bench.files import write_atomically
+from passt_bench.records.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
 _VERSION = 5  # raise when a file is judged in another way

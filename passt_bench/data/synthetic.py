@@ -11,7 +11,7 @@ import numpy as np
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.scenes import CLASSES, GROUPS, VERSION, draw_classes, render_scene
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 

@@ -25,7 +25,7 @@ from passt_bench.measure.memory import release_free_memory
 from passt_bench.measure.profile import write_profile
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.subject import Subject, compile_seconds, take_memory, take_round, warm_up
-from passt_bench.record import Status
+from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec
 
 MESSAGE_LENGTH = 500

@@ -24,7 +24,7 @@ from passt_bench.measure.machine import changes, disturbance
 from passt_bench.measure.matmul import SQUARES, Size
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.subject import STEP
-from passt_bench.record import Status
+from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 Progress = Callable[[float, str], None]

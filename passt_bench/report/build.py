@@ -13,7 +13,8 @@ from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
 from passt_bench.analysis.frame import cells_of
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.errors import InputError, choose_from
-from passt_bench.files import write_atomically
+from passt_bench.records.files import write_atomically
+from passt_bench.records.store import Store
 from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.evaluation_page import build_evaluations
 from passt_bench.report.files import SHOWN, alone, keep_record
@@ -25,7 +26,6 @@ from passt_bench.report.search_page import build_searches
 from passt_bench.report.text import listed, quoted
 from passt_bench.report.whole import replacing
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
 

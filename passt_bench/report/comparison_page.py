@@ -7,15 +7,15 @@ from math import isfinite
 from pathlib import Path
 
 from passt_bench.analysis.costs import costs_of, memory_of
-from passt_bench.comparison_record import (
-    FOLDER,
-    ComparisonRecord,
+from passt_bench.errors import InputError
+from passt_bench.records.session import ComparisonRecord, SessionRecord
+from passt_bench.records.store import (
+    COMPARISONS,
+    Store,
     comparison_names,
     read_comparison,
     write_comparison,
 )
-from passt_bench.errors import InputError
-from passt_bench.record import SessionRecord
 from passt_bench.report.comparison import all_tables
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.figures.comparison import NAME as FIGURE
@@ -36,7 +36,6 @@ from passt_bench.report.text import counted, fixed, significant
 from passt_bench.report.theme import look
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured
 from passt_bench.report.whole import replacing
-from passt_bench.store import Store
 
 PAGE = "comparison.html"
 _TABLES = ("speed", "training", "inference", "memory", "arithmetic", "published", "failures")
@@ -72,7 +71,7 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
 
 def build_comparisons(runs: Path, reports: Path) -> list[Path]:
     """Renders every comparison found in the runs and in the reports; the paths of the pages."""
-    kept = {path.stem for path in reports.glob(f"{SHOWN}/{FOLDER}/*.json")}
+    kept = {path.stem for path in reports.glob(f"{SHOWN}/{COMPARISONS}/*.json")}
     names = sorted({*comparison_names(runs), *kept})
     return [build_comparison(name, runs, reports) for name in names]
 

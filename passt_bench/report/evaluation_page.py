@@ -7,7 +7,8 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-from passt_bench.evaluation_record import EvaluationRecord
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.store import Store
 from passt_bench.report.facts import distinct, machine_text
 from passt_bench.report.files import (
     TABULATED,
@@ -20,7 +21,6 @@ from passt_bench.report.files import (
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import NAN, Span, interval, significant
 from passt_bench.report.whole import replacing
-from passt_bench.store import Store
 
 FOLDER, PAGE = "evaluations", "index.html"
 WRITTEN = files_of("tables", TABULATED, [FOLDER]) | {PAGE}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
 from passt_bench.report.text import counted, fixed, listed, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
 

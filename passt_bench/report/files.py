@@ -12,12 +12,12 @@ from filelock import FileLock
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from passt_bench.files import read_bytes, refuse_link, write_atomically
+from passt_bench.records.files import read_bytes, refuse_link, write_atomically
+from passt_bench.records.store import Store
 from passt_bench.report.figures.drawing import Drawing
 from passt_bench.report.layout import settle
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
 from passt_bench.report.theme import inline, to_svg
-from passt_bench.store import Store
 
 TABULATED, DRAWN = ("csv", "md", "tex"), ("svg", "csv")  # what tables and drawings are written as
 SHOWN = "[!.]*"  # folders of reports below that of all; hidden ones are not rendered to the end

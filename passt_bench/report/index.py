@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from passt_bench.comparison_record import FOLDER as COMPARISONS
-from passt_bench.comparison_record import read_comparison
 from passt_bench.errors import InputError
+from passt_bench.records.store import COMPARISONS, read_comparison
 from passt_bench.report.evaluation_page import FOLDER as EVALUATIONS
 from passt_bench.report.files import SHOWN, render_template, write_text
 from passt_bench.report.page import SUMMARY

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from passt_bench.analysis.compare import VariantMean
 from passt_bench.analysis.results import Results
-from passt_bench.evaluation_record import EvaluationRecord
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.rows import Available, Corpus, Row, departures, why_not

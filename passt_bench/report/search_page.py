@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from passt_bench.analysis.results import load_results
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.store import Store, read_search, search_names, write_search
 from passt_bench.report.figures.search import draw_search
 from passt_bench.report.files import (
     DRAWN,
@@ -25,14 +27,6 @@ from passt_bench.report.text import counted, fixed, interval, listed, p_value, s
 from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import StudyView, view
 from passt_bench.report.whole import replacing
-from passt_bench.search_record import (
-    SearchRecord,
-    TrialRecord,
-    read_search,
-    search_names,
-    write_search,
-)
-from passt_bench.store import Store
 
 PAGE = "search.html"
 _FIGURES = ("search_history", "search_settings", "search_importance")

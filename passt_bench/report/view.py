@@ -12,7 +12,7 @@ import pandas as pd
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, better_way
 from passt_bench.analysis.results import Results
-from passt_bench.record import RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES

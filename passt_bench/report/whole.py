@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from passt_bench.errors import InputError
-from passt_bench.files import refuse_link, storing
+from passt_bench.records.files import refuse_link, storing
 from passt_bench.report.files import alone
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)

@@ -10,8 +10,8 @@ import numpy as np
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import SPLITS
 from passt_bench.models.ensemble import Ensemble, Member
+from passt_bench.records.evaluation import SPLITS
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import check_labels

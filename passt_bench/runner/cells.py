@@ -19,11 +19,11 @@ from passt_bench.measure.failure import classify, memory_limit, says_nothing
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
 from passt_bench.models import draw, from_recipe, save_model
-from passt_bench.record import Fingerprint, Picture, RunRecord, Status
+from passt_bench.records.run import Fingerprint, Picture, RunRecord, Status
+from passt_bench.records.store import Store
 from passt_bench.runner.cell_data import cell_features, split_clips
 from passt_bench.runner.initial import fill
 from passt_bench.runner.plan import Context, PlannedCell
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 from passt_bench.training.averaging import wearing
 from passt_bench.training.diverged import Diverged

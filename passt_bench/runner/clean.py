@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes, storing
 from passt_bench.names import is_key
+from passt_bench.records.files import read_bytes, storing
+from passt_bench.records.store import Store, read_record, read_search, search_names
 from passt_bench.runner.locks import discard, is_running
-from passt_bench.search_record import read_search, search_names
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Store, read_record
 from passt_bench.training.features import features_path
 
 WRITING_SECONDS = 3600.0  # a temporary file that is younger may be somebody's at work

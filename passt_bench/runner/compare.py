@@ -12,14 +12,15 @@ from pathlib import Path
 
 import torch
 
-from passt_bench.comparison_record import ComparisonRecord, write_comparison
 from passt_bench.errors import InputError
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import Progress
 from passt_bench.models import build_model
 from passt_bench.models.defaults import frontend_of
 from passt_bench.models.peers import PEERS
-from passt_bench.record import VariantRecord
+from passt_bench.records.run import VariantRecord
+from passt_bench.records.session import ComparisonRecord
+from passt_bench.records.store import Store, write_comparison
 from passt_bench.registry import MODELS
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.facts import model_facts
@@ -35,7 +36,6 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
-from passt_bench.store import Store
 
 # Table 1 of the paper, as far as its systems can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from passt_bench.records.search import TrialRecord
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
 from passt_bench.runner.space import baseline_of, setting_name
-from passt_bench.search_record import TrialRecord
 from passt_bench.spec.study import Study, Variant
 
 

@@ -21,7 +21,9 @@ from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_
 from passt_bench.measure.subject import GPU_STEPS, STEP
 from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count
-from passt_bench.record import ArmRecord, SessionRecord, Status
+from passt_bench.records.run import Status
+from passt_bench.records.session import ArmRecord, SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.foreseen import Foreseen, foresee
 from passt_bench.runner.isolation import fork_server
@@ -29,7 +31,6 @@ from passt_bench.runner.locks import MERGE, lock
 from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Store
 
 MEMORY_SHARE = 0.8  # of what is free now, for all arms of a session together
 _MEMORY = {

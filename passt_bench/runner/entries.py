@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from passt_bench.analysis.results import Results
-from passt_bench.record import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.store import Store
 from passt_bench.spec.key import decisive, digest
-from passt_bench.store import Store
 
 MIB = 2**20
 

@@ -15,12 +15,13 @@ from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.decode import RESAMPLER
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord, Member, PublishedResult, Split
 from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.models.ensemble import ENSEMBLES, Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.models.weights import locate
+from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult, Split
+from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS
 from passt_bench.runner.agreement import clips_of, data_spec, match_classes, metrics_of
 from passt_bench.runner.cells import MODEL, Clock
@@ -30,7 +31,6 @@ from passt_bench.runner.prepare import data_folders, typed
 from passt_bench.runner.published import published_set, with_published
 from passt_bench.runner.scoring import Progress, score_clips
 from passt_bench.spec.key import decisive, digest
-from passt_bench.store import Store
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
 from passt_bench.training.metrics import scored_note
 

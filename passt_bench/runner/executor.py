@@ -16,7 +16,7 @@ from threading import Event
 import torch
 from filelock import Timeout
 
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
 from passt_bench.runner.gpus import Gpus, visible_gpus
 from passt_bench.runner.isolation import (
     POLL,

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from passt_bench.console import Estimate, Update, stage
 from passt_bench.errors import InputError
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.store import Store, write_search
 from passt_bench.runner.confirm import plan_confirmation
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
@@ -27,9 +29,7 @@ from passt_bench.runner.run import RunOptions, check_device, prepare, train_cell
 from passt_bench.runner.search import Suggester, importance, open_storage
 from passt_bench.runner.space import KINDS, baseline_of, setting_name, space_of
 from passt_bench.runner.trials import Budget, Settings, Suggestion, keys_of
-from passt_bench.search_record import SearchRecord, TrialRecord, write_search
 from passt_bench.spec.key import component_versions, decisive, digest
-from passt_bench.store import Store
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from passt_bench.errors import InputError
-from passt_bench.files import storing
+from passt_bench.records.files import storing
 
 
 @dataclass(frozen=True)

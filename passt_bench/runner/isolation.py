@@ -21,12 +21,12 @@ from filelock import FileLock, Timeout
 from passt_bench.errors import StorageError
 from passt_bench.import_path import without_current_folder
 from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
 from passt_bench.runner.gpus import VARIABLE, Gpus
 from passt_bench.runner.locks import lock
 from passt_bench.runner.plan import Context, PlannedCell
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 from passt_bench.training.loaders import end_with_parent
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from passt_bench.files import storing
+from passt_bench.records.files import storing
 
 MERGE = "merge.lock"  # of all that merge into a folder, and of who gives a session its key
 STUDIES = "studies.lock"  # of who writes a study or a search, or unites them with those of others

@@ -15,12 +15,12 @@ from enum import Enum, auto
 from pathlib import Path
 
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes, refuse_link, write_atomically
-from passt_bench.record import RunRecord, SessionRecord
-from passt_bench.record_files import read
+from passt_bench.records.files import read, read_bytes, refuse_link, write_atomically
+from passt_bench.records.run import RunRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Store, read_record
 from passt_bench.runner.locks import MERGE, lock, studies_held, taken
 from passt_bench.runner.merge_studies import Plans, check_searches, plans_of, united
-from passt_bench.store import Store, read_record
 
 _SAME = 1e-4  # metrics of one evaluation on two machines
 _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # of what is not finished

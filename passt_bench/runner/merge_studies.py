@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
-from passt_bench.files import read_bytes
-from passt_bench.record import StudyRecord, VariantRecord
-from passt_bench.search_record import read_search, search_names
-from passt_bench.store import Store
+from passt_bench.records.files import read_bytes
+from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.store import (
+    Store,
+    comparison_names,
+    read_comparison,
+    read_search,
+    search_names,
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError, choose_from, located
-from passt_bench.record import CellRecord, Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.context import Context as Context
 from passt_bench.runner.context import Datasets as Datasets
@@ -17,7 +18,6 @@ from passt_bench.runner.initial import settle_init
 from passt_bench.spec.key import arm_key, component_versions, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
-from passt_bench.store import Store
 from passt_bench.training.sampling import epoch_steps
 from passt_bench.training.schedule import check_steps
 

@@ -25,7 +25,7 @@ from passt_bench.data.hdf5_write import check_mp3_rate
 from passt_bench.data.prepared import default_folder
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
 from passt_bench.errors import InputError
-from passt_bench.files import storing
+from passt_bench.records.files import storing
 from passt_bench.registry import DATASETS
 from passt_bench.runner.decoding import Form, begin, make_part
 from passt_bench.runner.flat_file import Entry, FlatFile

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from passt_bench.evaluation_record import EvaluationRecord, PublishedResult
 from passt_bench.models.ensemble import ENSEMBLES
 from passt_bench.models.weights import PUBLISHED, Published
 from passt_bench.models.weights.table import by_file
+from passt_bench.records.evaluation import EvaluationRecord, PublishedResult
 
 # Each data set's metric as its authors compute it, and those that equal it where every class has a
 # positive clip.

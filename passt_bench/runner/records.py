@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.record import Fingerprint, RunRecord, SessionRecord
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.run import Fingerprint, RunRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Record, Store, read_record
 from passt_bench.spec.key import decisive
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Record, Store, read_record
 
 ABSENT = "-"
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from passt_bench.errors import located
-from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.names import plain_name
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.runner.plan import check_choice, with_seeds

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord
 from passt_bench.models.weights import PUBLISHED, locate
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.prepare import data_folders
 from passt_bench.runner.studies import load_rows, study_names
 from passt_bench.spec.rows import Available, Row
-from passt_bench.store import Store
 
 
 def find_available(data: Iterable[str] = (), weights: Iterable[str] = ()) -> Available:

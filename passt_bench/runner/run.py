@@ -13,15 +13,15 @@ from rich.console import Console
 
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
-from passt_bench.record import STATUSES, Status
-from passt_bench.record_files import to_json
+from passt_bench.records.files import to_json
+from passt_bench.records.run import STATUSES, Status
+from passt_bench.records.store import Store
 from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.standing import Shortfall, shortfall, tidy
 from passt_bench.spec.recipe import Recipe
-from passt_bench.store import Store
 from passt_bench.training.features import (
     features_path,
     is_prepared,

@@ -13,8 +13,8 @@ import torch
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
-from passt_bench.files import write_atomically
 from passt_bench.models.ensemble import Ensemble
+from passt_bench.records.files import write_atomically
 
 PARTIAL = "checkpoint.npy"  # logits of the first clips, beside where the record will stand
 SAVE_SECONDS = 30.0

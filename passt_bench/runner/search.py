@@ -16,9 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from passt_bench.errors import InputError
+from passt_bench.records.search import SearchRecord
 from passt_bench.runner.space import KINDS, STEP
 from passt_bench.runner.trials import Suggestion
-from passt_bench.search_record import SearchRecord
 
 _FEWEST_FOR_IMPORTANCE = 8  # settings; a forest on fewer says nothing
 

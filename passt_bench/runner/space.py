@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from passt_bench.errors import InputError
 from passt_bench.models.patchout import resolve
-from passt_bench.record import VariantRecord
+from passt_bench.records.run import VariantRecord
 from passt_bench.registry import PATCHOUTS
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, plan_cell
 from passt_bench.spec.override import override

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from passt_bench.analysis.costs import last_arms
-from passt_bench.record import CellRecord
-from passt_bench.record_files import Outcome
+from passt_bench.records.files import Outcome
+from passt_bench.records.run import CellRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, clear
 from passt_bench.runner.locks import is_running
 from passt_bench.runner.plan import Context, PlannedCell, StudyPlan
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 
 State = Literal["done", "failed", "running", "interrupted", "left"]

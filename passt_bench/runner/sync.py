@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from passt_bench.analysis.results import load_results
+from passt_bench.records.store import Store
 from passt_bench.runner.address import (
     TrackingError,
     explained,
@@ -25,7 +26,6 @@ from passt_bench.runner.address import (
 )
 from passt_bench.runner.entries import study_entries
 from passt_bench.runner.tracking import Experiment, Outcome, causes, connect
-from passt_bench.store import Store
 
 _LOCK_SECONDS = 600.0
 

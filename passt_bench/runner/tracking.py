@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from passt_bench.record import StudyRecord
+from passt_bench.records.run import StudyRecord
 from passt_bench.runner.address import (
     SETTINGS,
     TrackingError,

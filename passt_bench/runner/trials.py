@@ -8,11 +8,11 @@ from math import ceil
 from statistics import fmean
 
 from passt_bench.console import Estimate
-from passt_bench.record import Status
+from passt_bench.records.run import Status
+from passt_bench.records.search import TrialRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.plan import Datasets, PlannedCell
 from passt_bench.runner.space import Space
-from passt_bench.search_record import TrialRecord
-from passt_bench.store import Store
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from passt_bench.files import write_atomically
+from passt_bench.records.files import write_atomically
 
 FORMAT = 2  # raise when the state's layout changes: older checkpoints then start anew
 NAME, BEFORE, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"

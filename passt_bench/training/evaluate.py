@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from passt_bench.data.targets import Targets
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.registry import METRICS
 from passt_bench.training.diverged import Diverged
 from passt_bench.training.features import Features
@@ -28,7 +28,7 @@ PROBES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass
 class Evaluation:
-    """Metrics of a set of clips, see `record.RunRecord` for the fields."""
+    """Metrics of a set of clips, see `records.run.RunRecord` for the fields."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.files import storing
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
+from passt_bench.records.files import storing
 from passt_bench.spec.key import decisive, digest
 from passt_bench.spec.recipe import FrontendSpec, Recipe
 from passt_bench.training.sources import Streamed, Waves

@@ -9,17 +9,15 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.analysis.frame import cells_of
-from passt_bench.record import (
-    ArmRecord,
+from passt_bench.records.run import (
     CellRecord,
     Fingerprint,
-    Interval,
     RunRecord,
-    SessionRecord,
     Status,
     StudyRecord,
     VariantRecord,
 )
+from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 

@@ -18,7 +18,7 @@ from passt_bench.analysis.compare import (
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
-from passt_bench.record import RunRecord, StudyRecord
+from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.registry import METRICS
 
 NAN = float("nan")

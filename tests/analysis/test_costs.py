@@ -12,7 +12,7 @@ from passt_bench.analysis.costs import (
     memory_of,
     sessions_used,
 )
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 
 def test_each_variant_keeps_the_ratio_of_its_own_session(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from small_studies import DATA, key, run, session, study
 from passt_bench import load_frame
 from passt_bench.analysis.frame import cells_frame
 from passt_bench.errors import InputError
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from small_studies import cells_with, study
 
 from passt_bench.analysis.noise import noise_floor
 from passt_bench.errors import InputError
-from passt_bench.record import StudyRecord
+from passt_bench.records.run import StudyRecord
 from passt_bench.spec import Recipe
 
 

@@ -8,7 +8,7 @@ from small_studies import key, run, session, session_key, study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from passt_bench.analysis.results import load_results
 from passt_bench.models.frontend import LogMel
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.spec import FrontendSpec
-from passt_bench.store import Store
 from passt_bench.training.metrics import mean_average_precision
 
 QUICK = Path(__file__).parents[2] / "reports" / "quick"

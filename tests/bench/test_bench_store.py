@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from passt_bench.record import RunRecord
-from passt_bench.record_files import read, read_outcome
-from passt_bench.store import Store
+from passt_bench.records.files import read, read_outcome
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 
 KEPT = Path(__file__).parents[2] / "reports" / "quick"
 

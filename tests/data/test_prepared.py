@@ -24,7 +24,7 @@ from passt_bench.data.prepared_files import (
     write_index,
 )
 from passt_bench.errors import InputError
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 RATE = 1000

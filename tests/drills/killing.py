@@ -65,8 +65,8 @@ class Moment:
 
 def arm(folder: Path, whoes: tuple[str, ...]) -> None:
     """Makes this process watch for its moment."""
+    from passt_bench.records.store import Store
     from passt_bench.runner import cells
-    from passt_bench.store import Store
     from passt_bench.training import checkpoint, evaluate
     from passt_bench.training.state import Training
 

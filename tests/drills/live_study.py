@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from passt_bench.errors import InputError
+from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.plan import Context, Datasets, plan_study
 from passt_bench.runner.run import RunOptions, run_study
@@ -27,7 +28,6 @@ from passt_bench.spec import (
     TrainingSpec,
     Variant,
 )
-from passt_bench.store import Store
 
 BASE = Recipe(
     model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=32, depth=2, heads=2),

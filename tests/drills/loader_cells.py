@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ablations.protocols import esc50
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, plan_cell
 from passt_bench.runner.run import prepare

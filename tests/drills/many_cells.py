@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.record import Picture, RunRecord
-from passt_bench.record_files import to_json
+from passt_bench.records.files import to_json
+from passt_bench.records.run import Picture, RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
 from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study
-from passt_bench.store import Store
 
 _TEXT = '''"""What do {rates} rates of patchout do?"""
 

@@ -16,7 +16,7 @@ import pytest
 from hostile_folder import HostileFolder
 from single_layouts import write_manifest
 
-from passt_bench.store import Store
+from passt_bench.records.store import Store
 
 COMMAND = Path(sys.executable).with_name("passt-bench")
 ROOT = Path(__file__).parents[2]

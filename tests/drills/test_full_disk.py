@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from passt_bench.record import RunRecord
-from passt_bench.store import Store
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 
 STUDY = '''"""?"""
 from ablations.recipes import synthetic

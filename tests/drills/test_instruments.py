@@ -12,7 +12,7 @@ from timed_subjects import Products
 
 from passt_bench.intervals import ratio_intervals
 from passt_bench.measure import Arm, SessionResult, run_session
-from passt_bench.record import Interval
+from passt_bench.records.session import Interval
 from passt_bench.spec import MeasurementSpec
 
 SESSIONS = 100

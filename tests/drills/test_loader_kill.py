@@ -12,8 +12,8 @@ import loader_cells
 import psutil
 import pytest
 
-from passt_bench.record import RunRecord
-from passt_bench.store import Store
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 
 FAMILY = 4  # the fork server of the cell, two that make batches, and the cell itself
 

@@ -9,13 +9,19 @@ import psutil
 import pytest
 from faulty_server import content, mlflow_server
 
-from passt_bench.record import CellRecord, Fingerprint, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import (
+    CellRecord,
+    Fingerprint,
+    RunRecord,
+    StudyRecord,
+    VariantRecord,
+)
+from passt_bench.records.store import Store
 from passt_bench.runner.address import database, local_uri
 from passt_bench.runner.sync import sync
 from passt_bench.runner.window import live
 from passt_bench.spec import Recipe
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 
 CELLS, EPOCHS = 8, 40
 KILLS = 6  # in each of three places

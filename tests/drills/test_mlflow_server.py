@@ -11,12 +11,18 @@ import urllib.request
 
 import pytest
 
-from passt_bench.record import CellRecord, Fingerprint, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import (
+    CellRecord,
+    Fingerprint,
+    RunRecord,
+    StudyRecord,
+    VariantRecord,
+)
+from passt_bench.records.store import Store
 from passt_bench.runner.address import TrackingError
 from passt_bench.runner.sync import sync
 from passt_bench.spec import Recipe
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 
 SERVE = "import sys; from pathlib import Path; from passt_bench.runner.ui import serve_ui; "
 SERVE += "serve_ui(Path(sys.argv[1]), int(sys.argv[2]))"

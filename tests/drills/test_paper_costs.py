@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from passt_bench.comparison_record import ComparisonRecord, read_comparison
+from passt_bench.records.session import ComparisonRecord
+from passt_bench.records.store import Store, read_comparison
 from passt_bench.runner.compare import PAPER
-from passt_bench.store import Store
 
 SMALL = ("model.depth=1", "model.width=48", "model.heads=3")
 

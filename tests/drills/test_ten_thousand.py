@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from many_cells import write_many
 
-from passt_bench.record import STATUSES
-from passt_bench.store import Store
+from passt_bench.records.run import STATUSES
+from passt_bench.records.store import Store
 
 GIB = 2**30
 

@@ -24,7 +24,7 @@ import sounds
 from golden_sounds import chunk, fmt, wav
 
 from passt_bench.data import Dataset, open_dataset
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import DataSpec
 from passt_bench.spec.key import digest

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import guards
 
-from passt_bench.record import RunRecord
-from passt_bench.record_files import to_json
+from passt_bench.records.files import to_json
+from passt_bench.records.run import RunRecord
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.key import arm_key, quality_key
 from passt_bench.spec.override import adapter

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from passt_bench.record import RunRecord, SessionRecord, StudyRecord
-from passt_bench.record_files import read
+from passt_bench.records.files import read
+from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.session import SessionRecord
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.key import arm_key, quality_key, session_key
 from passt_bench.spec.recipe import Recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 
 CLIPS, TRAIN, SAMPLES, RATE, CLASSES = 24, 16, 4000, 8000, 3
 

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.record import (
-    ArmRecord,
+from passt_bench.records.run import (
     CellRecord,
     Fingerprint,
-    Interval,
     Picture,
     RunRecord,
-    SessionRecord,
     StudyRecord,
     VariantRecord,
 )
+from passt_bench.records.session import ArmRecord, Interval, SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.spec import ModelSpec, Patchout, Recipe
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 
 SPECIAL = 2  # class tokens
 GROUPS = {

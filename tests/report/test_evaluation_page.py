@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord, Member, PublishedResult
-from passt_bench.record import Fingerprint
+from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult
+from passt_bench.records.run import Fingerprint
+from passt_bench.records.store import Store
 from passt_bench.report.evaluation_page import build_evaluations, evaluations_table
 from passt_bench.report.index import render_index
 from passt_bench.spec import Recipe
-from passt_bench.store import Store
 
 CLAIM = PublishedResult("mAP_official", 0.476, "released weights")
 RECORD = EvaluationRecord(

@@ -9,7 +9,7 @@ import pytest
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import load_results
-from passt_bench.record import Fingerprint, Picture
+from passt_bench.records.run import Fingerprint, Picture
 from passt_bench.report.figures import Drawing, draw_all
 from passt_bench.report.figures.classes import classes_data, draw_classes
 from passt_bench.report.figures.curves import curves_data

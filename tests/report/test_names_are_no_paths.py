@@ -13,17 +13,24 @@ from typing import Any
 import pytest
 from study_on_disk import SMALL, fingerprint, write_study
 
-from passt_bench.comparison_record import ComparisonRecord, read_comparison, write_comparison
 from passt_bench.errors import InputError
-from passt_bench.record import RunRecord, SessionRecord
+from passt_bench.records.run import RunRecord
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.session import ComparisonRecord, SessionRecord
+from passt_bench.records.store import (
+    Store,
+    read_comparison,
+    read_record,
+    read_search,
+    write_comparison,
+    write_search,
+)
 from passt_bench.report.build import build_study, build_variants
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.clean import find_debris, remove
 from passt_bench.runner.merge import merge
-from passt_bench.search_record import SearchRecord, TrialRecord, read_search, write_search
 from passt_bench.spec import Patchout, Recipe
-from passt_bench.store import Store, read_record
 
 Cli = Callable[..., tuple[int, str]]
 REPORTS = Path(__file__).parents[2] / "reports"

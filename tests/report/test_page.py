@@ -10,8 +10,8 @@ from pathlib import Path
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.results import load_results
+from passt_bench.records.store import Store
 from passt_bench.report.page import render
-from passt_bench.store import Store
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -101,7 +101,7 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     for part in ("records", "studies"):
         shutil.copytree(small / part, again / part)
     code = (
-        "import sys; from pathlib import Path; from passt_bench.store import Store\n"
+        "import sys; from pathlib import Path; from passt_bench.records.store import Store\n"
         "from passt_bench.analysis.results import load_results\n"
         "from passt_bench.report.page import render\n"
         "root = Path(sys.argv[1]); render(load_results('quick', [Store(root)]), root)"

@@ -8,14 +8,14 @@ from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord, Member
-from passt_bench.record import RunRecord
+from passt_bench.records.evaluation import EvaluationRecord, Member
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.report.paper import render_paper
 from passt_bench.report.paper_rows import CITED, Here
 from passt_bench.runner.rows_here import published_rows
 from passt_bench.spec import Recipe
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, departures
-from passt_bench.store import Store
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"
 ROWS = published_rows()

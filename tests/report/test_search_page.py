@@ -7,6 +7,8 @@ from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.store import write_search
 from passt_bench.report.figures.search import (
     draw_search,
     history_data,
@@ -25,7 +27,6 @@ from passt_bench.report.search_page import (
 )
 from passt_bench.report.theme import look
 from passt_bench.report.view import view
-from passt_bench.search_record import SearchRecord, TrialRecord, write_search
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 
@@ -144,7 +145,7 @@ def test_the_table_of_the_best_has_both_values_and_the_verdict(runs):
 
 
 def _store(root):
-    from passt_bench.store import Store
+    from passt_bench.records.store import Store
 
     return Store(root)
 

@@ -10,8 +10,8 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
+from passt_bench.records.store import Store
 from passt_bench.report.build import build_study, build_variants
-from passt_bench.store import Store
 
 ARMS = (
     Arm("none"),

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from study_on_disk import SMALL, Arm, write_study
 
-from passt_bench.comparison_record import ComparisonRecord, write_comparison
 from passt_bench.errors import InputError, StorageError
-from passt_bench.files import write_atomically
+from passt_bench.records.files import write_atomically
+from passt_bench.records.session import ComparisonRecord
+from passt_bench.records.store import Store, write_comparison
 from passt_bench.report import whole
 from passt_bench.report.build import build_all, build_study
 from passt_bench.report.comparison_page import WRITTEN as COMPARED
@@ -31,7 +32,6 @@ from passt_bench.report.paper_rows import Available, Here
 from passt_bench.report.search_page import WRITTEN as SEARCHED
 from passt_bench.report.whole import replacing
 from passt_bench.runner.rows_here import published_rows
-from passt_bench.store import Store
 
 REPORTS = Path(__file__).parents[2] / "reports"
 OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv", "more/a/b.txt")

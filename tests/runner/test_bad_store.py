@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError, StorageError, located
-from passt_bench.files import write_atomically
-from passt_bench.record import RunRecord
+from passt_bench.records.files import write_atomically
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
 from passt_bench.runner.plan import Context, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 
 Cli = Callable[..., tuple[int, str]]

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from passt_bench.cli import main
-from passt_bench.record import RunRecord, SessionRecord
-from passt_bench.store import Store
+from passt_bench.records.run import RunRecord
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Store
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
 

@@ -9,18 +9,17 @@ import pytest
 
 from passt_bench.cli import main
 from passt_bench.cli.compare import _announce
-from passt_bench.comparison_record import comparison_names, read_comparison
 from passt_bench.errors import InputError
-from passt_bench.files import unpack_json
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.models.peers import PEERS
+from passt_bench.records.files import unpack_json
+from passt_bench.records.store import Store, comparison_names, read_comparison
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.report.index import render_index
 from passt_bench.runner.compare import Settings, compare, default_name, foresee, subjects
 from passt_bench.runner.foreseen import Foreseen
 from passt_bench.spec import MeasurementSpec, Patchout
-from passt_bench.store import Store
 
 SMALL = Settings(
     batch=2,

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.files import unpack_json
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure import saved_for_backward, vit_flops
-from passt_bench.record import SessionRecord
-from passt_bench.record_files import read
+from passt_bench.records.files import read, unpack_json
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.runner import cost
 from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.facts import model_facts
@@ -25,7 +25,6 @@ from passt_bench.spec import (
     TrainingSpec,
     override,
 )
-from passt_bench.store import Store
 
 CLASSES = 3
 HALF = Patchout(kind="unstructured", rate=0.5)

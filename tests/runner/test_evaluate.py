@@ -21,14 +21,14 @@ from passt_bench.data import open_dataset
 from passt_bench.data.scenes import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import build_ensemble
-from passt_bench.record_files import to_json
+from passt_bench.records.files import to_json
+from passt_bench.records.store import Store
 from passt_bench.runner import scoring
 from passt_bench.runner.clean import find_debris
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.merge import merge
 from passt_bench.runner.records import compare_records, find_record
 from passt_bench.spec import DataSpec
-from passt_bench.store import Store
 
 Cli = Callable[..., tuple[int, str]]
 

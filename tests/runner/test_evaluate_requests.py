@@ -14,11 +14,11 @@ from evaluating import evaluated, model
 from passt_bench.data.scenes import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
+from passt_bench.records.store import Store
 from passt_bench.runner.evaluation import match_classes
 from passt_bench.runner.prepare import DATA_VARIABLE
 from passt_bench.runner.published import published_results
 from passt_bench.spec import DataSpec
-from passt_bench.store import Store
 
 
 @pytest.fixture

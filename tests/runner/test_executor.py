@@ -16,7 +16,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from passt_bench.measure.failure import oom_kills
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.isolation import RESTARTS
 from passt_bench.runner.locks import is_running
@@ -25,7 +26,6 @@ from passt_bench.runner.run import prepare
 from passt_bench.runner.standing import shortfall, standings
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 
 LONG = {"training.epochs": 100_000}  # would take hours

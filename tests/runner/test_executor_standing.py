@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from passt_bench.cli.results import render, rendered
-from passt_bench.record import ArmRecord, RunRecord, SessionRecord, Status
+from passt_bench.records.run import RunRecord, Status
+from passt_bench.records.session import ArmRecord, SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, failure
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
@@ -19,7 +21,6 @@ from passt_bench.runner.standing import Shortfall, shortfall
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 from passt_bench.training import checkpoint
 
 

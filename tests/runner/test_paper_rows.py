@@ -14,12 +14,12 @@ from published_weights import HEADS, WIDTH, write_published
 
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES
+from passt_bench.records.store import Store
 from passt_bench.runner.prepare import Request
 from passt_bench.runner.rows import PlannedRow, RowsPlan, evaluate_row, plan_rows
 from passt_bench.runner.rows_here import evaluated, find_available
 from passt_bench.runner.studies import RowsFile, load_rows, load_study, study_names, summary
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
-from passt_bench.store import Store
 
 Cli = Callable[..., tuple[int, str]]
 PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"

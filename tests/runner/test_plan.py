@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
 from passt_bench.runner.facts import model_facts
@@ -25,7 +26,6 @@ from passt_bench.runner.prepare import Request, data_folders, prepare_study, typ
 from passt_bench.runner.run import RunOptions, describe
 from passt_bench.runner.studies import load_rows, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override
-from passt_bench.store import Store
 
 
 def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:

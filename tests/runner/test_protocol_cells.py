@@ -16,7 +16,7 @@ from ablations import protocols
 from passt_bench.data import open_dataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
-from passt_bench.record import RunRecord
+from passt_bench.records.run import RunRecord
 from passt_bench.runner.cell_data import split_clips
 from passt_bench.runner.cells import MODEL, run_cell
 from passt_bench.runner.executor import run_cells

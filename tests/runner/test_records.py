@@ -14,8 +14,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench.errors import InputError
-from passt_bench.record import ArmRecord, RunRecord, SessionRecord, StudyRecord
-from passt_bench.record_files import to_json
+from passt_bench.records.files import to_json
+from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.session import ArmRecord, SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
 from passt_bench.runner.clean import find_debris, remove
 from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
@@ -25,7 +27,6 @@ from passt_bench.runner.records import compare_records, find_record
 from passt_bench.runner.run import RunOptions, run_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
-from passt_bench.store import Store
 from passt_bench.training.features import features_path
 
 Cli = Callable[..., tuple[int, str]]

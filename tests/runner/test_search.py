@@ -14,7 +14,9 @@ from passt_bench.analysis.results import load_results
 from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models import resolve
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.store import Store, read_search, search_names
 from passt_bench.registry import METRICS
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.explore import SearchOptions, search
@@ -22,7 +24,6 @@ from passt_bench.runner.plan import Context, Datasets, plan_study
 from passt_bench.runner.search import Suggester, importance, open_storage
 from passt_bench.runner.space import KINDS, RATES, counted, setting_name, space_of
 from passt_bench.runner.trials import Budget, Suggestion
-from passt_bench.search_record import SearchRecord, TrialRecord, read_search, search_names
 from passt_bench.spec import (
     DataSpec,
     FrontendSpec,
@@ -33,7 +34,6 @@ from passt_bench.spec import (
     TrainingSpec,
     Variant,
 )
-from passt_bench.store import Store
 
 BASE = Recipe(
     model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),

@@ -18,13 +18,13 @@ from tracked_study import (
 )
 
 from passt_bench.errors import InputError
-from passt_bench.record import CellRecord
+from passt_bench.records.run import CellRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.address import TrackingError
 from passt_bench.runner.sync import sync
 from passt_bench.runner.tracking import KEY
 from passt_bench.runner.ui import serve_ui
 from passt_bench.spec import Recipe
-from passt_bench.store import Store
 
 
 def summary_of(root, variant):

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from tracked_study import cell_key, client_of, runs_of, write_all
 
+from passt_bench.records.store import Store
 from passt_bench.runner.address import TrackingError
 from passt_bench.runner.window import LastSync, live
-from passt_bench.store import Store
 
 PARENT = """
 import sys, time

@@ -3,21 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-from passt_bench.record import (
-    ArmRecord,
+from passt_bench.records.run import (
     CellRecord,
     Fingerprint,
-    Interval,
     RunRecord,
-    SessionRecord,
     StudyRecord,
     VariantRecord,
 )
+from passt_bench.records.session import ArmRecord, Interval, SessionRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.address import store_uri
 from passt_bench.runner.tracking import KEY
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
-from passt_bench.store import Store
 
 FINGERPRINT = Fingerprint("synthetic", "f" * 16, 10, 10, ("a", "b"), True)
 RECIPES = {

@@ -12,7 +12,7 @@ import torch
 from passt_bench.data.dataset import Dataset
 from passt_bench.models import create_model
 from passt_bench.models.frontend import draw_edges, make_frontend
-from passt_bench.record import Fingerprint
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec import FrontendSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.batches import augment

@@ -19,8 +19,8 @@ import pooch
 from filelock import FileLock
 
 from passt_bench.errors import InputError
-from passt_bench.files import storing, write_atomically
 from passt_bench.models.weights.table import PUBLISHED, Published, by_file
+from passt_bench.records.files import storing, write_atomically
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
 SUMS = "SHA256SUMS"

@@ -15,7 +15,6 @@ from torch import nn
 
 from passt_bench import __version__
 from passt_bench.errors import InputError
-from passt_bench.files import write_atomically
 from passt_bench.models.ast import from_hugging_face
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.weights.fetch import locate
@@ -24,6 +23,7 @@ from passt_bench.models.weights.load import load_tensors
 from passt_bench.models.weights.metadata import pack, unpack
 from passt_bench.models.weights.names import AST_HF, PASST, family_of, strip_prefixes
 from passt_bench.models.weights.official import describe
+from passt_bench.records.files import write_atomically
 from passt_bench.spec.override import adapter, validate
 from passt_bench.spec.recipe import Recipe
 

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passt_bench.record import Picture
+from passt_bench.records.run import Picture
 from passt_bench.report.figures.drawing import WIDTH, Drawing, columns_and_rows, left_out
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import PAPER, kind_styles

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from passt_bench.records.search import SearchRecord
 from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out
 from passt_bench.report.text import counted
 from passt_bench.report.theme import INK, MUTED, Style, kind_styles
-from passt_bench.search_record import SearchRecord
 
 _NOTHING_YET = "no trial of this search succeeded yet."
 

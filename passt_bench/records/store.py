@@ -1,18 +1,31 @@
-"""The store: records under an output folder, found by key."""
+"""The store: records under an output folder by key, and searches and comparisons by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from passt_bench.errors import InputError
-from passt_bench.evaluation_record import EvaluationRecord
-from passt_bench.files import pack_json, refuse_link, write_atomically
 from passt_bench.names import is_key, plain_name
-from passt_bench.record import RunRecord, SessionRecord, StudyRecord
-from passt_bench.record_files import Outcome, read, read_outcome, to_json
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.files import (
+    Outcome,
+    pack_json,
+    read,
+    read_outcome,
+    refuse_link,
+    to_json,
+    write_atomically,
+)
+from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.search import SearchRecord
+from passt_bench.records.session import ComparisonRecord, SessionRecord
 
+SEARCHES = "search"
+COMPARISONS = "comparisons"
 Record = RunRecord | SessionRecord | EvaluationRecord
+Named = TypeVar("Named", SearchRecord, ComparisonRecord)
 
 _RUN = b'{"attempt":'
 _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
@@ -133,7 +146,7 @@ class Store:
 
     def studies(self) -> list[str]:
         """Names of the studies that were run here."""
-        return sorted(path.stem for path in (self.root / "studies").glob("*.json"))
+        return _names(self.root / "studies")
 
     def write_study(self, study: StudyRecord) -> None:
         """Writes the expansion of a study; it may grow with later runs.
@@ -159,10 +172,10 @@ def read_record(path: Path, *, in_store: bool = True) -> Record:
 
     Args:
         path: of the file.
-        in_store: see `record_files.read`.
+        in_store: see `files.read`.
 
     Raises:
-        InputError: `record_files.read` refuses the file.
+        InputError: `files.read` refuses the file.
     """
     try:
         kind = _kind(path, in_store=in_store)
@@ -187,3 +200,93 @@ def _kind(
             return RunRecord
         rest = file.read()
     return next((kind for mark, kind in _MARKS.items() if mark in rest), RunRecord)
+
+
+def search_names(root: Path) -> list[str]:
+    """The searches under an output folder."""
+    return _names(root / SEARCHES)
+
+
+def write_search(record: SearchRecord, root: Path) -> Path:
+    """Writes a search under an output folder; it grows with later runs."""
+    return _write_named(record, root / SEARCHES)
+
+
+def read_search(name: str, root: Path) -> SearchRecord:
+    """Reads a search.
+
+    Raises:
+        InputError: there is none of that name, or its file is broken or of a newer schema.
+    """
+    return _read_named(
+        SearchRecord,
+        name,
+        root / SEARCHES,
+        field="search",
+        make=f"Run it first: passt-bench search {name.removeprefix('search-')}",
+        again="Remove the file and run the search again; its trials are not lost.",
+    )
+
+
+def comparison_names(root: Path) -> list[str]:
+    """The comparisons under an output folder."""
+    return _names(root / COMPARISONS)
+
+
+def write_comparison(record: ComparisonRecord, root: Path) -> Path:
+    """Writes a comparison under an output folder; a new one takes the place of its namesake."""
+    return _write_named(record, root / COMPARISONS)
+
+
+def read_comparison(name: str, root: Path) -> ComparisonRecord:
+    """Reads a comparison.
+
+    Raises:
+        InputError: there is none of that name, or its file is broken or of a newer schema.
+    """
+    return _read_named(
+        ComparisonRecord,
+        name,
+        root / COMPARISONS,
+        field="comparison",
+        make="Make it first: passt-bench compare A B … --name NAME",
+        again="Remove the file and compare again; the sessions are not lost.",
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def _write_named(record: SearchRecord | ComparisonRecord, folder: Path) -> Path:
+    path = folder / f"{plain_name(record.name, field='name')}.json"
+    write_atomically(path, to_json(record).encode())
+    return path
+
+
+def _read_named(
+    kind: type[Named], name: str, folder: Path, *, field: str, make: str, again: str
+) -> Named:
+    """Reads ``folder/NAME.json``.
+
+    Args:
+        kind: the dataclass; it has a ``schema``.
+        name: of the document.
+        folder: where it lies.
+        field: what it is, e.g. ``search``.
+        make: remedy where there is none.
+        again: remedy where it is broken.
+
+    Raises:
+        InputError: there is none of that name, or `files.read` refuses its file.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        raise InputError(
+            f"no such {field} stands here",
+            source=folder.parent,
+            field=field,
+            value=name,
+            remedy=make,
+        )
+    return read(kind, path, again=again)

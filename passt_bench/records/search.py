@@ -7,15 +7,11 @@ of the trials' cells lie in the store like all others.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from passt_bench import documents
 from passt_bench.names import Key, Name
-from passt_bench.record import SCHEMA, Fingerprint, Status
+from passt_bench.records.run import SCHEMA, Fingerprint, Status
 from passt_bench.spec.recipe import Patchout, Recipe
-
-FOLDER = "search"
 
 
 @dataclass(frozen=True)
@@ -95,29 +91,3 @@ class SearchRecord:
         """The settings that succeeded, the best first; of equal ones the earlier."""
         valued = [trial for trial in self.settings if trial.value is not None]
         return tuple(sorted(valued, key=lambda trial: (-(trial.value or 0.0), trial.number)))
-
-
-def search_names(root: Path) -> list[str]:
-    """The searches under an output folder."""
-    return documents.names(root / FOLDER)
-
-
-def write_search(record: SearchRecord, root: Path) -> Path:
-    """Writes a search under an output folder; it grows with later runs."""
-    return documents.write(record, root / FOLDER)
-
-
-def read_search(name: str, root: Path) -> SearchRecord:
-    """Reads a search.
-
-    Raises:
-        InputError: there is none of that name, or its file is broken or of a newer schema.
-    """
-    return documents.read(
-        SearchRecord,
-        name,
-        root / FOLDER,
-        field="search",
-        make=f"Run it first: passt-bench search {name.removeprefix('search-')}",
-        again="Remove the file and run the search again; its trials are not lost.",
-    )

@@ -1,0 +1,106 @@
+"""Records of cost sessions, and of comparisons: which arm of which session is which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from passt_bench.names import Key, Name
+from passt_bench.records.run import SCHEMA, Status, VariantRecord
+from passt_bench.spec.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with its distribution-free interval, over ``n`` samples."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """One variant inside a cost session.
+
+    Attributes:
+        key: see `spec.key.arm_key`.
+        phases: seconds of one step: ``train_step`` (forward, backward and optimizer together),
+            ``forward``, ``backward``, ``optimizer``, ``inference_1`` (batch 1),
+            ``inference_batch`` (the training batch), ``frontend`` (one batch of waveforms);
+            ``train_step_cpu`` are CPU seconds of the process, all others are wall seconds.
+        ratios: the same phases, round by round divided by the baseline's.
+        memory: bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak
+            over the level before the step), ``inference_peak``, ``inference_rise``,
+            ``saved_for_backward``, ``resident`` (parameters and buffers), and on CUDA ``reserved``.
+        flops: a training step (forward and backward) per clip, counted on meta tensors.
+        flops_inference: forward without patchout, per clip.
+        mfu: share of the matmul peak measured in the same session.
+        compile_seconds: what compiling took, where the model is compiled.
+        published: clips a second by the speed test of the reference code, where it was asked for.
+    """
+
+    key: Key
+    status: Status
+    recipe: Recipe
+    tokens: int = 0
+    tokens_full: int = 0
+    parameters: int = 0
+    batch_size: int = 0
+    phases: dict[str, Interval] = field(default_factory=dict)
+    ratios: dict[str, Interval] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    flops: float | None = None
+    flops_inference: float | None = None
+    mfu: float | None = None
+    attention: str = ""
+    message: str | None = None
+    compile_seconds: float | None = None
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A cost session: all its arms measured together, interleaved; ratios exist only within."""
+
+    key: Key
+    baseline: Key  # of an arm
+    arms: tuple[ArmRecord, ...]
+    schema: int = SCHEMA
+    kind: Literal["cost"] = "cost"
+    rounds: int = 0
+    steps: int = 0
+    published_protocol: dict[str, int] = field(default_factory=dict)  # batch, warmup, steps
+    matmul_flops: float | None = None  # peak, FLOP/s, measured in the session
+    stated_flops: float | None = None  # the same as the GPU's vendor states it
+    stated_source: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    disturbance: dict[str, Any] = field(default_factory=dict)  # load before and after, warnings
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    seconds: float = 0.0
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """Models or settings whose cost was measured side by side.
+
+    Attributes:
+        name: of the file and of the report.
+        baseline: the first; ratios are taken to it.
+        variants: in the order that was asked for; they have no cells.
+        sessions: keys of the sessions that measured them.
+        command: what was typed.
+        packages: versions of installed packages that serve as peers.
+    """
+
+    name: Name
+    baseline: str
+    variants: tuple[VariantRecord, ...]
+    sessions: tuple[Key, ...]
+    command: str = ""
+    packages: tuple[tuple[str, str], ...] = ()
+    kind: Literal["comparison"] = "comparison"
+    schema: int = SCHEMA
