@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from passt_bench.data.clip_table import TEST, TRAIN, Lister, Listing
 from passt_bench.data.clips import open_listing
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.folders import find_audio, given_folder, hdf5_files
-from passt_bench.data.listing import TEST, TRAIN, Lister, Listing
+from passt_bench.data.scan import find_audio, given_folder, hdf5_files
 from passt_bench.data.tables import Row, read_rows
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS

@@ -1,35 +1,39 @@
-"""Looks a data set over: what is there of what should be, and what would spoil a study on it."""
+"""Looks a data set over: what is there of what should be, and what would spoil a study on it.
+
+Clips are numbered by their place in a survey. Equal things share the number of a group; what has no
+equal has -1. Both hold for two million clips in a few numbers each.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from passt_bench.data.contents import same_bytes
+from passt_bench.data.clip_table import Survey
+from passt_bench.data.clips import MISSING
+from passt_bench.data.contents import Decoded, Sounds, decode_all, groups_of, same_bytes
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.described import MISSING
-from passt_bench.data.duplicates import divided_sources, duplicates, named
 from passt_bench.data.findings import (
     PREPARED,
     ROWS,
     Checked,
     ClassCount,
     Finding,
+    Kind,
     Part,
+    counted,
     finding,
+    spread_of,
 )
-from passt_bench.data.sounds import Decoded, Sounds, decode_all
-from passt_bench.data.spread import counted, spread_of
-from passt_bench.data.survey import Survey
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 
 _DECODING = 0.8  # share of the time, where files are both decoded and compared
-
 Update = Callable[[float, str], None]
+_SHOWN = 4  # members of a group that are named
 
 
 @dataclass(frozen=True)
@@ -245,3 +249,121 @@ def _silent(survey: Survey, sounds: Sounds, decoded: Decoded | None) -> Iterator
     if decoded is not None:
         for clip in np.flatnonzero(decoded.silent[sounds.of_clip]).tolist():
             yield named(survey, clip)
+
+
+def duplicates(
+    survey: Survey, sounds: Sounds, same: np.ndarray, decoded: Decoded | None
+) -> list[Finding]:
+    """Clips that are there more than once, by list, by bytes and by sound.
+
+    Args:
+        survey: of the clips.
+        sounds: their files.
+        same: (files,) groups of identical files, -1 for those alone.
+        decoded: what decoding told; None where nothing was decoded.
+    """
+    # One clip stands for all those of a file in a split: stretches of a file are no duplicates.
+    pairs = np.stack([sounds.of_clip, survey.split.astype(np.int64)], axis=1)
+    _, clips = np.unique(pairs, axis=0, return_index=True) if len(pairs) else (None, np.arange(0))
+    files = sounds.of_clip[clips]
+    heard = np.full(len(sounds), -1, dtype=np.int64)
+    if decoded is not None:
+        heard = np.where(np.isnan(decoded.seconds), -1, groups_of(decoded.digests))
+        heard[decoded.silent] = -1
+    kinds: tuple[tuple[Kind, Iterable[np.ndarray]], ...] = (
+        ("listed twice", sets_of(listed_twice(survey))),
+        ("identical files", (clips[part] for part in sets_of(same[files]))),
+        (
+            "identical sound",
+            (clips[part] for part in sets_of(heard[files]) if not _equal(same[files[part]])),
+        ),
+    )
+    across: list[str] = []
+    found = []
+    for kind, groups in kinds:
+        within: list[str] = []
+        for members in groups:
+            one_split = _equal(survey.split[members])
+            (within if one_split else across).append(_together(survey, members))
+        found.append(finding(kind, within))
+    return [finding("identical across splits", list(dict.fromkeys(across))), *found]
+
+
+def _equal(values: np.ndarray) -> bool:
+    """Whether all are the same, and not those of things that stand alone."""
+    return bool((values == values[0]).all() and values[0] >= 0)
+
+
+def divided_sources(survey: Survey) -> Iterator[str]:
+    """Recordings of which clips stand in several splits, with one clip of each.
+
+    Clips of one file are of one recording, whatever else their list says of their sources.
+    """
+    told: set[str] = set()
+    for members in divided(repeated(survey.sources), survey.split):
+        together = _together(survey, members, ", ")
+        told.add(together)
+        yield f"{survey.sources[int(members[0])]}: {together}"
+    if survey.file is None or survey.files is None:
+        return
+    for members in divided(groups_of(survey.file), survey.split):
+        together = _together(survey, members, ", ")
+        if together not in told:
+            yield f"{survey.files[survey.file[members[0]]]}: {together}"
+
+
+def named(survey: Survey, clip: int) -> str:
+    """A clip's split and name."""
+    return f"{survey.splits[survey.split[clip]]} {survey.names[int(clip)]}"
+
+
+def _together(survey: Survey, clips: np.ndarray, between: str = " = ") -> str:
+    more = len(clips) - _SHOWN
+    names = [named(survey, int(clip)) for clip in clips[:_SHOWN]]
+    return between.join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def repeated(texts: Sequence[str]) -> np.ndarray:
+    """Groups of equal texts, (N,) int64; -1 for a text that stands once."""
+    hashes = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+    groups = groups_of(hashes)
+    numbers: dict[str, int] = {}
+    for place in np.flatnonzero(groups >= 0).tolist():  # equal hashes are no proof
+        groups[place] = numbers.setdefault(texts[place], len(numbers))
+    return groups
+
+
+def listed_twice(survey: Survey) -> np.ndarray:
+    """Groups of clips that are the same part of the same file, or have the same name."""
+    if survey.file is None:
+        return repeated(survey.names)
+    if survey.start is None or survey.end is None:
+        return groups_of(survey.file)
+    ends = np.where(np.isnan(survey.end), np.inf, survey.end)
+    return groups_of(np.stack([survey.file, survey.start, ends], axis=1))
+
+
+def sets_of(groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of each group with more than one member, in the order of their first."""
+    members = np.flatnonzero(groups >= 0)
+    order = members[np.argsort(groups[members], kind="stable")]
+    cuts = np.flatnonzero(np.diff(groups[order])) + 1
+    found = [part for part in np.split(order, cuts) if len(part) > 1]
+    yield from sorted(found, key=lambda part: int(part[0]))
+
+
+def divided(groups: np.ndarray, split: np.ndarray) -> Iterator[np.ndarray]:
+    """One clip of each split, of each group that stands in several splits.
+
+    Args:
+        groups: (N,) groups of clips.
+        split: (N,) codes of their splits.
+    """
+    members = np.flatnonzero(groups >= 0)
+    pairs = np.stack([groups[members], split[members].astype(np.int64)], axis=1)
+    if not len(pairs):
+        return
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    alone = np.full(len(groups), -1, dtype=np.int64)
+    alone[members[first]] = groups[members[first]]
+    yield from sets_of(alone)

@@ -8,31 +8,26 @@ of more than one in twenty the data set is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.dataset import Incomplete
-from passt_bench.data.decode import Header, Stretch, length_at, read_waveform
-from passt_bench.data.described import (
-    MISSING,
-    count_rates,
-    digest_of,
-    notes_on,
-    some,
-    survey_of,
-)
-from passt_bench.data.listing import Listing
+from passt_bench.data.audio import RESAMPLER, Header, Stretch, length_at, read_waveform
+from passt_bench.data.clip_table import Listing, Lost, Survey
+from passt_bench.data.dataset import Incomplete, SurveyedDataset
+from passt_bench.data.fingerprint import count_rates, digest_of, lacking_classes, some
 from passt_bench.data.scan import Scan, scan_files
-from passt_bench.data.surveyed import SurveyedDataset
+from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
+MISSING = "no such file"
 MOST_LOST = 0.05  # share of the clips whose file may be missing or broken
 _LATE = 0.05  # seconds that a clip may end behind its file without a word
+_BLOCK = 1 << 16  # names that are hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +103,18 @@ def open_listing(
     kept = np.flatnonzero(usable).tolist()
     order = np.array(sorted(kept, key=listing.names.__getitem__), dtype=np.int64)
     clips = listing.chosen(order)
-    survey = survey_of(listing, clips, scan, frames[order], reasons, expected)
+    head = (spec.name, clips.classes, clips.multi_label, clips.split_names(), len(clips))
+    survey = _survey(listing, clips, scan, frames[order], reasons, expected)
     dataset = FolderDataset(
         fingerprint=Fingerprint(
             dataset=spec.name,
-            digest=digest_of(spec.name, clips, scan),
+            digest=digest_of(head, _digested(clips, scan)),
             expected=sum(survey.expected),
             found=len(clips),
             classes=listing.classes,
             multi_label=listing.multi_label,
             sampling_rates=count_rates(survey.rates),
-            notes=notes_on(clips, survey, sampling_rate, np.flatnonzero(late[order])),
+            notes=_notes(clips, survey, sampling_rate, np.flatnonzero(late[order])),
         ),
         ids=clips.names,
         targets=clips.targets,
@@ -132,6 +128,111 @@ def open_listing(
     _check_lost(listing, reasons, incomplete, dataset)
     _check_splits(dataset)
     return dataset
+
+
+def _survey(
+    listing: Listing,
+    clips: Listing,
+    scan: Scan,
+    frames: np.ndarray,
+    reasons: Mapping[int, str],
+    expected: Sequence[int] | None,
+) -> Survey:
+    """What was found, clip by clip.
+
+    Args:
+        listing: all clips.
+        clips: those that can be used.
+        scan: of the files of both.
+        frames: (clips,) samples of each that can be used.
+        reasons: number of a clip in the listing → why it cannot be used.
+        expected: clips of each split, as published; None is as many as are listed.
+    """
+    splits = listing.split_names()
+    rates = scan.rates[clips.file]
+    if expected is None:
+        expected = np.bincount(listing.split, minlength=len(splits)).tolist()
+    gone = sorted(reasons)
+    return Survey(
+        root=listing.root,
+        splits=splits,
+        expected=tuple(expected),
+        names=clips.names,
+        split=clips.split,
+        sources=clips.sources,
+        seconds=(frames / np.maximum(rates, 1)).astype(np.float32),
+        rates=rates,
+        channels=scan.channels[clips.file],
+        lost=Lost(
+            [listing.names[clip] for clip in gone],
+            listing.split[gone],
+            [reasons[clip] for clip in gone],
+            listing.labels(gone),
+        ),
+        files=clips.files,
+        file=clips.file,
+        start=clips.start,
+        end=clips.end,
+    )
+
+
+def _digested(clips: Listing, scan: Scan) -> Iterator[str | np.ndarray]:
+    """What the digest covers: names, labels, splits, sources, stretches, sizes and pieces of files.
+
+    Sampling rate and clip length are not in it: they stand in the recipe.
+
+    Args:
+        clips: those that can be used.
+        scan: of their files.
+    """
+    for texts in (clips.names, *(() if clips.sources is clips.names else (clips.sources,))):
+        for at in range(0, len(texts), _BLOCK):
+            yield "".join(f"{text}\0" for text in texts[at : at + _BLOCK])
+    if isinstance(clips.targets, PackedTargets):
+        yield clips.targets.packed
+    else:
+        yield np.nan_to_num(clips.targets, nan=2).astype("<f4")
+    yield clips.split
+    yield scan.sizes[clips.file].astype("<i8")
+    yield scan.pieces[clips.file].astype("<u8")
+    if clips.start is not None and clips.end is not None:
+        yield clips.start.astype("<f8")
+        yield np.nan_to_num(clips.end, nan=-1).astype("<f8")
+
+
+def _notes(clips: Listing, survey: Survey, sampling_rate: int, late: np.ndarray) -> tuple[str, ...]:
+    """What a reader of a result should know of its data.
+
+    Args:
+        clips: those that can be used.
+        survey: of them and of the lost ones.
+        sampling_rate: Hz of the waveforms.
+        late: numbers of those that end behind their files.
+    """
+    lost = survey.lost
+    missing = sum(reason == MISSING for reason in lost.reasons)
+    first = zip(lost.names[:5], lost.reasons[:5], strict=True)
+    named = [f"{name} ({reason})" for name, reason in first]
+    others = int((survey.rates != sampling_rate).sum())
+    mixed = int((survey.channels > 1).sum())
+    found = (
+        (
+            len(lost),
+            f"{len(lost)} clips left out, {missing} missing and {len(lost) - missing} without "
+            f"sound: {some(named, lost)}",
+        ),
+        (
+            len(late),
+            f"{len(late)} clips end behind their files; what is not there is silent: "
+            f"{some([clips.names[clip] for clip in late[:5].tolist()], late)}",
+        ),
+        (others, f"{others} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
+        (mixed, f"{mixed} clips of several channels mixed to one"),
+    )
+    return (
+        *(note for count, note in found if count),
+        *lacking_classes(clips.targets, clips.split, survey.splits, clips.classes),
+    )
 
 
 def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from passt_bench.data.clip_table import TEST, TRAIN, Lister, Listing
 from passt_bench.data.clips import FolderDataset, open_listing
-from passt_bench.data.folders import find_audio, given_folder
-from passt_bench.data.listing import TEST, TRAIN, Lister, Listing
+from passt_bench.data.scan import find_audio, given_folder
 from passt_bench.data.tables import Row, read_rows
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec

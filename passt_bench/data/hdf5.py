@@ -9,19 +9,17 @@ decoded before a clip is asked for; of some rows a piece of the bytes is read fo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.dataset import Incomplete
-from passt_bench.data.decode import length_at, read_header, read_waveform, read_whole
-from passt_bench.data.hdf5_described import Rows, digest_of, notes_on, survey_of
-from passt_bench.data.hdf5_file import Columns, read_columns, read_sound
-from passt_bench.data.names import stem
-from passt_bench.data.opening import Encoded
-from passt_bench.data.surveyed import SurveyedDataset
+from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
+from passt_bench.data.clip_table import Lost, Names, Survey, stem
+from passt_bench.data.dataset import Incomplete, SurveyedDataset
+from passt_bench.data.fingerprint import digest_of, lacking_classes, some, spread_over
+from passt_bench.data.hdf5_file import Columns, read_columns, read_pieces, read_sound
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
@@ -30,6 +28,33 @@ from passt_bench.spec.recipe import DataSpec
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a survey
 _FOLD = re.compile(r"fold([1-9]\d?)")
 _MOST_LOST = 0.05  # share of the rows that may hold no sound
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a data set's files, in the order in which they count.
+
+    Attributes:
+        splits: names of the splits by code, as a survey has them.
+        columns: of each file.
+        split: code of each file's split.
+        kept: numbers of the rows with sound, of each file.
+    """
+
+    splits: tuple[str, ...]
+    columns: tuple[Columns, ...]
+    split: tuple[int, ...]
+    kept: tuple[np.ndarray, ...]
+
+    def together(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The rows with sound of all files, of a column of each."""
+        return np.concatenate(
+            [_take(part, rows) for part, rows in zip(parts, self.kept, strict=True)]
+        )
+
+    def repeated(self, values: Iterable[int], dtype: type[np.integer]) -> np.ndarray:
+        """One number a file, for each of its rows with sound."""
+        return np.repeat(np.array(list(values), dtype=dtype), [len(rows) for rows in self.kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +122,18 @@ def open_hdf5(
             sound, or more clips asked for than there are.
     """
     found = _read(files, len(classes), masked, single=not multi_label)
-    survey = survey_of(found, source_of)
+    survey = _survey(found, source_of)
     stored = found.together([column.targets for column in found.columns])
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
     dataset = Hdf5Dataset(
         fingerprint=Fingerprint(
             dataset=name,
-            digest=digest_of(name, classes, found),
+            digest=digest_of(("hdf5", name, tuple(classes)), _digested(found)),
             expected=expected if expected is not None else sum(survey.expected),
             found=len(survey),
             classes=tuple(classes),
             multi_label=multi_label,
-            notes=notes_on(found, survey, targets, classes),
+            notes=_notes(found, survey, targets, classes),
         ),
         ids=survey.names,
         targets=targets,
@@ -144,6 +169,108 @@ def _splits(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
     if not any(files.values()) or not (named or all(folds)):
         raise ValueError(f"files of {', '.join(SPLITS)} or fold1, fold2, …, but got {list(files)}")
     return tuple(SPLITS[key] if named else f"fold {key.removeprefix('fold')}" for key in files)
+
+
+def _survey(found: Rows, source_of: Callable[[str], str]) -> Survey:
+    """The clips that have sound; lengths, rates and channels are not looked at.
+
+    Args:
+        found: all rows.
+        source_of: the recording that a clip of that name was cut from, where the files do not tell.
+    """
+    raw = found.together([column.names for column in found.columns])
+    listed = [len(column.names) for column in found.columns]
+    expected = np.bincount(found.split, listed, minlength=len(found.splits))
+    return Survey(
+        root=found.columns[0].path.parent,
+        splits=found.splits,
+        expected=tuple(expected.astype(int).tolist()),
+        names=Names(raw),
+        split=found.repeated(found.split, np.int8),
+        sources=_sources(found, raw, source_of),
+        seconds=np.full(len(raw), np.nan, dtype=np.float32),
+        rates=np.zeros(len(raw), dtype=np.int32),
+        channels=np.zeros(len(raw), dtype=np.int16),
+        lost=_lost(found),
+        sizes=_all_told(found, [column.sizes for column in found.columns]),
+    )
+
+
+def _sources(found: Rows, raw: np.ndarray, source_of: Callable[[str], str]) -> Names:
+    """As the files tell, or from the names."""
+    told = _all_told(found, [column.sources for column in found.columns])
+    return Names(raw, source_of) if told is None else Names(told)
+
+
+def _all_told(found: Rows, parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """A column that not every file has; None where one lacks it."""
+    known = [part for part in parts if part is not None]
+    return found.together(known) if len(known) == len(parts) else None
+
+
+def _lost(found: Rows) -> Lost:
+    names: list[str] = []
+    splits: list[int] = []
+    for column, split in zip(found.columns, found.split, strict=True):
+        if column.sizes is not None:
+            empty = column.names[column.sizes == 0]
+            names += [bytes(name).decode() for name in empty]
+            splits += [split] * len(empty)
+    return Lost(names, np.array(splits, dtype=np.int8), ["empty, 0 bytes"] * len(names))
+
+
+def _digested(found: Rows) -> Iterator[str | np.ndarray]:
+    """What the digest covers: columns in the order of the files, and pieces of the sound.
+
+    A piece is from the middle of a row's sound, as `piece_of` takes it; of rows spread evenly over
+    each file: those of two million would take an hour to read.
+
+    Args:
+        found: all rows; those without sound do not count.
+
+    Raises:
+        InputError: the sound of a row cannot be read from its file.
+    """
+    for column, split, rows in zip(found.columns, found.split, found.kept, strict=True):
+        yield f"\n{found.splits[split]} {len(rows)}\n"
+        width = column.names.dtype.itemsize
+        yield f"{width} {column.targets.dtype} {column.targets.shape[1]}\n"
+        sizes = column.sizes if column.sizes is not None else np.full(len(column.names), -1)
+        for part in (column.names, column.targets, sizes.astype("<i8"), column.sources):
+            if part is not None:
+                yield _take(part, rows)
+        yield read_pieces(column.path, rows[spread_over(len(rows))]).astype("<u8")
+
+
+def _notes(
+    found: Rows, survey: Survey, targets: Targets, classes: Sequence[str]
+) -> tuple[str, ...]:
+    """What a reader of a result should know of its data.
+
+    Args:
+        found: all rows.
+        survey: of those with sound.
+        targets: of the same.
+        classes: their names.
+    """
+    lost, unlabelled = survey.lost, 0
+    if isinstance(targets, PackedTargets):
+        unlabelled = int((~targets.packed.any(axis=1)).sum())
+    blind = [column.path.name for column in found.columns if column.sizes is None]
+    told = (
+        (len(lost), f"{len(lost)} rows without sound, left out: {some(lost.names[:5], lost)}"),
+        (unlabelled, f"{unlabelled} clips have no label"),
+        (len(blind), f"whether rows are empty is not known before reading: {', '.join(blind)}"),
+    )
+    return (
+        *(note for count, note in told if count),
+        *lacking_classes(targets, survey.split, survey.splits, classes),
+    )
+
+
+def _take(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows, without a copy where they are all."""
+    return part if len(rows) == len(part) else part[rows]
 
 
 def _check_single(column: Columns) -> None:

@@ -1,6 +1,7 @@
-"""HDF5 files in the layout of the reference code: a row a clip, with the bytes of its mp3 file.
+"""Reads and writes HDF5 files in the layout of the reference code.
 
-Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` of the reference code. Three data
+A row is a clip, with the bytes of its mp3 file. Source:
+``audioset/prepare_scripts/create_h5pymp3_dataset.py`` of the reference code. Three data
 sets of N rows: ``audio_name`` (fixed-length bytes), ``mp3`` (variable-length uint8) and ``target``
 (uint8, packed bits of the classes; of partly labelled data float32, (N, 2C): how likely each class
 is, then whether anybody knows).
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,16 +19,21 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import soundfile
 
-from passt_bench.data.hdf5_sizes import read_sizes
-from passt_bench.data.opening import Encoded
-from passt_bench.data.pieces import piece_of
+from passt_bench.data.audio import Encoded
+from passt_bench.data.fingerprint import piece_of
 from passt_bench.errors import InputError
+from passt_bench.records.files import storing
 
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
 _ROWS = 1 << 16  # read at a time
 _KINDS = {"S": "fixed-length bytes", "O": "text"}
+_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps of them
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+# LAME's level for constant 128 kbit/s from 32 kHz on, as ffmpeg made the published files.
+_LEVEL = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -222,3 +228,133 @@ def _unreadable(source: object, error: Exception) -> InputError:
 
 def _wrong(path: Path, problem: str, field: str | None, value: object, remedy: str) -> InputError:
     return InputError(problem, source=path, field=field or NAME, value=value, remedy=remedy)
+
+
+def read_sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """Bytes of each clip, from the references that the file keeps: 16 bytes a row.
+
+    Two million rows hold 150 GB of sound, which must not be read for this. A reference is the
+    length (4 bytes), the place of a heap in the file, and a number in it.
+
+    Args:
+        column: one-dimensional, variable-length uint8.
+        path: of the file that holds it.
+
+    Returns:
+        (N,) int64; None where the file does not tell without being read whole.
+    """
+    found = _references(column, path)
+    if found is None or len(found) != len(column):
+        return None
+    sizes = found["size"].astype(np.int64)
+    tried = np.linspace(0, len(sizes) - 1, min(_TRIED, len(sizes))).astype(int)
+    if any(len(column[int(row)]) != sizes[row] for row in tried):
+        return None
+    return sizes
+
+
+def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """The references of all rows; None where they are compressed or of an unknown form."""
+    address, _ = column.file.id.get_create_plist().get_sizes()
+    kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
+    places = []  # (first row, offset in the file)
+    if column.chunks is None:
+        offset = column.id.get_offset()
+        if offset is None:  # nothing was ever written
+            return np.zeros(len(column), dtype=kind)
+        places.append((0, offset, len(column)))
+    elif column.id.get_create_plist().get_nfilters() == 0:
+        for number in range(column.id.get_num_chunks()):
+            chunk = column.id.get_chunk_info(number)
+            first = chunk.chunk_offset[0]
+            places.append((first, chunk.byte_offset, min(column.chunks[0], len(column) - first)))
+    else:
+        return None
+    found = np.zeros(len(column), dtype=kind)
+    with path.open("rb") as file:
+        for first, offset, rows in places:
+            file.seek(offset)
+            data = file.read(rows * kind.itemsize)
+            if len(data) < rows * kind.itemsize:
+                return None
+            found[first : first + rows] = np.frombuffer(data, dtype=kind)
+    return found
+
+
+def encode_mp3(wave: np.ndarray, sampling_rate: int) -> bytes:
+    """A mono mp3 file: constant bit rate, 128 kbit/s from 32 kHz on, less below.
+
+    Args:
+        wave: float32 within ±1.
+        sampling_rate: one of `MP3_RATES`.
+    """
+    file = io.BytesIO()
+    soundfile.write(
+        file,
+        wave,
+        sampling_rate,
+        format="MP3",
+        subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT",
+        compression_level=_LEVEL,
+    )
+    return file.getvalue()
+
+
+def check_mp3_rate(sampling_rate: int) -> None:
+    """Refuses a rate that mp3 does not know.
+
+    Raises:
+        InputError: it is none.
+    """
+    if sampling_rate not in MP3_RATES:
+        raise InputError(
+            "mp3 knows no such sampling rate",
+            field="--rate",
+            value=sampling_rate,
+            remedy=f"Known: {', '.join(map(str, MP3_RATES))}.",
+        )
+
+
+def write_hdf5(
+    path: Path,
+    names: list[str],
+    sources: list[str],
+    sounds: Iterable[bytes],
+    target: np.ndarray,
+) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: the file.
+        names: of the clips.
+        sources: the recordings that they were cut from: a column that the published files lack.
+        sounds: the bytes of their mp3 files.
+        target: (N, ceil(classes / 8)) uint8, or (N, 2 classes) float32, see `hdf5_file`.
+
+    Raises:
+        StorageError: the disk is full, or nothing can be written there.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    with storing(path):
+        with h5py.File(temporary, "w") as file:
+            file[NAME] = _encoded(names)
+            file[SOURCE] = _encoded(sources)
+            file[TARGET] = target
+            column = file.create_dataset(SOUND, (len(names),), h5py.vlen_dtype(np.uint8))
+            for row, sound in enumerate(sounds):
+                column[row] = np.frombuffer(sound, dtype=np.uint8)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def masked_target(targets: np.ndarray) -> np.ndarray:
+    """(N, 2C) float32 as OpenMIC has it: likelihoods (0.5 where nobody knows), then the mask."""
+    known = ~np.isnan(targets)
+    return np.concatenate([np.where(known, targets, 0.5), known], axis=1).astype(np.float32)
+
+
+def _encoded(texts: list[str]) -> np.ndarray:
+    raw = [text.encode() for text in texts]
+    return np.array(raw, dtype=f"S{max(20, max(map(len, raw), default=0))}")

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 
+from passt_bench.data.clip_table import SPLITS, Lister, Listing
 from passt_bench.data.clips import FolderDataset, open_listing
-from passt_bench.data.listing import SPLITS, Lister, Listing
 from passt_bench.data.tables import Row, columns_of, read_rows, read_vocabulary
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS

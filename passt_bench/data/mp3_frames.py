@@ -3,16 +3,20 @@
 Where the first frame says how many bytes and frames follow, that is believed, and compared with the
 size. Where it does not, as in streams and in files of some encoders, a decoder takes all frames to
 be as long as the first, and at a variable bit rate gives a part of the sound, or promises more than
-there is. Then all frames are counted here, and one that says the number is put before them.
+there is. Then all frames are counted here, and the decoder is given another beginning of the file,
+with a frame that says the number; the file stays as it is.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers), the Xing and LAME header in the first frame.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO, NamedTuple
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from passt_bench.data.mended import Beginning
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # kbit/s of layer III by the header's index; 0 is free, which is not followed.
 _MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -25,6 +29,62 @@ _SEARCHED = 1 << 20  # bytes behind a break that are looked through for more fra
 _SHARED = 0xFFFE0C00  # bits of a header that are the same in all frames of a file
 _IN_A_ROW = 3  # headers that are no accident
 _LONGEST = 1441  # bytes of a frame
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What stands in place of the first bytes of a file.
+
+    Attributes:
+        content: the bytes to be seen.
+        behind: how many of the file's own are left out.
+    """
+
+    content: bytes
+    behind: int
+
+
+class Mended(io.RawIOBase):
+    """A file with another beginning, for reading; closes the file with itself."""
+
+    def __init__(self, file: BinaryIO, beginning: Beginning) -> None:
+        self._file, self._head = file, beginning.content
+        self._shift = beginning.behind - len(beginning.content)
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Goes to a place, as of any file."""
+        if whence == io.SEEK_CUR:
+            offset += self._place
+        elif whence == io.SEEK_END:
+            offset += self._file.seek(0, io.SEEK_END) - self._shift
+        self._place = offset
+        return offset
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Reads on; fewer bytes than the buffer takes where the beginning ends."""
+        view = memoryview(buffer)
+        if self._place < len(self._head):
+            part = self._head[self._place : self._place + len(view)]
+        else:
+            self._file.seek(self._place + self._shift)
+            part = self._file.read(len(view))
+        view[: len(part)] = part
+        self._place += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        """Closes the file too."""
+        self._file.close()
+        super().close()
 
 
 class Frames(NamedTuple):

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from passt_bench.data.clip_table import TEST, TRAIN, Lister, Listing
 from passt_bench.data.clips import open_listing
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.folders import find_audio, given_folder, hdf5_files
-from passt_bench.data.listing import TEST, TRAIN, Lister, Listing
+from passt_bench.data.scan import find_audio, given_folder, hdf5_files
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS

@@ -11,8 +11,8 @@ In the HDF5 form, ``*.hdf`` files in the published layout stand in place of the 
 
 from __future__ import annotations
 
-import hashlib
 import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,29 +20,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from passt_bench.data.dataset import Dataset
-from passt_bench.data.described import lacking_classes
+from passt_bench.data.audio import Encoded
+from passt_bench.data.clip_table import Lost, Names, Survey
+from passt_bench.data.dataset import Dataset, SurveyedDataset
+from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
-from passt_bench.data.names import Names
-from passt_bench.data.opening import Encoded
-from passt_bench.data.prepared_described import (
-    digest_of,
-    fingerprint_of,
-    lost_of,
-    survey_of,
-)
-from passt_bench.data.prepared_files import (
-    INDEX,
-    WAVEFORMS,
-    Index,
-    read_clips,
-    read_index,
-)
-from passt_bench.data.survey import Survey
-from passt_bench.data.surveyed import SurveyedDataset
+from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, broken, read_clips, read_index
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
+from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 SCALE = 32768  # a sample of 16 bits over it lies within ±1
@@ -150,12 +137,17 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         seconds=(np.diff(offsets) / sampling_rate).astype(np.float32),
         rates=np.full(index.clips, sampling_rate, dtype=np.int32),
         channels=np.ones(index.clips, dtype=np.int16),
-        lost=lost_of(index),
+        lost=_lost(index),
         prepared=True,
     )
     lacking = lacking_classes(targets, survey.split, survey.splits, index.source.classes)
+    # The digest begins with what the clips were made from, and how.
+    gone = [name for name, _, _ in index.lost]
+    length = index.seconds if index.cut else None
+    made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, gone)
+    digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
     dataset = PreparedDataset(
-        fingerprint=fingerprint_of(index, digest_of(index, columns, folder / WAVEFORMS), lacking),
+        fingerprint=_fingerprint(index, digest, lacking),
         ids=names,
         targets=targets,
         sources=survey.sources,
@@ -187,13 +179,100 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
     )
     found = dataset.fingerprint
     # Its own digest covers a piece of some rows, that of the source one of every file.
-    both = hashlib.sha256(repr((found.digest, source.digest)).encode()).hexdigest()[:16]
-    told = fingerprint_of(index, both, found.notes)
+    both = digest_of((found.digest, source.digest), ())
+    told = _fingerprint(index, both, found.notes)
     return replace(
         dataset,
         fingerprint=replace(told, found=found.found),
         folds=_folds(index),
-        found=survey_of(index, dataset.found),
+        found=_survey(index, dataset.found),
+    )
+
+
+def _lost(index: Index) -> Lost:
+    """The clips that broke in decoding."""
+    names, splits, reasons = zip(*index.lost, strict=True) if index.lost else ((), (), ())
+    return Lost(list(names), np.array(splits, dtype=np.int8), list(reasons))
+
+
+def _survey(index: Index, found: Survey) -> Survey:
+    """What HDF5 files that were prepared hold, and what was lost when they were.
+
+    Args:
+        index: of the folder; its splits may have no file, for want of clips.
+        found: what the files themselves tell.
+    """
+    codes = np.array([index.splits.index(name) for name in found.splits], dtype=np.int8)
+    own, before = found.lost, _lost(index)
+    lost = Lost(
+        [*before.names, *own.names],
+        np.concatenate([before.split, codes[own.split]]),
+        [*before.reasons, *own.reasons],
+    )
+    return replace(
+        found,
+        splits=index.splits,
+        expected=index.expected,
+        split=codes[found.split],
+        lost=lost,
+        prepared=True,
+    )
+
+
+def _digested(
+    index: Index, columns: Mapping[str, np.ndarray], samples: Path
+) -> Iterator[str | np.ndarray]:
+    """What the digest covers of a folder: the columns of its clips, and pieces of their samples.
+
+    What was changed since they were prepared is other data as far as the digest sees: samples
+    between the pieces are compared by ``data check --decode`` alone.
+
+    Args:
+        index: of the folder.
+        columns: that stand beside the samples.
+        samples: the file of all of them.
+
+    Raises:
+        InputError: the samples cannot be read.
+    """
+    for name, column in columns.items():
+        yield f"\n{name} {column.dtype.str} {column.shape}\n"
+        yield column
+    offsets = 2 * columns["offsets"]
+    try:
+        with samples.open("rb") as file:
+            for clip in spread_over(index.clips).tolist():
+                piece = piece_of(file, int(offsets[clip]), int(offsets[clip + 1]))
+                yield np.array(piece, dtype="<u8")
+    except OSError as error:
+        raise broken(samples, f"cannot be read ({error.strerror})") from None
+
+
+def _fingerprint(index: Index, digest: str, own: Sequence[str] = ()) -> Fingerprint:
+    """Says that this is not the source itself: its samples are others, and what broke is not there.
+
+    Args:
+        index: of the folder.
+        digest: of what is in it.
+        own: notes on what is in it; those that the source has as well are told once.
+    """
+    source, lost = index.source, [name for name, _, _ in index.lost]
+    stored = "mp3" if index.form == "hdf5" else "16-bit samples"
+    notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
+    if lost:
+        notes.append(f"{len(lost)} clips broke in decoding and were left out: {some(lost, lost)}")
+    if index.clipped:
+        count = len(index.clipped_clips)
+        notes.append(
+            f"{index.clipped} samples of {count} clips beyond ±1 were clipped: "
+            f"{some(index.clipped_clips, index.clipped_clips)}"
+        )
+    return replace(
+        source,
+        digest=digest,
+        found=index.clips,
+        sampling_rates={str(index.sampling_rate): index.clips},
+        notes=(*notes, *source.notes, *(note for note in own if note not in source.notes)),
     )
 
 

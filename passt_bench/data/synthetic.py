@@ -1,22 +1,222 @@
-"""The embedded data set: procedural scenes of `data.scenes`, split and labelled."""
+"""The embedded data set: procedural scenes, split and labelled.
+
+Classes are told apart by frequency, by time, by both, or by place in time. A scene is coloured
+noise with one to four events in it, each 4 to 20 dB above the noise. Sixteen classes stand in four
+groups, so that what a model loses with a part of its input can be foretold:
+
+* ``frequency``: steady bands of noise that differ in their place on the mel scale alone;
+* ``time``: broadband noise that differs in its envelope alone;
+* ``both``: gliding tones that cross the same frequencies for the same time in another order;
+* ``position``: a broadband burst that differs in its place in the clip alone.
+
+No class may be told by a side effect. All noise is coloured so that it is flat on the log-mel
+spectrogram: an event raises it alike wherever it lies. Bands wander over an eighth of the mel scale
+and bursts over an eighth of the clip, height and width of a patch on a grid of 8 x 8, so that what
+one patch shows does not tell where it lies. Three eighths part the bursts: whole strides of both 8
+and 6 in 64 frames.
+
+Lengths are shares of the clip and frequencies shares of the mel scale, so that every clip length
+and sampling rate gives the same pictures.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.scenes import CLASSES, GROUPS, VERSION, draw_classes, render_scene
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
+VERSION = 1  # raise when any sample of unchanged settings changes
+
+_EVENTS = (1, 4)  # least and most events of a clip
+_LEVELS = (4.0, 20.0)  # dB over the background
+_GAIN = 6.0  # dB, largest change of a whole clip's level either way
+_LOUDNESS = 0.02  # root mean square of the background
+_TOP = 0.46  # the mel scale ends at this share of the sampling rate
+_PATCH = 1 / 8  # how far bands and bursts wander
+_BAND = 1 / 16  # width of a band on the mel scale
+_RAMP = 20.0  # dB from one end of a ramp to the other
+_GLIDE_LENGTHS = (0.7, 0.9)  # share of the clip
+_GLIDE_RANGE = (0.1, 0.75)  # on the mel scale, of the lower tone
+_GLIDE_CHORD = 1 / 8  # from the lower to the upper tone
+_GLIDE_WIDTH = 1 / 32  # a tone's level is that over the background in this part of the scale
+_BURST, _FIRST_BURST, _BURST_STEP = 0.08, 0.025, 3 / 8  # length, earliest onset, spacing
+
+Envelope = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
 TRAIN_CLIPS, TEST_CLIPS = 1500, 400
 _LEAST_SAMPLES = 1000
+
+
+def _pulses(rate: int) -> Envelope:
+    """Raised-cosine pulses, ``rate`` a clip within a tenth, at a random phase."""
+
+    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        cycles = rate * random.uniform(0.9, 1.1) * time + random.uniform()
+        pulses: np.ndarray = (0.5 + 0.5 * np.cos(2 * np.pi * cycles)) ** 2
+        return pulses
+
+    return envelope
+
+
+def _ramp(rising: bool) -> Envelope:
+    """Grows or fades over the whole clip, evenly in dB."""
+
+    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        below = 1 - time if rising else time
+        ramp: np.ndarray = 10 ** (-_RAMP / 20 * below)
+        return ramp
+
+    return envelope
+
+
+def _burst(place: int) -> Envelope:
+    """One burst; the onset wanders over the width of a patch."""
+
+    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        onset = _FIRST_BURST + place * _BURST_STEP + _PATCH * random.uniform()
+        inside: np.ndarray = (time >= onset) & (time < onset + _BURST)
+        return inside.astype(np.float32)
+
+    return envelope
+
+
+_BANDS = {f"band {number + 1}": (number + 0.5) / 5 for number in range(5)}  # centre on the scale
+
+
+_PATTERNS: dict[str, Envelope] = {
+    "pulses 4": _pulses(4),
+    "pulses 10": _pulses(10),
+    "pulses 24": _pulses(24),
+    "ramp up": _ramp(rising=True),
+    "ramp down": _ramp(rising=False),
+}
+
+
+_GLIDES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # share of the glide → of its range
+    "glide up": lambda share: share,
+    "glide down": lambda share: 1 - share,
+    "glide up and down": lambda share: 1 - np.abs(2 * share - 1),
+}
+
+
+_PLACES: dict[str, Envelope] = {
+    "burst early": _burst(0),
+    "burst middle": _burst(1),
+    "burst late": _burst(2),
+}
+
+
+GROUPS = {
+    "frequency": tuple(_BANDS),
+    "time": tuple(_PATTERNS),
+    "both": tuple(_GLIDES),
+    "position": tuple(_PLACES),
+}
+
+
+CLASSES = tuple(name for names in GROUPS.values() for name in names)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """What all clips of one length and rate share."""
+
+    time: np.ndarray  # (samples,) share of the clip
+    scale: np.ndarray  # (samples // 2 + 1,) share of the mel scale of each FFT bin
+    colour: np.ndarray  # (samples // 2 + 1,) amplitude of each FFT bin of the background
+    power: float  # of the background after pre-emphasis, on the whole mel scale
+
+
+def _tilt(frequency: np.ndarray, rate: int) -> np.ndarray:
+    """What pre-emphasis by 0.97 does to an amplitude at a frequency in Hz."""
+    angle = 2 * np.pi / rate * frequency
+    tilt: np.ndarray = np.sqrt(1 + 0.97**2 - 2 * 0.97 * np.cos(angle))
+    return tilt
+
+
+@lru_cache(maxsize=4)
+def _axes(samples: int, rate: int) -> _Axes:
+    frequency = np.fft.rfftfreq(samples, 1 / rate)
+    top = np.log1p(_TOP * rate / 700)
+    # A mel filter is as wide as 700 Hz + f, and pre-emphasis tilts the rest: undo both.
+    colour = 1 / (np.sqrt(700 + frequency) * _tilt(frequency, rate))
+    colour[0] = 0
+    # An inverse FFT of unit normal real and imaginary parts has this deviation.
+    colour *= _LOUDNESS / (2 * np.sqrt(np.sum(colour**2)) / samples)
+    flat = (2 * colour * np.sqrt(700 + frequency) * _tilt(frequency, rate))[-1] / samples
+    return _Axes(
+        time=(np.arange(samples) / samples).astype(np.float32),
+        scale=(np.log1p(frequency / 700) / top).astype(np.float32),
+        colour=colour.astype(np.float32),
+        power=float(flat**2 * top * samples / rate),
+    )
+
+
+def _noise(amplitude: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
+    """Gaussian noise with the amplitude spectrum."""
+    parts = random.standard_normal((2, len(amplitude)), dtype=np.float32)
+    spectrum = amplitude * (parts[0] + 1j * parts[1])
+    noise: np.ndarray = np.fft.irfft(spectrum, samples)
+    return noise.astype(np.float32)
+
+
+def _glide(
+    shape: Callable[[np.ndarray], np.ndarray], axes: _Axes, rate: int, random: np.random.Generator
+) -> np.ndarray:
+    """Two parallel tones over most of the mel scale, each 0 dB over the background near it."""
+    length = random.uniform(*_GLIDE_LENGTHS)
+    onset = random.uniform(0, 1 - length)
+    inside = (axes.time >= onset) & (axes.time < onset + length)
+    low, high = _GLIDE_RANGE
+    path = low + (high - low) * shape((axes.time[inside] - onset) / length)
+    chord = np.zeros_like(axes.time)
+    for shift in (0, _GLIDE_CHORD):
+        frequency = 700 * np.expm1((path + shift) * np.log1p(_TOP * rate / 700))
+        amplitude = np.sqrt(2 * _GLIDE_WIDTH * axes.power) / _tilt(frequency, rate)
+        cycles = np.cumsum(frequency, dtype=np.float64) / rate + random.uniform()
+        chord[inside] += amplitude * np.sin(2 * np.pi * (cycles % 1).astype(np.float32))
+    return chord
+
+
+def draw_classes(random: np.random.Generator) -> np.ndarray:
+    """The classes of a clip, the first draw of its generator."""
+    events = int(random.integers(_EVENTS[0], _EVENTS[1] + 1))
+    drawn: np.ndarray = random.permutation(len(CLASSES))[:events]
+    return drawn
+
+
+def render_scene(samples: int, rate: int, random: np.random.Generator) -> np.ndarray:
+    """The samples of a clip, float32."""
+    axes = _axes(samples, rate)
+    spectrum = np.ones_like(axes.colour)  # power over the background
+    envelope = np.zeros_like(axes.time)  # power of broadband events over the background
+    tones = np.zeros_like(axes.time)
+    for name in (CLASSES[number] for number in draw_classes(random)):
+        power = 10 ** (random.uniform(*_LEVELS) / 10)
+        if name in _BANDS:
+            centre = _BANDS[name] + _PATCH * (random.uniform() - 0.5)
+            spectrum += power * (np.abs(axes.scale - centre) < _BAND / 2)
+        elif name in _GLIDES:
+            tones += np.sqrt(power) * _glide(_GLIDES[name], axes, rate, random)
+        else:
+            shape = _PATTERNS.get(name) or _PLACES[name]
+            envelope += power * shape(axes.time, random) ** 2
+    clip = _noise(axes.colour * np.sqrt(spectrum), samples, random) + tones
+    if envelope.any():
+        clip += np.sqrt(envelope) * _noise(axes.colour, samples, random)
+    gain = 10 ** (random.uniform(-_GAIN, _GAIN) / 20)
+    scene: np.ndarray = (gain * clip).astype(np.float32)
+    return scene
 
 
 def _random(seed: int, split: int, index: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.hdf5_write import encode_mp3
+from passt_bench.data.hdf5_file import encode_mp3
 from passt_bench.data.prepared import scaled
 from passt_bench.errors import InputError
 from passt_bench.runner.flat_file import Entry

@@ -12,8 +12,8 @@ import numpy as np
 from filelock import Timeout
 
 from passt_bench.data import open_dataset
+from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import RESAMPLER
 from passt_bench.errors import InputError
 from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passt_bench.data.decode import read_whole
+from passt_bench.data.audio import read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.decode import RESAMPLER
-from passt_bench.data.hdf5_write import check_mp3_rate
+from passt_bench.data.hdf5_file import check_mp3_rate
 from passt_bench.data.prepared import default_folder
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
 from passt_bench.errors import InputError

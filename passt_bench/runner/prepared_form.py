@@ -10,7 +10,7 @@ import numpy as np
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.hdf5 import SPLITS as HDF5_KEYS
-from passt_bench.data.hdf5_write import masked_target, write_hdf5
+from passt_bench.data.hdf5_file import masked_target, write_hdf5
 from passt_bench.data.prepared_files import (
     CLIPS,
     INDEX,

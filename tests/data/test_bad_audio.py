@@ -13,7 +13,7 @@ import torch
 from esc_layout import rows_of, write_meta
 
 from passt_bench.data import open_dataset
-from passt_bench.data.decode import read_header, read_waveform, read_whole
+from passt_bench.data.audio import read_header, read_waveform, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.frontend import LogMel
 from passt_bench.spec.recipe import DataSpec, FrontendSpec

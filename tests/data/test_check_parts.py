@@ -9,11 +9,11 @@ import pytest
 import soundfile
 from sounds import encoded, sound, write_sound
 
+from passt_bench.data.audio import Encoded
+from passt_bench.data.check import divided, listed_twice, repeated, sets_of
+from passt_bench.data.clip_table import Lost, Survey
 from passt_bench.data.contents import groups_of, hear, in_threads, same_bytes
-from passt_bench.data.leaks import divided, listed_twice, repeated, sets_of
-from passt_bench.data.opening import Encoded
-from passt_bench.data.spread import counted, spread_of
-from passt_bench.data.survey import Lost, Survey
+from passt_bench.data.findings import counted, spread_of
 
 
 def silent(share: float) -> None:

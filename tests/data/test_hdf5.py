@@ -23,7 +23,7 @@ from layouts import (
 )
 from sounds import encoded, sound
 
-from passt_bench.data.decode import read_header
+from passt_bench.data.audio import read_header
 from passt_bench.data.hdf5 import Hdf5Dataset, open_hdf5
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passt_bench.data.mended import Beginning, Mended
+from passt_bench.data.mp3_frames import Beginning, Mended
 
 CONTENT = bytes(range(256)) * 4
 

@@ -9,11 +9,10 @@ import pytest
 import soundfile
 from sounds import sound
 
-from passt_bench.data.decode import read_whole
-from passt_bench.data.hdf5_write import MP3_RATES, encode_mp3
+from passt_bench.data.audio import Encoded, read_whole
+from passt_bench.data.hdf5_file import MP3_RATES, encode_mp3
 from passt_bench.data.headers import look_at
 from passt_bench.data.mp3_frames import frame_length
-from passt_bench.data.opening import Encoded
 
 
 def missing_end(data: bytes) -> str | None:

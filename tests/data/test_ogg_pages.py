@@ -10,11 +10,9 @@ import pytest
 import soundfile
 from sounds import recordings, sound
 
+from passt_bench.data.audio import Encoded, read_header, read_waveform, read_whole
 from passt_bench.data.contents import hear
-from passt_bench.data.decode import read_header, read_waveform, read_whole
-from passt_bench.data.headers import look_at
-from passt_bench.data.ogg_pages import broken_page
-from passt_bench.data.opening import Encoded
+from passt_bench.data.headers import broken_page, look_at
 from passt_bench.errors import InputError
 
 RATE = 16000

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from sounds import encoded, sound
 
+from passt_bench.data.audio import Encoded, read_header, read_waveform, read_whole
 from passt_bench.data.contents import hear
-from passt_bench.data.decode import read_header, read_waveform, read_whole
-from passt_bench.data.opening import Encoded
 from passt_bench.errors import InputError
 
 

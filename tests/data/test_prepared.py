@@ -12,7 +12,7 @@ import pytest
 from layouts import write_openmic_hdf5
 
 from passt_bench.data import find_folders, open_dataset
-from passt_bench.data.decode import read_whole
+from passt_bench.data.audio import read_whole
 from passt_bench.data.prepared import PreparedDataset, open_prepared, scaled
 from passt_bench.data.prepared_files import (
     CLIPS,

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from passt_bench.data import open_dataset
-from passt_bench.data.scenes import CLASSES, GROUPS, VERSION
-from passt_bench.data.synthetic import Synthetic
+from passt_bench.data.synthetic import CLASSES, GROUPS, VERSION, Synthetic
 from passt_bench.errors import InputError
 from passt_bench.models.frontend import LogMel
 from passt_bench.spec.recipe import DataSpec, FrontendSpec

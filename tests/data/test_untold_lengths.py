@@ -14,11 +14,10 @@ from layouts import write_hdf5
 from sounds import sound
 
 from passt_bench.data import open_dataset
+from passt_bench.data.audio import Encoded, Sound, read_header, read_waveform, read_whole
 from passt_bench.data.contents import hear
-from passt_bench.data.decode import read_header, read_waveform, read_whole
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.mp3_frames import frame_length
-from passt_bench.data.opening import Encoded, Sound
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
 from passt_bench.models.ensemble import build_ensemble

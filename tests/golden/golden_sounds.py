@@ -21,9 +21,8 @@ import known_weights
 import numpy as np
 import soundfile
 
+from passt_bench.data.audio import Encoded, read_header, read_whole
 from passt_bench.data.contents import hear
-from passt_bench.data.decode import read_header, read_whole
-from passt_bench.data.opening import Encoded
 from passt_bench.data.scan import scan_files
 from passt_bench.errors import InputError
 

@@ -13,7 +13,7 @@ from frontend_peers import frontend_outputs, passt_module
 from golden_store import Outputs
 from peers import quiet
 
-from passt_bench.data.decode import read_waveform
+from passt_bench.data.audio import read_waveform
 from passt_bench.models.frontend import mask_fill
 
 TOLERANCE = 1e-4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from passt_bench.data.scenes import CLASSES
+from passt_bench.data.synthetic import CLASSES
 from passt_bench.models import create_model, save_model
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from passt_bench import load_frame
 from passt_bench.data import open_dataset
-from passt_bench.data.scenes import CLASSES
+from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import build_ensemble
 from passt_bench.records.files import to_json

@@ -11,7 +11,7 @@ import pytest
 import torch
 from evaluating import evaluated, model
 
-from passt_bench.data.scenes import CLASSES
+from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.records.store import Store

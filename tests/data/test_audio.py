@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from sounds import sound, write_sound
 
-from passt_bench.data.decode import (
+from passt_bench.data.audio import (
     blocks_of,
     length_at,
     ratio_of,

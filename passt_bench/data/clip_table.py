@@ -1,15 +1,16 @@
-"""Clips as a list names them: file, labels, split, source, stretch; in columns.
+"""Tables of clips: what a list says of them, and what was found of their files; in columns.
 
-Beside its name a clip costs some fifty bytes, so that lists of millions fit into memory. No file
-has been looked at yet; `clips.open_listing` does that.
+A column costs a few bytes a clip, and beside its name a clip costs some fifty, so that lists of
+millions fit into memory.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import overload
 
 import numpy as np
 
@@ -18,6 +19,117 @@ from passt_bench.data.targets import PackedTargets, Targets
 SPLITS = ("train", "test", "validation")
 TRAIN, TEST, VALIDATION = range(3)
 _BLOCK = 1 << 16  # clips whose labels are packed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """Clips that are listed and were left out.
+
+    Attributes:
+        names: of the clips, as they are listed.
+        split: (lost,) int8, codes of their splits.
+        reasons: what is wrong with each, e.g. ``no such file``.
+        labels: names of the classes of each; empty where nobody told.
+    """
+
+    names: Sequence[str]
+    split: np.ndarray
+    reasons: Sequence[str]
+    labels: Sequence[Sequence[str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The clips of a data set that can be used, and those that cannot.
+
+    Attributes:
+        root: folder of the data set.
+        splits: names of the splits by code: ``train``, ``test``, ``validation``, or ``fold 1``, ….
+        expected: clips that each split shall have: as published, or as listed where nothing is.
+        names: one a clip; those of `Dataset.ids`, in their order.
+        split: (N,) int8, code of each clip's split.
+        sources: the recordings that clips were cut from.
+        seconds: (N,) float32, length of each clip as it is stored; NaN where nobody looked.
+        rates: (N,) int32, Hz of each file; 0 where nobody looked.
+        channels: (N,) int16, of each file; 0 where nobody looked.
+        lost: what is listed and was left out.
+        files: relative to ``root``, each once; None where clips do not lie in files of their own.
+        file: (N,) int32, number of each clip's file in ``files``; None with ``files``.
+        start: (N,) float64 seconds, where each clip begins in its file; None where all are whole.
+        end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
+        sizes: (N,) int64, bytes of each clip's sound where it has no file of its own; None where
+            nobody knows, and with ``files``.
+        prepared: whether the clips were made from other data by ``data prepare``.
+    """
+
+    root: Path
+    splits: tuple[str, ...]
+    expected: tuple[int, ...]
+    names: Sequence[str]
+    split: np.ndarray
+    sources: Sequence[str]
+    seconds: np.ndarray
+    rates: np.ndarray
+    channels: np.ndarray
+    lost: Lost
+    files: Sequence[str] | None = None
+    file: np.ndarray | None = None
+    start: np.ndarray | None = None
+    end: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+    prepared: bool = False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path | None:
+        """The file of a clip; None where clips do not lie in files of their own."""
+        if self.files is None or self.file is None:
+            return None
+        return self.root / self.files[self.file[index]]
+
+    def found(self) -> tuple[int, ...]:
+        """Usable clips of each split."""
+        return tuple(np.bincount(self.split, minlength=len(self.splits)).tolist())
+
+
+def as_listed(name: str) -> str:
+    """The name itself."""
+    return name
+
+
+def stem(name: str) -> str:
+    """``Yabc`` of ``07/Yabc.mp3``."""
+    return PurePosixPath(name).stem
+
+
+class Names(Sequence[str]):
+    """Names kept as fixed-length bytes, decoded one by one when they are asked for.
+
+    Two million names of 20 bytes take 40 MB instead of 150.
+
+    Args:
+        raw: (N,) bytes (dtype ``S``), valid UTF-8.
+        change: what is made of a name; a function of a module, so that it can be pickled.
+    """
+
+    def __init__(self, raw: np.ndarray, change: Callable[[str], str] = as_listed) -> None:
+        self.raw, self._change = raw, change
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Names: ...
+    def __getitem__(self, index: int | slice) -> str | Names:
+        if isinstance(index, slice):
+            return Names(self.raw[index], self._change)
+        return self._change(bytes(self.raw[index]).decode())
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from passt_bench.data.pieces import piece_of, spread_over
+from passt_bench.data.fingerprint import piece_of, spread_over
 from passt_bench.data.targets import PackedTargets, class_counts, classes_present
 
 

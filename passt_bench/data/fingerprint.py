@@ -1,0 +1,95 @@
+"""Fingerprints of data sets: digests of what was found, and notes on it in words.
+
+A digest covers pieces of the sound: all of two million clips would take hours to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence, Sized
+from typing import BinaryIO
+
+import numpy as np
+
+from passt_bench.data.targets import Targets, classes_present
+
+_PIECE = 4096  # bytes; another sound of the same size differs in them
+_SPREAD = 1024  # clips that are looked at where many lie in one file
+_NAMED = 5  # examples in a message
+
+
+def digest_of(what: object, parts: Iterable[str | np.ndarray]) -> str:
+    """16 hex digits of what was found.
+
+    Args:
+        what: settings that decide what is heard; hashed as Python writes them.
+        parts: texts, and columns of any type, whose bytes are hashed.
+    """
+    hasher = hashlib.sha256(repr(what).encode())
+    for part in parts:
+        if isinstance(part, str):
+            hasher.update(part.encode())
+        else:
+            hasher.update(np.ascontiguousarray(part).view(np.uint8).data)
+    return hasher.hexdigest()[:16]
+
+
+def hash_of(content: bytes) -> int:
+    """A hash of 64 bits."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
+    """Hash of 4 KiB from the middle of a file, or of all of it where that is less.
+
+    Args:
+        file: that can be sought in.
+        start: byte at which the part begins that counts as the file.
+        end: byte behind that part; None is the file's end.
+    """
+    end = file.seek(0, os.SEEK_END) if end is None else end
+    file.seek(start + max(0, end - start - _PIECE) // 2)
+    return hash_of(file.read(min(_PIECE, end - start)))
+
+
+def spread_over(count: int) -> np.ndarray:
+    """Places of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
+    chosen = min(count, _SPREAD)
+    places: np.ndarray = np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
+    return places
+
+
+def count_rates(rates: np.ndarray) -> dict[str, int]:
+    """Hz → clips."""
+    values, counts = np.unique(rates, return_counts=True)
+    found = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
+    return dict(sorted(found.items()))
+
+
+def lacking_classes(
+    targets: Targets, split: np.ndarray, splits: Sequence[str], classes: Sequence[str]
+) -> list[str]:
+    """A note for each split of which some classes have no clip.
+
+    Args:
+        targets: (N, classes).
+        split: (N,) code of each clip's split.
+        splits: names of the splits by code.
+        classes: their names.
+    """
+    notes = []
+    for code, name in enumerate(splits):
+        inside = np.flatnonzero(split == code)
+        if len(inside):
+            empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
+            named = [classes[at] for at in empty]
+            if named:
+                notes.append(f"{len(named)} classes without a clip in {name}: {some(named, named)}")
+    return notes
+
+
+def some(names: Sequence[str], of: Sized) -> str:
+    """The first few names, and how many more there are."""
+    more = len(of) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
