@@ -22,7 +22,7 @@ def diff(
 ) -> None:
     """Says what differs between two records: what decides the key, then what does not."""
     from passt_bench.records.store import Store
-    from passt_bench.runner.records import compare_records, find_record
+    from passt_bench.runner.maintenance import compare_records, find_record
 
     store = Store(out)
     found = compare_records(find_record(first, store), find_record(second, store))
@@ -80,7 +80,7 @@ def clean(
     ] = False,
 ) -> None:
     """Says what can go from a folder; removes it with --yes, never a record of a study."""
-    from passt_bench.runner.clean import find_debris, remove
+    from passt_bench.runner.maintenance import find_debris, remove
 
     found = find_debris(out)
     table = Table("what", "count", "MB", "")

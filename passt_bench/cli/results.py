@@ -26,8 +26,8 @@ def bringing_up_to_date(out: Path, clock: Estimate) -> Iterator[None]:
         clock: of the run, of which a slow server may take 2 % more.
     """
     from passt_bench.console import stage
-    from passt_bench.runner.address import TrackingError
-    from passt_bench.runner.window import PATIENCE_SECONDS, LastSync
+    from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync
+    from passt_bench.runner.tracking_uri import TrackingError
 
     last = LastSync(out)
     try:
@@ -73,7 +73,8 @@ def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
     from passt_bench.records.store import Store
     from passt_bench.report.evaluation_page import FOLDER
     from passt_bench.report.paper_rows import Here
-    from passt_bench.runner.rows_here import evaluated, find_available, published_rows
+    from passt_bench.runner.rows import evaluated, find_available
+    from passt_bench.runner.studies import published_rows
 
     rows = published_rows()
     stores = [Store(reports / FOLDER), Store(out)]
@@ -122,7 +123,7 @@ def _one_study(studies: list[str] | None) -> str:
 def sync(out: Out = Path("runs")) -> None:
     """Brings MLflow up to date with the records."""
     from passt_bench.console import stage
-    from passt_bench.runner.sync import sync as bring
+    from passt_bench.runner.tracking import sync as bring
 
     with stage(console, "Bringing MLflow up to date") as update:
         done = bring(out, progress=update)
@@ -139,6 +140,6 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
 ) -> None:
     """Opens MLflow's page on this machine."""
-    from passt_bench.runner.ui import serve_ui
+    from passt_bench.runner.tracking_uri import serve_ui
 
     serve_ui(out, port)

@@ -42,9 +42,9 @@ class Manner:
 def run_prepared(prepared: Prepared, out: Path, manner: Manner) -> bool:
     """Runs what is missing of a study and renders its report; whether all came to a good end."""
     from passt_bench.console import Estimate
+    from passt_bench.runner.background_sync import live
     from passt_bench.runner.plan import missing_cells
     from passt_bench.runner.run import describe, run_study
-    from passt_bench.runner.window import live
 
     clock = Estimate()
     context = replace(prepared.context, **manner.keeping)
@@ -111,7 +111,7 @@ def show_standing(prepared: Prepared, out: Path) -> None:
     """Prints a table of what is done of a study, the failures, and what is left."""
     from passt_bench.runner.executor import default_workers
     from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.runner.standing import STATES, standings
+    from passt_bench.runner.run_status import STATES, standings
 
     standing = standings(prepared.plan, prepared.context)
     retried = any(variant.retried for variant in standing)

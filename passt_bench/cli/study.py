@@ -155,11 +155,11 @@ def search(
     """Searches kind and rate of patchout on an inner split; confirms the best on the test fold."""
     from passt_bench.console import Estimate
     from passt_bench.report.search_page import build_search
+    from passt_bench.runner.background_sync import live
     from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.explore import SearchOptions
-    from passt_bench.runner.explore import search as explore
     from passt_bench.runner.prepare import prepare_study, typed
-    from passt_bench.runner.window import live
+    from passt_bench.runner.search import SearchOptions
+    from passt_bench.runner.search import search as explore
 
     clock = Estimate()
     prepared = prepare_study(request)

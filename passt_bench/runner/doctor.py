@@ -14,12 +14,7 @@ import psutil
 import torch
 
 from passt_bench.measure.failure import oom_kills
-from passt_bench.measure.machine import (
-    GPU_SLOWED,
-    describe_machine,
-    disturbance,
-    library_versions,
-)
+from passt_bench.measure.machine import GPU_SLOWED, describe_machine, disturbance, library_versions
 from passt_bench.measure.memory import reset_resident_peak
 from passt_bench.runner.prepare import DATA_VARIABLE, data_folders
 

@@ -17,13 +17,14 @@ import torch
 from filelock import Timeout
 
 from passt_bench.records.run import RunRecord
-from passt_bench.runner.gpus import Gpus, visible_gpus
 from passt_bench.runner.isolation import (
     POLL,
     Conditions,
+    Gpus,
     fork_server,
     progress_of,
     run_isolated,
+    visible_gpus,
 )
 from passt_bench.runner.plan import Context, PlannedCell
 

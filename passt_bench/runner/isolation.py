@@ -1,4 +1,4 @@
-"""One cell in a process of its own: locks, limits, and what the end of the process means."""
+"""One cell in a process of its own: locks, GPUs, limits, and what the end of the process means."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -24,15 +25,61 @@ from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, w
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
-from passt_bench.runner.gpus import VARIABLE, Gpus
 from passt_bench.runner.locks import lock
 from passt_bench.runner.plan import Context, PlannedCell
 from passt_bench.training import checkpoint
 from passt_bench.training.loaders import end_with_parent
 
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+_POLL = 0.2  # seconds
+
 POLL = 0.3  # seconds
 RESTARTS = 3  # of a cell whose process somebody kills, before it is left to the next command
 _CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
+
+
+def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """The GPUs that this program may use, by the names that ``CUDA_VISIBLE_DEVICES`` takes.
+
+    Args:
+        environment: of this program; a scheduler may have chosen some of the GPUs there.
+        count: GPUs that CUDA finds.
+    """
+    named = environment.get(VARIABLE)
+    if named is None:
+        return tuple(str(index) for index in range(count))
+    return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
+
+
+class Gpus:
+    """Hands GPUs to processes, one at a time, over all invocations on one folder.
+
+    Args:
+        names: see `visible_gpus`.
+        locks: folder of the lock files.
+    """
+
+    def __init__(self, names: Sequence[str], locks: Path) -> None:
+        self.names = tuple(names)
+        self._locks = locks
+
+    @contextmanager
+    def one(self, stopped: Callable[[], bool]) -> Iterator[str | None]:
+        """Waits for a GPU that nobody holds; its name, or None where ``stopped`` says so."""
+        while not stopped():
+            for name in self.names:
+                lock = FileLock(self._locks / f"gpu-{name.replace('/', '-')}.lock", timeout=0)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    continue
+                try:
+                    yield name
+                finally:
+                    lock.release()
+                return
+            time.sleep(_POLL)
+        yield None
 
 
 def fork_server() -> ForkServerContext:

@@ -6,20 +6,81 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.errors import InputError, choose_from, located
+from passt_bench.errors import InputError, located
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.runner.context import Context as Context
-from passt_bench.runner.context import Datasets as Datasets
 from passt_bench.runner.facts import ModelFacts, model_facts
-from passt_bench.runner.initial import settle_init
-from passt_bench.spec.key import arm_key, component_versions, quality_key
+from passt_bench.runner.initial_weights import settle_init
+from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
+from passt_bench.training.checks import check_training
 from passt_bench.training.sampling import epoch_steps
 from passt_bench.training.schedule import check_steps
+from passt_bench.training.state import CHECKPOINT_SECONDS
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where things lie and how cells are kept; none of it decides a result.
+
+    Attributes:
+        out: the store's folder.
+        data: data set name → folder.
+        checkpoint_seconds: between two checkpoints of a cell.
+        keep_checkpoints: whether they stay when the record is written.
+        memory: bytes that the process of a cell may allocate; None is no limit.
+        keep_models: whether the trained model is written beside the record.
+    """
+
+    out: Path
+    data: Mapping[str, Path]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_checkpoints: bool = False
+    memory: int | None = None
+    keep_models: bool = False
+
+    @property
+    def cache(self) -> Path:
+        """Where features are kept."""
+        return self.out / "cache"
+
+
+class Datasets:
+    """Opens each data set once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._open: dict[str, Dataset] = {}
+        self._checked: set[str] = set()
+
+    def root(self, recipe: Recipe) -> Path | None:
+        """The folder given for the recipe's data set."""
+        return self._context.data.get(recipe.data.name)
+
+    def get(self, recipe: Recipe) -> Dataset:
+        """The recipe's data set at its front end's sampling rate."""
+        name = digest([decisive(recipe.data), recipe.frontend.sampling_rate])
+        if name not in self._open:
+            self._open[name] = open_dataset(
+                recipe.data, recipe.frontend.sampling_rate, self.root(recipe)
+            )
+        return self._open[name]
+
+    def check(self, recipe: Recipe, fold: int | None) -> None:
+        """Refuses a training that the recipe's data do not allow; looks at the labels once.
+
+        Raises:
+            InputError: see `check_training`.
+        """
+        key = digest([decisive(recipe.data), recipe.data.storage, decisive(recipe.training), fold])
+        if key not in self._checked:
+            dataset = self.get(recipe)
+            check_training(recipe, dataset.targets, dataset.split(fold)[0])
+            self._checked.add(key)
 
 
 @dataclass(frozen=True)
@@ -161,64 +222,6 @@ def plan_study(
         command=command,
     )
     return StudyPlan(study, record, tuple(_by_block(cells)), whole=record)
-
-
-def check_choice(
-    names: Collection[str],
-    baseline: bool,
-    *,
-    known: Collection[str],
-    baselines: Collection[str],
-    source: str,
-) -> None:
-    """Refuses a choice of variants that there is not.
-
-    Args:
-        names: of the variants that were asked for; none is all.
-        baseline: whether the baseline comes along.
-        known: names that may be asked for.
-        baselines: names of the baselines, one a study.
-        source: what the variants are of.
-
-    Raises:
-        InputError: an unknown name, or a baseline that is asked for and left out at once.
-    """
-    for name in names:
-        if name not in known:
-            raise InputError(
-                "no such variant",
-                source=source,
-                field="--variant",
-                value=name,
-                remedy=choose_from(known, name),
-            )
-        if name in baselines and not baseline:
-            raise InputError(
-                "this is the baseline, which --no-baseline leaves out",
-                source=source,
-                field="--variant",
-                value=name,
-                remedy="Leave one of the two options out.",
-            )
-
-
-def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
-    """The plan for some variants alone; `StudyPlan.whole` stays.
-
-    Args:
-        plan: of the whole study.
-        names: of the variants, see `check_choice`; none is all.
-        baseline: whether the baseline comes along.
-    """
-    if baseline and not names:
-        return plan
-    beside = {plan.record.baseline} if baseline else set()
-    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
-    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
-    # Variants may share a cell; it then goes by the first of those that are left.
-    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
-    cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
-    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
 
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:

@@ -10,17 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from passt_bench.data import find_folders
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, choose_from
 from passt_bench.names import plain_name
 from passt_bench.registry import DATASETS
-from passt_bench.runner.plan import (
-    Context,
-    Datasets,
-    StudyPlan,
-    check_choice,
-    choose_variants,
-    plan_study,
-)
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.study import Study
@@ -127,6 +120,64 @@ def expand(
     )
     chosen = choose_variants(plan, request.variants, request.baseline)
     return Prepared(chosen, context, datasets)
+
+
+def check_choice(
+    names: Collection[str],
+    baseline: bool,
+    *,
+    known: Collection[str],
+    baselines: Collection[str],
+    source: str,
+) -> None:
+    """Refuses a choice of variants that there is not.
+
+    Args:
+        names: of the variants that were asked for; none is all.
+        baseline: whether the baseline comes along.
+        known: names that may be asked for.
+        baselines: names of the baselines, one a study.
+        source: what the variants are of.
+
+    Raises:
+        InputError: an unknown name, or a baseline that is asked for and left out at once.
+    """
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "no such variant",
+                source=source,
+                field="--variant",
+                value=name,
+                remedy=choose_from(known, name),
+            )
+        if name in baselines and not baseline:
+            raise InputError(
+                "this is the baseline, which --no-baseline leaves out",
+                source=source,
+                field="--variant",
+                value=name,
+                remedy="Leave one of the two options out.",
+            )
+
+
+def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
+    """The plan for some variants alone; `StudyPlan.whole` stays.
+
+    Args:
+        plan: of the whole study.
+        names: of the variants, see `check_choice`; none is all.
+        baseline: whether the baseline comes along.
+    """
+    if baseline and not names:
+        return plan
+    beside = {plan.record.baseline} if baseline else set()
+    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
+    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
+    # Variants may share a cell; it then goes by the first of those that are left.
+    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
+    cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
+    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
 
 
 def check_folder(out: Path) -> None:

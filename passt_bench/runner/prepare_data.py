@@ -1,6 +1,6 @@
 """Decodes and resamples a data set once: into 16-bit samples, or into HDF5 files with mp3 inside.
 
-Processes decode; this one writes what they send, in the order of the clips (`flat_file`), so that
+Processes decode; this one writes what they send, in the order of the clips, so that
 the result does not depend on their number and a killed preparation goes on where it was. At the end
 everything is read again, and a sample of the clips is decoded anew. The index comes last: without
 it nobody takes the folder for a prepared one.
@@ -9,29 +9,31 @@ it nobody takes the folder for a prepared one.
 from __future__ import annotations
 
 import random
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.hdf5_file import check_mp3_rate
-from passt_bench.data.prepared import default_folder
+from passt_bench.data.hdf5_file import check_mp3_rate, encode_mp3
+from passt_bench.data.prepared import default_folder, scaled
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
 from passt_bench.registry import DATASETS
-from passt_bench.runner.decoding import Form, begin, make_part
-from passt_bench.runner.flat_file import Entry, FlatFile
 from passt_bench.runner.isolation import fork_server
-from passt_bench.runner.prepared_form import finish, tidy
+from passt_bench.runner.prepared_form import Entry, FlatFile, finish, tidy
 from passt_bench.spec.recipe import DataSpec
+from passt_bench.training.loaders import end_with_parent
 
 Progress = Callable[[float, str], None]
 _PART = 32  # clips that a process does at a time, and that a line of the journal is about
@@ -39,6 +41,8 @@ _AHEAD = 2  # parts a process that are begun before the first of them is written
 _SAMPLE = 48  # clips that are decoded anew at the end
 _MOST_LOST = 0.05  # share of the clips that may break in decoding
 _DECODING, _CHECKING = 0.9, 0.07  # shares of the work, for the progress
+
+Form = Literal["int16", "hdf5"]
 
 
 @dataclass(frozen=True)
@@ -258,3 +262,53 @@ def _check_sample(
                 value=source.ids[number],
                 remedy="The data changed meanwhile: remove the folder, and prepare them anew.",
             )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a process does with each clip."""
+
+    source: Dataset
+    form: Form
+    sampling_rate: int
+    most: int | None  # samples that are kept of a clip
+
+
+_work: _Work | None = None  # of this process, which decodes
+
+
+def begin(source: Dataset, form: Form, sampling_rate: int, seconds: float | None) -> None:
+    """The beginning of a process that decodes."""
+    global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    end_with_parent()
+    torch.set_num_threads(1)
+    most = None if seconds is None else round(seconds * sampling_rate)
+    _work = _Work(source, form, sampling_rate, most)
+
+
+def make_part(numbers: range) -> tuple[bytes, Entry]:
+    """The bytes of some clips, one after the other, and what is to be said of them."""
+    assert _work is not None
+    found, sizes = [], []
+    clipped: dict[int, int] = {}
+    lost: dict[int, str] = {}
+    cut = samples = 0
+    for place, number in enumerate(numbers):
+        data = b""
+        try:
+            wave = _work.source.whole(number)
+        except InputError as error:
+            lost[place] = error.problem
+        else:
+            most = _work.most
+            cut += most is not None and len(wave) > most
+            stored, beyond = scaled(wave[:most])
+            samples += len(stored)
+            if beyond:
+                clipped[place] = beyond
+            as_int16 = _work.form == "int16"
+            data = stored.tobytes() if as_int16 else encode_mp3(stored, _work.sampling_rate)
+        found.append(data)
+        sizes.append(len(data))
+    return b"".join(found), Entry(sizes, clipped, lost, cut, samples)

@@ -1,40 +1,45 @@
 """Rows of published tables on this machine: what each needs, how long it takes, and if it can run.
 
-A plan of rows opens no data but those that are there, and downloads nothing.
+A plan of rows opens no data but those that are there, and downloads nothing. A file of rows is a
+study a data set: what none of them can take is refused, as it is of a single study; what some of
+them cannot take holds for the others, and a sentence says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from passt_bench.errors import located
+import torch
+
+from passt_bench.errors import InputError, located
 from passt_bench.models.defaults import frontend_of
-from passt_bench.models.weights import PUBLISHED
+from passt_bench.models.weights import PUBLISHED, locate
 from passt_bench.names import plain_name
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.records.store import Store
+from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
-from passt_bench.runner.plan import check_choice, with_seeds
+from passt_bench.runner.plan import with_seeds
 from passt_bench.runner.prepare import (
     Prepared,
     Request,
     changed,
+    check_choice,
     check_folder,
     data_folders,
     expand,
 )
-from passt_bench.runner.rows_here import find_available
-from passt_bench.runner.rows_limits import EPOCH_CLIPS, draws_by_weight, remark_limits
-from passt_bench.runner.scoring import Progress
 from passt_bench.runner.studies import RowsFile
-from passt_bench.spec.override import override
+from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
-from passt_bench.spec.rows import Available, Row, reasons
+from passt_bench.spec.rows import Available, Corpus, Row, reasons
 from passt_bench.spec.study import Study
 
 HOUR = 3600.0
 CLASSES = 527  # of AudioSet, where the published speeds were measured
+
+EPOCH_CLIPS = "training.epoch_clips"
 
 
 @dataclass(frozen=True)
@@ -257,3 +262,139 @@ def evaluate_row(
         ),
         progress,
     )
+
+
+def remark_limits(file: RowsFile, request: Request) -> tuple[str, ...]:
+    """Says of what is asked for only some rows take.
+
+    Args:
+        file: the rows.
+        request: what the command line says.
+
+    Returns:
+        A sentence for each such option, none where all rows take all.
+
+    Raises:
+        InputError: an option that no row takes, or more folds than there are.
+    """
+    _check_trained(file, request)
+    return (*_of_folds(file, request), *_of_epoch_clips(file, request))
+
+
+def draws_by_weight(study: Study) -> bool:
+    """Whether the clips of an epoch are drawn by weight, so that their number can be chosen."""
+    return study.base.training.sampling == "weighted"
+
+
+def _check_trained(file: RowsFile, request: Request) -> None:
+    sets = ", ".join(request.sets) or None
+    options = {"--set": sets, "--seeds": request.seeds, "--folds": request.folds}
+    options["--no-baseline"] = None if request.baseline else True
+    for option, value in options.items():
+        if value is not None and not file.studies:
+            raise InputError(
+                "none of these rows is trained",
+                source=file.name,
+                field=option,
+                value=value,
+                remedy="Leave it out.",
+            )
+
+
+def _of_folds(file: RowsFile, request: Request) -> Iterable[str]:
+    if request.folds is None:
+        return
+    corpora = _corpora(file)
+    with_folds = [corpus for corpus in corpora if corpus.folds > 1]
+    most = max((corpus.folds for corpus in with_folds), default=0)
+    if not 1 <= request.folds <= most:
+        raise InputError(
+            f"there are {most} folds" if most else "the data sets have one split and no folds",
+            source=file.name,
+            field="--folds",
+            value=request.folds,
+            remedy=f"Give 1 to {most}, or leave it out for all." if most else "Leave it out.",
+        )
+    others = [corpus for corpus in corpora if corpus.folds == 1]
+    if others:
+        yield (
+            f"--folds {request.folds} holds for {_names(with_folds)}; {_names(others)} have one "
+            "split and no folds."
+        )
+
+
+def _of_epoch_clips(file: RowsFile, request: Request) -> Iterable[str]:
+    value = parse_assignments(list(request.sets)).get(EPOCH_CLIPS)
+    if value is None:
+        return
+    drawn = [study for study in file.studies if draws_by_weight(changed(study, request))]
+    if not drawn:
+        raise InputError(
+            "the clips of these rows are shuffled: an epoch is every clip once",
+            source=file.name,
+            field=EPOCH_CLIPS,
+            value=value,
+            remedy="Leave it out, or set training.sampling=weighted as well.",
+        )
+    names = {study.name for study in drawn}
+    mine = _corpora(file, names)
+    others = [corpus for corpus in _corpora(file) if corpus not in mine]
+    if others:
+        yield (
+            f"{EPOCH_CLIPS}={value} holds for {_names(mine)}; the clips of {_names(others)} are "
+            "shuffled, and an epoch is every clip once."
+        )
+
+
+def _corpora(file: RowsFile, studies: Iterable[str] | None = None) -> list[Corpus]:
+    """The data sets that rows of some studies, by default of all, are trained on."""
+    names = {study.name for study in file.studies} if studies is None else set(studies)
+    return list(dict.fromkeys(row.corpus for row in file.rows if row.study in names))
+
+
+def _names(corpora: Iterable[Corpus]) -> str:
+    return ", ".join(corpus.name for corpus in corpora)
+
+
+def find_available(data: Iterable[str] = (), weights: Iterable[str] = ()) -> Available:
+    """What this machine has of what rows need.
+
+    Args:
+        data: folders of data sets, ``NAME=DIR``, beside those of ``PASST_BENCH_DATA``.
+        weights: names or files to look for beside the published ones.
+
+    Raises:
+        InputError: an item of ``data`` that is not ``NAME=DIR``.
+    """
+    found = frozenset(name for name in {*PUBLISHED, *weights} if _is_here(name))
+    return Available(frozenset(data_folders(list(data))), found, torch.cuda.is_available())
+
+
+def _is_here(weights: str) -> bool:
+    try:
+        return locate(weights).is_file()
+    except InputError:  # published, and not on this machine
+        return False
+
+
+def evaluated(
+    rows: Iterable[Row], stores: Sequence[Store]
+) -> dict[tuple[str, ...], EvaluationRecord]:
+    """The evaluations of published weights that are rows: members → the newest record.
+
+    Args:
+        rows: some of which have members.
+        stores: where records are looked for.
+    """
+    by_files = {}
+    for store in stores:
+        for record in store.evaluations():
+            if record.split == "test":
+                files = tuple(sorted(member.name for member in record.members))
+                by_files[files, record.fingerprint.dataset] = record
+    found = {}
+    for row in rows:
+        files = tuple(sorted(PUBLISHED[name].file for name in row.members))
+        if files and (files, row.corpus.name) in by_files:
+            found[row.members] = by_files[files, row.corpus.name]
+    return found

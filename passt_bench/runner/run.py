@@ -20,14 +20,9 @@ from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
-from passt_bench.runner.standing import Shortfall, shortfall, tidy
+from passt_bench.runner.run_status import Shortfall, shortfall, tidy
 from passt_bench.spec.recipe import Recipe
-from passt_bench.training.features import (
-    features_path,
-    is_prepared,
-    keeps_waves,
-    prepare_features,
-)
+from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
 
 
 @dataclass(frozen=True)

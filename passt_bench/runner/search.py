@@ -1,132 +1,354 @@
-"""Optuna: what to try next, what was told of it, and which parameter mattered.
+"""Running a search: trials on an inner split, then its best settings on the test fold.
 
-The journal holds suggestions and their values alone; what came of them are records in the store.
+The objective is the study's metric on a split cut from the training clips. The test fold is opened
+only afterwards, for the best settings, with seeds that the search never used, and they are compared
+with the baseline as the variants of any study. A setting that is on record is never trained again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from filelock import FileLock, Timeout
+from rich.console import Console
 
+from passt_bench.console import Estimate, Update, stage
 from passt_bench.errors import InputError
-from passt_bench.records.search import SearchRecord
-from passt_bench.runner.space import KINDS, STEP
-from passt_bench.runner.trials import Suggestion
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.records.store import Store, write_search
+from passt_bench.runner.executor import Tick, run_cells
+from passt_bench.runner.locks import studies_held
+from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.run import RunOptions, check_device, prepare, train_cells
+from passt_bench.runner.trials import (
+    KINDS,
+    Budget,
+    Settings,
+    Suggester,
+    Suggestion,
+    baseline_of,
+    importance,
+    keys_of,
+    open_storage,
+    setting_name,
+    space_of,
+)
+from passt_bench.spec.key import component_versions, decisive, digest
+from passt_bench.spec.study import Study, Variant
 
-_FEWEST_FOR_IMPORTANCE = 8  # settings; a forest on fewer says nothing
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How far to search.
+
+    Attributes:
+        trials: in all, those of earlier invocations included.
+        minutes: no trial begins that would not leave time for the confirmation; None: no limit.
+        workers: processes at a time.
+        seeds: of every trial; the objective is their mean.
+        confirm: how many of the best settings are trained anew and tested, if time allows.
+        storage: an Optuna storage address; None is a journal file under the output folder.
+    """
+
+    trials: int = 40
+    minutes: float | None = 4.0
+    workers: int = 2
+    seeds: int = 1
+    confirm: int = 3
+    storage: str | None = None
 
 
-class Suggester:
-    """The trials of one search, on Optuna's tree-structured Parzen estimator.
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to.
 
-    Trials that an earlier process of the same owner left running are ended, and their suggestions
-    come first. The very first suggestion is to drop nothing.
+    Attributes:
+        record: as it was written.
+        trained: cells of trials that this invocation trained.
+        failed: settings and confirming cells whose status is not ok.
+    """
+
+    record: SearchRecord
+    trained: int
+    failed: int
+
+
+def search(
+    plan: StudyPlan,
+    context: Context,
+    datasets: Datasets,
+    options: SearchOptions,
+    console: Console,
+    *,
+    command: str = "",
+) -> SearchResult:
+    """Searches over a study's baseline and confirms the best settings.
+
+    Interrupted at any point, the same call goes on: cells from their checkpoints, trials from the
+    journal.
 
     Args:
-        storage: see `open_storage`.
-        name: of the Optuna study; another space or recipe needs another one.
-        rates: from 0 in steps of `space.STEP`.
-        owner: tells the trials of one output folder from those of others on a shared storage.
-    """
-
-    def __init__(self, storage: BaseStorage, name: str, rates: Sequence[float], owner: str) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._axes, self._owner = _axes(KINDS, rates), owner
-        self._study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-        past = self._study.get_trials(deepcopy=False)
-        # The sampler's own state does not outlive a process; another seed keeps it from
-        # suggesting again what it began with.
-        self._study.sampler = optuna.samplers.TPESampler(seed=len(past))
-        if not past:
-            self._study.enqueue_trial({"kind": KINDS[0], "rate": 0.0})
-        for trial in past:
-            mine = trial.user_attrs.get("owner", owner) == owner
-            if trial.state == TrialState.RUNNING and mine:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-                if "rate" in trial.params:
-                    self._study.enqueue_trial(trial.params)
-
-    def ask(self) -> tuple[int, Suggestion]:
-        """The next trial: its number and what it suggests."""
-        trial = self._study.ask(self._axes)
-        trial.set_user_attr("owner", self._owner)
-        return trial.number, Suggestion(**trial.params)
-
-    def tell(self, number: int, value: float | None) -> None:
-        """Ends a trial with its value, or as failed."""
-        if value is None:
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, value)
-
-    def told(self, failed: Callable[[Suggestion], bool]) -> list[tuple[Suggestion, float | None]]:
-        """What was told so far, in order; None for a failure.
-
-        Args:
-            failed: whether the records of a suggestion say that it failed; a trial that ended
-                without them was interrupted, and is left out.
-        """
-        found: list[tuple[Suggestion, float | None]] = []
-        for trial in self._study.get_trials(deepcopy=False):
-            if "rate" not in trial.params:
-                continue
-            suggestion = Suggestion(**trial.params)
-            if trial.state == TrialState.COMPLETE:
-                found.append((suggestion, trial.value))
-            elif trial.state == TrialState.FAIL and failed(suggestion):
-                found.append((suggestion, None))
-        return found
-
-
-def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
-    """Where Optuna keeps its trials: a journal under the output folder, or a server.
+        plan: of the study; its seeds and first fold serve the confirmation.
+        context: where things lie.
+        datasets: opened data sets.
+        options: how far.
+        console: for progress.
+        command: what was typed.
 
     Raises:
-        InputError: the address cannot be opened.
+        InputError: nothing to search over, a metric of which less is better, a storage that cannot
+            be opened, or another search of the same name at work in the same folder.
     """
-    if address is None:
-        path = root / "search" / f"{name}.journal"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
-    try:
-        return RDBStorage(address)
-    except Exception as error:  # drivers raise kinds of their own
-        reason = (str(error).strip().splitlines() or [""])[0]
+    check_device(plan)
+    if plan.record.better == "less":
         raise InputError(
-            f"not an Optuna storage that can be opened ({type(error).__name__}: {reason})",
-            field="--storage",
-            remedy="Give an SQLAlchemy address such as postgresql://server/base, or leave it out.",
-        ) from error
+            "a search looks for the greatest value, and less of this metric is better",
+            source=plan.study.name,
+            field="metric",
+            value=plan.study.metric,
+            remedy="Search by a metric of which more is better.",
+        )
+    name = f"search-{plan.study.name}"
+    with _alone(context.out, name):
+        work = _Search(name, plan, context, datasets, options, command)
+        work.explore(console)
+        return work.confirm(console)
 
 
-def importance(record: SearchRecord) -> dict[str, float]:
-    """Shares of the objective's variance over the space that kind and rate explain (fANOVA).
+class _Search:
+    """One search: its space, its trials, and what is left of its time."""
 
-    Each setting counts once; empty while there are too few, or all have the same value.
+    def __init__(
+        self,
+        name: str,
+        plan: StudyPlan,
+        context: Context,
+        datasets: Datasets,
+        options: SearchOptions,
+        command: str,
+    ) -> None:
+        self._name, self._plan, self._context = name, plan, context
+        self._datasets, self._options, self._command = datasets, options, command
+        self._store, self._trained = Store(context.out), 0
+        self._space = space_of(plan, options.seeds)
+        self._settings = Settings(self._space, datasets, self._store, plan.study.metric)
+        self._budget = Budget(
+            None if options.minutes is None else 60 * options.minutes,
+            Estimate(),
+            reserved=self._confirming_cells(),
+            workers=options.workers,
+            dearer=1 / (1 - self._space.recipe.training.inner_share),
+        )
+        self._suggester = Suggester(
+            open_storage(context.out, name, options.storage),
+            f"{name}-{self._identity()}",
+            self._space.rates,
+            digest([platform.node(), str(context.out.resolve())]),
+        )
+        known = [trial for trial in self.record().settings if trial.seconds]
+        self._budget.note(trial.seconds / options.seeds for trial in known)
+
+    def _confirming_cells(self) -> int:
+        """At most so many are left to train: the best settings, and the baseline if need be."""
+        baseline = baseline_of(self._plan).cells
+        missing = sum(not self._store.has(cell.key) for cell in baseline)
+        return self._options.confirm * len(self._plan.study.seeds) + missing
+
+    def _identity(self) -> str:
+        """Of all that decides a trial's value: trials of another recipe are of another search."""
+        return digest(
+            {
+                "recipe": decisive(self._space.recipe),
+                "versions": component_versions(self._space.recipe),
+                "fingerprint": self._plan.record.fingerprint.digest,
+                "metric": self._plan.study.metric,
+                "space": [KINDS, self._space.rates, self._space.fold, self._space.seeds],
+            }
+        )
+
+    def explore(self, console: Console) -> None:
+        """Runs trials until there are enough or time is up."""
+        reference = self._settings.cells(Suggestion(KINDS[0], 0.0))
+        prepare(reference, self._context, self._datasets, console)
+        minutes = self._options.minutes
+        limit = f", at most {minutes:g} min" if minutes is not None else ""
+        with stage(console, f"Searching: {self._options.trials} trials{limit}") as update:
+            while batch := self._batch():
+                self._run([suggestion for _, suggestion in batch], update)
+                for number, suggestion in batch:
+                    self._suggester.tell(number, self._value(suggestion))
+                self._write(self.record())
+        self._write(self.record())
+
+    def _batch(self) -> list[tuple[int, Suggestion]]:
+        """Trials with something to train, enough to keep the workers busy."""
+        rounds = 2 if self._budget.informed else 1  # the first ones tell how long a cell takes
+        size = max(1, ceil(rounds * self._options.workers / self._options.seeds))
+        batch: list[tuple[int, Suggestion]] = []
+        settings: set[tuple[str, ...]] = set()
+        while (
+            len(settings) < size
+            and len(self._told()) + len(batch) < self._options.trials
+            and self._budget.allows((len(settings) + 1) * self._options.seeds)
+        ):
+            number, suggestion = self._suggester.ask()
+            if self._settings.outcome(suggestion) is None:
+                batch.append((number, suggestion))
+                settings.add(keys_of(self._settings.cells(suggestion)))
+            else:
+                self._suggester.tell(number, self._value(suggestion))
+        return batch
+
+    def _run(self, suggestions: Sequence[Suggestion], update: Update) -> None:
+        cells = {cell.key: cell for s in suggestions for cell in self._settings.cells(s)}
+        todo = [cell for key, cell in cells.items() if not self._store.has(key)]
+        done, wanted = len(self._told()), self._options.trials
+
+        def show(tick: Tick) -> None:
+            now = done + tick.share * len(suggestions)
+            share = max(now / wanted, self._budget.share())
+            update(min(share, 0.99), f"{int(now)} of {wanted} trials")
+
+        records = run_cells(todo, self._context, workers=self._options.workers, on_tick=show)
+        self._trained += len(records)
+        self._budget.note(sum(record.clocks.values()) for record in records)
+
+    def _value(self, suggestion: Suggestion) -> float | None:
+        outcome = self._settings.outcome(suggestion)
+        return outcome.value if outcome is not None else None
+
+    def _told(self) -> list[tuple[Suggestion, float | None]]:
+        def failed(suggestion: Suggestion) -> bool:
+            outcome = self._settings.outcome(suggestion)
+            return outcome is not None and outcome.value is None
+
+        return self._suggester.told(failed)
+
+    def record(self, confirmed: tuple[str, ...] = ()) -> SearchRecord:
+        """The search as a page shows it."""
+        study = self._plan.study
+        record = SearchRecord(
+            name=self._name,
+            question=f"Which kind and rate of patchout suits {study.baseline!r} of {study.name}?",
+            metric=study.metric,
+            baseline=study.baseline,
+            recipe=self._space.recipe,
+            kinds=KINDS,
+            rates=self._space.rates,
+            fold=self._space.fold,
+            seeds=self._space.seeds,
+            fingerprint=self._plan.record.fingerprint,
+            trials=self._settings.trials(self._told()),
+            confirmed=confirmed,
+            confirmation_seeds=study.seeds if confirmed else (),
+            command=self._command,
+        )
+        return replace(record, importance=importance(record))
+
+    def _write(self, record: SearchRecord) -> None:
+        with studies_held(self._context.out):
+            write_search(record, self._context.out)
+
+    def confirm(self, console: Console) -> SearchResult:
+        """Trains the best settings anew and tests them."""
+        record = self.record()
+        failed = sum(trial.status != "ok" for trial in record.settings)
+        best = [t for t in record.best if t.patchout.kind != "none"][: self._options.confirm]
+        if best:
+            best, plan = self._affordable(best)
+            with studies_held(self._context.out):
+                self._store.write_study(plan.record)
+            options = RunOptions(workers=self._options.workers, cost=False)
+            todo = missing_cells(plan, self._store)
+            train_cells(todo, self._context, self._datasets, options, console)
+            final = [self._store.run(cell.key) for cell in plan.cells]
+            failed += sum(found is None or found.status != "ok" for found in final)
+            record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
+            self._write(record)
+        return SearchResult(record, self._trained, failed)
+
+    def _affordable(self, best: list[TrialRecord]) -> tuple[list[TrialRecord], StudyPlan]:
+        """As many of the best as there is time for, but at least one."""
+        plan = plan_confirmation(
+            self._name,
+            self._plan,
+            best,
+            self._space.fold,
+            self._context,
+            self._datasets,
+            self._command,
+        )
+        cells = len(missing_cells(plan, self._store))
+        if len(best) == 1 or self._budget.allows_confirming(cells):
+            return best, plan
+        return self._affordable(best[:-1])
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    folder = root / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            "this search is already running here",
+            source=root,
+            field="search",
+            value=name,
+            remedy="Wait for it, or search in another folder (--out).",
+        ) from None
+
+
+def plan_confirmation(
+    name: str,
+    plan: StudyPlan,
+    best: Sequence[TrialRecord],
+    fold: int | None,
+    context: Context,
+    datasets: Datasets,
+    command: str,
+) -> StudyPlan:
+    """The best settings against the baseline, trained on all training clips.
+
+    The seeds are the study's own: none of them was used by the search, and a baseline that the
+    study has on record is not trained again. Of a folded data set only the fold that the search
+    held out is tested, for the search saw the others.
+
+    Args:
+        name: of the study that it makes.
+        plan: of the study that was searched over.
+        best: settings, the best first.
+        fold: that the search held out.
+        context: where things lie.
+        datasets: opened data sets.
+        command: what was typed.
     """
-    settings = record.best
-    if len(settings) < _FEWEST_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
-        return {}
-    axes = _axes(record.kinds, record.rates)
-    study = optuna.create_study(direction="maximize")
-    for trial in sorted(settings, key=lambda trial: trial.number):
-        params = {"kind": trial.kind, "rate": trial.rate}
-        study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {name: round(float(share), 4) for name, share in found.items()}
-
-
-def _axes(kinds: Sequence[str], rates: Sequence[float]) -> dict[str, BaseDistribution]:
-    return {
-        "kind": CategoricalDistribution(tuple(kinds)),
-        "rate": FloatDistribution(0.0, rates[-1], step=STEP),
-    }
+    source = plan.study
+    named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
+    study = Study(
+        name=name,
+        question=f"Do the best settings of the search beat {source.baseline!r}?",
+        base=baseline_of(plan).recipe,
+        variants=(
+            Variant(source.baseline),
+            *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
+        ),
+        baseline=source.baseline,
+        metric=source.metric,
+        seeds=source.seeds,
+        folds=None if fold is None else (fold,),
+        margin=source.margin,
+    )
+    notebook = (
+        "The best settings of a search over kind and rate of patchout. The search chose by a "
+        "split cut from the training clips; here they are trained anew on all training clips, "
+        f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
+    )
+    return plan_study(study, context, notebook=notebook, command=command, datasets=datasets)

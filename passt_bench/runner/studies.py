@@ -124,6 +124,12 @@ def load_rows(name: str) -> RowsFile | None:
     return RowsFile(path.stem, rows, studies, _notebook(module))
 
 
+def published_rows() -> tuple[Row, ...]:
+    """The rows of all tables in ``ablations/``."""
+    files = [load_rows(name) for name in study_names()]
+    return tuple(row for file in files if file is not None for row in file.rows)
+
+
 def summary(name: str) -> str:
     """What a study asks and how long it takes, or what rows there are, in one line.
 

@@ -1,8 +1,9 @@
-"""A study as MLflow has it, and what it is told: the only code that talks to MLflow.
+"""Brings MLflow to the state of the records; the only code that talks to MLflow.
 
-One experiment a study, in it one run a variant (its summary) and nested under it one run a cell.
-Each is found by its key, finished where an earlier sync was cut off, and left alone where nothing
-is new.
+Records are the truth, MLflow is the window. `sync` may be called at any time, by anyone, as often
+as wanted, also while cells are being trained. One experiment a study, in it one run a variant (its
+summary) and nested under it one run a cell. Each is found by its key, finished where an earlier
+sync was cut off, and left alone where nothing is new.
 """
 
 from __future__ import annotations
@@ -14,38 +15,150 @@ import sqlite3
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock, Timeout
+
+from passt_bench.analysis.results import load_results
 from passt_bench.records.run import StudyRecord
-from passt_bench.runner.address import (
-    SETTINGS,
-    TrackingError,
-    database,
-    holds_data,
-    local_uri,
-)
-from passt_bench.runner.difference import (
+from passt_bench.records.store import Store
+from passt_bench.runner.tracked_run import (
     DIGEST,
     NOTHING,
     PARENT,
     Changes,
+    Entry,
     Seen,
     changes,
     is_current,
     is_superseded,
+    study_entries,
 )
-from passt_bench.runner.entries import Entry
+from passt_bench.runner.tracking_uri import (
+    SETTINGS,
+    TrackingError,
+    database,
+    explained,
+    holds_data,
+    is_server,
+    local_uri,
+    probe,
+    store_uri,
+    without_password,
+)
 
-if TYPE_CHECKING:  # at run time MLflow is imported late: it costs two seconds
+if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+
+_LOCK_SECONDS = 600.0
 
 KEY = "passt_bench.key"
 
 Outcome = Literal["created", "finished", "updated", "unchanged"]
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did, counted in MLflow runs (summaries and cells).
+
+    Attributes:
+        uri: where to, without credentials.
+        studies: experiments.
+        created: runs that MLflow did not have.
+        finished: runs that an earlier sync left open, and now have their final record.
+        updated: runs with something new.
+        unchanged: runs that were up to date.
+    """
+
+    uri: str
+    studies: int
+    created: int = 0
+    finished: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+
+def sync(
+    root: Path,
+    *,
+    tracking_uri: str | None = None,
+    studies: Collection[str] | None = None,
+    progress: Callable[[float, str], None] = lambda share, text: None,
+) -> SyncReport:
+    """Tells MLflow what it lacks of the studies under an output folder.
+
+    Syncs on one folder wait for each other, so each key gets one run. Nothing is read from MLflow
+    but what is needed to find out what it lacks. A sync may be killed at any moment.
+
+    Args:
+        root: output folder with ``records/`` and ``studies/``.
+        tracking_uri: of the MLflow store, see `tracking_uri.store_uri`.
+        studies: names of those that are told; None is all.
+        progress: told the share of the runs that is done, and in words.
+
+    Raises:
+        TrackingError: MLflow is out of reach or refuses, or another sync does not end.
+        InputError: a record or study cannot be read.
+    """
+    root, store = root.resolve(), Store(root.resolve())
+    uri = store_uri(root, tracking_uri)
+    names = [name for name in store.studies() if studies is None or name in studies]
+    if not names:
+        return SyncReport(without_password(uri), 0)
+    counts: Counter[Outcome] = Counter()
+    with _one_at_a_time(root):
+        with _explained(uri, root):
+            probe(uri, root)
+        results = [load_results(name, [store]) for name in names]
+        work = [(found.study, list(study_entries(found, store))) for found in results]
+        total = sum(len(entries) for _, entries in work)
+        with _explained(uri, root):
+            client = connect(uri, root)
+            # A server knows where its artifacts belong; a bare database would take the current
+            # folder.
+            artifacts = None if is_server(uri) else (root / "mlartifacts").as_uri()
+            for study, entries in work:
+                experiment = Experiment(client, study, artifacts)
+                for entry in entries:
+                    counts[experiment.deliver(entry)] += 1
+                    progress(counts.total() / total, f"{counts.total()} of {total} runs")
+                experiment.settle()
+    return SyncReport(without_password(uri), len(work), **{str(k): n for k, n in counts.items()})
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """One sync a folder: what one finds missing, another might be about to write."""
+    try:
+        with FileLock(root / "mlflow.lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise TrackingError(
+            f"another sync holds it for more than {_LOCK_SECONDS:.0f} s",
+            source=root / "mlflow.lock",
+            remedy="End that one, or sync later.",
+        ) from None
+
+
+@contextmanager
+def _explained(uri: str, root: Path) -> Iterator[None]:
+    """Turns what MLflow and the libraries below it raise into one sentence."""
+    try:
+        yield
+    except OSError as error:  # a server that is away; known without importing the rest
+        raise explained(error, uri, root) from error
+    except Exception as error:
+        if not isinstance(error, causes()):
+            raise
+        raise explained(error, uri, root) from error
 
 
 class Experiment:
@@ -175,7 +288,7 @@ def connect(uri: str, root: Path) -> MlflowClient:
         warnings.filterwarnings("ignore", message=".*noload", category=DeprecationWarning)
         from mlflow.tracking import MlflowClient
 
-        # What goes wrong is told in one sentence, see `address.explained`.
+        # What goes wrong is told in one sentence, see `tracking_uri.explained`.
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         if uri == local_uri(root) and not holds_data(database(root)):
             _make_database(database(root))

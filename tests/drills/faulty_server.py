@@ -15,8 +15,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from passt_bench.runner.address import SETTINGS
 from passt_bench.runner.tracking import KEY
+from passt_bench.runner.tracking_uri import SETTINGS
 
 
 def free_port():

@@ -15,9 +15,9 @@ from rich.console import Console
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
+from passt_bench.runner.background_sync import LastSync, live
 from passt_bench.runner.plan import Context, Datasets, plan_study
 from passt_bench.runner.run import RunOptions, run_study
-from passt_bench.runner.window import LastSync, live
 from passt_bench.spec import (
     DataSpec,
     FrontendSpec,

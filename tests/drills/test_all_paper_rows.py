@@ -22,7 +22,7 @@ from layouts import (
 from published_weights import HEADS, WIDTH, write_published
 
 from passt_bench.records.store import Store
-from passt_bench.runner.rows_here import published_rows
+from passt_bench.runner.studies import published_rows
 from passt_bench.spec.rows import REASONS
 
 Cli = Callable[..., tuple[int, str]]

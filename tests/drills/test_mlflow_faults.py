@@ -13,8 +13,8 @@ import pytest
 from faulty_server import Proxy, client_at, content, mlflow_server
 
 from passt_bench.records.store import Store
-from passt_bench.runner.address import ANSWER_SECONDS, REACH_SECONDS
-from passt_bench.runner.sync import sync
+from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking_uri import ANSWER_SECONDS, REACH_SECONDS
 
 EPOCHS = 20
 SLACK = 10.0  # for starting a process and importing on a busy machine

@@ -17,9 +17,9 @@ from passt_bench.records.run import (
     VariantRecord,
 )
 from passt_bench.records.store import Store
-from passt_bench.runner.address import database, local_uri
-from passt_bench.runner.sync import sync
-from passt_bench.runner.window import live
+from passt_bench.runner.background_sync import live
+from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking_uri import database, local_uri
 from passt_bench.spec import Recipe
 from passt_bench.spec.key import digest
 
@@ -61,7 +61,7 @@ def imported_sync(root, uri, ready):
 
 def start(root, uri):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["passt_bench.runner.sync", "mlflow.tracking"])
+    context.set_forkserver_preload(["passt_bench.runner.tracking", "mlflow.tracking"])
     ready = context.Event()
     process = context.Process(target=imported_sync, args=(root, uri, ready))
     process.start()

@@ -19,12 +19,14 @@ from passt_bench.records.run import (
     VariantRecord,
 )
 from passt_bench.records.store import Store
-from passt_bench.runner.address import TrackingError
-from passt_bench.runner.sync import sync
+from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking_uri import TrackingError
 from passt_bench.spec import Recipe
 from passt_bench.spec.key import digest
 
-SERVE = "import sys; from pathlib import Path; from passt_bench.runner.ui import serve_ui; "
+SERVE = (
+    "import sys; from pathlib import Path; from passt_bench.runner.tracking_uri import serve_ui; "
+)
 SERVE += "serve_ui(Path(sys.argv[1]), int(sys.argv[2]))"
 
 

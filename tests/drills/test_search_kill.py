@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from passt_bench.runner.explore import SearchOptions, search
 from passt_bench.runner.plan import Context, Datasets, plan_study
-from passt_bench.runner.search import open_storage
+from passt_bench.runner.search import SearchOptions, search
+from passt_bench.runner.trials import open_storage
 from passt_bench.spec import (
     DataSpec,
     FrontendSpec,

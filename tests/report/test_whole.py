@@ -31,7 +31,7 @@ from passt_bench.report.page import WRITTEN
 from passt_bench.report.paper_rows import Available, Here
 from passt_bench.report.search_page import WRITTEN as SEARCHED
 from passt_bench.report.whole import replacing
-from passt_bench.runner.rows_here import published_rows
+from passt_bench.runner.studies import published_rows
 
 REPORTS = Path(__file__).parents[2] / "reports"
 OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv", "more/a/b.txt")

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from tracked_study import write_all
 
-from passt_bench.runner.sync import sync
+from passt_bench.runner.tracking import sync
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,10 @@ from passt_bench.errors import InputError
 from passt_bench.models.ensemble import build_ensemble
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store
-from passt_bench.runner import scoring
-from passt_bench.runner.clean import find_debris
+from passt_bench.runner import evaluation
 from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.maintenance import compare_records, find_debris, find_record
 from passt_bench.runner.merge import merge
-from passt_bench.runner.records import compare_records, find_record
 from passt_bench.spec import DataSpec
 
 Cli = Callable[..., tuple[int, str]]
@@ -89,7 +88,7 @@ def test_what_is_on_record_is_not_computed_again(one: Path, tmp_path: Path) -> N
         replace(request, batch=3), lambda share, text: told.append(share)
     )
     assert (again, fresh, told) == (record, False, [])
-    assert not list(tmp_path.glob(f"records/*/{scoring.PARTIAL}"))
+    assert not list(tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
 
 
 def test_whatever_decides_is_another_key(one: Path, tmp_path: Path) -> None:
@@ -116,7 +115,7 @@ def test_an_interrupted_evaluation_goes_on(
     request = EvaluationRequest([str(one)], "synthetic", batch=4, out=tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         evaluate_checkpoints(request, interrupt)
-    (partial,) = (tmp_path / "cut").glob(f"records/*/{scoring.PARTIAL}")
+    (partial,) = (tmp_path / "cut").glob(f"records/*/{evaluation.PARTIAL}")
     assert np.load(partial).shape == (24, 16)
     shares: list[float] = []
     record, _ = evaluate_checkpoints(request, lambda share, text: shares.append(share))
@@ -137,9 +136,9 @@ def test_logits_are_kept_on_the_way(
     kept: list[int] = []
 
     def look(share: float, text: str) -> None:
-        kept.extend(len(np.load(path)) for path in tmp_path.glob(f"records/*/{scoring.PARTIAL}"))
+        kept.extend(len(np.load(path)) for path in tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
 
-    monkeypatch.setattr(scoring, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(evaluation, "SAVE_SECONDS", 0.0)
     evaluate_checkpoints(EvaluationRequest([str(one)], "synthetic", batch=10, out=tmp_path), look)
     assert kept == [10, 20, 30, 40]  # before the second, third and last batch, and at the end
 
@@ -175,7 +174,7 @@ def test_what_was_left_broken_is_computed_anew(broken: bytes, one: Path, tmp_pat
     key = evaluated(tmp_path / "whole", one).key
     folder = Store(tmp_path / "cut").folder(key)
     folder.mkdir(parents=True)
-    (folder / scoring.PARTIAL).write_bytes(broken)
+    (folder / evaluation.PARTIAL).write_bytes(broken)
     whole = Store(tmp_path / "whole").evaluation(key)
     assert whole is not None
     assert evaluated(tmp_path / "cut", one).metrics == whole.metrics

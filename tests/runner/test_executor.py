@@ -23,7 +23,7 @@ from passt_bench.runner.isolation import RESTARTS
 from passt_bench.runner.locks import is_running
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, missing_cells, plan_study
 from passt_bench.runner.run import prepare
-from passt_bench.runner.standing import shortfall, standings
+from passt_bench.runner.run_status import shortfall, standings
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.training import checkpoint

@@ -17,7 +17,7 @@ from passt_bench.runner.cells import PROGRESS, failure
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.run import RunOptions, run_study
-from passt_bench.runner.standing import Shortfall, shortfall
+from passt_bench.runner.run_status import Shortfall, shortfall
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
 from passt_bench.spec.key import digest

@@ -16,8 +16,14 @@ from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES
 from passt_bench.records.store import Store
 from passt_bench.runner.prepare import Request
-from passt_bench.runner.rows import PlannedRow, RowsPlan, evaluate_row, plan_rows
-from passt_bench.runner.rows_here import evaluated, find_available
+from passt_bench.runner.rows import (
+    PlannedRow,
+    RowsPlan,
+    evaluate_row,
+    evaluated,
+    find_available,
+    plan_rows,
+)
 from passt_bench.runner.studies import RowsFile, load_rows, load_study, study_names, summary
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
 

@@ -18,11 +18,10 @@ from passt_bench.runner.plan import (
     Context,
     Datasets,
     StudyPlan,
-    choose_variants,
     missing_cells,
     plan_study,
 )
-from passt_bench.runner.prepare import Request, data_folders, prepare_study, typed
+from passt_bench.runner.prepare import Request, choose_variants, data_folders, prepare_study, typed
 from passt_bench.runner.run import RunOptions, describe
 from passt_bench.runner.studies import load_rows, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override

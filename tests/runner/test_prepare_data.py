@@ -21,8 +21,8 @@ from passt_bench.data.prepared import PreparedDataset
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, read_index, write_index
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
-from passt_bench.runner.flat_file import Entry, FlatFile
 from passt_bench.runner.prepare_data import Preparation, prepare_data
+from passt_bench.runner.prepared_form import Entry, FlatFile
 from passt_bench.spec.recipe import DataSpec
 
 Cli = Callable[..., tuple[int, str]]

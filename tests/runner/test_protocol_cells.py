@@ -17,8 +17,7 @@ from passt_bench.data import open_dataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
-from passt_bench.runner.cell_data import split_clips
-from passt_bench.runner.cells import MODEL, run_cell
+from passt_bench.runner.cells import MODEL, run_cell, split_clips
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, plan_cell
 from passt_bench.runner.run import prepare

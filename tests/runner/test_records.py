@@ -19,11 +19,10 @@ from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.clean import find_debris, remove
 from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
+from passt_bench.runner.maintenance import compare_records, find_debris, find_record, remove
 from passt_bench.runner.merge import Merged, merge
 from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, plan_study
-from passt_bench.runner.records import compare_records, find_record
 from passt_bench.runner.run import RunOptions, run_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override

@@ -19,11 +19,20 @@ from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, search_names
 from passt_bench.registry import METRICS
 from passt_bench.report.search_page import build_search
-from passt_bench.runner.explore import SearchOptions, search
 from passt_bench.runner.plan import Context, Datasets, plan_study
-from passt_bench.runner.search import Suggester, importance, open_storage
-from passt_bench.runner.space import KINDS, RATES, counted, setting_name, space_of
-from passt_bench.runner.trials import Budget, Suggestion
+from passt_bench.runner.search import SearchOptions, search
+from passt_bench.runner.trials import (
+    KINDS,
+    RATES,
+    Budget,
+    Suggester,
+    Suggestion,
+    counted,
+    importance,
+    open_storage,
+    setting_name,
+    space_of,
+)
 from passt_bench.spec import (
     DataSpec,
     FrontendSpec,

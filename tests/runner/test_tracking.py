@@ -20,10 +20,8 @@ from tracked_study import (
 from passt_bench.errors import InputError
 from passt_bench.records.run import CellRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.address import TrackingError
-from passt_bench.runner.sync import sync
-from passt_bench.runner.tracking import KEY
-from passt_bench.runner.ui import serve_ui
+from passt_bench.runner.tracking import KEY, sync
+from passt_bench.runner.tracking_uri import TrackingError, serve_ui
 from passt_bench.spec import Recipe
 
 
@@ -231,7 +229,7 @@ def test_an_empty_folder_makes_no_store(tmp_path):
 def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     write_all(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from passt_bench.runner.sync import sync; "
+        "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
         "print(sync(Path(sys.argv[1])).created)"
     )
     both = [

@@ -13,9 +13,9 @@ from tracked_study import runs_of, write_all
 from passt_bench.cli import main
 from passt_bench.cli.results import bringing_up_to_date
 from passt_bench.console import Estimate
-from passt_bench.runner import address
-from passt_bench.runner.address import TrackingError, without_password
-from passt_bench.runner.sync import sync
+from passt_bench.runner import tracking_uri
+from passt_bench.runner.tracking import sync
+from passt_bench.runner.tracking_uri import TrackingError, without_password
 
 
 def test_a_server_that_refuses_is_one_clear_error_in_seconds(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_database_of_another_version_says_so(synced, lacks_a_table, monkeypatc
 
 
 def test_a_locked_database_says_so_in_seconds(synced, monkeypatch, capsys):
-    monkeypatch.setattr(address, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(tracking_uri, "LOCK_SECONDS", 0.2)
     with contextlib.closing(sqlite3.connect(synced / "mlflow.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         line = told_by_the_command(synced, monkeypatch, capsys)

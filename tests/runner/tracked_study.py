@@ -12,8 +12,8 @@ from passt_bench.records.run import (
 )
 from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.address import store_uri
 from passt_bench.runner.tracking import KEY
+from passt_bench.runner.tracking_uri import store_uri
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 

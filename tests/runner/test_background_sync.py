@@ -13,13 +13,13 @@ import pytest
 from tracked_study import cell_key, client_of, runs_of, write_all
 
 from passt_bench.records.store import Store
-from passt_bench.runner.address import TrackingError
-from passt_bench.runner.window import LastSync, live
+from passt_bench.runner.background_sync import LastSync, live
+from passt_bench.runner.tracking_uri import TrackingError
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from passt_bench.runner.window import LastSync, live
+from passt_bench.runner.background_sync import LastSync, live
 root = Path(sys.argv[1])
 with live(root, first=60):
     last = LastSync(root)
@@ -31,7 +31,11 @@ with live(root, first=60):
 def beside():
     """The processes that this one has started for MLflow."""
     children = psutil.Process().children()
-    return [child for child in children if "passt_bench.runner.window" in " ".join(child.cmdline())]
+    return [
+        child
+        for child in children
+        if "passt_bench.runner.background_sync" in " ".join(child.cmdline())
+    ]
 
 
 def until(condition, seconds=300.0):  # the other process takes what nobody wants

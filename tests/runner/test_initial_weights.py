@@ -14,7 +14,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import create_model, from_recipe, read_model, save_model
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.initial import fill, settle_init, sha256_of
+from passt_bench.runner.initial_weights import fill, settle_init, sha256_of
 from passt_bench.runner.plan import Context, plan_study
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe

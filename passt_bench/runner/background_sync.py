@@ -24,7 +24,7 @@ from typing import IO, Any
 from passt_bench.console import Update
 from passt_bench.errors import InputError
 from passt_bench.import_path import without_current_folder
-from passt_bench.runner.address import TrackingError
+from passt_bench.runner.tracking_uri import TrackingError
 
 FIRST_SECONDS = 20.0  # a study that is done by then needs no live curves
 EVERY_SECONDS = 20.0
@@ -112,7 +112,13 @@ class LastSync:
 
 
 def _start(root: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "passt_bench.runner.window", str(root.resolve()), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "passt_bench.runner.background_sync",
+        str(root.resolve()),
+        *words,
+    ]
     with without_current_folder():
         return subprocess.Popen(
             command,
@@ -133,7 +139,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _follow(root: Path, study: str | None, first: float, every: float, rest: float) -> None:
     """Syncs for ever, and rests."""
-    from passt_bench.runner.sync import sync
+    from passt_bench.runner.tracking import sync
 
     os.nice(19)
     time.sleep(first)
@@ -148,7 +154,7 @@ def _follow(root: Path, study: str | None, first: float, every: float, rest: flo
 
 def _finish(root: Path, tell: IO[str]) -> None:
     """Syncs once and tells how it goes, a line of JSON at a time."""
-    from passt_bench.runner.sync import sync
+    from passt_bench.runner.tracking import sync
 
     def say(**told: object) -> None:
         print(json.dumps(told), file=tell, flush=True)
