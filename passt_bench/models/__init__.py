@@ -13,7 +13,6 @@ from torch import nn
 from passt_bench.errors import InputError
 from passt_bench.models.ast import AST
 from passt_bench.models.cp_resnet import CpResNet
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.init import initialise
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
@@ -22,6 +21,7 @@ from passt_bench.models.patchout import draw, draw_batch, resolve, twin
 from passt_bench.models.peers import PEERS, register_peers
 from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
+from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import Pair, Patchout, Recipe
 
 __all__ = [

@@ -16,7 +16,6 @@ from passt_bench.errors import InputError
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import Progress
 from passt_bench.models import build_model
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.peers import PEERS
 from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
@@ -25,6 +24,7 @@ from passt_bench.registry import MODELS
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.foreseen import Foreseen
+from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import (

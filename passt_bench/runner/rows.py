@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from passt_bench.errors import InputError, located
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights import PUBLISHED, locate
 from passt_bench.names import plain_name
 from passt_bench.records.evaluation import EvaluationRecord
@@ -31,6 +30,7 @@ from passt_bench.runner.prepare import (
     expand,
 )
 from passt_bench.runner.studies import RowsFile
+from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
 from passt_bench.spec.rows import Available, Corpus, Row, reasons

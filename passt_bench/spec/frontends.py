@@ -1,4 +1,4 @@
-"""The front ends that models were published with, as specs."""
+"""The front ends that models were published with, as specs, and which model has which."""
 
 from __future__ import annotations
 
@@ -72,3 +72,17 @@ def panns_frontend() -> FrontendSpec:
         mean=0.0,
         deviation=1.0,
     )
+
+
+_AST = ("ast", "ast_n", "transformers_ast")
+_PANNS = ("cnn14", "cnn10", "cnn6", "panns_inference")
+
+
+def frontend_of(model: str) -> FrontendSpec:
+    """The front end that a registered model was published with; PaSST's for all others.
+
+    Without jitter of its filters, which costs nothing in the network.
+    """
+    if model in _AST:
+        return ast_frontend()
+    return panns_frontend() if model in _PANNS else passt_frontend(jitter=False)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.spec.training import TrainingSpec
+from passt_bench.spec.recipe import TrainingSpec
 
 Weights = dict[str, torch.Tensor]
 

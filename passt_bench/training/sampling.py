@@ -9,7 +9,7 @@ import numpy as np
 
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
-from passt_bench.spec.training import TrainingSpec
+from passt_bench.spec.recipe import TrainingSpec
 from passt_bench.training.batches import ORDER, philox, steps_per_epoch
 
 _KEYS = 0x5EED  # keeps this random stream apart from others with the same seed

@@ -13,11 +13,11 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.models import contract as c
 from passt_bench.models.contract import CHECKS, ContractError, Subject
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.init import fill_normal
 from passt_bench.models.peers import PEERS
 from passt_bench.registry import MODELS
 from passt_bench.spec import Patchout
+from passt_bench.spec.frontends import frontend_of
 
 PATCHES = {"patch": (8, 8), "stride": (8, 8), "width": 24, "depth": 1, "heads": 2}
 SMALL: dict[str, dict[str, Any]] = {

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from passt_bench.models import build_model, resolve
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.peers import PEERS
 from passt_bench.registry import MODELS
+from passt_bench.spec.frontends import frontend_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 ROWS = {

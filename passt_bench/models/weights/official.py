@@ -13,7 +13,6 @@ from pathlib import Path
 
 from passt_bench.errors import InputError
 from passt_bench.models.ast import SPECIAL_TOKENS
-from passt_bench.models.defaults import frontend_of
 from passt_bench.models.weights.adapt import Tensors, depth_of, grid_of
 from passt_bench.models.weights.files import read_tensors
 from passt_bench.models.weights.geometry import infer
@@ -26,6 +25,7 @@ from passt_bench.models.weights.names import (
     strip_prefixes,
 )
 from passt_bench.models.weights.table import Published, by_file
+from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.recipe import (
     DataSpec,
     FrontendSpec,
