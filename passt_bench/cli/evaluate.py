@@ -40,8 +40,8 @@ def evaluate(
 ) -> None:
     """How good checkpoints (several: their ensemble) are on a data set, with an interval."""
     from passt_bench.console import stage
-    from passt_bench.report.evaluation_page import build_evaluations
-    from passt_bench.report.index import render_index
+    from passt_bench.report.build import render_index
+    from passt_bench.report.pages import build_evaluations
     from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
     from passt_bench.runner.prepare import check_folder
     from passt_bench.runner.run import check_available
@@ -72,7 +72,7 @@ def evaluate(
 
 def _show(record: EvaluationRecord) -> None:
     """Prints what the page shows of one evaluation."""
-    from passt_bench.report.evaluation_page import evaluations_table
+    from passt_bench.report.pages import evaluations_table
 
     fold = "" if record.fold is None else f", fold {record.fold}"
     console.print(

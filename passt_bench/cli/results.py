@@ -14,7 +14,7 @@ from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.console import Estimate
-    from passt_bench.report.paper_rows import Here
+    from passt_bench.report.paper import Here
 
 
 @contextmanager
@@ -71,13 +71,13 @@ def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
     """
     from passt_bench.models.weights.table import PUBLISHED
     from passt_bench.records.store import Store
-    from passt_bench.report.evaluation_page import FOLDER
-    from passt_bench.report.paper_rows import Here
+    from passt_bench.report.pages import EVALUATIONS
+    from passt_bench.report.paper import Here
     from passt_bench.runner.rows import evaluated, find_available
     from passt_bench.runner.studies import published_rows
 
     rows = published_rows()
-    stores = [Store(reports / FOLDER), Store(out)]
+    stores = [Store(reports / EVALUATIONS), Store(out)]
     files = {name: entry.file for name, entry in PUBLISHED.items()}
     return Here(find_available(data), rows, evaluated=evaluated(rows, stores), files=files)
 

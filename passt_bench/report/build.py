@@ -1,12 +1,14 @@
-"""From stores to rendered folders: each report holds the records it was made from."""
+"""Renders reports from stores; each report's folder holds the records that it was made from."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from passt_bench.analysis.compare import compare, variant_means
 from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
@@ -14,17 +16,21 @@ from passt_bench.analysis.frame import cells_of
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.files import write_atomically
-from passt_bench.records.store import Store
+from passt_bench.records.store import COMPARISONS, Store, read_comparison
 from passt_bench.report.comparison_page import build_comparisons
-from passt_bench.report.evaluation_page import build_evaluations
-from passt_bench.report.files import SHOWN, alone, keep_record
-from passt_bench.report.index import render_index
-from passt_bench.report.page import WRITTEN, render
-from passt_bench.report.paper import render_paper
-from passt_bench.report.paper_rows import Here
+from passt_bench.report.files import (
+    SHOWN,
+    alone,
+    keep_record,
+    render_template,
+    replacing,
+    write_text,
+)
+from passt_bench.report.pages import EVALUATIONS, SUMMARY, WRITTEN, build_evaluations, render
+from passt_bench.report.paper import Here, render_paper
+from passt_bench.report.search_page import PAGE as SEARCH
 from passt_bench.report.search_page import build_searches
 from passt_bench.report.text import listed, quoted
-from passt_bench.report.whole import replacing
 from passt_bench.spec.key import digest
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
@@ -227,3 +233,48 @@ def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store
         source = next((store for store in sources if store.has(key)), None)
         if source is not None:
             keep_record(key, source, kept)
+
+
+def render_index(root: Path) -> Path:
+    """Writes ``root/index.html``, which links every report below ``root``.
+
+    Reads the ``summary.json`` that `pages.render` left in each folder; the newest study is first.
+
+    Args:
+        root: the folder of all reports.
+
+    Returns:
+        The path of the index.
+
+    Raises:
+        InputError: a summary is cut off.
+    """
+    studies = [_summary(path) for path in sorted(root.glob(f"{SHOWN}/{SUMMARY}"))]
+    studies.sort(key=lambda item: str(item["finished"]), reverse=True)
+    comparisons = [read_comparison(name, root / name) for name in _comparisons(root)]
+    paper = (root / "paper" / "index.html").is_file()
+    evaluations = (root / EVALUATIONS / "index.html").is_file()
+    context = {
+        "studies": studies,
+        "comparisons": comparisons,
+        "evaluations": evaluations,
+        "paper": paper,
+    }
+    return write_text(root / "index.html", render_template("index.html", context))
+
+
+def _comparisons(root: Path) -> list[str]:
+    return sorted(path.stem for path in root.glob(f"{SHOWN}/{COMPARISONS}/*.json"))
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"not a whole JSON file ({error})", source=path, remedy="Render its study again."
+        ) from None
+    if not isinstance(summary, dict) or "study" not in summary:
+        raise InputError("not a summary of a report", source=path, remedy="Render it again.")
+    search = (path.parent / SEARCH).is_file()
+    return {**summary, "folder": path.parent.name, "search": SEARCH if search else None}

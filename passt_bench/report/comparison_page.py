@@ -16,10 +16,8 @@ from passt_bench.records.store import (
     read_comparison,
     write_comparison,
 )
-from passt_bench.report.comparison import all_tables
-from passt_bench.report.facts import distinct, machine_text
-from passt_bench.report.figures.comparison import NAME as FIGURE
-from passt_bench.report.figures.comparison import comparison
+from passt_bench.report.comparison import NAME as FIGURE
+from passt_bench.report.comparison import all_tables, comparison
 from passt_bench.report.files import (
     DRAWN,
     SHOWN,
@@ -27,15 +25,16 @@ from passt_bench.report.files import (
     files_of,
     keep_record,
     render_template,
+    replacing,
     write_drawing,
     write_table,
     write_text,
 )
-from passt_bench.report.sentences import speed
+from passt_bench.report.pages import speed
+from passt_bench.report.provenance import distinct, machine_text
 from passt_bench.report.text import counted, fixed, significant
 from passt_bench.report.theme import look
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured
-from passt_bench.report.whole import replacing
 
 PAGE = "comparison.html"
 _TABLES = ("speed", "training", "inference", "memory", "arithmetic", "published", "failures")

@@ -17,16 +17,16 @@ from passt_bench.report.files import (
     TABULATED,
     files_of,
     render_template,
+    replacing,
     write_drawing,
     write_table,
     write_text,
 )
-from passt_bench.report.sentences import answers
+from passt_bench.report.pages import answers
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
 from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import StudyView, view
-from passt_bench.report.whole import replacing
 
 PAGE = "search.html"
 _FIGURES = ("search_history", "search_settings", "search_importance")

@@ -8,7 +8,7 @@ import pytest
 from study_on_disk import QUICK, SMALL, write_study
 
 from passt_bench.analysis.results import Results, load_results
-from passt_bench.report.page import render
+from passt_bench.report.pages import render
 from passt_bench.report.view import StudyView, view
 
 

@@ -13,14 +13,13 @@ from passt_bench.records.run import Fingerprint, Picture
 from passt_bench.report.figures import Drawing, draw_all
 from passt_bench.report.figures.classes import classes_data, draw_classes
 from passt_bench.report.figures.curves import curves_data
-from passt_bench.report.figures.drawing import columns_and_rows
 from passt_bench.report.figures.forest import forest_data
 from passt_bench.report.figures.patches import covered, patches_data
 from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import _areas, tradeoff, tradeoff_data
 from passt_bench.report.layout import drawn_text, overlaps
-from passt_bench.report.theme import look
+from passt_bench.report.theme import columns_and_rows, look
 from passt_bench.report.view import StudyView, view
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")

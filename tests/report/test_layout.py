@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from passt_bench.report.layout import drawn_text, overlaps
-from passt_bench.report.placement import Label, place_labels
+from passt_bench.report.layout import Label, drawn_text, overlaps, place_labels
 from passt_bench.report.theme import look
 
 

@@ -11,8 +11,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord, Member
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.report.paper import render_paper
-from passt_bench.report.paper_rows import CITED, Here
+from passt_bench.report.paper import CITED, Here, render_paper
 from passt_bench.runner.studies import published_rows
 from passt_bench.spec import Recipe
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, departures

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.report.index import render_index
+from passt_bench.report.build import render_index
 
 
 def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.run import StudyRecord
-from passt_bench.report.contents import verdicts
-from passt_bench.report.sentences import answers, bargain, headline, speed
+from passt_bench.report.pages import answers, bargain, headline, speed
+from passt_bench.report.study_tables import verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, view
 

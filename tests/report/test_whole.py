@@ -21,16 +21,14 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, write_comparison
-from passt_bench.report import whole
+from passt_bench.report import files as report_files
 from passt_bench.report.build import build_all, build_study
 from passt_bench.report.comparison_page import WRITTEN as COMPARED
 from passt_bench.report.comparison_page import build_comparison
-from passt_bench.report.evaluation_page import WRITTEN as EVALUATED
-from passt_bench.report.files import write_text
-from passt_bench.report.page import WRITTEN
-from passt_bench.report.paper_rows import Available, Here
+from passt_bench.report.files import replacing, write_text
+from passt_bench.report.pages import EVALUATED, WRITTEN
+from passt_bench.report.paper import Available, Here
 from passt_bench.report.search_page import WRITTEN as SEARCHED
-from passt_bench.report.whole import replacing
 from passt_bench.runner.studies import published_rows
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -41,7 +39,7 @@ OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv",
 def swapping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to put the new report in place; some file systems know the second one alone."""
     if request.param == "one by one":
-        monkeypatch.setattr(whole, "_exchanged", lambda one, other: False)
+        monkeypatch.setattr(report_files, "_exchanged", lambda one, other: False)
     return str(request.param)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from passt_bench.report.figures.classes import classes
 from passt_bench.report.figures.curves import curves
-from passt_bench.report.figures.drawing import Drawing
 from passt_bench.report.figures.forest import forest
 from passt_bench.report.figures.patches import patches
 from passt_bench.report.figures.rates import rates
 from passt_bench.report.figures.scaling import scaling
 from passt_bench.report.figures.tradeoff import tradeoff
 from passt_bench.report.layout import settle
-from passt_bench.report.theme import look
+from passt_bench.report.theme import Drawing, look
 from passt_bench.report.view import StudyView
 
 __all__ = ["NAMES", "Drawing", "draw_all"]

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, left_out
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import INK
+from passt_bench.report.theme import INK, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView, VariantView
 
 NAME, TITLE = "quality_by_class", "Quality by class"

@@ -6,9 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, columns_and_rows, left_out
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import MUTED, kind_styles
+from passt_bench.report.theme import MUTED, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
 from passt_bench.report.view import StudyView, VariantView
 
 NAME, TITLE = "learning_curves", "Learning curves"

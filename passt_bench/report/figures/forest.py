@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, left_out
 from passt_bench.report.text import Span, interval, wrapped
-from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS
+from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "differences", "Differences to the baseline"

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passt_bench.records.run import Picture
-from passt_bench.report.figures.drawing import WIDTH, Drawing, columns_and_rows, left_out
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import PAPER, kind_styles
+from passt_bench.report.theme import PAPER, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "kept_patches", "The patches that training keeps"

@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out, padded
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import INK, Style, kind_styles
+from passt_bench.report.theme import (
+    INK,
+    WIDTH,
+    Drawing,
+    Style,
+    kind_handles,
+    kind_styles,
+    left_out,
+    padded,
+)
 from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 

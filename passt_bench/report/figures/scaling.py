@@ -8,9 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out
 from passt_bench.report.text import unit_for
-from passt_bench.report.theme import NO_PATCHES, Style, kind_styles
+from passt_bench.report.theme import (
+    NO_PATCHES,
+    WIDTH,
+    Drawing,
+    Style,
+    kind_handles,
+    kind_styles,
+    left_out,
+)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"

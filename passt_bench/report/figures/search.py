@@ -11,9 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from passt_bench.records.search import SearchRecord
-from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out
 from passt_bench.report.text import counted
-from passt_bench.report.theme import INK, MUTED, Style, kind_styles
+from passt_bench.report.theme import (
+    INK,
+    MUTED,
+    WIDTH,
+    Drawing,
+    Style,
+    kind_handles,
+    kind_styles,
+    left_out,
+)
 
 _NOTHING_YET = "no trial of this search succeeded yet."
 

@@ -15,11 +15,19 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from passt_bench.report.figures.drawing import WIDTH, Drawing, kind_handles, left_out, padded
-from passt_bench.report.layout import Box, settle
-from passt_bench.report.placement import Label, place_labels
+from passt_bench.report.layout import Box, Label, place_labels, settle
 from passt_bench.report.text import listed, significant, unit_for, wrapped
-from passt_bench.report.theme import BAND, INK, MUTED, kind_styles
+from passt_bench.report.theme import (
+    BAND,
+    INK,
+    MUTED,
+    WIDTH,
+    Drawing,
+    kind_handles,
+    kind_styles,
+    left_out,
+    padded,
+)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "quality_against_speed", "Quality against training speed"

@@ -1,4 +1,4 @@
-"""How a study was measured: machines, versions, data, statistics, clocks, from its records."""
+"""States how a study was measured: design, data, machines, versions, sessions and clocks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,375 @@
+"""Renders the page of a study, with its verdicts in words, and the page of all evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from passt_bench.analysis.compare import Comparison
+from passt_bench.analysis.results import Results
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.store import Store
+from passt_bench.report.figures import NAMES, draw_all
+from passt_bench.report.files import (
+    DRAWN,
+    TABULATED,
+    Shown,
+    files_of,
+    keep_record,
+    render_template,
+    replacing,
+    write_drawing,
+    write_table,
+    write_text,
+)
+from passt_bench.report.provenance import distinct, facts, finished, machine_text, warnings
+from passt_bench.report.study_tables import (
+    cost,
+    failures,
+    memory,
+    per_class,
+    place,
+    probes,
+    quality,
+    verdicts,
+)
+from passt_bench.report.tables import Column, Table, table
+from passt_bench.report.text import (
+    NAN,
+    Span,
+    counted,
+    decimals,
+    fixed,
+    interval,
+    listed,
+    quoted,
+    significant,
+    times,
+)
+from passt_bench.report.theme import VERDICTS, look
+from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, Cost, StudyView, VariantView, view
+
+SUMMARY, PAGE = "summary.json", "index.html"
+_TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
+WRITTEN = (
+    files_of("tables", TABULATED, _TABLES) | files_of("figures", DRAWN, NAMES) | {SUMMARY, PAGE}
+)
+
+
+def render(results: Results, out: Path, note: str = "") -> Path:
+    """Writes the report of a study: a page that stands alone, and its parts.
+
+    Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
+    md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
+    Records are linked where they lie beside the page, in ``out/records``.
+
+    Args:
+        results: of the study.
+        out: folder of this report.
+        note: what stands above the answer, of variants that the study has and the page does not.
+
+    Returns:
+        The path of the page.
+    """
+    seen = view(results)
+    tables = all_tables(seen)
+    for made in tables.values():
+        write_table(made, out / "tables", seen.study.name)
+    with look():
+        shown = [write_drawing(drawing, out / "figures") for drawing in draw_all(seen)]
+    summary = {
+        "study": seen.study.name,
+        "question": seen.study.question,
+        "headline": headline(seen),
+        "baseline": seen.study.baseline,
+        "metric": seen.metric,
+        "dataset": seen.study.fingerprint.dataset,
+        "variants": len(seen.variants),
+        "finished": finished(seen),
+    }
+    text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False)
+    write_text(out / SUMMARY, text + "\n")
+    page = render_template(
+        "study.html", _context(seen, tables, shown, out) | summary | {"note": note}
+    )
+    return write_text(out / PAGE, page)
+
+
+def all_tables(seen: StudyView) -> dict[str, Table]:
+    """Every table of a study that has rows, by name; failures only where there are any."""
+    made = [build(seen) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
+    return {table.name: table for table in made if table.rows}
+
+
+def _context(
+    seen: StudyView, tables: dict[str, Table], shown: list[Shown], out: Path
+) -> dict[str, Any]:
+    return {
+        "view": seen,
+        "paired": [c.variant for c in seen.results.comparisons if c.method.startswith("paired")],
+        "bargain": bargain(seen),
+        "answers": answers(seen),
+        "tables": tables,
+        "figures": shown,
+        "baseline_probes": _rows_of(tables.get("probes"), seen.study.baseline),
+        "facts": facts(seen),
+        "warnings": warnings(seen),
+        "references": any(v.record.reference for v in seen.others),
+        "speed_margin": f"{100 * SPEED_MARGIN:g}",
+        "signs": {verdict: style.sign for verdict, style in VERDICTS.items()},
+        "records": _records(seen, out),
+    }
+
+
+def _rows_of(table: Table | None, variant: str) -> Table | None:
+    """The part of a table that is about one variant."""
+    if table is None:
+        return None
+    return replace(table, rows=tuple(row for row in table.rows if row[0] == variant))
+
+
+def _records(seen: StudyView, out: Path) -> list[dict[str, str]]:
+    """Every cell and session with its key, and a link where its record lies beside the page."""
+    rows = []
+    for v in seen.variants:
+        statuses = {run.key: run.status for run in v.runs}
+        for cell in v.record.cells:
+            status, where = statuses.get(cell.key, "missing"), place(cell.seed, cell.fold)
+            rows.append({"what": v.name, "cell": where, "key": cell.key, "status": status})
+    for session in seen.results.sessions:
+        arms = f"{len(session.arms)} arms"
+        rows.append({"what": "cost session", "cell": arms, "key": session.key, "status": "ok"})
+    for row in rows:
+        link = f"records/{row['key']}/record.json"
+        row["link"] = link if (out / link).is_file() else ""
+    return rows
+
+
+# verdict: after 1 variant, after several
+_VERDICTS = {
+    "better": ("is better", "are better"),
+    "worse": ("is worse", "are worse"),
+    "same": ("is the same within ±{margin:g}", "are the same within ±{margin:g}"),
+    "undecided": ("is undecided", "are undecided"),
+    "not estimable": ("cannot be estimated", "cannot be estimated"),
+    "failed": ("has no result", "have no result"),
+    "missing": ("is not run yet", "are not run yet"),
+}
+
+
+def headline(view: StudyView) -> str:
+    """How many variants got which verdict, in one sentence; references are named, not counted."""
+    base = view.baseline
+    found = [v.verdict for v in view.answers]
+    if not base.value.known:
+        return f"The baseline {base.name} has no result, so nothing can be compared with it."
+    if not found:
+        return f"{base.name} reaches {view.metric} {interval(base.value)}; no other is shown."
+    against = f"{base.name} ({view.metric} {interval(base.value)})"
+    references = [quoted(v.name) for v in view.others if v.record.reference]
+    are = "is a reference" if len(references) == 1 else "are references"
+    beside = f" ({listed(references)} {are} and not counted)" if references else ""
+    if len(found) == 1:
+        words = _VERDICTS[found[0]][0].format(margin=view.margin)
+        return f"Against {against}, {quoted(view.answers[0].name)} {words}{beside}."
+    parts = [
+        f"{found.count(verdict)} {words[found.count(verdict) > 1].format(margin=view.margin)}"
+        for verdict, words in _VERDICTS.items()
+        if verdict in found
+    ]
+    return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}{beside}."
+
+
+def bargain(view: StudyView) -> str | None:
+    """The fastest variant that keeps the quality; None where no step time was measured."""
+    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
+    kept = [
+        v
+        for v in timed
+        if v.verdict in ("better", "same") and v.costs[TRAIN_STEP].speed_verdict == "faster"
+    ]
+    if not timed:
+        return None
+    if not kept:
+        return f"No variant trains faster and is shown to keep the {view.metric} of the baseline."
+    best = max(kept, key=lambda v: v.costs[TRAIN_STEP].speedup.value)
+    word = "is better in" if best.verdict == "better" else "keeps"
+    return (
+        f"The fastest variant that {word} {view.metric} is {best.name}: it trains "
+        f"{times(best.costs[TRAIN_STEP].speedup)} as fast."
+    )
+
+
+def answers(view: StudyView) -> list[tuple[VariantView, str]]:
+    """A sentence for every variant but the baseline, in the study's order."""
+    return [(v, f"{_quality(v)}{_cost(view, v)}.") for v in view.others]
+
+
+def _quality(v: VariantView) -> str:
+    item = v.comparison
+    if item is None or v.verdict == "missing":
+        return "not run yet"
+    if item.verdict == "not estimable":
+        return "the difference cannot be estimated: no seed has successful runs of both"
+    if item.verdict == "failed":
+        return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
+    gap = v.difference
+    if item.verdict in ("better", "worse"):
+        size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)
+        return f"{item.verdict} by {interval(size)}"
+    shown = interval(gap, sign=True)
+    if item.verdict == "same":
+        return f"the same within ±{item.margin:g} (difference {shown})"
+    return f"undecided (difference {shown}; {_outlook(item, decimals(gap))})"
+
+
+def _outlook(item: Comparison, places: int) -> str:
+    """What these seeds could have shown, and how many would settle it."""
+    if isfinite(item.detectable):
+        text = f"{counted(item.n, 'seed')} could have shown {fixed(item.detectable, places)}"
+    else:
+        text = f"{counted(item.n, 'seed')}, and a test needs two"
+    if item.blocks_needed is not None and isfinite(item.detectable):
+        text += f", about {item.blocks_needed} would settle it"
+    return text
+
+
+def _cost(view: StudyView, v: VariantView) -> str:
+    parts = []
+    if TRAIN_STEP in v.costs and v.costs[TRAIN_STEP].ratio.known:
+        parts.append(speed(v.costs[TRAIN_STEP]))
+    elif v.cost_status not in ("ok", "missing"):
+        parts.append(f"its step could not be timed ({v.cost_status})")
+    saved, base = v.saved_per_clip, view.baseline.saved_per_clip
+    if isfinite(saved) and isfinite(base) and base > 0:
+        parts.append(f"at {fixed(saved / base, 2)}× the activations saved for backward")
+    if v.record.tokens:
+        parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
+    return "; " + ", ".join(parts) if parts else ""
+
+
+def speed(cost: Cost) -> str:
+    """How fast a variant trains against the baseline, with the verdict where it is no faster."""
+    if cost.speed_verdict == "about as fast":
+        return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
+    undecided = " (undecided)" if cost.speed_verdict == "undecided" else ""
+    return f"trains {times(cost.speedup)} as fast{undecided}"
+
+
+EVALUATIONS = "evaluations"  # folder of their page
+EVALUATED = files_of("tables", TABULATED, [EVALUATIONS]) | {PAGE}
+
+
+def build_evaluations(runs: Path, reports: Path) -> list[Path]:
+    """Renders every evaluation found in the runs and in the reports, with their records.
+
+    Writes ``reports/evaluations/``: a page, its table as csv, md and tex, and the records.
+
+    Args:
+        runs: the folder that `evaluate` wrote to; what lies there comes first.
+        reports: the folder of all reports.
+
+    Returns:
+        The path of the page; none where there is no evaluation.
+
+    Raises:
+        InputError: a record is broken.
+    """
+    kept = Store(reports / EVALUATIONS)
+    found = {record.key: record for record in kept.evaluations()}
+    new = {record.key: record for record in Store(runs).evaluations()}
+    records = list((found | new).values())
+    if not records:
+        return []
+    records.sort(key=lambda record: (record.fingerprint.dataset, record.finished, record.key))
+    with replacing(reports / EVALUATIONS, EVALUATED) as folder:
+        for key in new:
+            keep_record(key, Store(runs), Store(folder))
+        page = _render_evaluations(records, folder)
+    return [reports / EVALUATIONS / page.name]
+
+
+def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
+    """A row an evaluation and metric."""
+    columns = (
+        Column("checkpoints", "checkpoints"),
+        Column("data", "data"),
+        Column("clips", "clips", str),
+        Column("metric", "metric"),
+        Column("value", "value", interval, span=True),
+        Column("scored", "classes"),
+        Column("published", "published", _as_stated),
+        Column("difference", "to published", partial(interval, sign=True), span=True),
+        Column("source", "published by"),
+    )
+    rows = [_row(record, metric) for record in records for metric in record.metrics]
+    return table(
+        "evaluations",
+        "Checkpoints on data sets, with 95 % intervals over the drawing of clips: how far the "
+        "value would move with other clips, not with another training. Beside it what is published "
+        "of the same checkpoints, and the difference to it with the same interval.",
+        columns,
+        rows,
+    )
+
+
+def _as_stated(value: float) -> str:
+    return f"{value:g}"
+
+
+def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
+    value = record.metrics[metric]
+    low, high = record.intervals.get(metric, (NAN, NAN))
+    known = record.published_of(metric)
+    fold = "" if record.fold is None else f", fold {record.fold}"
+    stated = known.value if known else NAN
+    return (
+        record.name,
+        f"{record.fingerprint.dataset}, {record.split}{fold}",
+        record.clips,
+        metric,
+        Span(value, low, high),
+        f"{record.scored[metric]} of {len(record.fingerprint.classes)}",
+        stated if isfinite(stated) else None,
+        Span(value - stated, low - stated, high - stated),
+        known.source if known else "",
+    )
+
+
+def _render_evaluations(records: Sequence[EvaluationRecord], folder: Path) -> Path:
+    made = evaluations_table(records)
+    write_table(made, folder / "tables", EVALUATIONS)
+    context = {
+        "table": made,
+        "records": [
+            {
+                "key": record.key,
+                "name": record.name,
+                "link": f"records/{record.key}/record.json",
+                "facts": _facts(record),
+                "notes": record.notes,
+            }
+            for record in records
+        ],
+        "datasets": distinct(record.fingerprint.dataset for record in records),
+    }
+    return write_text(folder / PAGE, render_template("evaluations.html", context))
+
+
+def _facts(record: EvaluationRecord) -> str:
+    data = record.fingerprint
+    expected = f" of {data.expected}" if data.expected is not None else ""
+    return "; ".join(
+        (
+            f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
+            f"{data.found}{expected} clips found of the data, fingerprint {data.digest}",
+            f"{record.resamples} resamples",
+            f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
+            f"finished {record.finished}",
+        )
+    )
