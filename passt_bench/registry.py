@@ -1,4 +1,4 @@
-"""Named, versioned components: models, data sets, patchout kinds, metrics.
+"""Named, versioned components: models, front ends, data sets, patchout kinds, metrics.
 
 A component is one file and one registration. Packages outside this one add theirs by an entry
 point in the group ``passt_bench.<kind>`` that names a module which registers on import::
@@ -39,8 +39,9 @@ class Component(Generic[T]):
 class Registry(Generic[T]):
     """A table of components of one kind, filled by decorators, home packages and entry points."""
 
-    def __init__(self, kind: str, home: str) -> None:
+    def __init__(self, kind: str, home: str, field: str | None = None) -> None:
         self.kind = kind
+        self._field = field or kind  # the field that an unknown name is reported under
         self._home = home
         self._table: dict[str, Component[T]] = {}
         self._loaded = False
@@ -92,7 +93,7 @@ class Registry(Generic[T]):
         if name not in self._table:
             raise InputError(
                 f"unknown {self.kind}",
-                field=self.kind,
+                field=self._field,
                 value=name,
                 remedy=choose_from(self._table, name),
             )
@@ -106,6 +107,7 @@ class Registry(Generic[T]):
 
 # The factory types are written out where the components live; here they would need torch.
 MODELS: Registry[Any] = Registry("model", "passt_bench.models")
+FRONTENDS: Registry[Any] = Registry("front end", "passt_bench.models.frontend", "frontend.name")
 DATASETS: Registry[Any] = Registry("data set", "passt_bench.data")
 PATCHOUTS: Registry[Any] = Registry("patchout kind", "passt_bench.models.patchout")
 METRICS: Registry[Any] = Registry("metric", "passt_bench.training.metrics")

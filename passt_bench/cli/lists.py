@@ -13,7 +13,7 @@ from passt_bench.errors import InputError
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="studies, models, datasets, patchout or metrics.")
+        str, typer.Argument(help="studies, models, frontends, datasets, patchout or metrics.")
     ] = "studies",
 ) -> None:
     """What there is."""
@@ -22,6 +22,7 @@ def list_(
 
     tables = {
         "models": registry.MODELS,
+        "frontends": registry.FRONTENDS,
         "datasets": registry.DATASETS,
         "patchout": registry.PATCHOUTS,
         "metrics": registry.METRICS,

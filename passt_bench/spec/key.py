@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, get_type_hints
 
-from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
+from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.recipe import Free, Later, Recipe
 
 KEY_LENGTH = 16
@@ -55,11 +55,17 @@ def digest(value: object) -> str:
 
 
 def component_versions(recipe: Recipe) -> dict[str, int]:
-    """The versions of the registered components that a recipe uses."""
+    """The versions of the registered components that a recipe uses.
+
+    Front ends were registered after records had been written: the first version of one stays out,
+    so that older records keep their keys.
+    """
+    frontend = FRONTENDS.get(recipe.frontend.name).version
     return {
         "model": MODELS.get(recipe.model.name).version,
         "data": DATASETS.get(recipe.data.name).version,
         "patchout": PATCHOUTS.get(recipe.patchout.kind).version,
+        **({"frontend": frontend} if frontend > 1 else {}),
         **{f"metric {name}": METRICS.get(name).version for name in recipe.metrics},
     }
 
@@ -100,7 +106,11 @@ def arm_key(recipe: Recipe, versions: Mapping[str, int]) -> str:
             "loss": recipe.training.loss,
             "batch": batch,
             "engine": decisive(recipe.engine),
-            "versions": {name: versions[name] for name in ("model", "patchout")},
+            "versions": {
+                name: versions[name]
+                for name in ("model", "patchout", "frontend")
+                if name in versions
+            },
         }
     )
 

@@ -111,7 +111,7 @@ class InitSpec:
 class FrontendSpec:
     """Waveform to normalised log-mel spectrogram, shape (mels, frames)."""
 
-    name: Annotated[str, Field(description="Front end: logmel, kaldi or panns.")] = "logmel"
+    name: Annotated[str, Field(description="Registered front end.")] = "logmel"
     sampling_rate: Annotated[int, Field(gt=0, description="Hz; audio is resampled to it.")] = 16000
     n_fft: Annotated[int, Field(gt=0, description="FFT size in samples.")] = 512
     window: Annotated[int, Field(gt=0, description="Hann window in samples.")] = 400

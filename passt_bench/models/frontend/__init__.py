@@ -7,16 +7,16 @@
 ==========  ==================================================================================
 
 Always float32, whatever the autocast. In training the edges of the filters may be drawn anew for
-each batch, see `draw_edges`.
+each batch, see `draw_edges`. Another front end is a registered subclass of `FrontEnd`.
 """
 
 from __future__ import annotations
 
-from passt_bench.errors import InputError
 from passt_bench.models.frontend.base import FrontEnd, draw_edges, is_jittered, mask_fill
 from passt_bench.models.frontend.kaldi import KaldiFbank
 from passt_bench.models.frontend.logmel import LogMel
 from passt_bench.models.frontend.panns import PannsLogMel
+from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 
 __all__ = [
@@ -31,19 +31,6 @@ __all__ = [
     "mask_fill",
 ]
 
-_KINDS: dict[str, type[FrontEnd]] = {kind.name: kind for kind in (LogMel, KaldiFbank, PannsLogMel)}
-
-
-def _kind(spec: FrontendSpec) -> type[FrontEnd]:
-    if spec.name not in _KINDS:
-        raise InputError(
-            "unknown front end",
-            field="frontend.name",
-            value=spec.name,
-            remedy=f"Known: {', '.join(_KINDS)}.",
-        )
-    return _KINDS[spec.name]
-
 
 def make_frontend(spec: FrontendSpec) -> FrontEnd:
     """The front end of a recipe, a module without parameters: (B, samples) → (B, 1, mels, frames).
@@ -51,7 +38,8 @@ def make_frontend(spec: FrontendSpec) -> FrontEnd:
     Raises:
         InputError: an unknown name, or sizes that do not fit each other.
     """
-    return _kind(spec)(spec)
+    net: FrontEnd = FRONTENDS.get(spec.name).build(spec)
+    return net
 
 
 def frame_count(spec: FrontendSpec, seconds: float) -> int:
@@ -60,5 +48,6 @@ def frame_count(spec: FrontendSpec, seconds: float) -> int:
     Raises:
         InputError: an unknown front end, or a clip too short for one frame.
     """
-    found = _kind(spec).frames(spec, round(seconds * spec.sampling_rate))
+    kind: type[FrontEnd] = FRONTENDS.get(spec.name).build
+    found = kind.frames(spec, round(seconds * spec.sampling_rate))
     return spec.frames or found

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
+from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 from passt_bench.torchaudio_guard import kaldi
 
@@ -82,9 +83,7 @@ def _refuse(name: str, value: object, problem: str, remedy: str) -> None:
     raise InputError(problem, field=f"frontend.{name}", value=value, remedy=remedy)
 
 
-def _check(spec: FrontendSpec, name: str) -> None:
-    if spec.name != name:
-        _refuse("name", spec.name, "unknown front end", f"This is {name}.")
+def _check(spec: FrontendSpec) -> None:
     if spec.n_fft % 2:
         _refuse("n_fft", spec.n_fft, "must be even", "A power of two is best.")
     if spec.window > spec.n_fft:
@@ -110,21 +109,25 @@ def _check(spec: FrontendSpec, name: str) -> None:
 class FrontEnd(nn.Module, ABC):
     """Waveform to normalised log-mel; nothing in it is trained or saved.
 
+    A front end is a subclass that is registered in `registry.FRONTENDS`.
+
     Args:
         spec: sizes, edges and normalisation.
 
     Raises:
-        InputError: sizes that do not fit each other, or filters beyond half the sampling rate.
+        InputError: sizes that do not fit each other, filters beyond half the sampling rate, or the
+            spec of another front end.
     """
 
-    name: ClassVar[str]
     periodic: ClassVar[bool] = False  # whether the Hann window is
     window: torch.Tensor
     filters: torch.Tensor
 
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
-        _check(spec, self.name)
+        if FRONTENDS.get(spec.name).build is not type(self):
+            _refuse("name", spec.name, f"not {type(self).__name__}", "Use `make_frontend`.")
+        _check(spec)
         self.spec = spec
         self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)
         window = torch.hann_window(spec.window, periodic=self.periodic)

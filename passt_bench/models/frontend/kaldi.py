@@ -12,15 +12,15 @@ import torch
 from torch.nn import functional as F
 
 from passt_bench.models.frontend.base import FrontEnd, at_least
+from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 
 _LEAST = torch.finfo(torch.float32).eps
 
 
+@FRONTENDS.register("kaldi", version=1, summary="AST: Kaldi's filter bank")
 class KaldiFbank(FrontEnd):
     """Frames without mean, pre-emphasis in each frame, Kaldi mel filters, natural logarithm."""
-
-    name = "kaldi"
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:

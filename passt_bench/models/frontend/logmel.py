@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from passt_bench.models.frontend.base import FrontEnd, at_least
+from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 
 _FLOOR = 1e-5  # added before the logarithm
 
 
+@FRONTENDS.register("logmel", version=1, summary="PaSST: Kaldi's mel filters, centred")
 class LogMel(FrontEnd):
     """Pre-emphasis, centred power spectrogram, Kaldi mel filters, natural logarithm."""
-
-    name = "logmel"
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:

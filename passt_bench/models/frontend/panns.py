@@ -11,16 +11,17 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models.frontend.base import FrontEnd, at_least
+from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 from passt_bench.torchaudio_guard import torchaudio
 
 _LEAST = 1e-10
 
 
+@FRONTENDS.register("panns", version=1, summary="PANNs: decibels over Slaney's mel filters")
 class PannsLogMel(FrontEnd):
     """Centred power spectrogram, Slaney's filters of equal area, 10 log10 without a ceiling."""
 
-    name = "panns"
     periodic = True
 
     def __init__(self, spec: FrontendSpec) -> None:
