@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent
 # one a session, so the environments are made here.
 ENVIRONMENT = ROOT / ".nox" / "passt-bench"
 PARITY = ROOT / ".nox" / "parity"
-PEERS = "tests/parity/requirements.txt"
-SOURCES = ("passt_bench", "ablations", "tests", "noxfile.py")
+PEERS = "examples/peers"
+SOURCES = ("passt_bench", "ablations", "examples", "tests", "noxfile.py")
 
 
 def binary(environment: Path, tool: str) -> str:
@@ -33,14 +33,16 @@ def install(
     session: nox.Session,
     environment: Path = ENVIRONMENT,
     extras: str = "test,lint,types",
-    peers: str | None = None,
+    example: str | None = None,
 ) -> None:
     """Installs the tested set once, and again only when the project's files ask for another.
 
-    ``peers`` names a file of further packages, which come without their dependencies.
+    ``example`` names a folder of `examples/`, which is installed as well. What its
+    ``requirements.txt`` lists comes without further dependencies.
     """
     wanted = hashlib.sha256(sys.version.encode())
-    for name in ("pyproject.toml", "constraints.txt", *([peers] if peers else [])):
+    files = [f"{example}/pyproject.toml", f"{example}/requirements.txt"] if example else []
+    for name in ("pyproject.toml", "constraints.txt", *files):
         wanted.update((ROOT / name).read_bytes())
     stamp = environment / f"installed-{wanted.hexdigest()[:16]}"
     if stamp.exists():
@@ -49,8 +51,9 @@ def install(
     session.run(sys.executable, "-m", "venv", "--clear", str(environment))
     pip = (binary(environment, "python"), "-m", "pip", "--disable-pip-version-check")
     session.run(*pip, "install", "-q", "-c", "constraints.txt", "-e", f".[{extras}]")
-    if peers:
-        session.run(*pip, "install", "-q", "--no-deps", "-r", peers)
+    if example:
+        words = ("-r", f"{example}/requirements.txt", "-e", f"./{example}")
+        session.run(*pip, "install", "-q", "--no-deps", *words)
     stamp.touch()
 
 

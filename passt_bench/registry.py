@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
+from importlib.metadata import version as version_of
 from typing import Any, Generic, Literal, TypeVar
 
 from passt_bench.errors import InputError, choose_from
@@ -25,15 +26,39 @@ Better = Literal["greater", "less"]
 class Component(Generic[T]):
     """What is registered under a name.
 
-    ``version`` enters every key; raise it when the component's output changes. ``better`` says of
-    a metric which way is better; one that does not say it cannot be compared.
+    Attributes:
+        name: what recipes call it.
+        version: enters every key; raise it when the component's output changes.
+        summary: one line for `passt-bench list`.
+        build: the component itself, or what makes it.
+        packages: distributions that it wraps and that may be missing; a comparison records their
+            versions.
+        better: of a metric, which way is better; one that does not say it cannot be compared.
+        frontend: of a model, the `spec.FrontendSpec` that it was published with; None is PaSST's.
+        beside_paper: of a model, what `passt-bench paper-costs` measures of it beside the paper's
+            systems, written as for `passt-bench compare`.
     """
 
     name: str
     version: int
     summary: str
     build: T
+    packages: tuple[str, ...] = ()
     better: Better | None = None
+    frontend: Any = None  # the type lives above this module
+    beside_paper: tuple[str, ...] = ()
+
+    def missing(self) -> tuple[str, ...]:
+        """Those of its packages that are not installed."""
+        return tuple(name for name in self.packages if installed_version(name) is None)
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed distribution; None where it is not installed."""
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return None
 
 
 class Registry(Generic[T]):
@@ -47,9 +72,17 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(
-        self, name: str, *, version: int, summary: str, better: Better | None = None
+        self,
+        name: str,
+        *,
+        version: int,
+        summary: str,
+        packages: tuple[str, ...] = (),
+        better: Better | None = None,
+        frontend: Any = None,
+        beside_paper: tuple[str, ...] = (),
     ) -> Callable[[T], T]:
-        """Decorator that adds a component.
+        """Decorator that adds a component; the arguments are the attributes of `Component`.
 
         Raises:
             ValueError: the name is taken by another component.
@@ -59,7 +92,9 @@ class Registry(Generic[T]):
             old = self._table.get(name)
             if old is not None and old.build is not build:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._table[name] = Component(name, version, summary, build, better)
+            self._table[name] = Component(
+                name, version, summary, build, packages, better, frontend, beside_paper
+            )
             return build
 
         return add
@@ -111,3 +146,4 @@ FRONTENDS: Registry[Any] = Registry("front end", "passt_bench.models.frontend", 
 DATASETS: Registry[Any] = Registry("data set", "passt_bench.data")
 PATCHOUTS: Registry[Any] = Registry("patchout kind", "passt_bench.models.patchout")
 METRICS: Registry[Any] = Registry("metric", "passt_bench.training.metrics")
+ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS)

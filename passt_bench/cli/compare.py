@@ -234,14 +234,13 @@ def paper_costs(
     out: Out = Path("runs"),
     reports: Reports = Path("reports"),
 ) -> None:
-    """The systems of the paper's Table 1, and the peers that are installed, on this machine.
+    """The systems of the paper's Table 1, and installed models to compare with it.
 
     Checks the instruments first, then compares in every precision, eager and compiled, with the
     published speed test beside; each comparison is a report of its own.
     """
     from passt_bench.cli.doctor import check
     from passt_bench.measure.published import PublishedProtocol
-    from passt_bench.models.peers import PEER_ITEMS
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
 
@@ -252,8 +251,8 @@ def paper_costs(
             value=device,
             remedy="See the table above; measure on a machine that is left alone.",
         )
-    known = {component.name for component in MODELS.all()}
-    items = items or [*PAPER, *(item for item in PEER_ITEMS if item.partition(":")[0] in known)]
+    installed = [component for component in MODELS.all() if not component.missing()]
+    items = items or [*PAPER, *(item for model in installed for item in model.beside_paper)]
     failed = False
     for engine in engines.split(","):
         for precision in precisions.split(","):

@@ -18,11 +18,10 @@ from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST
 from passt_bench.models.patchout import draw, draw_batch, resolve, twin
-from passt_bench.models.peers import PEERS, register_peers
 from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
-from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.recipe import Pair, Patchout, Recipe
+from passt_bench.spec.frontends import ast_frontend, frontend_of, panns_frontend
+from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout, Recipe
 
 __all__ = [
     "PaSST",
@@ -88,9 +87,14 @@ _TABLE: tuple[tuple[str, str, Builder], ...] = (
     ("cp_resnet", "CP-ResNet, small receptive field (Koutini et al. 2021)", CpResNet),
     ("mobilenetv3", "MobileNetV3-Large (Howard et al. 2019)", MobileNetV3),
 )
+_AST, _PANNS = ast_frontend(), panns_frontend()
+_FRONTENDS: dict[str, FrontendSpec] = {  # PaSST's for all others
+    **{"ast": _AST, "ast_n": _AST},
+    **{"cnn14": _PANNS, "cnn10": _PANNS, "cnn6": _PANNS},
+}
 for _name, _summary, _build in _TABLE:
-    MODELS.register(_name, version=1, summary=_summary)(_build)
-register_peers()
+    _frontend = _FRONTENDS.get(_name)
+    MODELS.register(_name, version=1, summary=_summary, frontend=_frontend)(_build)
 
 
 def _pair(value: int | Pair) -> Pair:
@@ -136,9 +140,18 @@ def build_model(
         the kept patch indices, see `models.patchout.draw_batch`.
 
     Raises:
-        InputError: an unknown name, a field that the model does not take, or a size below one.
+        InputError: an unknown name, a model whose packages are not installed, a field that the
+            model does not take, or a size below one.
     """
-    build: Builder = MODELS.get(name).build
+    component = MODELS.get(name)
+    if component.missing():
+        raise InputError(
+            f"needs what is not installed: {', '.join(component.missing())}",
+            field="model",
+            value=name,
+            remedy="Install it; `passt-bench doctor` lists what is missing.",
+        )
+    build: Builder = component.build
     own = frontend_of(name)
     size = {"mels": mels, "frames": frames}
     size = {"mels": own.mels, "frames": own.frames or _FRAMES} | _given(size)
@@ -208,6 +221,5 @@ def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> nn.Module:
     options["frames"] = options["frames"] or frames
     if options["longer"] == "cut":
         del options["longer"]
-    # A peer draws by itself, and is told what.
-    own = recipe.patchout if recipe.model.name in PEERS else Patchout()
-    return build_model(num_classes=num_classes, mels=recipe.frontend.mels, patchout=own, **options)
+    options |= {"mels": recipe.frontend.mels, "patchout": Patchout()}
+    return build_model(num_classes=num_classes, **options)

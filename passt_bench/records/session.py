@@ -93,7 +93,7 @@ class ComparisonRecord:
         variants: in the order that was asked for; they have no cells.
         sessions: keys of the sessions that measured them.
         command: what was typed.
-        packages: versions of installed packages that serve as peers.
+        packages: names and versions of the packages that compared models wrap.
     """
 
     name: Name

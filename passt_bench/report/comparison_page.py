@@ -185,7 +185,7 @@ def facts(
                 )
             ),
         ),
-        ("Peers", ", ".join(f"{name} {version}" for name, version in record.packages)),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in record.packages)),
         ("Commit", ", ".join(distinct(s.commit or "" for s in sessions))),
     ]
     return [(what, how) for what, how in found if how]

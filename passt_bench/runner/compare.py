@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from passt_bench.errors import InputError
 from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import Progress
 from passt_bench.models import build_model
-from passt_bench.models.peers import PEERS
 from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, write_comparison
-from passt_bench.registry import MODELS
+from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.foreseen import Foreseen
@@ -40,7 +38,6 @@ from passt_bench.spec.recipe import (
 # Table 1 of the paper, as far as its systems can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
 SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
-_PEERS = ("hear21passt", "transformers", "panns_inference", "timm", "torchvision")
 _SHORT = {
     **{item.name: f"model.{item.name}" for item in fields(ModelSpec) if item.name != "name"},
     **{item.name: f"engine.{item.name}" for item in fields(EngineSpec)},
@@ -114,7 +111,6 @@ def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
 
 def _recipe(item: str, settings: Settings) -> Recipe:
     name, _, rest = item.partition(":")
-    _check_installed(name)
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
     recipe = Recipe(
         model=ModelSpec(name=name),
@@ -136,16 +132,6 @@ def _recipe(item: str, settings: Settings) -> Recipe:
     return override(recipe, named, source=item)
 
 
-def _check_installed(name: str) -> None:
-    if name in PEERS and all(component.name != name for component in MODELS.all()):
-        raise InputError(
-            "a peer whose package is not installed",
-            field="model",
-            value=name,
-            remedy=f"Install {PEERS[name]}; `passt-bench doctor` lists the peers.",
-        )
-
-
 def _has(model: str, field: str) -> bool:
     """Whether a model has a field that is set for all: a CNN has no heads, and keeps its blocks."""
     owner, _, last = field.partition(".")
@@ -156,9 +142,6 @@ def _has(model: str, field: str) -> bool:
 
 
 def _published_patchout(name: str) -> Patchout:
-    MODELS.get(name)
-    if name in PEERS:  # they drop what they are told to
-        return Patchout()
     with torch.device("meta"):
         net = build_model(name, 1)
     published: Patchout = getattr(net, "patchout", Patchout())
@@ -227,7 +210,7 @@ def compare(
         variants=variants,
         sessions=tuple(session.key for session in sessions),
         command=command,
-        packages=tuple(_peers()),
+        packages=tuple(_packages(recipes.values())),
     )
     write_comparison(record, store.root)
     return record
@@ -255,14 +238,13 @@ def _rename(profiles: Path, keys: Mapping[str, str]) -> None:
             path.replace(path.with_name(path.name.replace(key, safe)))
 
 
-def _peers() -> list[tuple[str, str]]:
-    found = []
-    for package in _PEERS:
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return found
+def _packages(recipes: Iterable[Recipe]) -> Iterator[tuple[str, str]]:
+    """Names and versions of the packages that the models wrap."""
+    wrapped = [package for r in recipes for package in MODELS.get(r.model.name).packages]
+    for package in dict.fromkeys(wrapped):
+        installed = installed_version(package)
+        if installed is not None:
+            yield package, installed
 
 
 def default_name(items: Sequence[str]) -> str:

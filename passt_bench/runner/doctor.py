@@ -6,28 +6,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
 
+from passt_bench.errors import InputError
 from passt_bench.measure.failure import oom_kills
 from passt_bench.measure.machine import GPU_SLOWED, describe_machine, disturbance, library_versions
 from passt_bench.measure.memory import reset_resident_peak
+from passt_bench.registry import ALL, Component, installed_version
 from passt_bench.runner.prepare import DATA_VARIABLE, data_folders
 
 GIB = 1024**3
 _LOW_DISK, _LOW_MEMORY = 5 * GIB, 4 * GIB
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Package → what it is for. Peers are models of other makers that `compare` measures beside ours.
-_OPTIONAL = {
-    "hear21passt": "`compare hear21passt`: the official PaSST",
-    "transformers": "`compare transformers_ast`: AST by Hugging Face",
-    "panns_inference": "`compare panns_inference`: the official CNN14",
-}
-
 State = Literal["good", "note", "missing"]
 
 
@@ -168,11 +162,24 @@ def _data() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for package, use in _OPTIONAL.items():
-        there = find_spec(package) is not None
+    """Packages that registered components wrap: those of the authors' models, say."""
+    found: list[Component[Any]] = []
+    for registry in ALL:
+        try:
+            found += registry.all()
+        except InputError as error:  # a plug-in that cannot be loaded
+            what, detail = f"plug-in {error.field}", f"{error.value}: {error.problem}"
+            yield Finding(what, "missing", detail, error.remedy or "")
+    for item in found:
+        if not item.packages:
+            continue
+        missing = item.missing()
+        versions = [
+            f"{name} {installed_version(name) or 'not installed'}" for name in item.packages
+        ]
         yield Finding(
-            package,
-            "good" if there else "missing",
-            "installed" if there else "not installed",
-            "" if there else f"Wanted for {use}.",
+            item.name,
+            "missing" if missing else "good",
+            ", ".join(versions),
+            f"Install {', '.join(missing)} to use it." if missing else "",
         )

@@ -1,7 +1,8 @@
-"""The front ends that models were published with, as specs, and which model has which."""
+"""The front ends that models were published with, as specs."""
 
 from __future__ import annotations
 
+from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import FrontendSpec
 
 
@@ -74,15 +75,13 @@ def panns_frontend() -> FrontendSpec:
     )
 
 
-_AST = ("ast", "ast_n", "transformers_ast")
-_PANNS = ("cnn14", "cnn10", "cnn6", "panns_inference")
-
-
 def frontend_of(model: str) -> FrontendSpec:
-    """The front end that a registered model was published with; PaSST's for all others.
+    """The front end that a model is registered with; PaSST's where it names none.
 
     Without jitter of its filters, which costs nothing in the network.
+
+    Raises:
+        InputError: an unknown model.
     """
-    if model in _AST:
-        return ast_frontend()
-    return panns_frontend() if model in _PANNS else passt_frontend(jitter=False)
+    own: FrontendSpec | None = MODELS.get(model).frontend
+    return own or passt_frontend(jitter=False)

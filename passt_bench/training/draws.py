@@ -42,7 +42,7 @@ def draw_step(
 
     Args:
         net: the model. Where its ``offsets(frames)`` is more than one it takes an ``offset`` as
-            well; where it ``draws_patchout`` by itself it takes nothing.
+            well; where it has ``step_inputs`` it says itself what it takes.
         setting: patchout of the step, see `schedule.at_stage`.
         frames: columns of the input.
         seed: of the run.
@@ -52,8 +52,10 @@ def draw_step(
     Returns:
         ``kept``, the indices of the patches that stay or None, and maybe ``offset``.
     """
-    if getattr(net, "draws_patchout", False):
-        return {}
+    own = getattr(net, "step_inputs", None)
+    if own is not None:
+        given: dict[str, Any] = own(setting, frames, seed, step, batch)
+        return given
     grid: Pair | None = net.grid(frames)  # type: ignore[operator]
     drawn: dict[str, Any] = {"kept": draw_batch(setting, grid, seed, step, batch) if grid else None}
     offsets = getattr(net, "offsets", None)

@@ -11,10 +11,9 @@ from torch import nn
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
-from passt_bench.models import contract as c
-from passt_bench.models.contract import CHECKS, ContractError, Subject
+from passt_bench.models import testing as c
 from passt_bench.models.init import fill_normal
-from passt_bench.models.peers import PEERS
+from passt_bench.models.testing import CHECKS, ContractError, Subject
 from passt_bench.registry import MODELS
 from passt_bench.spec import Patchout
 from passt_bench.spec.frontends import frontend_of
@@ -27,8 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cp": {"width": 4},
     "mobilenetv3": {"multiplier": 0.5},
 }
-# Peers are measured as they are and never trained.
-NAMES = [model.name for model in MODELS.all() if model.name not in PEERS]
+NAMES = [model.name for model in MODELS.all() if not model.packages]  # no plug-in's
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from computing import compute
 from golden_store import Outputs
+from passt_bench_peers.loading import load
 from passt_cases import MELS, PasstCase
 from torch import nn
-
-from passt_bench.models.peers import load_peer as load
 
 VERSIONS = ("hear21passt", "panns_inference", "transformers", "torchvision", "timm", "torch")
 

@@ -12,9 +12,10 @@ from passt_bench.cli.compare import _announce
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.published import PublishedProtocol
-from passt_bench.models.peers import PEERS
+from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store, comparison_names, read_comparison
+from passt_bench.registry import MODELS
 from passt_bench.report.build import render_index
 from passt_bench.report.comparison_page import build_comparison
 from passt_bench.runner.compare import Settings, compare, default_name, foresee, subjects
@@ -73,10 +74,14 @@ def test_bad_subjects(items: list[str], message: str) -> None:
         subjects(items, SMALL)
 
 
-def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PEERS, "a_peer", "a-package")
-    with pytest.raises(InputError, match="a_peer.*not installed.*Install a-package"):
-        subjects(["passt_s", "a_peer"], SMALL)
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
+    packages = ("numpy", "a-package")
+    MODELS.register("wrapped", version=1, summary="another's", packages=packages)(PaSST)
+    with pytest.raises(InputError) as refused:
+        subjects(["passt_s", "wrapped"], SMALL)
+    assert (refused.value.field, refused.value.value) == ("model", "wrapped")
+    assert "not installed: a-package." in str(refused.value)
 
 
 @pytest.fixture(scope="module")

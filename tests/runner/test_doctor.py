@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from passt_bench.registry import MODELS
 from passt_bench.runner import doctor
 from passt_bench.runner.doctor import examine
 
@@ -19,11 +20,13 @@ def test_it_names_the_machine_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
+    MODELS.register("wrapped", version=1, summary="another's", packages=("numpy", "a-package"))(1)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     found = _found(tmp_path)
-    assert found["hear21passt"].state == "missing"
-    assert "compare hear21passt" in found["hear21passt"].remedy
+    assert found["wrapped"].state == "missing"
+    assert "a-package not installed" in found["wrapped"].detail
+    assert found["wrapped"].remedy == "Install a-package to use it."
     assert "g++" in found["compiler"].remedy
     assert all(f.detail and f.remedy for f in found.values() if f.state == "missing")
 

@@ -10,6 +10,9 @@ that it knows. What it builds is a module with
 - ``special_tokens``: tokens beside the patches, 0 for a model without;
 - ``fill(name, parameter, generator)``: initial values of one parameter, in place;
 - with patches: ``patch`` and ``stride``, pairs (frequency, time);
+- where it draws its patches itself: ``step_inputs(setting, frames, seed, step, batch)``, the
+  arguments that ``forward`` takes beside its input in a training step; for all others the suite
+  draws ``kept``;
 - if it has parameters that nothing reads: ``unused``, their names;
 - if input can take several places in its time encodings: ``offsets(frames)``, how many, and an
   argument ``offset`` of ``forward``.

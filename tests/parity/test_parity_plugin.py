@@ -1,0 +1,128 @@
+"""The authors' models as `examples/peers/` brings them: by entry point, measured as any model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from unittest import mock
+
+import peers
+import pytest
+import torch
+
+from passt_bench.cli import main
+from passt_bench.errors import InputError
+from passt_bench.models import create_model
+from passt_bench.models import testing as contract
+from passt_bench.records.store import Store, read_comparison
+from passt_bench.registry import MODELS
+from passt_bench.runner.compare import Settings, subjects
+from passt_bench.runner.facts import model_facts
+from passt_bench.spec import Patchout, ast_frontend, panns_frontend, passt_frontend
+from passt_bench.spec.frontends import frontend_of
+from passt_bench.training.draws import draw_step
+
+SMALL = {"width": 32, "depth": 1, "heads": 1}
+OPTIONS = {"hear21passt": SMALL, "transformers_ast": SMALL, "panns_inference": {}}
+PACKAGES = [package for name in OPTIONS for package in MODELS.get(name).packages]
+CLASSES, FRAMES = 5, 100  # 1 s
+
+
+def test_they_come_by_entry_point() -> None:
+    assert {item.name for item in MODELS.all() if item.packages} == set(OPTIONS)
+    assert frontend_of("hear21passt") == passt_frontend(jitter=False)
+    assert frontend_of("transformers_ast") == ast_frontend()
+    assert frontend_of("panns_inference") == panns_frontend()
+
+
+@pytest.mark.parametrize(
+    "check", [contract.check_initial_weights, contract.check_state, contract.check_evaluation]
+)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_contract(name: str, check) -> None:
+    with peers.quiet():
+        check(contract.Subject(name, OPTIONS[name], CLASSES, frontend_of(name).mels, FRAMES))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Patchout(),
+        Patchout("unstructured", patches=7),
+        Patchout("structured", time=3, frequency=2),
+        Patchout("time", rate=0.5),
+        Patchout("frequency", rate=0.5),
+    ],
+    ids=lambda setting: setting.kind,
+)
+def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None:
+    """As many patches as the record says, others in each step, and all of them in evaluation."""
+    items = ["hear21passt:width=32,depth=1,heads=1", "passt_micro"]
+    recipe = next(iter(subjects(items, Settings(seconds=1.0)).values()))
+    facts = model_facts(replace(recipe, patchout=setting), CLASSES)
+    net = create_model("hear21passt", CLASSES, frames=FRAMES, **SMALL).train()
+    tokens: list[int] = []
+    net.net.blocks[0].register_forward_pre_hook(lambda _, x: tokens.append(x[0].shape[1]))
+    x = torch.randn(2, 1, 128, FRAMES)
+    drawn = draw_step(net, setting, FRAMES, 0, 0, len(x))
+    assert torch.equal(net(x, **drawn), net(x, **drawn)) == (setting.kind == "none")
+    net.eval()
+    net(x, **drawn)
+    assert tokens == [facts.tokens, facts.tokens, facts.tokens_full]
+    assert (facts.tokens < facts.tokens_full) == (setting.kind != "none")
+
+
+def test_what_a_plain_call_drops_is_what_it_was_built_with() -> None:
+    setting = Patchout("time", rate=0.5)
+    net = create_model("hear21passt", CLASSES, frames=FRAMES, patchout=setting, **SMALL).train()
+    x = torch.randn(2, 1, 128, FRAMES)
+    assert not torch.equal(net(x), net(x))
+    nothing = draw_step(net, Patchout(), FRAMES, 0, 0, len(x))
+    assert torch.equal(net(x, **nothing), net(x, **nothing))
+    assert not torch.equal(net(x), net(x))
+    with pytest.raises(ValueError, match="does not take"):
+        net(x, torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "field"),
+    [
+        ("hear21passt", Patchout("block", rate=0.5), "patchout.kind"),
+        ("hear21passt", Patchout("time", rate=0.5, scope="sample"), "patchout.scope"),
+        ("transformers_ast", Patchout("time", rate=0.5), "patchout.kind"),
+    ],
+)
+def test_what_the_official_code_does_not_have_is_refused(
+    name: str, setting: Patchout, field: str
+) -> None:
+    net = create_model(name, CLASSES, frames=FRAMES, **SMALL)
+    with pytest.raises(InputError) as refused:
+        draw_step(net, setting, FRAMES, 0, 0, 2)
+    assert refused.value.field == field
+
+
+def test_they_are_compared_with_ours(tmp_path: Path) -> None:
+    size = "width=32,depth=1,heads=1"
+    dropping = f"hear21passt:{size},patchout.kind=structured,patchout.time=3,patchout.frequency=2"
+    items = [f"hear21passt:{size}", dropping, f"transformers_ast:{size}", "panns_inference"]
+    words = ["compare", f"passt_s:{size},patchout.kind=none", *items, "--name", "mine"]
+    words += ["--batch", "2", "--seconds", "1", "--classes", "4", "--limit", "1", "--steps", "1"]
+    words += ["--out", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    with mock.patch.object(sys, "argv", ["passt-bench", *words]), pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code in (0, None)
+    record = read_comparison("mine", tmp_path / "runs")
+    assert record.packages == tuple((name, version(name)) for name in PACKAGES)
+    arms = {a.key: a for s in Store(tmp_path / "runs").sessions() for a in s.arms}
+    ours, whole, dropped, *others = (arms[variant.arm] for variant in record.variants)
+    assert {arm.status for arm in arms.values()} == {"ok"}
+    assert whole.tokens == ours.tokens > dropped.tokens
+    assert dropped.flops < 0.7 * whole.flops
+    assert whole.flops == pytest.approx(ours.flops, rel=0.01)
+    assert dropped.memory["saved_for_backward"] < 0.8 * whole.memory["saved_for_backward"]
+    assert len(others) == 2
+    page = (tmp_path / "reports" / "mine" / "comparison.html").read_text(encoding="utf-8")
+    assert "panns_inference" in page
+    assert f"torchlibrosa {version('torchlibrosa')}" in page
