@@ -7,31 +7,17 @@ import signal
 import sys
 from types import FrameType
 
-from passt_bench.cli import (
-    compare,
-    data,
-    doctor,
-    evaluate,
-    lists,
-    predict,
-    records,
-    results,
-    study,
-    weights,
-)
+from passt_bench.cli import data, measure, predict, records, results, study, weights
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
 from passt_bench.import_path import without_current_folder
 
 __all__ = [
     "app",
-    "compare",
     "console",
     "data",
-    "doctor",
-    "evaluate",
-    "lists",
     "main",
+    "measure",
     "predict",
     "records",
     "results",

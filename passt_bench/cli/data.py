@@ -2,24 +2,92 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from passt_bench.cli.options import Workers, app, console
-from passt_bench.cli.sound_options import RATE, length_and_rate, possible_length, possible_rate
+from passt_bench.cli.options import Workers, above_zero, app, console
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.data.check import Look, Update
     from passt_bench.data.dataset import Dataset
-    from passt_bench.data.findings import Checked
+    from passt_bench.data.findings import Checked, ClassCount, Finding
     from passt_bench.data.prepared_files import Index
     from passt_bench.spec.recipe import DataSpec
+
+SECONDS, RATE = 5.0, 32000  # of a check, unless others are given or prepared
+_RATES = (1000, 768_000)  # Hz
+_DAY = 86_400  # seconds
+
+
+def possible_rate(found: typer.CallbackParam, value: int | None) -> int | None:
+    """Refuses a rate that nobody records at."""
+    low, high = _RATES
+    if value is not None and not low <= value <= high:
+        raise InputError(
+            "no sampling rate of sound",
+            field=f"--{found.name}",
+            value=value,
+            remedy=f"Give Hz from {low} to {high}, e.g. {RATE}.",
+        )
+    return value
+
+
+def possible_length(found: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuses what is no length of a clip."""
+    above_zero(found, value)
+    if value is not None and value > _DAY:
+        raise InputError(
+            "longer than a day",
+            field=f"--{found.name}",
+            value=value,
+            remedy="Give the seconds of a clip, e.g. 10, or leave it out.",
+        )
+    return value
+
+
+def length_and_rate(
+    folder: Path, index: Index | None, seconds: float | None, rate: int | None
+) -> tuple[float, int]:
+    """Seconds and Hz as they are given, else as the folder's clips are prepared.
+
+    Args:
+        folder: of a data set.
+        index: of its clips, if they are prepared ones.
+        seconds: that were given.
+        rate: Hz that were given.
+
+    Raises:
+        InputError: the clips are prepared at another rate, or are cut shorter.
+    """
+    if index is None:
+        return seconds or SECONDS, rate or RATE
+    cut = index.seconds if index.cut else None
+    if index.form == "int16" and rate not in (None, index.sampling_rate):
+        raise InputError(
+            f"the folder holds clips prepared at {index.sampling_rate} Hz",
+            source=folder,
+            field="--rate",
+            value=rate,
+            remedy=f"Leave --rate out, or give --rate {index.sampling_rate}.",
+        )
+    if cut is not None and seconds is not None and seconds > cut:
+        raise InputError(
+            f"the folder holds clips of which {index.cut} were cut at {cut:.10g} s",
+            source=folder,
+            field="--seconds",
+            value=seconds,
+            remedy=f"Leave --seconds out, or give --seconds {cut:.10g} or less.",
+        )
+    return seconds or cut or SECONDS, rate or index.sampling_rate
+
 
 data = typer.Typer(no_args_is_help=True, help="Look over and prepare data sets.")
 app.add_typer(data, name="data")
@@ -86,7 +154,6 @@ def check(
     ] = None,
 ) -> None:
     """Counts what is there and what is wrong with it; exit status 1 if anything is."""
-    from passt_bench.cli.checked import as_text, show
     from passt_bench.console import stage
     from passt_bench.data.check import Look
     from passt_bench.data.prepared import find_prepared
@@ -224,3 +291,83 @@ def _held(index: Index) -> str:
         more = f" and {len(index.lost) - 5} more" if len(index.lost) > 5 else ""
         parts.append(f"{len(index.lost)} broke in decoding and were left out: {names}{more}")
     return "; ".join(parts)
+
+
+_NAMED = 5  # things of a kind that text names; JSON names all
+_CLASSES = 50  # classes that text lists; of more, the rarest
+_RAREST = 10
+
+
+def as_text(checked: Checked) -> str:
+    """All that was found, as JSON."""
+    return json.dumps({"clean": checked.clean, **asdict(checked)}, indent=1) + "\n"
+
+
+def show(console: Console, checked: Checked) -> None:
+    """Prints splits, classes, what the files are like, and what is wrong."""
+    from passt_bench.data.findings import NOTES
+
+    _splits(console, checked)
+    _classes(console, checked)
+    lines = [
+        f"Lengths: {checked.seconds or 'not known before decoding (--decode)'}.",
+        f"Sampling rates: {_counts(checked.rates, 'Hz')}.",
+        f"Channels: {_counts(checked.channels, '')}.",
+        *(f"Note: {note}." for note in checked.notes),
+        f"Fingerprint: {checked.digest}, {_found(checked)}.",
+    ]
+    for line in lines:
+        console.print(line, markup=False)
+    for item in checked.findings:
+        colour = "yellow" if item.kind in NOTES else "red"
+        console.print(_sentence(item), style=colour, markup=False)
+    if checked.refusal:
+        console.print(f"No study runs on it. {checked.refusal}", style="red", markup=False)
+    if checked.clean:
+        looked = "every file was decoded" if checked.decoded else "nothing was decoded"
+        console.print(f"Nothing is wrong that was looked for ({looked}).", markup=False)
+    if not checked.compared:
+        console.print("Identical files were not searched for.", markup=False)
+
+
+def _splits(console: Console, checked: Checked) -> None:
+    table = Table("split", "expected", "found", "missing", "broken")
+    for part in checked.parts:
+        numbers = (part.expected, part.found, part.missing, part.broken)
+        table.add_row(part.name, *(f"{number:,}" for number in numbers))
+    console.print(table)
+
+
+def _classes(console: Console, checked: Checked) -> None:
+    shown = list(checked.classes)
+    rare = len(shown) > _CLASSES
+    if rare:
+        shown = sorted(shown, key=lambda item: sum(item.found))[:_RAREST]
+    title = f"the {_RAREST} rarest of {len(checked.classes)} classes" if rare else "class"
+    table = Table(title, *(part.name for part in checked.parts), "lost")
+    for item in shown:
+        table.add_row(item.name, *(f"{count:,}" for count in item.found), _lost(item))
+    console.print(table, markup=False)
+
+
+def _lost(item: ClassCount) -> str:
+    return "?" if item.lost is None else f"{item.lost:,}"
+
+
+def _counts(counts: dict[str, int], unit: str) -> str:
+    if not counts:
+        return "not known before decoding (--decode)"
+    return ", ".join(
+        f"{' '.join((value, unit)).strip()} ({count:,} clips)" for value, count in counts.items()
+    )
+
+
+def _found(checked: Checked) -> str:
+    of = "" if checked.expected is None else f" of {checked.expected:,}"
+    return f"{checked.found:,}{of} clips"
+
+
+def _sentence(item: Finding) -> str:
+    more = item.count - _NAMED
+    names = "; ".join(item.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return f"{item.kind}: {item.count:,}: {names}. {item.remedy}"

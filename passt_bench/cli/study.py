@@ -1,4 +1,4 @@
-"""Commands about one study: plan, run, search, status."""
+"""Commands about studies: list, plan, run, search, status."""
 
 from __future__ import annotations
 
@@ -27,13 +27,50 @@ from passt_bench.cli.running import (
     Manner,
     found,
     run_prepared,
+    run_rows,
+    show_rows,
     show_standing,
+    show_standings,
     tell_unused_cuda,
 )
+from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 
 if TYPE_CHECKING:
     from passt_bench.runner.prepare import Request
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="studies, models, frontends, datasets, patchout or metrics.")
+    ] = "studies",
+) -> None:
+    """What there is."""
+    from passt_bench import registry
+    from passt_bench.runner.studies import study_names, summary
+
+    tables = {
+        "models": registry.MODELS,
+        "frontends": registry.FRONTENDS,
+        "datasets": registry.DATASETS,
+        "patchout": registry.PATCHOUTS,
+        "metrics": registry.METRICS,
+    }
+    if what == "studies":
+        rows = [(name, summary(name)) for name in study_names()]
+    elif what in tables:
+        rows = [(item.name, item.summary) for item in tables[what].all()]
+    else:
+        raise InputError(
+            "nothing of that kind",
+            field="list",
+            value=what,
+            remedy=f"Known: studies, {', '.join(tables)}.",
+        )
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        console.print(f"{name:<{width}}  {text}", markup=False)
 
 
 @app.command()
@@ -54,8 +91,6 @@ def plan(
     options = RunOptions(workers=workers or default_workers())
     rows = load_rows(request.study)
     if rows is not None:
-        from passt_bench.cli.rows import show_rows
-
         return show_rows(rows, request, options)
     prepared = prepare_study(request)
     table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
@@ -130,8 +165,6 @@ def run(
     manner = Manner(options, keeping, track, reports)
     rows = load_rows(request.study)
     if rows is not None:
-        from passt_bench.cli.rows import run_rows
-
         good = run_rows(rows, request, manner)
     else:
         prepared = prepare_study(request)
@@ -192,6 +225,4 @@ def status(request: Request, variants: Variants = None, no_baseline: NoBaseline 
     rows = load_rows(request.study)
     if rows is None:
         return show_standing(prepare_study(request), request.out)
-    from passt_bench.cli.rows import show_standings
-
     return show_standings(rows, request)

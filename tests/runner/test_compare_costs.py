@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from passt_bench.cli import main
-from passt_bench.cli.compare import _announce
+from passt_bench.cli.measure import _announce
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.published import PublishedProtocol

@@ -1,4 +1,4 @@
-"""The command that measures costs side by side."""
+"""Commands that look at this machine: compare and paper-costs measure, doctor examines it."""
 
 from __future__ import annotations
 
@@ -239,7 +239,6 @@ def paper_costs(
     Checks the instruments first, then compares in every precision, eager and compiled, with the
     published speed test beside; each comparison is a report of its own.
     """
-    from passt_bench.cli.doctor import check
     from passt_bench.measure.published import PublishedProtocol
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
@@ -269,3 +268,45 @@ def paper_costs(
             failed |= _compare(items, settings, name, out, reports)
     if failed:
         raise typer.Exit(1)
+
+
+_COLOURS = {"good": "green", "note": "yellow", "missing": "red"}
+
+
+@app.command()
+def doctor(
+    instruments: Annotated[
+        bool, typer.Option("--instruments", help="Check clock, memory and FLOPs as well.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where to check them: cpu or cuda.")] = "cpu",
+    out: Out = Path("runs"),
+) -> None:
+    """What this machine has, what disturbs measuring, what is missing for which command."""
+    from passt_bench.runner.doctor import examine
+
+    table = Table("what", "state", "found", "remedy", show_lines=False)
+    for finding in examine(out):
+        state = f"[{_COLOURS[finding.state]}]{finding.state}[/]"
+        table.add_row(finding.what, state, finding.detail, finding.remedy)
+    console.print(table)
+    if instruments and not check(device):
+        raise typer.Exit(1)
+
+
+def check(device: str) -> bool:
+    """Shows what the instruments read of known truth; whether all passed."""
+    import torch
+
+    from passt_bench.measure.check import check_instruments
+    from passt_bench.runner.run import check_available
+
+    check_available(device, source="--device")
+    found = check_instruments(torch.device(device))
+    table = Table("instrument", "known", "read", "within")
+    for item in found:
+        colour = "green" if item.passed else "red"
+        allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
+        reading = f"[{colour}]{item.found:,.6g} {item.unit}[/]"
+        table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
+    console.print(table)
+    return all(item.passed for item in found)
