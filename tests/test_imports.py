@@ -31,6 +31,7 @@ ALLOWED = {
     "console": (),
     "runner": (*BASE, "models", "data", "measure", "training", "analysis", "console"),
     "report": (*BASE, "analysis"),
+    "study_run": (*BASE, "runner", "report", "console"),
 }
 FREE = ("cli", "__main__", "__init__")
 

@@ -127,7 +127,7 @@ def _compare(
     from passt_bench.report.comparison_page import build_comparison
     from passt_bench.runner.compare import compare as measure
     from passt_bench.runner.compare import default_name, foresee, subjects
-    from passt_bench.runner.prepare import typed
+    from passt_bench.runner.request import typed
 
     recipes = subjects(items, settings)
     chosen = plain_name(name or default_name(items), field="--name")

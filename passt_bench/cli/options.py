@@ -17,7 +17,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import STATUSES, Status
 
 if TYPE_CHECKING:
-    from passt_bench.runner.prepare import Request
+    from passt_bench.runner.request import Paths, StudyRequest
 
 app = typer.Typer(
     add_completion=False,
@@ -80,7 +80,7 @@ Variants = Annotated[
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Leave the baseline out.")]
 
 
-def choosing(request: Request, variants: list[str] | None, no_baseline: bool) -> Request:
+def choosing(request: StudyRequest, variants: list[str] | None, no_baseline: bool) -> StudyRequest:
     """The request for some variants alone."""
     return replace(request, variants=tuple(variants or ()), baseline=not no_baseline)
 
@@ -102,22 +102,22 @@ def _asked(
         str | None, typer.Option("--name", help="Name of the study in store and reports.")
     ] = None,
     out: Out = Path("runs"),
-) -> Request:
+) -> tuple[StudyRequest, Paths]:
     """The options of every command that begins with a study."""
-    from passt_bench.runner.prepare import Request
+    from passt_bench.runner.request import Paths, StudyRequest, data_folders
 
-    return Request(study, out, sets or (), data or (), seeds, folds, device, name)
+    request = StudyRequest(study, sets or (), seeds, folds, device, name)
+    return request, Paths(out, data_folders(data or ()))
 
 
 def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes a `Request` first the options that make one."""
+    """Gives a command that takes a `StudyRequest` and `Paths` first the options that make them."""
     shared, own = inspect.signature(_asked), inspect.signature(command)
-    _, *rest = own.parameters.values()
+    _, _, *rest = own.parameters.values()
 
     @functools.wraps(command)
     def typed(**given: Any) -> None:
-        request = _asked(**{key: given.pop(key) for key in shared.parameters})
-        command(request, **given)
+        command(*_asked(**{key: given.pop(key) for key in shared.parameters}), **given)
 
     # Typer reads the signature, and the hints for what stands in it as text.
     hints = {**_hints(_asked), **_hints(command)}
@@ -131,7 +131,11 @@ def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _hints(command: Callable[..., Any]) -> dict[str, Any]:
-    names = {**command.__globals__, "Request": object}  # imported for types alone
+    names = {
+        **command.__globals__,
+        "StudyRequest": object,
+        "Paths": object,
+    }  # imported for types alone
     return get_type_hints(command, names, include_extras=True)
 
 

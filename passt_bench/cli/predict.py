@@ -132,7 +132,7 @@ def evaluate(
     from passt_bench.report.build import render_index
     from passt_bench.report.pages import build_evaluations
     from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
-    from passt_bench.runner.prepare import check_folder
+    from passt_bench.runner.request import check_folder
     from passt_bench.runner.run import check_available
 
     check_available(device, "--device")

@@ -51,7 +51,7 @@ def merge(
 ) -> None:
     """Brings the records of several folders into one; refuses what contradicts, copying nothing."""
     from passt_bench.runner.merge import merge as bring
-    from passt_bench.runner.prepare import check_folder
+    from passt_bench.runner.request import check_folder
 
     check_folder(out)
     done = bring(sources, out)

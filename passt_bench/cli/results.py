@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,62 +11,12 @@ from passt_bench.cli.options import NoBaseline, Out, Variants, app, console
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.console import Estimate
     from passt_bench.report.paper import Here
+    from passt_bench.runner.request import Paths
 
 
-@contextmanager
-def bringing_up_to_date(out: Path, clock: Estimate) -> Iterator[None]:
-    """Syncs beside the body, then waits for it; a server that is away is told and ends nothing.
-
-    Args:
-        out: folder of the records.
-        clock: of the run, of which a slow server may take 2 % more.
-    """
-    from passt_bench.console import stage
-    from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync
-    from passt_bench.runner.tracking_uri import TrackingError
-
-    last = LastSync(out)
-    try:
-        yield
-    except BaseException:
-        last.cancel()
-        raise
-    try:
-        with stage(console, "Bringing MLflow up to date") as update:
-            last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed), update)
-    except TrackingError as error:
-        console.print(f"MLflow was left behind: {error}", style="yellow", markup=False)
-
-
-def render(name: str, out: Path, reports: Path) -> Path:
-    """The page of a study."""
-    from passt_bench.report.build import build_study
-
-    return build_study(name, out, reports)
-
-
-def rendered(name: str, out: Path, reports: Path) -> Path | None:
-    """The page of a study, if it is newer than all that it shows and all that draws it."""
-    page = reports / name / "index.html"
-    if not page.is_file():
-        return None
-    package = Path(__file__).parents[1]
-    shown = [out / "studies" / f"{name}.json", *out.glob("records/*/record.json")]
-    drawing = [path for path in package.rglob("*.*") if path.suffix != ".pyc"]
-    newest = max(path.stat().st_mtime_ns for path in (*shown, *drawing))
-    return page if page.stat().st_mtime_ns > newest else None
-
-
-def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
-    """What this machine has of the paper's rows.
-
-    Args:
-        out: folder of the records.
-        reports: folder of the rendered reports.
-        data: folders of data sets, ``NAME=DIR``, beside those of ``PASST_BENCH_DATA``.
-    """
+def paper_here(paths: Paths) -> Here:
+    """What this machine has of the paper's rows."""
     from passt_bench.models.weights.table import PUBLISHED
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
@@ -77,9 +25,9 @@ def paper_here(out: Path, reports: Path, data: Sequence[str] = ()) -> Here:
     from passt_bench.runner.studies import published_rows
 
     rows = published_rows()
-    stores = [Store(reports / EVALUATIONS), Store(out)]
+    stores = [Store(paths.reports / EVALUATIONS), Store(paths.runs)]
     files = {name: entry.file for name, entry in PUBLISHED.items()}
-    return Here(find_available(data), rows, evaluated=evaluated(rows, stores), files=files)
+    return Here(find_available(paths.data), rows, evaluated=evaluated(rows, stores), files=files)
 
 
 @app.command()
@@ -92,6 +40,7 @@ def report(
 ) -> None:
     """Renders pages, tables and figures from records alone; without a name, all there are."""
     from passt_bench.report.build import build_all, build_study, build_variants
+    from passt_bench.runner.request import Paths, data_folders
 
     if no_baseline:
         raise InputError(
@@ -104,7 +53,8 @@ def report(
     elif studies:
         pages = [build_study(name, runs, out) for name in studies]
     else:
-        pages = build_all(runs, out, paper_here(runs, out))
+        paths = Paths(runs, data_folders(()), out)
+        pages = build_all(runs, out, paper_here(paths))
     for page in pages:
         console.print(str(page), markup=False)
 
@@ -125,7 +75,7 @@ def sync(out: Out = Path("runs")) -> None:
     from passt_bench.console import stage
     from passt_bench.runner.tracking import sync as bring
 
-    with stage(console, "Bringing MLflow up to date") as update:
+    with stage(console, "Updating MLflow") as update:
         done = bring(out, progress=update)
     console.print(
         f"{done.studies} studies at {done.uri}: {done.created} runs are new, {done.finished} "

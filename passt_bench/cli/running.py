@@ -1,136 +1,47 @@
-"""Runs prepared studies and rows of published tables: words before, progress, words after."""
+"""Prints the status of studies; plans and runs the rows of published tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from math import nan
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from passt_bench.cli.options import console
-from passt_bench.cli.results import bringing_up_to_date, paper_here, render, rendered
-from passt_bench.console import duration, stage
+from passt_bench.cli.results import paper_here
+from passt_bench.console import stage
 from passt_bench.records.store import Store
 from passt_bench.spec.rows import patchout_in_short
 
 if TYPE_CHECKING:
-    from passt_bench.records.run import Fingerprint
     from passt_bench.runner.plan import StudyPlan
-    from passt_bench.runner.prepare import Prepared, Request
+    from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.rows import PlannedRow, RowsPlan
-    from passt_bench.runner.run import RunOptions
     from passt_bench.runner.studies import RowsFile
     from passt_bench.spec.recipe import Recipe
     from passt_bench.spec.rows import Corpus
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How a command runs studies.
-
-    Attributes:
-        options: of the runs.
-        keeping: fields of `runner.plan.Context` that say how cells are kept.
-        track: whether MLflow is told.
-        reports: folder of the rendered reports.
-    """
-
-    options: RunOptions
-    keeping: dict[str, Any] = field(default_factory=dict)
-    track: bool = True
-    reports: Path = Path("reports")
-
-
-def run_prepared(prepared: Prepared, out: Path, manner: Manner) -> bool:
-    """Runs what is missing of a study and renders its report; whether all came to a good end."""
-    from passt_bench.console import Estimate
-    from passt_bench.runner.background_sync import live
-    from passt_bench.runner.plan import missing_cells
-    from passt_bench.runner.run import describe, run_study
-
-    clock = Estimate()
-    context = replace(prepared.context, **manner.keeping)
-    console.print(prepared.plan.study.question, markup=False)
-    console.print(found(prepared.plan.record.fingerprint), markup=False)
-    console.print(describe(prepared.plan, Store(out), manner.options), markup=False)
-    if not context.keep_models and missing_cells(prepared.plan, Store(out), manner.options.retry):
-        console.print(_NOT_KEPT, markup=False)
-    name = prepared.plan.study.name
-    fell_short = run_study(
-        prepared.plan,
-        context,
-        prepared.datasets,
-        manner.options,
-        console,
-        beside=live(out, name) if manner.track else None,
-    )
-    with bringing_up_to_date(out, clock) if manner.track else nullcontext():
-        page = rendered(name, out, manner.reports) or render(name, out, manner.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
-    for sentence in fell_short.sentences():
-        console.print(sentence, markup=False)
-    if context.keep_models:
-        _tell_kept(prepared.plan, Store(out))
-    return not fell_short
-
-
-_NOT_KEPT = "Trained models are not kept; --keep-models writes each beside its record."
-
-
-def tell_unused_cuda(studies: Sequence[Prepared], request: Request) -> None:
-    """Says that a CUDA device is here and unused, where the command line names no device."""
-    import torch
-
-    from passt_bench.runner.run import unused_cuda
-    from passt_bench.spec.override import parse_assignments
-
-    if request.device is not None or "engine.device" in parse_assignments(list(request.sets)):
-        return
-    sentence = unused_cuda([study.plan for study in studies], torch.cuda.is_available())
-    if sentence is not None:
-        console.print(sentence, style="yellow", markup=False)
-
-
-def found(data: Fingerprint) -> str:
-    """What was found of the data, and what is odd about it."""
-    of = f" of {data.expected}" if data.expected is not None else ""
-    notes = "".join(f"; {note}" for note in data.notes)
-    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
-
-
-def _tell_kept(plan: StudyPlan, store: Store) -> None:
-    from passt_bench.runner.cells import MODEL
-
-    kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    without = len(plan.cells) - kept
-    text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
-    if without:
-        text += f" {without} runs have none: they failed, or were on record already."
-    console.print(text, markup=False)
-
-
-def show_standing(prepared: Prepared, out: Path) -> None:
+def show_status(plan: StudyPlan, paths: Paths) -> None:
     """Prints a table of what is done of a study, the failures, and what is left."""
     from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.runner.run_status import STATES, standings
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.run import describe
+    from passt_bench.runner.run_status import STATES, variant_statuses
 
-    standing = standings(prepared.plan, prepared.context)
-    retried = any(variant.retried for variant in standing)
+    variants = variant_statuses(plan, paths)
+    retried = any(variant.retried for variant in variants)
     table = Table("variant", *STATES, *(["retried"] if retried else []))
-    for variant in standing:
+    for variant in variants:
         counts = [variant.cells[state] for state in STATES]
         counts += [variant.retried] if retried else []
         table.add_row(variant.variant, *map(str, counts))
     console.print(table)
-    for line in (line for variant in standing for line in variant.failures):
+    for line in (line for variant in variants for line in variant.failures):
         console.print(line, markup=False)
-    options = RunOptions(workers=default_workers())
-    console.print(describe(prepared.plan, Store(out), options), markup=False)
+    config = RunConfig(workers=default_workers())
+    console.print(describe(plan, Store(paths.runs), config), markup=False)
 
 
 _NOTHING = "-"
@@ -147,12 +58,12 @@ _TITLES = (
 )
 
 
-def show_rows(file: RowsFile, request: Request, options: RunOptions) -> None:
+def show_rows(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> None:
     """Prints every row with its checkpoint, data, recipe, hours and published number."""
     from passt_bench.runner.rows import plan_rows
-    from passt_bench.runner.run import describe
+    from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
 
-    plan = plan_rows(file, request)
+    plan = plan_rows(file, request, paths)
     with console.status("Counting tokens and FLOPs"):
         _print_table(plan.rows)
     _print_notes(plan.rows)
@@ -162,39 +73,40 @@ def show_rows(file: RowsFile, request: Request, options: RunOptions) -> None:
         "in that table is weighed by its FLOPs.",
         markup=False,
     )
-    for prepared in plan.studies:
-        console.print(found(prepared.plan.record.fingerprint), markup=False)
-        console.print(describe(prepared.plan, Store(request.out), options), markup=False)
-    tell_unused_cuda(plan.studies, request)
+    for study in plan.studies:
+        console.print(describe_data(study.record.fingerprint), markup=False)
+        console.print(describe(study, Store(paths.runs), config), markup=False)
+    warn_of_unused_cuda(plan.studies, request, console)
     _print_summary(plan)
 
 
-def run_rows(file: RowsFile, request: Request, manner: Manner) -> bool:
-    """Runs the rows that can be run here; whether all of them came to a good end."""
+def run_rows(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> bool:
+    """Runs the rows that can be run here; whether all of them are done."""
     from passt_bench.report.build import build_paper
     from passt_bench.runner.rows import plan_rows
+    from passt_bench.runner.run import warn_of_unused_cuda
+    from passt_bench.study_run import run_plan
 
-    plan = plan_rows(file, request)
+    plan = plan_rows(file, request, paths)
     _print_summary(plan)
-    tell_unused_cuda(plan.studies, request)
-    good = [run_prepared(prepared, request.out, manner) for prepared in plan.studies]
+    warn_of_unused_cuda(plan.studies, request, console)
+    done = [run_plan(study, config, paths, console) for study in plan.studies]
     for planned in plan.rows:
         if planned.can_run and planned.row.members:
-            _evaluate(planned, request)
+            _evaluate(planned, request, paths)
     if any(planned.can_run for planned in plan.rows):
-        here = paper_here(request.out, manner.reports, request.data)
-        page = build_paper(request.out, manner.reports, here)
+        page = build_paper(paths.runs, paths.reports, paper_here(paths))
         console.print(f"The paper's tables, and what ran here: {page}", markup=False)
-    return all(good)
+    return all(done)
 
 
-def _evaluate(planned: PlannedRow, request: Request) -> None:
+def _evaluate(planned: PlannedRow, request: StudyRequest, paths: Paths) -> None:
     from passt_bench.runner.rows import evaluate_row
 
     row = planned.row
     title = f"Evaluating {row.name}, {len(row.members)} models"
     with stage(console, title) as update:
-        record, _ = evaluate_row(planned, request, update)
+        record, _ = evaluate_row(planned, request, paths, update)
     low, high = record.intervals.get(row.metric, (nan, nan))
     console.print(
         f"{row.name}, {len(row.members)} models: {row.metric} {record.metrics[row.metric]:.4f} "
@@ -203,13 +115,13 @@ def _evaluate(planned: PlannedRow, request: Request) -> None:
     )
 
 
-def show_standings(file: RowsFile, request: Request) -> None:
+def show_row_status(file: RowsFile, request: StudyRequest, paths: Paths) -> None:
     """Prints what is done, failed and left of the rows that can be run here."""
     from passt_bench.runner.rows import plan_rows
 
-    plan = plan_rows(file, request)
-    for prepared in plan.studies:
-        show_standing(prepared, request.out)
+    plan = plan_rows(file, request, paths)
+    for study in plan.studies:
+        show_status(study, paths)
     _print_summary(plan)
 
 

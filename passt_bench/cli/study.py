@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,22 +23,12 @@ from passt_bench.cli.options import (
     console,
     statuses,
 )
-from passt_bench.cli.results import bringing_up_to_date, render
-from passt_bench.cli.running import (
-    Manner,
-    found,
-    run_prepared,
-    run_rows,
-    show_rows,
-    show_standing,
-    show_standings,
-    tell_unused_cuda,
-)
+from passt_bench.cli.running import run_rows, show_row_status, show_rows, show_status
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 
 if TYPE_CHECKING:
-    from passt_bench.runner.prepare import Request
+    from passt_bench.runner.request import Paths, StudyRequest
 
 
 @app.command("list")
@@ -76,28 +67,30 @@ def list_(
 @app.command()
 @asks_for_study
 def plan(
-    request: Request,
+    request: StudyRequest,
+    paths: Paths,
     variants: Variants = None,
     no_baseline: NoBaseline = False,
     workers: Workers = None,
 ) -> None:
     """Cells, resolved grids, tokens and expected minutes; runs nothing."""
     from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.prepare import prepare_study
-    from passt_bench.runner.run import RunOptions, describe
-    from passt_bench.runner.studies import load_rows
+    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
+    from passt_bench.runner.studies import RowsFile, load_file
 
     request = choosing(request, variants, no_baseline)
-    options = RunOptions(workers=workers or default_workers())
-    rows = load_rows(request.study)
-    if rows is not None:
-        return show_rows(rows, request, options)
-    prepared = prepare_study(request)
+    config = RunConfig(workers=workers or default_workers())
+    file = load_file(request.study)
+    if isinstance(file, RowsFile):
+        return show_rows(file, request, config, paths)
+    study = plan_request(file, request, paths)
     table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
-    for variant in prepared.plan.record.variants:
-        cells = [cell for cell in prepared.plan.cells if cell.variant == variant.name]
+    for variant in study.record.variants:
+        cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
-        shared = next(cell for cell in prepared.plan.cells if cell.key in keys)
+        shared = next(cell for cell in study.cells if cell.key in keys)
         grid = f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-"
         dropped = variant.patchout.get("rate")
         kind = variant.recipe.patchout.schedule
@@ -112,16 +105,17 @@ def plan(
             f"{shared.seconds / 60:.2f}",
         )
     console.print(table)
-    console.print(found(prepared.plan.record.fingerprint), markup=False)
-    console.print(describe(prepared.plan, Store(request.out), options), markup=False)
-    tell_unused_cuda([prepared], request)
+    console.print(describe_data(study.record.fingerprint), markup=False)
+    console.print(describe(study, Store(paths.runs), config), markup=False)
+    warn_of_unused_cuda([study], request, console)
     return None
 
 
 @app.command()
 @asks_for_study
 def run(
-    request: Request,
+    request: StudyRequest,
+    paths: Paths,
     variants: Variants = None,
     no_baseline: NoBaseline = False,
     workers: Workers = None,
@@ -139,75 +133,75 @@ def run(
     ] = False,
     cost: Annotated[bool, typer.Option(help="Measure step time and memory afterwards.")] = True,
     remeasure: Annotated[bool, typer.Option(help="Measure costs again.")] = False,
-    track: Annotated[bool, typer.Option(help="Tell MLflow of it.")] = True,
+    track: Annotated[bool, typer.Option(help="Log the runs to MLflow.")] = True,
     reports: Reports = Path("reports"),
 ) -> None:
     """Runs what is missing of a study, and renders its report."""
     from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.prepare import prepare_study
-    from passt_bench.runner.run import RunOptions
-    from passt_bench.runner.studies import load_rows
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.studies import RowsFile, load_file
+    from passt_bench.study_run import run_study
 
     request = choosing(request, variants, no_baseline)
-    options = RunOptions(
+    config = RunConfig(
         workers=workers or default_workers(),
         retry=statuses(retry),
         timeout=timeout,
+        memory=round(memory * 2**30) if memory is not None else None,
+        checkpoint_seconds=checkpoint_seconds,
+        keep_checkpoints=keep_checkpoints,
+        keep_models=keep_models,
         cost=cost,
         remeasure=remeasure,
+        track=track,
     )
-    keeping = {
-        "checkpoint_seconds": checkpoint_seconds,
-        "keep_checkpoints": keep_checkpoints,
-        "keep_models": keep_models,
-        "memory": round(memory * 2**30) if memory is not None else None,
-    }
-    manner = Manner(options, keeping, track, reports)
-    rows = load_rows(request.study)
-    if rows is not None:
-        good = run_rows(rows, request, manner)
+    paths = replace(paths, reports=reports)
+    file = load_file(request.study)
+    if isinstance(file, RowsFile):
+        done = run_rows(file, request, config, paths)
     else:
-        prepared = prepare_study(request)
-        tell_unused_cuda([prepared], request)
-        good = run_prepared(prepared, request.out, manner)
-    if not good:
+        done = run_study(file, request, config, paths, console)
+    if not done:
         raise typer.Exit(1)
 
 
 @app.command()
 @asks_for_study
 def search(
-    request: Request,
+    request: StudyRequest,
+    paths: Paths,
     workers: Workers = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all, earlier ones included.")] = 40,
     minutes: Annotated[float, typer.Option(min=0.1, help="For trials and confirmation.")] = 4.0,
     storage: Annotated[str | None, typer.Option(help="Optuna storage; else a journal.")] = None,
-    track: Annotated[bool, typer.Option(help="Tell MLflow of it.")] = True,
+    track: Annotated[bool, typer.Option(help="Log the runs to MLflow.")] = True,
     reports: Reports = Path("reports"),
 ) -> None:
     """Searches kind and rate of patchout on an inner split; confirms the best on the test fold."""
     from passt_bench.console import Estimate
+    from passt_bench.report.build import build_study
     from passt_bench.report.search_page import build_search
     from passt_bench.runner.background_sync import live
     from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.prepare import prepare_study, typed
+    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.request import typed
     from passt_bench.runner.search import SearchOptions
     from passt_bench.runner.search import search as explore
+    from passt_bench.runner.studies import load_study
+    from passt_bench.study_run import updating_mlflow
 
     clock = Estimate()
-    prepared = prepare_study(request)
+    study = plan_request(load_study(request.study), request, paths)
     options = SearchOptions(
         trials=trials, minutes=minutes, workers=workers or default_workers(), storage=storage
     )
-    with live(request.out) if track else nullcontext():
-        result = explore(
-            prepared.plan, prepared.context, prepared.datasets, options, console, command=typed()
-        )
+    with live(paths.runs) if track else nullcontext():
+        result = explore(study, paths, options, console, command=typed())
     name = result.record.name
-    with bringing_up_to_date(request.out, clock) if track else nullcontext():
-        page = build_search(name, request.out, reports)
-        if name in Store(request.out).studies():
-            render(name, request.out, reports)  # with the index, which links the search as well
+    with updating_mlflow(paths.runs, clock, console, wanted=track):
+        page = build_search(name, paths.runs, reports)
+        if name in Store(paths.runs).studies():
+            build_study(name, paths.runs, reports)  # with the index, which links the search too
     console.print(f"The search: {page}", markup=False)
     if result.failed:
         console.print(f"{result.failed} runs failed; they stand on the page.", markup=False)
@@ -216,13 +210,15 @@ def search(
 
 @app.command()
 @asks_for_study
-def status(request: Request, variants: Variants = None, no_baseline: NoBaseline = False) -> None:
+def status(
+    request: StudyRequest, paths: Paths, variants: Variants = None, no_baseline: NoBaseline = False
+) -> None:
     """What is done, what failed and why, what is running, interrupted or left."""
-    from passt_bench.runner.prepare import prepare_study
-    from passt_bench.runner.studies import load_rows
+    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.studies import RowsFile, load_file
 
     request = choosing(request, variants, no_baseline)
-    rows = load_rows(request.study)
-    if rows is None:
-        return show_standing(prepare_study(request), request.out)
-    return show_standings(rows, request)
+    file = load_file(request.study)
+    if isinstance(file, RowsFile):
+        return show_row_status(file, request, paths)
+    return show_status(plan_request(file, request, paths), paths)

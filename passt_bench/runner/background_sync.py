@@ -49,7 +49,7 @@ def live(
 
     Args:
         root: the output folder.
-        study: the only one to tell of; None is all of the folder.
+        study: the only one to log; None is all of the folder.
         first: seconds before the first sync.
         every: seconds between two, at least.
         rest: seconds between two for each CPU second that the one before took.

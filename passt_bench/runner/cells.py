@@ -24,7 +24,8 @@ from passt_bench.models import draw, from_recipe, save_model
 from passt_bench.records.run import Fingerprint, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import fill
-from passt_bench.runner.plan import Context, PlannedCell
+from passt_bench.runner.plan import PlannedCell
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
 from passt_bench.training.averaging import wearing
 from passt_bench.training.diverged import Diverged
@@ -39,21 +40,21 @@ MODEL = "model.safetensors"  # beside the record, where models are kept
 PROGRESS = "progress.jsonl"  # a line an epoch; there from the beginning of a cell to its record
 
 
-def run_cell(cell: PlannedCell, context: Context) -> RunRecord:
+def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> RunRecord:
     """Runs a cell to its final record, which is also written; failures become records too.
 
     Raises:
         OSError: nothing can be written; what stands serves the next time.
     """
-    store = Store(context.out)
+    store = Store(paths.runs)
     folder = store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
         path.unlink()  # begun by a process that was killed while it wrote
     (folder / PROGRESS).touch()  # the cell is begun
     try:
-        with memory_limit(context.memory):
-            record = _run(cell, context, folder)
+        with memory_limit(config.memory):
+            record = _run(cell, paths, config, folder)
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
     except Exception as error:  # whatever it is, it becomes a row
@@ -61,17 +62,17 @@ def run_cell(cell: PlannedCell, context: Context) -> RunRecord:
             raise
         record = failure(cell, classify(error), traceback.format_exc(limit=-6))
     store.write(record)
-    clear(context, cell.key)
+    clear(paths, config, cell.key)
     return record
 
 
-def clear(context: Context, key: str) -> None:
+def clear(paths: Paths, config: RunConfig, key: str) -> None:
     """Removes what a cell needs no more once its record stands; its progress last.
 
     Progress beside a record thus tells that somebody was killed in between.
     """
-    folder = Store(context.out).folder(key)
-    if not context.keep_checkpoints:
+    folder = Store(paths.runs).folder(key)
+    if not config.keep_checkpoints:
         checkpoint.remove(folder)
     (folder / PROGRESS).unlink(missing_ok=True)
 
@@ -106,14 +107,14 @@ def _blank(cell: PlannedCell) -> RunRecord:
     )
 
 
-def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
+def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> RunRecord:
     recipe = cell.recipe
     set_up(recipe.engine)
     clock = Clock()
     dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
     if dataset.fingerprint.digest != cell.fingerprint.digest:
         raise RuntimeError("the data changed since the study was planned; run it again")
-    features = cell_features(cell, context, dataset)
+    features = cell_features(cell, paths, dataset)
     train_clips, inner_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes
@@ -131,7 +132,7 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
         folder,
         inner=inner_clips,
         attempt=cell.attempt,
-        checkpoint_seconds=context.checkpoint_seconds,
+        checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
     state = run_training(net, task, lambda done: _tell(folder, recipe.training.epochs, done))
@@ -140,7 +141,7 @@ def _run(cell: PlannedCell, context: Context, folder: Path) -> RunRecord:
     clock.start()
     result = _evaluate(state, dataset, test_clips)
     clock.lap("evaluate")
-    if context.keep_models:
+    if config.keep_models:
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     return replace(
@@ -258,13 +259,13 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     )
 
 
-def cell_features(cell: PlannedCell, context: Context, dataset: Dataset) -> Features:
+def cell_features(cell: PlannedCell, paths: Paths, dataset: Dataset) -> Features:
     """Features as they were prepared, or made of the data set."""
     recipe, rate = cell.recipe, cell.recipe.frontend.sampling_rate
     opens = partial(open_dataset, recipe.data, rate, cell.data_root)
     digest = dataset.fingerprint.digest
     stream = Streamed(opens, digest, round(recipe.data.seconds * rate), dataset)
-    return open_features(features_path(context.cache, recipe, digest), recipe, stream)
+    return open_features(features_path(paths.cache, recipe, digest), recipe, stream)
 
 
 def split_clips(

@@ -17,7 +17,7 @@ from passt_bench.measure.failure import oom_kills
 from passt_bench.measure.machine import GPU_SLOWED, describe_machine, disturbance, library_versions
 from passt_bench.measure.memory import reset_resident_peak
 from passt_bench.registry import ALL, Component, installed_version
-from passt_bench.runner.prepare import DATA_VARIABLE, data_folders
+from passt_bench.runner.request import DATA_VARIABLE, data_folders
 
 GIB = 1024**3
 _LOW_DISK, _LOW_MEMORY = 5 * GIB, 4 * GIB

@@ -39,7 +39,7 @@ from passt_bench.runner.evaluation_inputs import (
 )
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.locks import lock
-from passt_bench.runner.prepare import data_folders, typed
+from passt_bench.runner.request import data_folders, typed
 from passt_bench.spec.key import decisive, digest
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
 from passt_bench.training.metrics import scored_note

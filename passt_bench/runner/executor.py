@@ -19,14 +19,15 @@ from filelock import Timeout
 from passt_bench.records.run import RunRecord
 from passt_bench.runner.isolation import (
     POLL,
-    Conditions,
+    Batch,
     Gpus,
     fork_server,
     progress_of,
     run_isolated,
     visible_gpus,
 )
-from passt_bench.runner.plan import Context, PlannedCell
+from passt_bench.runner.plan import PlannedCell
+from passt_bench.runner.request import Paths, RunConfig
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,18 @@ class Tick:
 
 def run_cells(
     cells: Sequence[PlannedCell],
-    context: Context,
+    paths: Paths,
+    config: RunConfig,
     *,
-    workers: int,
-    timeout: float | None = None,
     on_tick: Callable[[Tick], None] = lambda tick: None,
 ) -> list[RunRecord]:
     """Runs cells to their final records.
 
     Args:
         cells: what is to run; a cell that has meanwhile a record is not run again.
-        context: where things lie.
-        workers: processes at a time; of those on CUDA, one a GPU.
-        timeout: seconds that an attempt at a cell may take; beyond it its record says so.
-        on_tick: told a few times a second how far it is.
+        paths: where their files are.
+        config: processes at a time (of those on CUDA, one a GPU), time and memory limits.
+        on_tick: called a few times a second with the progress.
 
     Returns:
         The records; a cell whose process was killed from outside again and again has none.
@@ -73,22 +72,20 @@ def run_cells(
         return []
     fork_server()
     stop = Event()
-    conditions = Conditions(timeout, _gpus(cells, context), stop.is_set)
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        futures = {
-            pool.submit(run_isolated, cell, context, conditions, False): cell for cell in cells
-        }
+    batch = Batch(paths, config, _gpus(cells, paths), stop.is_set)
+    with ThreadPoolExecutor(max_workers=max(1, config.workers)) as pool:
+        futures = {pool.submit(run_isolated, cell, batch, False): cell for cell in cells}
         try:
             while not all(future.done() and not _is_busy(future) for future in futures):
-                on_tick(_tick(futures, context))
+                on_tick(_tick(futures, paths))
                 time.sleep(POLL)
                 for future in [future for future in futures if _is_busy(future)]:
                     # Another invocation has it: the others first, then wait for that one.
                     cell = futures.pop(future)
-                    again = pool.submit(run_isolated, cell, context, conditions, True)
+                    again = pool.submit(run_isolated, cell, batch, True)
                     futures[again] = cell
                 _raise_first(futures)
-            on_tick(_tick(futures, context))
+            on_tick(_tick(futures, paths))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -96,10 +93,10 @@ def run_cells(
     return [record for record in (future.result() for future in futures) if record is not None]
 
 
-def _gpus(cells: Sequence[PlannedCell], context: Context) -> Gpus:
+def _gpus(cells: Sequence[PlannedCell], paths: Paths) -> Gpus:
     wanted = any(cell.recipe.engine.device == "cuda" for cell in cells)
     count = torch.cuda.device_count() if wanted else 0
-    return Gpus(visible_gpus(os.environ, count), context.out / "locks")
+    return Gpus(visible_gpus(os.environ, count), paths.runs / "locks")
 
 
 def _is_busy(future: Future[RunRecord | None]) -> bool:
@@ -114,7 +111,7 @@ def _raise_first(futures: Mapping[Future[RunRecord | None], PlannedCell]) -> Non
             raise error
 
 
-def _tick(futures: Mapping[Future[RunRecord | None], PlannedCell], context: Context) -> Tick:
+def _tick(futures: Mapping[Future[RunRecord | None], PlannedCell], paths: Paths) -> Tick:
     done_cells, done_work, work = 0, 0.0, 0.0
     running: list[str] = []
     for future, cell in futures.items():
@@ -123,7 +120,7 @@ def _tick(futures: Mapping[Future[RunRecord | None], PlannedCell], context: Cont
             done_cells += 1
             done_work += cell.seconds
         elif future.running():
-            told = progress_of(context, cell.key)
+            told = progress_of(paths, cell.key)
             share = 0.95 * told["epoch"] / told["epochs"] if told.get("epochs") else 0.0
             done_work += share * cell.seconds
             running.append(f"{cell.variant}, seed {cell.seed}")

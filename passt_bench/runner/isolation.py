@@ -26,7 +26,8 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, clear, failure, run_cell
 from passt_bench.runner.locks import lock
-from passt_bench.runner.plan import Context, PlannedCell
+from passt_bench.runner.plan import PlannedCell
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
 from passt_bench.training.loaders import end_with_parent
 
@@ -101,23 +102,23 @@ def fork_server() -> ForkServerContext:
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What holds for every cell of a batch.
+class Batch:
+    """What all cells of a batch share.
 
     Attributes:
-        timeout: seconds that an attempt may take; None is no limit.
+        paths: where their files are.
+        config: how they are run.
         gpus: shared out among cells on CUDA.
         stopped: whether to end everything now.
     """
 
-    timeout: float | None
+    paths: Paths
+    config: RunConfig
     gpus: Gpus
     stopped: Callable[[], bool]
 
 
-def run_isolated(
-    cell: PlannedCell, context: Context, conditions: Conditions, wait: bool
-) -> RunRecord | None:
+def run_isolated(cell: PlannedCell, batch: Batch, wait: bool) -> RunRecord | None:
     """Runs one cell in a child, once among all invocations on the folder.
 
     Returns:
@@ -127,8 +128,8 @@ def run_isolated(
         Timeout: another invocation runs the cell, and ``wait`` is not set.
         StorageError: nothing can be written.
     """
-    mine = lock(context.out, f"{cell.key}.lock")
-    while not conditions.stopped():
+    mine = lock(batch.paths.runs, f"{cell.key}.lock")
+    while not batch.stopped():
         try:
             mine.acquire(timeout=POLL if wait else 0)
         except Timeout:
@@ -136,70 +137,70 @@ def run_isolated(
                 continue
             raise
         try:
-            return _until_final(cell, context, conditions)
+            return _until_final(cell, batch)
         finally:
             mine.release()
     return None
 
 
-def _final(cell: PlannedCell, context: Context) -> RunRecord | None:
-    record = Store(context.out).run(cell.key)
+def _final(cell: PlannedCell, paths: Paths) -> RunRecord | None:
+    record = Store(paths.runs).run(cell.key)
     return record if record is not None and record.attempt >= cell.attempt else None
 
 
-def _until_final(cell: PlannedCell, context: Context, conditions: Conditions) -> RunRecord | None:
+def _until_final(cell: PlannedCell, batch: Batch) -> RunRecord | None:
     on_gpu = cell.recipe.engine.device == "cuda"
     for _ in range(1 + RESTARTS):
-        record = _final(cell, context)
-        if record is not None or conditions.stopped():
+        record = _final(cell, batch.paths)
+        if record is not None or batch.stopped():
             return record
-        with conditions.gpus.one(conditions.stopped) if on_gpu else nullcontext() as gpu:
-            if conditions.stopped():
+        with batch.gpus.one(batch.stopped) if on_gpu else nullcontext() as gpu:
+            if batch.stopped():
                 return None
-            record = _attend(cell, context, conditions, gpu)
+            record = _attend(cell, batch, gpu)
         if record is not None:
             return record
     return None
 
 
-def _attend(
-    cell: PlannedCell, context: Context, conditions: Conditions, gpu: str | None
-) -> RunRecord | None:
+def _attend(cell: PlannedCell, batch: Batch, gpu: str | None) -> RunRecord | None:
     """Starts a child and waits for its end; None if it was ended from outside."""
     left = None
-    if conditions.timeout is not None:
-        left = conditions.timeout - progress_of(context, cell.key).get("seconds", 0.0)
+    if batch.config.timeout is not None:
+        left = batch.config.timeout - progress_of(batch.paths, cell.key).get("seconds", 0.0)
     kills = oom_kills()
     # No daemon, for these may start no processes that make batches; it ends with its parent anyway.
-    child = fork_server().Process(target=_child, args=(cell, context, gpu))
+    child = fork_server().Process(target=_child, args=(cell, batch.paths, batch.config, gpu))
     try:
         child.start()
     except (OSError, EOFError):  # the fork server has died; it is started anew the next time
         return None
-    work = lock(context.out, f"{cell.key}.work.lock")
-    late = _wait(child, work, left, conditions.stopped)
+    work = lock(batch.paths.runs, f"{cell.key}.work.lock")
+    late = _wait(child, work, left, batch.stopped)
     try:
-        record = _final(cell, context)
+        record = _final(cell, batch.paths)
         if record is not None:
-            clear(context, cell.key)  # the child may have been killed before it did
+            clear(
+                batch.paths, batch.config, cell.key
+            )  # the child may have been killed before it did
             return record
-        if conditions.stopped():
+        if batch.stopped():
             return None
         if child.exitcode == _CANNOT_WRITE:
             raise StorageError(
                 "cannot be written: a full disk, or one that only reads",
-                source=Store(context.out).folder(cell.key),
+                source=Store(batch.paths.runs).folder(cell.key),
                 remedy="Free space there and give the same command again; it goes on from here.",
             )
         if late:
-            message = f"ended after {conditions.timeout:g} s"
+            message = f"ended after {batch.config.timeout:g} s"
             record = failure(cell, "timeout", message)
         elif was_interrupted(child.exitcode, kills):
             return None
         else:
             record = failure(cell, *explain_exit(child.exitcode, kills))
-        Store(context.out).write(record)
-        clear(context, cell.key)
+        Store(batch.paths.runs).write(record)
+        clear(batch.paths, batch.config, cell.key)
         return record
     finally:
         work.release()
@@ -229,17 +230,17 @@ def _wait(
                 os.kill(child.pid, signal.SIGKILL)
 
 
-def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
+def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     end_with_parent()
     if gpu is not None:
         os.environ[VARIABLE] = gpu  # CUDA has not been asked for anything yet
-    work = lock(context.out, f"{cell.key}.work.lock")
+    work = lock(paths.runs, f"{cell.key}.work.lock")
     with work.acquire(timeout=-1):  # the process of an invocation that was killed may hold it
-        if _final(cell, context) is None:
+        if _final(cell, paths) is None:
             try:
-                run_cell(cell, context)
+                run_cell(cell, paths, config)
             except OSError as error:
                 if says_nothing(error):
                     checkpoint.say(str(error))
@@ -247,10 +248,10 @@ def _child(cell: PlannedCell, context: Context, gpu: str | None) -> None:
                 raise
 
 
-def progress_of(context: Context, key: str) -> dict[str, float]:
+def progress_of(paths: Paths, key: str) -> dict[str, float]:
     """What a cell told last: ``epoch``, ``epochs``, ``train_loss``, ``seconds``; or nothing."""
     try:
-        with (Store(context.out).folder(key) / PROGRESS).open("rb") as file:
+        with (Store(paths.runs).folder(key) / PROGRESS).open("rb") as file:
             last = json.loads(file.read().splitlines()[-1])
         return {name: float(value) for name, value in last.items()}
     except (OSError, IndexError, ValueError, AttributeError, TypeError):

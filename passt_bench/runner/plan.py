@@ -9,57 +9,40 @@ from pathlib import Path
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError, located
+from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.runner.initial_weights import settle_init
+from passt_bench.runner.request import (
+    Paths,
+    StudyRequest,
+    changed,
+    check_choice,
+    check_folder,
+    typed,
+)
+from passt_bench.runner.studies import StudyFile
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.training.checks import check_training
 from passt_bench.training.sampling import epoch_steps
 from passt_bench.training.schedule import check_steps
-from passt_bench.training.state import CHECKPOINT_SECONDS
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where things lie and how cells are kept; none of it decides a result.
-
-    Attributes:
-        out: the store's folder.
-        data: data set name → folder.
-        checkpoint_seconds: between two checkpoints of a cell.
-        keep_checkpoints: whether they stay when the record is written.
-        memory: bytes that the process of a cell may allocate; None is no limit.
-        keep_models: whether the trained model is written beside the record.
-    """
-
-    out: Path
-    data: Mapping[str, Path]
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    keep_checkpoints: bool = False
-    memory: int | None = None
-    keep_models: bool = False
-
-    @property
-    def cache(self) -> Path:
-        """Where features are kept."""
-        return self.out / "cache"
 
 
 class Datasets:
     """Opens each data set once."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         self._open: dict[str, Dataset] = {}
         self._checked: set[str] = set()
 
     def root(self, recipe: Recipe) -> Path | None:
         """The folder given for the recipe's data set."""
-        return self._context.data.get(recipe.data.name)
+        return self._paths.data.get(recipe.data.name)
 
     def get(self, recipe: Recipe) -> Dataset:
         """The recipe's data set at its front end's sampling rate."""
@@ -109,13 +92,15 @@ class StudyPlan:
         study: as it was asked for.
         record: the expansion of the variants that the command is about.
         cells: theirs.
-        whole: the expansion of all variants; this one the store keeps.
+        whole: the expansion of all variants, which is what the store keeps.
+        datasets: the data sets that were opened for it.
     """
 
     study: Study
     record: StudyRecord
     cells: tuple[PlannedCell, ...]
     whole: StudyRecord
+    datasets: Datasets
 
     @property
     def has_baseline(self) -> bool:
@@ -162,9 +147,79 @@ def expected_seconds(recipe: Recipe, facts: ModelFacts, train: int, test: int) -
     return work / 32e9 + steps * 0.005 + 1.0
 
 
+def plan_request(file: StudyFile, request: StudyRequest, paths: Paths) -> StudyPlan:
+    """Overrides and expands a study as it was asked for.
+
+    Raises:
+        InputError: anything about the request, the study or the data that cannot be run.
+    """
+    check_folder(paths.runs)
+    study = changed(file.study, request)
+    check_choice(
+        request.variants,
+        request.baseline,
+        known=[variant.name for variant in study.variants],
+        baselines=[study.baseline],
+        source=study.name,
+    )
+    if request.name is not None:
+        study = replace(study, name=plain_name(request.name, field="--name"))
+    return expand(study, request, paths, file.notebook)
+
+
+def expand(
+    study: Study,
+    request: StudyRequest,
+    paths: Paths,
+    notebook: str,
+    only: Collection[str] | None = None,
+) -> StudyPlan:
+    """Expands a study for the variants that were asked for.
+
+    Args:
+        study: what to expand.
+        request: seeds, folds and variants.
+        paths: where the data are.
+        notebook: docstring of the study file.
+        only: names of the variants that can be planned here; None is all.
+
+    Raises:
+        InputError: anything about the study or the data that cannot be run.
+    """
+    plan = plan_study(
+        study,
+        paths,
+        seeds=request.seeds,
+        folds=request.folds,
+        notebook=notebook,
+        command=typed(),
+        only=only,
+    )
+    return choose_variants(plan, request.variants, request.baseline)
+
+
+def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
+    """The plan for some variants alone; `StudyPlan.whole` stays.
+
+    Args:
+        plan: of the whole study.
+        names: of the variants, see `check_choice`; none is all.
+        baseline: whether the baseline comes along.
+    """
+    if baseline and not names:
+        return plan
+    beside = {plan.record.baseline} if baseline else set()
+    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
+    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
+    # Variants may share a cell; it then goes by the first of those that are left.
+    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
+    cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
+    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
+
+
 def plan_study(
     study: Study,
-    context: Context,
+    paths: Paths,
     *,
     seeds: int | None = None,
     folds: int | None = None,
@@ -177,7 +232,7 @@ def plan_study(
 
     Args:
         study: what to expand.
-        context: where data lie.
+        paths: where the data are.
         seeds: use that many seeds (more than the study has: counted on from its last).
         folds: use only the first that many folds.
         notebook: docstring of the study file.
@@ -189,7 +244,7 @@ def plan_study(
     Raises:
         InputError: anything about the study or the data that cannot be run.
     """
-    datasets = datasets or Datasets(context)
+    datasets = datasets or Datasets(paths)
     study = with_seeds(study, seeds)
     planned = [variant for variant in study.variants if only is None or variant.name in only]
     dataset = _shared_data(study, planned, datasets)
@@ -221,7 +276,7 @@ def plan_study(
         notebook=notebook,
         command=command,
     )
-    return StudyPlan(study, record, tuple(_by_block(cells)), whole=record)
+    return StudyPlan(study, record, tuple(_by_block(cells)), whole=record, datasets=datasets)
 
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:

@@ -7,7 +7,7 @@ them cannot take holds for the others, and a sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,16 +19,8 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
 from passt_bench.runner.facts import ModelFacts, model_facts
-from passt_bench.runner.plan import with_seeds
-from passt_bench.runner.prepare import (
-    Prepared,
-    Request,
-    changed,
-    check_choice,
-    check_folder,
-    data_folders,
-    expand,
-)
+from passt_bench.runner.plan import StudyPlan, expand, with_seeds
+from passt_bench.runner.request import Paths, StudyRequest, changed, check_choice, check_folder
 from passt_bench.runner.studies import RowsFile
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.override import override, parse_assignments
@@ -104,15 +96,16 @@ class RowsPlan:
 
     file: RowsFile
     rows: tuple[PlannedRow, ...]
-    studies: tuple[Prepared, ...]
+    studies: tuple[StudyPlan, ...]
     remarks: tuple[str, ...] = ()
 
 
-def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
+def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
     """Plans the rows of a file: all are listed, and those that can run are expanded.
 
     Args:
         file: the rows.
+        paths: where data and records are.
         request: what the command line says; ``folds`` holds for data sets that have some, and
             ``training.epoch_clips`` for those whose protocol draws clips by weight. With
             ``variants`` the plan has the rows of these names and the baselines beside them.
@@ -121,7 +114,7 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
         InputError: a change that a recipe does not take or that holds for none of the rows, a
             recipe that no model fits, or data that are there and broken.
     """
-    check_folder(request.out)
+    check_folder(paths.runs)
     check_choice(
         request.variants,
         request.baseline,
@@ -134,19 +127,19 @@ def plan_rows(file: RowsFile, request: Request) -> RowsPlan:
     names = {study: _renamed(study, file, request) for study in studies}
     meant = [_meant(row, studies) for row in file.rows]
     wanted = [r.init.checkpoint for r in meant if r is not None and r.init.checkpoint is not None]
-    here = find_available(request.data, wanted)
+    here = find_available(paths.data, wanted)
     planned = tuple(
         replace(_planned(row, recipe, studies, request, here), study=names.get(row.study or ""))
         for row, recipe in zip(file.rows, meant, strict=True)
     )
     prepared = {
-        name: _expanded(replace(study, name=names[name]), planned, request, file.notebook)
+        name: _expanded(replace(study, name=names[name]), planned, request, paths, file.notebook)
         for name, study in studies.items()
     }
     able = tuple(study for study in prepared.values() if study is not None)
     baselines = {
         # Where the baseline of a study cannot run here, another row has its place.
-        name: found.plan.record.baseline if found is not None else studies[name].baseline
+        name: found.record.baseline if found is not None else studies[name].baseline
         for name, found in prepared.items()
     }
     return RowsPlan(file, _chosen(planned, studies, baselines, request), able, remarks)
@@ -156,7 +149,7 @@ def _chosen(
     rows: Sequence[PlannedRow],
     studies: Mapping[str, Study],
     baselines: Mapping[str, str],
-    request: Request,
+    request: StudyRequest,
 ) -> tuple[PlannedRow, ...]:
     """The rows that are asked for by name, by default all, and the baselines beside them."""
     named = [row for row in rows if not request.variants or row.row.name in request.variants]
@@ -167,7 +160,7 @@ def _chosen(
     return tuple(r for r in rows if r in named or (r.row.study, r.row.name) in beside)
 
 
-def _changed(study: Study, request: Request) -> Study:
+def _changed(study: Study, request: StudyRequest) -> Study:
     """With the changes and seeds asked for; ``epoch_clips`` holds where weights draw the clips."""
     study = with_seeds(changed(study, request), request.seeds)
     if draws_by_weight(study):
@@ -175,7 +168,7 @@ def _changed(study: Study, request: Request) -> Study:
     return replace(study, base=override(study.base, {EPOCH_CLIPS: None}))
 
 
-def _renamed(study: str, file: RowsFile, request: Request) -> str:
+def _renamed(study: str, file: RowsFile, request: StudyRequest) -> str:
     if request.name is None:
         return study
     return plain_name(request.name, field="--name") + study.removeprefix(file.name)
@@ -192,7 +185,7 @@ def _planned(
     row: Row,
     recipe: Recipe | None,
     studies: Mapping[str, Study],
-    request: Request,
+    request: StudyRequest,
     here: Available,
 ) -> PlannedRow:
     if recipe is not None and row.study is not None:
@@ -228,8 +221,8 @@ def _member(name: str) -> Recipe:
 
 
 def _expanded(
-    study: Study, rows: Sequence[PlannedRow], request: Request, notebook: str
-) -> Prepared | None:
+    study: Study, rows: Sequence[PlannedRow], request: StudyRequest, paths: Paths, notebook: str
+) -> StudyPlan | None:
     """The study with those variants whose rows can run; None where none that is asked for can."""
     mine = {row.row.name: row for row in rows if row.study == study.name and row.can_run}
     asked_for = mine.keys() & {*request.variants} if request.variants else mine.keys()
@@ -237,11 +230,11 @@ def _expanded(
         return None
     folded = all(row.row.corpus.folds > 1 for row in mine.values())
     asked = request if folded else replace(request, folds=None)
-    return expand(study, asked, notebook, only=mine)
+    return expand(study, asked, paths, notebook, only=mine)
 
 
 def evaluate_row(
-    planned: PlannedRow, request: Request, progress: Progress
+    planned: PlannedRow, request: StudyRequest, paths: Paths, progress: Progress
 ) -> tuple[EvaluationRecord, bool]:
     """Evaluates the members of a row together, unless that is on record.
 
@@ -252,19 +245,19 @@ def evaluate_row(
         InputError: data or weights that are broken.
     """
     row = planned.row
-    folder = data_folders(request.data)[row.corpus.name]
+    folder = paths.data[row.corpus.name]
     return evaluate_checkpoints(
         EvaluationRequest(
             checkpoints=row.members,
             data=f"{row.corpus.name}={folder}",
             device=request.device or row.device,
-            out=request.out,
+            out=paths.runs,
         ),
         progress,
     )
 
 
-def remark_limits(file: RowsFile, request: Request) -> tuple[str, ...]:
+def remark_limits(file: RowsFile, request: StudyRequest) -> tuple[str, ...]:
     """Says of what is asked for only some rows take.
 
     Args:
@@ -286,7 +279,7 @@ def draws_by_weight(study: Study) -> bool:
     return study.base.training.sampling == "weighted"
 
 
-def _check_trained(file: RowsFile, request: Request) -> None:
+def _check_trained(file: RowsFile, request: StudyRequest) -> None:
     sets = ", ".join(request.sets) or None
     options = {"--set": sets, "--seeds": request.seeds, "--folds": request.folds}
     options["--no-baseline"] = None if request.baseline else True
@@ -301,7 +294,7 @@ def _check_trained(file: RowsFile, request: Request) -> None:
             )
 
 
-def _of_folds(file: RowsFile, request: Request) -> Iterable[str]:
+def _of_folds(file: RowsFile, request: StudyRequest) -> Iterable[str]:
     if request.folds is None:
         return
     corpora = _corpora(file)
@@ -323,7 +316,7 @@ def _of_folds(file: RowsFile, request: Request) -> Iterable[str]:
         )
 
 
-def _of_epoch_clips(file: RowsFile, request: Request) -> Iterable[str]:
+def _of_epoch_clips(file: RowsFile, request: StudyRequest) -> Iterable[str]:
     value = parse_assignments(list(request.sets)).get(EPOCH_CLIPS)
     if value is None:
         return
@@ -356,18 +349,15 @@ def _names(corpora: Iterable[Corpus]) -> str:
     return ", ".join(corpus.name for corpus in corpora)
 
 
-def find_available(data: Iterable[str] = (), weights: Iterable[str] = ()) -> Available:
+def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
     """What this machine has of what rows need.
 
     Args:
-        data: folders of data sets, ``NAME=DIR``, beside those of ``PASST_BENCH_DATA``.
+        data: names of the data sets that are here.
         weights: names or files to look for beside the published ones.
-
-    Raises:
-        InputError: an item of ``data`` that is not ``NAME=DIR``.
     """
     found = frozenset(name for name in {*PUBLISHED, *weights} if _is_here(name))
-    return Available(frozenset(data_folders(list(data))), found, torch.cuda.is_available())
+    return Available(frozenset(data), found, torch.cuda.is_available())
 
 
 def _is_here(weights: str) -> bool:

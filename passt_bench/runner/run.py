@@ -1,10 +1,10 @@
-"""Running a study: features, quality cells, cost session; each goes on from before."""
+"""The stages of a run: features, training, cost session; each resumes what is there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,113 +14,50 @@ from rich.console import Console
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
-from passt_bench.records.run import STATUSES, Status
+from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
-from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, missing_cells
-from passt_bench.runner.run_status import Shortfall, shortfall, tidy
+from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How to run; none of it decides a result.
-
-    Attributes:
-        workers: processes at a time for quality cells.
-        retry: statuses that are tried again.
-        timeout: seconds that an attempt at a cell may take, its earlier processes included.
-        cost: whether the cost session follows.
-        remeasure: whether it measures again what it has measured before.
-    """
-
-    workers: int = 2
-    retry: tuple[Status, ...] = ()
-    timeout: float | None = None
-    cost: bool = True
-    remeasure: bool = False
-
-
-def run_study(
-    plan: StudyPlan,
-    context: Context,
-    datasets: Datasets,
-    options: RunOptions,
-    console: Console,
-    *,
-    beside: AbstractContextManager[None] | None = None,
-) -> Shortfall:
-    """Runs what is missing of a study.
-
-    Args:
-        plan: the study.
-        context: where things lie.
-        datasets: opened data sets.
-        options: how to run.
-        console: for progress.
-        beside: open while cells are trained, and closed while costs are measured.
-
-    Returns:
-        What did not come to a good end.
-
-    Raises:
-        InputError: the device of the recipe is not there.
-    """
-    store = Store(context.out)
-    todo = missing_cells(plan, store, options.retry)
-    check_device(plan)
+def write_study(plan: StudyPlan, store: Store) -> None:
+    """Writes the whole study's record, whichever of its variants are run."""
     with studies_held(store.root):
-        _write_study(plan, store)
-    tidy(plan, context, todo)
-    with beside if beside is not None and todo else nullcontext():
-        train_cells(todo, context, datasets, options, console)
-    cost = options.cost and plan.has_baseline
-    if cost:
-        _measure(plan, store, options, console)
-    return shortfall(plan, store, cost=cost)
+        if plan.record != plan.whole:
+            with suppress(InputError):  # there is none yet, or a broken one
+                there = store.study(plan.whole.name)
+                if to_json(replace(there, command=plan.whole.command)) == to_json(plan.whole):
+                    return  # the command recorded there ran more of it than this one
+        store.write_study(plan.whole)
 
 
-def _write_study(plan: StudyPlan, store: Store) -> None:
-    """Writes the whole study, whichever of its variants are run."""
-    if plan.record != plan.whole:
-        with suppress(InputError):  # there is none yet, or a broken one
-            there = store.study(plan.whole.name)
-            if to_json(replace(there, command=plan.whole.command)) == to_json(plan.whole):
-                return  # the command that is told there made more of it than this one
-    store.write_study(plan.whole)
-
-
-def train_cells(
-    todo: Sequence[PlannedCell],
-    context: Context,
-    datasets: Datasets,
-    options: RunOptions,
-    console: Console,
-) -> None:
-    """Prepares the features that cells need and runs the cells."""
+def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
+    """Trains and evaluates cells whose features are prepared."""
     if not todo:
         return
-    prepare(todo, context, datasets, console)
-    cells = f"{len(todo)} runs, {options.workers} at a time"
+    cells = f"{len(todo)} runs, {config.workers} at a time"
     with stage(console, f"Training and evaluating {cells}") as update:
 
         def show(tick: Tick) -> None:
             update(tick.share, f"{tick.done_cells} of {tick.cells} runs")
 
-        run_cells(todo, context, workers=options.workers, timeout=options.timeout, on_tick=show)
+        run_cells(todo, paths, config, on_tick=show)
 
 
 def prepare(
-    todo: Sequence[PlannedCell], context: Context, datasets: Datasets, console: Console
+    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
 ) -> None:
     """Computes the features that cells need and the cache lacks."""
     torch.set_num_threads(1)  # the features shall not depend on the machine's cores
     wanted = {}
     for cell in todo:
-        path = features_path(context.cache, cell.recipe, cell.fingerprint.digest)
+        path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
         if path.is_file() or path in wanted:
             continue
         clips = len(datasets.get(cell.recipe).ids)
@@ -130,7 +67,7 @@ def prepare(
         what = "waveforms" if keeps_waves(recipe) else "log-mel features"
         title = f"Preparing {what} of {recipe.data.name}"
         # Of several invocations on the folder one computes, the others wait.
-        with stage(console, title) as update, _alone(context):
+        with stage(console, title) as update, _alone(paths):
             prepare_features(
                 datasets.get(recipe),
                 recipe.frontend,
@@ -141,28 +78,27 @@ def prepare(
 
 
 @contextmanager
-def _alone(context: Context) -> Iterator[None]:
-    context.cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(context.cache / "prepare.lock"):
-        for path in context.cache.glob("*.tmp"):
+def _alone(paths: Paths) -> Iterator[None]:
+    paths.cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.cache / "prepare.lock"):
+        for path in paths.cache.glob("*.tmp"):
             path.unlink()  # begun by an invocation that was killed
         yield
 
 
-def _measure(plan: StudyPlan, store: Store, options: RunOptions, console: Console) -> None:
+def measure(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
+    """Measures what variants cost, where that is wanted and can be compared with the baseline."""
+    if not (config.cost and plan.has_baseline):
+        return
     recipes, baseline, classes = _arms(plan)
     with stage(console, f"Measuring the cost of {len(recipes)} variants, interleaved") as update:
-        measure_cost(recipes, baseline, classes, store, retry=_remeasured(options), progress=update)
+        measure_cost(recipes, baseline, classes, store, retry=config.remeasured, progress=update)
 
 
 def _arms(plan: StudyPlan) -> tuple[dict[str, Recipe], str, int]:
-    """What a cost session is told of a study: recipes by variant, baseline, classes."""
+    """What a cost session takes: recipes by variant, the baseline's name, classes."""
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     return recipes, plan.record.baseline, len(plan.record.fingerprint.classes)
-
-
-def _remeasured(options: RunOptions) -> tuple[Status, ...]:
-    return STATUSES if options.remeasure else options.retry
 
 
 def check_device(plan: StudyPlan) -> None:
@@ -199,9 +135,9 @@ def check_available(device: str, source: str) -> None:
         )
 
 
-def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
+def describe(plan: StudyPlan, store: Store, config: RunConfig) -> str:
     """A few sentences: what a run will do and how long it takes."""
-    todo = missing_cells(plan, store, options.retry)
+    todo = missing_cells(plan, store, config.retry)
     done = len(plan.cells) - len(todo)
     study = plan.study
     chosen, all_of_them = len(plan.record.variants), len(plan.whole.variants)
@@ -212,15 +148,15 @@ def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
         + (f" x {len(plan.record.folds)} folds" if plan.record.folds else "")
         + f" = {len(plan.cells)} runs, {done} of them on record already."
     )
-    cost = options.cost and plan.has_baseline
-    without = "" if plan.has_baseline or not options.cost else f" {_NO_COST}"
+    cost = config.cost and plan.has_baseline
+    without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:
         costs = "; costs are measured where they are missing" if cost else ""
         return f"{text} Nothing is left to train{costs}.{without}"
-    seconds = sum(cell.seconds for cell in todo) / min(options.workers, len(todo))
+    seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
     if cost:
         recipes, baseline, classes = _arms(plan)
-        foreseen = foresee_cost(recipes, baseline, classes, store, retry=_remeasured(options))
+        foreseen = foresee_cost(recipes, baseline, classes, store, retry=config.remeasured)
         seconds += foreseen.limited(recipes[baseline].measurement)
     return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
 
@@ -228,6 +164,23 @@ def describe(plan: StudyPlan, store: Store, options: RunOptions) -> str:
 _NO_COST = (
     "Costs are not measured: they are ratios to the baseline, which --no-baseline leaves out."
 )
+
+
+def describe_data(data: Fingerprint) -> str:
+    """What was found of the data, and what is odd about it."""
+    of = f" of {data.expected}" if data.expected is not None else ""
+    notes = "".join(f"; {note}" for note in data.notes)
+    return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
+
+
+def warn_of_unused_cuda(
+    plans: Iterable[StudyPlan], request: StudyRequest, console: Console
+) -> None:
+    """Says that a CUDA device is here and unused, where nobody named a device."""
+    named = request.device is not None or "engine.device" in parse_assignments(list(request.sets))
+    sentence = None if named else unused_cuda(plans, torch.cuda.is_available())
+    if sentence is not None:
+        console.print(sentence, style="yellow", markup=False)
 
 
 def unused_cuda(plans: Iterable[StudyPlan], available: bool) -> str | None:

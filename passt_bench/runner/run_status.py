@@ -1,4 +1,4 @@
-"""How far a study is: what is done, failed, running, interrupted, left; and what fell short."""
+"""How much of a study is done, failed, running, interrupted or left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from passt_bench.records.run import CellRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import PROGRESS, clear
 from passt_bench.runner.locks import is_running
-from passt_bench.runner.plan import Context, PlannedCell, StudyPlan
+from passt_bench.runner.plan import PlannedCell, StudyPlan
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
 
 State = Literal["done", "failed", "running", "interrupted", "left"]
@@ -21,8 +22,8 @@ STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "left")
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far one variant is.
+class VariantStatus:
+    """How many runs of a variant are in which state.
 
     Attributes:
         variant: its name.
@@ -37,31 +38,31 @@ class Standing:
     failures: tuple[str, ...]
 
 
-def standings(plan: StudyPlan, context: Context) -> list[Standing]:
-    """How far each variant is, in the study's order."""
-    store = Store(context.out)
+def variant_statuses(plan: StudyPlan, paths: Paths) -> list[VariantStatus]:
+    """The status of each variant, in the study's order."""
+    store = Store(paths.runs)
     found = []
     for variant in plan.record.variants:
         counts: Counter[State] = Counter()
         retried, failures = 0, []
         for cell in variant.cells:
             outcome = store.outcome(cell.key)
-            state = _state(cell.key, outcome, context)
+            state = _state(cell.key, outcome, paths)
             counts[state] += 1
             retried += outcome is not None and outcome.attempt > 1
             if outcome is not None and state == "failed":
                 failures.append(_failure(variant.name, cell, outcome, store))
         cells: dict[State, int] = {state: counts[state] for state in STATES}
-        found.append(Standing(variant.name, cells, retried, tuple(failures)))
+        found.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
     return found
 
 
-def _state(key: str, outcome: Outcome | None, context: Context) -> State:
+def _state(key: str, outcome: Outcome | None, paths: Paths) -> State:
     if outcome is not None and outcome.status == "ok":
         return "done"
-    folder = Store(context.out).folder(key)
+    folder = Store(paths.runs).folder(key)
     begun = (folder / PROGRESS).is_file() or checkpoint.exists(folder)
-    if (begun or outcome is None) and is_running(context.out, key):
+    if (begun or outcome is None) and is_running(paths.runs, key):
         return "running"
     if outcome is not None:
         return "failed"
@@ -76,20 +77,22 @@ def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> 
     return f"{variant}, {where}: {outcome.status}{attempt}: " + "".join(last)
 
 
-def tidy(plan: StudyPlan, context: Context, todo: Collection[PlannedCell]) -> None:
-    """Removes what those left behind who were killed between a record and its tidying up."""
+def remove_leftovers(
+    plan: StudyPlan, paths: Paths, config: RunConfig, todo: Collection[PlannedCell]
+) -> None:
+    """Removes the files of runs that were killed after their record was written."""
     waiting = {cell.key for cell in todo}
-    store = Store(context.out)
+    store = Store(paths.runs)
     for cell in plan.cells:
         if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
             continue
-        if store.has(cell.key) and not is_running(context.out, cell.key):
-            clear(context, cell.key)
+        if store.has(cell.key) and not is_running(paths.runs, cell.key):
+            clear(paths, config, cell.key)
 
 
 @dataclass(frozen=True)
-class Shortfall:
-    """What of a study did not come to a good end; false where everything did.
+class Incomplete:
+    """What of a study failed or did not finish; false where everything is done.
 
     Attributes:
         failed: cells whose final status is not ok.
@@ -105,15 +108,17 @@ class Shortfall:
         return bool(self.failed or self.interrupted or self.arms)
 
     def sentences(self) -> list[str]:
-        """What to say of it."""
+        """A sentence for each kind."""
         told = []
         if self.failed:
             told.append(
-                f"{_runs(self.failed)} failed; they stand in the report. --retry with their "
-                "statuses tries them again."
+                f"{_runs(self.failed)} failed; the report lists them. To run them again, give "
+                "--retry with their statuses."
             )
         if self.interrupted:
-            told.append(f"{_runs(self.interrupted)} came to no end; the same command goes on.")
+            told.append(
+                f"{_runs(self.interrupted)} did not finish; run the same command to resume."
+            )
         if self.arms:
             what = "variant" if self.arms == 1 else "variants"
             told.append(f"The cost of {self.arms} {what} could not be measured.")
@@ -124,8 +129,8 @@ def _runs(number: int) -> str:
     return f"{number} run" if number == 1 else f"{number} runs"
 
 
-def shortfall(plan: StudyPlan, store: Store, *, cost: bool) -> Shortfall:
-    """What fell short, by the records.
+def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
+    """What failed or did not finish, by the records.
 
     Args:
         plan: the study.
@@ -134,7 +139,7 @@ def shortfall(plan: StudyPlan, store: Store, *, cost: bool) -> Shortfall:
     """
     ends = [store.outcome(cell.key) for cell in plan.cells]
     arms = last_arms(plan.record, store.sessions()) if cost else {}
-    return Shortfall(
+    return Incomplete(
         failed=sum(end is not None and end.status != "ok" for end in ends),
         interrupted=ends.count(None),
         arms=sum(arm.status != "ok" for arm in arms.values()),

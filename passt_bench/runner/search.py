@@ -23,8 +23,9 @@ from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, write_search
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.locks import studies_held
-from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
-from passt_bench.runner.run import RunOptions, check_device, prepare, train_cells
+from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run import check_device, prepare, train
 from passt_bench.runner.trials import (
     KINDS,
     Budget,
@@ -80,8 +81,7 @@ class SearchResult:
 
 def search(
     plan: StudyPlan,
-    context: Context,
-    datasets: Datasets,
+    paths: Paths,
     options: SearchOptions,
     console: Console,
     *,
@@ -94,8 +94,7 @@ def search(
 
     Args:
         plan: of the study; its seeds and first fold serve the confirmation.
-        context: where things lie.
-        datasets: opened data sets.
+        paths: where records are written.
         options: how far.
         console: for progress.
         command: what was typed.
@@ -114,8 +113,8 @@ def search(
             remedy="Search by a metric of which more is better.",
         )
     name = f"search-{plan.study.name}"
-    with _alone(context.out, name):
-        work = _Search(name, plan, context, datasets, options, command)
+    with _alone(paths.runs, name):
+        work = _Search(name, plan, paths, options, command)
         work.explore(console)
         return work.confirm(console)
 
@@ -127,16 +126,15 @@ class _Search:
         self,
         name: str,
         plan: StudyPlan,
-        context: Context,
-        datasets: Datasets,
+        paths: Paths,
         options: SearchOptions,
         command: str,
     ) -> None:
-        self._name, self._plan, self._context = name, plan, context
-        self._datasets, self._options, self._command = datasets, options, command
-        self._store, self._trained = Store(context.out), 0
+        self._name, self._plan, self._paths = name, plan, paths
+        self._datasets, self._options, self._command = plan.datasets, options, command
+        self._store, self._trained = Store(paths.runs), 0
         self._space = space_of(plan, options.seeds)
-        self._settings = Settings(self._space, datasets, self._store, plan.study.metric)
+        self._settings = Settings(self._space, plan.datasets, self._store, plan.study.metric)
         self._budget = Budget(
             None if options.minutes is None else 60 * options.minutes,
             Estimate(),
@@ -145,10 +143,10 @@ class _Search:
             dearer=1 / (1 - self._space.recipe.training.inner_share),
         )
         self._suggester = Suggester(
-            open_storage(context.out, name, options.storage),
+            open_storage(paths.runs, name, options.storage),
             f"{name}-{self._identity()}",
             self._space.rates,
-            digest([platform.node(), str(context.out.resolve())]),
+            digest([platform.node(), str(paths.runs.resolve())]),
         )
         known = [trial for trial in self.record().settings if trial.seconds]
         self._budget.note(trial.seconds / options.seeds for trial in known)
@@ -174,7 +172,7 @@ class _Search:
     def explore(self, console: Console) -> None:
         """Runs trials until there are enough or time is up."""
         reference = self._settings.cells(Suggestion(KINDS[0], 0.0))
-        prepare(reference, self._context, self._datasets, console)
+        prepare(reference, self._paths, self._datasets, console)
         minutes = self._options.minutes
         limit = f", at most {minutes:g} min" if minutes is not None else ""
         with stage(console, f"Searching: {self._options.trials} trials{limit}") as update:
@@ -214,7 +212,8 @@ class _Search:
             share = max(now / wanted, self._budget.share())
             update(min(share, 0.99), f"{int(now)} of {wanted} trials")
 
-        records = run_cells(todo, self._context, workers=self._options.workers, on_tick=show)
+        config = RunConfig(workers=self._options.workers)
+        records = run_cells(todo, self._paths, config, on_tick=show)
         self._trained += len(records)
         self._budget.note(sum(record.clocks.values()) for record in records)
 
@@ -251,8 +250,8 @@ class _Search:
         return replace(record, importance=importance(record))
 
     def _write(self, record: SearchRecord) -> None:
-        with studies_held(self._context.out):
-            write_search(record, self._context.out)
+        with studies_held(self._paths.runs):
+            write_search(record, self._paths.runs)
 
     def confirm(self, console: Console) -> SearchResult:
         """Trains the best settings anew and tests them."""
@@ -261,11 +260,12 @@ class _Search:
         best = [t for t in record.best if t.patchout.kind != "none"][: self._options.confirm]
         if best:
             best, plan = self._affordable(best)
-            with studies_held(self._context.out):
+            with studies_held(self._paths.runs):
                 self._store.write_study(plan.record)
-            options = RunOptions(workers=self._options.workers, cost=False)
+            config = RunConfig(workers=self._options.workers)
             todo = missing_cells(plan, self._store)
-            train_cells(todo, self._context, self._datasets, options, console)
+            prepare(todo, self._paths, self._datasets, console)
+            train(todo, self._paths, config, console)
             final = [self._store.run(cell.key) for cell in plan.cells]
             failed += sum(found is None or found.status != "ok" for found in final)
             record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
@@ -279,7 +279,7 @@ class _Search:
             self._plan,
             best,
             self._space.fold,
-            self._context,
+            self._paths,
             self._datasets,
             self._command,
         )
@@ -311,7 +311,7 @@ def plan_confirmation(
     plan: StudyPlan,
     best: Sequence[TrialRecord],
     fold: int | None,
-    context: Context,
+    paths: Paths,
     datasets: Datasets,
     command: str,
 ) -> StudyPlan:
@@ -326,7 +326,7 @@ def plan_confirmation(
         plan: of the study that was searched over.
         best: settings, the best first.
         fold: that the search held out.
-        context: where things lie.
+        paths: where the data are.
         datasets: opened data sets.
         command: what was typed.
     """
@@ -351,4 +351,4 @@ def plan_confirmation(
         "split cut from the training clips; here they are trained anew on all training clips, "
         f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
     )
-    return plan_study(study, context, notebook=notebook, command=command, datasets=datasets)
+    return plan_study(study, paths, notebook=notebook, command=command, datasets=datasets)

@@ -83,6 +83,15 @@ def load_study(name: str) -> StudyFile:
     return StudyFile(study, _notebook(module))
 
 
+def load_file(name: str) -> StudyFile | RowsFile:
+    """The study, or the rows of a published table, of that name or in the file at that path.
+
+    Raises:
+        InputError: see `load_study` and `load_rows`.
+    """
+    return load_rows(name) or load_study(name)
+
+
 def load_rows(name: str) -> RowsFile | None:
     """The rows of a published table of that name, or in the file at that path.
 
@@ -214,7 +223,7 @@ def _guarded(load: Callable[[], ModuleType], source: object) -> ModuleType:
         raise InputError(
             f"the study file fails to import: {what}",
             source=_place_of(error) or source,
-            remedy="Mend the file and try again; nothing was run.",
+            remedy="Fix the file and try again; nothing was run.",
         ) from None
 
 

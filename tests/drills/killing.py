@@ -178,16 +178,17 @@ def invoke(folder: Path, checkpoint_seconds: float) -> int:
     """One invocation; its exit status."""
     from rich.console import Console
 
-    from passt_bench.runner.plan import Context, Datasets, plan_study
-    from passt_bench.runner.run import RunOptions, run_study
+    from passt_bench.runner.plan import Datasets, plan_study
+    from passt_bench.runner.request import Paths, RunConfig
+    from passt_bench.study_run import execute_plan
 
     sys.argv = [sys.argv[0], str(folder)]  # the children get this
     arm(folder, ("self",))
-    context = Context(folder, {}, checkpoint_seconds=checkpoint_seconds)
-    datasets = Datasets(context)
-    plan = plan_study(study(), context, datasets=datasets)
-    options = RunOptions(workers=2, cost=False)
-    fell_short = run_study(plan, context, datasets, options, Console(quiet=True))
+    paths = Paths(folder)
+    datasets = Datasets(paths)
+    plan = plan_study(study(), paths, datasets=datasets)
+    options = RunConfig(cost=False, checkpoint_seconds=checkpoint_seconds)
+    fell_short = execute_plan(plan, options, paths, Console(quiet=True))
     return 1 if fell_short.interrupted else 0
 
 
@@ -213,12 +214,13 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     from multiprocessing import forkserver
 
     from passt_bench.runner import isolation
-    from passt_bench.runner.plan import Context, Datasets, plan_study
+    from passt_bench.runner.plan import Datasets, plan_study
+    from passt_bench.runner.request import Paths
 
     isolation.fork_server()
     # The forks use this one; it is not their child, so they could not ask how it is.
     isolation.ensure_running = forkserver._forkserver.ensure_running = lambda: None
-    warm = Context(root / "plan", {})
+    warm = Paths(root / "plan")
     plan_study(study(), warm, datasets=Datasets(warm))  # what is counted once, all forks know
     began = time.monotonic()
     assert forked(root / "undisturbed", 1e9) == 0

@@ -16,8 +16,8 @@ from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.background_sync import LastSync, live
-from passt_bench.runner.plan import Context, Datasets, plan_study
-from passt_bench.runner.run import RunOptions, run_study
+from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.spec import (
     DataSpec,
     FrontendSpec,
@@ -28,6 +28,7 @@ from passt_bench.spec import (
     TrainingSpec,
     Variant,
 )
+from passt_bench.study_run import execute_plan
 
 BASE = Recipe(
     model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=32, depth=2, heads=2),
@@ -71,13 +72,13 @@ class Clock:
 
 
 def run(name, out, epochs, track):
-    context = Context(out, {})
-    datasets, clock = Datasets(context), Clock()
-    plan = plan_study(study(name, epochs), context, datasets=datasets)
+    paths = Paths(out)
+    datasets, clock = Datasets(paths), Clock()
+    plan = plan_study(study(name, epochs), paths, datasets=datasets)
     console, began = Console(quiet=True), time.monotonic()
     beside = live(out, name, first=0.5, every=0.5, rest=1.0) if track else nullcontext()
-    options = RunOptions(workers=2, cost=False)
-    run_study(plan, context, datasets, options, console, beside=clock.around(beside))
+    options = RunConfig(workers=2, cost=False)
+    execute_plan(plan, options, paths, console, beside=clock.around(beside))
     followed = resource.getrusage(resource.RUSAGE_CHILDREN)
     last = LastSync(out) if track else None
     build_study(name, out, out / "reports")

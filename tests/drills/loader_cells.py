@@ -10,12 +10,13 @@ from rich.console import Console
 from ablations.protocols import esc50
 from passt_bench.records.run import RunRecord
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.plan import Context, Datasets, PlannedCell, plan_cell
+from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import prepare
 from passt_bench.spec import ModelSpec, override
 
 
-def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Context]:
+def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Paths]:
     """Everything random that a protocol has, in seconds on synthetic scenes."""
     recipe = override(
         esc50(),
@@ -28,17 +29,17 @@ def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Context]:
             "training.swa_every": 2, "engine.precision": "float32", "engine.loaders": loaders,
         },
     )  # fmt: skip
-    context = Context(folder, {}, checkpoint_seconds=0.0)
-    datasets = Datasets(context)
+    paths = Paths(folder)
+    datasets = Datasets(paths)
     cell = plan_cell("a", recipe, 0, None, datasets)
-    prepare([cell], context, datasets, Console(quiet=True))
-    return cell, context
+    prepare([cell], paths, datasets, Console(quiet=True))
+    return cell, paths
 
 
 def run(folder: Path, loaders: int) -> RunRecord:
     """The record, from wherever an earlier process has left it."""
-    cell, context = plan(folder, loaders)
-    (record,) = run_cells([cell], context, workers=1)
+    cell, paths = plan(folder, loaders)
+    (record,) = run_cells([cell], paths, RunConfig(workers=1, checkpoint_seconds=0.0))
     return record
 
 

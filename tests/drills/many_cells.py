@@ -12,7 +12,8 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Picture, RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import Context, PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 
 _TEXT = '''"""What do {rates} rates of patchout do?"""
@@ -46,7 +47,7 @@ def write_many(folder: Path, variants: int, seeds: int) -> tuple[Path, Store]:
     file = folder / "many.py"
     file.write_text(_TEXT.format(name="many", rates=variants, seeds=seeds))
     store = Store(folder / "runs")
-    plan = plan_study(load_study(str(file)).study, Context(store.root, {}))
+    plan = plan_study(load_study(str(file)).study, Paths(store.root))
     store.write_study(plan.record)
     for cell, record in zip(plan.cells, _records(plan), strict=True):
         path = store.folder(cell.key) / "record.json"

@@ -11,7 +11,8 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from passt_bench.runner.plan import Context, Datasets, plan_study
+from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.request import Paths
 from passt_bench.runner.search import SearchOptions, search
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import (
@@ -50,11 +51,11 @@ if __name__ == "__main__":
 
 
 def run_search(root):
-    context = Context(root, {})
-    datasets = Datasets(context)
-    plan = plan_study(STUDY, context, datasets=datasets)
+    paths = Paths(root)
+    datasets = Datasets(paths)
+    plan = plan_study(STUDY, paths, datasets=datasets)
     options = SearchOptions(trials=10, minutes=None, workers=2, confirm=2)
-    return search(plan, context, datasets, options, Console(quiet=True))
+    return search(plan, paths, options, Console(quiet=True))
 
 
 def records(root):

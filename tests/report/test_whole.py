@@ -353,7 +353,10 @@ def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
     assert len(folders) > 4
     for folder in folders:
         for name in files(folder):
-            own = name.startswith(("records/", "studies/")) or name == "search/search-quick.json"
+            own = (
+                name.startswith(("records/", "studies/", "comparisons/"))
+                or name == "search/search-quick.json"
+            )
             assert own or name in known, name
 
 

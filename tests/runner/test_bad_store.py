@@ -19,7 +19,8 @@ from passt_bench.records.files import write_atomically
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import Context, StudyPlan, plan_study
+from passt_bench.runner.plan import StudyPlan, plan_study
+from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.training import checkpoint
 
@@ -30,7 +31,7 @@ Cli = Callable[..., tuple[int, str]]
 def plan(study_file: Path, tmp_path: Path) -> StudyPlan:
     """The tiny study with a record for every cell in ``runs``, of which the last one failed."""
     store = Store(tmp_path / "runs")
-    plan = plan_study(load_study(str(study_file)).study, Context(store.root, {}))
+    plan = plan_study(load_study(str(study_file)).study, Paths(store.root))
     store.write_study(plan.record)
     for cell in plan.cells:
         record = replace(failure(cell, "ok", ""), message=None, metrics={"mAP": 0.5})

@@ -39,7 +39,7 @@ def ran(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -> None:
     folder, output = ran
     assert "3 variants x 2 seeds = 6 runs, 0 of them on record" in output
-    assert "2 runs failed; they stand in the report." in output
+    assert "2 runs failed; the report lists them." in output
     assert (folder / "reports" / "tiny" / "index.html").is_file()
     assert str(Path("reports/tiny/index.html")) in output
 

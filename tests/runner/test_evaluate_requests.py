@@ -17,7 +17,7 @@ from passt_bench.models import create_model
 from passt_bench.records.store import Store
 from passt_bench.runner.evaluation import match_classes
 from passt_bench.runner.evaluation_inputs import published_results
-from passt_bench.runner.prepare import DATA_VARIABLE
+from passt_bench.runner.request import DATA_VARIABLE
 from passt_bench.spec import DataSpec
 
 

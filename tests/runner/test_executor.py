@@ -21,9 +21,10 @@ from passt_bench.records.store import Store
 from passt_bench.runner.executor import Tick, run_cells
 from passt_bench.runner.isolation import RESTARTS
 from passt_bench.runner.locks import is_running
-from passt_bench.runner.plan import Context, Datasets, PlannedCell, missing_cells, plan_study
+from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import prepare
-from passt_bench.runner.run_status import shortfall, standings
+from passt_bench.runner.run_status import find_incomplete, variant_statuses
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.training import checkpoint
@@ -35,16 +36,16 @@ class Study:
     """The tiny study in a folder, with variants of one's own."""
 
     def __init__(self, file: Path, folder: Path, variants: dict[str, dict[str, Any]]) -> None:
-        self.context = Context(folder, {}, checkpoint_seconds=0.2)
-        self.datasets = Datasets(self.context)
+        self.paths, self.config = Paths(folder), RunConfig(checkpoint_seconds=0.2)
+        self.datasets = Datasets(self.paths)
         self.store = Store(folder)
         study = replace(
             load_study(str(file)).study,
             variants=(Variant("none"), *(Variant(name, v) for name, v in variants.items())),
             seeds=(0,),
         )
-        self.plan = plan_study(study, self.context, datasets=self.datasets)
-        prepare(self.plan.cells, self.context, self.datasets, Console(quiet=True))
+        self.plan = plan_study(study, self.paths, datasets=self.datasets)
+        prepare(self.plan.cells, self.paths, self.datasets, Console(quiet=True))
 
     def cell(self, variant: str) -> PlannedCell:
         return next(cell for cell in self.plan.cells if cell.variant == variant)
@@ -52,8 +53,8 @@ class Study:
     def run(self, *variants: str, retry: tuple[str, ...] = (), **options: Any) -> list[RunRecord]:
         todo = missing_cells(self.plan, self.store, retry)
         todo = [cell for cell in todo if cell.variant in variants]
-        return run_cells(todo, replace(self.context, **options.pop("context", {})), workers=2,
-                         **options)  # fmt: skip
+        on_tick = options.pop("on_tick", lambda tick: None)
+        return run_cells(todo, self.paths, replace(self.config, **options), on_tick=on_tick)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_an_attempt_has_its_time_and_the_old_one_is_kept(make: Callable[..., Stu
     assert (study.store.folder(key) / "attempt-1.json").read_bytes() == before
     assert [record.attempt for record in study.store.attempts(key)] == [1, 2]
     assert study.store.run(key) == again
-    (standing,) = [s for s in standings(study.plan, study.context) if s.variant == "long"]
+    (standing,) = [s for s in variant_statuses(study.plan, study.paths) if s.variant == "long"]
     assert standing.retried == 1
     assert standing.failures == (
         "long, seed 0: timeout (attempt 2, before: timeout): ended after 2 s",
@@ -130,7 +131,7 @@ def test_time_adds_up_over_the_processes_of_an_attempt(make: Callable[..., Study
 def test_memory_that_runs_out_is_a_row(make: Callable[..., Study]) -> None:
     study = make(wide={"model.width": 4096, "model.depth": 4})
     records = {r.recipe.model.width: r for r in study.run(
-        "none", "wide", context={"memory": 1500 * 2**20})}  # fmt: skip
+        "none", "wide", memory=1500 * 2**20)}  # fmt: skip
     assert records[16].status == "ok"
     assert records[4096].status == "oom"
     assert "memory" in (records[4096].message or "")
@@ -141,13 +142,13 @@ def test_a_limit_below_what_a_process_needs_is_a_row_too(
     make: Callable[..., Study], megabytes: int
 ) -> None:
     study = make()
-    (record,) = study.run("none", context={"memory": megabytes * 2**20})
+    (record,) = study.run("none", memory=megabytes * 2**20)
     assert record.status == "oom"
 
 
 def test_an_error_keeps_its_traceback(make: Callable[..., Study]) -> None:
     study = make()
-    path = next(study.context.cache.glob("features-*.npy"))
+    path = next(study.paths.cache.glob("features-*.npy"))
     path.write_bytes(b"no features")
     (record,) = study.run("none")
     assert record.status == "error"
@@ -202,9 +203,9 @@ def test_who_is_killed_again_and_again_is_left_to_the_next_command(
         thread.join()
     assert len(killed) == 1 + RESTARTS
     assert study.store.run(study.cell("long").key) is None
-    short = shortfall(study.plan, study.store, cost=False)
+    short = find_incomplete(study.plan, study.store, cost=False)
     assert short.interrupted == 2
-    assert short.sentences() == ["2 runs came to no end; the same command goes on."]
+    assert short.sentences() == ["2 runs did not finish; run the same command to resume."]
 
 
 def test_a_fork_server_that_dies_loses_nothing(make: Callable[..., Study]) -> None:
@@ -235,7 +236,7 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
 
     def stop(tick: Tick) -> None:
         if checkpoint.exists(study.store.folder(key)):
-            states.extend(dict(s.cells) for s in standings(study.plan, study.context))
+            states.extend(dict(s.cells) for s in variant_statuses(study.plan, study.paths))
             raise KeyboardInterrupt
 
     began = time.monotonic()
@@ -243,9 +244,9 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
         study.run("long", on_tick=stop)
     assert time.monotonic() - began < 60
     assert not children()
-    assert not is_running(study.context.out, key)
+    assert not is_running(study.paths.runs, key)
     assert states[1] == {"done": 0, "failed": 0, "running": 1, "interrupted": 0, "left": 0}
-    after = [s.cells for s in standings(study.plan, study.context)]
+    after = [s.cells for s in variant_statuses(study.plan, study.paths)]
     assert after[0]["left"] == 1
     assert after[1]["interrupted"] == 1
     assert study.store.run(key) is None
@@ -254,10 +255,10 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
 def test_a_cell_that_another_invocation_has_is_waited_for(make: Callable[..., Study]) -> None:
     study = make()
     cell = study.cell("none")
-    locks = study.context.out / "locks"
+    locks = study.paths.runs / "locks"
     locks.mkdir(exist_ok=True)
     with FileLock(locks / f"{cell.key}.lock"):
-        assert is_running(study.context.out, cell.key)
+        assert is_running(study.paths.runs, cell.key)
         found: list[list[RunRecord]] = []
         thread = meanwhile(lambda: found.append(study.run("none")))
         time.sleep(1.5)
@@ -269,10 +270,10 @@ def test_a_cell_that_another_invocation_has_is_waited_for(make: Callable[..., St
 def test_nobody_writes_beside_a_process_left_behind(make: Callable[..., Study]) -> None:
     study = make()
     cell = study.cell("none")
-    locks = study.context.out / "locks"
+    locks = study.paths.runs / "locks"
     locks.mkdir(exist_ok=True)
     with FileLock(locks / f"{cell.key}.work.lock"):  # as its process would
-        assert is_running(study.context.out, cell.key)
+        assert is_running(study.paths.runs, cell.key)
         found: list[list[RunRecord]] = []
         thread = meanwhile(lambda: found.append(study.run("none")))
         until(children)
@@ -285,7 +286,7 @@ def test_nobody_writes_beside_a_process_left_behind(make: Callable[..., Study]) 
 
 def test_checkpoints_stay_where_they_are_asked_for(make: Callable[..., Study]) -> None:
     study = make(best={"training.select": "best_on_inner", "training.epochs": 4})
-    (record,) = study.run("best", context={"keep_checkpoints": True, "checkpoint_seconds": 0.0})
+    (record,) = study.run("best", keep_checkpoints=True, checkpoint_seconds=0.0)
     assert {path.name for path in study.store.folder(record.key).iterdir()} == {
         "record.json", checkpoint.NAME, checkpoint.BEFORE, checkpoint.BEST
     }  # fmt: skip

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from passt_bench.cli.results import render, rendered
 from passt_bench.records.run import RunRecord, Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.report.build import build_study
 from passt_bench.runner.cells import PROGRESS, failure
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.plan import Context, Datasets, StudyPlan, missing_cells, plan_study
-from passt_bench.runner.run import RunOptions, run_study
-from passt_bench.runner.run_status import Shortfall, shortfall
+from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import Incomplete, find_incomplete
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
 from passt_bench.spec.key import digest
+from passt_bench.study_run import _newer_page, execute_plan
 from passt_bench.training import checkpoint
 
 
@@ -42,27 +43,27 @@ def _done(plan: StudyPlan, store: Store) -> None:
 
 @pytest.fixture
 def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
-    context = Context(tmp_path, {})
+    paths = Paths(tmp_path)
     study = replace(
         load_study(str(study_file)).study,
         variants=(Variant("none"), Variant("wide", {"model.width": 32})),
         seeds=(0,),
     )
-    return plan_study(study, context, datasets=Datasets(context))
+    return plan_study(study, paths, datasets=Datasets(paths))
 
 
 def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
-    assert shortfall(plan, store, cost=True) == Shortfall(interrupted=2)
+    assert find_incomplete(plan, store, cost=True) == Incomplete(interrupted=2)
     _done(plan, store)
-    assert not shortfall(plan, store, cost=True)
+    assert not find_incomplete(plan, store, cost=True)
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
-    short = shortfall(plan, store, cost=True)
-    assert short == Shortfall(arms=1)
+    short = find_incomplete(plan, store, cost=True)
+    assert short == Incomplete(arms=1)
     assert short.sentences() == ["The cost of 1 variant could not be measured."]
-    assert not shortfall(plan, store, cost=False)
+    assert not find_incomplete(plan, store, cost=False)
     store.write(_session(plan, {"none": "ok", "wide": "ok"}, "2026-01-02"))
-    assert not shortfall(plan, store, cost=True)
+    assert not find_incomplete(plan, store, cost=True)
 
 
 def test_a_finished_study_does_nothing(
@@ -73,20 +74,20 @@ def test_a_finished_study_does_nothing(
     started = []
     monkeypatch.setattr("passt_bench.runner.executor.run_isolated", started.append)
     monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
-    context = Context(tmp_path, {})
-    options = RunOptions(cost=False)
+    paths = Paths(tmp_path)
+    options = RunConfig(cost=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
     began = time.process_time()
-    assert not run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    assert not execute_plan(plan, options, paths, Console(quiet=True))
     assert time.process_time() - began < 1  # CPU seconds, whatever else the machine does
     assert started == []
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
     assert not (tmp_path / "cache").exists()
     expansion = tmp_path / "studies" / "tiny.json"
     written = expansion.stat().st_mtime_ns
-    run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    execute_plan(plan, options, paths, Console(quiet=True))
     assert expansion.stat().st_mtime_ns == written
-    assert run_cells([], context, workers=2) == []
+    assert run_cells([], paths, RunConfig()) == []
 
 
 def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_path: Path) -> None:
@@ -96,8 +97,8 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_pa
     for folder in (asked, left):
         checkpoint.save(folder, {"key": folder.name, "attempt": 1})
     (left / PROGRESS).touch()  # killed between its record and its tidying up
-    context = Context(tmp_path, {})
-    run_study(plan, context, Datasets(context), RunOptions(cost=False), Console(quiet=True))
+    paths = Paths(tmp_path)
+    execute_plan(plan, RunConfig(cost=False), paths, Console(quiet=True))
     assert [path.name for path in left.iterdir()] == ["record.json"]
     assert checkpoint.exists(asked)  # with --keep-checkpoints
 
@@ -106,9 +107,7 @@ def test_what_does_not_decide_is_not_in_the_key(
     two_variants: StudyPlan, study_file: Path, tmp_path: Path
 ) -> None:
     keys = [cell.key for cell in two_variants.cells]
-    context = Context(
-        tmp_path / "elsewhere", {}, checkpoint_seconds=1, keep_checkpoints=True, memory=2**40
-    )
+    paths = Paths(tmp_path / "elsewhere")
     study = load_study(str(study_file)).study
     base = override(study.base, {"measurement.rounds": 9, "measurement.seconds": 3.0})
     same = replace(
@@ -119,10 +118,10 @@ def test_what_does_not_decide_is_not_in_the_key(
         seeds=(0,),
         question="Another?",
     )
-    plan = plan_study(same, context, datasets=Datasets(context))
+    plan = plan_study(same, paths, datasets=Datasets(paths))
     assert [cell.key for cell in plan.cells] == keys
     best = replace(same, base=override(base, {"training.select": "best_on_inner"}))
-    other = plan_study(best, context, datasets=Datasets(context))
+    other = plan_study(best, paths, datasets=Datasets(paths))
     assert not {cell.key for cell in other.cells} & set(keys)
 
 
@@ -145,10 +144,11 @@ def test_attempts_are_kept_one_by_one(two_variants: StudyPlan, tmp_path: Path) -
 
 def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:
     store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
+    paths = Paths(store.root, reports=reports)
     _done(two_variants, store)
     store.write_study(two_variants.record)
-    assert rendered("tiny", store.root, reports) is None
-    page = render("tiny", store.root, reports)
-    assert rendered("tiny", store.root, reports) == page
+    assert _newer_page("tiny", paths) is None
+    page = build_study("tiny", store.root, reports)
+    assert _newer_page("tiny", paths) == page
     store.write(_session(two_variants, {"none": "ok", "wide": "ok"}, "2026-01-02"))
-    assert rendered("tiny", store.root, reports) is None
+    assert _newer_page("tiny", paths) is None

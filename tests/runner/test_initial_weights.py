@@ -15,7 +15,8 @@ from passt_bench.models import create_model, from_recipe, read_model, save_model
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import fill, settle_init, sha256_of
-from passt_bench.runner.plan import Context, plan_study
+from passt_bench.runner.plan import plan_study
+from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
 from passt_bench.spec.key import decisive
@@ -169,4 +170,4 @@ def test_wrong_beginnings_are_refused_before_anything_runs(tmp_path: Path) -> No
     study = load_study(str(_study(tmp_path, "wrong", 1, 'Variant("same")'))).study
     base = replace(study.base, init=InitSpec("checkpoint", str(tmp_path / "none.pt")))
     with pytest.raises(InputError, match="no such file"):
-        plan_study(replace(study, base=base), Context(tmp_path, {}))
+        plan_study(replace(study, base=base), Paths(tmp_path))

@@ -15,7 +15,7 @@ from published_weights import HEADS, WIDTH, write_published
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES
 from passt_bench.records.store import Store
-from passt_bench.runner.prepare import Request
+from passt_bench.runner.request import Paths, StudyRequest, data_folders
 from passt_bench.runner.rows import (
     PlannedRow,
     RowsPlan,
@@ -43,6 +43,9 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+RUNS = Paths(Path("runs"))
+
+
 def rows_of(name: str) -> RowsFile:
     file = load_rows(name)
     assert file is not None
@@ -50,7 +53,8 @@ def rows_of(name: str) -> RowsFile:
 
 
 def plan(name: str, *data: str, sets: tuple[str, ...] = (), device: str | None = None) -> RowsPlan:
-    return plan_rows(rows_of(name), Request(name, Path("runs"), sets, data, device=device))
+    paths = Paths(Path("runs"), data_folders(data))
+    return plan_rows(rows_of(name), StudyRequest(name, sets, device=device), paths)
 
 
 def named(rows: tuple[PlannedRow, ...], name: str, corpus: str = "audioset") -> PlannedRow:
@@ -144,8 +148,8 @@ def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
     assert named(plan("paper_table1", data).rows, "PANNs").reasons == (NO_GPU,)
     # What can be trained makes a study, the first of it being the baseline where that is missing.
     (study,) = on_cpu.studies
-    assert [v.name for v in study.plan.record.variants] == ["PANNs", "CNN (RF-CNN)"]
-    assert study.plan.record.baseline == "PANNs"
+    assert [v.name for v in study.record.variants] == ["PANNs", "CNN (RF-CNN)"]
+    assert study.record.baseline == "PANNs"
     write_published(tmp_path / "weights", ["passt_deit_bd_p16_384"])
     assert named(plan("paper_table1", data).rows, "PaSST-S").reasons == (NO_GPU,)
     assert named(plan("paper_table1", device="cpu").rows, "AST").reasons == (NO_DATA,)
@@ -154,25 +158,25 @@ def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
 
 
 def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
-    request = Request("paper_table1", Path("runs"), variants=("PaSST-S-N",))
-    both = plan_rows(rows_of("paper_table1"), request).rows
+    request = StudyRequest("paper_table1", variants=("PaSST-S-N",))
+    both = plan_rows(rows_of("paper_table1"), request, RUNS).rows
     assert [row.row.name for row in both] == ["PaSST-B", "PaSST-S-N"]
     assert [round(row.hours or 0) for row in both] == [156, 20]
-    alone = plan_rows(rows_of("paper_table1"), replace(request, baseline=False)).rows
+    alone = plan_rows(rows_of("paper_table1"), replace(request, baseline=False), RUNS).rows
     assert [row.row.name for row in alone] == ["PaSST-S-N"]
-    others = plan_rows(rows_of("paper_table1"), Request("paper_table1", Path(), baseline=False))
+    others = plan_rows(rows_of("paper_table1"), StudyRequest("paper_table1", baseline=False), RUNS)
     assert {row.name for row in rows_of("paper_table1").rows} - {"PaSST-B"} == {
         row.row.name for row in others.rows
     }
     status, text = cli("plan", "paper_table1", "--variant", "PaSST-S-N", "--set", "model.depth=1")
     assert (status, "PaSST-S-L" in text, "0 of 2 rows can run here" in text) == (0, False, True)
     # A name is that of a row of each data set; one that is cited has no baseline beside it.
-    five = plan_rows(rows_of("paper_table3"), replace(request, study="paper_table3")).rows
+    five = plan_rows(rows_of("paper_table3"), replace(request, study="paper_table3"), RUNS).rows
     assert [row.row.name for row in five] == ["PaSST-B", "PaSST-S-N"] * 5
-    cited = plan_rows(rows_of("paper_table3"), Request("", Path(), variants=("Baseline",))).rows
+    cited = plan_rows(rows_of("paper_table3"), StudyRequest("", variants=("Baseline",)), RUNS).rows
     assert {row.row.name for row in cited} == {"Baseline"}
-    ensembles = Request("", Path(), variants=("PaSST-S S10-16",))
-    assert len(plan_rows(rows_of("paper_table2"), ensembles).rows) == 3
+    ensembles = StudyRequest("", variants=("PaSST-S S10-16",))
+    assert len(plan_rows(rows_of("paper_table2"), ensembles, RUNS).rows) == 3
 
 
 def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None:
@@ -227,13 +231,14 @@ def test_an_ensemble_is_evaluated_and_found_again(tmp_path: Path) -> None:
     row = next(row for row in rows_of("paper_table2").rows if len(row.members) == 2)
     write_published(tmp_path / "weights", row.members)
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
-    request = Request("paper_table2", tmp_path / "runs", data=(data,), device="cpu")
-    planned = plan_rows(rows_of("paper_table2"), request)
+    request = StudyRequest("paper_table2", device="cpu")
+    paths = Paths(tmp_path / "runs", data_folders((data,)))
+    planned = plan_rows(rows_of("paper_table2"), request, paths)
     (able,) = (row for row in planned.rows if row.can_run)
     assert able.row == row
-    record, new = evaluate_row(able, request, lambda share, text: None)
+    record, new = evaluate_row(able, request, paths, lambda share, text: None)
     assert new
-    assert not evaluate_row(able, request, lambda share, text: None)[1]
+    assert not evaluate_row(able, request, paths, lambda share, text: None)[1]
     assert record.clips == 5
     assert record.published_of(row.metric) is not None
     found = evaluated(rows_of("paper_table2").rows, [Store(tmp_path / "runs")])
@@ -257,7 +262,7 @@ def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> Non
     assert status == 0, text
     assert "--folds 2 holds for esc50; openmic, dcase20, fsd50k, audioset have" in text
     assert "epoch_clips=40 holds for audioset; the clips of openmic, esc50, dcase20" in text
-    rows = plan_rows(rows_of("paper_table3"), Request("paper_table3", Path("runs"), folds=2)).rows
+    rows = plan_rows(rows_of("paper_table3"), StudyRequest("paper_table3", folds=2), RUNS).rows
     assert {row.row.corpus.name: row.runs for row in rows if row.recipe} == {
         "openmic": 3, "esc50": 6, "dcase20": 3, "fsd50k": 3, "audioset": 1,
     }  # fmt: skip
@@ -321,8 +326,8 @@ def test_what_the_authors_give_differently_is_listed_beside_the_rows(cli: Cli) -
 
 
 def test_another_name_is_that_of_all_studies(tmp_path: Path) -> None:
-    request = Request("paper_table3", tmp_path, name="mine")
-    rows = plan_rows(rows_of("paper_table3"), request).rows
+    request = StudyRequest("paper_table3", name="mine")
+    rows = plan_rows(rows_of("paper_table3"), request, Paths(tmp_path)).rows
     names = {row.study for row in rows if row.study}
     assert "mine_esc50" in names
     assert not {name for name in names if not name.startswith("mine_")}

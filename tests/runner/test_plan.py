@@ -15,22 +15,27 @@ from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.plan import (
-    Context,
     Datasets,
     StudyPlan,
+    choose_variants,
     missing_cells,
+    plan_request,
     plan_study,
 )
-from passt_bench.runner.prepare import Request, choose_variants, data_folders, prepare_study, typed
-from passt_bench.runner.run import RunOptions, describe
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed
+from passt_bench.runner.run import describe
 from passt_bench.runner.studies import load_rows, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override
 
 
 def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:
-    context = Context(out, {})
+    paths = Paths(out)
     study = replace(load_study(str(file)).study, **changes)  # type: ignore[arg-type]
-    return plan_study(study, context, datasets=Datasets(context))
+    return plan_study(study, paths, datasets=Datasets(paths))
+
+
+def _asked(request: StudyRequest, out: Path) -> StudyPlan:
+    return plan_request(load_study(request.study), request, Paths(out, data_folders(())))
 
 
 def test_cells_come_in_whole_blocks(study_file: Path, tmp_path: Path) -> None:
@@ -78,11 +83,11 @@ def test_a_cell_that_variants_share_is_of_the_one_that_is_chosen(
 
 
 def test_names_of_variants_are_taken_whole(tmp_path: Path) -> None:
-    request = Request("quick", tmp_path, variants=("stride 6, 64 patches",), baseline=False)
-    (variant,) = prepare_study(request).plan.record.variants
+    request = StudyRequest("quick", variants=("stride 6, 64 patches",), baseline=False)
+    (variant,) = _asked(request, tmp_path).record.variants
     assert variant.name == "stride 6, 64 patches"
     with pytest.raises(InputError) as caught:
-        prepare_study(replace(request, variants=("stride 6,64 patches",)))
+        _asked(replace(request, variants=("stride 6,64 patches",)), tmp_path)
     assert (caught.value.source, caught.value.field) == ("quick", "--variant")
     assert "Did you mean 'stride 6, 64 patches'? Known: CNN; frequency .5;" in str(caught.value)
 
@@ -125,18 +130,18 @@ def test_the_expected_time_counts_the_rounds_that_can_be(study_file: Path, tmp_p
     base = load_study(str(study_file)).study.base
     limits = {"measurement.seconds": 86400.0, "measurement.most_rounds": 6}
     plan = _plan(study_file, tmp_path, base=override(base, limits))
-    text = describe(plan, Store(tmp_path), RunOptions())
+    text = describe(plan, Store(tmp_path), RunConfig())
     assert "Expected: about" in text
     assert " h " not in text
 
 
 def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
-    context = Context(tmp_path, {})
+    paths = Paths(tmp_path)
     study = load_study(str(study_file)).study
     for number, seeds in ((1, (0,)), (4, (0, 1, 2, 3))):
-        assert plan_study(study, context, seeds=number).record.seeds == seeds
+        assert plan_study(study, paths, seeds=number).record.seeds == seeds
     with pytest.raises(InputError, match="at least one seed"):
-        plan_study(study, context, seeds=0)
+        plan_study(study, paths, seeds=0)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +189,13 @@ def test_every_study_of_the_house_can_be_planned(
 ) -> None:
     if name == "patchout_type" and not os.environ.get("PASST_BENCH_DATA"):
         pytest.skip("needs real audio")
-    prepared = prepare_study(Request(name, tmp_path))
-    assert prepared.plan.record.notebook
-    assert prepared.plan.study.minutes
+    plan = _asked(StudyRequest(name), tmp_path)
+    assert plan.record.notebook
+    assert plan.study.minutes
 
 
 def test_kinds_are_compared_at_equal_tokens(tmp_path: Path) -> None:
-    quick = prepare_study(Request("quick", tmp_path)).plan.record
+    quick = _asked(StudyRequest("quick"), tmp_path).record
     tokens = {variant.name: variant.tokens for variant in quick.variants}
     assert len({tokens[f"{kind} .75"] for kind in KINDS}) == 1
     assert len({tokens[f"{kind} .5"] for kind in KINDS[:3]}) == 1

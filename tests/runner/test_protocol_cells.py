@@ -19,7 +19,8 @@ from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
 from passt_bench.runner.cells import MODEL, run_cell, split_clips
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.plan import Context, Datasets, PlannedCell, plan_cell
+from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import prepare
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict
@@ -35,18 +36,18 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _plan(recipe: Recipe, out: Path, data: dict[str, Path]) -> tuple[PlannedCell, Context]:
-    context = Context(out, data, keep_models=True)
-    datasets = Datasets(context)
+def _plan(recipe: Recipe, out: Path, data: dict[str, Path]) -> tuple[PlannedCell, Paths]:
+    paths = Paths(out, data)
+    datasets = Datasets(paths)
     fold = 1 if recipe.data.name == "esc50" else None
     cell = plan_cell("a", recipe, 0, fold, datasets)
-    prepare([cell], context, datasets, Console(quiet=True))
-    return cell, context
+    prepare([cell], paths, datasets, Console(quiet=True))
+    return cell, paths
 
 
 def _run(recipe: Recipe, out: Path, data: dict[str, Path]) -> RunRecord:
-    cell, context = _plan(recipe, out, data)
-    record = run_cell(cell, context)
+    cell, paths = _plan(recipe, out, data)
+    record = run_cell(cell, paths, RunConfig(keep_models=True))
     assert record.status == "ok", record.message
     return record
 
@@ -122,10 +123,10 @@ def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:
     for storage, loaders in (("prepared", 0), ("streamed", 0), ("prepared", 2)):
         recipe = _synthetic(data__storage=storage, engine__loaders=loaders)
         out = tmp_path / f"{storage}-{loaders}"
-        cell, context = _plan(recipe, out, {})
+        cell, paths = _plan(recipe, out, {})
         kept = [path.name.partition("-")[0] for path in (out / "cache").glob("*.npy")]
         assert kept == (["waveforms"] if storage == "prepared" else [])
-        (record,) = run_cells([cell], context, workers=1)
+        (record,) = run_cells([cell], paths, RunConfig(workers=1))
         assert record.status == "ok", record.message
         records.append(record)
     for record in records[1:]:

@@ -22,10 +22,11 @@ from passt_bench.runner.cells import failure
 from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
 from passt_bench.runner.maintenance import compare_records, find_debris, find_record, remove
 from passt_bench.runner.merge import Merged, merge
-from passt_bench.runner.plan import Context, Datasets, PlannedCell, StudyPlan, plan_study
-from passt_bench.runner.run import RunOptions, run_study
+from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
+from passt_bench.study_run import execute_plan
 from passt_bench.training.features import features_path
 
 Cli = Callable[..., tuple[int, str]]
@@ -33,7 +34,7 @@ Cli = Callable[..., tuple[int, str]]
 
 @pytest.fixture(scope="module")
 def plan(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyPlan:
-    context = Context(tmp_path_factory.mktemp("none"), {})
+    context = Paths(tmp_path_factory.mktemp("none"))
     return plan_study(load_study(str(study_file)).study, context)
 
 
@@ -314,9 +315,9 @@ def test_studies_are_written_under_their_lock(
 
     monkeypatch.setattr(Store, "write_study", watched)
     merge([two.root], target.root)
-    context = Context(target.root, {})
-    options = RunOptions(cost=False)
-    run_study(plan, context, Datasets(context), options, Console(quiet=True))
+    context = Paths(target.root)
+    options = RunConfig(cost=False)
+    execute_plan(plan, options, context, Console(quiet=True))
     assert held == ["tiny", "tiny"]
 
 

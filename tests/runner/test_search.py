@@ -19,7 +19,8 @@ from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, search_names
 from passt_bench.registry import METRICS
 from passt_bench.report.search_page import build_search
-from passt_bench.runner.plan import Context, Datasets, plan_study
+from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.request import Paths
 from passt_bench.runner.search import SearchOptions, search
 from passt_bench.runner.trials import (
     KINDS,
@@ -63,10 +64,10 @@ OPTIONS = SearchOptions(trials=6, minutes=None, workers=2, confirm=2)
 
 
 def run_search(root, options=OPTIONS, study=STUDY):
-    context = Context(root, {})
-    datasets = Datasets(context)
-    plan = plan_study(study, context, datasets=datasets)
-    return search(plan, context, datasets, options, QUIET, command="passt-bench search tiny")
+    paths = Paths(root)
+    datasets = Datasets(paths)
+    plan = plan_study(study, paths, datasets=datasets)
+    return search(plan, paths, options, QUIET, command="passt-bench search tiny")
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,8 @@ def test_counts_are_what_the_rate_comes_to(kind, grid):
 
 def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
     flat = replace(BASE, frontend=replace(BASE.frontend, mels=16))  # 2 x 4 patches
-    datasets = Datasets(Context(tmp_path, {}))
-    plan = plan_study(replace(STUDY, base=flat), Context(tmp_path, {}), datasets=datasets)
+    datasets = Datasets(Paths(tmp_path))
+    plan = plan_study(replace(STUDY, base=flat), Paths(tmp_path), datasets=datasets)
     space = space_of(plan, 2)
     assert space.grid == (2, 4) and space.rates == RATES[:6]
     assert space.seeds == (2, 3)

@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tracked_study import runs_of, write_all
 
 from passt_bench.cli import main
-from passt_bench.cli.results import bringing_up_to_date
 from passt_bench.console import Estimate
 from passt_bench.runner import tracking_uri
 from passt_bench.runner.tracking import sync
 from passt_bench.runner.tracking_uri import TrackingError, without_password
+from passt_bench.study_run import updating_mlflow
 
 
 def test_a_server_that_refuses_is_one_clear_error_in_seconds(tmp_path, monkeypatch):
@@ -139,17 +140,20 @@ def test_a_database_that_was_begun_is_begun_again(tmp_path):
     assert not list(tmp_path.glob(".mlflow-*"))
 
 
-def test_a_run_goes_on_and_says_that_mlflow_was_left_behind(synced, capsys):
+def test_a_run_goes_on_and_says_that_mlflow_was_not_updated(synced, capsys):
     (synced / "mlflow.db").write_bytes(b"not a database" * 100)
     rendered = []
-    with bringing_up_to_date(synced, Estimate()):
+    with updating_mlflow(synced, Estimate(), Console(soft_wrap=True), wanted=True):
         rendered.append(True)
     *_, line = capsys.readouterr().out.splitlines()
-    assert rendered and line.startswith("MLflow was left behind: ")
+    assert rendered and line.startswith("MLflow was not updated: ")
     assert "records are not affected" in line and "remove mlflow.db" in line
 
 
 def test_what_goes_wrong_beside_the_last_sync_ends_it(synced):
-    with pytest.raises(KeyError), bringing_up_to_date(synced, Estimate()):
+    with (
+        pytest.raises(KeyError),
+        updating_mlflow(synced, Estimate(), Console(soft_wrap=True), wanted=True),
+    ):
         raise KeyError
     assert sync(synced).unchanged == 12

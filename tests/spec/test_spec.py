@@ -101,7 +101,7 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 
 
 OTHERS = ("bfloat16", "inner", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
-          "swa", "streamed")  # fmt: skip
+          "swa", "streamed", "materialised", "compute")  # fmt: skip
 FREE = ("data.storage", "engine.loaders")
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from passt_bench.record import Fingerprint
 
 from passt_bench.data import Dataset
+from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec import DataSpec
 

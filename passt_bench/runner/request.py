@@ -1,47 +1,42 @@
-"""From what was typed to a planned study."""
+"""What a command asks for, how it runs and where its files are."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError, choose_from
-from passt_bench.names import plain_name
+from passt_bench.records.run import STATUSES, Status
 from passt_bench.registry import DATASETS
-from passt_bench.runner.plan import Context, Datasets, StudyPlan, plan_study
-from passt_bench.runner.studies import load_study
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.study import Study
+from passt_bench.training.state import CHECKPOINT_SECONDS
 
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
 
 @dataclass(frozen=True)
-class Request:
-    """A study and what the command line says of it.
+class StudyRequest:
+    """What is asked for: a study, and what the command line changes of it.
 
     Attributes:
-        study: name in ``ablations/``, or path of a study file.
-        out: the store's folder.
+        study: name of a study, or path of a study file.
         sets: overrides of the base recipe, ``a.b=value``.
-        data: folders of data sets, ``NAME=DIR``.
         seeds: number of seeds.
         folds: number of folds.
         device: device type.
-        name: under which the study stands in the store and among the reports.
+        name: of the study in records and reports.
         variants: names of those that the command is about; none is all.
         baseline: whether the baseline comes along.
     """
 
     study: str
-    out: Path
     sets: Sequence[str] = ()
-    data: Sequence[str] = ()
     seeds: int | None = None
     folds: int | None = None
     device: str | None = None
@@ -51,36 +46,60 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A study, planned: what most commands begin with."""
+class RunConfig:
+    """How to run; none of it decides a result.
 
-    plan: StudyPlan
-    context: Context
-    datasets: Datasets
-
-
-def prepare_study(request: Request) -> Prepared:
-    """Loads, overrides and expands a study.
-
-    Raises:
-        InputError: whatever of it cannot be run.
+    Attributes:
+        workers: processes at a time.
+        retry: statuses that are tried again.
+        timeout: seconds that an attempt at a run may take, its earlier processes included.
+        memory: bytes that the process of a run may allocate; None is no limit.
+        checkpoint_seconds: between two checkpoints of a run.
+        keep_checkpoints: whether they stay when the record is written.
+        keep_models: whether the trained model is written beside the record.
+        cost: whether the cost session follows.
+        remeasure: whether it measures again what it has measured before.
+        track: whether the runs are logged to MLflow.
     """
-    file = load_study(request.study)
-    check_folder(request.out)
-    study = changed(file.study, request)
-    check_choice(
-        request.variants,
-        request.baseline,
-        known=[variant.name for variant in study.variants],
-        baselines=[study.baseline],
-        source=study.name,
-    )
-    if request.name is not None:
-        study = replace(study, name=plain_name(request.name, field="--name"))
-    return expand(study, request, file.notebook)
+
+    workers: int = 2
+    retry: tuple[Status, ...] = ()
+    timeout: float | None = None
+    memory: int | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_checkpoints: bool = False
+    keep_models: bool = False
+    cost: bool = True
+    remeasure: bool = False
+    track: bool = True
+
+    @property
+    def remeasured(self) -> tuple[Status, ...]:
+        """Statuses of cost measurements that are taken again."""
+        return STATUSES if self.remeasure else self.retry
 
 
-def changed(study: Study, request: Request) -> Study:
+@dataclass(frozen=True)
+class Paths:
+    """Where things are read and written.
+
+    Attributes:
+        runs: folder of the records.
+        data: data set name → folder.
+        reports: folder of the rendered reports.
+    """
+
+    runs: Path
+    data: Mapping[str, Path] = field(default_factory=dict)
+    reports: Path = Path("reports")
+
+    @property
+    def cache(self) -> Path:
+        """Where features are kept."""
+        return self.runs / "cache"
+
+
+def changed(study: Study, request: StudyRequest) -> Study:
     """A study with what the command line changes of its base recipe; its variants come after it.
 
     Raises:
@@ -90,36 +109,6 @@ def changed(study: Study, request: Request) -> Study:
     if request.device is not None:
         changes["engine.device"] = request.device
     return replace(study, base=override(study.base, changes, source="--set"))
-
-
-def expand(
-    study: Study, request: Request, notebook: str, only: Collection[str] | None = None
-) -> Prepared:
-    """Expands a study on the data that the command line names, for the variants that it names.
-
-    Args:
-        study: what to expand.
-        request: what the command line says.
-        notebook: docstring of the study file.
-        only: names of the variants that can be planned here; None is all.
-
-    Raises:
-        InputError: whatever of it cannot be run.
-    """
-    context = Context(request.out, data_folders(request.data))
-    datasets = Datasets(context)
-    plan = plan_study(
-        study,
-        context,
-        seeds=request.seeds,
-        folds=request.folds,
-        notebook=notebook,
-        command=typed(),
-        datasets=datasets,
-        only=only,
-    )
-    chosen = choose_variants(plan, request.variants, request.baseline)
-    return Prepared(chosen, context, datasets)
 
 
 def check_choice(
@@ -159,25 +148,6 @@ def check_choice(
                 value=name,
                 remedy="Leave one of the two options out.",
             )
-
-
-def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
-    """The plan for some variants alone; `StudyPlan.whole` stays.
-
-    Args:
-        plan: of the whole study.
-        names: of the variants, see `check_choice`; none is all.
-        baseline: whether the baseline comes along.
-    """
-    if baseline and not names:
-        return plan
-    beside = {plan.record.baseline} if baseline else set()
-    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
-    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
-    # Variants may share a cell; it then goes by the first of those that are left.
-    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
-    cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
-    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
 
 
 def check_folder(out: Path) -> None:

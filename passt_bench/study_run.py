@@ -1,0 +1,156 @@
+"""Runs a study from its file to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from passt_bench.console import Estimate, duration, stage
+from passt_bench.records.store import Store
+from passt_bench.report.build import build_study
+from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync, live
+from passt_bench.runner.cells import MODEL
+from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.run import (
+    check_device,
+    describe,
+    describe_data,
+    measure,
+    prepare,
+    train,
+    warn_of_unused_cuda,
+    write_study,
+)
+from passt_bench.runner.run_status import Incomplete, find_incomplete, remove_leftovers
+from passt_bench.runner.studies import StudyFile
+from passt_bench.runner.tracking_uri import TrackingError
+
+
+def run_study(
+    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
+) -> bool:
+    """Plans a study, runs what is missing of it and renders its report.
+
+    Returns:
+        Whether everything is done; what failed or did not finish is printed.
+
+    Raises:
+        InputError: anything about the request, the study or the data that cannot be run.
+    """
+    plan = plan_request(file, request, paths)
+    warn_of_unused_cuda([plan], request, console)
+    return run_plan(plan, config, paths, console)
+
+
+def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
+    """Trains, measures and reports what is missing of a planned study, see `run_study`."""
+    store, clock, name = Store(paths.runs), Estimate(), plan.study.name
+    _announce(plan, config, store, console)
+    log = live(paths.runs, name) if config.track else None
+    incomplete = execute_plan(plan, config, paths, console, beside=log)
+    with updating_mlflow(paths.runs, clock, console, wanted=config.track):
+        page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
+    console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
+    _print_end(incomplete.sentences(), plan, config, store, console)
+    return not incomplete
+
+
+def execute_plan(
+    plan: StudyPlan,
+    config: RunConfig,
+    paths: Paths,
+    console: Console,
+    *,
+    beside: AbstractContextManager[None] | None = None,
+) -> Incomplete:
+    """Trains and measures what is missing of a planned study.
+
+    Args:
+        plan: the study.
+        config: how to run.
+        paths: where records are written.
+        console: for progress.
+        beside: open while models are trained, and closed while costs are measured.
+
+    Returns:
+        What failed or did not finish.
+
+    Raises:
+        InputError: the device of a recipe is not there.
+    """
+    store = Store(paths.runs)
+    todo = missing_cells(plan, store, config.retry)
+    check_device(plan)
+    write_study(plan, store)
+    remove_leftovers(plan, paths, config, todo)
+    with beside if beside is not None and todo else nullcontext():
+        prepare(todo, paths, plan.datasets, console)
+        train(todo, paths, config, console)
+    measure(plan, config, store, console)
+    return find_incomplete(plan, store, cost=config.cost and plan.has_baseline)
+
+
+def _announce(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
+    console.print(plan.study.question, markup=False)
+    console.print(describe_data(plan.record.fingerprint), markup=False)
+    console.print(describe(plan, store, config), markup=False)
+    if not config.keep_models and missing_cells(plan, store, config.retry):
+        text = "Trained models are not kept; --keep-models writes each beside its record."
+        console.print(text, markup=False)
+
+
+def _print_end(
+    sentences: list[str], plan: StudyPlan, config: RunConfig, store: Store, console: Console
+) -> None:
+    if config.keep_models:
+        kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
+        text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
+        if kept < len(plan.cells):
+            without = len(plan.cells) - kept
+            text += f" {without} runs have none: they failed, or were on record already."
+        sentences = [*sentences, text]
+    for sentence in sentences:
+        console.print(sentence, markup=False)
+
+
+@contextmanager
+def updating_mlflow(
+    runs: Path, clock: Estimate, console: Console, *, wanted: bool
+) -> Iterator[None]:
+    """Logs to MLflow beside the body, then waits for it; a failure is printed and ends nothing.
+
+    Args:
+        runs: folder of the records.
+        clock: of the whole command; a slow server may take 2 % more.
+        console: for progress.
+        wanted: whether to log at all.
+    """
+    if not wanted:
+        yield
+        return
+    last = LastSync(runs)
+    try:
+        yield
+    except BaseException:
+        last.cancel()
+        raise
+    try:
+        with stage(console, "Updating MLflow") as update:
+            last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed), update)
+    except TrackingError as error:
+        console.print(f"MLflow was not updated: {error}", style="yellow", markup=False)
+
+
+def _newer_page(name: str, paths: Paths) -> Path | None:
+    """The page of a study, if it is newer than all that it shows and all that draws it."""
+    page = paths.reports / name / "index.html"
+    if not page.is_file():
+        return None
+    shown = [paths.runs / "studies" / f"{name}.json", *paths.runs.glob("records/*/record.json")]
+    drawing = [path for path in Path(__file__).parent.rglob("*.*") if path.suffix != ".pyc"]
+    newest = max(path.stat().st_mtime_ns for path in (*shown, *drawing))
+    return page if page.stat().st_mtime_ns > newest else None
