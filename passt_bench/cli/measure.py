@@ -16,7 +16,7 @@ from passt_bench.cli.options import Out, Reports, app, console
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.measure.published import PublishedProtocol
+    from passt_bench.measure.target import PublishedProtocol
     from passt_bench.runner.compare import Settings
     from passt_bench.runner.foreseen import Foreseen
     from passt_bench.spec import EngineSpec
@@ -68,7 +68,7 @@ def compare(
     reports: Reports = Path("reports"),
 ) -> None:
     """Time, memory and FLOPs of models or settings side by side, interleaved, now."""
-    from passt_bench.measure.published import PublishedProtocol
+    from passt_bench.measure.target import PublishedProtocol
 
     settings = _settings(
         _engine(device, precision, engine, threads),
@@ -239,7 +239,7 @@ def paper_costs(
     Checks the instruments first, then compares in every precision, eager and compiled, with the
     published speed test beside; each comparison is a report of its own.
     """
-    from passt_bench.measure.published import PublishedProtocol
+    from passt_bench.measure.target import PublishedProtocol
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
 
@@ -297,7 +297,7 @@ def check(device: str) -> bool:
     """Shows what the instruments read of known truth; whether all passed."""
     import torch
 
-    from passt_bench.measure.check import check_instruments
+    from passt_bench.measure.checks import check_instruments
     from passt_bench.runner.run import check_available
 
     check_available(device, source="--device")

@@ -1,12 +1,11 @@
 """Instruments: clocks, memory, FLOPs, the machine, and the interleaved cost session."""
 
 from passt_bench.measure.arm import Arm
-from passt_bench.measure.flops import count_flops, vit_flops
+from passt_bench.measure.flops import count_flops, matmul_peak, vit_flops
 from passt_bench.measure.machine import describe_machine, disturbance, git_commit, library_versions
-from passt_bench.measure.matmul import matmul_peak
 from passt_bench.measure.memory import measure_peak, saved_for_backward
 from passt_bench.measure.session import ArmResult, SessionResult, run_session
-from passt_bench.measure.subject import Subject
+from passt_bench.measure.target import Subject
 
 __all__ = [
     "Arm",

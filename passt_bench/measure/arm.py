@@ -18,13 +18,19 @@ from typing import Any
 import torch
 
 from passt_bench.import_path import without_current_folder
-from passt_bench.measure.cores import all_cores, bind
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
-from passt_bench.measure.matmul import Size, matmul_peak
+from passt_bench.measure.flops import Size, matmul_peak
+from passt_bench.measure.machine import all_cores, bind
 from passt_bench.measure.memory import release_free_memory
-from passt_bench.measure.profile import write_profile
-from passt_bench.measure.published import PublishedProtocol
-from passt_bench.measure.subject import Subject, compile_seconds, take_memory, take_round, warm_up
+from passt_bench.measure.target import (
+    PublishedProtocol,
+    Subject,
+    compile_seconds,
+    take_memory,
+    take_round,
+    warm_up,
+    write_profile,
+)
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec
 

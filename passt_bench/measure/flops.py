@@ -1,15 +1,26 @@
-"""Floating-point operations, counted on the meta device and from a closed form.
+"""Floating-point operations of a model, and the peak rates of devices that they are compared with.
 
-A multiply-add is two operations. Matrix products, convolutions and attention are counted;
-elementwise work, norms, softmax, biases and the optimizer are not (below 2 % in a transformer).
+Operations are counted on the meta device and from a closed form. A multiply-add is two operations.
+Matrix products, convolutions and attention are counted; elementwise work, norms, softmax, biases
+and the optimizer are not (below 2 % in a transformer).
+
+Peak rates are measured with matrix products in a session. Beside them stand those that vendors
+state for their GPUs: dense matrix products, without sparsity, from the data sheets. What is not
+listed is None: a guess would look like a fact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from passt_bench.measure.clock import Clock
 
 
 def count_flops(forward: Callable[[], torch.Tensor], *, backward: bool) -> int:
@@ -65,3 +76,93 @@ def vit_flops(
     attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
     rest = depth * (linear + attention) + 2 * width * classes
     return (2 * embed + 3 * rest) if backward else (embed + rest)
+
+
+Size = tuple[int, int, int]
+# Large enough to reach the peak, small enough to take milliseconds; by device type.
+SQUARES: dict[str, tuple[Size, ...]] = {
+    "cpu": ((512, 512, 512), (1024, 1024, 1024)),
+    "cuda": ((4096, 4096, 4096), (8192, 8192, 8192)),
+}
+
+
+def matmul_peak(
+    device: torch.device,
+    precision: Literal["float32", "bfloat16", "float16"],
+    sizes: Sequence[Size],
+    seconds: float = 0.3,
+) -> float:
+    """The highest rate of (m, k) x (k, n) products over the sizes, in FLOP/s.
+
+    Uses the threads of the calling process. Each size gets its share of the seconds and at least
+    three products after one to warm up; its rate is that of its fastest product.
+
+    Args:
+        device: where to compute.
+        precision: of both factors and the product.
+        sizes: (m, k, n), e.g. `SQUARES` and the sizes of the model's own layers.
+        seconds: wall seconds in all, about.
+    """
+    dtype: torch.dtype = getattr(torch, precision)
+    best = 0.0
+    for m, k, n in sizes:
+        a, b = torch.rand(m, k, device=device).to(dtype), torch.rand(k, n, device=device).to(dtype)
+        a @ b
+        clock, end, done = Clock(device), time.perf_counter() + seconds / len(sizes), 0
+        fastest = float("inf")
+        while done < 3 or time.perf_counter() < end:
+            clock.run({"product": partial(torch.matmul, a, b)})
+            fastest = min(fastest, *clock.read()["product"])
+            done += 1
+        best = max(best, 2 * m * k * n / fastest)
+    return best
+
+
+_A100 = "NVIDIA A100 Tensor Core GPU data sheet, 2021"
+_H100 = "NVIDIA H100 Tensor Core GPU data sheet, 2023 (halved: stated with sparsity)"
+_H200 = "NVIDIA H200 Tensor Core GPU data sheet, 2024 (halved: stated with sparsity)"
+_TURING = "NVIDIA Turing GPU architecture white paper, 2018"
+_V100 = "NVIDIA V100 Tensor Core GPU data sheet, 2020"
+_T4 = "NVIDIA T4 data sheet, 2019"
+_L4 = "NVIDIA L4 Tensor Core GPU data sheet, 2023 (halved: stated with sparsity)"
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A GPU's stated peaks in TFLOP/s by precision.
+
+    ``float32`` is without tensor cores, which PyTorch uses for float32 only where TF32 is allowed.
+    """
+
+    words: tuple[str, ...]  # all of them occur in the name that the driver gives
+    tflops: dict[str, float]
+    source: str
+
+
+# The more specific names first.
+STATED: tuple[Stated, ...] = (
+    Stated(("H200",), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H200),
+    Stated(("H100", "PCIe"), {"float32": 51, "bfloat16": 756, "float16": 756}, _H100),
+    Stated(("H100", "HBM3"), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H100),
+    Stated(("A100",), {"float32": 19.5, "bfloat16": 312, "float16": 312}, _A100),
+    Stated(("V100", "SXM2"), {"float32": 15.7, "float16": 125}, _V100),
+    Stated(("TITAN RTX",), {"float32": 16.3, "float16": 130.5}, _TURING),
+    Stated(("RTX 2080 Ti",), {"float32": 13.4}, _TURING),  # half depends on the accumulator
+    Stated(("T4",), {"float32": 8.1, "float16": 65}, _T4),
+    Stated(("L4",), {"float32": 30.3, "bfloat16": 121, "float16": 121}, _L4),
+)
+
+
+def stated_peak(gpu: str, precision: str) -> tuple[float, str] | None:
+    """FLOP/s that the vendor states, and the source; None for what is not listed.
+
+    Args:
+        gpu: the driver's name, e.g. ``NVIDIA H200``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+    """
+    known = gpu.replace("-", " ").split()
+    for stated in STATED:
+        if all(set(word.split()) <= set(known) for word in stated.words):
+            peak = stated.tflops.get(precision)
+            return None if peak is None else (peak * 1e12, stated.source)
+    return None

@@ -1,4 +1,11 @@
-"""What computed, with which libraries, and what disturbed it. No host, user or path is recorded."""
+"""What computed, with which libraries and on which cores, and what disturbed it.
+
+No host, user or path is recorded.
+
+Cores of one machine are not alike: the other half of a shared physical core, or what else the
+hypervisor runs there, makes one slower than its neighbour by half for seconds. Left to itself, a
+process stays on the core where it first ran; two equal variants then differ for a whole session.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +48,8 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _usable_cores() -> int | None:
-    known = hasattr(os, "sched_getaffinity")  # Linux
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count()
+    cores = all_cores()
+    return os.cpu_count() if cores is None else len(cores)
 
 
 def _cpu_model() -> str:
@@ -237,3 +244,38 @@ def parse_gpus(text: str) -> list[dict[str, Any]]:
             }
         )
     return gpus
+
+
+_THREADS = Path("/proc/self/task")
+
+
+def all_cores() -> tuple[int, ...] | None:
+    """The cores that this process may run on; None where the system does not tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+
+
+def cores_of_round(number: int, threads: int) -> tuple[int, ...] | None:
+    """The cores that every variant runs on in a round; the next round moves on by one.
+
+    Args:
+        number: of the round.
+        threads: of the variant; with as many as there are cores it runs on all.
+
+    Returns:
+        Numbers of cores, or None where the system does not let a process choose.
+    """
+    cores = all_cores()
+    if cores is None:
+        return None
+    return tuple({cores[(number + i) % len(cores)]: None for i in range(threads)})
+
+
+def bind(cores: tuple[int, ...] | None) -> None:
+    """Keeps all threads of this process on some cores; None leaves them where they are."""
+    if cores is None:
+        return
+    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+        try:
+            os.sched_setaffinity(int(thread.name), cores)
+        except ProcessLookupError:
+            continue  # it ended meanwhile

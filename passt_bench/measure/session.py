@@ -19,11 +19,9 @@ from typing import Any
 
 from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.arm import Arm, ArmError, ArmProcess
-from passt_bench.measure.cores import cores_of_round
-from passt_bench.measure.machine import changes, disturbance
-from passt_bench.measure.matmul import SQUARES, Size
-from passt_bench.measure.published import PublishedProtocol
-from passt_bench.measure.subject import STEP
+from passt_bench.measure.flops import SQUARES, Size
+from passt_bench.measure.machine import changes, cores_of_round, disturbance
+from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
@@ -97,7 +95,7 @@ def run_session(
         baseline: name of the arm that ratios are taken to.
         spec: warm-up, steps, rounds, wanted half width and limits.
         seed: of the order of the arms in each round.
-        sizes: (m, k, n) of products that the matmul peak is sought over, beside `matmul.SQUARES`.
+        sizes: (m, k, n) of products that the matmul peak is sought over, beside `flops.SQUARES`.
         preload: modules that the arms' factories need, imported once for all.
         published: sizes of the published speed test, which then follows the rounds.
         profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.

@@ -13,12 +13,10 @@ from torch import nn
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.arm import Arm
+from passt_bench.measure.flops import Size, stated_peak
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.matmul import Size
-from passt_bench.measure.peaks import stated_peak
-from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
-from passt_bench.measure.subject import GPU_STEPS, STEP
+from passt_bench.measure.target import GPU_STEPS, STEP, PublishedProtocol
 from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count
 from passt_bench.records.run import Status

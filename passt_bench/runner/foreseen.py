@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from passt_bench.measure.peaks import stated_peak
-from passt_bench.measure.published import PublishedProtocol
+from passt_bench.measure.flops import stated_peak
 from passt_bench.measure.session import LEAST_ROUNDS
-from passt_bench.measure.subject import GPU_SECONDS, GPU_STEPS, GPU_WARM_STEPS, PEAK_STEPS
+from passt_bench.measure.target import (
+    GPU_SECONDS,
+    GPU_STEPS,
+    GPU_WARM_STEPS,
+    PEAK_STEPS,
+    PublishedProtocol,
+)
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.subject import batch_size
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Recipe

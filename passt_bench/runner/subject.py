@@ -17,8 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.measure.memory import saved_for_backward
-from passt_bench.measure.published import PublishedProtocol, published_speed
-from passt_bench.measure.subject import Subject
+from passt_bench.measure.target import PublishedProtocol, Subject, published_speed
 from passt_bench.models import from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe

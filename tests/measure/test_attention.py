@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.measure.attention import attention_kernel
+from passt_bench.measure.target import attention_kernel
 
 
 def test_the_fused_kernel_is_named() -> None:

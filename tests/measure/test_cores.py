@@ -11,7 +11,7 @@ import pytest
 from known_subjects import NotesCores
 
 from passt_bench.measure import Arm, run_session
-from passt_bench.measure.cores import all_cores, cores_of_round
+from passt_bench.measure.machine import all_cores, cores_of_round
 from passt_bench.spec import EngineSpec, MeasurementSpec
 
 pytestmark = pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
@@ -30,7 +30,7 @@ def test_all_threads_are_bound() -> None:
     """Also those that a library has started before."""
     text = """
 import os, pathlib, torch
-from passt_bench.measure.cores import bind
+from passt_bench.measure.machine import bind
 torch.set_num_threads(2)
 torch.rand(600, 600) @ torch.rand(600, 600)
 core = max(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
 import pytest
 
-from passt_bench.measure.peaks import STATED, stated_peak
+from passt_bench.measure.flops import STATED, stated_peak
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from known_subjects import (
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure import Arm, SessionResult, run_session
-from passt_bench.measure.published import PublishedProtocol
 from passt_bench.measure.session import enough
+from passt_bench.measure.target import PublishedProtocol
 from passt_bench.spec import MeasurementSpec
 
 QUICK = MeasurementSpec(

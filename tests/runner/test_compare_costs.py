@@ -11,7 +11,7 @@ from passt_bench.cli import main
 from passt_bench.cli.measure import _announce
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.published import PublishedProtocol
+from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store, comparison_names, read_comparison

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from passt_bench.measure.peaks import stated_peak
-from passt_bench.measure.published import PublishedProtocol
+from passt_bench.measure.flops import stated_peak
+from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import foreseen
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.foreseen import Foreseen, foresee, rate

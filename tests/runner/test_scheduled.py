@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passt_bench.measure import Subject, vit_flops
-from passt_bench.measure.subject import take_memory, take_round, warm_up
+from passt_bench.measure.target import take_memory, take_round, warm_up
 from passt_bench.runner.facts import model_facts
 from passt_bench.runner.subject import RecipeFactory, foreseen_bytes
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, override

@@ -16,7 +16,7 @@ from passt_bench.measure.clock import Clock
 from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import measure_peak, saved_for_backward
 from passt_bench.measure.session import run_session
-from passt_bench.measure.subject import STEP, Subject
+from passt_bench.measure.target import STEP, Subject
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIB = 2**20

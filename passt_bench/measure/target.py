@@ -1,18 +1,26 @@
-"""What a cost session measures, and the turns that its process takes."""
+"""What a cost session measures, and the turns that its process takes.
+
+Beside the suite's own protocol there is the speed test of the reference code, under its own name:
+``model_speed_test`` in ``ex_audioset.py``. A constant input of ones, the network alone, ten warm-up
+steps and one hundred timed ones, SGD with a rate of 0.001, binary cross-entropy, automatic mixed
+precision with a gradient scaler; gradients are never zeroed, and one mean is reported.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from passt_bench.measure.attention import attention_kernel
 from passt_bench.measure.clock import Clock
 from passt_bench.measure.memory import measure_peak, saved_for_backward
-from passt_bench.measure.published import PublishedProtocol
 
 STEP = "train_step"
 # A turn on a GPU: steps that bring its clock up, then as many as fit into a second, 30 at most. A
@@ -208,3 +216,106 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
             part()
     memory["resident"] = sum(tensor.nbytes for tensor in subject.resident)
     return memory, kernel
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.seen.add(str(func.overloadpacket.__name__))
+        return func(*args, **(kwargs or {}))
+
+
+def attention_kernel(forward: Callable[[], torch.Tensor | object]) -> str:
+    """The fused attention operators that a forward pass calls, e.g. ``flash_attention_for_cpu``.
+
+    Returns:
+        Names joined by ``+``; ``unfused`` where a softmax runs without any; empty where neither
+        does, as in a CNN.
+    """
+    with _Watch() as watch:
+        forward()
+    fused = sorted(
+        name.removeprefix("_").removeprefix("scaled_dot_product_")
+        for name in watch.seen
+        if "attention" in name
+    )
+    if fused:
+        return "+".join(fused)
+    return "unfused" if watch.seen & {"_softmax", "softmax"} else ""
+
+
+@dataclass(frozen=True)
+class PublishedProtocol:
+    """Sizes of the published speed test.
+
+    Attributes:
+        batch: clips a step; 100 until 2023, the paper does not say.
+        warmup: steps that are not timed.
+        steps: steps that are timed as a whole.
+    """
+
+    batch: int = 100
+    warmup: int = 10
+    steps: int = 100
+
+
+def published_speed(
+    step: Callable[[], object], protocol: PublishedProtocol, device: torch.device
+) -> float:
+    """Clips a second: steps times batch by the wall seconds of all timed steps together.
+
+    Args:
+        step: one training step on ``protocol.batch`` clips.
+        protocol: how many steps.
+        device: waited for before the clock starts and before it stops, as published.
+    """
+    for _ in range(protocol.warmup):
+        step()
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(protocol.steps):
+        step()
+    _wait(device)
+    return protocol.batch * protocol.steps / (time.perf_counter() - start)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+_STEPS = 3
+_ROWS = 40
+
+
+def write_profile(subject: Subject, folder: Path, name: str) -> None:
+    """Profiles a few training steps; the profiler slows them, so their times are no result.
+
+    Writes ``NAME.operators.txt``, a table of operators by their own time, and
+    ``NAME.trace.json.gz`` for chrome://tracing or https://ui.perfetto.dev.
+
+    Args:
+        subject: warm by now.
+        folder: made where it is missing.
+        name: of the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cuda = subject.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities, record_shapes=True) as found:
+        subject.train(_STEPS)
+        if cuda:
+            torch.cuda.synchronize()
+    key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    table = found.key_averages().table(sort_by=key, row_limit=_ROWS, max_name_column_width=60)
+    (folder / f"{name}.operators.txt").write_text(table + "\n", encoding="utf-8")
+    found.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))
