@@ -27,13 +27,11 @@ from passt_bench.runner.initial_weights import fill
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
-from passt_bench.training.averaging import wearing
-from passt_bench.training.diverged import Diverged
 from passt_bench.training.evaluate import Evaluation, evaluate
-from passt_bench.training.features import Features, features_path, open_features
+from passt_bench.training.features import Features, Streamed, features_path, open_features
 from passt_bench.training.loop import run_training, set_up, total_steps
-from passt_bench.training.sources import Streamed
-from passt_bench.training.state import Progress, Task, Training, add_clocks
+from passt_bench.training.loss import Diverged
+from passt_bench.training.state import Progress, Task, Training, add_clocks, wearing
 
 MODEL = "model.safetensors"  # beside the record, where models are kept
 

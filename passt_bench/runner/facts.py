@@ -14,9 +14,9 @@ from passt_bench.measure.flops import count_flops
 from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Pair, Patchout, Recipe
-from passt_bench.training.draws import draw_step
 from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
+from passt_bench.training.step_inputs import draw_step
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from passt_bench.runner.studies import StudyFile
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
-from passt_bench.training.checks import check_training
-from passt_bench.training.sampling import epoch_steps
+from passt_bench.training.batches import epoch_steps
+from passt_bench.training.loop import check_training
 from passt_bench.training.schedule import check_steps
 
 

@@ -21,11 +21,11 @@ from passt_bench.measure.target import PublishedProtocol, Subject, published_spe
 from passt_bench.models import from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe
-from passt_bench.training.draws import draw_step
 from passt_bench.training.engine import Engine, Inputs, StepGraph
 from passt_bench.training.loop import set_up
 from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
+from passt_bench.training.step_inputs import draw_step
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU

@@ -1,26 +1,28 @@
-"""Batches and augmentation as pure functions of (seed, salt, step): exact to resume.
+"""What a training step gets: which clips, their log-mels and their targets.
+
+All of it is a pure function of seed, salt and step, so that a resumed training continues as it
+would have. The order is that of the reference code: waveforms (see `features`), log-mel with its
+jitter, SpecAugment, mixup of spectrograms.
 
 Shapes: B batch, F mels, T frames, C classes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from passt_bench.spec.recipe import TrainingSpec
+from passt_bench.data.targets import Targets, class_counts
+from passt_bench.errors import InputError
+from passt_bench.models.frontend import mask_fill
+from passt_bench.spec.recipe import Recipe, TrainingSpec
+from passt_bench.training.features import Features, changes_waves, draw_waves
+from passt_bench.training.loss import with_known
+from passt_bench.training.step_inputs import philox
 
-ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
-
-
-def philox(*entropy: int) -> np.random.Generator:
-    """The random stream of a tuple of numbers, the same on every machine."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
-
-
-def steps_per_epoch(clips: int, batch_size: int) -> int:
-    """Whole batches in an epoch, at least one; the rest waits for the next epoch's order."""
-    return max(1, clips // batch_size)
+_ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
 
 
 def augment(
@@ -81,3 +83,194 @@ def _mask(
             row[:, start : start + width] = fill
         else:
             row[start : start + width] = fill
+
+
+_KEYS = 0x5EED  # keeps this random stream apart from others with the same seed
+_ROWS = 1 << 14  # unpacked at a time
+_SCALE, _OFFSET = 1000.0, 100.0  # as published
+
+
+def epoch_steps(training: TrainingSpec, clips: int) -> int:
+    """Steps of an epoch over so many training clips: whole batches, at least one.
+
+    The clips that are left over wait for the next epoch's order.
+    """
+    return max(1, (training.epoch_clips or clips) // training.batch_size)
+
+
+def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
+    """How likely each training clip is drawn: 1000 / (100 + count), summed over its labels.
+
+    The count of a label is that of the training clips with it. ``audioset/dataset.py`` of the
+    reference code; paper, section 3. A label that nobody knows (NaN) adds nothing.
+
+    Args:
+        targets: of all clips.
+        train: indices of the training clips.
+
+    Returns:
+        (len(train),) float64.
+
+    Raises:
+        InputError: a clip without labels, which could never be drawn.
+    """
+    label_weights = _SCALE / (_OFFSET + class_counts(targets, train))
+    weights = np.empty(len(train))
+    for start in range(0, len(train), _ROWS):
+        block = slice(start, start + _ROWS)
+        weights[block] = (targets[train[block]] > 0.5) @ label_weights
+    without = int((weights == 0).sum())
+    if without:
+        raise InputError(
+            f"{without} of {len(train)} training clips have no label, and would never be drawn",
+            field="training.sampling",
+            value="weighted",
+            remedy="Leave these clips out, or set training.sampling to 'shuffle'.",
+        )
+    return weights
+
+
+def check_sampling(training: TrainingSpec, clips: int) -> None:
+    """Refuses an epoch of more clips than there are.
+
+    Raises:
+        InputError: so many clips, or a number without weighted sampling.
+    """
+    wanted = training.epoch_clips
+    if wanted is None:
+        return
+    if training.sampling != "weighted":
+        raise InputError(
+            "an epoch is every clip once where clips are shuffled",
+            field="training.epoch_clips",
+            value=wanted,
+            remedy="Leave it out, or set training.sampling to 'weighted'.",
+        )
+    if wanted > clips:
+        raise InputError(
+            f"more clips than the {clips} to train on; none is drawn twice in an epoch",
+            field="training.epoch_clips",
+            value=wanted,
+            remedy=f"Give at most {clips}, or leave it out for all.",
+        )
+
+
+class Sampler:
+    """The clips of each training step.
+
+    Args:
+        training: kind of sampling, batch size, clips an epoch.
+        targets: of all clips.
+        train: indices of the training clips.
+        seed: of the run.
+        salt: of the run.
+
+    Raises:
+        InputError: more clips an epoch than there are, or clips that could never be drawn.
+    """
+
+    def __init__(
+        self, training: TrainingSpec, targets: Targets, train: np.ndarray, seed: int, salt: int
+    ) -> None:
+        check_sampling(training, len(train))
+        self.train = train
+        self.steps = epoch_steps(training, len(train))  # an epoch
+        self._training, self._stream = training, (seed, salt)
+        weighted = training.sampling == "weighted"
+        self._weights = clip_weights(targets, train) if weighted else None
+        self._epoch, self._order = -1, train[:0]
+
+    def clips(self, step: int) -> np.ndarray:
+        """Indices of the clips of a step."""
+        epoch, position = divmod(step, self.steps)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(epoch)
+        size = self._training.batch_size
+        return self.train[self._order[position * size : (position + 1) * size]]
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        """Places among the training clips, in the order of an epoch.
+
+        Weighted: those with the smallest of exponential waiting times at rates as the weights,
+        which is drawing one after the other without replacement (Efraimidis and Spirakis 2006).
+        """
+        total = len(self.train)
+        if self._weights is None:
+            return philox(_ORDER, *self._stream, epoch).permutation(total)
+        random = philox(_KEYS, *self._stream, epoch)
+        waiting = random.standard_exponential(total) / self._weights
+        count = self._training.epoch_clips or total
+        drawn = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
+        return random.permutation(np.sort(drawn))
+
+
+@dataclass
+class Supply:
+    """Batches of a training by the number of the step.
+
+    Attributes:
+        features: of the whole data set.
+        targets: of the whole data set.
+        sampler: which clips a step sees.
+        recipe: augmentation and loss.
+        seed: of the run.
+    """
+
+    features: Features
+    targets: Targets
+    sampler: Sampler
+    recipe: Recipe
+    seed: int
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
+        clips = self.sampler.clips(step)
+        x, targets = self._log_mels(clips, step)
+        fill = mask_fill(self.recipe.frontend)
+        drawn = augment(x, targets, self.recipe.training, step, self.seed, self.recipe.salt, fill)
+        return drawn[0].numpy(), drawn[1].numpy()
+
+    def _log_mels(self, clips: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Log-mels (B, mels, frames) before spectrograms are augmented, and targets."""
+        features, recipe = self.features, self.recipe
+        if isinstance(features, np.ndarray):
+            return features[clips], self._labels(clips)
+        if not changes_waves(recipe):
+            waves, targets = features.waves[clips], self._labels(clips)
+        else:
+            epoch, train = step // self.sampler.steps, self.sampler.train
+            waves, targets = draw_waves(
+                features.waves, self._labels_of, clips, train, recipe, self.seed, epoch
+            )
+        return features.drawn(waves, self.seed, recipe.salt, step), targets
+
+    def _labels(self, clips: np.ndarray) -> np.ndarray:
+        """Targets as the loss takes them: where labels may be unknown, with what is known."""
+        rows = self.targets[clips]
+        return with_known(rows) if self.recipe.training.loss == "masked_bce" else rows
+
+    def _labels_of(self, clip: int) -> np.ndarray:
+        rows: np.ndarray = self._labels(np.array([clip]))
+        return rows[0]
+
+
+@dataclass
+class Slices:
+    """Log-mels of clips, some at a time, in their order.
+
+    Attributes:
+        features: of the whole data set.
+        clips: indices.
+        size: clips at a time.
+    """
+
+    features: Features
+    clips: np.ndarray
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.clips) // self.size)
+
+    def __call__(self, number: int) -> tuple[np.ndarray]:
+        """Log-mels (size or fewer, mels, frames)."""
+        return (self.features[self.clips[number * self.size : (number + 1) * self.size]],)

@@ -1,7 +1,7 @@
 """Intervals of metrics over other clips, for one model: a bootstrap of the evaluation clips.
 
 Each resample draws as many clips as there are, with replacement, the same for all classes and
-metrics; clips are sorted once a class (`ranks.RankSums`) and a resample is a weight.
+metrics; clips are sorted once a class (`metrics.RankSums`) and a resample is a weight.
 
 The interval is the percentiles of the resamples' deviations from their own mean, around the value
 itself. The mean of resamples is not used: average precision of resamples lies too high, for a clip
@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from passt_bench.training.metrics import half_a_pair, to_d_prime
-from passt_bench.training.ranks import RankSums
+from passt_bench.training.metrics import RankSums, half_a_pair, to_d_prime
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -1,4 +1,4 @@
-"""Evaluation: logits of clips, metrics, and what is left when a part of the input is hidden."""
+"""Evaluation: logits of clips, metrics, and occlusion tests, which hide a part of the input."""
 
 from __future__ import annotations
 
@@ -12,12 +12,30 @@ from torch import nn
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
 from passt_bench.registry import METRICS
-from passt_bench.training.diverged import Diverged
+from passt_bench.training.batches import Slices
 from passt_bench.training.features import Features
 from passt_bench.training.loaders import loading
+from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import scored_note
-from passt_bench.training.probes import hide_frequency, hide_time
-from passt_bench.training.supply import Slices
+
+
+def hide_frequency(x: torch.Tensor) -> torch.Tensor:
+    """Every row becomes the mean over frequency: no spectral position is left, all timing is.
+
+    Args:
+        x: log-mel (B, 1, mels, frames).
+    """
+    return x.mean(dim=2, keepdim=True).expand_as(x)
+
+
+def hide_time(x: torch.Tensor) -> torch.Tensor:
+    """Every column becomes the mean over time: no timing is left, the mean spectrum is.
+
+    Args:
+        x: log-mel (B, 1, mels, frames).
+    """
+    return x.mean(dim=3, keepdim=True).expand_as(x)
+
 
 _BATCH = 50
 PROBES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {

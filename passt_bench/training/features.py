@@ -1,9 +1,17 @@
-"""The features of a whole data set, shared by all cells of a study.
+"""The features of a data set's clips: waveforms, their augmentation, and log-mels.
 
-Where every epoch sees the same log-mels, they are prepared once and shared as a memory map. Where
-training changes the front end (the edges of its filters move) or the waveforms, waveforms are
-prepared, and a front end makes log-mels of them a batch at a time. What would be too large is not
-prepared: the data set is read at each use.
+Where every epoch sees the same log-mels, they are prepared once, shared by all cells of a study as
+a memory map. Where training changes the front end (the edges of its filters move) or the waveforms,
+waveforms are prepared, and a front end makes log-mels of them a batch at a time. What would be too
+large is not prepared: the data set is read at each use.
+
+Waveforms are augmented in the order of the reference code, before the log-mel: gain, then the part
+of a longer clip, then the roll, then the mixture with another clip that has been through the same
+(``audioset/dataset.py`` and ``fsd50k/dataset.py``; paper, section 3). Whatever is drawn for a clip
+is a pure function of seed, salt, epoch and its index: the same for any number of processes, and
+after a kill.
+
+Shapes: B batch, S samples of a clip.
 """
 
 from __future__ import annotations
@@ -24,8 +32,150 @@ from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, ma
 from passt_bench.records.files import storing
 from passt_bench.spec.key import decisive, digest
 from passt_bench.spec.recipe import FrontendSpec, Recipe
-from passt_bench.training.sources import Streamed, Waves
-from passt_bench.training.waves import changes_waves
+from passt_bench.training.step_inputs import philox
+
+
+class Streamed:
+    """Waveforms that are read from the data set each time, as `numpy.ndarray` gives stored ones.
+
+    Another process opens the data set for itself: what it holds (open files, a million names) is
+    not handed over.
+
+    Args:
+        opens: the data set; must be picklable where other processes shall read.
+        digest: of its fingerprint.
+        samples: of a clip.
+        dataset: where it is open already.
+    """
+
+    def __init__(
+        self,
+        opens: Callable[[], Dataset],
+        digest: str,
+        samples: int,
+        dataset: Dataset | None = None,
+    ) -> None:
+        self._opens, self._digest, self._samples, self._dataset = opens, digest, samples, dataset
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, opened when it is first asked for.
+
+        Raises:
+            RuntimeError: it is not what it was.
+        """
+        if self._dataset is None:
+            dataset = self._opens()
+            if dataset.fingerprint.digest != self._digest:
+                raise RuntimeError("the data changed since the study was planned; run it again")
+            self._dataset = dataset
+        return self._dataset
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(clips, samples)."""
+        return len(self.dataset.ids), self._samples
+
+    def __getitem__(self, clips: np.ndarray) -> np.ndarray:
+        """Waveforms (clips, S) from their start, float32."""
+        return np.stack([self.dataset.waveform(int(clip)) for clip in clips])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_dataset": None}
+
+
+Waves = np.ndarray | Streamed
+
+
+def length(waves: Waves, clip: int) -> int:
+    """Samples of a whole clip."""
+    samples: int = waves.shape[1]
+    if isinstance(waves, Streamed):
+        whole = waves.dataset.length(clip)
+        return samples if whole is None else whole
+    return samples
+
+
+def excerpt(waves: Waves, clip: int, start: int) -> np.ndarray:
+    """A waveform (S,) from one of its samples on."""
+    if isinstance(waves, Streamed):
+        return waves.dataset.excerpt(clip, start)
+    if start:
+        raise ValueError("stored waveforms begin at the start of their clips")
+    stored: np.ndarray = waves[clip]
+    return stored
+
+
+_WAVE_STREAM = 0x3A7E  # keeps this random stream apart from others with the same seed
+
+
+def changes_waves(recipe: Recipe) -> bool:
+    """Whether training changes waveforms, so that log-mels cannot be kept."""
+    training = recipe.training
+    crops = recipe.data.crop == "random"
+    return crops or bool(training.gain or training.shift or training.wavmix)
+
+
+def draw_waves(
+    waves: Waves,
+    labels: Callable[[int], np.ndarray],
+    clips: np.ndarray,
+    train: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    epoch: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The waveforms of a training step's clips, with their labels.
+
+    Args:
+        waves: of the whole data set.
+        labels: of a clip, as an array that can be mixed.
+        clips: indices, each at most once an epoch.
+        train: indices of the training clips, from which a mixture's partner is drawn.
+        recipe: strengths; what is off draws nothing.
+        seed: of the run.
+        epoch: of the training.
+
+    Returns:
+        (B, samples) float32, and the labels of the clips, (B, …) float32.
+    """
+    training = recipe.training
+    sounds, targets = [], []
+    for clip in clips.tolist():
+        random = philox(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
+        sound, target = _play(waves, clip, recipe, random), labels(clip)
+        if training.wavmix and random.random() < training.wavmix:
+            other = int(train[random.integers(len(train))])
+            drawn = random.beta(training.wavmix_alpha, training.wavmix_alpha)
+            share = np.float32(max(drawn, 1 - drawn))
+            sound = mix(sound, _play(waves, other, recipe, random), share)
+            target = share * target + (1 - share) * labels(other)
+        sounds.append(sound)
+        targets.append(target)
+    return np.stack(sounds), np.stack(targets).astype(np.float32)
+
+
+def _play(waves: Waves, clip: int, recipe: Recipe, random: np.random.Generator) -> np.ndarray:
+    """One clip, louder or softer, from somewhere in it, rolled."""
+    training, samples = recipe.training, waves.shape[1]
+    decibels = random.integers(2 * training.gain) - training.gain if training.gain else 0
+    start = 0
+    if recipe.data.crop == "random":
+        start = int(random.integers(max(0, length(waves, clip) - samples) + 1))
+    sound = excerpt(waves, clip, start)
+    if decibels:
+        sound = sound * np.float32(10 ** (decibels / 20))
+    if training.shift:
+        sound = np.roll(sound, random.integers(-training.shift, training.shift + 1))
+    return sound
+
+
+def mix(one: np.ndarray, two: np.ndarray, share: np.float32) -> np.ndarray:
+    """A share of one waveform and the rest of another, each without its mean, as is the result."""
+    mixed = share * (one - one.mean()) + (1 - share) * (two - two.mean())
+    result: np.ndarray = mixed - mixed.mean()
+    return result
+
 
 VERSION = 1  # raise when the features of unchanged settings change
 MOST_BYTES = 16 << 30  # that are prepared where a recipe leaves the choice

@@ -1,6 +1,6 @@
-"""Losses over logits and (mixed) targets; labels may be unknown.
+"""Losses over logits and (mixed) targets, and the failure of a loss that is no longer finite.
 
-Shapes: B batch, C classes.
+Labels may be unknown. Shapes: B batch, C classes.
 """
 
 from __future__ import annotations
@@ -54,3 +54,7 @@ def with_known(targets: np.ndarray) -> np.ndarray:
     known = ~np.isnan(targets)
     stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
     return stacked
+
+
+class Diverged(RuntimeError):
+    """The loss, or what the trained model answers, is no longer finite."""

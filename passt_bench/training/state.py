@@ -1,27 +1,187 @@
-"""The state of a training: what goes into a checkpoint, and how it comes back exactly."""
+"""The state of a training: the task, how far it has come, and the mean of its weights.
+
+A checkpoint holds all of it, so that a resumed training continues exactly.
+
+Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
+``helpers/swa_callback.py`` of the reference code it only averages: the rate and the training itself
+are as without it. The published start of 50 is counted from 1, here it is 49: snapshots at the
+beginning of the epochs 49, 54, …, 129 of 130 counted from 0, that is after so many epochs, 17 of
+equal weight.
+
+The running means and variances of BatchNorm are averaged like weights (the reference code averages
+parameters alone, and its models have no BatchNorm). Estimating them anew for the averaged weights
+would be exacter, at the cost of another pass over the training clips.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from passt_bench.data.targets import Targets
+from passt_bench.errors import InputError
 from passt_bench.measure.memory import peak_bytes
+from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training import checkpoint
-from passt_bench.training.averaging import (
-    Average,
-    Weights,
-    check_averaging,
-    copy_of,
-    snapshot_epochs,
-    wearing,
-)
-from passt_bench.training.task import CHECKPOINT_SECONDS as CHECKPOINT_SECONDS
-from passt_bench.training.task import Progress as Progress
-from passt_bench.training.task import Task as Task
+from passt_bench.training.features import Features
+
+Weights = dict[str, torch.Tensor]
+
+
+def snapshot_epochs(training: TrainingSpec) -> range:
+    """The epochs, counted from 0, at whose beginning the weights enter the mean."""
+    if training.swa_start is None:
+        return range(0)
+    return range(training.swa_start, training.epochs, training.swa_every)
+
+
+def check_averaging(training: TrainingSpec) -> None:
+    """Refuses a mean that nothing would enter.
+
+    Raises:
+        InputError: it starts behind the last epoch, or it is tested and not taken.
+    """
+    if training.swa_start is not None and not snapshot_epochs(training):
+        raise InputError(
+            f"the training has ended after epoch {training.epochs - 1}, counted from 0",
+            field="training.swa_start",
+            value=training.swa_start,
+            remedy="Begin to average earlier, or train for longer.",
+        )
+    if training.swa_start is None and training.tested == "swa":
+        raise InputError(
+            "averaged weights are to be tested, and none are taken",
+            field="training.tested",
+            value="swa",
+            remedy="Set training.swa_start to an epoch, or test 'last'.",
+        )
+
+
+class Average:
+    """The equal-weight mean of some states of a model.
+
+    Attributes:
+        count: of the states.
+        weights: the mean, by name; whole numbers are those of the last state.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.weights: Weights = {}
+
+    @torch.no_grad()
+    def add(self, net: nn.Module) -> None:
+        """Takes in the model as it is."""
+        for name, value in net.state_dict().items():
+            mean = self.weights.get(name)
+            if mean is None or not value.is_floating_point():
+                self.weights[name] = value.clone()
+            else:
+                mean += (value - mean) / (self.count + 1)
+        self.count += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"count": self.count, "weights": self.weights}
+
+    def load(self, state: dict[str, Any], device: str) -> None:
+        """Goes on from what a checkpoint kept."""
+        self.count = int(state["count"])
+        self.weights = {name: value.to(device) for name, value in state["weights"].items()}
+
+
+def copy_of(net: nn.Module) -> Weights:
+    """The weights and buffers of a model, apart from it."""
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+@contextmanager
+def wearing(net: nn.Module, weights: Weights) -> Iterator[None]:
+    """The model with other weights, for a while."""
+    own = copy_of(net)
+    net.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        net.load_state_dict(own)
+
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass
+class Task:
+    """What is trained on, and how it is kept; the last four fields do not decide the result.
+
+    Attributes:
+        key: of the cell.
+        recipe: everything that makes the run.
+        seed: of the run.
+        features: (clips, mels, frames) of the whole data set.
+        targets: (clips, classes).
+        train: indices of the training clips.
+        folder: where checkpoints are written.
+        inner: indices of the clips that the epoch is chosen by, for ``best_on_inner``.
+        attempt: a checkpoint of an earlier attempt does not serve.
+        checkpoint_seconds: between two checkpoints.
+        clocks: wall seconds that this process has spent before, by part.
+        tell: told what a checkpoint that cannot serve is.
+    """
+
+    key: str
+    recipe: Recipe
+    seed: int
+    features: Features
+    targets: Targets
+    train: np.ndarray
+    folder: Path
+    inner: np.ndarray | None = None
+    attempt: int = 1
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    clocks: dict[str, float] = field(default_factory=dict)
+    tell: Callable[[str], None] = checkpoint.say
+
+
+@dataclass
+class Progress:
+    """What a training has done so far, over all resumes; a checkpoint holds all of it.
+
+    Attributes:
+        epoch: whole epochs.
+        step: steps of the epoch that has begun.
+        train_loss: mean of each epoch.
+        learning_rate: last of each epoch.
+        inner: metric on the inner split after each epoch, for ``best_on_inner``.
+        best_epoch: the first with the best of these, from 1; 0 is none.
+        seconds: wall seconds of training steps.
+        cpu_seconds: of the process, in training steps.
+        epoch_seconds: wall seconds of the epoch that has begun.
+        step_seconds: mean of each epoch.
+        peak_bytes: highest memory use.
+        before: wall seconds of earlier processes by part, training steps not included.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    train_loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    inner: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+    before: dict[str, float] = field(default_factory=dict)
+
 
 _RARER = 30  # at least that many times as long between two checkpoints as it takes to write one
 

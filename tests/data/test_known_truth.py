@@ -20,10 +20,9 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
-from passt_bench.training.evaluate import evaluate
+from passt_bench.training.evaluate import evaluate, hide_frequency, hide_time
 from passt_bench.training.features import prepare_features
 from passt_bench.training.loop import Task, train
-from passt_bench.training.probes import hide_frequency, hide_time
 
 CHANCE = 0.157  # mean prevalence: the average precision of a random order
 # Patchout makes the training three times as fast; what is told apart by what stays the same.

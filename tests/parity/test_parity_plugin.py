@@ -22,7 +22,7 @@ from passt_bench.runner.compare import Settings, subjects
 from passt_bench.runner.facts import model_facts
 from passt_bench.spec import Patchout, ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.training.draws import draw_step
+from passt_bench.training.step_inputs import draw_step
 
 SMALL = {"width": 32, "depth": 1, "heads": 1}
 OPTIONS = {"hear21passt": SMALL, "transformers_ast": SMALL, "panns_inference": {}}

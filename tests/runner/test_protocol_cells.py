@@ -24,9 +24,8 @@ from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import prepare
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict
-from passt_bench.training.features import Waveforms
+from passt_bench.training.features import Streamed, Waveforms
 from passt_bench.training.metrics import accuracy
-from passt_bench.training.sources import Streamed
 
 SMALL: dict[str, Any] = {
     "model": ModelSpec("passt_micro", patch=(16, 16), stride=(16, 16), width=16, depth=1, heads=2),

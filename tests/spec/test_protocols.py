@@ -13,8 +13,8 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.registry import DATASETS, METRICS
 from passt_bench.spec import Recipe, override
 from passt_bench.spec.key import decisive
-from passt_bench.training.averaging import snapshot_epochs
 from passt_bench.training.schedule import ramp
+from passt_bench.training.state import snapshot_epochs
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocols.md"
 RECIPES: dict[str, Recipe] = {

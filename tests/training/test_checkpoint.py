@@ -14,8 +14,8 @@ from passt_bench.models import create_model
 from passt_bench.registry import METRICS
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training import checkpoint
-from passt_bench.training.diverged import Diverged
 from passt_bench.training.loop import train
+from passt_bench.training.loss import Diverged
 from passt_bench.training.state import Progress, Task, Training
 
 EPOCHS, STEPS = 4, 4

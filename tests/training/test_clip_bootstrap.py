@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from passt_bench.registry import METRICS
 from passt_bench.training.clip_bootstrap import clip_intervals, few_clips_note
-from passt_bench.training.ranks import RankSums
+from passt_bench.training.metrics import RankSums
 
 NAMES = ("mAP", "mAP_official", "mAP_masked", "AUC", "dprime", "accuracy")
 

@@ -19,14 +19,12 @@ from noise_clips import CLASSES, CLIPS, RATE, SAMPLES, TRAIN, labels, open_noise
 
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
+from passt_bench.training.batches import Sampler, Supply
 from passt_bench.training.evaluate import predict
-from passt_bench.training.features import Waveforms
+from passt_bench.training.features import Streamed, Waveforms
 from passt_bench.training.loaders import loading
 from passt_bench.training.loop import train
-from passt_bench.training.sampling import Sampler
-from passt_bench.training.sources import Streamed
 from passt_bench.training.state import Progress, Task
-from passt_bench.training.supply import Supply
 
 FRONTEND = FrontendSpec(
     sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0, fmax_jitter=900

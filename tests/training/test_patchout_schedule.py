@@ -14,10 +14,10 @@ from passt_bench.errors import InputError
 from passt_bench.models import PaSST, create_model, draw_batch, initialise, resolve
 from passt_bench.spec import Patchout, Recipe, TrainingSpec, override
 from passt_bench.spec.key import quality_key
-from passt_bench.training.draws import draw_offset, draw_step
 from passt_bench.training.loop import train
 from passt_bench.training.schedule import at_stage, check_steps, stages
 from passt_bench.training.state import Task
+from passt_bench.training.step_inputs import draw_offset, draw_step
 
 GRID = (8, 8)
 MOST = Patchout("unstructured", rate=0.75, schedule="rising")

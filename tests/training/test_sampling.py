@@ -11,8 +11,8 @@ import pytest
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.spec import DataSpec, Recipe, TrainingSpec
-from passt_bench.training.checks import check_training
-from passt_bench.training.sampling import Sampler, clip_weights, epoch_steps
+from passt_bench.training.batches import Sampler, clip_weights, epoch_steps
+from passt_bench.training.loop import check_training
 
 WEIGHTED = TrainingSpec(batch_size=4, sampling="weighted", epoch_clips=20)
 RANDOM = np.random.default_rng(0)

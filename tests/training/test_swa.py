@@ -13,10 +13,17 @@ import torch
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.spec import ModelSpec, Recipe, TrainingSpec
-from passt_bench.training.averaging import Average, copy_of, snapshot_epochs, wearing
 from passt_bench.training.evaluate import predict
 from passt_bench.training.loop import run_training
-from passt_bench.training.state import Progress, Task, Training
+from passt_bench.training.state import (
+    Average,
+    Progress,
+    Task,
+    Training,
+    copy_of,
+    snapshot_epochs,
+    wearing,
+)
 
 EPOCHS, CLIPS = 6, 32
 RANDOM = np.random.default_rng(1)

@@ -9,12 +9,10 @@ import torch
 
 from passt_bench.models import create_model
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import augment
-from passt_bench.training.diverged import Diverged
+from passt_bench.training.batches import Sampler, augment
 from passt_bench.training.loop import train
-from passt_bench.training.loss import loss_of
+from passt_bench.training.loss import Diverged, loss_of
 from passt_bench.training.metrics import accuracy, mean_average_precision
-from passt_bench.training.sampling import Sampler
 from passt_bench.training.schedule import learning_rate
 from passt_bench.training.state import Task
 

@@ -12,18 +12,19 @@ from noise_clips import CLIPS, RATE, SAMPLES, TRAIN, NoiseClips, labels, open_no
 
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
+from passt_bench.training.batches import Sampler, Supply
 from passt_bench.training.features import (
+    Streamed,
     Waveforms,
+    changes_waves,
+    draw_waves,
     features_path,
     is_prepared,
     logmels,
+    mix,
     open_features,
     prepare_features,
 )
-from passt_bench.training.sampling import Sampler
-from passt_bench.training.sources import Streamed
-from passt_bench.training.supply import Supply
-from passt_bench.training.waves import changes_waves, draw_waves, mix
 
 STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
 MOVING = override(Recipe(frontend=STILL), {"frontend.fmax_jitter": 900}).frontend

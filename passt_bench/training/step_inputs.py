@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from passt_bench.models.patchout import draw_batch
 from passt_bench.spec.recipe import Pair, Patchout
-from passt_bench.training.batches import philox
 
 _OFFSET, _TORCH = 0x0FF5, 0x70C4  # keep the streams of one seed apart
+
+
+def philox(*entropy: int) -> np.random.Generator:
+    """The random stream of a tuple of numbers, the same on every machine."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 def draw_offset(places: int, seed: int, step: int) -> torch.Tensor:
