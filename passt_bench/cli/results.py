@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def paper_here(paths: Paths) -> Here:
     """What this machine has of the paper's rows."""
-    from passt_bench.models.weights.table import PUBLISHED
+    from passt_bench.models.weights.published import PUBLISHED
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
     from passt_bench.report.paper import Here

@@ -12,7 +12,7 @@ from rich.table import Table
 from passt_bench.cli.options import app, console
 
 if TYPE_CHECKING:
-    from passt_bench.models.weights.table import Published
+    from passt_bench.models.weights.published import Published
 
 weights = typer.Typer(no_args_is_help=True, help="Published and own weight files.")
 app.add_typer(weights, name="weights")
@@ -72,11 +72,11 @@ def get(
     """Downloads a released file, or those of a set, and checks what came."""
     from passt_bench.console import stage
     from passt_bench.models.ensemble import ENSEMBLES
+    from passt_bench.models.weights import find_published
     from passt_bench.models.weights import get as download
-    from passt_bench.models.weights import published
 
     for member in ENSEMBLES.get(name, (name,)):
-        entry = published(member, ENSEMBLES)
+        entry = find_published(member, ENSEMBLES)
         with stage(console, entry.file) as update:
             path = download(entry, to, update)
         console.print(str(path), markup=False)

@@ -12,8 +12,8 @@ from torch import nn
 
 from passt_bench.errors import InputError
 from passt_bench.models.ast import AST
+from passt_bench.models.base import initialise
 from passt_bench.models.cp_resnet import CpResNet
-from passt_bench.models.init import initialise
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.cnn import Cnn, channels_last
+from passt_bench.models.base import Cnn, channels_last
 
 _BLOCKS = 4  # a stage
 _POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max pooling

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from passt_bench.models.cnn import Cnn, channels_last
+from passt_bench.models.base import Cnn, channels_last
 
 
 class Row(NamedTuple):

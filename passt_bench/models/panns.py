@@ -18,8 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.models.cnn import Cnn, channels_last
-from passt_bench.models.init import fill_he
+from passt_bench.models.base import Cnn, channels_last, fill_he
 from passt_bench.spec.recipe import Pair
 
 
@@ -79,7 +78,7 @@ class Panns(nn.Module):
         return self.head(F.relu(self.fc1(pooled)))
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter, see `init.fill_he`."""
+        """Initial values of one parameter, see `fill_he`."""
         fill_he(name, parameter, generator)
 
 

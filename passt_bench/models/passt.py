@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.init import fill_normal
+from passt_bench.models.base import fill_normal
 from passt_bench.models.patchout import draw_plain
 from passt_bench.models.vit import Block, Blocks
 from passt_bench.spec.recipe import Pair, Patchout

@@ -35,7 +35,7 @@ from torch import nn
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
-from passt_bench.models.init import initialise
+from passt_bench.models.base import initialise
 from passt_bench.models.patchout import draw_batch, resolve
 from passt_bench.spec.recipe import Pair, Patchout
 

@@ -12,7 +12,7 @@ from torch import nn
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.models import testing as c
-from passt_bench.models.init import fill_normal
+from passt_bench.models.base import fill_normal
 from passt_bench.models.testing import CHECKS, ContractError, Subject
 from passt_bench.registry import MODELS
 from passt_bench.spec import Patchout

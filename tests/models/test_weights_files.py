@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from passt_bench.errors import InputError
-from passt_bench.models.weights.files import read_tensors
-from passt_bench.models.weights.names import strip_prefixes
+from passt_bench.models.weights.formats import read_tensors, strip_prefixes
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model, load_weights, read_model
 from passt_bench.models.weights import PUBLISHED
-from passt_bench.models.weights.geometry import infer
+from passt_bench.models.weights.adapt import infer
 
 X = torch.randn(2, 1, 128, 998, generator=torch.Generator().manual_seed(1))
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from passt_bench import __version__
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
-from passt_bench.models.weights import PUBLISHED, export_model, published
+from passt_bench.models.weights import PUBLISHED, export_model, find_published
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.vocabulary import class_names
@@ -115,7 +115,7 @@ def test_an_official_file_tells_its_model(
 def test_the_name_of_a_published_file_tells_hop_classes_and_loss(tmp_path: Path) -> None:
     slow = small_weights.passt(frames=2000)
     for name, hop, clip in (("stfthop160", 160, 10.0), ("passt_20sec", 320, 10.0)):
-        path = small_weights.save(tmp_path / published(name).file, slow)
+        path = small_weights.save(tmp_path / find_published(name).file, slow)
         recipe = read_model(path).recipe
         assert (recipe.frontend.hop, recipe.data.seconds) == (hop, clip)
     path = small_weights.save(tmp_path / PUBLISHED["esc50_fold1"].file, small_weights.passt(50))
@@ -191,7 +191,7 @@ def test_the_table_holds_every_released_file() -> None:
         )
         assert entry.stride in (stride, None) or stride is None
     with pytest.raises(InputError, match="Did you mean 'passt_20sec'"):
-        published("passt_20se")
+        find_published("passt_20se")
 
 
 def test_class_names_are_built_in() -> None:

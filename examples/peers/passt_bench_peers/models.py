@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models.init import fill_normal
+from passt_bench.models.base import fill_normal
 from passt_bench.models.patchout import resolve
 from passt_bench.registry import MODELS
 from passt_bench.spec import ast_frontend, panns_frontend

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from passt_bench.models.weights.fetch import get, locate, weights_folder
-from passt_bench.models.weights.load import load_weights
-from passt_bench.models.weights.loaded import Loaded
-from passt_bench.models.weights.saved import Model, export_model, read_model, save_model
-from passt_bench.models.weights.table import PUBLISHED, Published, published
+from passt_bench.models.weights.load import Loaded, load_weights
+from passt_bench.models.weights.model_file import Model, export_model, read_model, save_model
+from passt_bench.models.weights.published import PUBLISHED, Published, find_published
 
 __all__ = [
     "PUBLISHED",
@@ -14,10 +13,10 @@ __all__ = [
     "Model",
     "Published",
     "export_model",
+    "find_published",
     "get",
     "load_weights",
     "locate",
-    "published",
     "read_model",
     "save_model",
     "weights_folder",

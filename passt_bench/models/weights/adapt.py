@@ -1,4 +1,4 @@
-"""Changing weights to fit: other input channels, patch grids and depths.
+"""Changes weights to fit a model of other input channels, patch grid or depth.
 
 Shapes: E width, F and T the patch grid, G the side of an image model's grid.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
@@ -240,3 +241,38 @@ def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Te
     old = grid_of(tensor.shape[1] - SPECIAL_TOKENS, grid[0], source)
     how = f"{old[0]} x {old[1]} to {grid[0]} x {grid[1]}, cut from the middle or stretched"
     return resample_positions(tensor.float(), old, grid), how
+
+
+FRAMES = (998, 2000, 3000, 3200)  # of the published files
+_STRIDES = (10, 12, 14, 16)  # of the published files
+_OTHERS = tuple(stride for stride in range(16, 0, -1) if stride not in _STRIDES)
+
+
+def infer(
+    rows: int, columns: int, mels: int, frames: Sequence[int] = ()
+) -> tuple[Pair, int] | None:
+    """Stride and frames of a PaSST from its encodings: ``mels // stride``, ``frames // stride``.
+
+    Published strides and lengths come first, equal strides of both axes before others; where none
+    explains the columns, as many frames as they need.
+
+    Args:
+        rows: of the frequency encodings.
+        columns: of the time encodings.
+        mels: of the input.
+        frames: lengths to try before the published ones.
+
+    Returns:
+        Stride (frequency, time) and frames; None where no stride up to 16 gives the rows.
+    """
+    lengths = (*frames, *FRAMES)
+    possible = [stride for stride in (*_STRIDES, *_OTHERS) if mels // stride == rows]
+    for stride in possible:
+        for length in lengths:
+            if length // stride == columns:
+                return (stride, stride), length
+    for length in lengths:
+        for time in (*_STRIDES, *_OTHERS):
+            if possible and length // time == columns:
+                return (possible[0], time), length
+    return ((possible[0], possible[0]), columns * possible[0]) if possible else None

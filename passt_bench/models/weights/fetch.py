@@ -19,7 +19,7 @@ import pooch
 from filelock import FileLock
 
 from passt_bench.errors import InputError
-from passt_bench.models.weights.table import PUBLISHED, Published, by_file
+from passt_bench.models.weights.published import PUBLISHED, Published, by_file
 from passt_bench.records.files import storing, write_atomically
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
@@ -78,7 +78,7 @@ def get(
         InputError: it cannot be downloaded (the message says what to put where), is not what the
             table says, or is not what it was at the first download.
     """
-    from passt_bench.models.weights.official import check_published
+    from passt_bench.models.weights.model_file import check_published
 
     folder = folder or weights_folder()
     path = folder / entry.file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from passt_bench.models.patchout_kinds import Resolved
+from passt_bench.models.patchout import Resolved
 from passt_bench.registry import PATCHOUTS
 from passt_bench.spec import Patchout
 

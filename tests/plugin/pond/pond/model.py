@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from passt_bench.models.init import fill_normal
+from passt_bench.models.base import fill_normal
 from passt_bench.models.passt import gather
 from passt_bench.models.patchout import draw_plain
 from passt_bench.registry import MODELS

@@ -250,7 +250,7 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
-def published(name: str, sets: Iterable[str] = ()) -> Published:
+def find_published(name: str, sets: Iterable[str] = ()) -> Published:
     """The released file of that name.
 
     Args:

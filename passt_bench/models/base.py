@@ -1,10 +1,16 @@
-"""What the convolutional baselines have in common: no patches, a least size, initial weights.
+"""What models have in common: their initial weights, and the base class of the CNNs.
+
+Each parameter gets its initial values from a generator of its own, seeded by seed and name. Two
+variants of one seed then share every parameter that both have, whatever else differs: a change of
+stride alters the position encodings and nothing else.
 
 Shapes: B batch, mels and frames of the input.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -12,8 +18,36 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models.init import fill_he
 from passt_bench.spec.recipe import Pair
+
+
+def fill_normal(parameter: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+    """Truncated normal at two standard deviations, in place."""
+    nn.init.trunc_normal_(
+        parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+    )
+
+
+def fill_he(name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    """He's normal for weights, norms 1, biases 0, in place: what convolutional networks take."""
+    if name.endswith("bias"):
+        parameter.zero_()
+    elif parameter.ndim == 1:
+        parameter.fill_(1.0)
+    else:
+        fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+
+
+@torch.no_grad()
+def initialise(net: nn.Module, seed: int) -> None:
+    """Fills every parameter of a model that has ``fill(name, parameter, generator)``.
+
+    A submodule's buffers (running statistics) are left at their defaults.
+    """
+    for name, parameter in net.named_parameters():
+        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        net.fill(name, parameter, generator)  # type: ignore[operator]
 
 
 class Cnn(nn.Module, ABC):
@@ -64,7 +98,7 @@ class Cnn(nn.Module, ABC):
         return self.logits(x)
 
     def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter, see `init.fill_he`."""
+        """Initial values of one parameter, see `fill_he`."""
         fill_he(name, parameter, generator)
 
 
