@@ -20,8 +20,8 @@ from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, write_comparison
 from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
-from passt_bench.runner.facts import model_facts
 from passt_bench.runner.foreseen import Foreseen
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
@@ -217,7 +217,7 @@ def compare(
 
 
 def _variant(label: str, recipe: Recipe, key: str, classes: int) -> VariantRecord:
-    facts = model_facts(recipe, classes)
+    facts = summarise_model(recipe, classes)
     return VariantRecord(
         name=label,
         recipe=recipe,

@@ -22,11 +22,11 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.facts import model_facts
+from passt_bench.runner.benchmark_target import RecipeFactory, batch_size, foreseen_bytes
 from passt_bench.runner.foreseen import Foreseen, foresee
 from passt_bench.runner.isolation import fork_server
 from passt_bench.runner.locks import MERGE, lock
-from passt_bench.runner.subject import RecipeFactory, batch_size, foreseen_bytes
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
@@ -96,7 +96,7 @@ def measure_cost(
         The new sessions, none if everything is known.
 
     Raises:
-        InputError: a recipe that cannot be built, see `runner.facts.model_facts`.
+        InputError: a recipe that cannot be built, see `runner.model_summary.summarise_model`.
     """
     plan = _plan_variants(recipes, baseline, classes)
     new = _missing(plan, store, retry)
@@ -274,7 +274,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         plan.baseline,
         recipe.measurement,
         sizes=_sizes(recipe, plan.classes),
-        preload=("passt_bench.runner.subject",),
+        preload=("passt_bench.runner.benchmark_target",),
         published=plan.extras.published,
         profiles=plan.extras.profiles,
         progress=progress,
@@ -308,7 +308,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
 
 def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     """The largest product of the baseline's blocks: tokens of a batch by its widest layer."""
-    tokens = model_facts(recipe, classes).tokens
+    tokens = summarise_model(recipe, classes).tokens
     if not tokens:
         return ()
     with torch.device("meta"):
@@ -339,7 +339,7 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
 
 def _arm_record(key: str, plan: _Plan, result: SessionResult) -> ArmRecord:
     arm, recipe = result.arms[key], plan.recipes[key]
-    facts = model_facts(recipe, plan.classes)
+    facts = summarise_model(recipe, plan.classes)
     baseline = result.arms[plan.baseline]
     samples = _rounded(arm)
     fine = arm.status == "ok"

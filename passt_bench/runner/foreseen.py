@@ -14,8 +14,8 @@ from passt_bench.measure.target import (
     PEAK_STEPS,
     PublishedProtocol,
 )
-from passt_bench.runner.facts import model_facts
-from passt_bench.runner.subject import batch_size
+from passt_bench.runner.benchmark_target import batch_size
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Recipe
 
 CORE_RATE = 60e9  # FLOP/s of models on one CPU core, about
@@ -114,7 +114,7 @@ def _arm(
     profile: bool,
 ) -> tuple[float, float]:
     """Seconds of one arm outside the rounds, and of its turn in a round."""
-    facts, clips = model_facts(recipe, classes), batch_size(recipe)
+    facts, clips = summarise_model(recipe, classes), batch_size(recipe)
     speed = rate(recipe.engine, gpu)
     cycle = max(1, len(facts.patchout.get("stages", ())))
     step = clips * facts.flops / speed + CALL_SECONDS

@@ -87,7 +87,7 @@ def fork_server() -> ForkServerContext:
     """The fork server with torch and this package loaded; a child costs 0.03 s instead of 2 s."""
     context = multiprocessing.get_context("forkserver")
     # What a cell would import late: the first optimizer torch._dynamo, the metrics scikit-learn.
-    late = ["torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.subject"]
+    late = ["torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.benchmark_target"]
     context.set_forkserver_preload(["passt_bench.runner.isolation", *late])
     # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
     # the server and its children never see it, not even while they start.

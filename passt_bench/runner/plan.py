@@ -13,8 +13,8 @@ from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.runner.facts import ModelFacts, model_facts
 from passt_bench.runner.initial_weights import settle_init
+from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
@@ -77,7 +77,7 @@ class PlannedCell:
     fold: int | None
     fingerprint: Fingerprint
     components: Mapping[str, int]
-    facts: ModelFacts
+    facts: ModelSummary
     data_root: Path | None
     seconds: float  # expected
     attempt: int = 1
@@ -116,7 +116,7 @@ def plan_cell(
     fingerprint = dataset.fingerprint
     recipe, checkpoint = settle_init(recipe, fingerprint.classes)
     components = component_versions(recipe)
-    facts = model_facts(recipe, len(fingerprint.classes))
+    facts = summarise_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
     per_epoch = epoch_steps(recipe.training, len(train))
     datasets.check(recipe, fold)
@@ -136,7 +136,7 @@ def plan_cell(
     )
 
 
-def expected_seconds(recipe: Recipe, facts: ModelFacts, train: int, test: int) -> float:
+def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int) -> float:
     """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
 
     32 GFLOP/s and 5 ms a step are about what small models reach there.

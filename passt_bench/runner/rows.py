@@ -18,7 +18,7 @@ from passt_bench.names import plain_name
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
-from passt_bench.runner.facts import ModelFacts, model_facts
+from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.plan import StudyPlan, expand, with_seeds
 from passt_bench.runner.request import Paths, StudyRequest, changed, check_choice, check_folder
 from passt_bench.runner.studies import RowsFile
@@ -73,14 +73,14 @@ class PlannedRow:
             work = self.runs * trained_clips(row, self.recipe) * self._facts[0].flops
         else:
             work = row.corpus.evaluation * sum(facts.flops_inference for facts in self._facts)
-        each = model_facts(pace.recipe, CLASSES).flops
+        each = summarise_model(pace.recipe, CLASSES).flops
         return work / (pace.clips_per_second * each) / HOUR
 
     @property
-    def _facts(self) -> list[ModelFacts]:
+    def _facts(self) -> list[ModelSummary]:
         recipes = [self.recipe] if self.recipe else [_member(name) for name in self.row.members]
         with located(f"{self.row.name} on {self.row.corpus.title}"):
-            return [model_facts(recipe, self.row.corpus.classes) for recipe in recipes]
+            return [summarise_model(recipe, self.row.corpus.classes) for recipe in recipes]
 
 
 @dataclass(frozen=True)

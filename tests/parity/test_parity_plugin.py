@@ -19,7 +19,7 @@ from passt_bench.models import testing as contract
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.runner.compare import Settings, subjects
-from passt_bench.runner.facts import model_facts
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec import Patchout, ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.training.step_inputs import draw_step
@@ -61,7 +61,7 @@ def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None
     """As many patches as the record says, others in each step, and all of them in evaluation."""
     items = ["hear21passt:width=32,depth=1,heads=1", "passt_micro"]
     recipe = next(iter(subjects(items, Settings(seconds=1.0)).values()))
-    facts = model_facts(replace(recipe, patchout=setting), CLASSES)
+    facts = summarise_model(replace(recipe, patchout=setting), CLASSES)
     net = create_model("hear21passt", CLASSES, frames=FRAMES, **SMALL).train()
     tokens: list[int] = []
     net.net.blocks[0].register_forward_pre_hook(lambda _, x: tokens.append(x[0].shape[1]))

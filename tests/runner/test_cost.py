@@ -11,9 +11,9 @@ from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import cost
+from passt_bench.runner.benchmark_target import RecipeFactory, foreseen_bytes
 from passt_bench.runner.cost import foresee_cost, measure_cost
-from passt_bench.runner.facts import model_facts
-from passt_bench.runner.subject import RecipeFactory, foreseen_bytes
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec import (
     DataSpec,
     EngineSpec,
@@ -168,7 +168,7 @@ def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
 def test_the_peak_is_sought_at_the_models_own_size() -> None:
     for width, model in ((16, BASE.model), (64, replace(BASE.model, width=None))):
         recipe = replace(BASE, model=model)
-        tokens = model_facts(recipe, CLASSES).tokens
+        tokens = summarise_model(recipe, CLASSES).tokens
         assert cost._sizes(recipe, CLASSES) == ((2 * tokens, width, 4 * width),)
     assert cost._sizes(RECIPES["cnn"], CLASSES) == ()
 

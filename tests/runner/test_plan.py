@@ -13,7 +13,7 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
-from passt_bench.runner.facts import model_facts
+from passt_bench.runner.model_summary import summarise_model
 from passt_bench.runner.plan import (
     Datasets,
     StudyPlan,
@@ -170,7 +170,7 @@ def test_what_cannot_run_is_refused(
 def test_a_cnn_refuses_patchout() -> None:
     recipe = override(Recipe(), {"model.name": "panns_micro", "patchout.kind": "time"})
     with pytest.raises(InputError, match="no patches to drop"):
-        model_facts(recipe, 4)
+        summarise_model(recipe, 4)
 
 
 def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a recipe's model before it runs, from the meta device."""
+"""Sizes of a recipe's model before it runs: tokens, parameters and FLOPs, from the meta device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from passt_bench.training.step_inputs import draw_step
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelSummary:
     """Sizes of a model on its real input.
 
     ``flops`` is a training step (forward and backward) per clip with patchout, and
@@ -40,7 +40,7 @@ class ModelFacts:
 
 
 @lru_cache(maxsize=512)
-def model_facts(recipe: Recipe, classes: int) -> ModelFacts:
+def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
     """Counts parameters, tokens and FLOPs of a recipe's model.
 
     Raises:
@@ -77,7 +77,7 @@ def model_facts(recipe: Recipe, classes: int) -> ModelFacts:
         )
 
     flops = mean(flops_of(setting) for setting in settings)
-    return ModelFacts(
+    return ModelSummary(
         grid=grid,
         tokens=tokens,
         tokens_full=tokens_full,

@@ -1,4 +1,4 @@
-"""A recipe as the subject of a cost session: the training step of the suite, on constant input.
+"""A recipe as the target of a cost session: the training step of the suite, on constant input.
 
 The input is random and stays the same; time does not depend on its values. A step is what the
 training loop does between having a batch and the next one: draw the patches that are kept, forward
