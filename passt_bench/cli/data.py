@@ -16,7 +16,7 @@ from passt_bench.cli.options import Workers, above_zero, app, console
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.data.check import Look, Update
+    from passt_bench.data.check import CheckOptions, Update
     from passt_bench.data.dataset import Dataset
     from passt_bench.data.findings import Checked, ClassCount, Finding
     from passt_bench.data.prepared_files import Index
@@ -155,7 +155,7 @@ def check(
 ) -> None:
     """Counts what is there and what is wrong with it; exit status 1 if anything is."""
     from passt_bench.console import stage
-    from passt_bench.data.check import Look
+    from passt_bench.data.check import CheckOptions
     from passt_bench.data.prepared import find_prepared
     from passt_bench.data.prepared_files import INDEX, read_index
     from passt_bench.records.files import write_atomically
@@ -165,10 +165,10 @@ def check(
     index = read_index(folder) if (folder / INDEX).is_file() else None
     length, hertz = length_and_rate(folder, index, seconds, rate)
     spec = DataSpec(name=name, seconds=length)
-    look = Look(fold, compare, decode, threads or default_threads())
+    options = CheckOptions(fold, compare, decode, threads or default_threads())
     beside = Console(stderr=True, highlight=False, soft_wrap=True)  # the output stays pure
     with stage(beside, f"Checking {name}") as update:
-        checked = _looked_over(spec, hertz, folder, index, look, update)
+        checked = _looked_over(spec, hertz, folder, index, options, update)
     text = as_text(checked)
     if as_json:
         typer.echo(text, nl=False)
@@ -189,7 +189,12 @@ def check(
 
 
 def _looked_over(
-    spec: DataSpec, rate: int, folder: Path, index: Index | None, look: Look, update: Update
+    spec: DataSpec,
+    rate: int,
+    folder: Path,
+    index: Index | None,
+    options: CheckOptions,
+    update: Update,
 ) -> Checked:
     """What lies in a folder, and what is wrong with it."""
     from passt_bench.data.check import check
@@ -197,9 +202,9 @@ def _looked_over(
 
     update(0.0, "reading lists and headers")
     dataset, refusal = _opened(spec, rate, folder, index)
-    if look.decode and index is not None and index.form == "int16":
+    if options.decode and index is not None and index.form == "int16":
         check_samples(folder, index, lambda share: update(share, "comparing with the checksum"))
-    return replace(check(dataset, look, update), refusal=refusal)
+    return replace(check(dataset, options, update), refusal=refusal)
 
 
 def _opened(spec: DataSpec, rate: int, folder: Path, index: Index | None) -> tuple[Dataset, str]:

@@ -1,4 +1,4 @@
-"""Data sets: one file each, registered by name."""
+"""Opens data sets by their registered names; one module per data set."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ from pathlib import Path
 
 from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic, synthetic
 from passt_bench.data.dataset import Dataset, Incomplete
+from passt_bench.data.layout import DatasetLayout, layouts
 from passt_bench.data.prepared import find_prepared, open_prepared
 from passt_bench.data.prepared_files import INDEX, read_index
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
-# Data set → files of which at least one lies in its folder, and in no other's.
-_MARKS = {
-    "audioset": audioset.MARKS,
-    "dcase20": dcase20.MARKS,
-    "esc50": ("meta/esc50.csv",),
-    "fsd50k": fsd50k.MARKS,
-    "manifest": (manifest.MANIFEST,),
-    "openmic": openmic.MARKS,
-}
-
 __all__ = [
     "Dataset",
+    "DatasetLayout",
     "audioset",
     "dcase20",
     "esc50",
     "find_folders",
     "fsd50k",
+    "layouts",
     "manifest",
     "open_dataset",
     "openmic",
@@ -37,11 +30,11 @@ __all__ = [
 
 
 def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-    """Opens a registered data set; its prepared clips where the folder holds some at that rate.
+    """Opens a registered data set, or its prepared clips if the folder holds some at that rate.
 
     Args:
         spec: name, clip length, how much of it.
-        sampling_rate: Hz of the waveforms that it gives.
+        sampling_rate: Hz of the waveforms.
         root: its folder, or one of prepared clips; None for procedural data.
 
     Raises:
@@ -58,15 +51,20 @@ def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Datas
 
 
 def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -> None:
-    """Refuses clips that were prepared of what the folder around them no longer holds."""
+    """Refuses prepared clips if the data around them have changed; they may have been removed."""
     index = read_index(folder)
-    asked = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
+    whole = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
     problem = ""
     try:
-        source = DATASETS.get(spec.name).build(asked, sampling_rate, root)
+        source = DATASETS.get(spec.name).build(whole, sampling_rate, root)
+    except Incomplete as error:
+        if not len(error.dataset.ids):
+            return  # without recordings the prepared clips are all that is left
+        problem = f", and can no longer be read: {error}"
     except InputError as error:
-        if _is_gone(spec.name, root, error):
-            return  # what was prepared is all that is left
+        layout = layouts().get(spec.name)
+        if not root.is_file() and not (layout is not None and layout.is_in(root)):
+            return  # without lists too
         problem = f", and can no longer be read: {error}"
     else:
         if source.fingerprint.digest == index.source.digest:
@@ -76,32 +74,19 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
         source=folder,
         field=f"--data {spec.name}",
         value=root.name,
-        remedy="Remove the folder and prepare anew, or give it itself to use it as it is.",
+        remedy="Remove the folder and prepare again, or give the folder itself to use it as it is.",
     )
 
 
-def _is_gone(name: str, root: Path, error: InputError) -> bool:
-    """Whether what clips were prepared of was taken away: its lists, or all of its recordings."""
-    if isinstance(error, Incomplete):
-        return not len(error.dataset.ids)
-    return not root.is_file() and not _marked(name, root)
-
-
-def _marked(name: str, folder: Path) -> bool:
-    """Whether a file lies in a folder that tells the data set."""
-    places = (folder / place / mark for mark in _MARKS.get(name, ()) for place in ("", "mp3"))
-    return any(path.is_file() for path in places)
-
-
 def find_folders(root: Path) -> dict[str, Path]:
-    """Data sets among the folders directly below ``root``, the first by name of each.
+    """Data sets among the folders directly below ``root``, of each the first folder by name.
 
     Folders of prepared clips count where the data set itself is not there.
     """
     found: dict[str, Path] = {}
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        for name in _MARKS:
-            if name not in found and _marked(name, folder):
+        for name, layout in layouts().items():
+            if name not in found and layout.is_in(folder):
                 found[name] = folder
     for path in sorted(root.glob(f"*/{INDEX}")):
         found.setdefault(read_index(path.parent).source.dataset, path.parent)

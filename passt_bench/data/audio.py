@@ -1,6 +1,6 @@
 """Opens audio files (WAV, FLAC, Ogg, MP3), from disk or as bytes, and decodes them to waveforms.
 
-Files that are not whole are refused.
+Incomplete files are refused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ import soundfile
 import torch
 
 from passt_bench.data.headers import broken_page, look_at
-from passt_bench.data.mp3_frames import Beginning, Mended
+from passt_bench.data.mp3_frames import Beginning, PatchedFile
 from passt_bench.errors import InputError
 from passt_bench.torchaudio_guard import resample
 
-_UNTOLD = 2**63 - 1  # samples, where a header does not tell
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+)
 RESAMPLER = "torchaudio sinc_interp_hann"
+_UNKNOWN = 2**63 - 1  # samples, where a header does not say
 _BLOCK = 1 << 20  # samples read at a time
 _MOST_PHASES = 4000  # of the resampler, which keeps a filter for each
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 build on those before them
@@ -32,11 +36,11 @@ _MP3_BACK = 16 * 1152  # samples; frames of an MP3 build on those before them
 
 @dataclass(frozen=True)
 class Encoded:
-    """The bytes of an audio file that lies in another file.
+    """The bytes of an audio file that is inside another file.
 
     Attributes:
         data: all of them.
-        source: where they lie, for messages.
+        source: where they are, for messages.
     """
 
     data: bytes
@@ -51,9 +55,9 @@ Sound = Path | Encoded
 
 @contextmanager
 def opened(sound: Sound) -> Iterator[soundfile.SoundFile]:
-    """A file that is there, holds sound, and is whole as far as its header tells.
+    """Opens a file that holds sound and is complete according to its header.
 
-    Where the header leaves the length open, the file is read up to its end.
+    Where the header does not say the length, the file is read up to its end.
 
     Raises:
         InputError: the file is missing, is no audio, is cut off, or holds no samples; and inside
@@ -67,20 +71,22 @@ def opened(sound: Sound) -> Iterator[soundfile.SoundFile]:
         with _source(sound, look.beginning) as source, soundfile.SoundFile(source) as file:
             if file.frames == 0:
                 raise broken(sound, "the file holds no samples")
-            if file.frames == _UNTOLD:
+            if file.frames == _UNKNOWN:
                 raise broken(sound, "the header does not tell how many samples there are")
             yield file
     except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(sound, error) from None
+        # Without the path that the library puts before it, since a reason goes into records.
+        reason = error.strerror if isinstance(error, OSError) else error.error_string
+        raise broken(sound, f"not readable as audio ({reason})") from None
 
 
 def check_pages(file: soundfile.SoundFile, sound: Sound, end: int | None = None) -> None:
-    """Refuses an Ogg file with a hole, over which its decoder would jump.
+    """Refuses an Ogg file with a hole, which its decoder would skip silently.
 
     Args:
         file: the open file.
         sound: the same.
-        end: the sample behind the last that is wanted; None is the end of the file.
+        end: the sample after the last that is needed; None is the end of the file.
 
     Raises:
         InputError: a page is damaged or missing.
@@ -100,12 +106,11 @@ def _raw(sound: Sound) -> BinaryIO:
 def _source(sound: Sound, beginning: Beginning | None) -> AbstractContextManager[Path | BinaryIO]:
     """What soundfile is to read; by itself it reads a file faster than through Python."""
     if beginning is not None:
-        return io.BufferedReader(Mended(_raw(sound), beginning))
+        return io.BufferedReader(PatchedFile(_raw(sound), beginning))
     return nullcontext(sound) if isinstance(sound, Path) else _raw(sound)
 
 
 def _check_there(sound: Sound) -> None:
-    """Refuses what has no bytes to look at."""
     if isinstance(sound, Path):
         if sound.is_dir():
             raise broken(sound, "a folder, and no file")
@@ -116,17 +121,11 @@ def _check_there(sound: Sound) -> None:
         raise broken(sound, "empty, 0 bytes")
 
 
-def _unreadable(sound: Sound, error: soundfile.LibsndfileError | OSError) -> InputError:
-    # Without the path that the library puts before it: a reason goes into records.
-    reason = error.strerror if isinstance(error, OSError) else error.error_string
-    return broken(sound, f"not readable as audio ({reason})")
-
-
 def broken(sound: Sound, problem: str) -> InputError:
-    """What is wrong with a file, and what to do about it."""
+    """The error that names a file, its problem and the remedy."""
     remedy = "Replace the file, or remove it together with its metadata row."
     if isinstance(sound, Encoded):
-        remedy = "Write that row of the HDF5 file anew, or leave it out."
+        remedy = "Write that row of the HDF5 file again, or leave it out."
     return InputError(problem, source=sound, remedy=remedy)
 
 
@@ -156,15 +155,15 @@ class Header:
 
     rate: int  # Hz
     channels: int
-    frames: int = 0  # samples of each channel, as far as the header tells
+    frames: int = 0  # samples of each channel
 
 
 def read_header(sound: Sound, to_end: bool = False) -> Header:
-    """Rate, channels and length of a file that is there, whole, and holds sound.
+    """Rate, channels and length of a complete audio file.
 
     Args:
         sound: an audio file.
-        to_end: whether to read its last sample too, which shows what no header tells.
+        to_end: whether to decode its last sample too, which some damage shows in alone.
 
     Raises:
         InputError: the file is missing, is no audio, is cut off, or holds no samples.
@@ -186,16 +185,16 @@ def _has_last(file: soundfile.SoundFile) -> bool:
 
 
 def length_at(header: Header, sampling_rate: int) -> int:
-    """Samples of a whole clip once it is resampled."""
+    """Samples of a whole clip after resampling."""
     return math.ceil(header.frames * ratio_of(header.rate, sampling_rate))
 
 
 def ratio_of(rate: int, sampling_rate: int) -> Fraction:
-    """Samples of a result for each of a file, in numbers that a resampler can take.
+    """The resampling ratio, in whole numbers small enough for the resampler.
 
-    The filters for 11,127 and 32,000 Hz, which have no common divisor, would take 6 GiB. Where the
-    smallest whole numbers are that large the nearest ratio of smaller ones is taken: it is off by
-    less than 1 in 4000, four thousandths of a semitone.
+    The filters for 11,127 and 32,000 Hz, which have no common divisor, would take 6 GiB. There the
+    nearest ratio of smaller numbers is taken: it is off by less than 1 in 4000, four thousandths
+    of a semitone.
 
     Args:
         rate: Hz of the file.
@@ -213,7 +212,7 @@ def read_whole(sound: Sound, sampling_rate: int) -> np.ndarray:
     Raises:
         InputError: the file cannot be read, is empty, is cut off, or holds NaN.
     """
-    return _mono(sound, sampling_rate, None)
+    return _read_mono(sound, sampling_rate, None)
 
 
 def read_waveform(
@@ -227,20 +226,20 @@ def read_waveform(
         sound: an audio file of any rate and number of channels.
         sampling_rate: Hz of the result.
         samples: length of the result.
-        start: samples of the stretch, at ``sampling_rate``, that come before the result.
-        stretch: the part of the file that is the clip; nothing outside it is heard.
+        start: samples of the stretch, at ``sampling_rate``, to skip.
+        stretch: the part of the file that is the clip; nothing outside it is read.
 
     Raises:
         InputError: the file cannot be read, is empty, is cut off, holds NaN, or ends before the
             stretch begins.
     """
-    wave = _mono(sound, sampling_rate, samples, start, stretch)
+    wave = _read_mono(sound, sampling_rate, samples, start, stretch)
     fitted = np.zeros(samples, dtype=np.float32)
     fitted[: len(wave)] = wave[:samples]
     return fitted
 
 
-def _mono(
+def _read_mono(
     sound: Sound,
     sampling_rate: int,
     samples: int | None,
@@ -276,10 +275,7 @@ def _mono(
 
 
 def _read(file: soundfile.SoundFile, sound: Sound, first: int, end: int) -> np.ndarray:
-    """Samples (n, channels) from ``first`` to ``end``, all of them.
-
-    In blocks: what a header promises is never asked for at once.
-    """
+    """Samples (n, channels) from ``first`` to ``end``; in blocks, for a header may promise TBs."""
     check_pages(file, sound, end)
     blocks = [np.zeros((0, file.channels), dtype=np.float32), *blocks_of(file, first, end - first)]
     audio = np.concatenate(blocks) if len(blocks) != 2 else blocks[1]
@@ -294,14 +290,14 @@ def blocks_of(
 ) -> Iterator[np.ndarray]:
     """Samples (n, channels) float32 of an open file, in blocks.
 
-    soundfile seeks after each read, and what comes after a seek in an MP3 is wrong for up to five
-    frames in a third of all places (libsndfile 1.2.2): there each block begins with samples before
-    it, which are read in the same call and dropped.
+    soundfile seeks after each read, and after a seek in an MP3 up to five frames are wrong in a
+    third of all places (libsndfile 1.2.2). So each block of an MP3 is read from further ahead, and
+    what comes before it is dropped.
 
     Args:
         file: open for reading.
         first: sample to begin with.
-        most: samples to read; fewer where the file ends before.
+        most: samples to read; fewer if the file ends before.
         size: samples of a block.
     """
     behind = _MP3_BACK if file.format == "MP3" else 0

@@ -1,22 +1,24 @@
-"""AudioSet (Gemmeke et al. 2017): 527 classes, ten-second clips of videos.
+"""Opens AudioSet (Gemmeke et al. 2017): 527 classes, ten-second clips of videos.
 
-Either the HDF5 files of the reference code (``balanced_train_segments_mp3.hdf``, …, also below
-``mp3/``), or the official lists (``balanced_train_segments.csv``, …) with audio anywhere below the
-same folder, in files called after the video (``Yabc….mp3``, ``abc….wav``, ``abc…_30.000.flac``).
-Both training parts are trained on, whichever are there. Nobody has all clips: any number of them
-may be missing, and the fingerprint says how many; of those that are there, few may be broken.
+Either the HDF5 files of the reference code, or the official lists
+(``balanced_train_segments.csv``, …) with audio anywhere below the same folder, in files named
+after the video (``Yabc….mp3``, ``abc….wav``, ``abc…_30.000.flac``). Both training parts are
+trained on, if both are there. Nobody has all clips: any number of them may be missing, and the
+fingerprint says how many; of those that are there, few may be broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from passt_bench.data.clip_table import TEST, TRAIN, Lister, Listing
+from passt_bench.data.clip_table import TEST, TRAIN, Listing, ListingBuilder
 from passt_bench.data.clips import open_listing
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.scan import find_audio, given_folder, hdf5_files
-from passt_bench.data.tables import Row, read_rows
+from passt_bench.data.layout import DatasetLayout
+from passt_bench.data.scan import find_audio
+from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
@@ -28,83 +30,65 @@ PARTS = {
     "unbalanced_train_segments": (TRAIN, 2041789),
     "eval_segments": (TEST, 20371),
 }
-MARKS = tuple(f"{part}{ending}" for part in PARTS for ending in (".csv", "_mp3.hdf"))
+_HDF5 = "_mp3.hdf"
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 _ID = 11  # letters of a video's name
 
 
-@DATASETS.register("audioset", version=1, summary="AudioSet, 527 classes; HDF5 or a folder")
-def open_audioset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-    """Opens AudioSet in either form; HDF5 files come first.
+class AudioSet(DatasetLayout):
+    """The HDF5 files of the reference code, or the official lists and audio files."""
 
-    Args:
-        spec: clip length; numbers of clips of each split.
-        sampling_rate: Hz, to which all clips are resampled.
-        root: the folder with the HDF5 files, or with the lists and the audio.
+    name = "audioset"
+    contents = "the official lists, or the HDF5 files,"
+    marks = tuple(f"{part}{suffix}" for part in PARTS for suffix in (".csv", _HDF5))
+    hdf5_files: ClassVar = {
+        "train": (f"balanced_train_segments{_HDF5}", f"unbalanced_train_segments{_HDF5}"),
+        "test": (f"eval_segments{_HDF5}",),
+    }
+    default_metrics = ("mAP_official", "mAP", "AUC", "dprime")
+    published_metrics = ("mAP_official", "mAP")
+    published_test_clips = 18951
 
-    Raises:
-        InputError: neither form, a broken row, or too many broken clips.
-    """
-    folder = given_folder("audioset", root, "the official lists, or the HDF5 files,")
-    packed = {part: hdf5_files(folder, [f"{part}_mp3.hdf"]) for part in PARTS}
-    listed = {part: folder / f"{part}.csv" for part in PARTS}
-    listed = {part: path for part, path in listed.items() if path.is_file()}
-    if any(packed.values()):
-        parts = [part for part in PARTS if packed[part]]
-        files: dict[str, tuple[Path, ...]] = {}
-        for part in parts:
-            key = "test" if PARTS[part][0] == TEST else "train"
-            files[key] = files.get(key, ()) + packed[part]
-        from passt_bench.data.hdf5 import open_hdf5  # h5py, for those who have such files
+    def expected_rows(self, files: Mapping[str, Sequence[Path]]) -> int:
+        """Clips in the published lists of the parts that are there."""
+        paths = [path for split in files.values() for path in split]
+        return sum(PARTS[path.name.removesuffix(_HDF5)][1] for path in paths)
 
-        return open_hdf5(
-            spec,
-            sampling_rate,
-            name="audioset",
-            files=files,
-            classes=built_in("audioset"),
-            expected=sum(_published(parts)),
-        )
-    if not listed:
-        raise InputError(
-            "neither AudioSet's lists nor its HDF5 files",
-            source=folder,
-            field="--data audioset",
-            remedy=f"Put {', '.join(f'{part}.csv' for part in PARTS)} there, of those parts that "
-            "you have, from https://research.google.com/audioset/download.html.",
-        )
-    listing = read_segments(folder, listed)
-    return open_listing(
-        listing, spec, sampling_rate, expected=_published(list(listed)), incomplete=True
-    )
+    def open_lists(self, folder: Path, spec: DataSpec, sampling_rate: int) -> Dataset:
+        """Opens the audio files that the official lists name, and that are there."""
+        expected = [0, 0, 0]
+        for part in _listed(folder):
+            split, clips = PARTS[part]
+            expected[split] += clips
+        listing = self.read(folder)
+        return open_listing(listing, spec, sampling_rate, expected=expected, incomplete=True)
 
-
-def read_segments(folder: Path, lists: Mapping[str, Path]) -> Listing:
-    """What the lists say, and where the clips' files lie.
-
-    Args:
-        folder: with the audio below.
-        lists: part → its official list.
-
-    Raises:
-        InputError: a broken row.
-    """
-    names = _classes(folder)
-    lister = Lister(tuple(names.values()))
-    seen: set[str] = set()
-    for part, path in lists.items():
-        for row in read_rows(path, _COLUMNS, head=False, comment="#"):
-            clip = row.text("YTID")
-            if clip in seen:
-                raise row.wrong("YTID", "listed twice")
-            seen.add(clip)
-            lister.add(clip, clip, _labels(row, names), PARTS[part][0])
-    found = find_audio(folder, [""], seen, video_names)
-    return lister.listing(folder, multi_label=True, found=found)
+    def read(self, folder: Path) -> Listing:
+        """Reads those of the official lists that are there."""
+        parts = _listed(folder)
+        if not parts:
+            raise InputError(
+                "neither AudioSet's lists nor its HDF5 files",
+                source=folder,
+                field="--data audioset",
+                remedy=f"Put {', '.join(f'{part}.csv' for part in PARTS)} there, of those parts "
+                "that you have, from https://research.google.com/audioset/download.html.",
+            )
+        names = _classes(folder)
+        builder = ListingBuilder(tuple(names.values()))
+        remedy = "Fix the row, or put the list's own class_labels_indices.csv beside it."
+        for part, path in parts.items():
+            for row in read_rows(path, _COLUMNS, head=False, comment="#"):
+                clip = row.unlisted("YTID", row.text("YTID"), builder)
+                ids = row.text("positive_labels").split(",")
+                ids = row.known("positive_labels", ids, names, "the list of classes", remedy)
+                builder.add(clip, clip, [names[each] for each in ids], PARTS[part][0])
+        found = find_audio(folder, [""], builder, video_names)
+        return builder.listing(folder, multi_label=True, found=found)
 
 
 def video_names(name: str) -> tuple[str, ...]:
-    """What the video of a file may be called: eleven letters, perhaps a Y before them.
+    """Possible names of a file's video: eleven letters, perhaps after a Y.
 
     >>> video_names("Y--PJHxphWEs_30.000.mp3")
     ('--PJHxphWEs',)
@@ -117,13 +101,10 @@ def video_names(name: str) -> tuple[str, ...]:
     )
 
 
-def _published(parts: list[str]) -> tuple[int, int, int]:
-    """Clips of each split in the published lists of some parts."""
-    counts = [0, 0, 0]
-    for part in parts:
-        split, clips = PARTS[part]
-        counts[split] += clips
-    return counts[0], counts[1], counts[2]
+def _listed(folder: Path) -> dict[str, Path]:
+    """Part → its official list, of the parts that are there."""
+    lists = {part: folder / f"{part}.csv" for part in PARTS}
+    return {part: path for part, path in lists.items() if path.is_file()}
 
 
 def _classes(folder: Path) -> dict[str, str]:
@@ -135,13 +116,6 @@ def _classes(folder: Path) -> dict[str, str]:
     return {row.text("mid"): row.text("display_name") for row in rows}
 
 
-def _labels(row: Row, names: Mapping[str, str]) -> list[str]:
-    labels = row.text("positive_labels").split(",")
-    unknown = [label for label in labels if label not in names]
-    if unknown:
-        raise row.wrong(
-            "positive_labels",
-            f"no class {unknown[0]!r}",
-            "Mend the row, or put the list's own class_labels_indices.csv beside it.",
-        )
-    return [names[label] for label in dict.fromkeys(labels)]
+DATASETS.register("audioset", version=1, summary="AudioSet, 527 classes; HDF5 or a folder")(
+    AudioSet()
+)

@@ -1,20 +1,16 @@
-"""Looks a data set over: what is there of what should be, and what would spoil a study on it.
-
-Clips are numbered by their place in a survey. Equal things share the number of a group; what has no
-equal has -1. Both hold for two million clips in a few numbers each.
-"""
+"""Checks a data set for missing and broken clips, duplicates, leaks between splits and silence."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
-from passt_bench.data.clip_table import Survey
+from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.clips import MISSING
-from passt_bench.data.contents import Decoded, Sounds, decode_all, groups_of, same_bytes
+from passt_bench.data.contents import Files, decode_all, identical
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.findings import (
     PREPARED,
@@ -31,14 +27,14 @@ from passt_bench.data.findings import (
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 
-_DECODING = 0.8  # share of the time, where files are both decoded and compared
-Update = Callable[[float, str], None]
+_DECODING = 0.8  # share of the time, if files are both decoded and compared
 _SHOWN = 4  # members of a group that are named
+Update = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Look:
-    """How closely to look.
+class CheckOptions:
+    """How thoroughly to check.
 
     Attributes:
         fold: to be held out; None takes each fold as a split.
@@ -53,86 +49,93 @@ class Look:
     threads: int = 1
 
 
-def check(dataset: Dataset, look: Look, update: Update) -> Checked:
-    """Looks over a data set that is open.
+def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
+    """Checks an open data set.
 
     Args:
         dataset: with files; procedural data have nothing to check.
-        look: how closely.
-        update: told the share that is done, and what is being done.
+        options: how thoroughly.
+        update: called with the share that is done, and what is being done.
 
     Raises:
         InputError: procedural data, or no such fold.
     """
-    survey = _surveyed(dataset, look.fold)
-    sounds = Sounds(dataset, survey)
+    table = _table_of(dataset, options.fold)
+    files = Files(dataset, table)
+    same = np.full(len(files), -1, dtype=np.int64)
+    broken: dict[int, str] = {}
     decoded, share = None, 0.0
-    if look.decode:
-        share = _DECODING if look.compare else 1.0
-        decoded = decode_all(sounds, look.threads, lambda done: update(share * done, "decoding"))
-    broken = dict(decoded.problems) if decoded else {}
-    same = np.full(len(sounds), -1, dtype=np.int64)
-    if look.compare:
-        same, unreadable = same_bytes(
-            sounds.sizes(),
-            sounds.sound,
-            look.threads,
+    if options.decode:
+        share = _DECODING if options.compare else 1.0
+        decoded, broken = decode_all(
+            files, options.threads, lambda done: update(share * done, "decoding")
+        )
+        table = replace(
+            table,
+            seconds=decoded["seconds"][files.of_clip] if table.start is None else table.seconds,
+            rates=decoded["rate"][files.of_clip],
+            channels=decoded["channels"][files.of_clip],
+        )
+    if options.compare:
+        same, unreadable = identical(
+            files.sizes(),
+            files.sound,
+            options.threads,
             lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces=sounds.apart,
+            pieces=files.separate,
         )
         broken = unreadable | broken
-    survey = _with_lengths(survey, sounds, decoded)
-    spoilt = np.isin(sounds.of_clip, np.fromiter(broken, dtype=np.int64, count=len(broken)))
-    parts = _parts(survey, spoilt)
-    classes = _classes(dataset, survey, spoilt)
+    unusable = np.isin(files.of_clip, list(broken))
+    parts = _parts(table, unusable)
+    classes = _classes(dataset, table, unusable)
     found = dataset.fingerprint
     findings = (
-        _missing(survey),
-        finding("broken", [*_lost(survey), *_spoilt(survey, sounds, broken, spoilt)]),
-        *duplicates(survey, sounds, same, decoded),
-        finding("one source in two splits", list(divided_sources(survey))),
+        finding("missing", [name for name, reason in _skipped(table) if reason == MISSING]),
+        finding("broken", list(_broken(table, files, broken, unusable))),
+        *duplicates(table, files, same, decoded),
+        finding("one source in two splits", list(divided_sources(table))),
         finding("class without a positive", list(_lacking(parts, classes))),
-        finding("digital silence", list(_silent(survey, sounds, decoded))),
-        _not_listed(survey, parts, found.expected or 0),
+        finding("digital silence", _silent(table, files, decoded)),
+        _not_listed(table, parts, found.expected or 0),
     )
     return Checked(
         dataset=found.dataset,
         digest=found.digest,
         expected=found.expected,
         found=found.found,
-        fold=look.fold,
-        compared=look.compare,
-        decoded=look.decode,
+        fold=options.fold,
+        compared=options.compare,
+        decoded=options.decode,
         parts=parts,
         classes=classes,
-        seconds=spread_of(survey.seconds),
-        rates=counted(survey.rates),
-        channels=counted(survey.channels),
-        findings=tuple(_mendable(item, survey) for item in findings if item.count),
+        seconds=spread_of(table.seconds),
+        rates=counted(table.rates),
+        channels=counted(table.channels),
+        findings=tuple(_with_remedy(item, table) for item in findings if item.count),
         notes=found.notes,
     )
 
 
-def _mendable(item: Finding, survey: Survey) -> Finding:
-    """The finding with the remedy for where the clips lie."""
-    if survey.files is not None:
+def _with_remedy(item: Finding, table: ClipTable) -> Finding:
+    """The finding with the remedy for where the clips are stored."""
+    if table.files is not None:
         return item
-    remedies = PREPARED if survey.prepared else ROWS
+    remedies = PREPARED if table.prepared else ROWS
     return replace(item, remedy=remedies.get(item.kind, item.remedy))
 
 
-def _surveyed(dataset: Dataset, fold: int | None) -> Survey:
-    """What was found; with a fold held out, the two sides of it are the splits."""
-    survey = dataset.survey()
-    if survey is None:
+def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
+    """The clip table; with a fold held out, the two sides of it are the splits."""
+    table = dataset.clip_table()
+    if table is None:
         raise InputError(
             "procedural data have no files to check",
             field="NAME=DIR",
             value=dataset.fingerprint.dataset,
-            remedy="Give a data set that lies in a folder.",
+            remedy="Give a data set in a folder.",
         )
     if fold is None:
-        return survey
+        return table
     if fold not in dataset.folds:
         raise InputError(
             "no such fold",
@@ -140,82 +143,54 @@ def _surveyed(dataset: Dataset, fold: int | None) -> Survey:
             value=fold,
             remedy=f"There are {', '.join(map(str, dataset.folds)) or 'none'}.",
         )
-    held_out = survey.splits.index(f"fold {fold}")
-    both = (sum(survey.expected) - survey.expected[held_out], survey.expected[held_out])
+    held_out = table.splits.index(f"fold {fold}")
+    expected = table.expected[held_out]
     return replace(
-        survey,
+        table,
         splits=(f"all but fold {fold}", f"fold {fold}"),
-        expected=both,
-        split=(survey.split == held_out).astype(np.int8),
-        lost=replace(survey.lost, split=(survey.lost.split == held_out).astype(np.int8)),
+        expected=(sum(table.expected) - expected, expected),
+        split=(table.split == held_out).astype(np.int8),
+        skipped=replace(table.skipped, split=(table.skipped.split == held_out).astype(np.int8)),
     )
 
 
-def _with_lengths(survey: Survey, sounds: Sounds, decoded: Decoded | None) -> Survey:
-    """The survey with what decoding told in place of what headers promise."""
-    if decoded is None:
-        return survey
-    whole = survey.start is None
-    return replace(
-        survey,
-        seconds=decoded.seconds[sounds.of_clip] if whole else survey.seconds,
-        rates=decoded.rates[sounds.of_clip],
-        channels=decoded.channels[sounds.of_clip],
-    )
-
-
-def _parts(survey: Survey, spoilt: np.ndarray) -> tuple[Part, ...]:
-    """Counts of each split; of one that the data set does not have there are none."""
+def _parts(table: ClipTable, unusable: np.ndarray) -> tuple[Part, ...]:
+    """Counts of each split that the data set has."""
+    missing = np.array([reason == MISSING for reason in table.skipped.reasons], dtype=bool)
     parts = []
-    for code, name in enumerate(survey.splits):
-        inside = survey.split == code
-        bad = int(spoilt[inside].sum())
+    for code, (name, expected) in enumerate(zip(table.splits, table.expected, strict=True)):
+        inside, skipped = table.split == code, missing[table.skipped.split == code]
+        bad = int(unusable[inside].sum())
         found = int(inside.sum()) - bad
-        reasons = [
-            survey.lost.reasons[at] for at in np.flatnonzero(survey.lost.split == code).tolist()
-        ]
-        unlisted = max(0, survey.expected[code] - found - bad - len(reasons))
-        missing = reasons.count(MISSING)
-        broken = len(reasons) - missing + bad
-        parts.append(Part(name, survey.expected[code], found, missing + unlisted, broken))
+        unlisted = max(0, expected - found - bad - len(skipped))
+        gone = int(skipped.sum())
+        parts.append(Part(name, expected, found, gone + unlisted, len(skipped) - gone + bad))
     return tuple(part for part in parts if part.expected or part.found)
 
 
-def _classes(dataset: Dataset, survey: Survey, spoilt: np.ndarray) -> tuple[ClassCount, ...]:
-    """Positives of each class in the splits that there are, and among the lost clips."""
-    names = dataset.fingerprint.classes
-    gone = {label for labels in survey.lost.labels for label in labels}
-    others = sorted(gone.difference(names))  # ESC-50's classes are those of the clips found
+def _classes(dataset: Dataset, table: ClipTable, unusable: np.ndarray) -> tuple[ClassCount, ...]:
+    """Positives of each class in the splits that there are, and among the skipped clips."""
     counts = []
-    for code in range(len(survey.splits)):
-        inside = np.flatnonzero((survey.split == code) & ~spoilt)
-        if survey.expected[code] or (survey.split == code).any():
-            counts.append([*class_counts(dataset.targets, inside), *(0 for _ in others)])
-    lost = Counter(label for labels in survey.lost.labels for label in labels)
-    known = len(survey.lost.labels) == len(survey.lost)
+    for code, expected in enumerate(table.expected):
+        inside = table.split == code
+        if expected or inside.any():
+            counts.append(class_counts(dataset.targets, np.flatnonzero(inside & ~unusable)))
+    names, skipped = dataset.fingerprint.classes, table.skipped
+    lost: Sequence[int | None] = [None if len(skipped) else 0] * len(names)
+    if skipped.targets is not None:
+        lost = class_counts(skipped.targets, np.arange(len(skipped))).tolist()
     return tuple(
-        ClassCount(name, tuple(int(each[at]) for each in counts), lost[name] if known else None)
-        for at, name in enumerate((*names, *others))
+        ClassCount(name, tuple(int(each[at]) for each in counts), lost[at])
+        for at, name in enumerate(names)
     )
 
 
-def _missing(survey: Survey) -> Finding:
-    names = [
-        f"{survey.splits[split]} {name}"
-        for name, split, reason in zip(
-            survey.lost.names, survey.lost.split, survey.lost.reasons, strict=True
-        )
-        if reason == MISSING
-    ]
-    return finding("missing", names)
-
-
-def _not_listed(survey: Survey, parts: tuple[Part, ...], published: int) -> Finding:
-    """How many clips were published, or stood in what was prepared, and are not named here."""
+def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> Finding:
+    """How many clips were published, or were in what was prepared, and are not listed."""
     names, others = [], published - sum(part.expected for part in parts)
     for part in parts:
-        code = survey.splits.index(part.name)
-        listed = int((survey.split == code).sum()) + int((survey.lost.split == code).sum())
+        code = table.splits.index(part.name)
+        listed = int((table.split == code).sum()) + int((table.skipped.split == code).sum())
         if part.expected > listed:
             names.append(f"{part.expected - listed:,} of {part.name}")
             others += part.expected - listed
@@ -224,146 +199,149 @@ def _not_listed(survey: Survey, parts: tuple[Part, ...], published: int) -> Find
     return finding("not listed", names, max(0, others))
 
 
-def _lost(survey: Survey) -> Iterator[str]:
-    """Clips that were left out although they have a file."""
-    lost = survey.lost
-    for name, split, reason in zip(lost.names, lost.split, lost.reasons, strict=True):
-        if reason != MISSING:
-            yield f"{survey.splits[split]} {name} ({reason})"
+def _skipped(table: ClipTable) -> Iterator[tuple[str, str]]:
+    """Split and name of each skipped clip, and the reason."""
+    skipped = table.skipped
+    for name, split, reason in zip(skipped.names, skipped.split, skipped.reasons, strict=True):
+        yield f"{table.splits[split]} {name}", reason
 
 
-def _spoilt(
-    survey: Survey, sounds: Sounds, broken: dict[int, str], spoilt: np.ndarray
+def _broken(
+    table: ClipTable, files: Files, broken: Mapping[int, str], unusable: np.ndarray
 ) -> Iterator[str]:
-    """Clips that are in the fingerprint although their files cannot be used."""
-    for clip in np.flatnonzero(spoilt).tolist():
-        yield f"{named(survey, clip)} ({broken[int(sounds.of_clip[clip])]})"
+    """Clips that have a file which cannot be used, skipped ones first."""
+    yield from (f"{name} ({reason})" for name, reason in _skipped(table) if reason != MISSING)
+    for clip in np.flatnonzero(unusable).tolist():
+        yield f"{_named(table, clip)} ({broken[int(files.of_clip[clip])]})"
 
 
-def _lacking(parts: tuple[Part, ...], classes: tuple[ClassCount, ...]) -> Iterator[str]:
+def _lacking(parts: Sequence[Part], classes: Sequence[ClassCount]) -> Iterator[str]:
     for place, part in enumerate(parts):
         yield from (f"{part.name} {item.name}" for item in classes if not item.found[place])
 
 
-def _silent(survey: Survey, sounds: Sounds, decoded: Decoded | None) -> Iterator[str]:
-    if decoded is not None:
-        for clip in np.flatnonzero(decoded.silent[sounds.of_clip]).tolist():
-            yield named(survey, clip)
+def _silent(table: ClipTable, files: Files, decoded: np.ndarray | None) -> list[str]:
+    if decoded is None:
+        return []
+    silent = np.flatnonzero(decoded["silent"][files.of_clip])
+    return [_named(table, clip) for clip in silent.tolist()]
 
 
 def duplicates(
-    survey: Survey, sounds: Sounds, same: np.ndarray, decoded: Decoded | None
+    table: ClipTable, files: Files, same: np.ndarray, decoded: np.ndarray | None
 ) -> list[Finding]:
-    """Clips that are there more than once, by list, by bytes and by sound.
+    """Finds clips that are there more than once, by list, by bytes and by sound.
 
     Args:
-        survey: of the clips.
-        sounds: their files.
-        same: (files,) groups of identical files, -1 for those alone.
-        decoded: what decoding told; None where nothing was decoded.
+        table: of the clips.
+        files: of the clips.
+        same: (files,) groups of identical files, -1 if no other is identical.
+        decoded: see `decode_all`; None if nothing was decoded.
     """
-    # One clip stands for all those of a file in a split: stretches of a file are no duplicates.
-    pairs = np.stack([sounds.of_clip, survey.split.astype(np.int64)], axis=1)
+    # One clip represents all clips of a file in a split: parts of one file are no duplicates.
+    pairs = np.stack([files.of_clip, table.split.astype(np.int64)], axis=1)
     _, clips = np.unique(pairs, axis=0, return_index=True) if len(pairs) else (None, np.arange(0))
-    files = sounds.of_clip[clips]
-    heard = np.full(len(sounds), -1, dtype=np.int64)
+    file = files.of_clip[clips]
+    alike = [clips[part] for part in equal_sets({"same": same[file]}, same[file] >= 0)]
+    heard = []
     if decoded is not None:
-        heard = np.where(np.isnan(decoded.seconds), -1, groups_of(decoded.digests))
-        heard[decoded.silent] = -1
-    kinds: tuple[tuple[Kind, Iterable[np.ndarray]], ...] = (
-        ("listed twice", sets_of(listed_twice(survey))),
-        ("identical files", (clips[part] for part in sets_of(same[files]))),
-        (
-            "identical sound",
-            (clips[part] for part in sets_of(heard[files]) if not _equal(same[files[part]])),
-        ),
-    )
-    across: list[str] = []
-    found = []
-    for kind, groups in kinds:
-        within: list[str] = []
-        for members in groups:
-            one_split = _equal(survey.split[members])
-            (within if one_split else across).append(_together(survey, members))
-        found.append(finding(kind, within))
-    return [finding("identical across splits", list(dict.fromkeys(across))), *found]
+        sound = decoded[file]
+        first, second = sound["digest"].T
+        audible = ~np.isnan(sound["seconds"]) & ~sound["silent"]
+        for part in equal_sets({"first": first, "second": second}, audible):
+            groups = same[file[part]]
+            if groups[0] < 0 or (groups != groups[0]).any():  # else found by their bytes already
+                heard.append(clips[part])
+    kinds: dict[Kind, Iterable[np.ndarray]] = {
+        "listed twice": listed_twice(table),
+        "identical files": alike,
+        "identical sound": heard,
+    }
+    across: dict[str, None] = {}
+    within: list[Finding] = []
+    for kind, groups_of_kind in kinds.items():
+        names = []
+        for members in groups_of_kind:
+            name = _together(table, members)
+            if len(set(table.split[members].tolist())) > 1:
+                across[name] = None
+            else:
+                names.append(name)
+        within.append(finding(kind, names))
+    return [finding("identical across splits", list(across)), *within]
 
 
-def _equal(values: np.ndarray) -> bool:
-    """Whether all are the same, and not those of things that stand alone."""
-    return bool((values == values[0]).all() and values[0] >= 0)
+def listed_twice(table: ClipTable) -> list[np.ndarray]:
+    """Sets of clips that are the same part of the same file, or have the same name."""
+    if table.file is None:
+        return equal_sets({"name": _hashes(table.names)})
+    if table.start is None:
+        return equal_sets({"file": table.file})
+    return equal_sets({"file": table.file, "start": table.start, "end": table.end})
 
 
-def divided_sources(survey: Survey) -> Iterator[str]:
-    """Recordings of which clips stand in several splits, with one clip of each.
+def divided_sources(table: ClipTable) -> Iterator[str]:
+    """Recordings that have clips in several splits, with one clip of each.
 
-    Clips of one file are of one recording, whatever else their list says of their sources.
+    Clips of one file are of one recording, whatever the list says of their sources.
     """
-    told: set[str] = set()
-    for members in divided(repeated(survey.sources), survey.split):
-        together = _together(survey, members, ", ")
-        told.add(together)
-        yield f"{survey.sources[int(members[0])]}: {together}"
-    if survey.file is None or survey.files is None:
+    named: set[str] = set()
+    for members in divided(_hashes(table.sources), table.split):
+        together = _together(table, members, ", ")
+        named.add(together)
+        yield f"{table.sources[int(members[0])]}: {together}"
+    if table.file is None or table.files is None:
         return
-    for members in divided(groups_of(survey.file), survey.split):
-        together = _together(survey, members, ", ")
-        if together not in told:
-            yield f"{survey.files[survey.file[members[0]]]}: {together}"
+    for members in divided(table.file, table.split):
+        together = _together(table, members, ", ")
+        if together not in named:
+            yield f"{table.files[table.file[members[0]]]}: {together}"
 
 
-def named(survey: Survey, clip: int) -> str:
-    """A clip's split and name."""
-    return f"{survey.splits[survey.split[clip]]} {survey.names[int(clip)]}"
-
-
-def _together(survey: Survey, clips: np.ndarray, between: str = " = ") -> str:
-    more = len(clips) - _SHOWN
-    names = [named(survey, int(clip)) for clip in clips[:_SHOWN]]
-    return between.join(names) + (f" and {more} more" if more > 0 else "")
-
-
-def repeated(texts: Sequence[str]) -> np.ndarray:
-    """Groups of equal texts, (N,) int64; -1 for a text that stands once."""
-    hashes = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-    groups = groups_of(hashes)
-    numbers: dict[str, int] = {}
-    for place in np.flatnonzero(groups >= 0).tolist():  # equal hashes are no proof
-        groups[place] = numbers.setdefault(texts[place], len(numbers))
-    return groups
-
-
-def listed_twice(survey: Survey) -> np.ndarray:
-    """Groups of clips that are the same part of the same file, or have the same name."""
-    if survey.file is None:
-        return repeated(survey.names)
-    if survey.start is None or survey.end is None:
-        return groups_of(survey.file)
-    ends = np.where(np.isnan(survey.end), np.inf, survey.end)
-    return groups_of(np.stack([survey.file, survey.start, ends], axis=1))
-
-
-def sets_of(groups: np.ndarray) -> Iterator[np.ndarray]:
-    """Places of each group with more than one member, in the order of their first."""
-    members = np.flatnonzero(groups >= 0)
-    order = members[np.argsort(groups[members], kind="stable")]
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    found = [part for part in np.split(order, cuts) if len(part) > 1]
-    yield from sorted(found, key=lambda part: int(part[0]))
-
-
-def divided(groups: np.ndarray, split: np.ndarray) -> Iterator[np.ndarray]:
-    """One clip of each split, of each group that stands in several splits.
+def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
+    """One clip of each split, of each group with clips in several splits.
 
     Args:
-        groups: (N,) groups of clips.
-        split: (N,) codes of their splits.
+        groups: (N,) group of each clip.
+        split: (N,) code of its split.
     """
-    members = np.flatnonzero(groups >= 0)
-    pairs = np.stack([groups[members], split[members].astype(np.int64)], axis=1)
-    if not len(pairs):
-        return
-    _, first = np.unique(pairs, axis=0, return_index=True)
-    alone = np.full(len(groups), -1, dtype=np.int64)
-    alone[members[first]] = groups[members[first]]
-    yield from sets_of(alone)
+    pairs = pd.DataFrame({"group": groups, "split": split})
+    first = pairs.drop_duplicates().index.to_numpy()
+    return [first[part] for part in equal_sets({"group": groups[first]})]
+
+
+def equal_sets(
+    columns: Mapping[str, np.ndarray | None], among: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Indices of each set of two or more equal rows, ordered by their first; NaN equals NaN.
+
+    Args:
+        columns: (N,) each.
+        among: (N,) bool, rows to look at; None is all.
+    """
+    rows = pd.DataFrame(dict(columns))
+    if among is not None:
+        rows = rows[among]
+    rows = rows[rows.duplicated(keep=False)]
+    if not len(rows):
+        return []
+    number = rows.groupby(list(rows), sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    cuts = np.flatnonzero(np.diff(number[order])) + 1
+    return np.split(rows.index.to_numpy()[order], cuts)
+
+
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    """64 bits of each text: two of two million collide in one of ten million data sets."""
+    return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+
+
+def _named(table: ClipTable, clip: int) -> str:
+    """A clip's split and name."""
+    return f"{table.splits[table.split[clip]]} {table.names[int(clip)]}"
+
+
+def _together(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
+    more = len(clips) - _SHOWN
+    names = [_named(table, int(clip)) for clip in clips[:_SHOWN]]
+    return between.join(names) + (f" and {more} more" if more > 0 else "")

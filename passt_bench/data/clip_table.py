@@ -1,4 +1,4 @@
-"""Tables of clips: what a list says of them, and what was found of their files; in columns.
+"""The clip table of a data set: names, splits, files and labels of all clips, in columns.
 
 A column costs a few bytes a clip, and beside its name a clip costs some fifty, so that lists of
 millions fit into memory.
@@ -18,50 +18,49 @@ from passt_bench.data.targets import PackedTargets, Targets
 
 SPLITS = ("train", "test", "validation")
 TRAIN, TEST, VALIDATION = range(3)
-_BLOCK = 1 << 16  # clips whose labels are packed at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Lost:
-    """Clips that are listed and were left out.
+class SkippedClips:
+    """Clips that are listed but cannot be used.
 
     Attributes:
-        names: of the clips, as they are listed.
-        split: (lost,) int8, codes of their splits.
+        names: as listed.
+        split: (skipped,) int8, codes of their splits.
         reasons: what is wrong with each, e.g. ``no such file``.
-        labels: names of the classes of each; empty where nobody told.
+        targets: (skipped, classes); None where their labels are unknown.
     """
 
     names: Sequence[str]
     split: np.ndarray
     reasons: Sequence[str]
-    labels: Sequence[Sequence[str]] = ()
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class ClipTable:
     """The clips of a data set that can be used, and those that cannot.
 
     Attributes:
         root: folder of the data set.
         splits: names of the splits by code: ``train``, ``test``, ``validation``, or ``fold 1``, ….
-        expected: clips that each split shall have: as published, or as listed where nothing is.
-        names: one a clip; those of `Dataset.ids`, in their order.
+        expected: clips that each split should have: as published, or else as listed.
+        names: one per clip, as in `Dataset.ids`.
         split: (N,) int8, code of each clip's split.
         sources: the recordings that clips were cut from.
-        seconds: (N,) float32, length of each clip as it is stored; NaN where nobody looked.
-        rates: (N,) int32, Hz of each file; 0 where nobody looked.
-        channels: (N,) int16, of each file; 0 where nobody looked.
-        lost: what is listed and was left out.
-        files: relative to ``root``, each once; None where clips do not lie in files of their own.
-        file: (N,) int32, number of each clip's file in ``files``; None with ``files``.
-        start: (N,) float64 seconds, where each clip begins in its file; None where all are whole.
+        seconds: (N,) float32, stored length of each clip; NaN where not measured.
+        rates: (N,) int32, Hz of each file; 0 where not measured.
+        channels: (N,) int16, of each file; 0 where not measured.
+        skipped: clips that are listed but cannot be used.
+        files: distinct, relative to ``root``; None where clips have no files of their own.
+        file: (N,) int32, index of each clip's file in ``files``; None with ``files``.
+        start: (N,) float64 seconds, where each clip begins in its file; None if all begin at 0.
         end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
-        sizes: (N,) int64, bytes of each clip's sound where it has no file of its own; None where
-            nobody knows, and with ``files``.
+        sizes: (N,) int64, bytes of each clip's audio where it has no file of its own; None where
+            unknown, and with ``files``.
         prepared: whether the clips were made from other data by ``data prepare``.
     """
 
@@ -74,7 +73,7 @@ class Survey:
     seconds: np.ndarray
     rates: np.ndarray
     channels: np.ndarray
-    lost: Lost
+    skipped: SkippedClips
     files: Sequence[str] | None = None
     file: np.ndarray | None = None
     start: np.ndarray | None = None
@@ -86,19 +85,10 @@ class Survey:
         return len(self.names)
 
     def path(self, index: int) -> Path | None:
-        """The file of a clip; None where clips do not lie in files of their own."""
+        """The file of a clip; None where clips have no files of their own."""
         if self.files is None or self.file is None:
             return None
         return self.root / self.files[self.file[index]]
-
-    def found(self) -> tuple[int, ...]:
-        """Usable clips of each split."""
-        return tuple(np.bincount(self.split, minlength=len(self.splits)).tolist())
-
-
-def as_listed(name: str) -> str:
-    """The name itself."""
-    return name
 
 
 def stem(name: str) -> str:
@@ -107,20 +97,18 @@ def stem(name: str) -> str:
 
 
 class Names(Sequence[str]):
-    """Names kept as fixed-length bytes, decoded one by one when they are asked for.
-
-    Two million names of 20 bytes take 40 MB instead of 150.
+    """Names kept as fixed-length bytes and decoded on access: 40 MB for two million, not 150.
 
     Args:
         raw: (N,) bytes (dtype ``S``), valid UTF-8.
-        change: what is made of a name; a function of a module, so that it can be pickled.
+        change: applied to each name on access; must be picklable.
     """
 
-    def __init__(self, raw: np.ndarray, change: Callable[[str], str] = as_listed) -> None:
-        self.raw, self._change = raw, change
+    def __init__(self, raw: np.ndarray, change: Callable[[str], str] = str) -> None:
+        self._raw, self._change = raw, change
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self._raw)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -128,24 +116,24 @@ class Names(Sequence[str]):
     def __getitem__(self, index: slice) -> Names: ...
     def __getitem__(self, index: int | slice) -> str | Names:
         if isinstance(index, slice):
-            return Names(self.raw[index], self._change)
-        return self._change(bytes(self.raw[index]).decode())
+            return Names(self._raw[index], self._change)
+        return self._change(bytes(self._raw[index]).decode())
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """What a list says.
+    """The clips that a data set's lists name, before their files are looked at.
 
     Attributes:
         root: the folder that files are relative to.
-        names: one a clip.
-        files: each once; an empty name stands for a file that was looked for and not found.
-        file: (N,) int32, number of each clip's file.
+        names: one per clip.
+        files: distinct; an empty name is a file that was not found.
+        file: (N,) int32, index of each clip's file.
         targets: (N, classes).
-        split: (N,) int8; codes as in `SPLITS`, or the places of folds in ``folds``.
+        split: (N,) int8; codes as in `SPLITS`, or indices into ``folds``.
         folds: their numbers, ascending; empty where splits have names.
         sources: the recordings that clips were cut from.
-        start: (N,) float64 seconds, where each clip begins in its file; None where all are whole.
+        start: (N,) float64 seconds, where each clip begins in its file; None if all begin at 0.
         end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
         classes: their names.
         multi_label: whether a clip may have several classes.
@@ -168,32 +156,19 @@ class Listing:
         return len(self.names)
 
     def split_names(self) -> tuple[str, ...]:
-        """Names of the splits by code, as a survey has them."""
+        """Names of the splits by code, as in a clip table."""
         return tuple(f"fold {fold}" for fold in self.folds) or SPLITS
 
-    def labels(self, clips: Sequence[int]) -> list[tuple[str, ...]]:
-        """Names of the classes of some clips; clips of the same classes share them."""
-        known: dict[bytes, tuple[str, ...]] = {}
-        found = []
-        for at in range(0, len(clips), _BLOCK):
-            held = self.targets[np.array(clips[at : at + _BLOCK], dtype=np.int64)] > 0.5
-            for row, packed in zip(held, np.packbits(held, axis=1), strict=True):
-                key = packed.tobytes()
-                if key not in known:
-                    known[key] = tuple(self.classes[label] for label in np.flatnonzero(row))
-                found.append(known[key])
-        return found
-
-    def chosen(self, clips: np.ndarray) -> Listing:
-        """The clips of those numbers, in that order; files stay as they are."""
-        picked = clips.tolist()
+    def subset(self, clips: np.ndarray) -> Listing:
+        """Some of the clips, in the given order; ``files`` stays as it is."""
         targets: Targets
         if isinstance(self.targets, PackedTargets):
             targets = PackedTargets(self.targets.packed[clips], len(self.classes))
         else:
             targets = self.targets[clips]
-        same = self.sources is self.names
+        picked = clips.tolist()
         names = [self.names[clip] for clip in picked]
+        same = self.sources is self.names
         return replace(
             self,
             names=names,
@@ -206,27 +181,23 @@ class Listing:
         )
 
 
-class Lister:
-    """Gathers a listing clip by clip.
+class ListingBuilder:
+    """Collects a `Listing` clip by clip; ``name in builder`` tells whether a clip is listed.
 
     Args:
-        classes: in their order; None where they are not known before: then they are those that
-            are met, sorted by name.
+        classes: in their order; None takes the classes of the clips, sorted by name.
     """
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
-        self._fixed = classes is not None
-        self.classes: dict[str, int] = {name: at for at, name in enumerate(classes or ())}
-        self.names: list[str] = []
-        self._sources: list[str] = []
+        self.classes = None if classes is None else dict.fromkeys(classes)
+        self._sources: dict[str, str | None] = {}  # by name of the clip
         self._files: dict[str, int] = {}
-        self._file, self._split = array("i"), array("h")
-        self._labels, self._counts = array("i"), array("h")
+        self._label_sets: dict[tuple[str, ...], int] = {}  # few, even of millions of clips
+        self._file, self._label_set, self._split = array("i"), array("i"), array("h")
         self._start, self._end = array("d"), array("d")
-        self._stretched = self._sourced = False
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def __contains__(self, name: object) -> bool:
+        return name in self._sources
 
     def add(
         self,
@@ -246,29 +217,17 @@ class Lister:
             file: relative to the folder.
             labels: names of its classes.
             split: a code of `SPLITS`, or the number of a fold.
-            source: the recording that it was cut from; None is its name.
+            source: the recording that it was cut from; None is the clip's own name.
             start: seconds, where it begins in the file.
             end: seconds, where it ends; None at the file's end.
-
-        Raises:
-            KeyError: a label that the classes lack.
         """
-        numbers = [self._number(label) for label in labels]
-        self.names.append(name)
-        self._sources.append(name if source is None else source)
-        self._sourced |= source is not None
+        labels = tuple(labels)
+        self._sources[name] = source
         self._file.append(self._files.setdefault(file, len(self._files)))
+        self._label_set.append(self._label_sets.setdefault(labels, len(self._label_sets)))
         self._split.append(split)
-        self._labels.extend(numbers)
-        self._counts.append(len(numbers))
         self._start.append(start)
         self._end.append(np.nan if end is None else end)
-        self._stretched |= start > 0 or end is not None
-
-    def _number(self, label: str) -> int:
-        if self._fixed:
-            return self.classes[label]
-        return self.classes.setdefault(label, len(self.classes))
 
     def listing(
         self,
@@ -278,47 +237,54 @@ class Lister:
         folded: bool = False,
         found: Mapping[str, str] | None = None,
     ) -> Listing:
-        """All that was added.
+        """All clips that were added.
 
         Args:
             root: the folder that files are relative to.
-            multi_label: None is told by whether every clip has exactly one label.
-            folded: whether splits are the numbers of folds.
-            found: file as it was added → where it lies; those that are not in it are lost. None
-                where files lie where the list says.
+            multi_label: None is True unless every clip has exactly one label.
+            folded: whether splits are numbers of folds.
+            found: file as it was added → its path; files that it lacks are missing. None where
+                files were added by their paths.
+
+        Raises:
+            KeyError: a label that the classes lack.
         """
-        order = list(self.classes) if self._fixed else sorted(self.classes)
-        places = np.zeros(len(order), dtype=np.int32)
-        places[[self.classes[name] for name in order]] = np.arange(len(order))
-        counts = np.frombuffer(self._counts, dtype=np.int16)
-        split = np.frombuffer(self._split, dtype=np.int16)
+        met = (label for labels in self._label_sets for label in labels)
+        classes = tuple(sorted(set(met)) if self.classes is None else self.classes)
+        split = np.array(self._split, dtype=np.int16)
         folds = np.unique(split) if folded else np.zeros(0, dtype=np.int16)
-        packed = _pack(places[np.frombuffer(self._labels, dtype=np.int32)], counts, len(order))
+        start, end = np.array(self._start), np.array(self._end)
+        whole = not start.any() and bool(np.isnan(end).all())
+        names = list(self._sources)
+        sources = names
+        if any(source is not None for source in self._sources.values()):
+            sources = [name if given is None else given for name, given in self._sources.items()]
         files = list(self._files)
+        if multi_label is None:
+            multi_label = any(len(labels) != 1 for labels in self._label_sets)
         return Listing(
             root=root,
-            names=self.names,
+            names=names,
             files=files if found is None else [found.get(file, "") for file in files],
-            file=np.frombuffer(self._file, dtype=np.int32),
-            targets=PackedTargets(packed, len(order)),
+            file=np.array(self._file, dtype=np.int32),
+            targets=PackedTargets(
+                self._packed_sets(classes)[np.array(self._label_set)], len(classes)
+            ),
             split=(np.searchsorted(folds, split) if folded else split).astype(np.int8),
             folds=tuple(folds.tolist()),
-            sources=self._sources if self._sourced else self.names,
-            start=np.frombuffer(self._start) if self._stretched else None,
-            end=np.frombuffer(self._end) if self._stretched else None,
-            classes=tuple(order),
-            multi_label=bool((counts != 1).any()) if multi_label is None else multi_label,
+            sources=sources,
+            start=None if whole else start,
+            end=None if whole else end,
+            classes=classes,
+            multi_label=multi_label,
         )
 
-
-def _pack(labels: np.ndarray, counts: np.ndarray, classes: int) -> np.ndarray:
-    """Packed bits (clips, ceil(classes / 8)) of labels that follow each other, clip after clip."""
-    packed = np.zeros((len(counts), -(-classes // 8)), dtype=np.uint8)
-    ends = np.cumsum(counts, dtype=np.int64)
-    for at in range(0, len(counts), _BLOCK):
-        some = counts[at : at + _BLOCK]
-        last = int(ends[at + len(some) - 1])
-        bits = np.zeros((len(some), classes), dtype=np.uint8)
-        bits[np.repeat(np.arange(len(some)), some), labels[last - int(some.sum()) : last]] = 1
-        packed[at : at + len(some)] = np.packbits(bits, axis=1)
-    return packed
+    def _packed_sets(self, classes: Sequence[str]) -> np.ndarray:
+        """The bits of each set of labels, (sets, ceil(classes / 8)) uint8."""
+        places = {name: place for place, name in enumerate(classes)}
+        packed = np.zeros((len(self._label_sets), -(-len(classes) // 8)), dtype=np.uint8)
+        for row, labels in zip(packed, self._label_sets, strict=True):
+            bits = np.zeros(len(classes), dtype=np.uint8)
+            bits[[places[label] for label in labels]] = 1
+            row[:] = np.packbits(bits)
+        return packed

@@ -1,8 +1,8 @@
-"""Data sets of audio files: one clip a file, or a stretch of it.
+"""Opens data sets of audio files, in which a clip is a file or a part of one.
 
 Any rate, length, number of channels and format that soundfile reads. A clip whose file is missing,
-empty, cut off, no audio or not to be read is counted and named in the fingerprint, and is left out;
-of more than one in twenty the data set is refused.
+empty, cut off or not readable as audio is left out, counted and named in the fingerprint; if that
+is more than one clip in twenty, the data set is refused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data.audio import RESAMPLER, Header, Stretch, length_at, read_waveform
-from passt_bench.data.clip_table import Listing, Lost, Survey
-from passt_bench.data.dataset import Incomplete, SurveyedDataset
-from passt_bench.data.fingerprint import count_rates, digest_of, lacking_classes, some
+from passt_bench.data.clip_table import ClipTable, Listing, SkippedClips
+from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
+from passt_bench.data.fingerprint import digest_of, lacking_classes, some
 from passt_bench.data.scan import Scan, scan_files
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
@@ -25,54 +25,45 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 MISSING = "no such file"
-MOST_LOST = 0.05  # share of the clips whose file may be missing or broken
-_LATE = 0.05  # seconds that a clip may end behind its file without a word
+_LATE = 0.05  # seconds that a clip may end after its file without a note
 _BLOCK = 1 << 16  # names that are hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
-class FolderDataset(SurveyedDataset):
-    """Clips in files of a folder."""
+class FolderDataset(StoredDataset):
+    """Clips in the files of a folder."""
 
     frames: np.ndarray  # (N,) int64, samples of each clip at its file's rate
 
     def sound(self, index: int) -> Path:
-        """The audio file of a clip; where it is a stretch, the survey says which."""
-        path = self.found.path(index)
+        """The audio file of a clip; where a clip is a part of it, the clip table says which."""
+        path = self.table.path(index)
         assert path is not None
         return path
 
-    def waveform(self, index: int) -> np.ndarray:
-        """Decoded, mixed down, resampled, cut or padded to the spec's length."""
-        return self.excerpt(index, 0)
-
     def length(self, index: int) -> int | None:
-        """Samples of the whole clip at the sampling rate; None where `waveform` gives all."""
-        length = self._length(index)
-        return length if length > self._samples() else None
+        """Samples of the whole clip at the sampling rate; None if `waveform` gives all of it."""
+        length = self._whole_length(index)
+        return length if length > self.samples else None
 
     def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, from another sample on; little more than it is read from the file."""
-        return self._read(index, start, self._samples())
+        """Like `waveform`, but beginning at sample ``start``; little else is read from the file."""
+        return self._read(index, start, self.samples)
 
     def whole(self, index: int) -> np.ndarray:
-        """All samples of a clip."""
-        return self._read(index, 0, self._length(index))
+        """Mono float32 samples of the whole clip."""
+        return self._read(index, 0, self._whole_length(index))
 
-    def _length(self, index: int) -> int:
-        header = Header(int(self.found.rates[index]), 1, int(self.frames[index]))
+    def _whole_length(self, index: int) -> int:
+        header = Header(int(self.table.rates[index]), 1, int(self.frames[index]))
         return length_at(header, self.sampling_rate)
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        found = self.found
-        stretch = Stretch()
-        if found.start is not None and found.end is not None:
-            end = float(found.end[index])
-            stretch = Stretch(float(found.start[index]), None if math.isnan(end) else end)
+        table, stretch = self.table, Stretch()
+        if table.start is not None and table.end is not None:
+            end = float(table.end[index])
+            stretch = Stretch(float(table.start[index]), None if math.isnan(end) else end)
         return read_waveform(self.sound(index), self.sampling_rate, samples, start, stretch)
-
-    def _samples(self) -> int:
-        return round(self.spec.seconds * self.sampling_rate)
 
 
 def open_listing(
@@ -83,38 +74,39 @@ def open_listing(
     expected: Sequence[int] | None = None,
     incomplete: bool = False,
 ) -> FolderDataset:
-    """Looks at the files of a listing, and makes a data set of those that hold sound.
+    """Looks at the files of a listing, and makes a data set of the usable clips.
 
     Args:
-        listing: clips, of which some files may be lost.
+        listing: all clips.
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all files are resampled.
         expected: clips of each split, as published; None is as many as are listed.
-        incomplete: whether any number of files may be missing, for nobody has them all.
+        incomplete: whether any number of files may be missing, because nobody has all of them.
 
     Raises:
-        InputError: too many files missing or broken, no clip to evaluate, or more clips asked for
-            than there are.
+        InputError: too many files missing or broken, no test clip, or fewer clips than the spec
+            asks for.
     """
     scan = scan_files(listing.root, listing.files)
     frames, late, reasons = _measure(listing, scan)
     usable = np.ones(len(listing), dtype=bool)
     usable[list(reasons)] = False
-    kept = np.flatnonzero(usable).tolist()
-    order = np.array(sorted(kept, key=listing.names.__getitem__), dtype=np.int64)
-    clips = listing.chosen(order)
+    by_name = sorted(np.flatnonzero(usable).tolist(), key=listing.names.__getitem__)
+    order = np.array(by_name, dtype=np.int64)
+    clips = listing.subset(order)
+    table = _clip_table(listing, clips, scan, frames[order], reasons, expected)
     head = (spec.name, clips.classes, clips.multi_label, clips.split_names(), len(clips))
-    survey = _survey(listing, clips, scan, frames[order], reasons, expected)
+    rates, counts = np.unique(table.rates, return_counts=True)
     dataset = FolderDataset(
         fingerprint=Fingerprint(
             dataset=spec.name,
             digest=digest_of(head, _digested(clips, scan)),
-            expected=sum(survey.expected),
+            expected=sum(table.expected),
             found=len(clips),
-            classes=listing.classes,
-            multi_label=listing.multi_label,
-            sampling_rates=count_rates(survey.rates),
-            notes=_notes(clips, survey, sampling_rate, np.flatnonzero(late[order])),
+            classes=clips.classes,
+            multi_label=clips.multi_label,
+            sampling_rates=dict(sorted(zip(map(str, rates), counts.tolist(), strict=True))),
+            notes=_notes(clips, table, sampling_rate, np.flatnonzero(late[order])),
         ),
         ids=clips.names,
         targets=clips.targets,
@@ -122,40 +114,57 @@ def open_listing(
         folds=clips.folds,
         spec=spec,
         sampling_rate=sampling_rate,
-        found=survey,
+        table=table,
         frames=frames[order],
     )
-    _check_lost(listing, reasons, incomplete, dataset)
-    _check_splits(dataset)
+    _check_skipped(listing, reasons, incomplete, dataset)
+    _check_testable(dataset)
     return dataset
 
 
-def _survey(
+def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Samples of each clip, which clips end after their file, and why some cannot be used."""
+    whole, rates = scan.frames[listing.file], scan.rates[listing.file]
+    unusable = np.isin(listing.file, list(scan.lost))
+    reasons = {clip: scan.lost[listing.file[clip]] for clip in np.flatnonzero(unusable).tolist()}
+    if listing.start is None or listing.end is None:
+        return whole, np.zeros(len(listing), dtype=bool), reasons
+    first = _samples_at(listing.start, rates)
+    open_end = np.isnan(listing.end)
+    last = np.where(open_end, whole, _samples_at(np.nan_to_num(listing.end), rates))
+    late = ~open_end & (last - whole > _LATE * rates)
+    frames = np.minimum(last, whole) - first
+    for clip in np.flatnonzero(~unusable & (frames <= 0)).tolist():
+        if first[clip] < whole[clip]:
+            reasons[clip] = "shorter than a sample"
+        else:
+            seconds = whole[clip] / rates[clip]
+            reasons[clip] = f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
+    return np.maximum(frames, 0), late, reasons
+
+
+def _samples_at(seconds: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Times as numbers of samples, limited so that they fit 64 bits."""
+    return np.rint(np.minimum(seconds * rates, 2.0**62)).astype(np.int64)
+
+
+def _clip_table(
     listing: Listing,
     clips: Listing,
     scan: Scan,
     frames: np.ndarray,
     reasons: Mapping[int, str],
     expected: Sequence[int] | None,
-) -> Survey:
-    """What was found, clip by clip.
-
-    Args:
-        listing: all clips.
-        clips: those that can be used.
-        scan: of the files of both.
-        frames: (clips,) samples of each that can be used.
-        reasons: number of a clip in the listing → why it cannot be used.
-        expected: clips of each split, as published; None is as many as are listed.
-    """
-    splits = listing.split_names()
+) -> ClipTable:
+    """The table of the usable ``clips`` of a listing and of those skipped for some reason."""
     rates = scan.rates[clips.file]
     if expected is None:
-        expected = np.bincount(listing.split, minlength=len(splits)).tolist()
+        expected = np.bincount(listing.split, minlength=len(listing.split_names())).tolist()
     gone = sorted(reasons)
-    return Survey(
+    skipped = listing.subset(np.array(gone, dtype=np.int64))
+    return ClipTable(
         root=listing.root,
-        splits=splits,
+        splits=listing.split_names(),
         expected=tuple(expected),
         names=clips.names,
         split=clips.split,
@@ -163,11 +172,8 @@ def _survey(
         seconds=(frames / np.maximum(rates, 1)).astype(np.float32),
         rates=rates,
         channels=scan.channels[clips.file],
-        lost=Lost(
-            [listing.names[clip] for clip in gone],
-            listing.split[gone],
-            [reasons[clip] for clip in gone],
-            listing.labels(gone),
+        skipped=SkippedClips(
+            skipped.names, skipped.split, [reasons[clip] for clip in gone], skipped.targets
         ),
         files=clips.files,
         file=clips.file,
@@ -177,14 +183,7 @@ def _survey(
 
 
 def _digested(clips: Listing, scan: Scan) -> Iterator[str | np.ndarray]:
-    """What the digest covers: names, labels, splits, sources, stretches, sizes and pieces of files.
-
-    Sampling rate and clip length are not in it: they stand in the recipe.
-
-    Args:
-        clips: those that can be used.
-        scan: of their files.
-    """
+    """What the digest covers; not sampling rate and clip length, which are in the recipe."""
     for texts in (clips.names, *(() if clips.sources is clips.names else (clips.sources,))):
         for at in range(0, len(texts), _BLOCK):
             yield "".join(f"{text}\0" for text in texts[at : at + _BLOCK])
@@ -200,77 +199,43 @@ def _digested(clips: Listing, scan: Scan) -> Iterator[str | np.ndarray]:
         yield np.nan_to_num(clips.end, nan=-1).astype("<f8")
 
 
-def _notes(clips: Listing, survey: Survey, sampling_rate: int, late: np.ndarray) -> tuple[str, ...]:
-    """What a reader of a result should know of its data.
-
-    Args:
-        clips: those that can be used.
-        survey: of them and of the lost ones.
-        sampling_rate: Hz of the waveforms.
-        late: numbers of those that end behind their files.
-    """
-    lost = survey.lost
-    missing = sum(reason == MISSING for reason in lost.reasons)
-    first = zip(lost.names[:5], lost.reasons[:5], strict=True)
+def _notes(
+    clips: Listing, table: ClipTable, sampling_rate: int, late: np.ndarray
+) -> tuple[str, ...]:
+    """What a reader of a result should know of its data; ``late`` clips end after their files."""
+    skipped = table.skipped
+    missing = sum(reason == MISSING for reason in skipped.reasons)
+    first = zip(skipped.names[:5], skipped.reasons[:5], strict=True)
     named = [f"{name} ({reason})" for name, reason in first]
-    others = int((survey.rates != sampling_rate).sum())
-    mixed = int((survey.channels > 1).sum())
-    found = (
+    resampled = int((table.rates != sampling_rate).sum())
+    mixed = int((table.channels > 1).sum())
+    notes = (
         (
-            len(lost),
-            f"{len(lost)} clips left out, {missing} missing and {len(lost) - missing} without "
-            f"sound: {some(named, lost)}",
+            len(skipped),
+            f"{len(skipped)} clips left out, {missing} missing and {len(skipped) - missing} "
+            f"without sound: {some(named, skipped)}",
         ),
         (
             len(late),
             f"{len(late)} clips end behind their files; what is not there is silent: "
             f"{some([clips.names[clip] for clip in late[:5].tolist()], late)}",
         ),
-        (others, f"{others} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
+        (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
     )
     return (
-        *(note for count, note in found if count),
-        *lacking_classes(clips.targets, clips.split, survey.splits, clips.classes),
+        *(note for count, note in notes if count),
+        *lacking_classes(clips.targets, clips.split, table.splits, clips.classes),
     )
 
 
-def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Samples of each clip, which clips end behind their file, and what is wrong with which."""
-    whole = scan.frames[listing.file]
-    lost = np.isin(listing.file, np.fromiter(scan.lost, dtype=np.int64, count=len(scan.lost)))
-    reasons = {clip: scan.lost[listing.file[clip]] for clip in np.flatnonzero(lost).tolist()}
-    late = np.zeros(len(listing), dtype=bool)
-    if listing.start is None or listing.end is None:
-        return whole, late, reasons
-    rates = scan.rates[listing.file]
-    first = _samples_at(listing.start, rates)
-    open_end = np.isnan(listing.end)
-    last = np.where(open_end, whole, _samples_at(np.nan_to_num(listing.end), rates))
-    late = ~open_end & (last - whole > _LATE * rates)
-    frames = np.minimum(last, whole) - first
-    for clip in np.flatnonzero(~lost & (frames <= 0)).tolist():
-        seconds = whole[clip] / rates[clip]
-        reasons[clip] = (
-            f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
-            if first[clip] >= whole[clip]
-            else "shorter than a sample"
-        )
-    return np.maximum(frames, 0), late, reasons
-
-
-def _samples_at(seconds: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Numbers of samples; of a time that no file reaches a number that none has."""
-    return np.rint(np.minimum(seconds * rates, 2.0**62)).astype(np.int64)
-
-
-def _check_lost(
-    listing: Listing, reasons: dict[int, str], incomplete: bool, left: FolderDataset
+def _check_skipped(
+    listing: Listing, reasons: Mapping[int, str], incomplete: bool, usable: FolderDataset
 ) -> None:
-    """Refuses a data set of which too much is gone."""
+    """Refuses a data set of which too many clips are missing or broken."""
     counted = [clip for clip, reason in reasons.items() if not incomplete or reason != MISSING]
-    there = len(listing) - len(reasons) + len(counted)
-    if there and len(counted) <= MOST_LOST * there:
+    there = len(usable.ids) + len(counted)
+    if there and len(counted) <= MAX_SKIPPED * there:
         return
     counted = counted or list(reasons)
     refusal = Incomplete(
@@ -278,29 +243,28 @@ def _check_lost(
         source=listing.root,
         field="files",
         value=some([f"{listing.names[clip]} ({reasons[clip]})" for clip in counted[:5]], counted),
-        remedy=f"At most {100 * MOST_LOST:g} % may be; bring the files, or remove the clips from "
+        remedy=f"At most {100 * MAX_SKIPPED:g} % may be; add the files, or remove the clips from "
         "the list.",
     )
-    refusal.dataset = left
+    refusal.dataset = usable
     raise refusal
 
 
-def _check_splits(dataset: FolderDataset) -> None:
-    """Refuses what cannot be evaluated; `check_training` refuses what cannot be trained on."""
+def _check_testable(dataset: FolderDataset) -> None:
+    """Refuses data without test clips; too few training clips are refused where one trains."""
     if len(dataset.folds) == 1:
         raise InputError(
             "one fold alone leaves nothing to train on",
-            source=dataset.found.root,
+            source=dataset.table.root,
             field="fold",
             value=dataset.folds,
             remedy="Give clips of at least two folds.",
         )
     for fold in dataset.folds or (None,):
-        _, test = dataset.split(fold)
-        if not len(test):
+        if not len(dataset.split(fold)[1]):
             raise InputError(
                 "no clip of the split 'test'",
-                source=dataset.found.root,
+                source=dataset.table.root,
                 field="split",
                 remedy="Evaluation needs clips of the split 'test', training of 'train'.",
             )

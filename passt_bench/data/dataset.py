@@ -1,4 +1,4 @@
-"""What every data set gives: clips with targets, sources and folds; waveforms on demand."""
+"""The interface of every data set: clips with targets, sources and folds; waveforms on demand."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from passt_bench.data.audio import Sound
-from passt_bench.data.clip_table import Survey
+from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.splits import limited
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
+MAX_SKIPPED = 0.05  # share of the clips that may be missing or broken
+
 
 class Incomplete(InputError):
-    """A data set of which too much is lost to run anything on it.
+    """Too many clips of a data set are missing or broken to run anything on it.
 
     Attributes:
-        dataset: what is left of it, to be looked at.
+        dataset: the clips that can be used, for a check.
     """
 
     dataset: Dataset
@@ -32,10 +34,10 @@ class Dataset(ABC):
     """Clips of one length and sampling rate.
 
     Attributes:
-        fingerprint: what was found; decides the key of every run on it.
-        ids: one name a clip.
-        targets: (N, C), 0 or 1, NaN where nobody knows (OpenMIC's partial labels); rows by index.
-        sources: the recordings that clips were cut from; no inner split divides one.
+        fingerprint: what was found; part of the key of every run on it.
+        ids: one name per clip.
+        targets: (N, C), 0 or 1, NaN where unknown (OpenMIC's partial labels); rows by index.
+        sources: the recordings that clips were cut from; no validation split divides one.
         folds: numbers of the folds; empty for one fixed split.
     """
 
@@ -58,47 +60,40 @@ class Dataset(ABC):
         """Mono float32 samples of a clip, exactly as long as the data spec says."""
 
     def validation(self) -> np.ndarray | None:
-        """Indices of the clips that the authors set aside to choose by; None where there are none.
+        """Indices of the authors' validation clips, which are in neither part of `split`.
 
-        They belong to neither part of `split`. Where there are none, an inner split is cut from the
-        training clips.
+        None where there are none; a validation split is then cut from the training clips.
         """
         return None
 
-    def survey(self) -> Survey | None:
-        """What was found, clip by clip; None where nothing is stored (procedural data)."""
+    def clip_table(self) -> ClipTable | None:
+        """The clip table; None where nothing is stored (procedural data)."""
         return None
 
     def sound(self, index: int) -> Sound:
-        """The audio file of a clip, or its bytes where it lies within another file.
+        """The audio file of a clip, or its bytes where it is inside another file.
 
         Raises:
             ValueError: procedural data.
         """
-        raise ValueError("the sounds of this data set are not stored")
+        raise ValueError("the clips of this data set are not stored")
 
     def length(self, index: int) -> int | None:
-        """How many samples the whole clip has at the sampling rate.
-
-        None where it is never longer than `waveform` gives; then there is one `excerpt` alone.
-        """
+        """Samples of the whole clip at the sampling rate; None if `waveform` gives all of it."""
         return None
 
     def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, from another sample on; what lies behind the clip's end is zero.
+        """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end.
 
         Raises:
-            ValueError: the data set gives clips from their start alone.
+            ValueError: the data set only reads clips from their beginning.
         """
         if start:
-            raise ValueError("the clips of this data set are read from their start alone")
+            raise ValueError("the clips of this data set are only read from their beginning")
         return self.waveform(index)
 
     def whole(self, index: int) -> np.ndarray:
-        """Mono float32 samples of the whole clip at the sampling rate, of its own length.
-
-        Where `length` is None and nothing else is known, it is what `waveform` gives.
-        """
+        """Mono float32 samples of the whole clip, or `waveform` where `length` is None."""
         wave = self.waveform(index)
         length = self.length(index)
         if length is None:
@@ -108,31 +103,44 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class SurveyedDataset(Dataset):
-    """A data set with a survey.
+class StoredDataset(Dataset):
+    """A data set whose clips are stored and listed in a clip table.
 
     Attributes:
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz of the waveforms.
-        found: what was found, clip by clip.
+        table: the clip table.
     """
 
     spec: DataSpec
     sampling_rate: int
-    found: Survey
+    table: ClipTable
+
+    @property
+    def samples(self) -> int:
+        """Samples of a waveform."""
+        return round(self.spec.seconds * self.sampling_rate)
+
+    def waveform(self, index: int) -> np.ndarray:
+        """Decoded, mixed to mono, resampled, cut or padded to the spec's length."""
+        return self.excerpt(index, 0)
+
+    @abstractmethod
+    def excerpt(self, index: int, start: int) -> np.ndarray:
+        """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end."""
 
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The training and the test clips, or all other folds and the fold held out.
 
-        Less of each where the spec says so.
+        As many of each as the spec says.
 
         Raises:
-            InputError: no such fold, or more clips asked for than there are.
+            InputError: no such fold, or fewer clips than the spec asks for.
         """
         if fold is None and not self.folds:
-            train, test = self._part("train"), self._part("test")
+            train, test = self._is_in("train"), self._is_in("test")
         elif fold in self.folds:
-            test = self._part(f"fold {fold}")
+            test = self._is_in(f"fold {fold}")
             train = ~test
         else:
             raise InputError(
@@ -147,18 +155,26 @@ class SurveyedDataset(Dataset):
             limited(np.flatnonzero(test), self.targets, spec.test_clips, "data.test_clips"),
         )
 
+    def check_splits(self) -> None:
+        """Splits once, so that too few clips are refused before a study and not during it.
+
+        Raises:
+            InputError: fewer clips than the spec asks for.
+        """
+        for fold in self.folds or (None,):
+            self.split(fold)
+
     def validation(self) -> np.ndarray | None:
-        """The clips set aside to choose by; None where there are none."""
-        chosen = np.flatnonzero(self._part("validation"))
-        return chosen if len(chosen) else None
+        """Indices of the authors' validation clips; None where there are none."""
+        clips = np.flatnonzero(self._is_in("validation"))
+        return clips if len(clips) else None
 
-    def survey(self) -> Survey:
-        """What was found, clip by clip."""
-        return self.found
+    def clip_table(self) -> ClipTable:
+        """The clip table."""
+        return self.table
 
-    def _part(self, name: str) -> np.ndarray:
-        """Whether each clip is in a split."""
-        splits = self.found.splits
-        code = splits.index(name) if name in splits else -1
-        held: np.ndarray = self.found.split == code
-        return held
+    def _is_in(self, split: str) -> np.ndarray:
+        splits = self.table.splits
+        code = splits.index(split) if split in splits else -1
+        inside: np.ndarray = self.table.split == code
+        return inside

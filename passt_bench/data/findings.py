@@ -1,4 +1,4 @@
-"""What checking a data set can find, and how it is told."""
+"""The result of checking a data set: counts, findings and their remedies."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ Kind = Literal[
     "digital silence",
     "not listed",
 ]
-# What to do about each.
 REMEDIES: dict[Kind, str] = {
-    "missing": "Bring the files, or remove their rows from the list.",
+    "missing": "Add the files, or remove their rows from the list.",
     "broken": "Replace the files, or remove their rows from the list.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
     "identical files": "Remove all but one: a clip that is there twice counts twice.",
     "identical sound": "Remove all but one: a clip that is there twice counts twice.",
     "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "one source in two splits": "Keep all clips of a recording in one split or fold.",
-    "class without a positive": "Give clips of it, or leave the class out: it can be neither "
-    "learned nor scored there.",
+    "class without a positive": "Add clips of it, or leave the class out: it can be neither "
+    "learned nor evaluated there.",
     "digital silence": "Listen to them: they hold no sound at all, whatever their label says.",
-    "not listed": "They were published, and nothing here names them; say so with your results.",
+    "not listed": "They were published, but are not listed; say so with your results.",
 }
-# The same of clips that were prepared from other data, and of rows of HDF5 files.
+# Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
 PREPARED: dict[Kind, str] = {
-    "broken": "Mend the data that the clips were made from, and prepare them anew.",
+    "broken": "Fix the data that the clips were made from, and prepare them again.",
     "not listed": "The data that the clips were made from lacked them, see the notes; say so with "
     "your results.",
 }
 ROWS: dict[Kind, str] = {
-    "broken": "Write these rows of the HDF5 file anew, or leave them out of it.",
+    "broken": "Write these rows of the HDF5 file again, or leave them out of it.",
     "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
-NOTES: tuple[Kind, ...] = ("digital silence", "not listed")  # told, and no reason to fail
-_FEW = 5  # different values that are all named
+NOTES: tuple[Kind, ...] = ("digital silence", "not listed")  # shown, but no failure
+_FEW = 5  # different lengths that are all named
 
 
 @dataclass(frozen=True)
 class Finding:
-    """All that was found of one kind.
+    """All findings of one kind.
 
     Attributes:
-        kind: what it is.
-        count: how many clips, groups of clips, sources or classes.
+        kind: what was found.
+        count: of clips, groups of clips, sources or classes.
         names: of them, as text.
         remedy: what to do about it.
     """
@@ -66,20 +65,20 @@ class Finding:
 
 
 def finding(kind: Kind, names: Sequence[str], count: int | None = None) -> Finding:
-    """A finding with its remedy; ``count`` where it is not that of the names."""
+    """A finding with its remedy; ``count`` if it is not the number of names."""
     return Finding(kind, len(names) if count is None else count, tuple(names), REMEDIES[kind])
 
 
 @dataclass(frozen=True)
 class Part:
-    """Clips of a split.
+    """Numbers of clips of a split.
 
     Attributes:
         name: of the split.
-        expected: as published, or as listed where nothing is.
-        found: can be used.
-        missing: are listed without a file, or expected and not listed at all.
-        broken: have a file that cannot be used.
+        expected: as published, or else as listed.
+        found: usable.
+        missing: listed without a file, or expected but not listed.
+        broken: with a file that cannot be used.
     """
 
     name: str
@@ -96,7 +95,7 @@ class ClassCount:
     Attributes:
         name: of the class.
         found: in each split, in the order of the parts.
-        lost: among the clips that are missing or broken; None where nobody knows their labels.
+        lost: among missing and broken clips; None if their labels are unknown.
     """
 
     name: str
@@ -106,24 +105,24 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Checked:
-    """What checking a data set found.
+    """The result of checking a data set.
 
     Attributes:
         dataset: registered name.
-        digest: the fingerprint's, which goes into the key of every run.
-        expected: clips; None where nobody knows.
-        found: clips that are in the fingerprint.
-        fold: the fold that was held out; None for all as they are.
+        digest: of the fingerprint, part of the key of every run.
+        expected: clips; None if unknown.
+        found: clips of the fingerprint.
+        fold: that was held out; None for the splits as they are.
         compared: whether identical files were searched for.
         decoded: whether every file was decoded.
-        parts: splits.
+        parts: numbers of clips of each split.
         classes: in the data set's order.
-        seconds: lengths of the clips as they are stored; None where nobody looked.
+        seconds: stored lengths of the clips; None if not measured.
         rates: Hz as text → clips.
         channels: number as text → clips.
-        findings: at most one of a kind, the gravest first.
-        notes: those of the fingerprint.
-        refusal: why no study may run on it; empty where one may.
+        findings: at most one of a kind, the most serious first.
+        notes: of the fingerprint.
+        refusal: why no study may run on it; empty if one may.
     """
 
     dataset: str
@@ -144,7 +143,7 @@ class Checked:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found that would spoil a study."""
+        """Whether nothing was found that would invalidate a study."""
         return not self.refusal and all(item.kind in NOTES for item in self.findings)
 
 
@@ -153,12 +152,12 @@ class Spread:
     """Lengths of clips in seconds.
 
     Attributes:
-        known: clips that were looked at.
+        known: clips that were measured.
         unknown: clips that were not.
         least: the shortest.
-        quarters: below which a quarter, a half and three quarters of them lie.
+        quarters: the quartiles.
         most: the longest.
-        values: lengths rounded to 10 ms → clips, where there are at most five; else empty.
+        values: lengths rounded to 10 ms → clips, if there are at most five; else empty.
     """
 
     known: int
@@ -182,7 +181,7 @@ class Spread:
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:
-    """The spread of lengths, NaN where nobody looked; None where nobody looked at any."""
+    """The spread of lengths, NaN where not measured; None if none was measured."""
     known = seconds[~np.isnan(seconds)].astype(np.float64)
     if not len(known):
         return None
@@ -200,7 +199,7 @@ def spread_of(seconds: np.ndarray) -> Spread | None:
 
 
 def counted(values: np.ndarray) -> dict[str, int]:
-    """Values as text → clips, the most frequent first; 0 is what nobody looked at."""
+    """Values as text → clips, the most frequent first, without 0, which is not measured."""
     found, counts = np.unique(values[values > 0], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return {str(found[place]): int(counts[place]) for place in order}

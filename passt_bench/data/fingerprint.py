@@ -1,6 +1,6 @@
-"""Fingerprints of data sets: digests of what was found, and notes on it in words.
+"""Computes the digests and notes of data sets' fingerprints.
 
-A digest covers pieces of the sound: all of two million clips would take hours to read.
+A digest covers a piece of each file: to read two million clips whole would take hours.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 from passt_bench.data.targets import Targets, classes_present
 
-_PIECE = 4096  # bytes; another sound of the same size differs in them
-_SPREAD = 1024  # clips that are looked at where many lie in one file
+_PIECE = 4096  # bytes; enough to tell two recordings of the same size apart
+_SPREAD = 1024  # clips of which a piece is hashed where many are in one file
 _NAMED = 5  # examples in a message
 
 
 def digest_of(what: object, parts: Iterable[str | np.ndarray]) -> str:
-    """16 hex digits of what was found.
+    """16 hex digits of a hash.
 
     Args:
-        what: settings that decide what is heard; hashed as Python writes them.
+        what: settings that change the waveforms; hashed by their ``repr``.
         parts: texts, and columns of any type, whose bytes are hashed.
     """
     hasher = hashlib.sha256(repr(what).encode())
@@ -41,12 +41,12 @@ def hash_of(content: bytes) -> int:
 
 
 def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
-    """Hash of 4 KiB from the middle of a file, or of all of it where that is less.
+    """Hash of 4 KiB from the middle of a file, or of the whole file if it is smaller.
 
     Args:
-        file: that can be sought in.
-        start: byte at which the part begins that counts as the file.
-        end: byte behind that part; None is the file's end.
+        file: must be seekable.
+        start: first byte of the part to take as the file.
+        end: byte after that part; None is the file's end.
     """
     end = file.seek(0, os.SEEK_END) if end is None else end
     file.seek(start + max(0, end - start - _PIECE) // 2)
@@ -54,23 +54,16 @@ def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
 
 
 def spread_over(count: int) -> np.ndarray:
-    """Places of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
+    """Indices of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
     chosen = min(count, _SPREAD)
     places: np.ndarray = np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
     return places
 
 
-def count_rates(rates: np.ndarray) -> dict[str, int]:
-    """Hz → clips."""
-    values, counts = np.unique(rates, return_counts=True)
-    found = {str(value): int(count) for value, count in zip(values, counts, strict=True)}
-    return dict(sorted(found.items()))
-
-
 def lacking_classes(
     targets: Targets, split: np.ndarray, splits: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
-    """A note for each split of which some classes have no clip.
+    """A note for each split in which some classes have no clip.
 
     Args:
         targets: (N, classes).
@@ -83,9 +76,9 @@ def lacking_classes(
         inside = np.flatnonzero(split == code)
         if len(inside):
             empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
-            named = [classes[at] for at in empty]
-            if named:
-                notes.append(f"{len(named)} classes without a clip in {name}: {some(named, named)}")
+            if empty:
+                named = some([classes[at] for at in empty], empty)
+                notes.append(f"{len(empty)} classes without a clip in {name}: {named}")
     return notes
 
 

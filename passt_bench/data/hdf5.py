@@ -1,8 +1,8 @@
-"""Data sets in the HDF5 layout of the reference code, see `hdf5_file`.
+"""Opens data sets whose clips are in HDF5 files of the reference code's layout, see `hdf5_file`.
 
 Targets stay packed and names stay bytes, so that AudioSet's two million clips are open in a second
-or two and take 210 MiB, 430 while they are opened. A row without sound is counted and named in the
-fingerprint, and is left out; of more than one row in twenty the files are refused. Nothing is
+or two and take 210 MiB, 430 while they are opened. A row without sound is left out, counted and
+named in the fingerprint; if that is more than one row in twenty, the files are refused. Nothing is
 decoded before a clip is asked for; of some rows a piece of the bytes is read for the digest.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
-from passt_bench.data.clip_table import Lost, Names, Survey, stem
-from passt_bench.data.dataset import Incomplete, SurveyedDataset
+from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
+from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some, spread_over
 from passt_bench.data.hdf5_file import Columns, read_columns, read_pieces, read_sound
 from passt_bench.data.targets import PackedTargets, Targets
@@ -25,70 +25,49 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
-SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a survey
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 _FOLD = re.compile(r"fold([1-9]\d?)")
-_MOST_LOST = 0.05  # share of the rows that may hold no sound
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of a data set's files, in the order in which they count.
-
-    Attributes:
-        splits: names of the splits by code, as a survey has them.
-        columns: of each file.
-        split: code of each file's split.
-        kept: numbers of the rows with sound, of each file.
-    """
-
-    splits: tuple[str, ...]
-    columns: tuple[Columns, ...]
-    split: tuple[int, ...]
-    kept: tuple[np.ndarray, ...]
-
-    def together(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The rows with sound of all files, of a column of each."""
-        return np.concatenate(
-            [_take(part, rows) for part, rows in zip(parts, self.kept, strict=True)]
-        )
-
-    def repeated(self, values: Iterable[int], dtype: type[np.integer]) -> np.ndarray:
-        """One number a file, for each of its rows with sound."""
-        return np.repeat(np.array(list(values), dtype=dtype), [len(rows) for rows in self.kept])
-
-
-@dataclass(frozen=True, eq=False)
-class Hdf5Dataset(SurveyedDataset):
-    """Clips in HDF5 files; those of a split stand together, split after split."""
+class Hdf5Dataset(StoredDataset):
+    """Clips in HDF5 files, ordered by split."""
 
     files: tuple[Path, ...]
-    file: np.ndarray  # (N,) number of each clip's file
+    file: np.ndarray  # (N,) index of each clip's file
     row: np.ndarray  # (N,) and its row there
 
     def sound(self, index: int) -> Encoded:
         """The bytes of a clip's audio file."""
         return read_sound(self.files[self.file[index]], int(self.row[index]), self.ids[index])
 
-    def waveform(self, index: int) -> np.ndarray:
-        """Decoded, mixed down, resampled, cut or padded to the spec's length."""
-        return self.excerpt(index, 0)
-
     def length(self, index: int) -> int:
-        """Samples of the whole clip at the sampling rate, as its header says."""
+        """Samples of the whole clip at the sampling rate, according to its header."""
         return length_at(read_header(self.sound(index)), self.sampling_rate)
 
     def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, from another sample on.
+        """Like `waveform`, but beginning at sample ``start``.
 
-        All before it is decoded as well: begun later, a decoder and a resampler round the last bit
-        of a sample in another way.
+        Everything before it is decoded as well: otherwise decoder and resampler would round the
+        last bit of a sample in another way.
         """
-        samples = round(self.spec.seconds * self.sampling_rate)
-        return read_waveform(self.sound(index), self.sampling_rate, start + samples)[start:]
+        end = start + self.samples
+        return read_waveform(self.sound(index), self.sampling_rate, end)[start:]
 
     def whole(self, index: int) -> np.ndarray:
-        """All samples of a clip."""
+        """Mono float32 samples of the whole clip."""
         return read_whole(self.sound(index), self.sampling_rate)
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    split: int  # code
+    columns: Columns
+    rows: np.ndarray  # those with sound
+
+    def keep(self, column: np.ndarray) -> np.ndarray:
+        """A column without the rows that have no sound; no copy if there are none."""
+        return column if len(column) == len(self.rows) else column[self.rows]
 
 
 def open_hdf5(
@@ -103,67 +82,59 @@ def open_hdf5(
     expected: int | None = None,
     source_of: Callable[[str], str] = stem,
 ) -> Hdf5Dataset:
-    """Opens a data set whose clips lie in HDF5 files.
+    """Opens a data set whose clips are in HDF5 files.
 
     Args:
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all clips are resampled.
         name: of the data set.
         files: split (``train``, ``valid``, ``test``; or ``fold1``, ``fold2``, …) → its files, in
-            the order in which they count.
+            their order.
         classes: in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).
         multi_label: whether a clip may have several classes, or none; else it has exactly one.
-        expected: how many clips there should be; None is as many as the files list.
-        source_of: the recording that a clip of that name was cut from, where the files do not tell.
+        expected: how many clips there should be; None is as many rows as there are.
+        source_of: gives the recording that a clip was cut from, if the files do not say.
 
     Raises:
         InputError: files that cannot be read or do not fit the classes, too many rows without
-            sound, or more clips asked for than there are.
+            sound, or fewer clips than the spec asks for.
     """
-    found = _read(files, len(classes), masked, single=not multi_label)
-    survey = _survey(found, source_of)
-    stored = found.together([column.targets for column in found.columns])
+    splits = _split_names(files)
+    parts = _read(files, len(classes), masked, single=not multi_label)
+    table = _clip_table(splits, parts, source_of)
+    stored = _joined(parts, [part.columns.targets for part in parts])
+    assert stored is not None
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
+    counts = [len(part.rows) for part in parts]
     dataset = Hdf5Dataset(
         fingerprint=Fingerprint(
             dataset=name,
-            digest=digest_of(("hdf5", name, tuple(classes)), _digested(found)),
-            expected=expected if expected is not None else sum(survey.expected),
-            found=len(survey),
+            digest=digest_of(("hdf5", name, tuple(classes)), _digested(splits, parts)),
+            expected=expected if expected is not None else sum(table.expected),
+            found=len(table),
             classes=tuple(classes),
             multi_label=multi_label,
-            notes=_notes(found, survey, targets, classes),
+            notes=_notes(parts, table, targets, classes),
         ),
-        ids=survey.names,
+        ids=table.names,
         targets=targets,
-        sources=survey.sources,
-        folds=tuple(int(name.split()[1]) for name in found.splits if name.startswith("fold ")),
+        sources=table.sources,
+        folds=tuple(int(name.split()[1]) for name in splits if name.startswith("fold ")),
         spec=spec,
         sampling_rate=sampling_rate,
-        files=tuple(column.path for column in found.columns),
-        file=found.repeated(range(len(found.columns)), np.int16),
-        row=np.concatenate(found.kept).astype(np.int32),
-        found=survey,
+        files=tuple(part.columns.path for part in parts),
+        file=np.repeat(np.arange(len(parts), dtype=np.int16), counts),
+        row=np.concatenate([part.rows for part in parts]).astype(np.int32),
+        table=table,
     )
-    _check_lost(found, dataset)
-    for fold in dataset.folds or (None,):
-        dataset.split(fold)  # refuses too few clips now rather than in the midst of a study
+    _check_skipped(parts, dataset)
+    dataset.check_splits()
     return dataset
 
 
-def _read(files: Mapping[str, tuple[Path, ...]], classes: int, masked: bool, single: bool) -> Rows:
-    """What the files say of their rows, in their order."""
-    splits = _splits(files)
-    columns = tuple(read_columns(path, classes, masked) for key in files for path in files[key])
-    for column in columns if single else ():
-        _check_single(column)
-    split = tuple(code for code, key in enumerate(files) for _ in files[key])
-    return Rows(splits, columns, split, tuple(_with_sound(column) for column in columns))
-
-
-def _splits(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
-    """Names of the splits, as a survey has them."""
+def _split_names(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
+    """Names of the splits, as in a clip table."""
     folds = [_FOLD.fullmatch(key) for key in files]
     named = all(key in SPLITS for key in files)
     if not any(files.values()) or not (named or all(folds)):
@@ -171,137 +142,120 @@ def _splits(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
     return tuple(SPLITS[key] if named else f"fold {key.removeprefix('fold')}" for key in files)
 
 
-def _survey(found: Rows, source_of: Callable[[str], str]) -> Survey:
-    """The clips that have sound; lengths, rates and channels are not looked at.
+def _read(
+    files: Mapping[str, tuple[Path, ...]], classes: int, masked: bool, single: bool
+) -> list[_File]:
+    parts = []
+    for split, paths in enumerate(files.values()):
+        for path in paths:
+            columns = read_columns(path, classes, masked)
+            rows = np.arange(len(columns.names))
+            if columns.sizes is not None:
+                rows = np.flatnonzero(columns.sizes)
+            parts.append(_File(split, columns, rows))
+    for part in parts if single else ():
+        _check_single(part.columns)
+    return parts
 
-    Args:
-        found: all rows.
-        source_of: the recording that a clip of that name was cut from, where the files do not tell.
-    """
-    raw = found.together([column.names for column in found.columns])
-    listed = [len(column.names) for column in found.columns]
-    expected = np.bincount(found.split, listed, minlength=len(found.splits))
-    return Survey(
-        root=found.columns[0].path.parent,
-        splits=found.splits,
-        expected=tuple(expected.astype(int).tolist()),
+
+def _joined(parts: Sequence[_File], columns: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """A column of all files; None if one lacks it."""
+    known = [part.keep(c) for part, c in zip(parts, columns, strict=True) if c is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _clip_table(
+    splits: tuple[str, ...], parts: Sequence[_File], source_of: Callable[[str], str]
+) -> ClipTable:
+    """The rows that have sound; lengths, rates and channels are not measured."""
+    raw = _joined(parts, [part.columns.names for part in parts])
+    assert raw is not None
+    sources = _joined(parts, [part.columns.sources for part in parts])
+    codes = np.array([part.split for part in parts], dtype=np.int8)
+    listed = [len(part.columns.names) for part in parts]
+    empty = [_empty_names(part.columns) for part in parts]
+    skipped = [name for names in empty for name in names]
+    return ClipTable(
+        root=parts[0].columns.path.parent,
+        splits=splits,
+        expected=tuple(np.bincount(codes, listed, minlength=len(splits)).astype(int).tolist()),
         names=Names(raw),
-        split=found.repeated(found.split, np.int8),
-        sources=_sources(found, raw, source_of),
+        split=np.repeat(codes, [len(part.rows) for part in parts]),
+        sources=Names(raw, source_of) if sources is None else Names(sources),
         seconds=np.full(len(raw), np.nan, dtype=np.float32),
         rates=np.zeros(len(raw), dtype=np.int32),
         channels=np.zeros(len(raw), dtype=np.int16),
-        lost=_lost(found),
-        sizes=_all_told(found, [column.sizes for column in found.columns]),
+        skipped=SkippedClips(
+            skipped, np.repeat(codes, list(map(len, empty))), ["empty, 0 bytes"] * len(skipped)
+        ),
+        sizes=_joined(parts, [part.columns.sizes for part in parts]),
     )
 
 
-def _sources(found: Rows, raw: np.ndarray, source_of: Callable[[str], str]) -> Names:
-    """As the files tell, or from the names."""
-    told = _all_told(found, [column.sources for column in found.columns])
-    return Names(raw, source_of) if told is None else Names(told)
+def _empty_names(columns: Columns) -> list[str]:
+    if columns.sizes is None:
+        return []
+    return [bytes(name).decode() for name in columns.names[columns.sizes == 0]]
 
 
-def _all_told(found: Rows, parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """A column that not every file has; None where one lacks it."""
-    known = [part for part in parts if part is not None]
-    return found.together(known) if len(known) == len(parts) else None
-
-
-def _lost(found: Rows) -> Lost:
-    names: list[str] = []
-    splits: list[int] = []
-    for column, split in zip(found.columns, found.split, strict=True):
-        if column.sizes is not None:
-            empty = column.names[column.sizes == 0]
-            names += [bytes(name).decode() for name in empty]
-            splits += [split] * len(empty)
-    return Lost(names, np.array(splits, dtype=np.int8), ["empty, 0 bytes"] * len(names))
-
-
-def _digested(found: Rows) -> Iterator[str | np.ndarray]:
-    """What the digest covers: columns in the order of the files, and pieces of the sound.
-
-    A piece is from the middle of a row's sound, as `piece_of` takes it; of rows spread evenly over
-    each file: those of two million would take an hour to read.
-
-    Args:
-        found: all rows; those without sound do not count.
-
-    Raises:
-        InputError: the sound of a row cannot be read from its file.
-    """
-    for column, split, rows in zip(found.columns, found.split, found.kept, strict=True):
-        yield f"\n{found.splits[split]} {len(rows)}\n"
-        width = column.names.dtype.itemsize
-        yield f"{width} {column.targets.dtype} {column.targets.shape[1]}\n"
-        sizes = column.sizes if column.sizes is not None else np.full(len(column.names), -1)
-        for part in (column.names, column.targets, sizes.astype("<i8"), column.sources):
-            if part is not None:
-                yield _take(part, rows)
-        yield read_pieces(column.path, rows[spread_over(len(rows))]).astype("<u8")
+def _digested(splits: Sequence[str], parts: Sequence[_File]) -> Iterator[str | np.ndarray]:
+    """What the digest covers: columns, and a piece of the sound of some rows of each file."""
+    for part in parts:
+        columns = part.columns
+        yield f"\n{splits[part.split]} {len(part.rows)}\n"
+        width = columns.names.dtype.itemsize
+        yield f"{width} {columns.targets.dtype} {columns.targets.shape[1]}\n"
+        sizes = np.full(len(columns.names), -1) if columns.sizes is None else columns.sizes
+        for column in (columns.names, columns.targets, sizes.astype("<i8"), columns.sources):
+            if column is not None:
+                yield part.keep(column)
+        yield read_pieces(columns.path, part.rows[spread_over(len(part.rows))]).astype("<u8")
 
 
 def _notes(
-    found: Rows, survey: Survey, targets: Targets, classes: Sequence[str]
+    parts: Sequence[_File], table: ClipTable, targets: Targets, classes: Sequence[str]
 ) -> tuple[str, ...]:
-    """What a reader of a result should know of its data.
-
-    Args:
-        found: all rows.
-        survey: of those with sound.
-        targets: of the same.
-        classes: their names.
-    """
-    lost, unlabelled = survey.lost, 0
+    """What a reader of a result should know of its data."""
+    skipped, unlabelled = table.skipped, 0
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
-    blind = [column.path.name for column in found.columns if column.sizes is None]
-    told = (
-        (len(lost), f"{len(lost)} rows without sound, left out: {some(lost.names[:5], lost)}"),
+    unsized = [part.columns.path.name for part in parts if part.columns.sizes is None]
+    first = some(skipped.names[:5], skipped)
+    notes = (
+        (len(skipped), f"{len(skipped)} rows without sound, left out: {first}"),
         (unlabelled, f"{unlabelled} clips have no label"),
-        (len(blind), f"whether rows are empty is not known before reading: {', '.join(blind)}"),
+        (len(unsized), f"whether rows are empty is not known before reading: {', '.join(unsized)}"),
     )
     return (
-        *(note for count, note in told if count),
-        *lacking_classes(targets, survey.split, survey.splits, classes),
+        *(note for count, note in notes if count),
+        *lacking_classes(targets, table.split, table.splits, classes),
     )
 
 
-def _take(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows, without a copy where they are all."""
-    return part if len(rows) == len(part) else part[rows]
-
-
-def _check_single(column: Columns) -> None:
-    labels = np.bitwise_count(column.targets).sum(axis=1)
+def _check_single(columns: Columns) -> None:
+    labels = np.bitwise_count(columns.targets).sum(axis=1)
     wrong = np.flatnonzero(labels != 1)
     if len(wrong):
         raise InputError(
             f"{len(wrong)} rows have not exactly one class",
-            source=column.path,
+            source=columns.path,
             field="target",
             value=f"row {wrong[0]} has {labels[wrong[0]]}",
-            remedy="Write the file anew: a clip of this data set has one class.",
+            remedy="Write the file again: a clip of this data set has one class.",
         )
 
 
-def _with_sound(column: Columns) -> np.ndarray:
-    if column.sizes is None:
-        return np.arange(len(column.names))
-    return np.flatnonzero(column.sizes)
-
-
-def _check_lost(found: Rows, left: Hdf5Dataset) -> None:
-    """Refuses files of which too many rows are empty."""
-    for column, rows in zip(found.columns, found.kept, strict=True):
-        empty = len(column.names) - len(rows)
-        if empty > _MOST_LOST * len(column.names) or not len(rows):
+def _check_skipped(parts: Sequence[_File], usable: Hdf5Dataset) -> None:
+    """Refuses files in which too many rows are empty."""
+    for part in parts:
+        rows = len(part.columns.names)
+        empty = rows - len(part.rows)
+        if empty > MAX_SKIPPED * rows or not len(part.rows):
             refusal = Incomplete(
-                f"{empty} of {len(column.names)} rows hold no sound",
-                source=column.path,
+                f"{empty} of {rows} rows hold no sound",
+                source=part.columns.path,
                 field="mp3",
-                remedy=f"At most {100 * _MOST_LOST:g} % may be empty; write the file anew.",
+                remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",
             )
-            refusal.dataset = left
+            refusal.dataset = usable
             raise refusal

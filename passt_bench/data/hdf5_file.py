@@ -1,10 +1,9 @@
 """Reads and writes HDF5 files in the layout of the reference code.
 
-A row is a clip, with the bytes of its mp3 file. Source:
-``audioset/prepare_scripts/create_h5pymp3_dataset.py`` of the reference code. Three data
-sets of N rows: ``audio_name`` (fixed-length bytes), ``mp3`` (variable-length uint8) and ``target``
-(uint8, packed bits of the classes; of partly labelled data float32, (N, 2C): how likely each class
-is, then whether anybody knows).
+A row is a clip, with the bytes of its mp3 file. Three columns of N rows: ``audio_name``
+(fixed-length bytes), ``mp3`` (variable-length uint8) and ``target`` (uint8, packed bits of the
+classes; of partly labelled data float32, (N, 2C): likelihood of each class, then a mask of those
+that are known). Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` there.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ from passt_bench.records.files import storing
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
 _ROWS = 1 << 16  # read at a time
-_KINDS = {"S": "fixed-length bytes", "O": "text"}
-_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps of them
+_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # LAME's level for constant 128 kbit/s from 32 kHz on, as ffmpeg made the published files.
 _LEVEL = 2 / 3
@@ -38,14 +36,14 @@ _LEVEL = 2 / 3
 
 @dataclass(frozen=True)
 class Columns:
-    """What a file says of its rows, without their sound.
+    """The columns of a file, without the sound.
 
     Attributes:
         path: the file.
         names: (N,) fixed-length bytes, each valid UTF-8.
-        targets: (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32, NaN where nobody knows.
-        sizes: (N,) bytes of sound; None where the file does not tell without being read whole.
-        sources: (N,) fixed-length bytes, recordings; None where the file does not tell.
+        targets: (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32, NaN where unknown.
+        sizes: (N,) bytes of sound; None if the whole file would have to be read for them.
+        sources: (N,) fixed-length bytes, recordings; None if the file has no such column.
     """
 
     path: Path
@@ -64,25 +62,24 @@ def read_columns(path: Path, classes: int, masked: bool) -> Columns:
         masked: whether the targets are probabilities and a mask.
 
     Raises:
-        InputError: the file cannot be read, is cut off, lacks a column, or holds targets of another
-            width or type, or names that are no text.
+        InputError: the file cannot be read, is cut off, lacks a column, or has targets of another
+            width or type, or names that are not text.
     """
     with reading(path) as file:
-        told = (NAME, SOUND, TARGET, *((SOURCE,) if SOURCE in file else ()))
-        columns = {name: _column(file, name, path) for name in told}
+        columns = {name: _column(file, name, path) for name in (NAME, SOUND, TARGET)}
+        if SOURCE in file:
+            columns[SOURCE] = _column(file, SOURCE, path)
         rows = {name: len(column) for name, column in columns.items()}
         if len(set(rows.values())) != 1:
-            raise _wrong(path, "the columns differ in length", None, rows, "Write the file anew.")
-        stored = h5py.check_vlen_dtype(columns[SOUND].dtype)
-        if stored != np.uint8:
-            raise _wrong(
-                path, "no bytes of audio files", SOUND, str(stored or columns[SOUND].dtype),
-                "Store each clip's mp3 file as variable-length uint8.",
-            )  # fmt: skip
+            raise _wrong(path, NAME, "the columns differ in length", rows)
+        kind = h5py.check_vlen_dtype(columns[SOUND].dtype)
+        if kind != np.uint8:
+            found, remedy = str(kind or columns[SOUND].dtype), "variable-length uint8"
+            raise _wrong(path, SOUND, "not the bytes of audio files", found, remedy)
         names = _names(columns[NAME], path)
         sources = _names(columns[SOURCE], path) if SOURCE in columns else None
         targets = (_masked_targets if masked else _packed_targets)(columns[TARGET], classes, path)
-        return Columns(path, names, targets, read_sizes(columns[SOUND], path), sources)
+        return Columns(path, names, targets, _sizes(columns[SOUND], path), sources)
 
 
 def read_sound(path: Path, row: int, name: str) -> Encoded:
@@ -93,7 +90,7 @@ def read_sound(path: Path, row: int, name: str) -> Encoded:
     """
     source = f"{path} row {row} ({name})"
     try:
-        data = opened(path)[SOUND][row]
+        data = _opened(path, os.getpid())[SOUND][row]
     except (OSError, KeyError) as error:
         raise _unreadable(source, error) from None
     return Encoded(data.tobytes(), source)
@@ -110,7 +107,7 @@ def read_pieces(path: Path, rows: np.ndarray) -> np.ndarray:
         InputError: the file cannot be read there.
     """
     pieces = np.empty(len(rows), dtype=np.uint64)
-    with reading(path) as file:  # not the handle that `opened` keeps: a fork may come after this
+    with reading(path) as file:  # not the handle that `_opened` keeps: a fork may come after this
         column = file[SOUND]
         for place, row in enumerate(rows.tolist()):
             try:
@@ -121,22 +118,18 @@ def read_pieces(path: Path, rows: np.ndarray) -> np.ndarray:
     return pieces
 
 
-def opened(path: Path) -> h5py.File:
-    """The file, opened once a process: a handle must not cross a fork."""
-    return _opened(os.getpid(), path)
-
-
 @lru_cache(maxsize=64)
-def _opened(process: int, path: Path) -> h5py.File:
-    return h5py.File(path, "r", locking=False)  # nobody writes it, and some discs know no locks
+def _opened(path: Path, process: int) -> h5py.File:
+    """The file, opened once per process: a handle must not cross a fork."""
+    return h5py.File(path, "r", locking=False)  # nobody writes it, and some disks lack locks
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """The file, opened for a moment; what goes wrong in it is told.
+    """Opens the file for a moment.
 
     Raises:
-        InputError: it is missing, cut off, no HDF5 file, or may not be read.
+        InputError: it is missing, cut off, not an HDF5 file, or may not be read.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -148,23 +141,16 @@ def reading(path: Path) -> Iterator[h5py.File]:
 def _column(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise _wrong(
-            path, "no such column", name, None,
-            f"The published layout has {NAME}, {SOUND} and {TARGET}; here are "
-            f"{', '.join(file) or 'none'}.",
-        )  # fmt: skip
+        layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file) or '-'}"
+        raise _wrong(path, name, "no such column", None, layout)
     return found
 
 
 def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
-    if column.dtype.kind not in _KINDS or column.ndim != 1:
-        raise _wrong(
-            path,
-            "no names",
-            column.name[1:],
-            f"{column.dtype} {column.shape}",
-            "Store fixed-length bytes.",
-        )
+    field = column.name[1:]
+    if column.dtype.kind not in "SO" or column.ndim != 1:  # fixed-length bytes, or text
+        found = f"{column.dtype} {column.shape}"
+        raise _wrong(path, field, "not names", found, "fixed-length bytes")
     raw = column[:]
     names: np.ndarray = raw if raw.dtype.kind == "S" else np.array(raw.tolist(), dtype=np.bytes_)
     width = max(1, names.dtype.itemsize)
@@ -173,47 +159,37 @@ def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
         try:
             bytes(names[row]).decode()
         except UnicodeDecodeError:
-            raise _wrong(
-                path, f"row {row} has a name that is no text in UTF-8", column.name[1:],
-                bytes(names[row]), "Write the file anew with readable names.",
-            ) from None  # fmt: skip
+            problem = f"row {row} has a name that is not text in UTF-8"
+            raise _wrong(path, field, problem, bytes(names[row])) from None
     return names
 
 
 def _packed_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
     width = -(-classes // 8)
     if column.dtype != np.uint8 or column.shape[1:] != (width,):
-        raise _wrong(
-            path, f"no packed bits of {classes} classes", TARGET, f"{column.dtype} {column.shape}",
-            f"{classes} classes need uint8 (N, {width}), as np.packbits makes it.",
-        )  # fmt: skip
+        problem, found = f"not packed bits of {classes} classes", f"{column.dtype} {column.shape}"
+        raise _wrong(path, TARGET, problem, found, f"uint8 (N, {width}), from np.packbits")
     targets = np.empty(column.shape, dtype=np.uint8)
     for start in range(0, len(targets), _ROWS):
         targets[start : start + _ROWS] = column[start : start + _ROWS]
-    beyond = (1 << (8 * width - classes)) - 1  # bits of the last byte that no class has
-    wrong = np.flatnonzero(targets[:, -1] & beyond)
+    unused = (1 << (8 * width - classes)) - 1  # bits of the last byte
+    wrong = np.flatnonzero(targets[:, -1] & unused)
     if len(wrong):
-        raise _wrong(
-            path, f"{len(wrong)} rows have labels beyond the last of {classes} classes", TARGET,
-            f"row {wrong[0]}", "Give the class list that the file was made with.",
-        )  # fmt: skip
+        problem = f"{len(wrong)} rows have labels beyond the last of {classes} classes"
+        raise _wrong(path, TARGET, problem, f"row {wrong[0]}", "labels of the given classes")
     return targets
 
 
 def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
     if column.dtype.kind != "f" or column.shape[1:] != (2 * classes,):
-        raise _wrong(
-            path, f"no probabilities and mask of {classes} classes", TARGET,
-            f"{column.dtype} {column.shape}",
-            f"{classes} classes need float32 (N, {2 * classes}): Y_true, then Y_mask.",
-        )  # fmt: skip
+        problem = f"not likelihoods and a mask of {classes} classes"
+        found, remedy = f"{column.dtype} {column.shape}", f"float32 (N, {2 * classes})"
+        raise _wrong(path, TARGET, problem, found, f"{remedy}: Y_true, then Y_mask")
     likely, known = np.split(column[:].astype(np.float32), 2, axis=1)
     wrong = np.flatnonzero(~((known == 0) | (known == 1)).all(axis=1) | ~np.isfinite(likely).all(1))
     if len(wrong):
-        raise _wrong(
-            path, f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1", TARGET,
-            f"row {wrong[0]}", "Write the file anew.",
-        )  # fmt: skip
+        problem = f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1"
+        raise _wrong(path, TARGET, problem, f"row {wrong[0]}")
     targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
     return targets
 
@@ -222,26 +198,22 @@ def _unreadable(source: object, error: Exception) -> InputError:
     return InputError(
         f"not readable as HDF5 ({error})",
         source=source,
-        remedy="Give the whole file, and the right to read it.",
+        remedy="Give the complete file, and the right to read it.",
     )
 
 
-def _wrong(path: Path, problem: str, field: str | None, value: object, remedy: str) -> InputError:
-    return InputError(problem, source=path, field=field or NAME, value=value, remedy=remedy)
+def _wrong(
+    path: Path, field: str, problem: str, value: object, wanted: str | None = None
+) -> InputError:
+    remedy = "Write the file again" + (f", with {wanted}." if wanted else ".")
+    return InputError(problem, source=path, field=field, value=value, remedy=remedy)
 
 
-def read_sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """Bytes of each clip, from the references that the file keeps: 16 bytes a row.
+def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """Bytes of each clip, (N,) int64; None if the whole file would have to be read for them.
 
-    Two million rows hold 150 GB of sound, which must not be read for this. A reference is the
-    length (4 bytes), the place of a heap in the file, and a number in it.
-
-    Args:
-        column: one-dimensional, variable-length uint8.
-        path: of the file that holds it.
-
-    Returns:
-        (N,) int64; None where the file does not tell without being read whole.
+    Two million rows hold 150 GB of sound. The file keeps a reference of 16 bytes for each: the
+    length (4 bytes), the address of a heap in the file, and a number in it.
     """
     found = _references(column, path)
     if found is None or len(found) != len(column):
@@ -254,10 +226,10 @@ def read_sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
 
 
 def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """The references of all rows; None where they are compressed or of an unknown form."""
+    """The references of all rows; None if they are compressed or of an unknown form."""
     address, _ = column.file.id.get_create_plist().get_sizes()
     kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
-    places = []  # (first row, offset in the file)
+    places = []  # (first row, offset in the file, rows)
     if column.chunks is None:
         offset = column.id.get_offset()
         if offset is None:  # nothing was ever written
@@ -302,14 +274,14 @@ def encode_mp3(wave: np.ndarray, sampling_rate: int) -> bytes:
 
 
 def check_mp3_rate(sampling_rate: int) -> None:
-    """Refuses a rate that mp3 does not know.
+    """Refuses a sampling rate that mp3 does not have.
 
     Raises:
-        InputError: it is none.
+        InputError: it is one.
     """
     if sampling_rate not in MP3_RATES:
         raise InputError(
-            "mp3 knows no such sampling rate",
+            "mp3 has no such sampling rate",
             field="--rate",
             value=sampling_rate,
             remedy=f"Known: {', '.join(map(str, MP3_RATES))}.",
@@ -328,9 +300,9 @@ def write_hdf5(
     Args:
         path: the file.
         names: of the clips.
-        sources: the recordings that they were cut from: a column that the published files lack.
+        sources: the recordings they were cut from, a column that the published files lack.
         sounds: the bytes of their mp3 files.
-        target: (N, ceil(classes / 8)) uint8, or (N, 2 classes) float32, see `hdf5_file`.
+        target: (N, ceil(classes / 8)) uint8, or (N, 2 classes) float32.
 
     Raises:
         StorageError: the disk is full, or nothing can be written there.
@@ -350,7 +322,7 @@ def write_hdf5(
 
 
 def masked_target(targets: np.ndarray) -> np.ndarray:
-    """(N, 2C) float32 as OpenMIC has it: likelihoods (0.5 where nobody knows), then the mask."""
+    """(N, 2C) float32 as OpenMIC has it: likelihoods (0.5 where unknown), then the mask."""
     known = ~np.isnan(targets)
     return np.concatenate([np.where(known, targets, 0.5), known], axis=1).astype(np.float32)
 

@@ -1,7 +1,6 @@
-"""Whether an audio file is as long as its header promises, and what a decoder is to take it for.
+"""Checks whether an audio file is as long as its header promises.
 
-Of Ogg files also whether a page is damaged, or missing between others: a decoder leaves such a page
-out and joins what stands before and behind it, without a word.
+In Ogg files also whether a page is damaged or missing: a decoder skips such a page silently.
 
 Source: RFC 3533 (pages of Ogg files, their numbers and checksums).
 """
@@ -12,16 +11,16 @@ import io
 import math
 import zlib
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from passt_bench.data.mp3_frames import Beginning, look_at_mp3
+from passt_bench.data.mp3_frames import Beginning, Look, cut_off, look_at_mp3
 
 _TAIL = 1 << 16  # bytes; an Ogg page is no longer
 _LAST_PAGE = 4  # flag in the header of an Ogg page
-_LEFT_OPEN = 0xFFFFFFFF  # as the size of a part: whoever wrote it did not know
-# Of a WAV's data, as programs write them into a pipe. SoX has a number of its own, and arecord two:
-# the most that it records, and the most that it takes a WAV to hold.
-_LENGTHS_LEFT_OPEN = (_LEFT_OPEN, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
+_UNKNOWN = 0xFFFFFFFF  # the size of a part that was not known when it was written
+# Sizes of a WAV's data, as programs write them into a pipe. SoX has a number of its own, and
+# arecord two: the most that it records, and the most that it takes a WAV to hold.
+_UNKNOWN_LENGTHS = (_UNKNOWN, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
 _HEAD = 27  # bytes of a page before the lengths of its parts
 _FIRST = 2  # flag of the first page of a stream
 _AHEAD = 1.0  # seconds that a decoder may look ahead
@@ -31,37 +30,24 @@ SEVERAL = "several recordings, one behind the other; only the first would be hea
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-class Look(NamedTuple):
-    """What a look at a file's header and end told.
-
-    Attributes:
-        missing: what is wrong, in words; None where the file is whole.
-        beginning: what a decoder has to be given in place of the file's own; None for nothing.
-    """
-
-    missing: str | None = None
-    beginning: Beginning | None = None
-
-
 def look_at(sound: Path | bytes) -> Look:
     """What a WAV, AIFF, AU, Ogg or MP3 file lacks, and how a decoder can know its length.
 
-    The decoder gives what is there and does not tell, or only at the end. Of FLAC it tells by
-    itself.
+    libsndfile decodes incomplete files of these formats without an error, those of FLAC not.
 
     Args:
-        sound: an audio file of any format, or its bytes; of formats unknown here nothing is said.
+        sound: an audio file of any format, or its bytes; others are not looked at.
     """
     with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound) as file:
         head = file.read(28)
         size = file.seek(0, 2)
         if (promised := _promised(head)) is not None:
-            return Look(_cut_off(promised, size))
+            return Look(cut_off("bytes", promised, size))
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
             return _look_at_wave(file, size)
         if head[:4] == b"OggS":
             return Look(_end_of_ogg(file, size))
-        return Look(*look_at_mp3(file, size))
+        return look_at_mp3(file, size)
 
 
 def _promised(head: bytes) -> int | None:
@@ -70,7 +56,7 @@ def _promised(head: bytes) -> int | None:
         return 8 + int.from_bytes(head[4:8])
     if head[:4] == b".snd":
         begin, length = int.from_bytes(head[4:8]), int.from_bytes(head[8:12])
-        return begin + (0 if length == _LEFT_OPEN else length)
+        return begin + (0 if length == _UNKNOWN else length)
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         return 8 + int.from_bytes(head[20:28], "little")
     if head[:4] == b"riff":
@@ -78,30 +64,24 @@ def _promised(head: bytes) -> int | None:
     return None
 
 
-def _cut_off(promised: int, there: int) -> str | None:
-    if promised <= there:
-        return None
-    return f"cut off: the header promises {promised} bytes, {there} are there"
-
-
 def _look_at_wave(file: BinaryIO, size: int) -> Look:
-    """A length that was left open means: up to the end of the file."""
+    """An unknown length means: up to the end of the file."""
     file.seek(12)
     while len(chunk := file.read(8)) == 8:
         promised, begin = int.from_bytes(chunk[4:], "little"), file.tell()
         if chunk[:4] == b"data":
-            if promised in _LENGTHS_LEFT_OPEN and promised > size - begin:
+            if promised in _UNKNOWN_LENGTHS and promised > size - begin:
                 return Look()  # the decoder reads up to there
             if promised == 0 and not _ends_with_chunks(file, size):
                 file.seek(0)  # decoders understand the other mark
                 return Look(None, Beginning(file.read(begin - 4) + b"\xff" * 4, begin))
-            return Look(_cut_off(promised, size - begin))
+            return Look(cut_off("bytes", promised, size - begin))
         file.seek(promised + promised % 2, 1)
     return Look()
 
 
 def _ends_with_chunks(file: BinaryIO, size: int) -> bool:
-    """Whether chunks, and no sound, fill a WAV from here to its end."""
+    """Whether a WAV holds only chunks, and no sound, from here to its end."""
     while chunk := file.read(8):
         if len(chunk) < 8 or not chunk[:4].isascii() or 0 in chunk[:4]:
             return False
@@ -122,16 +102,15 @@ def _end_of_ogg(file: BinaryIO, size: int) -> str | None:
 
 
 def broken_page(file: BinaryIO, rate: int, end: float = math.inf) -> str | None:
-    """The first page that is damaged or missing, in words; None where there is none.
+    """The first page that is damaged or missing, in words; None if there is none.
 
-    What is no page is passed over, as decoders do; the number of the next page tells whether one
-    is gone.
+    Bytes between pages are skipped, as decoders do; the number of the next page shows a gap.
 
     Args:
         file: an Ogg file, at its beginning.
         rate: Hz of its sound.
-        end: seconds; pages behind them are not looked at. Those before a clip are: behind a hole
-            a decoder that is to begin later seeks to a wrong place.
+        end: seconds; later pages are not checked. Those before a clip are, since after a gap a
+            decoder seeks to a wrong place.
     """
     numbers: dict[bytes, int] = {}  # of a stream → of the page that comes next
     beginning = True  # streams side by side begin before anything else
@@ -172,7 +151,7 @@ def begun(file: BinaryIO) -> set[bytes]:
 
 
 def _next_head(file: BinaryIO) -> bytes:
-    """Reads the head of the next page, from here or further on; less than one at the end."""
+    """Reads the head of the next page, here or later; less than one at the end."""
     head = file.read(_HEAD)
     if head[:4] == b"OggS":
         return head
@@ -187,6 +166,6 @@ def _next_head(file: BinaryIO) -> bytes:
 
 
 def _checksum(page: bytes) -> bytes:
-    """CRC of a page: zlib's polynomial, but most significant bit first and begun at zero."""
+    """CRC of a page: zlib's polynomial, but most significant bit first and starting at zero."""
     found = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return found.to_bytes(4, "big").translate(_MIRRORED)

@@ -1,10 +1,10 @@
-"""Recordings of one's own: a CSV file that names them, their labels and their splits.
+"""Opens recordings of your own from a CSV file that lists them, their labels and their splits.
 
 Columns ``path`` (relative to the file's folder), ``labels`` (or ``label``; several separated by
 ``;``) and ``split`` (``train``, ``test``, ``validation``) or ``fold`` (a whole number); optional
 ``start`` and ``end`` (seconds within the file) and ``source`` (the recording that a clip was cut
-from, by default its file: no inner split divides one). Where every clip has one label the set is
-single-label, else multi-label. Classes are sorted by name, or stand in the order of a file
+from, by default its file: no validation split divides one). If every clip has one label the data
+are single-label, else multi-label. Classes are sorted by name, or in the order of a file
 ``classes.txt`` or ``vocabulary.csv`` beside the manifest.
 """
 
@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 
-from passt_bench.data.clip_table import SPLITS, Lister, Listing
-from passt_bench.data.clips import FolderDataset, open_listing
+from passt_bench.data.clip_table import SPLITS, Listing, ListingBuilder
+from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.tables import Row, columns_of, read_rows, read_vocabulary
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
-from passt_bench.spec.recipe import DataSpec
 
 MANIFEST = "manifest.csv"
 VOCABULARIES = ("classes.txt", "vocabulary.csv")
@@ -32,37 +30,82 @@ _MOST_FOLDS = 100
 _COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 
 
-@DATASETS.register("manifest", version=1, summary="your own recordings, listed in a CSV file")
-def open_manifest(spec: DataSpec, sampling_rate: int, root: Path | None) -> FolderDataset:
-    """Reads a manifest and looks at the files that it names.
+class Manifest(DatasetLayout):
+    """``manifest.csv`` in the folder; or a CSV file of any name in place of the folder."""
 
-    Args:
-        spec: clip length; numbers of clips of each split.
-        sampling_rate: Hz, to which all files are resampled.
-        root: the CSV file, or the folder with ``manifest.csv``.
+    name = "manifest"
+    contents = MANIFEST
+    marks = (MANIFEST,)
 
-    Raises:
-        InputError: no manifest, a missing column, a broken row, a class that the vocabulary lacks,
-            too many files missing or broken, or no clip to evaluate.
-    """
-    return open_listing(read_manifest(_file(root)), spec, sampling_rate)
+    def folder(self, root: Path | None) -> Path:
+        """The CSV file.
+
+        Raises:
+            InputError: none was given, or there is none.
+        """
+        if root is None:
+            raise InputError(
+                "needs a list of the recordings",
+                field="data.name",
+                value="manifest",
+                remedy=f"Give --data manifest=DIR with {MANIFEST} inside, or the CSV file itself.",
+            )
+        file = root / MANIFEST if root.is_dir() else root
+        if not file.is_file():
+            raise InputError(
+                "no manifest",
+                source=file,
+                field="--data manifest",
+                remedy="Give a CSV file with the columns path, labels and split (or fold), or the "
+                f"folder that holds it as {MANIFEST}.",
+            )
+        return file
+
+    def read(self, file: Path) -> Listing:
+        """Reads the CSV file.
+
+        Raises:
+            InputError: a missing column, a broken row, or a class that the vocabulary lacks.
+        """
+        beside = next((p for p in map(file.with_name, VOCABULARIES) if p.is_file()), None)
+        classes = None if beside is None else read_vocabulary(beside)
+        known = frozenset(classes or ())
+        builder = ListingBuilder(classes)
+        labels, split = _check_columns(file, columns_of(file))
+        for row in read_rows(file, ("path", labels, split)):
+            path, (start, end) = _path(row), _stretch(row)
+            whole = start == 0 and end is None
+            name = path if whole else f"{path}@{start:.10g}-" + _or_empty(end)
+            row.unlisted("path", name, builder)
+            source = row.values.get("source") or (None if whole else path)
+            code = _fold(row) if split == "fold" else _split(row)
+            words = _labels(row, labels)
+            if beside is not None:
+                remedy = f"Fix the row, or add the class to {beside}."
+                row.known(labels, words, known, beside.name, remedy)
+            builder.add(name, path, words, code, source=source, start=start, end=end)
+        listing = builder.listing(file.parent, folded=split == "fold")
+        if len(listing.folds) > _MOST_FOLDS:
+            raise InputError(
+                f"{len(listing.folds)} folds",
+                source=file,
+                field="fold",
+                remedy="Give 100 at most.",
+            )
+        return listing
 
 
-def _check_spelling(file: Path, columns: Sequence[str]) -> None:
-    """Refuses a column that is probably one of `_COLUMNS`: its values would count for nothing."""
+def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
+    """The columns of labels and of splits."""
     for column in columns:
         meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
-        if column not in _COLUMNS and meant:
+        if column not in _COLUMNS and meant:  # it would be ignored silently
             raise InputError(
                 "no such column",
                 source=file,
                 field=column,
                 remedy=f"Write {meant[0]!r}, or give it another name if it is something else.",
             )
-
-
-def _check_head(file: Path, columns: Sequence[str]) -> None:
-    """Refuses a first line that is a clip already."""
     if columns and not set(columns).intersection(_COLUMNS):
         raise InputError(
             "its first line names none of the columns",
@@ -71,68 +114,13 @@ def _check_head(file: Path, columns: Sequence[str]) -> None:
             value=",".join(columns),
             remedy="Begin with a line that names them, as path,labels,split.",
         )
+    split = _one_of(file, columns, "split", "fold")
+    labels = _one_of(file, columns, "labels", "label") if "label" in columns else "labels"
+    return labels, split
 
 
-def read_manifest(file: Path) -> Listing:
-    """What a manifest says; its files are not looked at.
-
-    Raises:
-        InputError: see `open_manifest`.
-    """
-    vocabulary = next((p for p in map(file.with_name, VOCABULARIES) if p.is_file()), None)
-    lister = Lister(None if vocabulary is None else read_vocabulary(vocabulary))
-    columns = columns_of(file)
-    _check_spelling(file, columns)
-    _check_head(file, columns)
-    folded, labels = _choose(file, columns, "split", "fold"), "labels"
-    if "label" in columns:
-        _choose(file, columns, "labels", "label")
-        labels = "label"
-    seen: set[str] = set()
-    for row in read_rows(file, ("path", labels, "fold" if folded else "split")):
-        path = _path(row)
-        start, end = _stretch(row)
-        stretched = start > 0 or end is not None
-        name = path
-        if stretched:
-            name = f"{path}@{start:.10g}-" + ("" if end is None else f"{end:.10g}")
-        if name in seen:
-            raise row.wrong("path", "listed twice")
-        seen.add(name)
-        given = row.values.get("source") or (path if stretched else None)
-        split = _fold(row) if folded else _split(row)
-        _check_known(row, labels, words := _labels(row, labels), lister, vocabulary)
-        lister.add(name, path, words, split, source=given, start=start, end=end)
-    listing = lister.listing(file.parent, folded=folded)
-    if len(listing.folds) > _MOST_FOLDS:
-        raise InputError(
-            f"{len(listing.folds)} folds", source=file, field="fold", remedy="Give 100 at most."
-        )
-    return listing
-
-
-def _file(root: Path | None) -> Path:
-    if root is None:
-        raise InputError(
-            "needs a list of the recordings",
-            field="data.name",
-            value="manifest",
-            remedy=f"Give --data manifest=DIR with {MANIFEST} inside, or the CSV file itself.",
-        )
-    file = root / MANIFEST if root.is_dir() else root
-    if not file.is_file():
-        raise InputError(
-            "no manifest",
-            source=file,
-            field="--data manifest",
-            remedy=f"Give a CSV file with the columns path, labels and split (or fold), or the "
-            f"folder that holds it as {MANIFEST}.",
-        )
-    return file
-
-
-def _choose(file: Path, columns: tuple[str, ...], one: str, other: str) -> bool:
-    """Whether it is the other of two columns that exclude each other."""
+def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
+    """Which of two columns that exclude each other is there."""
     if (one in columns) == (other in columns):
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
@@ -140,25 +128,25 @@ def _choose(file: Path, columns: tuple[str, ...], one: str, other: str) -> bool:
             field=f"{one}, {other}",
             remedy="Give one of the two columns.",
         )
-    return other in columns
+    return one if one in columns else other
 
 
 def _path(row: Row) -> str:
     """The file relative to the folder, in its shortest form."""
     given = row.text("path")
     path = posixpath.normpath(given)
-    # A backslash is a letter of a name here, and on Windows it divides folders.
+    # A backslash is a letter of a name here, and divides folders on Windows.
     there = posixpath.normpath(given.replace("\\", "/"))
     climbs = any(form == ".." or form.startswith("../") for form in (path, there))
     if climbs or path.startswith(("/", "\\")) or PureWindowsPath(path).drive:
         raise row.wrong(
             "path",
             "leads out of the folder of the manifest",
-            "Give a path relative to that folder; where the files lie elsewhere, put a link to "
-            "them into it.",
+            "Give a path relative to that folder; if the files are elsewhere, put a link to them "
+            "into it.",
         )
     if "\0" in path:
-        raise row.wrong("path", "no name of a file")
+        raise row.wrong("path", "not a file name")
     return path
 
 
@@ -167,20 +155,8 @@ def _labels(row: Row, column: str) -> list[str]:
     if not all(labels):
         raise row.wrong(column, "an empty label", "Separate labels by one ';'.")
     if len(set(labels)) < len(labels):
-        raise row.wrong(column, "a label stands there twice")
+        raise row.wrong(column, "a label is given twice")
     return labels
-
-
-def _check_known(
-    row: Row, column: str, labels: list[str], lister: Lister, vocabulary: Path | None
-) -> None:
-    unknown = [label for label in labels if label not in lister.classes]
-    if vocabulary is not None and unknown:
-        raise row.wrong(
-            column,
-            f"{vocabulary.name} lacks {unknown[0]!r}",
-            f"Mend the row, or add the class to {vocabulary}.",
-        )
 
 
 def _split(row: Row) -> int:
@@ -201,7 +177,7 @@ def _stretch(row: Row) -> tuple[float, float | None]:
     """Where the clip begins in its file, and where it ends."""
     start, end = _seconds(row, "start") or 0.0, _seconds(row, "end")
     if end is not None and end <= start:
-        raise row.wrong("end", f"the clip ends where it begins, at {start:g} s, or before")
+        raise row.wrong("end", f"the clip ends before or where it begins, at {start:g} s")
     return start, end
 
 
@@ -216,3 +192,12 @@ def _seconds(row: Row, column: str) -> float | None:
     if not 0 <= seconds < math.inf:
         raise row.wrong(column, "not a number of seconds")
     return seconds
+
+
+def _or_empty(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.10g}"
+
+
+DATASETS.register("manifest", version=1, summary="your own recordings, listed in a CSV file")(
+    Manifest()
+)

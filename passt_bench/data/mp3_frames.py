@@ -1,10 +1,10 @@
-"""The frames of an mp3 file, as far as is needed to tell how many there are and whether all are.
+"""Checks whether an mp3 file is complete, and counts its frames if the file does not.
 
-Where the first frame says how many bytes and frames follow, that is believed, and compared with the
-size. Where it does not, as in streams and in files of some encoders, a decoder takes all frames to
-be as long as the first, and at a variable bit rate gives a part of the sound, or promises more than
-there is. Then all frames are counted here, and the decoder is given another beginning of the file,
-with a frame that says the number; the file stays as it is.
+The first frame may say how many bytes and frames follow; this is compared with the size. Without
+it, as in streams and in files of some encoders, a decoder assumes that all frames are as long as
+the first, and at a variable bit rate decodes a part of the sound, or promises too much. Then all
+frames are counted here, and the decoder reads the file with another beginning: a frame that says
+the number. The file itself stays as it is.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers), the Xing and LAME header in the first frame.
 """
@@ -24,28 +24,28 @@ _MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
 _MONO = 3
 _HAS_FRAMES, _HAS_BYTES = 1, 2  # flags of a Xing header that tells their number
-_VBRI = 36  # where the header of Fraunhofer's encoder stands in the first frame
-_SEARCHED = 1 << 20  # bytes behind a break that are looked through for more frames
+_VBRI = 36  # place of the header of Fraunhofer's encoder in the first frame
+_SEARCHED = 1 << 20  # bytes after a gap that are searched for more frames
 _SHARED = 0xFFFE0C00  # bits of a header that are the same in all frames of a file
-_IN_A_ROW = 3  # headers that are no accident
+_IN_A_ROW = 3  # headers that are no coincidence
 _LONGEST = 1441  # bytes of a frame
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """What stands in place of the first bytes of a file.
+    """Bytes to read in place of the beginning of a file.
 
     Attributes:
-        content: the bytes to be seen.
-        behind: how many of the file's own are left out.
+        content: the bytes.
+        behind: how many of the file's own they replace.
     """
 
     content: bytes
     behind: int
 
 
-class Mended(io.RawIOBase):
-    """A file with another beginning, for reading; closes the file with itself."""
+class PatchedFile(io.RawIOBase):
+    """A readable file with another beginning; closing it closes the file."""
 
     def __init__(self, file: BinaryIO, beginning: Beginning) -> None:
         self._file, self._head = file, beginning.content
@@ -53,15 +53,15 @@ class Mended(io.RawIOBase):
         self._place = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Goes to a place, as of any file."""
+        """Moves to a position, as in any file."""
         if whence == io.SEEK_CUR:
             offset += self._place
         elif whence == io.SEEK_END:
@@ -70,7 +70,7 @@ class Mended(io.RawIOBase):
         return offset
 
     def readinto(self, buffer: Buffer) -> int:
-        """Reads on; fewer bytes than the buffer takes where the beginning ends."""
+        """Reads; fewer bytes than the buffer takes where the beginning ends."""
         view = memoryview(buffer)
         if self._place < len(self._head):
             part = self._head[self._place : self._place + len(view)]
@@ -87,52 +87,52 @@ class Mended(io.RawIOBase):
         super().close()
 
 
-class Frames(NamedTuple):
-    """What the frames of a file tell.
+class Look(NamedTuple):
+    """What the header, the frames and the end of a file show.
 
     Attributes:
-        missing: what is wrong with them; None where nothing is.
-        beginning: what a decoder has to be given in place of the file's own; None for nothing.
+        missing: what is wrong with it; None if it is complete.
+        beginning: what a decoder must be given in place of the file's own; None for nothing.
     """
 
     missing: str | None = None
     beginning: Beginning | None = None
 
 
-class _Told(NamedTuple):
-    """What the header in the first frame says; None where it does not."""
+class _Stated(NamedTuple):
+    """What the header in the first frame says; None if it does not."""
 
     frames: int | None
     size: int | None  # bytes of all frames
 
 
-def look_at_mp3(file: BinaryIO, size: int) -> Frames:
-    """Whether an mp3 file is whole, and how its length can be known; of other kinds nothing.
+def look_at_mp3(file: BinaryIO, size: int) -> Look:
+    """Whether an mp3 file is complete, and how its length can be known; nothing of other files.
 
     Args:
-        file: that can be sought in.
+        file: must be seekable.
         size: its bytes.
     """
     start = _first_frame(file)
     if start is None:
-        return Frames()
+        return Look()
     file.seek(start)
     head = file.read(4)
     length = frame_length(head)
     assert length is not None
-    told = _told(head, file.read(length - 4))
-    if told is not None and told.frames and told.size:
-        return Frames(
-            _fewer("bytes", told.size, size - start) or _unheard(file, start + told.size, size)
+    stated = _stated_count(head, file.read(length - 4))
+    if stated is not None and stated.frames and stated.size:
+        return Look(
+            cut_off("bytes", stated.size, size - start) or _unheard(file, start + stated.size, size)
         )
-    begin = start if told is None else start + length  # such a frame holds no sound
+    begin = start if stated is None else start + length  # such a frame holds no sound
     count, missing = _count(file, begin, size)
-    if missing is None and told is not None and told.frames:
-        more = f"the header tells of {told.frames} frames, and there are {count}"
-        return Frames(
-            _fewer("frames", told.frames, count) or (more if count > told.frames else None)
+    if missing is None and stated is not None and stated.frames:
+        more = f"the header tells of {stated.frames} frames, and there are {count}"
+        return Look(
+            cut_off("frames", stated.frames, count) or (more if count > stated.frames else None)
         )
-    return Frames(missing, Beginning(_number_frame(head, count), begin) if count else None)
+    return Look(missing, Beginning(_number_frame(head, count), begin) if count else None)
 
 
 def frame_length(head: bytes) -> int | None:
@@ -146,34 +146,35 @@ def frame_length(head: bytes) -> int | None:
     return slots * table[kbits] // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
-def _fewer(what: str, promised: int, there: int) -> str | None:
+def cut_off(what: str, promised: int, there: int) -> str | None:
+    """What is wrong if there is less than a header promises."""
     if promised <= there:
         return None
     return f"cut off: the header promises {promised} {what}, {there} are there"
 
 
 def _unheard(file: BinaryIO, place: int, size: int) -> str | None:
-    """What is wrong where more than a frame or two stands behind the end that a header tells of.
+    """What is wrong if more than a frame or two comes after the end according to a header.
 
     Some encoders do not count the header's own frame.
     """
     if size - place <= _IN_A_ROW * _LONGEST:
         return None
-    more = _going_on(file, place)
+    more = _next_frames(file, place)
     if more is None or size - more <= _IN_A_ROW * _LONGEST:
         return None
     return f"several recordings: one ends at byte {place}, and what follows would not be heard"
 
 
 def _first_frame(file: BinaryIO) -> int | None:
-    """Where frames begin: behind ID3 tags; None in a file of another kind."""
+    """Where frames begin, after ID3 tags; None in a file of another kind."""
     start = _behind_tags(file, 0)
     file.seek(start)
     head = file.read(4)
     if frame_length(head) is not None:
         return start
     # A tag may be longer than it says.
-    return _going_on(file, start) if start and head != b"fLaC" else None
+    return _next_frames(file, start) if start and head != b"fLaC" else None
 
 
 def _behind_tags(file: BinaryIO, place: int) -> int:
@@ -208,7 +209,7 @@ def _count(file: BinaryIO, place: int, size: int) -> tuple[int, str | None]:
         count, kind, place = count + 1, _kind(head), place + length
         if place > size:
             return count, "cut off: the last frame is not whole"
-    more = _going_on(file, place)
+    more = _next_frames(file, place)
     if more is None:
         return count, None
     return count, f"damaged: the frames break off at byte {place}, and others begin at byte {more}"
@@ -219,8 +220,8 @@ def _kind(head: bytes) -> int:
     return int.from_bytes(head, "big") & _SHARED
 
 
-def _going_on(file: BinaryIO, place: int) -> int | None:
-    """Where several frames stand one behind the other, at a place or after it."""
+def _next_frames(file: BinaryIO, place: int) -> int | None:
+    """Where several frames follow each other, at a place or after it."""
     file.seek(place)
     rest = file.read(_SEARCHED)
     at = rest.find(0xFF)
@@ -236,33 +237,33 @@ def _going_on(file: BinaryIO, place: int) -> int | None:
     return None
 
 
-def _told(head: bytes, rest: bytes) -> _Told | None:
-    """What the first frame says of all; None where it is one like the others."""
+def _stated_count(head: bytes, rest: bytes) -> _Stated | None:
+    """What the first frame says of all; None if it is one like the others."""
     if rest[_VBRI - 4 : _VBRI] == b"VBRI":
-        return _Told(None, None)  # which the decoder does not read
+        return _Stated(None, None)  # which the decoder does not read
     side = _side(head) + (0 if head[1] & 1 else 2)  # a checksum
     if rest[side : side + 4] not in (b"Xing", b"Info"):
         return None
     fields = rest[side + 4 :]
-    flags, at, told = int.from_bytes(fields[:4], "big"), 4, []
+    flags, at, stated = int.from_bytes(fields[:4], "big"), 4, []
     for flag in (_HAS_FRAMES, _HAS_BYTES):
-        told.append(int.from_bytes(fields[at : at + 4], "big") or None if flags & flag else None)
+        stated.append(int.from_bytes(fields[at : at + 4], "big") or None if flags & flag else None)
         at += 4 if flags & flag else 0
-    return _Told(*told)
+    return _Stated(*stated)
 
 
 def _side(head: bytes) -> int:
-    """Bytes of a frame that say how the sound in it is laid out."""
+    """Bytes of a frame's side information."""
     mono = head[3] >> 6 == _MONO
     return (17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17)
 
 
 def _number_frame(head: bytes, frames: int) -> bytes:
-    """A frame that holds no sound and tells the number of those behind it.
+    """A frame without sound that says how many follow.
 
-    A decoder that knows the number leaves out its own delay of 529 samples at the start, as it does
-    in files of common encoders. Frames without sound that make up for it would be wrong: where a
-    file begins amid a stream, its first frames ask for bits of those before, and would find these.
+    A decoder that knows the number drops its own delay of 529 samples at the start, as in files of
+    common encoders. Silent frames to make up for it would be wrong: if a file begins in the middle
+    of a stream, its first frames refer to bits of earlier ones, and would find these.
 
     Args:
         head: the header of a frame of the file.

@@ -1,9 +1,8 @@
-"""OpenMIC-2018 (Humphrey et al. 2018): 20 instruments, ten-second clips, labels partly unknown.
+"""Opens OpenMIC-2018 (Humphrey et al. 2018): 20 instruments, 10 s clips, labels partly unknown.
 
-Either the official folder (``openmic-2018.npz``, ``partitions/``, ``audio/``), or the HDF5 files
-of the reference code (``openmic_train.csv_mp3.hdf``, …, also below ``mp3/``). A label holds where
-its likelihood is above one half, as in the reference code (``openmic/dataset.py``); where nobody
-was asked it is NaN.
+Either the official folder, or the HDF5 files of the reference code. A label is positive where its
+likelihood is above one half, as in the reference code (``openmic/dataset.py``); where nobody was
+asked it is NaN.
 """
 
 from __future__ import annotations
@@ -11,25 +10,22 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from passt_bench.data.clip_table import TEST, TRAIN, Lister, Listing
-from passt_bench.data.clips import open_listing
-from passt_bench.data.dataset import Dataset
-from passt_bench.data.scan import find_audio, given_folder, hdf5_files
+from passt_bench.data.clip_table import TEST, TRAIN, Listing, ListingBuilder
+from passt_bench.data.layout import DatasetLayout
+from passt_bench.data.scan import find_audio
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
-from passt_bench.spec.recipe import DataSpec
 from passt_bench.vocabulary import built_in
 
 LABELS = "openmic-2018.npz"
-PUBLISHED = (14915, 5085, 0)  # clips to train on, to evaluate, to choose by
-MARKS = (LABELS, "openmic_train.csv_mp3.hdf", "openmic_test.csv_mp3.hdf")
 _LIKELY = 0.5
 _UNREADABLE = (
     *(OSError, KeyError, ValueError, EOFError),
@@ -43,73 +39,48 @@ _PICKLED = {  # what an array of text is pickled with
 }
 
 
-@DATASETS.register(
-    "openmic", version=1, summary="OpenMIC-2018, 20 instruments, labels partly unknown"
-)
-def open_openmic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-    """Opens OpenMIC-2018 in either form; HDF5 files come first.
+class OpenMic(DatasetLayout):
+    """``openmic-2018.npz``, ``partitions/`` and ``audio/``; or HDF5 files."""
 
-    Args:
-        spec: clip length; numbers of clips of each split.
-        sampling_rate: Hz, to which all clips are resampled.
-        root: the official folder, or the one with the HDF5 files.
-
-    Raises:
-        InputError: neither form, labels that do not fit, or too many clips missing or broken.
-    """
-    folder = given_folder("openmic", root, f"{LABELS}, or the HDF5 files,")
-    packed = {
-        part: hdf5_files(folder, [f"openmic_{part}.csv_mp3.hdf"]) for part in ("train", "test")
+    name = "openmic"
+    contents = f"{LABELS}, or the HDF5 files,"
+    hdf5_files: ClassVar = {
+        "train": ("openmic_train.csv_mp3.hdf",),
+        "test": ("openmic_test.csv_mp3.hdf",),
     }
-    if any(packed.values()):
-        from passt_bench.data.hdf5 import open_hdf5  # h5py, for those who have such files
+    marks = (LABELS, *(name for names in hdf5_files.values() for name in names))
+    published = (14915, 5085, 0)
+    partly_labelled = True
+    default_metrics = ("mAP_masked",)
+    published_metrics = ("mAP_masked",)
+    published_test_clips = 5085
 
-        return open_hdf5(
-            spec,
-            sampling_rate,
-            name="openmic",
-            files={part: paths for part, paths in packed.items() if paths},
-            classes=built_in("openmic"),
-            masked=True,
-            expected=sum(PUBLISHED),
-            source_of=track,
-        )
-    return open_listing(read_partitions(folder), spec, sampling_rate, expected=PUBLISHED)
+    @staticmethod
+    def source_of(clip: str) -> str:
+        """The track of a clip: ``000046`` of ``000046_3840.ogg``."""
+        return PurePosixPath(clip).stem.partition("_")[0]
 
-
-def track(name: str) -> str:
-    """The recording of a clip: ``000046`` of ``000046_3840.ogg``."""
-    return PurePosixPath(name).stem.partition("_")[0]
-
-
-def read_partitions(folder: Path) -> Listing:
-    """What the official lists and labels say, and where the clips' files lie.
-
-    Raises:
-        InputError: a missing file, labels of another width, or a clip without labels.
-    """
-    classes = _classes(folder)
-    labels, rows = _labels(folder / LABELS, len(classes))
-    lister = Lister(classes)
-    order: list[int] = []
-    seen: set[str] = set()
-    for part, split in (("train", TRAIN), ("test", TEST)):
-        path = folder / "partitions" / f"split01_{part}.csv"
-        for row in read_rows(path, ("sample_key",), head=False):
-            clip = row.text("sample_key")
-            if clip in seen:
-                raise row.wrong("sample_key", "listed twice")
-            if clip not in rows:
-                raise row.wrong("sample_key", f"{LABELS} has no labels of it")
-            seen.add(clip)
-            order.append(rows[clip])
-            lister.add(clip, clip, (), split, source=track(clip))
-    found = find_audio(folder, ["audio"], seen)
-    listing = lister.listing(folder, multi_label=True, found=found)
-    return replace(listing, targets=labels[order])
+    def read(self, folder: Path) -> Listing:
+        """Reads the partitions and the labels."""
+        classes = _class_map(folder)
+        labels, rows = _labels(folder / LABELS, len(classes))
+        builder = ListingBuilder(classes)
+        order: list[int] = []
+        for part, split in (("train", TRAIN), ("test", TEST)):
+            path = folder / "partitions" / f"split01_{part}.csv"
+            for row in read_rows(path, ("sample_key",), head=False):
+                clip = row.unlisted("sample_key", row.text("sample_key"), builder)
+                if clip not in rows:
+                    raise row.wrong("sample_key", f"{LABELS} has no labels of it")
+                order.append(rows[clip])
+                builder.add(clip, clip, (), split, source=self.source_of(clip))
+        found = find_audio(folder, ["audio"], builder)
+        listing = builder.listing(folder, multi_label=True, found=found)
+        return replace(listing, targets=labels[order])
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def _class_map(folder: Path) -> Sequence[str]:
+    """The names in ``class-map.json``, or the published ones if there is none."""
     path = folder / "class-map.json"
     if not path.is_file():
         return built_in("openmic")
@@ -125,7 +96,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
             source=path,
             remedy="Put the published file there, or remove it: its names are built in.",
         )
-    return tuple(names)
+    return names
 
 
 def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
@@ -141,7 +112,7 @@ def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
     shape = (len(keys), classes)
     problem = ""
     if likely.shape != shape or known.shape != shape:
-        problem = f"labels {likely.shape} and masks {known.shape} where {shape} are due"
+        problem = f"labels {likely.shape} and masks {known.shape} where {shape} are needed"
     elif not np.isfinite(likely).all():
         problem = "NaN or infinity among the labels"
     if problem:
@@ -158,7 +129,7 @@ def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
 def _keys(path: Path) -> np.ndarray:
     """The clips' names, which the published file holds as pickled text.
 
-    Nothing is unpickled but text: a pickle can run any program.
+    Only text is unpickled, since a pickle can run any program.
     """
     with zipfile.ZipFile(path) as archive, archive.open("sample_key.npy") as file:
         version = np.lib.format.read_magic(file)
@@ -176,5 +147,10 @@ def _keys(path: Path) -> np.ndarray:
 class _Text(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"{module}.{name} is no text")
+            raise pickle.UnpicklingError(f"{module}.{name} is not text")
         return super().find_class(module, name)
+
+
+DATASETS.register(
+    "openmic", version=1, summary="OpenMIC-2018, 20 instruments, labels partly unknown"
+)(OpenMic())

@@ -1,12 +1,12 @@
-"""Clips that were decoded and resampled once: a memory-mapped file of 16-bit samples.
+"""Opens clips that were decoded and resampled once by `passt-bench data prepare`.
 
-A folder of `passt-bench data prepare`::
+The folder holds::
 
-    prepared.json    `Index`; written last, so that a folder without it is none
-    waveforms.i16    the samples of all clips, one after the other, little-endian
-    clips.npz        offsets, names, sources, splits and targets, a row a clip
+    prepared.json    `Index`; written last, so that a folder without it is not prepared
+    waveforms.i16    the samples of all clips, one after the other, 16 bits, little-endian
+    clips.npz        offsets, names, sources, splits and targets, a row per clip
 
-In the HDF5 form, ``*.hdf`` files in the published layout stand in place of the last two.
+In the HDF5 form, ``*.hdf`` files in the published layout replace the last two.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 import soundfile
 
 from passt_bench.data.audio import Encoded
-from passt_bench.data.clip_table import Lost, Names, Survey
-from passt_bench.data.dataset import Dataset, SurveyedDataset
+from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
+from passt_bench.data.dataset import Dataset, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
@@ -32,11 +32,11 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
-SCALE = 32768  # a sample of 16 bits over it lies within ±1
+SCALE = 32768  # 16-bit samples divided by it are within ±1
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedDataset(SurveyedDataset):
+class PreparedDataset(StoredDataset):
     """Clips of any length in a memory-mapped file."""
 
     path: Path  # the samples
@@ -46,37 +46,33 @@ class PreparedDataset(SurveyedDataset):
         """Samples of the whole clip."""
         return int(self.offsets[index + 1] - self.offsets[index])
 
-    def waveform(self, index: int) -> np.ndarray:
-        """Read from the map, cut or padded to the spec's length."""
-        return self.excerpt(index, 0)
-
     def excerpt(self, index: int, start: int) -> np.ndarray:
-        """Like `waveform`, from another sample on; nothing else is read."""
-        samples = round(self.spec.seconds * self.sampling_rate)
-        first = self.offsets[index] + start
-        stored = _mapped(self.path)[first : min(first + samples, self.offsets[index + 1])]
-        if len(stored) == samples:
+        """Like `waveform`, but beginning at sample ``start``; nothing else is read."""
+        stored = self._stored(index)[start : start + self.samples]
+        if len(stored) == self.samples:
             return _unscaled(stored)
-        wave = np.zeros(samples, dtype=np.float32)
+        wave = np.zeros(self.samples, dtype=np.float32)
         wave[: len(stored)] = _unscaled(stored)
         return wave
 
     def sound(self, index: int) -> Encoded:
         """The clip as the bytes of a WAV file."""
-        first, last = self.offsets[index : index + 2]
         file = io.BytesIO()
-        stored = _mapped(self.path)[first:last]
+        stored = self._stored(index)
         soundfile.write(file, stored, self.sampling_rate, format="WAV", subtype="PCM_16")
         return Encoded(file.getvalue(), f"{self.path} clip {index} ({self.ids[index]})")
 
     def whole(self, index: int) -> np.ndarray:
-        """All samples of a clip."""
-        return _unscaled(_mapped(self.path)[self.offsets[index] : self.offsets[index + 1]])
+        """Mono float32 samples of the whole clip."""
+        return _unscaled(self._stored(index))
+
+    def _stored(self, index: int) -> np.ndarray:
+        return _mapped(self.path)[self.offsets[index] : self.offsets[index + 1]]
 
 
 @lru_cache(maxsize=16)
 def _mapped(path: Path) -> np.ndarray:
-    """Not kept in the data set: pickled, a map becomes a copy of the file."""
+    """Not an attribute of the data set: pickled, a map becomes a copy of the file."""
     if path.stat().st_size == 0:
         return np.zeros(0, dtype="<i2")
     return np.memmap(path, dtype="<i2", mode="r")
@@ -88,13 +84,13 @@ def _unscaled(stored: np.ndarray) -> np.ndarray:
 
 
 def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
-    """Samples in 16 bits, and how many lay beyond ±1."""
+    """Samples in 16 bits, and how many were beyond ±1."""
     beyond = int((np.abs(wave) > 1).sum())
     return np.rint(wave * SCALE).clip(-SCALE, SCALE - 1).astype("<i2"), beyond
 
 
 def find_prepared(root: Path, sampling_rate: int) -> Path | None:
-    """The prepared folder that ``root`` is, or that it holds for a sampling rate; or None."""
+    """The prepared folder that ``root`` is, or holds for a sampling rate; None if neither."""
     for folder in (root, default_folder(root, sampling_rate)):
         if (folder / INDEX).is_file():
             return folder
@@ -102,7 +98,7 @@ def find_prepared(root: Path, sampling_rate: int) -> Path | None:
 
 
 def default_folder(root: Path, sampling_rate: int) -> Path:
-    """Where clips of a data set are prepared unless another place is given."""
+    """Where clips of a data set are prepared by default."""
     return root / f"prepared-{sampling_rate}"
 
 
@@ -115,8 +111,8 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         folder: with an index.
 
     Raises:
-        InputError: another data set, another rate, clips that were cut shorter than the spec wants,
-            or files that are not whole.
+        InputError: another data set, another rate, clips that were cut shorter than in the spec,
+            or incomplete files.
     """
     index = read_index(folder)
     _check_fits(index, spec, sampling_rate, folder)
@@ -127,7 +123,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     targets: Targets = columns["targets"]
     if not index.masked:
         targets = PackedTargets(columns["targets"], len(index.source.classes))
-    survey = Survey(
+    table = ClipTable(
         root=folder,
         splits=index.splits,
         expected=index.expected,
@@ -137,29 +133,28 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         seconds=(np.diff(offsets) / sampling_rate).astype(np.float32),
         rates=np.full(index.clips, sampling_rate, dtype=np.int32),
         channels=np.ones(index.clips, dtype=np.int16),
-        lost=_lost(index),
+        skipped=_skipped(index),
         prepared=True,
     )
-    lacking = lacking_classes(targets, survey.split, survey.splits, index.source.classes)
+    lacking = lacking_classes(targets, table.split, table.splits, index.source.classes)
     # The digest begins with what the clips were made from, and how.
-    gone = [name for name, _, _ in index.lost]
+    lost = [name for name, _, _ in index.lost]
     length = index.seconds if index.cut else None
-    made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, gone)
+    made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, lost)
     digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
     dataset = PreparedDataset(
         fingerprint=_fingerprint(index, digest, lacking),
         ids=names,
         targets=targets,
-        sources=survey.sources,
+        sources=table.sources,
         folds=_folds(index),
         spec=spec,
         sampling_rate=sampling_rate,
         path=folder / WAVEFORMS,
         offsets=offsets,
-        found=survey,
+        table=table,
     )
-    for fold in dataset.folds or (None,):
-        dataset.split(fold)  # refuses too few clips now rather than in the midst of a study
+    dataset.check_splits()
     return dataset
 
 
@@ -177,63 +172,44 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
         multi_label=source.multi_label,
         expected=source.expected,
     )
-    found = dataset.fingerprint
-    # Its own digest covers a piece of some rows, that of the source one of every file.
-    both = digest_of((found.digest, source.digest), ())
-    told = _fingerprint(index, both, found.notes)
+    own, table = dataset.fingerprint, dataset.table
+    # The files' digest covers a piece of some rows, that of the source one of every file.
+    both = digest_of((own.digest, source.digest), ())
+    # A split for which there were no clips has no file.
+    codes = np.array([index.splits.index(name) for name in table.splits], dtype=np.int8)
+    before, empty = _skipped(index), table.skipped
+    skipped = SkippedClips(
+        [*before.names, *empty.names],
+        np.concatenate([before.split, codes[empty.split]]),
+        [*before.reasons, *empty.reasons],
+    )
     return replace(
         dataset,
-        fingerprint=replace(told, found=found.found),
+        fingerprint=replace(_fingerprint(index, both, own.notes), found=own.found),
         folds=_folds(index),
-        found=_survey(index, dataset.found),
+        table=replace(
+            table,
+            splits=index.splits,
+            expected=index.expected,
+            split=codes[table.split],
+            skipped=skipped,
+            prepared=True,
+        ),
     )
 
 
-def _lost(index: Index) -> Lost:
-    """The clips that broke in decoding."""
+def _skipped(index: Index) -> SkippedClips:
+    """The clips that could not be decoded when the others were prepared."""
     names, splits, reasons = zip(*index.lost, strict=True) if index.lost else ((), (), ())
-    return Lost(list(names), np.array(splits, dtype=np.int8), list(reasons))
-
-
-def _survey(index: Index, found: Survey) -> Survey:
-    """What HDF5 files that were prepared hold, and what was lost when they were.
-
-    Args:
-        index: of the folder; its splits may have no file, for want of clips.
-        found: what the files themselves tell.
-    """
-    codes = np.array([index.splits.index(name) for name in found.splits], dtype=np.int8)
-    own, before = found.lost, _lost(index)
-    lost = Lost(
-        [*before.names, *own.names],
-        np.concatenate([before.split, codes[own.split]]),
-        [*before.reasons, *own.reasons],
-    )
-    return replace(
-        found,
-        splits=index.splits,
-        expected=index.expected,
-        split=codes[found.split],
-        lost=lost,
-        prepared=True,
-    )
+    return SkippedClips(list(names), np.array(splits, dtype=np.int8), list(reasons))
 
 
 def _digested(
     index: Index, columns: Mapping[str, np.ndarray], samples: Path
 ) -> Iterator[str | np.ndarray]:
-    """What the digest covers of a folder: the columns of its clips, and pieces of their samples.
+    """What the digest covers: the columns, and a piece of the samples of some clips.
 
-    What was changed since they were prepared is other data as far as the digest sees: samples
-    between the pieces are compared by ``data check --decode`` alone.
-
-    Args:
-        index: of the folder.
-        columns: that stand beside the samples.
-        samples: the file of all of them.
-
-    Raises:
-        InputError: the samples cannot be read.
+    A change between the pieces is only found by ``data check --decode``.
     """
     for name, column in columns.items():
         yield f"\n{name} {column.dtype.str} {column.shape}\n"
@@ -248,14 +224,8 @@ def _digested(
         raise broken(samples, f"cannot be read ({error.strerror})") from None
 
 
-def _fingerprint(index: Index, digest: str, own: Sequence[str] = ()) -> Fingerprint:
-    """Says that this is not the source itself: its samples are others, and what broke is not there.
-
-    Args:
-        index: of the folder.
-        digest: of what is in it.
-        own: notes on what is in it; those that the source has as well are told once.
-    """
+def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
+    """The source's fingerprint, with what preparing changed; ``own`` are notes on the clips."""
     source, lost = index.source, [name for name, _, _ in index.lost]
     stored = "mp3" if index.form == "hdf5" else "16-bit samples"
     notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
@@ -296,7 +266,7 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
             source=folder,
             field="frontend.sampling_rate",
             value=sampling_rate,
-            remedy=f"Give the folder that they were made from, or prepare them: {again}",
+            remedy=f"Give the folder that they were made from, or prepare it: {again}",
         )
     if index.cut and index.seconds is not None and spec.seconds > index.seconds:
         raise InputError(

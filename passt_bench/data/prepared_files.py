@@ -1,4 +1,4 @@
-"""The files of a folder of prepared clips, see `prepared`."""
+"""Reads and writes the files of a folder of prepared clips, see `prepared`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _COLUMNS = ("offsets", "names", "sources", "split", "targets")
 
 @dataclass(frozen=True)
 class Index:
-    """What a prepared folder holds.
+    """The contents of a prepared folder.
 
     Attributes:
         form: 16-bit samples, or HDF5 files with mp3 inside.
         source: fingerprint of the data that it was made from.
         sampling_rate: Hz of what is stored.
-        resampler: by which files of another rate came to it.
-        seconds: at which longer clips were cut; None where all are whole.
+        resampler: used for files of another rate.
+        seconds: at which longer clips were cut; None if all are whole.
         cut: clips that were.
         clips: how many are stored.
         samples: of all of them.
@@ -77,7 +77,7 @@ def write_clips(
     split: np.ndarray,
     targets: Targets,
 ) -> None:
-    """Writes the columns beside the samples; the same bytes for the same columns."""
+    """Writes the columns; the same bytes for the same columns."""
     columns = {
         "offsets": offsets.astype("<i8"),
         "names": _encoded(names),
@@ -99,24 +99,24 @@ def _encoded(texts: list[str]) -> np.ndarray:
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Writes what makes a folder a prepared one."""
+    """Writes the index, with which a folder is a prepared one."""
     plain = adapter(Index).dump_python(index, mode="json")
     text = json.dumps(plain, sort_keys=True, allow_nan=False, indent=1)
     write_atomically(folder / INDEX, f"{text}\n".encode())
 
 
 def read_index(folder: Path) -> Index:
-    """What a prepared folder holds.
+    """Reads the index of a prepared folder.
 
     Raises:
-        InputError: its index cannot be read, or is of a newer schema.
+        InputError: it cannot be read, or has a newer schema.
     """
     path = folder / INDEX
     try:
         index = adapter(Index).validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise broken(path, f"no index of prepared clips ({first['msg']})") from None
+        raise broken(path, f"not an index of prepared clips ({first['msg']})") from None
     if index.schema > SCHEMA:
         raise broken(path, f"written by a newer version (schema {index.schema})")
     return index
@@ -149,16 +149,16 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
     return columns
 
 
-def check_samples(folder: Path, index: Index, tell: Callable[[float], None]) -> None:
-    """Reads all samples once: are they those that were written?
+def check_samples(folder: Path, index: Index, progress: Callable[[float], None]) -> None:
+    """Compares the checksum of all samples with the index.
 
     Args:
         folder: of 16-bit samples.
         index: of the same.
-        tell: told the share that is done.
+        progress: called with the share that is done.
 
     Raises:
-        InputError: they are others, or cannot be read.
+        InputError: they differ, or cannot be read.
     """
     path, hasher, done = folder / WAVEFORMS, hashlib.sha256(), 0
     try:
@@ -166,15 +166,14 @@ def check_samples(folder: Path, index: Index, tell: Callable[[float], None]) -> 
             while data := file.read(_BLOCK):
                 hasher.update(data)
                 done += len(data)
-                tell(min(1.0, done / max(1, 2 * index.samples)))
+                progress(min(1.0, done / max(1, 2 * index.samples)))
     except OSError as error:
         raise broken(path, f"cannot be read ({error.strerror})") from None
     if hasher.hexdigest() != index.checksum:
-        raise broken(path, "other samples than were written: the checksum differs")
+        raise broken(path, "the checksum differs: the samples were changed")
 
 
 def broken(path: Path, problem: str) -> InputError:
-    """What is wrong with a prepared folder."""
-    return InputError(
-        problem, source=path, remedy="Remove the folder, and prepare the data set anew."
-    )
+    """The error that names a file of a prepared folder, its problem and the remedy."""
+    remedy = "Remove the folder, and prepare the data set again."
+    return InputError(problem, source=path, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Splits cut from training clips, for choices that must not see the test fold."""
+"""Cuts validation splits from training clips, and chooses balanced subsets of clips."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 
-_ROWS = 1 << 16  # looked at at a time
+_ROWS = 1 << 16  # clips at a time
 
 
 def inner_split(
     train: np.ndarray, sources: Sequence[str], targets: Targets, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides training clips into a part to learn from and a part to choose by.
+    """Divides training clips into clips to train on and clips to validate on.
 
-    Clips of one source stay together. Sources are drawn in random order; one joins the inner part
-    where that brings the numbers of clips of the classes nearer to their share, so that classes
-    stay balanced. A class of two clips or more has at least one in its share.
+    Clips of one source stay together. Sources are drawn in random order; one joins the validation
+    split if that brings the numbers of clips of the classes closer to their share, so that classes
+    stay balanced. The share of a class with two clips or more is at least one clip.
 
     Args:
         train: indices of the training clips.
         sources: of every clip of the data set.
         targets: (N, C) of every clip.
-        share: of the training clips that the inner part shall hold.
+        share: of the training clips to validate on.
         seed: of the order.
 
     Returns:
-        Indices to learn from, and indices to choose by; both ascending.
+        Indices to train on, and indices to validate on; both ascending.
 
     Raises:
-        InputError: no source fits into the share.
+        InputError: no source fits the share.
     """
     groups: dict[str, list[int]] = {}
     for index in train:
@@ -59,18 +59,18 @@ def inner_split(
 
 
 def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.ndarray:
-    """The first ``count`` clips in turn over the classes, so that all are there alike.
+    """The first ``count`` clips, taken from each class in turn, so that classes are balanced.
 
     Args:
-        indices: of the clips to choose from; their order counts.
+        indices: of the clips to choose from, in their order.
         targets: (N, C) of every clip; of several classes the first counts.
-        count: at most as many as there are indices.
+        count: at most the number of indices.
 
     Returns:
         The chosen indices, ascending.
     """
-    blocks = range(0, len(indices), _ROWS)
-    rows = (targets[indices[start : start + _ROWS]] > 0.5 for start in blocks)
+    starts = range(0, len(indices), _ROWS)
+    rows = (targets[indices[start : start + _ROWS]] > 0.5 for start in starts)
     labels = np.concatenate([block.argmax(axis=1) for block in rows])
     turn = np.zeros(len(indices), dtype=np.int64)
     for label in np.unique(labels):
@@ -82,16 +82,16 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
 
 
 def limited(indices: np.ndarray, targets: Targets, count: int | None, field: str) -> np.ndarray:
-    """The clips of a split, or fewer: `first_stratified`.
+    """The clips of a split, or the first of them by `first_stratified`.
 
     Args:
         indices: of the split's clips.
         targets: (N, C) of every clip.
-        count: how many are wanted; None is all.
-        field: that says so, for the message.
+        count: number of clips; None is all.
+        field: that gives it, for the message.
 
     Raises:
-        InputError: more than there are.
+        InputError: fewer than that.
     """
     if count is None:
         return indices

@@ -1,19 +1,19 @@
-"""The embedded data set: procedural scenes, split and labelled.
+"""Renders the embedded data set: procedural scenes with 16 classes in four designed groups.
 
-Classes are told apart by frequency, by time, by both, or by place in time. A scene is coloured
-noise with one to four events in it, each 4 to 20 dB above the noise. Sixteen classes stand in four
-groups, so that what a model loses with a part of its input can be foretold:
+A scene is coloured noise with one to four events, each 4 to 20 dB above the noise. The groups
+differ in what distinguishes their classes, so that the effect of dropping a part of the input can
+be predicted:
 
-* ``frequency``: steady bands of noise that differ in their place on the mel scale alone;
-* ``time``: broadband noise that differs in its envelope alone;
+* ``frequency``: steady bands of noise that differ only in their place on the mel scale;
+* ``time``: broadband noise that differs only in its envelope;
 * ``both``: gliding tones that cross the same frequencies for the same time in another order;
-* ``position``: a broadband burst that differs in its place in the clip alone.
+* ``position``: a broadband burst that differs only in its place in the clip.
 
-No class may be told by a side effect. All noise is coloured so that it is flat on the log-mel
-spectrogram: an event raises it alike wherever it lies. Bands wander over an eighth of the mel scale
-and bursts over an eighth of the clip, height and width of a patch on a grid of 8 x 8, so that what
-one patch shows does not tell where it lies. Three eighths part the bursts: whole strides of both 8
-and 6 in 64 frames.
+No side effect may give a class away. All noise is coloured so that it is flat on the log-mel
+spectrogram: an event raises it alike wherever it is. Bands vary by an eighth of the mel scale and
+bursts by an eighth of the clip, height and width of a patch on a grid of 8 x 8, so that the
+content of a single patch does not give its place away. Bursts are three eighths apart: a multiple
+of the strides 8 and 6 in 64 frames.
 
 Lengths are shares of the clip and frequencies shares of the mel scale, so that every clip length
 and sampling rate gives the same pictures.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ _LEVELS = (4.0, 20.0)  # dB over the background
 _GAIN = 6.0  # dB, largest change of a whole clip's level either way
 _LOUDNESS = 0.02  # root mean square of the background
 _TOP = 0.46  # the mel scale ends at this share of the sampling rate
-_PATCH = 1 / 8  # how far bands and bursts wander
+_PATCH = 1 / 8  # by how much places of bands and bursts vary
 _BAND = 1 / 16  # width of a band on the mel scale
 _RAMP = 20.0  # dB from one end of a ramp to the other
 _GLIDE_LENGTHS = (0.7, 0.9)  # share of the clip
@@ -50,86 +50,62 @@ _GLIDE_RANGE = (0.1, 0.75)  # on the mel scale, of the lower tone
 _GLIDE_CHORD = 1 / 8  # from the lower to the upper tone
 _GLIDE_WIDTH = 1 / 32  # a tone's level is that over the background in this part of the scale
 _BURST, _FIRST_BURST, _BURST_STEP = 0.08, 0.025, 3 / 8  # length, earliest onset, spacing
-
-Envelope = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
 TRAIN_CLIPS, TEST_CLIPS = 1500, 400
 _LEAST_SAMPLES = 1000
 
-
-def _pulses(rate: int) -> Envelope:
-    """Raised-cosine pulses, ``rate`` a clip within a tenth, at a random phase."""
-
-    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        cycles = rate * random.uniform(0.9, 1.1) * time + random.uniform()
-        pulses: np.ndarray = (0.5 + 0.5 * np.cos(2 * np.pi * cycles)) ** 2
-        return pulses
-
-    return envelope
+Envelope = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def _ramp(rising: bool) -> Envelope:
+def _pulses(rate: int, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Raised-cosine pulses, ``rate`` per clip within a tenth, at a random phase."""
+    cycles = rate * random.uniform(0.9, 1.1) * time + random.uniform()
+    pulses: np.ndarray = (0.5 + 0.5 * np.cos(2 * np.pi * cycles)) ** 2
+    return pulses
+
+
+def _ramp(rising: bool, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Grows or fades over the whole clip, evenly in dB."""
-
-    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        below = 1 - time if rising else time
-        ramp: np.ndarray = 10 ** (-_RAMP / 20 * below)
-        return ramp
-
-    return envelope
+    ramp: np.ndarray = 10 ** (-_RAMP / 20 * (1 - time if rising else time))
+    return ramp
 
 
-def _burst(place: int) -> Envelope:
-    """One burst; the onset wanders over the width of a patch."""
-
-    def envelope(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        onset = _FIRST_BURST + place * _BURST_STEP + _PATCH * random.uniform()
-        inside: np.ndarray = (time >= onset) & (time < onset + _BURST)
-        return inside.astype(np.float32)
-
-    return envelope
+def _burst(place: int, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One burst; the onset varies by the width of a patch."""
+    onset = _FIRST_BURST + place * _BURST_STEP + _PATCH * random.uniform()
+    inside: np.ndarray = (time >= onset) & (time < onset + _BURST)
+    return inside.astype(np.float32)
 
 
 _BANDS = {f"band {number + 1}": (number + 0.5) / 5 for number in range(5)}  # centre on the scale
-
-
 _PATTERNS: dict[str, Envelope] = {
-    "pulses 4": _pulses(4),
-    "pulses 10": _pulses(10),
-    "pulses 24": _pulses(24),
-    "ramp up": _ramp(rising=True),
-    "ramp down": _ramp(rising=False),
+    "pulses 4": partial(_pulses, 4),
+    "pulses 10": partial(_pulses, 10),
+    "pulses 24": partial(_pulses, 24),
+    "ramp up": partial(_ramp, True),
+    "ramp down": partial(_ramp, False),
 }
-
-
 _GLIDES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # share of the glide → of its range
     "glide up": lambda share: share,
     "glide down": lambda share: 1 - share,
     "glide up and down": lambda share: 1 - np.abs(2 * share - 1),
 }
-
-
 _PLACES: dict[str, Envelope] = {
-    "burst early": _burst(0),
-    "burst middle": _burst(1),
-    "burst late": _burst(2),
+    "burst early": partial(_burst, 0),
+    "burst middle": partial(_burst, 1),
+    "burst late": partial(_burst, 2),
 }
-
-
 GROUPS = {
     "frequency": tuple(_BANDS),
     "time": tuple(_PATTERNS),
     "both": tuple(_GLIDES),
     "position": tuple(_PLACES),
 }
-
-
 CLASSES = tuple(name for names in GROUPS.values() for name in names)
 
 
 @dataclass(frozen=True)
 class _Axes:
-    """What all clips of one length and rate share."""
+    """What is the same for all clips of one length and rate."""
 
     time: np.ndarray  # (samples,) share of the clip
     scale: np.ndarray  # (samples // 2 + 1,) share of the mel scale of each FFT bin
@@ -138,7 +114,7 @@ class _Axes:
 
 
 def _tilt(frequency: np.ndarray, rate: int) -> np.ndarray:
-    """What pre-emphasis by 0.97 does to an amplitude at a frequency in Hz."""
+    """Gain of a pre-emphasis of 0.97 at a frequency in Hz."""
     angle = 2 * np.pi / rate * frequency
     tilt: np.ndarray = np.sqrt(1 + 0.97**2 - 2 * 0.97 * np.cos(angle))
     return tilt
@@ -225,7 +201,7 @@ def _random(seed: int, split: int, index: int) -> np.random.Generator:
 
 @dataclass(frozen=True, eq=False)
 class Synthetic(Dataset):
-    """Scenes rendered on demand, each from a generator of its own: any subset is the same."""
+    """Scenes rendered on demand, each by its own generator, so that any subset is the same."""
 
     seed: int
     train_clips: int
@@ -242,14 +218,9 @@ class Synthetic(Dataset):
 
     def waveform(self, index: int) -> np.ndarray:
         """Renders a clip, about a millisecond for a second at 16 kHz."""
-        random = _random(self.seed, *self._place(index))
+        test = index >= self.train_clips
+        random = _random(self.seed, int(test), index - test * self.train_clips)
         return render_scene(self.samples, self.sampling_rate, random)
-
-    def _place(self, index: int) -> tuple[int, int]:
-        """Split (0 training, 1 evaluation) and number in it."""
-        if index < self.train_clips:
-            return 0, index
-        return 1, index - self.train_clips
 
 
 def _targets(seed: int, counts: tuple[int, ...]) -> np.ndarray:
@@ -265,15 +236,15 @@ def _targets(seed: int, counts: tuple[int, ...]) -> np.ndarray:
     "synthetic", version=VERSION, summary="procedural scenes, 16 classes in four designed groups"
 )
 def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Synthetic:
-    """Draws the labels of procedural scenes; the sound follows on demand.
+    """Draws the labels of procedural scenes; their audio is rendered on demand.
 
     Args:
         spec: clip length, numbers of clips (default 1500 and 400), seed.
         sampling_rate: Hz.
-        root: None, for nothing is read.
+        root: None, since nothing is read.
 
     Raises:
-        InputError: a folder was given, or clips are too short to hold a scene.
+        InputError: a folder was given, or clips are too short.
     """
     if root is not None:
         raise InputError(
@@ -285,7 +256,7 @@ def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Syn
     samples = round(spec.seconds * sampling_rate)
     if samples < _LEAST_SAMPLES:
         raise InputError(
-            f"{samples} samples at {sampling_rate} Hz hold no scene",
+            f"{samples} samples at {sampling_rate} Hz are too few for a scene",
             field="data.seconds",
             value=spec.seconds,
             remedy=f"Give at least {_LEAST_SAMPLES / sampling_rate:g} s.",

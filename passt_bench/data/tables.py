@@ -1,10 +1,10 @@
-"""Lists of clips as CSV files, read row by row, so that a million rows need no memory."""
+"""Reads CSV files of clips row by row, with errors that name file, line, column and value."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from passt_bench.errors import InputError
 
-MEND = "Mend or remove the row."
+FIX = "Fix or remove the row."
 
 
 class Row(NamedTuple):
@@ -20,8 +20,8 @@ class Row(NamedTuple):
 
     Attributes:
         path: of the table.
-        line: where the row ends in it, from 1.
-        values: by column, without blanks around them.
+        line: the row's last line in it, from 1.
+        values: by column, stripped.
     """
 
     path: Path
@@ -29,18 +29,41 @@ class Row(NamedTuple):
     values: dict[str, str]
 
     def text(self, column: str) -> str:
-        """What stands in a column.
+        """The value of a column.
 
         Raises:
-            InputError: nothing.
+            InputError: it is empty.
         """
         value = self.values[column]
         if not value:
             raise self.wrong(column, "empty")
         return value
 
-    def wrong(self, column: str, problem: str, remedy: str = MEND) -> InputError:
-        """The message that names file, line, column and value."""
+    def unlisted(self, column: str, name: str, listed: Container[str]) -> str:
+        """The name, if it is not listed yet.
+
+        Raises:
+            InputError: it is.
+        """
+        if name in listed:
+            raise self.wrong(column, "listed twice")
+        return name
+
+    def known(
+        self, column: str, names: Sequence[str], known: Container[str], where: str, remedy: str
+    ) -> list[str]:
+        """The names without repetitions, if all are known.
+
+        Raises:
+            InputError: one is not in ``known``, which ``where`` is the name of.
+        """
+        for name in names:
+            if name not in known:
+                raise self.wrong(column, f"{where} lacks {name!r}", remedy)
+        return list(dict.fromkeys(names))
+
+    def wrong(self, column: str, problem: str, remedy: str = FIX) -> InputError:
+        """The error that names file, line, column and value."""
         return InputError(
             problem,
             source=f"{self.path} line {self.line}",
@@ -54,7 +77,7 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     """The names in a table's first line.
 
     Raises:
-        InputError: no such file, none in UTF-8, or values that something else separates.
+        InputError: no such file, not UTF-8, or another delimiter.
     """
     names = tuple(next((words for _, _, words in _lines(path, delimiter)), ()))
     other = {";": "semicolons", "\t": "tabs"}
@@ -65,7 +88,7 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
             source=path,
             field="first line",
             value=names[0],
-            remedy="Separate values by commas; a value that holds one stands in quotes.",
+            remedy="Separate values by commas, and quote a value that contains one.",
         )
     return names
 
@@ -78,18 +101,18 @@ def read_rows(
     head: bool = True,
     comment: str | None = None,
 ) -> Iterator[Row]:
-    """The rows of a table; empty lines are passed over.
+    """The rows of a table; empty lines are skipped.
 
     Args:
         path: a CSV file in UTF-8, with a byte order mark or without.
-        columns: that must be there; without a first line that names them, all, in their order.
+        columns: that must be there; without a head all, in their order.
         delimiter: between values.
         head: whether the first line names the columns.
-        comment: with what lines begin that are no rows.
+        comment: prefix of lines to skip.
 
     Raises:
-        InputError: no such file, none in UTF-8, a missing column, a row with more or fewer values
-            than columns or of several lines, or no row at all.
+        InputError: no such file, not UTF-8, a missing column, a row with more or fewer values than
+            columns or of several lines, or no row at all.
     """
     lines = _lines(path, delimiter, comment)
     names = columns_of(path, delimiter) if head else tuple(columns)
@@ -101,41 +124,37 @@ def read_rows(
             field=", ".join(absent),
             remedy=f"Give a first line that names {', '.join(columns)}.",
         )
-    if len(set(names)) < len(names):
+    twice = _repeated(names)
+    if twice:
         raise InputError(
-            "a column stands there twice",
-            source=path,
-            field=", ".join(sorted({name for name in names if names.count(name) > 1})),
-            remedy="Remove one of them.",
+            "a column is named twice", source=path, field=twice, remedy="Remove one of them."
         )
     empty = True
     for first, line, words in islice(lines, int(head), None):
-        if len(words) != len(names) or line > first:  # an open quote takes in whole rows
-            raise _uneven(path, (first, line), len(words), len(names))
+        if len(words) != len(names) or line > first:  # an unclosed quote swallows whole rows
+            raise _uneven(path, first, line, f"{len(words)} values for {len(names)} columns")
         empty = False
         yield Row(path, line, dict(zip(names, words, strict=True)))
     if empty:
         raise InputError("no clips are listed", source=path, remedy="Give the complete list.")
 
 
-def _uneven(path: Path, lines: tuple[int, int], values: int, columns: int) -> InputError:
-    """A row with another number of values than there are columns, or of several lines."""
-    first, last = lines
-    problem = f"{values} values for {columns} columns"
-    if last == first:
-        remedy = "Put values that hold a delimiter in quotes."
-    else:
+def _uneven(path: Path, first: int, last: int, problem: str) -> InputError:
+    remedy = "Put values that contain a delimiter in quotes."
+    if last > first:
         problem += f": a quote is opened here and closed only in line {last}, or not at all"
-        remedy = "Close the quote: all behind it is one value. A quote within a value is written "
-        remedy += "twice, and no value goes over several lines."
+        remedy = (
+            "Close the quote: everything after it is one value. A quote within a value is written "
+            "twice, and no value spans several lines."
+        )
     return InputError(problem, source=f"{path} line {first}", remedy=remedy)
 
 
 def _lines(
     path: Path, delimiter: str, comment: str | None = None
 ) -> Iterator[tuple[int, int, list[str]]]:
-    """Where each row that is not empty begins and ends, from 1, and its values."""
-    with _told(path), path.open(newline="", encoding="utf-8-sig") as file:
+    """First and last line of each row that is not empty, from 1, and its values."""
+    with _reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         first = 1
         try:
@@ -144,23 +163,20 @@ def _lines(
                     yield first, reader.line_num, [word.strip() for word in words]
                 first = reader.line_num + 1
         except csv.Error as error:
-            raise _no_row(f"{path} line {first}", error) from None
-
-
-def _no_row(source: str, error: csv.Error) -> InputError:
-    limit = csv.field_size_limit()
-    long = "field limit" in str(error)
-    return InputError(
-        f"a value of more than {limit:,} characters" if long else f"no row of a table ({error})",
-        source=source,
-        remedy="Look for a quote that is not closed: all behind it is one value. A quote within a "
-        "value is written twice.",
-    )
+            problem = f"not a row of a table ({error})"
+            if "field limit" in str(error):
+                problem = f"a value of more than {csv.field_size_limit():,} characters"
+            raise InputError(
+                problem,
+                source=f"{path} line {first}",
+                remedy="Look for a quote that is not closed: everything after it is one value. A "
+                "quote within a value is written twice.",
+            ) from None
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Says by the name of the file why it cannot be read."""
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what the system says about a text file into a message with a remedy."""
     try:
         yield
     except FileNotFoundError:
@@ -169,7 +185,7 @@ def _told(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise InputError(
-            f"cannot be read ({error.strerror})", source=path, remedy="Give a file to be read."
+            f"cannot be read ({error.strerror})", source=path, remedy="Give a readable file."
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
@@ -181,27 +197,31 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     """Names of classes in their order.
 
     Args:
-        path: a text file with a name a line, or FSD50K's ``vocabulary.csv`` (number, name, …).
+        path: a text file with one name per line, or FSD50K's ``vocabulary.csv`` (number, name, …).
 
     Raises:
-        InputError: a name that stands there twice, a number out of turn, or no name.
+        InputError: a repeated name, a number out of order, or no name.
     """
-    turn = True
+    ordered = True
     if path.suffix == ".csv":
         rows = [words for _, _, words in _lines(path, ",")]
         names = [words[1] if len(words) > 1 else "" for words in rows]
-        turn = [words[0] for words in rows] == [str(number) for number in range(len(rows))]
+        ordered = [words[0] for words in rows] == [str(number) for number in range(len(rows))]
     else:
-        with _told(path):
+        with _reading(path):
             text = path.read_text(encoding="utf-8-sig")
         names = [line.strip() for line in text.splitlines() if line.strip()]
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if not names or not all(names) or twice or not turn:
+    twice = _repeated(names)
+    if not names or not all(names) or twice or not ordered:
         raise InputError(
-            "names stand there twice" if twice else "not a list of names",
+            "names are repeated" if twice else "not a list of names",
             source=path,
             field="classes",
-            value=", ".join(twice) or None,
-            remedy="Give one name a line; in a .csv file number,name with numbers from 0.",
+            value=twice or None,
+            remedy="Give one name per line; in a .csv file number,name with numbers from 0.",
         )
     return tuple(names)
+
+
+def _repeated(names: Sequence[str]) -> str:
+    return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))

@@ -1,4 +1,4 @@
-"""Labels of many clips in little memory."""
+"""Stores the labels of many clips in little memory, and counts them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _ROWS = 1 << 16  # unpacked at a time
 class PackedTargets:
     """Multi-label targets as packed bits; indexing gives rows as float32.
 
-    Two million clips of 527 classes take 132 MB instead of 4 GB. What indexes a plain array of
-    targets with an array of clips works on both.
+    Two million clips of 527 classes take 132 MB instead of 4 GB. Code that indexes an array of
+    targets by an array of clips works with both.
 
     Args:
         packed: (N, ceil(classes / 8)) uint8, as ``np.packbits`` makes it (AudioSet's published
@@ -43,7 +43,7 @@ Targets = np.ndarray | PackedTargets
 
 
 def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
-    """Positives of each class among the clips, (classes,) int64; unknown labels (NaN) are none."""
+    """Positives of each class among the clips, (classes,) int64; NaN does not count."""
     counts = np.zeros(targets.shape[1], dtype=np.int64)
     for start in range(0, len(clips), _ROWS):
         counts += (targets[clips[start : start + _ROWS]] > 0.5).sum(axis=0)

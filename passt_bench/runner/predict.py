@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passt_bench.data.audio import read_whole
+from passt_bench.data.audio import SUFFIXES, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
 _BATCH = 8  # windows
 Progress = Callable[[float, str], None]
 

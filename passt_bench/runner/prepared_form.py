@@ -301,9 +301,9 @@ def _split_codes(source: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
 
 def _expected(source: Dataset, splits: tuple[str, ...], split: np.ndarray) -> tuple[int, ...]:
     """Clips that each split should have: as the source says, or as it has."""
-    survey = source.survey()
-    if survey is not None and set(splits) <= set(survey.splits):
-        return tuple(survey.expected[survey.splits.index(name)] for name in splits)
+    table = source.clip_table()
+    if table is not None and set(splits) <= set(table.splits):
+        return tuple(table.expected[table.splits.index(name)] for name in splits)
     return tuple(np.bincount(split[split >= 0], minlength=len(splits)).tolist())
 
 

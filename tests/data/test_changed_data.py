@@ -90,9 +90,9 @@ def test_stretches_of_one_file_in_two_splits_are_found(tmp_path: Path) -> None:
             "b.wav,y,test,1,2,four")  # fmt: skip
     text = "\n".join(("path,labels,split,start,end,source", *rows, ""))
     (tmp_path / "manifest.csv").write_text(text)
-    survey = open_dataset(SPEC, 16000, tmp_path).survey()
-    assert survey is not None
-    found = list(divided_sources(survey))
+    table = open_dataset(SPEC, 16000, tmp_path).clip_table()
+    assert table is not None
+    found = list(divided_sources(table))
     assert [line.partition(":")[0] for line in found] == ["a.wav", "b.wav"]
 
 

@@ -1,4 +1,4 @@
-"""The parts of checking: equal files, repeated names, divided sources, lengths in words."""
+"""The parts of a check: identical files, repeated names, divided sources, lengths in words."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import soundfile
 from sounds import encoded, sound, write_sound
 
 from passt_bench.data.audio import Encoded
-from passt_bench.data.check import divided, listed_twice, repeated, sets_of
-from passt_bench.data.clip_table import Lost, Survey
-from passt_bench.data.contents import groups_of, hear, in_threads, same_bytes
+from passt_bench.data.check import divided, equal_sets, listed_twice
+from passt_bench.data.clip_table import ClipTable, SkippedClips
+from passt_bench.data.contents import hear, identical, in_threads
 from passt_bench.data.findings import counted, spread_of
 
 
@@ -36,7 +36,7 @@ def compared(paths: list[Path], threads: int = 2) -> tuple[list[int], dict[int, 
         return paths[number]
 
     sizes = np.array([p.stat().st_size if p.exists() else 7 for p in paths])
-    groups, wrong = same_bytes(sizes, sound_of, threads, silent)
+    groups, wrong = identical(sizes, sound_of, threads, silent)
     return groups.tolist(), wrong, opened
 
 
@@ -71,7 +71,7 @@ def test_a_file_that_goes_while_one_looks_is_named(tmp_path: Path) -> None:
 
 def test_bytes_within_another_file_are_read_once() -> None:
     contents = [b"same", b"same", b"else"]
-    groups, _ = same_bytes(
+    groups, _ = identical(
         np.zeros(3, dtype=np.int64), lambda n: Encoded(contents[n], "row"), 1, silent, pieces=False
     )
     assert groups.tolist() == [groups[0], groups[0], -1]
@@ -88,30 +88,24 @@ def test_an_interrupt_stops_the_threads() -> None:
     assert len(done) == 64
 
 
-def test_groups_of_equal_rows() -> None:
-    groups = groups_of(np.array([[1, 2], [3, 4], [1, 2], [1, 3]]))
-    assert groups.tolist() == [groups[0], -1, groups[0], -1]
-    assert groups_of(np.zeros(0)).tolist() == []
-
-
-def test_repeated_texts_are_compared_by_their_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert repeated([]).tolist() == []
-    monkeypatch.setattr("builtins.hash", lambda text: 0)
-    groups = repeated(["a", "b", "a", "c"])
-    assert groups[0] == groups[2] != groups[1]
-    assert [part.tolist() for part in sets_of(groups)] == [[0, 2]]
+def test_sets_of_equal_rows() -> None:
+    rows = {"first": np.array([1, 3, 1, 1, np.nan, np.nan]), "second": np.array([2, 4, 2, 3, 5, 5])}
+    assert [part.tolist() for part in equal_sets(rows)] == [[0, 2], [4, 5]]
+    some = np.array([True, False, False, True, True, True])
+    assert [part.tolist() for part in equal_sets(rows, some)] == [[4, 5]]
+    assert equal_sets({"first": np.zeros(0)}) == []
 
 
 def test_divided_gives_one_clip_of_each_split() -> None:
-    groups = np.array([5, 5, 5, 7, 7, -1])
+    groups = np.array([5, 5, 5, 7, 7, 6])
     split = np.array([0, 0, 1, 1, 1, 0], dtype=np.int8)
     assert [part.tolist() for part in divided(groups, split)] == [[0, 2]]
-    assert list(divided(np.full(3, -1), split[:3])) == []
+    assert divided(np.arange(3), split[:3]) == []
 
 
-def survey_of(file: list[int] | None, start: list[float] | None, end: list[float]) -> Survey:
+def clip_table(file: list[int] | None, start: list[float] | None, end: list[float]) -> ClipTable:
     count = 3
-    return Survey(
+    return ClipTable(
         root=Path(),
         splits=("train",),
         expected=(count,),
@@ -121,7 +115,7 @@ def survey_of(file: list[int] | None, start: list[float] | None, end: list[float
         seconds=np.ones(count),
         rates=np.ones(count),
         channels=np.ones(count),
-        lost=Lost([], np.zeros(0, dtype=np.int8), []),
+        skipped=SkippedClips([], np.zeros(0, dtype=np.int8), []),
         files=None if file is None else ["a.wav", "b.wav"],
         file=None if file is None else np.array(file),
         start=None if start is None else np.array(start),
@@ -143,8 +137,8 @@ def survey_of(file: list[int] | None, start: list[float] | None, end: list[float
 def test_what_is_listed_twice(
     file: list[int] | None, start: list[float] | None, end: list[float], found: list[list[int]]
 ) -> None:
-    groups = listed_twice(survey_of(file, start, end))
-    assert [part.tolist() for part in sets_of(groups)] == found
+    sets = listed_twice(clip_table(file, start, end))
+    assert [part.tolist() for part in sets] == found
 
 
 def test_lengths_in_words() -> None:

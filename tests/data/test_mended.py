@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passt_bench.data.mp3_frames import Beginning, Mended
+from passt_bench.data.mp3_frames import Beginning, PatchedFile
 
 CONTENT = bytes(range(256)) * 4
 
@@ -20,7 +20,7 @@ def test_it_reads_like_a_written_one(head: bytes, behind: int, tmp_path: Path) -
     path.write_bytes(CONTENT)
     random = np.random.default_rng(0)
     with path.open("rb") as file:
-        mended = io.BufferedReader(Mended(file, Beginning(head, behind)))
+        mended = io.BufferedReader(PatchedFile(file, Beginning(head, behind)))
         for _ in range(200):
             whence, place = int(random.integers(3)), int(random.integers(-20, 400))
             if whence == io.SEEK_SET or expected.tell() + place < 0:

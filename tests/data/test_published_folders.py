@@ -45,13 +45,13 @@ def test_what_was_written_is_read(case: tuple[str, Written]) -> None:
     assert data.fingerprint.multi_label == (name != "dcase20")
     assert data.fingerprint.found == len(written.clips)
     assert data.fingerprint.expected == sum(FOLDERS[name][1])
-    survey = data.survey()
-    assert survey is not None
-    assert survey.expected == FOLDERS[name][1]
+    table = data.clip_table()
+    assert table is not None
+    assert table.expected == FOLDERS[name][1]
     order = np.array([data.ids.index(clip.name) for clip in written.clips])
     assert np.array_equal(data.targets[order], written.targets(), equal_nan=True)
     for index, clip in zip(order, written.clips, strict=True):
-        assert survey.splits[survey.split[index]] == PARTS[clip.split]
+        assert table.splits[table.split[index]] == PARTS[clip.split]
         assert data.sound(index) == clip.path
     train, test = data.split(None)
     both = {PARTS[clip.split] for clip in written.clips} == {"train", "test"}
@@ -139,10 +139,10 @@ def test_missing_clips(case: tuple[str, Written]) -> None:
     data = read(name, written.root)
     assert (data.fingerprint.found, data.fingerprint.expected) == (10, 2084320)
     assert data.fingerprint.notes[0].startswith("9 clips left out, 9 missing and 0 without sound")
-    survey = data.survey()
-    assert survey is not None
-    assert len(survey.lost) == 9
-    assert set(survey.lost.reasons) == {"no such file"}
+    table = data.clip_table()
+    assert table is not None
+    assert len(table.skipped) == 9
+    assert set(table.skipped.reasons) == {"no such file"}
 
 
 @pytest.mark.parametrize("parts", [("balanced_train", "eval"), ("unbalanced_train", "eval")])
@@ -184,7 +184,7 @@ def test_a_class_list_beside_audioset_counts(tmp_path: Path) -> None:
     (tmp_path / "class_labels_indices.csv").unlink()
     assert len(read("audioset", tmp_path).fingerprint.classes) == 527
     (tmp_path / "class_labels_indices.csv").write_text("index,mid,display_name\n0,/m/0,Nothing\n")
-    with pytest.raises(InputError, match=r"line 4: positive_labels = .*no class '/m/"):
+    with pytest.raises(InputError, match=r"line 4: positive_labels = .*lacks '/m/"):
         read("audioset", tmp_path)
 
 
@@ -192,7 +192,7 @@ Edit = tuple[str, str, str, str]  # file, what stands there, what comes there, t
 BROKEN: dict[str, list[Edit]] = {
     "audioset": [
         ("eval_segments.csv", "\n# YTID", "\nabc, 0.000, 1.000\n# YTID", "3 values for 4 columns"),
-        ("eval_segments.csv", '"/m/', '"/x/', "no class '/x/"),
+        ("eval_segments.csv", '"/m/', '"/x/', "lacks '/x/"),
     ],
     "fsd50k": [
         ("FSD50K.ground_truth/dev.csv", ",val\n", ",dev\n", "split = 'dev': no such split"),
@@ -205,7 +205,7 @@ BROKEN: dict[str, list[Edit]] = {
         ("class-map.json", "0", "40", "not a table of names and numbers from 0"),
     ],
     "dcase20": [
-        ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label = 'ship': no such"),
+        ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label = 'ship': "),
         ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "not scene-city-location-seg"),
         ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label: missing col"),
     ],
@@ -284,7 +284,7 @@ def test_a_pickle_in_openmic_runs_nothing(tmp_path: Path) -> None:
 
     columns["sample_key"] = np.array([Harm()] * 13, dtype=object)
     np.savez(path, **columns)
-    with pytest.raises(InputError, match=r"not OpenMIC's labels \(io.open is no text\)"):
+    with pytest.raises(InputError, match=r"not OpenMIC's labels \(io.open is not text\)"):
         read("openmic", tmp_path)
     assert not (tmp_path / "harm").exists()
     with pytest.raises(pickle.UnpicklingError):

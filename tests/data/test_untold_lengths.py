@@ -215,7 +215,7 @@ def test_every_form_of_a_data_set_hears_all(tmp_path: Path, cli: Cli) -> None:
         (root / f"{name}.mp3").write_bytes(data)
     spec = DataSpec(name="manifest", seconds=2.5)
     folder = open_dataset(spec, rate, root)
-    assert folder.survey().seconds[0] == pytest.approx(samples / rate)  # type: ignore[union-attr]
+    assert folder.clip_table().seconds[0] == pytest.approx(samples / rate)  # type: ignore[union-attr]
     write_hdf5(tmp_path / "a.hdf", ["a.mp3"], [data], np.array([[128]], np.uint8))
     hdf5 = open_hdf5(
         spec, rate, name="manifest", files={"test": (tmp_path / "a.hdf",)}, classes=("cat", "dog")

@@ -21,7 +21,7 @@ OPEN = """
 import json, resource, sys, time
 from pathlib import Path
 from passt_bench.data import open_dataset
-from passt_bench.data.check import Look, check
+from passt_bench.data.check import CheckOptions, check
 from passt_bench.measure.memory import resident
 from passt_bench.spec.recipe import DataSpec
 
@@ -30,7 +30,7 @@ data = open_dataset(DataSpec(name="manifest", seconds=0.5), 16000, Path(sys.argv
 after_opening, opened = resident("VmHWM"), resource.getrusage(resource.RUSAGE_SELF)
 train, test = data.split(None)
 waves = [float(abs(data.waveform(int(clips[-1]))).max()) for clips in (train, test)]
-told = check(data, Look(), lambda share, text: None)
+told = check(data, CheckOptions(), lambda share, text: None)
 end = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
     "import_mib": imported / 2**20,

@@ -145,9 +145,9 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     assert "1 clips broke in decoding and were left out: 07" in " ".join(data.fingerprint.notes)
     clip = next(n for n, name in enumerate(data.ids) if "11" in name)
     np.testing.assert_allclose(data.waveform(clip)[3:5], [32767 / 32768, -1])
-    survey = data.survey()
-    assert survey is not None
-    assert list(survey.lost.reasons) == ["the file holds NaN or infinity"]
+    table = data.clip_table()
+    assert table is not None
+    assert list(table.skipped.reasons) == ["the file holds NaN or infinity"]
 
 
 def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None:
@@ -162,11 +162,11 @@ def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None
         words = ("--rate", RATE, "--workers", 1, "--format", form, "--out", out)
         assert cli("data", "prepare", f"manifest={root}", *words)[0] == 0
         data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, out)
-        found, survey = data.fingerprint, data.survey()
-        assert survey is not None
-        lost = survey.lost
+        found, table = data.fingerprint, data.clip_table()
+        assert table is not None
+        lost = table.skipped
         told.append(
-            (found.expected, found.found, found.notes[1:], survey.splits, survey.expected,
+            (found.expected, found.found, found.notes[1:], table.splits, table.expected,
              list(lost.names), lost.split.tolist(), list(lost.reasons)),
         )  # fmt: skip
         code, said = cli("data", "check", f"manifest={out}", "--json", "--no-compare")
@@ -179,7 +179,7 @@ def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None
     assert checked[0] == checked[1]
     kinds = {item["kind"]: item for item in checked[1][1]}
     assert kinds["broken"]["count"] == 2
-    assert "prepare them anew" in kinds["broken"]["remedy"]
+    assert "the data that the clips were made from" in kinds["broken"]["remedy"]
     assert kinds["not listed"]["count"] == 1
     assert "published" not in kinds["not listed"]["remedy"]
 
@@ -217,7 +217,7 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--rate", 12345, "--format", "hdf5"), "--rate = 12345: mp3 knows no such sampling rate"),
+        (("--rate", 12345, "--format", "hdf5"), "--rate = 12345: mp3 has no such sampling rate"),
         (("--rate", RATE, "--format", "zarr"), "--format = 'zarr': no such format"),
         (("--rate", 1), "--rate = 1: no sampling rate of sound. Give Hz from 1000 to 768000"),
         (("--rate", 999), "--rate = 999: no sampling rate of sound"),
