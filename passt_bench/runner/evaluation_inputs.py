@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from passt_bench.data.dataset import Dataset
+from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES, Ensemble, Member
 from passt_bench.models.weights import PUBLISHED, Published
@@ -19,24 +19,6 @@ from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import check_labels
 from passt_bench.vocabulary import are_numbers
 
-_DEFAULTS: dict[str, tuple[str, ...]] = {
-    "audioset": ("mAP_official", "mAP", "AUC", "dprime"),
-    "openmic": ("mAP_masked",),
-    "fsd50k": ("mAP",),
-    "esc50": ("accuracy",),
-    "dcase20": ("accuracy",),
-}
-
-# Each data set's metric as its authors compute it, and those that equal it where every class has a
-# positive clip.
-_METRICS: dict[str, tuple[str, ...]] = {
-    "audioset": ("mAP_official", "mAP"),
-    "fsd50k": ("mAP_official", "mAP"),
-    "openmic": ("mAP_masked",),
-    "esc50": ("accuracy",),
-}
-# Evaluation clips of the publications; of ESC-50 those of a fold.
-_CLIPS = {"audioset": 18951, "fsd50k": 10231, "openmic": 5085, "esc50": 400}
 _RELEASE = "released weights"
 _TABLE = "paper, Table 2"
 # Table 2 of the paper; the three models of stride 10 stand in config_updates.py of the reference
@@ -129,10 +111,12 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tuple[str, ...]:
     """The metrics that were asked for, or those of the data set; refused where they do not fit."""
     fingerprint, targets = dataset.fingerprint, dataset.targets[clips]
-    usual = ("mAP",) if fingerprint.multi_label else ("accuracy",)
+    usual: tuple[str, ...] = ("mAP",) if fingerprint.multi_label else ("accuracy",)
     if np.isnan(targets).any():
         usual = ("mAP_masked",)
-    metrics = tuple(dict.fromkeys(asked)) or _DEFAULTS.get(fingerprint.dataset, usual)
+    layout = layouts().get(fingerprint.dataset)
+    usual = (layout.default_metrics if layout else ()) or usual
+    metrics = tuple(dict.fromkeys(asked)) or usual
     for name in metrics:
         METRICS.get(name)
         check_labels(name, targets)
@@ -150,7 +134,8 @@ def with_published(record: EvaluationRecord) -> EvaluationRecord:
     """A record of evaluation clips with what is published, and a note where clips are lacking."""
     dataset = record.fingerprint.dataset
     found = published_results([m.name for m in record.members], dataset, record.fold)
-    theirs = _CLIPS.get(dataset, record.clips)
+    layout = layouts().get(dataset)
+    theirs = (layout and layout.published_test_clips) or record.clips
     notes = record.notes
     if found and theirs != record.clips:
         notes = (*notes, f"published on {theirs} clips, {record.clips} here")
@@ -180,7 +165,9 @@ def published_results(
     if found is None:
         return ()
     value, source = found
-    return tuple(PublishedResult(metric, value, source) for metric in _METRICS.get(dataset, ()))
+    layout = layouts().get(dataset)
+    metrics = layout.published_metrics if layout else ()
+    return tuple(PublishedResult(metric, value, source) for metric in metrics)
 
 
 def _of_one(entry: Published, fold: int | None) -> tuple[float, str] | None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from passt_bench.data.dataset import Dataset
+from passt_bench.data import Dataset, layouts
 from passt_bench.data.hdf5 import SPLITS as HDF5_KEYS
 from passt_bench.data.hdf5_file import masked_target, write_hdf5
 from passt_bench.data.prepared_files import (
@@ -33,20 +33,6 @@ from passt_bench.data.prepared_files import (
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
-
-# Data set → split → name of its published file; all others are called after data set and split.
-_PUBLISHED = {
-    "audioset": {
-        "train": "unbalanced_train_segments_mp3.hdf",
-        "test": "eval_segments_mp3.hdf",
-    },
-    "fsd50k": {
-        "train": "FSD50K.train_mp3.hdf",
-        "validation": "FSD50K.val_mp3.hdf",
-        "test": "FSD50K.eval_mp3.hdf",
-    },
-    "openmic": {"train": "openmic_train.csv_mp3.hdf", "test": "openmic_test.csv_mp3.hdf"},
-}
 
 
 @dataclass(frozen=True)
@@ -328,13 +314,16 @@ def _write_hdf5(
     starts = np.cumsum(sizes) - sizes
     keys = {name: key for key, name in HDF5_KEYS.items()}
     dataset = source.fingerprint.dataset
+    layout = layouts().get(dataset)
+    published = layout.hdf5_files if layout else {}
     files: dict[str, tuple[str, ...]] = {}
     for code, name in enumerate(splits):
         rows = np.flatnonzero(split[kept] == code)
         if not len(rows):  # a manifest may have test clips alone
             continue
+        key = keys.get(name, name.replace(" ", ""))
         default = f"{dataset}_{name.replace(' ', '')}_mp3.hdf"
-        file = _PUBLISHED.get(dataset, {}).get(name, default)
+        file = published.get(key, (default,))[-1]
         inside = kept[rows]
         write_hdf5(
             folder / file,
@@ -343,7 +332,7 @@ def _write_hdf5(
             _sounds(flat, starts[inside], sizes[inside]),
             masked_target(targets[rows]) if masked else targets[rows],
         )
-        files[keys.get(name, name.replace(" ", ""))] = (file,)
+        files[key] = (file,)
     return files
 
 
