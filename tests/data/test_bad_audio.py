@@ -111,11 +111,9 @@ def test_a_broken_file_is_named_and_costs_no_memory(wrong: str, tmp_path: Path) 
         for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_whole(path, 16000)):
             with pytest.raises(InputError) as error:
                 read()
-            assert str(path) in str(error.value)
-            assert message in str(error.value)
-            assert "Replace the file, or remove it together with its metadata row." in str(
-                error.value
-            )
+            assert error.value.source == path
+            assert message in error.value.problem
+            assert error.value.remedy
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -211,18 +209,6 @@ def test_many_missing_files_are_not_all_listed(layout: Layout) -> None:
     ("spoil", "fragments"),
     [
         (lambda root: root.rename(root.with_name("gone")), ("esc: ", "no such folder")),
-        (lambda root: (root / "meta" / "esc50.csv").unlink(), ("meta/esc50.csv", "no such file")),
-        (lambda root: write_meta(root, []), ("esc50.csv", "no clips", "complete list")),
-        (
-            lambda root: ((root / "meta/esc50.csv").unlink(), (root / "meta/esc50.csv").mkdir()),
-            ("esc50.csv", "Is a directory"),
-        ),
-        (
-            lambda root: (root / "meta/esc50.csv").write_text(
-                "filename,fold,target,category,src_file\na.wav,1,0,dog,1,2,3\n"
-            ),
-            ("esc50.csv line 2", "7 values for 5 columns", "in quotes"),
-        ),
         (
             lambda root: write_meta(root, [row | {"fold": "one"} for row in rows_of()]),
             (
@@ -230,12 +216,8 @@ def test_many_missing_files_are_not_all_listed(layout: Layout) -> None:
                 "fold = 'one'",
             ),
         ),
-        (
-            lambda root: write_meta(root, rows_of(), ("filename", "fold")),
-            ("esc50.csv", "target, category, src_file", "missing columns", "filename, fold,"),
-        ),
     ],
-    ids=["folder", "metadata", "rows", "a folder as metadata", "long row", "fold", "columns"],
+    ids=["folder", "fold"],
 )
 def test_bad_folders(
     spoil: Callable[[Path], object],

@@ -188,26 +188,28 @@ def test_a_class_list_beside_audioset_counts(tmp_path: Path) -> None:
         read("audioset", tmp_path)
 
 
-Edit = tuple[str, str, str, str]  # file, what stands there, what comes there, the message
+Edit = tuple[str, str, str, str | None, str | None]
+# File, what is there, what replaces it, field and value of the error.
 BROKEN: dict[str, list[Edit]] = {
     "audioset": [
-        ("eval_segments.csv", "\n# YTID", "\nabc, 0.000, 1.000\n# YTID", "3 values for 4 columns"),
-        ("eval_segments.csv", '"/m/', '"/x/', "lacks '/x/"),
+        ("eval_segments.csv", "\n# YTID", "\nabc, 0.000, 1.000\n# YTID", None, None),
+        ("eval_segments.csv", "\n# YTID", '\nabc, 0.0, 1.0, ""\n# YTID', "positive_labels", ""),
+        ("eval_segments.csv", '"/m/', '"/x/', "positive_labels", "/x/"),
     ],
     "fsd50k": [
-        ("FSD50K.ground_truth/dev.csv", ",val\n", ",dev\n", "split = 'dev': no such split"),
-        ("FSD50K.ground_truth/dev.csv", "mids,split", "mids,part", "split: missing columns"),
-        ("FSD50K.ground_truth/eval.csv", ',"A', ',"Noise,A', "vocabulary.csv lacks 'Noise'"),
-        ("FSD50K.ground_truth/vocabulary.csv", "0,", "7,", "not a list of names"),
+        ("FSD50K.ground_truth/dev.csv", ",val\n", ",dev\n", "split", "dev"),
+        ("FSD50K.ground_truth/dev.csv", "mids,split", "mids,part", "split", None),
+        ("FSD50K.ground_truth/eval.csv", ',"A', ',"Noise,A', "labels", "Noise,A"),
+        ("FSD50K.ground_truth/vocabulary.csv", "0,", "7,", "classes", None),
     ],
     "openmic": [
-        ("partitions/split01_test.csv", "0", "1", "openmic-2018.npz has no labels of it"),
-        ("class-map.json", "0", "40", "not a table of names and numbers from 0"),
+        ("partitions/split01_test.csv", "0", "1", "sample_key", "1"),
+        ("class-map.json", "0", "40", None, None),
     ],
     "dcase20": [
-        ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label = 'ship': "),
-        ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "not scene-city-location-seg"),
-        ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label: missing col"),
+        ("evaluation_setup/fold1_train.csv", "\tbus", "\tship", "scene_label", "ship"),
+        ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "filename", "audio/bus-"),
+        ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label", None),
     ],
 }
 
@@ -215,14 +217,18 @@ BROKEN: dict[str, list[Edit]] = {
 @pytest.mark.parametrize(("name", "edit"), [(n, e) for n, edits in BROKEN.items() for e in edits])
 def test_names_what_is_broken(tmp_path: Path, name: str, edit: Edit) -> None:
     FOLDERS[name][0](tmp_path)
-    path = tmp_path / edit[0]
+    file, old, new, field, value = edit
+    path = tmp_path / file
     text = path.read_text()
-    assert edit[1] in text
-    path.write_text(text.replace(edit[1], edit[2], 1))
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError) as error:
         read(name, tmp_path)
-    assert str(path) in str(error.value)
-    assert edit[3] in str(error.value)
+    found = error.value
+    assert str(found.source).startswith(str(path))
+    assert (found.field, found.value is None) == (field, value is None)
+    assert str(found.value).startswith(value or "")
+    assert found.remedy
 
 
 @pytest.mark.parametrize("name", FOLDERS)
