@@ -280,9 +280,14 @@ def _scaled(unit: Unit) -> Callable[[Span | float], str]:
 
 
 NAME, TITLE = "costs", "Cost of one clip"
-_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7"}
+# A step that a CUDA graph replays has no parts.
+_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7", "replay": "#56b4e9"}
 _INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}
-_WORDS = {"inference_1": "batch of one", "inference_batch": "batch of training"}
+_WORDS = {
+    "replay": "one graph",
+    "inference_1": "batch of one",
+    "inference_batch": "batch of training",
+}
 
 
 def comparison_data(arms: Sequence[VariantView]) -> pd.DataFrame:
@@ -330,7 +335,11 @@ def draw_comparison(data: pd.DataFrame, names: Sequence[str]) -> Figure:
     for axes in (step, inference, memory):
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
-    handles = [Patch(color=colour, label=phase) for phase, colour in _STEP.items()]
+    handles = [
+        Patch(color=colour, label=_WORDS.get(phase, phase))
+        for phase, colour in _STEP.items()
+        if (data["quantity"] == phase).any()
+    ]
     handles += [
         Patch(color=colour, label=f"inference, {_WORDS[phase]}")
         for phase, colour in _INFERENCE.items()
