@@ -85,6 +85,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
             pieces=files.separate,
         )
         broken = unreadable | broken
+    silent = np.arange(0) if decoded is None else np.flatnonzero(decoded["silent"][files.of_clip])
     unusable = np.isin(files.of_clip, list(broken))
     parts = _parts(table, unusable)
     classes = _classes(dataset, table, unusable)
@@ -94,8 +95,8 @@ def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
         finding("broken", list(_broken(table, files, broken, unusable))),
         *duplicates(table, files, same, decoded),
         finding("one source in two splits", list(divided_sources(table))),
-        finding("class without a positive", list(_lacking(parts, classes))),
-        finding("digital silence", _silent(table, files, decoded)),
+        finding("class without a positive", _lacking(parts, classes)),
+        finding("digital silence", [_named(table, clip) for clip in silent.tolist()]),
         _not_listed(table, parts, found.expected or 0),
     )
     return Checked(
@@ -215,16 +216,9 @@ def _broken(
         yield f"{_named(table, clip)} ({broken[int(files.of_clip[clip])]})"
 
 
-def _lacking(parts: Sequence[Part], classes: Sequence[ClassCount]) -> Iterator[str]:
-    for place, part in enumerate(parts):
-        yield from (f"{part.name} {item.name}" for item in classes if not item.found[place])
-
-
-def _silent(table: ClipTable, files: Files, decoded: np.ndarray | None) -> list[str]:
-    if decoded is None:
-        return []
-    silent = np.flatnonzero(decoded["silent"][files.of_clip])
-    return [_named(table, clip) for clip in silent.tolist()]
+def _lacking(parts: Sequence[Part], classes: Sequence[ClassCount]) -> list[str]:
+    pairs = ((at, part, item) for at, part in enumerate(parts) for item in classes)
+    return [f"{part.name} {item.name}" for at, part, item in pairs if not item.found[at]]
 
 
 def duplicates(

@@ -147,7 +147,8 @@ def _scan_chunk(
     lost: dict[int, str] = {}
     for number, name in enumerate(files):
         try:
-            rows[number] = (_key(name), *_size_and_change(root, name), 0, 0, 0, 0)
+            key = hash_of(name.encode("utf-8", "surrogateescape"))
+            rows[number] = (key, *_size_and_change(root, name), 0, 0, 0, 0)
         except InputError as error:
             lost[number] = error.problem
     opened = 0
@@ -193,10 +194,6 @@ def _header_and_piece(path: Path) -> tuple[int, int, int, int]:
         raise InputError(f"cannot be read ({error.strerror})") from None
     header = read_header(path, to_end=True)
     return header.frames, header.rate, header.channels, piece
-
-
-def _key(name: str) -> int:
-    return hash_of(name.encode("utf-8", "surrogateescape"))
 
 
 class _Cache:
