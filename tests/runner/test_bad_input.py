@@ -60,7 +60,7 @@ FILES = {
     ),
     "unknown field of a study": (
         HEAD + BAD + ", qestion='?')",
-        ("bad.py:4", "unexpected keyword argument 'qestion'", "Mend the file"),
+        ("bad.py:4", "unexpected keyword argument 'qestion'", "Fix the file"),
     ),
     "seeds that are no numbers": (
         HEAD + BAD + ", seeds=('a',))",
@@ -72,18 +72,18 @@ FILES = {
     ),
     "import of what is not there": (
         "import json\n\nimport nothing_there\n",
-        ("bad.py:3", "ModuleNotFoundError: No module named 'nothing_there'", "Mend the file"),
+        ("bad.py:3", "ModuleNotFoundError: No module named 'nothing_there'", "Fix the file"),
     ),
-    "syntax": ("x = 1\ny = (\n", ("bad.py:2", "SyntaxError", "never closed", "Mend the file")),
-    "no text": ("\0", ("bad.py", "SyntaxError", "null bytes", "Mend the file")),
+    "syntax": ("x = 1\ny = (\n", ("bad.py:2", "SyntaxError", "never closed", "Fix the file")),
+    "no text": ("\0", ("bad.py", "SyntaxError", "null bytes", "Fix the file")),
     "exception deep within": (
         "def f():\n    return 1 / 0\n\n\nf()\n",
-        ("bad.py:2", "ZeroDivisionError", "Mend the file"),
+        ("bad.py:2", "ZeroDivisionError", "Fix the file"),
     ),
-    "exit": ("import sys\nsys.exit(0)\n", ("bad.py:2", "SystemExit: 0", "Mend the file")),
+    "exit": ("import sys\nsys.exit(0)\n", ("bad.py:2", "SystemExit: 0", "Fix the file")),
     "wrong value at import": (
         HEAD + "from passt_bench.spec import override\noverride(synthetic(), {'salt': -1})\n",
-        ("bad.py:5", "salt = -1", "greater than or equal to 0", "Mend the file"),
+        ("bad.py:5", "salt = -1", "greater than or equal to 0", "Fix the file"),
     ),
     "no study in it": ("x = 1\n", ("bad.py", "STUDY", "defines no Study", "ablations/quick.py")),
     "named otherwise": (
