@@ -89,6 +89,7 @@ class Registry(Generic[T]):
         """
 
         def add(build: T) -> T:
+            """Registers it and hands it back, as a decorator does."""
             old = self._table.get(name)
             if old is not None and old.build is not build:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")

@@ -40,7 +40,7 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
             again = shlex.join(["passt-bench", *sys.argv[1:]])
-            console.print(f"Stopped. The same command goes on from here: {again}", markup=False)
+            console.print(f"Stopped. Run the same command to resume: {again}", markup=False)
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:

@@ -117,7 +117,7 @@ def named_folder(item: str) -> tuple[str, Path]:
             "no such folder or file",
             field=name,
             value=folder,
-            remedy="Give the folder that the data set lies in.",
+            remedy="Give the folder of the data set.",
         )
     return name, Path(folder)
 
@@ -224,9 +224,9 @@ def _opened(spec: DataSpec, rate: int, folder: Path, index: Index | None) -> tup
 def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
     """What to do after a check."""
     if not clean and index is not None:
-        return "mend the data that the clips were made from, and prepare them anew."
+        return "fix the data that the clips were made from, and prepare them again."
     if not clean:
-        return "mend what is named above, and give the same command again."
+        return "fix what is named above, and run the same command again."
     if not decoded:
         return f"passt-bench data check {named} --decode looks into every file."
     if index is not None:
@@ -330,7 +330,7 @@ def show(console: Console, checked: Checked) -> None:
         console.print(f"No study runs on it. {checked.refusal}", style="red", markup=False)
     if checked.clean:
         looked = "every file was decoded" if checked.decoded else "nothing was decoded"
-        console.print(f"Nothing is wrong that was looked for ({looked}).", markup=False)
+        console.print(f"No problems found ({looked}).", markup=False)
     if not checked.compared:
         console.print("Identical files were not searched for.", markup=False)
 

@@ -33,7 +33,7 @@ def compare(
         typer.Argument(
             metavar="MODEL[:FIELD=VALUE,…]…",
             help="Models, with fields changed: passt_s passt_s:stride=16 passt_s:precision=bfloat16"
-            " cnn14; 'paper' stands for the systems of the paper's Table 1.",
+            " cnn14; 'paper' means the systems of the paper's Table 1.",
         ),
     ],
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 12,
@@ -63,7 +63,7 @@ def compare(
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a field of all: a.b=value.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Of the report.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Report name.")] = None,
     out: Out = Path("runs"),
     reports: Reports = Path("reports"),
 ) -> None:
@@ -225,8 +225,8 @@ def paper_costs(
         str, typer.Option(help="Separated by commas: eager, compiled.")
     ] = "eager,compiled",
     limit: Annotated[float, typer.Option(min=1, help="Seconds of rounds, each.")] = 90.0,
-    published_batch: Annotated[int, typer.Option(min=1, help="Of the published test.")] = 100,
-    published_steps: Annotated[int, typer.Option(min=1, help="Of the published test.")] = 100,
+    published_batch: Annotated[int, typer.Option(min=1, help="Batch of the published test.")] = 100,
+    published_steps: Annotated[int, typer.Option(min=1, help="Steps of the published test.")] = 100,
     seconds: Annotated[float, typer.Option(min=0.1, help="Clip length.")] = 10.0,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Override a field of all: a.b=value.")

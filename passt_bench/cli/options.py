@@ -56,7 +56,7 @@ def _bytes(found: typer.CallbackParam, value: float | None) -> float | None:
     above_zero(found, value)
     if value is not None and not 1 <= value * 2**30 < math.inf:
         raise InputError(
-            "no amount of memory",
+            "invalid memory limit",
             field=f"--{found.name}",
             value=value,
             remedy="Give GiB, e.g. 1.5, or leave it out for no limit.",
@@ -91,7 +91,7 @@ def _asked(
         list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Where a data set lies: NAME=DIR.")
+        list[str] | None, typer.Option("--data", help="Folder of a data set: NAME=DIR.")
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")] = None,
     folds: Annotated[
@@ -131,11 +131,8 @@ def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _hints(command: Callable[..., Any]) -> dict[str, Any]:
-    names = {
-        **command.__globals__,
-        "StudyRequest": object,
-        "Paths": object,
-    }  # imported for types alone
+    imported_for_types = {"StudyRequest": object, "Paths": object}
+    names = {**command.__globals__, **imported_for_types}
     return get_type_hints(command, names, include_extras=True)
 
 

@@ -40,7 +40,7 @@ def predict(
         list[str],
         typer.Option(help="A model file, a published name or set; several are averaged."),
     ],
-    form: Annotated[Format, typer.Option("--format", help="Of the output.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
     top: Annotated[
         int | None, typer.Option(min=1, help="Classes a file; text shows 10, else all.")
     ] = None,

@@ -204,7 +204,7 @@ def search(
             build_study(name, paths.runs, reports)  # with the index, which links the search too
     console.print(f"The search: {page}", markup=False)
     if result.failed:
-        console.print(f"{result.failed} runs failed; they stand on the page.", markup=False)
+        console.print(f"{result.failed} runs failed; the page lists them.", markup=False)
         raise typer.Exit(1)
 
 

@@ -185,7 +185,7 @@ class AST(nn.Module):
         """
         if x.shape[2] != self.mels:
             raise InputError(
-                f"the position encodings stand for {self.mels} mels",
+                f"the position encodings are for {self.mels} mels",
                 field="mels",
                 value=int(x.shape[2]),
                 remedy="Build the model with `mels` of the input.",

@@ -138,7 +138,7 @@ class PaSST(nn.Module):
         """
         if x.shape[2] != self.mels:
             raise InputError(
-                f"the frequency encodings stand for {self.mels} mels",
+                f"the frequency encodings are for {self.mels} mels",
                 field="mels",
                 value=int(x.shape[2]),
                 remedy="Build the model with `mels` of the input.",

@@ -40,7 +40,7 @@ def storing(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             remedy = (
                 "Free space there (`passt-bench records clean` says what can go) and give the same "
-                "command again; it goes on from here, and what stood before is whole."
+                "command again; it resumes from here, and earlier files are unharmed."
             )
         problem = f"cannot be written ({error.strerror or error})"
         told = StorageError(problem, source=path, remedy=remedy)

@@ -283,7 +283,7 @@ def _read_named(
     path = folder / f"{name}.json"
     if not path.is_file():
         raise InputError(
-            f"no such {field} stands here",
+            f"there is no such {field} here",
             source=folder.parent,
             field=field,
             value=name,

@@ -214,6 +214,7 @@ def _measure_all(
             mine: int = len(group),
             which: str = which,
         ) -> None:
+            """Reports the share of one session as that of all."""
             progress((before + mine * share) / arms, which + text)
 
         records.append(_measure(plan, group, store, tell))

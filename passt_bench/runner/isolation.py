@@ -190,7 +190,7 @@ def _attend(cell: PlannedCell, batch: Batch, gpu: str | None) -> RunRecord | Non
             raise StorageError(
                 "cannot be written: a full disk, or one that only reads",
                 source=Store(batch.paths.runs).folder(cell.key),
-                remedy="Free space there and give the same command again; it goes on from here.",
+                remedy="Free space there and give the same command again; it resumes from here.",
             )
         if late:
             message = f"ended after {batch.config.timeout:g} s"

@@ -179,7 +179,7 @@ def _fill_and_check(
             source=asked.folder,
             field="--workers",
             value=asked.workers,
-            remedy="Give the same command again, perhaps with fewer; it goes on from here.",
+            remedy="Give the same command again, perhaps with fewer; it resumes from here.",
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

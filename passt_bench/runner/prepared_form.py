@@ -184,7 +184,7 @@ def _foreign(path: Path, problem: str, found: str | None = None) -> InputError:
         source=path,
         field="--out" if found else None,
         value=found,
-        remedy="Give another folder by --out, or remove what stands there.",
+        remedy="Give another folder by --out, or remove what is there.",
     )
 
 

@@ -103,7 +103,7 @@ class InitSpec:
         FREE,
     ] = None
     sha256: Annotated[
-        str | None, Field(description="Of the file; filled in when a study is planned.")
+        str | None, Field(description="SHA-256 of the file; filled in when a study is planned.")
     ] = None
 
 
@@ -127,7 +127,10 @@ class FrontendSpec:
     ] = 0
     fmax_jitter: Annotated[
         int,
-        Field(ge=0, description="In training fmax lies in that many Hz around its value."),
+        Field(
+            ge=0,
+            description="In training fmax is drawn from that many Hz around its value.",
+        ),
         LATER,
     ] = 0
     frames: Annotated[

@@ -155,7 +155,7 @@ def test_control_c_stops_within_seconds_and_says_how_to_go_on(
     assert time.monotonic() - began < 15
     command.gone(15)
     again = " ".join(["passt-bench", *command.words])
-    assert f"Stopped. The same command goes on from here: {again}" in command.text()
+    assert f"Stopped. Run the same command to resume: {again}" in command.text()
     assert "Traceback" not in command.text()
     assert list(command.out.glob("records/*/checkpoint.pt"))
     following = Command(tmp_path, "--no-track")
@@ -175,7 +175,7 @@ def test_control_c_at_any_time_before_the_first_cell(tmp_path: Path, seconds: fl
     assert command.end() == 130, command.text()
     command.gone(15)
     assert "Traceback" not in command.text()
-    assert "Stopped. The same command goes on from here" in command.text()
+    assert "Stopped. Run the same command to resume" in command.text()
 
 
 def test_two_at_once_run_each_cell_once(

@@ -157,7 +157,7 @@ def test_bad_fields_are_named() -> None:
         _small(width=17)
     with pytest.raises(InputError, match="shorter than a patch of 8"):
         _small()(torch.zeros(1, 1, 32, 7))
-    with pytest.raises(InputError, match="mels = 40: the position encodings stand for 32"):
+    with pytest.raises(InputError, match="mels = 40: the position encodings are for 32"):
         _small()(torch.zeros(1, 1, 40, 64))
     with pytest.raises(InputError, match=r"model\.rho"):
         _small(rho=3)

@@ -214,7 +214,7 @@ def test_gradients_reach_the_encodings_that_were_used() -> None:
 
 
 def test_other_mels_than_the_model_was_made_for_are_refused() -> None:
-    with pytest.raises(InputError, match=r"mels = 40: the frequency encodings stand for 32"):
+    with pytest.raises(InputError, match=r"mels = 40: the frequency encodings are for 32"):
         small()(torch.randn(1, 1, 40, 64))
     with pytest.raises(InputError, match="frames = 7: shorter than a patch of 8"):
         small().grid(7)

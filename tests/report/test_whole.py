@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_old_report(runs: Path, tmp_path: Path, size: int
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        with pytest.raises(StorageError, match=r"Free space.*what stood before is whole"):
+        with pytest.raises(StorageError, match=r"Free space.*earlier files are unharmed"):
             build_study("quick", runs, reports)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -161,7 +161,7 @@ def test_the_command_under_a_limit_keeps_its_promise(runs: Path, tmp_path: Path)
         ["bash", "-c", f"ulimit -f 6; {words}"], check=False, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "what stood before is whole" in " ".join(done.stdout.split())
+    assert "earlier files are unharmed" in " ".join(done.stdout.split())
     assert files(tmp_path / "reports") == before
     subprocess.run(["bash", "-c", words], check=True, capture_output=True)
     assert files(tmp_path / "reports") == before

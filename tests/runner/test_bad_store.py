@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_the_old_record_whole(plan: StudyPlan, tmp_path: Path
         store.write(failure(cell, "error", "x" * 3000))
     assert error.value.errno == errno.EFBIG
     text = str(error.value)
-    for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "goes on from"):
+    for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "resumes from"):
         assert fragment in text
     assert files(store.root) == before
     store.write(failure(cell, "error", "x" * 3000))
@@ -157,7 +157,7 @@ def test_a_full_disk_ends_a_run_with_a_message(
     with disk_of(50_000):  # the features are larger
         code, said = cli("run", study_file, "--no-track", "--no-cost")
     assert code == 2
-    for fragment in ("cache/features-", "cannot be written", "Free space", "goes on from here"):
+    for fragment in ("cache/features-", "cannot be written", "Free space", "resumes from here"):
         assert fragment in said
     assert not list((tmp_path / "runs" / "cache").glob("*features*"))
 

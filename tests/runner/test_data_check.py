@@ -63,7 +63,7 @@ def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
         "bell │ 2 │ 2 │ 2 │ 0 │", "Lengths: 0.7 s (6 clips), 1 s (6 clips), 1.6 s (6 clips).",
         "44100 Hz (9 clips)", "Channels: 1 (9 clips), 2 (9 clips).",
         f"Fingerprint: {data.fingerprint.digest}, 18 of 18 clips.",
-        "Nothing is wrong that was looked for (every file was decoded).",
+        "No problems found (every file was decoded).",
         f"Next: passt-bench data prepare manifest={written.root}",
     ):  # fmt: skip
         assert fragment in said
@@ -276,7 +276,7 @@ def test_the_json_holds_all_names_and_the_text_a_few(
     assert "missing: 9: " in said
     assert "and 4 more. " in said
     assert "Identical files were not searched for." in said
-    assert "Next: mend what is named above" in said
+    assert "Next: fix what is named above" in said
 
 
 def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path: Path, cli: Cli) -> None:

@@ -14,7 +14,11 @@ from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, R
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # The compiler warns of its own use of torch.jit, and of TF32, which float32 here does without.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TensorFloat32"),
+]
 
 RANDOM = np.random.default_rng(0)
 CLIPS = 36  # batches of 8, and one of 4

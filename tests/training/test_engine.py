@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from passt_bench.errors import InputError
+from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training.engine import Engine
+from passt_bench.training.engine import Engine, check_engine
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
@@ -61,3 +64,52 @@ def test_float32_is_left_alone() -> None:
     assert not engine.make_scaler().is_enabled()
     with engine.autocast():
         assert net(torch.ones(1, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("engine", "tolerance"),
+    [
+        ({"attention": "materialised"}, 1e-5),
+        ({"residual": "compute"}, 0.0),  # float32 is the compute precision
+        ({"precision": "bfloat16", "residual": "compute"}, 0.05),
+        ({"precision": "bfloat16", "attention": "materialised"}, 0.05),
+    ],
+    ids=str,
+)
+def test_outputs_are_those_of_the_plain_model(engine: dict[str, object], tolerance: float) -> None:
+    """As a share of the largest logit, with the same weights on the same input."""
+    x = torch.from_numpy(FEATURES[:4]).unsqueeze(1)
+    answers = []
+    for spec in (EngineSpec(), EngineSpec(**engine)):
+        net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32).eval()
+        chosen = Engine(spec)
+        with torch.no_grad(), chosen.autocast():
+            answers.append(chosen.prepare(net)(x).float())
+    plain, other = answers
+    assert (other - plain).abs().max() <= tolerance * plain.abs().max()
+
+
+def test_materialised_attention_is_kept_for_backward() -> None:
+    x, saved = torch.from_numpy(FEATURES).unsqueeze(1), []
+    for attention in ("fused", "materialised"):
+        net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32)
+        call = Engine(EngineSpec(attention=attention)).prepare(net)
+        saved.append(saved_for_backward(partial(call, x), net.parameters()))
+    assert saved[1] > saved[0]
+
+
+@pytest.mark.parametrize(
+    "engine", [{"graph": True}, {"graph": True, "device": "cuda", "precision": "float16"}], ids=str
+)
+def test_a_graph_that_cannot_work_is_refused(engine: dict[str, object]) -> None:
+    with pytest.raises(InputError) as caught:
+        check_engine(EngineSpec(**engine))
+    assert (caught.value.field, caught.value.value) == ("engine.graph", True)
+
+
+def test_an_engine_describes_itself() -> None:
+    assert EngineSpec(threads=2).describe() == "cpu, 2 threads, float32"
+    spec = EngineSpec("cuda", 1, "bfloat16", compiled=True, residual="compute", graph=True)
+    assert spec.describe() == (
+        "cuda, 1 thread, bfloat16, residual stream in bfloat16, compiled, one CUDA graph a step"
+    )

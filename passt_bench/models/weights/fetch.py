@@ -130,7 +130,7 @@ def _download(entry: Published, path: Path, progress: Progress) -> None:
         raise InputError(
             f"could not be downloaded ({reason})",
             source=entry.url,
-            remedy=f"Try again, it goes on from there; or download it elsewhere, put it at {path}, "
+            remedy=f"Try again, the download resumes; or download it elsewhere, put it at {path}, "
             "and run the same command, which checks it.",
         ) from None
 

@@ -183,7 +183,7 @@ def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
         raise InputError(
-            f"{family.name if family else 'unknown parameters'}: no model of audio can be told",
+            f"{family.name if family else 'unknown parameters'}: no audio model can be recognised",
             source=path,
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
