@@ -1,18 +1,18 @@
 """Named, versioned components: models, front ends, data sets, patchout kinds, metrics.
 
-A component is one file and one registration. Packages outside this one add theirs by an entry
-point in the group ``passt_bench.<kind>`` that names a module which registers on import::
+A component is one file and one registration. Another package adds its components by an entry point
+that names a module, in the group of the registry; the module registers them when it is imported::
 
-    [project.entry-points."passt_bench.models"]
+    [project.entry-points."passt_bench.model"]
     my_model = "my_package.my_model"
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
+from importlib.metadata import PackageNotFoundError, entry_points
 from importlib.metadata import version as version_of
 from typing import Any, Generic, Literal, TypeVar
 
@@ -35,6 +35,7 @@ class Component(Generic[T]):
             versions.
         better: of a metric, which way is better; one that does not say it cannot be compared.
         frontend: of a model, the `spec.FrontendSpec` that it was published with; None is PaSST's.
+        preset: of a model, the options and the patchout that differ from its class's defaults.
         beside_paper: of a model, what `passt-bench paper-costs` measures of it beside the paper's
             systems, written as for `passt-bench compare`.
     """
@@ -46,6 +47,7 @@ class Component(Generic[T]):
     packages: tuple[str, ...] = ()
     better: Better | None = None
     frontend: Any = None  # the type lives above this module
+    preset: Mapping[str, Any] = field(default_factory=dict)
     beside_paper: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
@@ -62,26 +64,23 @@ def installed_version(package: str) -> str | None:
 
 
 class Registry(Generic[T]):
-    """A table of components of one kind, filled by decorators, home packages and entry points."""
+    """A table of components of one kind, filled by decorators, home packages and entry points.
 
-    def __init__(self, kind: str, home: str, field: str | None = None) -> None:
-        self.kind = kind
-        self._field = field or kind  # the field that an unknown name is reported under
-        self._home = home
+    Args:
+        kind: what a component is called in messages.
+        home: module whose import registers the components of this package.
+        group: entry-point group of other packages' components.
+        field: recipe field that an unknown name is reported under.
+    """
+
+    def __init__(self, kind: str, home: str, group: str, field: str) -> None:
+        self.kind, self.group = kind, group
+        self._home, self._field = home, field
         self._table: dict[str, Component[T]] = {}
         self._loaded = False
+        self._broken: InputError | None = None
 
-    def register(
-        self,
-        name: str,
-        *,
-        version: int,
-        summary: str,
-        packages: tuple[str, ...] = (),
-        better: Better | None = None,
-        frontend: Any = None,
-        beside_paper: tuple[str, ...] = (),
-    ) -> Callable[[T], T]:
+    def register(self, name: str, *, version: int, summary: str, **more: Any) -> Callable[[T], T]:
         """Decorator that adds a component; the arguments are the attributes of `Component`.
 
         Raises:
@@ -93,9 +92,7 @@ class Registry(Generic[T]):
             old = self._table.get(name)
             if old is not None and old.build is not build:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._table[name] = Component(
-                name, version, summary, build, packages, better, frontend, beside_paper
-            )
+            self._table[name] = Component(name, version, summary, build, **more)
             return build
 
         return add
@@ -104,20 +101,19 @@ class Registry(Generic[T]):
         if not self._loaded:
             self._loaded = True
             import_module(self._home)
-            for entry in entry_points(group=self._home):
-                self._plug_in(entry)
-
-    def _plug_in(self, entry: EntryPoint) -> None:
-        try:
-            entry.load()
-        except Exception as error:  # whatever a foreign module raises
-            raise InputError(
-                f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
-                source=f"entry point {entry.group}",
-                field=entry.name,
-                value=entry.value,
-                remedy="Repair or uninstall the package that it belongs to.",
-            ) from error
+            for entry in entry_points(group=self.group):
+                try:
+                    entry.load()
+                except Exception as error:  # whatever a foreign module raises
+                    self._broken = InputError(
+                        f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
+                        source=f"entry point {entry.group}",
+                        field=entry.name,
+                        value=entry.value,
+                        remedy="Repair or uninstall the package that it belongs to.",
+                    )
+        if self._broken is not None:
+            raise self._broken
 
     def get(self, name: str) -> Component[T]:
         """The component of that name.
@@ -142,9 +138,17 @@ class Registry(Generic[T]):
 
 
 # The factory types are written out where the components live; here they would need torch.
-MODELS: Registry[Any] = Registry("model", "passt_bench.models")
-FRONTENDS: Registry[Any] = Registry("front end", "passt_bench.models.frontend", "frontend.name")
-DATASETS: Registry[Any] = Registry("data set", "passt_bench.data")
-PATCHOUTS: Registry[Any] = Registry("patchout kind", "passt_bench.models.patchout")
-METRICS: Registry[Any] = Registry("metric", "passt_bench.training.metrics")
+MODELS: Registry[Any] = Registry("model", "passt_bench.models", "passt_bench.model", "model")
+FRONTENDS: Registry[Any] = Registry(
+    "front end", "passt_bench.models.frontend", "passt_bench.frontend", "frontend.name"
+)
+DATASETS: Registry[Any] = Registry(
+    "data set", "passt_bench.data", "passt_bench.dataset", "data set"
+)
+PATCHOUTS: Registry[Any] = Registry(
+    "patchout kind", "passt_bench.models.patchout", "passt_bench.patchout", "patchout kind"
+)
+METRICS: Registry[Any] = Registry(
+    "metric", "passt_bench.training.metrics", "passt_bench.metric", "metric"
+)
 ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS)
