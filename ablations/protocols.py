@@ -51,7 +51,7 @@ _SHARED: Protocol = (
     Setting("training.mixup", 0.3, "ex_audioset.py:77-78, as in every experiment"),
     Setting("training.schedule", "ramp", "helpers/ramp.py:21-30, 93-98"),
     Setting("training.ramp_epochs", 5, "ex_audioset.py:87; not in the paper"),
-    Setting("training.last_rate", 0.01, "paper: 1e-5 to 1e-7; ex_audioset.py:87"),
+    Setting("training.min_lr_ratio", 0.01, "paper: 1e-5 to 1e-7; ex_audioset.py:87"),
     Setting("engine.precision", "float16", "ex_audioset.py:74, precision=16; not in the paper"),
 )
 
@@ -88,7 +88,7 @@ _AUDIOSET_CODE: Protocol = (
     Setting("training.swa_start", 49, "ex_audioset.py:323, 50 counted from 1; not in the paper"),
     Setting("training.swa_every", 5, "ex_audioset.py:323"),
     Setting(
-        "training.tested",
+        "training.eval_weights",
         "last",
         "ours: both are logged there; of the checkpoints by the authors .472 is plain, .476 "
         "averaged, the paper's table has .471",
@@ -161,7 +161,11 @@ _FSD50K: Protocol = (
     Setting("training.decay_epochs", 10, "ex_fsd50k.py:94"),
     Setting("training.swa_start", 9, "ex_fsd50k.py:298, 10 counted from 1"),
     Setting("training.swa_every", 3, "ex_fsd50k.py:298"),
-    Setting("training.select", "best_on_inner", "paper, section 4.2: best on the validation part"),
+    Setting(
+        "training.checkpoint_selection",
+        "best_on_validation",
+        "paper, section 4.2: best on the validation part",
+    ),
     Setting("metrics", ("mAP_official", "mAP", "AUC", "dprime"), "paper, section 4.2"),
 )
 

@@ -63,7 +63,7 @@ def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
     ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (a training step, per clip); one
     column a metric, the study's primary one always among them; ``probe/NAME/METRIC``,
     ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as it came out on the
-    grid). Metrics and probes are NaN unless the status is ``ok``.
+    grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
 
     Raises:
         InputError: a record of other data than the study's, or a broken record.
@@ -178,7 +178,7 @@ def _measured(record: RunRecord) -> dict[str, Any]:
     row.update(parameters=record.parameters, flops=number(record.flops))
     if record.status == "ok":
         row.update(record.metrics)
-        for probe, values in record.probes.items():
+        for probe, values in record.occlusions.items():
             row.update({f"probe/{probe}/{metric}": value for metric, value in values.items()})
     row.update({f"train/{name}": value for name, value in record.train.items()})
     row.update({f"clocks/{name}": value for name, value in record.clocks.items()})

@@ -168,7 +168,7 @@ def _engine(device: str, precision: str, engine: str, threads: int) -> EngineSpe
             "no such engine", field="--engine", value=engine, remedy="Known: eager, compiled."
         )
     fields = {"device": device, "precision": precision, "threads": threads}
-    return validate(EngineSpec, fields | {"compiled": engine == "compiled"}, source="compare")
+    return validate(EngineSpec, fields | {"compile": engine == "compiled"}, source="compare")
 
 
 def _show(folder: Path) -> bool:

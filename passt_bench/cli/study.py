@@ -177,7 +177,7 @@ def search(
     track: Annotated[bool, typer.Option(help="Log the runs to MLflow.")] = True,
     reports: Reports = Path("reports"),
 ) -> None:
-    """Searches kind and rate of patchout on an inner split; confirms the best on the test fold."""
+    """Searches kind and rate of patchout on a validation split; tests the best on the test fold."""
     from passt_bench.console import Estimate
     from passt_bench.report.build import build_study
     from passt_bench.report.search_page import build_search

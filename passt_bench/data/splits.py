@@ -12,7 +12,7 @@ from passt_bench.errors import InputError
 _ROWS = 1 << 16  # clips at a time
 
 
-def inner_split(
+def validation_split(
     train: np.ndarray, sources: Sequence[str], targets: Targets, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides training clips into clips to train on and clips to validate on.
@@ -50,9 +50,10 @@ def inner_split(
     if not 0 < len(inner) < len(train):
         raise InputError(
             f"{len(train)} clips of {len(groups)} sources cannot be divided",
-            field="training.inner_share",
+            field="training.validation_share",
             value=share,
-            remedy="Give more clips or another share, or set training.select to 'last'.",
+            remedy="Give more clips or another share, or set training.checkpoint_selection to "
+            "'last'.",
         )
     chosen = np.array(sorted(inner), dtype=np.int64)
     return np.setdiff1d(train, chosen), chosen

@@ -175,7 +175,7 @@ class _Session:
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warming up")
             blocks = self.results[name].warm
-            if self._engines[name].compiled and self.results[name].compile_seconds is None:
+            if self._engines[name].compile and self.results[name].compile_seconds is None:
                 self.results[name].compile_seconds = self._ask(name, "compile")
                 if name not in self._running:
                     continue
@@ -194,7 +194,7 @@ class _Session:
         wanted = [
             name
             for name in self._running
-            if self._engines[name].compiled and self._engines[name].device == "cuda"
+            if self._engines[name].compile and self._engines[name].device == "cuda"
         ]
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE)
         for first in range(0, len(wanted), width):

@@ -112,7 +112,7 @@ def build_model(
     heads: int | None = None,
     multiplier: float | None = None,
     rho: int | None = None,
-    longer: str | None = None,
+    overlong: str | None = None,
     mels: int | None = None,
     frames: int | None = None,
     patchout: Patchout | None = None,
@@ -130,7 +130,7 @@ def build_model(
         heads: attention heads.
         multiplier: of all channels, where a model has one.
         rho: size of the receptive field, where a model has one.
-        longer: what happens to input longer than the time encodings, see `spec.recipe.ModelSpec`.
+        overlong: what happens to input longer than the time encodings, see `spec.recipe.ModelSpec`.
         mels: rows of the input; None is what the model's own front end gives.
         frames: columns of the input; None is 998, of AST the 1024 that its front end pads to.
         patchout: what a plain ``net(x)`` drops in training.
@@ -160,7 +160,7 @@ def build_model(
     options |= {"patch": _pair(patch) if patch is not None else None}
     _check_positive({"num_classes": num_classes, **size}, "")
     _check_positive(_given(options), "model.")
-    options |= {"multiplier": multiplier, "rho": rho, "longer": longer, "patchout": patchout}
+    options |= {"multiplier": multiplier, "rho": rho, "overlong": overlong, "patchout": patchout}
     return build(num_classes, **size, **_accepted(name, build, _given(options)))
 
 
@@ -219,7 +219,7 @@ def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> nn.Module:
     """
     options = asdict(recipe.model)
     options["frames"] = options["frames"] or frames
-    if options["longer"] == "cut":
-        del options["longer"]
+    if options["overlong"] == "cut":
+        del options["overlong"]
     options |= {"mels": recipe.frontend.mels, "patchout": Patchout()}
     return build_model(num_classes=num_classes, **options)

@@ -43,7 +43,7 @@ class PaSST(nn.Module):
         mels: rows of the input.
         frames: columns that the time encodings cover; shorter input takes a part of them: a random
             part in training, as published, else the first.
-        longer: input of more columns is cut to the encodings ("cut", as published), or the
+        overlong: input of more columns is cut to the encodings ("cut", as published), or the
             encodings are interpolated along time to cover it ("stretch").
         patch: patch size (frequency, time).
         stride: patch stride (frequency, time).
@@ -67,7 +67,7 @@ class PaSST(nn.Module):
         *,
         mels: int = 128,
         frames: int = 998,
-        longer: Literal["cut", "stretch"] = "cut",
+        overlong: Literal["cut", "stretch"] = "cut",
         patch: Pair = (16, 16),
         stride: Pair = (10, 10),
         width: int = 768,
@@ -83,7 +83,7 @@ class PaSST(nn.Module):
                 value=width,
                 remedy="Choose a multiple of model.heads.",
             )
-        self.patch, self.stride, self.mels, self.longer = patch, stride, mels, longer
+        self.patch, self.stride, self.mels, self.overlong = patch, stride, mels, overlong
         self.patchout = patchout or Patchout()
         rows, columns = self._encoded(frames)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
@@ -124,7 +124,7 @@ class PaSST(nn.Module):
         """The patch grid (frequency, time) of an input with that many frames."""
         rows, columns = self._grid_of(frames)
         known = self.time_new_pos_embed.shape[3]
-        return rows, (min(columns, known) if self.longer == "cut" else columns)
+        return rows, (min(columns, known) if self.overlong == "cut" else columns)
 
     def offsets(self, frames: int) -> int:
         """How many places an input of that many frames can take in the time encodings."""
@@ -144,7 +144,7 @@ class PaSST(nn.Module):
                 remedy="Build the model with `mels` of the input.",
             )
         x_BEFT = self.patch_embed(x)
-        if self.longer == "cut":  # first of all, so that patchout draws from what stays
+        if self.overlong == "cut":  # first of all, so that patchout draws from what stays
             x_BEFT = x_BEFT[..., : self.time_new_pos_embed.shape[3]]
         x_BEFT = x_BEFT + self._time(x_BEFT.shape[3], offset)
         return x_BEFT + self.freq_new_pos_embed[:, :, : x_BEFT.shape[2]]

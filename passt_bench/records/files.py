@@ -19,7 +19,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.names import Key
 from passt_bench.records.run import SCHEMA, RunRecord, Status, StudyRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.spec.override import adapter
+from passt_bench.spec.override import from_json, to_plain, wrong_field
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -142,8 +142,9 @@ T = TypeVar("T", bound=Versioned)
 
 def to_json(record: Versioned) -> str:
     """Canonical text of a record: sorted keys, no NaN, a line feed at the end."""
-    plain = adapter(type(record)).dump_python(record, mode="json")
-    return json.dumps(plain, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
+    return (
+        json.dumps(to_plain(record), sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"
+    )
 
 
 def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool = True) -> T:
@@ -164,7 +165,7 @@ def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool 
         _refuse_links(kind, path)
     data = read_bytes(path)
     try:
-        record = adapter(kind).validate_json(data)
+        record = from_json(kind, data)
     except ValidationError as error:
         raise _unreadable(kind, path, data, error, again) from None
     if record.schema > SCHEMA:
@@ -210,7 +211,7 @@ def read_outcome(path: Path) -> Outcome:
     """
     try:
         _refuse_links(Outcome, path)
-        outcome = adapter(Outcome).validate_json(read_bytes(path))
+        outcome = from_json(Outcome, read_bytes(path))
     except ValidationError:
         whole = read(RunRecord, path)  # says what is wrong
         return Outcome(whole.status, whole.attempt, whole.message)
@@ -237,11 +238,11 @@ def _unreadable(
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
         return _other_schema(path, schema)
-    first = error.errors()[0]
+    first, (name, _) = error.errors()[0], wrong_field(kind, error)
     return InputError(
         first["msg"],
         source=path,
-        field=".".join(map(str, first["loc"])),
+        field=name,
         value=first["input"] if isinstance(first["input"], str | int | float) else None,
         remedy=again or f"{gone}.",
     )

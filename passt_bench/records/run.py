@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from passt_bench.names import Key, Name
 from passt_bench.registry import Better
-from passt_bench.spec.recipe import Pair, Recipe
+from passt_bench.spec.recipe import Pair, Recipe, written_as
 
 SCHEMA = 1
 
@@ -46,11 +46,11 @@ class RunRecord:
     """A quality cell: one recipe, seed and fold, trained and evaluated.
 
     Attributes:
-        metrics: metric name → value on the test fold (on the inner split where
-            ``recipe.training.select`` is ``inner``).
+        metrics: metric name → value on the test fold (on the validation split where
+            ``recipe.training.checkpoint_selection`` is ``validation``).
         curves: name → one value an epoch, e.g. ``train_loss``, ``learning_rate``.
         per_class: metric → class → value; a class without positives is absent.
-        probes: evaluation with something hidden, e.g. ``hide_frequency`` →
+        occlusions: evaluation with something hidden, e.g. ``hide_frequency`` →
             {"mAP": …, "mAP/frequency": …} with one entry a class group.
         tokens: kept in training, class tokens included (0 for a CNN); with a schedule the mean over
             its stages, and so are ``flops``.
@@ -59,7 +59,8 @@ class RunRecord:
         grid: patch grid (frequency, time), None for a CNN.
         train: in-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
             ``cpu_seconds``; for looking, never for verdicts. ``epoch`` is the one that was tested
-            where ``recipe.training.select`` is ``best_on_inner``.
+            where ``recipe.training.checkpoint_selection`` is
+            ``best_on_validation``.
         clocks: wall seconds by part: build, data, train, evaluate, and select where an epoch is
             chosen; added up over resumes.
         notes: what was taken of a checkpoint, and what was adapted, re-made or dropped.
@@ -76,7 +77,9 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    occlusions: Annotated[dict[str, dict[str, float]], written_as("probes")] = field(
+        default_factory=dict
+    )
     tokens: int = 0
     tokens_full: int = 0
     grid: Pair | None = None

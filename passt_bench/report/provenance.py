@@ -52,8 +52,10 @@ def _design(view: StudyView) -> Iterable[Fact]:
 
 def _epochs(view: StudyView) -> str:
     """Which epoch was tested."""
-    chosen = {v.recipe.training.select == "best_on_inner" for v in view.study.variants}
-    words = {False: "the last epoch", True: "the epoch that is best on an inner split"}
+    chosen = {
+        v.recipe.training.checkpoint_selection == "best_on_validation" for v in view.study.variants
+    }
+    words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
     return " or ".join(words[choice] for choice in sorted(chosen))
 
 

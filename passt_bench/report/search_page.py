@@ -117,7 +117,7 @@ def headline(search: SearchRecord) -> str:
     if not search.best:
         return f"{tried}; none of them succeeded."
     best = search.best[0]
-    value = f"{search.metric} {significant(best.value or 0.0)} on the inner split"
+    value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     if best.patchout.kind == "none":
         return f"{tried}. None of them is above dropping nothing ({value})."
     return f"{tried}. The best is {describe(best)} ({value})."
@@ -155,12 +155,12 @@ def settings(search: SearchRecord) -> Table:
         Column("setting", "setting"),
         Column("rate", "suggested rate", partial(fixed, places=3)),
         Column("tokens", "tokens", str),
-        Column(f"inner_{search.metric}", f"{search.metric}, inner split", significant),
+        Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant),
         Column("suggested", "times suggested", str),
         Column("seconds", "trained for", partial(fixed, places=1), "s"),
         Column("key", "record"),
     )
-    caption = f"{search.name}: settings by {search.metric} on the inner split."
+    caption = f"{search.name}: settings by {search.metric} on the validation split."
     return table("settings", caption, columns, rows)
 
 
@@ -182,7 +182,7 @@ def confirmed(search: SearchRecord, seen: StudyView) -> Table:
     columns = (
         Column("setting", "setting"),
         Column("tokens", "tokens", str),
-        Column(f"inner_{search.metric}", f"{search.metric}, inner split", significant),
+        Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant),
         Column(search.metric, f"{search.metric}, test", interval, span=True),
         Column("difference", "difference", partial(interval, sign=True), span=True),
         Column("p", "corrected p", p_value),
@@ -198,7 +198,7 @@ def confirmed(search: SearchRecord, seen: StudyView) -> Table:
 
 def facts(search: SearchRecord) -> list[tuple[str, str]]:
     """How the search was made."""
-    share = search.recipe.training.inner_share
+    share = search.recipe.training.validation_share
     repeated = len(search.trials) - len(search.settings)
     failures = sum(trial.status != "ok" for trial in search.settings)
     held = "" if search.fold is None else f" of all folds but {search.fold}"

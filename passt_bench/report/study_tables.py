@@ -231,7 +231,7 @@ def per_class(view: StudyView) -> Table:
 
 def probes(view: StudyView) -> Table:
     """What is left when a part of the input is hidden at evaluation, by class group."""
-    every = {name for v in view.variants for run in v.ok_runs for name in run.probes}
+    every = {name for v in view.variants for run in v.ok_runs for name in run.occlusions}
     names = sorted(every - {"none"})
     prefix = f"{view.metric}/"
     groups = sorted(
@@ -239,7 +239,7 @@ def probes(view: StudyView) -> Table:
             entry.removeprefix(prefix)
             for v in view.variants
             for run in v.ok_runs
-            for probe in run.probes.values()
+            for probe in run.occlusions.values()
             for entry in probe
             if entry.startswith(prefix)
         }
@@ -257,7 +257,7 @@ def probes(view: StudyView) -> Table:
         whole = group_values(view, class_values(view, v))
         rows.append((v.name, "nothing", v.value.value, *(whole.get(group) for group in groups)))
         for name in names:
-            found = [run.probes.get(name, {}) for run in v.ok_runs]
+            found = [run.occlusions.get(name, {}) for run in v.ok_runs]
             entries = (view.metric, *(prefix + group for group in groups))
             hidden = name.removeprefix("hide_")
             rows.append((v.name, hidden, *(mean(p.get(e) for p in found) for e in entries)))

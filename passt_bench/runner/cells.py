@@ -16,7 +16,7 @@ import numpy as np
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.splits import inner_split
+from passt_bench.data.splits import validation_split
 from passt_bench.measure.failure import classify, memory_limit, says_nothing
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
@@ -113,7 +113,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     if dataset.fingerprint.digest != cell.fingerprint.digest:
         raise RuntimeError("the data changed since the study was planned; run it again")
     features = cell_features(cell, paths, dataset)
-    train_clips, inner_clips, test_clips = split_clips(cell, dataset)
+    train_clips, validation_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes
     net = from_recipe(recipe, len(classes), features.shape[2])
@@ -128,7 +128,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         dataset.targets,
         train_clips,
         folder,
-        inner=inner_clips,
+        validation=validation_clips,
         attempt=cell.attempt,
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
@@ -146,7 +146,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         _blank(cell),
         metrics=result.metrics,
         per_class=result.per_class,
-        probes=result.probes,
+        occlusions=result.occlusions,
         curves=_curves(done, recipe.metrics[0]),
         train=_train_facts(done, recipe.engine.device),
         clocks=add_clocks(clock.seconds, done.before),
@@ -175,7 +175,7 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
             recipe.metrics,
             fingerprint,
             engine.device,
-            engine.loaders,
+            engine.num_workers,
         )
 
     result = look(facts)
@@ -198,7 +198,7 @@ def _train_facts(done: Progress, device: str) -> dict[str, float]:
 
 def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
-    return {**curves, f"inner/{metric}": tuple(done.inner)} if done.inner else curves
+    return {**curves, f"inner/{metric}": tuple(done.validation)} if done.validation else curves
 
 
 class Clock:
@@ -272,20 +272,20 @@ def split_clips(
     """Clips to train on, to choose the epoch by (or None), and to evaluate.
 
     Chosen is by the authors' validation split; where there is none, one is cut from the training
-    clips. With ``select: inner`` the test fold stays closed.
+    clips. With ``checkpoint_selection: validation`` the test fold stays closed.
     """
     train_clips, test_clips = dataset.split(cell.fold)
     training = cell.recipe.training
-    if training.select == "last":
+    if training.checkpoint_selection == "last":
         return train_clips, None, test_clips
     official = dataset.validation()
     if official is not None:
-        best = training.select == "best_on_inner"
+        best = training.checkpoint_selection == "best_on_validation"
         return train_clips, official if best else None, test_clips if best else official
-    # One inner split, whatever the seed: trials of a search are compared on the same clips.
-    learn, inner = inner_split(
-        train_clips, dataset.sources, dataset.targets, training.inner_share, 0
+    # One validation split, whatever the seed: trials of a search are compared on the same clips.
+    learn, validation = validation_split(
+        train_clips, dataset.sources, dataset.targets, training.validation_share, 0
     )
-    if training.select == "best_on_inner":
-        return learn, inner, test_clips
-    return learn, None, inner
+    if training.checkpoint_selection == "best_on_validation":
+        return learn, validation, test_clips
+    return learn, None, validation

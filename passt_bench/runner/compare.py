@@ -33,14 +33,18 @@ from passt_bench.spec.recipe import (
     Patchout,
     Recipe,
     TrainingSpec,
+    spellings,
 )
 
 # Table 1 of the paper, as far as its systems can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
 SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
 _SHORT = {
-    **{item.name: f"model.{item.name}" for item in fields(ModelSpec) if item.name != "name"},
-    **{item.name: f"engine.{item.name}" for item in fields(EngineSpec)},
+    short: f"{part}.{name}"
+    for part, kind in (("model", ModelSpec), ("engine", EngineSpec))
+    for name, spelling in spellings(kind).items()
+    for short in (name, spelling.name)
+    if name != "name"
 }
 _COMMA = re.compile(r",(?![^\[]*\])")  # not inside brackets: stride=[10,16]
 

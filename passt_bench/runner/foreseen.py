@@ -124,7 +124,7 @@ def _arm(
     warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
     apart = ARM_SECONDS + facts.parameters / WEIGHT_RATE
     apart += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
-    if recipe.engine.compiled:
+    if recipe.engine.compile:
         apart += COMPILE_SECONDS
     if published is not None:
         steps = published.warmup + published.steps

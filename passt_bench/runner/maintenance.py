@@ -130,7 +130,7 @@ def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
 def _of_run(record: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
     data = record.fingerprint
     decides: dict[str, Any] = {
-        "recipe": decisive(record.recipe),
+        "recipe": decisive(record.recipe, as_written=False),
         "seed": record.seed,
         "fold": record.fold,
         "data fingerprint": data.digest,
@@ -159,7 +159,10 @@ def _of_evaluation(record: EvaluationRecord) -> tuple[dict[str, str], dict[str, 
     members = sorted(record.members, key=lambda member: member.sha256)
     decides: dict[str, Any] = {
         "checkpoints": {
-            member.sha256: {name: decisive(member.recipe)[name] for name in ("model", "frontend")}
+            member.sha256: {
+                name: decisive(getattr(member.recipe, name), as_written=False)
+                for name in ("model", "frontend")
+            }
             for member in members
         },
         "data fingerprint": record.fingerprint.digest,

@@ -333,13 +333,13 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
             value=recipe.metrics,
             remedy=f"Add {study.metric!r}.",
         )
-    if recipe.training.select == "inner":
+    if recipe.training.checkpoint_selection == "validation":
         raise InputError(
             "a study reports on the test fold",
             source=where,
-            field="training.select",
-            value=recipe.training.select,
-            remedy="Use 'last' or 'best_on_inner'; searches use 'inner'.",
+            field="training.checkpoint_selection",
+            value=recipe.training.checkpoint_selection,
+            remedy="Use 'last' or 'best_on_validation'; searches use 'validation'.",
         )
 
 

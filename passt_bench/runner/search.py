@@ -1,4 +1,4 @@
-"""Running a search: trials on an inner split, then its best settings on the test fold.
+"""Running a search: trials on a validation split, then its best settings on the test fold.
 
 The objective is the study's metric on a split cut from the training clips. The test fold is opened
 only afterwards, for the best settings, with seeds that the search never used, and they are compared
@@ -140,7 +140,7 @@ class _Search:
             Estimate(),
             reserved=self._confirming_cells(),
             workers=options.workers,
-            dearer=1 / (1 - self._space.recipe.training.inner_share),
+            dearer=1 / (1 - self._space.recipe.training.validation_share),
         )
         self._suggester = Suggester(
             open_storage(paths.runs, name, options.storage),

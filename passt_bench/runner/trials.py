@@ -39,7 +39,7 @@ class Space:
     """A search space over the recipe of a study's baseline.
 
     Attributes:
-        recipe: of the baseline, set to report on the inner split.
+        recipe: of the baseline, set to report on the validation split.
         grid: of its patches, (frequency, time).
         rates: those that leave some patches with every kind.
         fold: whose training clips are used; None for a data set with one split.
@@ -125,7 +125,7 @@ def space_of(plan: StudyPlan, seeds: int) -> Space:
         )
     first = max(plan.study.seeds) + 1
     return Space(
-        recipe=override(baseline.recipe, {"training.select": "inner"}),
+        recipe=override(baseline.recipe, {"training.checkpoint_selection": "validation"}),
         grid=grid,
         rates=rates,
         fold=plan.record.folds[0] if plan.record.folds else None,

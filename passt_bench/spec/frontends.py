@@ -27,7 +27,7 @@ def passt_frontend(*, jitter: bool = True) -> FrontendSpec:
         fmax=15000.0,
         preemphasis=0.97,
         mean=-4.5,
-        deviation=5.0,
+        std=5.0,
         fmin_jitter=10 if jitter else 0,
         fmax_jitter=2000 if jitter else 0,
     )
@@ -50,7 +50,7 @@ def ast_frontend() -> FrontendSpec:
         fmax=8000.0,
         preemphasis=0.97,
         mean=-4.2677393,
-        deviation=2 * 4.5689974,
+        std=2 * 4.5689974,
         frames=1024,
     )
 
@@ -71,7 +71,7 @@ def panns_frontend() -> FrontendSpec:
         fmax=14000.0,
         preemphasis=0.0,
         mean=0.0,
-        deviation=1.0,
+        std=1.0,
     )
 
 

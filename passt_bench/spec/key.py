@@ -10,22 +10,28 @@ from functools import lru_cache
 from typing import Any, get_type_hints
 
 from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
-from passt_bench.spec.recipe import Free, Later, Recipe
+from passt_bench.spec.recipe import Free, Later, Recipe, spellings
 
 KEY_LENGTH = 16
 
 
-def decisive(node: Any) -> Any:
-    """The fields of a dataclass tree that decide a result, as plain JSON values."""
+def decisive(node: Any, *, as_written: bool = True) -> Any:
+    """The fields of a dataclass tree that decide a result, as plain JSON values.
+
+    Args:
+        node: a recipe or a part of one.
+        as_written: whether names and values are those of records, as in every key.
+    """
     if not is_dataclass(node) or isinstance(node, type):
         return list(node) if isinstance(node, tuple) else node
     out = {}
     for item, later in _marked(type(node)):
-        value = getattr(node, item.name)
+        value, spelling = getattr(node, item.name), spellings(type(node))[item.name]
         if not later or value != _default(item):
-            plain = decisive(value)
+            plain = decisive(value, as_written=as_written)
             if plain != {}:
-                out[item.name] = plain
+                name = spelling.name if as_written else item.name
+                out[name] = spelling.write(plain) if as_written else plain
     return out
 
 

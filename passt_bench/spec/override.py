@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import Recipe, spellings
 
 T = TypeVar("T")
 
@@ -28,6 +28,20 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def to_plain(value: object) -> Any:
+    """A dataclass as JSON values, with the names and spellings of records."""
+    return adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+
+
+def from_json(kind: type[T], data: bytes | str) -> T:
+    """Reads a dataclass from JSON, with the names of records or those of Python.
+
+    Raises:
+        ValidationError: it is not JSON, or a field is wrong; see `wrong_field`.
+    """
+    return adapter(kind).validate_json(data, by_alias=True, by_name=True)
+
+
 def validate(kind: type[T], value: object, *, source: object = None) -> T:
     """Checks a value from outside against a dataclass.
 
@@ -37,29 +51,45 @@ def validate(kind: type[T], value: object, *, source: object = None) -> T:
     if is_dataclass(value) and not isinstance(value, type):
         value = adapter(type(value)).dump_python(value, warnings=False)
     try:
-        return adapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value, by_alias=True, by_name=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name, meaning = wrong_field(kind, error)
         raise InputError(
-            first["msg"],
+            error.errors()[0]["msg"],
             source=source,
             field=name or kind.__name__,
-            value=first.get("input"),
-            remedy=f"{_describe(kind, name)}",
+            value=error.errors()[0].get("input"),
+            remedy=meaning,
         ) from None
 
 
-def _describe(kind: type, name: str) -> str:
-    owner, _, last = name.rpartition(".")
-    try:
-        for part in owner.split(".") if owner else []:
-            kind = get_type_hints(kind)[part]
-        hint = get_type_hints(kind, include_extras=True)[last]
-    except (KeyError, TypeError, NameError):
-        return "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
+def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
+    """The first wrong field by its dotted name in Python, and a sentence that says what it is."""
+    names, hint, known = [], kind, False
+    for part in map(str, error.errors()[0]["loc"]):
+        owner = _dataclass_in(hint)
+        own = python_name(owner, part) if owner is not None else None
+        if known := own is not None:
+            hint = get_type_hints(owner, include_extras=True)[own]
+        names.append(own or part)
+    if not known:
+        remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
+        return ".".join(names), remedy
     notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
-    return f"Meant: {notes[0]}" if notes and notes[0] else ""
+    return ".".join(names), f"Meant: {notes[0]}" if notes and notes[0] else ""
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass of an annotation such as ``tuple[Variant, ...]``; None where there is none."""
+    if is_dataclass(hint):
+        return hint
+    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
+
+
+def python_name(kind: Any, name: str) -> str | None:
+    """The name in Python of a field that is named as in Python or as in records, None for none."""
+    written = {spelling.name: own for own, spelling in spellings(kind).items()}
+    return name if name in written.values() else written.get(name)
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = None) -> Recipe:
@@ -92,18 +122,18 @@ def _check_finite(node: Any, prefix: str, source: object) -> None:
 
 
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
-    names = [f.name for f in fields(node)]
-    if path[0] not in names:
+    own = python_name(type(node), path[0])
+    if own is None:
         raise InputError(
             "unknown field",
             source=source,
             field=name,
             value=value,
-            remedy=choose_from(names, path[0]),
+            remedy=choose_from([item.name for item in fields(node)], path[0]),
         )
     if len(path) == 1:
-        return replace(node, **{path[0]: value})
-    child = getattr(node, path[0])
+        return replace(node, **{own: value})
+    child = getattr(node, own)
     if not is_dataclass(child):
         raise InputError(
             f"{path[0]} has no fields of its own",
@@ -112,7 +142,7 @@ def _put(node: Any, path: list[str], value: object, name: str, source: object) -
             value=value,
             remedy=f"Set {name.rpartition('.')[0]} itself.",
         )
-    return replace(node, **{path[0]: _put(child, path[1:], value, name, source)})
+    return replace(node, **{own: _put(child, path[1:], value, name, source)})
 
 
 def parse_assignments(items: list[str]) -> dict[str, Any]:

@@ -3,15 +3,20 @@
 Each field carries its one-line description in its annotation. Fields marked ``FREE`` do not decide
 a quality result and stay out of its key. Fields marked ``LATER`` came after records had been
 written: they enter a key only where they differ from their default, whose meaning is what was done
-before the field existed, so that older records keep their keys. All others enter it.
+before the field existed, so that older records keep their keys. All others enter it. A field marked
+``written_as`` has another name in records, keys and MLflow, which is accepted wherever fields are
+named.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 Pair = tuple[int, int]
 
@@ -26,6 +31,62 @@ class Later:
 
 FREE = Free()
 LATER = Later()
+
+
+class Spelling:
+    """How a field and its values are written in records; pydantic reads both spellings of a value.
+
+    Attributes:
+        name: of the field.
+        values: value in Python → value in records, where they differ.
+    """
+
+    def __init__(self, name: str, values: Mapping[str, str]) -> None:
+        self.name, self.values = name, values
+
+    def write(self, value: Any) -> Any:
+        """The value as it is written."""
+        return self.values.get(value, value) if isinstance(value, str) else value
+
+    def _read(self, value: Any) -> Any:
+        return next((new for new, old in self.values.items() if old == value), value)
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """The schema of the field, with its values translated both ways."""
+        schema = handler(source)
+        if not self.values:
+            return schema
+        written = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_before_validator_function(
+            self._read, schema, serialization=written
+        )
+
+
+def written_as(name: str, **values: str) -> Any:
+    """Mark of a field that was renamed after records had been written.
+
+    Args:
+        name: of the field in records, keys and MLflow.
+        values: value in Python → value there, where they differ.
+    """
+    mark = Field(alias=name)
+    mark.metadata.append(Spelling(name, values))
+    return mark
+
+
+@lru_cache
+def spellings(kind: Any) -> dict[str, Spelling]:
+    """How each field of a dataclass is written in records, by its name in Python."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {}
+    for item in fields(kind):
+        marks = getattr(hints[item.name], "__metadata__", ())
+        nested = (note for mark in marks for note in getattr(mark, "metadata", ()))
+        own = (note for note in nested if isinstance(note, Spelling))
+        found[item.name] = next(own, Spelling(item.name, {}))
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,13 +141,14 @@ class ModelSpec:
         Field(gt=0, description="Frames that the time encodings cover; None is the input's."),
         LATER,
     ] = None
-    longer: Annotated[
+    overlong: Annotated[
         Literal["cut", "stretch"],
         Field(
             description="Input longer than the time encodings is cut (as published), or the "
             "encodings are stretched over it."
         ),
         LATER,
+        written_as("longer"),
     ] = "cut"
 
 
@@ -121,7 +183,9 @@ class FrontendSpec:
     fmax: Annotated[float, Field(gt=0, description="Highest filter edge in Hz.")] = 7500.0
     preemphasis: Annotated[float, Field(ge=0, lt=1, description="Pre-emphasis; 0 is off.")] = 0.97
     mean: Annotated[float, Field(description="Subtracted from the log-mel.")] = -4.5
-    deviation: Annotated[float, Field(gt=0, description="Divides the log-mel.")] = 5.0
+    std: Annotated[
+        float, Field(gt=0, description="Divides the log-mel."), written_as("deviation")
+    ] = 5.0
     fmin_jitter: Annotated[
         int, Field(ge=0, description="In training fmin rises by less than that many Hz."), LATER
     ] = 0
@@ -192,8 +256,11 @@ class TrainingSpec:
     decay_epochs: Annotated[
         int, Field(gt=0, description="Ramp: epochs over which it falls."), LATER
     ] = 50
-    last_rate: Annotated[
-        float, Field(gt=0, le=1, description="Ramp: share of the peak rate that is left."), LATER
+    min_lr_ratio: Annotated[
+        float,
+        Field(gt=0, le=1, description="Ramp: share of the peak learning rate that is left."),
+        LATER,
+        written_as("last_rate"),
     ] = 0.01
     loss: Annotated[
         Literal["bce", "ce", "masked_bce"],
@@ -245,21 +312,25 @@ class TrainingSpec:
     swa_every: Annotated[
         int, Field(gt=0, description="Epochs from one averaged snapshot to the next."), LATER
     ] = 5
-    tested: Annotated[
+    eval_weights: Annotated[
         Literal["last", "swa"],
         Field(description="Which weights the metrics are of: as trained, or averaged."),
         LATER,
+        written_as("tested"),
     ] = "last"
-    select: Annotated[
-        Literal["last", "best_on_inner", "inner"],
+    checkpoint_selection: Annotated[
+        Literal["last", "best_on_validation", "validation"],
         Field(
-            description="Test the last epoch after training on all training clips; or hold out an "
-            "inner split of them, and test the epoch that is best on it; or report on that split "
-            "(searches; the test fold stays closed)."
+            description="Train on all training clips and test the last epoch; or hold out a "
+            "validation split of them, and test the epoch that is best on it; or report on that "
+            "split and leave the test clips alone (for searches)."
         ),
+        written_as("select", best_on_validation="best_on_inner", validation="inner"),
     ] = "last"
-    inner_share: Annotated[
-        float, Field(gt=0, lt=1, description="Share of the training clips in the inner split.")
+    validation_share: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of the training clips in the validation split."),
+        written_as("inner_share"),
     ] = 0.2
 
 
@@ -273,8 +344,11 @@ class EngineSpec:
         Literal["float32", "bfloat16", "float16"],
         Field(description="float32, or autocast to a half precision; float16 scales the loss."),
     ] = "float32"
-    compiled: Annotated[
-        bool, Field(description="Whether torch.compile compiles the model."), LATER
+    compile: Annotated[
+        bool,
+        Field(description="Whether torch.compile compiles the model."),
+        LATER,
+        written_as("compiled"),
     ] = False
     attention: Annotated[
         Literal["fused", "materialised"],
@@ -289,10 +363,11 @@ class EngineSpec:
     graph: Annotated[
         bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
     ] = False
-    loaders: Annotated[
+    num_workers: Annotated[
         int,
         Field(ge=0, description="Processes that make batches; 0 is the one that trains."),
         FREE,
+        written_as("loaders"),
     ] = 0
 
     def describe(self) -> str:
@@ -301,7 +376,7 @@ class EngineSpec:
         parts += ["materialised attention"] if self.attention == "materialised" else []
         half = self.residual == "compute" and self.precision != "float32"
         parts += [f"residual stream in {self.precision}"] if half else []
-        parts += ["compiled"] if self.compiled else []
+        parts += ["compiled"] if self.compile else []
         parts += ["one CUDA graph a step"] if self.graph else []
         return ", ".join(parts)
 

@@ -88,7 +88,7 @@ class Engine:
                 module.fused = self.spec.attention == "fused"
             if isinstance(module, Blocks):
                 module.compute_residual = self.spec.residual == "compute"
-        if not self.spec.compiled:
+        if not self.spec.compile:
             return net
         if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process
             from torch._inductor import config  # takes two seconds, which only compiling is worth

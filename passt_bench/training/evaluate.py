@@ -50,7 +50,7 @@ class Evaluation:
 
     metrics: dict[str, float] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    probes: dict[str, dict[str, float]] = field(default_factory=dict)
+    occlusions: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # of metrics that scored some classes alone
 
 
@@ -61,11 +61,11 @@ def predict(
     indices: np.ndarray,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
     device: str = "cpu",
-    loaders: int = 0,
+    num_workers: int = 0,
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
 
-    Log-mels that are not stored are made by ``loaders`` processes.
+    Log-mels that are not stored are made by ``num_workers`` processes.
 
     Raises:
         Diverged: some are not finite.
@@ -74,7 +74,7 @@ def predict(
     logits = []
     slices = Slices(features, indices, _BATCH)
     stored = isinstance(features, np.ndarray)
-    with loading(slices, range(len(slices)), 0 if stored else loaders) as batches:
+    with loading(slices, range(len(slices)), 0 if stored else num_workers) as batches:
         for (logmels,) in batches:
             x = torch.from_numpy(logmels).unsqueeze(1)
             x = change(x) if change else x
@@ -105,7 +105,7 @@ def evaluate(
     metrics: Sequence[str],
     fingerprint: Fingerprint,
     device: str = "cpu",
-    loaders: int = 0,
+    num_workers: int = 0,
 ) -> Evaluation:
     """Every metric on the clips; where classes have designed groups, the probes as well.
 
@@ -114,7 +114,7 @@ def evaluate(
     """
     result = Evaluation()
     names = fingerprint.classes
-    scores = predict(net, features, indices, device=device, loaders=loaders)
+    scores = predict(net, features, indices, device=device, num_workers=num_workers)
     for metric in metrics:
         value, per_class = METRICS.get(metric).build(targets[indices], scores)
         note = scored_note(metric, targets[indices], names)
@@ -124,13 +124,15 @@ def evaluate(
     if not fingerprint.groups:
         return result
     primary = metrics[0]
-    result.probes["none"] = {
+    result.occlusions["none"] = {
         f"{primary}/{group}": value
         for group, value in group_means(result.per_class[primary], fingerprint.groups).items()
     } | {primary: result.metrics[primary]}
     for probe, change in PROBES.items():
-        scores = predict(net, features, indices, change, device, loaders)
+        scores = predict(net, features, indices, change, device, num_workers)
         value, per_class = METRICS.get(primary).build(targets[indices], scores)
         means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
-        result.probes[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {primary: value}
+        result.occlusions[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {
+            primary: value
+        }
     return result

@@ -66,7 +66,7 @@ def run_training(
     progress, steps = state.progress, sampler.steps
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
     left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
-    with loading(supply, left, recipe.engine.loaders) as batches:
+    with loading(supply, left, recipe.engine.num_workers) as batches:
         step = Step(net, engine, optimizer, scaler, task, steps, batches)
         while progress.epoch < recipe.training.epochs:
             _epoch(state, step)
@@ -95,26 +95,26 @@ def _epoch(state: Training, take: Step) -> None:
     progress.learning_rate.append(float(take.optimizer.param_groups[0]["lr"]))
     progress.step_seconds.append(progress.epoch_seconds / take.steps)
     progress.epoch_seconds = 0.0
-    if task.inner is not None:
-        _look_inside(state, task.inner)
+    if task.validation is not None:
+        _validate(state, task.validation)
 
 
-def _look_inside(state: Training, inner: np.ndarray) -> None:
-    """Evaluates on the inner split and keeps the weights if no epoch before was as good."""
+def _validate(state: Training, clips: np.ndarray) -> None:
+    """Evaluates on the validation split and keeps the weights if no epoch before was as good."""
     task, progress, since = state.task, state.progress, time.perf_counter()
     recipe = task.recipe
     engine = recipe.engine
     with state.tested():
         scores = predict(
-            state.net, task.features, inner, device=engine.device, loaders=engine.loaders
+            state.net, task.features, clips, device=engine.device, num_workers=engine.num_workers
         )
         metric = METRICS.get(recipe.metrics[0])
-        value, _ = metric.build(task.targets[inner], scores)
+        value, _ = metric.build(task.targets[clips], scores)
         sign = -1 if metric.better == "less" else 1
-        if sign * value > max((sign * before for before in progress.inner), default=-np.inf):
+        if sign * value > max((sign * before for before in progress.validation), default=-np.inf):
             progress.best_epoch = progress.epoch
             state.save_best()
-    progress.inner.append(value)
+    progress.validation.append(value)
     elapsed = time.perf_counter() - since
     task.clocks["select"] = task.clocks.get("select", 0.0) + elapsed
 

@@ -56,7 +56,7 @@ def ramp(training: TrainingSpec, epoch: int) -> float:
     if epoch < training.ramp_epochs:
         share = math.exp(-5 * (1 - max(epoch, 0.5) / training.ramp_epochs) ** 2)
     fallen = min(1.0, max(0, epoch - training.decay_start) / training.decay_epochs)
-    return share * (1 - fallen * (1 - training.last_rate))
+    return share * (1 - fallen * (1 - training.min_lr_ratio))
 
 
 def stages(setting: Patchout, grid: Pair) -> tuple[Patchout, ...]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from torch import nn
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.measure.memory import peak_bytes
-from passt_bench.spec.recipe import Recipe, TrainingSpec
+from passt_bench.spec.override import to_plain, validate
+from passt_bench.spec.recipe import Recipe, TrainingSpec, written_as
 from passt_bench.training import checkpoint
 from passt_bench.training.features import Features
 
@@ -56,10 +57,10 @@ def check_averaging(training: TrainingSpec) -> None:
             value=training.swa_start,
             remedy="Begin to average earlier, or train for longer.",
         )
-    if training.swa_start is None and training.tested == "swa":
+    if training.swa_start is None and training.eval_weights == "swa":
         raise InputError(
             "averaged weights are to be tested, and none are taken",
-            field="training.tested",
+            field="training.eval_weights",
             value="swa",
             remedy="Set training.swa_start to an epoch, or test 'last'.",
         )
@@ -129,7 +130,7 @@ class Task:
         targets: (clips, classes).
         train: indices of the training clips.
         folder: where checkpoints are written.
-        inner: indices of the clips that the epoch is chosen by, for ``best_on_inner``.
+        validation: indices of the clips that the epoch is chosen by, for ``best_on_validation``.
         attempt: a checkpoint of an earlier attempt does not serve.
         checkpoint_seconds: between two checkpoints.
         clocks: wall seconds that this process has spent before, by part.
@@ -143,7 +144,7 @@ class Task:
     targets: Targets
     train: np.ndarray
     folder: Path
-    inner: np.ndarray | None = None
+    validation: np.ndarray | None = None
     attempt: int = 1
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     clocks: dict[str, float] = field(default_factory=dict)
@@ -159,7 +160,8 @@ class Progress:
         step: steps of the epoch that has begun.
         train_loss: mean of each epoch.
         learning_rate: last of each epoch.
-        inner: metric on the inner split after each epoch, for ``best_on_inner``.
+        validation: metric on the validation split after each epoch, for
+            ``best_on_validation``.
         best_epoch: the first with the best of these, from 1; 0 is none.
         seconds: wall seconds of training steps.
         cpu_seconds: of the process, in training steps.
@@ -173,7 +175,7 @@ class Progress:
     step: int = 0
     train_loss: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
-    inner: list[float] = field(default_factory=list)
+    validation: Annotated[list[float], written_as("inner")] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -265,7 +267,7 @@ class Training:
             "attempt": task.attempt,
             "net": self.net.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "progress": {**vars(progress), "before": clocks},
+            "progress": {**to_plain(progress), "before": clocks},
             "losses": torch.stack(self.losses) if self.losses else None,
             "average": self.average.state() if self.average is not None else None,
         }
@@ -288,7 +290,7 @@ class Training:
 
     def tested(self) -> AbstractContextManager[None]:
         """The model, for a while, with the weights that are tested if the training ends now."""
-        if self.task.recipe.training.tested == "swa" and self.average and self.average.count:
+        if self.task.recipe.training.eval_weights == "swa" and self.average and self.average.count:
             return wearing(self.net, self.average.weights)
         return nullcontext()
 
@@ -297,11 +299,11 @@ class Training:
         self.save()
         training, average = self.task.recipe.training, self.average
         if average is not None:
-            swa = training.tested == "swa"
+            swa = training.eval_weights == "swa"
             self.beside = ("last", copy_of(self.net)) if swa else ("swa", average.weights)
             if swa:
                 self.net.load_state_dict(average.weights)
-        if self.task.inner is not None:
+        if self.task.validation is not None:
             self.use_best()
 
     def use_best(self) -> None:
@@ -351,7 +353,7 @@ class Training:
         self.net.load_state_dict(state["net"])
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        self.progress = Progress(**state["progress"])
+        self.progress = validate(Progress, state["progress"])
         if self.average is not None:
             self.average.load(state["average"], self.task.recipe.engine.device)
         if state["losses"] is not None:

@@ -92,7 +92,7 @@ def run(
     return RunRecord(
         key=key(variant, seed, fold), status=status, recipe=found.recipe, seed=seed, fold=fold,
         fingerprint=DATA, metrics={"mAP": value, "loss": 1 - value} if ok else {},
-        probes={"hide_time": {"mAP": value / 2}} if ok else {},
+        occlusions={"hide_time": {"mAP": value / 2}} if ok else {},
         tokens=found.tokens if ok else 0, tokens_full=66 if ok else 0, grid=(8, 8) if ok else None,
         patchout={"rate": 0.25} if ok else {}, parameters=76_000, flops=1e7 if ok else None,
         train={"step_seconds": 0.02}, clocks={"train": 5.0},

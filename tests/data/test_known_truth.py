@@ -60,7 +60,7 @@ def groups_of(
     found = evaluate(net, features, data.targets, test, ("mAP",), data.fingerprint)
     return {
         probe: {name.removeprefix("mAP/"): value for name, value in values.items()}
-        for probe, values in found.probes.items()
+        for probe, values in found.occlusions.items()
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passt_bench.data.splits import first_stratified, inner_split
+from passt_bench.data.splits import first_stratified, validation_split
 from passt_bench.errors import InputError
 
 
@@ -32,9 +32,9 @@ def test_no_source_is_divided_and_no_clip_is_lost(
     totals = targets[train].sum(axis=0)
     if per_source >= 2 * np.maximum(share * totals, totals > 1).max():  # none brings them nearer
         with pytest.raises(InputError, match="cannot be divided"):
-            inner_split(train, sources, targets, share, seed)
+            validation_split(train, sources, targets, share, seed)
         return
-    learn, choose = inner_split(train, sources, targets, share, seed)
+    learn, choose = validation_split(train, sources, targets, share, seed)
     assert sorted([*learn, *choose]) == list(train)
     assert not {sources[i] for i in learn} & {sources[i] for i in choose}
     assert abs(len(choose) - share * len(train)) <= per_source + 1
@@ -43,20 +43,22 @@ def test_no_source_is_divided_and_no_clip_is_lost(
 def test_classes_keep_their_share() -> None:
     labels = np.repeat(np.arange(10), 32)
     targets = one_hot(labels, 10)
-    learn, choose = inner_split(np.arange(320), [str(i) for i in range(320)], targets, 0.2, 0)
+    learn, choose = validation_split(np.arange(320), [str(i) for i in range(320)], targets, 0.2, 0)
     assert set(np.bincount(labels[choose], minlength=10)) == {6}  # nearest to 6.4
     assert len(learn) == 320 - len(choose)
 
 
 def test_small_classes_are_chosen_from_too() -> None:
     labels = np.array([0] * 40 + [1, 1, 2])
-    _, choose = inner_split(np.arange(43), [str(i) for i in range(43)], one_hot(labels, 3), 0.2, 0)
+    _, choose = validation_split(
+        np.arange(43), [str(i) for i in range(43)], one_hot(labels, 3), 0.2, 0
+    )
     assert list(np.bincount(labels[choose], minlength=3)) == [8, 1, 0]
 
 
 def test_several_labels_a_clip() -> None:
     targets = (np.random.default_rng(0).random((1500, 16)) < 0.15).astype(np.float32)
-    _, choose = inner_split(np.arange(1500), [str(i) for i in range(1500)], targets, 0.2, 3)
+    _, choose = validation_split(np.arange(1500), [str(i) for i in range(1500)], targets, 0.2, 3)
     shares = targets[choose].sum(axis=0) / targets.sum(axis=0)
     assert 250 < len(choose) < 350
     assert (np.abs(shares - 0.2) < 0.03).all()
@@ -66,7 +68,7 @@ def test_the_seed_decides() -> None:
     targets = one_hot(np.arange(100) % 5, 5)
     sources = [str(i) for i in range(100)]
     first, again, other = (
-        inner_split(np.arange(100), sources, targets, 0.3, seed)[1] for seed in (0, 0, 1)
+        validation_split(np.arange(100), sources, targets, 0.3, seed)[1] for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -75,8 +77,8 @@ def test_the_seed_decides() -> None:
 @pytest.mark.parametrize(("clips", "sources"), [(1, 1), (6, 1)])
 def test_refuses_what_cannot_be_divided(clips: int, sources: int) -> None:
     names = [str(index % sources) for index in range(clips)]
-    with pytest.raises(InputError, match=r"training\.inner_share"):
-        inner_split(np.arange(clips), names, np.ones((clips, 1), dtype=np.float32), 0.2, 0)
+    with pytest.raises(InputError, match=r"training\.validation_share"):
+        validation_split(np.arange(clips), names, np.ones((clips, 1), dtype=np.float32), 0.2, 0)
 
 
 def test_the_first_in_turn_over_classes() -> None:

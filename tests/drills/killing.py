@@ -165,7 +165,7 @@ def study() -> Any:
         variants=(
             Variant("none"),
             Variant("half", half),
-            Variant("best", {**half, "training.select": "best_on_inner"}),
+            Variant("best", {**half, "training.checkpoint_selection": "best_on_validation"}),
             Variant("diverges", {"training.learning_rate": 1e30, "training.warmup": 0.0}),
             Variant("dies", {"salt": 3}),
         ),

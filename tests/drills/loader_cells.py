@@ -26,7 +26,7 @@ def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Paths]:
             "data.test_clips": 60, "data.storage": "streamed", "training.epochs": 24,
             "training.batch_size": 4, "training.loss": "bce", "training.wavmix": 0.5,
             "training.sampling": "weighted", "training.epoch_clips": 40, "metrics": ["mAP"],
-            "training.swa_every": 2, "engine.precision": "float32", "engine.loaders": loaders,
+            "training.swa_every": 2, "engine.precision": "float32", "engine.num_workers": loaders,
         },
     )  # fmt: skip
     paths = Paths(folder)

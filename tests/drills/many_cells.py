@@ -93,7 +93,9 @@ def _filled(
         record,
         metrics={"mAP": value},
         per_class={"average_precision": classes},
-        probes={name: {"mAP": value, **groups} for name in ("none", "hide_frequency", "hide_time")},
+        occlusions={
+            name: {"mAP": value, **groups} for name in ("none", "hide_frequency", "hide_time")
+        },
         curves={
             "train_loss": tuple(rng.random(epochs).tolist()),
             "learning_rate": tuple(rng.random(epochs).tolist()),

@@ -35,7 +35,7 @@ def _train(engine: EngineSpec, folder: Path) -> tuple[list[float], torch.Tensor]
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # inductor's own
 def test_compiled_training_computes_the_same(tmp_path: Path) -> None:
     loss, weight = _train(EngineSpec(), tmp_path / "plain")
-    compiled, other = _train(EngineSpec(compiled=True), tmp_path / "compiled")
+    compiled, other = _train(EngineSpec(compile=True), tmp_path / "compiled")
     assert compiled == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(other, weight, rtol=1e-3, atol=1e-5)
     state = torch.load(tmp_path / "compiled" / "checkpoint.pt", weights_only=True)

@@ -117,7 +117,7 @@ def command(hostile: HostileFolder, *words: str) -> str:
 
 
 def test_a_study_with_costs_and_mlflow(hostile: HostileFolder) -> None:
-    out = command(hostile, "run", "small.py", "--set", "engine.loaders=2", "--keep-models")
+    out = command(hostile, "run", "small.py", "--set", "engine.num_workers=2", "--keep-models")
     assert "small/index.html" in out
     store = Store(hostile.path / "runs")
     records = list(hostile.path.glob("runs/records/*/record.json"))

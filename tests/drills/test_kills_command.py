@@ -36,7 +36,7 @@ STUDY = Study(
     variants=(
         Variant("none"),
         Variant("half", {{"patchout": Patchout("unstructured", rate=0.5)}}),
-        Variant("best", {{"training.select": "best_on_inner"}}),
+        Variant("best", {{"training.checkpoint_selection": "best_on_validation"}}),
     ),
     baseline="none",
     seeds=tuple(range({seeds})),

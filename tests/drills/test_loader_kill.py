@@ -53,7 +53,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _equal(one: RunRecord, two: RunRecord) -> bool:
-    names = ("key", "status", "metrics", "curves", "per_class", "probes", "picture")
+    names = ("key", "status", "metrics", "curves", "per_class", "occlusions", "picture")
     return all(getattr(one, name) == getattr(two, name) for name in names)
 
 

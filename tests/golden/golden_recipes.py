@@ -22,7 +22,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.key import arm_key, quality_key
-from passt_bench.spec.override import adapter
+from passt_bench.spec.override import from_json, to_plain
 from passt_bench.spec.recipe import Recipe
 
 COUNT, SHARE, OFTEN, SHORT = 300, 0.2, 0.8, 7
@@ -59,7 +59,7 @@ def record_of(entry: Entry, base: Leaves) -> RunRecord:
     data = {"dataset": "", "expected": None, "found": 0, "classes": [], "multi_label": True}
     record = {"key": "0" * 16, "status": "ok", "seed": entry["seed"], "fold": entry["fold"]}
     record |= {"recipe": recipe, "fingerprint": data | {"digest": entry["fingerprint"]}}
-    return adapter(RunRecord).validate_json(json.dumps(record))
+    return from_json(RunRecord, json.dumps(record))
 
 
 def written(record: RunRecord) -> Leaves:
@@ -104,7 +104,7 @@ def made() -> dict[str, Any]:
     """The content of the golden file: recipes stay, and fields that they lack are drawn."""
     there = (guards.HERE / "keys.json").is_file()
     old = guards.read("keys") if there else {"base": {}, "recipes": map(_entry, range(COUNT))}
-    usual = flat(adapter(Recipe).dump_python(Recipe(), mode="json"))  # in the order of the fields
+    usual = flat(to_plain(Recipe()))  # in the order of the fields
     base, entries = usual | old["base"], list(old["recipes"])
     for number, entry in enumerate(entries):
         for name, (_, hint, _, _) in zip(usual, leaves(Recipe()), strict=True):
@@ -166,7 +166,7 @@ def _any(name: str, kind: Any, bounds: dict[str, float], chance: random.Random) 
 def _make_sensible(changes: Leaves, number: int) -> None:
     """Leaves out what a model or a kind of patchout does not take: no run ever had it."""
     model = MODELS.get(changes.get("model.name", "passt_tiny")).build
-    taken = ["name", "longer", *inspect.signature(model).parameters]
+    taken = ["name", "overlong", *inspect.signature(model).parameters]
     kind = PATCHOUTS.get(changes.get("patchout.kind", "none")).build
     amounts = [name for name in AMOUNTS if name in kind.fields]
     if len(amounts) > 1:  # a share, or counts

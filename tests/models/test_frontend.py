@@ -42,7 +42,7 @@ def reference(spec: FrontendSpec, waveform: np.ndarray) -> np.ndarray:
     window[start : start + spec.window] = np.hanning(spec.window)
     columns = [x[t * spec.hop : t * spec.hop + spec.n_fft] * window for t in range(frames)]
     power = np.abs(np.fft.rfft(np.stack(columns), axis=1).T) ** 2
-    return (np.log(mel_filters(spec) @ power + 1e-5) - spec.mean) / spec.deviation
+    return (np.log(mel_filters(spec) @ power + 1e-5) - spec.mean) / spec.std
 
 
 @pytest.mark.parametrize(

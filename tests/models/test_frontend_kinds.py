@@ -39,7 +39,7 @@ def test_published_frame_counts(name: str, frames: tuple[int, int]) -> None:
 @pytest.mark.parametrize("samples", [16000, 16159, 16160, 400, 401])
 def test_kaldi_agrees_with_torchaudio(samples: int) -> None:
     """Called as in the official data loader of AST."""
-    spec = replace(ast_frontend(), frames=None, mean=0.0, deviation=1.0)
+    spec = replace(ast_frontend(), frames=None, mean=0.0, std=1.0)
     waves = _noise(spec, samples / 16000) + 0.05  # an offset that must not matter
     found = make_frontend(spec)(waves)
     for wave, logmel in zip(waves, found, strict=True):

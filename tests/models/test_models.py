@@ -64,8 +64,8 @@ def test_the_policy_for_longer_input_comes_from_the_recipe() -> None:
         Recipe(), {"model.name": "passt_micro", "model.frames": 60, "model.stride": (10, 10)}
     )
     assert from_recipe(recipe, 5, 100).grid(100) == (5, 6)
-    longer = override(recipe, {"model.longer": "stretch"})
+    longer = override(recipe, {"model.overlong": "stretch"})
     assert from_recipe(longer, 5, 100).grid(100) == (5, 9)
     assert from_recipe(override(longer, {"model.frames": None}), 5, 100).grid(100) == (5, 9)
-    with pytest.raises(InputError, match=r"model\.longer"):
-        from_recipe(override(Recipe(), {"model.name": "cnn6", "model.longer": "stretch"}), 5, 100)
+    with pytest.raises(InputError, match=r"model\.overlong"):
+        from_recipe(override(Recipe(), {"model.name": "cnn6", "model.overlong": "stretch"}), 5, 100)

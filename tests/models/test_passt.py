@@ -115,7 +115,7 @@ def test_any_patches_fit_their_encodings(
         assert net.train(training)(torch.randn(2, 1, mels, frames)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("longer", ["cut", "stretch"])
+@pytest.mark.parametrize("overlong", ["cut", "stretch"])
 @pytest.mark.parametrize("frames", [8, 9, 40, 63, 64, 65, 72, 200])
 @pytest.mark.parametrize(
     "setting",
@@ -126,15 +126,15 @@ def test_any_patches_fit_their_encodings(
         Patchout("unstructured", rate=0.5),
     ],
 )
-def test_any_length_with_any_patchout(longer: str, frames: int, setting: Patchout) -> None:
+def test_any_length_with_any_patchout(overlong: str, frames: int, setting: Patchout) -> None:
     if setting.kind == "time" and frames < 16:
         setting = Patchout("time", rate=0.2)  # half of one column leaves none
-    net = small(patchout=setting, longer=longer).train()
+    net = small(patchout=setting, overlong=overlong).train()
     x = torch.randn(2, 1, 32, frames)
     assert net(x).shape == (2, 3)
     rows, columns = net.grid(frames)
     assert net.embed(x).shape[2:] == (rows, columns)
-    assert columns == (min(8, frames // 8) if longer == "cut" else frames // 8)
+    assert columns == (min(8, frames // 8) if overlong == "cut" else frames // 8)
     assert net.eval()(x).shape == (2, 3)
 
 
@@ -147,7 +147,7 @@ def test_longer_input_is_cut_to_the_encodings() -> None:
 
 @torch.no_grad()
 def test_longer_input_is_seen_whole_where_the_encodings_stretch() -> None:
-    net, cut = small(longer="stretch").eval(), small().eval()
+    net, cut = small(overlong="stretch").eval(), small().eval()
     x = torch.randn(2, 1, 32, 128)
     y = x.clone()
     y[..., 120:] = 0

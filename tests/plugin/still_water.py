@@ -20,7 +20,7 @@ STUDY = Study(
     question="Does a chess board of patches do as well as all of them?",
     base=Recipe(
         model=ModelSpec("lily", width=16),
-        frontend=FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, deviation=1.0),
+        frontend=FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0),
         data=DataSpec("tones", seconds=0.5),
         training=TrainingSpec(epochs=2, batch_size=20),
         metrics=("wrong_labels", "mAP"),

@@ -165,7 +165,7 @@ def _run(
         fingerprint=data, metrics={metric: float(value)} if ok else {},
         curves=_curves(loss, status) if rich else {},
         per_class={metric: classes} if ok and rich else {},
-        probes=_probes(metric, value, data) if ok and rich else {},
+        occlusions=_probes(metric, value, data) if ok and rich else {},
         tokens=arm.kept + SPECIAL if arm.grid else 0,
         tokens_full=arm.patches + SPECIAL if arm.grid else 0, grid=arm.grid,
         parameters=0 if status == "oom" else 76_000, flops=3.1e8,

@@ -157,7 +157,7 @@ def test_the_headline_says_what_came_of_it():
     found = replace(record, trials=(record.trials[0], better))
     assert headline(found) == (
         "2 settings were tried in 2 trials. The best is time, 1 time column dropped "
-        "(mAP 0.900 on the inner split)."
+        "(mAP 0.900 on the validation split)."
     )
     lost = replace(record, trials=(replace(record.trials[0], value=None, status="oom"),))
     assert "none of them succeeded" in headline(lost)

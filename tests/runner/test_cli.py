@@ -64,7 +64,7 @@ def test_records_hold_what_decides_and_no_path_of_the_machine(ran: tuple[Path, s
             assert set(record.metrics) == {"mAP"}
             assert set(record.clocks) == {"data", "build", "train", "evaluate"}
             assert record.picture is not None
-            assert set(record.probes) == {"none", "hide_frequency", "hide_time"}
+            assert set(record.occlusions) == {"none", "hide_frequency", "hide_time"}
 
 
 def test_a_finished_study_runs_nothing(ran: tuple[Path, str], study_file: Path) -> None:

@@ -285,7 +285,7 @@ def test_nobody_writes_beside_a_process_left_behind(make: Callable[..., Study]) 
 
 
 def test_checkpoints_stay_where_they_are_asked_for(make: Callable[..., Study]) -> None:
-    study = make(best={"training.select": "best_on_inner", "training.epochs": 4})
+    study = make(best={"training.checkpoint_selection": "best_on_validation", "training.epochs": 4})
     (record,) = study.run("best", keep_checkpoints=True, checkpoint_seconds=0.0)
     assert {path.name for path in study.store.folder(record.key).iterdir()} == {
         "record.json", checkpoint.NAME, checkpoint.BEFORE, checkpoint.BEST

@@ -120,7 +120,9 @@ def test_what_does_not_decide_is_not_in_the_key(
     )
     plan = plan_study(same, paths, datasets=Datasets(paths))
     assert [cell.key for cell in plan.cells] == keys
-    best = replace(same, base=override(base, {"training.select": "best_on_inner"}))
+    best = replace(
+        same, base=override(base, {"training.checkpoint_selection": "best_on_validation"})
+    )
     other = plan_study(best, paths, datasets=Datasets(paths))
     assert not {cell.key for cell in other.cells} & set(keys)
 

@@ -91,7 +91,7 @@ def test_what_follows_the_rounds_and_compiling_count() -> None:
     more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - alone().apart
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
     assert alone(profile=True).apart > alone().apart
-    compiled = override(BASE, {"engine": EngineSpec(compiled=True)})
+    compiled = override(BASE, {"engine": EngineSpec(compile=True)})
     assert alone(compiled).apart == pytest.approx(alone().apart + foreseen.COMPILE_SECONDS)
 
 

@@ -154,7 +154,7 @@ def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
         ({"data.name": "audiosett"}, "unknown data set"),
         ({"metrics": ("mAP", "f1")}, "unknown metric"),
         ({"metrics": ("accuracy",)}, "the study's metric is not evaluated"),
-        ({"training.select": "inner"}, "a study reports on the test fold"),
+        ({"training.checkpoint_selection": "validation"}, "a study reports on the test fold"),
         ({"frontend.mels": 8}, "shorter than a patch"),
         ({"data.seed": 5}, "share one data set"),
     ],

@@ -68,7 +68,7 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path
     np.testing.assert_array_equal(test, dataset.split(None)[1])
     assert inner is not None
     np.testing.assert_array_equal(inner, official)
-    searched = override(recipe, {"training.select": "inner"})
+    searched = override(recipe, {"training.checkpoint_selection": "validation"})
     _, nothing, shown = split_clips(replace(cell, recipe=searched), dataset)
     assert nothing is None
     np.testing.assert_array_equal(shown, official)
@@ -120,7 +120,7 @@ def test_each_set_of_weights_answers_for_itself(tmp_path: Path) -> None:
 def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:
     records = []
     for storage, loaders in (("prepared", 0), ("streamed", 0), ("prepared", 2)):
-        recipe = _synthetic(data__storage=storage, engine__loaders=loaders)
+        recipe = _synthetic(data__storage=storage, engine__num_workers=loaders)
         out = tmp_path / f"{storage}-{loaders}"
         cell, paths = _plan(recipe, out, {})
         kept = [path.name.partition("-")[0] for path in (out / "cache").glob("*.npy")]

@@ -123,7 +123,7 @@ def test_names_of_settings():
 # --- a whole search ---
 
 
-def test_trials_are_of_the_inner_split_and_other_seeds(found):
+def test_trials_are_of_the_validation_split_and_other_seeds(found):
     result, root = found
     record, store = result.record, Store(root)
     assert len(record.trials) == 6 and result.failed == 0
@@ -131,7 +131,7 @@ def test_trials_are_of_the_inner_split_and_other_seeds(found):
     assert record.seeds == (2,) and record.confirmation_seeds == (0, 1)
     for trial in record.settings:
         (cell,) = (store.run(key) for key in trial.keys)
-        assert cell.recipe.training.select == "inner"
+        assert cell.recipe.training.checkpoint_selection == "validation"
         assert (cell.seed, cell.tokens) == (2, trial.tokens)
         assert cell.metrics["mAP"] == trial.value
         assert trial.seconds == pytest.approx(sum(cell.clocks.values()), abs=1e-3)
@@ -159,7 +159,7 @@ def test_the_best_are_confirmed_on_the_test_fold_as_a_study(found):
     assert result.record.confirmed == tuple(setting_name(t.kind, t.rate) for t in best)
     assert len(results.records) == len(names) * 2
     for cell in results.records.values():
-        assert cell.recipe.training.select == "last"
+        assert cell.recipe.training.checkpoint_selection == "last"
         assert cell.seed in (0, 1)
     assert [c.baseline for c in results.comparisons] == ["none"] * len(best)
 

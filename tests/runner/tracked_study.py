@@ -56,7 +56,7 @@ def cell_record(variant: str, seed: int) -> RunRecord:
         record,
         metrics={"mAP": quality, "accuracy": quality / 2},
         curves={"train_loss": (0.5, 0.25, 0.125), "learning_rate": (1e-3, 5e-4, 0.0)},
-        probes={"hide_frequency": {"mAP": 0.3}},
+        occlusions={"hide_frequency": {"mAP": 0.3}},
         train={"step_seconds": 0.02, "peak_bytes": 1e8},
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
@@ -19,6 +20,8 @@ from passt_bench.spec import (
     parse_assignments,
 )
 from passt_bench.spec.key import arm_key, decisive, digest, quality_key
+from passt_bench.spec.override import from_json, to_plain
+from passt_bench.spec.recipe import spellings
 
 VERSIONS = {"model": 1, "data": 1, "patchout": 1}
 
@@ -100,9 +103,9 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
     return names
 
 
-OTHERS = ("bfloat16", "inner", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
+OTHERS = ("bfloat16", "validation", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
           "swa", "streamed", "materialised", "compute")  # fmt: skip
-FREE = ("data.storage", "engine.loaders")
+FREE = ("data.storage", "engine.num_workers")
 
 
 def _other(recipe: Recipe, path: str) -> Recipe:
@@ -133,6 +136,51 @@ def test_every_field_is_described(path: str) -> None:
         owner = getattr(hint, "__origin__", hint)
     notes = [getattr(mark, "description", None) for mark in hint.__metadata__]
     assert any(notes)
+
+
+RENAMED = {  # name and value in Python → the same in records
+    ("model.overlong", "stretch"): ("model.longer", "stretch"),
+    ("frontend.std", 2.0): ("frontend.deviation", 2.0),
+    ("training.min_lr_ratio", 0.5): ("training.last_rate", 0.5),
+    ("training.eval_weights", "swa"): ("training.tested", "swa"),
+    ("training.checkpoint_selection", "validation"): ("training.select", "inner"),
+    ("training.checkpoint_selection", "best_on_validation"): ("training.select", "best_on_inner"),
+    ("training.validation_share", 0.3): ("training.inner_share", 0.3),
+    ("engine.compile", True): ("engine.compiled", True),
+    ("engine.num_workers", 2): ("engine.loaders", 2),
+}
+
+
+def test_the_renamed_fields_are_these() -> None:
+    renamed = set()
+    for path in _paths(Recipe()):
+        part, _, name = path.rpartition(".")
+        spelling = spellings(type(getattr(Recipe(), part) if part else Recipe())).get(name)
+        if spelling is not None and spelling.name != name:
+            renamed.add(path)
+    assert renamed == {name for name, _ in RENAMED}
+
+
+@pytest.mark.parametrize(("new", "old"), RENAMED.items(), ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def test_a_renamed_field_is_written_as_before_and_read_in_both_spellings(
+    new: tuple[str, Any], old: tuple[str, Any]
+) -> None:
+    recipe = override(Recipe(), dict([new]))
+    (part, name), (_, written) = new[0].split("."), old[0].split(".")
+    assert override(Recipe(), dict([old])) == recipe
+    assert override(Recipe(), {new[0]: old[1]}) == recipe
+    plain = to_plain(recipe)
+    assert plain[part][written] == old[1]
+    assert name not in plain[part]
+    for spelled in ({part: {name: new[1]}}, {part: {written: old[1]}}, plain):
+        assert from_json(Recipe, json.dumps(spelled)) == recipe
+    if new[0] not in FREE:
+        assert decisive(recipe)[part][written] == old[1]
+        assert decisive(recipe, as_written=False)[part][name] == new[1]
+    for wrong in (new[0], old[0]):
+        with pytest.raises(InputError) as caught:
+            override(Recipe(), {wrong: "wrong"})
+        assert caught.value.field == new[0]
 
 
 def test_seed_fold_data_and_versions_make_other_keys() -> None:

@@ -259,26 +259,26 @@ def test_checkpoints_are_two_and_can_be_removed(
     assert not checkpoint.exists(tmp_path)
 
 
-INNER = np.arange(32, 40)
+VALIDATION = np.arange(32, 40)
 
 
 def _inner_values(progress: Progress) -> tuple[int, float]:
-    return progress.best_epoch, max(progress.inner)
+    return progress.best_epoch, max(progress.validation)
 
 
-def test_the_best_epoch_on_the_inner_split_is_kept(tmp_path: Path) -> None:
+def test_the_best_epoch_on_the_validation_split_is_kept(tmp_path: Path) -> None:
     weights = []
     net = initial()
 
     def on_epoch(progress: Progress) -> None:
         weights.append({name: value.clone() for name, value in net.state_dict().items()})
 
-    task = make_task(tmp_path / "a", inner=INNER)
+    task = make_task(tmp_path / "a", validation=VALIDATION)
     # Features that have nothing to do with the targets: the best epoch is soon over.
     task.features[:] = np.random.default_rng(7).normal(size=task.features.shape)
     done = train(net, task, on_epoch)
-    assert len(done.inner) == EPOCHS
-    assert done.best_epoch == 1 + done.inner.index(max(done.inner))
+    assert len(done.validation) == EPOCHS
+    assert done.best_epoch == 1 + done.validation.index(max(done.validation))
     best = weights[done.best_epoch - 1]
     assert all(torch.equal(best[name], value) for name, value in net.state_dict().items())
     assert task.clocks["select"] > 0
@@ -289,13 +289,13 @@ def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(tmp_path: Path) -> N
         lambda targets, scores: (float(np.abs(scores).mean()), {})
     )
     try:
-        task = make_task(tmp_path, inner=INNER)
+        task = make_task(tmp_path, validation=VALIDATION)
         task.recipe = replace(task.recipe, metrics=("loss",))
         done = train(initial(), task)
     finally:
         del METRICS._table["loss"]
-    assert len(set(done.inner)) > 1
-    assert done.best_epoch == 1 + done.inner.index(min(done.inner))
+    assert len(set(done.validation)) > 1
+    assert done.best_epoch == 1 + done.validation.index(min(done.validation))
 
 
 @pytest.mark.parametrize("steps", [4, 5, 9, 16])
@@ -303,32 +303,32 @@ def test_the_choice_survives_a_stop(
     tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, resumed = initial(), initial()
-    expected = train(whole, make_task(tmp_path / "a", inner=INNER))
+    expected = train(whole, make_task(tmp_path / "a", validation=VALIDATION))
     with monkeypatch.context() as patched:
         stop_after(patched, steps)
         with pytest.raises(Stopped):
-            train(initial(), make_task(tmp_path / "b", inner=INNER))
-    done = train(resumed, make_task(tmp_path / "b", inner=INNER))
-    assert (done.inner, done.best_epoch) == (expected.inner, expected.best_epoch)
+            train(initial(), make_task(tmp_path / "b", validation=VALIDATION))
+    done = train(resumed, make_task(tmp_path / "b", validation=VALIDATION))
+    assert (done.validation, done.best_epoch) == (expected.validation, expected.best_epoch)
     assert same(whole, resumed)
 
 
 def test_lost_best_weights_start_the_run_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = train(initial(), make_task(tmp_path / "a", inner=INNER))
+    expected = train(initial(), make_task(tmp_path / "a", validation=VALIDATION))
     with monkeypatch.context() as patched:
         stop_after(patched, 10)
         with pytest.raises(Stopped):
-            train(initial(), make_task(tmp_path / "b", inner=INNER))
+            train(initial(), make_task(tmp_path / "b", validation=VALIDATION))
     _truncate(tmp_path / "b" / checkpoint.BEST, tmp_path)
-    task = make_task(tmp_path / "b", inner=INNER)
-    assert train(initial(), task).inner == expected.inner
+    task = make_task(tmp_path / "b", validation=VALIDATION)
+    assert train(initial(), task).validation == expected.validation
     assert told(task)[-1].endswith("the run starts anew")
 
 
 def test_answers_that_are_not_finite_are_divergence(tmp_path: Path) -> None:
-    task = make_task(tmp_path, inner=INNER)
-    task.features[INNER] = np.nan
+    task = make_task(tmp_path, validation=VALIDATION)
+    task.features[VALIDATION] = np.nan
     with pytest.raises(Diverged, match="not finite"):
         train(initial(), task)

@@ -55,8 +55,8 @@ def _train(
         ({}, 1e-3),
         ({"graph": True}, 1e-3),
         ({"attention": "materialised"}, 1e-3),
-        ({"compiled": True}, 1e-3),
-        ({"compiled": True, "graph": True}, 1e-3),
+        ({"compile": True}, 1e-3),
+        ({"compile": True, "graph": True}, 1e-3),
         ({"precision": "bfloat16", "graph": True}, 0.02),
         ({"precision": "bfloat16", "residual": "compute"}, 0.03),
         ({"precision": "float16"}, 0.02),
@@ -99,7 +99,7 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
         "2021": EngineSpec(device="cuda", precision="float16", attention="materialised"),
         "graph": EngineSpec(device="cuda", precision="bfloat16", graph=True),
         "all": EngineSpec(
-            device="cuda", precision="bfloat16", residual="compute", compiled=True, graph=True
+            device="cuda", precision="bfloat16", residual="compute", compile=True, graph=True
         ),
     }
     recipe = replace(RECIPE, model=ModelSpec("passt_tiny"))

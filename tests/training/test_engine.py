@@ -109,7 +109,7 @@ def test_a_graph_that_cannot_work_is_refused(engine: dict[str, object]) -> None:
 
 def test_an_engine_describes_itself() -> None:
     assert EngineSpec(threads=2).describe() == "cpu, 2 threads, float32"
-    spec = EngineSpec("cuda", 1, "bfloat16", compiled=True, residual="compute", graph=True)
+    spec = EngineSpec("cuda", 1, "bfloat16", compile=True, residual="compute", graph=True)
     assert spec.describe() == (
         "cuda, 1 thread, bfloat16, residual stream in bfloat16, compiled, one CUDA graph a step"
     )

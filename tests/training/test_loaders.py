@@ -67,7 +67,7 @@ def test_batches_are_the_same_whoever_makes_them(processes: int) -> None:
 
 
 def _train(folder: Path, loaders: int, stop: int | None = None) -> tuple[Progress, Any]:
-    recipe = replace(RECIPE, engine=EngineSpec(loaders=loaders))
+    recipe = replace(RECIPE, engine=EngineSpec(num_workers=loaders))
     features = Waveforms(Streamed(open_noise, "noise", SAMPLES), FRONTEND)
     torch.manual_seed(0)
     net = create_model("panns_micro", CLASSES, mels=16, frames=50, width=2, depth=1)
@@ -79,7 +79,7 @@ def _train(folder: Path, loaders: int, stop: int | None = None) -> tuple[Progres
             raise KeyboardInterrupt
 
     done = train(net, task, on_epoch)
-    scores = predict(net, features, np.arange(TRAIN, CLIPS), loaders=loaders)
+    scores = predict(net, features, np.arange(TRAIN, CLIPS), num_workers=loaders)
     return done, scores
 
 

@@ -26,7 +26,7 @@ def test_it_never_falls_in_ten_epochs() -> None:
 
 
 def test_no_warm_up_and_a_decay_from_the_beginning() -> None:
-    training = replace(PUBLISHED, ramp_epochs=0, decay_start=0, decay_epochs=1, last_rate=0.5)
+    training = replace(PUBLISHED, ramp_epochs=0, decay_start=0, decay_epochs=1, min_lr_ratio=0.5)
     assert [ramp(training, epoch) for epoch in range(3)] == [1, 0.5, 0.5]
 
 

@@ -86,7 +86,7 @@ def test_averaging_changes_nothing_of_the_training(tmp_path: Path) -> None:
 
 def test_tested_says_which_weights_are_left_in_the_model(tmp_path: Path) -> None:
     last = _trained(tmp_path / "a")
-    swa = _trained(tmp_path / "b", replace(BASE, tested="swa"))
+    swa = _trained(tmp_path / "b", replace(BASE, eval_weights="swa"))
     assert last.beside is not None
     assert swa.beside is not None
     assert (last.beside[0], swa.beside[0]) == ("swa", "last")
@@ -104,7 +104,7 @@ class _Stop(Exception):
 def test_it_goes_on_exactly(
     tmp_path: Path, steps: int, tested: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = replace(BASE, tested=tested)
+    training = replace(BASE, eval_weights=tested)
     whole = _trained(tmp_path / "a", training)
     count, real = 0, Training.stepped
 
@@ -137,8 +137,14 @@ def test_a_checkpoint_without_an_average_does_not_serve(tmp_path: Path) -> None:
 
 
 def test_the_epoch_is_chosen_by_the_weights_that_are_tested(tmp_path: Path) -> None:
-    inner = np.arange(CLIPS, 40)
-    training = replace(BASE, tested="swa", select="best_on_inner", swa_start=0, swa_every=1)
+    held_out = np.arange(CLIPS, 40)
+    training = replace(
+        BASE,
+        eval_weights="swa",
+        checkpoint_selection="best_on_validation",
+        swa_start=0,
+        swa_every=1,
+    )
     chosen: list[Weights] = []
 
     def on_epoch(progress: Progress) -> None:
@@ -147,11 +153,11 @@ def test_the_epoch_is_chosen_by_the_weights_that_are_tested(tmp_path: Path) -> N
         chosen.append(best["net"])
 
     net = _net()
-    state = run_training(net, _task(tmp_path, training, inner=inner), on_epoch)
+    state = run_training(net, _task(tmp_path, training, validation=held_out), on_epoch)
     assert state.average is not None
     assert _equal(copy_of(net), chosen[-1])
     assert state.beside is not None
-    first = _trained(tmp_path / "first", replace(training, epochs=1, select="last"))
+    first = _trained(tmp_path / "first", replace(training, epochs=1, checkpoint_selection="last"))
     assert _equal(chosen[0], copy_of(first.net))  # after one epoch: the weights it began with
 
 
@@ -176,7 +182,10 @@ def test_one_state_is_its_own_mean() -> None:
     ("changes", "message"),
     [
         ({"swa_start": EPOCHS}, "training.swa_start = 6: the training has ended after epoch 5"),
-        ({"swa_start": None, "tested": "swa"}, "training.tested = 'swa': .*none are taken"),
+        (
+            {"swa_start": None, "eval_weights": "swa"},
+            "training.eval_weights = 'swa': .*none are taken",
+        ),
     ],
 )
 def test_a_mean_of_nothing_is_refused(tmp_path: Path, changes: Any, message: str) -> None:

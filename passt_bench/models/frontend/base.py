@@ -46,7 +46,7 @@ def draw_edges(spec: FrontendSpec, seed: int, salt: int, step: int) -> tuple[flo
 
 def mask_fill(spec: FrontendSpec) -> float:
     """What SpecAugment writes into normalised log-mel: 0 before the normalisation, as published."""
-    return -spec.mean / spec.deviation
+    return -spec.mean / spec.std
 
 
 def kaldi_banks(spec: FrontendSpec, fmin: float, fmax: float) -> torch.Tensor:
@@ -172,4 +172,4 @@ class FrontEnd(nn.Module, ABC):
             if spec.frames is not None:
                 # Padding is 0 before the normalisation, as AST's.
                 mel = F.pad(mel[..., : spec.frames], (0, max(0, spec.frames - mel.shape[2])))
-            return ((mel - spec.mean) / spec.deviation).unsqueeze(1)
+            return ((mel - spec.mean) / spec.std).unsqueeze(1)

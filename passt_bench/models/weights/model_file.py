@@ -42,7 +42,7 @@ from passt_bench.models.weights.load import load_tensors
 from passt_bench.models.weights.published import Published, by_file
 from passt_bench.records.files import write_atomically
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.override import adapter, validate
+from passt_bench.spec.override import to_plain, validate
 from passt_bench.spec.recipe import (
     DataSpec,
     FrontendSpec,
@@ -238,7 +238,7 @@ def save_model(
     )
     facts = {
         "version": __version__,
-        "recipe": adapter(Recipe).dump_python(recipe, mode="json"),
+        "recipe": to_plain(recipe),
         "classes": list(classes),
         "metrics": dict(metrics or {}),
         "key": key,

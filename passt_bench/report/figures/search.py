@@ -60,8 +60,8 @@ def history(search: SearchRecord) -> Drawing:
         return left_out(name, title, _NOTHING_YET)
     data = history_data(search)
     caption = (
-        f"{search.metric} on the inner split by trial; the line is the best so far. A hollow mark "
-        "repeats a setting that was on record and was not trained again."
+        f"{search.metric} on the validation split by trial; the line is the best so far. A hollow "
+        "mark repeats a setting that was on record and was not trained again."
     )
     if (data["status"] != "ok").any():
         caption += " A cross on the axis is a trial that failed."
@@ -86,7 +86,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
             markersize=4 if hollow else 6, fillstyle="none" if hollow else "full",
         )  # fmt: skip
     axes.set_xlabel("trial")
-    axes.set_ylabel(f"{metric} on the inner split")
+    axes.set_ylabel(f"{metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles: list[Line2D] = [*kind_handles(data["kind"], styles)]
     for handle in handles:
@@ -122,8 +122,8 @@ def landscape(search: SearchRecord) -> Drawing:
     if not search.best:
         return left_out(name, title, _NOTHING_YET)
     caption = (
-        f"{search.metric} on the inner split against the tokens kept in training, a line a kind; "
-        f"{counted(len(search.seeds), 'seed')} a setting, so small differences are chance."
+        f"{search.metric} on the validation split against the tokens kept in training, a line a "
+        f"kind; {counted(len(search.seeds), 'seed')} a setting, so small differences are chance."
     )
     data = landscape_data(search)
     return Drawing(name, title, caption, data, draw_landscape(data, search.metric))
@@ -147,7 +147,7 @@ def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
         for tokens in members[members["value"].isna()]["tokens"]:
             _cross(axes, tokens, style)
     axes.set_xlabel("tokens kept in training")
-    axes.set_ylabel(f"{metric} on the inner split")
+    axes.set_ylabel(f"{metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(handles=kind_handles(data["kind"], styles), loc="outside upper left", ncols=7)
     return figure

@@ -13,7 +13,7 @@ from passt_bench.models.patchout import draw_plain
 from passt_bench.registry import MODELS
 from passt_bench.spec import FrontendSpec, Patchout
 
-FRONTEND = FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, deviation=1.0)
+FRONTEND = FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
 
 
 @MODELS.register(
