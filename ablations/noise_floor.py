@@ -12,8 +12,9 @@ that a real effect has to pass (`passt_bench.analysis.noise.noise_floor` compute
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import Study, Variant
+
+from .recipes import synthetic
 
 STUDY = Study(
     name="noise_floor",

@@ -16,8 +16,9 @@ Expected outcome: a finer stride gains mAP at full tokens; at equal tokens the g
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
+
+from .recipes import synthetic
 
 STUDY = Study(
     name="overlap",

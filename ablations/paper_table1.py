@@ -17,7 +17,7 @@ structured patchout without overlap (PaSST-S-N) .466 at 8 times the speed.
 
 from __future__ import annotations
 
-from ablations.published import (
+from .published import (
     AS_IN_CODE,
     AUDIO_SET,
     OTHERS,

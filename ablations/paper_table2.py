@@ -12,9 +12,10 @@ Expected outcome: two models .486, four .493, five .495, nine .496.
 
 from __future__ import annotations
 
-from ablations.published import AUDIO_SET, TABLE1, cited, letters, on_audioset
 from passt_bench.spec import override
 from passt_bench.spec.rows import Pace, Row
+
+from .published import AUDIO_SET, TABLE1, cited, letters, on_audioset
 
 _S10 = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_128_ap4761", "passt_s_p16_128_ap472")
 _S12 = ("passt_s_p16_s12_128_ap470", "passt_s_swa_p16_s12_128_ap473")

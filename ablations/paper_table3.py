@@ -15,8 +15,11 @@ ESC-50 and FSD50K, within a point on DCASE20); seven blocks and no overlap cost 
 
 from __future__ import annotations
 
-from ablations.protocols import dcase20, esc50, fsd50k, openmic
-from ablations.published import (
+from passt_bench.spec import InitSpec, Recipe, Study, Variant
+from passt_bench.spec.rows import Corpus, Row
+
+from .protocols import dcase20, esc50, fsd50k, openmic
+from .published import (
     AS_IN_CODE,
     AUDIO_SET,
     AUDIOSET,
@@ -31,8 +34,6 @@ from ablations.published import (
     on_gpu,
     trained,
 )
-from passt_bench.spec import InitSpec, Recipe, Study, Variant
-from passt_bench.spec.rows import Corpus, Row
 
 _L = "seven blocks of PaSST-S's weights (ours: the authors' PaSST-S-L was not released)"
 _N = "begins with the released PaSST-S of stride 16 (inferred)"

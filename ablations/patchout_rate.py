@@ -11,8 +11,9 @@ Expected outcome: a slope that steepens beyond a rate of 0.5; frequency rows cos
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
+
+from .recipes import synthetic
 
 _RATES = (0.25, 0.5, 0.75)
 _KINDS = ("unstructured", "time", "frequency", "structured")

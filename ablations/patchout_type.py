@@ -19,8 +19,9 @@ already), unstructured and structured undecided; see reports/esc10-patchout-type
 
 from __future__ import annotations
 
-from ablations.recipes import esc
 from passt_bench.spec import Patchout, Study, Variant
+
+from .recipes import esc
 
 STUDY = Study(
     name="patchout_type",

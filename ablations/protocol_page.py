@@ -1,12 +1,13 @@
-"""The tables of docs/protocols.md; ``python -m ablations.protocol_page`` prints them."""
+"""Prints the tables of docs/protocols.md: ``python -m passt_bench.ablations.protocol_page``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
 
-from ablations.protocols import PATCHOUTS, PROTOCOLS, Setting
 from passt_bench.spec import FrontendSpec, Patchout
+
+from .protocols import PATCHOUTS, PROTOCOLS, Setting
 
 _ROWS = {"b": "PaSST-B", "u": "PaSST-U", "s": "PaSST-S", "s_l": "PaSST-S-L", "s_n": "PaSST-S-N"}
 

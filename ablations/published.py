@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 
-from ablations.protocols import OURS, PATCHOUTS, PROTOCOLS, Setting, audioset, patchout
-from ablations.protocols import Row as Letter
 from passt_bench.spec import (
     InitSpec,
     ModelSpec,
@@ -23,6 +21,9 @@ from passt_bench.spec import (
     panns_frontend,
 )
 from passt_bench.spec.rows import Corpus, Pace, Row, patchout_in_short
+
+from .protocols import OURS, PATCHOUTS, PROTOCOLS, Setting, audioset, patchout
+from .protocols import Row as Letter
 
 AS_IN_CODE = "audioset, as the code does"  # the protocol of `on_audioset`
 IMAGENET = "passt_deit_bd_p16_384"  # where training on AudioSet begins
@@ -143,7 +144,7 @@ def trained(
         study: its variants are named as the rows.
         table: of the published numbers.
         corpus: what is trained on.
-        protocol: name in `ablations.protocols.PROTOCOLS`.
+        protocol: name in `protocols.PROTOCOLS`.
         published: row → value of the study's metric; without, those of Table 1.
         notes: row → what else the paper does not give.
     """

@@ -14,8 +14,9 @@ costs time. Training gets faster and smaller with fewer tokens; inference does n
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import ModelSpec, Patchout, Study, Variant
+
+from .recipes import synthetic
 
 _FINE = {"model.stride": (6, 6)}
 

@@ -19,8 +19,9 @@ three seeds); how many are dropped matters (0.75 all along -0.07, none +0.05); s
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
+
+from .recipes import synthetic
 
 _MOST = Patchout("unstructured", rate=0.75)
 

@@ -22,8 +22,9 @@ reports/scope.
 
 from __future__ import annotations
 
-from ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant, override
+
+from .recipes import synthetic
 
 STUDY = Study(
     name="scope",

@@ -105,7 +105,12 @@ def _asked(
 ) -> tuple[StudyRequest, Paths]:
     """The options of every command that begins with a study."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders
+    from passt_bench.runner.studies import files_named
 
+    files = files_named(study)
+    for path in files[1:]:
+        text = f"{path} is not used: {study!r} means {files[0]}. To use it, give its path."
+        console.print(text, style="yellow", markup=False)
     request = StudyRequest(study, sets or (), seeds, folds, device, name)
     return request, Paths(out, data_folders(data or ()))
 

@@ -48,8 +48,13 @@ def list_(
         "patchout": registry.PATCHOUTS,
         "metrics": registry.METRICS,
     }
+    rows: list[tuple[str, str]] = []
     if what == "studies":
-        rows = [(name, summary(name)) for name in study_names()]
+        for name in study_names():
+            try:
+                rows.append((name, summary(name)))
+            except InputError as error:  # a user's own file; the others are listed all the same
+                rows.append((name, f"cannot be loaded: {error}"))
     elif what in tables:
         rows = [(item.name, item.summary) for item in tables[what].all()]
     else:

@@ -15,7 +15,6 @@ from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
 from passt_bench.analysis.frame import cells_of
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.errors import InputError, choose_from
-from passt_bench.records.files import write_atomically
 from passt_bench.records.store import COMPARISONS, Store, read_comparison
 from passt_bench.report.comparison_page import build_comparisons
 from passt_bench.report.files import (
@@ -32,8 +31,6 @@ from passt_bench.report.search_page import PAGE as SEARCH
 from passt_bench.report.search_page import build_searches
 from passt_bench.report.text import listed, quoted
 from passt_bench.spec.key import digest
-
-PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "paper"
 
 
 def build_study(name: str, runs: Path, reports: Path) -> Path:
@@ -149,11 +146,8 @@ def build_paper(runs: Path, reports: Path, here: Here) -> Path:
 
 def _build_paper(reports: Path, here: Here) -> Path:
     paper = reports / "paper"
-    for source in sorted(PUBLISHED.glob("table?.csv")):
-        if not (paper / source.name).is_file():
-            write_atomically(paper / source.name, source.read_bytes())
     with replacing(paper, ()) as new:
-        page = render_paper(paper, here, new)
+        page = render_paper(new, here)
     return paper / page.name
 
 

@@ -1,4 +1,4 @@
-"""Finding study files: by name in ``ablations/``, or by path."""
+"""Finds study files by name or path, and imports them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from passt_bench.names import plain_name
 from passt_bench.spec.rows import Row
 from passt_bench.spec.study import Study
 
-PACKAGE = "ablations"
-_PACKAGE = Path(__file__).parents[1]
+PACKAGE = "passt_bench.ablations"
+OWN = Path("ablations")  # a user's own studies, below the current folder
+_SUITE = Path(__file__).parents[1]
 _ASSIGNS = re.compile(r"^(STUDY|ROWS)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study and the lab notebook it stands in."""
+    """A study and its lab notebook, the docstring of its file."""
 
     study: Study
     notebook: str
@@ -44,31 +45,71 @@ class RowsFile:
 
 
 def study_names() -> list[str]:
-    """The studies of ``ablations/``: its files that assign ``STUDY`` or ``ROWS``.
+    """The studies of the suite and of ``./ablations``: files that assign ``STUDY`` or ``ROWS``."""
+    return sorted({*_studies_in(_shipped()), *_studies_in(OWN)})
 
-    All others are what these share.
+
+def files_named(name: str) -> list[Path]:
+    """The files that a name can mean; the first is taken and hides the others.
+
+    Looked for in the suite, then in ``./ablations``, then as ``./NAME.py``.
     """
-    package = importlib.import_module(PACKAGE)
-    files = Path(package.__path__[0]).glob("*.py")
-    return sorted(path.stem for path in files if _ASSIGNS.search(path.read_text(encoding="utf-8")))
+    shipped = [_shipped() / f"{name}.py"] if name in _studies_in(_shipped()) else []
+    found: list[Path] = []
+    for path in (*shipped, OWN / f"{name}.py", Path(f"{name}.py")):
+        if path.is_file() and not any(path.samefile(other) for other in found):
+            found.append(path)
+    return found
 
 
 def load_study(name: str) -> StudyFile:
     """The study of that name, or in the file at that path.
 
     Raises:
-        InputError: there is none, its file cannot be imported, or holds no ``STUDY``.
+        InputError: see `load_file`; or the file holds rows of a published table.
     """
-    module, path = _load(name)
-    study = getattr(module, "STUDY", None)
-    if study is None and hasattr(module, "ROWS"):
+    file = load_file(name)
+    if isinstance(file, RowsFile):
         raise InputError(
-            "holds rows of a published table, and no one study",
-            source=path,
+            "holds rows of a published table, not a single study",
+            source=f"{file.name}.py",
             field="STUDY",
             value=name,
-            remedy="plan, run and status take it.",
+            remedy="The commands plan, run and status accept it.",
         )
+    return file
+
+
+def load_file(name: str) -> StudyFile | RowsFile:
+    """The study, or the rows of a published table, of that name or in the file at that path.
+
+    Raises:
+        InputError: there is no such file, it cannot be imported, it holds neither ``STUDY`` nor
+            ``ROWS``, or its rows and studies do not belong together.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+    elif not (found := files_named(name)):
+        raise InputError(
+            "no such study",
+            field="STUDY",
+            value=name,
+            remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
+        )
+    else:
+        path = found[0]
+    if path.parent == _shipped():
+        module = _guarded(lambda: importlib.import_module(f"{PACKAGE}.{path.stem}"), path.name)
+        path = Path(path.name)
+    else:
+        module = _import_path(path)
+    if hasattr(module, "ROWS"):
+        return _rows_of(module, path)
+    return _study_of(module, path)
+
+
+def _study_of(module: ModuleType, path: Path) -> StudyFile:
+    study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(
             "the file defines no Study",
@@ -83,29 +124,8 @@ def load_study(name: str) -> StudyFile:
     return StudyFile(study, _notebook(module))
 
 
-def load_file(name: str) -> StudyFile | RowsFile:
-    """The study, or the rows of a published table, of that name or in the file at that path.
-
-    Raises:
-        InputError: see `load_study` and `load_rows`.
-    """
-    return load_rows(name) or load_study(name)
-
-
-def load_rows(name: str) -> RowsFile | None:
-    """The rows of a published table of that name, or in the file at that path.
-
-    Returns:
-        The file's ``ROWS`` and ``STUDIES``; None where it holds a ``STUDY`` instead.
-
-    Raises:
-        InputError: there is no such file, or it cannot be imported, or its rows and studies do not
-            belong together.
-    """
-    module, path = _load(name)
-    rows, studies = getattr(module, "ROWS", None), getattr(module, "STUDIES", ())
-    if rows is None:
-        return None
+def _rows_of(module: ModuleType, path: Path) -> RowsFile:
+    rows, studies = module.ROWS, getattr(module, "STUDIES", ())
     for kind, field, values in ((Row, "ROWS", rows), (Study, "STUDIES", studies)):
         whole = isinstance(values, tuple)
         wrong = [value for value in values if not isinstance(value, kind)] if whole else [values]
@@ -134,9 +154,9 @@ def load_rows(name: str) -> RowsFile | None:
 
 
 def published_rows() -> tuple[Row, ...]:
-    """The rows of all tables in ``ablations/``."""
-    files = [load_rows(name) for name in study_names()]
-    return tuple(row for file in files if file is not None for row in file.rows)
+    """The rows of all tables of the paper."""
+    files = [load_file(name) for name in _studies_in(_shipped())]
+    return tuple(row for file in files if isinstance(file, RowsFile) for row in file.rows)
 
 
 def summary(name: str) -> str:
@@ -145,26 +165,21 @@ def summary(name: str) -> str:
     Raises:
         InputError: the file cannot be loaded.
     """
-    file = load_rows(name)
-    if file is not None:
+    file = load_file(name)
+    if isinstance(file, RowsFile):
         rows = sum(not row.cited for row in file.rows)
         return f"{file.notebook.splitlines()[0]} ({rows} rows; hours by `plan`)"
-    study = load_study(name).study
-    return study.question + (f" (about {study.minutes:g} min)" if study.minutes else "")
+    minutes = file.study.minutes
+    return file.study.question + (f" (about {minutes:g} min)" if minutes else "")
 
 
-def _load(name: str) -> tuple[ModuleType, Path]:
-    if name.endswith(".py"):
-        return _import_path(Path(name)), Path(name)
-    if name in study_names():
-        module = _guarded(lambda: importlib.import_module(f"{PACKAGE}.{name}"), name)
-        return module, Path(f"{name}.py")
-    raise InputError(
-        "no such study",
-        field="STUDY",
-        value=name,
-        remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
-    )
+def _shipped() -> Path:
+    return Path(importlib.import_module(PACKAGE).__path__[-1])
+
+
+def _studies_in(folder: Path) -> list[str]:
+    files = sorted(folder.glob("*.py"))
+    return [f.stem for f in files if _ASSIGNS.search(f.read_text("utf-8", errors="replace"))]
 
 
 def _notebook(module: ModuleType) -> str:
@@ -182,14 +197,15 @@ def _import_path(path: Path) -> ModuleType:
         raise InputError(
             "no such file", field="STUDY", value=str(path), remedy="Give the path of a study file."
         )
-    spec = importlib.util.spec_from_file_location(f"passt_bench_study_{path.stem}", path)
+    # As if it were one of the suite's own, so that a copy of those may keep its relative imports.
+    name = f"{PACKAGE}.file:{path.stem.replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # a .py file has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     loader = spec.loader
-
-    # From wherever it is installed, before a folder of that name beside the study could be found.
-    importlib.import_module(PACKAGE)
+    # Up to version 0.1 studies imported from `ablations`; to be removed after the next release.
+    sys.modules.setdefault("ablations", importlib.import_module(PACKAGE))
 
     def load() -> ModuleType:
         with _importable(path.parent):
@@ -231,7 +247,7 @@ def _place_of(error: BaseException) -> str | None:
     """File and line of the cause: the innermost that is neither in a library nor in this suite."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
-    libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_PACKAGE), "<")
+    libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_SUITE), "<")
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STUDY = '''"""Does a bag of patches suffer from patchout?"""
 
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import ModelSpec, Patchout, Study, Variant, override
 
 STUDY = Study(

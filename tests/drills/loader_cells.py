@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from passt_bench.ablations.protocols import esc50
 from rich.console import Console
 
-from ablations.protocols import esc50
 from passt_bench.records.run import RunRecord
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell

@@ -18,7 +18,7 @@ from passt_bench.runner.studies import load_study
 
 _TEXT = '''"""What do {rates} rates of patchout do?"""
 
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
 
 STUDY = Study(

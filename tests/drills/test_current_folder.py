@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # It imports its neighbour, and one of the suite's own studies' recipes.
 STUDY = '''"""Small."""
 
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from neighbour import HALF
 from passt_bench.spec import (
     DataSpec, FrontendSpec, MeasurementSpec, ModelSpec, Recipe, Study, TrainingSpec, Variant
@@ -188,7 +188,7 @@ def test_processes_of_the_python_interface(
 
 def test_what_python_m_starts(tmp_path: Path) -> None:
     # The process itself is its user's to aim; it needs nothing of these names before it starts any.
-    hostile = HostileFolder(tmp_path, ("mlflow", "alembic", "optuna", "passt_bench_study_small"))
+    hostile = HostileFolder(tmp_path, ("mlflow", "alembic", "optuna"))
     (hostile.path / "small.py").write_text(STUDY)
     (hostile.path / "neighbour.py").write_text(NEIGHBOUR)
     done = subprocess.run(

@@ -13,7 +13,7 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 
 STUDY = '''"""?"""
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant, override
 
 STUDY = Study(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from passt_bench.ablations.recipes import ast, esc, panns, passt
 
-from ablations.recipes import ast, esc, panns, passt
 from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec import override

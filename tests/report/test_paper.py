@@ -1,13 +1,12 @@
 import csv
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from study_on_disk import Arm, fingerprint, write_study
 
+from passt_bench import report
 from passt_bench.analysis.results import Results, load_results
-from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord, Member
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
@@ -16,7 +15,7 @@ from passt_bench.runner.studies import published_rows
 from passt_bench.spec import Recipe
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, departures
 
-PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"
+PUBLISHED = Path(report.__file__).with_name("published")
 ROWS = published_rows()
 NOTHING = Here(Available(), ROWS)
 ALL_THREE = "no data, no weights, no GPU"
@@ -29,9 +28,7 @@ EVERYTHING = Available(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in (1, 2, 3):
-        shutil.copy(PUBLISHED / f"table{number}.csv", tmp_path)
-    return tmp_path
+    return tmp_path / "paper"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -50,7 +47,7 @@ def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
     render_paper(folder, NOTHING)
     for number in (1, 2, 3):
         published, here = (
-            rows(folder / f"table{number}.csv"),
+            rows(PUBLISHED / f"table{number}.csv"),
             rows(folder / f"table{number}_here.csv"),
         )
         assert [{k: v for k, v in row.items() if k != "ran_here"} for row in here] == published
@@ -209,17 +206,3 @@ def test_page_and_latex_hold_all_rows(folder: Path) -> None:
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     render_paper(folder, NOTHING)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
-
-
-def test_a_missing_or_changed_table_is_named(folder: Path) -> None:
-    table = folder / "table1.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace("PaSST-U", "PaSST-X"), "utf-8")
-    with pytest.raises(InputError, match=r"table1\.csv.*PaSST-X.*no row of that name"):
-        render_paper(folder, NOTHING)
-    shutil.copy(PUBLISHED / "table1.csv", table)
-    (folder / "table2.csv").write_text("system,mAP\nx,0.5\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"table2\.csv.*columns.*members"):
-        render_paper(folder, NOTHING)
-    (folder / "table2.csv").unlink()
-    with pytest.raises(InputError, match="missing"):
-        render_paper(folder, NOTHING)

@@ -11,7 +11,7 @@ import tiny
 Cli = Callable[..., tuple[int, str]]
 
 HEAD = '''"""?"""
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
 '''
 TWO = 'variants=(Variant("a"), Variant("b", {"salt": 1}))'

@@ -203,7 +203,7 @@ def test_a_trained_model_gets_the_metric_of_its_own_run(cli: Cli, tmp_path: Path
     study = tmp_path / "short.py"
     study.write_text(
         '"""Is it the same?"""\n'
-        "from ablations.recipes import synthetic\n"
+        "from passt_bench.ablations.recipes import synthetic\n"
         "from passt_bench.spec import Study, Variant, override\n"
         'STUDY = Study(name="short", question="?", base=override(synthetic(), {\n'
         '    "model.width": 16, "model.depth": 1, "model.heads": 2, "data.train_clips": 32,\n'

@@ -23,7 +23,7 @@ from passt_bench.spec.key import decisive
 
 STUDY = '''"""Does it help to begin with what was learnt before?"""
 
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import InitSpec, Patchout, Study, Variant, override
 
 STUDY = Study(

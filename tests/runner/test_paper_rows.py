@@ -12,6 +12,7 @@ import torch
 from layouts import write_audioset_folder, write_esc50
 from published_weights import HEADS, WIDTH, write_published
 
+from passt_bench import report
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES
 from passt_bench.records.store import Store
@@ -24,11 +25,11 @@ from passt_bench.runner.rows import (
     find_available,
     plan_rows,
 )
-from passt_bench.runner.studies import RowsFile, load_rows, load_study, study_names, summary
+from passt_bench.runner.studies import RowsFile, load_file, load_study, study_names, summary
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
 
 Cli = Callable[..., tuple[int, str]]
-PUBLISHED = Path(__file__).parents[2] / "reports" / "paper"
+PUBLISHED = Path(report.__file__).with_name("published")
 TABLES = ("paper_table1", "paper_table2", "paper_table3")
 SMALL = (f"model.width={WIDTH}", f"model.heads={HEADS}", "engine.precision=float32")
 BRIEF = ("training.epochs=1", "training.batch_size=2", "training.swa_start=null")
@@ -47,8 +48,8 @@ RUNS = Paths(Path("runs"))
 
 
 def rows_of(name: str) -> RowsFile:
-    file = load_rows(name)
-    assert file is not None
+    file = load_file(name)
+    assert isinstance(file, RowsFile)
     return file
 
 
@@ -338,14 +339,13 @@ def test_rows_are_listed_and_are_no_single_study(cli: Cli) -> None:
     assert summary("paper_table3").endswith("(25 rows; hours by `plan`)")
     status, text = cli("search", "paper_table3")
     assert status == 2
-    assert "rows of a published table, and no one study" in text
-    assert load_rows("quick") is None
-    with pytest.raises(InputError, match="no one study"):
+    assert "rows of a published table, not a single study" in text
+    with pytest.raises(InputError, match="not a single study"):
         load_study("paper_table1")
 
 
 BROKEN = '''"""Rows."""
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import Study, Variant
 from passt_bench.spec.rows import Corpus, Row
 
@@ -371,4 +371,4 @@ def test_files_whose_parts_do_not_belong_together(
     path = tmp_path / "mine.py"
     path.write_text(BROKEN.format(name=name, studies=studies, rows=rows))
     with pytest.raises(InputError, match=message):
-        load_rows(str(path))
+        load_file(str(path))

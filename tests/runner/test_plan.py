@@ -24,7 +24,7 @@ from passt_bench.runner.plan import (
 )
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed
 from passt_bench.runner.run import describe
-from passt_bench.runner.studies import load_rows, load_study, study_names
+from passt_bench.runner.studies import StudyFile, load_file, load_study, study_names
 from passt_bench.spec import Patchout, Recipe, Variant, override
 
 
@@ -183,7 +183,7 @@ def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:
     assert again[0] == replace(plan.cells[0], attempt=2)
 
 
-@pytest.mark.parametrize("name", [name for name in study_names() if load_rows(name) is None])
+@pytest.mark.parametrize("name", [n for n in study_names() if isinstance(load_file(n), StudyFile)])
 def test_every_study_of_the_house_can_be_planned(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from layouts import write_fsd50k_hdf5, write_openmic_hdf5
 from rich.console import Console
 
-from ablations import protocols
+from passt_bench.ablations import protocols
 from passt_bench.data import open_dataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hostile_folder import HostileFolder
 
 from passt_bench.errors import InputError
-from passt_bench.runner.studies import load_study
+from passt_bench.runner.studies import files_named, load_study, study_names
 
-PACKAGE = Path(__file__).parents[2] / "ablations"
 STUDY = '''"""Notes."""
 
 {first}
@@ -28,17 +26,17 @@ def _same_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
-def write(folder: Path, first: str) -> str:
+def write(folder: Path, first: str) -> Path:
     path = folder / "near.py"
     path.write_text(STUDY.format(first=first))
-    return str(path)
+    return path
 
 
 def test_it_imports_its_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "near_question.py").write_text('QUESTION = "Why?"\n')
     before = list(sys.path)
     path = write(tmp_path, "from near_question import QUESTION")
-    assert load_study(path).study.question == "Why?"
+    assert load_study(str(path)).study.question == "Why?"
     assert sys.path == before
     sys.modules.pop("near_question")
     monkeypatch.chdir(tmp_path)
@@ -52,32 +50,41 @@ def test_its_neighbours_stand_behind_every_library(
     hostile = HostileFolder(tmp_path, ["colorsys"])
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     path = write(hostile.path, "import colorsys\nQUESTION = colorsys.__file__")
-    assert not load_study(path).study.question.startswith(str(tmp_path))
+    assert not load_study(str(path)).study.question.startswith(str(tmp_path))
     assert not hostile.marks()
 
 
-class Editable:
-    """Finds the suite's studies as an editable install does: after all folders of the path."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if name != "ablations":
-            return None
-        file = PACKAGE / "__init__.py"
-        return spec_from_file_location(name, file, submodule_search_locations=[str(PACKAGE)])
-
-
-def test_a_folder_called_ablations_beside_it_is_not_the_suites(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hostile = HostileFolder(tmp_path, ["ablations"])
+def test_the_suites_modules_are_found_whatever_is_beside_it(tmp_path: Path) -> None:
+    """Under the name that they had up to version 0.1, too, and from copies of the suite's own."""
+    hostile = HostileFolder(tmp_path, ["ablations", "recipes"])
     for name in [name for name in sys.modules if name.split(".")[0] == "ablations"]:
-        monkeypatch.delitem(sys.modules, name)
-    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != PACKAGE.parent]
-    monkeypatch.setattr(sys, "path", elsewhere)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable])
-    path = write(hostile.path, "from ablations.recipes import synthetic\nQUESTION = 'Why?'")
-    assert load_study(path).study.question == "Why?"
+        del sys.modules[name]
+    for package in ("passt_bench.ablations", "ablations", ""):
+        first = f"from {package}.recipes import synthetic\nQUESTION = synthetic.__name__"
+        assert load_study(str(write(hostile.path, first))).study.question == "synthetic"
+    assert not hostile.marks()
+
+
+def test_a_folder_of_ones_own_is_listed_and_hides_no_study_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., tuple[int, str]]
+) -> None:
+    hostile = HostileFolder(tmp_path, ["ablations"])  # its __init__.py is not run
+    monkeypatch.chdir(hostile.path)
+    for name in ("ablations/near.py", "ablations/quick.py", "near.py"):
+        write(hostile.path, "QUESTION = __file__.split('/')[-2]").rename(name)
+    Path("ablations/broken.py").write_text("STUDY = 1 / 0")
+    Path("alone.py").write_text("STUDY = 1 / 0")
+    Path("ablations/common.py").write_text("HALF = 0.5")
+    assert {"near", "broken", "quick"} < set(study_names())
+    assert not {"common", "alone", "recipes"} & set(study_names())
+    assert load_study("near").study.question == "ablations"
+    assert load_study("./near.py").study.question == "current"
+    assert files_named("near") == [Path("ablations/near.py"), Path("near.py")]
+    assert len(load_study("quick").study.variants) == 12
+    _, said = cli("list")
+    assert "broken" in said and "ZeroDivisionError" in said and "alone" not in said
+    _, said = cli("plan", "near", "--out", tmp_path / "runs")
+    assert "near.py is not used: 'near' means ablations/near.py" in said.replace("\n", " ")
     assert not hostile.marks()
 
 
@@ -85,12 +92,12 @@ def test_a_broken_neighbour_is_named(tmp_path: Path) -> None:
     (tmp_path / "near_broken.py").write_text("\n1 / 0\n")
     before = list(sys.path)
     with pytest.raises(InputError, match=r"near_broken\.py:2: .*ZeroDivisionError"):
-        load_study(write(tmp_path, "from near_broken import QUESTION"))
+        load_study(str(write(tmp_path, "from near_broken import QUESTION")))
     assert sys.path == before
 
 
 def test_a_study_may_change_the_path_itself(tmp_path: Path) -> None:
     path = write(tmp_path, "import sys\nsys.path.clear()\nQUESTION = 'Why?'")
     before = list(sys.path)
-    assert load_study(path).study.question == "Why?"
+    assert load_study(str(path)).study.question == "Why?"
     sys.path[:] = before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 TEXT = '''"""Does time patchout cost anything?"""
 
-from ablations.recipes import synthetic
+from passt_bench.ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant, override
 
 STUDY = Study(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from passt_bench.ablations.protocols import OURS, PATCHOUTS, PROTOCOLS
 
-from ablations import protocol_page, protocols
-from ablations.protocols import OURS, PATCHOUTS, PROTOCOLS
+from passt_bench.ablations import protocol_page, protocols
 from passt_bench.models import create_model, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.registry import DATASETS, METRICS
@@ -121,4 +121,4 @@ def test_every_data_set_has_every_row() -> None:
 
 def test_the_page_shows_them() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert text.endswith(protocol_page.tables()), "python -m ablations.protocol_page"
+    assert text.endswith(protocol_page.tables()), "python -m passt_bench.ablations.protocol_page"
