@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -13,19 +13,21 @@ from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync, live
 from passt_bench.runner.cells import MODEL
-from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
+from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run import (
+    Incomplete,
     check_device,
     describe,
     describe_data,
+    find_incomplete,
     measure,
     prepare,
+    remove_leftovers,
     train,
     warn_of_unused_cuda,
     write_study,
 )
-from passt_bench.runner.run_status import Incomplete, find_incomplete, remove_leftovers
 from passt_bench.runner.studies import StudyFile
 from passt_bench.runner.tracking_uri import TrackingError
 
@@ -49,9 +51,10 @@ def run_study(
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
     """Trains, measures and reports what is missing of a planned study, see `run_study`."""
     store, clock, name = Store(paths.runs), Estimate(), plan.study.name
-    _announce(plan, config, store, console)
+    todo = missing_cells(plan, store, config.retry)
+    _announce(plan, todo, config, store, console)
     log = live(paths.runs, name) if config.track else None
-    incomplete = execute_plan(plan, config, paths, console, beside=log)
+    incomplete = execute_plan(plan, config, paths, console, todo=todo, beside=log)
     with updating_mlflow(paths.runs, clock, console, wanted=config.track):
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
@@ -65,6 +68,7 @@ def execute_plan(
     paths: Paths,
     console: Console,
     *,
+    todo: Sequence[PlannedCell] | None = None,
     beside: AbstractContextManager[None] | None = None,
 ) -> Incomplete:
     """Trains and measures what is missing of a planned study.
@@ -74,6 +78,7 @@ def execute_plan(
         config: how to run.
         paths: where records are written.
         console: for progress.
+        todo: the cells to run, if they have been looked for already.
         beside: open while models are trained, and closed while costs are measured.
 
     Returns:
@@ -83,7 +88,7 @@ def execute_plan(
         InputError: the device of a recipe is not there.
     """
     store = Store(paths.runs)
-    todo = missing_cells(plan, store, config.retry)
+    todo = missing_cells(plan, store, config.retry) if todo is None else todo
     check_device(plan)
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
@@ -94,11 +99,17 @@ def execute_plan(
     return find_incomplete(plan, store, cost=config.cost and plan.has_baseline)
 
 
-def _announce(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
+def _announce(
+    plan: StudyPlan,
+    todo: Sequence[PlannedCell],
+    config: RunConfig,
+    store: Store,
+    console: Console,
+) -> None:
     console.print(plan.study.question, markup=False)
     console.print(describe_data(plan.record.fingerprint), markup=False)
-    console.print(describe(plan, store, config), markup=False)
-    if not config.keep_models and missing_cells(plan, store, config.retry):
+    console.print(describe(plan, store, config, todo), markup=False)
+    if todo and not config.keep_models:
         text = "Trained models are not kept; --keep-models writes each beside its record."
         console.print(text, markup=False)
 

@@ -10,7 +10,7 @@ from types import FrameType
 from passt_bench.cli import data, measure, predict, records, results, study, weights
 from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
-from passt_bench.import_path import without_current_folder
+from passt_bench.processes import without_current_folder
 
 __all__ = [
     "app",

@@ -30,7 +30,7 @@ def show_status(plan: StudyPlan, paths: Paths) -> None:
     from passt_bench.runner.run import describe
     from passt_bench.runner.run_status import STATES, variant_statuses
 
-    variants = variant_statuses(plan, paths)
+    variants = variant_statuses(plan.record, Store(paths.runs))
     retried = any(variant.retried for variant in variants)
     table = Table("variant", *STATES, *(["retried"] if retried else []))
     for variant in variants:

@@ -10,14 +10,12 @@ import gc
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from passt_bench.import_path import without_current_folder
 from passt_bench.measure.failure import classify, explain_exit, oom_kills
 from passt_bench.measure.flops import Size, matmul_peak
 from passt_bench.measure.machine import all_cores, bind
@@ -31,6 +29,7 @@ from passt_bench.measure.target import (
     warm_up,
     write_profile,
 )
+from passt_bench.processes import fork_server
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec
 
@@ -69,14 +68,12 @@ class ArmProcess:
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
-        context = get_context("forkserver")
         # The first optimizer of a process imports torch._dynamo, which takes two seconds.
-        context.set_forkserver_preload([__name__, "torch._dynamo", *preload])
+        context = fork_server(__name__, "torch._dynamo", *preload)
         self._kills = oom_kills()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with without_current_folder():  # it may be what starts the fork server
-            self._process.start()
+        self._process.start()
         theirs.close()
 
     @property

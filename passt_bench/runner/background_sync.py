@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from passt_bench.console import Update
 from passt_bench.errors import InputError
-from passt_bench.import_path import without_current_folder
+from passt_bench.processes import without_current_folder
 from passt_bench.runner.tracking_uri import TrackingError
 
 FIRST_SECONDS = 20.0  # a study that is done by then needs no live curves

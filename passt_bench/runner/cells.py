@@ -24,6 +24,7 @@ from passt_bench.models import draw, from_recipe, save_model
 from passt_bench.records.run import Fingerprint, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import fill
+from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
@@ -35,14 +36,12 @@ from passt_bench.training.state import Progress, Task, Training, add_clocks, wea
 
 MODEL = "model.safetensors"  # beside the record, where models are kept
 
-PROGRESS = "progress.jsonl"  # a line an epoch; there from the beginning of a cell to its record
 
-
-def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> RunRecord:
-    """Runs a cell to its final record, which is also written; failures become records too.
+def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
+    """Runs a cell and writes its final record; failures become records too.
 
     Raises:
-        OSError: nothing can be written; what stands serves the next time.
+        OSError: nothing can be written; the last checkpoint serves the next time.
     """
     store = Store(paths.runs)
     folder = store.folder(cell.key)
@@ -61,13 +60,12 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> RunRecord:
         record = failure(cell, classify(error), traceback.format_exc(limit=-6))
     store.write(record)
     clear(paths, config, cell.key)
-    return record
 
 
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
-    """Removes what a cell needs no more once its record stands; its progress last.
+    """Removes what a cell no longer needs once its record is written; its progress last.
 
-    Progress beside a record thus tells that somebody was killed in between.
+    So progress beside a record shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:

@@ -24,7 +24,6 @@ from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.benchmark_target import RecipeFactory, batch_size, foreseen_bytes
 from passt_bench.runner.foreseen import Foreseen, foresee
-from passt_bench.runner.isolation import fork_server
 from passt_bench.runner.locks import MERGE, lock
 from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec.key import arm_key, component_versions, session_key
@@ -266,7 +265,6 @@ def _gpus(plan: _Plan) -> list[str]:
 def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress) -> SessionRecord:
     """Runs one session and writes it."""
     recipe = plan.recipes[plan.baseline]
-    fork_server()  # of this package's own making: its children never see a Ctrl-C
     result = run_session(
         [
             Arm(key, RecipeFactory(plan.recipes[key], plan.classes), plan.recipes[key].engine)

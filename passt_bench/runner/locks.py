@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from passt_bench.records.files import storing
 
+PROGRESS = "progress.jsonl"  # a line an epoch; there from the beginning of a cell to its record
 MERGE = "merge.lock"  # of all that merge into a folder, and of who gives a session its key
 STUDIES = "studies.lock"  # of who writes a study or a search, or unites them with those of others
 _MOMENT = 0.5  # seconds; who only looks whether a lock is held has it for less

@@ -9,7 +9,6 @@ it nobody takes the folder for a prepared one.
 from __future__ import annotations
 
 import random
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,12 +27,12 @@ from passt_bench.data.hdf5_file import check_mp3_rate, encode_mp3
 from passt_bench.data.prepared import default_folder, scaled
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
 from passt_bench.errors import InputError
+from passt_bench.processes import follow_parent
 from passt_bench.records.files import storing
 from passt_bench.registry import DATASETS
-from passt_bench.runner.isolation import fork_server
+from passt_bench.runner.executor import fork_server
 from passt_bench.runner.prepared_form import Entry, FlatFile, finish, tidy
 from passt_bench.spec.recipe import DataSpec
-from passt_bench.training.loaders import end_with_parent
 
 Progress = Callable[[float, str], None]
 _PART = 32  # clips that a process does at a time, and that a line of the journal is about
@@ -280,8 +279,7 @@ _work: _Work | None = None  # of this process, which decodes
 def begin(source: Dataset, form: Form, sampling_rate: int, seconds: float | None) -> None:
     """The beginning of a process that decodes."""
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    end_with_parent()
+    follow_parent()
     torch.set_num_threads(1)
     most = None if seconds is None else round(seconds * sampling_rate)
     _work = _Work(source, form, sampling_rate, most)

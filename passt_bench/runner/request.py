@@ -15,7 +15,6 @@ from passt_bench.records.run import STATUSES, Status
 from passt_bench.registry import DATASETS
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.study import Study
-from passt_bench.training.state import CHECKPOINT_SECONDS
 
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
@@ -66,7 +65,7 @@ class RunConfig:
     retry: tuple[Status, ...] = ()
     timeout: float | None = None
     memory: int | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_seconds: float = 20.0
     keep_checkpoints: bool = False
     keep_models: bool = False
     cost: bool = True

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from filelock import FileLock
 from rich.console import Console
 
+from passt_bench.analysis.costs import last_arms
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
+from passt_bench.runner.cells import clear
 from passt_bench.runner.cost import foresee_cost, measure_cost
-from passt_bench.runner.executor import Tick, run_cells
-from passt_bench.runner.locks import studies_held
+from passt_bench.runner.executor import run_cells
+from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.run_status import count_runs
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
@@ -37,17 +40,17 @@ def write_study(plan: StudyPlan, store: Store) -> None:
         store.write_study(plan.whole)
 
 
-def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
-    """Trains and evaluates cells whose features are prepared."""
-    if not todo:
-        return
-    cells = f"{len(todo)} runs, {config.workers} at a time"
-    with stage(console, f"Training and evaluating {cells}") as update:
-
-        def show(tick: Tick) -> None:
-            update(tick.share, f"{tick.done_cells} of {tick.cells} runs")
-
-        run_cells(todo, paths, config, on_tick=show)
+def remove_leftovers(
+    plan: StudyPlan, paths: Paths, config: RunConfig, todo: Collection[PlannedCell]
+) -> None:
+    """Removes the files of runs that were killed after their record was written."""
+    waiting = {cell.key for cell in todo}
+    store = Store(paths.runs)
+    for cell in plan.cells:
+        if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
+            continue
+        if store.has(cell.key) and not is_running(paths.runs, cell.key):
+            clear(paths, config, cell.key)
 
 
 def prepare(
@@ -86,6 +89,14 @@ def _alone(paths: Paths) -> Iterator[None]:
         yield
 
 
+def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
+    """Trains and evaluates cells whose features are prepared."""
+    if todo:
+        cells = f"{len(todo)} runs, {config.workers} at a time"
+        with stage(console, f"Training and evaluating {cells}") as update:
+            run_cells(todo, paths, config, update)
+
+
 def measure(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
     """Measures what variants cost, where that is wanted and can be compared with the baseline."""
     if not (config.cost and plan.has_baseline):
@@ -99,6 +110,62 @@ def _arms(plan: StudyPlan) -> tuple[dict[str, Recipe], str, int]:
     """What a cost session takes: recipes by variant, the baseline's name, classes."""
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     return recipes, plan.record.baseline, len(plan.record.fingerprint.classes)
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """What of a study failed or did not finish; false where everything is done.
+
+    Attributes:
+        failed: cells whose final status is not ok.
+        interrupted: cells without a record.
+        arms: variants whose cost could not be measured.
+    """
+
+    failed: int = 0
+    interrupted: int = 0
+    arms: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.failed or self.interrupted or self.arms)
+
+    def sentences(self) -> list[str]:
+        """A sentence for each kind."""
+        found = []
+        if self.failed:
+            found.append(
+                f"{_runs(self.failed)} failed; the report lists them. To run them again, give "
+                "--retry with their statuses."
+            )
+        if self.interrupted:
+            found.append(
+                f"{_runs(self.interrupted)} did not finish; run the same command to resume."
+            )
+        if self.arms:
+            what = "variant" if self.arms == 1 else "variants"
+            found.append(f"The cost of {self.arms} {what} could not be measured.")
+        return found
+
+
+def _runs(number: int) -> str:
+    return f"{number} run" if number == 1 else f"{number} runs"
+
+
+def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
+    """What failed or did not finish, by the records.
+
+    Args:
+        plan: the study.
+        store: its records.
+        cost: whether its costs were to be measured.
+    """
+    ends = [store.outcome(cell.key) for cell in plan.cells]
+    arms = last_arms(plan.record, store.sessions()) if cost else {}
+    return Incomplete(
+        failed=sum(end is not None and end.status != "ok" for end in ends),
+        interrupted=ends.count(None),
+        arms=sum(arm.status != "ok" for arm in arms.values()),
+    )
 
 
 def check_device(plan: StudyPlan) -> None:
@@ -135,19 +202,19 @@ def check_available(device: str, source: str) -> None:
         )
 
 
-def describe(plan: StudyPlan, store: Store, config: RunConfig) -> str:
-    """A few sentences: what a run will do and how long it takes."""
-    todo = missing_cells(plan, store, config.retry)
-    done = len(plan.cells) - len(todo)
-    study = plan.study
-    chosen, all_of_them = len(plan.record.variants), len(plan.whole.variants)
-    variants = "1 variant" if all_of_them == 1 else f"{all_of_them} variants"
-    text = (
-        f"{study.name}: {f'{chosen} of ' if chosen < all_of_them else ''}{variants}"
-        f" x {len(study.seeds)} seeds"
-        + (f" x {len(plan.record.folds)} folds" if plan.record.folds else "")
-        + f" = {len(plan.cells)} runs, {done} of them on record already."
-    )
+def describe(
+    plan: StudyPlan, store: Store, config: RunConfig, todo: Sequence[PlannedCell] | None = None
+) -> str:
+    """A few sentences: what a run will do and how long it takes.
+
+    Args:
+        plan: the study.
+        store: its records.
+        config: how it will run.
+        todo: the cells to run, if they have been looked for already.
+    """
+    todo = missing_cells(plan, store, config.retry) if todo is None else todo
+    text = count_runs(plan.record, len(plan.whole.variants), len(plan.cells) - len(todo))
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:

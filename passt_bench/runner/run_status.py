@@ -1,21 +1,15 @@
-"""How much of a study is done, failed, running, interrupted or left."""
+"""Counts how many runs of a study are done, failed, running, interrupted or left."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from passt_bench.analysis.costs import last_arms
 from passt_bench.records.files import Outcome
-from passt_bench.records.run import CellRecord
+from passt_bench.records.run import CellRecord, StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.cells import PROGRESS, clear
-from passt_bench.runner.locks import is_running
-from passt_bench.runner.plan import PlannedCell, StudyPlan
-from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.training import checkpoint
+from passt_bench.runner.locks import PROGRESS, is_running
 
 State = Literal["done", "failed", "running", "interrupted", "left"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "left")
@@ -38,16 +32,15 @@ class VariantStatus:
     failures: tuple[str, ...]
 
 
-def variant_statuses(plan: StudyPlan, paths: Paths) -> list[VariantStatus]:
+def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
     """The status of each variant, in the study's order."""
-    store = Store(paths.runs)
     found = []
-    for variant in plan.record.variants:
+    for variant in study.variants:
         counts: Counter[State] = Counter()
         retried, failures = 0, []
         for cell in variant.cells:
             outcome = store.outcome(cell.key)
-            state = _state(cell.key, outcome, paths)
+            state = _state(cell.key, outcome, store)
             counts[state] += 1
             retried += outcome is not None and outcome.attempt > 1
             if outcome is not None and state == "failed":
@@ -57,12 +50,11 @@ def variant_statuses(plan: StudyPlan, paths: Paths) -> list[VariantStatus]:
     return found
 
 
-def _state(key: str, outcome: Outcome | None, paths: Paths) -> State:
+def _state(key: str, outcome: Outcome | None, store: Store) -> State:
     if outcome is not None and outcome.status == "ok":
         return "done"
-    folder = Store(paths.runs).folder(key)
-    begun = (folder / PROGRESS).is_file() or checkpoint.exists(folder)
-    if (begun or outcome is None) and is_running(paths.runs, key):
+    begun = (store.folder(key) / PROGRESS).is_file()
+    if (begun or outcome is None) and is_running(store.root, key):
         return "running"
     if outcome is not None:
         return "failed"
@@ -77,70 +69,20 @@ def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> 
     return f"{variant}, {where}: {outcome.status}{attempt}: " + "".join(last)
 
 
-def remove_leftovers(
-    plan: StudyPlan, paths: Paths, config: RunConfig, todo: Collection[PlannedCell]
-) -> None:
-    """Removes the files of runs that were killed after their record was written."""
-    waiting = {cell.key for cell in todo}
-    store = Store(paths.runs)
-    for cell in plan.cells:
-        if cell.key in waiting or not (store.folder(cell.key) / PROGRESS).is_file():
-            continue
-        if store.has(cell.key) and not is_running(paths.runs, cell.key):
-            clear(paths, config, cell.key)
-
-
-@dataclass(frozen=True)
-class Incomplete:
-    """What of a study failed or did not finish; false where everything is done.
-
-    Attributes:
-        failed: cells whose final status is not ok.
-        interrupted: cells without a record.
-        arms: variants whose cost could not be measured.
-    """
-
-    failed: int = 0
-    interrupted: int = 0
-    arms: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.failed or self.interrupted or self.arms)
-
-    def sentences(self) -> list[str]:
-        """A sentence for each kind."""
-        told = []
-        if self.failed:
-            told.append(
-                f"{_runs(self.failed)} failed; the report lists them. To run them again, give "
-                "--retry with their statuses."
-            )
-        if self.interrupted:
-            told.append(
-                f"{_runs(self.interrupted)} did not finish; run the same command to resume."
-            )
-        if self.arms:
-            what = "variant" if self.arms == 1 else "variants"
-            told.append(f"The cost of {self.arms} {what} could not be measured.")
-        return told
-
-
-def _runs(number: int) -> str:
-    return f"{number} run" if number == 1 else f"{number} runs"
-
-
-def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
-    """What failed or did not finish, by the records.
+def count_runs(study: StudyRecord, of_variants: int, done: int) -> str:
+    """A sentence: how many runs a study has, and how many of them are on record.
 
     Args:
-        plan: the study.
-        store: its records.
-        cost: whether its costs were to be measured.
+        study: with the variants that the command is about.
+        of_variants: how many the whole study has.
+        done: runs on record.
     """
-    ends = [store.outcome(cell.key) for cell in plan.cells]
-    arms = last_arms(plan.record, store.sessions()) if cost else {}
-    return Incomplete(
-        failed=sum(end is not None and end.status != "ok" for end in ends),
-        interrupted=ends.count(None),
-        arms=sum(arm.status != "ok" for arm in arms.values()),
+    chosen = len(study.variants)
+    variants = "1 variant" if of_variants == 1 else f"{of_variants} variants"
+    runs = {cell.key for variant in study.variants for cell in variant.cells}
+    return (
+        f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}{variants}"
+        f" x {len(study.seeds)} seeds"
+        + (f" x {len(study.folds)} folds" if study.folds else "")
+        + f" = {len(runs)} runs, {done} of them on record already."
     )

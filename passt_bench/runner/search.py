@@ -21,7 +21,7 @@ from passt_bench.console import Estimate, Update, stage
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, write_search
-from passt_bench.runner.executor import Tick, run_cells
+from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
@@ -207,15 +207,16 @@ class _Search:
         todo = [cell for key, cell in cells.items() if not self._store.has(key)]
         done, wanted = len(self._told()), self._options.trials
 
-        def show(tick: Tick) -> None:
-            now = done + tick.share * len(suggestions)
+        def show(share: float, text: str) -> None:
+            now = done + share * len(suggestions)
             share = max(now / wanted, self._budget.share())
             update(min(share, 0.99), f"{int(now)} of {wanted} trials")
 
         config = RunConfig(workers=self._options.workers)
-        records = run_cells(todo, self._paths, config, on_tick=show)
-        self._trained += len(records)
-        self._budget.note(sum(record.clocks.values()) for record in records)
+        ends = run_cells(todo, self._paths, config, show)
+        self._trained += len(ends)
+        records = [self._store.run(key) for key in ends]
+        self._budget.note(sum(record.clocks.values()) for record in records if record is not None)
 
     def _value(self, suggestion: Suggestion) -> float | None:
         outcome = self._settings.outcome(suggestion)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from passt_bench.errors import InputError
-from passt_bench.import_path import VARIABLE
+from passt_bench.processes import VARIABLE
 
 REACH_SECONDS = 3.0  # to say that it is there at all
 ANSWER_SECONDS = 5  # for each answer after that

@@ -8,15 +8,10 @@ whichever process makes it.
 from __future__ import annotations
 
 import mmap
-import multiprocessing
-import os
 import pickle
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -24,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from passt_bench.import_path import without_current_folder
+from passt_bench.processes import follow_parent, fork_server
 
 Arrays = tuple[np.ndarray, ...]
 Make = Callable[[int], Arrays]
@@ -64,13 +59,10 @@ def loading(make: Make, numbers: Sequence[int], processes: int) -> Generator[Ite
 
 
 def _start(make: Make, numbers: Sequence[int]) -> tuple[BaseProcess, Connection]:
-    # Not a fork of this process: its threads and its GPU do not survive one.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "passt_bench.training.batches"])
+    context = fork_server(__name__, "passt_bench.training.batches")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_serve, args=(make, numbers, theirs), daemon=True)
-    with without_current_folder():  # it may be what starts the fork server
-        child.start()
+    child.start()
     theirs.close()
     return child, ours
 
@@ -95,8 +87,7 @@ def _in_turn(children: Sequence[tuple[BaseProcess, Connection]], total: int) -> 
 
 def _serve(make: Make, numbers: Sequence[int], theirs: Connection) -> None:
     """The life of a process that makes batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains decides
-    end_with_parent()
+    follow_parent()
     with suppress(BrokenPipeError):  # nobody wants any more
         try:
             for number in numbers:
@@ -119,18 +110,6 @@ def _portable(error: BaseException) -> BaseException:
         return RuntimeError(text)
     again.add_note(f"in a process that makes batches:\n{text}")
     return again
-
-
-def end_with_parent() -> None:
-    """Ends this process as soon as the one that started it has ended, by whatever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _reduce_memmap(array: Any) -> Any:

@@ -213,13 +213,14 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     """Runs the study undisturbed, then through all moments; a new folder where one is finished."""
     from multiprocessing import forkserver
 
-    from passt_bench.runner import isolation
+    from passt_bench import processes
+    from passt_bench.runner import executor
     from passt_bench.runner.plan import Datasets, plan_study
     from passt_bench.runner.request import Paths
 
-    isolation.fork_server()
+    executor.fork_server()
     # The forks use this one; it is not their child, so they could not ask how it is.
-    isolation.ensure_running = forkserver._forkserver.ensure_running = lambda: None
+    processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     warm = Paths(root / "plan")
     plan_study(study(), warm, datasets=Datasets(warm))  # what is counted once, all forks know
     began = time.monotonic()

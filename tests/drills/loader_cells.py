@@ -9,6 +9,7 @@ from passt_bench.ablations.protocols import esc50
 from rich.console import Console
 
 from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig
@@ -39,7 +40,9 @@ def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Paths]:
 def run(folder: Path, loaders: int) -> RunRecord:
     """The record, from wherever an earlier process has left it."""
     cell, paths = plan(folder, loaders)
-    (record,) = run_cells([cell], paths, RunConfig(workers=1, checkpoint_seconds=0.0))
+    run_cells([cell], paths, RunConfig(workers=1, checkpoint_seconds=0.0))
+    record = Store(paths.runs).run(cell.key)
+    assert record is not None
     return record
 
 

@@ -117,11 +117,12 @@ def main(root: Path) -> None:
     """Prints a line an invocation: form, moment, how it ended."""
     from multiprocessing import forkserver
 
-    from passt_bench.runner import isolation
+    from passt_bench import processes
+    from passt_bench.runner import executor
 
-    isolation.fork_server()
+    executor.fork_server()
     # The forks use this one; it is not their child, so they could not ask how it is.
-    isolation.ensure_running = forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+    processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
     for form in ("int16", "hdf5"):
         print(form, "undisturbed", prepare(root, root / form / "undisturbed", form, None))
         for moment in moments(form):

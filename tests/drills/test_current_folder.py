@@ -58,7 +58,7 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.measure.arm import ArmProcess
-from passt_bench.runner.isolation import fork_server
+from passt_bench.runner.executor import fork_server
 from passt_bench.runner.background_sync import LastSync
 from passt_bench.training.loaders import loading
 

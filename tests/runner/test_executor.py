@@ -18,13 +18,12 @@ from rich.console import Console
 from passt_bench.measure.failure import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.executor import Tick, run_cells
-from passt_bench.runner.isolation import RESTARTS
+from passt_bench.runner.executor import RESTARTS, run_cells
 from passt_bench.runner.locks import is_running
 from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run import prepare
-from passt_bench.runner.run_status import find_incomplete, variant_statuses
+from passt_bench.runner.run import find_incomplete, prepare
+from passt_bench.runner.run_status import variant_statuses
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.training import checkpoint
@@ -53,8 +52,13 @@ class Study:
     def run(self, *variants: str, retry: tuple[str, ...] = (), **options: Any) -> list[RunRecord]:
         todo = missing_cells(self.plan, self.store, retry)
         todo = [cell for cell in todo if cell.variant in variants]
-        on_tick = options.pop("on_tick", lambda tick: None)
-        return run_cells(todo, self.paths, replace(self.config, **options), on_tick=on_tick)
+        progress = options.pop("progress", lambda share, text: None)
+        ends = run_cells(todo, self.paths, replace(self.config, **options), progress)
+        records = [self.store.run(key) for key in ends]
+        assert [(r.status, r.attempt, r.message) for r in records if r is not None] == [
+            (end.status, end.attempt, end.message) for end in ends.values()
+        ]
+        return [record for record in records if record is not None]
 
 
 @pytest.fixture
@@ -110,7 +114,9 @@ def test_an_attempt_has_its_time_and_the_old_one_is_kept(make: Callable[..., Stu
     assert (study.store.folder(key) / "attempt-1.json").read_bytes() == before
     assert [record.attempt for record in study.store.attempts(key)] == [1, 2]
     assert study.store.run(key) == again
-    (standing,) = [s for s in variant_statuses(study.plan, study.paths) if s.variant == "long"]
+    (standing,) = [
+        s for s in variant_statuses(study.plan.record, study.store) if s.variant == "long"
+    ]
     assert standing.retried == 1
     assert standing.failures == (
         "long, seed 0: timeout (attempt 2, before: timeout): ended after 2 s",
@@ -234,19 +240,19 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
     key = study.cell("long").key
     states: list[dict[str, int]] = []
 
-    def stop(tick: Tick) -> None:
+    def stop(share: float, text: str) -> None:
         if checkpoint.exists(study.store.folder(key)):
-            states.extend(dict(s.cells) for s in variant_statuses(study.plan, study.paths))
+            states.extend(dict(s.cells) for s in variant_statuses(study.plan.record, study.store))
             raise KeyboardInterrupt
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        study.run("long", on_tick=stop)
+        study.run("long", progress=stop)
     assert time.monotonic() - began < 60
     assert not children()
     assert not is_running(study.paths.runs, key)
     assert states[1] == {"done": 0, "failed": 0, "running": 1, "interrupted": 0, "left": 0}
-    after = [s.cells for s in variant_statuses(study.plan, study.paths)]
+    after = [s.cells for s in variant_statuses(study.plan.record, study.store)]
     assert after[0]["left"] == 1
     assert after[1]["interrupted"] == 1
     assert study.store.run(key) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from passt_bench.runner.isolation import Gpus, visible_gpus
+from passt_bench.runner.executor import Gpus, visible_gpus
 
 
 @pytest.mark.parametrize(

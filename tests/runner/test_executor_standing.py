@@ -13,11 +13,12 @@ from passt_bench.records.run import RunRecord, Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.runner.cells import PROGRESS, failure
+from passt_bench.runner.cells import failure
 from passt_bench.runner.executor import run_cells
+from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import Incomplete, find_incomplete
+from passt_bench.runner.run import Incomplete, find_incomplete
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
 from passt_bench.spec.key import digest
@@ -72,7 +73,7 @@ def test_a_finished_study_does_nothing(
     plan, store = two_variants, Store(tmp_path)
     _done(plan, store)
     started = []
-    monkeypatch.setattr("passt_bench.runner.executor.run_isolated", started.append)
+    monkeypatch.setattr("passt_bench.runner.executor._run_once", started.append)
     monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
     paths = Paths(tmp_path)
     options = RunConfig(cost=False)
@@ -87,7 +88,7 @@ def test_a_finished_study_does_nothing(
     written = expansion.stat().st_mtime_ns
     execute_plan(plan, options, paths, Console(quiet=True))
     assert expansion.stat().st_mtime_ns == written
-    assert run_cells([], paths, RunConfig()) == []
+    assert run_cells([], paths, RunConfig()) == {}
 
 
 def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_path: Path) -> None:

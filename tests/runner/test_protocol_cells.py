@@ -17,6 +17,7 @@ from passt_bench.data import open_dataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
+from passt_bench.records.store import Store
 from passt_bench.runner.cells import MODEL, run_cell, split_clips
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell
@@ -125,7 +126,9 @@ def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:
         cell, paths = _plan(recipe, out, {})
         kept = [path.name.partition("-")[0] for path in (out / "cache").glob("*.npy")]
         assert kept == (["waveforms"] if storage == "prepared" else [])
-        (record,) = run_cells([cell], paths, RunConfig(workers=1))
+        run_cells([cell], paths, RunConfig(workers=1))
+        record = Store(paths.runs).run(cell.key)
+        assert record is not None
         assert record.status == "ok", record.message
         records.append(record)
     for record in records[1:]:

@@ -332,7 +332,7 @@ def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_pat
     ended: list[Path] = []
 
     def run() -> None:
-        for cell in plan.cells:  # as `isolation` does: under the lock, unless a record stands
+        for cell in plan.cells:  # as `executor` does: under the lock, unless a record stands
             with lock(target.root, f"{cell.key}.lock").acquire(timeout=30):
                 if not target.has(cell.key):
                     target.write(failure(cell, "timeout", "here"))

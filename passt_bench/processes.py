@@ -1,0 +1,82 @@
+"""Starts child processes that leave Ctrl-C to their parent and import nothing by accident.
+
+Python puts the current folder first on the path of a process that is started by ``-c`` or ``-m``,
+as fork servers, resource trackers and MLflow are: a ``shutil.py`` there would be run instead of the
+library's.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, resource_tracker
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+
+VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
+_LOCK = threading.Lock()
+_inside = 0  # bodies of all threads, for they share the environment
+_before: str | None = None
+
+
+@contextmanager
+def without_current_folder() -> Iterator[None]:
+    """Python processes that the body starts, and all that those start, leave that folder out.
+
+    Afterwards the environment is what it was: it belongs to the program that uses this package.
+    """
+    global _inside, _before
+    with _LOCK:
+        if not _inside:
+            _before = os.environ.get(VARIABLE)
+            os.environ[VARIABLE] = "1"
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _inside -= 1
+            if not _inside:
+                del os.environ[VARIABLE]
+                if _before is not None:
+                    os.environ[VARIABLE] = _before
+
+
+def fork_server(*modules: str) -> ForkServerContext:
+    """The fork server of this process, started where it is not running.
+
+    Not a fork of this process: its threads and its GPU do not survive one.
+
+    Args:
+        modules: that the server imports once for all its children; one that is already running
+            keeps what it has.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    # A Ctrl-C reaches every process of the terminal; this program decides what it means, and
+    # the server and its children never see it, not even while they start.
+    with without_current_folder():
+        resource_tracker.ensure_running()  # it would let Ctrl-C through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def follow_parent() -> None:
+    """Ends this process as soon as its parent has ended, however; Ctrl-C is the parent's matter."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
