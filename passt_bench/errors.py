@@ -48,6 +48,10 @@ class StorageError(InputError, OSError):
     errno: int | None = None
 
 
+class ContractError(AssertionError):
+    """A component does not do what every component of its kind must do."""
+
+
 @contextmanager
 def located(source: object) -> Iterator[None]:
     """Names where bad input came from in those errors that do not tell."""

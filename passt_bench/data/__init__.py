@@ -10,12 +10,14 @@ from passt_bench.data.layout import DatasetLayout, layouts
 from passt_bench.data.prepared import find_prepared, open_prepared
 from passt_bench.data.prepared_files import INDEX, read_index
 from passt_bench.errors import InputError
+from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec.recipe import DataSpec
 
 __all__ = [
     "Dataset",
     "DatasetLayout",
+    "Fingerprint",
     "audioset",
     "dcase20",
     "esc50",

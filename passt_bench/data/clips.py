@@ -38,7 +38,8 @@ class FolderDataset(StoredDataset):
     def sound(self, index: int) -> Path:
         """The audio file of a clip; where a clip is a part of it, the clip table says which."""
         path = self.table.path(index)
-        assert path is not None
+        assert path is not None and self.table.file is not None
+        self.check_unchanged(path, int(self.table.file[index]))
         return path
 
     def length(self, index: int) -> int | None:
@@ -115,6 +116,7 @@ def open_listing(
         spec=spec,
         sampling_rate=sampling_rate,
         table=table,
+        stamps=scan.stamps,
         frames=frames[order],
     )
     _check_skipped(listing, reasons, incomplete, dataset)
@@ -192,7 +194,7 @@ def _digested(clips: Listing, scan: Scan) -> Iterator[str | np.ndarray]:
     else:
         yield np.nan_to_num(clips.targets, nan=2).astype("<f4")
     yield clips.split
-    yield scan.sizes[clips.file].astype("<i8")
+    yield scan.stamps[clips.file, 0].astype("<i8")
     yield scan.pieces[clips.file].astype("<u8")
     if clips.start is not None and clips.end is not None:
         yield clips.start.astype("<f8")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,23 @@ class Incomplete(InputError):
     """
 
     dataset: Dataset
+
+
+class FileChanged(InputError):
+    """A file of a data set has changed since the data set was opened."""
+
+
+def stamps_of(paths: Iterable[Path]) -> np.ndarray:
+    """Bytes and time of change in ns of files, (files, 2) int64; zeros for one that is gone."""
+    return np.array([_stamp(path) for path in paths], dtype=np.int64)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -110,11 +128,13 @@ class StoredDataset(Dataset):
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz of the waveforms.
         table: the clip table.
+        stamps: see `stamps_of`, of the files with the clips when the data set was opened.
     """
 
     spec: DataSpec
     sampling_rate: int
     table: ClipTable
+    stamps: np.ndarray
 
     @property
     def samples(self) -> int:
@@ -128,6 +148,27 @@ class StoredDataset(Dataset):
     @abstractmethod
     def excerpt(self, index: int, start: int) -> np.ndarray:
         """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end."""
+
+    def check_unchanged(self, path: Path, file: int) -> None:
+        """Refuses a file that is not the one whose header and labels are known.
+
+        Args:
+            path: the file.
+            file: its index in ``stamps``.
+
+        Raises:
+            FileChanged: it has another size or time of change; not where it is gone, which
+                reading it will say.
+        """
+        found = _stamp(path)
+        if found not in ((0, 0), tuple(self.stamps[file].tolist())):
+            raise FileChanged(
+                "has changed since the data set was opened",
+                source=path,
+                field="size, time of change",
+                value=found,
+                remedy="Give the same command again: it opens the data as they are now.",
+            )
 
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The training and the test clips, or all other folds and the fold held out.

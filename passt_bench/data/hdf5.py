@@ -17,7 +17,7 @@ import numpy as np
 
 from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
-from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
+from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some, spread_over
 from passt_bench.data.hdf5_file import Columns, read_columns, read_pieces, read_sound
 from passt_bench.data.targets import PackedTargets, Targets
@@ -39,7 +39,9 @@ class Hdf5Dataset(StoredDataset):
 
     def sound(self, index: int) -> Encoded:
         """The bytes of a clip's audio file."""
-        return read_sound(self.files[self.file[index]], int(self.row[index]), self.ids[index])
+        file = int(self.file[index])
+        self.check_unchanged(self.files[file], file)
+        return read_sound(self.files[file], int(self.row[index]), self.ids[index])
 
     def length(self, index: int) -> int:
         """Samples of the whole clip at the sampling rate, according to its header."""
@@ -101,6 +103,7 @@ def open_hdf5(
             sound, or fewer clips than the spec asks for.
     """
     splits = _split_names(files)
+    stamps = stamps_of(path for paths in files.values() for path in paths)
     parts = _read(files, len(classes), masked, single=not multi_label)
     table = _clip_table(splits, parts, source_of)
     stored = _joined(parts, [part.columns.targets for part in parts])
@@ -127,6 +130,7 @@ def open_hdf5(
         file=np.repeat(np.arange(len(parts), dtype=np.int16), counts),
         row=np.concatenate([part.rows for part in parts]).astype(np.int32),
         table=table,
+        stamps=stamps,
     )
     _check_skipped(parts, dataset)
     dataset.check_splits()

@@ -22,7 +22,7 @@ import soundfile
 
 from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
-from passt_bench.data.dataset import Dataset, StoredDataset
+from passt_bench.data.dataset import Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
@@ -67,6 +67,7 @@ class PreparedDataset(StoredDataset):
         return _unscaled(self._stored(index))
 
     def _stored(self, index: int) -> np.ndarray:
+        self.check_unchanged(self.path, 0)
         return _mapped(self.path)[self.offsets[index] : self.offsets[index + 1]]
 
 
@@ -118,6 +119,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     _check_fits(index, spec, sampling_rate, folder)
     if index.form == "hdf5":
         return _open_hdf5(spec, sampling_rate, folder, index)
+    stamps = stamps_of([folder / WAVEFORMS])
     columns = read_clips(folder, index)
     offsets, names = columns["offsets"], Names(columns["names"])
     targets: Targets = columns["targets"]
@@ -153,6 +155,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         path=folder / WAVEFORMS,
         offsets=offsets,
         table=table,
+        stamps=stamps,
     )
     dataset.check_splits()
     return dataset

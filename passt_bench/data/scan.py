@@ -96,7 +96,7 @@ class Scan:
     """Sizes and headers of files, in columns; zeros for unusable ones.
 
     Attributes:
-        sizes: (files,) int64, bytes.
+        stamps: (files, 2) int64, bytes and time of change in ns.
         frames: (files,) int64, samples of each channel.
         rates: (files,) int32, Hz.
         channels: (files,) int16.
@@ -104,7 +104,7 @@ class Scan:
         lost: index of an unusable file → what is wrong with it.
     """
 
-    sizes: np.ndarray
+    stamps: np.ndarray
     frames: np.ndarray
     rates: np.ndarray
     channels: np.ndarray
@@ -136,7 +136,8 @@ def scan_files(root: Path, files: Sequence[str]) -> Scan:
             update((at + len(part)) / len(files))
     if opened >= _WORTH:
         cache.save(rows[rows["frames"] > 0])
-    return Scan(rows["size"], rows["frames"], rows["rate"], rows["channels"], rows["piece"], lost)
+    stamps = np.stack([rows["size"], rows["changed"]], axis=1)
+    return Scan(stamps, rows["frames"], rows["rate"], rows["channels"], rows["piece"], lost)
 
 
 def _scan_chunk(

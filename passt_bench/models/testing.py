@@ -33,17 +33,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from passt_bench.errors import InputError
+from passt_bench.errors import ContractError, InputError
 from passt_bench.models import build_model, create_model
 from passt_bench.models.base import initialise
 from passt_bench.models.patchout import draw_batch, resolve
 from passt_bench.spec.recipe import Pair, Patchout
 
 _BATCH = 3
-
-
-class ContractError(AssertionError):
-    """A model does not keep the contract."""
 
 
 @dataclass(frozen=True)

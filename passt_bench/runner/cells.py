@@ -8,13 +8,11 @@ import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import validation_split
 from passt_bench.measure.failure import classify, memory_limit, says_nothing
@@ -107,10 +105,8 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     recipe = cell.recipe
     set_up(recipe.engine)
     clock = Clock()
-    dataset = open_dataset(recipe.data, recipe.frontend.sampling_rate, cell.data_root)
-    if dataset.fingerprint.digest != cell.fingerprint.digest:
-        raise RuntimeError("the data changed since the study was planned; run it again")
-    features = cell_features(cell, paths, dataset)
+    dataset = cell.data.dataset
+    features = cell_features(cell, paths)
     train_clips, validation_clips, test_clips = split_clips(cell, dataset)
     clock.lap("data")
     classes = dataset.fingerprint.classes
@@ -255,13 +251,12 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     )
 
 
-def cell_features(cell: PlannedCell, paths: Paths, dataset: Dataset) -> Features:
+def cell_features(cell: PlannedCell, paths: Paths) -> Features:
     """Features as they were prepared, or made of the data set."""
-    recipe, rate = cell.recipe, cell.recipe.frontend.sampling_rate
-    opens = partial(open_dataset, recipe.data, rate, cell.data_root)
-    digest = dataset.fingerprint.digest
-    stream = Streamed(opens, digest, round(recipe.data.seconds * rate), dataset)
-    return open_features(features_path(paths.cache, recipe, digest), recipe, stream)
+    recipe = cell.recipe
+    samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
+    path = features_path(paths.cache, recipe, cell.fingerprint.digest)
+    return open_features(path, recipe, Streamed(cell.data, samples))
 
 
 def split_clips(

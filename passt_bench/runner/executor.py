@@ -75,6 +75,8 @@ def run_cells(
     """
     if not cells:
         return {}
+    for cell in cells:
+        cell.data.write()  # here, where a full disk is an error of the command
     fork_server()
     stop = Event()
     batch = _Batch(paths, config, _gpus(cells, paths), stop.is_set)

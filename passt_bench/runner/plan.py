@@ -8,6 +8,7 @@ from pathlib import Path
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
 from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
@@ -37,20 +38,20 @@ class Datasets:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._open: dict[str, Dataset] = {}
+        self._open: dict[str, SharedDataset] = {}
         self._checked: set[str] = set()
-
-    def root(self, recipe: Recipe) -> Path | None:
-        """The folder given for the recipe's data set."""
-        return self._paths.data.get(recipe.data.name)
 
     def get(self, recipe: Recipe) -> Dataset:
         """The recipe's data set at its front end's sampling rate."""
-        name = digest([decisive(recipe.data), recipe.frontend.sampling_rate])
+        return self.shared(recipe).dataset
+
+    def shared(self, recipe: Recipe) -> SharedDataset:
+        """The same, for other processes."""
+        rate = recipe.frontend.sampling_rate
+        name = digest([decisive(recipe.data), rate])
         if name not in self._open:
-            self._open[name] = open_dataset(
-                recipe.data, recipe.frontend.sampling_rate, self.root(recipe)
-            )
+            root = self._paths.data.get(recipe.data.name)
+            self._open[name] = SharedDataset(open_dataset(recipe.data, rate, root))
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:
@@ -78,7 +79,7 @@ class PlannedCell:
     fingerprint: Fingerprint
     components: Mapping[str, int]
     facts: ModelSummary
-    data_root: Path | None
+    data: SharedDataset
     seconds: float  # expected
     attempt: int = 1
     checkpoint: Path | None = None  # initial weights; None from scratch
@@ -130,7 +131,7 @@ def plan_cell(
         fingerprint=fingerprint,
         components=components,
         facts=facts,
-        data_root=datasets.root(recipe),
+        data=datasets.shared(recipe),
         seconds=expected_seconds(recipe, facts, len(train), len(test)),
         checkpoint=checkpoint,
     )

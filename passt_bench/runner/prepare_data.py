@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.data.dataset import Dataset
+from passt_bench.data.dataset import Dataset, FileChanged
 from passt_bench.data.hdf5_file import check_mp3_rate, encode_mp3
 from passt_bench.data.prepared import default_folder, scaled
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
@@ -296,6 +296,8 @@ def make_part(numbers: range) -> tuple[bytes, Entry]:
         data = b""
         try:
             wave = _work.source.whole(number)
+        except FileChanged:
+            raise
         except InputError as error:
             lost[place] = error.problem
         else:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.records.files import storing
 from passt_bench.spec.key import decisive, digest
@@ -38,38 +39,18 @@ from passt_bench.training.step_inputs import philox
 class Streamed:
     """Waveforms that are read from the data set each time, as `numpy.ndarray` gives stored ones.
 
-    Another process opens the data set for itself: what it holds (open files, a million names) is
-    not handed over.
-
     Args:
-        opens: the data set; must be picklable where other processes shall read.
-        digest: of its fingerprint.
+        shared: the data set, which other processes get from a file.
         samples: of a clip.
-        dataset: where it is open already.
     """
 
-    def __init__(
-        self,
-        opens: Callable[[], Dataset],
-        digest: str,
-        samples: int,
-        dataset: Dataset | None = None,
-    ) -> None:
-        self._opens, self._digest, self._samples, self._dataset = opens, digest, samples, dataset
+    def __init__(self, shared: SharedDataset, samples: int) -> None:
+        self._shared, self._samples = shared, samples
 
     @property
     def dataset(self) -> Dataset:
-        """The data set, opened when it is first asked for.
-
-        Raises:
-            RuntimeError: it is not what it was.
-        """
-        if self._dataset is None:
-            dataset = self._opens()
-            if dataset.fingerprint.digest != self._digest:
-                raise RuntimeError("the data changed since the study was planned; run it again")
-            self._dataset = dataset
-        return self._dataset
+        """The data set."""
+        return self._shared.dataset
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,9 +60,6 @@ class Streamed:
     def __getitem__(self, clips: np.ndarray) -> np.ndarray:
         """Waveforms (clips, S) from their start, float32."""
         return np.stack([self.dataset.waveform(int(clip)) for clip in clips])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_dataset": None}
 
 
 Waves = np.ndarray | Streamed

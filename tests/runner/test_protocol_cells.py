@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from layouts import write_fsd50k_hdf5, write_openmic_hdf5
+from layouts import write_esc50, write_fsd50k_hdf5, write_openmic_hdf5
 from rich.console import Console
 
 from passt_bench.ablations import protocols
 from passt_bench.data import open_dataset
+from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
 from passt_bench.records.run import RunRecord
@@ -110,9 +111,8 @@ def test_each_set_of_weights_answers_for_itself(tmp_path: Path) -> None:
     assert last.key != swa.key
     for record in (last, swa):  # the model that is kept is the one that was tested
         net, *_ = read_model(tmp_path / "records" / record.key / MODEL)
-        opens = partial(open_dataset, record.recipe.data, 32000, None)
-        dataset = opens()
-        stream = Streamed(opens, dataset.fingerprint.digest, 16000)
+        dataset = open_dataset(record.recipe.data, 32000, None)
+        stream = Streamed(SharedDataset(dataset), 16000)
         clips = dataset.split(None)[1]
         scores = predict(net, Waveforms(stream, record.recipe.frontend), clips)
         assert accuracy(dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
@@ -136,3 +136,24 @@ def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:
         assert record.metrics == records[0].metrics
         assert record.curves == records[0].curves
         assert record.picture == records[0].picture
+
+
+def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: Path) -> None:
+    """A cell and its loaders read no list; a file that is not the one planned on is named."""
+    written = write_esc50(tmp_path / "data", rate=8000, seconds=0.5)
+    recipe = override(
+        protocols.esc50(),
+        SMALL | {"training.epochs": 1, "data.storage": "streamed", "engine.num_workers": 1},
+    )
+    paths = Paths(tmp_path / "runs", {"esc50": written.root})
+    datasets = Datasets(paths)
+    good, bad = (plan_cell("a", recipe, seed, 1, datasets) for seed in (0, 1))
+    (written.root / "meta" / "esc50.csv").unlink()
+    (record,) = run_cells([good], paths, RunConfig(workers=1)).values()
+    assert record.status == "ok", record.message
+    changed = written.clips[-1].path
+    assert changed is not None
+    os.utime(changed, ns=(0, 1))
+    (record,) = run_cells([bad], paths, RunConfig(workers=1)).values()
+    assert record.status == "error"
+    assert f"{changed}: " in record.message and "has changed since" in record.message

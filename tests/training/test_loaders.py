@@ -17,6 +17,7 @@ import pytest
 import torch
 from noise_clips import CLASSES, CLIPS, RATE, SAMPLES, TRAIN, labels, open_noise
 
+from passt_bench.data.shared import SharedDataset
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
 from passt_bench.training.batches import Sampler, Supply
@@ -41,7 +42,7 @@ RECIPE = override(
 
 
 def _supply() -> Supply:
-    features = Waveforms(Streamed(open_noise, "noise", SAMPLES), FRONTEND)
+    features = Waveforms(Streamed(SharedDataset(open_noise()), SAMPLES), FRONTEND)
     sampler = Sampler(RECIPE.training, labels(), np.arange(TRAIN), 3, 0)
     return Supply(features, labels(), sampler, RECIPE, 3)
 
@@ -68,7 +69,7 @@ def test_batches_are_the_same_whoever_makes_them(processes: int) -> None:
 
 def _train(folder: Path, loaders: int, stop: int | None = None) -> tuple[Progress, Any]:
     recipe = replace(RECIPE, engine=EngineSpec(num_workers=loaders))
-    features = Waveforms(Streamed(open_noise, "noise", SAMPLES), FRONTEND)
+    features = Waveforms(Streamed(SharedDataset(open_noise()), SAMPLES), FRONTEND)
     torch.manual_seed(0)
     net = create_model("panns_micro", CLASSES, mels=16, frames=50, width=2, depth=1)
     task = Task("k", recipe, 3, features, labels(), np.arange(TRAIN), folder)
@@ -169,7 +170,10 @@ def test_a_kill_leaves_nobody(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]),
+        },
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data import Dataset
-from passt_bench.records.run import Fingerprint
+from passt_bench.data import Dataset, Fingerprint
 from passt_bench.registry import DATASETS
 from passt_bench.spec import DataSpec
 

@@ -1,0 +1,132 @@
+"""Every data set in every form of storage keeps the contract, and the contract notices damage."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from noise_clips import NoiseClips, open_noise
+
+from passt_bench.data import testing as contract
+from passt_bench.data.dataset import FileChanged, StoredDataset
+from passt_bench.data.shared import SharedDataset
+from passt_bench.data.testing import CHECKS, Subject
+from passt_bench.errors import ContractError
+from passt_bench.registry import DATASETS
+from passt_bench.spec import DataSpec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
+from golden_fingerprints import CASES, RATE, Case, opened
+
+FORMS = {name: case for name, case in CASES.items() if "few" not in name}
+STORED = [name for name in FORMS if name != "synthetic"]
+Folder = Callable[[str], tuple[Case, Path | None]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Writes the data set of a case, once."""
+    roots: dict[str, Path | None] = {}
+
+    def written(name: str) -> tuple[Case, Path | None]:
+        case = FORMS[name]
+        if name not in roots:
+            root = tmp_path_factory.mktemp("data") / "data"
+            data = opened(case, root)
+            table = data.clip_table()
+            form = {"int16": f"prepared-{RATE}", "hdf5": f"hdf5-{RATE}"}.get(case.prepared or "")
+            roots[name] = None if table is None else root / form if form else root
+        return case, roots[name]
+
+    return written
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_data_sets(name: str, check: Callable[[Subject], None], folder: Folder) -> None:
+    case, root = folder(name)
+    check(Subject(replace(case.spec, name=case.name), RATE, root))
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_file_that_changes_after_opening_is_named(name: str, folder: Folder) -> None:
+    case, root = folder(name)
+    data = Subject(replace(case.spec, name=case.name), RATE, root).open()
+    assert isinstance(data, StoredDataset)
+    shared = SharedDataset(data)
+    there = pickle.loads(pickle.dumps(shared)).dataset
+    stamps = data.stamps.copy()
+    stamps[:, 1] += 1
+    before = there.waveform(0)
+    for copy in (data, there):
+        changed = replace(copy, stamps=stamps)
+        with pytest.raises(FileChanged) as caught:
+            changed.waveform(0)
+        assert caught.value.source is not None and Path(str(caught.value.source)).is_file()
+    np.testing.assert_array_equal(there.waveform(0), before)
+
+
+def test_the_file_of_a_shared_data_set_is_written_once_and_removed() -> None:
+    shared = SharedDataset(open_noise())
+    path = shared.write()
+    other = pickle.loads(pickle.dumps(shared))
+    assert other.write() == shared.write() == path
+    del other
+    assert path.is_file()
+    del shared
+    assert not path.exists()
+
+
+def _changed(**fields: Any) -> NoiseClips:
+    return replace(open_noise(), **fields)
+
+
+class _Loud(NoiseClips):
+    def waveform(self, index: int) -> np.ndarray:
+        return super().waveform(index) * np.nan
+
+
+class _Drifting(NoiseClips):
+    def waveform(self, index: int) -> np.ndarray:
+        return np.random.default_rng().standard_normal(4000).astype("f4")
+
+
+class _Leaking(NoiseClips):
+    def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(20), np.arange(16, 24)
+
+
+BROKEN = {
+    "each clip has a name": lambda: _changed(ids=("a",) * 24),
+    "each clip has a source": lambda: _changed(sources=("a",)),
+    "targets are 0, 1": lambda: _changed(targets=open_noise().targets * 2),
+    "targets are (clips, classes)": lambda: _changed(targets=open_noise().targets[:, :2]),
+    "samples are finite": lambda: _Loud(**vars(open_noise())),
+    "the same each time": lambda: _Drifting(**vars(open_noise())),
+    "no clip is in two splits": lambda: _Leaking(**vars(open_noise())),
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN)
+def test_what_is_broken_is_named(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = BROKEN[problem]
+    monkeypatch.setattr(DATASETS, "get", lambda name: _Opens(lambda *_: broken()))
+    subject = Subject(DataSpec("noise", seconds=0.5), 8000)
+    found = []
+    for check in (contract.check_clips, contract.check_splits, contract.check_waveforms):
+        try:
+            check(subject)
+        except ContractError as error:
+            found.append(str(error))
+    assert [message for message in found if problem in message]
+
+
+class _Opens:
+    def __init__(self, build: Callable[..., NoiseClips]) -> None:
+        self.build = build
