@@ -48,7 +48,9 @@ def _plan(recipe: Recipe, out: Path, data: dict[str, Path]) -> tuple[PlannedCell
 
 def _run(recipe: Recipe, out: Path, data: dict[str, Path]) -> RunRecord:
     cell, paths = _plan(recipe, out, data)
-    record = run_cell(cell, paths, RunConfig(keep_models=True))
+    run_cell(cell, paths, RunConfig(keep_models=True))
+    record = Store(paths.runs).run(cell.key)
+    assert record is not None
     assert record.status == "ok", record.message
     return record
 
@@ -149,11 +151,11 @@ def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: P
     datasets = Datasets(paths)
     good, bad = (plan_cell("a", recipe, seed, 1, datasets) for seed in (0, 1))
     (written.root / "meta" / "esc50.csv").unlink()
-    (record,) = run_cells([good], paths, RunConfig(workers=1)).values()
-    assert record.status == "ok", record.message
+    (end,) = run_cells([good], paths, RunConfig(workers=1)).values()
+    assert end.status == "ok", end.message
     changed = written.clips[-1].path
     assert changed is not None
     os.utime(changed, ns=(0, 1))
-    (record,) = run_cells([bad], paths, RunConfig(workers=1)).values()
-    assert record.status == "error"
-    assert f"{changed}: " in record.message and "has changed since" in record.message
+    (end,) = run_cells([bad], paths, RunConfig(workers=1)).values()
+    assert end.status == "error"
+    assert f"{changed}: " in end.message and "has changed since" in end.message
