@@ -21,6 +21,10 @@ ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "passt-bench"
 PARITY = ROOT / ".nox" / "parity"
 PEERS = "examples/peers"
+# Test files side by side: half of the time goes into waiting for the processes that tests start.
+# A worker takes 1.2 GB.
+SIDE_BY_SIDE = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+LONG = ("tests/drills/test_kills.py",)  # the drills that have a longer form
 SOURCES = ("passt_bench", "ablations", "examples", "tests", "noxfile.py")
 
 
@@ -110,28 +114,26 @@ def pytest(session: nox.Session, *words: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests: at most 10 minutes on two cores."""
-    # Files side by side, for half of the time goes into waiting for the processes that tests start.
-    # A worker takes 1.2 GB.
-    pytest(session, "tests", "-n", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+    """The tests: at most 5 minutes on two cores."""
+    pytest(session, "tests", *SIDE_BY_SIDE)
 
 
 @nox.session
 def drills(session: nox.Session) -> None:
-    """Kills and simulations: at most 40 minutes."""
-    pytest(session, "--override-ini=addopts=-q", "tests/drills")
+    """Kills and faults: at most 12 minutes on two cores."""
+    pytest(session, "--override-ini=addopts=-q", "tests/drills", *SIDE_BY_SIDE)
 
 
 @nox.session
 def assurance(session: nox.Session) -> None:
-    """What a rebuild is measured by; ``-- NAME…`` selects as pytest's -k does, or files."""
+    """Simulations, calibration, scale, servers, long drills; ``-- NAME…`` selects as -k does."""
     names = list(takewhile(lambda word: not word.startswith("-"), session.posargs))
     if names and names[0].startswith("tests/"):
         chosen = names
     else:
-        chosen = ["tests/assurance", *(["-k", " or ".join(names)] if names else [])]
+        chosen = ["tests/assurance", *LONG, *(["-k", " or ".join(names)] if names else [])]
     options = session.posargs[len(names) :]
-    run(session, "pytest", "--override-ini=addopts=-v", "-s", *chosen, *options)
+    run(session, "pytest", "--override-ini=addopts=-v -rs", "-s", "--long", *chosen, *options)
 
 
 @nox.session

@@ -1,4 +1,7 @@
-"""SIGKILL at eighty seeded moments: the finished records equal those of an undisturbed run."""
+"""SIGKILL at seeded moments: the finished records equal those of an undisturbed run.
+
+Sixteen moments; eighty with ``--long``, as `nox -s assurance` gives it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,10 @@ import pytest
 
 HERE = Path(__file__).parent
 POINTS = ("create", "cut", "sync", "rename", "renamed")
-EACH = 10  # kills of each phase in each process
 CHILD_BATCH = 5  # moments that one invocation meets
 
 
-def _moment(random: random.Random, who: str, phase: str, number: int) -> dict[str, Any]:
+def _moment(random: random.Random, who: str, phase: str, number: int, each: int) -> dict[str, Any]:
     point = random.choice(("before", "after"))
     at = 1
     if phase == "training":
@@ -29,10 +31,10 @@ def _moment(random: random.Random, who: str, phase: str, number: int) -> dict[st
     elif phase == "evaluation":
         at = random.randint(1, 3)
     else:
-        point = POINTS[number % len(POINTS)]
+        point = random.choice(POINTS) if each < len(POINTS) else POINTS[number % len(POINTS)]
         if phase == "checkpoint":  # a checkpoint is written, then two files are renamed
             at = random.randint(1, 4 if point.startswith("rename") else 2)
-    if who == "parent" and phase == "record" and number >= EACH // 2:
+    if who == "parent" and phase == "record" and number >= each // 2:
         who = "self"  # the parent writes as well: the rows of processes that died
     # Where checkpoints are cut off there have to be some; else they come now and then.
     seconds = 0.0 if phase == "checkpoint" else random.choice((0.0, 0.02, 0.2))
@@ -41,11 +43,11 @@ def _moment(random: random.Random, who: str, phase: str, number: int) -> dict[st
     }  # fmt: skip
 
 
-def _batches(seed: int) -> list[list[dict[str, Any]]]:
+def _batches(seed: int, each: int) -> list[list[dict[str, Any]]]:
     drawn = random.Random(seed)
     phases = ("training", "evaluation", "checkpoint", "record")
-    child = [_moment(drawn, "child", phase, i) for phase in phases for i in range(EACH)]
-    parent = [_moment(drawn, "parent", phase, i) for phase in phases for i in range(EACH)]
+    child = [_moment(drawn, "child", phase, i, each) for phase in phases for i in range(each)]
+    parent = [_moment(drawn, "parent", phase, i, each) for phase in phases for i in range(each)]
     drawn.shuffle(child)
     batches = [child[i : i + CHILD_BATCH] for i in range(0, len(child), CHILD_BATCH)]
     batches += [[moment] for moment in parent]
@@ -69,9 +71,15 @@ def _results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], str]:
+def each(pytestconfig: pytest.Config) -> int:
+    """Kills of each phase in each process."""
+    return 10 if pytestconfig.getoption("--long") else 2
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory, each: int) -> tuple[Path, list[Any], str]:
     root = tmp_path_factory.mktemp("kills")
-    batches = _batches(20261123)
+    batches = _batches(20261123, each)
     (root / "batches.json").write_text(json.dumps(batches))
     began = time.monotonic()
     done = subprocess.run(
@@ -87,7 +95,7 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], 
     return root, batches, done.stderr
 
 
-def test_every_kill_took_place(drilled: tuple[Path, list[Any], str]) -> None:
+def test_every_kill_took_place(drilled: tuple[Path, list[Any], str], each: int) -> None:
     root, _, _ = drilled
     done = [json.loads(path.read_text()) for path in root.glob("killed-*/moments/*.done")]
     counts = Counter(
@@ -95,7 +103,7 @@ def test_every_kill_took_place(drilled: tuple[Path, list[Any], str]) -> None:
     )
     assert counts.pop(("parent", "study")) == len(POINTS)
     assert len(counts) == 8
-    assert set(counts.values()) == {EACH}
+    assert set(counts.values()) == {each}
     assert not list(root.glob("killed-*/moments/*.json"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-SUBJECTS = Path(__file__).parents[1] / "measure"
+SUBJECTS = Path(__file__).parents[1] / "helpers"
 KILLED = """
 import time
 from known_subjects import Sleeps

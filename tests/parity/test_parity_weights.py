@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import peers
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-
 import small_weights
+import torch
 
 from passt_bench.models import create_model, load_weights, save_model
 from passt_bench.models.weights import export_model

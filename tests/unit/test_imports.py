@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "passt_bench"
 BASE = ("errors", "names", "processes", "registry", "spec", "records", "intervals", "vocabulary")
 # Each part may import itself and what stands here.

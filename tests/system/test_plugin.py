@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "plugin"
 ROOT = HERE.parents[1]
 LISTS = {
     "models": "lily",

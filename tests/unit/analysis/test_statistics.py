@@ -257,7 +257,7 @@ def test_small_simulation_covers_and_does_not_cry_wolf() -> None:
 def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     text = (root / "docs/statistics.md").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     monkeypatch.chdir(root)

@@ -14,7 +14,7 @@ from hostile_folder import HostileFolder
 
 from passt_bench.processes import VARIABLE, without_current_folder
 
-PACKAGE = Path(__file__).parents[1] / "passt_bench"
+PACKAGE = Path(__file__).parents[2] / "passt_bench"
 
 
 def start(hostile: HostileFolder) -> int:

@@ -159,7 +159,9 @@ def test_a_batch_too_large_is_told(tmp_path: Path) -> None:
             except InputError as error:
                 print(error)
     """
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(Path(__file__).parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")]
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

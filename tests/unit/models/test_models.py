@@ -1,4 +1,4 @@
-"""Building models by name; what each must do stands in tests/contract."""
+"""Building models by name; what each must do stands in tests/unit/models/test_model_contract.py."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from passt_bench.spec.key import decisive
 from passt_bench.training.schedule import ramp
 from passt_bench.training.state import snapshot_epochs
 
-PAGE = Path(__file__).parents[2] / "docs" / "protocols.md"
+PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"
 RECIPES: dict[str, Recipe] = {
     "audioset, as the paper says": protocols.audioset("paper"),
     "audioset, as the code does": protocols.audioset("code"),

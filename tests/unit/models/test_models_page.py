@@ -12,7 +12,7 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.registry import MODELS
 from passt_bench.spec.frontends import frontend_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 ROWS = {
     cells[1].strip().strip("`"): [cell.strip() for cell in cells[2:-1]]
     for cells in (line.split("|") for line in PAGE.read_text(encoding="utf-8").splitlines())
