@@ -1,4 +1,4 @@
-"""Named, versioned components: models, front ends, data sets, patchout kinds, metrics.
+"""Named, versioned components: models, front ends, data sets, patchout kinds, metrics, figures.
 
 A component is one file and one registration. Another package adds its components by an entry point
 that names a module, in the group of the registry; the module registers them when it is imported::
@@ -151,4 +151,7 @@ PATCHOUTS: Registry[Any] = Registry(
 METRICS: Registry[Any] = Registry(
     "metric", "passt_bench.training.metrics", "passt_bench.metric", "metric"
 )
-ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS)
+FIGURES: Registry[Any] = Registry(
+    "figure", "passt_bench.report.figures", "passt_bench.figure", "figure"
+)
+ALL: tuple[Registry[Any], ...] = (MODELS, FRONTENDS, DATASETS, PATCHOUTS, METRICS, FIGURES)

@@ -77,21 +77,13 @@ class Comparison:
     method: str
 
 
-def compare(
-    study: StudyRecord,
-    cells: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    default_margin: float = DEFAULT_MARGIN,
-) -> list[Comparison]:
+def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> list[Comparison]:
     """Compares every variant of a study with its baseline, in the study's order.
 
     Args:
         study: gives baseline, variants, metric and margin.
         cells: see `frame.cells_frame`.
         metric: another column of ``cells`` than the study's primary metric.
-        default_margin: of equivalence, where the study names none; `noise.noise_floor` of an A/A
-            study gives a measured one.
 
     Raises:
         InputError: no such column of numbers, or it declares no direction.
@@ -101,25 +93,16 @@ def compare(
     better = better_way(study, metric)
     y = table.to_numpy(dtype=np.float64)
     pool = pool_variance(y)
-    names = list(table.index)
-    base = names.index(study.baseline)
-    arms = [arm for arm in range(len(names)) if arm != base]
-    contrasts = {arm: contrast(y, pool, arm, base) for arm in arms}
-    corrected = dict(zip(arms, holm(np.array([contrasts[arm].p() for arm in arms])), strict=True))
-    tested = sum(math.isfinite(p) for p in corrected.values())
+    base = list(table.index).index(study.baseline)
+    arms = [arm for arm in range(len(y)) if arm != base]
+    found = [contrast(y, pool, arm, base) for arm in arms]
+    corrected = holm(np.array([item.p() for item in found]))
+    tested = int(np.isfinite(corrected).sum())
     means = _means(table, pool, metric)
-    margin = study.margin if study.margin is not None else default_margin
-    verdicts = {
-        arm: _verdict(means[arm], contrasts[arm], float(corrected[arm]), margin, better)
-        for arm in arms
-    }
     return [
-        _comparison(
-            means[arm], means[base], contrasts[arm], float(corrected[arm]), verdicts[arm], margin,
-            tested,
-        )
-        for arm in arms
-    ]  # fmt: skip
+        _comparison(study, means[arm], item, float(p), tested, better)
+        for arm, item, p in zip(arms, found, corrected, strict=True)
+    ]
 
 
 def better_way(study: StudyRecord, column: str | None = None) -> Better:
@@ -210,29 +193,20 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
 
 
 def _comparison(
-    mean: VariantMean,
-    base: VariantMean,
-    found: Contrast,
-    p: float,
-    verdict: Verdict,
-    margin: float,
-    tested: int,
+    study: StudyRecord, mean: VariantMean, found: Contrast, p: float, tested: int, better: Better
 ) -> Comparison:
+    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    verdict = _verdict(mean, found, p, margin, better)
     needed = None
     if verdict == "undecided":
-        needed = blocks_to_settle(
-            found.estimate,
-            found.unit,
-            found.df_per_block,
-            margin,
-            comparisons=max(tested, 1),
-            more_than=found.n,
-        )
+        noise = (found.estimate, found.unit, found.df_per_block)
+        comparisons = max(tested, 1)
+        needed = blocks_to_settle(*noise, margin, comparisons=comparisons, more_than=found.n)
         needed = 2 if found.n < 2 else needed
     low, high = found.interval()
     return Comparison(
         variant=mean.variant,
-        baseline=base.variant,
+        baseline=study.baseline,
         metric=mean.metric,
         n=found.n,
         value=mean.value,
@@ -265,11 +239,11 @@ def _method(found: Contrast, tested: int) -> str:
         return "not estimable: the runs that succeeded do not determine the difference"
     if found.n < 2:
         return f"not tested: {found.n} common blocks, and a test needs two"
-    how = (
-        f"randomised blocks, variance pooled, t with {found.df} degrees of freedom"
-        if found.pooled
-        else f"paired t with {found.df} degrees of freedom, for its variance or the baseline's is "
-        "more than four times that of the others"
-    )
+    how = f"randomised blocks, variance pooled, t with {found.df} degrees of freedom"
+    if not found.pooled:
+        how = (
+            f"paired t with {found.df} degrees of freedom, because its variance or the baseline's "
+            "is more than four times that of the others"
+        )
     constant = "; the differences do not vary at all" if found.error == 0.0 else ""
     return f"{how}; Holm over {tested}{constant}"

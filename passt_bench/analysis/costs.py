@@ -10,9 +10,20 @@ import pandas as pd
 
 from passt_bench.analysis.frame import NAN, number
 from passt_bench.records.run import StudyRecord, VariantRecord
-from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
+from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
 
 Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
+
+
+PHASE_COLUMNS = (
+    *("variant", "phase", "median", "low", "high", "n", "ratio", "ratio_low", "ratio_high"),
+    *("baseline_median", "session"),
+)
+_COUNTED = ("flops", "flops_inference", "mfu", "compile_seconds", "published")
+ARM_COLUMNS = (
+    *("variant", "status", "message", "session", "attention", "batch_size", "tokens"),
+    *("tokens_full", "parameters", *_COUNTED),
+)
 
 
 def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
@@ -23,29 +34,16 @@ def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame
     ``baseline_median`` (seconds, same session), ``session`` (key). Ratios may be compared across
     sessions; seconds may not. Variants that no session measured have no row.
     """
-    columns = ["variant", "phase", "median", "low", "high", "n"]
-    columns += ["ratio", "ratio_low", "ratio_high", "baseline_median", "session"]
+    missing = Interval(NAN, NAN, NAN, 0)
     rows = []
     for variant, session, arm in _measured_arms(study, sessions):
         base = next(other for other in session.arms if other.key == session.baseline)
         for phase, seconds in arm.phases.items():
-            ratio, reference = arm.ratios.get(phase), base.phases.get(phase)
-            rows.append(
-                {
-                    "variant": variant.name,
-                    "phase": phase,
-                    "median": seconds.median,
-                    "low": seconds.low,
-                    "high": seconds.high,
-                    "n": seconds.n,
-                    "ratio": ratio.median if ratio else NAN,
-                    "ratio_low": ratio.low if ratio else NAN,
-                    "ratio_high": ratio.high if ratio else NAN,
-                    "baseline_median": reference.median if reference else NAN,
-                    "session": session.key,
-                }
-            )
-    return pd.DataFrame(rows, columns=columns)
+            ratio, reference = arm.ratios.get(phase, missing), base.phases.get(phase, missing)
+            quantities = (seconds.median, seconds.low, seconds.high, seconds.n)
+            ratios = (ratio.median, ratio.low, ratio.high, reference.median)
+            rows.append((variant.name, phase, *quantities, *ratios, session.key))
+    return pd.DataFrame(rows, columns=list(PHASE_COLUMNS))
 
 
 def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
@@ -76,19 +74,12 @@ def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFram
                 "tokens": arm.tokens or variant.tokens,
                 "tokens_full": arm.tokens_full or variant.tokens_full,
                 "parameters": arm.parameters or NAN,
-                "flops": number(arm.flops),
-                "flops_inference": number(arm.flops_inference),
-                "mfu": number(arm.mfu),
-                "compile_seconds": number(arm.compile_seconds),
-                "published": number(arm.published),
+                **{name: number(getattr(arm, name)) for name in _COUNTED},
                 **arm.memory,
             }
         )
-    columns = ["variant", "status", "message", "session", "attention", "batch_size", "tokens"]
-    columns += ["tokens_full", "parameters", "flops", "flops_inference", "mfu"]
-    columns += ["compile_seconds", "published"]
-    entries = sorted({name for row in rows for name in row} - set(columns))
-    return pd.DataFrame(rows, columns=columns + entries)
+    entries = sorted({name for row in rows for name in row} - set(ARM_COLUMNS))
+    return pd.DataFrame(rows, columns=[*ARM_COLUMNS, *entries])
 
 
 def sessions_used(study: Measured, sessions: Iterable[SessionRecord]) -> tuple[SessionRecord, ...]:

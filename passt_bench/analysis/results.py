@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from passt_bench.analysis.compare import (
-    DEFAULT_MARGIN,
-    Comparison,
-    VariantMean,
-    compare,
-    variant_means,
-)
+from passt_bench.analysis.compare import Comparison, VariantMean, compare, variant_means
 from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.errors import InputError, choose_from
@@ -47,47 +41,52 @@ class Results:
     sessions: tuple[SessionRecord, ...]
 
 
-def load_results(
-    study_name: str, stores: Sequence[Store], *, default_margin: float = DEFAULT_MARGIN
-) -> Results:
+def load_results(name: str, stores: Sequence[Store]) -> Results:
     """Reads a study and all that its report needs.
 
     Args:
-        study_name: name of a study that was run.
+        name: of a study that was run.
         stores: searched in this order; the study and each record come from the first that has it.
-        default_margin: for a study that names none, see `compare.compare`.
 
     Raises:
         InputError: no store knows the study, or a record is broken or of other data.
     """
-    study = _find_study(study_name, stores)
-    records = find_runs(study, stores)
-    by_key: dict[str, SessionRecord] = {}
-    for store in stores:
-        for session in store.sessions():
-            by_key.setdefault(session.key, session)
-    sessions = sessions_used(study, by_key.values())
-    cells = cells_of(study, records)
+    store = next((store for store in stores if name in store.studies()), None)
+    if store is None:
+        raise InputError(
+            "no such study was run here",
+            source=", ".join(str(store.root) for store in stores),
+            field="study",
+            value=name,
+            remedy=choose_from((known for store in stores for known in store.studies()), name),
+        )
+    study = store.study(name)
+    sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
+    return analyse(study, find_runs(study, stores), sessions.values())
+
+
+def analyse(
+    study: StudyRecord, records: Mapping[str, RunRecord], sessions: Iterable[SessionRecord]
+) -> Results:
+    """Computes the results of a study.
+
+    Args:
+        study: the expansion; its variants alone count, whatever else there is.
+        records: key → record, of its cells and perhaps of others.
+        sessions: cost sessions, of its variants and perhaps of others.
+
+    Raises:
+        InputError: a record of other data than the study's, or the metric declares no direction.
+    """
+    keys = [cell.key for variant in study.variants for cell in variant.cells]
+    cells, used = cells_of(study, records), sessions_used(study, sessions)
     return Results(
         study=study,
         cells=cells,
         means=tuple(variant_means(study, cells)),
-        comparisons=tuple(compare(study, cells, default_margin=default_margin)),
-        costs=costs_of(study, sessions),
-        memory=memory_of(study, sessions),
-        records=records,
-        sessions=sessions,
-    )
-
-
-def _find_study(name: str, stores: Sequence[Store]) -> StudyRecord:
-    for store in stores:
-        if name in store.studies():
-            return store.study(name)
-    raise InputError(
-        "no such study was run here",
-        source=", ".join(str(store.root) for store in stores),
-        field="study",
-        value=name,
-        remedy=choose_from((known for store in stores for known in store.studies()), name),
+        comparisons=tuple(compare(study, cells)),
+        costs=costs_of(study, used),
+        memory=memory_of(study, used),
+        records={key: records[key] for key in keys if key in records},
+        sessions=used,
     )

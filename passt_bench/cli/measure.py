@@ -124,7 +124,7 @@ def _compare(
     from passt_bench.names import plain_name
     from passt_bench.records.store import Store
     from passt_bench.report.build import render_index
-    from passt_bench.report.comparison_page import build_comparison
+    from passt_bench.report.comparison import build_comparison
     from passt_bench.runner.compare import compare as measure
     from passt_bench.runner.compare import default_name, foresee, subjects
     from passt_bench.runner.request import typed

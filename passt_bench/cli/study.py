@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="studies, models, frontends, datasets, patchout or metrics.")
+        str,
+        typer.Argument(help="studies, models, frontends, datasets, patchout, metrics or figures."),
     ] = "studies",
 ) -> None:
     """What there is."""
@@ -47,6 +48,7 @@ def list_(
         "datasets": registry.DATASETS,
         "patchout": registry.PATCHOUTS,
         "metrics": registry.METRICS,
+        "figures": registry.FIGURES,
     }
     rows: list[tuple[str, str]] = []
     if what == "studies":

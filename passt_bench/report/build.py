@@ -10,22 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from passt_bench.analysis.compare import compare, variant_means
-from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
-from passt_bench.analysis.frame import cells_of
-from passt_bench.analysis.results import Results, load_results
+from passt_bench.analysis.results import Results, analyse, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.store import COMPARISONS, Store, read_comparison
-from passt_bench.report.comparison_page import build_comparisons
-from passt_bench.report.files import (
-    SHOWN,
-    alone,
-    keep_record,
-    render_template,
-    replacing,
-    write_text,
-)
-from passt_bench.report.pages import EVALUATIONS, SUMMARY, WRITTEN, build_evaluations, render
+from passt_bench.report.comparison import build_comparisons
+from passt_bench.report.files import SHOWN, alone, keep_record, kept_names, replacing, write_page
+from passt_bench.report.pages import EVALUATIONS, PAGE, SUMMARY, build_evaluations, render, written
 from passt_bench.report.paper import Here, render_paper
 from passt_bench.report.search_page import PAGE as SEARCH
 from passt_bench.report.search_page import build_searches
@@ -34,7 +24,7 @@ from passt_bench.spec.key import digest
 
 
 def build_study(name: str, runs: Path, reports: Path) -> Path:
-    """Renders one study into ``reports/NAME/``, with the records it stands on.
+    """Renders one study into ``reports/NAME/``, with the records that it shows.
 
     Args:
         name: of a study that was run, or that is kept in ``reports/NAME/``.
@@ -47,7 +37,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
-    results = _load(name, runs, reports)  # a broken record is told before anything is written
+    results = _load(name, runs, reports)  # a broken record ends it before anything is written
     with alone(reports):
         page = _build(results, runs, reports)
         render_index(reports)
@@ -57,8 +47,8 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
 def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
     """Renders some variants of a study and its baseline, as if the study had no others.
 
-    The page lies in ``reports/NAME/variants/``, in a folder of its own for every choice; that of
-    the whole study stays as it is.
+    The page is written to ``reports/NAME/variants/``, to a folder of its own for every choice; that
+    of the whole study does not change.
 
     Args:
         name: of the study, as `build_study` takes it.
@@ -84,23 +74,23 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
                 remedy=choose_from(known, variant),
             )
     baseline = whole.study.baseline
-    part = _only(whole, {*variants, baseline})
+    part = _restrict(whole, {*variants, baseline})
     chosen = [v for v in known if v in variants and v != baseline] or [baseline]
     folder = reports / name / "variants" / _folder_name(chosen)
     note = (
-        f"This page was asked to show {len(part.study.variants)} of the {len(known)} variants of "
-        "the study. The others do not count here: neither towards the noise that is pooled nor "
-        "towards Holm's correction. So intervals, p values and verdicts can differ from those of "
-        "the whole study."
+        f"This page shows {len(part.study.variants)} of the {len(known)} variants of the study, as "
+        "requested. The others do not count here: neither towards the pooled noise nor towards "
+        "Holm's correction. So intervals, p values and verdicts can differ from those of the whole "
+        "study."
     )
-    with replacing(folder, WRITTEN, reports=reports) as new:
+    with replacing(folder, written(), reports=reports) as new:
         _keep(part, [Store(runs), Store(reports / name)], Store(folder), Store(new))
-        page = render(part, new, note if len(part.study.variants) < len(known) else "")
-    return folder / page.name
+        render(part, new, note if len(part.study.variants) < len(known) else "")
+    return folder / PAGE
 
 
 def _folder_name(variants: Sequence[str]) -> str:
-    """A name for files that tells the variants, and is another one for every choice of them."""
+    """A readable name of a folder, another one for every choice of variants."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(variants)).strip("-.")
     return f"{readable[:60]}-{digest(variants)[:6]}"
 
@@ -116,8 +106,7 @@ def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
     Returns:
         The paths of all pages, the index last.
     """
-    names = sorted(set(Store(runs).studies()) | _kept(reports))
-    results = [_load(name, runs, reports) for name in names]
+    results = _load_all(runs, reports)
     with alone(reports):
         pages = [_build(found, runs, reports) for found in results]
         pages += build_searches(runs, reports)
@@ -135,8 +124,7 @@ def build_paper(runs: Path, reports: Path, here: Here) -> Path:
     Returns:
         The path of the page.
     """
-    names = sorted(set(Store(runs).studies()) | _kept(reports))
-    results = [_load(name, runs, reports) for name in names]
+    results = _load_all(runs, reports)
     with alone(reports):
         build_evaluations(runs, reports)
         page = _build_paper(reports, replace(here, results=results))
@@ -147,65 +135,47 @@ def build_paper(runs: Path, reports: Path, here: Here) -> Path:
 def _build_paper(reports: Path, here: Here) -> Path:
     paper = reports / "paper"
     with replacing(paper, ()) as new:
-        page = render_paper(new, here)
-    return paper / page.name
+        return paper / render_paper(new, here).name
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:
     return load_results(name, [Store(runs), Store(reports / name)])
 
 
+def _load_all(runs: Path, reports: Path) -> list[Results]:
+    names = {*Store(runs).studies(), *kept_names(reports, "studies")}
+    return [_load(name, runs, reports) for name in sorted(names)]
+
+
 def _build(results: Results, runs: Path, reports: Path) -> Path:
-    folder = reports / results.study.name
-    begun = _begun(results)
-    left_out = [v.name for v in results.study.variants if v.name not in begun]
-    shown, note = results, ""
-    if left_out:
-        shown = _only(results, begun)
-        note = (
-            f"This page shows {len(begun)} of the {len(results.study.variants)} variants of the "
-            f"study. Not run yet: {listed(map(quoted, left_out))}."
-        )
-    with replacing(folder, WRITTEN) as new:
-        _keep(results, [Store(runs)], Store(folder), Store(new))
-        page = render(shown, new, note)
-    return folder / page.name
-
-
-def _begun(results: Results) -> set[str]:
-    """Names of the variants of which a run has ended, well or not, and the baseline's.
-
-    Costs do not count: variants that differ in nothing that costs have them of each other.
-    """
-    run = {
+    study = results.study
+    folder = reports / study.name
+    # Costs do not count: variants that differ in nothing that costs have them of each other.
+    begun = [
         variant.name
-        for variant in results.study.variants
-        if any(cell.key in results.records for cell in variant.cells)
-    }
-    return {*run, results.study.baseline}
+        for variant in study.variants
+        if variant.name == study.baseline
+        or any(cell.key in results.records for cell in variant.cells)
+    ]
+    shown, note = results, ""
+    if len(begun) < len(study.variants):
+        left_out = [quoted(v.name) for v in study.variants if v.name not in begun]
+        shown = _restrict(results, begun)
+        note = (
+            f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
+            f"Not run yet: {listed(left_out)}."
+        )
+    with replacing(folder, written()) as new:
+        _keep(results, [Store(runs)], Store(folder), Store(new))
+        render(shown, new, note)
+    return folder / PAGE
 
 
-def _only(results: Results, names: Collection[str]) -> Results:
-    """The results of a study that has these variants alone."""
+def _restrict(results: Results, names: Collection[str]) -> Results:
+    """The results of a study that has only these variants."""
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
-    keys = {cell.key for variant in variants for cell in variant.cells}
-    cells, sessions = cells_of(study, results.records), sessions_used(study, results.sessions)
-    return Results(
-        study=study,
-        cells=cells,
-        means=tuple(variant_means(study, cells)),
-        comparisons=tuple(compare(study, cells)),
-        costs=costs_of(study, sessions),
-        memory=memory_of(study, sessions),
-        records={key: record for key, record in results.records.items() if key in keys},
-        sessions=sessions,
-    )
-
-
-def _kept(reports: Path) -> set[str]:
-    """Names of the studies whose records lie in their report folder."""
-    return {path.stem for path in reports.glob(f"{SHOWN}/studies/*.json")}
+    return analyse(study, results.records, results.sessions)
 
 
 def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store) -> None:
@@ -245,7 +215,8 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"{SHOWN}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
-    comparisons = [read_comparison(name, root / name) for name in _comparisons(root)]
+    names = sorted(kept_names(root, COMPARISONS))
+    comparisons = [read_comparison(name, root / name) for name in names]
     paper = (root / "paper" / "index.html").is_file()
     evaluations = (root / EVALUATIONS / "index.html").is_file()
     context = {
@@ -254,11 +225,7 @@ def render_index(root: Path) -> Path:
         "evaluations": evaluations,
         "paper": paper,
     }
-    return write_text(root / "index.html", render_template("index.html", context))
-
-
-def _comparisons(root: Path) -> list[str]:
-    return sorted(path.stem for path in root.glob(f"{SHOWN}/{COMPARISONS}/*.json"))
+    return write_page(root / "index.html", "index.html", context)
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,8 @@ from passt_bench.records.files import read_bytes, refuse_link, storing, write_at
 from passt_bench.records.store import Store
 from passt_bench.report.layout import settle
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
-from passt_bench.report.theme import Drawing, inline, to_svg
+from passt_bench.report.theme import VERDICTS, Drawing, inline, look, to_svg
 
-TABULATED, DRAWN = ("csv", "md", "tex"), ("svg", "csv")  # what tables and drawings are written as
 SHOWN = "[!.]*"  # folders of reports below that of all; hidden ones are not rendered to the end
 
 
@@ -48,8 +47,65 @@ def alone(reports: Path) -> AbstractContextManager[object]:
     return FileLock(reports / ".lock", is_singleton=True)
 
 
-def render_template(name: str, context: Mapping[str, Any]) -> str:
-    """A page from ``templates/NAME``; everything is escaped but what is marked as safe."""
+def kept_names(reports: Path, kind: str) -> set[str]:
+    """Names of the studies, searches or comparisons whose records are in a report's folder."""
+    return {path.stem for path in reports.glob(f"{SHOWN}/{kind}/*.json")}
+
+
+def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:
+    """The files that `write_report` may write below a folder."""
+    written = [f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")]
+    written += [f"{name}.{kind}" for name in figures for kind in ("svg", "csv")]
+    return frozenset(f"{folder}/{name}" for name in written)
+
+
+def write_report(
+    page: Path,
+    template: str,
+    context: Mapping[str, Any],
+    tables: Mapping[str, Table],
+    draw: Callable[[], Sequence[Drawing]] = tuple,
+    *,
+    label: str,
+    folder: str | None = None,
+) -> Path:
+    """Writes a page and its parts: tables as csv, md and tex, figures as svg with their data.
+
+    Args:
+        page: path of the page; its parts are in folders beside it.
+        template: name of its template, which also gets ``tables`` and ``figures``.
+        context: what else the template shows.
+        tables: name → table.
+        draw: makes the figures, in the project's look.
+        label: what LaTeX's labels of the tables begin with.
+        folder: of tables and figures; None is ``tables`` and ``figures``.
+
+    Returns:
+        The path of the page.
+    """
+    for made in tables.values():
+        place = page.parent / (folder or "tables") / made.name
+        write_text(place.with_name(f"{made.name}.csv"), to_csv(made))
+        write_text(place.with_name(f"{made.name}.md"), to_markdown(made))
+        write_text(place.with_name(f"{made.name}.tex"), to_latex(made, f"{label}-{made.name}"))
+    with look():
+        figures = [_write_drawing(item, page.parent / (folder or "figures")) for item in draw()]
+    return write_page(page, template, {**context, "tables": tables, "figures": figures})
+
+
+def _write_drawing(drawing: Drawing, folder: Path) -> Shown:
+    if drawing.figure is None:
+        return Shown(drawing, None)
+    settle(drawing.figure)
+    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
+    write_text(folder / f"{drawing.name}.svg", svg)
+    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(folder / f"{drawing.name}.csv", data)
+    return Shown(drawing, Markup(inline(svg, drawing.title)))
+
+
+def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
+    """Writes a page from ``templates/TEMPLATE``; all but what is marked as safe is escaped."""
     environment = Environment(
         loader=PackageLoader("passt_bench.report", "templates"),
         autoescape=True,
@@ -58,23 +114,21 @@ def render_template(name: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    loader = environment.loader
-    assert loader is not None  # given above
-    style = loader.get_source(environment, "style.css")[0]
-    return environment.get_template(name).render(style=Markup(style), **context)
+    environment.globals["signs"] = {verdict: style.sign for verdict, style in VERDICTS.items()}
+    return write_text(page, environment.get_template(template).render(context))
 
 
-def files_of(folder: str, kinds: Iterable[str], names: Iterable[str]) -> frozenset[str]:
-    """The files ``FOLDER/NAME.KIND`` that a report may write: tables and figures."""
-    kinds = tuple(kinds)
-    return frozenset(f"{folder}/{name}.{kind}" for name in names for kind in kinds)
+def write_text(path: Path, text: str) -> Path:
+    """Writes UTF-8 text whole or not at all."""
+    write_atomically(path, text.encode())
+    return path
 
 
 def keep_record(key: str, source: Store, kept: Store) -> None:
     """Copies a record, of a session with its samples, into a report, unless it has the same.
 
     Raises:
-        InputError: a link stands in the place of one of the files.
+        InputError: one of the files is a link.
     """
     for name in ("record.json", "samples.json.gz"):
         path, copy = source.folder(key) / name, kept.folder(key) / name
@@ -84,31 +138,6 @@ def keep_record(key: str, source: Store, kept: Store) -> None:
             if not (copy.is_file() and copy.read_bytes() == data):
                 # A copy can be made again: it need not be forced to the disk.
                 write_atomically(copy, data, sync=False)
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Writes UTF-8 text whole or not at all."""
-    write_atomically(path, text.encode())
-    return path
-
-
-def write_table(table: Table, folder: Path, label: str) -> None:
-    """Writes a table as csv, md and tex; ``label`` is what LaTeX refers to it by."""
-    write_text(folder / f"{table.name}.csv", to_csv(table))
-    write_text(folder / f"{table.name}.md", to_markdown(table))
-    write_text(folder / f"{table.name}.tex", to_latex(table, f"{label}-{table.name}"))
-
-
-def write_drawing(drawing: Drawing, folder: Path) -> Shown:
-    """Writes a figure as svg and its data as csv; call it under `theme.look`."""
-    if drawing.figure is None:
-        return Shown(drawing, None)
-    settle(drawing.figure)
-    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
-    write_text(folder / f"{drawing.name}.svg", svg)
-    data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(folder / f"{drawing.name}.csv", data)
-    return Shown(drawing, Markup(inline(svg, drawing.title)))
 
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)

@@ -8,36 +8,15 @@ from dataclasses import replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
-from passt_bench.report.figures import NAMES, draw_all
-from passt_bench.report.files import (
-    DRAWN,
-    TABULATED,
-    Shown,
-    files_of,
-    keep_record,
-    render_template,
-    replacing,
-    write_drawing,
-    write_table,
-    write_text,
-)
-from passt_bench.report.provenance import distinct, facts, finished, machine_text, warnings
-from passt_bench.report.study_tables import (
-    cost,
-    failures,
-    memory,
-    per_class,
-    place,
-    probes,
-    quality,
-    verdicts,
-)
+from passt_bench.report.figures import draw_all, figure_names
+from passt_bench.report.files import files_of, keep_record, replacing, write_report, write_text
+from passt_bench.report.provenance import distinct, finished, machine_text, study_facts, warnings
+from passt_bench.report.study_tables import TABLES, all_tables, place
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
@@ -51,79 +30,62 @@ from passt_bench.report.text import (
     significant,
     times,
 )
-from passt_bench.report.theme import VERDICTS, look
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, Cost, StudyView, VariantView, view
 
 SUMMARY, PAGE = "summary.json", "index.html"
-_TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
-WRITTEN = (
-    files_of("tables", TABULATED, _TABLES) | files_of("figures", DRAWN, NAMES) | {SUMMARY, PAGE}
-)
+
+
+def written() -> frozenset[str]:
+    """The files that the report of a study may write, by their paths below its folder."""
+    parts = files_of("tables", TABLES) | files_of("figures", (), figure_names())
+    return parts | {SUMMARY, PAGE}
 
 
 def render(results: Results, out: Path, note: str = "") -> Path:
-    """Writes the report of a study: a page that stands alone, and its parts.
+    """Writes the report of a study: a page that needs no other file, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
-    Records are linked where they lie beside the page, in ``out/records``.
+    Records are linked where they are in ``out/records``, beside the page.
 
     Args:
         results: of the study.
         out: folder of this report.
-        note: what stands above the answer, of variants that the study has and the page does not.
+        note: a remark above the answer, on variants that the study has and the page does not.
 
     Returns:
         The path of the page.
     """
     seen = view(results)
-    tables = all_tables(seen)
-    for made in tables.values():
-        write_table(made, out / "tables", seen.study.name)
-    with look():
-        shown = [write_drawing(drawing, out / "figures") for drawing in draw_all(seen)]
+    study, tables = seen.study, all_tables(seen)
     summary = {
-        "study": seen.study.name,
-        "question": seen.study.question,
+        "study": study.name,
+        "question": study.question,
         "headline": headline(seen),
-        "baseline": seen.study.baseline,
+        "baseline": study.baseline,
         "metric": seen.metric,
-        "dataset": seen.study.fingerprint.dataset,
+        "dataset": study.fingerprint.dataset,
         "variants": len(seen.variants),
         "finished": finished(seen),
     }
     text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False)
     write_text(out / SUMMARY, text + "\n")
-    page = render_template(
-        "study.html", _context(seen, tables, shown, out) | summary | {"note": note}
-    )
-    return write_text(out / PAGE, page)
-
-
-def all_tables(seen: StudyView) -> dict[str, Table]:
-    """Every table of a study that has rows, by name; failures only where there are any."""
-    made = [build(seen) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
-    return {table.name: table for table in made if table.rows}
-
-
-def _context(
-    seen: StudyView, tables: dict[str, Table], shown: list[Shown], out: Path
-) -> dict[str, Any]:
-    return {
+    context = {
+        **summary,
+        "note": note,
         "view": seen,
-        "paired": [c.variant for c in seen.results.comparisons if c.method.startswith("paired")],
+        "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
         "bargain": bargain(seen),
         "answers": answers(seen),
-        "tables": tables,
-        "figures": shown,
-        "baseline_probes": _rows_of(tables.get("probes"), seen.study.baseline),
-        "facts": facts(seen),
-        "warnings": warnings(seen),
+        "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
+        "facts": study_facts(seen),
+        "warnings": warnings(results.sessions),
         "references": any(v.record.reference for v in seen.others),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
-        "signs": {verdict: style.sign for verdict, style in VERDICTS.items()},
         "records": _records(seen, out),
     }
+    figures = partial(draw_all, seen)
+    return write_report(out / PAGE, "study.html", context, tables, figures, label=study.name)
 
 
 def _rows_of(table: Table | None, variant: str) -> Table | None:
@@ -134,7 +96,7 @@ def _rows_of(table: Table | None, variant: str) -> Table | None:
 
 
 def _records(seen: StudyView, out: Path) -> list[dict[str, str]]:
-    """Every cell and session with its key, and a link where its record lies beside the page."""
+    """Every cell and session with its key, and a link where its record is beside the page."""
     rows = []
     for v in seen.variants:
         statuses = {run.key: run.status for run in v.runs}
@@ -187,21 +149,18 @@ def headline(view: StudyView) -> str:
 
 def bargain(view: StudyView) -> str | None:
     """The fastest variant that keeps the quality; None where no step time was measured."""
-    timed = [v for v in view.answers if TRAIN_STEP in v.costs]
-    kept = [
-        v
-        for v in timed
-        if v.verdict in ("better", "same") and v.costs[TRAIN_STEP].speed_verdict == "faster"
-    ]
+    timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
     if not timed:
         return None
+    good = [(v, c) for v, c in timed if v.verdict in ("better", "same")]
+    kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
     if not kept:
         return f"No variant trains faster and is shown to keep the {view.metric} of the baseline."
-    best = max(kept, key=lambda v: v.costs[TRAIN_STEP].speedup.value)
+    best, cost = max(kept, key=lambda item: item[1].speedup.value)
     word = "is better in" if best.verdict == "better" else "keeps"
     return (
         f"The fastest variant that {word} {view.metric} is {best.name}: it trains "
-        f"{times(best.costs[TRAIN_STEP].speedup)} as fast."
+        f"{times(cost.speedup)} as fast."
     )
 
 
@@ -241,8 +200,8 @@ def _outlook(item: Comparison, places: int) -> str:
 
 def _cost(view: StudyView, v: VariantView) -> str:
     parts = []
-    if TRAIN_STEP in v.costs and v.costs[TRAIN_STEP].ratio.known:
-        parts.append(speed(v.costs[TRAIN_STEP]))
+    if v.cost(TRAIN_STEP).ratio.known:
+        parts.append(speed(v.cost(TRAIN_STEP)))
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
     saved, base = v.saved_per_clip, view.baseline.saved_per_clip
@@ -262,7 +221,7 @@ def speed(cost: Cost) -> str:
 
 
 EVALUATIONS = "evaluations"  # folder of their page
-EVALUATED = files_of("tables", TABULATED, [EVALUATIONS]) | {PAGE}
+EVALUATED = files_of("tables", [EVALUATIONS]) | {PAGE}
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
@@ -271,7 +230,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     Writes ``reports/evaluations/``: a page, its table as csv, md and tex, and the records.
 
     Args:
-        runs: the folder that `evaluate` wrote to; what lies there comes first.
+        runs: the folder that `evaluate` wrote to; what is there comes first.
         reports: the folder of all reports.
 
     Returns:
@@ -287,11 +246,18 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     if not records:
         return []
     records.sort(key=lambda record: (record.fingerprint.dataset, record.finished, record.key))
+    made = evaluations_table(records)
+    context = {
+        "table": made,
+        "records": [(record, _evaluation_facts(record)) for record in records],
+        "datasets": distinct(record.fingerprint.dataset for record in records),
+    }
     with replacing(reports / EVALUATIONS, EVALUATED) as folder:
         for key in new:
             keep_record(key, Store(runs), Store(folder))
-        page = _render_evaluations(records, folder)
-    return [reports / EVALUATIONS / page.name]
+        tables = {EVALUATIONS: made}
+        write_report(folder / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
+    return [reports / EVALUATIONS / PAGE]
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
@@ -303,7 +269,7 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("metric", "metric"),
         Column("value", "value", interval, span=True),
         Column("scored", "classes"),
-        Column("published", "published", _as_stated),
+        Column("published", "published", "{:g}".format),
         Column("difference", "to published", partial(interval, sign=True), span=True),
         Column("source", "published by"),
     )
@@ -316,10 +282,6 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         columns,
         rows,
     )
-
-
-def _as_stated(value: float) -> str:
-    return f"{value:g}"
 
 
 def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
@@ -341,27 +303,7 @@ def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
     )
 
 
-def _render_evaluations(records: Sequence[EvaluationRecord], folder: Path) -> Path:
-    made = evaluations_table(records)
-    write_table(made, folder / "tables", EVALUATIONS)
-    context = {
-        "table": made,
-        "records": [
-            {
-                "key": record.key,
-                "name": record.name,
-                "link": f"records/{record.key}/record.json",
-                "facts": _facts(record),
-                "notes": record.notes,
-            }
-            for record in records
-        ],
-        "datasets": distinct(record.fingerprint.dataset for record in records),
-    }
-    return write_text(folder / PAGE, render_template("evaluations.html", context))
-
-
-def _facts(record: EvaluationRecord) -> str:
+def _evaluation_facts(record: EvaluationRecord) -> str:
     data = record.fingerprint
     expected = f" of {data.expected}" if data.expected is not None else ""
     return "; ".join(

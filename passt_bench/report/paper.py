@@ -15,7 +15,7 @@ from typing import Any
 from passt_bench.analysis.compare import VariantMean
 from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.report.files import render_template, write_text
+from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
@@ -97,7 +97,7 @@ def render_paper(folder: Path, here: Here) -> Path:
         write_text(folder / f"{name}_here.csv", to_csv(made))
         tables.append(made)
     context = {"tables": tables, "available": here.available, "needed": _needed(here.rows)}
-    return write_text(folder / "index.html", render_template("paper.html", context))
+    return write_page(folder / "index.html", "paper.html", context)
 
 
 def _paper_table(name: str, source: _Source, rows: list[dict[str, str]], here: Here) -> Table:

@@ -1,24 +1,75 @@
-"""States how a study was measured: design, data, machines, versions, sessions and clocks."""
+"""States how results were measured: design, data, machines, versions, sessions and clocks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from passt_bench.records.run import RunRecord
+from passt_bench.records.session import SessionRecord
 from passt_bench.report.text import counted, fixed, listed, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
+from passt_bench.spec import Recipe
 
 Fact = tuple[str, str]
 
 
-def facts(view: StudyView) -> list[Fact]:
-    """(what, how) pairs for the page; what no record tells is left out."""
+def fact(what: str, how: Iterable[str], between: str = "; ") -> list[Fact]:
+    """A line of the list of facts; none where there is nothing to say."""
+    text = between.join(part for part in how if part)
+    return [(what, text)] if text else []
+
+
+def study_facts(view: StudyView) -> list[Fact]:
+    """(what, how) pairs for the page of a study; what no record says is left out."""
     runs = [run for v in view.variants for run in v.runs]
-    found = [*_design(view), *_data(view), *_machines(view, runs), *_session(view)]
-    found += [*_precision(view), *_clocks(runs)]
-    return [(what, how) for what, how in found if how]
+    sessions = view.results.sessions
+    recipes = [v.record.recipe for v in view.variants]
+    return [
+        *_design(view),
+        *_data(view),
+        *measurement_facts(recipes, [*runs, *sessions], sessions),
+        *_precision(view),
+        *_clocks(runs),
+    ]
+
+
+def measurement_facts(
+    recipes: Sequence[Recipe],
+    records: Sequence[RunRecord | SessionRecord],
+    sessions: Sequence[SessionRecord],
+) -> list[Fact]:
+    """Where and how it was run: machine, engine, versions, and the cost sessions.
+
+    Args:
+        recipes: of all variants.
+        records: that name a machine, versions and a commit.
+        sessions: the cost sessions among them.
+    """
+    rounds = [
+        f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
+        f"one process a variant, {significant(session.seconds, 2)} s"
+        for session in sessions
+    ]
+    versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
+    kernels = (arm.attention for session in sessions for arm in session.arms)
+    peaks = (s.matmul_flops for s in sessions if s.matmul_flops)
+    stated = (
+        f"{significant(session.stated_flops / 1e12)} TFLOP/s ({session.stated_source})"
+        for session in sessions
+        if session.stated_flops
+    )
+    return [
+        *fact("Machine", distinct(machine_text(r.machine) for r in records if r.machine)),
+        *fact("Engine", distinct(recipe.engine.describe() for recipe in recipes)),
+        *fact("Versions", distinct(versions)),
+        *fact("Commit", distinct(record.commit or "" for record in records), ", "),
+        *fact("Cost session", rounds),
+        *fact("Attention", distinct(kernels), ", "),
+        *fact("Matrix product peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
+        *fact("Stated peak", distinct(stated)),
+    ]
 
 
 def finished(view: StudyView) -> str:
@@ -28,13 +79,9 @@ def finished(view: StudyView) -> str:
     return max(times, default="")[:10]
 
 
-def warnings(view: StudyView) -> list[str]:
-    """What disturbed the cost sessions."""
-    found = [
-        str(text)
-        for session in view.results.sessions
-        for text in session.disturbance.get("warnings", ())
-    ]
+def warnings(sessions: Iterable[SessionRecord]) -> list[str]:
+    """What disturbed the cost sessions, each warning once."""
+    found = (str(text) for s in sessions for text in s.disturbance.get("warnings", ()))
     return list(dict.fromkeys(found))
 
 
@@ -44,19 +91,14 @@ def _design(view: StudyView) -> Iterable[Fact]:
     if study.folds:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
     yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; all share the blocks"
-    yield "Metric", f"{view.metric} on the test split of {_epochs(view)}"
-    tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
-    yield "Test", "; or ".join(dict.fromkeys(tested))
-    yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
-
-
-def _epochs(view: StudyView) -> str:
-    """Which epoch was tested."""
-    chosen = {
-        v.recipe.training.checkpoint_selection == "best_on_validation" for v in view.study.variants
-    }
+    selections = {v.recipe.training.checkpoint_selection for v in study.variants}
+    chosen = {selection == "best_on_validation" for selection in selections}
     words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
-    return " or ".join(words[choice] for choice in sorted(chosen))
+    epochs = " or ".join(words[choice] for choice in sorted(chosen))
+    yield "Metric", f"{view.metric} on the test split of {epochs}"
+    tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
+    yield from fact("Test", dict.fromkeys(tested), "; or ")
+    yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 
 def _data(view: StudyView) -> Iterable[Fact]:
@@ -69,21 +111,8 @@ def _data(view: StudyView) -> Iterable[Fact]:
         f"{counted(len(data.classes), 'class', 'classes')}, {kind}; fingerprint {data.digest}",
     )
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
-    yield "Sampling rates", listed(rates) if rates else ""
-    yield "Notes on the data", " ".join(data.notes)
-
-
-def _machines(view: StudyView, runs: list[RunRecord]) -> Iterable[Fact]:
-    machines = [run.machine for run in runs if run.machine]
-    machines += [session.machine for session in view.results.sessions if session.machine]
-    yield "Machine", "; ".join(distinct(machine_text(machine) for machine in machines))
-    engines = [v.record.recipe.engine.describe() for v in view.variants]
-    yield "Engine", "; ".join(distinct(engines))
-    versions = [run.versions for run in runs] + [s.versions for s in view.results.sessions]
-    shown = [", ".join(f"{name} {v}" for name, v in sorted(item.items())) for item in versions]
-    yield "Versions", "; ".join(distinct(shown))
-    commits = [run.commit for run in runs] + [s.commit for s in view.results.sessions]
-    yield "Commit", ", ".join(distinct(commit for commit in commits if commit))
+    yield from fact("Sampling rates", [listed(rates)])
+    yield from fact("Notes on the data", data.notes, " ")
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
@@ -106,43 +135,25 @@ def distinct(texts: Iterable[str]) -> list[str]:
     return [text for text, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
-def _session(view: StudyView) -> Iterable[Fact]:
-    sessions = view.results.sessions
-    told = [
-        f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"one process a variant, {significant(session.seconds, 2)} s"
-        for session in sessions
-    ]
-    yield "Cost session", "; ".join(told)
-    kernels = [arm.attention for session in sessions for arm in session.arms if arm.attention]
-    yield "Attention", ", ".join(distinct(kernels))
-    peaks = [
-        f"{significant(session.matmul_flops / 1e9)} GFLOP/s"
-        for session in sessions
-        if session.matmul_flops
-    ]
-    yield "Matrix product peak", ", ".join(peaks)
-
-
-def _precision(view: StudyView) -> Iterable[Fact]:
+def _precision(view: StudyView) -> list[Fact]:
     gaps = [v.difference for v in view.others]
-    ratios = [v.costs[TRAIN_STEP].ratio for v in view.others if TRAIN_STEP in v.costs]
+    ratios = [v.cost(TRAIN_STEP).ratio for v in view.others]
     named = ((f"difference in {view.metric}", gaps), ("ratio of the training step", ratios))
     halves = [
         f"{name} at most ±{significant(max(s.half for s in spans if s.has_interval), 2)}"
         for name, spans in named
         if any(s.has_interval for s in spans)
     ]
-    yield "Half widths of the intervals", ", ".join(halves)
+    return fact("Half widths of the intervals", halves, ", ")
 
 
-def _clocks(runs: list[RunRecord]) -> Iterable[Fact]:
+def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:
     totals: Counter[str] = Counter()
     for run in runs:
         totals.update(run.clocks)
     whole = sum(totals.values())
     if whole <= 0:
-        return
+        return []
     parts = [f"{name} {fixed(100 * s / whole, 0)} %" for name, s in sorted(totals.items())]
     minutes = significant(whole / 60, 2)
-    yield "Time of the runs", f"{minutes} min in all, added up over processes: {listed(parts)}"
+    return [("Time of the runs", f"{minutes} min in all, summed over processes: {listed(parts)}")]

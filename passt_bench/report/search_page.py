@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from passt_bench.analysis.results import load_results
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, read_search, search_names, write_search
-from passt_bench.report.figures.search import draw_search
-from passt_bench.report.files import (
-    DRAWN,
-    SHOWN,
-    TABULATED,
-    files_of,
-    render_template,
-    replacing,
-    write_drawing,
-    write_table,
-    write_text,
-)
+from passt_bench.records.store import SEARCHES, Store, read_search, search_names, write_search
+from passt_bench.report.figures.search import NAMES, draw_search
+from passt_bench.report.files import files_of, kept_names, replacing, write_report
 from passt_bench.report.pages import answers
-from passt_bench.report.tables import Column, Table, table
-from passt_bench.report.text import counted, fixed, interval, listed, p_value, significant
-from passt_bench.report.theme import VERDICTS, look
+from passt_bench.report.provenance import Fact, fact
+from passt_bench.report.study_tables import comparison_columns, name_column, tokens_column
+from passt_bench.report.tables import Column, Table, table_of
+from passt_bench.report.text import counted, fixed, interval, listed, significant
 from passt_bench.report.view import StudyView, view
+from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 PAGE = "search.html"
-_FIGURES = ("search_history", "search_settings", "search_importance")
-WRITTEN = (
-    files_of("search", TABULATED, ("settings", "confirmed"))
-    | files_of("search", DRAWN, _FIGURES)
-    | {PAGE}
-)
+WRITTEN = files_of("search", ("settings", "confirmed"), NAMES) | {PAGE}
 
 
 def build_search(name: str, runs: Path, reports: Path) -> Path:
@@ -42,7 +30,7 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
 
     Args:
         name: of a search that was run, or that is kept in ``reports/NAME/``.
-        runs: the folder that runs write to; what lies there comes first.
+        runs: the folder that runs write to; what is there comes first.
         reports: the folder of all reports.
 
     Returns:
@@ -52,25 +40,21 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
         InputError: no search of that name was run, or a file is broken.
     """
     folder = reports / name
-    search = read_search(name, runs if _has(name, runs) else folder)
+    search = read_search(name, runs if name in search_names(runs) else folder)
     stores = [Store(runs), Store(folder)]
     confirmation = None
     if search.confirmed and any(name in store.studies() for store in stores):
         confirmation = view(load_results(name, stores))
-    with replacing(reports / search.name, WRITTEN) as new:
+    with replacing(folder, WRITTEN) as new:
         write_search(search, new)
-        page = render_search(search, confirmation, new)
-    return folder / page.name
+        render_search(search, confirmation, new)
+    return folder / PAGE
 
 
 def build_searches(runs: Path, reports: Path) -> list[Path]:
     """Renders every search found in the runs and in the reports; the paths of the pages."""
-    kept = {path.parents[1].name for path in reports.glob(f"{SHOWN}/search/*.json")}
-    return [build_search(name, runs, reports) for name in sorted({*search_names(runs), *kept})]
-
-
-def _has(name: str, root: Path) -> bool:
-    return (root / "search" / f"{name}.json").is_file()
+    names = {*search_names(runs), *kept_names(reports, SEARCHES)}
+    return [build_search(name, runs, reports) for name in sorted(names)]
 
 
 def render_search(search: SearchRecord, confirmation: StudyView | None, out: Path) -> Path:
@@ -90,21 +74,17 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
     tables = {"settings": settings(search)}
     if confirmation is not None:
         tables["confirmed"] = confirmed(search, confirmation)
-    for made in tables.values():
-        write_table(made, out / "search", search.name)
-    with look():
-        figures = [write_drawing(drawing, out / "search") for drawing in draw_search(search)]
     context = {
         "search": search,
         "headline": headline(search),
         "answers": answers(confirmation) if confirmation else [],
-        "tables": tables,
-        "figures": figures,
         "facts": facts(search),
-        "signs": {verdict: style.sign for verdict, style in VERDICTS.items()},
         "full": (out / "index.html").is_file(),
     }
-    return write_text(out / PAGE, render_template("search.html", context))
+    return write_report(
+        out / PAGE, PAGE, context, tables, partial(draw_search, search),
+        label=search.name, folder="search",
+    )  # fmt: skip
 
 
 def headline(search: SearchRecord) -> str:
@@ -138,102 +118,83 @@ def describe(trial: TrialRecord) -> str:
 
 def settings(search: SearchRecord) -> Table:
     """Every setting, the best first, then those that failed."""
-    failed = [trial for trial in search.settings if trial.value is None]
-    rows = [
-        (
-            describe(trial),
-            trial.rate,
-            trial.tokens,
-            trial.value if trial.value is not None else trial.status,
-            sum(other.keys == trial.keys for other in search.trials),
-            trial.seconds or None,
-            trial.keys[0],
-        )
-        for trial in (*search.best, *failed)
-    ]
+    trials = [*search.best, *(trial for trial in search.settings if trial.value is None)]
     columns = (
-        Column("setting", "setting"),
-        Column("rate", "suggested rate", partial(fixed, places=3)),
-        Column("tokens", "tokens", str),
-        Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant),
-        Column("suggested", "times suggested", str),
-        Column("seconds", "trained for", partial(fixed, places=1), "s"),
-        Column("key", "record"),
-    )
+        Column("setting", "setting", get=describe),
+        Column("rate", "suggested rate", partial(fixed, places=3), get=lambda t: t.rate),
+        Column("tokens", "tokens", str, get=lambda t: t.tokens),
+        _validation_column(search, lambda t: t.status if t.value is None else t.value),
+        Column("suggested", "times suggested", str,
+               get=lambda t: sum(other.keys == t.keys for other in search.trials)),
+        Column("seconds", "trained for", partial(fixed, places=1), "s",
+               get=lambda t: t.seconds or None),
+        Column("key", "record", get=lambda t: t.keys[0]),
+    )  # fmt: skip
     caption = f"{search.name}: settings by {search.metric} on the validation split."
-    return table("settings", caption, columns, rows)
+    return table_of(trials, "settings", caption, columns)
+
+
+def _validation_column(search: SearchRecord, get: Callable[[Any], object]) -> Column:
+    # Its name in CSV files is older than the word.
+    title = f"{search.metric}, validation split"
+    return Column(f"inner_{search.metric}", title, significant, get=get)
 
 
 def confirmed(search: SearchRecord, seen: StudyView) -> Table:
-    """The best settings against the baseline, trained anew and tested."""
+    """The best settings against the baseline, trained again and tested."""
     values = {trial.patchout: trial.value for trial in search.settings}
-    rows = [
-        (
-            v.name,
-            v.record.tokens,
-            values.get(v.record.recipe.patchout),
-            v.value,
-            v.difference,
-            v.comparison.p if v.comparison else None,
-            v.verdict,
-        )
-        for v in seen.variants
-    ]
     columns = (
-        Column("setting", "setting"),
-        Column("tokens", "tokens", str),
-        Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant),
-        Column(search.metric, f"{search.metric}, test", interval, span=True),
-        Column("difference", "difference", partial(interval, sign=True), span=True),
-        Column("p", "corrected p", p_value),
-        Column("verdict", "verdict"),
-    )
+        replace(name_column("setting"), name="setting"),
+        tokens_column("tokens"),
+        _validation_column(search, lambda v: values.get(v.record.recipe.patchout)),
+        Column(search.metric, f"{search.metric}, test", interval, span=True,
+               get=lambda v: v.value),
+        *comparison_columns(),
+    )  # fmt: skip
     caption = (
         f"{search.name}: the best settings against {search.baseline} on the test fold, trained on "
         f"all training clips with seeds {_numbers(search.confirmation_seeds)}; 95 % intervals."
     )
-    first = next(i for i, v in enumerate(seen.variants) if v.name == search.baseline)
-    return table("confirmed", caption, columns, rows, first)
+    first = [v.name for v in seen.variants].index(search.baseline)
+    return table_of(seen.variants, "confirmed", caption, columns, first)
 
 
-def facts(search: SearchRecord) -> list[tuple[str, str]]:
+def facts(search: SearchRecord) -> list[Fact]:
     """How the search was made."""
-    share = search.recipe.training.validation_share
+    recipe = search.recipe
     repeated = len(search.trials) - len(search.settings)
     failures = sum(trial.status != "ok" for trial in search.settings)
     held = "" if search.fold is None else f" of all folds but {search.fold}"
+    rates = search.rates
     return [
-        ("data set", f"{search.fingerprint.dataset} ({search.fingerprint.digest})"),
+        ("Data", f"{search.fingerprint.dataset} ({search.fingerprint.digest})"),
         (
-            "objective",
-            f"{search.metric} on {100 * share:.0f} % of the training clips{held}, held out for "
-            "the search; the test fold stayed closed",
+            "Objective",
+            f"{search.metric} on {100 * recipe.training.validation_share:.0f} % of the training "
+            f"clips{held}, held out for the search; the test fold was not used",
         ),
-        ("space", f"kind: {listed(search.kinds)}; rate: {_rates(search.rates)}"),
-        ("seeds", f"{_numbers(search.seeds)} in the search"),
         (
-            "trials",
+            "Search space",
+            f"kind: {listed(search.kinds)}; rate: {rates[0]:g} to {rates[-1]:g} in steps of "
+            f"{rates[1] - rates[0]:g}",
+        ),
+        ("Seeds", f"{_numbers(search.seeds)} in the search"),
+        (
+            "Trials",
             f"{len(search.trials)}, of which {repeated} repeated a setting and were not trained, "
             f"and {failures} failed",
         ),
-        ("sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
-        ("training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min, all added up"),
-        *([("command", search.command)] if search.command else []),
-        *((f"recipe: {part}", _fields(value)) for part, value in _recipe(search)),
+        ("Sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
+        ("Training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min in all"),
+        ("Engine", recipe.engine.describe()),
+        *fact("Command", [search.command]),
+        ("Recipe: model", _fields(recipe.model)),
+        ("Recipe: training", _fields(recipe.training)),
     ]
 
 
-def _recipe(search: SearchRecord) -> list[tuple[str, dict[str, object]]]:
-    plain = asdict(search.recipe)
-    return [(part, plain[part]) for part in ("model", "training")]
-
-
-def _fields(values: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-
-
-def _rates(rates: Sequence[float]) -> str:
-    return f"{rates[0]:g} to {rates[-1]:g} in steps of {rates[1] - rates[0]:g}"
+def _fields(part: ModelSpec | TrainingSpec) -> str:
+    return ", ".join(f"{name} {v}" for name, v in asdict(part).items() if v is not None)
 
 
 def _numbers(values: Sequence[int]) -> str:

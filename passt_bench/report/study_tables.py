@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 from passt_bench.report.figures.classes import class_values, group_values, score_name
-from passt_bench.report.tables import Column, Table, table
+from passt_bench.report.tables import Column, Table, table, table_of
 from passt_bench.report.text import (
+    NAN,
     Span,
     Unit,
     fixed,
@@ -21,7 +23,7 @@ from passt_bench.report.text import (
 )
 from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, mean
 
-_PHASES = {
+PHASES = {
     TRAIN_STEP: "training step",
     "forward": "forward",
     "backward": "backward",
@@ -30,186 +32,195 @@ _PHASES = {
     "inference_batch": "inference, the same batch",
     "frontend": "front end",
 }
-_MEMORY = {
+TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
+MEMORY = {
     "train_peak": "peak in training",
     "train_rise": "rise in a step",
     "saved_for_backward": "saved for backward",
     "inference_peak": "peak at inference",
     "reserved": "reserved",
+    "resident": "parameters and buffers",
 }
-_VARIANT = Column("variant", "variant")
-_TOKENS = Column("tokens", "tokens", str)
+
+
+def name_column(title: str) -> Column:
+    """The names of variants, as the table calls them."""
+    return Column("variant", title, get=lambda v: v.name)
+
+
+def tokens_column(title: str) -> Column:
+    """Tokens in training; blank for a model without."""
+    return Column("tokens", title, str, get=lambda v: v.record.tokens or None)
+
+
+def parameters_column() -> Column:
+    """Parameters of the model."""
+    return Column("parameters", "parameters", grouped_digits, get=lambda v: v.parameters)
+
+
+def seconds_column(arms: Sequence[VariantView], phase: str) -> Column:
+    """Seconds of a phase, in the unit that suits these variants."""
+    unit = unit_for((v.cost(phase).seconds.value for v in arms), "s")
+    return Column(
+        f"{phase}_seconds", PHASES[phase], scaled(unit), unit.name, span=True,
+        get=lambda v: v.cost(phase).seconds,
+    )  # fmt: skip
+
+
+def ratio_column(phase: str, title: str) -> Column:
+    """A phase's time as a ratio to the baseline's."""
+    return Column(f"{phase}_ratio", title, times, span=True, get=lambda v: v.cost(phase).ratio)
+
+
+def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
+    """Bytes of a memory entry, in the unit that suits these variants."""
+    unit = unit_for((v.memory.get(entry, NAN) for v in arms), "B")
+    return Column(
+        f"{entry}_bytes", MEMORY[entry], scaled(unit), unit.name,
+        get=lambda v: v.memory.get(entry),
+    )  # fmt: skip
+
+
+def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
+    """FLOPs of a clip, in training and at inference."""
+    unit = unit_for((v.flops for v in arms), "FLOP")
+    named = (("flops", "training a clip"), ("flops_inference", "inference of a clip"))
+    training, inference = (
+        Column(name, title, scaled(unit), unit.name, get=attrgetter(name)) for name, title in named
+    )
+    return training, inference
+
+
+def scaled(unit: Unit) -> Callable[[Span | float], str]:
+    """Shows seconds, bytes or operations in a unit."""
+
+    def show(value: Span | float) -> str:
+        if isinstance(value, Span):
+            return interval(Span(*(x / unit.size for x in (value.value, value.low, value.high))))
+        return significant(value / unit.size)
+
+    return show
+
+
+def grouped_digits(number: float) -> str:
+    """``86 567 000``."""
+    return f"{int(number):,}".replace(",", " ")
+
+
+def all_tables(view: StudyView) -> dict[str, Table]:
+    """Every table of a study that has rows, by name; failures only where there are any."""
+    made = [build(view) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
+    return {table.name: table for table in made if table.rows}
+
+
+def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
+    """A row a variant; costs have rows only where something was measured."""
+    shown = view.variants if name not in ("cost", "memory") or view.results.sessions else ()
+    highlight = view.variants.index(view.baseline)
+    return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
 
 
 def verdicts(view: StudyView) -> Table:
     """The answer: quality with its verdict beside time, memory and arithmetic."""
-    step = _seconds(view, TRAIN_STEP)
-    peak, saved = _bytes(view, "train_peak"), _bytes(view, "saved_for_backward")
-    flops = unit_for((v.flops for v in view.variants), "FLOP")
+    arms = view.variants
     columns = [
-        Column("variant", "variant", label={v.name: v.label for v in view.variants}.__getitem__),
-        _TOKENS,
-        Column(view.metric, view.metric, interval, span=True),
-        Column("difference", "difference", partial(interval, sign=True), span=True),
-        Column("p", "corrected p", p_value),
-        Column("verdict", "verdict"),
-        Column("train_step_seconds", "training step", _scaled(step), step.name, span=True),
-        Column("train_step_ratio", "step to baseline", times, span=True),
-        Column("train_peak_bytes", "peak memory", _scaled(peak), peak.name),
-        Column("saved_bytes", "saved for backward", _scaled(saved), saved.name),
-        Column("flops_per_clip", "training a clip", _scaled(flops), flops.name),
-    ]
-    rows = [
-        (
-            v.name,
-            _tokens(v),
-            v.value if v.value.known else runs(v),
-            v.difference,
-            v.comparison.p if v.comparison else None,
-            v.verdict,
-            *_step(v),
-            v.memory.get("train_peak"),
-            v.memory.get("saved_for_backward"),
-            v.flops,
-        )
-        for v in view.variants
-    ]
+        Column("variant", "variant", label={v.name: v.label for v in arms}.__getitem__,
+               get=lambda v: v.name),
+        tokens_column("tokens"),
+        Column(view.metric, view.metric, interval, span=True,
+               get=lambda v: v.value if v.value.known else runs(v)),
+        *comparison_columns(),
+        replace(seconds_column(arms, TRAIN_STEP), get=_step),
+        ratio_column(TRAIN_STEP, "step to baseline"),
+        replace(bytes_column(arms, "train_peak"), title="peak memory"),
+        replace(bytes_column(arms, "saved_for_backward"), name="saved_bytes"),
+        replace(flops_columns(arms)[0], name="flops_per_clip"),
+    ]  # fmt: skip
     caption = (
-        f"{view.study.name}: {view.metric} against {view.study.baseline} with 95 % intervals "
-        f"(difference not corrected, p Holm-corrected, margin ±{view.margin:g}), and the cost of a "
-        "training step."
+        f"{view.metric} against {view.study.baseline} with 95 % intervals (difference not "
+        f"corrected, p Holm-corrected, margin ±{view.margin:g}), and the cost of a training step."
     )
-    return table("verdicts", caption, columns, rows, _baseline(view))
+    return _of_variants(view, "verdicts", caption, columns)
 
 
-def _step(v: VariantView) -> tuple[Span | str | None, Span | None]:
-    cost = v.costs.get(TRAIN_STEP)
-    if cost is None:
-        return (v.cost_status if v.cost_status != "missing" else None), None
-    return cost.seconds, cost.ratio
+def comparison_columns() -> tuple[Column, Column, Column]:
+    """Difference to the baseline, corrected p and verdict."""
+    return (
+        Column("difference", "difference", partial(interval, sign=True), span=True,
+               get=lambda v: v.difference),
+        Column("p", "corrected p", p_value, get=lambda v: v.comparison and v.comparison.p),
+        Column("verdict", "verdict", get=lambda v: v.verdict),
+    )  # fmt: skip
+
+
+def _step(v: VariantView) -> Span | str | None:
+    seconds = v.cost(TRAIN_STEP).seconds
+    return seconds if seconds.known or v.cost_status == "missing" else v.cost_status
 
 
 def quality(view: StudyView) -> Table:
-    """Every metric of every variant, and which runs it stands on."""
-    metrics = sorted({name for v in view.variants for run in v.ok_runs for name in run.metrics})
-    others = [name for name in metrics if name != view.metric]
+    """Every metric of every variant, and the runs that it is the mean of."""
+    metrics = {name for v in view.variants for run in v.ok_runs for name in run.metrics}
     columns = [
-        _VARIANT,
-        _TOKENS,
-        Column("dropped", "patches dropped", lambda share: f"{fixed(100 * share, 1)} %"),
-        Column("parameters", "parameters", lambda count: f"{int(count):,}".replace(",", " ")),
-        Column("runs", "runs"),
-        Column(view.metric, view.metric, interval, span=True),
-        *(Column(name, name, partial(significant, digits=3)) for name in others),
-        Column("detectable", "detectable difference", partial(significant, digits=2)),
-        Column("seeds_needed", "seeds to settle it", str),
-    ]
-    rows = [
-        (
-            v.name,
-            _tokens(v),
-            v.rate,
-            v.parameters if isfinite(v.parameters) else None,
-            runs(v),
-            v.value,
-            *(mean(run.metrics.get(name) for run in v.ok_runs) for name in others),
-            v.comparison.detectable if v.comparison else None,
-            v.comparison.blocks_needed if v.comparison else None,
-        )
-        for v in view.variants
-    ]
+        name_column("variant"),
+        tokens_column("tokens"),
+        Column("dropped", "patches dropped", lambda share: f"{fixed(100 * share, 1)} %",
+               get=lambda v: v.rate),
+        parameters_column(),
+        Column("runs", "runs", get=runs),
+        Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
+        *(Column(name, name, partial(significant, digits=3), get=partial(_mean_metric, name))
+          for name in sorted(metrics - {view.metric})),
+        Column("detectable", "detectable difference", partial(significant, digits=2),
+               get=lambda v: v.comparison and v.comparison.detectable),
+        Column("seeds_needed", "seeds to settle it", str,
+               get=lambda v: v.comparison and v.comparison.blocks_needed),
+    ]  # fmt: skip
     caption = (
-        f"{view.study.name}: quality. Mean {view.metric} over seeds with its 95 % interval; the "
-        "true difference that these seeds show with probability 0.8."
+        f"quality. Mean {view.metric} over seeds with its 95 % interval; the true difference that "
+        "these seeds show with probability 0.8."
     )
-    return table("quality", caption, columns, rows, _baseline(view))
+    return _of_variants(view, "quality", caption, columns)
+
+
+def _mean_metric(name: str, v: VariantView) -> float | None:
+    return mean(run.metrics.get(name) for run in v.ok_runs)
 
 
 def cost(view: StudyView) -> Table:
     """Every measured phase; without rows where nothing was measured."""
-    phases = [name for name in _PHASES if any(name in v.costs for v in view.variants)]
+    arms = view.variants
     columns = [
-        _VARIANT,
-        _TOKENS,
-        Column("ratio", "training step to baseline", times, span=True),
-        *(_column(n, _PHASES[n], _seconds(view, n), "seconds", True) for n in phases),
-        Column("status", "session"),
-    ]
-    rows = [
-        (
-            v.name,
-            _tokens(v),
-            v.costs[TRAIN_STEP].ratio if TRAIN_STEP in v.costs else None,
-            *(v.costs[name].seconds if name in v.costs else None for name in phases),
-            v.cost_status,
-        )
-        for v in view.variants
-        if view.results.sessions
+        name_column("variant"),
+        tokens_column("tokens"),
+        replace(ratio_column(TRAIN_STEP, "training step to baseline"), name="ratio"),
+        *(seconds_column(arms, phase) for phase in PHASES if any(phase in v.costs for v in arms)),
+        Column("status", "session", get=lambda v: v.cost_status),
     ]
     caption = (
-        f"{view.study.name}: time of one step, all variants measured together; medians with "
-        "distribution-free 95 % intervals."
+        "time of one step, all variants measured together; medians with distribution-free 95 % "
+        "intervals."
     )
-    return table("cost", caption, columns, rows, _baseline(view))
+    return _of_variants(view, "cost", caption, columns)
 
 
 def memory(view: StudyView) -> Table:
     """Every memory entry, and arithmetic; without rows where nothing was measured."""
-    entries = [name for name in _MEMORY if any(name in v.memory for v in view.variants)]
-    flops = unit_for((v.flops for v in view.variants), "FLOP")
+    arms = view.variants
+    entries = [name for name in MEMORY if any(name in v.memory for v in arms)]
     columns = [
-        _VARIANT,
-        _TOKENS,
-        *(_column(n, _MEMORY[n], _bytes(view, n), "bytes", False) for n in entries),
-        Column("flops", "training a clip", _scaled(flops), flops.name),
-        Column("flops_inference", "inference of a clip", _scaled(flops), flops.name),
+        name_column("variant"),
+        tokens_column("tokens"),
+        *(bytes_column(arms, entry) for entry in entries if entry != "resident"),
+        *flops_columns(arms),
     ]
-    rows = [
-        (v.name, _tokens(v), *(v.memory.get(n) for n in entries), v.flops, v.flops_inference)
-        for v in view.variants
-        if view.results.sessions
-    ]
-    caption = f"{view.study.name}: memory in one step, and arithmetic a clip."
-    return table("memory", caption, columns, rows, _baseline(view))
-
-
-def _column(name: str, title: str, unit: Unit, base: str, span: bool) -> Column:
-    return Column(f"{name}_{base}", title, _scaled(unit), unit.name, span=span)
+    return _of_variants(view, "memory", "memory in one step, and arithmetic a clip.", columns)
 
 
 def runs(v: VariantView) -> str:
     """``3 ok``, ``2 ok, 1 diverged``."""
     first = sorted(v.statuses.items(), key=lambda item: (item[0] != "ok", item[0]))
     return ", ".join(f"{count} {status}" for status, count in first)
-
-
-def _tokens(v: VariantView) -> int | None:
-    return v.record.tokens or None
-
-
-def _baseline(view: StudyView) -> int:
-    return [v.name for v in view.variants].index(view.study.baseline)
-
-
-def _seconds(view: StudyView, phase: str) -> Unit:
-    return unit_for((v.costs[phase].seconds.value for v in view.variants if phase in v.costs), "s")
-
-
-def _bytes(view: StudyView, entry: str) -> Unit:
-    return unit_for((v.memory[entry] for v in view.variants if entry in v.memory), "B")
-
-
-def _scaled(unit: Unit) -> Callable[[Span | float], str]:
-    """Shows seconds, bytes or operations in a unit."""
-
-    def show(value: Span | float) -> str:
-        if isinstance(value, Span):
-            return interval(
-                Span(*(part / unit.size for part in (value.value, value.low, value.high)))
-            )
-        return significant(value / unit.size)
-
-    return show
 
 
 def per_class(view: StudyView) -> Table:
@@ -245,7 +256,7 @@ def probes(view: StudyView) -> Table:
         }
     )
     columns = [
-        _VARIANT,
+        Column("variant", "variant"),
         Column("hidden", "hidden at evaluation"),
         Column("all", "all classes", partial(fixed, places=2)),
         *(Column(group, f"{group} classes", partial(fixed, places=2)) for group in groups),
@@ -271,7 +282,7 @@ def probes(view: StudyView) -> Table:
 def failures(view: StudyView) -> Table:
     """Every cell and every measured arm that did not succeed, and why."""
     columns = [
-        _VARIANT,
+        Column("variant", "variant"),
         Column("cell", "cell"),
         Column("status", "status"),
         Column("message", "why"),

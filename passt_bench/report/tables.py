@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan
+from operator import itemgetter
 from typing import Any
 
-from passt_bench.report.text import NOTHING, Span, latex, markdown
+from passt_bench.report.text import NAN, NOTHING, Span, latex, markdown
 
 # Points of a LaTeX page in one column, of a character in \\small, and between columns.
 _PAGE, _CHARACTER, _BETWEEN = 345.0, 4.3, 12.0
@@ -26,6 +27,7 @@ class Column:
         unit: for people, under the title.
         span: whether the values are `Span`.
         label: a name as text for people; programs get the name itself.
+        get: the value of an item, where the table is made by `table_of`.
     """
 
     name: str
@@ -34,15 +36,21 @@ class Column:
     unit: str = ""
     span: bool = False
     label: Callable[[str], str] | None = None
+    get: Callable[[Any], Any] = itemgetter(0)
 
     @property
     def numeric(self) -> bool:
         """Whether it is set flush right."""
         return self.show is not None
 
+    @property
+    def heading(self) -> str:
+        """Title and unit in a line."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
     def text(self, value: object) -> str:
-        """A cell for people; a string stands for itself, e.g. a status in place of a number."""
-        if value is None:
+        """A cell for people; text in a column of numbers, such as a status, is shown as it is."""
+        if value is None or _is_nan(value):
             return NOTHING
         if self.label is not None:
             return self.label(str(value))
@@ -53,11 +61,15 @@ class Column:
     def plain(self, value: object) -> list[object]:
         """A cell for programs, as full numbers; empty where there is none."""
         if self.span:
-            known = value if isinstance(value, Span) else Span(float("nan"))
+            known = value if isinstance(value, Span) else Span(NAN)
             return [_plain(known.value), _plain(known.low), _plain(known.high)]
         if isinstance(value, str) and self.numeric and not _is_number(value):
             return [""]
         return [_plain(value)]
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and isnan(value)
 
 
 def _is_number(text: str) -> bool:
@@ -108,19 +120,26 @@ def table(
     rows: Sequence[Sequence[Any]],
     highlight: int | None = None,
 ) -> Table:
-    """A table without the columns in which no row says anything."""
-    empty = [
-        bool(rows) and all(column.text(value) in (NOTHING, "") for value in values) and i > 0
-        for i, (column, values) in enumerate(zip(columns, zip(*rows, strict=True), strict=False))
-    ] or [False] * len(columns)
-    kept = [i for i in range(len(columns)) if not empty[i]]
-    return Table(
-        name,
-        caption,
-        tuple(columns[i] for i in kept),
-        tuple(tuple(row[i] for i in kept) for row in rows),
-        highlight,
-    )
+    """A table without the columns in which no row says anything; the first column stays."""
+    kept = [
+        i
+        for i, column in enumerate(columns)
+        if i == 0 or not rows or any(column.text(row[i]) not in (NOTHING, "") for row in rows)
+    ]
+    shown = tuple(tuple(row[i] for i in kept) for row in rows)
+    return Table(name, caption, tuple(columns[i] for i in kept), shown, highlight)
+
+
+def table_of(
+    items: Iterable[Any],
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    highlight: int | None = None,
+) -> Table:
+    """A table with a row an item; each column knows how to get its value."""
+    rows = [[column.get(item) for column in columns] for item in items]
+    return table(name, caption, columns, rows, highlight)
 
 
 def to_csv(table: Table) -> str:
@@ -140,10 +159,7 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A pipe table with its caption above."""
-    titles = [
-        markdown(f"{column.title} ({column.unit})" if column.unit else column.title)
-        for column in table.columns
-    ]
+    titles = [markdown(column.heading) for column in table.columns]
     marks = ["--:" if column.numeric else ":--" for column in table.columns]
     lines = [markdown(table.caption), "", _pipes(titles), _pipes(marks)]
     lines += [_pipes([markdown(cell) for cell in row]) for row in table.texts()]
@@ -158,10 +174,7 @@ def to_latex(table: Table, label: str) -> str:
     """A ``table*`` in the style of booktabs, scaled to the page where it is wide."""
     wide = _width(table) > _PAGE
     needs = r"\usepackage{booktabs,graphicx}" if wide else r"\usepackage{booktabs}"
-    titles = [
-        latex(f"{column.title} ({column.unit})" if column.unit else column.title)
-        for column in table.columns
-    ]
+    titles = [latex(column.heading) for column in table.columns]
     body = [r"\toprule", _ampersands(titles), r"\midrule"]
     body += [_ampersands([latex(cell) for cell in row]) for row in table.texts()]
     spec = "".join("r" if column.numeric else "l" for column in table.columns)

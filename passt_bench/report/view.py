@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, better_way
+from passt_bench.analysis.costs import ARM_COLUMNS
 from passt_bench.analysis.results import Results
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.registry import Better
@@ -49,9 +50,12 @@ class Cost:
         return "slower" if high < 1 else "undecided"
 
 
+UNKNOWN = Cost(Span(NAN), Span(NAN))
+
+
 @dataclass(frozen=True)
 class VariantView:
-    """What a report tells of one variant.
+    """What a report shows of one variant.
 
     Attributes:
         record: as the study was expanded.
@@ -65,9 +69,10 @@ class VariantView:
         memory: entry → bytes a step, from the session.
         batch: clips of a step in the session.
         cost_status: of its arm in the session, ``missing`` where there is none.
-        cost_message: why the arm failed.
+        cost_message: why the arm failed; empty where it did not.
         flops: of a training step, a clip.
         flops_inference: of a forward pass without patchout, a clip.
+        parameters: of the model.
         mfu: share of the matrix-product peak that the training step reached.
         compile_seconds: what compiling took.
         published: clips a second by the published speed test.
@@ -76,15 +81,15 @@ class VariantView:
     record: VariantRecord
     kind: str
     rate: float | None
-    value: Span
-    comparison: Comparison | None
-    runs: tuple[RunRecord, ...]
-    statuses: Mapping[str, int]
+    value: Span = UNKNOWN.seconds
+    comparison: Comparison | None = None
+    runs: tuple[RunRecord, ...] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
     costs: Mapping[str, Cost] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     batch: float = NAN
     cost_status: str = "missing"
-    cost_message: str | None = None
+    cost_message: str = ""
     flops: float = NAN
     flops_inference: float = NAN
     parameters: float = NAN
@@ -126,19 +131,25 @@ class VariantView:
             return Span(NAN)
         return Span(self.comparison.difference, self.comparison.low, self.comparison.high)
 
+    def cost(self, phase: str) -> Cost:
+        """Of a phase; not known where the session did not measure it."""
+        return self.costs.get(phase, UNKNOWN)
+
     @property
     def speed(self) -> Span:
         """Clips a second in training, front end and loading apart."""
-        cost = self.costs.get(TRAIN_STEP)
-        if cost is None or not isfinite(self.batch):
-            return Span(NAN)
-        seconds = cost.seconds
+        seconds = self.cost(TRAIN_STEP).seconds
         return Span(*(self.batch / s for s in (seconds.value, seconds.high, seconds.low)))
+
+    @property
+    def saved(self) -> float:
+        """Bytes kept for the backward pass of a step."""
+        return self.memory.get("saved_for_backward", NAN)
 
     @property
     def saved_per_clip(self) -> float:
         """Bytes kept for the backward pass, a clip."""
-        return self.memory.get("saved_for_backward", NAN) / self.batch
+        return self.saved / self.batch
 
 
 @dataclass(frozen=True)
@@ -177,8 +188,6 @@ class StudyView:
     @property
     def margin(self) -> float:
         """Largest difference that counts as the same."""
-        if self.results.comparisons:
-            return self.results.comparisons[0].margin
         return DEFAULT_MARGIN if self.study.margin is None else self.study.margin
 
     @property
@@ -193,16 +202,17 @@ def view(results: Results) -> StudyView:
     comparisons = {item.variant: item for item in results.comparisons}
     variants = []
     for found in measured(results.study.variants, results.costs, results.memory):
-        record = found.record
-        runs = [results.records.get(cell.key) for cell in record.cells]
+        cells = [results.records.get(cell.key) for cell in found.record.cells]
+        runs = tuple(run for run in cells if run is not None)
+        statuses = Counter(run.status if run else "missing" for run in cells)
         variants.append(
             replace(
                 found,
-                value=means.get(record.name, Span(NAN)),
-                comparison=comparisons.get(record.name),
-                runs=tuple(run for run in runs if run is not None),
-                statuses=_statuses(runs),
-                parameters=_parameters(runs),
+                value=means.get(found.name, Span(NAN)),
+                comparison=comparisons.get(found.name),
+                runs=runs,
+                statuses=dict(sorted(statuses.items())),
+                parameters=next((float(run.parameters) for run in runs if run.parameters), NAN),
             )
         )
     return StudyView(results.study, results, tuple(variants))
@@ -218,31 +228,33 @@ def measured(
         costs: see `analysis.costs.costs_of`.
         memory: see `analysis.costs.memory_of`.
     """
-    rows = {str(row["variant"]): row for row in memory.to_dict("records")}
-    return [_measured(record, costs, rows.get(record.name, {})) for record in records]
-
-
-def _measured(record: VariantRecord, costs: pd.DataFrame, cost: Mapping[Any, Any]) -> VariantView:
-    return VariantView(
-        record=record,
-        kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
-        rate=_rate(record),
-        value=Span(NAN),
-        comparison=None,
-        runs=(),
-        statuses={},
-        costs=_costs(costs, record.name),
-        memory=_numbers(cost),
-        batch=_number(cost.get("batch_size")) or NAN,
-        cost_status=str(cost.get("status", "missing")),
-        cost_message=_text(cost.get("message")),
-        flops=_number(cost.get("flops")),
-        flops_inference=_number(cost.get("flops_inference")),
-        parameters=_number(cost.get("parameters")),
-        mfu=_number(cost.get("mfu")),
-        compile_seconds=_number(cost.get("compile_seconds")),
-        published=_number(cost.get("published")),
-    )
+    phases: defaultdict[str, dict[str, Cost]] = defaultdict(dict)
+    for row in costs.to_dict("records"):
+        seconds = Span(row["median"], row["low"], row["high"])
+        ratio = Span(row["ratio"], row["ratio_low"], row["ratio_high"])
+        phases[row["variant"]][row["phase"]] = Cost(seconds, ratio)
+    arms: dict[str, dict[Any, Any]] = {row["variant"]: row for row in memory.to_dict("records")}
+    entries = sorted(set(memory.columns) - set(ARM_COLUMNS))
+    return [
+        VariantView(
+            record=record,
+            kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
+            rate=_rate(record),
+            costs=phases[record.name],
+            memory={entry: arm[entry] for entry in entries if isfinite(arm[entry])},
+            batch=float(arm["batch_size"]) or NAN,
+            cost_status=arm["status"],
+            cost_message=arm["message"],
+            flops=arm["flops"],
+            flops_inference=arm["flops_inference"],
+            parameters=float(arm["parameters"]),
+            mfu=arm["mfu"],
+            compile_seconds=arm["compile_seconds"],
+            published=arm["published"],
+        )
+        for record in records
+        for arm in [arms[record.name]]
+    ]
 
 
 def _rate(record: VariantRecord) -> float | None:
@@ -250,42 +262,6 @@ def _rate(record: VariantRecord) -> float | None:
         return None
     patches = record.grid[0] * record.grid[1]
     return 1 - (record.tokens - (record.tokens_full - patches)) / patches
-
-
-def _statuses(runs: list[RunRecord | None]) -> dict[str, int]:
-    return dict(sorted(Counter(run.status if run else "missing" for run in runs).items()))
-
-
-def _costs(costs: pd.DataFrame, variant: str) -> dict[str, Cost]:
-    mine = costs[costs["variant"] == variant].to_dict("records")
-    return {
-        str(row["phase"]): Cost(
-            Span(row["median"], row["low"], row["high"]),
-            Span(row["ratio"], row["ratio_low"], row["ratio_high"]),
-        )
-        for row in mine
-    }
-
-
-def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:
-    apart = {"variant", "status", "message", "session", "attention", "batch_size", "tokens"}
-    apart |= {"tokens_full", "parameters", "flops", "flops_inference", "mfu"}
-    apart |= {"compile_seconds", "published"}
-    entries = {name: _number(value) for name, value in row.items() if name not in apart}
-    return {name: value for name, value in sorted(entries.items()) if isfinite(value)}
-
-
-def _parameters(runs: list[RunRecord | None]) -> float:
-    counts = [float(run.parameters) for run in runs if run is not None and run.parameters]
-    return counts[0] if counts else NAN
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else NAN
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:

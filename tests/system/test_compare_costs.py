@@ -17,7 +17,7 @@ from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store, comparison_names, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.report.build import render_index
-from passt_bench.report.comparison_page import build_comparison
+from passt_bench.report.comparison import build_comparison
 from passt_bench.runner.compare import Settings, compare, default_name, foresee, subjects
 from passt_bench.runner.foreseen import Foreseen
 from passt_bench.spec import MeasurementSpec, Patchout

@@ -26,7 +26,7 @@ from passt_bench.records.store import (
     write_search,
 )
 from passt_bench.report.build import build_study, build_variants
-from passt_bench.report.comparison_page import build_comparison
+from passt_bench.report.comparison import build_comparison
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.maintenance import find_debris, remove
 from passt_bench.runner.merge import merge

@@ -37,7 +37,7 @@ def test_chosen_variants_have_a_page_of_their_own(tmp_path: Path) -> None:
     before = files(reports)
     page = build_variants("quick", ["stride 6, 64 patches"], runs, reports)
     text = page.read_text(encoding="utf-8")
-    assert "This page was asked to show 2 of the 4 variants of the study." in text
+    assert "This page shows 2 of the 4 variants of the study, as requested." in text
     assert "stride 6, 64 patches" in text
     assert "time .5" not in text
     assert [row.split(",")[0].strip('"') for row in verdicts(page)[1:]] == ["none", "stride 6"]

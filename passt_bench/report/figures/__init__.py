@@ -1,39 +1,31 @@
-"""All figures of a study, one file a topic; each is data first, then a drawing of it."""
+"""All figures of a study's page, one file a figure; each is data first, then a drawing of it.
+
+A figure is a function of a `view.StudyView` that returns a `theme.Drawing` of the name that it is
+registered under in `registry.FIGURES`. Those of other packages follow those of this one.
+`report.testing` checks what a figure must keep to.
+"""
 
 from __future__ import annotations
 
-from passt_bench.report.figures.classes import classes
-from passt_bench.report.figures.curves import curves
-from passt_bench.report.figures.forest import forest
-from passt_bench.report.figures.patches import patches
-from passt_bench.report.figures.rates import rates
-from passt_bench.report.figures.scaling import scaling
-from passt_bench.report.figures.tradeoff import tradeoff
+from passt_bench.registry import FIGURES
+from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
 from passt_bench.report.layout import settle
 from passt_bench.report.theme import Drawing, look
 from passt_bench.report.view import StudyView
 
-__all__ = ["NAMES", "Drawing", "draw_all"]
+_OWN = tuple(part.NAME for part in (tradeoff, forest, rates, scaling, classes, curves, patches))
 
-NAMES = (
-    "quality_against_speed",
-    "differences",
-    "quality_against_rate",
-    "cost_against_tokens",
-    "quality_by_class",
-    "learning_curves",
-    "kept_patches",
-)
+
+def figure_names() -> list[str]:
+    """All registered figures in the order of the page, the main one first."""
+    others = [figure.name for figure in FIGURES.all() if figure.name not in _OWN]
+    return [*_OWN, *others]
 
 
 def draw_all(view: StudyView) -> list[Drawing]:
-    """Every figure in the order of the page, the main one first.
-
-    Write them under `theme.look` too, see `theme.to_svg`.
-    """
+    """Every figure in the order of the page; write them under `theme.look` too."""
     with look():
-        topics = (tradeoff, forest, rates, scaling, classes, curves, patches)
-        drawings = [topic(view) for topic in topics]
+        drawings = [FIGURES.get(name).build(view) for name in figure_names()]
         for drawing in drawings:
             if drawing.figure is not None:
                 settle(drawing.figure)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import INK, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView, VariantView
@@ -75,6 +76,7 @@ def classes_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def classes(view: StudyView) -> Drawing:
     """A table in colour: variants down, class groups across."""
     data = classes_data(view)

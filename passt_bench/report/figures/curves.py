@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import MUTED, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
 from passt_bench.report.view import StudyView, VariantView
@@ -49,6 +50,7 @@ def _rows(
     ]
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def curves(view: StudyView) -> Drawing:
     """Learning curves, small multiples."""
     data = curves_data(view)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, interval, wrapped
 from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView
@@ -34,6 +35,7 @@ def forest_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def forest(view: StudyView) -> Drawing:
     """The verdicts at one glance."""
     data = forest_data(view)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passt_bench.records.run import Picture
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import PAPER, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
 from passt_bench.report.view import StudyView
@@ -45,6 +46,7 @@ def patches_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def patches(view: StudyView) -> Drawing:
     """Small multiples of log-mels."""
     data = patches_data(view)

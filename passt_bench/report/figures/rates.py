@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import (
     INK,
@@ -68,6 +69,7 @@ def rates_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def rates(view: StudyView) -> Drawing:
     """Quality against rate."""
     data = rates_data(view)

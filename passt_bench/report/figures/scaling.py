@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.text import unit_for
 from passt_bench.report.theme import (
     NO_PATCHES,
@@ -58,6 +59,7 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def scaling(view: StudyView) -> Drawing:
     """Cost against tokens, small multiples."""
     data = scaling_data(view)

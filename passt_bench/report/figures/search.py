@@ -23,6 +23,7 @@ from passt_bench.report.theme import (
     left_out,
 )
 
+NAMES = ("search_history", "search_settings", "search_importance")
 _NOTHING_YET = "no trial of this search succeeded yet."
 
 
@@ -55,13 +56,13 @@ def history_data(search: SearchRecord) -> pd.DataFrame:
 
 def history(search: SearchRecord) -> Drawing:
     """Value by trial, and the best so far."""
-    name, title = "search_history", "History of the search"
+    name, title = NAMES[0], "History of the search"
     if not search.best:
         return left_out(name, title, _NOTHING_YET)
     data = history_data(search)
     caption = (
         f"{search.metric} on the validation split by trial; the line is the best so far. A hollow "
-        "mark repeats a setting that was on record and was not trained again."
+        "mark is a setting that an earlier trial had and that was not trained again."
     )
     if (data["status"] != "ok").any():
         caption += " A cross on the axis is a trial that failed."
@@ -118,7 +119,7 @@ def landscape_data(search: SearchRecord) -> pd.DataFrame:
 
 def landscape(search: SearchRecord) -> Drawing:
     """Value against tokens by kind."""
-    name, title = "search_settings", "Settings that were tried"
+    name, title = NAMES[1], "Settings that were tried"
     if not search.best:
         return left_out(name, title, _NOTHING_YET)
     caption = (
@@ -161,7 +162,7 @@ def influence_data(search: SearchRecord) -> pd.DataFrame:
 
 def influence(search: SearchRecord) -> Drawing:
     """Importance of kind and rate."""
-    name, title = "search_importance", "Importance of kind and rate"
+    name, title = NAMES[2], "Importance of kind and rate"
     if not search.importance:
         return left_out(name, title, "too few different settings were tried to tell.")
     caption = (

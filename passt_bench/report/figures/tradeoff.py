@@ -15,6 +15,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from passt_bench.registry import FIGURES
 from passt_bench.report.layout import Box, Label, place_labels, settle
 from passt_bench.report.text import listed, significant, unit_for, wrapped
 from passt_bench.report.theme import (
@@ -58,6 +59,7 @@ def tradeoff_data(view: StudyView) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@FIGURES.register(NAME, version=1, summary=TITLE)
 def tradeoff(view: StudyView) -> Drawing:
     """The main figure of a report."""
     data = tradeoff_data(view)

@@ -129,9 +129,8 @@ def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
 def test_the_margin_is_the_study_s_then_the_given_then_the_default() -> None:
     of, values = study(seeds=range(5)), {"none": BASE, "time": BASE}
     assert compare(of, cells_with(of, values))[0].margin == DEFAULT_MARGIN == 0.02
-    assert compare(of, cells_with(of, values), default_margin=0.5)[0].margin == 0.5
     own = study(seeds=range(5), margin=0.001)
-    assert compare(own, cells_with(own, values), default_margin=0.5)[0].margin == 0.001
+    assert compare(own, cells_with(own, values))[0].margin == 0.001
 
 
 def test_another_metric_may_be_asked_for() -> None:

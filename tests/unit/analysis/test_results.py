@@ -78,9 +78,3 @@ def test_an_unknown_study_names_the_known(stores: tuple[Store, Store]) -> None:
     second.write_study(study())
     with pytest.raises(InputError, match=r"study = 'tinny'.*Did you mean 'tiny'"):
         load_results("tinny", [first, second])
-
-
-def test_the_default_margin_reaches_the_comparisons(stores: tuple[Store, Store]) -> None:
-    first, _ = stores
-    first.write_study(study())
-    assert load_results("tiny", [first], default_margin=0.07).comparisons[0].margin == 0.07

@@ -175,7 +175,7 @@ def test_a_study_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     assert "The baseline none has no result" in words
     assert words.count("3 of 3 cells") == 2
     assert words.count("not measured yet") == 1
-    assert "No cost session measured this study yet." in words
+    assert "The costs of this study have not been measured yet." in words
     assert words.count("Left out: ") == 7
     assert "nan" not in words.split()
 

@@ -4,8 +4,15 @@ import re
 
 import pytest
 
-from passt_bench.report.pages import all_tables
-from passt_bench.report.study_tables import cost, failures, memory, probes, quality, verdicts
+from passt_bench.report.study_tables import (
+    all_tables,
+    cost,
+    failures,
+    memory,
+    probes,
+    quality,
+    verdicts,
+)
 from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval, significant
 from passt_bench.report.view import StudyView

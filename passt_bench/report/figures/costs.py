@@ -1,0 +1,132 @@
+"""What models cost beside each other: step time by phase, inference, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from passt_bench.report.text import significant, unit_for, wrapped
+from passt_bench.report.theme import INK, MUTED, WIDTH, Drawing, left_out
+from passt_bench.report.view import TRAIN_STEP, VariantView
+
+NAME, TITLE = "costs", "Cost of one clip"
+# A step that a CUDA graph replays has no parts.
+_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7", "replay": "#56b4e9"}
+_INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}
+_WORDS = {
+    "replay": "one graph",
+    "inference_1": "batch of one",
+    "inference_batch": "batch of training",
+}
+
+
+def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
+    """One row an arm and quantity, seconds or bytes a clip."""
+    rows = []
+    for v in arms:
+        for phase in (*_STEP, TRAIN_STEP, *_INFERENCE):
+            if phase not in v.costs:
+                continue
+            clips = 1.0 if phase == "inference_1" else v.batch
+            seconds = v.costs[phase].seconds
+            values = [part / clips for part in (seconds.value, seconds.low, seconds.high)]
+            rows.append((v.name, phase, *values))
+        if isfinite(v.saved_per_clip):
+            rows.append((v.name, "saved_for_backward", *[v.saved_per_clip] * 3))
+    return pd.DataFrame(rows, columns=["variant", "quantity", "value", "low", "high"])
+
+
+def costs(arms: Sequence[VariantView]) -> Drawing:
+    """Three panels that share their rows."""
+    data = costs_data(arms)
+    if data.empty:
+        return left_out(NAME, TITLE, "nothing was measured.")
+    caption = (
+        "A clip's share of a training step by phase, of inference at batch one and at the batch of "
+        "training, and the memory kept for its backward pass; medians, with 95 % intervals of the "
+        "whole step and of inference. Patchout acts in training alone."
+    )
+    absent = [v.name for v in arms if v.cost_status != "ok"]
+    if absent:
+        caption += f" Without a result: {', '.join(absent)}."
+    return Drawing(NAME, TITLE, caption, data, draw_costs(data, [v.name for v in arms]))
+
+
+def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Draws `costs_data`, the rows in the order of the names."""
+    figure = Figure(figsize=(WIDTH, 0.5 * len(names) + 1.7), layout="constrained")
+    step, inference, memory = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
+    places = {name: place for place, name in enumerate(names)}
+    _draw_step(step, data, places)
+    _draw_inference(inference, data, places)
+    _draw_memory(memory, data, places)
+    step.set_yticks(range(len(names)), [wrapped(name, 30, 3) for name in names])
+    step.set_ylim(len(names) - 0.4, -0.6)
+    for axes in (step, inference, memory):
+        axes.set_xlim(left=0)
+        axes.grid(axis="y", visible=False)
+    handles = [
+        Patch(color=colour, label=_WORDS.get(phase, phase))
+        for phase, colour in _STEP.items()
+        if (data["quantity"] == phase).any()
+    ]
+    handles += [
+        Patch(color=colour, label=f"inference, {_WORDS[phase]}")
+        for phase, colour in _INFERENCE.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    return figure
+
+
+def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
+    whole = data[data["quantity"] == TRAIN_STEP].set_index("variant")
+    unit = unit_for(whole["value"], "s")
+    left = dict.fromkeys(places, 0.0)
+    for phase, colour in _STEP.items():
+        mine = data[data["quantity"] == phase]
+        for name, value in zip(mine["variant"], mine["value"] / unit.size, strict=True):
+            axes.barh(places[name], value, 0.62, left=left[name], color=colour)
+            left[name] += value
+    for name, row in (whole[["value", "low", "high"]] / unit.size).iterrows():
+        place = places[str(name)]
+        axes.plot([row["low"], row["high"]], [place, place], color=INK, linewidth=1.2)
+        axes.text(
+            max(row["high"], left[str(name)]), place, f" {significant(row['value'])}",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    if len(whole):
+        axes.set_xlim(right=1.22 * max(whole["high"].max() / unit.size, *left.values()))
+    axes.set_title("training step")
+    axes.set_xlabel(f"{unit.name} a clip")
+
+
+def _draw_inference(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
+    mine = data[data["quantity"].isin(_INFERENCE)]
+    unit = unit_for(mine["value"], "s")
+    for (phase, colour), shift in zip(_INFERENCE.items(), (-0.14, 0.14), strict=True):
+        for row in mine[mine["quantity"] == phase].to_dict("records"):
+            place = places[row["variant"]] + shift
+            value, low, high = (row[name] / unit.size for name in ("value", "low", "high"))
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.4)
+            axes.plot(value, place, marker="o", color=colour, markersize=4.5)
+    if len(mine):
+        axes.set_xlim(right=1.1 * mine["high"].max() / unit.size)
+    axes.set_title("inference, every patch kept")
+    axes.set_xlabel(f"{unit.name} a clip")
+
+
+def _draw_memory(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
+    mine = data[data["quantity"] == "saved_for_backward"]
+    unit = unit_for(mine["value"], "B")
+    for name, value in zip(mine["variant"], mine["value"] / unit.size, strict=True):
+        axes.barh(places[name], value, 0.62, color=MUTED)
+        axes.text(value, places[name], f" {significant(value)}", va="center", fontsize=8)
+    if len(mine):
+        axes.set_xlim(right=1.25 * mine["value"].max() / unit.size)
+    axes.set_title("saved for backward")
+    axes.set_xlabel(f"{unit.name} a clip")
