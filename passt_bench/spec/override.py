@@ -81,7 +81,7 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
 
 def _dataclass_in(hint: Any) -> Any:
     """The dataclass of an annotation such as ``tuple[Variant, ...]``; None where there is none."""
-    if is_dataclass(hint):
+    if is_dataclass(hint) and isinstance(hint, type):  # marks in annotations are instances of some
         return hint
     return next(filter(None, map(_dataclass_in, get_args(hint))), None)
 
