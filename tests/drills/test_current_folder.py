@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import small_study
 from hostile_folder import HostileFolder
 from single_layouts import write_manifest
 
@@ -21,32 +22,16 @@ from passt_bench.records.store import Store
 COMMAND = Path(sys.executable).with_name("passt-bench")
 ROOT = Path(__file__).parents[2]
 # It imports its neighbour, and one of the suite's own studies' recipes.
-STUDY = '''"""Small."""
-
-from passt_bench.ablations.recipes import synthetic
-from neighbour import HALF
-from passt_bench.spec import (
-    DataSpec, FrontendSpec, MeasurementSpec, ModelSpec, Recipe, Study, TrainingSpec, Variant
+STUDY = (
+    small_study.STUDY.format(epochs=1, seeds=1)
+    .replace(
+        "\nfrom",
+        "\nfrom neighbour import HALF\nfrom passt_bench.ablations.recipes import synthetic\nfrom",
+        1,
+    )
+    .replace('Patchout("unstructured", rate=0.5, scope="sample")', "HALF")
+    .replace('DataSpec("synthetic"', 'DataSpec("synthetic", storage="streamed"')
 )
-
-assert synthetic()
-STUDY = Study(
-    name="small",
-    question="?",
-    base=Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-        frontend=FrontendSpec(
-            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
-        ),
-        data=DataSpec("synthetic", seconds=0.5, train_clips=40, test_clips=20, storage="streamed"),
-        training=TrainingSpec(epochs=1, batch_size=16),
-        measurement=MeasurementSpec(rounds=6, most_rounds=6, steps=1, seconds=1.0),
-    ),
-    variants=(Variant("none"), Variant("half", {"patchout": HALF})),
-    baseline="none",
-    seeds=(0,),
-)
-'''
 NEIGHBOUR = """from passt_bench.spec import Patchout
 
 HALF = Patchout("time", rate=0.5)
@@ -121,9 +106,9 @@ def test_a_study_with_costs_and_mlflow(hostile: HostileFolder) -> None:
     assert "small/index.html" in out
     store = Store(hostile.path / "runs")
     records = list(hostile.path.glob("runs/records/*/record.json"))
-    assert len(records) == 3  # two runs and the session that measured them
+    assert len(records) == 4  # three runs and the session that measured them
     assert {arm.status for session in store.sessions() for arm in session.arms} == {"ok"}
-    assert "4 unchanged" in command(hostile, "sync")
+    assert "5 unchanged" in command(hostile, "sync")
 
 
 def test_data_and_evaluation(hostile: HostileFolder) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from small_study import results
 
 HERE = Path(__file__).parent
 POINTS = ("create", "cut", "sync", "rename", "renamed")
@@ -56,18 +57,6 @@ def _batches(seed: int, each: int) -> list[list[dict[str, Any]]]:
                 for p in POINTS]  # fmt: skip
     drawn.shuffle(batches)
     return batches
-
-
-def _results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Records without what tells of time and machine; the chosen epoch is a result."""
-    found = {}
-    for path in sorted(folder.glob("records/*/record.json")):
-        record = json.loads(path.read_text())
-        for name in ("clocks", "finished", "machine", "versions", "commit"):
-            del record[name]
-        record["train"] = record["train"].get("epoch")
-        found[record["key"]] = record
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +100,14 @@ def test_the_records_equal_those_of_an_undisturbed_run(
     drilled: tuple[Path, list[Any], str],
 ) -> None:
     root, _, _ = drilled
-    expected = _results(root / "undisturbed")
+    expected = results(root / "undisturbed")
     assert Counter(record["status"] for record in expected.values()) == {
         "ok": 9, "diverged": 3, "error": 3
     }  # fmt: skip
     folders = sorted(root.glob("killed-*"))
     assert folders
     for folder in folders:
-        assert _results(folder) == expected
+        assert results(folder) == expected
 
 
 def test_nothing_is_left_behind(drilled: tuple[Path, list[Any], str]) -> None:

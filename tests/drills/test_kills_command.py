@@ -13,101 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-
-STUDY = '''"""Small."""
-
-from passt_bench.spec import (
-    DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, Study, TrainingSpec, Variant
-)
-
-STUDY = Study(
-    name="small",
-    question="?",
-    base=Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-        frontend=FrontendSpec(
-            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
-        ),
-        data=DataSpec("synthetic", seconds=0.5, train_clips=96, test_clips=60),
-        training=TrainingSpec(epochs={epochs}, batch_size=16, mixup=0.3),
-    ),
-    variants=(
-        Variant("none"),
-        Variant("half", {{"patchout": Patchout("unstructured", rate=0.5)}}),
-        Variant("best", {{"training.checkpoint_selection": "best_on_validation"}}),
-    ),
-    baseline="none",
-    seeds=tuple(range({seeds})),
-)
-'''
-ENVIRONMENT = {
-    **os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200", "OMP_NUM_THREADS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
-}  # fmt: skip
-
-
-class Command:
-    """The command in a session of its own, as a terminal would start it."""
-
-    def __init__(self, folder: Path, *words: str, epochs: int = 60, seeds: int = 2) -> None:
-        study = folder / "small.py"
-        study.write_text(STUDY.format(epochs=epochs, seeds=seeds))
-        self.out = folder / "runs"
-        self.words = ["run", str(study), "--no-cost", *words]
-        self.log = folder / f"log-{time.monotonic_ns()}.txt"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "passt_bench", *self.words],
-                cwd=folder,
-                env=ENVIRONMENT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait_for(self, pattern: str, number: int = 1) -> None:
-        deadline = time.monotonic() + 120
-        while len(list(self.out.glob(pattern))) < number:
-            assert self.process.poll() is None, self.text()
-            assert time.monotonic() < deadline, self.text()
-            time.sleep(0.01)
-
-    def end(self) -> int:
-        return self.process.wait(240)
-
-    def text(self) -> str:
-        return self.log.read_text()
-
-    def members(self) -> list[int]:
-        """Living processes of its session."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and os.getsid(process.pid) == self.process.pid:
-                    found.append(process.pid)
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                continue
-        return found
-
-    def gone(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.members():
-            assert time.monotonic() < deadline, f"{self.members()} live on: {self.text()}"
-            time.sleep(0.05)
-
-
-def results(out: Path) -> dict[str, dict[str, Any]]:
-    found = {}
-    for path in sorted(out.glob("records/*/record.json")):
-        record = json.loads(path.read_text())
-        for name in ("clocks", "finished", "machine", "versions", "commit"):
-            del record[name]
-        record["train"] = record["train"].get("epoch")
-        found[record["key"]] = record
-    return found
+from small_study import ENVIRONMENT, Command, results
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +22,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     folder = tmp_path_factory.mktemp("undisturbed")
     command = Command(folder, "--no-track")
     assert command.end() == 0, command.text()
-    assert Counter(r["status"] for r in results(command.out).values()) == {"ok": 6}
-    return results(command.out)
+    assert Counter(r["status"] for r in results(command.runs).values()) == {"ok": 6}
+    return results(command.runs)
 
 
 def test_the_command_killed_six_times_comes_to_the_same(
@@ -138,8 +45,8 @@ def test_the_command_killed_six_times_comes_to_the_same(
         command.gone(30)
     last = Command(tmp_path, "--no-track")
     assert last.end() == 0, last.text()
-    assert results(last.out) == undisturbed
-    assert not list(last.out.glob("records/*/checkpoint*"))
+    assert results(last.runs) == undisturbed
+    assert not list(last.runs.glob("records/*/checkpoint*"))
 
 
 def test_control_c_stops_within_seconds_and_says_how_to_go_on(
@@ -157,10 +64,10 @@ def test_control_c_stops_within_seconds_and_says_how_to_go_on(
     again = " ".join(["passt-bench", *command.words])
     assert f"Stopped. Run the same command to resume: {again}" in command.text()
     assert "Traceback" not in command.text()
-    assert list(command.out.glob("records/*/checkpoint.pt"))
+    assert list(command.runs.glob("records/*/checkpoint.pt"))
     following = Command(tmp_path, "--no-track")
     assert following.end() == 0
-    assert results(following.out) == undisturbed
+    assert results(following.runs) == undisturbed
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.5, 3.0])
@@ -185,11 +92,11 @@ def test_two_at_once_run_each_cell_once(
     two[0].wait_for("records/*/record.json")
     seen: dict[str, int] = {}
     while any(command.process.poll() is None for command in two):
-        for path in two[0].out.glob("records/*/record.json"):
+        for path in two[0].runs.glob("records/*/record.json"):
             assert seen.setdefault(path.parent.name, path.stat().st_ino) == path.stat().st_ino
         time.sleep(0.02)
     assert [command.end() for command in two] == [0, 0], two[0].text() + two[1].text()
-    assert results(two[0].out) == undisturbed
+    assert results(two[0].runs) == undisturbed
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -201,9 +108,9 @@ def test_many_workers_on_a_fresh_folder_with_mlflow(tmp_path: Path, workers: int
         Command(tmp_path, "--workers", str(workers), epochs=2, seeds=6) for _ in range(2)
     ]  # fmt: skip
     assert [command.end() for command in two] == [0, 0], two[0].text() + two[1].text()
-    found = results(two[0].out)
+    found = results(two[0].runs)
     assert len(found) == 18
-    client = MlflowClient(f"sqlite:///{two[0].out / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{two[0].runs / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if "small" in e.name]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     keys = Counter(value for run in runs for name, value in run.data.tags.items()
@@ -249,7 +156,8 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(
     assert "cannot be written" in full.text()
     assert "Free space" in full.text()
     assert "Traceback" not in full.text()
-    assert not [r for r in results(full.out).values() if r["status"] != "ok"]
+    assert not [r for r in results(full.runs).values() if r["status"] != "ok"]
+    assert not list(full.runs.glob("records/*/.*"))  # no half-written file
     following = Command(tmp_path, "--no-track")
     assert following.end() == 0
-    assert results(following.out) == undisturbed
+    assert results(following.runs) == undisturbed
