@@ -17,17 +17,14 @@ if TYPE_CHECKING:
 
 def paper_here(paths: Paths) -> Here:
     """What this machine has of the paper's rows."""
-    from passt_bench.models.weights.published import PUBLISHED
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
-    from passt_bench.report.paper import Here
-    from passt_bench.runner.rows import evaluated, find_available
-    from passt_bench.runner.studies import published_rows
+    from passt_bench.report.paper import Here, find_evaluations
+    from passt_bench.runner.studies import find_available, published_rows
 
     rows = published_rows()
     stores = [Store(paths.reports / EVALUATIONS), Store(paths.runs)]
-    files = {name: entry.file for name, entry in PUBLISHED.items()}
-    return Here(find_available(paths.data), rows, evaluated=evaluated(rows, stores), files=files)
+    return Here(find_available(paths.data), rows, evaluated=find_evaluations(rows, stores))
 
 
 @app.command()

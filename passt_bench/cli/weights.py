@@ -12,7 +12,7 @@ from rich.table import Table
 from passt_bench.cli.options import app, console
 
 if TYPE_CHECKING:
-    from passt_bench.models.weights.published import Published
+    from passt_bench.published_weights import Published
 
 weights = typer.Typer(no_args_is_help=True, help="Published and own weight files.")
 app.add_typer(weights, name="weights")
@@ -32,7 +32,7 @@ def _claim(entry: Published) -> str:
 def list_(to: Folder = None) -> None:
     """Every released file, what its authors claim, and whether it is on this machine."""
     from passt_bench.models.ensemble import ENSEMBLES
-    from passt_bench.models.weights import PUBLISHED, weights_folder
+    from passt_bench.published_weights import PUBLISHED, weights_folder
 
     folder = to or weights_folder()
     rows = [
@@ -72,8 +72,8 @@ def get(
     """Downloads a released file, or those of a set, and checks what came."""
     from passt_bench.console import stage
     from passt_bench.models.ensemble import ENSEMBLES
-    from passt_bench.models.weights import find_published
     from passt_bench.models.weights import get as download
+    from passt_bench.published_weights import find_published
 
     for member in ENSEMBLES.get(name, (name,)):
         entry = find_published(member, ENSEMBLES)

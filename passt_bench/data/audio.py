@@ -16,12 +16,10 @@ from typing import BinaryIO
 
 import numpy as np
 import soundfile
-import torch
 
 from passt_bench.data.headers import broken_page, look_at
 from passt_bench.data.mp3_frames import Beginning, PatchedFile
 from passt_bench.errors import InputError
-from passt_bench.torchaudio_guard import resample
 
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
@@ -270,6 +268,10 @@ def _read_mono(
     if not np.isfinite(wave).all():
         raise broken(sound, "the file holds NaN or infinity")
     if rate != sampling_rate and len(wave):
+        import torch  # takes seconds, and only clips of another rate need it
+
+        from passt_bench.torchaudio_guard import resample
+
         wave = resample(torch.from_numpy(wave), step, apart).numpy()
     return wave[start - skipped * apart :]
 

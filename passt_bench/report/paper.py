@@ -7,14 +7,16 @@ Interspeech 2022, arXiv 2110.05069. The published numbers are in ``published/tab
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.compare import VariantMean
 from passt_bench.analysis.results import Results
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.store import Store
 from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
@@ -160,14 +162,35 @@ class Here:
         rows: of the paper's tables.
         results: studies that may have trained some of them.
         evaluated: members of an ensemble → the record of its evaluation.
-        files: published weights → name of their file, as records have it.
     """
 
     available: Available
     rows: Sequence[Row]
     results: Sequence[Results] = ()
     evaluated: Mapping[tuple[str, ...], EvaluationRecord] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_evaluations(
+    rows: Iterable[Row], stores: Iterable[Store]
+) -> dict[tuple[str, ...], EvaluationRecord]:
+    """The evaluations of published weights that are rows: members → the newest record.
+
+    Args:
+        rows: some of which have members.
+        stores: where records are looked for.
+    """
+    by_files = {}
+    for store in stores:
+        for record in store.evaluations():
+            if record.split == "test":
+                files = tuple(sorted(member.name for member in record.members))
+                by_files[files, record.fingerprint.dataset] = record
+    found = {}
+    for row in rows:
+        files = tuple(sorted(PUBLISHED[name].file for name in row.members))
+        if files and (files, row.corpus.name) in by_files:
+            found[row.members] = by_files[files, row.corpus.name]
+    return found
 
 
 def told(row: Row, here: Here) -> str:
@@ -201,7 +224,7 @@ def _trained(row: Row, here: Here) -> str | None:
                 apart = (
                     *_fewer_runs(result, mean, row.runs),
                     *_fewer(result.study.fingerprint.found, row.corpus),
-                    *_other_start(recipes[row.name], row.recipe, here.files),
+                    *_other_start(recipes[row.name], row.recipe),
                     *departures(recipes[row.name], row.recipe),
                 )
                 shown = f"{what} (study {result.study.name}{_apart(apart)})"
@@ -222,10 +245,11 @@ def _fewer(found: int, corpus: Corpus) -> tuple[str, ...]:
     return (f"{found} of {published} clips",) if found < published else ()
 
 
-def _other_start(recipe: Recipe, meant: Recipe, files: Mapping[str, str]) -> tuple[str, ...]:
+def _other_start(recipe: Recipe, meant: Recipe) -> tuple[str, ...]:
     """The weights that a recipe begins with, where they are others than were meant."""
     own, wanted = recipe.init.checkpoint, meant.init.checkpoint
-    if own in (wanted, files.get(wanted or "")) or own is None:
+    published = PUBLISHED.get(wanted or "")
+    if own in (None, wanted, published and published.file):
         return ()
     return (f"init.checkpoint = {own}",)
 

@@ -7,21 +7,18 @@ them cannot take holds for the others, and a sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from passt_bench.errors import InputError, located
-from passt_bench.models.weights import PUBLISHED, locate
 from passt_bench.names import plain_name
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.store import Store
 from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
 from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.plan import StudyPlan, expand, with_seeds
 from passt_bench.runner.request import Paths, StudyRequest, changed, check_choice, check_folder
-from passt_bench.runner.studies import RowsFile
+from passt_bench.runner.studies import RowsFile, find_available
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
@@ -347,44 +344,3 @@ def _corpora(file: RowsFile, studies: Iterable[str] | None = None) -> list[Corpu
 
 def _names(corpora: Iterable[Corpus]) -> str:
     return ", ".join(corpus.name for corpus in corpora)
-
-
-def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
-    """What this machine has of what rows need.
-
-    Args:
-        data: names of the data sets that are here.
-        weights: names or files to look for beside the published ones.
-    """
-    found = frozenset(name for name in {*PUBLISHED, *weights} if _is_here(name))
-    return Available(frozenset(data), found, torch.cuda.is_available())
-
-
-def _is_here(weights: str) -> bool:
-    try:
-        return locate(weights).is_file()
-    except InputError:  # published, and not on this machine
-        return False
-
-
-def evaluated(
-    rows: Iterable[Row], stores: Sequence[Store]
-) -> dict[tuple[str, ...], EvaluationRecord]:
-    """The evaluations of published weights that are rows: members → the newest record.
-
-    Args:
-        rows: some of which have members.
-        stores: where records are looked for.
-    """
-    by_files = {}
-    for store in stores:
-        for record in store.evaluations():
-            if record.split == "test":
-                files = tuple(sorted(member.name for member in record.members))
-                by_files[files, record.fingerprint.dataset] = record
-    found = {}
-    for row in rows:
-        files = tuple(sorted(PUBLISHED[name].file for name in row.members))
-        if files and (files, row.corpus.name) in by_files:
-            found[row.members] = by_files[files, row.corpus.name]
-    return found

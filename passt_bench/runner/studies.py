@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import shutil
 import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from types import ModuleType
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.names import plain_name
-from passt_bench.spec.rows import Row
+from passt_bench.published_weights import PUBLISHED, locate
+from passt_bench.spec.rows import Available, Row
 from passt_bench.spec.study import Study
 
 PACKAGE = "passt_bench.ablations"
@@ -157,6 +159,29 @@ def published_rows() -> tuple[Row, ...]:
     """The rows of all tables of the paper."""
     files = [load_file(name) for name in _studies_in(_shipped())]
     return tuple(row for file in files if isinstance(file, RowsFile) for row in file.rows)
+
+
+def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
+    """What this machine has of what rows need; PyTorch is asked only where there is a GPU's driver.
+
+    Args:
+        data: names of the data sets that are here.
+        weights: names or files to look for beside the published ones.
+    """
+    gpu = shutil.which("nvidia-smi") is not None
+    if gpu:
+        import torch  # takes seconds, and a list of studies or a report needs nothing else of it
+
+        gpu = torch.cuda.is_available()
+    found = frozenset(name for name in {*PUBLISHED, *weights} if _is_here(name))
+    return Available(frozenset(data), found, gpu)
+
+
+def _is_here(weights: str) -> bool:
+    try:
+        return locate(weights).is_file()
+    except InputError:  # published, and not on this machine
+        return False
 
 
 def summary(name: str) -> str:

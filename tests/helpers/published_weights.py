@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from passt_bench.models import create_model
-from passt_bench.models.weights.published import PUBLISHED
+from passt_bench.published_weights import PUBLISHED
 
 WIDTH, HEADS = 64, 1  # what recipes have to say of their model to begin with these files
 SIDE = 24  # of DeiT's grid of patches

@@ -16,16 +16,22 @@ from passt_bench import report
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import ENSEMBLES
 from passt_bench.records.store import Store
+from passt_bench.report.paper import find_evaluations
 from passt_bench.runner.request import Paths, StudyRequest, data_folders
 from passt_bench.runner.rows import (
     PlannedRow,
     RowsPlan,
     evaluate_row,
-    evaluated,
-    find_available,
     plan_rows,
 )
-from passt_bench.runner.studies import RowsFile, load_file, load_study, study_names, summary
+from passt_bench.runner.studies import (
+    RowsFile,
+    find_available,
+    load_file,
+    load_study,
+    study_names,
+    summary,
+)
 from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
 
 Cli = Callable[..., tuple[int, str]]
@@ -242,7 +248,7 @@ def test_an_ensemble_is_evaluated_and_found_again(tmp_path: Path) -> None:
     assert not evaluate_row(able, request, paths, lambda share, text: None)[1]
     assert record.clips == 5
     assert record.published_of(row.metric) is not None
-    found = evaluated(rows_of("paper_table2").rows, [Store(tmp_path / "runs")])
+    found = find_evaluations(rows_of("paper_table2").rows, [Store(tmp_path / "runs")])
     assert found == {row.members: record}
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from passt_bench.models.weights.fetch import get, locate, weights_folder
+from passt_bench.models.weights.fetch import get
 from passt_bench.models.weights.load import Loaded, load_weights
 from passt_bench.models.weights.model_file import Model, export_model, read_model, save_model
-from passt_bench.models.weights.published import PUBLISHED, Published, find_published
+from passt_bench.published_weights import (
+    PUBLISHED,
+    Published,
+    find_published,
+    locate,
+    weights_folder,
+)
 
 __all__ = [
     "PUBLISHED",

@@ -1,4 +1,4 @@
-"""Finding published files on this machine, and downloading them.
+"""Downloads published weights.
 
 A file arrives whole or not at all, goes on where a download broke off, and is checked by its
 parameters' names and shapes. The hash of the first download is written beside it, in
@@ -7,7 +7,6 @@ parameters' names and shapes. The hash of the first download is written beside i
 
 from __future__ import annotations
 
-import os
 import shutil
 import urllib.request
 from collections.abc import Callable
@@ -19,44 +18,14 @@ import pooch
 from filelock import FileLock
 
 from passt_bench.errors import InputError
-from passt_bench.models.weights.published import PUBLISHED, Published, by_file
+from passt_bench.published_weights import Published, weights_folder
 from passt_bench.records.files import storing, write_atomically
 
-FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without an answer
 
 Progress = Callable[[float, str], None]
-
-
-def weights_folder() -> Path:
-    """Where published files lie: ``PASST_BENCH_WEIGHTS``, or the user's cache."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else Path(pooch.os_cache("passt_bench")) / "weights"
-
-
-def locate(source: str | Path, folder: Path | None = None) -> Path:
-    """The file behind a path, a published name, or a published file's name.
-
-    Raises:
-        InputError: it is not here; the message says where to get it and where to put it.
-    """
-    path = Path(source)
-    entry = PUBLISHED.get(str(source)) or by_file(path.name)
-    if path.is_file() or entry is None:
-        return path  # a path that leads nowhere is told when it is read
-    known = (folder or weights_folder()) / entry.file
-    if not known.is_file():
-        raise InputError(
-            "these published weights are not on this machine",
-            source=known,
-            field="weights",
-            value=str(source),
-            remedy=f"Run `passt-bench weights get {entry.name}`, or download {entry.url} "
-            "and put it there.",
-        )
-    return known
 
 
 def get(

@@ -26,7 +26,6 @@ from passt_bench.models.weights.adapt import (
     image_model_as_ast,
     infer,
 )
-from passt_bench.models.weights.fetch import locate
 from passt_bench.models.weights.formats import (
     AST,
     AST_HF,
@@ -39,7 +38,7 @@ from passt_bench.models.weights.formats import (
     strip_prefixes,
     unpack,
 )
-from passt_bench.models.weights.published import by_file
+from passt_bench.published_weights import by_file, locate
 from passt_bench.spec.recipe import Pair
 
 _LOG = logging.getLogger("passt_bench.weights")

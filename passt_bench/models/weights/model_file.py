@@ -24,7 +24,6 @@ from passt_bench.errors import InputError
 from passt_bench.models.ast import SPECIAL_TOKENS, from_hugging_face
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.weights.adapt import Tensors, depth_of, grid_of, infer
-from passt_bench.models.weights.fetch import locate
 from passt_bench.models.weights.formats import (
     AST,
     AST_HF,
@@ -39,7 +38,7 @@ from passt_bench.models.weights.formats import (
     unpack,
 )
 from passt_bench.models.weights.load import load_tensors
-from passt_bench.models.weights.published import Published, by_file
+from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import write_atomically
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.override import to_plain, validate

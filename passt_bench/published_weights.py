@@ -1,4 +1,4 @@
-"""The published weight files: names, addresses, geometry, and what their authors claim.
+"""Lists the published weight files (address, geometry, claimed result) and finds them here.
 
 From the reference code's ``models/passt.py`` and its releases page, and the ``hear21passt``
 package. Sizes of the time encodings are checked against the files after download.
@@ -6,13 +6,15 @@ package. Sizes of the time encodings are checked against the files after downloa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.vocabulary import class_names
 
+FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
 _RELEASES = "https://github.com/kkoutini/PaSST/releases/download"
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
 
@@ -273,3 +275,36 @@ def find_published(name: str, sets: Iterable[str] = ()) -> Published:
 def by_file(file: str) -> Published | None:
     """The released file with that file name, or None."""
     return next((entry for entry in PUBLISHED.values() if entry.file == file), None)
+
+
+def weights_folder() -> Path:
+    """Where published files lie: ``PASST_BENCH_WEIGHTS``, or the user's cache."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named)
+    import pooch  # slow to import
+
+    return Path(pooch.os_cache("passt_bench")) / "weights"
+
+
+def locate(source: str | Path, folder: Path | None = None) -> Path:
+    """The file behind a path, a published name, or a published file's name.
+
+    Raises:
+        InputError: it is not here; the message says where to get it and where to put it.
+    """
+    path = Path(source)
+    entry = PUBLISHED.get(str(source)) or by_file(path.name)
+    if path.is_file() or entry is None:
+        return path  # a path that leads nowhere is told when it is read
+    known = (folder or weights_folder()) / entry.file
+    if not known.is_file():
+        raise InputError(
+            "these published weights are not on this machine",
+            source=known,
+            field="weights",
+            value=str(source),
+            remedy=f"Run `passt-bench weights get {entry.name}`, or download {entry.url} "
+            "and put it there.",
+        )
+    return known
