@@ -145,7 +145,13 @@ def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: P
     written = write_esc50(tmp_path / "data", rate=8000, seconds=0.5)
     recipe = override(
         protocols.esc50(),
-        SMALL | {"training.epochs": 1, "data.storage": "streamed", "engine.num_workers": 1},
+        SMALL
+        | {
+            "training.epochs": 2,
+            "data.storage": "streamed",
+            "engine.num_workers": 1,
+            "training.swa_start": 1,
+        },
     )
     paths = Paths(tmp_path / "runs", {"esc50": written.root})
     datasets = Datasets(paths)
