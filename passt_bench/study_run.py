@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from passt_bench.console import Estimate, duration, stage
+from passt_bench.console import Estimate, duration
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync, live
@@ -29,7 +29,6 @@ from passt_bench.runner.run import (
     write_study,
 )
 from passt_bench.runner.studies import StudyFile
-from passt_bench.runner.tracking_uri import TrackingError
 
 
 def run_study(
@@ -149,11 +148,10 @@ def updating_mlflow(
     except BaseException:
         last.cancel()
         raise
-    try:
-        with stage(console, "Updating MLflow") as update:
-            last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed), update)
-    except TrackingError as error:
-        console.print(f"MLflow was not updated: {error}", style="yellow", markup=False)
+    with console.status("Updating MLflow"):
+        failure = last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed))
+    if failure is not None:
+        console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
 
 
 def _newer_page(name: str, paths: Paths) -> Path | None:

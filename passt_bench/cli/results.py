@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +12,7 @@ import typer
 
 from passt_bench.cli.options import NoBaseline, Out, Variants, app, console
 from passt_bench.errors import InputError
+from passt_bench.processes import VARIABLE
 
 if TYPE_CHECKING:
     from passt_bench.report.paper import Here
@@ -87,6 +91,41 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
 ) -> None:
     """Opens MLflow's page on this machine."""
-    from passt_bench.runner.tracking_uri import serve_ui
+    from passt_bench.runner.tracking import (
+        SETTINGS,
+        database,
+        holds_data,
+        local_uri,
+        store_uri,
+        without_password,
+    )
 
-    serve_ui(out, port)
+    uri = store_uri(out)
+    if uri.startswith("http"):
+        raise InputError(
+            "the runs are on a server with a page of its own",
+            source="MLFLOW_TRACKING_URI",
+            remedy=f"Open {without_password(uri)}",
+        )
+    if uri == local_uri(out) and not holds_data(database(out)):
+        raise InputError(
+            "no MLflow store here",
+            source=out,
+            remedy=f"Run a study first, or: passt-bench sync --out {out}",
+        )
+    settings = {
+        **SETTINGS,
+        **os.environ,
+        # Its job runners would be eight more processes, for things that are not used here.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not among the arguments, which everybody on the machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        VARIABLE: "1",
+        # Uvicorn, which MLflow starts, puts the current folder first by itself; it gets the folder
+        # that is first on the path of the passt-bench command.
+        "UVICORN_APP_DIR": sysconfig.get_path("scripts"),
+    }
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1"]
+    command += ["--default-artifact-root", (out.resolve() / "mlartifacts").as_uri()]
+    os.execve(sys.executable, command, settings)

@@ -1,14 +1,14 @@
-"""What MLflow is told of a study, and what it lacks of that, as plain values; imports no MLflow."""
+"""Computes from the records of a study what its MLflow runs should contain; imports no MLflow."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, takewhile
-from math import isfinite, isnan, nan
+from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -16,86 +16,91 @@ from typing import Any, Literal
 from passt_bench.analysis.results import Results
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.locks import is_running
 from passt_bench.spec.key import decisive, digest
 
-MIB = 2**20
+DIGEST = "passt_bench.digest"
 
-State = Literal["RUNNING", "FINISHED", "FAILED"]
-
-DIGEST, PARENT = "passt_bench.digest", "mlflow.parentRunId"
-
-LONGEST_PARAMETER, LONGEST_TAG = 6000, 5000  # MLflow cuts longer ones, and they would never match
+# Of MLflow's own: SCHEDULED is yet to begin, KILLED was begun and is not being run.
+Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One MLflow run as it shall be: the summary of a variant, or a cell nested under it.
+class TrackedRun:
+    """One MLflow run as it should be: the summary of a variant, or a cell nested under it.
 
     Attributes:
-        key: what the run is found by within its experiment.
+        key: identifies the run within its experiment.
         name: what the page shows.
-        state: FINISHED or FAILED where nothing is expected to follow.
+        status: FINISHED or FAILED where nothing is expected to follow.
         start: milliseconds since 1970.
-        end: the same; None while running.
+        end: the same; None while something is expected to follow.
+        tags: with `DIGEST` where there is a record: the hash of its file.
         curves: metric → its value after epoch 1, 2, …
-        artifact: a file to keep with the run.
-        digest: of that file; None where there is none.
-        parent: key of the entry that this one is nested under.
+        record: the record's file, which is kept with the run.
+        parent: key of the summary that a cell is nested under; None for a summary.
     """
 
     key: str
     name: str
-    state: State
+    status: Status
     start: int
     end: int | None
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    artifact: Path | None = None
-    digest: str | None = None
+    record: Path | None = None
     parent: str | None = None
 
 
-def study_entries(results: Results, store: Store) -> Iterator[Entry]:
-    """The entries of a study, each summary before its cells.
+def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
+    """The runs of a study, each summary before its cells.
 
-    Cells that have neither a record nor a finished epoch have no entry. Variants that share a
-    cell share its entry, which is nested under the first of them.
+    Cells that have neither a record nor a finished epoch have no run. Variants that share a cell
+    share its run, which is nested under the first of them.
+
+    Args:
+        results: of the study.
+        store: where the records are.
     """
     seen: set[str] = set()
     for variant in results.study.variants:
-        yield summary_entry(results, variant)
+        yield summary_run(results, variant, store)
         for cell in variant.cells:
             if cell.key in seen:
                 continue
             seen.add(cell.key)
+            begun = _begun_run(results.study, variant, cell, store)
             record = results.records.get(cell.key)
             if record is not None:
-                path = store.folder(cell.key) / "record.json"
-                yield cell_entry(results, variant, record, path)
-            else:
-                path = store.folder(cell.key) / "progress.jsonl"
-                live = live_entry(results.study, variant, cell, path)
-                if live is not None:
-                    yield live
+                yield _recorded_run(begun, record, results, store)
+            elif begun.curves:
+                yield begun
 
 
-def summary_entry(results: Results, variant: VariantRecord) -> Entry:
+def summary_run(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
     """The summary of a variant: quality with its interval, cost, tokens and verdict together.
 
-    Metrics, with ``mAP`` standing for the study's own: ``mAP``, ``mAP_low``, ``mAP_high`` (95 %
-    interval of the mean), ``blocks``, and to the baseline ``mAP_difference`` with ``_low`` and
-    ``_high``, ``p``, ``margin``, ``detectable``; ``step_time_ms`` (median training step) with its
-    interval and ``step_time_ratio`` likewise, other phases by their names; ``peak_memory_mib``
-    (training), other entries as ``memory/NAME_mib``; ``tokens``, FLOPs and parameters. The tag
-    ``verdict`` holds the verdict, ``baseline`` for the baseline itself.
+    Metrics, with ``mAP`` as the study's own: ``mAP``, ``mAP_low``, ``mAP_high`` (95 % interval of
+    the mean), ``blocks``, and to the baseline ``mAP_difference`` with ``_low`` and ``_high``,
+    ``p``, ``margin``, ``detectable``; ``step_time_ms`` (median training step) with its interval
+    and ``step_time_ratio`` likewise, other phases by their names; ``peak_memory_mib`` (training),
+    other entries as ``memory/NAME_mib``; ``tokens``, FLOPs and parameters. The tag ``verdict``
+    holds the verdict, ``baseline`` for the baseline itself.
+
+    Args:
+        results: of the study.
+        variant: one of its variants.
+        store: where the records are.
     """
     study = results.study
     records = [results.records[c.key] for c in variant.cells if c.key in results.records]
-    ends = [milliseconds(record.finished) for record in records]
     done = len(records) == len(variant.cells)
-    succeeded = any(record.status == "ok" for record in records)
+    status: Status = "FINISHED" if any(record.status == "ok" for record in records) else "FAILED"
+    if not done:
+        states = {_state(cell, store) for cell in variant.cells if cell.key not in results.records}
+        status = next(s for s in ("RUNNING", "KILLED", "SCHEDULED") if s in states)
     comparison = next((c for c in results.comparisons if c.variant == variant.name), None)
     tags = {
         "role": "summary",
@@ -108,88 +113,92 @@ def summary_entry(results: Results, variant: VariantRecord) -> Entry:
     }
     if comparison is not None:
         tags |= {"baseline": comparison.baseline, "method": comparison.method}
-    return Entry(
-        key=summary_key(study, variant),
+    return TrackedRun(
+        key=_summary_key(study, variant),
         name=variant.name,
-        state="RUNNING" if not done else "FINISHED" if succeeded else "FAILED",
-        start=min((_start(record) for record in records), default=0),
-        end=max(ends) if done else None,
+        status=status,
+        start=min(map(_start, records), default=0),
+        end=max(_milliseconds(record.finished) for record in records) if done else None,
         tags=tags,
         params=_params(variant),
         metrics=_finite({**_quality(results, variant.name), **_cost(results, variant)}),
     )
 
 
-def cell_entry(results: Results, variant: VariantRecord, record: RunRecord, path: Path) -> Entry:
-    """The entry of a quality cell that has its final record, which lies at ``path``.
+def _state(cell: CellRecord, store: Store) -> Status:
+    """The status of a cell that has no record; its progress file is there once it has begun."""
+    if not (store.folder(cell.key) / "progress.jsonl").is_file():
+        return "SCHEDULED"
+    return "RUNNING" if is_running(store.root, cell.key) else "KILLED"
 
-    Its metrics are the columns of the cells' table, see `passt_bench.analysis.frame.cells_frame`.
-    """
-    study, cells = results.study, results.cells
-    row = cells[(cells["key"] == record.key) & (cells["variant"] == variant.name)].iloc[0]
+
+def _begun_run(
+    study: StudyRecord, variant: VariantRecord, cell: CellRecord, store: Store
+) -> TrackedRun:
+    """The run of a cell without a record, with the losses of the epochs that are done."""
+    start, losses = _progress(store.folder(cell.key) / "progress.jsonl")
+    tags = {"role": "cell", "study": study.name, "variant": variant.name, "seed": str(cell.seed)}
+    tags |= {"fold": str(cell.fold)} if cell.fold is not None else {}
+    fold = f" · fold {cell.fold}" if cell.fold is not None else ""
+    status = _state(cell, store)
+    return TrackedRun(
+        key=cell.key,
+        name=f"{variant.name} · seed {cell.seed}{fold}",
+        status=status,
+        start=start,
+        end=None,
+        tags={**tags, "status": "running" if status == "RUNNING" else "interrupted"},
+        params=_params(variant),
+        curves={"train_loss": losses} if losses else {},
+        parent=_summary_key(study, variant),
+    )
+
+
+def _recorded_run(
+    begun: TrackedRun, record: RunRecord, results: Results, store: Store
+) -> TrackedRun:
+    """The run of a cell that has its record; metrics are its row of `Results.cells`."""
+    path, cells = store.folder(record.key) / "record.json", results.cells
+    named = (cells["key"] == record.key) & (cells["variant"] == begun.tags["variant"])
+    row = cells[named].iloc[0]
     shown = row.drop([c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")])
     tags = {"status": record.status, "attempt": str(record.attempt)}
     tags |= {"message": record.message} if record.message else {}
     tags |= {"commit": record.commit} if record.commit else {}
-    return Entry(
-        key=record.key,
-        name=_cell_name(variant.name, record.seed, record.fold),
-        state="FINISHED" if record.status == "ok" else "FAILED",
+    return replace(
+        begun,
+        status="FINISHED" if record.status == "ok" else "FAILED",
         start=_start(record),
-        end=milliseconds(record.finished),
-        tags=_cell_tags(study, variant, record.seed, record.fold) | tags,
-        params=_params(variant),
+        end=_milliseconds(record.finished),
+        tags={**begun.tags, **tags, DIGEST: hashlib.sha256(path.read_bytes()).hexdigest()[:16]},
         metrics=_finite({str(k): v for k, v in shown.items() if isinstance(v, Real)}),
         curves=record.curves,
-        artifact=path,
-        digest=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-        parent=summary_key(study, variant),
+        record=path,
     )
 
 
-def live_entry(
-    study: StudyRecord, variant: VariantRecord, cell: CellRecord, path: Path
-) -> Entry | None:
-    """The entry of a cell in training, from its ``progress.jsonl`` (a line an epoch).
-
-    Returns:
-        None where no epoch is done, or the record took the file's place a moment ago.
-    """
+def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
+    """When a cell was begun, in milliseconds, and the loss of each epoch that is done."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-        start = int(1000 * path.stat().st_mtime)
-    except FileNotFoundError:
-        return None
-    # What follows the last line feed is still being written; a resumed cell repeats epochs.
-    told = [line for line in map(_progress, lines[:-1]) if line is not None]
-    losses = {int(line["epoch"]): float(line["train_loss"]) for line in told}
-    known = list(takewhile(losses.__contains__, count(1)))
-    if not known:
-        return None
-    return Entry(
-        key=cell.key,
-        name=_cell_name(variant.name, cell.seed, cell.fold),
-        state="RUNNING",
-        start=start - int(1000 * told[-1]["seconds"]),
-        end=None,
-        tags=_cell_tags(study, variant, cell.seed, cell.fold) | {"status": "running"},
-        params=_params(variant),
-        curves={"train_loss": tuple(losses[epoch] for epoch in known)},
-        parent=summary_key(study, variant),
-    )
+        written = path.stat().st_mtime
+    except FileNotFoundError:  # not begun, or the record has just replaced it
+        return 0, ()
+    losses, seconds = dict[int, float](), 0.0
+    for line in lines[:-1]:  # what follows the last line feed is still being written
+        try:
+            found = json.loads(line)
+        except ValueError:  # half a line of a killed writer, and what the next one added to it
+            continue
+        if isinstance(found, dict):
+            losses[int(found["epoch"])] = float(found["train_loss"])  # a resumed cell repeats some
+            seconds = float(found["seconds"])
+    known = takewhile(losses.__contains__, count(1))
+    return int(1000 * (written - seconds)), tuple(losses[epoch] for epoch in known)
 
 
-def _progress(line: str) -> dict[str, Any] | None:
-    """A line of progress; None for what a killed writer left, which the next one wrote on."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def summary_key(study: StudyRecord, variant: VariantRecord) -> str:
-    """The key of a variant's summary: another recipe or other data make another summary."""
+def _summary_key(study: StudyRecord, variant: VariantRecord) -> str:
+    """Another recipe or other data make another summary."""
     return digest(
         {
             "study": study.name,
@@ -199,22 +208,6 @@ def summary_key(study: StudyRecord, variant: VariantRecord) -> str:
             "fingerprint": study.fingerprint.digest,
         }
     )
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A tree as dotted names and the texts that ``--set`` would take for its values."""
-    out: dict[str, str] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            out.update(flatten(value, f"{prefix}{name}."))
-        else:
-            out[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
-    return out
-
-
-def milliseconds(finished: str) -> int:
-    """An ISO 8601 time as milliseconds since 1970; 0 where a record has none."""
-    return int(datetime.fromisoformat(finished).timestamp() * 1000) if finished else 0
 
 
 def _quality(results: Results, variant: str) -> dict[str, float]:
@@ -237,164 +230,46 @@ def _quality(results: Results, variant: str) -> dict[str, float]:
 
 def _cost(results: Results, variant: VariantRecord) -> dict[str, float]:
     found = {"tokens": float(variant.tokens), "tokens_full": float(variant.tokens_full)}
-    costs, memory = results.costs, results.memory
+    costs, cells, memory = results.costs, results.cells, results.memory
     for row in costs[costs["variant"] == variant.name].to_dict("records"):
         name = "step_time" if row["phase"] == "train_step" else str(row["phase"])
         found |= {f"{name}_ms": 1000 * row["median"], f"{name}_ratio": row["ratio"]}
         for end in ("low", "high"):
             found |= {f"{name}_ms_{end}": 1000 * row[end]}
             found |= {f"{name}_ratio_{end}": row[f"ratio_{end}"]}
-    cells = results.cells[results.cells["variant"] == variant.name]
-    found["parameters"] = float(cells["parameters"].max())
-    mine = memory[memory["variant"] == variant.name].iloc[0]
-    arm = {str(name): value for name, value in mine.items()}
+    found["parameters"] = float(cells[cells["variant"] == variant.name]["parameters"].max())
+    arm = memory[memory["variant"] == variant.name].iloc[0]
     found |= {name: arm[name] for name in ("flops", "flops_inference", "mfu", "batch_size")}
     for name in {entry for session in results.sessions for a in session.arms for entry in a.memory}:
-        found[f"memory/{name}_mib"] = arm[name] / MIB
+        found[f"memory/{name}_mib"] = arm[name] / 2**20
     found["peak_memory_mib"] = found.pop("memory/train_peak_mib", float("nan"))
     return found
 
 
 def _params(variant: VariantRecord) -> dict[str, str]:
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
-    return flatten(decisive(variant.recipe)) | flatten(variant.patchout, "resolved.")
+    return _flatten({**decisive(variant.recipe), "resolved": variant.patchout})
 
 
-def _cell_name(variant: str, seed: int, fold: int | None) -> str:
-    return f"{variant} · seed {seed}" + (f" · fold {fold}" if fold is not None else "")
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A tree as dotted names and the texts that ``--set`` would take for its values."""
+    out: dict[str, str] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out |= _flatten(value, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+    return out
 
 
-def _cell_tags(
-    study: StudyRecord, variant: VariantRecord, seed: int, fold: int | None
-) -> dict[str, str]:
-    tags = {"role": "cell", "study": study.name, "variant": variant.name, "seed": str(seed)}
-    return tags | ({"fold": str(fold)} if fold is not None else {})
+def _milliseconds(finished: str) -> int:
+    """An ISO 8601 time as milliseconds since 1970; 0 where a record has none."""
+    return int(datetime.fromisoformat(finished).timestamp() * 1000) if finished else 0
 
 
 def _start(record: RunRecord) -> int:
-    return milliseconds(record.finished) - int(1000 * sum(record.clocks.values()))
+    return _milliseconds(record.finished) - int(1000 * sum(record.clocks.values()))
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(v) for name, v in values.items() if isinstance(v, Real) and isfinite(v)}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What MLflow has of a run: its latest values, and by name the points of a curve."""
-
-    status: str
-    metrics: Mapping[str, float]
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    history: Callable[[str], Mapping[int, float]]  # step → value
-
-
-NOTHING = Seen("", {}, {}, {}, lambda name: {})
-
-
-@dataclass(frozen=True)
-class Point:
-    """A value of a metric, with its step and milliseconds since 1970."""
-
-    name: str
-    value: float
-    moment: int
-    step: int
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What is to be logged."""
-
-    points: tuple[Point, ...]
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    status: bool  # whether it changes
-
-    def __bool__(self) -> bool:
-        return bool(self.points or self.params or self.tags or self.status)
-
-
-def is_current(seen: Seen, entry: Entry, tags: Mapping[str, str]) -> bool:
-    """Whether a cell's run was finished with this very record; reads no curve."""
-    return (
-        entry.digest is not None
-        and seen.status == entry.state
-        and all(seen.tags.get(name) == tags.get(name) for name in (DIGEST, PARENT))
-    )
-
-
-def is_superseded(seen: Seen, entry: Entry) -> bool:
-    """Whether a cell's run tells of another attempt: MLflow cannot take values back.
-
-    A run that is still open was written from the same cell's progress or record, unless one of
-    its values differs.
-    """
-    if entry.parent is None:
-        return False
-    if seen.status != "RUNNING":
-        return seen.tags.get(DIGEST) != entry.digest
-    if any(seen.metrics.get(name, value) != value for name, value in entry.metrics.items()):
-        return True
-    return any(
-        values[step - 1 : step] != (value,)
-        for name, values in entry.curves.items()
-        for step, value in _history(seen, name).items()
-    )
-
-
-def changes(seen: Seen, entry: Entry, tags: Mapping[str, str], now: int) -> Changes:
-    """What to log so that the run says what the entry says.
-
-    Args:
-        seen: the run as it is.
-        entry: the run as it shall be.
-        tags: the entry's tags, with those that only MLflow's own ids could tell.
-        now: milliseconds since 1970; of two values of a metric MLflow shows the later.
-    """
-    cut = {name: text[:LONGEST_TAG] for name, text in tags.items()}
-    return Changes(
-        points=(*_numbers(seen, entry, now), *_curves(seen, entry, now)),
-        params={
-            name: text[:LONGEST_PARAMETER]
-            for name, text in entry.params.items()
-            if name not in seen.params
-        },
-        tags={name: text for name, text in cut.items() if seen.tags.get(name) != text},
-        status=seen.status != entry.state,
-    )
-
-
-def _numbers(seen: Seen, entry: Entry, now: int) -> list[Point]:
-    """Single values that are new, or differ from the latest."""
-    numbers = dict(entry.metrics)
-    if entry.parent is None:  # a summary's number that no longer holds shall not stay
-        numbers |= {name: nan for name in seen.metrics if name not in numbers}
-    moment = entry.end if entry.parent is not None and entry.end is not None else now
-    return [
-        Point(name, value, moment, 0)
-        for name, value in numbers.items()
-        if name not in seen.metrics or not _same(seen.metrics[name], value)
-    ]
-
-
-def _curves(seen: Seen, entry: Entry, now: int) -> list[Point]:
-    """Points that are missing, spread evenly over the run's time."""
-    end = entry.end if entry.end is not None else now
-    missing = []
-    for name, values in entry.curves.items():
-        there = _history(seen, name)
-        for step, value in enumerate(values, 1):
-            moment = entry.start + (end - entry.start) * step // len(values)
-            if step not in there:
-                missing.append(Point(name, value, moment, step))
-    return missing
-
-
-def _history(seen: Seen, name: str) -> Mapping[int, float]:
-    return seen.history(name) if name in seen.metrics else {}
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (isnan(one) and isnan(other))

@@ -1,67 +1,60 @@
-"""Brings MLflow to the state of the records; the only code that talks to MLflow.
+"""Logs studies to MLflow from their records; the only module that uses MLflow.
 
-Records are the truth, MLflow is the window. `sync` may be called at any time, by anyone, as often
-as wanted, also while cells are being trained. One experiment a study, in it one run a variant (its
-summary) and nested under it one run a cell. Each is found by its key, finished where an earlier
-sync was cut off, and left alone where nothing is new.
+One experiment a study, in it one run a variant (its summary) and nested under it one run a cell. A
+record is immutable, so the run of a cell is written once, tagged with its key and the hash of its
+record: one with another hash, or still open, is deleted and written anew. Summaries, and cells in
+training, are updated.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from passt_bench.analysis.results import load_results
+from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.tracked_run import (
-    DIGEST,
-    NOTHING,
-    PARENT,
-    Changes,
-    Entry,
-    Seen,
-    changes,
-    is_current,
-    is_superseded,
-    study_entries,
-)
-from passt_bench.runner.tracking_uri import (
-    SETTINGS,
-    TrackingError,
-    database,
-    explained,
-    holds_data,
-    is_server,
-    local_uri,
-    probe,
-    store_uri,
-    without_password,
-)
+from passt_bench.runner.tracked_run import DIGEST, TrackedRun, tracked_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+KEY, PARENT = "passt_bench.key", "mlflow.parentRunId"
+REACH_SECONDS = 3.0  # for a server to say that it is there
+ANSWER_SECONDS = 5  # for each answer after that
+LOCK_SECONDS = 5.0  # for another process to release the database
+SYNC_SECONDS = 600.0  # for another sync to end
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # By default MLflow tries for many minutes; here the next sync is what tries again. MLflow
+    # would also repeat what is not safe to repeat: a run whose creation was not confirmed.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
+}
 
-_LOCK_SECONDS = 600.0
-
-KEY = "passt_bench.key"
-
+_LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "sqlite3")  # whose errors reach a user
 Outcome = Literal["created", "finished", "updated", "unchanged"]
 
 
@@ -70,9 +63,9 @@ class SyncReport:
     """What a sync did, counted in MLflow runs (summaries and cells).
 
     Attributes:
-        uri: where to, without credentials.
-        studies: experiments.
-        created: runs that MLflow did not have.
+        uri: of the MLflow store, without credentials.
+        studies: number of experiments.
+        created: runs that MLflow did not have, or of another record.
         finished: runs that an earlier sync left open, and now have their final record.
         updated: runs with something new.
         unchanged: runs that were up to date.
@@ -90,112 +83,80 @@ def sync(
     root: Path,
     *,
     tracking_uri: str | None = None,
-    studies: Collection[str] | None = None,
+    study: str | None = None,
     progress: Callable[[float, str], None] = lambda share, text: None,
 ) -> SyncReport:
-    """Tells MLflow what it lacks of the studies under an output folder.
+    """Brings MLflow up to date with the records of an output folder.
 
-    Syncs on one folder wait for each other, so each key gets one run. Nothing is read from MLflow
-    but what is needed to find out what it lacks. A sync may be killed at any moment.
+    It may be called at any time, also while cells are trained, and killed at any time. Two on one
+    folder wait for each other, so each key gets one run.
 
     Args:
         root: output folder with ``records/`` and ``studies/``.
-        tracking_uri: of the MLflow store, see `tracking_uri.store_uri`.
-        studies: names of those that are told; None is all.
-        progress: told the share of the runs that is done, and in words.
+        tracking_uri: of the MLflow store, see `store_uri`.
+        study: the only one to log; None is all.
+        progress: called with the share of runs that is done, and in words.
 
     Raises:
-        TrackingError: MLflow is out of reach or refuses, or another sync does not end.
-        InputError: a record or study cannot be read.
+        InputError: MLflow is out of reach or refuses (the records are unharmed, and a later sync
+            catches up), another sync does not end, or a record or study cannot be read.
     """
-    root, store = root.resolve(), Store(root.resolve())
-    uri = store_uri(root, tracking_uri)
-    names = [name for name in store.studies() if studies is None or name in studies]
+    root = root.resolve()
+    store, uri, counts = Store(root), store_uri(root, tracking_uri), Counter[Outcome]()
+    names = [name for name in store.studies() if study in (None, name)]
     if not names:
         return SyncReport(without_password(uri), 0)
-    counts: Counter[Outcome] = Counter()
-    with _one_at_a_time(root):
-        with _explained(uri, root):
-            probe(uri, root)
-        results = [load_results(name, [store]) for name in names]
-        work = [(found.study, list(study_entries(found, store))) for found in results]
-        total = sum(len(entries) for _, entries in work)
-        with _explained(uri, root):
-            client = connect(uri, root)
-            # A server knows where its artifacts belong; a bare database would take the current
-            # folder.
-            artifacts = None if is_server(uri) else (root / "mlartifacts").as_uri()
-            for study, entries in work:
-                experiment = Experiment(client, study, artifacts)
-                for entry in entries:
-                    counts[experiment.deliver(entry)] += 1
-                    progress(counts.total() / total, f"{counts.total()} of {total} runs")
-                experiment.settle()
-    return SyncReport(without_password(uri), len(work), **{str(k): n for k, n in counts.items()})
+    with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
+        _probe(uri, root)
+        loaded = [load_results(name, [store]) for name in names]
+        wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
+        total = sum(len(runs) for _, runs in wanted)
+        client = _connect(uri, root)
+        # A server knows where its artifacts go; a bare database would take the current folder.
+        artifacts = None if _is_server(uri) else (root / "mlartifacts").as_uri()
+        for record, runs in wanted:
+            experiment = _Experiment(client, record, artifacts)
+            for run in runs:
+                counts[experiment.deliver(run)] += 1
+                progress(counts.total() / total, f"{counts.total()} of {total} runs")
+            experiment.index()
+    return SyncReport(without_password(uri), len(names), **{str(k): n for k, n in counts.items()})
 
 
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """One sync a folder: what one finds missing, another might be about to write."""
-    try:
-        with FileLock(root / "mlflow.lock", timeout=_LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise TrackingError(
-            f"another sync holds it for more than {_LOCK_SECONDS:.0f} s",
-            source=root / "mlflow.lock",
-            remedy="End that one, or sync later.",
-        ) from None
-
-
-@contextmanager
-def _explained(uri: str, root: Path) -> Iterator[None]:
-    """Turns what MLflow and the libraries below it raise into one sentence."""
-    try:
-        yield
-    except OSError as error:  # a server that is away; known without importing the rest
-        raise explained(error, uri, root) from error
-    except Exception as error:
-        if not isinstance(error, causes()):
-            raise
-        raise explained(error, uri, root) from error
-
-
-class Experiment:
-    """A study's experiment, with the runs that it has."""
+class _Experiment:
+    """The experiment of a study, and its runs by key."""
 
     def __init__(self, client: MlflowClient, study: StudyRecord, artifacts: str | None) -> None:
         self._client = client
         found = client.get_experiment_by_name(study.name)
         if found is None:
             note = {"mlflow.note.content": f"{study.question}\n\n{study.notebook}"[:5000]}
-            self.id = client.create_experiment(study.name, artifacts, tags=note)
+            self._id = client.create_experiment(study.name, artifacts, tags=note)
         else:
-            self.id = found.experiment_id
+            self._id = found.experiment_id
             if artifacts is not None and found.artifact_location != artifacts:
-                raise TrackingError(
+                raise InputError(
                     "the folder was moved since; MLflow would write to where it was",
                     source=artifacts,
                     remedy="Remove mlflow.db and mlartifacts; the next sync rebuilds both.",
                 )
             if found.lifecycle_stage == "deleted":
-                client.restore_experiment(self.id)
-        self._created = False
-        self._runs = self._index()
+                client.restore_experiment(self._id)
+        self._runs = self.index()
 
-    def _index(self) -> dict[str, Run]:
-        """Finds the runs by key; of two the one stays that tells more.
+    def index(self) -> dict[str, Run]:
+        """The runs by key; of two the more complete one stays, and the other is deleted.
 
-        Two come of syncs from two machines at once, or of a server that made a run after the sync
-        that had asked for it gave up.
+        Two come from syncs on two machines at once, or from a server that made a run after the
+        sync that had asked for it gave up.
         """
-        found, page = [], None
+        found, page = list[Any](), None
         while page is None or page:
-            batch = self._client.search_runs([self.id], max_results=1000, page_token=page)
+            batch = self._client.search_runs([self._id], max_results=1000, page_token=page)
             found += batch
             page = batch.token or ""
         runs: dict[str, Run] = {}
-        for run in sorted(found, key=_least_last):
+        for run in sorted(found, key=lambda r: (r.info.status == "RUNNING", -len(r.data.metrics))):
             key = run.data.tags.get(KEY)
             if key in runs:
                 self._client.delete_run(run.info.run_id)
@@ -203,83 +164,75 @@ class Experiment:
                 runs[key] = run
         return runs
 
-    def settle(self) -> None:
-        """Removes the doubles of runs that this sync created."""
-        if self._created:
-            self._index()
-
-    def deliver(self, entry: Entry) -> Outcome:
-        """Brings one run to the state of its entry."""
-        run = self._runs.get(entry.key)
-        tags = dict(entry.tags)
-        if entry.digest is not None:
-            tags[DIGEST] = entry.digest
-        if entry.parent is not None:
-            tags[PARENT] = self._runs[entry.parent].info.run_id
-        if run is not None and is_current(self._seen(run), entry, tags):
-            return "unchanged"
-        if run is not None and is_superseded(self._seen(run), entry):
-            self._client.delete_run(run.info.run_id)
-            run = None
+    def deliver(self, wanted: TrackedRun) -> Outcome:
+        """Brings one run to the state of its record, progress or summary."""
+        run = self._runs.get(wanted.key)
+        outcome: Outcome = "created" if run is None else "updated"
+        tags = {KEY: wanted.key, **{name: text[:5000] for name, text in wanted.tags.items()}}
+        if wanted.parent is not None:
+            tags[PARENT] = self._runs[wanted.parent].info.run_id
+            if run is not None:
+                same = all(run.data.tags.get(n) == tags.get(n) for n in (DIGEST, PARENT))
+                final = wanted.record is not None
+                if same and final and run.info.status == wanted.status:
+                    return "unchanged"
+                if final or not same:
+                    outcome = "finished" if run.info.status in ("RUNNING", "KILLED") else "created"
+                    self._client.delete_run(run.info.run_id)
+                    run = None
         if run is None:
-            self._runs[entry.key] = run = self._create(entry, tags)
-            self._write(run, entry, changes(NOTHING, entry, tags, _now()))
-            return "created"
-        missing = changes(self._seen(run), entry, tags, _now())
-        self._write(run, entry, missing)
-        if run.info.status == "RUNNING" and entry.state != "RUNNING":
-            return "finished"
-        return "updated" if missing else "unchanged"
+            start, name = wanted.start or _now(), wanted.name
+            run = self._client.create_run(self._id, start_time=start, tags=tags, run_name=name)
+            self._runs[wanted.key] = run
+        changed = self._write(run, wanted, tags)
+        return outcome if changed else "unchanged"
 
-    def _create(self, entry: Entry, tags: Mapping[str, str]) -> Run:
-        """An open run that can be found again, should this sync be cut off."""
-        self._created = True
-        identity = {KEY: entry.key} | ({PARENT: tags[PARENT]} if PARENT in tags else {})
-        return self._client.create_run(
-            self.id, start_time=entry.start or _now(), tags=identity, run_name=entry.name
-        )
+    def _write(self, run: Run, wanted: TrackedRun, tags: dict[str, str]) -> bool:
+        """Logs what a run lacks, its status last, so that one that was cut off stays open."""
+        from mlflow.entities import Metric, Param, RunTag
 
-    def _seen(self, run: Run) -> Seen:
-        @cache
-        def history(name: str) -> dict[int, float]:
-            points = self._client.get_metric_history(run.info.run_id, name)
-            return {point.step: point.value for point in points}
-
-        data = run.data
-        return Seen(run.info.status, data.metrics, data.params, data.tags, history)
-
-    def _write(self, run: Run, entry: Entry, missing: Changes) -> None:
-        """Logs what the run lacks; its final status last, so that a cut-off run stays open."""
-        if not missing:
-            return
-        run_id = run.info.run_id
-        _log(self._client, run_id, missing)
-        if entry.artifact is not None:
-            self._client.log_artifact(run_id, str(entry.artifact))
-        if entry.state != "RUNNING":
-            self._client.set_terminated(run_id, entry.state, end_time=entry.end)
-        elif missing.status:
-            self._client.update_run(run_id, status="RUNNING")
-
-
-def _log(client: MlflowClient, run_id: str, missing: Changes) -> None:
-    """Logs in as few calls as MLflow takes: 1000 values in all, 100 parameters, 100 tags."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    metrics = [Metric(p.name, p.value, p.moment, p.step) for p in missing.points]
-    params = [Param(name, text) for name, text in missing.params.items()]
-    tags = [RunTag(name, text) for name, text in missing.tags.items()]
-    while metrics or params or tags:
-        client.log_batch(run_id, metrics[:800], params[:100], tags[:100])
-        metrics, params, tags = metrics[800:], params[100:], tags[100:]
+        run_id, seen, now = run.info.run_id, run.data, _now()
+        end = now if wanted.end is None else wanted.end
+        values = dict(wanted.metrics)
+        if wanted.parent is None:  # a number that no longer holds; of two, the later one is shown
+            values |= dict.fromkeys(seen.metrics.keys() - values.keys(), nan)
+        metrics = [
+            Metric(name, value, end if wanted.parent else now, 0)
+            for name, value in values.items()
+            if not _same(seen.metrics.get(name), value)
+        ]
+        for name, curve in wanted.curves.items():
+            points = self._client.get_metric_history(run_id, name) if name in seen.metrics else []
+            there = {point.step for point in points}
+            for step, value in enumerate(curve, 1):
+                moment = wanted.start + (end - wanted.start) * step // len(curve)
+                metrics += [Metric(name, value, moment, step)] if step not in there else []
+        params = [
+            Param(n, text[:6000]) for n, text in wanted.params.items() if n not in seen.params
+        ]
+        new = [RunTag(name, text) for name, text in tags.items() if seen.tags.get(name) != text]
+        changed = bool(metrics or params or new or run.info.status != wanted.status)
+        while metrics or params or new:  # MLflow takes 1000 values a call, 100 of them parameters
+            self._client.log_batch(run_id, metrics[:800], params[:100], new[:100])
+            metrics, params, new = metrics[800:], params[100:], new[100:]
+        if wanted.record is not None:
+            self._client.log_artifact(run_id, str(wanted.record))
+        if changed and wanted.status in ("FINISHED", "FAILED", "KILLED"):
+            self._client.set_terminated(run_id, wanted.status, end_time=wanted.end)
+        elif run.info.status != wanted.status:
+            self._client.update_run(run_id, status=wanted.status)
+        return changed
 
 
-def _least_last(run: Run) -> tuple[bool, int, str]:
-    data = run.data
-    return run.info.status == "RUNNING", -len(data.metrics) - len(data.params), run.info.run_id
+def _same(seen: float | None, value: float) -> bool:
+    return seen is not None and (seen == value or (isnan(seen) and isnan(value)))
 
 
-def connect(uri: str, root: Path) -> MlflowClient:
+def _now() -> int:
+    return int(1000 * time.time())
+
+
+def _connect(uri: str, root: Path) -> MlflowClient:
     """A client of the store; the database of an output folder is made if need be."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -288,15 +241,15 @@ def connect(uri: str, root: Path) -> MlflowClient:
         warnings.filterwarnings("ignore", message=".*noload", category=DeprecationWarning)
         from mlflow.tracking import MlflowClient
 
-        # What goes wrong is told in one sentence, see `tracking_uri.explained`.
-        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-        if uri == local_uri(root) and not holds_data(database(root)):
-            _make_database(database(root))
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # `_explained` reports failures
+        path = database(root)
+        if uri == local_uri(root) and not holds_data(path):
+            _make_database(path)
         return MlflowClient(tracking_uri=uri)
 
 
 def _make_database(path: Path) -> None:
-    """Makes MLflow's empty database elsewhere and moves it to its place whole.
+    """Makes MLflow's empty database in another folder and moves it to its place whole.
 
     MLflow sets one up by dozens of migrations. One that is cut off among them cannot be opened
     again, and to have each written through to the disk takes longer than all the rest.
@@ -305,36 +258,130 @@ def _make_database(path: Path) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    prefix = ".mlflow-"
-    for left in path.parent.glob(f"{prefix}*"):  # by one that was killed; the caller has the lock
+    def without_waiting(connection: sqlite3.Connection, record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    for left in path.parent.glob(".mlflow-*"):  # by one that was killed; the caller has the lock
         shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    event.listen(Engine, "connect", _without_waiting)
+    folder = Path(tempfile.mkdtemp(prefix=".mlflow-", dir=path.parent))
+    event.listen(Engine, "connect", without_waiting)
     try:
         MlflowClient(tracking_uri=f"sqlite:///{folder / path.name}").search_experiments()
     finally:
-        event.remove(Engine, "connect", _without_waiting)
+        event.remove(Engine, "connect", without_waiting)
     with (folder / path.name).open("rb+") as file:
         os.fsync(file.fileno())
     (folder / path.name).replace(path)
     shutil.rmtree(folder)
 
 
-def _without_waiting(connection: sqlite3.Connection, record: Any) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
+def store_uri(root: Path, tracking_uri: str | None = None) -> str:
+    """Where MLflow keeps its runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
 
-
-def causes() -> tuple[type[Exception], ...]:
-    """What MLflow raises, errors of the file system apart.
-
-    It lets those of SQLAlchemy, Alembic and missing drivers through as they are.
+    Raises:
+        InputError: the folder's path cannot be written as an SQLite address.
     """
-    from alembic.util.exc import CommandError
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not given and set("%?") & set(str(root.resolve())):
+        raise InputError(
+            "MLflow cannot keep its runs below a path with % or ?",
+            source=root,
+            remedy="Use another folder, or name a server by MLFLOW_TRACKING_URI.",
+        )
+    return given or local_uri(root)
 
-    return MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError
+
+def local_uri(root: Path) -> str:
+    """The address of the store in an output folder."""
+    return f"sqlite:///{database(root)}"
 
 
-def _now() -> int:
-    return int(1000 * time.time())
+def database(root: Path) -> Path:
+    """The file of the store in an output folder."""
+    return root.resolve() / "mlflow.db"
+
+
+def holds_data(path: Path) -> bool:
+    """Whether there is a file with something in it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http", "databricks"))
+
+
+def without_password(text: str) -> str:
+    """Text without the credentials of any address in it."""
+    text = re.sub(r"//[^\s'\"]*@", "//", text)  # up to the last @, for a password may hold one
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
+
+
+def _probe(uri: str, root: Path) -> None:
+    """Fails within seconds where the store is away, hangs or is locked; MLflow would wait longer.
+
+    What is not certainly a failure passes: MLflow knows more kinds of servers than this.
+    """
+    if uri.startswith("http"):
+        _ask_server(uri)
+    elif uri == local_uri(root):
+        if holds_data(database(root)):
+            opened = sqlite3.connect(database(root), timeout=LOCK_SECONDS, isolation_level=None)
+            with closing(opened):
+                opened.execute("BEGIN IMMEDIATE")
+                opened.execute("ROLLBACK")
+    elif not _is_server(uri):
+        import sqlalchemy
+
+        sqlalchemy.create_engine(uri).connect().close()
+
+
+def _ask_server(uri: str) -> None:
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # no credentials are needed to ask whether it is there
+    url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health"
+    try:
+        urllib.request.urlopen(url, timeout=REACH_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code >= 500:
+            raise OSError(f"the server answers {error.code} {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(reason, TimeoutError):
+            text = f"the server does not answer within {REACH_SECONDS:g} s"
+            raise TimeoutError(text) from error
+        # A certificate, say, may be one that MLflow was set up to trust.
+        if isinstance(reason, ConnectionError) or "resolution" in str(reason):
+            raise OSError(f"the server is away: {reason}") from error
+
+
+@contextmanager
+def _explained(uri: str, root: Path) -> Iterator[None]:
+    """Turns what MLflow and the libraries below it raise into one sentence and a remedy."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if not isinstance(error, OSError | ImportError) and library not in _LIBRARIES:
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason, again = without_password(first)[:300], f"passt-bench sync --out {root}"
+        local = uri == local_uri(root)
+        rebuild = f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both"
+        remedy = f"Once it answers again: {again}"
+        if "is locked" in reason or isinstance(error, Timeout):
+            reason = "another process keeps the database locked"
+            remedy = f"End that process (or let it finish), then: {again}"
+        elif "database schema" in reason or "locate revision" in reason:
+            reason = f"the database is of another version of MLflow ({reason.partition('. ')[0]})"
+            other = rebuild if local else "have it upgraded: mlflow db upgrade"
+            remedy = f"Install that version of MLflow, or {other}."
+        elif local:
+            remedy = f"If it persists, {rebuild} from the records."
+        raise InputError(
+            f"no sync with MLflow; the records are not affected: {reason}",
+            source=without_password(uri),
+            remedy=remedy,
+        ) from error
