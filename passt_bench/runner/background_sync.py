@@ -111,7 +111,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # its standard input ends with the parent
     os._exit(1)
 
 

@@ -1,5 +1,6 @@
 """A small study on disk whose results are known, and what MLflow has of it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from passt_bench.records.run import (
 )
 from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.tracking import KEY
-from passt_bench.runner.tracking_uri import store_uri
+from passt_bench.runner.tracking import KEY, store_uri
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 
@@ -98,14 +98,25 @@ def session_record() -> SessionRecord:
     return SessionRecord("5" * 16, arm_key("none"), arms, finished="2026-11-20T11:00:00+00:00")
 
 
-def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Store:
+def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> Store:
+    """Writes the study with all its records: a summary and a cell a seed for each variant."""
     store = Store(root)
-    store.write_study(study_record(seeds))
+    store.write_study(study_record(seeds, name))
     for variant in RECIPES:
         for seed in seeds:
             store.write(cell_record(variant, seed))
     store.write(session_record())
     return store
+
+
+def make_unfinished(root: Path, key: str, losses: tuple[float, ...]) -> Path:
+    """Puts the progress of a cell in the place of its record; the progress file."""
+    folder = Store(root).folder(key)
+    (folder / "record.json").unlink(missing_ok=True)
+    lines = ({"epoch": i, "train_loss": x, "seconds": i} for i, x in enumerate(losses, 1))
+    path = folder / "progress.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
 
 
 def client_of(root):
@@ -121,3 +132,14 @@ def runs_of(root, study="small"):
     keys = [run.data.tags[KEY] for run in runs]
     assert len(keys) == len(set(keys))
     return dict(zip(keys, runs, strict=True))
+
+
+def summary_of(root, variant, study="small"):
+    tags = {"role": "summary", "variant": variant}
+    (run,) = [r for r in runs_of(root, study).values() if tags.items() <= r.data.tags.items()]
+    return run
+
+
+def curve_of(root, key):
+    points = client_of(root).get_metric_history(runs_of(root)[key].info.run_id, "train_loss")
+    return [(point.step, point.value) for point in points]

@@ -1,159 +1,262 @@
-"""Where MLflow is away, silent, locked, broken or of another version: one sentence, in seconds."""
+"""Where MLflow is away, locked, broken or of another version: one sentence, and no harm."""
 
 import contextlib
+import os
+import re
 import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
-from tracked_study import runs_of, write_all
+from tracked_study import (
+    cell_key,
+    client_of,
+    curve_of,
+    make_unfinished,
+    runs_of,
+    study_record,
+    write_all,
+)
 
-from passt_bench.cli import main
 from passt_bench.console import Estimate
-from passt_bench.runner import tracking_uri
-from passt_bench.runner.tracking import sync
-from passt_bench.runner.tracking_uri import TrackingError, without_password
+from passt_bench.errors import InputError
+from passt_bench.records.store import Store
+from passt_bench.runner import tracking
+from passt_bench.runner.background_sync import LastSync, live
+from passt_bench.runner.tracking import sync, without_password
 from passt_bench.study_run import updating_mlflow
 
+PARENT = """
+import sys, time
+from pathlib import Path
+from passt_bench.runner.background_sync import LastSync, live
+root = Path(sys.argv[1])
+with live(root, first=60):
+    last = LastSync(root)
+    print("begun", flush=True)
+    time.sleep(60)
+"""
 
-def test_a_server_that_refuses_is_one_clear_error_in_seconds(tmp_path, monkeypatch):
-    write_all(tmp_path, seeds=(0,))
+
+@pytest.fixture
+def unsynced(tmp_path):
+    """A folder with a study that no cell of has begun."""
+    Store(tmp_path / "runs").write_study(study_record())
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """The address of a server with credentials, where nobody listens."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # bound but not listening: refuses
-        port = free.getsockname()[1]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
-        started = time.monotonic()
-        with pytest.raises(TrackingError, match="records are not affected") as caught:
-            sync(tmp_path)
-    assert time.monotonic() - started < 8
-    message = str(caught.value)
-    assert f"http://127.0.0.1:{port}" in message and "secret" not in message
-    assert f"passt-bench sync --out {tmp_path}" in message
-    assert len(message.splitlines()) == 1
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@{address}")
+        yield f"http://{address}"
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    write_all(tmp_path, seeds=(0,))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started = time.monotonic()
-        with pytest.raises(TrackingError):
-            sync(tmp_path, tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert time.monotonic() - started < 12
+@pytest.fixture
+def silent(monkeypatch):
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield uri
 
 
-def test_a_broken_database_says_how_to_rebuild_it(tmp_path):
-    write_all(tmp_path, seeds=(0,))
-    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(TrackingError, match=r"remove mlflow\.db and mlartifacts"):
-        sync(tmp_path)
+def beside():
+    """The processes that this one has started for MLflow."""
+    name = "passt_bench.runner.background_sync"
+    return [p for p in psutil.Process().children() if name in " ".join(p.cmdline())]
 
 
-def test_a_moved_folder_is_told_to_rebuild(template, tmp_path):
-    root = Path(shutil.copytree(template, tmp_path / "moved"))
-    with pytest.raises(TrackingError, match="was moved"):
-        sync(root)
-
-
-def test_a_path_that_sqlite_addresses_cannot_hold_is_a_clear_error(tmp_path):
-    write_all(tmp_path / "50%", seeds=(0,))
-    with pytest.raises(TrackingError, match="path with %"):
-        sync(tmp_path / "50%")
-
-
-def test_an_unknown_kind_of_address_is_a_clear_error(tmp_path):
-    write_all(tmp_path, seeds=(0,))
-    with pytest.raises(TrackingError, match="foo:bar"):
-        sync(tmp_path, tracking_uri="foo:bar")
-
-
-def test_credentials_are_left_out_wherever_they_stand():
+def test_credentials_are_left_out_wherever_they_are():
     assert without_password("at http://me:p@ss/w@host:1/x now") == "at http://host:1/x now"
     hidden = without_password("postgresql://host/db?user=me&password=geheim&sslmode=require")
     assert hidden == "postgresql://host/db?user=me&password=***&sslmode=require"
     assert without_password("http://host:5000/a") == "http://host:5000/a"
 
 
-def test_the_variable_names_the_store(tmp_path, monkeypatch):
-    write_all(tmp_path, seeds=(0,))
-    elsewhere = tmp_path / "elsewhere.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{elsewhere}")
-    assert sync(tmp_path).uri == f"sqlite:///{elsewhere}"
-    assert elsewhere.is_file() and not (tmp_path / "mlflow.db").exists()
-    assert len(runs_of(tmp_path)) == 6
+def test_a_server_that_refuses_or_hangs_is_one_clear_error(unsynced, refusing, monkeypatch):
+    with pytest.raises(InputError, match="the server is away") as caught:
+        sync(unsynced)
+    assert caught.value.source == refusing and "secret" not in str(caught.value)
+    assert f"passt-bench sync --out {unsynced}" in caught.value.remedy
+    monkeypatch.setattr(tracking, "REACH_SECONDS", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(InputError, match=r"does not answer within 0\.2 s"),
+    ):
+        sync(unsynced, tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
-def told_by_the_command(root, monkeypatch, capsys):
-    """Runs ``passt-bench sync``; its one line, after exit status 2."""
-    monkeypatch.setattr("sys.argv", ["passt-bench", "sync", "--out", str(root)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "records are not affected" in line
-    return line
+@pytest.mark.parametrize("uri", ["foo:bar", "postgresql+psycopg9://host/base", "sqlite:////no/x"])
+def test_an_address_that_cannot_be_opened_is_named(unsynced, uri):
+    with pytest.raises(InputError, match="records are not affected") as caught:
+        sync(unsynced, tracking_uri=uri)
+    assert caught.value.source == uri
 
 
-@pytest.mark.parametrize("lacks_a_table", [False, True])
-def test_a_database_of_another_version_says_so(synced, lacks_a_table, monkeypatch, capsys):
-    with contextlib.closing(sqlite3.connect(synced / "mlflow.db")) as opened, opened:
-        opened.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
-        if lacks_a_table:  # MLflow then sets out to migrate from a version it does not know
-            opened.execute("DROP TABLE trace_tags")
-    moved = synced.rename(synced.with_name("other"))  # what is open under an address stays open
-    line = told_by_the_command(moved, monkeypatch, capsys)
-    assert "another version of MLflow" in line and "fedcba987654" in line
-    assert f"remove mlflow.db and mlartifacts in {moved}" in line
+def test_a_path_that_sqlite_addresses_cannot_hold_is_named(tmp_path):
+    Store(tmp_path / "50%").write_study(study_record())
+    with pytest.raises(InputError, match="path with %") as caught:
+        sync(tmp_path / "50%")
+    assert caught.value.source == tmp_path / "50%"
 
 
-def test_a_locked_database_says_so_in_seconds(synced, monkeypatch, capsys):
-    monkeypatch.setattr(tracking_uri, "LOCK_SECONDS", 0.2)
-    with contextlib.closing(sqlite3.connect(synced / "mlflow.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
-        line = told_by_the_command(synced, monkeypatch, capsys)
-    assert "another process keeps the database locked" in line
-    assert f"passt-bench sync --out {synced}" in line
-    assert sync(synced).unchanged == 12
+def test_an_empty_folder_makes_no_store(tmp_path):
+    assert sync(tmp_path).studies == 0
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_database_says_how_to_rebuild_it_and_that_works(synced, monkeypatch, capsys):
-    with (synced / "mlflow.db").open("r+b") as file:
+def test_the_variable_names_the_store(synced, tmp_path, monkeypatch):
+    other = write_all(tmp_path / "other", seeds=(0,), name="other").root
+    uri = f"sqlite:///{synced / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    report = sync(other)
+    assert (report.uri, report.created) == (uri, 6)
+    assert len(runs_of(synced, "other")) == 6 and not (other / "mlflow.db").exists()
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"not a database" * 100)
+
+
+def tear(path: Path) -> None:
+    with path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 60_000)
-    moved = synced.rename(synced.with_name("other"))
-    assert "remove mlflow.db and mlartifacts" in told_by_the_command(moved, monkeypatch, capsys)
-    (moved / "mlflow.db").unlink()
-    shutil.rmtree(moved / "mlartifacts")
-    again = moved.rename(moved.with_name("again"))
+
+
+def upgrade(path: Path, statement: str = "SELECT 1") -> None:
+    with contextlib.closing(sqlite3.connect(path)) as opened, opened:
+        opened.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+        opened.execute(statement)
+
+
+def half_upgrade(path: Path) -> None:
+    upgrade(path, "DROP TABLE trace_tags")  # MLflow then migrates from a version it does not know
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (damage, "file is not a database"),
+        (tear, "malformed|not a database|disk image|disk I/O"),
+        (upgrade, "another version of MLflow.*fedcba987654"),
+        (half_upgrade, "another version of MLflow.*fedcba987654"),
+    ],
+)
+def test_a_database_that_cannot_be_used_says_how_to_rebuild_it(synced, spoil, reason, cli):
+    spoil(synced / "mlflow.db")
+    moved = synced.rename(synced.with_name("other"))  # what is open under an address stays open
+    code, said = cli("sync", "--out", moved)
+    assert code == 2 and re.search(reason, said), said
+    assert f"remove mlflow.db and mlartifacts in {moved}" in said.replace("Remove", "remove")
+
+
+def test_the_database_can_be_rebuilt_after_a_move(template, tmp_path):
+    root = Path(shutil.copytree(template, tmp_path / "moved"))
+    with pytest.raises(InputError, match="was moved") as caught:
+        sync(root)
+    assert "mlflow.db and mlartifacts" in caught.value.remedy
+    again = root.rename(tmp_path / "again")  # what is open under an address stays open
+    (again / "mlflow.db").unlink()
+    shutil.rmtree(again / "mlartifacts")
     assert sync(again).created == 12
 
 
-def test_a_database_that_was_begun_is_begun_again(tmp_path):
-    write_all(tmp_path, seeds=(0,))
-    (tmp_path / "mlflow.db").touch()
-    (tmp_path / ".mlflow-left").mkdir()
-    (tmp_path / ".mlflow-left" / "mlflow.db").write_bytes(b"half")
-    assert sync(tmp_path).created == 6
-    assert not list(tmp_path.glob(".mlflow-*"))
-
-
-def test_a_run_goes_on_and_says_that_mlflow_was_not_updated(synced, capsys):
-    (synced / "mlflow.db").write_bytes(b"not a database" * 100)
-    rendered = []
-    with updating_mlflow(synced, Estimate(), Console(soft_wrap=True), wanted=True):
-        rendered.append(True)
-    *_, line = capsys.readouterr().out.splitlines()
-    assert rendered and line.startswith("MLflow was not updated: ")
-    assert "records are not affected" in line and "remove mlflow.db" in line
-
-
-def test_what_goes_wrong_beside_the_last_sync_ends_it(synced):
-    with (
-        pytest.raises(KeyError),
-        updating_mlflow(synced, Estimate(), Console(soft_wrap=True), wanted=True),
-    ):
-        raise KeyError
+@pytest.mark.parametrize("holder", ["database", "sync"])
+def test_a_store_that_is_locked_says_so(synced, holder, monkeypatch, cli):
+    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(tracking, "SYNC_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(synced / "mlflow.db")) as other:
+        if holder == "database":
+            other.execute("BEGIN IMMEDIATE")
+        held = tracking.FileLock(synced / "mlflow.lock")
+        with held if holder == "sync" else contextlib.nullcontext():
+            code, said = cli("sync", "--out", synced)
+    assert code == 2
+    assert "another process keeps the database locked" in said
+    assert f"passt-bench sync --out {synced}" in said
     assert sync(synced).unchanged == 12
+
+
+def test_the_page_needs_something_to_show(tmp_path, monkeypatch, cli):
+    code, said = cli("ui", "--out", tmp_path)
+    assert code == 2 and "no MLflow store" in said
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@somewhere:5000")
+    code, said = cli("ui", "--out", tmp_path)
+    assert code == 2 and "Open http://somewhere:5000" in said
+
+
+# --- the processes beside a run ---
+
+
+def test_a_cell_is_seen_while_it_trains(synced):
+    key = cell_key("none", 2)
+    client_of(synced).delete_run(runs_of(synced)[key].info.run_id)
+
+    def wait_for(*losses):
+        deadline = time.monotonic() + 300  # the process takes what no other wants
+        while key not in runs_of(synced) or [x for _, x in curve_of(synced, key)] != list(losses):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    make_unfinished(synced, key, (1.0,))
+    with live(synced, "small", first=0.0, every=0.05, rest=0.0):
+        (process,) = beside()
+        wait_for(1.0)
+        assert process.nice() == 19
+        make_unfinished(synced, key, (1.0, 0.5))
+        wait_for(1.0, 0.5)
+    assert beside() == []
+
+
+def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsynced, silent):
+    with pytest.raises(KeyError), live(tmp_path):
+        assert len(beside()) == 1
+        raise KeyError
+    assert beside() == []
+    with pytest.raises(KeyError), updating_mlflow(unsynced, Estimate(), Console(), wanted=True):
+        raise KeyError
+    assert beside() == []
+    command = [sys.executable, "-c", PARENT, str(unsynced)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"begun\n"
+        children = psutil.Process(parent.pid).children()
+        assert len(children) == 2
+        parent.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
+
+
+def test_the_last_sync_delivers(synced):
+    write_all(synced, seeds=(0,), name="other")
+    assert LastSync(synced).wait(120) is None
+    assert len(runs_of(synced, "other")) == 6 and beside() == []
+
+
+def test_a_run_says_that_mlflow_was_not_updated(unsynced, refusing, capsys):
+    with updating_mlflow(unsynced, Estimate(), Console(soft_wrap=True), wanted=True):
+        pass
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"MLflow was not updated: {refusing}: ") and "secret" not in line
+    assert "records are not affected" in line
+    assert line.endswith(f"passt-bench sync --out {unsynced}")
+
+
+def test_a_last_sync_that_does_not_end_or_is_killed_is_reported(unsynced, silent):
+    assert "given up after 0 s" in (LastSync(unsynced).wait(0.1) or "")
+    last = LastSync(unsynced)
+    (process,) = beside()
+    process.kill()
+    assert "ended by itself with status -9" in (last.wait(60) or "")
+    assert beside() == []
