@@ -15,8 +15,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from passt_bench.runner.tracking import KEY
-from passt_bench.runner.tracking_uri import SETTINGS
+from passt_bench.runner.tracking import KEY, SETTINGS
 
 
 def free_port():
@@ -49,36 +48,42 @@ def mlflow_server(folder):
 
 
 class Proxy:
-    """In front of a server, on a port of its own.
+    """In front of a server, on a port of its own; after some requests it begins to fail.
 
-    Modes: ``pass``; ``refuse``: nobody listens; ``hang``: requests are taken and never answered;
-    ``stall``: the same, but the server still says that it is alive; ``500``; ``cut``: every third
-    request reaches the server, and half of its answer comes back.
+    Faults: ``refuse``: nobody listens; ``hang``: requests are taken and never answered; ``stall``:
+    the same, but the server still says that it is alive; ``500``; ``cut``: every third request
+    reaches the server, and half of its answer comes back.
     """
 
-    def __init__(self, behind, mode="pass"):
-        self.behind, self.port, self.mode = behind, free_port(), mode
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.asked = self.failed = 0
+    def __init__(self, behind, fault, after=0):
+        self.behind, self.fault, self.left = behind, fault, after
+        self.port, self.asked, self.failed = free_port(), 0, 0
         self.released = threading.Event()
-        self._server = None
-        self.turn(mode)
-
-    def turn(self, mode):
-        self.mode = mode
-        if mode == "refuse" and self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-        elif mode != "refuse" and self._server is None:
+        if fault != "refuse" or after:
             self._server = _Server(("127.0.0.1", self.port), _Handler)
             self._server.proxy = self
             threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def fails(self, path):
+        """Whether, and how, the next request fails."""
+        self.left -= 1
+        self.asked += 1
+        if self.left >= 0 or (self.fault == "stall" and path.endswith("/health")):
+            return None
+        if self.fault == "refuse":
+            self._server.socket.close()
+        if self.fault == "cut" and self.asked % 3:
+            return None
+        self.failed += 1
+        return self.fault
+
     def close(self):
         """Lets go of whoever hangs."""
         self.released.set()
-        self.turn("refuse")
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,24 +99,16 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
 
     def handle_any(self):
-        proxy = self.server.proxy
-        proxy.asked += 1
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        mode = proxy.mode
-        if mode == "hang" or (mode == "stall" and not self.path.endswith("/health")):
-            proxy.failed += 1
-            proxy.released.wait()
-            return
-        if mode == "500":
-            proxy.failed += 1
+        fault = self.server.proxy.fails(self.path)
+        if fault in ("hang", "stall"):
+            self.server.proxy.released.wait()
+        elif fault == "500":
             self.answer(500, [("Content-Type", "text/plain")], b"broken")
-            return
-        status, headers, answer = self.ask(body)
-        if mode == "cut" and proxy.asked % 3 == 0:
-            proxy.failed += 1
-            self.answer(status, headers, answer, len(answer) // 2)
-            return
-        self.answer(status, headers, answer)
+        elif fault != "refuse":
+            status, headers, answer = self.ask(body)
+            sent = len(answer) // 2 if fault == "cut" else None
+            self.answer(status, headers, answer, sent)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815
 

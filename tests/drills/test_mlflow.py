@@ -1,0 +1,154 @@
+"""MLflow's server fails in each way, and syncs are killed: the next sync leaves all right."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from faulty_server import Proxy, content, mlflow_server
+from tracked_study import runs_of, write_all
+
+from passt_bench.records.store import Store
+from passt_bench.runner.background_sync import LastSync
+from passt_bench.runner.tracking import database, local_uri, sync
+
+KILLS = 6  # in each of three places
+RUNS = 12  # of the tracked study
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with mlflow_server(tmp_path_factory.mktemp("server")) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The address of a store that no fault comes near."""
+    return f"sqlite:///{tmp_path_factory.mktemp('undisturbed') / 'mlflow.db'}"
+
+
+def assert_set_right(root, name, uri, undisturbed):
+    sync(root, tracking_uri=uri)
+    assert sync(root, tracking_uri=uri).unchanged == RUNS
+    sync(root, tracking_uri=undisturbed)
+    expected = content(undisturbed, name)
+    assert len(expected) == RUNS
+    assert content(uri, name) == expected
+
+
+@pytest.mark.parametrize("after", [0, 9])
+@pytest.mark.parametrize("fault", ["refuse", "hang", "stall", "500", "cut"])
+def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
+    fault, after, server, undisturbed, tmp_path, monkeypatch
+):
+    name = f"{fault}-{after}"
+    write_all(tmp_path, name=name)
+    with contextlib.closing(Proxy(server, fault, after)) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+        failure = LastSync(tmp_path).wait(60)  # seconds; longer than any of them may take
+        assert proxy.failed or fault == "refuse"
+    assert failure is not None and "records are not affected" in failure
+    assert "given up" not in failure and f"passt-bench sync --out {tmp_path}" in failure
+    assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
+
+
+def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path):
+    study = tiny.write(tmp_path)
+    words = ["-m", "passt_bench", "run", str(study), "--no-cost", "--set", "training.epochs=1"]
+    with contextlib.closing(Proxy(server, "hang", after=3)) as proxy:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env={**os.environ, "MLFLOW_TRACKING_URI": proxy.url, "COLUMNS": "400"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1, done.stderr  # of one variant that diverges
+    assert "MLflow was not updated" in done.stdout
+    assert "passt-bench sync --out" in done.stdout
+    assert len(Store(tmp_path / "runs").record_keys()) == 6
+    assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
+    url = f"http://127.0.0.1:{server}"
+    sync(tmp_path / "runs", tracking_uri=url)
+    assert sync(tmp_path / "runs", tracking_uri=url).unchanged == 9
+
+
+def imported_sync(root, uri, ready):
+    """What a killed process does; MLflow is loaded before the clock starts."""
+    import mlflow.tracking  # noqa: F401
+
+    ready.set()
+    sync(root, tracking_uri=uri)
+
+
+def start(root, uri):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["passt_bench.runner.tracking", "mlflow.tracking"])
+    ready = context.Event()
+    process = context.Process(target=imported_sync, args=(root, uri, ready))
+    process.start()
+    assert ready.wait(120)
+    return process
+
+
+@pytest.mark.parametrize("where", ["fresh", "made", "server"])
+def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypatch):
+    """``fresh``: the database is yet to be made; ``made``: it is there, without a run."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    draw, kills, longest = random.Random(f"7-{where}"), 0, 60.0
+    empty = tmp_path / "empty.db"
+    if where == "made":
+        from mlflow.tracking import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{empty}").search_experiments()
+    for number in range(4 * KILLS):
+        name, root = f"{where}{number}", tmp_path / str(number)
+        write_all(root, name=name)
+        uri = f"http://127.0.0.1:{server}" if where == "server" else local_uri(root)
+        if where == "made":
+            database(root).write_bytes(empty.read_bytes())
+        process, started = start(root, uri), time.monotonic()
+        process.join(draw.uniform(0, longest) if number else None)  # the first tells how long
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            longest = min(longest, time.monotonic() - started)
+        assert number or process.exitcode == 0
+        kills += process.exitcode == -9
+        assert_set_right(root, name, uri, undisturbed)
+        assert not list(root.glob(".mlflow-*"))
+        if kills == KILLS:
+            return
+    pytest.fail(f"{kills} killed within {longest:.2f} s of a sync")
+
+
+def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
+    write_all(tmp_path, seeds=(0,))
+    (tmp_path / "mlflow.db").touch()  # as a sync that was killed leaves it
+    (tmp_path / ".mlflow-left").mkdir()
+    (tmp_path / ".mlflow-left" / "mlflow.db").write_bytes(b"half")
+    code = (
+        "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
+        "print(sync(Path(sys.argv[1])).created)"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in both]
+    assert sorted(said) == [("0\n", ""), ("6\n", "")]
+    assert len(runs_of(tmp_path)) == 6
+    assert not list(tmp_path.glob(".mlflow-*"))
