@@ -106,7 +106,7 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
 
 
 def better_way(study: StudyRecord, column: str | None = None) -> Better:
-    """Which way a metric is better, as the study's record or else the registration declares it.
+    """Which way a metric is better, as the study's record says, or else the registered metric.
 
     Args:
         study: whose cells have the column.
@@ -114,22 +114,21 @@ def better_way(study: StudyRecord, column: str | None = None) -> Better:
             way the metric is that it measures.
 
     Raises:
-        InputError: none of them declares it.
+        InputError: neither says it.
     """
     column = column or study.metric
     parts = column.split("/")
     name = parts[2] if parts[0] == "probe" and len(parts) > 2 else parts[0]
     if name == study.metric and study.better is not None:
         return study.better
-    known = {item.name: item.better for item in METRICS.all() if item.better is not None}
+    known: dict[str, Better] = {item.name: item.build.better for item in METRICS.all()}
     if name not in known:
         raise InputError(
-            "it declares no direction (which way is better), so no verdict can be given",
+            "nothing says which way it is better, so no verdict can be given",
             source=study.name,
             field="metric",
             value=column,
-            remedy=f"Compare by a metric that declares one: {', '.join(known)}. A metric of your "
-            'own does so at its registration, by better="greater" or better="less".',
+            remedy=f"Compare by a registered metric: {', '.join(known)}.",
         )
     return known[name]
 

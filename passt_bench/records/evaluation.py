@@ -47,8 +47,7 @@ class EvaluationRecord:
         seconds: of each; shorter ones are padded, of longer ones the start is taken.
         sampling_rate: Hz of the waveforms that the members were given.
         metrics: name → value.
-        intervals: name → 95 % interval over the drawing of clips (not of trainings); a metric of
-            another package has none.
+        intervals: name → 95 % interval over the drawing of clips (not of trainings).
         resamples: that the intervals stand on.
         scored: name → classes that the value is a mean of.
         per_class: name → class → value; a class that cannot be scored is absent.

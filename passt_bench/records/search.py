@@ -7,10 +7,13 @@ of the trials' cells lie in the store like all others.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from passt_bench.names import Key, Name
 from passt_bench.records.run import SCHEMA, Fingerprint, Status
+from passt_bench.registry import Better
 from passt_bench.spec.recipe import Patchout, Recipe
 
 
@@ -50,7 +53,9 @@ class SearchRecord:
     Attributes:
         name: of the search, and of the study that confirms its best settings.
         question: what is searched for.
-        metric: the objective, on a split cut from the training clips; greater is better.
+        metric: the objective, on a split cut from the training clips.
+        better: which way it is; written only where less is better, as the first records were of
+            metrics of which more is.
         baseline: name of the study's baseline, whose recipe every trial changes.
         recipe: of the baseline as it was trained in the search.
         kinds: of patchout that were suggested.
@@ -77,6 +82,7 @@ class SearchRecord:
     importance: dict[str, float] = field(default_factory=dict)
     confirmed: tuple[str, ...] = ()
     confirmation_seeds: tuple[int, ...] = ()
+    better: Annotated[Better, Field(exclude_if=lambda better: better == "greater")] = "greater"
     command: str = ""
     schema: int = SCHEMA
     kind: Literal["search"] = "search"
@@ -89,5 +95,6 @@ class SearchRecord:
     @property
     def best(self) -> tuple[TrialRecord, ...]:
         """The settings that succeeded, the best first; of equal ones the earlier."""
+        sign = -1 if self.better == "greater" else 1
         valued = [trial for trial in self.settings if trial.value is not None]
-        return tuple(sorted(valued, key=lambda trial: (-(trial.value or 0.0), trial.number)))
+        return tuple(sorted(valued, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))

@@ -42,7 +42,7 @@ from passt_bench.runner.locks import lock
 from passt_bench.runner.request import data_folders, typed
 from passt_bench.spec.key import decisive, digest
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
-from passt_bench.training.metrics import scored_note
+from passt_bench.training.metrics import score, scored_note
 
 PARTIAL = "checkpoint.npy"  # logits of the first clips, beside where the record will stand
 SAVE_SECONDS = 30.0
@@ -242,13 +242,13 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     names = job.dataset.fingerprint.classes
     metrics, per_class, notes = {}, {}, list(job.record.notes)
     for name in job.record.metrics:
-        metrics[name], found = METRICS.get(name).build(targets, scores)
+        metrics[name], found = score(name, targets, scores)
         per_class[name] = {names[c]: value for c, value in found.items()}
         note = scored_note(name, targets, names)
-        if note and not (name == "dprime" and "AUC" in metrics):  # the same classes
+        if note and METRICS.get(name).build.same_classes_as not in metrics:
             notes.append(note)
     scored = {name: len(values) for name, values in per_class.items()}
-    intervals = clip_intervals(tuple(metrics), targets, scores, metrics)
+    intervals = clip_intervals(metrics, targets, scores)
     clock.lap("intervals")
     few = few_clips_note(targets)
     (folder / "checkpoint.npy").unlink(missing_ok=True)

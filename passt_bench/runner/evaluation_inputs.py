@@ -15,7 +15,7 @@ from passt_bench.published_weights import PUBLISHED, Published, by_file
 from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
-from passt_bench.training.metrics import check_labels
+from passt_bench.training.metrics import DataKind, check_labels, default_metrics
 from passt_bench.vocabulary import are_numbers
 
 _RELEASE = "released weights"
@@ -110,21 +110,19 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tuple[str, ...]:
     """The metrics that were asked for, or those of the data set; refused where they do not fit."""
     fingerprint, targets = dataset.fingerprint, dataset.targets[clips]
-    usual: tuple[str, ...] = ("mAP",) if fingerprint.multi_label else ("accuracy",)
-    if np.isnan(targets).any():
-        usual = ("mAP_masked",)
+    kind: DataKind = "multi_label" if fingerprint.multi_label else "one_class"
+    usual = default_metrics("partly_labelled" if np.isnan(targets).any() else kind)
     layout = layouts().get(fingerprint.dataset)
     usual = (layout.default_metrics if layout else ()) or usual
     metrics = tuple(dict.fromkeys(asked)) or usual
     for name in metrics:
-        METRICS.get(name)
         check_labels(name, targets)
-        if name == "accuracy" and fingerprint.multi_label:
+        if METRICS.get(name).build.one_class_a_clip and fingerprint.multi_label:
             raise InputError(
                 "a clip of these data may have several classes",
                 field="--metrics",
                 value=name,
-                remedy="Use mAP.",
+                remedy=f"Use {default_metrics(kind)[0]}.",
             )
     return metrics
 

@@ -273,7 +273,7 @@ def plan_study(
         folds=chosen,
         fingerprint=dataset.fingerprint,
         margin=study.margin,
-        better=METRICS.get(study.metric).better,
+        better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=command,
     )
@@ -318,14 +318,6 @@ def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
     where = f"{study.name}: {variant}"
-    if METRICS.get(study.metric).better is None:
-        raise InputError(
-            "the metric does not declare which way is better, so nothing can be compared by it",
-            source=where,
-            field="metric",
-            value=study.metric,
-            remedy='Register it with better="greater" or better="less".',
-        )
     if study.metric not in recipe.metrics:
         raise InputError(
             "the study's metric is not evaluated",

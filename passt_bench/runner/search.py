@@ -100,18 +100,10 @@ def search(
         command: what was typed.
 
     Raises:
-        InputError: nothing to search over, a metric of which less is better, a storage that cannot
-            be opened, or another search of the same name at work in the same folder.
+        InputError: nothing to search over, a storage that cannot be opened, or another search of
+            the same name at work in the same folder.
     """
     check_device(plan)
-    if plan.record.better == "less":
-        raise InputError(
-            "a search looks for the greatest value, and less of this metric is better",
-            source=plan.study.name,
-            field="metric",
-            value=plan.study.metric,
-            remedy="Search by a metric of which more is better.",
-        )
     name = f"search-{plan.study.name}"
     with _alone(paths.runs, name):
         work = _Search(name, plan, paths, options, command)
@@ -147,6 +139,7 @@ class _Search:
             f"{name}-{self._identity()}",
             self._space.rates,
             digest([platform.node(), str(paths.runs.resolve())]),
+            plan.record.better or "greater",
         )
         known = [trial for trial in self.record().settings if trial.seconds]
         self._budget.note(trial.seconds / options.seeds for trial in known)
@@ -236,6 +229,7 @@ class _Search:
             name=self._name,
             question=f"Which kind and rate of patchout suits {study.baseline!r} of {study.name}?",
             metric=study.metric,
+            better=self._plan.record.better or "greater",
             baseline=study.baseline,
             recipe=self._space.recipe,
             kinds=KINDS,

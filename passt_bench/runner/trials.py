@@ -22,7 +22,7 @@ from passt_bench.models.patchout import resolve
 from passt_bench.records.run import Status, VariantRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store
-from passt_bench.registry import PATCHOUTS
+from passt_bench.registry import PATCHOUTS, Better
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, plan_cell
 from passt_bench.spec.override import override
 from passt_bench.spec.recipe import Pair, Patchout, Recipe
@@ -301,13 +301,24 @@ class Suggester:
         name: of the Optuna study; another space or recipe needs another one.
         rates: from 0 in steps of `STEP`.
         owner: tells the trials of one output folder from those of others on a shared storage.
+        better: which way the objective is.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, rates: Sequence[float], owner: str) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        rates: Sequence[float],
+        owner: str,
+        better: Better = "greater",
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._axes, self._owner = _axes(KINDS, rates), owner
         self._study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            storage=storage,
+            study_name=name,
+            direction="maximize" if better == "greater" else "minimize",
+            load_if_exists=True,
         )
         past = self._study.get_trials(deepcopy=False)
         # The sampler's own state does not outlive a process; another seed keeps it from

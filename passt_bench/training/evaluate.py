@@ -11,12 +11,11 @@ from torch import nn
 
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
-from passt_bench.registry import METRICS
 from passt_bench.training.batches import Slices
 from passt_bench.training.features import Features
 from passt_bench.training.loaders import loading
 from passt_bench.training.loss import Diverged
-from passt_bench.training.metrics import scored_note
+from passt_bench.training.metrics import score, scored_note
 
 
 def hide_frequency(x: torch.Tensor) -> torch.Tensor:
@@ -116,7 +115,7 @@ def evaluate(
     names = fingerprint.classes
     scores = predict(net, features, indices, device=device, num_workers=num_workers)
     for metric in metrics:
-        value, per_class = METRICS.get(metric).build(targets[indices], scores)
+        value, per_class = score(metric, targets[indices], scores)
         note = scored_note(metric, targets[indices], names)
         result.notes += [note] if note else []
         result.metrics[metric] = value
@@ -130,7 +129,7 @@ def evaluate(
     } | {primary: result.metrics[primary]}
     for probe, change in PROBES.items():
         scores = predict(net, features, indices, change, device, num_workers)
-        value, per_class = METRICS.get(primary).build(targets[indices], scores)
+        value, per_class = score(primary, targets[indices], scores)
         means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
         result.occlusions[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {
             primary: value

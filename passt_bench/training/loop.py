@@ -18,6 +18,7 @@ from passt_bench.training.engine import Engine, Inputs, StepGraph, check_engine,
 from passt_bench.training.evaluate import predict
 from passt_bench.training.loaders import Arrays, loading
 from passt_bench.training.loss import Diverged, loss_of
+from passt_bench.training.metrics import score
 from passt_bench.training.schedule import at_stage, rate_at
 from passt_bench.training.state import Progress, Task, Training, check_averaging
 from passt_bench.training.step_inputs import draw_step, seed_torch
@@ -108,9 +109,9 @@ def _validate(state: Training, clips: np.ndarray) -> None:
         scores = predict(
             state.net, task.features, clips, device=engine.device, num_workers=engine.num_workers
         )
-        metric = METRICS.get(recipe.metrics[0])
-        value, _ = metric.build(task.targets[clips], scores)
-        sign = -1 if metric.better == "less" else 1
+        name = recipe.metrics[0]
+        value, _ = score(name, task.targets[clips], scores)
+        sign = -1 if METRICS.get(name).build.better == "less" else 1
         if sign * value > max((sign * before for before in progress.validation), default=-np.inf):
             progress.best_epoch = progress.epoch
             state.save_best()

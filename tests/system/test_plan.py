@@ -11,7 +11,6 @@ import pytest
 from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.registry import METRICS
 from passt_bench.runner.cells import failure
 from passt_bench.runner.model_summary import summarise_model
 from passt_bench.runner.plan import (
@@ -112,17 +111,6 @@ def test_the_record_says_which_way_the_metric_is_better_and_who_is_a_reference(
     record = _plan(study_file, tmp_path, variants=(one, two, replace(three, reference=True))).record
     assert record.better == "greater"
     assert [variant.reference for variant in record.variants] == [False, False, True]
-
-
-def test_a_metric_without_a_direction_is_refused(study_file: Path, tmp_path: Path) -> None:
-    METRICS.register("odd", version=1, summary="?")(METRICS.get("mAP").build)
-    try:
-        base = override(load_study(str(study_file)).study.base, {"metrics": ("odd",)})
-        with pytest.raises(InputError, match="which way is better") as caught:
-            _plan(study_file, tmp_path, metric="odd", base=base)
-    finally:
-        del METRICS._table["odd"]
-    assert (caught.value.field, caught.value.value) == ("metric", "odd")
 
 
 def test_the_expected_time_counts_the_rounds_that_can_be(study_file: Path, tmp_path: Path) -> None:

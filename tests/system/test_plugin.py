@@ -89,7 +89,7 @@ def test_it_is_listed(kind: str, pond: Commands) -> None:
 
 def test_it_keeps_the_contract(pond: Commands) -> None:
     told = pond.run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "contract.py")
-    assert "17 passed" in told
+    assert "23 passed" in told
 
 
 def test_records_hold_what_it_brings(studied: Commands) -> None:

@@ -14,10 +14,11 @@ from passt_bench.analysis.results import load_results
 from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models import resolve
+from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, read_search, search_names
-from passt_bench.registry import METRICS
+from passt_bench.records.store import Store, read_search, search_names, write_search
+from passt_bench.report.figures.search import history_data
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.plan import Datasets, plan_study
 from passt_bench.runner.request import Paths
@@ -253,6 +254,20 @@ def test_failures_are_told_apart_from_interruptions(tmp_path):
     assert suggester.told(lambda s: False) == []
 
 
+def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):
+    Suggester(open_storage(tmp_path, "s", None), "s", RATES, "me", better="less")
+    assert journal(tmp_path, "s").direction == optuna.study.StudyDirection.MINIMIZE
+    greatest, least = found[0].record, replace(found[0].record, better="less")
+    values = [trial.value for trial in greatest.best]
+    assert values == sorted(values, reverse=True)
+    assert [trial.value for trial in least.best] == sorted(values)
+    assert history_data(least)["best"].iloc[-1] == min(values)
+    assert history_data(greatest)["best"].iloc[-1] == max(values)
+    assert "better" not in json.loads(to_json(greatest))  # as the first records are written
+    write_search(least, tmp_path)
+    assert read_search(least.name, tmp_path) == least
+
+
 # --- what cannot be searched ---
 
 
@@ -270,18 +285,6 @@ def test_a_model_without_patches_cannot_be_searched(tmp_path):
     study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
     with pytest.raises(InputError, match="no patches to drop"):
         run_search(tmp_path, study=study)
-
-
-def test_a_metric_of_which_less_is_better_cannot_be_searched_by(tmp_path):
-    METRICS.register("loss", version=1, summary="?", better="less")(METRICS.get("mAP").build)
-    try:
-        by_loss = replace(STUDY, metric="loss", base=replace(BASE, metrics=("loss",)))
-        with pytest.raises(InputError, match="less of this metric is better") as caught:
-            run_search(tmp_path, study=by_loss)
-    finally:
-        del METRICS._table["loss"]
-    assert (caught.value.field, caught.value.value) == ("metric", "loss")
-    assert not (tmp_path / "records").exists()
 
 
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path):

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from passt_bench.registry import FIGURES
+from passt_bench.registry import FIGURES, METRICS
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import INK, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView, VariantView
@@ -43,7 +43,8 @@ def score_name(view: StudyView) -> str:
     """Name of the per-class metric: the study's own where runs recorded it by class."""
     names = {name for v in view.variants for run in v.ok_runs for name in run.per_class}
     name = view.metric if view.metric in names or not names else min(names)
-    return "AP" if name == "mAP" else name
+    known = {item.name: item.build.per_class_name for item in METRICS.all()}
+    return known.get(name) or name
 
 
 def group_values(view: StudyView, values: Mapping[str, float]) -> dict[str, float]:

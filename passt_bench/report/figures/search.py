@@ -35,10 +35,10 @@ def draw_search(search: SearchRecord) -> list[Drawing]:
 def history_data(search: SearchRecord) -> pd.DataFrame:
     """One row a trial: what was suggested, its value, and the best value so far."""
     rows = []
-    best = float("nan")
+    best, sign = float("nan"), 1 if search.better == "greater" else -1
     for trial in search.trials:
         value = float("nan") if trial.value is None else trial.value
-        best = value if isnan(best) or value > best else best
+        best = value if isnan(best) or sign * value > sign * best else best
         rows.append(
             {
                 "trial": trial.number,

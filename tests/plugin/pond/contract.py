@@ -1,4 +1,4 @@
-"""The plug-in's own tests: its model and its data set keep the contracts of passt-bench."""
+"""The plug-in's own tests: its model, data set and metric keep the contracts of passt-bench."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from passt_bench.data import testing as data
 from passt_bench.models.testing import CHECKS, Subject
 from passt_bench.spec import DataSpec
+from passt_bench.training import testing as metrics
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -19,3 +20,8 @@ def test_model(check: Callable[[Subject], None]) -> None:
 @pytest.mark.parametrize("check", data.CHECKS, ids=lambda check: check.__name__)
 def test_data_set(check: Callable[[data.Subject], None]) -> None:
     check(data.Subject(DataSpec("tones", seconds=0.5)))
+
+
+@pytest.mark.parametrize("check", metrics.CHECKS, ids=lambda check: check.__name__)
+def test_metric(check: Callable[[str], None]) -> None:
+    check("wrong_labels")

@@ -20,6 +20,7 @@ from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.registry import METRICS
+from passt_bench.training.metrics import Metric
 
 NAN = float("nan")
 BASE = (0.90, 0.92, 0.91, 0.93, 0.89)
@@ -216,9 +217,14 @@ def test_nothing_run_yet_is_an_empty_table() -> None:
 @pytest.fixture
 def a_loss() -> Iterator[None]:
     """A metric of which less is better, as a plug-in would register one."""
-    METRICS.register("loss", version=1, summary="cross entropy", better="less")(
-        lambda t, s: (0, {})
-    )
+
+    class Loss(Metric):
+        better = "less"
+
+        def compute(self, targets, scores):
+            raise NotImplementedError
+
+    METRICS.register("loss", version=1, summary="cross entropy")(Loss())
     yield
     del METRICS._table["loss"]
 
@@ -264,13 +270,13 @@ def test_what_is_no_column_of_numbers_is_refused(column: str) -> None:
 def test_what_has_no_direction_gets_no_verdict(column: str) -> None:
     values = {"none": BASE, "up": shifted(0.03, 1)}
     of = study(tuple(values), seeds=range(5))
-    with pytest.raises(InputError, match="which way is better") as caught:
+    with pytest.raises(InputError, match="which way it is better") as caught:
         compare(of, cells_with(of, values), column)
     assert (caught.value.field, caught.value.value) == ("metric", column)
     assert "mAP" in str(caught.value)
 
 
 def test_every_metric_of_the_package_says_which_way_is_better() -> None:
-    assert {item.name: item.better for item in METRICS.all()} == dict.fromkeys(
+    assert {item.name: item.build.better for item in METRICS.all()} == dict.fromkeys(
         ("AUC", "accuracy", "dprime", "mAP", "mAP_masked", "mAP_official"), "greater"
     )

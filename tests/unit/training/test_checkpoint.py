@@ -16,6 +16,7 @@ from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.loop import train
 from passt_bench.training.loss import Diverged
+from passt_bench.training.metrics import Metric, PerClass
 from passt_bench.training.state import Progress, Task, Training
 
 EPOCHS, STEPS = 4, 4
@@ -285,9 +286,13 @@ def test_the_best_epoch_on_the_validation_split_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(tmp_path: Path) -> None:
-    METRICS.register("loss", version=1, summary="mean absolute logit", better="less")(
-        lambda targets, scores: (float(np.abs(scores).mean()), {})
-    )
+    class Loss(Metric):
+        better = "less"
+
+        def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+            return float(np.abs(scores).mean()), {}
+
+    METRICS.register("loss", version=1, summary="mean absolute logit")(Loss())
     try:
         task = make_task(tmp_path, validation=VALIDATION)
         task.recipe = replace(task.recipe, metrics=("loss",))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from passt_bench.errors import ContractError
 from passt_bench.registry import METRICS
-from passt_bench.training.clip_bootstrap import clip_intervals, few_clips_note
-from passt_bench.training.metrics import RankSums
+from passt_bench.training.clip_bootstrap import RankSums, clip_intervals, few_clips_note
+from passt_bench.training.metrics import Metric, PerClass, score
+from passt_bench.training.testing import CHECKS
 
 NAMES = ("mAP", "mAP_official", "mAP_masked", "AUC", "dprime", "accuracy")
 
@@ -23,7 +27,7 @@ def scenes(
 
 
 def values(names: tuple[str, ...], targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    return {name: METRICS.get(name).build(targets, scores)[0] for name in names}
+    return {name: score(name, targets, scores)[0] for name in names}
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -69,10 +73,10 @@ def test_intervals_hold_the_value_and_are_the_same_again() -> None:
     targets, scores = scenes(0)
     known = values(NAMES, targets, scores)
     shares: list[float] = []
-    found = clip_intervals(NAMES, targets, scores, known, 300, shares.append)
+    found = clip_intervals(known, targets, scores, 300, shares.append)
     assert set(found) == set(NAMES)
     assert all(found[name][0] < known[name] < found[name][1] for name in NAMES)
-    assert found == clip_intervals(NAMES, targets, scores, known, 300)
+    assert found == clip_intervals(known, targets, scores, 300)
     assert shares[-1] == 1
     assert found["mAP"] == pytest.approx(found["mAP_masked"])
 
@@ -82,7 +86,7 @@ def test_more_clips_make_a_narrower_interval() -> None:
     for clips in (200, 800, 3200):
         targets, scores = scenes(1, clips)
         known = values(("mAP",), targets, scores)
-        low, high = clip_intervals(("mAP",), targets, scores, known, 300)["mAP"]
+        low, high = clip_intervals(known, targets, scores, 300)["mAP"]
         widths.append(high - low)
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.35)
     assert widths[1] / widths[2] == pytest.approx(2, rel=0.35)
@@ -93,27 +97,62 @@ def test_an_accuracys_interval_is_the_binomials() -> None:
     targets = np.eye(4)[random.integers(0, 4, 1000)]
     scores = targets + 2 * (random.random((1000, 1)) < 0.2) * np.roll(targets, 1, axis=1)
     known = values(("accuracy",), targets, scores)
-    low, high = clip_intervals(("accuracy",), targets, scores, known)["accuracy"]
+    low, high = clip_intervals(known, targets, scores)["accuracy"]
     share = known["accuracy"]
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 1000), rel=0.06)
 
 
-def test_a_metric_of_another_package_has_no_interval() -> None:
-    targets, scores = scenes(0, 50)
-    assert clip_intervals(("of_mine",), targets, scores, {"of_mine": 1.0}) == {}
-    known = values(("AUC",), targets, scores) | {"of_mine": 1.0}
-    assert set(clip_intervals(("of_mine", "AUC"), targets, scores, known, 50)) == {"AUC"}
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_metric_keeps_the_contract(check: Callable[[str], None], name: str) -> None:
+    check(name)
+
+
+class Broken(Metric):
+    """Each entry of `FLAWS` breaks one part of the contract of a sound metric."""
+
+    bounds = (0.0, 1.0)
+    needs_all_labels = True
+    calls = 0
+
+    def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        return float(((targets > 0.5) == (scores > 0)).mean()), {}
+
+
+def _impure(self: Broken, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+    self.calls += 1
+    return 1 / self.calls, {}
+
+
+FLAWS: dict[str, dict[str, object]] = {
+    "is_a_metric": {"better": "more"},
+    "values_are_bounded_and_pure": {"compute": _impure},
+    "better_is_better": {"better": "less"},
+    "order_of_clips_decides_nothing": {"compute": lambda self, t, s: (float(s[0, 0] > 0), {})},
+    "resamples_agree": {"resample": lambda self, clips, weights: np.zeros(weights.shape[1])},
+    "intervals_hold_the_value": {"bounds": (0.0, 0.5)},
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_contract_finds_what_is_broken(check: Callable[[str], None]) -> None:
+    flaw = FLAWS[check.__name__]
+    METRICS.register("broken", version=1, summary="?")(type("Flawed", (Broken,), flaw)())
+    try:
+        with pytest.raises(ContractError, match="broken"):
+            check("broken")
+    finally:
+        del METRICS._table["broken"]
 
 
 def test_bounds_are_kept() -> None:
     targets = np.array([[1.0], [0.0], [0.0], [0.0]])
     scores = np.array([[3.0], [2.0], [1.0], [0.0]])
     names = ("mAP", "AUC", "dprime")
-    for low, high in clip_intervals(
-        names, targets, scores, values(names, targets, scores), 200
-    ).values():
+    known = values(names, targets, scores)
+    for low, high in clip_intervals(known, targets, scores, 200).values():
         assert np.isfinite([low, high]).all()
-    assert clip_intervals(("mAP",), targets, scores, {"mAP": 1.0}, 200)["mAP"] == (1, 1)
+    assert clip_intervals({"mAP": 1.0}, targets, scores, 200)["mAP"] == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["mAP", "AUC"])
@@ -124,7 +163,7 @@ def test_the_interval_covers_what_other_clips_give(name: str) -> None:
     for seed in range(120):
         targets, scores = scenes(seed)
         known = values((name,), targets, scores)
-        low, high = clip_intervals((name,), targets, scores, known, 200)[name]
+        low, high = clip_intervals(known, targets, scores, 200)[name]
         covered += low <= truth <= high
     assert 107 <= covered <= 120
 
