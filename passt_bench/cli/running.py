@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from passt_bench.records.store import Store
 from passt_bench.spec.rows import patchout_in_short
 
 if TYPE_CHECKING:
+    from passt_bench.records.run import StudyRecord
     from passt_bench.runner.plan import StudyPlan
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.rows import PlannedRow, RowsPlan
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from passt_bench.spec.rows import Corpus
 
 
-def show_status(plan: StudyPlan, paths: Paths) -> None:
-    """Prints a table of what is done of a study, the failures, and what is left."""
-    from passt_bench.runner.executor import default_workers
-    from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.run import describe
+def show_status(study: StudyRecord, runs: Path) -> None:
+    """Prints a table of what is done of a study, and the failures.
+
+    Args:
+        study: with the variants that the command is about.
+        runs: folder of the records.
+    """
     from passt_bench.runner.run_status import STATES, variant_statuses
 
-    variants = variant_statuses(plan.record, Store(paths.runs))
+    variants = variant_statuses(study, Store(runs))
     retried = any(variant.retried for variant in variants)
     table = Table("variant", *STATES, *(["retried"] if retried else []))
     for variant in variants:
@@ -40,8 +44,29 @@ def show_status(plan: StudyPlan, paths: Paths) -> None:
     console.print(table)
     for line in (line for variant in variants for line in variant.failures):
         console.print(line, markup=False)
+
+
+def show_recorded_status(study: StudyRecord, of_variants: int, runs: Path) -> None:
+    """Prints the status of a study as it is on record, of some or all of its variants."""
+    from passt_bench.runner.run_status import count_runs
+
+    show_status(study, runs)
+    keys = {cell.key for variant in study.variants for cell in variant.cells}
+    done = sum(map(Store(runs).has, keys))
+    rest = f" `passt-bench plan {study.name}` says how long the others take."
+    text = count_runs(study, of_variants, done) + (rest if done < len(keys) else "")
+    console.print(text, markup=False)
+
+
+def show_plan_status(plan: StudyPlan, runs: Path) -> None:
+    """Prints the status of a study that was planned, and how long the rest of it takes."""
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.run import describe
+
+    show_status(plan.record, runs)
     config = RunConfig(workers=default_workers())
-    console.print(describe(plan, Store(paths.runs), config), markup=False)
+    console.print(describe(plan, Store(runs), config), markup=False)
 
 
 _NOTHING = "-"
@@ -121,7 +146,7 @@ def show_row_status(file: RowsFile, request: StudyRequest, paths: Paths) -> None
 
     plan = plan_rows(file, request, paths)
     for study in plan.studies:
-        show_status(study, paths)
+        show_plan_status(study, paths.runs)
     _print_summary(plan)
 
 

@@ -23,7 +23,13 @@ from passt_bench.cli.options import (
     console,
     statuses,
 )
-from passt_bench.cli.running import run_rows, show_row_status, show_rows, show_status
+from passt_bench.cli.running import (
+    run_rows,
+    show_plan_status,
+    show_recorded_status,
+    show_row_status,
+    show_rows,
+)
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 
@@ -221,11 +227,18 @@ def status(
     request: StudyRequest, paths: Paths, variants: Variants = None, no_baseline: NoBaseline = False
 ) -> None:
     """What is done, what failed and why, what is running, interrupted or left."""
-    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.request import changed
+    from passt_bench.runner.run_status import recorded_study
     from passt_bench.runner.studies import RowsFile, load_file
 
     request = choosing(request, variants, no_baseline)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
         return show_row_status(file, request, paths)
-    return show_status(plan_request(file, request, paths), paths)
+    study = changed(file.study, request)
+    record = recorded_study(study, request, Store(paths.runs))
+    if record is not None:
+        return show_recorded_status(record, len(study.variants), paths.runs)
+    from passt_bench.runner.plan import plan_request
+
+    return show_plan_status(plan_request(file, request, paths), paths.runs)

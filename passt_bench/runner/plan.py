@@ -22,7 +22,9 @@ from passt_bench.runner.request import (
     changed,
     check_choice,
     check_folder,
+    choose,
     typed,
+    with_seeds,
 )
 from passt_bench.runner.studies import StudyFile
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
@@ -207,15 +209,13 @@ def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> 
         names: of the variants, see `check_choice`; none is all.
         baseline: whether the baseline comes along.
     """
-    if baseline and not names:
+    record = choose(plan.record, names, baseline)
+    if record == plan.record:
         return plan
-    beside = {plan.record.baseline} if baseline else set()
-    wanted = {*names} or {v.name for v in plan.record.variants} - {plan.study.baseline}
-    variants = tuple(v for v in plan.record.variants if v.name in wanted | beside)
     # Variants may share a cell; it then goes by the first of those that are left.
-    owners = {cell.key: v.name for v in reversed(variants) for cell in v.cells}
+    owners = {cell.key: v.name for v in reversed(record.variants) for cell in v.cells}
     cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
-    return replace(plan, record=replace(plan.record, variants=variants), cells=tuple(cells))
+    return replace(plan, record=record, cells=tuple(cells))
 
 
 def plan_study(
@@ -334,23 +334,6 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
             value=recipe.training.checkpoint_selection,
             remedy="Use 'last' or 'best_on_validation'; searches use 'validation'.",
         )
-
-
-def with_seeds(study: Study, seeds: int | None) -> Study:
-    """The study with that many seeds: its first ones, or more, counted on from its last.
-
-    Raises:
-        InputError: fewer than one.
-    """
-    if seeds is None:
-        return study
-    if seeds < 1:
-        raise InputError(
-            "at least one seed", field="--seeds", value=seeds, remedy="Give 1 or more."
-        )
-    have = study.seeds
-    more = tuple(range(max(have) + 1, max(have) + 1 + seeds - len(have)))
-    return replace(study, seeds=(have + more)[:seeds])
 
 
 def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...] | None:

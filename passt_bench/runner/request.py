@@ -11,7 +11,7 @@ from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError, choose_from
-from passt_bench.records.run import STATUSES, Status
+from passt_bench.records.run import STATUSES, Status, StudyRecord
 from passt_bench.registry import DATASETS
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.study import Study
@@ -110,6 +110,23 @@ def changed(study: Study, request: StudyRequest) -> Study:
     return replace(study, base=override(study.base, changes, source="--set"))
 
 
+def with_seeds(study: Study, seeds: int | None) -> Study:
+    """The study with that many seeds: its first ones, or more, counted on from its last.
+
+    Raises:
+        InputError: fewer than one.
+    """
+    if seeds is None:
+        return study
+    if seeds < 1:
+        raise InputError(
+            "at least one seed", field="--seeds", value=seeds, remedy="Give 1 or more."
+        )
+    have = study.seeds
+    more = tuple(range(max(have) + 1, max(have) + 1 + seeds - len(have)))
+    return replace(study, seeds=(have + more)[:seeds])
+
+
 def check_choice(
     names: Collection[str],
     baseline: bool,
@@ -147,6 +164,19 @@ def check_choice(
                 value=name,
                 remedy="Leave one of the two options out.",
             )
+
+
+def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> StudyRecord:
+    """The record of a study with some of its variants alone.
+
+    Args:
+        record: of the whole study.
+        names: of the variants, see `check_choice`; none is all.
+        baseline: whether the baseline comes along.
+    """
+    wanted = {*names} or {variant.name for variant in record.variants} - {record.baseline}
+    wanted |= {record.baseline} if baseline else set()
+    return replace(record, variants=tuple(v for v in record.variants if v.name in wanted))
 
 
 def check_folder(out: Path) -> None:

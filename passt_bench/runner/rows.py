@@ -16,8 +16,15 @@ from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
 from passt_bench.runner.model_summary import ModelSummary, summarise_model
-from passt_bench.runner.plan import StudyPlan, expand, with_seeds
-from passt_bench.runner.request import Paths, StudyRequest, changed, check_choice, check_folder
+from passt_bench.runner.plan import StudyPlan, expand
+from passt_bench.runner.request import (
+    Paths,
+    StudyRequest,
+    changed,
+    check_choice,
+    check_folder,
+    with_seeds,
+)
 from passt_bench.runner.studies import RowsFile, find_available
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.override import override, parse_assignments

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from passt_bench.errors import InputError
 from passt_bench.records.files import Outcome
 from passt_bench.records.run import CellRecord, StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.locks import PROGRESS, is_running
+from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
+from passt_bench.spec.study import Study
 
 State = Literal["done", "failed", "running", "interrupted", "left"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "left")
@@ -48,6 +51,54 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
         cells: dict[State, int] = {state: counts[state] for state in STATES}
         found.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
     return found
+
+
+def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:
+    """The part of a study's record that a command is about; it needs neither data nor PyTorch.
+
+    Args:
+        study: with the changes that the command line makes.
+        request: seeds, folds and variants.
+        store: where it may have been run.
+
+    Returns:
+        The record with those seeds, folds and variants alone. None where the study has to be
+        planned: it is not on record, or not with these recipes or that many seeds or folds.
+
+    Raises:
+        InputError: a variant that there is not, see `check_choice`.
+    """
+    known = [variant.name for variant in study.variants]
+    check_choice(
+        request.variants,
+        request.baseline,
+        known=known,
+        baselines=[study.baseline],
+        source=study.name,
+    )
+    try:
+        record = store.study(request.name or study.name)
+    except InputError:
+        return None
+    seeds = with_seeds(study, request.seeds).seeds
+    folds = (study.folds or record.folds or ())[: request.folds]
+    if (
+        {variant.name: study.recipe(variant) for variant in study.variants}
+        != {variant.name: variant.recipe for variant in record.variants}
+        or study.baseline != record.baseline
+        or not {*seeds} <= {*record.seeds}
+        or not {*folds} <= {*(record.folds or ())}
+        or len(folds) < (request.folds or 0)
+    ):
+        return None
+    variants = tuple(
+        replace(
+            v, cells=tuple(c for c in v.cells if c.seed in seeds and c.fold in (folds or (None,)))
+        )
+        for v in record.variants
+    )
+    record = replace(record, variants=variants, seeds=seeds, folds=folds or None)
+    return choose(record, request.variants, request.baseline)
 
 
 def _state(key: str, outcome: Outcome | None, store: Store) -> State:
