@@ -23,6 +23,7 @@ LISTS = {
     "datasets": "tones",
     "patchout": "checkerboard",
     "metrics": "wrong_labels",
+    "figures": "ripples",
 }
 
 
@@ -89,7 +90,7 @@ def test_it_is_listed(kind: str, pond: Commands) -> None:
 
 def test_it_keeps_the_contract(pond: Commands) -> None:
     told = pond.run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "contract.py")
-    assert "23 passed" in told
+    assert "27 passed" in told
 
 
 def test_records_hold_what_it_brings(studied: Commands) -> None:
@@ -125,6 +126,8 @@ def test_the_page_shows_what_it_brings(studied: Commands) -> None:
     page = (folder / "index.html").read_text(encoding="utf-8")
     for name in ("lily, chess", "tones", "checkerboard", "wrong_labels"):
         assert name in page
+    assert '<figure id="ripples">' in page
+    assert {path.suffix for path in folder.glob("figures/ripples.*")} == {".csv", ".svg"}
     table = (folder / "tables" / "quality.csv").read_text(encoding="utf-8")
     assert "wrong_labels" in table.splitlines()[0]
 

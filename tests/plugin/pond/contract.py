@@ -1,4 +1,4 @@
-"""The plug-in's own tests: its model, data set and metric keep the contracts of passt-bench."""
+"""The plug-in's own tests: its components keep the contracts of passt-bench."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from passt_bench.data import testing as data
 from passt_bench.models.testing import CHECKS, Subject
+from passt_bench.report import testing as report
 from passt_bench.spec import DataSpec
 from passt_bench.training import testing as metrics
 
@@ -25,3 +26,8 @@ def test_data_set(check: Callable[[data.Subject], None]) -> None:
 @pytest.mark.parametrize("check", metrics.CHECKS, ids=lambda check: check.__name__)
 def test_metric(check: Callable[[str], None]) -> None:
     check("wrong_labels")
+
+
+@pytest.mark.parametrize("check", report.CHECKS, ids=lambda check: check.__name__)
+def test_figure(check: Callable[[str], None]) -> None:
+    check("ripples")

@@ -1,15 +1,22 @@
 """What figures draw is known; that nothing on them collides is read off the renderer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import load_results
+from passt_bench.errors import ContractError
 from passt_bench.records.run import Fingerprint, Picture
+from passt_bench.registry import FIGURES
 from passt_bench.report.figures import Drawing, draw_all
 from passt_bench.report.figures.classes import classes_data, draw_classes
 from passt_bench.report.figures.curves import curves_data
@@ -19,6 +26,13 @@ from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import _areas, tradeoff, tradeoff_data
 from passt_bench.report.layout import drawn_text, overlaps
+from passt_bench.report.testing import (
+    CHECKS,
+    check_drawing,
+    check_nothing_run,
+    check_same_bytes,
+    check_text,
+)
 from passt_bench.report.theme import columns_and_rows, look
 from passt_bench.report.view import StudyView, view
 
@@ -59,6 +73,39 @@ def collisions(drawings: dict[str, Drawing]) -> list[str]:
             if drawing.figure is not None
             for problem in overlaps(drawing.figure)
         ]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_keeps_the_contract(name: str, check: Callable[[str], None]) -> None:
+    check(name)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        ({"name": "another"}, check_drawing),
+        ({"caption": "no sentence"}, check_drawing),
+        ({"data": pd.DataFrame()}, check_drawing),
+        ({"caption": "Left out: nothing was run, yet it is drawn."}, check_nothing_run),
+        ({}, check_text),
+        ({}, check_same_bytes),
+    ],
+)
+def test_a_figure_that_breaks_the_contract_is_found(
+    broken: dict[str, Any], check: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = count()
+
+    def build(_: StudyView) -> Drawing:
+        figure = Figure(figsize=(4, 3))
+        figure.text(0.9, 0.5, f"off the canvas {next(number)}")
+        data = pd.DataFrame({"mark": [1]})
+        return replace(Drawing("broken", "Broken", "A caption.", data, figure), **broken)
+
+    monkeypatch.setitem(FIGURES._table, "broken", replace(FIGURES.get("differences"), build=build))
+    with pytest.raises(ContractError):
+        check("broken")
 
 
 @pytest.mark.parametrize("long", [False, True], ids=["short", "long"])

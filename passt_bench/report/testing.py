@@ -1,0 +1,138 @@
+"""Checks of what every figure of a study must do, for this package's and for those of plug-ins.
+
+A figure is registered in `registry.FIGURES` under a function of a `view.StudyView` that returns a
+`theme.Drawing`: first the data, one row a mark, then the picture of them.
+
+A check raises `ContractError` that says what is broken, and needs no test framework::
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_my_figure(check):
+        check("my_figure")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import matplotlib as mpl
+
+from passt_bench.analysis.results import analyse
+from passt_bench.errors import ContractError
+from passt_bench.records.run import (
+    CellRecord,
+    Fingerprint,
+    Picture,
+    RunRecord,
+    StudyRecord,
+    VariantRecord,
+)
+from passt_bench.records.session import ArmRecord, Interval, SessionRecord
+from passt_bench.registry import FIGURES
+from passt_bench.report.layout import overlaps, settle
+from passt_bench.report.theme import Drawing, look, to_svg
+from passt_bench.report.view import StudyView, view
+from passt_bench.spec import Patchout, Recipe
+from passt_bench.spec.key import digest
+
+_RATES, _CLASSES = (0.0, 0.25, 0.5), ("low", "high")
+
+
+def example_view(*, begun: bool = True) -> StudyView:
+    """A study of three variants and two seeds, as figures get it.
+
+    Args:
+        begun: whether its cells were run and its costs measured, all of them.
+    """
+    data = Fingerprint("synthetic", "0123456789abcdef", 8, 8, _CLASSES, multi_label=True)
+    variants, records = [], {}
+    for rate in _RATES:
+        patchout = Patchout("time", rate=rate) if rate else Patchout()
+        recipe = replace(Recipe(), patchout=patchout)
+        cells = tuple(CellRecord(digest([rate, seed]), seed, None) for seed in (0, 1))
+        kept = round(16 * (1 - rate))
+        own = VariantRecord(f"time {rate}", recipe, digest([rate]), cells, kept + 2, 18, (4, 4))
+        variants.append(own)
+        for cell in cells:
+            score = 0.8 - 0.1 * rate + 0.01 * cell.seed
+            records[cell.key] = RunRecord(
+                *(cell.key, "ok", recipe, cell.seed, None, data),
+                metrics={"mAP": score},
+                curves={"train_loss": (0.7, 0.4 + 0.1 * rate, 0.3 + 0.1 * rate)},
+                per_class={"mAP": dict.fromkeys(_CLASSES, score)},
+                tokens=kept + 2,
+                tokens_full=18,
+                grid=(4, 4),
+                picture=Picture(((0, 90) * 4,) * 8, tuple(range(kept)), (4, 4), (2, 2), (2, 2)),
+            )
+    study = StudyRecord(
+        "example", "?", "mAP", "time 0.0", tuple(variants), (0, 1), None, data, better="greater"
+    )
+    arms = tuple(_arm(variant) for variant in variants)
+    session = SessionRecord(digest(["session"]), arms[0].key, arms, rounds=6, steps=3)
+    return view(analyse(study, records if begun else {}, [session] if begun else []))
+
+
+def _arm(variant: VariantRecord) -> ArmRecord:
+    seconds = 1e-3 * variant.tokens
+    relative = variant.tokens / variant.tokens_full
+    return ArmRecord(
+        *(variant.arm, "ok", variant.recipe, variant.tokens, variant.tokens_full),
+        batch_size=8,
+        phases={"train_step": Interval(seconds, 0.98 * seconds, 1.02 * seconds, 18)},
+        ratios={"train_step": Interval(relative, 0.98 * relative, 1.02 * relative, 6)},
+        memory={"saved_for_backward": 1e6 * variant.tokens, "train_rise": 2e6 * variant.tokens},
+    )
+
+
+def _draw(name: str, *, begun: bool = True) -> Drawing:
+    with look():
+        drawing: Drawing = FIGURES.get(name).build(example_view(begun=begun))
+        if drawing.figure is not None:
+            settle(drawing.figure)
+    return drawing
+
+
+def _require(kept: bool, what: str) -> None:
+    if not kept:
+        raise ContractError(what)
+
+
+def check_drawing(name: str) -> None:
+    """It has the registered name, a title, a caption, and data where it has a picture."""
+    drawing = _draw(name)
+    _require(drawing.name == name, f"the drawing is called {drawing.name!r}")
+    _require(bool(drawing.title), "the drawing has a title")
+    _require(drawing.caption.endswith("."), "the caption is a sentence")
+    _require((drawing.figure is None) == drawing.data.empty, "data if and only if a picture")
+
+
+def check_nothing_run(name: str) -> None:
+    """Of a study of which nothing was run, a sentence stays (see `theme.left_out`)."""
+    drawing = _draw(name, begun=False)
+    _require(drawing.figure is None and drawing.data.empty, "nothing was run, nothing is drawn")
+    _require(drawing.caption.startswith("Left out: "), "the caption says that it is left out")
+
+
+def check_same_bytes(name: str) -> None:
+    """The same study gives the same picture, and matplotlib's settings stay as they were."""
+    before = dict(mpl.rcParams)
+    drawings = [_draw(name), _draw(name)]
+    _require(dict(mpl.rcParams) == before, "matplotlib's settings are as before")
+    with look():
+        pictures = {to_svg(item.figure, name) for item in drawings if item.figure is not None}
+    _require(len(pictures) <= 1, "the same study gives the same picture")
+
+
+def check_text(name: str) -> None:
+    """No text leaves the canvas or covers other text."""
+    drawing = _draw(name)
+    if drawing.figure is not None:
+        with look():
+            problems = overlaps(drawing.figure)
+        _require(not problems, "; ".join(problems))
+
+
+CHECKS: tuple[Callable[[str], None], ...] = (
+    *(check_drawing, check_nothing_run, check_same_bytes, check_text),
+)
