@@ -1,24 +1,29 @@
-"""Looking after a folder of records: what differs between two, and what is of no use any more."""
+"""Compares two records, and finds what can be removed from a folder of records."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from passt_bench.errors import InputError
 from passt_bench.names import is_key
-from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.files import read_bytes, storing
-from passt_bench.records.run import Fingerprint, RunRecord
+from passt_bench.records.files import storing
+from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.records.store import Record, Store, read_record, read_search, search_names
+from passt_bench.records.store import (
+    Record,
+    Store,
+    comparison_names,
+    read_comparison,
+    read_record,
+    read_search,
+    search_names,
+)
 from passt_bench.runner.locks import discard, is_running
 from passt_bench.spec.key import decisive
 from passt_bench.spec.recipe import Recipe
@@ -27,7 +32,7 @@ from passt_bench.training.features import features_path
 ABSENT = "-"
 
 WRITING_SECONDS = 3600.0  # a temporary file that is younger may be somebody's at work
-_KEY = re.compile(rb'"([0-9a-f]{16})"')
+_TEMPORARY = ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp")
 _CHECKPOINTS = ("checkpoint*.pt", "best.pt", "progress.jsonl")
 
 
@@ -101,107 +106,60 @@ def compare_records(first: Record, second: Record) -> RecordDiff:
             remedy="Give two keys of the same kind.",
         )
     (decides_a, context_a), (decides_b, context_b) = _fields(first), _fields(second)
-    # A field of a later version stands in a key only where it is not at its default: it is then
-    # absent on one side, whose value is the default, which the whole recipe has.
-    both = {**context_a, **decides_a}, {**context_b, **decides_b}
-    names = dict.fromkeys([*decides_a, *decides_b])
-    others = dict.fromkeys(name for name in (*context_a, *context_b) if name not in names)
+    # A field of a later version is in a key only where it is not at its default: it is then absent
+    # on one side, whose value is the default, which the whole recipe has.
+    one, other = {**context_a, **decides_a}, {**context_b, **decides_b}
+    differing = {
+        name: Difference(name, one.get(name, ABSENT), other.get(name, ABSENT))
+        for name in (*decides_a, *decides_b, *context_a, *context_b)
+        if one.get(name) != other.get(name)
+    }
+    decides = {**decides_a, **decides_b}
     return RecordDiff(
-        first.key, second.key, tuple(_differing(*both, names)), tuple(_differing(*both, others))
+        first.key,
+        second.key,
+        tuple(found for name, found in differing.items() if name in decides),
+        tuple(found for name, found in differing.items() if name not in decides),
     )
-
-
-def _differing(
-    first: Mapping[str, str], second: Mapping[str, str], names: Mapping[str, None]
-) -> Iterator[Difference]:
-    for name in names:
-        a, b = first.get(name, ABSENT), second.get(name, ABSENT)
-        if a != b:
-            yield Difference(name, a, b)
 
 
 def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
     """Fields that decide the key, and the others."""
-    if isinstance(record, RunRecord):
-        return _of_run(record)
-    return _of_session(record) if isinstance(record, SessionRecord) else _of_evaluation(record)
-
-
-def _of_run(record: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
+    decides: dict[str, Any]
+    context: dict[str, Any] = {"commit": record.commit}
+    surroundings = {"machine": record.machine, "library": record.versions}
+    if isinstance(record, SessionRecord):
+        decides = {"arms": sorted(arm.key for arm in record.arms), **surroundings}
+        context |= {"baseline": record.baseline, "rounds": record.rounds}
+        return _flat(decides), _flat(context)
     data = record.fingerprint
-    decides: dict[str, Any] = {
-        "recipe": decisive(record.recipe, as_written=False),
-        "seed": record.seed,
-        "fold": record.fold,
-        "data fingerprint": data.digest,
-        "version of": record.components,
+    common = {"data fingerprint": data.digest, "version of": record.components}
+    context |= surroundings | {"metric": record.metrics}
+    context["data"] = {
+        "clips": data.found,
+        "expected": data.expected,
+        "classes": data.classes,
+        "sampling rates": data.sampling_rates,
+        "notes": data.notes,
     }
-    context: dict[str, Any] = {
-        "recipe": _plain(record.recipe),
-        "data": _data(data),
-        **_surroundings(record),
-        "status": record.status,
-        "attempt": record.attempt,
-        "metric": record.metrics,
-    }
-    return _flat(decides), _flat(context)
-
-
-def _of_session(record: SessionRecord) -> tuple[dict[str, str], dict[str, str]]:
-    surroundings = _surroundings(record)
-    commit = {"commit": surroundings.pop("commit")}
-    decides = {"arms": sorted(arm.key for arm in record.arms), **surroundings}
-    context = {**commit, "baseline": record.baseline, "rounds": record.rounds}
-    return _flat(decides), _flat(context)
-
-
-def _of_evaluation(record: EvaluationRecord) -> tuple[dict[str, str], dict[str, str]]:
-    members = sorted(record.members, key=lambda member: member.sha256)
-    decides: dict[str, Any] = {
-        "checkpoints": {
+    if isinstance(record, RunRecord):
+        recipe = decisive(record.recipe, as_written=False)
+        decides = {"recipe": recipe, "seed": record.seed, "fold": record.fold, **common}
+        context |= {"recipe": asdict(record.recipe)}
+        context |= {"status": record.status, "attempt": record.attempt}
+    else:
+        checkpoints = {
             member.sha256: {
                 name: decisive(getattr(member.recipe, name), as_written=False)
                 for name in ("model", "frontend")
             }
-            for member in members
-        },
-        "data fingerprint": record.fingerprint.digest,
-        "clips": {name: getattr(record, name) for name in ("split", "fold", "seconds")},
-        "sampling rate": record.sampling_rate,
-        "device": record.device,
-        "version of": record.components,
-    }
-    context: dict[str, Any] = {
-        "name": record.name,
-        "data": _data(record.fingerprint),
-        **_surroundings(record),
-        "metric": record.metrics,
-        "interval": {name: list(ends) for name, ends in record.intervals.items()},
-    }
+            for member in record.members
+        }
+        clips = {name: getattr(record, name) for name in ("split", "fold", "seconds")}
+        decides = {"checkpoints": checkpoints, "clips": clips, **common}
+        decides |= {"sampling rate": record.sampling_rate, "device": record.device}
+        context |= {"name": record.name, "interval": record.intervals}
     return _flat(decides), _flat(context)
-
-
-def _data(data: Fingerprint) -> dict[str, Any]:
-    return {
-        "clips": data.found,
-        "expected": data.expected,
-        "classes": list(data.classes),
-        "sampling rates": data.sampling_rates,
-        "notes": list(data.notes),
-    }
-
-
-def _surroundings(record: Record) -> dict[str, Any]:
-    return {
-        "machine": record.machine,
-        "library": record.versions,
-        "commit": record.commit,
-    }
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -217,7 +175,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Debris:
-    """Paths of one kind that can go.
+    """Paths of one kind that can be removed.
 
     Attributes:
         what: in words.
@@ -233,24 +191,50 @@ class Debris:
 
 
 def find_debris(root: Path) -> list[Debris]:
-    """What can go from a store's folder, kind by kind; kinds without any are there as well.
+    """What can be removed from a store's folder, kind by kind; kinds without any are included.
 
     Raises:
-        InputError: no such folder, or a study in it is broken: then nobody can tell what is used;
-            or a record is a link.
+        InputError: no such folder; a study, search or comparison in it cannot be read, so that
+            nobody can tell what is used; or a record is a link.
     """
     if not root.is_dir():
         raise InputError(
             "no such folder", field="--out", value=str(root), remedy="Give a folder of records."
         )
     store, home = Store(root), root.resolve()
-    running = partial(is_running, root)
-    kinds: tuple[tuple[str, Iterator[Path], bool], ...] = (
-        ("temporary files of writers that were killed", _temporary(root), False),
-        ("checkpoints of finished runs", _checkpoints(store, running), False),
-        ("locks of what has a record", _locks(store, running), False),
-        ("prepared features that no study here uses", _features(store), False),
-        ("records that no study here refers to", _unused(store, running), True),
+    keys, features = _in_use(store)
+    done = {key for key in store.record_keys() if not is_running(root, key)}
+    before = time.time() - WRITING_SECONDS
+    temporary = (path for pattern in _TEMPORARY for path in root.glob(pattern) if path.is_file())
+    kinds: tuple[tuple[str, Iterable[Path], bool], ...] = (
+        (
+            "temporary files of writers that were killed",
+            (path for path in temporary if path.stat().st_mtime < before),
+            False,
+        ),
+        (
+            "checkpoints of finished runs",
+            (
+                path
+                for key in done
+                if _succeeded(store, key)
+                for name in _CHECKPOINTS
+                for path in store.folder(key).glob(name)
+            ),
+            False,
+        ),
+        (
+            # The two of the whole folder stay: whoever works there next wants them at once.
+            "locks of what has a record",
+            (p for p in (root / "locks").glob("*.lock") if p.name.split(".")[0] in done),
+            False,
+        ),
+        (
+            "prepared features that no study here uses",
+            (path for path in (root / "cache").glob("*.npy") if path not in features),
+            False,
+        ),
+        ("records that no study here refers to", _unused(store, keys), True),
     )
     found = []
     for what, paths, results in kinds:
@@ -281,73 +265,42 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def _temporary(root: Path) -> Iterator[Path]:
-    before = time.time() - WRITING_SECONDS
-    for pattern in ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp"):
-        for path in root.glob(pattern):
-            elsewhere = pattern.startswith("records") and path.parent.is_symlink()
-            if path.is_file() and not elsewhere and path.stat().st_mtime < before:
-                yield path
-
-
-def _checkpoints(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
-    for key in _succeeded(store):
-        paths = [path for name in _CHECKPOINTS for path in store.folder(key).glob(name)]
-        if paths and not running(key):
-            yield from paths
-
-
-def _locks(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
-    """Of all that has a record, failures as well: who tries again makes new ones.
-
-    The two of the whole folder stay: they are no more than two, and whoever works there next wants
-    them at once.
-    """
-    done = set(store.record_keys())
-    for path in (store.root / "locks").glob("*.lock"):
-        key = path.name.split(".")[0]
-        if key in done and not running(key):
-            yield path
-
-
-def _succeeded(store: Store) -> Iterator[str]:
-    """Keys of quality cells whose record is not to be tried again."""
-    for key in store.record_keys():
-        if not store.is_session(key):
-            outcome = store.outcome(key)
-            if outcome is not None and outcome.status == "ok":
-                yield key
-
-
-def _features(store: Store) -> Iterator[Path]:
-    cache = store.root / "cache"
-    used = {features_path(cache, recipe, data) for recipe, data in _recipes(store)}
-    yield from (path for path in cache.glob("*.npy") if path not in used)
-
-
-def _recipes(store: Store) -> Iterator[tuple[Recipe, str]]:
-    """Recipes of the folder's studies and searches, each with the digest of its data."""
-    for name in store.studies():
-        study = store.study(name)
-        yield from ((variant.recipe, study.fingerprint.digest) for variant in study.variants)
+def _in_use(store: Store) -> tuple[set[str], set[Path]]:
+    """The keys, and the files of features, that studies, searches and comparisons refer to."""
+    keys, recipes = set[str](), list[tuple[Recipe, str]]()
+    for study in map(store.study, store.studies()):
+        keys |= {cell.key for variant in study.variants for cell in variant.cells}
+        keys |= {variant.arm for variant in study.variants}
+        recipes += [(variant.recipe, study.fingerprint.digest) for variant in study.variants]
     for name in search_names(store.root):
         search = read_search(name, store.root)
-        yield search.recipe, search.fingerprint.digest
+        keys |= {key for trial in search.trials for key in trial.keys}
+        recipes.append((search.recipe, search.fingerprint.digest))
+    for name in comparison_names(store.root):
+        comparison = read_comparison(name, store.root)
+        keys |= {*comparison.sessions, *(variant.arm for variant in comparison.variants)}
+    cache = store.root / "cache"
+    return keys, {features_path(cache, recipe, data) for recipe, data in recipes}
 
 
-def _unused(store: Store, running: Callable[[str], bool]) -> Iterator[Path]:
-    named: set[str] = set()
-    for path in store.root.glob("*/*.json"):  # studies, searches, comparisons
-        named |= {key.decode() for key in _KEY.findall(read_bytes(path))}
+def _succeeded(store: Store, key: str) -> bool:
+    """Whether the record under a key is of a quality cell and is not to be tried again."""
+    if store.is_session(key) or store.is_evaluation(key):
+        return False
+    outcome = store.outcome(key)
+    return outcome is not None and outcome.status == "ok"
+
+
+def _unused(store: Store, named: Collection[str]) -> Iterator[Path]:
+    """Folders of records that nothing refers to; evaluations belong to no study."""
     for folder in (store.root / "records").glob("*"):
-        if not is_key(folder.name):
-            continue  # no record's
-        if folder.is_dir() and folder.name not in named and not running(folder.name):
-            path = folder / "record.json"
-            if path.is_file() and store.is_evaluation(folder.name):
-                continue  # it stands for itself
-            if path.is_file() and store.is_session(folder.name):
-                record = read_record(path)
-                if record.kind == "cost" and named & {arm.key for arm in record.arms}:
-                    continue  # a session is named by the arms that it measured
-            yield folder
+        key = folder.name
+        if not is_key(key) or not folder.is_dir() or key in named or is_running(store.root, key):
+            continue
+        if (folder / "record.json").is_file():
+            if store.is_evaluation(key):
+                continue
+            record = read_record(folder / "record.json")
+            if record.kind == "cost" and any(arm.key in named for arm in record.arms):
+                continue  # a session is named by the variants that it measured
+        yield folder

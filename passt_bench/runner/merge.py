@@ -1,24 +1,25 @@
-"""Bringing the folders of several machines together: all is checked before anything is copied.
+"""Merges folders of records from several machines; everything is checked before anything is copied.
 
 Others may run on the folder meanwhile. Of several merges one copies at a time; a record is copied
-under the locks of its key, and only onto what was looked at: what is being computed, or has changed
-since, is left out and told. Studies and searches are written last, and only what the sources add
-to those that stand there at that moment.
+under the locks of its key, and what is being computed is left out and reported.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from operator import attrgetter
 from pathlib import Path
+from typing import Literal
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import read, read_bytes, refuse_link, write_atomically
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
+    COMPARISONS,
+    SEARCHES,
     Store,
     comparison_names,
     read_comparison,
@@ -38,12 +39,11 @@ class Merged:
 
     Attributes:
         copied: that the target did not have.
-        same: that stood there already, or in two sources; also those that somebody else brought
-            while this merge waited.
+        same: that were there already.
         replaced: where a success took the place of a failure.
-        kept: where the one that stood there stays beside another.
-        busy: left out: the key is being run, or another record has come since it was looked at.
-        studies: names of those that the sources have; all of them stand in the target now.
+        kept: where the one that was there stays beside another.
+        busy: left out, because the key is being run.
+        studies: names of those that the sources have; the target has all of them now.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -52,14 +52,6 @@ class Merged:
     kept: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     studies: list[str] = field(default_factory=list)
-
-
-class _Brought(Enum):
-    """What came of copying one record."""
-
-    COPIED = auto()
-    SAME = auto()  # somebody else brought it
-    BUSY = auto()
 
 
 @dataclass(frozen=True)
@@ -82,114 +74,80 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
 
     Args:
         sources: folders as ``--out`` leaves them; they stay as they are.
-        target: where all is brought to; made where it is not there.
+        target: the folder to merge into; made if needed.
 
     Returns:
         What was done; what is ``busy`` comes with another merge once that run has ended.
 
     Raises:
         InputError: a folder without records, a broken record, two that contradict each other, or a
-            link among what is to be copied. Then nothing was copied, but for a study or search
-            that came to contradict while records were copied: the message says so.
+            link among what is to be copied. Then nothing was copied, except where the
+            contradiction was written while records were copied.
         StorageError: nothing can be written.
     """
     for source in sources:
-        if not (source / "records").is_dir() and not (source / "studies").is_dir():
-            raise InputError(
-                "no records and no studies are in there",
-                source=source,
-                field="FROM",
-                value=str(source),
-                remedy="Give folders that `passt-bench run --out` wrote to.",
-            )
-        check_searches(source)
+        _check(source)
+    best: dict[str, _Found] = {}
+    for root in (target, *sources):
+        for key in Store(root).record_keys():
+            found = _look(root, key)
+            if _relation(found, best.get(key)) in ("copied", "replaced"):
+                best[key] = found
+    _united_studies([target, *sources])
+    _united_documents([target, *sources])
     done = Merged()
-    chosen, there = _choose([target, *sources], target, done)
-    plans = [plans_of(source) for source in sources]
-    united(plans_of(target), plans)  # contradictions are told before anything is copied,
     with lock(target, MERGE).acquire(timeout=-1):
-        united(plans_of(target), plans)  # also to what a merge before has brought
-        for key, found in chosen.items():
-            if there.get(key) != found.digest:
-                _note(key, _bring(found, there.get(key), Store(target)), done)
-        _write_plans(plans, target, len(done.copied) + len(done.replaced))
-    done.studies = sorted({name for plan in plans for name in plan.studies})
+        for source in sources:
+            for key in Store(source).record_keys():
+                getattr(done, _bring(source, key, target)).append(key)
+        with studies_held(target):
+            studies = _united_studies([target, *sources])
+            documents = _united_documents([target, *sources])
+            done.studies = sorted({name for root in sources for name in Store(root).studies()})
+            for name in done.studies:
+                Store(target).write_study(studies[name])
+            for name, data in documents.items():
+                if not (target / name).is_file():
+                    write_atomically(target / name, data)
     return done
 
 
-def _note(key: str, brought: _Brought, done: Merged) -> None:
-    """Takes back what was foreseen of a key and did not come to be."""
-    if brought is _Brought.COPIED:
-        return
-    for foreseen in (done.copied, done.replaced):
-        if key in foreseen:
-            foreseen.remove(key)
-    if brought is _Brought.BUSY:
-        done.busy.append(key)
-    elif key not in done.same:
-        done.same.append(key)
+def _check(source: Path) -> None:
+    """Refuses a folder without records, broken searches and comparisons, and links."""
+    if not (source / "records").is_dir() and not (source / "studies").is_dir():
+        raise InputError(
+            "no records and no studies are in there",
+            source=source,
+            field="FROM",
+            value=str(source),
+            remedy="Give folders that `passt-bench run --out` wrote to.",
+        )
+    for name in search_names(source):
+        read_search(name, source)
+    for name in comparison_names(source):
+        read_comparison(name, source)
+    for key in Store(source).record_keys():
+        refuse_link(*_belonging(Store(source).folder(key)))
 
 
-def _write_plans(plans: Sequence[Plans], target: Path, copied: int) -> None:
-    """Writes what the sources add to the studies and searches that stand there now.
-
-    Raises:
-        InputError: one was written meanwhile that contradicts; then none is written.
-    """
-    so_far = f"{copied} records were copied before, but no study and no search."
-    with studies_held(target):
-        news = united(plans_of(target), plans, so_far)
-        for study in news.studies.values():
-            Store(target).write_study(study)
-        for name, data in news.searches.items():
-            write_atomically(target / name, data)
-
-
-def _choose(
-    roots: Sequence[Path], target: Path, done: Merged
-) -> tuple[dict[str, _Found], dict[str, bytes]]:
-    """The record of each key that stands in the end, and the digests of those in the target."""
-    chosen: dict[str, _Found] = {}
-    there: dict[str, bytes] = {}
-    for root in roots:
-        for key in Store(root).record_keys():
-            new = _look(Store(root).folder(key) / "record.json")
-            if root != target:
-                refuse_link(*_belonging(new.path.parent))
-            old = chosen.get(key)
-            if root == target:
-                there[key] = new.digest
-            if old is None:
-                chosen[key] = new
-                if root != target:
-                    done.copied.append(key)
-            elif old.digest == new.digest:
-                done.same.append(key)
-            elif _replaces(new, old):
-                chosen[key] = new
-                done.replaced.append(key)
-            else:
-                done.kept.append(key)
-    return chosen, there
-
-
-def _look(path: Path) -> _Found:
-    record = read_record(path)
+def _look(root: Path, key: str) -> _Found:
+    path = Store(root).folder(key) / "record.json"
+    record, digest = read_record(path), hashlib.sha256(read_bytes(path)).digest()
     if isinstance(record, SessionRecord):
-        return _Found(path, record.kind, "ok", {}, _digest(path))
-    return _Found(path, record.kind, record.status, record.metrics, _digest(path))
+        return _Found(path, record.kind, "ok", {}, digest)
+    return _Found(path, record.kind, record.status, record.metrics, digest)
 
 
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(read_bytes(path)).digest()
-
-
-def _replaces(new: _Found, old: _Found) -> bool:
-    """Whether a record takes the place of another under the same key.
+def _relation(new: _Found, old: _Found | None) -> Literal["copied", "same", "replaced", "kept"]:
+    """What becomes of a record where another, or none, is under the same key.
 
     Raises:
         InputError: they cannot both be true.
     """
+    if old is None:
+        return "copied"
+    if new.digest == old.digest:
+        return "same"
     if new.kind != old.kind:
         raise _contradiction(new, old, "kind", new.kind, old.kind)
     if new.status == old.status == "ok":
@@ -197,8 +155,7 @@ def _replaces(new: _Found, old: _Found) -> bool:
             one, other = new.metrics.get(name), old.metrics.get(name)
             if one != other and not (new.kind == "evaluation" and _close(one, other)):
                 raise _contradiction(new, old, f"metrics.{name}", one, other)
-        return False
-    return new.status == "ok"
+    return "replaced" if new.status == "ok" != old.status else "kept"
 
 
 def _close(one: float | None, other: float | None) -> bool:
@@ -211,170 +168,101 @@ def _contradiction(new: _Found, old: _Found, name: str, one: object, other: obje
         source=new.path,
         field=name,
         value=one,
-        remedy="Nothing was copied. Remove the record that is wrong; `passt-bench records diff` "
-        "says how they came about.",
+        remedy="Remove the record that is wrong (`passt-bench records diff` says how they came "
+        "about) and merge again.",
     )
 
 
-def _bring(found: _Found, known: bytes | None, store: Store) -> _Brought:
-    """Copies a record with what belongs to it, unless it stands there or somebody is at it.
-
-    Args:
-        found: of a source.
-        known: digest of the record that it takes the place of; None where there was none.
-        store: where it is brought to.
-
-    Returns:
-        What came of it; busy where the key is being run, or has a third record by now.
-    """
-    key = found.path.parent.name
-    path = store.folder(key) / "record.json"
-    with taken(store.root, key) as free:
-        now = _digest(path) if path.is_file() else None
-        if now == found.digest:
-            return _Brought.SAME
-        if not free or now != known:
-            return _Brought.BUSY
-        _copy(found.path.parent, path.parent)
-    return _Brought.COPIED
-
-
-def _copy(source: Path, folder: Path) -> None:
-    """Copies what belongs to a finished record, the record itself last."""
-    old = folder / "record.json"
-    if old.is_file():
-        attempt = read(RunRecord, old).attempt
-        aside = folder / f"attempt-{attempt}.json"
-        if not aside.exists():
-            write_atomically(aside, read_bytes(old))
-    files = _belonging(source)
-    refuse_link(*files)
-    for path in sorted(files, key=lambda path: path.name == "record.json"):
-        if path.is_file():
-            write_atomically(folder / path.name, read_bytes(path))
+def _bring(
+    source: Path, key: str, target: Path
+) -> Literal["copied", "same", "replaced", "kept", "busy"]:
+    """Copies a record with what belongs to it, unless the key is being run or has it already."""
+    new, folder = _look(source, key), Store(target).folder(key)
+    with taken(target, key) as free:
+        if not free:
+            return "busy"
+        there = (folder / "record.json").is_file()
+        relation = _relation(new, _look(target, key) if there else None)
+        if relation == "replaced":
+            attempt = read(RunRecord, folder / "record.json").attempt
+            aside = folder / f"attempt-{attempt}.json"
+            if not aside.exists():
+                write_atomically(aside, read_bytes(folder / "record.json"))
+        if relation in ("copied", "replaced"):
+            files = _belonging(new.path.parent)
+            refuse_link(*files)
+            for path in sorted(files, key=lambda path: path.name == "record.json"):  # it comes last
+                if path.is_file():
+                    write_atomically(folder / path.name, read_bytes(path))
+        return relation
 
 
 def _belonging(folder: Path) -> list[Path]:
-    """What lies in the folder of a finished record and is not of its progress."""
+    """The files in the folder of a finished record that are not of its progress."""
     return [p for p in sorted(folder.iterdir()) if not p.name.startswith(_PROGRESS)]
 
 
-@dataclass(frozen=True)
-class Plans:
-    """What a folder holds besides its records.
-
-    Attributes:
-        root: the folder.
-        studies: expansions, by name.
-        searches: searches and comparisons, by path below the folder.
-    """
-
-    root: Path
-    studies: dict[str, StudyRecord]
-    searches: dict[str, bytes]
-
-
-def plans_of(root: Path) -> Plans:
-    """Reads the studies, searches and comparisons of a folder.
+def _united_documents(roots: Sequence[Path]) -> dict[str, bytes]:
+    """The searches and comparisons of some folders, by path below the folder.
 
     Raises:
-        InputError: a study is broken.
+        InputError: two of one name differ.
     """
-    store = Store(root)
-    paths = sorted([*root.glob("search/*.json"), *root.glob("comparisons/*.json")])
-    searches = {str(path.relative_to(root)): read_bytes(path) for path in paths}
-    return Plans(root, {name: store.study(name) for name in store.studies()}, searches)
+    found: dict[str, bytes] = {}
+    for root in roots:
+        for path in sorted([*root.glob(f"{SEARCHES}/*.json"), *root.glob(f"{COMPARISONS}/*.json")]):
+            data = read_bytes(path)
+            if found.setdefault(str(path.relative_to(root)), data) != data:
+                raise InputError(
+                    "another one of the same name differs",
+                    source=path,
+                    field="name",
+                    value=path.stem,
+                    remedy="Give one of them another name.",
+                )
+    return found
 
 
-def check_searches(root: Path) -> None:
-    """Reads the searches and comparisons of a folder, which are copied as they are.
+def _united_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
+    """The studies of some folders; those of one name have the variants, seeds and folds of all.
 
     Raises:
-        InputError: one is broken, a link, or says a name or key that would lead elsewhere.
+        InputError: two studies of one name differ in more than that, or one is broken.
     """
-    for name in search_names(root):
-        read_search(name, root)
-    for name in comparison_names(root):
-        read_comparison(name, root)
+    found: dict[str, StudyRecord] = {}
+    for root in roots:
+        for name in Store(root).studies():
+            study = Store(root).study(name)
+            mine = found.setdefault(name, study)
+            if mine != study:
+                found[name] = _union(mine, study, root / "studies" / f"{name}.json")
+    return found
 
 
-def united(target: Plans, sources: Sequence[Plans], so_far: str = "Nothing was copied.") -> Plans:
-    """What must be written to a folder to have there what others have; nothing else of its own.
-
-    Studies of one name become one, with the variants, seeds and folds of all.
-
-    Args:
-        target: what stands there.
-        sources: what the others have.
-        so_far: what a message says was done by now.
-
-    Raises:
-        InputError: two studies of one name differ in more than that, or two searches at all.
-    """
-    studies, searches = dict(target.studies), dict(target.searches)
-    try:
-        for source in sources:
-            for name, study in source.studies.items():
-                mine = studies.get(name, study)
-                studies[name] = mine if mine == study else _union(mine, study, source.root)
-            for name, data in source.searches.items():
-                if searches.setdefault(name, data) != data:
-                    raise _other_search(source.root / name)
-    except InputError as error:
-        raise InputError(
-            error.problem,
-            source=error.source,
-            field=error.field,
-            value=error.value,
-            remedy=f"{so_far} {error.remedy}",
-        ) from None
-    return Plans(
-        target.root,
-        {name: study for name, study in studies.items() if study != target.studies.get(name)},
-        {name: data for name, data in searches.items() if data != target.searches.get(name)},
-    )
-
-
-def _other_search(path: Path) -> InputError:
-    return InputError(
-        "another one of the same name differs",
-        source=path,
-        field="name",
-        value=path.stem,
-        remedy="Give one of them another name.",
-    )
-
-
-def _union(one: StudyRecord, other: StudyRecord, root: Path) -> StudyRecord:
-    """Both expansions of a study in one.
-
-    Raises:
-        InputError: they are different studies of the same name.
-    """
-    path = root / "studies" / f"{other.name}.json"
-    for name, a, b in _essentials(one, other):
+def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
+    for name in ("question", "metric", "baseline", "margin", "fingerprint.digest"):
+        a, b = attrgetter(name)(one), attrgetter(name)(other)
         if a != b:
-            raise InputError(
-                f"two studies of the same name differ; the other has {a!r}",
-                source=path,
-                field=name,
-                value=b,
-                remedy="Run one of them under another --name.",
-            )
-    mine = {variant.name: variant for variant in one.variants}
+            raise _other_study(path, name, a, b)
+    if (one.folds is None) != (other.folds is None):
+        raise _other_study(path, "folds", one.folds, other.folds)
+    variants = {variant.name: variant for variant in one.variants}
     for variant in other.variants:
-        old = mine.get(variant.name)
-        mine[variant.name] = variant if old is None else _joined(old, variant, path)
+        old = variants.get(variant.name)
+        variants[variant.name] = variant if old is None else _joined(old, variant, path)
     folds = None if one.folds is None else tuple(sorted({*one.folds, *(other.folds or ())}))
     seeds = tuple(sorted({*one.seeds, *other.seeds}))
-    return replace(one, variants=tuple(mine.values()), seeds=seeds, folds=folds)
+    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds)
 
 
-def _essentials(one: StudyRecord, other: StudyRecord) -> Iterator[tuple[str, object, object]]:
-    for name in ("question", "metric", "baseline", "margin"):
-        yield name, getattr(one, name), getattr(other, name)
-    yield "fingerprint.digest", one.fingerprint.digest, other.fingerprint.digest
-    yield "folds", one.folds is None, other.folds is None
+def _other_study(path: Path, name: str, one: object, other: object) -> InputError:
+    return InputError(
+        f"two studies of the same name differ; the other has {one!r}",
+        source=path,
+        field=name,
+        value=other,
+        remedy="Run one of them under another --name.",
+    )
 
 
 def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantRecord:
@@ -387,8 +275,8 @@ def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantReco
                 source=path,
                 field=f"variants.{other.name}",
                 value=cell.key,
-                remedy="`passt-bench records diff` says what differs; run one "
-                "of them under another --name.",
+                remedy="`passt-bench records diff` says what differs; run one of them under "
+                "another --name.",
             )
     order = sorted(cells, key=lambda place: (place[0], -1 if place[1] is None else place[1]))
     return replace(one, cells=tuple(cells[place] for place in order))
