@@ -30,7 +30,7 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     checkpoint alone the recipe, and no seed (the column is then a nullable integer).
 
     Args:
-        root: the folder that ``run --out`` wrote to.
+        root: the folder that ``run --runs`` wrote to.
 
     Raises:
         InputError: no such folder, or a broken record.
@@ -40,7 +40,7 @@ def load_frame(root: Path | str) -> pd.DataFrame:
         raise InputError(
             "no such folder",
             source=root,
-            remedy="Give the folder that `passt-bench run --out` wrote to.",
+            remedy="Give the folder that `passt-bench run --runs` wrote to.",
         )
     rows = [
         _record_row(record) if isinstance(record, RunRecord) else _evaluation_row(record)

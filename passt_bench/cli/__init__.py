@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 all well, 1 some cell failed, 2 bad input."""
+"""The command line. Exit status: 0 if all went well, 1 if a run failed, 2 for bad input."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import signal
 import sys
 from types import FrameType
 
-from passt_bench.cli import data, measure, predict, records, results, study, weights
-from passt_bench.cli.options import app, console
+# The order of the imports is that of the commands in the help.
+from passt_bench.cli import study  # isort: split
+
+from passt_bench.cli import results  # isort: split
+
+from passt_bench.cli import measure, predict  # isort: split
+
+from passt_bench.cli import data, records, weights
+from passt_bench.cli.options import app, console, with_new_names
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
 __all__ = [
     "app",
-    "console",
     "data",
     "main",
     "measure",
@@ -29,11 +35,12 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point: input errors become a message and exit status 2, Ctrl-C a hint."""
+    """Runs the command line: bad input becomes a message and exit status 2, Ctrl-C a hint."""
     before = signal.signal(signal.SIGINT, _stop)
     try:
+        sys.argv[1:] = with_new_names(sys.argv[1:])  # records keep the command as it is now
         with without_current_folder():
-            app()
+            app(prog_name="passt-bench")
     except InputError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
@@ -48,6 +55,5 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """A Ctrl-C stops; another one while things are brought to an end changes nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the stopping
     raise KeyboardInterrupt

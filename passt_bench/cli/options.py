@@ -1,109 +1,309 @@
-"""What commands share: the application, the console, options, and a study as it was asked for."""
-
-from __future__ import annotations
+"""The application, its console, and the options that several commands share."""
 
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from passt_bench import __version__
 from passt_bench.errors import InputError
-from passt_bench.records.run import STATUSES, Status
 
+# No `from __future__ import annotations` here: `asks_for_study` needs the annotations themselves.
 if TYPE_CHECKING:
+    from passt_bench.records.run import Status
+    from passt_bench.report.tables import Table as ReportTable
     from passt_bench.runner.request import Paths, StudyRequest
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Controlled ablations of patchout: quality, speed and memory, with intervals.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ablations of patchout in audio transformers: quality, speed and memory, with intervals.",
 )
 console = Console(highlight=False, soft_wrap=True)
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the records.")]
-Reports = Annotated[Path, typer.Option("--reports", help="Folder of the rendered reports.")]
+RUNS = Path("runs")
+# In a printed table: how wide the column of names is at least, and that of numbers at most where
+# the terminal has fewer columns than that.
+_NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
+_KEEP_RECORDS = (
+    *("plan", "run", "status", "search", "sync", "ui", "evaluate", "compare", "paper-costs"),
+    *("doctor", "records diff", "records merge", "records clean"),
+)
+# Options of the first edition, which work for one more release: old name → command → new name.
+RENAMED: dict[str, dict[str, str]] = {
+    "--out": {
+        **dict.fromkeys(_KEEP_RECORDS, "--runs"),
+        "report": "--reports",
+        "data check": "--output",
+        "data prepare": "--folder",
+    },
+    "--timeout": {"run": "--run-timeout"},
+    "--limit": {"compare": "--session-limit", "paper-costs": "--session-limit"},
+    "--minutes": {"search": "--search-minutes"},
+    "--precisions": {"paper-costs": "--precision"},
+    "--engines": {"paper-costs": "--engine"},
+    "--threads": {"data check": "--workers"},
+    "--compare": {"data check": "--duplicates"},
+    "--no-compare": {"data check": "--no-duplicates"},
+    "--to": {"weights list": "--folder", "weights get": "--folder"},
+}
+
+
+def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """An option with a value, as typer takes it.
+
+    Args:
+        metavar: what stands for the value in the help.
+        text: its line in the help.
+        names: its names; by default the parameter's.
+        more: whatever else typer takes.
+    """
+    return typer.Option(*names, metavar=metavar, help=text, **more)
+
+
+def argument(metavar: str, text: str) -> Any:
+    """An argument, as typer takes it, with its name and its line in the help."""
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def error_console() -> Console:
+    """A console on stderr, so that what a command prints on stdout stays pure."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def with_new_names(words: Sequence[str]) -> list[str]:
+    """The words of a command line with old options under their new names, and a hint for each."""
+    command, given = " ".join(words[:2]), []
+    for place, word in enumerate(words):
+        old, mark, value = word.partition("=")
+        names = RENAMED.get(old, {}) if "--" not in words[:place] else {}
+        new = names.get(command) or names.get(words[0])
+        if new is not None:
+            hint = f"note: {old} is now {new}; the old name works for one more release."
+            error_console().print(hint, markup=False)
+        given.append(word if new is None else f"{new}{mark}{value}")
+    return given
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"passt-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top_level(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
+def _field(found: typer.CallbackParam) -> str:
+    return found.opts[0]
 
 
 def above_zero(found: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuses a number that is not above zero; click's own words leave the value out."""
+    """Refuses a number that is not above 0, with the value, which click's own message leaves out.
+
+    Raises:
+        InputError: the number is 0, negative or NaN.
+    """
     if value is not None and not value > 0:
         raise InputError(
             "must be above 0",
-            field=f"--{found.name}",
+            field=_field(found),
             value=value,
-            remedy="Give a larger number, or leave it out.",
+            remedy="Give a larger number, or leave the option out.",
         )
     return value
 
 
-Workers = Annotated[
-    int | None, typer.Option("--workers", callback=above_zero, help="Processes at a time.")
-]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", callback=above_zero, help="Seconds a run may take.")
-]
+def _workers(found: typer.CallbackParam, value: int | None) -> int:
+    from passt_bench.runner.executor import default_workers
 
-
-def _bytes(found: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuses what is no limit: the kernel takes a limit of 0 bytes for none."""
     above_zero(found, value)
+    return value or default_workers()
+
+
+def _memory(found: typer.CallbackParam, value: float | None) -> float | None:
+    above_zero(found, value)
+    # The kernel reads a limit of 0 bytes as no limit.
     if value is not None and not 1 <= value * 2**30 < math.inf:
         raise InputError(
             "invalid memory limit",
-            field=f"--{found.name}",
+            field=_field(found),
             value=value,
-            remedy="Give GiB, e.g. 1.5, or leave it out for no limit.",
+            remedy="Give GiB, e.g. 1.5, or leave the option out for no limit.",
         )
     return value
 
 
+def _device(device: str) -> str:
+    from passt_bench.runner.run import check_available
+
+    check_available(device, field="--device")
+    return device
+
+
+def existing(folder: Path) -> Path:
+    """Refuses a folder of records that does not exist; the default one may be still to come.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if folder != RUNS and not folder.exists():
+        raise InputError(
+            "no such folder",
+            field="--runs",
+            value=str(folder),
+            remedy="Give the folder that holds the records of your runs.",
+        )
+    return possible(folder)
+
+
+def possible(folder: Path) -> Path:
+    """Refuses a folder of records that cannot be made, because a file is in its place.
+
+    Raises:
+        InputError: the path, or a part of it, is a file.
+    """
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(
+                "this is a file, not a folder",
+                source=path,
+                field="--runs",
+                value=str(folder),
+                remedy="Give a folder; it is created if it does not exist.",
+            )
+    return folder
+
+
+Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=existing)]
+NewRuns = Annotated[
+    Path, option("DIR", "Folder of the records; may be new.", "--runs", callback=possible)
+]
+Reports = Annotated[Path, option("DIR", "Folder of the pages.", "--reports")]
+Workers = Annotated[
+    int | None,
+    option(
+        "N",
+        "Processes at a time; by default one per core.",
+        "--workers",
+        callback=_workers,
+    ),
+]
+RunTimeout = Annotated[
+    float | None,
+    option("SECONDS", "Longest time for one run.", "--run-timeout", callback=above_zero),
+]
 Memory = Annotated[
     float | None,
-    typer.Option("--memory", callback=_bytes, help="GiB that the process of a run may allocate."),
+    option("GIB", "Most memory for the process of one run.", "--memory", callback=_memory),
 ]
-
 Variants = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "NAME",
+        "Only this variant (its full name) and the baseline; repeat for several.",
         "--variant",
-        metavar="NAME",
-        help="Only this variant, by its whole name, and the baseline; may be repeated.",
     ),
 ]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Leave the baseline out.")]
+Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
+Sets = Annotated[
+    list[str] | None,
+    option(
+        "FIELD=VALUE",
+        "Change a field of the recipe, e.g. training.epochs=3; repeat for several.",
+        "--set",
+    ),
+]
+Track = Annotated[bool, typer.Option("--track/--no-track", help="Log the runs to MLflow.")]
+Checkpoints = Annotated[
+    list[str],
+    option(
+        "MODEL",
+        "A model file, or a published model or set; repeat to average several.",
+        "--checkpoint",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    option("FILE", "Class names, one per line, for checkpoints that contain none.", "--labels"),
+]
 
 
-def choosing(request: StudyRequest, variants: list[str] | None, no_baseline: bool) -> StudyRequest:
-    """The request for some variants alone."""
+def print_table(
+    made: "ReportTable", *, caption: str | None = None, without: Sequence[str] = ()
+) -> None:
+    """Prints a table of a page; what is too long for its column breaks, so that names stay whole.
+
+    Args:
+        made: the table.
+        caption: in place of its own.
+        without: names of columns to leave out.
+    """
+    shown = Table(
+        title=made.caption if caption is None else caption,
+        title_justify="left",
+        box=SIMPLE,
+        padding=0,
+        show_edge=False,
+    )
+    wanted = [number for number, item in enumerate(made.columns) if item.name not in without]
+    texts, narrow = made.texts(), console.width < _WIDE
+    for number in wanted:
+        column = made.columns[number]
+        words = [word for row in texts for word in row[number].split()]
+        shown.add_column(
+            Text(f"{column.title} ({column.unit})" if column.unit else column.title),
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            min_width=min(max(map(len, words), default=0), _NAME_WIDTH) if number == 0 else None,
+            max_width=_CELL_WIDTH if column.numeric and narrow else None,
+        )
+    for row in texts:
+        shown.add_row(*(Text(row[number]) for number in wanted))
+    console.print(shown)
+
+
+def choosing(
+    request: "StudyRequest", variants: list[str] | None, no_baseline: bool
+) -> "StudyRequest":
+    """The request, restricted to some variants."""
     return replace(request, variants=tuple(variants or ()), baseline=not no_baseline)
 
 
 def _asked(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name in ablations/, or a path.")],
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")
-    ] = None,
+    study: Annotated[str, argument("STUDY", "A study in ablations/, or the path of one.")],
+    sets: Sets = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Folder of a data set: NAME=DIR.")
+        list[str] | None, option("NAME=DIR", "Folder of a data set; repeat for several.", "--data")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")] = None,
-    folds: Annotated[
-        int | None, typer.Option("--folds", help="Use the first that many folds.")
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    seeds: Annotated[int | None, option("N", "Number of seeds.", "--seeds")] = None,
+    folds: Annotated[int | None, option("N", "Use only the first N folds.", "--folds")] = None,
+    device: Annotated[str | None, option("cpu|cuda", "Device to use.", "--device")] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the study in store and reports.")
+        str | None, option("NAME", "Name of the study in records and on pages.", "--name")
     ] = None,
-    out: Out = Path("runs"),
-) -> tuple[StudyRequest, Paths]:
-    """The options of every command that begins with a study."""
+    runs: NewRuns = RUNS,
+) -> tuple["StudyRequest", "Paths"]:
+    """What the options of every command that begins with a study ask for."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders
     from passt_bench.runner.studies import files_named
 
@@ -112,43 +312,41 @@ def _asked(
         text = f"{path} is not used: {study!r} means {files[0]}. To use it, give its path."
         console.print(text, style="yellow", markup=False)
     request = StudyRequest(study, sets or (), seeds, folds, device, name)
-    return request, Paths(out, data_folders(data or ()))
+    return request, Paths(runs, data_folders(data or ()))
 
 
 def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command that takes a `StudyRequest` and `Paths` first the options that make them."""
-    shared, own = inspect.signature(_asked), inspect.signature(command)
-    _, _, *rest = own.parameters.values()
+    shared = inspect.signature(_asked).parameters
+    _, _, *own = inspect.signature(command).parameters.values()
+    own_names = {parameter.name for parameter in own}
 
     @functools.wraps(command)
     def typed(**given: Any) -> None:
-        command(*_asked(**{key: given.pop(key) for key in shared.parameters}), **given)
+        asked = {name: value for name, value in given.items() if name not in own_names}
+        command(*_asked(**asked), **{name: given[name] for name in own_names})
 
-    # Typer reads the signature, and the hints for what stands in it as text.
-    hints = {**_hints(_asked), **_hints(command)}
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in (*shared.parameters.values(), *rest)
-    ]
+    # Typer reads both.
+    parameters = [*shared.values(), *own]
     typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    typed.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return typed
 
 
-def _hints(command: Callable[..., Any]) -> dict[str, Any]:
-    imported_for_types = {"StudyRequest": object, "Paths": object}
-    names = {**command.__globals__, **imported_for_types}
-    return get_type_hints(command, names, include_extras=True)
+def listed(items: Iterable[str] | None) -> list[str]:
+    """Registered names that were separated by commas, or given one by one."""
+    return [name.strip() for item in items or () for name in item.split(",") if name.strip()]
 
 
-def statuses(text: str) -> tuple[Status, ...]:
-    """A list of failures, as ``--retry oom,error``.
+def statuses(items: Iterable[str] | None) -> tuple["Status", ...]:
+    """Kinds of failure, as in ``--retry oom,error``.
 
     Raises:
-        InputError: one that there is not.
+        InputError: an unknown kind.
     """
-    known = [status for status in STATUSES if status != "ok"]
-    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    from passt_bench.records.run import STATUSES
+
+    known, chosen = [status for status in STATUSES if status != "ok"], listed(items)
     for status in chosen:
         if status not in known:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Commands about a folder of records: diff, merge, clean."""
+"""Commands about folders of records: diff, merge, clean."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from passt_bench.cli.options import Out, app, console
+from passt_bench.cli.options import RUNS, NewRuns, Runs, app, argument, console
 
-records = typer.Typer(no_args_is_help=True, help="Compare records, bring folders together, clean.")
+records = typer.Typer(no_args_is_help=True, help="Compare, merge and clean up records.")
 app.add_typer(records, name="records")
 
 
 @records.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A key, its beginning, or a path.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    out: Out = Path("runs"),
+    first: Annotated[str, argument("A", "A record: its key, the start of it, or a path.")],
+    second: Annotated[str, argument("B", "Another record.")],
+    runs: Runs = RUNS,
 ) -> None:
-    """Says what differs between two records: what decides the key, then what does not."""
+    """Show how two records differ, in what decides their keys and in the rest."""
     from passt_bench.records.store import Store
     from passt_bench.runner.maintenance import compare_records, find_record
 
-    store = Store(out)
+    store = Store(runs)
     found = compare_records(find_record(first, store), find_record(second, store))
     same = found.first == found.second
     console.print(
-        f"Same key: {found.first}." if same else f"{found.first} and {found.second}",
-        markup=False,
+        f"Same key: {found.first}." if same else f"{found.first} and {found.second}", markup=False
     )
     for title, differences in (
         ("What decides the key", found.decides),
         ("What does not", found.context),
     ):
         if not differences:
-            console.print(f"{title}: nothing differs.", markup=False)
+            console.print(f"{title}: no differences.", markup=False)
             continue
         table = Table(title, "A", "B")
         for item in differences:
@@ -46,49 +45,47 @@ def diff(
 
 @records.command()
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="FROM…", help="Folders of records.")],
-    out: Out = Path("runs"),
+    sources: Annotated[list[Path], argument("FROM…", "Folders of records to copy from.")],
+    runs: NewRuns = RUNS,
 ) -> None:
-    """Brings the records of several folders into one; refuses what contradicts, copying nothing."""
-    from passt_bench.runner.merge import merge as bring
-    from passt_bench.runner.request import check_folder
+    """Copy the records of other folders into --runs; copy none if any contradict."""
+    from passt_bench.runner.merge import merge as copy
 
-    check_folder(out)
-    done = bring(sources, out)
+    done = copy(sources, runs)
     console.print(
         f"{len(done.copied)} records copied, {len(done.same)} were there already.", markup=False
     )
     for key in done.replaced:
-        console.print(f"{key}: a success took the place of a failure.", markup=False)
+        console.print(f"{key}: a success replaced a failure.", markup=False)
     for key in done.kept:
-        console.print(f"{key}: another record of the same; the first one stays.", markup=False)
+        console.print(f"{key}: was there already, with another outcome; kept.", markup=False)
     if done.studies:
         console.print(f"Studies: {', '.join(done.studies)}.", markup=False)
     for key in done.busy:
-        console.print(f"{key}: left out, for a command is at it now.", markup=False)
+        console.print(f"{key}: left out, because another command is running it.", markup=False)
     if done.busy:
-        console.print("Give the same command again when that one has ended.", markup=False)
+        console.print("Run the same command again when that one has ended.", markup=False)
         raise typer.Exit(1)
 
 
 @records.command()
 def clean(
-    out: Out = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+    runs: Runs = RUNS,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
     unused: Annotated[
-        bool, typer.Option("--unused-records", help="Records of no study as well.")
+        bool, typer.Option("--unused-records", help="Include records that no study refers to.")
     ] = False,
 ) -> None:
-    """Says what can go from a folder; removes it with --yes, never a record of a study."""
+    """List what can be removed from a folder of records; remove it with --yes."""
     from passt_bench.runner.maintenance import find_debris, remove
 
-    found = find_debris(out)
+    found = find_debris(runs)
     table = Table("what", "count", "MB", "")
     for item in found:
         goes = bool(item.paths) and (unused or not item.results)
-        note = "removed" if goes and yes else "goes with --yes" if goes else ""
+        note = "removed" if goes and yes else "removed with --yes" if goes else ""
         if item.paths and item.results and not unused:
-            note = "stay, unless --unused-records is given"
+            note = "kept, unless --unused-records is given"
         table.add_row(item.what, str(len(item.paths)), f"{item.size / 1e6:.1f}", note)
         if goes and yes:
             remove(item)

@@ -1,47 +1,56 @@
-"""Commands about what was found: report, sync, ui."""
+"""Commands about results: report, sync, ui."""
 
 from __future__ import annotations
 
 import os
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from passt_bench.cli.options import NoBaseline, Out, Variants, app, console
+from passt_bench.cli.options import (
+    RUNS,
+    NoBaseline,
+    Reports,
+    Runs,
+    Variants,
+    app,
+    argument,
+    console,
+    option,
+)
 from passt_bench.errors import InputError
 from passt_bench.processes import VARIABLE
 
 if TYPE_CHECKING:
     from passt_bench.report.paper import Here
-    from passt_bench.runner.request import Paths
 
 
-def paper_here(paths: Paths) -> Here:
-    """What this machine has of the paper's rows."""
+def paper_here(runs: Path, reports: Path, data: Mapping[str, Path]) -> Here:
+    """What this machine has of what the paper's rows need, and which of them were evaluated."""
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
     from passt_bench.report.paper import Here, find_evaluations
     from passt_bench.runner.studies import find_available, published_rows
 
     rows = published_rows()
-    stores = [Store(paths.reports / EVALUATIONS), Store(paths.runs)]
-    return Here(find_available(paths.data), rows, evaluated=find_evaluations(rows, stores))
+    stores = [Store(reports / EVALUATIONS), Store(runs)]
+    return Here(find_available(data), rows, evaluated=find_evaluations(rows, stores))
 
 
 @app.command()
 def report(
-    studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY…")] = None,
+    studies: Annotated[
+        list[str] | None, argument("STUDY…", "Names of studies; by default everything is rendered.")
+    ] = None,
     variants: Variants = None,
     no_baseline: NoBaseline = False,
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of the records.")] = Path("runs"),
-    out: Annotated[Path, typer.Option("--out", help="Folder of the reports.")] = Path("reports"),
+    runs: Runs = RUNS,
+    reports: Reports = Path("reports"),
 ) -> None:
-    """Renders pages, tables and figures from records alone; without a name, all there are."""
+    """Render pages, tables and figures from records."""
     from passt_bench.report.build import build_all, build_study, build_variants
-    from passt_bench.runner.request import Paths, data_folders
 
     if no_baseline:
         raise InputError(
@@ -50,36 +59,33 @@ def report(
             remedy="Leave it out; --variant names what is compared.",
         )
     if variants:
-        pages = [build_variants(_one_study(studies), variants, runs, out)]
+        if studies is None or len(studies) != 1:
+            raise InputError(
+                "needs exactly one study to choose variants from",
+                field="--variant",
+                remedy="Name that study: passt-bench report STUDY --variant NAME.",
+            )
+        pages = [build_variants(studies[0], variants, runs, reports)]
     elif studies:
-        pages = [build_study(name, runs, out) for name in studies]
+        pages = [build_study(name, runs, reports) for name in studies]
     else:
-        paths = Paths(runs, data_folders(()), out)
-        pages = build_all(runs, out, paper_here(paths))
+        from passt_bench.runner.request import data_folders
+
+        pages = build_all(runs, reports, paper_here(runs, reports, data_folders(())))
     for page in pages:
         console.print(str(page), markup=False)
 
 
-def _one_study(studies: list[str] | None) -> str:
-    if studies is None or len(studies) != 1:
-        raise InputError(
-            "chooses among the variants of one study",
-            field="--variant",
-            remedy="Name that study, and no other: passt-bench report STUDY --variant NAME.",
-        )
-    return studies[0]
-
-
 @app.command()
-def sync(out: Out = Path("runs")) -> None:
-    """Brings MLflow up to date with the records."""
+def sync(runs: Runs = RUNS) -> None:
+    """Bring MLflow up to date with the records."""
     from passt_bench.console import stage
-    from passt_bench.runner.tracking import sync as bring
+    from passt_bench.runner.tracking import sync as update_mlflow
 
     with stage(console, "Updating MLflow") as update:
-        done = bring(out, progress=update)
+        done = update_mlflow(runs, progress=update)
     console.print(
-        f"{done.studies} studies at {done.uri}: {done.created} runs are new, {done.finished} "
+        f"{done.studies} studies at {done.uri}: {done.created} runs added, {done.finished} "
         f"finished, {done.updated} updated, {done.unchanged} unchanged.",
         markup=False,
     )
@@ -87,10 +93,10 @@ def sync(out: Out = Path("runs")) -> None:
 
 @app.command()
 def ui(
-    out: Out = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5000,
+    runs: Runs = RUNS,
+    port: Annotated[int, option("PORT", "Port on 127.0.0.1.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Opens MLflow's page on this machine."""
+    """Open MLflow's web interface on this machine."""
     from passt_bench.runner.tracking import (
         SETTINGS,
         database,
@@ -100,18 +106,18 @@ def ui(
         without_password,
     )
 
-    uri = store_uri(out)
+    uri = store_uri(runs)
     if uri.startswith("http"):
         raise InputError(
             "the runs are on a server with a page of its own",
             source="MLFLOW_TRACKING_URI",
             remedy=f"Open {without_password(uri)}",
         )
-    if uri == local_uri(out) and not holds_data(database(out)):
+    if uri == local_uri(runs) and not holds_data(database(runs)):
         raise InputError(
             "no MLflow store here",
-            source=out,
-            remedy=f"Run a study first, or: passt-bench sync --out {out}",
+            source=runs,
+            remedy=f"Run a study first, or: passt-bench sync --runs {runs}",
         )
     settings = {
         **SETTINGS,
@@ -127,5 +133,5 @@ def ui(
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1"]
-    command += ["--default-artifact-root", (out.resolve() / "mlartifacts").as_uri()]
+    command += ["--default-artifact-root", (runs.resolve() / "mlartifacts").as_uri()]
     os.execve(sys.executable, command, settings)

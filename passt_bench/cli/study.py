@@ -1,7 +1,6 @@
 """Commands about studies: list, plan, run, search, status."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,37 +13,35 @@ from passt_bench.cli.options import (
     Memory,
     NoBaseline,
     Reports,
-    Timeout,
+    RunTimeout,
+    Track,
     Variants,
     Workers,
     app,
+    argument,
     asks_for_study,
     choosing,
     console,
+    existing,
+    option,
     statuses,
 )
-from passt_bench.cli.running import (
-    run_rows,
-    show_plan_status,
-    show_recorded_status,
-    show_row_status,
-    show_rows,
-)
-from passt_bench.errors import InputError
-from passt_bench.records.store import Store
+from passt_bench.errors import InputError, choose_from
 
 if TYPE_CHECKING:
-    from passt_bench.runner.request import Paths, StudyRequest
+    from passt_bench.records.run import StudyRecord
+    from passt_bench.records.store import Store
+    from passt_bench.runner.plan import StudyPlan
+    from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 
 
 @app.command("list")
 def list_(
     what: Annotated[
-        str,
-        typer.Argument(help="studies, models, frontends, datasets, patchout, metrics or figures."),
+        str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics, figures.")
     ] = "studies",
 ) -> None:
-    """What there is."""
+    """List the studies, models, data sets, … that are available."""
     from passt_bench import registry
     from passt_bench.runner.studies import study_names, summary
 
@@ -56,22 +53,22 @@ def list_(
         "metrics": registry.METRICS,
         "figures": registry.FIGURES,
     }
-    rows: list[tuple[str, str]] = []
-    if what == "studies":
+    if what not in ("studies", *tables):
+        raise InputError(
+            "nothing of that kind to list",
+            field="list",
+            value=what,
+            remedy=choose_from(("studies", *tables), what),
+        )
+    if what != "studies":
+        rows = [(item.name, item.summary) for item in tables[what].all()]
+    else:
+        rows = []
         for name in study_names():
             try:
                 rows.append((name, summary(name)))
             except InputError as error:  # a user's own file; the others are listed all the same
                 rows.append((name, f"cannot be loaded: {error}"))
-    elif what in tables:
-        rows = [(item.name, item.summary) for item in tables[what].all()]
-    else:
-        raise InputError(
-            "nothing of that kind",
-            field="list",
-            value=what,
-            remedy=f"Known: studies, {', '.join(tables)}.",
-        )
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         console.print(f"{name:<{width}}  {text}", markup=False)
@@ -80,86 +77,96 @@ def list_(
 @app.command()
 @asks_for_study
 def plan(
-    request: StudyRequest,
-    paths: Paths,
+    request: "StudyRequest",
+    paths: "Paths",
     variants: Variants = None,
     no_baseline: NoBaseline = False,
     workers: Workers = None,
 ) -> None:
-    """Cells, resolved grids, tokens and expected minutes; runs nothing."""
-    from passt_bench.runner.executor import default_workers
+    """Show what a study would run, and how long it would take; run nothing."""
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
     from passt_bench.runner.studies import RowsFile, load_file
 
-    request = choosing(request, variants, no_baseline)
-    config = RunConfig(workers=workers or default_workers())
+    request, config = choosing(request, variants, no_baseline), RunConfig(workers=workers or 1)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
-        return show_rows(file, request, config, paths)
+        from passt_bench.cli.paper_tables import show_tables
+
+        return show_tables(file, request, config, paths)
     study = plan_request(file, request, paths)
     table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
         shared = next(cell for cell in study.cells if cell.key in keys)
-        grid = f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-"
-        dropped = variant.patchout.get("rate")
-        kind = variant.recipe.patchout.schedule
-        schedule = f", {kind}" if kind != "constant" else ""
+        dropped, schedule = variant.patchout.get("rate"), variant.recipe.patchout.schedule
+        suffix = f", {schedule}" if schedule != "constant" else ""
         table.add_row(
             variant.name,
-            grid,
-            f"{100 * dropped:.1f} %{schedule}" if dropped is not None else "-",
+            f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-",
+            f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
             f"{shared.facts.flops / 1e9:.3f}",
             str(len(cells)),
             f"{shared.seconds / 60:.2f}",
         )
     console.print(table)
-    console.print(describe_data(study.record.fingerprint), markup=False)
-    console.print(describe(study, Store(paths.runs), config), markup=False)
-    warn_of_unused_cuda([study], request, console)
-    return None
+    return print_left([study], request, config, paths)
+
+
+def print_left(
+    studies: Sequence["StudyPlan"], request: "StudyRequest", config: "RunConfig", paths: "Paths"
+) -> None:
+    """Prints the data of planned studies, what is left to run, and whether a GPU is unused."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
+
+    for study in studies:
+        console.print(describe_data(study.record.fingerprint), markup=False)
+        console.print(describe(study, Store(paths.runs), config), markup=False)
+    warn_of_unused_cuda(studies, request, console)
 
 
 @app.command()
 @asks_for_study
 def run(
-    request: StudyRequest,
-    paths: Paths,
+    request: "StudyRequest",
+    paths: "Paths",
     variants: Variants = None,
     no_baseline: NoBaseline = False,
     workers: Workers = None,
-    retry: Annotated[str, typer.Option(help="Statuses to try again, e.g. oom,error.")] = "",
-    timeout: Timeout = None,
+    retry: Annotated[
+        list[str] | None, option("STATUS", "Failed runs to try again, e.g. oom,error.")
+    ] = None,
+    run_timeout: RunTimeout = None,
     memory: Memory = None,
     checkpoint_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds between two checkpoints of a run.")
+        float, option("SECONDS", "Time between checkpoints of a run.", min=0)
     ] = 20.0,
     keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Leave them when the record is written.")
+        bool, typer.Option("--keep-checkpoints", help="Keep the checkpoints of finished runs.")
     ] = False,
     keep_models: Annotated[
-        bool, typer.Option("--keep-models", help="Write each trained model beside its record.")
+        bool, typer.Option("--keep-models", help="Save each trained model beside its record.")
     ] = False,
-    cost: Annotated[bool, typer.Option(help="Measure step time and memory afterwards.")] = True,
-    remeasure: Annotated[bool, typer.Option(help="Measure costs again.")] = False,
-    track: Annotated[bool, typer.Option(help="Log the runs to MLflow.")] = True,
+    cost: Annotated[bool, typer.Option(help="Measure step time and memory after training.")] = True,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="Measure costs again, even if on record.")
+    ] = False,
+    track: Track = True,
     reports: Reports = Path("reports"),
 ) -> None:
-    """Runs what is missing of a study, and renders its report."""
-    from passt_bench.runner.executor import default_workers
+    """Run what is missing of a study, then render its page."""
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
     from passt_bench.study_run import run_study
 
-    request = choosing(request, variants, no_baseline)
+    request, paths = choosing(request, variants, no_baseline), replace(paths, reports=reports)
     config = RunConfig(
-        workers=workers or default_workers(),
+        workers=workers or 1,
         retry=statuses(retry),
-        timeout=timeout,
+        timeout=run_timeout,
         memory=round(memory * 2**30) if memory is not None else None,
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
@@ -168,10 +175,11 @@ def run(
         remeasure=remeasure,
         track=track,
     )
-    paths = replace(paths, reports=reports)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
-        done = run_rows(file, request, config, paths)
+        from passt_bench.cli.paper_tables import run_tables
+
+        done = run_tables(file, request, config, paths)
     else:
         done = run_study(file, request, config, paths, console)
     if not done:
@@ -181,21 +189,25 @@ def run(
 @app.command()
 @asks_for_study
 def search(
-    request: StudyRequest,
-    paths: Paths,
+    request: "StudyRequest",
+    paths: "Paths",
     workers: Workers = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, earlier ones included.")] = 40,
-    minutes: Annotated[float, typer.Option(min=0.1, help="For trials and confirmation.")] = 4.0,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage; else a journal.")] = None,
-    track: Annotated[bool, typer.Option(help="Log the runs to MLflow.")] = True,
+    trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
+    search_minutes: Annotated[
+        float, option("MINUTES", "Longest time for the whole search.", min=0.1)
+    ] = 4.0,
+    storage: Annotated[
+        str | None, option("URL", "Optuna storage; by default a journal in --runs.")
+    ] = None,
+    track: Track = True,
     reports: Reports = Path("reports"),
 ) -> None:
-    """Searches kind and rate of patchout on a validation split; tests the best on the test fold."""
+    """Search for the best patchout on a validation split, then confirm it on the test split."""
     from passt_bench.console import Estimate
+    from passt_bench.records.store import Store
     from passt_bench.report.build import build_study
     from passt_bench.report.search_page import build_search
     from passt_bench.runner.background_sync import live
-    from passt_bench.runner.executor import default_workers
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import typed
     from passt_bench.runner.search import SearchOptions
@@ -206,7 +218,7 @@ def search(
     clock = Estimate()
     study = plan_request(load_study(request.study), request, paths)
     options = SearchOptions(
-        trials=trials, minutes=minutes, workers=workers or default_workers(), storage=storage
+        trials=trials, minutes=search_minutes, workers=workers or 1, storage=storage
     )
     with live(paths.runs) if track else nullcontext():
         result = explore(study, paths, options, console, command=typed())
@@ -224,21 +236,61 @@ def search(
 @app.command()
 @asks_for_study
 def status(
-    request: StudyRequest, paths: Paths, variants: Variants = None, no_baseline: NoBaseline = False
+    request: "StudyRequest",
+    paths: "Paths",
+    variants: Variants = None,
+    no_baseline: NoBaseline = False,
 ) -> None:
-    """What is done, what failed and why, what is running, interrupted or left."""
+    """Show which runs of a study are done, failed (and why), running or missing."""
+    from passt_bench.records.store import Store
     from passt_bench.runner.request import changed
-    from passt_bench.runner.run_status import recorded_study
+    from passt_bench.runner.run_status import count_runs, recorded_study
     from passt_bench.runner.studies import RowsFile, load_file
 
+    existing(paths.runs)
     request = choosing(request, variants, no_baseline)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
-        return show_row_status(file, request, paths)
-    study = changed(file.study, request)
-    record = recorded_study(study, request, Store(paths.runs))
-    if record is not None:
-        return show_recorded_status(record, len(study.variants), paths.runs)
-    from passt_bench.runner.plan import plan_request
+        from passt_bench.cli.paper_tables import show_status
 
-    return show_plan_status(plan_request(file, request, paths), paths.runs)
+        return show_status(file, request, paths)
+    study, store = changed(file.study, request), Store(paths.runs)
+    record = recorded_study(study, request, store)
+    if record is None:
+        from passt_bench.runner.plan import plan_request
+
+        return print_status(plan_request(file, request, paths), paths.runs)
+    _print_runs(record, store)
+    keys = {cell.key for variant in record.variants for cell in variant.cells}
+    done = sum(map(store.has, keys))
+    rest = f" `passt-bench plan {record.name}` says how long the others take."
+    text = count_runs(record, len(study.variants), done) + (rest if done < len(keys) else "")
+    return console.print(text, markup=False)
+
+
+def print_status(plan: "StudyPlan", runs: Path) -> None:
+    """Prints the status of a planned study, and how long the rest of it takes."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.executor import default_workers
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.run import describe
+
+    store = Store(runs)
+    _print_runs(plan.record, store)
+    console.print(describe(plan, store, RunConfig(workers=default_workers())), markup=False)
+
+
+def _print_runs(study: "StudyRecord", store: "Store") -> None:
+    """Prints how many runs of each variant are done, failed or missing, and each failure."""
+    from passt_bench.runner.run_status import STATES, variant_statuses
+
+    variants = variant_statuses(study, store)
+    retried = any(variant.retried for variant in variants)
+    table = Table("variant", *STATES, *(["retried"] if retried else []))
+    for variant in variants:
+        counts = [variant.cells[state] for state in STATES]
+        counts += [variant.retried] if retried else []
+        table.add_row(variant.variant, *map(str, counts))
+    console.print(table)
+    for line in (line for variant in variants for line in variant.failures):
+        console.print(line, markup=False)

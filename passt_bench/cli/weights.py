@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.box import ROUNDED
 from rich.table import Table
 
-from passt_bench.cli.options import app, console
+from passt_bench.cli.options import app, argument, console, option
 
-if TYPE_CHECKING:
-    from passt_bench.published_weights import Published
-
-weights = typer.Typer(no_args_is_help=True, help="Published and own weight files.")
+weights = typer.Typer(no_args_is_help=True, help="List, download and export weights.")
 app.add_typer(weights, name="weights")
 
 Folder = Annotated[
-    Path | None, typer.Option("--to", help="Folder; else PASST_BENCH_WEIGHTS or the user's cache.")
+    Path | None,
+    option("DIR", "Folder of the files; by default PASST_BENCH_WEIGHTS, or the user's cache."),
 ]
-_WIDE = 150  # columns of a terminal that hold all of the list
-
-
-def _claim(entry: Published) -> str:
-    metric = "accuracy" if entry.labels == "esc50" else "mAP"
-    return f"{metric} {entry.claimed:.4g}" if entry.claimed else "-"
+_WIDE = 150  # columns of a terminal in which the whole list fits
 
 
 @weights.command("list")
-def list_(to: Folder = None) -> None:
-    """Every released file, what its authors claim, and whether it is on this machine."""
+def list_(folder: Folder = None) -> None:
+    """List the released checkpoints, the metrics their authors report, and which are here."""
     from passt_bench.models.ensemble import ENSEMBLES
     from passt_bench.published_weights import PUBLISHED, weights_folder
 
-    folder = to or weights_folder()
-    rows = [
-        {
-            "name": entry.name,
-            "file": entry.file,
-            "stride": str(entry.stride) if entry.stride else "-",
-            "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
-            "claimed": _claim(entry),
-            "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
-            "classes": f"{entry.classes} {entry.labels}",
-            "here": "yes" if (folder / entry.file).is_file() else "no",
-        }
-        for entry in PUBLISHED.values()
-    ]
+    here = folder or weights_folder()
+    rows = []
+    for entry in PUBLISHED.values():
+        metric = "accuracy" if entry.labels == "esc50" else "mAP"
+        rows.append(
+            {
+                "name": entry.name,
+                "file": entry.file,
+                "stride": str(entry.stride) if entry.stride else "-",
+                "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
+                "reported": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
+                "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
+                "classes": f"{entry.classes} {entry.labels}",
+                "here": "yes" if (here / entry.file).is_file() else "no",
+            }
+        )
     wide = console.width >= _WIDE
-    shown = list(rows[0]) if wide else ["name", "claimed", "classes", "here"]
+    shown = list(rows[0]) if wide else ["name", "reported", "classes", "here"]
     table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
     for row in rows:
         table.add_row(*(row[column] for column in shown))
@@ -60,16 +55,16 @@ def list_(to: Folder = None) -> None:
     for name, members in ENSEMBLES.items():
         console.print(f"{name}: {', '.join(members)}", markup=False)
     if not wide:
-        console.print(f"A terminal of {_WIDE} columns shows stride, length and file of each.")
-    console.print(f"Files lie in {folder}.", markup=False)
+        console.print(f"A terminal of {_WIDE} columns also shows stride, frames, SWA and file.")
+    console.print(f"Folder of the files: {here}", markup=False)
 
 
 @weights.command()
 def get(
-    name: Annotated[str, typer.Argument(help="See `weights list`; or one of its sets.")],
-    to: Folder = None,
+    name: Annotated[str, argument("NAME", "A checkpoint or set from `weights list`.")],
+    folder: Folder = None,
 ) -> None:
-    """Downloads a released file, or those of a set, and checks what came."""
+    """Download a released checkpoint, or those of a set, and verify the files."""
     from passt_bench.console import stage
     from passt_bench.models.ensemble import ENSEMBLES
     from passt_bench.models.weights import get as download
@@ -78,16 +73,16 @@ def get(
     for member in ENSEMBLES.get(name, (name,)):
         entry = find_published(member, ENSEMBLES)
         with stage(console, entry.file) as update:
-            path = download(entry, to, update)
+            path = download(entry, folder, update)
         console.print(str(path), markup=False)
 
 
 @weights.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A model file of this package.")],
-    file: Annotated[Path, typer.Argument(help="To write, e.g. passt.pt.")],
+    model: Annotated[str, argument("MODEL", "A model file written by this package.")],
+    file: Annotated[Path, argument("FILE", "File to write, e.g. passt.pt.")],
 ) -> None:
-    """Writes a PaSST's parameters under official names, for the reference code to load."""
+    """Write a PaSST's weights under the parameter names of the reference code."""
     from passt_bench.models.weights import export_model
 
     console.print(str(export_model(model, file)), markup=False)

@@ -255,5 +255,5 @@ def _other_schema(path: Path, schema: object) -> InputError:
         field="schema",
         value=schema,
         remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, or write "
-        "elsewhere with --out.",
+        "elsewhere with --runs.",
     )

@@ -35,7 +35,7 @@ _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
 
 
 class Store:
-    """Reads and writes the records under one output folder (``--out``, by default ``runs/``)."""
+    """Reads and writes the records under one output folder (``--runs``, by default ``runs/``)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -140,7 +140,7 @@ class Store:
                 source=self.root,
                 field="study",
                 value=name,
-                remedy=f"Run it first: passt-bench run {name} --out {self.root}",
+                remedy=f"Run it first: passt-bench run {name} --runs {self.root}",
             )
         return read(StudyRecord, path)
 

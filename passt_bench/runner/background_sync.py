@@ -82,7 +82,7 @@ class LastSync:
             self.cancel()
         return (
             f"the sync {problem}; the records are not affected. "
-            f"Later: passt-bench sync --out {self._root}"
+            f"Later: passt-bench sync --runs {self._root}"
         )
 
     def cancel(self) -> None:

@@ -46,7 +46,7 @@ _SHORT = {
     for short in (name, spelling.name)
     if name != "name"
 }
-_COMMA = re.compile(r",(?![^\[]*\])")  # not inside brackets: stride=[10,16]
+_COMMA = re.compile(r",(?=[A-Za-z][\w.]*=)")  # between two fields, not in stride=10,16
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
         key = arm_key(recipe, component_versions(recipe))
         if key in keys:
             raise InputError(
-                f"costs what {keys[key]!r} costs: nothing differs",
+                f"has the same cost settings as {keys[key]!r}",
                 field="compare",
                 value=item,
                 remedy="Leave one of them out.",
@@ -130,9 +130,6 @@ def _recipe(item: str, settings: Settings) -> Recipe:
     named = {_SHORT.get(short, short): value for short, value in changes.items()}
     if "patchout.kind" in named:  # the published counts are not those of another kind
         recipe = replace(recipe, patchout=Patchout())
-    for pair in ("model.stride", "model.patch"):
-        if isinstance(named.get(pair), int):
-            named[pair] = (named[pair], named[pair])
     return override(recipe, named, source=item)
 
 

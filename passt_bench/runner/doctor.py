@@ -143,7 +143,7 @@ def _room(out: Path) -> Iterator[Finding]:
         "output folder",
         "good" if writable else "missing",
         "can be written" if writable else f"{there} cannot be written",
-        "" if writable else "Give --out a folder that can be.",
+        "" if writable else "Give --runs a folder that can be.",
     )
     memory = psutil.virtual_memory().available
     yield Finding(

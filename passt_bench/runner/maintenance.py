@@ -199,7 +199,7 @@ def find_debris(root: Path) -> list[Debris]:
     """
     if not root.is_dir():
         raise InputError(
-            "no such folder", field="--out", value=str(root), remedy="Give a folder of records."
+            "no such folder", field="--runs", value=str(root), remedy="Give a folder of records."
         )
     store, home = Store(root), root.resolve()
     keys, features = _in_use(store)

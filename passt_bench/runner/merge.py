@@ -73,7 +73,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
     evaluations they may differ in the last digits, for processors do.
 
     Args:
-        sources: folders as ``--out`` leaves them; they stay as they are.
+        sources: folders of records, which stay as they are.
         target: the folder to merge into; made if needed.
 
     Returns:
@@ -120,7 +120,7 @@ def _check(source: Path) -> None:
             source=source,
             field="FROM",
             value=str(source),
-            remedy="Give folders that `passt-bench run --out` wrote to.",
+            remedy="Give folders that `passt-bench run --runs` wrote to.",
         )
     for name in search_names(source):
         read_search(name, source)

@@ -21,7 +21,6 @@ from passt_bench.runner.request import (
     StudyRequest,
     changed,
     check_choice,
-    check_folder,
     choose,
     typed,
     with_seeds,
@@ -156,7 +155,6 @@ def plan_request(file: StudyFile, request: StudyRequest, paths: Paths) -> StudyP
     Raises:
         InputError: anything about the request, the study or the data that cannot be run.
     """
-    check_folder(paths.runs)
     study = changed(file.study, request)
     check_choice(
         request.variants,

@@ -111,7 +111,7 @@ def prepare_data(
         raise InputError(
             "another command prepares clips there",
             source=folder,
-            remedy="Let it finish, or give another folder by --out.",
+            remedy="Let it finish, or give another folder with --folder.",
         ) from None
 
 
@@ -141,8 +141,8 @@ def _finished(asked: Preparation, source: Dataset) -> Index | None:
         raise InputError(
             f"holds other prepared clips: {there}, and wanted are {wanted}",
             source=asked.folder,
-            field="--out",
-            remedy="Give another folder by --out, or remove this one.",
+            field="--folder",
+            remedy="Give another folder with --folder, or remove this one.",
         )
     tidy(asked.folder, index, done=True)
     return index

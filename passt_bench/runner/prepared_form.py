@@ -182,9 +182,9 @@ def _foreign(path: Path, problem: str, found: str | None = None) -> InputError:
     return InputError(
         problem,
         source=path,
-        field="--out" if found else None,
+        field="--folder" if found else None,
         value=found,
-        remedy="Give another folder by --out, or remove what is there.",
+        remedy="Give another folder with --folder, or remove what is there.",
     )
 
 

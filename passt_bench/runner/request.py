@@ -179,21 +179,22 @@ def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> Study
     return replace(record, variants=tuple(v for v in record.variants if v.name in wanted))
 
 
-def check_folder(out: Path) -> None:
-    """Refuses a store's folder that is none.
+def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
+    """The data set and the folder in ``NAME=DIR``.
+
+    Args:
+        item: what was given.
+        field: the option or argument that it was given for.
 
     Raises:
-        InputError: something else stands at the path or on the way to it.
+        InputError: it is not of that form, or there is no such data set.
     """
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            raise InputError(
-                "a file, and no folder",
-                source=path,
-                field="--out",
-                value=str(out),
-                remedy="Give a folder; it is made where there is none.",
-            )
+    name, _, folder = item.partition("=")
+    if not name or not folder:
+        raise InputError(
+            "not NAME=DIR", field=field, value=item, remedy="Write e.g. esc50=/data/ESC-50."
+        )
+    return DATASETS.get(name).name, Path(folder)
 
 
 def data_folders(items: Sequence[str]) -> dict[str, Path]:
@@ -203,19 +204,8 @@ def data_folders(items: Sequence[str]) -> dict[str, Path]:
         InputError: an item that is not ``NAME=DIR``.
     """
     root = os.environ.get(DATA_VARIABLE)
-    folders = find_folders(Path(root)) if root else {}
-    for item in items:
-        name, mark, folder = item.partition("=")
-        if not mark or not name or not folder:
-            raise InputError(
-                "not NAME=DIR",
-                field="--data",
-                value=item,
-                remedy="Write e.g. --data esc50=/data/ESC-50.",
-            )
-        DATASETS.get(name)  # a name that no data set has would be passed over in silence
-        folders[name] = Path(folder)
-    return folders
+    found = find_folders(Path(root)) if root else {}
+    return found | dict(map(name_and_folder, items))
 
 
 def typed() -> str:

@@ -22,7 +22,6 @@ from passt_bench.runner.request import (
     StudyRequest,
     changed,
     check_choice,
-    check_folder,
     with_seeds,
 )
 from passt_bench.runner.studies import RowsFile, find_available
@@ -118,7 +117,6 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
         InputError: a change that a recipe does not take or that holds for none of the rows, a
             recipe that no model fits, or data that are there and broken.
     """
-    check_folder(paths.runs)
     check_choice(
         request.variants,
         request.baseline,

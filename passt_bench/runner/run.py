@@ -178,7 +178,7 @@ def check_device(plan: StudyPlan) -> None:
         check_available(variant.recipe.engine.device, f"{plan.study.name}: {variant.name}")
 
 
-def check_available(device: str, source: str) -> None:
+def check_available(device: str, source: str | None = None, field: str = "engine.device") -> None:
     """Refuses a device that is not there.
 
     Raises:
@@ -188,7 +188,7 @@ def check_available(device: str, source: str) -> None:
         raise InputError(
             "no such device type",
             source=source,
-            field="engine.device",
+            field=field,
             value=device,
             remedy="Known: cpu, cuda.",
         )
@@ -196,7 +196,7 @@ def check_available(device: str, source: str) -> None:
         raise InputError(
             "no CUDA device is available here",
             source=source,
-            field="engine.device",
+            field=field,
             value="cuda",
             remedy="Use --device cpu.",
         )

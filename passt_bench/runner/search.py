@@ -297,7 +297,7 @@ def _alone(root: Path, name: str) -> Iterator[None]:
             source=root,
             field="search",
             value=name,
-            remedy="Wait for it, or search in another folder (--out).",
+            remedy="Wait for it, or search in another folder (--runs).",
         ) from None
 
 

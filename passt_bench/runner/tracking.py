@@ -367,7 +367,7 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
         if not isinstance(error, OSError | ImportError) and library not in _LIBRARIES:
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason, again = without_password(first)[:300], f"passt-bench sync --out {root}"
+        reason, again = without_password(first)[:300], f"passt-bench sync --runs {root}"
         local = uri == local_uri(root)
         rebuild = f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both"
         remedy = f"Once it answers again: {again}"

@@ -10,15 +10,24 @@ named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-Pair = tuple[int, int]
+
+def _pair(value: object) -> object:
+    """``6`` and ``"6,6"`` as ``(6, 6)``; anything else is left for the check that follows."""
+    if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
+        return tuple(map(int, value.split(",")))
+    return (value, value) if type(value) is int else value
+
+
+Pair = Annotated[tuple[int, int], BeforeValidator(_pair)]
 
 
 class Free:

@@ -26,7 +26,14 @@ ROOT = HERE.parents[1]
 KEPT = ROOT / ".nox" / "first-edition" / FIRST_EDITION[:12]
 
 # Options that this edition calls otherwise: (command, the first edition's word) → this edition's.
-RENAMED: dict[tuple[str, str], str] = {}
+_KEEP_RECORDS = ("plan", "run", "status", "search", "evaluate", "records")
+RENAMED: dict[tuple[str, str], str] = {
+    **{(command, "--out"): "--runs" for command in _KEEP_RECORDS},
+    ("report", "--out"): "--reports",
+    ("data", "--out"): "--folder",  # of prepare; what check writes is not given here
+    ("run", "--timeout"): "--run-timeout",
+    ("search", "--minutes"): "--search-minutes",
+}
 
 Words = Sequence[str]
 

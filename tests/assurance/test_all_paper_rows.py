@@ -112,7 +112,7 @@ def test_rows_of_their_real_size(
 ) -> None:
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(large))
     data = ("--data", f"esc50={machine / 'data' / 'esc50'}")
-    more = ("--seeds", 1, "--folds", 1, "--workers", 1, "--out", machine / "large_runs")
+    more = ("--seeds", 1, "--folds", 1, "--workers", 1, "--runs", machine / "large_runs")
     run(cli, "paper_table3", *data, *more, sets=BRIEF)
     store = Store(machine / "large_runs")
     sizes = {}

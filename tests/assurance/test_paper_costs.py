@@ -16,7 +16,7 @@ SMALL = ("model.depth=1", "model.width=48", "model.heads=3")
 
 def _run(folder: Path, words: str) -> str:
     shrink = [word for item in SMALL for word in ("--set", item)]
-    sizes = "--device cpu --batch 1 --limit 1 --published-batch 1 --published-steps 2"
+    sizes = "--device cpu --batch 1 --session-limit 1 --published-batch 1 --published-steps 2"
     done = subprocess.run(
         [sys.executable, "-m", "passt_bench", *words.split(), *sizes.split(), *shrink],
         cwd=folder,
@@ -43,7 +43,7 @@ def _check(folder: Path, name: str) -> ComparisonRecord:
 
 
 def test_the_systems_of_the_paper_side_by_side(tmp_path: Path) -> None:
-    words = "paper-costs --precisions float32,bfloat16 --engines eager"
+    words = "paper-costs --precision float32,bfloat16 --engine eager"
     assert "saved for backward, a small network" in _run(tmp_path, words)
     for precision in ("float32", "bfloat16"):
         record = _check(tmp_path, f"paper-costs-cpu-{precision}-eager")
@@ -53,6 +53,6 @@ def test_the_systems_of_the_paper_side_by_side(tmp_path: Path) -> None:
 
 
 def test_compiled_models_are_measured_like_others(tmp_path: Path) -> None:
-    _run(tmp_path, "paper-costs passt_s passt_s_n --precisions float32 --engines compiled")
+    _run(tmp_path, "paper-costs passt_s passt_s_n --precision float32 --engine compiled")
     record = _check(tmp_path, "paper-costs-cpu-float32-compiled")
     assert [v.recipe.engine.compile for v in record.variants] == [True, True]

@@ -99,7 +99,7 @@ def test_report(store: Store) -> None:
 def test_clean_and_merge(store: Store) -> None:
     taken = take(store.root.parent, "records", "clean")
     assert "Nothing was removed." in taken.output
-    taken = take(store.root.parent, "records", "merge", "runs", "--out", "reports/many")
+    taken = take(store.root.parent, "records", "merge", "runs", "--runs", "reports/many")
     assert "0 records copied, 10000 were there already." in taken.output
     assert taken.peak < GIB
 

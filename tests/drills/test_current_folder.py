@@ -120,12 +120,12 @@ def test_data_and_evaluation(hostile: HostileFolder) -> None:
 
 
 def test_search(hostile: HostileFolder) -> None:
-    out = command(hostile, "search", "small.py", "--trials", "2", "--minutes", "0.1")
+    out = command(hostile, "search", "small.py", "--trials", "2", "--search-minutes", "0.1")
     assert "search-small/search.html" in out
 
 
 def test_compare_and_doctor(hostile: HostileFolder) -> None:
-    few = ("--batch", "1", "--seconds", "1", "--limit", "1", "--steps", "1")
+    few = ("--batch", "1", "--seconds", "1", "--session-limit", "1", "--steps", "1")
     assert "passt_micro" in command(hostile, "compare", "passt_micro", "passt_tiny", *few)
     assert "exactly" in command(hostile, "doctor", "--instruments")
 

@@ -54,7 +54,7 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
         failure = LastSync(tmp_path).wait(60)  # seconds; longer than any of them may take
         assert proxy.failed or fault == "refuse"
     assert failure is not None and "records are not affected" in failure
-    assert "given up" not in failure and f"passt-bench sync --out {tmp_path}" in failure
+    assert "given up" not in failure and f"passt-bench sync --runs {tmp_path}" in failure
     assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
 
 
@@ -72,7 +72,7 @@ def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path)
         )
     assert done.returncode == 1, done.stderr  # of one variant that diverges
     assert "MLflow was not updated" in done.stdout
-    assert "passt-bench sync --out" in done.stdout
+    assert "passt-bench sync --runs" in done.stdout
     assert len(Store(tmp_path / "runs").record_keys()) == 6
     assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
     url = f"http://127.0.0.1:{server}"

@@ -108,8 +108,19 @@ def test_they_are_compared_with_ours(tmp_path: Path) -> None:
     dropping = f"hear21passt:{size},patchout.kind=structured,patchout.time=3,patchout.frequency=2"
     items = [f"hear21passt:{size}", dropping, f"transformers_ast:{size}", "panns_inference"]
     words = ["compare", f"passt_s:{size},patchout.kind=none", *items, "--name", "mine"]
-    words += ["--batch", "2", "--seconds", "1", "--classes", "4", "--limit", "1", "--steps", "1"]
-    words += ["--out", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    words += [
+        "--batch",
+        "2",
+        "--seconds",
+        "1",
+        "--classes",
+        "4",
+        "--session-limit",
+        "1",
+        "--steps",
+        "1",
+    ]
+    words += ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     with mock.patch.object(sys, "argv", ["passt-bench", *words]), pytest.raises(SystemExit) as end:
         main()
     assert end.value.code in (0, None)

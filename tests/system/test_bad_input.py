@@ -98,7 +98,7 @@ def test_a_bad_study_file(wrong: str, cli: Cli, tmp_path: Path) -> None:
     text, fragments = FILES[wrong]
     file = tmp_path / "bad.py"
     file.write_text(text)
-    code, said = cli("plan", file, "--out", tmp_path / "runs")
+    code, said = cli("plan", file, "--runs", tmp_path / "runs")
     assert code == 2
     assert "Traceback" not in said
     for fragment in fragments:
@@ -162,7 +162,7 @@ COMMANDS = {
     ),
     "data without folder": (
         "plan STUDY --data esc50",
-        ("--data = 'esc50'", "not NAME=DIR", "--data esc50=/data/ESC-50"),
+        ("--data = 'esc50'", "not NAME=DIR", "esc50=/data/ESC-50"),
     ),
     "data of no name": (
         "plan STUDY --data esc51=/data",
@@ -178,19 +178,19 @@ COMMANDS = {
     "name": ("plan STUDY --name a/b", ("--name = 'a/b'", "letters, digits")),
     "workers": ("run STUDY --workers 0", ("--workers = 0", "above 0", "larger")),
     "fewer workers": ("run STUDY --workers -2", ("--workers = -2", "above 0", "larger")),
-    "timeout": ("run STUDY --timeout 0", ("--timeout = 0", "above 0", "larger")),
+    "timeout": ("run STUDY --run-timeout 0", ("--run-timeout = 0", "above 0", "larger")),
     "no memory": ("run STUDY --memory 0", ("--memory = 0", "above 0", "larger")),
     "endless memory": ("run STUDY --memory inf", ("--memory = inf", "GiB")),
     "retry": ("run STUDY --retry bogus", ("--retry = 'bogus'", "no such status", "Known: oom")),
     "option": ("run STUDY --nonsense", ()),
-    "list": ("list nothing", ("list = 'nothing'", "nothing of that kind", "Known: studies")),
+    "list": ("list nothing", ("list = 'nothing'", "nothing of that kind", "Known: ")),
     "out is a file": (
-        "status STUDY --out STUDY",
-        ("tiny.py", "--out", "a file, and no folder", "Give a folder"),
+        "status STUDY --runs STUDY",
+        ("tiny.py", "--runs", "a file, not a folder", "Give a folder"),
     ),
     "out below a file": (
-        "run STUDY --out STUDY/runs",
-        ("tiny.py", "--out", "a file, and no folder", "Give a folder"),
+        "run STUDY --runs STUDY/runs",
+        ("tiny.py", "--runs", "a file, not a folder", "Give a folder"),
     ),
 }
 

@@ -48,7 +48,7 @@ NEWER = ('"schema":1', '"schema":2')
 SPOILT = {
     "half": (lambda text: text[: len(text) // 2], ("not a whole JSON file", "Remove", "run the")),
     "empty": (lambda text: "", ("not a whole JSON file", "Remove")),
-    "newer": (lambda text: text.replace(*NEWER), ("schema = 2", "install a newer", "--out")),
+    "newer": (lambda text: text.replace(*NEWER), ("schema = 2", "install a newer", "--runs")),
     "status": (
         lambda text: text.replace('"status":"ok"', '"status":"fine"'),
         ("status = 'fine'", "should be 'ok'", "Remove"),
@@ -67,9 +67,9 @@ def test_a_spoilt_record_is_named_and_left_alone(
     path = Store(runs).folder(plan.cells[0].key) / "record.json"
     path.write_text(spoil(path.read_text()))
     before = files(runs)
-    words = (command, study_file, "--out", runs)
+    words = (command, study_file, "--runs", runs)
     if command == "report":
-        words = (command, "tiny", "--runs", runs, "--out", reports)
+        words = (command, "tiny", "--runs", runs, "--reports", reports)
     if command == "run":
         words = (*words, "--no-track", "--reports", reports)
     code, said = cli(*words)
@@ -88,8 +88,8 @@ def test_the_expansion_of_a_newer_version_is_not_overwritten(
     newer = path.read_text().replace(*NEWER)
     path.write_text(newer)
     for words in (
-        ("run", study_file, "--out", tmp_path / "runs", "--no-track", "--no-cost"),
-        ("report", "tiny", "--runs", tmp_path / "runs", "--out", tmp_path / "reports"),
+        ("run", study_file, "--runs", tmp_path / "runs", "--no-track", "--no-cost"),
+        ("report", "tiny", "--runs", tmp_path / "runs", "--reports", tmp_path / "reports"),
     ):
         code, said = cli(*words)
         assert code == 2
@@ -109,7 +109,7 @@ def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> 
 def test_a_finished_study_is_counted(
     plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    code, said = cli("status", study_file, "--out", tmp_path / "runs")
+    code, said = cli("status", study_file, "--runs", tmp_path / "runs")
     assert code == 0
     assert "6 runs, 6 of them on record already" in said
     assert "diverges, seed 1: error: ValueError: why" in said
@@ -185,7 +185,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc")
 def test_a_folder_that_takes_nothing(study_file: Path, cli: Cli) -> None:
-    code, said = cli("run", study_file, "--out", "/proc/runs", "--no-track", "--no-cost")
+    code, said = cli("run", study_file, "--runs", "/proc/runs", "--no-track", "--no-cost")
     assert code == 2
     assert "/proc/runs/locks: cannot be written" in said
     assert "Give a folder that can be written to" in said

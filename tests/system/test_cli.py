@@ -88,9 +88,9 @@ def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
         files = (path for path in root.rglob("*") if path.is_file())
         return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
-    first = _bench("report", "--out", "one", cwd=folder)
+    first = _bench("report", "--reports", "one", cwd=folder)
     assert first.returncode == 0, first.stderr
-    _bench("report", "--out", "two", cwd=folder)
+    _bench("report", "--reports", "two", cwd=folder)
     one, two = content(folder / "one"), content(folder / "two")
     assert one == two
     assert {"index.html", "paper/index.html", "tiny/index.html"} <= set(one)
@@ -177,8 +177,8 @@ def test_cuda_that_is_here_and_unused_is_told(
         (("run", "quick", "--variant", "time.75"), "--variant = 'time.75': no such variant. Did"),
         (("plan", "quick", "--variant", "none,time .5"), "'none,time .5': no such variant"),
         (("status", "quick", "--variant", "none", "--no-baseline"), "this is the baseline"),
-        (("report", "--variant", "none"), "chooses among the variants of one study"),
-        (("report", "a", "b", "--variant", "none"), "chooses among the variants of one study"),
+        (("report", "--variant", "none"), "needs exactly one study"),
+        (("report", "a", "b", "--variant", "none"), "needs exactly one study"),
         (("report", "a", "--no-baseline"), "a page compares with the baseline"),
         (("plan", "quick", "--set", "training.epochs=0"), "training.epochs = 0"),
         (("plan", "quick", "--set", "training"), "field=value"),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from passt_bench.cli import main
-from passt_bench.cli.measure import _announce
+from passt_bench.cli.measure import announcement
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.target import PublishedProtocol
@@ -64,11 +64,11 @@ def test_overrides_hold_for_all() -> None:
         (["passt_s", "passt_s:strid=3"], "strid = 3: unknown field"),
         (["passt_s", "passt_s:stride=wide"], "stride = 'wide'"),
         (["passt_s", "passt_s:stride"], "not an assignment"),
-        (["passt_s", "passt_s:stride=10,depth=12,width=768"], "nothing differs|costs what"),
+        (["passt_s", "passt_s:stride=10,depth=12,width=768"], "has the same cost settings"),
     ],
 )
 def test_bad_subjects(items: list[str], message: str) -> None:
-    if "costs what" in message:
+    if "same cost" in message:
         items = ["passt_micro", "passt_micro:patchout.kind=none"]
     with pytest.raises(InputError, match=message):
         subjects(items, SMALL)
@@ -89,9 +89,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real comparison through the command line, with profiles and the published protocol."""
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
-    words += " --batch 2 --seconds 0.5 --classes 4 --limit 1 --steps 1 --published"
+    words += " --batch 2 --seconds 0.5 --classes 4 --session-limit 1 --steps 1 --published"
     words += " --published-batch 3 --published-steps 2 --profile --name mine"
-    arguments = [*words.split(), "--out", str(folder / "runs"), "--reports", str(folder / "rep")]
+    arguments = [*words.split(), "--runs", str(folder / "runs"), "--reports", str(folder / "rep")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["passt-bench", *arguments])
         with pytest.raises(SystemExit) as ended:
@@ -185,12 +185,12 @@ def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
 
 
 def test_what_is_said_beforehand() -> None:
-    one = _announce(3, Settings(), Foreseen(apart=60, rounds=(30.0,)))
+    one = announcement(3, Settings(), Foreseen(apart=60, rounds=(30.0,)))
     assert one == (
-        "3 models, 12 clips of 10 s a step; at least 6 rounds, about 4 min; then until ratios are "
-        "known to ±3 %, but no new round after 50 s of rounds."
+        "3 models, 12 clips of 10 s per step; at least 6 rounds, about 4 min; then until the "
+        "ratios are known to ±3 %, but no new round after 50 s."
     )
-    two = _announce(3, Settings(), Foreseen(apart=60, rounds=(30.0, 30.0)))
+    two = announcement(3, Settings(), Foreseen(apart=60, rounds=(30.0, 30.0)))
     assert "at least 6 rounds in each of 2 sessions, about 7 min" in two
 
 

@@ -37,7 +37,7 @@ def checked(cli: Cli, tmp_path: Path) -> Check:
 
     def run(named: str, *options: object) -> tuple[int, dict[str, Any]]:
         out = tmp_path / "report.json"
-        code, said = cli("data", "check", named, *options, "--json", "--out", out)
+        code, said = cli("data", "check", named, *options, "--json", "--output", out)
         told = json.loads(out.read_text())
         assert json.loads(said.replace("\n", " ")) == told
         assert told["clean"] == (code == 0)
@@ -237,7 +237,7 @@ def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path: Path, chec
         [*[encoded(sound(1, 0.1, 32000), 32000, "mp3")] * 20, b""],
         np.packbits(np.eye(21, 527, dtype=np.uint8), axis=-1),
     )
-    code, told = checked(f"audioset={root}", "--no-compare")
+    code, told = checked(f"audioset={root}", "--no-duplicates")
     assert code == 1
     broken = told["findings"]["broken"]
     assert broken["count"] == 1
@@ -269,14 +269,14 @@ def test_the_json_holds_all_names_and_the_text_a_few(
     gone = [clip for clip in written.clips if clip.path and clip.seed % 60 == 0]
     for clip in gone:
         clip.path.unlink()  # type: ignore[union-attr]
-    _, told = checked(f"manifest={written.root}", "--no-compare")
+    _, told = checked(f"manifest={written.root}", "--no-duplicates")
     assert len(names(told, "missing")) == len(gone) == 9
-    code, said = cli("data", "check", f"manifest={written.root}", "--no-compare")
+    code, said = cli("data", "check", f"manifest={written.root}", "--no-duplicates")
     assert code == 1
     assert "missing: 9: " in said
     assert "and 4 more. " in said
-    assert "Identical files were not searched for." in said
-    assert "Next: fix what is named above" in said
+    assert "Did not look for identical files." in said
+    assert "Next: fix what is listed above" in said
 
 
 def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path: Path, cli: Cli) -> None:

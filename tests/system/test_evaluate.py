@@ -213,7 +213,7 @@ def test_a_trained_model_gets_the_metric_of_its_own_run(cli: Cli, tmp_path: Path
         '    variants=(Variant("a"), Variant("b", {"salt": 1})), seeds=(0,))\n'
     )
     out = tmp_path / "runs"
-    words = ("--no-cost", "--no-track", "--keep-models", "--out", out)
+    words = ("--no-cost", "--no-track", "--keep-models", "--runs", out)
     status, said = cli("run", study, *words, "--reports", tmp_path / "reports")
     assert status == 0, said
     for run in list(Store(out).records()):
@@ -254,7 +254,7 @@ def test_merge_diff_clean_and_frame_know_evaluations(one: Path, tmp_path: Path) 
 
 def test_the_command_tells_metric_published_and_page(cli: Cli, tmp_path: Path) -> None:
     one = model(tmp_path / "one")
-    words = ("--data", "synthetic", "--out", tmp_path / "runs", "--reports", tmp_path / "reports")
+    words = ("--data", "synthetic", "--runs", tmp_path / "runs", "--reports", tmp_path / "reports")
     status, said = cli("evaluate", "--checkpoint", one, *words, "--metrics", "mAP,AUC")
     assert status == 0
     assert "40 clips of synthetic (test)" in said
@@ -266,7 +266,7 @@ def test_the_command_tells_metric_published_and_page(cli: Cli, tmp_path: Path) -
     assert status == 0
     assert "From the record of" in said
     reports = tmp_path / "again"
-    status, said = cli("report", "--runs", tmp_path / "runs", "--out", reports)
+    status, said = cli("report", "--runs", tmp_path / "runs", "--reports", reports)
     assert status == 0
     assert str(reports / "evaluations" / "index.html") in said
     status, said = cli("evaluate", "--checkpoint", tmp_path / "gone", *words)

@@ -48,7 +48,7 @@ def test_trained_evaluated_and_predicted(
     study, out = tmp_path / "mine.py", tmp_path / "runs"
     study.write_text(STUDY.replace("LOSS", repr(loss)).replace("METRIC", repr(metric)))
     code, said = cli(
-        "run", study, "--data", f"manifest={written.root}", "--out", out,
+        "run", study, "--data", f"manifest={written.root}", "--runs", out,
         "--reports", tmp_path / "reports", "--keep-models",
         "--no-track", *(["--no-cost"] if folds else []),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_what_does_not_fit_the_labels_is_refused(tmp_path: Path, cli: Cli) -> No
     written = write_manifest(tmp_path / "data", multi_label=True)
     study = tmp_path / "mine.py"
     study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'mAP'"))
-    code, said = cli("plan", study, "--data", f"manifest={written.root}", "--out", tmp_path / "o")
+    code, said = cli("plan", study, "--data", f"manifest={written.root}", "--runs", tmp_path / "o")
     assert code == 2
     assert "training.loss = 'ce': some clips have several classes, or none. Use 'bce'." in said
 
@@ -106,7 +106,7 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
     folders = [written.root]
     for form in ("cache", "hdf5"):
         folders.append(tmp_path / form)
-        words = ("--rate", 8000, "--workers", 1, "--format", form, "--out", folders[-1])
+        words = ("--rate", 8000, "--workers", 1, "--format", form, "--folder", folders[-1])
         code, said = cli("data", "prepare", f"manifest={written.root}", *words)
         assert code == 0, said
     for folder in folders:
@@ -115,7 +115,7 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
         assert "train" not in said.split("Lengths")[0]
         for command in ("plan", "run"):
             out = tmp_path / "runs"
-            code, said = cli(command, study, "--data", f"manifest={folder}", "--out", out)
+            code, said = cli(command, study, "--data", f"manifest={folder}", "--runs", out)
             assert code == 2
             assert "data.name = 'manifest': no clip to train on. Bring its training part" in said
             assert not list(out.glob("records/*"))

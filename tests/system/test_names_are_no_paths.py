@@ -106,10 +106,10 @@ def test_report_leaves_the_folder_alone_that_a_name_leads_to(
         rewrite(runs / "studies" / "quick.json", named(name))
         before = files(tmp_path)
         for words in (("report", "quick"), ("report",)):
-            code, said = cli(*words, "--runs", runs, "--out", tmp_path / "reports")
+            code, said = cli(*words, "--runs", runs, "--reports", tmp_path / "reports")
             assert code == 2
             assert f"quick.json: name = '{name}'" in said and "Remove" in said
-        code, said = cli("records", "merge", runs, "--out", tmp_path / "all")
+        code, said = cli("records", "merge", runs, "--runs", tmp_path / "all")
         assert (code, f"name = '{name}'" in said) == (2, True)
         assert files(tmp_path) == before
 
@@ -194,8 +194,8 @@ def test_a_record_says_the_key_of_its_folder(
         text = path.read_text()
         rewrite(path, lambda plain: plain.update(key=key))
         for words in (
-            ("report", "quick", "--runs", runs, "--out", tmp_path / "reports"),
-            ("records", "merge", runs, "--out", tmp_path / "all"),
+            ("report", "quick", "--runs", runs, "--reports", tmp_path / "reports"),
+            ("records", "merge", runs, "--runs", tmp_path / "all"),
         ):
             code, said = cli(*words)
             assert (code, f"{path}: key = '{key}'" in said) == (2, True), said
@@ -255,9 +255,9 @@ def test_links_are_not_followed(what: str, runs: Path, cli: Cli, tmp_path: Path)
     before = files(tmp_path / "elsewhere")
     reports = tmp_path / "reports"
     for words in (
-        ("report", "quick", "--runs", runs, "--out", reports),
-        ("report", "--runs", runs, "--out", reports),
-        ("records", "merge", runs, "--out", tmp_path / "all"),
+        ("report", "quick", "--runs", runs, "--reports", reports),
+        ("report", "--runs", runs, "--reports", reports),
+        ("records", "merge", runs, "--runs", tmp_path / "all"),
     ):
         code, said = cli(*words)
         assert (code, f"{path}: a symbolic link" in said) == (2, True), said
@@ -323,7 +323,7 @@ def test_clean_removes_links_and_not_what_they_point_to(
     shutil.copy(Store(runs).folder(key) / "record.json", elsewhere)
     link.symlink_to(elsewhere)
     before = files(elsewhere)
-    code, said = cli("records", "clean", "--out", runs, "--yes", "--unused-records")
+    code, said = cli("records", "clean", "--runs", runs, "--yes", "--unused-records")
     assert (code, f"{link}: a symbolic link" in said) == (2, True)
     assert files(elsewhere) == before
 
@@ -352,7 +352,7 @@ def test_a_study_file_of_a_name_that_cannot_be_read_again_is_refused(
     source = Path(__file__).parents[2] / "ablations" / "quick.py"
     path = tmp_path / ".quick.py"
     path.write_text(source.read_text().replace('name="quick"', 'name=".quick"'))
-    code, said = cli("plan", path, "--out", tmp_path / "runs")
+    code, said = cli("plan", path, "--runs", tmp_path / "runs")
     assert (code, "name = '.quick'" in said) == (2, True), said
 
 
@@ -375,7 +375,7 @@ def test_a_record_that_is_only_looked_at_may_lie_anywhere(
     shutil.copy(one, tmp_path / "copy.json")
     (tmp_path / "link.json").symlink_to(one)
     for name in ("copy.json", "link.json"):
-        code, said = cli("records", "diff", one, tmp_path / name, "--out", runs)
+        code, said = cli("records", "diff", one, tmp_path / name, "--runs", runs)
         assert (code, "Same key" in said) == (0, True), said
 
 

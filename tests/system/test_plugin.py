@@ -78,7 +78,7 @@ def records(pond: Commands) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def studied(pond: Commands) -> Commands:
-    words = "--seeds 2 --workers 1 --no-track --out runs --reports reports"
+    words = "--seeds 2 --workers 1 --no-track --runs runs --reports reports"
     pond.run("passt_bench", "run", "still_water.py", *words.split())
     return pond
 
@@ -133,7 +133,7 @@ def test_the_page_shows_what_it_brings(studied: Commands) -> None:
 
 
 def test_costs_are_compared_on_its_own_front_end(pond: Commands) -> None:
-    words = "--batch 2 --seconds 0.5 --classes 3 --limit 1 --steps 1 --name ponds"
+    words = "--batch 2 --seconds 0.5 --classes 3 --session-limit 1 --steps 1 --name ponds"
     items = ["lily", "lily:patchout.kind=checkerboard"]
     pond.run("passt_bench", "compare", *items, *words.split())
     path = pond.folder / "runs" / "comparisons" / "ponds.json"

@@ -137,7 +137,7 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     assert code == 0
     assert "39 clips" in said
     assert "2 samples of 1 clips beyond ±1 clipped" in said
-    assert "1 broke in decoding and were left out: 07" in said
+    assert "1 could not be decoded and were left out: 07" in said
     assert "the file holds NaN or infinity" in said
     data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, root)
     assert len(data.ids) == 39
@@ -159,7 +159,7 @@ def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None
     told, checked = [], []
     for form in ("cache", "hdf5"):
         out = tmp_path / form
-        words = ("--rate", RATE, "--workers", 1, "--format", form, "--out", out)
+        words = ("--rate", RATE, "--workers", 1, "--format", form, "--folder", out)
         assert cli("data", "prepare", f"manifest={root}", *words)[0] == 0
         data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, out)
         found, table = data.fingerprint, data.clip_table()
@@ -169,7 +169,7 @@ def test_hdf5_files_hide_nothing_that_was_lost(tmp_path: Path, cli: Cli) -> None
             (found.expected, found.found, found.notes[1:], table.splits, table.expected,
              list(lost.names), lost.split.tolist(), list(lost.reasons)),
         )  # fmt: skip
-        code, said = cli("data", "check", f"manifest={out}", "--json", "--no-compare")
+        code, said = cli("data", "check", f"manifest={out}", "--json", "--no-duplicates")
         assert code == 1
         checks = json.loads(said)
         checked.append((checks["parts"], checks["findings"]))
@@ -219,9 +219,9 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
     [
         (("--rate", 12345, "--format", "hdf5"), "--rate = 12345: mp3 has no such sampling rate"),
         (("--rate", RATE, "--format", "zarr"), "--format = 'zarr': no such format"),
-        (("--rate", 1), "--rate = 1: no sampling rate of sound. Give Hz from 1000 to 768000"),
-        (("--rate", 999), "--rate = 999: no sampling rate of sound"),
-        (("--rate", 768_001), "--rate = 768001: no sampling rate of sound"),
+        (("--rate", 1), "--rate = 1: not a sampling rate of audio. Give Hz from 1000 to 768000"),
+        (("--rate", 999), "--rate = 999: not a sampling rate of audio"),
+        (("--rate", 768_001), "--rate = 768001: not a sampling rate of audio"),
         (("--rate", RATE, "--seconds", 0), "--seconds = 0.0: must be above 0"),
         (("--rate", RATE, "--seconds", "nan"), "--seconds = nan: must be above 0"),
         (("--rate", RATE, "--seconds", "inf"), "--seconds = inf: longer than a day"),

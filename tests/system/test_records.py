@@ -155,14 +155,14 @@ def test_diff_on_the_command_line(plan: StudyPlan, cli: Cli, tmp_path: Path) -> 
     store = write(tmp_path, plan)
     store.write(session(plan, ("a" * 16,)))
     one, two = plan.cells[0].key, plan.cells[1].key
-    code, said = cli("records", "diff", one, two, "--out", tmp_path)
+    code, said = cli("records", "diff", one, two, "--runs", tmp_path)
     assert code == 0
     assert "recipe.patchout.kind" in said
     assert '"none"' in said and '"time"' in said
-    code, said = cli("records", "diff", one, store.folder(one), "--out", tmp_path)
+    code, said = cli("records", "diff", one, store.folder(one), "--runs", tmp_path)
     assert code == 0
-    assert f"Same key: {one}." in said and "What does not: nothing differs." in said
-    code, said = cli("records", "diff", one, "5" * 16, "--out", tmp_path)
+    assert f"Same key: {one}." in said and "What does not: no differences." in said
+    code, said = cli("records", "diff", one, "5" * 16, "--runs", tmp_path)
     assert code == 2
     assert "kind = 'quality, cost'" in said
 
@@ -213,12 +213,12 @@ def test_what_is_being_run_is_left_out_and_told(
     target = Store(tmp_path / "all")
     key, other = plan.cells[0].key, plan.cells[1].key
     with lock(target.root, name.format(key)):
-        status, told = cli("records", "merge", two.root, "--out", target.root)
+        status, told = cli("records", "merge", two.root, "--runs", target.root)
         assert (status, target.has(key), target.has(other)) == (1, False, True)
-        assert f"{key}: left out, for a command is at it now." in told
+        assert f"{key}: left out, because another command is running it." in told
         assert "Give the same command again" in told
         assert f"{len(plan.cells) - 1} records copied" in told
-    status, told = cli("records", "merge", two.root, "--out", target.root)
+    status, told = cli("records", "merge", two.root, "--runs", target.root)
     assert (status, "1 records copied" in told) == (0, True)
     assert target.run(key) == two.run(key)
 
@@ -401,7 +401,7 @@ def test_what_contradicts_is_refused_and_nothing_copied(
     two = write(tmp_path / "two", plan, slice(4, 6))
     spoil(two, plan)
     before = files(one.root)
-    code, said = cli("records", "merge", two.root, "--out", one.root)
+    code, said = cli("records", "merge", two.root, "--runs", one.root)
     assert code == 2
     for fragment in fragments:
         assert fragment in said
@@ -466,15 +466,15 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
     (results,) = (item for item in found if item.results)
     assert set(results.paths) == {alien, store.folder("6" * 16)}
     before = files(tmp_path)
-    code, said = cli("records", "clean", "--out", tmp_path)
+    code, said = cli("records", "clean", "--runs", tmp_path)
     assert code == 0
     assert "Nothing was removed." in said
     assert files(tmp_path) == before
-    code, said = cli("records", "clean", "--out", tmp_path, "--yes")
+    code, said = cli("records", "clean", "--runs", tmp_path, "--yes")
     assert code == 0
     assert not any(path.exists() for path in debris)
     assert all(path.exists() for path in (*kept, fresh, alien))
-    assert cli("records", "clean", "--out", tmp_path, "--yes", "--unused-records")[0] == 0
+    assert cli("records", "clean", "--runs", tmp_path, "--yes", "--unused-records")[0] == 0
     assert not alien.exists()
     assert all(path.exists() for path in (*kept, fresh))
     assert {cell.key for cell in plan.cells[:5]} <= set(store.record_keys())
@@ -537,10 +537,10 @@ def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
 def test_clean_refuses_what_it_cannot_judge(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
     store = write(tmp_path, plan, slice(0, 1))
     (tmp_path / "studies" / "tiny.json").write_text(to_json(plan.record)[:99])
-    code, said = cli("records", "clean", "--out", tmp_path, "--yes")
+    code, said = cli("records", "clean", "--runs", tmp_path, "--yes")
     assert code == 2
     assert "tiny.json: not a whole JSON file" in said
     assert store.has(plan.cells[0].key)
-    code, said = cli("records", "clean", "--out", tmp_path / "no")
+    code, said = cli("records", "clean", "--runs", tmp_path / "no")
     assert code == 2
     assert "no such folder" in said

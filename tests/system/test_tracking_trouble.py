@@ -88,7 +88,7 @@ def test_a_server_that_refuses_or_hangs_is_one_clear_error(unsynced, refusing, m
     with pytest.raises(InputError, match="the server is away") as caught:
         sync(unsynced)
     assert caught.value.source == refusing and "secret" not in str(caught.value)
-    assert f"passt-bench sync --out {unsynced}" in caught.value.remedy
+    assert f"passt-bench sync --runs {unsynced}" in caught.value.remedy
     monkeypatch.setattr(tracking, "REACH_SECONDS", 0.2)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -157,7 +157,7 @@ def half_upgrade(path: Path) -> None:
 def test_a_database_that_cannot_be_used_says_how_to_rebuild_it(synced, spoil, reason, cli):
     spoil(synced / "mlflow.db")
     moved = synced.rename(synced.with_name("other"))  # what is open under an address stays open
-    code, said = cli("sync", "--out", moved)
+    code, said = cli("sync", "--runs", moved)
     assert code == 2 and re.search(reason, said), said
     assert f"remove mlflow.db and mlartifacts in {moved}" in said.replace("Remove", "remove")
 
@@ -182,18 +182,18 @@ def test_a_store_that_is_locked_says_so(synced, holder, monkeypatch, cli):
             other.execute("BEGIN IMMEDIATE")
         held = tracking.FileLock(synced / "mlflow.lock")
         with held if holder == "sync" else contextlib.nullcontext():
-            code, said = cli("sync", "--out", synced)
+            code, said = cli("sync", "--runs", synced)
     assert code == 2
     assert "another process keeps the database locked" in said
-    assert f"passt-bench sync --out {synced}" in said
+    assert f"passt-bench sync --runs {synced}" in said
     assert sync(synced).unchanged == 12
 
 
 def test_the_page_needs_something_to_show(tmp_path, monkeypatch, cli):
-    code, said = cli("ui", "--out", tmp_path)
+    code, said = cli("ui", "--runs", tmp_path)
     assert code == 2 and "no MLflow store" in said
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@somewhere:5000")
-    code, said = cli("ui", "--out", tmp_path)
+    code, said = cli("ui", "--runs", tmp_path)
     assert code == 2 and "Open http://somewhere:5000" in said
 
 
@@ -250,7 +250,7 @@ def test_a_run_says_that_mlflow_was_not_updated(unsynced, refusing, capsys):
     *_, line = capsys.readouterr().out.splitlines()
     assert line.startswith(f"MLflow was not updated: {refusing}: ") and "secret" not in line
     assert "records are not affected" in line
-    assert line.endswith(f"passt-bench sync --out {unsynced}")
+    assert line.endswith(f"passt-bench sync --runs {unsynced}")
 
 
 def test_a_last_sync_that_does_not_end_or_is_killed_is_reported(unsynced, silent):

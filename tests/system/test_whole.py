@@ -154,7 +154,9 @@ def test_a_full_disk_leaves_the_old_report(runs: Path, tmp_path: Path, size: int
 
 
 def test_the_command_under_a_limit_keeps_its_promise(runs: Path, tmp_path: Path) -> None:
-    words = f"{sys.executable} -m passt_bench report quick --runs {runs} --out {tmp_path}/reports"
+    words = (
+        f"{sys.executable} -m passt_bench report quick --runs {runs} --reports {tmp_path}/reports"
+    )
     build_study("quick", runs, tmp_path / "reports")
     before = files(tmp_path / "reports")
     done = subprocess.run(

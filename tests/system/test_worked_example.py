@@ -99,7 +99,7 @@ def test_it_is_listed(package: Path) -> None:
 
 
 def test_a_study_runs_with_it(package: Path) -> None:
-    options = "--seeds 1 --workers 1 --no-cost --no-track --out runs --reports reports"
+    options = "--seeds 1 --workers 1 --no-cost --no-track --runs runs --reports reports"
     run(package, "passt_bench", "run", "bags.py", *options.split())
     records = [json.loads(p.read_text()) for p in package.glob("runs/records/*/record.json")]
     assert [record["status"] for record in records] == ["ok", "ok"]

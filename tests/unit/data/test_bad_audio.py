@@ -179,7 +179,7 @@ def test_few_broken_files_are_told_and_left_out(layout: Layout, cli: Cli, tmp_pa
     root, study = layout(), tmp_path / "real.py"
     study.write_text(STUDY)
     names = [str(row["filename"]) for row in rows_of()]
-    words = ("plan", study, "--data", f"esc50={root}", "--out", tmp_path / "runs")
+    words = ("plan", study, "--data", f"esc50={root}", "--runs", tmp_path / "runs")
     (root / "audio" / names[3]).write_bytes(b"")
     code, said = cli(*words)
     assert code == 0
@@ -229,7 +229,7 @@ def test_bad_folders(
     root, study = layout(), tmp_path / "real.py"
     study.write_text(STUDY)
     spoil(root)
-    code, said = cli("plan", study, "--data", f"esc50={root}", "--out", tmp_path / "runs")
+    code, said = cli("plan", study, "--data", f"esc50={root}", "--runs", tmp_path / "runs")
     assert code == 2
     for fragment in fragments:
         assert fragment in said

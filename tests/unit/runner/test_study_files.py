@@ -83,7 +83,7 @@ def test_a_folder_of_ones_own_is_listed_and_hides_no_study_of_the_suite(
     assert len(load_study("quick").study.variants) == 12
     _, said = cli("list")
     assert "broken" in said and "ZeroDivisionError" in said and "alone" not in said
-    _, said = cli("plan", "near", "--out", tmp_path / "runs")
+    _, said = cli("plan", "near", "--runs", tmp_path / "runs")
     assert "near.py is not used: 'near' means ablations/near.py" in said.replace("\n", " ")
     assert not hostile.marks()
 

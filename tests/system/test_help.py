@@ -1,0 +1,91 @@
+"""The options of all commands: their help, one meaning for each, and old names that still work."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from passt_bench import __version__
+from passt_bench.cli import app
+from passt_bench.cli.options import RENAMED, listed, with_new_names
+
+HELP = Path(__file__).with_name("help.txt")
+
+
+def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command and group below a group, by the words that call it."""
+    yield name, group
+    for word, command in getattr(group, "commands", {}).items():
+        yield from commands(command, f"{name} {word}".strip())
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def help_texts() -> str:
+    """What the help says of every command: a line for it, and one for each of its options."""
+    lines = []
+    for name, command in COMMANDS.items():
+        lines.append(f"passt-bench {name}".strip() + f": {' '.join(command.help.split())}")
+        for item in command.params:
+            names = "/".join((*item.opts, *item.secondary_opts))
+            default = "" if item.default in (None, False) else f" [{item.default}]"
+            lines.append(f"    {names} {item.metavar or ''}: {item.help}{default}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_help_of_every_command() -> None:
+    """After a change: look at it, then `python tests/system/test_help.py` writes it anew."""
+    assert help_texts() == HELP.read_text(encoding="utf-8")
+
+
+def test_every_option_has_one_meaning() -> None:
+    meanings = defaultdict[str, set[str | None]](set)
+    for command in COMMANDS.values():
+        for option in command.params:
+            meanings[option.opts[0]].add(option.metavar)
+    lists = {name: {"NAME", "NAME,…"} for name in ("--precision", "--engine")}  # one, or several
+    assert {name: found for name, found in meanings.items() if len(found) > 1} == lists
+    assert {"--runs", "--reports", "--output", "--folder"} <= set(meanings)
+    assert not set(RENAMED) & set(meanings)
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [(c, old, new) for old, names in RENAMED.items() for c, new in names.items()],
+)
+def test_an_old_option_works_and_says_its_new_name(
+    command: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {name for option in COMMANDS[command].params for name in option.opts}
+    known |= {name for option in COMMANDS[command].params for name in option.secondary_opts}
+    assert new in known
+    words = command.split()
+    assert with_new_names([*words, old, "x", f"{old}=y"]) == [*words, new, "x", f"{new}=y"]
+    out, err = capsys.readouterr()
+    assert (out, err.count(f"{old} is now {new}")) == ("", 2)
+    assert with_new_names([*words, "--", old]) == [*words, "--", old]
+
+
+def test_help_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["-h"], ["data", "check", "-h"], ["data", "check", "--help"]):
+        app(words, prog_name="passt-bench", standalone_mode=False)
+        assert f"Usage: passt-bench {' '.join(words[:-1])}".strip() in capsys.readouterr().out
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["--version"], standalone_mode=False)
+    assert capsys.readouterr().out == f"passt-bench {__version__}\n"
+
+
+def test_names_by_comma_or_one_by_one() -> None:
+    assert listed(["mAP, accuracy", "AUC"]) == listed(["mAP", "accuracy,", "AUC"])
+
+
+if __name__ == "__main__":
+    HELP.write_text(help_texts(), encoding="utf-8")
