@@ -216,7 +216,7 @@ def search(
     from passt_bench.study_run import updating_mlflow
 
     clock = Estimate()
-    study = plan_request(load_study(request.study), request, paths)
+    study = plan_request(load_study(request.study), request, paths, named=False)
     options = SearchOptions(
         trials=trials, minutes=search_minutes, workers=workers or 1, storage=storage
     )

@@ -26,6 +26,7 @@ from passt_bench.runner.request import (
     with_seeds,
 )
 from passt_bench.runner.studies import StudyFile
+from passt_bench.runner.study_names import join_record
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
@@ -94,8 +95,10 @@ class StudyPlan:
         study: as it was asked for.
         record: the expansion of the variants that the command is about.
         cells: theirs.
-        whole: the expansion of all variants, which is what the store keeps.
+        whole: the expansion that the store keeps: all variants, and the seeds and folds that are on
+            record already.
         datasets: the data sets that were opened for it.
+        notes: sentences about the study's name and what is on record under it.
     """
 
     study: Study
@@ -103,6 +106,7 @@ class StudyPlan:
     cells: tuple[PlannedCell, ...]
     whole: StudyRecord
     datasets: Datasets
+    notes: tuple[str, ...] = ()
 
     @property
     def has_baseline(self) -> bool:
@@ -149,8 +153,16 @@ def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int)
     return work / 32e9 + steps * 0.005 + 1.0
 
 
-def plan_request(file: StudyFile, request: StudyRequest, paths: Paths) -> StudyPlan:
+def plan_request(
+    file: StudyFile, request: StudyRequest, paths: Paths, *, named: bool = True
+) -> StudyPlan:
     """Overrides and expands a study as it was asked for.
+
+    Args:
+        file: the study.
+        request: what the command line says.
+        paths: where data and records are.
+        named: whether the study gets a name under which nothing with other settings is on record.
 
     Raises:
         InputError: anything about the request, the study or the data that cannot be run.
@@ -165,7 +177,7 @@ def plan_request(file: StudyFile, request: StudyRequest, paths: Paths) -> StudyP
     )
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
-    return expand(study, request, paths, file.notebook)
+    return expand(study, request, paths, file.notebook, named=named)
 
 
 def expand(
@@ -174,6 +186,8 @@ def expand(
     paths: Paths,
     notebook: str,
     only: Collection[str] | None = None,
+    *,
+    named: bool = True,
 ) -> StudyPlan:
     """Expands a study for the variants that were asked for.
 
@@ -183,6 +197,7 @@ def expand(
         paths: where the data are.
         notebook: docstring of the study file.
         only: names of the variants that can be planned here; None is all.
+        named: see `plan_request`.
 
     Raises:
         InputError: anything about the study or the data that cannot be run.
@@ -196,6 +211,13 @@ def expand(
         command=typed(),
         only=only,
     )
+    if named:
+
+        def again(study: Study) -> StudyRecord:
+            whole = plan_study(study, paths, datasets=plan.datasets, only=only).record
+            return replace(whole, notebook=notebook, command=plan.record.command)
+
+        plan = join_record(plan, Store(paths.runs), again)
     return choose_variants(plan, request.variants, request.baseline)
 
 

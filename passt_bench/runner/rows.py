@@ -138,6 +138,8 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
         name: _expanded(replace(study, name=names[name]), planned, request, paths, file.notebook)
         for name, study in studies.items()
     }
+    final = {names[name]: found.study.name for name, found in prepared.items() if found is not None}
+    planned = tuple(replace(row, study=final.get(row.study or "", row.study)) for row in planned)
     able = tuple(study for study in prepared.values() if study is not None)
     baselines = {
         # Where the baseline of a study cannot run here, another row has its place.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,19 +24,32 @@ from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import count_runs
+from passt_bench.runner.study_names import recorded_study, study_difference
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
 
 
 def write_study(plan: StudyPlan, store: Store) -> None:
-    """Writes the whole study's record, whichever of its variants are run."""
+    """Writes the whole study's record, whichever of its variants are run.
+
+    Raises:
+        InputError: somebody has begun another study of this name since it was planned.
+    """
     with studies_held(store.root):
-        if plan.record != plan.whole:
-            with suppress(InputError):  # there is none yet, or a broken one
-                there = store.study(plan.whole.name)
-                if to_json(replace(there, command=plan.whole.command)) == to_json(plan.whole):
-                    return  # the command recorded there ran more of it than this one
+        there = recorded_study(plan.whole.name, store)
+        if there is not None and study_difference(plan, there) is not None:
+            raise InputError(
+                "another command has just begun a study of this name with other settings",
+                source=store.root,
+                field="name",
+                value=plan.whole.name,
+                remedy="Run the same command again: it finds another name.",
+            )
+        if there is not None and plan.record != plan.whole:
+            there = replace(there, command=plan.whole.command)
+            if to_json(there) == to_json(plan.whole):
+                return  # the command recorded there ran more of it than this one
         store.write_study(plan.whole)
 
 
@@ -214,7 +227,8 @@ def describe(
         todo: the cells to run, if they have been looked for already.
     """
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
-    text = count_runs(plan.record, len(plan.whole.variants), len(plan.cells) - len(todo))
+    text = "".join(f"{note} " for note in plan.notes)
+    text += count_runs(plan.record, len(plan.whole.variants), len(plan.cells) - len(todo))
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:

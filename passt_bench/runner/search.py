@@ -20,16 +20,23 @@ from rich.console import Console
 from passt_bench.console import Estimate, Update, stage
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, write_search
+from passt_bench.records.store import Store, read_search, search_names, write_search
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import check_device, prepare, train
+from passt_bench.runner.study_names import (
+    free_name,
+    is_other_data,
+    recipe_difference,
+    renamed_note,
+)
 from passt_bench.runner.trials import (
     KINDS,
     Budget,
     Settings,
+    Space,
     Suggester,
     Suggestion,
     baseline_of,
@@ -104,11 +111,27 @@ def search(
             the same name at work in the same folder.
     """
     check_device(plan)
-    name = f"search-{plan.study.name}"
+    wanted, space = f"search-{plan.study.name}", space_of(plan, options.seeds)
+    name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
+    if differs is not None:
+        console.print(renamed_note(wanted, name, differs), markup=False)
     with _alone(paths.runs, name):
         work = _Search(name, plan, paths, options, command)
         work.explore(console)
         return work.confirm(console)
+
+
+def _difference(name: str, space: Space, plan: StudyPlan, runs: Path) -> str | None:
+    """How a search differs from what is on record under a name, see `free_name`."""
+    if name not in search_names(runs):
+        return "it is a search" if name in Store(runs).studies() else None
+    there = read_search(name, runs)
+    if is_other_data(plan, there.fingerprint):
+        return "other data were found"
+    for field, value in (("metric", plan.study.metric), ("fold", space.fold)):
+        if getattr(there, field) != value:
+            return f"{field} = {value}"
+    return recipe_difference(space.recipe, there.recipe)
 
 
 class _Search:

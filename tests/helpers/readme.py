@@ -14,7 +14,7 @@ NOT_RUN = {
     "pip install nox && nox -s ablate": "installs 2 GB and trains the quick study for six minutes",
     "nox -s tests": "these are the tests",
     "nox -s ablate -- patchout_rate": _STUDY,
-    "nox -s ablate -- quick --set training.epochs=20 --name quick-20": _STUDY,
+    "nox -s ablate -- quick --set training.epochs=20": _STUDY,
     "nox -s ablate -- patchout_type --data esc50=DIR": _STUDY,
     "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": _STUDY,
     "nox -s ablate -- patchout_type --set data.name=manifest --data manifest=DIR": _STUDY,

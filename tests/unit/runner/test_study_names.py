@@ -1,0 +1,170 @@
+"""Which study on record a command's study is, and what of it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+from single_layouts import write_esc50
+
+from passt_bench.errors import InputError
+from passt_bench.records.run import StudyRecord
+from passt_bench.records.store import Store
+from passt_bench.registry import METRICS
+from passt_bench.runner.plan import StudyPlan, expand, plan_request
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.run import describe, write_study
+from passt_bench.runner.studies import StudyFile, load_study
+from passt_bench.spec import Variant, override
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> StudyFile:
+    return load_study(str(tiny.write(tmp_path)))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def begin(
+    file: StudyFile, runs: Path, *sets: str, data: dict[str, Path] | None = None, **asked: object
+) -> StudyPlan:
+    """Plans a study, and begins it as `run` does."""
+    plan = plan_request(file, StudyRequest("tiny", sets, **asked), Paths(runs, data or {}))  # type: ignore[arg-type]
+    write_study(plan, Store(runs))
+    return plan
+
+
+def changed(file: StudyFile, **changes: object) -> StudyFile:
+    return replace(file, study=replace(file.study, **changes))  # type: ignore[arg-type]
+
+
+def test_other_settings_get_a_name_of_their_own_and_find_it_again(
+    file: StudyFile, runs: Path
+) -> None:
+    first = begin(file, runs)
+    assert (first.study.name, first.notes) == ("tiny", ())
+    longer = begin(file, runs, "training.epochs=3")
+    assert longer.study.name == longer.record.name == longer.whole.name == "tiny-2"
+    assert "none: training.epochs = 3" in longer.notes[0]
+    assert longer.notes[0] in describe(longer, Store(runs), RunConfig())
+    assert begin(file, runs, "training.epochs=4").study.name == "tiny-3"
+    for sets, name in ((), "tiny"), (("training.epochs=3",), "tiny-2"):
+        assert begin(file, runs, *sets).study.name == name
+    # What decides no result is no other setting.
+    assert begin(file, runs, "engine.num_workers=1").study.name == "tiny"
+    # Names that are given are kept apart likewise.
+    assert begin(file, runs, "training.epochs=4", name="mine").study.name == "mine"
+    assert begin(file, runs, "training.epochs=5", name="mine").study.name == "mine-2"
+    assert Store(runs).studies() == ["mine", "mine-2", "tiny", "tiny-2", "tiny-3"]
+    begun = Store(runs).study("tiny")
+    assert [v.cells for v in begun.variants] == [v.cells for v in first.whole.variants]
+
+
+VARIANTS = (Variant("none"), Variant("more", {"salt": 1}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"baseline": "time"}, "baseline = time"),
+        ({"metric": "accuracy"}, "metric = accuracy"),
+        ({"margin": 0.1}, "margin = 0.1"),
+        ({"variants": VARIANTS}, "there is no variant 'time'"),
+    ],
+)
+def test_what_a_page_compares_is_a_setting(
+    file: StudyFile, runs: Path, changes: dict[str, object], what: str
+) -> None:
+    file = changed(file, base=replace(file.study.base, metrics=("mAP", "accuracy")))
+    begin(file, runs)
+    other = begin(changed(file, **changes), runs)
+    assert other.study.name == "tiny-2"
+    assert what in other.notes[0]
+
+
+def cells(study: StudyRecord) -> set[tuple[str, int]]:
+    return {(variant.name, cell.seed) for variant in study.variants for cell in variant.cells}
+
+
+def test_more_or_fewer_seeds_and_variants_are_the_same_study_of_which_nothing_is_lost(
+    file: StudyFile, runs: Path
+) -> None:
+    begin(file, runs, seeds=1)
+    assert begin(file, runs, seeds=3).study.name == "tiny"
+    whole = Store(runs).study("tiny")
+    assert whole.seeds == (0, 1, 2)
+    few = begin(file, runs, seeds=1)
+    assert few.study.seeds == (0,) and {cell.seed for cell in few.cells} == {0}
+    assert Store(runs).study("tiny") == whole
+    variants = (*file.study.variants, Variant("more", {"salt": 1}))
+    grown = begin(changed(file, variants=variants), runs, seeds=2)
+    assert grown.study.name == "tiny"
+    assert cells(Store(runs).study("tiny")) == {
+        (variant.name, seed) for variant in variants for seed in (0, 1, 2)
+    }
+    part = begin(file, runs, "training.epochs=3", variants=("time",))
+    assert len(part.record.variants) == 2
+    assert begin(file, runs, "training.epochs=3").study.name == part.study.name == "tiny-2"
+
+
+def test_folds_on_record_stay_and_other_data_are_another_study(
+    file: StudyFile, runs: Path, tmp_path: Path
+) -> None:
+    of_files = {"data.name": "esc50", "data.train_clips": None, "data.test_clips": None}
+    base = override(file.study.base, {**of_files, "training.loss": "ce"})
+    file, data = changed(file, base=base), {"esc50": tmp_path / "esc"}
+    write_esc50(data["esc50"], folds=3, each=2)
+    for folds in (2, 3, 1):
+        plan = begin(file, runs, data=data, folds=folds)
+        assert plan.study.name == "tiny" and plan.record.folds == (1, 2, 3)[:folds]
+    assert Store(runs).study("tiny").folds == (1, 2, 3)
+    first, *_, last = sorted((data["esc50"] / "audio").glob("*.wav"))
+    first.write_bytes(last.read_bytes())
+    other = begin(file, runs, data=data)
+    assert other.study.name == "tiny-2" and "other data were found" in other.notes[0]
+    assert begin(file, runs, data={"esc50": data["esc50"]}).study.name == "tiny-2"
+
+
+def test_a_row_that_cannot_run_for_now_stays_on_record(file: StudyFile, runs: Path) -> None:
+    def expanded(*only: str) -> StudyPlan:
+        plan = expand(file.study, StudyRequest("tiny"), Paths(runs), "", only=only)
+        write_study(plan, Store(runs))
+        return plan
+
+    expanded("time", "diverges")
+    assert Store(runs).study("tiny").baseline == "time"
+    expanded("none", "time")
+    assert [cell.variant for cell in expanded("time").cells] == ["time", "time"]
+    kept = Store(runs).study("tiny")
+    assert kept.baseline == "none"
+    assert [variant.name for variant in kept.variants] == ["none", "time", "diverges"]
+
+
+def test_raised_versions_are_the_same_study_and_said(
+    file: StudyFile, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = begin(file, runs)
+    raised = replace(METRICS.get("mAP"), version=99)
+    monkeypatch.setitem(METRICS._table, "mAP", raised)
+    plan = begin(file, runs)
+    assert plan.study.name == "tiny"
+    assert "earlier versions" in plan.notes[0]
+    assert cells(plan.whole) == cells(before.whole)
+    assert {cell.key for cell in plan.cells}.isdisjoint({cell.key for cell in before.cells})
+
+
+def test_another_command_that_takes_the_name_meanwhile_is_noticed(
+    file: StudyFile, runs: Path
+) -> None:
+    request = StudyRequest("tiny", ("training.epochs=3",))
+    late = plan_request(file, request, Paths(runs))
+    begin(file, runs)
+    with pytest.raises(InputError) as caught:
+        write_study(late, Store(runs))
+    assert (caught.value.field, caught.value.value) == ("name", "tiny")
+    assert plan_request(file, request, Paths(runs)).study.name == "tiny-2"
