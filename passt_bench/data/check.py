@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,15 +13,15 @@ from passt_bench.data.clips import MISSING
 from passt_bench.data.contents import Files, decode_all, identical
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.findings import (
-    PREPARED,
-    ROWS,
+    OF_PREPARED,
+    OF_ROWS,
+    REMEDIES,
     Checked,
     ClassCount,
     Finding,
     Kind,
     Part,
     counted,
-    finding,
     spread_of,
 )
 from passt_bench.data.targets import class_counts
@@ -60,45 +60,28 @@ def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
     Raises:
         InputError: procedural data, or no such fold.
     """
-    table = _table_of(dataset, options.fold)
-    files = Files(dataset, table)
-    same = np.full(len(files), -1, dtype=np.int64)
-    broken: dict[int, str] = {}
-    decoded, share = None, 0.0
-    if options.decode:
-        share = _DECODING if options.compare else 1.0
-        decoded, broken = decode_all(
-            files, options.threads, lambda done: update(share * done, "decoding")
-        )
-        table = replace(
-            table,
-            seconds=decoded["seconds"][files.of_clip] if table.start is None else table.seconds,
-            rates=decoded["rate"][files.of_clip],
-            channels=decoded["channels"][files.of_clip],
-        )
-    if options.compare:
-        same, unreadable = identical(
-            files.sizes(),
-            files.sound,
-            options.threads,
-            lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces=files.separate,
-        )
-        broken = unreadable | broken
-    silent = np.arange(0) if decoded is None else np.flatnonzero(decoded["silent"][files.of_clip])
-    unusable = np.isin(files.of_clip, list(broken))
-    parts = _parts(table, unusable)
-    classes = _classes(dataset, table, unusable)
-    found = dataset.fingerprint
-    findings = (
-        finding("missing", [name for name, reason in _skipped(table) if reason == MISSING]),
-        finding("broken", list(_broken(table, files, broken, unusable))),
-        *duplicates(table, files, same, decoded),
-        finding("one source in two splits", list(divided_sources(table))),
-        finding("class without a positive", _lacking(parts, classes)),
-        finding("digital silence", [_named(table, clip) for clip in silent.tolist()]),
-        _not_listed(table, parts, found.expected or 0),
-    )
+    seen = _read(dataset, options, update)
+    table, found = seen.table, dataset.fingerprint
+    parts, classes = _parts(seen), _classes(dataset, seen)
+    missing, broken = _missing_and_broken(seen)
+    unlisted, count = _not_listed(table, parts, found.expected or 0)
+    names: dict[Kind, Sequence[str]] = {
+        "missing": missing,
+        "broken": broken,
+        **_duplicates(seen),
+        "one source in two splits": list(divided_sources(table)),
+        "class without a positive": [
+            f"{part.name} {item.name}"
+            for at, part in enumerate(parts)
+            for item in classes
+            if not item.found[at]
+        ],
+        "digital silence": [_named(table, clip) for clip in seen.silent.tolist()],
+        "not listed": unlisted,
+    }
+    other = OF_PREPARED if table.prepared else {} if table.files is not None else OF_ROWS
+    remedies = REMEDIES | other
+    counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": count}
     return Checked(
         dataset=found.dataset,
         digest=found.digest,
@@ -112,17 +95,66 @@ def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
         seconds=spread_of(table.seconds),
         rates=counted(table.rates),
         channels=counted(table.channels),
-        findings=tuple(_with_remedy(item, table) for item in findings if item.count),
+        findings=tuple(
+            Finding(kind, counts[kind], tuple(of_kind), remedies[kind])
+            for kind, of_kind in names.items()
+            if counts[kind]
+        ),
         notes=found.notes,
     )
 
 
-def _with_remedy(item: Finding, table: ClipTable) -> Finding:
-    """The finding with the remedy for where the clips are stored."""
-    if table.files is not None:
-        return item
-    remedies = PREPARED if table.prepared else ROWS
-    return replace(item, remedy=remedies.get(item.kind, item.remedy))
+@dataclass(frozen=True)
+class _Seen:
+    """The clips, and what reading their files told."""
+
+    table: ClipTable
+    files: Files
+    same: np.ndarray  # (files,) group of identical files; -1 if no other is identical
+    decoded: np.ndarray | None  # see `decode_all`
+    broken: Mapping[int, str]  # index of a file → why it cannot be read
+
+    @property
+    def unusable(self) -> np.ndarray:
+        """(N,) whether a clip's file cannot be read."""
+        return np.isin(self.files.of_clip, list(self.broken))
+
+    @property
+    def silent(self) -> np.ndarray:
+        """Indices of the clips without sound, as far as they were decoded."""
+        if self.decoded is None:
+            return np.arange(0)
+        return np.flatnonzero(self.decoded["silent"][self.files.of_clip])
+
+
+def _read(dataset: Dataset, options: CheckOptions, update: Update) -> _Seen:
+    table = _table_of(dataset, options.fold)
+    files, share = Files(dataset, table), 0.0
+    same = np.full(len(files), -1, dtype=np.int64)
+    broken: dict[int, str] = {}
+    decoded = None
+    if options.decode:
+        share = _DECODING if options.compare else 1.0
+        decoded, broken = decode_all(
+            files, options.threads, lambda done: update(share * done, "decoding")
+        )
+        heard = decoded[files.of_clip]
+        table = replace(
+            table,
+            seconds=heard["seconds"] if table.start is None else table.seconds,
+            rates=heard["rate"],
+            channels=heard["channels"],
+        )
+    if options.compare:
+        same, unreadable = identical(
+            files.sizes(),
+            files.sound,
+            options.threads,
+            lambda done: update(share + (1 - share) * done, "comparing"),
+            pieces=files.separate,
+        )
+        broken = unreadable | broken
+    return _Seen(table, files, same, decoded, broken)
 
 
 def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
@@ -155,8 +187,9 @@ def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
     )
 
 
-def _parts(table: ClipTable, unusable: np.ndarray) -> tuple[Part, ...]:
+def _parts(seen: _Seen) -> tuple[Part, ...]:
     """Counts of each split that the data set has."""
+    table, unusable = seen.table, seen.unusable
     missing = np.array([reason == MISSING for reason in table.skipped.reasons], dtype=bool)
     parts = []
     for code, (name, expected) in enumerate(zip(table.splits, table.expected, strict=True)):
@@ -169,14 +202,16 @@ def _parts(table: ClipTable, unusable: np.ndarray) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.expected or part.found)
 
 
-def _classes(dataset: Dataset, table: ClipTable, unusable: np.ndarray) -> tuple[ClassCount, ...]:
+def _classes(dataset: Dataset, seen: _Seen) -> tuple[ClassCount, ...]:
     """Positives of each class in the splits that there are, and among the skipped clips."""
+    table, skipped = seen.table, seen.table.skipped
+    usable = ~seen.unusable
     counts = []
     for code, expected in enumerate(table.expected):
         inside = table.split == code
         if expected or inside.any():
-            counts.append(class_counts(dataset.targets, np.flatnonzero(inside & ~unusable)))
-    names, skipped = dataset.fingerprint.classes, table.skipped
+            counts.append(class_counts(dataset.targets, np.flatnonzero(inside & usable)))
+    names = dataset.fingerprint.classes
     lost: Sequence[int | None] = [None if len(skipped) else 0] * len(names)
     if skipped.targets is not None:
         lost = class_counts(skipped.targets, np.arange(len(skipped))).tolist()
@@ -186,7 +221,22 @@ def _classes(dataset: Dataset, table: ClipTable, unusable: np.ndarray) -> tuple[
     )
 
 
-def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> Finding:
+def _missing_and_broken(seen: _Seen) -> tuple[list[str], list[str]]:
+    """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
+    table, skipped, files = seen.table, seen.table.skipped, seen.files
+    missing, broken = [], []
+    for name, split, reason in zip(skipped.names, skipped.split, skipped.reasons, strict=True):
+        where = f"{table.splits[split]} {name}"
+        if reason == MISSING:
+            missing.append(where)
+        else:
+            broken.append(f"{where} ({reason})")
+    for clip in np.flatnonzero(seen.unusable).tolist():
+        broken.append(f"{_named(table, clip)} ({seen.broken[int(files.of_clip[clip])]})")
+    return missing, broken
+
+
+def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> tuple[list[str], int]:
     """How many clips were published, or were in what was prepared, and are not listed."""
     names, others = [], published - sum(part.expected for part in parts)
     for part in parts:
@@ -197,79 +247,45 @@ def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> Find
             others += part.expected - listed
     if not names and others > 0:
         names = [f"{others:,} of all"]
-    return finding("not listed", names, max(0, others))
+    return names, max(0, others)
 
 
-def _skipped(table: ClipTable) -> Iterator[tuple[str, str]]:
-    """Split and name of each skipped clip, and the reason."""
-    skipped = table.skipped
-    for name, split, reason in zip(skipped.names, skipped.split, skipped.reasons, strict=True):
-        yield f"{table.splits[split]} {name}", reason
-
-
-def _broken(
-    table: ClipTable, files: Files, broken: Mapping[int, str], unusable: np.ndarray
-) -> Iterator[str]:
-    """Clips that have a file which cannot be used, skipped ones first."""
-    yield from (f"{name} ({reason})" for name, reason in _skipped(table) if reason != MISSING)
-    for clip in np.flatnonzero(unusable).tolist():
-        yield f"{_named(table, clip)} ({broken[int(files.of_clip[clip])]})"
-
-
-def _lacking(parts: Sequence[Part], classes: Sequence[ClassCount]) -> list[str]:
-    pairs = ((at, part, item) for at, part in enumerate(parts) for item in classes)
-    return [f"{part.name} {item.name}" for at, part, item in pairs if not item.found[at]]
-
-
-def duplicates(
-    table: ClipTable, files: Files, same: np.ndarray, decoded: np.ndarray | None
-) -> list[Finding]:
-    """Finds clips that are there more than once, by list, by bytes and by sound.
-
-    Args:
-        table: of the clips.
-        files: of the clips.
-        same: (files,) groups of identical files, -1 if no other is identical.
-        decoded: see `decode_all`; None if nothing was decoded.
-    """
+def _duplicates(seen: _Seen) -> dict[Kind, list[str]]:
+    """Clips that are there more than once, by list, by bytes and by sound."""
+    table, of_clip = seen.table, seen.files.of_clip
     # One clip represents all clips of a file in a split: parts of one file are no duplicates.
-    pairs = np.stack([files.of_clip, table.split.astype(np.int64)], axis=1)
-    _, clips = np.unique(pairs, axis=0, return_index=True) if len(pairs) else (None, np.arange(0))
-    file = files.of_clip[clips]
-    alike = [clips[part] for part in equal_sets({"same": same[file]}, same[file] >= 0)]
+    pairs = pd.DataFrame({"file": of_clip, "split": table.split})
+    clips = pairs.drop_duplicates().sort_values(["file", "split"]).index.to_numpy()
+    same = seen.same[of_clip[clips]]
+    alike = [clips[part] for part in equal_sets({"same": same}, same >= 0)]
     heard = []
-    if decoded is not None:
-        sound = decoded[file]
+    if seen.decoded is not None:
+        sound = seen.decoded[of_clip[clips]]
         first, second = sound["digest"].T
         audible = ~np.isnan(sound["seconds"]) & ~sound["silent"]
         for part in equal_sets({"first": first, "second": second}, audible):
-            groups = same[file[part]]
-            if groups[0] < 0 or (groups != groups[0]).any():  # else found by their bytes already
+            if same[part[0]] < 0 or (same[part] != same[part[0]]).any():  # else found by bytes
                 heard.append(clips[part])
-    kinds: dict[Kind, Iterable[np.ndarray]] = {
+    found: dict[Kind, list[str]] = {"identical across splits": []}
+    sets: dict[Kind, list[np.ndarray]] = {
         "listed twice": listed_twice(table),
         "identical files": alike,
         "identical sound": heard,
     }
-    across: dict[str, None] = {}
-    within: list[Finding] = []
-    for kind, groups_of_kind in kinds.items():
-        names = []
-        for members in groups_of_kind:
-            name = _together(table, members)
-            if len(set(table.split[members].tolist())) > 1:
-                across[name] = None
-            else:
-                names.append(name)
-        within.append(finding(kind, names))
-    return [finding("identical across splits", list(across)), *within]
+    for kind, sets_of_kind in sets.items():
+        found[kind] = []
+        for members in sets_of_kind:
+            across = len(np.unique(table.split[members])) > 1
+            found["identical across splits" if across else kind].append(_together(table, members))
+    across_splits = dict.fromkeys(found["identical across splits"])
+    return {**found, "identical across splits": list(across_splits)}
 
 
 def listed_twice(table: ClipTable) -> list[np.ndarray]:
     """Sets of clips that are the same part of the same file, or have the same name."""
     if table.file is None:
         return equal_sets({"name": _hashes(table.names)})
-    if table.start is None:
+    if table.start is None or table.end is None:
         return equal_sets({"file": table.file})
     return equal_sets({"file": table.file, "start": table.start, "end": table.end})
 
@@ -305,7 +321,7 @@ def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
 
 
 def equal_sets(
-    columns: Mapping[str, np.ndarray | None], among: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray], among: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """Indices of each set of two or more equal rows, ordered by their first; NaN equals NaN.
 
@@ -314,8 +330,7 @@ def equal_sets(
         among: (N,) bool, rows to look at; None is all.
     """
     rows = pd.DataFrame(dict(columns))
-    if among is not None:
-        rows = rows[among]
+    rows = rows if among is None else rows[among]
     rows = rows[rows.duplicated(keep=False)]
     if not len(rows):
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +10,10 @@ import numpy as np
 Kind = Literal[
     "missing",
     "broken",
+    "identical across splits",
     "listed twice",
     "identical files",
     "identical sound",
-    "identical across splits",
     "one source in two splits",
     "class without a positive",
     "digital silence",
@@ -23,10 +22,10 @@ Kind = Literal[
 REMEDIES: dict[Kind, str] = {
     "missing": "Add the files, or remove their rows from the list.",
     "broken": "Replace the files, or remove their rows from the list.",
+    "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
     "identical files": "Remove all but one: a clip that is there twice counts twice.",
     "identical sound": "Remove all but one: a clip that is there twice counts twice.",
-    "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "one source in two splits": "Keep all clips of a recording in one split or fold.",
     "class without a positive": "Add clips of it, or leave the class out: it can be neither "
     "learned nor evaluated there.",
@@ -34,12 +33,12 @@ REMEDIES: dict[Kind, str] = {
     "not listed": "They were published, but are not listed; say so with your results.",
 }
 # Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
-PREPARED: dict[Kind, str] = {
+OF_PREPARED: dict[Kind, str] = {
     "broken": "Fix the data that the clips were made from, and prepare them again.",
     "not listed": "The data that the clips were made from lacked them, see the notes; say so with "
     "your results.",
 }
-ROWS: dict[Kind, str] = {
+OF_ROWS: dict[Kind, str] = {
     "broken": "Write these rows of the HDF5 file again, or leave them out of it.",
     "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
@@ -62,11 +61,6 @@ class Finding:
     count: int
     names: tuple[str, ...]
     remedy: str
-
-
-def finding(kind: Kind, names: Sequence[str], count: int | None = None) -> Finding:
-    """A finding with its remedy; ``count`` if it is not the number of names."""
-    return Finding(kind, len(names) if count is None else count, tuple(names), REMEDIES[kind])
 
 
 @dataclass(frozen=True)
@@ -101,6 +95,38 @@ class ClassCount:
     name: str
     found: tuple[int, ...]
     lost: int | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Lengths of clips in seconds.
+
+    Attributes:
+        known: clips that were measured.
+        unknown: clips that were not.
+        least: the shortest.
+        quarters: the quartiles.
+        most: the longest.
+        values: lengths rounded to 10 ms → clips, if there are at most five; else empty.
+    """
+
+    known: int
+    unknown: int
+    least: float
+    quarters: tuple[float, float, float]
+    most: float
+    values: dict[str, int]
+
+    def __str__(self) -> str:
+        """In words, e.g. ``1 s (12 clips), 2.5 s (3 clips)``."""
+        low, middle, high = self.quarters
+        words = (
+            f"{self.least:.2f} to {self.most:.2f} s, half of them between {low:.2f} and "
+            f"{high:.2f} s, median {middle:.2f} s"
+        )
+        if self.values:
+            words = ", ".join(f"{value} s ({count} clips)" for value, count in self.values.items())
+        return words + (f"; of {self.unknown} clips not known" if self.unknown else "")
 
 
 @dataclass(frozen=True)
@@ -145,39 +171,6 @@ class Checked:
     def clean(self) -> bool:
         """Whether nothing was found that would invalidate a study."""
         return not self.refusal and all(item.kind in NOTES for item in self.findings)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Lengths of clips in seconds.
-
-    Attributes:
-        known: clips that were measured.
-        unknown: clips that were not.
-        least: the shortest.
-        quarters: the quartiles.
-        most: the longest.
-        values: lengths rounded to 10 ms → clips, if there are at most five; else empty.
-    """
-
-    known: int
-    unknown: int
-    least: float
-    quarters: tuple[float, float, float]
-    most: float
-    values: dict[str, int]
-
-    def __str__(self) -> str:
-        """In words, e.g. ``1 s (12 clips), 2.5 s (3 clips)``."""
-        if self.values:
-            words = ", ".join(f"{value} s ({count} clips)" for value, count in self.values.items())
-        else:
-            low, middle, high = self.quarters
-            words = (
-                f"{self.least:.2f} to {self.most:.2f} s, half of them between {low:.2f} and "
-                f"{high:.2f} s, median {middle:.2f} s"
-            )
-        return words + (f"; of {self.unknown} clips not known" if self.unknown else "")
 
 
 def spread_of(seconds: np.ndarray) -> Spread | None:

@@ -9,7 +9,7 @@ decoded before a clip is asked for; of some rows a piece of the bytes is read fo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, sta
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some, spread_over
 from passt_bench.data.hdf5_file import Columns, read_columns, read_pieces, read_sound
 from passt_bench.data.targets import PackedTargets, Targets
-from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
@@ -61,17 +60,6 @@ class Hdf5Dataset(StoredDataset):
         return read_whole(self.sound(index), self.sampling_rate)
 
 
-@dataclass(frozen=True, eq=False)
-class _File:
-    split: int  # code
-    columns: Columns
-    rows: np.ndarray  # those with sound
-
-    def keep(self, column: np.ndarray) -> np.ndarray:
-        """A column without the rows that have no sound; no copy if there are none."""
-        return column if len(column) == len(self.rows) else column[self.rows]
-
-
 def open_hdf5(
     spec: DataSpec,
     sampling_rate: int,
@@ -103,17 +91,19 @@ def open_hdf5(
             sound, or fewer clips than the spec asks for.
     """
     splits = _split_names(files)
-    stamps = stamps_of(path for paths in files.values() for path in paths)
-    parts = _read(files, len(classes), masked, single=not multi_label)
-    table = _clip_table(splits, parts, source_of)
-    stored = _joined(parts, [part.columns.targets for part in parts])
-    assert stored is not None
+    paths = [path for some in files.values() for path in some]
+    codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
+    stamps = stamps_of(paths)
+    single = not multi_label
+    parts = [read_columns(path, len(classes), masked=masked, single=single) for path in paths]
+    table = _clip_table(splits, codes, parts, source_of)
+    stored = np.concatenate([part.targets for part in parts])
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
     counts = [len(part.rows) for part in parts]
     dataset = Hdf5Dataset(
         fingerprint=Fingerprint(
             dataset=name,
-            digest=digest_of(("hdf5", name, tuple(classes)), _digested(splits, parts)),
+            digest=digest_of(("hdf5", name, tuple(classes)), _digested(splits, codes, parts)),
             expected=expected if expected is not None else sum(table.expected),
             found=len(table),
             classes=tuple(classes),
@@ -126,7 +116,7 @@ def open_hdf5(
         folds=tuple(int(name.split()[1]) for name in splits if name.startswith("fold ")),
         spec=spec,
         sampling_rate=sampling_rate,
-        files=tuple(part.columns.path for part in parts),
+        files=tuple(paths),
         file=np.repeat(np.arange(len(parts), dtype=np.int16), counts),
         row=np.concatenate([part.rows for part in parts]).astype(np.int32),
         table=table,
@@ -146,84 +136,63 @@ def _split_names(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
     return tuple(SPLITS[key] if named else f"fold {key.removeprefix('fold')}" for key in files)
 
 
-def _read(
-    files: Mapping[str, tuple[Path, ...]], classes: int, masked: bool, single: bool
-) -> list[_File]:
-    parts = []
-    for split, paths in enumerate(files.values()):
-        for path in paths:
-            columns = read_columns(path, classes, masked)
-            rows = np.arange(len(columns.names))
-            if columns.sizes is not None:
-                rows = np.flatnonzero(columns.sizes)
-            parts.append(_File(split, columns, rows))
-    for part in parts if single else ():
-        _check_single(part.columns)
-    return parts
-
-
-def _joined(parts: Sequence[_File], columns: Iterable[np.ndarray | None]) -> np.ndarray | None:
+def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """A column of all files; None if one lacks it."""
-    known = [part.keep(c) for part, c in zip(parts, columns, strict=True) if c is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if len(known) == len(columns) else None
 
 
 def _clip_table(
-    splits: tuple[str, ...], parts: Sequence[_File], source_of: Callable[[str], str]
+    splits: tuple[str, ...],
+    codes: np.ndarray,
+    parts: Sequence[Columns],
+    source_of: Callable[[str], str],
 ) -> ClipTable:
     """The rows that have sound; lengths, rates and channels are not measured."""
-    raw = _joined(parts, [part.columns.names for part in parts])
-    assert raw is not None
-    sources = _joined(parts, [part.columns.sources for part in parts])
-    codes = np.array([part.split for part in parts], dtype=np.int8)
-    listed = [len(part.columns.names) for part in parts]
-    empty = [_empty_names(part.columns) for part in parts]
-    skipped = [name for names in empty for name in names]
+    raw = np.concatenate([part.names for part in parts])
+    sources = _joined([part.sources for part in parts])
+    skipped = [name for part in parts for name in part.empty]
+    found = [len(part.rows) for part in parts]
+    lost = [len(part.empty) for part in parts]
+    listed = np.bincount(codes, np.add(found, lost), minlength=len(splits)).astype(int)
     return ClipTable(
-        root=parts[0].columns.path.parent,
+        root=parts[0].path.parent,
         splits=splits,
-        expected=tuple(np.bincount(codes, listed, minlength=len(splits)).astype(int).tolist()),
+        expected=tuple(listed.tolist()),
         names=Names(raw),
-        split=np.repeat(codes, [len(part.rows) for part in parts]),
+        split=np.repeat(codes, found),
         sources=Names(raw, source_of) if sources is None else Names(sources),
         seconds=np.full(len(raw), np.nan, dtype=np.float32),
         rates=np.zeros(len(raw), dtype=np.int32),
         channels=np.zeros(len(raw), dtype=np.int16),
-        skipped=SkippedClips(
-            skipped, np.repeat(codes, list(map(len, empty))), ["empty, 0 bytes"] * len(skipped)
-        ),
-        sizes=_joined(parts, [part.columns.sizes for part in parts]),
+        skipped=SkippedClips(skipped, np.repeat(codes, lost), ["empty, 0 bytes"] * len(skipped)),
+        sizes=_joined([part.sizes for part in parts]),
     )
 
 
-def _empty_names(columns: Columns) -> list[str]:
-    if columns.sizes is None:
-        return []
-    return [bytes(name).decode() for name in columns.names[columns.sizes == 0]]
-
-
-def _digested(splits: Sequence[str], parts: Sequence[_File]) -> Iterator[str | np.ndarray]:
+def _digested(
+    splits: Sequence[str], codes: np.ndarray, parts: Sequence[Columns]
+) -> Iterator[str | np.ndarray]:
     """What the digest covers: columns, and a piece of the sound of some rows of each file."""
-    for part in parts:
-        columns = part.columns
-        yield f"\n{splits[part.split]} {len(part.rows)}\n"
-        width = columns.names.dtype.itemsize
-        yield f"{width} {columns.targets.dtype} {columns.targets.shape[1]}\n"
-        sizes = np.full(len(columns.names), -1) if columns.sizes is None else columns.sizes
-        for column in (columns.names, columns.targets, sizes.astype("<i8"), columns.sources):
-            if column is not None:
-                yield part.keep(column)
-        yield read_pieces(columns.path, part.rows[spread_over(len(part.rows))]).astype("<u8")
+    for code, part in zip(codes, parts, strict=True):
+        count = len(part.rows)
+        yield f"\n{splits[code]} {count}\n"
+        yield f"{part.names.dtype.itemsize} {part.targets.dtype} {part.targets.shape[1]}\n"
+        sizes = np.full(count, -1) if part.sizes is None else part.sizes
+        yield from (part.names, part.targets, sizes.astype("<i8"))
+        if part.sources is not None:
+            yield part.sources
+        yield read_pieces(part.path, part.rows[spread_over(count)]).astype("<u8")
 
 
 def _notes(
-    parts: Sequence[_File], table: ClipTable, targets: Targets, classes: Sequence[str]
+    parts: Sequence[Columns], table: ClipTable, targets: Targets, classes: Sequence[str]
 ) -> tuple[str, ...]:
     """What a reader of a result should know of its data."""
     skipped, unlabelled = table.skipped, 0
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
-    unsized = [part.columns.path.name for part in parts if part.columns.sizes is None]
+    unsized = [part.path.name for part in parts if part.sizes is None]
     first = some(skipped.names[:5], skipped)
     notes = (
         (len(skipped), f"{len(skipped)} rows without sound, left out: {first}"),
@@ -236,28 +205,14 @@ def _notes(
     )
 
 
-def _check_single(columns: Columns) -> None:
-    labels = np.bitwise_count(columns.targets).sum(axis=1)
-    wrong = np.flatnonzero(labels != 1)
-    if len(wrong):
-        raise InputError(
-            f"{len(wrong)} rows have not exactly one class",
-            source=columns.path,
-            field="target",
-            value=f"row {wrong[0]} has {labels[wrong[0]]}",
-            remedy="Write the file again: a clip of this data set has one class.",
-        )
-
-
-def _check_skipped(parts: Sequence[_File], usable: Hdf5Dataset) -> None:
+def _check_skipped(parts: Sequence[Columns], usable: Hdf5Dataset) -> None:
     """Refuses files in which too many rows are empty."""
     for part in parts:
-        rows = len(part.columns.names)
-        empty = rows - len(part.rows)
-        if empty > MAX_SKIPPED * rows or not len(part.rows):
+        rows = len(part.rows) + len(part.empty)
+        if len(part.empty) > MAX_SKIPPED * rows or not len(part.rows):
             refusal = Incomplete(
-                f"{empty} of {rows} rows hold no sound",
-                source=part.columns.path,
+                f"{len(part.empty)} of {rows} rows hold no sound",
+                source=part.path,
                 field="mp3",
                 remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",
             )

@@ -36,42 +36,49 @@ _LEVEL = 2 / 3
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a file, without the sound.
+    """The columns of a file, without the sound, of the N rows that have some.
 
     Attributes:
         path: the file.
+        rows: (N,) their numbers in the file.
         names: (N,) fixed-length bytes, each valid UTF-8.
         targets: (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32, NaN where unknown.
         sizes: (N,) bytes of sound; None if the whole file would have to be read for them.
         sources: (N,) fixed-length bytes, recordings; None if the file has no such column.
+        empty: names of the rows without sound, as far as ``sizes`` are known.
     """
 
     path: Path
+    rows: np.ndarray
     names: np.ndarray
     targets: np.ndarray
     sizes: np.ndarray | None
-    sources: np.ndarray | None = None
+    sources: np.ndarray | None
+    empty: list[str]
 
 
-def read_columns(path: Path, classes: int, masked: bool) -> Columns:
-    """Names, targets and sizes of all rows; nothing is decoded.
+def read_columns(
+    path: Path, classes: int, *, masked: bool = False, single: bool = False
+) -> Columns:
+    """Names, targets and sizes of the rows that have sound; nothing is decoded.
 
     Args:
         path: an HDF5 file.
         classes: how many its targets must have.
         masked: whether the targets are probabilities and a mask.
+        single: whether each row has exactly one class.
 
     Raises:
         InputError: the file cannot be read, is cut off, lacks a column, or has targets of another
-            width or type, or names that are not text.
+            width, type or number of classes, or names that are not text.
     """
     with reading(path) as file:
         columns = {name: _column(file, name, path) for name in (NAME, SOUND, TARGET)}
         if SOURCE in file:
             columns[SOURCE] = _column(file, SOURCE, path)
-        rows = {name: len(column) for name, column in columns.items()}
-        if len(set(rows.values())) != 1:
-            raise _wrong(path, NAME, "the columns differ in length", rows)
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise _wrong(path, NAME, "the columns differ in length", lengths)
         kind = h5py.check_vlen_dtype(columns[SOUND].dtype)
         if kind != np.uint8:
             found, remedy = str(kind or columns[SOUND].dtype), "variable-length uint8"
@@ -79,7 +86,23 @@ def read_columns(path: Path, classes: int, masked: bool) -> Columns:
         names = _names(columns[NAME], path)
         sources = _names(columns[SOURCE], path) if SOURCE in columns else None
         targets = (_masked_targets if masked else _packed_targets)(columns[TARGET], classes, path)
-        return Columns(path, names, targets, _sizes(columns[SOUND], path), sources)
+        labels = np.bitwise_count(targets).sum(axis=1) if single else np.ones(1)
+        wrong = np.flatnonzero(labels != 1)
+        if len(wrong):
+            raise InputError(
+                f"{len(wrong)} rows have not exactly one class",
+                source=path,
+                field=TARGET,
+                value=f"row {wrong[0]} has {labels[wrong[0]]}",
+                remedy="Write the file again: a clip of this data set has one class.",
+            )
+        sizes = _sizes(columns[SOUND], path)
+    rows, empty = np.arange(len(names)), []
+    if sizes is not None and not sizes.all():
+        rows, empty = np.flatnonzero(sizes), names[sizes == 0].tolist()
+        names, targets, sizes = names[rows], targets[rows], sizes[rows]
+        sources = None if sources is None else sources[rows]
+    return Columns(path, rows, names, targets, sizes, sources, [name.decode() for name in empty])
 
 
 def read_sound(path: Path, row: int, name: str) -> Encoded:
