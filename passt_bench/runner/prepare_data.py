@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.data.dataset import Dataset, FileChanged
+from passt_bench.data.dataset import MAX_SKIPPED, Dataset, FileChanged
 from passt_bench.data.hdf5_file import check_mp3_rate, encode_mp3
 from passt_bench.data.prepared import default_folder, scaled
 from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, read_index
@@ -31,14 +32,13 @@ from passt_bench.processes import follow_parent
 from passt_bench.records.files import storing
 from passt_bench.registry import DATASETS
 from passt_bench.runner.executor import fork_server
-from passt_bench.runner.prepared_form import Entry, FlatFile, finish, tidy
+from passt_bench.runner.prepared_form import Entry, FlatFile, finish, remove_leftovers
 from passt_bench.spec.recipe import DataSpec
 
 Progress = Callable[[float, str], None]
 _PART = 32  # clips that a process does at a time, and that a line of the journal is about
 _AHEAD = 2  # parts a process that are begun before the first of them is written
 _SAMPLE = 48  # clips that are decoded anew at the end
-_MOST_LOST = 0.05  # share of the clips that may break in decoding
 _DECODING, _CHECKING = 0.9, 0.07  # shares of the work, for the progress
 
 Form = Literal["int16", "hdf5"]
@@ -144,7 +144,7 @@ def _finished(asked: Preparation, source: Dataset) -> Index | None:
             field="--folder",
             remedy="Give another folder with --folder, or remove this one.",
         )
-    tidy(asked.folder, index, done=True)
+    remove_leftovers(asked.folder, index, done=True)
     return index
 
 
@@ -193,53 +193,36 @@ def _fill(
     source: Dataset, flat: FlatFile, pool: ProcessPoolExecutor, workers: int, progress: Progress
 ) -> None:
     """Writes the parts that the file lacks, in their order."""
-    clips, done = len(source.ids), len(flat.entries)
-    lost = sum(len(entry.lost) for entry in flat.entries)
-    starts = iter(range(done * _PART, clips, _PART))
+    clips = len(source.ids)
+    starts = iter(range(len(flat.entries) * _PART, clips, _PART))
     waiting: deque[Future[tuple[bytes, Entry]]] = deque()
-    for start in starts:
-        waiting.append(pool.submit(make_part, range(start, min(start + _PART, clips))))
-        if len(waiting) <= _AHEAD * workers:
-            continue
-        lost += _write_next(waiting, flat, source, lost)
-        _tell(flat, clips, progress)
-    while waiting:
-        lost += _write_next(waiting, flat, source, lost)
-        _tell(flat, clips, progress)
+    while True:
+        for start in islice(starts, 1 + _AHEAD * workers - len(waiting)):
+            waiting.append(pool.submit(make_part, range(start, min(start + _PART, clips))))
+        if not waiting:
+            return
+        _write_next(waiting, flat, source)
+        done = min(len(flat.entries) * _PART, clips)
+        progress(_DECODING * done / clips, f"{done} of {clips} clips")
 
 
 def _write_next(
-    waiting: deque[Future[tuple[bytes, Entry]]], flat: FlatFile, source: Dataset, lost: int
-) -> int:
-    """Writes the oldest part; how many of its clips broke."""
+    waiting: deque[Future[tuple[bytes, Entry]]], flat: FlatFile, source: Dataset
+) -> None:
+    """Writes the oldest part."""
     data, entry = waiting.popleft().result()
-    if lost + len(entry.lost) > _MOST_LOST * len(source.ids):
-        names = [source.ids[number] for number, _ in _lost(flat)]
+    if entry.lost and flat.count_lost + len(entry.lost) > MAX_SKIPPED * len(source.ids):
         start = len(flat.entries) * _PART
-        names += [source.ids[start + place] for place in entry.lost]
-        reason = next(iter(entry.lost.values()))
+        lost = flat.lost() | {start + place: reason for place, reason in entry.lost.items()}
         raise InputError(
-            f"more than {100 * _MOST_LOST:g} % of the clips break in decoding",
+            f"more than {100 * MAX_SKIPPED:g} % of the clips break in decoding",
             source=flat.path.parent,
             field="clips",
-            value=", ".join(names[-5:]),
-            remedy=f"The last: {reason}. `passt-bench data check {source.fingerprint.dataset}=DIR "
-            "--decode` names all.",
+            value=", ".join(source.ids[number] for number in list(lost)[-5:]),
+            remedy=f"The last: {list(lost.values())[-1]}. `passt-bench data check "
+            f"{source.fingerprint.dataset}=DIR --decode` names all.",
         )
     flat.append(data, entry)
-    return len(entry.lost)
-
-
-def _lost(flat: FlatFile) -> Iterator[tuple[int, str]]:
-    """Numbers of the clips that broke, and why."""
-    for number, entry in enumerate(flat.entries):
-        for place, reason in entry.lost.items():
-            yield number * _PART + place, reason
-
-
-def _tell(flat: FlatFile, clips: int, progress: Progress) -> None:
-    done = min(len(flat.entries) * _PART, clips)
-    progress(_DECODING * done / clips, f"{done} of {clips} clips")
 
 
 def _check_sample(
@@ -263,52 +246,43 @@ def _check_sample(
             )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What a process does with each clip."""
-
-    source: Dataset
-    form: Form
-    sampling_rate: int
-    most: int | None  # samples that are kept of a clip
-
-
-_work: _Work | None = None  # of this process, which decodes
+_decode: Callable[[int], tuple[bytes, int, int, bool]]  # of this process, which decodes
 
 
 def begin(source: Dataset, form: Form, sampling_rate: int, seconds: float | None) -> None:
     """The beginning of a process that decodes."""
-    global _work
+    global _decode
     follow_parent()
     torch.set_num_threads(1)
     most = None if seconds is None else round(seconds * sampling_rate)
-    _work = _Work(source, form, sampling_rate, most)
+
+    def decode(number: int) -> tuple[bytes, int, int, bool]:
+        """Bytes of a clip, its samples, how many of them were beyond ±1, whether it was cut."""
+        wave = source.whole(number)
+        stored, beyond = scaled(wave[:most])
+        data = stored.tobytes() if form == "int16" else encode_mp3(stored, sampling_rate)
+        return data, len(stored), beyond, len(wave) > len(stored)
+
+    _decode = decode
 
 
 def make_part(numbers: range) -> tuple[bytes, Entry]:
-    """The bytes of some clips, one after the other, and what is to be said of them."""
-    assert _work is not None
-    found, sizes = [], []
+    """The bytes of some clips, one after the other, and their line of the journal."""
+    found: list[bytes] = []
     clipped: dict[int, int] = {}
     lost: dict[int, str] = {}
     cut = samples = 0
     for place, number in enumerate(numbers):
-        data = b""
         try:
-            wave = _work.source.whole(number)
+            data, length, beyond, shortened = _decode(number)
         except FileChanged:
             raise
         except InputError as error:
             lost[place] = error.problem
-        else:
-            most = _work.most
-            cut += most is not None and len(wave) > most
-            stored, beyond = scaled(wave[:most])
-            samples += len(stored)
-            if beyond:
-                clipped[place] = beyond
-            as_int16 = _work.form == "int16"
-            data = stored.tobytes() if as_int16 else encode_mp3(stored, _work.sampling_rate)
+            found.append(b"")
+            continue
         found.append(data)
-        sizes.append(len(data))
-    return b"".join(found), Entry(sizes, clipped, lost, cut, samples)
+        cut, samples = cut + shortened, samples + length
+        if beyond:
+            clipped[place] = beyond
+    return b"".join(found), Entry(list(map(len, found)), clipped, lost, cut, samples)

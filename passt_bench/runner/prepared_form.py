@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -33,6 +32,9 @@ from passt_bench.data.prepared_files import (
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
+from passt_bench.spec.override import adapter
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class FlatFile:
     """The file and its journal, opened to be continued.
 
     Args:
-        path: of the file; the journal lies beside it.
+        path: of the file; the journal is beside it.
         identity: of the work; what was begun for another is not continued.
 
     Raises:
@@ -70,53 +72,36 @@ class FlatFile:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path, self.journal = path, path.with_suffix(".journal")
-        self._identity = dict(identity)
-        self.entries: list[Entry] = []
+        self._identity = identity
         with storing(path):
-            end = self._read_journal()
-            self._file = self._open_at(end)
+            lines = self._read_journal(json.dumps(dict(identity), sort_keys=True).encode() + b"\n")
+            self.entries = [adapter(Entry).validate_json(line) for line in lines]
+            self.count_lost = sum(len(entry.lost) for entry in self.entries)
+            self._file = self._open_at(sum(sum(entry.sizes) for entry in self.entries))
             self._lines = self.journal.open("ab")
 
     def __enter__(self) -> FlatFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
         self._lines.close()
 
-    def _read_journal(self) -> int:
-        """Takes the whole lines, cuts off the rest; bytes of the file that they speak of."""
-        head = json.dumps(self._identity, sort_keys=True).encode() + b"\n"
-        if not self.journal.exists():
-            if self.path.exists():
-                raise _foreign(self.path, "the file was not begun by this command")
-            self.journal.write_bytes(b"")
-        content = self.journal.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        first, _, rest = whole.partition(b"\n")
-        if not whole:
-            first, rest = head[:-1], b""
-            self._rewrite(head)
-        elif first != head[:-1]:
-            raise _foreign(self.journal, "other clips were begun there", first.decode())
-        else:
-            self._rewrite_to(len(whole))
-        self.entries = [_entry(line) for line in rest.splitlines()]
-        return sum(sum(entry.sizes) for entry in self.entries)
-
-    def _rewrite(self, content: bytes) -> None:
-        with self.journal.open("wb") as file:
-            file.write(content)
-            os.fsync(file.fileno())
-
-    def _rewrite_to(self, size: int) -> None:
-        with self.journal.open("r+b") as file:
-            file.truncate(size)
+    def _read_journal(self, head: bytes) -> list[bytes]:
+        """The whole lines after the first; what a kill left of another is cut off."""
+        if self.path.exists() and not self.journal.exists():
+            raise _foreign(self.path, "the file was not begun by this command")
+        with self.journal.open("a+b") as file:
+            file.seek(0)
+            content = file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole and not whole.startswith(head):
+                begun = whole.splitlines()[0].decode()
+                raise _foreign(self.journal, "other clips were begun there", begun)
+            file.truncate(len(whole))
+            if not whole:
+                _sync(file, head)
+        return whole.splitlines()[1:]
 
     def _open_at(self, end: int) -> BinaryIO:
         file = self.path.open("r+b" if self.path.exists() else "w+b")
@@ -128,18 +113,17 @@ class FlatFile:
         return file
 
     def append(self, data: bytes, entry: Entry) -> None:
-        """Adds a part; it stands on the disk when this returns.
+        """Adds a part; it is on the disk when this returns.
 
         Raises:
             StorageError: the disk is full.
         """
-        told = asdict(entry) | {"sha256": hashlib.sha256(data).hexdigest()}
+        entry = replace(entry, sha256=hashlib.sha256(data).hexdigest())
         with storing(self.path):
-            for file, content in ((self._file, data), (self._lines, _line(told))):
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        self.entries.append(Entry(**told))
+            _sync(self._file, data)
+            _sync(self._lines, adapter(Entry).dump_json(entry) + b"\n")
+        self.entries.append(entry)
+        self.count_lost += len(entry.lost)
 
     def verify(self, progress: Callable[[float], None]) -> str:
         """Reads all of it again; SHA-256 of the whole.
@@ -161,21 +145,32 @@ class FlatFile:
         """(clips,) int64, bytes of each clip."""
         return np.array([size for entry in self.entries for size in entry.sizes], dtype=np.int64)
 
+    def lost(self) -> dict[int, str]:
+        """Number of a clip that broke → why."""
+        return self._by_clip(entry.lost for entry in self.entries)
+
+    def clipped(self) -> dict[int, int]:
+        """Number of a clip → its samples beyond ±1."""
+        return self._by_clip(entry.clipped for entry in self.entries)
+
+    def _by_clip(self, parts: Iterable[Mapping[int, Value]]) -> dict[int, Value]:
+        size = self._identity["part"]
+        return {
+            number * size + place: value
+            for number, part in enumerate(parts)
+            for place, value in part.items()
+        }
+
     def read(self, start: int, size: int) -> bytes:
         """Bytes from somewhere in the file."""
         self._file.seek(start)
         return self._file.read(size)
 
 
-def _line(told: Mapping[str, Any]) -> bytes:
-    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
-
-def _entry(line: bytes) -> Entry:
-    told = json.loads(line)
-    for name in ("clipped", "lost"):
-        told[name] = {int(place): value for place, value in told[name].items()}
-    return Entry(**told)
+def _sync(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _foreign(path: Path, problem: str, found: str | None = None) -> InputError:
@@ -196,7 +191,7 @@ def finish(
     identity: Mapping[str, Any],
     checksum: str,
 ) -> Index:
-    """Writes what stands beside the samples, the index last; removes what is no longer needed.
+    """Writes the files beside the samples, the index last; removes what is no longer needed.
 
     Args:
         folder: of the result.
@@ -206,12 +201,9 @@ def finish(
         identity: what was asked for.
         checksum: of the bytes.
     """
-    sizes = flat.sizes()
-    lost, clipped = _marked(flat, identity["part"])
+    sizes, lost, clipped = flat.sizes(), flat.lost(), flat.clipped()
     splits, split = _split_codes(source)
-    kept = np.setdiff1d(
-        np.arange(len(source.ids)), np.fromiter(lost, dtype=np.int64, count=len(lost))
-    )
+    kept = np.setdiff1d(np.arange(len(source.ids)), list(lost))
     targets, masked = _stored_targets(source.targets, kept)
     files: dict[str, tuple[str, ...]] = {}
     if form == "hdf5":
@@ -243,24 +235,14 @@ def finish(
         masked=masked,
         files=files,
     )
-    tidy(folder, index)
+    remove_leftovers(folder, index)
     write_index(folder, index)
-    tidy(folder, index, done=True)
+    remove_leftovers(folder, index, done=True)
     return index
 
 
-def _marked(flat: FlatFile, part: int) -> tuple[dict[int, str], dict[int, int]]:
-    """Clip → why it broke; clip → samples beyond ±1."""
-    lost: dict[int, str] = {}
-    clipped: dict[int, int] = {}
-    for number, entry in enumerate(flat.entries):
-        lost |= {number * part + place: reason for place, reason in entry.lost.items()}
-        clipped |= {number * part + place: count for place, count in entry.clipped.items()}
-    return lost, clipped
-
-
-def tidy(folder: Path, index: Index, *, done: bool = False) -> None:
-    """Removes what preparations left there that were killed; with the index written, all but it."""
+def remove_leftovers(folder: Path, index: Index, *, done: bool = False) -> None:
+    """Removes what killed preparations left; with the index written, the journal as well."""
     names = [f".{INDEX}.*", f".{CLIPS}.*"]
     if done:
         names.append(f"{Path(WAVEFORMS).stem}.journal")
@@ -327,19 +309,10 @@ def _write_hdf5(
         inside = kept[rows]
         write_hdf5(
             folder / file,
-            [_as_mp3_name(source.ids[clip]) for clip in inside],
+            [f"{source.ids[clip].removesuffix('.mp3')}.mp3" for clip in inside],
             [source.sources[clip] for clip in inside],
-            _sounds(flat, starts[inside], sizes[inside]),
+            (flat.read(int(starts[clip]), int(sizes[clip])) for clip in inside),
             masked_target(targets[rows]) if masked else targets[rows],
         )
         files[key] = (file,)
     return files
-
-
-def _sounds(flat: FlatFile, starts: np.ndarray, sizes: np.ndarray) -> Iterator[bytes]:
-    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-        yield flat.read(start, size)
-
-
-def _as_mp3_name(name: str) -> str:
-    return name if name.endswith(".mp3") else f"{name}.mp3"

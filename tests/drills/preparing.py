@@ -43,7 +43,11 @@ def watch(moment: Moment) -> None:
 
     name, number = moment
     count = 0
-    real_sync, real_write, real_tidy = os.fsync, prepare_data._write_next, prepared_form.tidy
+    real_sync, real_write, real_tidy = (
+        os.fsync,
+        prepare_data._write_next,
+        prepared_form.remove_leftovers,
+    )
 
     def sync(handle: int) -> None:
         nonlocal count
@@ -57,7 +61,7 @@ def watch(moment: Moment) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         real_sync(handle)
 
-    def write_next(*arguments: Any) -> int:
+    def write_next(*arguments: Any) -> None:
         import psutil
 
         nonlocal count
@@ -65,7 +69,7 @@ def watch(moment: Moment) -> None:
         if count == number:
             for child in psutil.Process().children(recursive=True) or _decoders():
                 child.kill()
-        return real_write(*arguments)
+        real_write(*arguments)
 
     def tidy(*arguments: Any, **options: Any) -> None:
         nonlocal count
@@ -77,7 +81,7 @@ def watch(moment: Moment) -> None:
     if name == WORKER:
         prepare_data._write_next = write_next
     elif name == TIDY:
-        prepared_form.tidy = tidy
+        prepared_form.remove_leftovers = tidy
     else:
         os.fsync = sync
 
