@@ -21,9 +21,8 @@ from passt_bench.measure.target import PublishedProtocol, Subject, published_spe
 from passt_bench.models import from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.spec.recipe import Pair, Recipe
-from passt_bench.training.engine import Engine, Inputs, StepGraph
+from passt_bench.training.engine import Engine, Inputs, ModelStep, StepGraph
 from passt_bench.training.loop import set_up
-from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
 from passt_bench.training.step_inputs import draw_step
 
@@ -58,7 +57,7 @@ class RecipeFactory:
             "inference_batch": work.infer_batch,
             "frontend": work.hear,
         }
-        parts = {"forward": work.forward, "backward": work.backward, "optimizer": work.update}
+        parts = {"forward": work.forward, "backward": work.backward, "optimizer": work.model.update}
         return Subject(
             step={"replay": work.replay} if recipe.engine.graph else parts,
             parts=parts,
@@ -78,16 +77,10 @@ class _Work:
         self, recipe: Recipe, net: nn.Module, device: torch.device, classes: int, frames: int
     ) -> None:
         self._recipe, self._net, self._device = recipe, net, device
-        self._engine = Engine(recipe.engine)
-        self._call = self._engine.prepare(net)
+        self.model = ModelStep(net, recipe)
         self._batch = batch_size(recipe)
         grid: Pair | None = net.grid(frames)  # type: ignore[operator]
         self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-        training = recipe.training
-        self._optimizer = self._engine.make_optimizer(
-            net, training.learning_rate, training.weight_decay
-        )
-        self._scaler = self._engine.make_scaler()
         self._graph = StepGraph(self._whole)
         self._classes = classes
         random = torch.Generator().manual_seed(_SEED)
@@ -96,23 +89,18 @@ class _Work:
         self._x = torch.randn(self._batch, 1, recipe.frontend.mels, frames, generator=random)
         self._x = self._x.to(device)
         self._targets = (torch.rand(self._batch, classes, generator=random) < 0.2).float()
-        if training.loss == "ce":
+        if recipe.training.loss == "ce":
             self._targets = torch.eye(classes)[torch.arange(self._batch) % classes]
         self._targets = self._targets.to(device)
         self._frontend = make_frontend(recipe.frontend).to(device).eval()
         self._steps = count()
         self._loss = torch.zeros(())
 
-    def _predict(self, x: torch.Tensor, **drawn: Any) -> torch.Tensor:
-        with self._engine.autocast():
-            logits: torch.Tensor = self._call(x, **drawn)
-        return logits.float()
-
     def _draw(self, batch: int) -> dict[str, Any]:
         step = next(self._steps)
         setting = self.stages[step % len(self.stages)]
         drawn = draw_step(self._net, setting, self._x.shape[3], _SEED, step, batch)
-        return self._engine.send(drawn)
+        return self.model.engine.send(drawn)
 
     def _mode(self, training: bool) -> None:
         if self._net.training is not training:  # walking all modules takes time in small models
@@ -121,32 +109,24 @@ class _Work:
     def forward(self) -> None:
         """Draws the kept patches anew, then the forward pass and the loss."""
         self._mode(training=True)
-        logits = self._predict(self._x, **self._draw(self._batch))
-        self._loss = loss_of(self._recipe.training.loss, logits, self._targets)
+        self._loss = self.model.forward(self._batch_with(self._draw(self._batch)))
 
     def backward(self) -> None:
         """Frees the last gradients and computes new ones."""
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(self._loss).backward()  # type: ignore[no-untyped-call]
+        self.model.backward(self._loss)
         self._loss = self._loss.detach()
-
-    def update(self) -> None:
-        """AdamW."""
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
 
     def replay(self) -> None:
         """Draws the kept patches anew, then the whole step as a CUDA graph."""
         self._mode(training=True)
         self._graph(self._draw(self._batch))
 
+    def _batch_with(self, drawn: Inputs) -> Inputs:
+        return {"x": self._x, "targets": self._targets, **drawn}
+
     def _whole(self, drawn: Inputs) -> torch.Tensor:
-        """The parts of a step one after the other, on constant input."""
-        logits = self._predict(self._x, **drawn)
-        self._loss = loss_of(self._recipe.training.loss, logits, self._targets)
-        self.backward()
-        self.update()
-        return self._loss
+        """A whole step on constant input."""
+        return self.model.take(self._batch_with(drawn))
 
     def forget(self) -> None:
         """Gives a captured graph back, if there is one; the next steps capture it anew."""
@@ -156,13 +136,13 @@ class _Work:
     def infer_one(self) -> None:
         """One clip, all patches."""
         self._mode(training=False)
-        self._predict(self._x[:1])
+        self.model.predict(self._x[:1])
 
     @torch.no_grad()
     def infer_batch(self) -> None:
         """A batch, all patches."""
         self._mode(training=False)
-        self._predict(self._x)
+        self.model.predict(self._x)
 
     @torch.no_grad()
     def hear(self) -> None:
@@ -179,7 +159,7 @@ class _Work:
             spec = replace(spec, precision="float16")
         engine = Engine(replace(spec, graph=False))
         scaler = engine.make_scaler()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.model.optimizer.zero_grad(set_to_none=True)
         optimizer = torch.optim.SGD(self._net.parameters(), lr=0.001)
         x = torch.ones(protocol.batch, *self._x.shape[1:], device=self._device)
         targets = torch.ones(protocol.batch, self._classes, device=self._device)
@@ -188,7 +168,7 @@ class _Work:
         def step() -> None:
             """A step as the reference code times it: no gradient is ever zeroed."""
             with engine.autocast():
-                logits = self._call(x, **self._draw(protocol.batch))
+                logits = self.model.call(x, **self._draw(protocol.batch))
                 loss = F.binary_cross_entropy_with_logits(logits, targets)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)

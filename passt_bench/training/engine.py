@@ -9,7 +9,8 @@ from torch import nn
 
 from passt_bench.errors import InputError
 from passt_bench.models.vit import Attention, Blocks
-from passt_bench.spec.recipe import EngineSpec
+from passt_bench.spec.recipe import EngineSpec, Recipe
+from passt_bench.training.loss import loss_of
 
 Inputs = Mapping[str, torch.Tensor | None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -95,6 +96,62 @@ class Engine:
 
             config.compile_threads = 1
         return torch.compile(net)
+
+
+class ModelStep:
+    """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
+
+    Training and cost sessions take the same.
+
+    Args:
+        net: the model, on the recipe's device.
+        recipe: engine, loss and optimizer.
+
+    Attributes:
+        optimizer: of the model's parameters.
+        scaler: of the loss, see `Engine.make_scaler`.
+        call: the model as a step calls it, which may be compiled.
+    """
+
+    def __init__(self, net: nn.Module, recipe: Recipe) -> None:
+        self.engine, self._loss = Engine(recipe.engine), recipe.training.loss
+        training = recipe.training
+        self.optimizer = self.engine.make_optimizer(
+            net, training.learning_rate, training.weight_decay
+        )
+        self.scaler = self.engine.make_scaler()
+        self.call = self.engine.prepare(net)
+
+    def predict(self, x: torch.Tensor, **drawn: torch.Tensor | None) -> torch.Tensor:
+        """Logits (B, classes), float32, of log-mels (B, 1, mels, frames)."""
+        with self.engine.autocast():
+            logits = self.call(x, **drawn)
+        return logits.float()
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """The loss of a batch: its ``x``, its ``targets``, and what was drawn for the step."""
+        drawn = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
+        x, targets = inputs["x"], inputs["targets"]
+        assert x is not None
+        assert targets is not None
+        return loss_of(self._loss, self.predict(x, **drawn), targets)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Frees the last gradients and computes new ones."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def update(self) -> None:
+        """AdamW."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def take(self, inputs: Inputs) -> torch.Tensor:
+        """The whole step; returns the loss without waiting for the device."""
+        loss = self.forward(inputs)
+        self.backward(loss)
+        self.update()
+        return loss.detach()
 
 
 def check_engine(spec: EngineSpec) -> None:

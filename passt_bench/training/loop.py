@@ -14,10 +14,10 @@ from passt_bench.errors import InputError
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Recipe
 from passt_bench.training.batches import Sampler, Supply, check_sampling, clip_weights, epoch_steps
-from passt_bench.training.engine import Engine, Inputs, StepGraph, check_engine, set_rate
+from passt_bench.training.engine import ModelStep, StepGraph, check_engine, set_rate
 from passt_bench.training.evaluate import predict
 from passt_bench.training.loaders import Arrays, loading
-from passt_bench.training.loss import Diverged, loss_of
+from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import score
 from passt_bench.training.schedule import at_stage, rate_at
 from passt_bench.training.state import Progress, Task, Training, check_averaging
@@ -56,19 +56,16 @@ def run_training(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
         InputError: sampling or averaging that the clips or epochs do not allow.
     """
-    recipe, engine = task.recipe, Engine(task.recipe.engine)
-    optimizer = engine.make_optimizer(
-        net, recipe.training.learning_rate, recipe.training.weight_decay
-    )
-    scaler = engine.make_scaler()
-    parts = {"optimizer": optimizer} | ({"scaler": scaler} if scaler.is_enabled() else {})
+    recipe, model = task.recipe, ModelStep(net, task.recipe)
+    scaler = model.scaler
+    parts = {"optimizer": model.optimizer} | ({"scaler": scaler} if scaler.is_enabled() else {})
     sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
     state = Training(net, parts, task)
     progress, steps = state.progress, sampler.steps
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
     left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
     with loading(supply, left, recipe.engine.num_workers) as batches:
-        step = Step(net, engine, optimizer, scaler, task, steps, batches)
+        step = _Step(net, model, task, steps, batches)
         while progress.epoch < recipe.training.epochs:
             _epoch(state, step)
             on_epoch(progress)
@@ -76,7 +73,7 @@ def run_training(
     return state
 
 
-def _epoch(state: Training, take: Step) -> None:
+def _epoch(state: Training, take: _Step) -> None:
     """The rest of an epoch, from wherever its last checkpoint was written."""
     task, progress, training = state.task, state.progress, state.task.recipe.training
     state.net.train()
@@ -84,7 +81,7 @@ def _epoch(state: Training, take: Step) -> None:
     for step in range(
         progress.epoch * take.steps + progress.step, (progress.epoch + 1) * take.steps
     ):
-        set_rate(take.optimizer, rate_at(training, step, take.steps))
+        set_rate(take.model.optimizer, rate_at(training, step, take.steps))
         state.stepped(take(step))
     mean = float(torch.stack(state.losses).mean())
     if not np.isfinite(mean):
@@ -93,7 +90,7 @@ def _epoch(state: Training, take: Step) -> None:
     state.losses = []
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.train_loss.append(mean)
-    progress.learning_rate.append(float(take.optimizer.param_groups[0]["lr"]))
+    progress.learning_rate.append(float(take.model.optimizer.param_groups[0]["lr"]))
     progress.step_seconds.append(progress.epoch_seconds / take.steps)
     progress.epoch_seconds = 0.0
     if task.validation is not None:
@@ -126,33 +123,15 @@ def total_steps(task: Task) -> int:
     return training.epochs * epoch_steps(training, len(task.train))
 
 
-class Step:
-    """A training step: patchout, forward, backward, optimizer.
-
-    Args:
-        net: the model.
-        engine: what computes it.
-        optimizer: of its parameters.
-        scaler: of the loss, see `Engine.make_scaler`.
-        task: data and recipe.
-        steps: of an epoch.
-        batches: log-mels and targets of the steps to come.
-    """
+class _Step:
+    """Takes the steps of a training one after the other: batch, patchout, then the model's step."""
 
     def __init__(
-        self,
-        net: nn.Module,
-        engine: Engine,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        task: Task,
-        steps: int,
-        batches: Iterator[Arrays],
+        self, net: nn.Module, model: ModelStep, task: Task, steps: int, batches: Iterator[Arrays]
     ) -> None:
-        self.net, self.optimizer, self.scaler, self.task = net, optimizer, scaler, task
-        self.steps, self._batches, self._engine = steps, batches, engine
-        self._call = engine.prepare(net)
-        self._take = StepGraph(self._whole) if engine.spec.graph else self._whole
+        self.net, self.model, self.task = net, model, task
+        self.steps, self._batches = steps, batches  # of an epoch; log-mels and targets to come
+        self._take = StepGraph(model.take) if task.recipe.engine.graph else model.take
 
     def __call__(self, step: int) -> torch.Tensor:
         """Takes the next step; returns the loss without waiting for the device."""
@@ -164,21 +143,7 @@ class Step:
             setting = at_stage(setting, grid, step, recipe.training.epochs * self.steps)
         drawn = draw_step(self.net, setting, x.shape[3], task.seed, step, len(x))
         seed_torch(recipe.engine.device, task.seed, step)
-        return self._take(self._engine.send({"x": x, "targets": targets, **drawn}))
-
-    def _whole(self, inputs: Inputs) -> torch.Tensor:
-        """Forward, backward and optimizer."""
-        drawn = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
-        targets = inputs["targets"]
-        assert targets is not None
-        with self._engine.autocast():
-            logits = self._call(inputs["x"], **drawn)
-        loss = loss_of(self.task.recipe.training.loss, logits.float(), targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss.detach()
+        return self._take(self.model.engine.send({"x": x, "targets": targets, **drawn}))
 
 
 _ROWS = 1 << 16  # clips whose labels are looked at at a time
