@@ -5,31 +5,17 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 
-# The order of the imports is that of the commands in the help.
-from passt_bench.cli import study  # isort: split
-
-from passt_bench.cli import results  # isort: split
-
-from passt_bench.cli import measure, predict  # isort: split
-
-from passt_bench.cli import data, records, weights
 from passt_bench.cli.options import app, console, with_new_names
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
-__all__ = [
-    "app",
-    "data",
-    "main",
-    "measure",
-    "predict",
-    "records",
-    "results",
-    "study",
-    "weights",
-]
+__all__ = ["app", "main"]
+
+for _group in ("study", "results", "measure", "predict", "data", "records", "weights"):
+    import_module(f"passt_bench.cli.{_group}")  # registers its commands, in the order of the help
 
 INTERRUPTED = 130
 

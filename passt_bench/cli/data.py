@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +11,13 @@ import typer
 from rich.table import Table
 
 from passt_bench.cli.options import (
+    CORES,
     Workers,
-    above_zero,
     app,
     argument,
     console,
     error_console,
+    number,
     option,
 )
 from passt_bench.errors import InputError, choose_from
@@ -29,45 +29,11 @@ if TYPE_CHECKING:
     from passt_bench.spec.recipe import DataSpec
 
 SECONDS, RATE = 5.0, 32000  # of a check, unless they are given or the clips are prepared
-_RATES = (1000, 768_000)  # Hz
-_DAY = 86_400  # seconds
+_RATE = number("Hz, e.g. 32000", low=999, high=768_000)
+_LENGTH = number("seconds", high=86_400)
 _FORMS = {"cache": "int16", "hdf5": "hdf5"}
 _NAMED = 5  # names that the text lists of each finding; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
-
-
-def possible_rate(found: typer.CallbackParam, value: int | None) -> int | None:
-    """Refuses a sampling rate at which nobody records.
-
-    Raises:
-        InputError: it is too low or too high.
-    """
-    low, high = _RATES
-    if value is not None and not low <= value <= high:
-        raise InputError(
-            "not a sampling rate of audio",
-            field=found.opts[0],
-            value=value,
-            remedy=f"Give Hz from {low} to {high}, e.g. {RATE}.",
-        )
-    return value
-
-
-def possible_length(found: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuses a clip length that is not above 0 or longer than a day.
-
-    Raises:
-        InputError: it is.
-    """
-    above_zero(found, value)
-    if value is not None and value > _DAY:
-        raise InputError(
-            "longer than a day",
-            field=found.opts[0],
-            value=value,
-            remedy="Give the length of a clip in seconds, e.g. 10, or leave the option out.",
-        )
-    return value
 
 
 data = typer.Typer(no_args_is_help=True, help="Check and prepare data sets.")
@@ -104,10 +70,10 @@ def check(
         int | None, option("N", "Files to read at a time; by default 8 at most.", min=1)
     ] = None,
     seconds: Annotated[
-        float | None, option("SECONDS", "Clip length; by default 5.", callback=possible_length)
+        float | None, option("SECONDS", "Clip length; by default 5.", callback=_LENGTH)
     ] = None,
     rate: Annotated[
-        int | None, option("HZ", "Sampling rate; by default 32000.", callback=possible_rate)
+        int | None, option("HZ", "Sampling rate; by default 32000.", callback=_RATE)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all names.")] = False,
     output: Annotated[Path | None, option("FILE", "Also write the JSON to this file.")] = None,
@@ -124,7 +90,7 @@ def check(
     index = read_index(folder) if (folder / INDEX).is_file() else None
     length, hertz = _length_and_rate(folder, index, seconds, rate)
     spec = DataSpec(name=name, seconds=length)
-    threads = workers or min(8, len(os.sched_getaffinity(0)))
+    threads = workers or min(8, CORES)
     options = CheckOptions(fold, duplicates, decode, threads)
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
@@ -217,19 +183,17 @@ def prepare(
     named: Named,
     rate: Annotated[
         int,
-        option(
-            "HZ", "Sampling rate: frontend.sampling_rate of the recipes.", callback=possible_rate
-        ),
+        option("HZ", "Sampling rate: frontend.sampling_rate of the recipes.", callback=_RATE),
     ],
     folder: Annotated[
         Path | None, option("DIR", "Write here; by default prepared-HZ or hdf5-HZ in DIR.")
     ] = None,
-    workers: Workers = None,
+    workers: Workers = CORES,
     form: Annotated[
         str, option("NAME", "cache (16-bit samples) or hdf5 (MP3 in HDF5 files).", "--format")
     ] = "cache",
     seconds: Annotated[
-        float | None, option("SECONDS", "Cut longer clips.", callback=possible_length)
+        float | None, option("SECONDS", "Cut longer clips.", callback=_LENGTH)
     ] = None,
 ) -> None:
     """Decode and resample a data set once, for all later runs."""
@@ -248,7 +212,7 @@ def prepare(
         form="hdf5" if form == "hdf5" else "int16",
         out=folder,
         seconds=seconds,
-        workers=workers or 1,
+        workers=workers,
     )
     with stage(console, f"Preparing {name}") as update:
         update(0.0, "reading lists and headers")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from passt_bench import __version__
 from passt_bench.errors import InputError
+from passt_bench.processes import default_workers
 
 # No `from __future__ import annotations` here: `asks_for_study` needs the annotations themselves.
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 
-RUNS = Path("runs")
+RUNS, CORES = Path("runs"), default_workers()
 # In a printed table: how wide the column of names is at least, and that of numbers at most where
 # the terminal has fewer columns than that.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
@@ -112,44 +113,26 @@ def _top_level(
     """Options that come before a command."""
 
 
-def _field(found: typer.CallbackParam) -> str:
-    return found.opts[0]
+def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., Any]:
+    """A check of an option's number that, other than typer's, names the value.
 
-
-def above_zero(found: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuses a number that is not above 0, with the value, which click's own message leaves out.
-
-    Raises:
-        InputError: the number is 0, negative or NaN.
+    Args:
+        unit: what to give, for the remedy.
+        low: the number must be above it.
+        high: the number must be at most that.
     """
-    if value is not None and not value > 0:
-        raise InputError(
-            "must be above 0",
-            field=_field(found),
-            value=value,
-            remedy="Give a larger number, or leave the option out.",
-        )
-    return value
 
+    def check(found: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not low < value <= high:
+            raise InputError(
+                f"must be at most {high:g}" if value > high else f"must be above {low:g}",
+                field=found.opts[0],
+                value=value,
+                remedy=f"Give {unit}, or leave the option out.",
+            )
+        return value
 
-def _workers(found: typer.CallbackParam, value: int | None) -> int:
-    from passt_bench.runner.executor import default_workers
-
-    above_zero(found, value)
-    return value or default_workers()
-
-
-def _memory(found: typer.CallbackParam, value: float | None) -> float | None:
-    above_zero(found, value)
-    # The kernel reads a limit of 0 bytes as no limit.
-    if value is not None and not 1 <= value * 2**30 < math.inf:
-        raise InputError(
-            "invalid memory limit",
-            field=_field(found),
-            value=value,
-            remedy="Give GiB, e.g. 1.5, or leave the option out for no limit.",
-        )
-    return value
+    return check
 
 
 def _device(device: str) -> str:
@@ -199,21 +182,27 @@ NewRuns = Annotated[
 ]
 Reports = Annotated[Path, option("DIR", "Folder of the pages.", "--reports")]
 Workers = Annotated[
-    int | None,
+    int,
     option(
         "N",
-        "Processes at a time; by default one per core.",
+        "Processes at a time.",
         "--workers",
-        callback=_workers,
+        callback=number("a number of processes"),
+        show_default="one per core",
     ),
 ]
 RunTimeout = Annotated[
     float | None,
-    option("SECONDS", "Longest time for one run.", "--run-timeout", callback=above_zero),
+    option("SECONDS", "Longest time for one run.", "--run-timeout", callback=number("seconds")),
 ]
 Memory = Annotated[
     float | None,
-    option("GIB", "Most memory for the process of one run.", "--memory", callback=_memory),
+    option(
+        "GIB",
+        "Most memory for the process of one run.",
+        "--memory",
+        callback=number("GiB", high=2.0**33),
+    ),
 ]
 Variants = Annotated[
     list[str] | None,

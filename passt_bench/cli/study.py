@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from passt_bench.cli.options import (
+    CORES,
     Memory,
     NoBaseline,
     Reports,
@@ -81,14 +82,14 @@ def plan(
     paths: "Paths",
     variants: Variants = None,
     no_baseline: NoBaseline = False,
-    workers: Workers = None,
+    workers: Workers = CORES,
 ) -> None:
     """Show what a study would run, and how long it would take; run nothing."""
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
 
-    request, config = choosing(request, variants, no_baseline), RunConfig(workers=workers or 1)
+    request, config = choosing(request, variants, no_baseline), RunConfig(workers=workers)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
@@ -135,7 +136,7 @@ def run(
     paths: "Paths",
     variants: Variants = None,
     no_baseline: NoBaseline = False,
-    workers: Workers = None,
+    workers: Workers = CORES,
     retry: Annotated[
         list[str] | None, option("STATUS", "Failed runs to try again, e.g. oom,error.")
     ] = None,
@@ -164,10 +165,10 @@ def run(
 
     request, paths = choosing(request, variants, no_baseline), replace(paths, reports=reports)
     config = RunConfig(
-        workers=workers or 1,
+        workers=workers,
         retry=statuses(retry),
         timeout=run_timeout,
-        memory=round(memory * 2**30) if memory is not None else None,
+        memory=max(1, round(memory * 2**30)) if memory is not None else None,
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
@@ -191,7 +192,7 @@ def run(
 def search(
     request: "StudyRequest",
     paths: "Paths",
-    workers: Workers = None,
+    workers: Workers = CORES,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
         float, option("MINUTES", "Longest time for the whole search.", min=0.1)
@@ -217,9 +218,7 @@ def search(
 
     clock = Estimate()
     study = plan_request(load_study(request.study), request, paths, named=False)
-    options = SearchOptions(
-        trials=trials, minutes=search_minutes, workers=workers or 1, storage=storage
-    )
+    options = SearchOptions(trials=trials, minutes=search_minutes, workers=workers, storage=storage)
     with live(paths.runs) if track else nullcontext():
         result = explore(study, paths, options, console, command=typed())
     name = result.record.name
@@ -271,13 +270,12 @@ def status(
 def print_status(plan: "StudyPlan", runs: Path) -> None:
     """Prints the status of a planned study, and how long the rest of it takes."""
     from passt_bench.records.store import Store
-    from passt_bench.runner.executor import default_workers
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.run import describe
 
     store = Store(runs)
     _print_runs(plan.record, store)
-    console.print(describe(plan, store, RunConfig(workers=default_workers())), markup=False)
+    console.print(describe(plan, store, RunConfig()), markup=False)
 
 
 def _print_runs(study: "StudyRecord", store: "Store") -> None:

@@ -107,11 +107,6 @@ def fork_server() -> ForkServerContext:
     return processes.fork_server(__name__, *late)
 
 
-def default_workers() -> int:
-    """One process a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _is_busy(future: Future[Outcome | None]) -> bool:
     return future.done() and isinstance(future.exception(), Timeout)
 

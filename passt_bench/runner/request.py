@@ -11,6 +11,7 @@ from pathlib import Path
 
 from passt_bench.data import find_folders
 from passt_bench.errors import InputError, choose_from
+from passt_bench.processes import default_workers
 from passt_bench.records.run import STATUSES, Status, StudyRecord
 from passt_bench.registry import DATASETS
 from passt_bench.spec.override import override, parse_assignments
@@ -61,7 +62,7 @@ class RunConfig:
         track: whether the runs are logged to MLflow.
     """
 
-    workers: int = 2
+    workers: int = field(default_factory=default_workers)
     retry: tuple[Status, ...] = ()
     timeout: float | None = None
     memory: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +36,8 @@ def help_texts() -> str:
         lines.append(f"passt-bench {name}".strip() + f": {' '.join(command.help.split())}")
         for item in command.params:
             names = "/".join((*item.opts, *item.secondary_opts))
-            default = "" if item.default in (None, False) else f" [{item.default}]"
+            known = item.show_default if isinstance(item.show_default, str) else item.default
+            default = "" if known in (None, False) else f" [{known}]"
             lines.append(f"    {names} {item.metavar or ''}: {item.help}{default}")
     return "\n".join(lines) + "\n"
 
@@ -70,6 +73,12 @@ def test_an_old_option_works_and_says_its_new_name(
     out, err = capsys.readouterr()
     assert (out, err.count(f"{old} is now {new}")) == ("", 2)
     assert with_new_names([*words, "--", old]) == [*words, "--", old]
+
+
+def test_the_help_needs_little() -> None:
+    code = "import sys, passt_bench.cli; print(sys.modules.keys() & {'pydantic', 'numpy', 'torch'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_help_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
