@@ -11,6 +11,7 @@ from study_on_disk import QUICK, SMALL, write_study
 
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.cli import main
+from passt_bench.errors import InputError
 from passt_bench.report.pages import render
 from passt_bench.report.view import StudyView, view
 
@@ -30,6 +31,24 @@ def cli(
         with pytest.raises(SystemExit) as ended:
             main()
         return int(ended.value.code or 0), " ".join(capsys.readouterr().out.split())
+
+    return run
+
+
+@pytest.fixture
+def mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., InputError]:
+    """Runs a command in this process that is refused; the error, which it has printed."""
+
+    def run(*words: object) -> InputError:
+        monkeypatch.setattr(sys, "argv", ["passt-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        error = ended.value.__context__
+        assert isinstance(error, InputError) and ended.value.code == 2
+        assert f"error: {error}" in capsys.readouterr().out
+        return error
 
     return run
 

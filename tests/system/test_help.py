@@ -51,7 +51,8 @@ def test_every_option_has_one_meaning() -> None:
     meanings = defaultdict[str, set[str | None]](set)
     for command in COMMANDS.values():
         for option in command.params:
-            meanings[option.opts[0]].add(option.metavar)
+            if option.opts[0].startswith("--"):
+                meanings[option.opts[0]].add(option.metavar)
     lists = {name: {"NAME", "NAME,…"} for name in ("--precision", "--engine")}  # one, or several
     assert {name: found for name, found in meanings.items() if len(found) > 1} == lists
     assert {"--runs", "--reports", "--output", "--folder"} <= set(meanings)
