@@ -248,7 +248,7 @@ def print_table(
         without: names of columns to leave out.
     """
     shown = Table(
-        title=made.caption if caption is None else caption,
+        title=Text(made.caption if caption is None else caption),
         title_justify="left",
         box=SIMPLE,
         padding=0,
