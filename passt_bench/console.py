@@ -1,24 +1,18 @@
-"""What long work shows: a bar with time left on a terminal, plain lines elsewhere."""
+"""Shows the progress of long work: a bar with the time left on a terminal, else plain lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINE_SECONDS = 15.0
-MOST_SHOWN = 0.99  # while a piece of work goes on; when it is done a sentence says so
-
-
-class Update(Protocol):
-    """Told how far a piece of work is."""
-
-    def __call__(self, share: float, text: str) -> None:
-        """Share done, from 0 to 1, and a few words."""
+MOST_SHOWN = 0.99  # until the work has ended, when a line says so
+Progress = Callable[[float, str], None]  # takes the share that is done, from 0 to 1, and some words
 
 
 def duration(seconds: float) -> str:
@@ -32,21 +26,21 @@ def duration(seconds: float) -> str:
 
 
 def rough(seconds: float) -> str:
-    """``45 s``, ``4 min`` or ``2.5 h``: a duration that is not known better."""
+    """A rough duration: ``45 s``, ``4 min`` or ``2.5 h``."""
     if seconds < 60:
         return f"{max(1.0, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Estimate:
-    """Time left from the share that is done, once enough of it is."""
+    """Estimates the time left from the share that is done, once that is enough."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def left(self, share: float) -> str:
@@ -58,13 +52,15 @@ class Estimate:
 
 @contextmanager
 def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], None]]:
-    """Shows on stderr how far a piece of work is, if it takes longer than some seconds.
+    """Shows the progress of work on stderr once it takes longer than ``patience`` seconds.
 
-    For work below the commands, which is quick most of the time; yields ``update(share done)``.
+    For work inside functions, which is mostly quick. Yields ``update(share done)``.
     """
+    from rich.console import Console
+
     began = time.monotonic()
     with ExitStack() as stack:
-        shown: list[Update] = []
+        shown: list[Progress] = []
 
         def update(share: float) -> None:
             if not shown and time.monotonic() - began > patience:
@@ -76,17 +72,19 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 
 
 @contextmanager
-def stage(console: Console, title: str) -> Iterator[Update]:
-    """Shows one piece of work, at most 99 % while it lasts; yields ``update(share done, text)``."""
+def stage(console: Console, title: str) -> Iterator[Progress]:
+    """Shows the progress of work; yields ``update(share done, text)``."""
     estimate = Estimate()
     if console.is_terminal:
+        from rich import progress
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress.Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(title, total=1.0, note="")
 
             def show(share: float, text: str) -> None:
@@ -98,7 +96,6 @@ def stage(console: Console, title: str) -> Iterator[Update]:
         last = [-LINE_SECONDS / 2]
 
         def line(share: float, text: str) -> None:
-            """A line of text, at most one in `LINE_SECONDS`."""
             if estimate.elapsed - last[0] >= LINE_SECONDS:
                 last[0] = estimate.elapsed
                 parts = [f"{100 * min(share, MOST_SHOWN):3.0f} %", text, estimate.left(share)]

@@ -23,7 +23,8 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError, choose_from
 
 if TYPE_CHECKING:
-    from passt_bench.data.check import CheckOptions, Update
+    from passt_bench.console import Progress
+    from passt_bench.data.check import CheckOptions
     from passt_bench.data.findings import Checked
     from passt_bench.data.prepared_files import Index
     from passt_bench.spec.recipe import DataSpec
@@ -146,7 +147,7 @@ def _check(
     folder: Path,
     index: Index | None,
     options: CheckOptions,
-    update: Update,
+    update: Progress,
 ) -> Checked:
     from passt_bench.data import open_dataset
     from passt_bench.data.check import check

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from passt_bench.console import Progress
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.clips import MISSING
 from passt_bench.data.contents import Files, decode_all, identical
@@ -29,7 +30,6 @@ from passt_bench.errors import InputError
 
 _DECODING = 0.8  # share of the time, if files are both decoded and compared
 _SHOWN = 4  # members of a group that are named
-Update = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CheckOptions:
     threads: int = 1
 
 
-def check(dataset: Dataset, options: CheckOptions, update: Update) -> Checked:
+def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     """Checks an open data set.
 
     Args:
@@ -127,7 +127,7 @@ class _Seen:
         return np.flatnonzero(self.decoded["silent"][self.files.of_clip])
 
 
-def _read(dataset: Dataset, options: CheckOptions, update: Update) -> _Seen:
+def _read(dataset: Dataset, options: CheckOptions, update: Progress) -> _Seen:
     table = _table_of(dataset, options.fold)
     files, share = Files(dataset, table), 0.0
     same = np.full(len(files), -1, dtype=np.int64)

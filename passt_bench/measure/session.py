@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.arm import Arm, ArmError, ArmProcess
 from passt_bench.measure.flops import SQUARES, Size
@@ -25,7 +26,6 @@ from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
-Progress = Callable[[float, str], None]
 LEAST_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # two blocks of warm-up steps whose medians differ by less agree
 WARM_BLOCKS = 4

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from passt_bench.console import Progress
 from passt_bench.errors import InputError
-from passt_bench.measure.session import Progress
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import build_model
 from passt_bench.records.run import VariantRecord

@@ -11,11 +11,12 @@ import psutil
 import torch
 from torch import nn
 
+from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.arm import Arm
 from passt_bench.measure.flops import Size, stated_peak
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.session import ArmResult, Progress, SessionResult, run_session
+from passt_bench.measure.session import ArmResult, SessionResult, run_session
 from passt_bench.measure.target import GPU_STEPS, STEP, PublishedProtocol
 from passt_bench.models import from_recipe
 from passt_bench.models.frontend import frame_count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from filelock import Timeout
 
+from passt_bench.console import Progress
 from passt_bench.data import open_dataset
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import Dataset
@@ -46,8 +47,6 @@ from passt_bench.training.metrics import score, scored_note
 
 PARTIAL = "checkpoint.npy"  # logits of the first clips, beside where the record will stand
 SAVE_SECONDS = 30.0
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from passt_bench import processes
+from passt_bench.console import Progress
 from passt_bench.errors import StorageError
 from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
 from passt_bench.records.files import Outcome
@@ -54,7 +55,7 @@ def run_cells(
     cells: Sequence[PlannedCell],
     paths: Paths,
     config: RunConfig,
-    progress: Callable[[float, str], None] = lambda share, text: None,
+    progress: Progress = lambda share, text: None,
 ) -> dict[str, Outcome]:
     """Runs cells to their final records.
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from passt_bench.console import Progress
 from passt_bench.data.audio import SUFFIXES, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
 
 _BATCH = 8  # windows
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from passt_bench.console import Progress
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import MAX_SKIPPED, Dataset, FileChanged
 from passt_bench.data.hdf5_file import check_mp3_rate, encode_mp3
@@ -35,7 +36,6 @@ from passt_bench.runner.executor import fork_server
 from passt_bench.runner.prepared_form import Entry, FlatFile, finish, remove_leftovers
 from passt_bench.spec.recipe import DataSpec
 
-Progress = Callable[[float, str], None]
 _PART = 32  # clips that a process does at a time, and that a line of the journal is about
 _AHEAD = 2  # parts a process that are begun before the first of them is written
 _SAMPLE = 48  # clips that are decoded anew at the end

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from passt_bench.console import Progress
 from passt_bench.errors import InputError, located
 from passt_bench.names import plain_name
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.runner.evaluation import EvaluationRequest, Progress, evaluate_checkpoints
+from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
 from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.plan import StudyPlan, expand
 from passt_bench.runner.request import (

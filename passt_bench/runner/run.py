@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from filelock import FileLock
@@ -89,7 +88,7 @@ def prepare(
                 recipe.frontend,
                 recipe.data.seconds,
                 path,
-                partial(update, text=""),
+                update,
             )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from passt_bench.console import Estimate, Update, stage
+from passt_bench.console import Estimate, Progress, stage
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, search_names, write_search
@@ -218,7 +218,7 @@ class _Search:
                 self._suggester.tell(number, self._value(suggestion))
         return batch
 
-    def _run(self, suggestions: Sequence[Suggestion], update: Update) -> None:
+    def _run(self, suggestions: Sequence[Suggestion], update: Progress) -> None:
         cells = {cell.key: cell for s in suggestions for cell in self._settings.cells(s)}
         todo = [cell for key, cell in cells.items() if not self._store.has(key)]
         done, wanted = len(self._told()), self._options.trials

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from math import isnan, nan
@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from passt_bench.analysis.results import load_results
+from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
@@ -84,7 +85,7 @@ def sync(
     *,
     tracking_uri: str | None = None,
     study: str | None = None,
-    progress: Callable[[float, str], None] = lambda share, text: None,
+    progress: Progress = lambda share, text: None,
 ) -> SyncReport:
     """Brings MLflow up to date with the records of an output folder.
 

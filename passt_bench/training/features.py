@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from passt_bench.console import Progress
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
@@ -300,7 +301,7 @@ def prepare_features(
     frontend: FrontendSpec,
     seconds: float,
     path: Path,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda share, text: None,
 ) -> Path:
     """Writes the log-mel or the waveform of every clip, float32, unless it is there.
 
@@ -309,7 +310,7 @@ def prepare_features(
         frontend: the log-mel.
         seconds: clip length.
         path: see `features_path`; its name says whether log-mels or waveforms are written.
-        progress: called with the share done.
+        progress: called with the share done and no words.
 
     Raises:
         InputError: a clip cannot be read.
@@ -336,7 +337,7 @@ def _write(
     frontend: FrontendSpec,
     inner: tuple[int, ...],
     file: BinaryIO,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> None:
     """Writes an array of NumPy's format, batch by batch.
 
@@ -353,6 +354,6 @@ def _write(
         if len(inner) == 2:
             batch = logmels(net, batch)
         file.write(np.ascontiguousarray(batch, dtype=np.float32).tobytes())
-        progress(stop / clips)
+        progress(stop / clips, "")
     file.flush()
     os.fsync(file.fileno())

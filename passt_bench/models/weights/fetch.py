@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -17,6 +16,7 @@ from urllib.error import HTTPError, URLError
 import pooch
 from filelock import FileLock
 
+from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.published_weights import Published, weights_folder
 from passt_bench.records.files import storing, write_atomically
@@ -24,8 +24,6 @@ from passt_bench.records.files import storing, write_atomically
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without an answer
-
-Progress = Callable[[float, str], None]
 
 
 def get(

@@ -255,7 +255,7 @@ def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> 
     frontend = FrontendSpec(sampling_rate=8000, fmax=3500.0, mels=32)
     data = open_dataset(DataSpec(train_clips=60, test_clips=40), 8000, None)
 
-    def stop(share: float) -> None:
+    def stop(share: float, text: str) -> None:
         raise KeyboardInterrupt
 
     path = tmp_path / "cache" / "features.npy"
