@@ -210,17 +210,17 @@ def search(
     from passt_bench.report.search_page import build_search
     from passt_bench.runner.background_sync import live
     from passt_bench.runner.plan import plan_request
-    from passt_bench.runner.request import typed
-    from passt_bench.runner.search import SearchOptions
+    from passt_bench.runner.request import RunConfig, typed
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.studies import load_study
     from passt_bench.study_run import updating_mlflow
 
     clock = Estimate()
     study = plan_request(load_study(request.study), request, paths, named=False)
-    options = SearchOptions(trials=trials, minutes=search_minutes, workers=workers, storage=storage)
+    request, paths = replace(request, trials=trials), replace(paths, storage=storage)
+    config = RunConfig(workers=workers, search_minutes=search_minutes)
     with live(paths.runs) if track else nullcontext():
-        result = explore(study, paths, options, console, command=typed())
+        result = explore(study, request, config, paths, console, command=typed())
     name = result.record.name
     with updating_mlflow(paths.runs, clock, console, wanted=track):
         page = build_search(name, paths.runs, reports)

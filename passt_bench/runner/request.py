@@ -33,6 +33,7 @@ class StudyRequest:
         name: of the study in records and reports.
         variants: names of those that the command is about; none is all.
         baseline: whether the baseline comes along.
+        trials: of a search in all, those of earlier calls included.
     """
 
     study: str
@@ -43,6 +44,7 @@ class StudyRequest:
     name: str | None = None
     variants: Sequence[str] = ()
     baseline: bool = True
+    trials: int = 40
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class RunConfig:
         cost: whether the cost session follows.
         remeasure: whether it measures again what it has measured before.
         track: whether the runs are logged to MLflow.
+        search_minutes: for a search with its confirmation: no trial begins that would not leave
+            time for that; None is no limit.
     """
 
     workers: int = field(default_factory=default_workers)
@@ -72,6 +76,7 @@ class RunConfig:
     cost: bool = True
     remeasure: bool = False
     track: bool = True
+    search_minutes: float | None = None
 
     @property
     def remeasured(self) -> tuple[Status, ...]:
@@ -87,11 +92,13 @@ class Paths:
         runs: folder of the records.
         data: data set name → folder.
         reports: folder of the rendered reports.
+        storage: address of the Optuna storage of a search; None is a journal below ``runs``.
     """
 
     runs: Path
     data: Mapping[str, Path] = field(default_factory=dict)
     reports: Path = Path("reports")
+    storage: str | None = None
 
     @property
     def cache(self) -> Path:

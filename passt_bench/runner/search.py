@@ -1,8 +1,11 @@
-"""Running a search: trials on a validation split, then its best settings on the test fold.
+"""Runs a search: trials on a validation split, then its best settings on the test fold.
 
 The objective is the study's metric on a split cut from the training clips. The test fold is opened
 only afterwards, for the best settings, with seeds that the search never used, and they are compared
 with the baseline as the variants of any study. A setting that is on record is never trained again.
+
+Trials are asked for in batches that keep the workers busy (Optuna's ask-and-tell interface): with
+`study.optimize` in several threads, which suggestions come would depend on which run ends first.
 """
 
 from __future__ import annotations
@@ -11,20 +14,20 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from passt_bench.console import Estimate, Progress, stage
+from passt_bench.console import Estimate, stage
 from passt_bench.errors import InputError
+from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, search_names, write_search
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import studies_held
-from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
-from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run import check_device, prepare, train
 from passt_bench.runner.study_names import (
     free_name,
@@ -35,13 +38,10 @@ from passt_bench.runner.study_names import (
 from passt_bench.runner.trials import (
     KINDS,
     Budget,
-    Settings,
     Space,
-    Suggester,
-    Suggestion,
+    Trials,
     baseline_of,
     importance,
-    keys_of,
     open_storage,
     setting_name,
     space_of,
@@ -49,26 +49,7 @@ from passt_bench.runner.trials import (
 from passt_bench.spec.key import component_versions, decisive, digest
 from passt_bench.spec.study import Study, Variant
 
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How far to search.
-
-    Attributes:
-        trials: in all, those of earlier invocations included.
-        minutes: no trial begins that would not leave time for the confirmation; None: no limit.
-        workers: processes at a time.
-        seeds: of every trial; the objective is their mean.
-        confirm: how many of the best settings are trained anew and tested, if time allows.
-        storage: an Optuna storage address; None is a journal file under the output folder.
-    """
-
-    trials: int = 40
-    minutes: float | None = 4.0
-    workers: int = 2
-    seeds: int = 1
-    confirm: int = 3
-    storage: str | None = None
+CONFIRMED = 3  # of the best settings are trained anew and tested, if time allows
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class SearchResult:
 
     Attributes:
         record: as it was written.
-        trained: cells of trials that this invocation trained.
+        trained: cells of trials that this call trained.
         failed: settings and confirming cells whose status is not ok.
     """
 
@@ -88,35 +69,37 @@ class SearchResult:
 
 def search(
     plan: StudyPlan,
+    request: StudyRequest,
+    config: RunConfig,
     paths: Paths,
-    options: SearchOptions,
     console: Console,
     *,
     command: str = "",
 ) -> SearchResult:
     """Searches over a study's baseline and confirms the best settings.
 
-    Interrupted at any point, the same call goes on: cells from their checkpoints, trials from the
-    journal.
+    Interrupted at any point, the same call resumes: cells from their checkpoints, trials from
+    Optuna's storage.
 
     Args:
         plan: of the study; its seeds and first fold serve the confirmation.
-        paths: where records are written.
-        options: how far.
+        request: how many trials.
+        config: processes at a time, and how long to search.
+        paths: where records and trials are written.
         console: for progress.
         command: what was typed.
 
     Raises:
         InputError: nothing to search over, a storage that cannot be opened, or another search of
-            the same name at work in the same folder.
+            the same name is running in the same folder.
     """
     check_device(plan)
-    wanted, space = f"search-{plan.study.name}", space_of(plan, options.seeds)
+    wanted, space = f"search-{plan.study.name}", space_of(plan)
     name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
     if differs is not None:
         console.print(renamed_note(wanted, name, differs), markup=False)
     with _alone(paths.runs, name):
-        work = _Search(name, plan, paths, options, command)
+        work = _Search(name, space, plan, request, config, paths, command)
         work.explore(console)
         return work.confirm(console)
 
@@ -140,110 +123,121 @@ class _Search:
     def __init__(
         self,
         name: str,
+        space: Space,
         plan: StudyPlan,
+        request: StudyRequest,
+        config: RunConfig,
         paths: Paths,
-        options: SearchOptions,
         command: str,
     ) -> None:
-        self._name, self._plan, self._paths = name, plan, paths
-        self._datasets, self._options, self._command = plan.datasets, options, command
+        self._plan, self._paths, self._command = plan, paths, command
+        self._name, self._space, self._wanted = name, space, request.trials
+        self._config = RunConfig(workers=config.workers)
         self._store, self._trained = Store(paths.runs), 0
-        self._space = space_of(plan, options.seeds)
-        self._settings = Settings(self._space, plan.datasets, self._store, plan.study.metric)
+        self._cells: dict[tuple[str, float], PlannedCell] = {}
+        self._ends: dict[str, RunRecord] = {}
+        missing = sum(not self._store.has(cell.key) for cell in baseline_of(plan).cells)
         self._budget = Budget(
-            None if options.minutes is None else 60 * options.minutes,
+            None if config.search_minutes is None else 60 * config.search_minutes,
             Estimate(),
-            reserved=self._confirming_cells(),
-            workers=options.workers,
+            reserved=CONFIRMED * len(plan.study.seeds) + missing,
+            workers=config.workers,
             dearer=1 / (1 - self._space.recipe.training.validation_share),
         )
-        self._suggester = Suggester(
-            open_storage(paths.runs, name, options.storage),
-            f"{name}-{self._identity()}",
+        self._trials = Trials(
+            open_storage(paths.runs, self._name, paths.storage),
+            f"{self._name}-{_identity(self._space, plan)}",
             self._space.rates,
             digest([platform.node(), str(paths.runs.resolve())]),
             plan.record.better or "greater",
         )
-        known = [trial for trial in self.record().settings if trial.seconds]
-        self._budget.note(trial.seconds / options.seeds for trial in known)
+        self._budget.note(trial.seconds for trial in self.record().settings if trial.seconds)
 
-    def _confirming_cells(self) -> int:
-        """At most so many are left to train: the best settings, and the baseline if need be."""
-        baseline = baseline_of(self._plan).cells
-        missing = sum(not self._store.has(cell.key) for cell in baseline)
-        return self._options.confirm * len(self._plan.study.seeds) + missing
+    def _cell(self, kind: str, rate: float) -> PlannedCell:
+        if (kind, rate) not in self._cells:
+            self._cells[kind, rate] = self._space.cell(kind, rate, self._plan.datasets)
+        return self._cells[kind, rate]
 
-    def _identity(self) -> str:
-        """Of all that decides a trial's value: trials of another recipe are of another search."""
-        return digest(
-            {
-                "recipe": decisive(self._space.recipe),
-                "versions": component_versions(self._space.recipe),
-                "fingerprint": self._plan.record.fingerprint.digest,
-                "metric": self._plan.study.metric,
-                "space": [KINDS, self._space.rates, self._space.fold, self._space.seeds],
-            }
-        )
+    def _end(self, cell: PlannedCell) -> RunRecord | None:
+        if cell.key not in self._ends:
+            record = self._store.run(cell.key)
+            if record is None:
+                return None
+            self._ends[cell.key] = record
+        return self._ends[cell.key]
+
+    def _value(self, cell: PlannedCell) -> float | None:
+        """The objective of a trial; None where its cell failed or has no record."""
+        end = self._end(cell)
+        return end.metrics[self._plan.study.metric] if end and end.status == "ok" else None
 
     def explore(self, console: Console) -> None:
         """Runs trials until there are enough or time is up."""
-        reference = self._settings.cells(Suggestion(KINDS[0], 0.0))
-        prepare(reference, self._paths, self._datasets, console)
-        minutes = self._options.minutes
-        limit = f", at most {minutes:g} min" if minutes is not None else ""
-        with stage(console, f"Searching: {self._options.trials} trials{limit}") as update:
+        prepare([self._cell(KINDS[0], 0.0)], self._paths, self._plan.datasets, console)
+        with stage(console, f"Searching: {self._wanted} trials{self._budget.limit}") as update:
             while batch := self._batch():
-                self._run([suggestion for _, suggestion in batch], update)
-                for number, suggestion in batch:
-                    self._suggester.tell(number, self._value(suggestion))
+                done = len(self._history())
+
+                def show(share: float, text: str, done: int = done, size: int = len(batch)) -> None:
+                    now = done + share * size
+                    used = max(now / self._wanted, self._budget.share())
+                    update(min(used, 0.99), f"{int(now)} of {self._wanted} trials")
+
+                todo = {cell.key: cell for cell in batch.values() if not self._store.has(cell.key)}
+                run_cells(list(todo.values()), self._paths, self._config, show)
+                ends = [end for end in map(self._end, todo.values()) if end is not None]
+                self._trained += len(ends)
+                self._budget.note(sum(end.clocks.values()) for end in ends)
+                for number, cell in batch.items():
+                    self._trials.tell(number, self._value(cell))
                 self._write(self.record())
         self._write(self.record())
 
-    def _batch(self) -> list[tuple[int, Suggestion]]:
-        """Trials with something to train, enough to keep the workers busy."""
+    def _batch(self) -> dict[int, PlannedCell]:
+        """Trials with something to train, enough to keep the workers busy, by their numbers."""
         rounds = 2 if self._budget.informed else 1  # the first ones tell how long a cell takes
-        size = max(1, ceil(rounds * self._options.workers / self._options.seeds))
-        batch: list[tuple[int, Suggestion]] = []
-        settings: set[tuple[str, ...]] = set()
+        batch: dict[int, PlannedCell] = {}
         while (
-            len(settings) < size
-            and len(self._told()) + len(batch) < self._options.trials
-            and self._budget.allows((len(settings) + 1) * self._options.seeds)
+            (different := len({cell.key for cell in batch.values()}))
+            < rounds * self._config.workers
+            and len(self._history()) + len(batch) < self._wanted
+            and self._budget.allows(different + 1)
         ):
-            number, suggestion = self._suggester.ask()
-            if self._settings.outcome(suggestion) is None:
-                batch.append((number, suggestion))
-                settings.add(keys_of(self._settings.cells(suggestion)))
+            number, kind, rate = self._trials.ask()
+            cell = self._cell(kind, rate)
+            if self._end(cell) is None:
+                batch[number] = cell
             else:
-                self._suggester.tell(number, self._value(suggestion))
+                self._trials.tell(number, self._value(cell))
         return batch
 
-    def _run(self, suggestions: Sequence[Suggestion], update: Progress) -> None:
-        cells = {cell.key: cell for s in suggestions for cell in self._settings.cells(s)}
-        todo = [cell for key, cell in cells.items() if not self._store.has(key)]
-        done, wanted = len(self._told()), self._options.trials
-
-        def show(share: float, text: str) -> None:
-            now = done + share * len(suggestions)
-            share = max(now / wanted, self._budget.share())
-            update(min(share, 0.99), f"{int(now)} of {wanted} trials")
-
-        config = RunConfig(workers=self._options.workers)
-        ends = run_cells(todo, self._paths, config, show)
-        self._trained += len(ends)
-        records = [self._store.run(key) for key in ends]
-        self._budget.note(sum(record.clocks.values()) for record in records if record is not None)
-
-    def _value(self, suggestion: Suggestion) -> float | None:
-        outcome = self._settings.outcome(suggestion)
-        return outcome.value if outcome is not None else None
-
-    def _told(self) -> list[tuple[Suggestion, float | None]]:
-        def failed(suggestion: Suggestion) -> bool:
-            outcome = self._settings.outcome(suggestion)
-            return outcome is not None and outcome.value is None
-
-        return self._suggester.told(failed)
+    def _history(self) -> list[TrialRecord]:
+        """Optuna's trials that ended, without those that were interrupted."""
+        found: list[TrialRecord] = []
+        first: dict[str, int] = {}
+        for trial in self._trials.ended():
+            kind, rate = trial.params["kind"], trial.params["rate"]
+            cell = self._cell(kind, rate)
+            end = self._end(cell)
+            if trial.value is None and (end is None or end.status == "ok"):
+                continue
+            number = len(found)
+            fresh = first.setdefault(cell.key, number) == number
+            found.append(
+                TrialRecord(
+                    number=number,
+                    kind=kind,
+                    rate=rate,
+                    patchout=cell.recipe.patchout,
+                    tokens=cell.facts.tokens,
+                    keys=(cell.key,),
+                    status=end.status if end else "ok",
+                    value=trial.value,
+                    repeats=None if fresh else first[cell.key],
+                    seconds=round(sum(end.clocks.values()), 3) if end and fresh else 0.0,
+                )
+            )
+        return found
 
     def record(self, confirmed: tuple[str, ...] = ()) -> SearchRecord:
         """The search as a page shows it."""
@@ -258,9 +252,9 @@ class _Search:
             kinds=KINDS,
             rates=self._space.rates,
             fold=self._space.fold,
-            seeds=self._space.seeds,
+            seeds=(self._space.seed,),
             fingerprint=self._plan.record.fingerprint,
-            trials=self._settings.trials(self._told()),
+            trials=tuple(self._history()),
             confirmed=confirmed,
             confirmation_seeds=study.seeds if confirmed else (),
             command=self._command,
@@ -272,39 +266,76 @@ class _Search:
             write_search(record, self._paths.runs)
 
     def confirm(self, console: Console) -> SearchResult:
-        """Trains the best settings anew and tests them."""
+        """Trains the best settings anew and tests as many of them as there is time for."""
         record = self.record()
         failed = sum(trial.status != "ok" for trial in record.settings)
-        best = [t for t in record.best if t.patchout.kind != "none"][: self._options.confirm]
+        best = [t for t in record.best if t.patchout.kind != "none"][:CONFIRMED]
         if best:
-            best, plan = self._affordable(best)
+            plan = self._confirmation(best)
+            while len(best) > 1 and not self._budget.allows_confirming(
+                len(missing_cells(plan, self._store))
+            ):
+                best = best[:-1]
+                plan = self._confirmation(best)
             with studies_held(self._paths.runs):
                 self._store.write_study(plan.record)
-            config = RunConfig(workers=self._options.workers)
             todo = missing_cells(plan, self._store)
-            prepare(todo, self._paths, self._datasets, console)
-            train(todo, self._paths, config, console)
-            final = [self._store.run(cell.key) for cell in plan.cells]
-            failed += sum(found is None or found.status != "ok" for found in final)
+            prepare(todo, self._paths, self._plan.datasets, console)
+            train(todo, self._paths, self._config, console)
+            ends = [self._store.outcome(cell.key) for cell in plan.cells]
+            failed += sum(end is None or end.status != "ok" for end in ends)
             record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
             self._write(record)
         return SearchResult(record, self._trained, failed)
 
-    def _affordable(self, best: list[TrialRecord]) -> tuple[list[TrialRecord], StudyPlan]:
-        """As many of the best as there is time for, but at least one."""
-        plan = plan_confirmation(
-            self._name,
-            self._plan,
-            best,
-            self._space.fold,
-            self._paths,
-            self._datasets,
-            self._command,
+    def _confirmation(self, best: Sequence[TrialRecord]) -> StudyPlan:
+        """The best settings against the baseline, trained on all training clips.
+
+        The seeds are the study's own: none of them was used by the search, and a baseline that the
+        study has on record is not trained again. Of a folded data set only the fold that the search
+        held out is tested, for the search saw the others.
+        """
+        source, fold = self._plan.study, self._space.fold
+        named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
+        study = Study(
+            name=self._name,
+            question=f"Do the best settings of the search beat {source.baseline!r}?",
+            base=baseline_of(self._plan).recipe,
+            variants=(
+                Variant(source.baseline),
+                *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
+            ),
+            baseline=source.baseline,
+            metric=source.metric,
+            seeds=source.seeds,
+            folds=None if fold is None else (fold,),
+            margin=source.margin,
         )
-        cells = len(missing_cells(plan, self._store))
-        if len(best) == 1 or self._budget.allows_confirming(cells):
-            return best, plan
-        return self._affordable(best[:-1])
+        notebook = (
+            "The best settings of a search over kind and rate of patchout. The search chose by a "
+            "split cut from the training clips; here they are trained anew on all training clips, "
+            f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
+        )
+        return plan_study(
+            study,
+            self._paths,
+            notebook=notebook,
+            command=self._command,
+            datasets=self._plan.datasets,
+        )
+
+
+def _identity(space: Space, plan: StudyPlan) -> str:
+    """Of all that decides a trial's value: trials of another recipe are of another search."""
+    return digest(
+        {
+            "recipe": decisive(space.recipe),
+            "versions": component_versions(space.recipe),
+            "fingerprint": plan.record.fingerprint.digest,
+            "metric": plan.study.metric,
+            "space": [KINDS, space.rates, space.fold, [space.seed]],
+        }
+    )
 
 
 @contextmanager
@@ -322,51 +353,3 @@ def _alone(root: Path, name: str) -> Iterator[None]:
             value=name,
             remedy="Wait for it, or search in another folder (--runs).",
         ) from None
-
-
-def plan_confirmation(
-    name: str,
-    plan: StudyPlan,
-    best: Sequence[TrialRecord],
-    fold: int | None,
-    paths: Paths,
-    datasets: Datasets,
-    command: str,
-) -> StudyPlan:
-    """The best settings against the baseline, trained on all training clips.
-
-    The seeds are the study's own: none of them was used by the search, and a baseline that the
-    study has on record is not trained again. Of a folded data set only the fold that the search
-    held out is tested, for the search saw the others.
-
-    Args:
-        name: of the study that it makes.
-        plan: of the study that was searched over.
-        best: settings, the best first.
-        fold: that the search held out.
-        paths: where the data are.
-        datasets: opened data sets.
-        command: what was typed.
-    """
-    source = plan.study
-    named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
-    study = Study(
-        name=name,
-        question=f"Do the best settings of the search beat {source.baseline!r}?",
-        base=baseline_of(plan).recipe,
-        variants=(
-            Variant(source.baseline),
-            *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
-        ),
-        baseline=source.baseline,
-        metric=source.metric,
-        seeds=source.seeds,
-        folds=None if fold is None else (fold,),
-        margin=source.margin,
-    )
-    notebook = (
-        "The best settings of a search over kind and rate of patchout. The search chose by a "
-        "split cut from the training clips; here they are trained anew on all training clips, "
-        f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
-    )
-    return plan_study(study, paths, notebook=notebook, command=command, datasets=datasets)

@@ -1,8 +1,8 @@
-"""What a search tries: kinds and rates of patchout by Optuna, and what came of each."""
+"""What a search tries: kinds and rates of patchout, suggested by Optuna (used here alone)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import ceil
@@ -14,14 +14,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models.patchout import resolve
-from passt_bench.records.run import Status, VariantRecord
-from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store
+from passt_bench.records.run import VariantRecord
+from passt_bench.records.search import SearchRecord
 from passt_bench.registry import PATCHOUTS, Better
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, plan_cell
 from passt_bench.spec.override import override
@@ -43,30 +42,24 @@ class Space:
         grid: of its patches, (frequency, time).
         rates: those that leave some patches with every kind.
         fold: whose training clips are used; None for a data set with one split.
-        seeds: of every trial; none of them is a seed of the study.
+        seed: of every trial; not a seed of the study.
     """
 
     recipe: Recipe
     grid: Pair
     rates: tuple[float, ...]
     fold: int | None
-    seeds: tuple[int, ...]
+    seed: int
 
-    def patchout(self, kind: str, rate: float) -> Patchout:
-        """The setting in exact counts, so that what comes to the same on the grid is the same."""
-        return counted(kind, rate, self.grid, self.recipe.patchout)
-
-    def cells(self, kind: str, rate: float, datasets: Datasets) -> tuple[PlannedCell, ...]:
-        """The cells of a setting, one a seed."""
-        recipe = override(self.recipe, {"patchout": self.patchout(kind, rate)})
-        return tuple(
-            plan_cell(setting_name(kind, rate), recipe, seed, self.fold, datasets)
-            for seed in self.seeds
-        )
+    def cell(self, kind: str, rate: float, datasets: Datasets) -> PlannedCell:
+        """The cell of a setting, in exact counts: what keeps the same patches is the same cell."""
+        patchout = counted(kind, rate, self.grid, self.recipe.patchout)
+        recipe = override(self.recipe, {"patchout": patchout})
+        return plan_cell(setting_name(kind, rate), recipe, self.seed, self.fold, datasets)
 
 
 def setting_name(kind: str, rate: float) -> str:
-    """How a setting is called: ``time 0.375``."""
+    """The name of a setting: ``time 0.375``."""
     return f"{kind} {rate:g}" if rate else "none"
 
 
@@ -96,18 +89,15 @@ def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) ->
     )
 
 
-def space_of(plan: StudyPlan, seeds: int) -> Space:
+def space_of(plan: StudyPlan) -> Space:
     """The space of a study.
-
-    Args:
-        plan: of the study.
-        seeds: how many a trial.
 
     Raises:
         InputError: the baseline's model has no patches, or too few to drop any.
     """
     baseline = baseline_of(plan)
-    if baseline.grid is None:
+    grid = baseline.grid
+    if grid is None:
         raise InputError(
             "the baseline's model has no patches to drop",
             source=plan.study.name,
@@ -115,126 +105,32 @@ def space_of(plan: StudyPlan, seeds: int) -> Space:
             value=baseline.recipe.model.name,
             remedy="Search over a study whose baseline is a PaSST.",
         )
-    grid = baseline.grid
-    rates = tuple(takewhile(lambda rate: _leaves_patches(rate, grid), RATES))
+
+    def leaves_patches(rate: float) -> bool:
+        try:
+            return all(counted(kind, rate, grid) for kind in KINDS)
+        except InputError:
+            return False
+
+    rates = tuple(takewhile(leaves_patches, RATES))
     if len(rates) < 2:
         raise InputError(
             f"a grid of {grid[0]} x {grid[1]} patches is too small to drop any with every kind",
             source=plan.study.name,
             field="model",
         )
-    first = max(plan.study.seeds) + 1
     return Space(
         recipe=override(baseline.recipe, {"training.checkpoint_selection": "validation"}),
         grid=grid,
         rates=rates,
         fold=plan.record.folds[0] if plan.record.folds else None,
-        seeds=tuple(range(first, first + seeds)),
+        seed=max(plan.study.seeds) + 1,
     )
 
 
 def baseline_of(plan: StudyPlan) -> VariantRecord:
     """The baseline, as it was expanded."""
     return next(v for v in plan.record.variants if v.name == plan.record.baseline)
-
-
-def _leaves_patches(rate: float, grid: Pair) -> bool:
-    try:
-        for kind in KINDS:
-            counted(kind, rate, grid)
-    except InputError:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A setting whose cells all have a record.
-
-    Attributes:
-        status: ``ok``, or that of the first cell that failed.
-        value: mean of the metric over the cells; None where one failed.
-        seconds: wall seconds of the cells, added up.
-    """
-
-    status: Status
-    value: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A kind and a rate, as Optuna suggested them."""
-
-    kind: str
-    rate: float
-
-
-class Settings:
-    """The cells and outcomes of suggestions, each worked out once."""
-
-    def __init__(self, space: Space, datasets: Datasets, store: Store, metric: str) -> None:
-        self._space, self._datasets = space, datasets
-        self._store, self._metric = store, metric
-        self._cells: dict[Suggestion, tuple[PlannedCell, ...]] = {}
-        self._outcomes: dict[tuple[str, ...], Outcome] = {}
-
-    def cells(self, suggestion: Suggestion) -> tuple[PlannedCell, ...]:
-        """The cells of a suggestion, one a seed."""
-        if suggestion not in self._cells:
-            self._cells[suggestion] = self._space.cells(
-                suggestion.kind, suggestion.rate, self._datasets
-            )
-        return self._cells[suggestion]
-
-    def outcome(self, suggestion: Suggestion) -> Outcome | None:
-        """What came of it; None while a cell has no record."""
-        keys = keys_of(self.cells(suggestion))
-        if keys not in self._outcomes:
-            records = [record for record in map(self._store.run, keys) if record is not None]
-            if len(records) < len(keys):
-                return None
-            failed = next((r.status for r in records if r.status != "ok"), None)
-            self._outcomes[keys] = Outcome(
-                status=failed or "ok",
-                value=None if failed else fmean(r.metrics[self._metric] for r in records),
-                seconds=sum(sum(record.clocks.values()) for record in records),
-            )
-        return self._outcomes[keys]
-
-    def trials(self, told: Iterable[tuple[Suggestion, float | None]]) -> tuple[TrialRecord, ...]:
-        """The history of a search.
-
-        Args:
-            told: suggestions in their order, with the value that Optuna was told; None for a
-                failure.
-        """
-        found: list[TrialRecord] = []
-        first: dict[tuple[str, ...], int] = {}
-        for number, (suggestion, value) in enumerate(told):
-            cells, outcome = self.cells(suggestion), self.outcome(suggestion)
-            keys = keys_of(cells)
-            fresh = first.setdefault(keys, number) == number
-            found.append(
-                TrialRecord(
-                    number=number,
-                    kind=suggestion.kind,
-                    rate=suggestion.rate,
-                    patchout=cells[0].recipe.patchout,
-                    tokens=cells[0].facts.tokens,
-                    keys=keys,
-                    status=outcome.status if outcome else "ok",
-                    value=value,
-                    repeats=None if fresh else first[keys],
-                    seconds=round(outcome.seconds, 3) if outcome and fresh else 0.0,
-                )
-            )
-        return tuple(found)
-
-
-def keys_of(cells: Sequence[PlannedCell]) -> tuple[str, ...]:
-    """The keys of cells."""
-    return tuple(cell.key for cell in cells)
 
 
 class Budget:
@@ -254,6 +150,11 @@ class Budget:
         self._seconds, self._clock = seconds, clock
         self._reserved, self._workers, self._dearer = reserved, workers, dearer
         self._taken: list[float] = []
+
+    @property
+    def limit(self) -> str:
+        """The time in words, if it is limited."""
+        return "" if self._seconds is None else f", at most {self._seconds / 60:g} min"
 
     @property
     def informed(self) -> bool:
@@ -290,8 +191,8 @@ class Budget:
         return ceil(cells / self._workers) * fmean(self._taken) if self._taken else 0.0
 
 
-class Suggester:
-    """The trials of one search, on Optuna's tree-structured Parzen estimator.
+class Trials:
+    """The trials of one search, from Optuna's tree-structured Parzen estimator.
 
     Trials that an earlier process of the same owner left running are ended, and their suggestions
     come first. The very first suggestion is to drop nothing.
@@ -305,12 +206,7 @@ class Suggester:
     """
 
     def __init__(
-        self,
-        storage: BaseStorage,
-        name: str,
-        rates: Sequence[float],
-        owner: str,
-        better: Better = "greater",
+        self, storage: BaseStorage, name: str, rates: Sequence[float], owner: str, better: Better
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._axes, self._owner = _axes(KINDS, rates), owner
@@ -327,46 +223,36 @@ class Suggester:
         if not past:
             self._study.enqueue_trial({"kind": KINDS[0], "rate": 0.0})
         for trial in past:
-            mine = trial.user_attrs.get("owner", owner) == owner
-            if trial.state == TrialState.RUNNING and mine:
-                self._study.tell(trial.number, state=TrialState.FAIL)
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", owner) == owner:
+                self.tell(trial.number, None)
                 if "rate" in trial.params:
                     self._study.enqueue_trial(trial.params)
 
-    def ask(self) -> tuple[int, Suggestion]:
-        """The next trial: its number and what it suggests."""
+    def ask(self) -> tuple[int, str, float]:
+        """The next trial: its number, and the kind and rate that it suggests."""
         trial = self._study.ask(self._axes)
         trial.set_user_attr("owner", self._owner)
-        return trial.number, Suggestion(**trial.params)
+        return trial.number, trial.params["kind"], trial.params["rate"]
 
     def tell(self, number: int, value: float | None) -> None:
         """Ends a trial with its value, or as failed."""
-        if value is None:
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, value)
+        state = TrialState.FAIL if value is None else None
+        self._study.tell(number, value, state=state)
 
-    def told(self, failed: Callable[[Suggestion], bool]) -> list[tuple[Suggestion, float | None]]:
-        """What was told so far, in order; None for a failure.
-
-        Args:
-            failed: whether the records of a suggestion say that it failed; a trial that ended
-                without them was interrupted, and is left out.
-        """
-        found: list[tuple[Suggestion, float | None]] = []
-        for trial in self._study.get_trials(deepcopy=False):
-            if "rate" not in trial.params:
-                continue
-            suggestion = Suggestion(**trial.params)
-            if trial.state == TrialState.COMPLETE:
-                found.append((suggestion, trial.value))
-            elif trial.state == TrialState.FAIL and failed(suggestion):
-                found.append((suggestion, None))
-        return found
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that ended, in order; those without a value failed or were interrupted."""
+        states = (TrialState.COMPLETE, TrialState.FAIL)
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if "rate" in trial.params]
 
 
 def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
-    """Where Optuna keeps its trials: a journal under the output folder, or a server.
+    """Where Optuna keeps its trials.
+
+    Args:
+        root: output folder, in which a journal is kept by default.
+        name: of the search.
+        address: of another storage, as SQLAlchemy takes it.
 
     Raises:
         InputError: the address cannot be opened.

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from filelock import FileLock
 from optuna.trial import TrialState
-from rich.console import Console
+from small_search import BASE, STUDY, journal, run_search
 
 from passt_bench.analysis.results import load_results
 from passt_bench.console import Estimate
@@ -22,53 +22,19 @@ from passt_bench.report.figures.search import history_data
 from passt_bench.report.search_page import build_search
 from passt_bench.runner.plan import Datasets, plan_study
 from passt_bench.runner.request import Paths
-from passt_bench.runner.search import SearchOptions, search
+from passt_bench.runner.search import CONFIRMED
 from passt_bench.runner.trials import (
     KINDS,
     RATES,
     Budget,
-    Suggester,
-    Suggestion,
+    Trials,
     counted,
     importance,
     open_storage,
     setting_name,
     space_of,
 )
-from passt_bench.spec import (
-    DataSpec,
-    FrontendSpec,
-    ModelSpec,
-    Patchout,
-    Recipe,
-    Study,
-    TrainingSpec,
-    Variant,
-)
-
-BASE = Recipe(
-    model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-    frontend=FrontendSpec(sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0),
-    data=DataSpec("synthetic", seconds=0.5, train_clips=40, test_clips=20),
-    training=TrainingSpec(epochs=1, batch_size=16),
-)
-STUDY = Study(
-    name="tiny",
-    question="?",
-    base=BASE,
-    variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
-    baseline="none",
-    seeds=(0, 1),
-)
-QUIET = Console(quiet=True)
-OPTIONS = SearchOptions(trials=6, minutes=None, workers=2, confirm=2)
-
-
-def run_search(root, options=OPTIONS, study=STUDY):
-    paths = Paths(root)
-    datasets = Datasets(paths)
-    plan = plan_study(study, paths, datasets=datasets)
-    return search(plan, paths, options, QUIET, command="passt-bench search tiny")
+from passt_bench.spec import ModelSpec, Patchout, Variant
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +42,6 @@ def found(tmp_path_factory):
     """A finished search, and the folder it lies in."""
     root = tmp_path_factory.mktemp("search")
     return run_search(root), root
-
-
-def journal(root, name="search-tiny"):
-    storage = open_storage(root, name, None)
-    (summary,) = optuna.get_all_study_summaries(storage)
-    return optuna.load_study(study_name=summary.study_name, storage=storage)
 
 
 # --- the space ---
@@ -101,11 +61,10 @@ def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
     flat = replace(BASE, frontend=replace(BASE.frontend, mels=16))  # 2 x 4 patches
     datasets = Datasets(Paths(tmp_path))
     plan = plan_study(replace(STUDY, base=flat), Paths(tmp_path), datasets=datasets)
-    space = space_of(plan, 2)
-    assert space.grid == (2, 4) and space.rates == RATES[:6]
-    assert space.seeds == (2, 3)
+    space = space_of(plan)
+    assert (space.grid, space.rates, space.seed) == ((2, 4), RATES[:6], 2)
     with pytest.raises(InputError, match="leaves no patches"):
-        space.patchout("frequency", 0.75)
+        space.cell("frequency", 0.75, datasets)
 
 
 def test_settings_that_come_to_the_same_are_the_same():
@@ -156,7 +115,7 @@ def test_the_best_are_confirmed_on_the_test_fold_as_a_study(found):
     results = load_results("search-tiny", [Store(root)])
     names = [variant.name for variant in results.study.variants]
     assert names == ["none", *result.record.confirmed]
-    best = [t for t in result.record.best if t.patchout.kind != "none"][:2]
+    best = [t for t in result.record.best if t.patchout.kind != "none"][:CONFIRMED]
     assert result.record.confirmed == tuple(setting_name(t.kind, t.rate) for t in best)
     assert len(results.records) == len(names) * 2
     for cell in results.records.values():
@@ -205,57 +164,58 @@ def test_another_recipe_is_another_search(found, tmp_path):
     (tmp_path / "search").mkdir()
     source = root / "search" / "search-tiny.journal"
     (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
-    other = run_search(tmp_path, replace(OPTIONS, trials=1, confirm=0), study)
+    other = run_search(tmp_path, 1, study=study)
     assert len(other.record.trials) == 1 and other.trained == 1
 
 
 # --- interruptions ---
 
 
-def test_orphans_are_ended_and_begun_again(tmp_path):
-    def suggester():
-        storage = open_storage(tmp_path, "s", None)
-        return Suggester(storage, "s", RATES, owner="me")
+def trials_of(root, owner="me", address=None):
+    return Trials(open_storage(root, "s", address), "s", RATES, owner, "greater")
 
-    one = suggester()
-    first, nothing = one.ask()
-    second, lost = one.ask()
+
+def told(trials):
+    return [(trial.params["kind"], trial.params["rate"], trial.value) for trial in trials.ended()]
+
+
+def test_trials_that_a_kill_left_are_ended_and_begun_again(tmp_path):
+    one = trials_of(tmp_path)
+    first, *nothing = one.ask()
+    second, *lost = one.ask()
     one.tell(first, 0.5)
-    two = suggester()  # as after a kill: the second was never told
-    study = journal(tmp_path, "s")
-    assert study.trials[second].state == TrialState.FAIL
-    number, again = two.ask()
-    assert (nothing.rate, again) == (0.0, lost) and number > second
+    trials_of(tmp_path, owner="they")
+    assert journal(tmp_path, "s").trials[second].state == TrialState.RUNNING  # not theirs
+    two = trials_of(tmp_path)
+    assert journal(tmp_path, "s").trials[second].state == TrialState.FAIL
+    number, *again = two.ask()
+    assert (nothing[1], again) == (0.0, lost) and number > second
     two.tell(number, 0.25)
-    assert two.told(lambda suggestion: False) == [(nothing, 0.5), (lost, 0.25)]
-
-
-def test_orphans_of_others_are_left_alone(tmp_path):
-    storage = open_storage(tmp_path, "s", None)
-    number, _ = Suggester(storage, "s", RATES, owner="they").ask()
-    Suggester(storage, "s", RATES, owner="me")
-    assert journal(tmp_path, "s").trials[number].state == TrialState.RUNNING
+    assert told(two) == [(*nothing, 0.5), (*lost, None), (*lost, 0.25)]
 
 
 def test_a_database_serves_as_storage(tmp_path):
-    storage = open_storage(tmp_path, "s", f"sqlite:///{tmp_path / 'trials.db'}")
-    suggester = Suggester(storage, "s", RATES, owner="me")
-    number, suggestion = suggester.ask()
-    suggester.tell(number, 0.5)
-    assert suggester.told(lambda s: False) == [(suggestion, 0.5)]
+    trials = trials_of(tmp_path, address=f"sqlite:///{tmp_path / 'trials.db'}")
+    number, *setting = trials.ask()
+    trials.tell(number, 0.5)
+    assert told(trials) == [(*setting, 0.5)]
     assert not (tmp_path / "search").exists()
 
 
-def test_failures_are_told_apart_from_interruptions(tmp_path):
-    suggester = Suggester(open_storage(tmp_path, "s", None), "s", RATES, owner="me")
-    number, suggestion = suggester.ask()
-    suggester.tell(number, None)
-    assert suggester.told(lambda s: True) == [(suggestion, None)]
-    assert suggester.told(lambda s: False) == []
+def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
+    wild = replace(BASE, training=replace(BASE.training, learning_rate=1e30, warmup=0.0))
+    study = replace(STUDY, base=wild, seeds=(0,))
+    result = run_search(tmp_path, 2, study=study)
+    assert [trial.status for trial in result.record.trials] == ["diverged"] * 2
+    assert (result.failed, result.record.best, result.record.confirmed) == (2, (), ())
+    storage = open_storage(tmp_path, "search-tiny", None)
+    (name,) = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
+    optuna.load_study(study_name=name, storage=storage).ask()  # and then it is killed
+    assert len(run_search(tmp_path, 2, study=study).record.trials) == 2
 
 
 def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, found):
-    Suggester(open_storage(tmp_path, "s", None), "s", RATES, "me", better="less")
+    Trials(open_storage(tmp_path, "s", None), "s", RATES, "me", "less")
     assert journal(tmp_path, "s").direction == optuna.study.StudyDirection.MINIMIZE
     greatest, least = found[0].record, replace(found[0].record, better="less")
     values = [trial.value for trial in greatest.best]
@@ -288,27 +248,22 @@ def test_a_model_without_patches_cannot_be_searched(tmp_path):
 
 
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
-    options = replace(OPTIONS, storage="nonsense")
-    with pytest.raises(InputError, match="--storage"):
-        run_search(tmp_path, options)
+    with pytest.raises(InputError) as caught:
+        run_search(tmp_path, storage="nonsense")
+    assert caught.value.field == "--storage"
 
 
-def test_a_broken_search_file_is_named(tmp_path):
+def test_a_search_file_that_is_missing_broken_or_newer_is_named(found, tmp_path):
     with pytest.raises(InputError, match="no such search"):
         read_search("search-x", tmp_path)
-    (tmp_path / "search").mkdir()
     path = tmp_path / "search" / "search-x.json"
-    path.write_text("{")
-    with pytest.raises(InputError, match=r"search-x\.json"):
-        read_search("search-x", tmp_path)
-
-
-def test_a_search_of_a_newer_schema_is_refused(found, tmp_path):
+    path.parent.mkdir()
     plain = json.loads((found[1] / "search" / "search-tiny.json").read_text())
-    (tmp_path / "search").mkdir()
-    (tmp_path / "search" / "search-x.json").write_text(json.dumps(plain | {"schema": 99}))
-    with pytest.raises(InputError, match="schema"):
-        read_search("search-x", tmp_path)
+    for text in ("{", json.dumps(plain | {"schema": 99})):
+        path.write_text(text)
+        with pytest.raises(InputError) as caught:
+            read_search("search-x", tmp_path)
+        assert caught.value.source == path
 
 
 # --- time and importance ---
@@ -350,7 +305,7 @@ def test_without_time_one_setting_is_still_confirmed(found, tmp_path):
     source = found[1] / "search" / "search-tiny.journal"
     (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
     study = replace(STUDY, seeds=(1, 0))  # the same cells, hence nothing to train
-    result = run_search(tmp_path, replace(OPTIONS, trials=99, minutes=1e-9), study)
+    result = run_search(tmp_path, 99, 1e-9, study)
     assert len(result.record.trials) == 6 and result.trained == 0
     assert len(result.record.confirmed) >= 1
 
@@ -387,7 +342,3 @@ def test_the_best_are_sorted_and_failures_left_out():
     failed = replace(record.trials[0], number=3, status="oom", value=None, keys=("x",))
     record = replace(record, trials=(*record.trials, failed))
     assert [t.number for t in record.best] == [1, 2, 0]
-
-
-def test_suggestions_are_values():
-    assert Suggestion("time", 0.5) == Suggestion("time", 0.5)
