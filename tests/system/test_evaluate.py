@@ -254,11 +254,12 @@ def test_merge_diff_clean_and_frame_know_evaluations(one: Path, tmp_path: Path) 
 
 def test_the_command_tells_metric_published_and_page(cli: Cli, tmp_path: Path) -> None:
     one = model(tmp_path / "one")
+    (tmp_path / "runs").mkdir()
     words = ("--data", "synthetic", "--runs", tmp_path / "runs", "--reports", tmp_path / "reports")
     status, said = cli("evaluate", "--checkpoint", one, *words, "--metrics", "mAP,AUC")
     assert status == 0
     assert "40 clips of synthetic (test)" in said
-    assert "not over trainings" in said
+    assert "between trainings" in said
     (record,) = Store(tmp_path / "runs").evaluations()
     assert f"{record.metrics['AUC']:.2f}"[:4] in said
     assert (tmp_path / "reports" / "evaluations" / "index.html").is_file()

@@ -161,6 +161,7 @@ def test_the_command_shows_what_is_published_of_a_released_file(
     net = create_model("passt_s", 527, stride=16, frames=998, width=64, depth=1, heads=1)
     torch.save(net.state_dict(), file)
     written = layouts.write_audioset_hdf5(tmp_path / "data")
+    (tmp_path / "runs").mkdir()
     folders = ("--runs", tmp_path / "runs", "--reports", tmp_path / "reports")
     data = f"audioset={written.root}"
     mine = tmp_path / "mine.pt"  # the same weights under another name are not known ...

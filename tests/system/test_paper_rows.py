@@ -312,7 +312,7 @@ def test_what_the_authors_give_differently_is_listed_beside_the_rows(cli: Cli) -
     shallow = ("--set", "model.depth=1")  # their FLOPs are quicker to count
     status, text = cli("plan", "paper_table3", *shallow)
     assert status == 0
-    _, listed = text.split("Given differently by the authors' paper, code and README")
+    _, listed = text.split("Given differently in the authors' paper, code and README")
     assert (
         "PaSST-S on esc50: patchout t10 f3 (ex_esc50.py:60: 353 tokens; the README's command has "
         "t10 f5: 275)" in listed

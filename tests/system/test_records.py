@@ -216,7 +216,7 @@ def test_what_is_being_run_is_left_out_and_told(
         status, told = cli("records", "merge", two.root, "--runs", target.root)
         assert (status, target.has(key), target.has(other)) == (1, False, True)
         assert f"{key}: left out, because another command is running it." in told
-        assert "Give the same command again" in told
+        assert "Run the same command again" in told
         assert f"{len(plan.cells) - 1} records copied" in told
     status, told = cli("records", "merge", two.root, "--runs", target.root)
     assert (status, "1 records copied" in told) == (0, True)
