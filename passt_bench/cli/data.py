@@ -18,9 +18,10 @@ from passt_bench.cli.options import (
     console,
     error_console,
     number,
+    one_of,
     option,
 )
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.console import Progress
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 SECONDS, RATE = 5.0, 32000  # of a check, unless they are given or the clips are prepared
 _RATE = number("Hz, e.g. 32000", low=999, high=768_000)
 _LENGTH = number("seconds", high=86_400)
-_FORMS = {"cache": "int16", "hdf5": "hdf5"}
 _NAMED = 5  # names that the text lists of each finding; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 
@@ -191,7 +191,13 @@ def prepare(
     ] = None,
     workers: Workers = CORES,
     form: Annotated[
-        str, option("NAME", "cache (16-bit samples) or hdf5 (MP3 in HDF5 files).", "--format")
+        str,
+        option(
+            "NAME",
+            "cache (16-bit samples) or hdf5 (MP3 in HDF5 files).",
+            "--format",
+            callback=one_of("cache", "hdf5"),
+        ),
     ] = "cache",
     seconds: Annotated[
         float | None, option("SECONDS", "Cut longer clips.", callback=_LENGTH)
@@ -201,10 +207,6 @@ def prepare(
     from passt_bench.console import stage
     from passt_bench.runner.prepare_data import Preparation, prepare_data
 
-    if form not in _FORMS:
-        raise InputError(
-            "no such format", field="--format", value=form, remedy=choose_from(_FORMS, form)
-        )
     name, root = _folder_of(named)
     asked = Preparation(
         name=name,

@@ -18,10 +18,11 @@ from passt_bench.cli.options import (
     argument,
     console,
     listed,
+    one_of,
     option,
     print_table,
 )
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.runner.compare import Settings
@@ -53,7 +54,9 @@ def compare(
     classes: Annotated[int, option("N", "Number of classes.", min=1)] = 527,
     device: Device = "cpu",
     precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
-    engine: Annotated[str, option("NAME", "eager or compiled.")] = "eager",
+    engine: Annotated[
+        str, option("NAME", "eager or compiled.", callback=one_of(*ENGINES))
+    ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
         float,
@@ -89,10 +92,6 @@ def compare(
     from passt_bench.runner.request import typed
     from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
 
-    if engine not in ENGINES:
-        raise InputError(
-            "no such engine", field="--engine", value=engine, remedy=choose_from(ENGINES, engine)
-        )
     fields = {"device": device, "precision": precision, "threads": threads}
     settings = runner.Settings(
         batch=batch,

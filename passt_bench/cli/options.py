@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from passt_bench import __version__
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, choose_from
 from passt_bench.processes import default_workers
 
 # No `from __future__ import annotations` here: `asks_for_study` needs the annotations themselves.
@@ -129,6 +129,22 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
                 field=found.opts[0],
                 value=value,
                 remedy=f"Give {unit}, or leave the option out.",
+            )
+        return value
+
+    return check
+
+
+def one_of(*names: str) -> Callable[..., Any]:
+    """A check that an option's value is one of some names."""
+
+    def check(found: typer.CallbackParam, value: str) -> str:
+        if value not in names:
+            raise InputError(
+                "unknown value",
+                field=found.opts[0],
+                value=value,
+                remedy=choose_from(names, value),
             )
         return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,8 @@ from passt_bench.cli.options import (
     console,
     error_console,
     listed,
+    number,
+    one_of,
     option,
     print_table,
 )
@@ -32,24 +33,22 @@ _NAMELESS = (
 _SHOWN = 10  # classes of a file in text
 
 
-class Format(StrEnum):
-    """How predictions are written."""
-
-    TEXT = "text"
-    CSV = "csv"
-    JSON = "json"
-
-
 @app.command()
 def predict(
     audio: Annotated[list[Path], argument("AUDIO…", "Audio files, or folders of them.")],
     checkpoint: Checkpoints,
-    form: Annotated[Format, option("NAME", "text, csv or json.", "--format")] = Format.TEXT,
+    form: Annotated[
+        str,
+        option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
+    ] = "text",
     top: Annotated[
         int | None, option("N", "Classes per file; by default 10 in text, otherwise all.", min=1)
     ] = None,
     hop: Annotated[
-        float | None, option("SECONDS", "Hop between windows; by default a whole window.")
+        float | None,
+        option(
+            "SECONDS", "Hop between windows; by default a whole window.", callback=number("seconds")
+        ),
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,
@@ -64,8 +63,6 @@ def predict(
     from passt_bench.runner import predict as runner
     from passt_bench.vocabulary import are_numbers
 
-    if hop is not None and not hop > 0:
-        raise InputError("must be positive", field="--hop", value=hop, remedy="Give seconds.")
     paths = runner.find_audio(audio)
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
@@ -75,8 +72,8 @@ def predict(
         errors.print(_NAMELESS, markup=False)
     with stage(errors, f"Predicting {len(paths)} files") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, device, update)
-    write = {Format.TEXT: runner.as_text, Format.CSV: runner.as_csv, Format.JSON: runner.as_json}
-    text = write[form](results, top or (_SHOWN if form is Format.TEXT else None))
+    write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
+    text = write[form](results, top or (_SHOWN if form == "text" else None))
     if output is None:
         typer.echo(text, nl=False)
     else:

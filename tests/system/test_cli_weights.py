@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from passt_bench.cli import main
+from passt_bench.cli import app
 from passt_bench.cli.options import console
 from passt_bench.models import create_model, save_model
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
 
+Cli = Callable[..., tuple[int, str]]
 NAME = "passt_s_p16_s12_128_ap470"
 
 
@@ -29,21 +30,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
-def _main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["passt-bench", "weights", *words])
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def test_the_list_tells_what_is_here(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_tells_what_is_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir()
     (folder / PUBLISHED[NAME].file).write_bytes(b"x")
-    assert _main(["list"], monkeypatch) == 0
+    app(["weights", "list"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     rows = {name: next(line for line in lines if f" {name} " in line) for name in PUBLISHED}
     assert [name for name, row in rows.items() if row.endswith("│ yes  │")] == [NAME]
@@ -56,7 +46,7 @@ def test_names_are_whole_in_a_narrow_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(console, "width", 80)
-    assert _main(["list"], monkeypatch) == 0
+    app(["weights", "list", "--folder", str(folder)], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     shown = {line.split()[0]: line for line in lines if line.rstrip().endswith((" no", " yes"))}
     assert set(shown) == set(PUBLISHED)
@@ -64,25 +54,20 @@ def test_names_are_whole_in_a_narrow_terminal(
     assert all(len(line) <= 80 for line in shown.values())
 
 
-def test_getting_checks_what_was_put_there_by_hand(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _main(["get", NAME], monkeypatch) == 2
-    message = capsys.readouterr().out
+def test_getting_checks_what_was_put_there_by_hand(folder: Path, cli: Cli) -> None:
+    status, said = cli("weights", "get", NAME)
     path = folder / PUBLISHED[NAME].file
-    assert "could not be downloaded" in message
-    assert str(path) in message
+    assert status == 2 and "could not be downloaded" in said and str(path) in said
     net = create_model("passt_s", 527, width=64, depth=1, heads=1, stride=12)
     torch.save(net.state_dict(), path)
-    assert _main(["get", NAME], monkeypatch) == 0
+    assert cli("weights", "get", NAME)[0] == 0
     assert path.name in (folder / "SHA256SUMS").read_text()
-    assert _main(["get", "nothing"], monkeypatch) == 2
-    assert "no published weights of that name" in capsys.readouterr().out
-    assert _main(["get", "ensemble_9"], monkeypatch) == 2
-    assert "Did you mean 'ensemble_" in capsys.readouterr().out  # a set does as well
+    for name, words in (("nothing", "no published weights"), ("ensemble_9", "mean 'ensemble_")):
+        status, said = cli("weights", "get", name)
+        assert status == 2 and words in said
 
 
-def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export(tmp_path: Path, cli: Cli) -> None:
     recipe = Recipe(
         model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
         frontend=FrontendSpec(hop=250),
@@ -90,7 +75,7 @@ def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     net = create_model("passt_micro", 2, patch=8, stride=8, mels=64, frames=64)
     own = save_model(tmp_path / "m.safetensors", net, recipe, ("a", "b"))
-    assert _main(["export", str(own), str(tmp_path / "official.pt")], monkeypatch) == 0
+    assert cli("weights", "export", own, tmp_path / "official.pt")[0] == 0
     state = torch.load(tmp_path / "official.pt", weights_only=True)
     assert torch.equal(state["cls_token"], net.cls_token)
-    assert _main(["export", "none.safetensors", str(tmp_path / "x.pt")], monkeypatch) == 2
+    assert cli("weights", "export", "none.safetensors", tmp_path / "x.pt")[0] == 2

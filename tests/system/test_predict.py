@@ -278,7 +278,7 @@ def test_names_can_be_given(
         (("--checkpoint", "none.pt", "a.wav"), "none.pt: no such file"),
         (("--checkpoint", "stfthop100", "a.wav"), "not on this machine"),
         (("--checkpoint", "m", "b.wav"), "b.wav: no such file or folder"),
-        (("--checkpoint", "m", "a.wav", "--hop", "0"), "--hop = 0.0: must be positive"),
+        (("--checkpoint", "m", "a.wav", "--hop", "0"), "--hop = 0.0: must be above 0"),
         (("--checkpoint", "m", "a.wav", "--device", "abacus"), "no such device"),
         (("--checkpoint", "m", "a.wav", "--labels", "no.txt"), "no.txt"),
         (("--checkpoint", "a.wav", "a.wav"), "neither safetensors nor"),
