@@ -7,8 +7,8 @@ from pathlib import Path
 from passt_bench.cli import main
 
 if not sys.flags.safe_path:
-    # Who gives this command has the current folder on the path, where Python has put it first. The
-    # processes that this one starts take it over last, or first if the package itself lies there.
+    # Python has put the current folder first on the path. It goes to the end, for this process and
+    # those that it starts, unless the package itself is imported from there.
     first = sys.path.pop(0)
     if Path(__file__).parents[1] == Path(first):
         sys.path.insert(0, first)

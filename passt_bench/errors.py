@@ -1,4 +1,4 @@
-"""The errors a user can cause, each with what was found, where, and what would be right."""
+"""The errors that a user can cause: what was found, where, and what would be right."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class InputError(ValueError):
 
 
 class StorageError(InputError, OSError):
-    """A disk took no more, or a folder no files; says nothing about what was to be written.
+    """Nothing can be written: the disk is full, or the folder is read-only.
 
     Attributes:
-        errno: of the system's own error.
+        errno: the system's error number.
     """
 
     errno: int | None = None
@@ -54,7 +54,7 @@ class ContractError(AssertionError):
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Names where bad input came from in those errors that do not tell."""
+    """Adds the source to those input errors of the body that name none."""
     try:
         yield
     except InputError as error:

@@ -1,7 +1,4 @@
-"""What a name or a key may be that becomes part of a path; every record is read with these types.
-
-A record may come from anywhere: what it says of itself must not lead out of its folder.
-"""
+"""Checks names and keys that become parts of paths, so that no record leads out of its folder."""
 
 from __future__ import annotations
 

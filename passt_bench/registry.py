@@ -86,7 +86,7 @@ class Registry(Generic[T]):
         """
 
         def add(build: T) -> T:
-            """Registers it and hands it back, as a decorator does."""
+            """Registers a component and returns it."""
             old = self._table.get(name)
             if old is not None and old.build is not build:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
@@ -108,7 +108,7 @@ class Registry(Generic[T]):
                         source=f"entry point {entry.group}",
                         field=entry.name,
                         value=entry.value,
-                        remedy="Repair or uninstall the package that it belongs to.",
+                        remedy="Fix or uninstall the package that it belongs to.",
                     )
         if self._broken is not None:
             raise self._broken
@@ -135,7 +135,7 @@ class Registry(Generic[T]):
         return [self._table[name] for name in sorted(self._table)]
 
 
-# The factory types are written out where the components live; here they would need torch.
+# The types of the components are in their home packages; naming them here would import torch.
 MODELS: Registry[Any] = Registry("model", "passt_bench.models", "passt_bench.model", "model")
 FRONTENDS: Registry[Any] = Registry(
     "front end", "passt_bench.models.frontend", "passt_bench.frontend", "frontend.name"

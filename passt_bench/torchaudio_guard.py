@@ -1,10 +1,9 @@
-"""The one import of torchaudio.
+"""Imports torchaudio, without its extension where that cannot be loaded.
 
-The wheel of torchaudio 2.11 is built for CUDA 13.0: beside a CPU build of torch its extension fails
-to load (OSError), beside a later CUDA build it refuses (RuntimeError). What is used here, mel
-filter banks and resampling, is plain Python and needs no extension. So where the import fails, the
-half-imported modules are dropped, an empty extension module takes its place, and torchaudio is
-imported again. Beside the CUDA build that it was made for it imports as it is.
+The wheel of torchaudio 2.11 is built for CUDA 13.0: with a CPU build of torch its extension fails
+to load (OSError), with a later CUDA build it refuses (RuntimeError). What is used here, mel filter
+banks and resampling, is plain Python. So if the import fails, the half-imported modules are
+dropped, an empty module replaces the extension, and torchaudio is imported again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _FOLDER = files("passt_bench") / "labels"
 
 @lru_cache
 def built_in(data: str) -> tuple[str, ...]:
-    """The names of a data set's classes; nothing where they are not built in.
+    """The class names of a data set; empty if they are not built in.
 
     Args:
         data: ``audioset`` (527), ``fsd50k`` (200), ``esc50`` (50), ``openmic`` (20) or ``dcase20``
@@ -48,14 +48,14 @@ def class_names(labels: str, count: int) -> tuple[str, ...]:
         count: how many a checkpoint has.
 
     Returns:
-        Names in the order of the logits; ``class 0``, ``class 1``, … where none are known.
+        Names in the order of the logits; ``class 0``, ``class 1``, … if none are known.
     """
     names = built_in(labels)
     return names if len(names) == count else _numbers(count)
 
 
 def are_numbers(classes: Sequence[str]) -> bool:
-    """Whether the names of classes are but their places among the logits, see `class_names`."""
+    """Whether class names are only numbers, as `class_names` gives them for unknown classes."""
     return tuple(classes) == _numbers(len(classes))
 
 

@@ -173,7 +173,7 @@ def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
     if not clean:
         return "fix what is listed above, and run the same command again."
     if not decoded:
-        return f"passt-bench data check {named} --decode looks into every file."
+        return f"passt-bench data check {named} --decode, which decodes every file"
     if index is not None:
         return f"passt-bench run STUDY --data {named}"
     return f"passt-bench data prepare {named} --rate {RATE}"
