@@ -97,8 +97,12 @@ def search(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Rebuilds every page, table and figure from records."""
-    bench(session, "report", *session.posargs)
+    """Renders the pages in reports/ anew; ``-- --adopt NAME`` brings a study in from runs/."""
+    adopt, words = session.posargs[:1] == ["--adopt"], session.posargs
+    if adopt and len(words) == 1:
+        session.error("Name the studies: nox -s report -- --adopt NAME")
+    runs = "runs" if adopt else "reports"  # whose pages have their records beside them
+    bench(session, "report", "--runs", runs, "--reports", "reports", *words[adopt:])
 
 
 @nox.session

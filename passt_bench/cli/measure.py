@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +76,7 @@ def compare(
     sets: Sets = None,
     name: Annotated[str | None, option("NAME", "Report name.")] = None,
     runs: NewRuns = RUNS,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs of models or settings side by side."""
     from passt_bench.analysis.costs import costs_of, memory_of
@@ -89,7 +88,7 @@ def compare(
     from passt_bench.report.comparison import all_tables, build_comparison
     from passt_bench.report.view import measured
     from passt_bench.runner import compare as runner
-    from passt_bench.runner.request import typed
+    from passt_bench.runner.request import Paths, typed
     from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
 
     fields = {"device": device, "precision": precision, "threads": threads}
@@ -111,6 +110,7 @@ def compare(
     console.print(announcement(len(recipes), settings, foreseen), markup=False)
     with stage(console, "Measuring side by side") as update:
         record = runner.compare(chosen, recipes, settings, store, command=typed(), progress=update)
+    reports = Paths(runs, pages=reports).reports
     page = build_comparison(chosen, runs, reports)
     render_index(reports)
     sessions = [session for session in store.sessions() if session.key in record.sessions]
@@ -156,7 +156,7 @@ def paper_costs(
     seconds: Seconds = 10.0,
     sets: Sets = None,
     runs: NewRuns = RUNS,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Measure the systems of the paper's Table 1 in every precision, eager and compiled.
 

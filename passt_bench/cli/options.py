@@ -196,7 +196,9 @@ Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callbac
 NewRuns = Annotated[
     Path, option("DIR", "Folder of the records; may be new.", "--runs", callback=possible)
 ]
-Reports = Annotated[Path, option("DIR", "Folder of the pages.", "--reports")]
+Reports = Annotated[
+    Path | None, option("DIR", "Folder of the pages; by default `reports` in --runs.", "--reports")
+]
 Workers = Annotated[
     int,
     option(

@@ -119,13 +119,14 @@ def evaluate(
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: Labels = None,
     runs: Runs = RUNS,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Evaluate checkpoints on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.report.build import render_index
     from passt_bench.report.pages import build_evaluations, evaluations_table
     from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+    from passt_bench.runner.request import Paths
 
     request = EvaluationRequest(
         checkpoints=checkpoint,
@@ -161,6 +162,7 @@ def evaluate(
     for note in record.notes:
         console.print(f"Note: {note}.", markup=False)
     console.print(f"The record: {runs / 'records' / record.key / 'record.json'}", markup=False)
+    reports = Paths(runs, pages=reports).reports
     pages = build_evaluations(runs, reports)
     render_index(reports)
     console.print(f"The page: {pages[0]}", markup=False)

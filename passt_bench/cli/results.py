@@ -42,16 +42,22 @@ def paper_here(runs: Path, reports: Path, data: Mapping[str, Path]) -> Here:
 @app.command()
 def report(
     studies: Annotated[
-        list[str] | None, argument("STUDY…", "Names of studies; by default everything is rendered.")
+        list[str] | None,
+        argument(
+            "STUDY…",
+            "Names of studies, searches or comparisons; by default all.",
+        ),
     ] = None,
     variants: Variants = None,
     no_baseline: NoBaseline = False,
     runs: Runs = RUNS,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Render pages, tables and figures from records."""
-    from passt_bench.report.build import build_all, build_study, build_variants
+    from passt_bench.report.build import build_all, build_named, build_variants
+    from passt_bench.runner.request import Paths, data_folders
 
+    reports = Paths(runs, pages=reports).reports
     if no_baseline:
         raise InputError(
             "a page compares with the baseline",
@@ -67,10 +73,8 @@ def report(
             )
         pages = [build_variants(studies[0], variants, runs, reports)]
     elif studies:
-        pages = [build_study(name, runs, reports) for name in studies]
+        pages = [page for name in studies for page in build_named(name, runs, reports)]
     else:
-        from passt_bench.runner.request import data_folders
-
         pages = build_all(runs, reports, paper_here(runs, reports, data_folders(())))
     for page in pages:
         console.print(str(page), markup=False)

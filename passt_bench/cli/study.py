@@ -156,14 +156,14 @@ def run(
         bool, typer.Option("--remeasure", help="Measure costs again, even if on record.")
     ] = False,
     track: Track = True,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Run what is missing of a study, then render its page."""
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
     from passt_bench.study_run import run_study
 
-    request, paths = choosing(request, variants, no_baseline), replace(paths, reports=reports)
+    request, paths = choosing(request, variants, no_baseline), replace(paths, pages=reports)
     config = RunConfig(
         workers=workers,
         retry=statuses(retry),
@@ -201,13 +201,11 @@ def search(
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
     ] = None,
     track: Track = True,
-    reports: Reports = Path("reports"),
+    reports: Reports = None,
 ) -> None:
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     from passt_bench.console import Estimate
-    from passt_bench.records.store import Store
-    from passt_bench.report.build import build_study
-    from passt_bench.report.search_page import build_search
+    from passt_bench.report.build import build_named
     from passt_bench.runner.background_sync import live
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig, typed
@@ -215,7 +213,7 @@ def search(
     from passt_bench.runner.studies import load_study
     from passt_bench.study_run import updating_mlflow
 
-    clock = Estimate()
+    clock, paths = Estimate(), replace(paths, pages=reports)
     study = plan_request(load_study(request.study), request, paths, named=False)
     request, paths = replace(request, trials=trials), replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)
@@ -223,9 +221,7 @@ def search(
         result = explore(study, request, config, paths, console, command=typed())
     name = result.record.name
     with updating_mlflow(paths.runs, clock, console, wanted=track):
-        page = build_search(name, paths.runs, reports)
-        if name in Store(paths.runs).studies():
-            build_study(name, paths.runs, reports)  # with the index, which links the search too
+        page, *_ = build_named(name, paths.runs, paths.reports)
     console.print(f"The search: {page}", markup=False)
     if result.failed:
         console.print(f"{result.failed} runs failed; the page lists them.", markup=False)

@@ -12,13 +12,20 @@ from typing import Any
 
 from passt_bench.analysis.results import Results, analyse, load_results
 from passt_bench.errors import InputError, choose_from
-from passt_bench.records.store import COMPARISONS, Store, read_comparison
-from passt_bench.report.comparison import build_comparisons
+from passt_bench.records.store import (
+    COMPARISONS,
+    SEARCHES,
+    Store,
+    comparison_names,
+    read_comparison,
+    search_names,
+)
+from passt_bench.report.comparison import build_comparison, build_comparisons
 from passt_bench.report.files import SHOWN, alone, keep_record, kept_names, replacing, write_page
 from passt_bench.report.pages import EVALUATIONS, PAGE, SUMMARY, build_evaluations, render, written
 from passt_bench.report.paper import Here, render_paper
 from passt_bench.report.search_page import PAGE as SEARCH
-from passt_bench.report.search_page import build_searches
+from passt_bench.report.search_page import build_search, build_searches
 from passt_bench.report.text import listed, quoted
 from passt_bench.spec.key import digest
 
@@ -42,6 +49,28 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
         page = _build(results, runs, reports)
         render_index(reports)
     return page
+
+
+def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
+    """Renders the search, the comparison and the study of that name, whichever there are.
+
+    Takes what `build_study` takes.
+
+    Returns:
+        The paths of the pages.
+
+    Raises:
+        InputError: there is nothing of that name, or a record is broken.
+    """
+    pages = []
+    if name in {*search_names(runs), *kept_names(reports, SEARCHES)}:
+        pages.append(build_search(name, runs, reports))
+    if name in {*comparison_names(runs), *kept_names(reports, COMPARISONS)}:
+        pages.append(build_comparison(name, runs, reports))
+    if not pages or name in {*Store(runs).studies(), *kept_names(reports, "studies")}:
+        pages.append(build_study(name, runs, reports))
+    render_index(reports)
+    return pages
 
 
 def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
@@ -105,7 +134,17 @@ def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
 
     Returns:
         The paths of all pages, the index last.
+
+    Raises:
+        InputError: nothing was run, or a record is broken.
     """
+    if not reports.is_dir() and not any(runs.glob("*/*.json")) and not any(Store(runs).records()):
+        raise InputError(
+            "nothing was run here",
+            source=runs,
+            field="--runs",
+            remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
+        )
     results = _load_all(runs, reports)
     with alone(reports):
         pages = [_build(found, runs, reports) for found in results]

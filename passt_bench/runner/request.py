@@ -91,14 +91,19 @@ class Paths:
     Attributes:
         runs: folder of the records.
         data: data set name → folder.
-        reports: folder of the rendered reports.
+        pages: folder of the rendered pages; None is ``reports`` in the folder of the records.
         storage: address of the Optuna storage of a search; None is a journal below ``runs``.
     """
 
     runs: Path
     data: Mapping[str, Path] = field(default_factory=dict)
-    reports: Path = Path("reports")
+    pages: Path | None = None
     storage: str | None = None
+
+    @property
+    def reports(self) -> Path:
+        """The folder of the rendered pages."""
+        return self.pages or self.runs / "reports"
 
     @property
     def cache(self) -> Path:

@@ -23,7 +23,7 @@ from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import count_runs
-from passt_bench.runner.study_names import recorded_study, study_difference
+from passt_bench.runner.study_names import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
@@ -36,7 +36,7 @@ def write_study(plan: StudyPlan, store: Store) -> None:
         InputError: somebody has begun another study of this name since it was planned.
     """
     with studies_held(store.root):
-        there = recorded_study(plan.whole.name, store)
+        there = study_on_record(plan.whole.name, store)
         if there is not None and study_difference(plan, there) is not None:
             raise InputError(
                 "another command has just begun a study of this name with other settings",

@@ -58,11 +58,11 @@ def join_record(plan: StudyPlan, store: Store, again: Callable[[Study], StudyRec
     name, study = plan.study.name, plan.study
 
     def difference(candidate: str) -> str | None:
-        return study_difference(plan, recorded_study(candidate, store))
+        return study_difference(plan, study_on_record(candidate, store))
 
     settled, differs = free_name(name, difference)
     notes = [renamed_note(name, settled, differs)] if differs else []
-    whole, there = plan.record, recorded_study(settled, store)
+    whole, there = plan.record, study_on_record(settled, store)
     if there is not None:
         seeds = tuple(dict.fromkeys((*there.seeds, *whole.seeds)))
         folds = tuple(sorted({*(there.folds or ()), *(whole.folds or ())})) or None
@@ -90,7 +90,7 @@ def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
     return {(cell.seed, cell.fold): cell.key for cell in variant.cells}
 
 
-def recorded_study(name: str, store: Store) -> StudyRecord | None:
+def study_on_record(name: str, store: Store) -> StudyRecord | None:
     """The study on record under a name; None where there is none, or one that cannot be read.
 
     Raises:

@@ -92,7 +92,7 @@ def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
             assert scratch != begun
     assert len(store.evaluations()) == 4
     for number in (1, 2, 3):
-        with (machine / "reports" / "paper" / f"table{number}_here.csv").open() as file:
+        with (machine / "runs" / "reports" / "paper" / f"table{number}_here.csv").open() as file:
             told = [line["ran_here"] for line in csv.DictReader(file)]
         ran = [text for text in told if text != "cited"]
         assert len(ran) == (9, 4, 5)[number - 1]

@@ -32,7 +32,7 @@ def _run(folder: Path, words: str) -> str:
 
 def _check(folder: Path, name: str) -> ComparisonRecord:
     record = read_comparison(name, folder / "runs")
-    assert (folder / "reports" / name / "comparison.html").is_file()
+    assert (folder / "runs" / "reports" / name / "comparison.html").is_file()
     sessions = [s for s in Store(folder / "runs").sessions() if s.key in record.sessions]
     arms = [arm for session in sessions for arm in session.arms]
     assert {arm.status for arm in arms} == {"ok"}

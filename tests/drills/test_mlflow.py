@@ -74,7 +74,7 @@ def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path)
     assert "MLflow was not updated" in done.stdout
     assert "passt-bench sync --runs" in done.stdout
     assert len(Store(tmp_path / "runs").record_keys()) == 6
-    assert (tmp_path / "reports" / "tiny" / "index.html").is_file()
+    assert (tmp_path / "runs" / "reports" / "tiny" / "index.html").is_file()
     url = f"http://127.0.0.1:{server}"
     sync(tmp_path / "runs", tracking_uri=url)
     assert sync(tmp_path / "runs", tracking_uri=url).unchanged == 9

@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("noxfile.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "reports", folder / "reports")
+    shutil.copytree(ROOT / "reports" / "quick", folder / "runs")  # as if it had been run
     environment = folder / ".nox" / "passt-bench"
     environment.mkdir(parents=True)
     for path in ENVIRONMENT.iterdir():  # links each, so that nothing here can harm the real one
@@ -102,6 +103,16 @@ def test_a_command_runs_as_printed(folder: Path, command: str) -> None:
         told = how.removeprefix("nox > ")
         found = run(folder, "bash", "-e", "-c", f"{told}\ncommand -v passt-bench")
         assert found.strip().endswith("bin/passt-bench")
+
+
+@needs_environment
+def test_a_study_is_brought_into_the_committed_reports(folder: Path) -> None:
+    if shutil.which("nox") is None:
+        pytest.skip("no nox on the PATH")
+    shutil.rmtree(folder / "reports" / "quick")
+    shell(folder, "nox -s report -- --adopt quick")
+    assert (folder / "reports" / "quick" / "index.html").is_file()
+    shell(folder, "nox -s report")
 
 
 @needs_environment

@@ -40,15 +40,16 @@ def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -
     folder, output = ran
     assert "3 variants x 2 seeds = 6 runs, 0 of them on record" in output
     assert "2 runs failed; the report lists them." in output
-    assert (folder / "reports" / "tiny" / "index.html").is_file()
-    assert str(Path("reports/tiny/index.html")) in output
+    assert (folder / "runs" / "reports" / "tiny" / "index.html").is_file()
+    assert str(Path("runs/reports/tiny/index.html")) in output
+    assert {path.name for path in folder.iterdir()} == {"runs"}  # a clone stays clean
 
 
 def test_failures_are_rows(ran: tuple[Path, str]) -> None:
     runs = [r for r in Store(ran[0] / "runs").records() if isinstance(r, RunRecord)]
     statuses = sorted(record.status for record in runs)
     assert statuses == ["diverged", "diverged", "ok", "ok", "ok", "ok"]
-    page = (ran[0] / "reports" / "tiny" / "index.html").read_text()
+    page = (ran[0] / "runs" / "reports" / "tiny" / "index.html").read_text()
     assert "diverged" in page
 
 
@@ -96,11 +97,18 @@ def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
     assert {"index.html", "paper/index.html", "tiny/index.html"} <= set(one)
     assert json.loads(one["tiny/summary.json"])["study"] == "tiny"
     # A report is a store: it can be rendered where there are no runs.
-    moved = folder / "elsewhere"
-    moved.mkdir()
-    (folder / "two").rename(moved / "reports")
-    _bench("report", cwd=moved)
-    assert content(moved / "reports") == one
+    moved = folder / "elsewhere" / "runs" / "reports"
+    moved.parent.mkdir(parents=True)
+    (folder / "two").rename(moved)
+    _bench("report", cwd=folder / "elsewhere")
+    assert content(moved) == one
+
+
+def test_a_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:
+    done = _bench("report", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "passt-bench run quick" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_costs_are_measured_again_when_asked(ran: tuple[Path, str], study_file: Path) -> None:
@@ -127,7 +135,7 @@ def test_one_variant_is_run_and_the_others_are_left(study_file: Path, tmp_path: 
     assert [variant.name for variant in study.variants] == ["none", "time", "diverges"]
     assert [store.has(v.cells[0].key) for v in study.variants] == [True, True, False]
     assert study.command.endswith("--variant time --no-track --seeds 1")
-    page = tmp_path / "reports" / "tiny" / "index.html"
+    page = tmp_path / "runs" / "reports" / "tiny" / "index.html"
     assert "shows 2 of the 3 variants of the study. Not run yet: “diverges”." in page.read_text()
 
     alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
@@ -147,7 +155,7 @@ def test_one_variant_is_run_and_the_others_are_left(study_file: Path, tmp_path: 
     assert again.returncode == 0
     assert "models are not kept" not in again.stdout  # for nothing is left to train
     part = _bench("report", "tiny", "--variant", "time", cwd=tmp_path)
-    assert part.stdout.startswith("reports/tiny/variants/time-")
+    assert part.stdout.startswith("runs/reports/tiny/variants/time-")
     assert "diverges" in page.read_text()
 
 

@@ -62,7 +62,7 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     assert "heron" in predicted
     assert "12 clips" in prepared
     assert "32000 Hz (12 clips)" in of_prepared
-    assert (marsh / "reports" / "marsh" / "index.html").is_file()
+    assert (marsh / "runs" / "reports" / "marsh" / "index.html").is_file()
     texts = [path.read_text() for path in marsh.glob("runs/records/*/record.json")]
     assert str(marsh) not in "".join(texts)
     trained = [found for found in map(json.loads, texts) if "recipe" in found]

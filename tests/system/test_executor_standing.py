@@ -147,7 +147,7 @@ def test_attempts_are_kept_one_by_one(two_variants: StudyPlan, tmp_path: Path) -
 
 def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:
     store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
-    paths = Paths(store.root, reports=reports)
+    paths = Paths(store.root, pages=reports)
     _done(two_variants, store)
     store.write_study(two_variants.record)
     assert _newer_page("tiny", paths) is None

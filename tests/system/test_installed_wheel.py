@@ -94,6 +94,7 @@ def test_a_study_of_the_suite_runs_in_an_empty_folder(installed: Installed) -> N
     out = installed.run("run", "quick", "--variant", "time .75", *TINY)
     (page,) = installed.folder.rglob("quick/index.html")
     assert str(page.relative_to(installed.folder)) in out
+    assert {path.name for path in installed.folder.iterdir()} == {"runs"}
     installed.run("report")
     (table,) = installed.folder.rglob("paper/table1.csv")
     assert table.read_text() == (ROOT / "reports" / "paper" / "table1.csv").read_text()

@@ -195,7 +195,7 @@ def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None
     status, text = cli("run", "paper_table3", *asked, "--no-cost", "--no-track")
     assert status == 0, text
     assert "paper_table3_esc50: 1 variant x 1 seeds x 1 folds = 1 runs" in text
-    page = tmp_path / "reports" / "paper_table3_esc50" / "index.html"
+    page = tmp_path / "runs" / "reports" / "paper_table3_esc50" / "index.html"
     assert "PaSST-S-N reaches accuracy" in page.read_text(encoding="utf-8")
     status, text = cli("status", "paper_table3", *asked, "--no-baseline")
     assert (status, "1 runs, 1 of them on record already" in text) == (0, True)
@@ -218,7 +218,7 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     assert "no data: 5 rows on openmic, dcase20, fsd50k" in text
     assert "no data, no weights: 5 rows on audioset" in text
     assert "5 runs, 0 of them on record already" in text
-    assert (tmp_path / "reports" / "paper_table3_esc50" / "index.html").is_file()
+    assert (tmp_path / "runs" / "reports" / "paper_table3_esc50" / "index.html").is_file()
     store = Store(tmp_path / "runs")
     assert store.studies() == ["paper_table3_esc50"]
     for variant in store.study("paper_table3_esc50").variants:
@@ -226,7 +226,7 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
         assert record is not None
         assert record.status == "ok", record.message
         assert record.notes[0].startswith("passt-s-f128-p16-s1")  # where its weights come from
-    told = (tmp_path / "reports" / "paper" / "table3_here.csv").read_text(encoding="utf-8")
+    told = (tmp_path / "runs" / "reports" / "paper" / "table3_here.csv").read_text(encoding="utf-8")
     assert "ESC-50: accuracy" in told
     assert "15 of 2000 clips, model.width = 64" in told
     assert "OpenMIC, DCASE20, FSD50K: no data, no GPU" in told

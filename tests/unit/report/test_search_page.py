@@ -9,6 +9,7 @@ from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import write_search
+from passt_bench.report.build import build_named
 from passt_bench.report.figures.search import (
     draw_search,
     history_data,
@@ -230,6 +231,7 @@ def test_all_searches_are_found_in_runs_and_reports(runs, tmp_path):
     pages = build_searches(runs, tmp_path)
     assert [path.parent.name for path in pages] == ["search-kept", "search-quick"]
     assert build_searches(tmp_path / "none", tmp_path) == pages
+    assert build_named("search-kept", tmp_path / "none", tmp_path) == pages[:1]
 
 
 def test_an_unknown_search_is_named(tmp_path):
