@@ -5,7 +5,7 @@ Question: what do CNNs, AST and PaSST with and without patchout reach on AudioSe
 Commands: passt-bench plan paper_table1
           nox -s ablate -- paper_table1 --data audioset=DIR
 Needs AudioSet, the ImageNet weights (`passt-bench weights get passt_deit_bd_p16_384`) and a GPU;
-GPU hours by row stand in the plan.
+`plan` gives the GPU hours of each row.
 
 Protocol: that of the reference code (130 epochs of 100 000 clips, peak rate 2e-5), for that many
 clips fit the hours of the paper. As the paper says instead:

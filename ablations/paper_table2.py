@@ -41,7 +41,7 @@ def _ensemble(name: str, published: float, members: tuple[str, ...]) -> Row:
     )
 
 
-# Which of the AST ensembles is which the paper leaves open; so stands it in its table.
+# The paper does not say which AST ensemble is which; neither does its table.
 ROWS = (
     cited("table2", "Baseline (Gemmeke 2017)", AUDIO_SET, "mAP_official", 0.314),
     cited("table2", "PSLA Ensemble-S", AUDIO_SET, "mAP_official", 0.469),

@@ -6,8 +6,8 @@ Commands: passt-bench plan paper_table3
           nox -s ablate -- paper_table3 --data esc50=DIR --data openmic=DIR …
 Whatever data sets are given are run, one study each, three seeds as published. Needs the weights
 (`passt-bench weights get passt_s_swa_p16_128_ap476`, and passt_s_swa_p16_s16_128_ap473 for
-PaSST-S-N) and a GPU; GPU hours by row stand in the plan. The rows on AudioSet are those of Table 1
-and share its records.
+PaSST-S-N) and a GPU; `plan` gives the GPU hours of each row. The rows on AudioSet are those of
+Table 1 and share its records.
 
 Expected outcome: patchout costs nothing in fine-tuning (PaSST-S the same as PaSST-B on OpenMIC,
 ESC-50 and FSD50K, within a point on DCASE20); seven blocks and no overlap cost one to seven points.

@@ -32,8 +32,8 @@ def tables() -> str:
 def _table(settings: Iterable[Setting], head: str, labels: Iterable[str]) -> str:
     lines = [f"| {head} | value | source |", "|---|---|---|"]
     for label, setting in zip(labels, settings, strict=True):
-        told = f"{setting.source}; {setting.against}" if setting.against else setting.source
-        lines.append(f"| {label} | {_value(setting.value)} | {told} |")
+        text = f"{setting.source}; {setting.against}" if setting.against else setting.source
+        lines.append(f"| {label} | {_value(setting.value)} | {text} |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 A protocol is a recipe without a model: a row of a table adds the model, its patchout (`patchout`)
 and the weights that it starts from, by the dotted names ``model.name``, ``patchout`` and ``init``.
-docs/protocols.md shows the tables below and what of the published traps is done otherwise here.
+docs/protocols.md shows the tables below and which pitfalls of the published code are avoided.
 
 "Paper" is Koutini et al. 2022 (arXiv 2110.05069); files with line numbers are those of the
 reference code, github.com/kkoutini/PaSST at 2a5c818.
@@ -15,7 +15,7 @@ from typing import Literal
 
 from passt_bench.spec import Patchout, Recipe, override, passt_frontend
 
-OURS = "ours: "  # how the source of a value begins that nobody has published
+OURS = "ours: "  # begins the source of every value that is not published
 
 
 @dataclass(frozen=True)

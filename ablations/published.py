@@ -179,7 +179,7 @@ def trained(
 
 
 def not_published(protocol: str) -> tuple[str, ...]:
-    """The settings of a protocol that stand neither in the paper nor in its code, and why so."""
+    """The settings that neither the paper nor its code gives, with where each was taken from."""
     by_source: dict[str, list[str]] = {}
     for setting in PROTOCOLS[protocol]:
         if setting.source.startswith(OURS):

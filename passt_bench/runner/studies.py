@@ -10,7 +10,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +101,9 @@ def load_file(name: str) -> StudyFile | RowsFile:
     else:
         path = found[0]
     if path.parent == _shipped():
-        module = _guarded(lambda: importlib.import_module(f"{PACKAGE}.{path.stem}"), path.name)
         path = Path(path.name)
+        with _importing(path):
+            module = importlib.import_module(f"{PACKAGE}.{path.stem}")
     else:
         module = _import_path(path)
     if hasattr(module, "ROWS"):
@@ -123,7 +124,7 @@ def _study_of(module: ModuleType, path: Path) -> StudyFile:
     if study.name != path.stem:
         raise _misnamed(study, path, f"Write name={path.stem!r}, or rename the file.")
     plain_name(study.name, field="name")
-    return StudyFile(study, _notebook(module))
+    return StudyFile(study, (module.__doc__ or "").strip())
 
 
 def _rows_of(module: ModuleType, path: Path) -> RowsFile:
@@ -152,7 +153,7 @@ def _rows_of(module: ModuleType, path: Path) -> RowsFile:
                 value=f"{row.study}: {row.name}",
                 remedy="A row is named as the variant that trains it.",
             )
-    return RowsFile(path.stem, rows, studies, _notebook(module))
+    return RowsFile(path.stem, rows, studies, (module.__doc__ or "").strip())
 
 
 def published_rows() -> tuple[Row, ...]:
@@ -207,10 +208,6 @@ def _studies_in(folder: Path) -> list[str]:
     return [f.stem for f in files if _ASSIGNS.search(f.read_text("utf-8", errors="replace"))]
 
 
-def _notebook(module: ModuleType) -> str:
-    return (module.__doc__ or "").strip()
-
-
 def _misnamed(study: Study, path: Path, remedy: str) -> InputError:
     return InputError(
         "a study is named as its file", source=path, field="name", value=study.name, remedy=remedy
@@ -228,33 +225,25 @@ def _import_path(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None  # a .py file has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    loader = spec.loader
     # Up to version 0.1 studies imported from `ablations`; to be removed after the next release.
     sys.modules.setdefault("ablations", importlib.import_module(PACKAGE))
-
-    def load() -> ModuleType:
-        with _importable(path.parent):
-            loader.exec_module(module)
-        return module
-
-    return _guarded(load, path)
+    # The study may import what is beside it, wherever no library has a module of that name.
+    folder = str(path.parent.resolve())
+    sys.path.append(folder)
+    try:
+        with _importing(path):
+            spec.loader.exec_module(module)
+    finally:
+        with suppress(ValueError):  # the study may have changed the path itself
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
+    return module
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Lets the body import what lies in a folder, wherever no library has a module of the name."""
-    entry = str(folder.resolve())
-    sys.path.append(entry)
+def _importing(source: Path) -> Iterator[None]:
+    """Turns whatever a study file raises into bad input."""
     try:
         yield
-    finally:
-        with suppress(ValueError):  # the study may have changed the path itself
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
-
-
-def _guarded(load: Callable[[], ModuleType], source: object) -> ModuleType:
-    try:
-        return load()
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
         if isinstance(error, InputError):
