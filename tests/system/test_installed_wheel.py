@@ -91,8 +91,8 @@ def test_a_study_of_the_suite_runs_in_an_empty_folder(installed: Installed) -> N
     assert "quick " in listed and "paper_table1 " in listed
     assert "unstructured .5" in installed.run("plan", "quick")
     assert not list(installed.folder.iterdir())
-    out = installed.run("run", "quick", "--variant", "time .75", *TINY)
-    (page,) = installed.folder.rglob("quick/index.html")
+    out = installed.run("run", "quick", "--name", "tiny", "--variant", "time .75", *TINY)
+    (page,) = installed.folder.rglob("tiny/index.html")
     assert str(page.relative_to(installed.folder)) in out
     assert {path.name for path in installed.folder.iterdir()} == {"runs"}
     installed.run("report")
