@@ -26,6 +26,7 @@ from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
+from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
 from passt_bench.training.features import Features, Streamed, features_path, open_features
 from passt_bench.training.loop import run_training, set_up, total_steps
@@ -157,7 +158,6 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
     """
     task = state.task
     recipe, facts = task.recipe, dataset.fingerprint
-    engine = recipe.engine
 
     def look(fingerprint: Fingerprint) -> Evaluation:
         """The weights that the model has now, on the clips."""
@@ -168,8 +168,7 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
             clips,
             recipe.metrics,
             fingerprint,
-            engine.device,
-            engine.num_workers,
+            Engine(recipe.engine),
         )
 
     result = look(facts)

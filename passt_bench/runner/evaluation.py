@@ -42,7 +42,10 @@ from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.locks import lock
 from passt_bench.runner.request import data_folders, typed
 from passt_bench.spec.key import decisive, digest
+from passt_bench.spec.override import validate
+from passt_bench.spec.recipe import EngineSpec
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
+from passt_bench.training.engine import Engine
 from passt_bench.training.metrics import score, scored_note
 
 PARTIAL = "checkpoint.npy"  # logits of the first clips, beside where the record will stand
@@ -267,7 +270,6 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     )
 
 
-@torch.no_grad()
 def score_clips(
     ensemble: Ensemble,
     dataset: Dataset,
@@ -297,14 +299,15 @@ def score_clips(
         InputError: a clip cannot be read, or has logits that are not finite.
         StorageError: nothing can be written.
     """
-    ensemble = ensemble.to(device)
+    engine = Engine(validate(EngineSpec, {"device": device}))
+    ensemble = ensemble.to(engine.device)
+    engine.configure(ensemble)
     scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
     done = _resume(scores, folder / PARTIAL)
     saved, since = time.monotonic(), done
     try:
         for waves in _batches(dataset, clips[done:], batch):
-            x = torch.from_numpy(waves).to(device)
-            logits = ensemble(x).float().cpu().numpy()
+            logits = engine.infer(ensemble, torch.from_numpy(waves)).cpu().numpy()
             _check(logits, dataset, clips[done : done + len(logits)])
             scores[done : done + len(logits)] = logits
             done += len(logits)

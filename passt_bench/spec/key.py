@@ -64,7 +64,8 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
     """The versions of the registered components that a recipe uses.
 
     Front ends were registered after records had been written: the first version of one stays out,
-    so that older records keep their keys.
+    so that older records keep their keys. So does that of the engine, which evaluated in float32
+    whatever a recipe's precision; the second makes a difference in half precision alone.
     """
     frontend = FRONTENDS.get(recipe.frontend.name).version
     return {
@@ -72,6 +73,7 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
         "data": DATASETS.get(recipe.data.name).version,
         "patchout": PATCHOUTS.get(recipe.patchout.kind).version,
         **({"frontend": frontend} if frontend > 1 else {}),
+        **({"engine": 2} if recipe.engine.precision != "float32" else {}),
         **{f"metric {name}": METRICS.get(name).version for name in recipe.metrics},
     }
 

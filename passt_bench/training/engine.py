@@ -78,17 +78,32 @@ class Engine:
             for name, tensor in inputs.items()
         }
 
-    def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
-        """Sets attention and residual stream of a model, and gives what a step calls.
-
-        Returns:
-            The model itself, or compiled; both have the same parameters.
-        """
+    def configure(self, net: nn.Module) -> None:
+        """Sets attention and residual stream of a model."""
         for module in net.modules():
             if isinstance(module, Attention):
                 module.fused = self.spec.attention == "fused"
             if isinstance(module, Blocks):
                 module.compute_residual = self.spec.residual == "compute"
+
+    @torch.no_grad()
+    def infer(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """What a configured model answers, float32 on the engine's device.
+
+        The model is called as it is, not compiled: batches of evaluation have shapes of their own,
+        and compiling takes longer than most evaluations.
+        """
+        with self.autocast():
+            answer: torch.Tensor = net(x.to(self.device))
+        return answer.float()
+
+    def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
+        """Configures a model for training.
+
+        Returns:
+            What a step calls: the model itself, or compiled; both have the same parameters.
+        """
+        self.configure(net)
         if not self.spec.compile:
             return net
         if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process

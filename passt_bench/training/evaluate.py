@@ -11,7 +11,9 @@ from torch import nn
 
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
+from passt_bench.spec.recipe import EngineSpec
 from passt_bench.training.batches import Slices
+from passt_bench.training.engine import Engine
 from passt_bench.training.features import Features
 from passt_bench.training.loaders import loading
 from passt_bench.training.loss import Diverged
@@ -37,7 +39,8 @@ def hide_time(x: torch.Tensor) -> torch.Tensor:
 
 
 _BATCH = 50
-PROBES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+_CPU = Engine(EngineSpec())
+OCCLUSIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hide_frequency": hide_frequency,
     "hide_time": hide_time,
 }
@@ -53,31 +56,35 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)  # of metrics that scored some classes alone
 
 
-@torch.no_grad()
 def predict(
     net: nn.Module,
     features: Features,
     indices: np.ndarray,
+    engine: Engine = _CPU,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    device: str = "cpu",
-    num_workers: int = 0,
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
 
-    Log-mels that are not stored are made by ``num_workers`` processes.
+    Args:
+        net: on the engine's device.
+        features: of the whole data set.
+        indices: of the clips.
+        engine: how the model is computed; its processes make log-mels that are not stored.
+        change: of the log-mels.
 
     Raises:
         Diverged: some are not finite.
     """
     net.eval()
+    engine.configure(net)
     logits = []
     slices = Slices(features, indices, _BATCH)
     stored = isinstance(features, np.ndarray)
-    with loading(slices, range(len(slices)), 0 if stored else num_workers) as batches:
+    with loading(slices, range(len(slices)), 0 if stored else engine.spec.num_workers) as batches:
         for (logmels,) in batches:
             x = torch.from_numpy(logmels).unsqueeze(1)
             x = change(x) if change else x
-            logits.append(net(x.to(device)).float().cpu().numpy())
+            logits.append(engine.infer(net, x).cpu().numpy())
     scores = np.concatenate(logits)
     if not np.isfinite(scores).all():
         raise Diverged("the trained model answers with numbers that are not finite")
@@ -103,17 +110,16 @@ def evaluate(
     indices: np.ndarray,
     metrics: Sequence[str],
     fingerprint: Fingerprint,
-    device: str = "cpu",
-    num_workers: int = 0,
+    engine: Engine = _CPU,
 ) -> Evaluation:
-    """Every metric on the clips; where classes have designed groups, the probes as well.
+    """Every metric on the clips; where classes have designed groups, the occlusion tests as well.
 
     Raises:
         Diverged: the logits are not finite.
     """
     result = Evaluation()
     names = fingerprint.classes
-    scores = predict(net, features, indices, device=device, num_workers=num_workers)
+    scores = predict(net, features, indices, engine)
     for metric in metrics:
         value, per_class = score(metric, targets[indices], scores)
         note = scored_note(metric, targets[indices], names)
@@ -127,8 +133,8 @@ def evaluate(
         f"{primary}/{group}": value
         for group, value in group_means(result.per_class[primary], fingerprint.groups).items()
     } | {primary: result.metrics[primary]}
-    for probe, change in PROBES.items():
-        scores = predict(net, features, indices, change, device, num_workers)
+    for probe, change in OCCLUSIONS.items():
+        scores = predict(net, features, indices, engine, change)
         value, per_class = score(primary, targets[indices], scores)
         means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
         result.occlusions[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from passt_bench.errors import InputError
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Recipe
 from passt_bench.training.batches import Sampler, Supply, check_sampling, clip_weights, epoch_steps
-from passt_bench.training.engine import ModelStep, StepGraph, check_engine, set_rate
+from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine, set_rate
 from passt_bench.training.evaluate import predict
 from passt_bench.training.loaders import Arrays, loading
 from passt_bench.training.loss import Diverged
@@ -56,57 +57,68 @@ def run_training(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
         InputError: sampling or averaging that the clips or epochs do not allow.
     """
-    recipe, model = task.recipe, ModelStep(net, task.recipe)
-    scaler = model.scaler
-    parts = {"optimizer": model.optimizer} | ({"scaler": scaler} if scaler.is_enabled() else {})
+    recipe, step = task.recipe, ModelStep(net, task.recipe)
+    stateful: dict[str, Any] = {"optimizer": step.optimizer}
+    stateful |= {"scaler": step.scaler} if step.scaler.is_enabled() else {}
     sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
-    state = Training(net, parts, task)
+    state = Training(net, stateful, task)
     progress, steps = state.progress, sampler.steps
+    take = StepGraph(step.take) if recipe.engine.graph else step.take
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
     left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
     with loading(supply, left, recipe.engine.num_workers) as batches:
-        step = _Step(net, model, task, steps, batches)
         while progress.epoch < recipe.training.epochs:
-            _epoch(state, step)
+            net.train()
+            state.begin_epoch()
+            for number in range(
+                progress.epoch * steps + progress.step, (progress.epoch + 1) * steps
+            ):
+                set_rate(step.optimizer, rate_at(recipe.training, number, steps))
+                inputs = _inputs(net, task, number, recipe.training.epochs * steps, next(batches))
+                state.stepped(take(step.engine.send(inputs)))
+            _end_epoch(state, steps, float(step.optimizer.param_groups[0]["lr"]))
+            if task.validation is not None:
+                _validate(state, task.validation)
             on_epoch(progress)
     state.finish()
     return state
 
 
-def _epoch(state: Training, take: _Step) -> None:
-    """The rest of an epoch, from wherever its last checkpoint was written."""
-    task, progress, training = state.task, state.progress, state.task.recipe.training
-    state.net.train()
-    state.begin_epoch()
-    for step in range(
-        progress.epoch * take.steps + progress.step, (progress.epoch + 1) * take.steps
-    ):
-        set_rate(take.model.optimizer, rate_at(training, step, take.steps))
-        state.stepped(take(step))
+def _inputs(
+    net: nn.Module, task: Task, step: int, total: int, batch: Arrays
+) -> dict[str, torch.Tensor | None]:
+    """What a training step takes: a batch, and what is drawn for the model."""
+    x, targets = map(torch.from_numpy, batch)
+    grid: Pair | None = net.grid(x.shape[3])  # type: ignore[operator]
+    setting = task.recipe.patchout
+    if grid:
+        setting = at_stage(setting, grid, step, total)
+    drawn = draw_step(net, setting, x.shape[3], task.seed, step, len(x))
+    seed_torch(task.recipe.engine.device, task.seed, step)
+    return {"x": x, "targets": targets, **drawn}
+
+
+def _end_epoch(state: Training, steps: int, rate: float) -> None:
+    """Notes an epoch whose steps have all been taken."""
+    progress, epochs = state.progress, state.task.recipe.training.epochs
     mean = float(torch.stack(state.losses).mean())
     if not np.isfinite(mean):
-        raise Diverged(f"the loss is {mean} in epoch {progress.epoch + 1} of {training.epochs}")
+        raise Diverged(f"the loss is {mean} in epoch {progress.epoch + 1} of {epochs}")
     state.stop()
     state.losses = []
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.train_loss.append(mean)
-    progress.learning_rate.append(float(take.model.optimizer.param_groups[0]["lr"]))
-    progress.step_seconds.append(progress.epoch_seconds / take.steps)
+    progress.learning_rate.append(rate)
+    progress.step_seconds.append(progress.epoch_seconds / steps)
     progress.epoch_seconds = 0.0
-    if task.validation is not None:
-        _validate(state, task.validation)
 
 
 def _validate(state: Training, clips: np.ndarray) -> None:
     """Evaluates on the validation split and keeps the weights if no epoch before was as good."""
     task, progress, since = state.task, state.progress, time.perf_counter()
-    recipe = task.recipe
-    engine = recipe.engine
+    name = task.recipe.metrics[0]
     with state.tested():
-        scores = predict(
-            state.net, task.features, clips, device=engine.device, num_workers=engine.num_workers
-        )
-        name = recipe.metrics[0]
+        scores = predict(state.net, task.features, clips, Engine(task.recipe.engine))
         value, _ = score(name, task.targets[clips], scores)
         sign = -1 if METRICS.get(name).build.better == "less" else 1
         if sign * value > max((sign * before for before in progress.validation), default=-np.inf):
@@ -121,29 +133,6 @@ def total_steps(task: Task) -> int:
     """Steps of the whole training."""
     training = task.recipe.training
     return training.epochs * epoch_steps(training, len(task.train))
-
-
-class _Step:
-    """Takes the steps of a training one after the other: batch, patchout, then the model's step."""
-
-    def __init__(
-        self, net: nn.Module, model: ModelStep, task: Task, steps: int, batches: Iterator[Arrays]
-    ) -> None:
-        self.net, self.model, self.task = net, model, task
-        self.steps, self._batches = steps, batches  # of an epoch; log-mels and targets to come
-        self._take = StepGraph(model.take) if task.recipe.engine.graph else model.take
-
-    def __call__(self, step: int) -> torch.Tensor:
-        """Takes the next step; returns the loss without waiting for the device."""
-        task, recipe = self.task, self.task.recipe
-        x, targets = map(torch.from_numpy, next(self._batches))
-        grid: Pair | None = self.net.grid(x.shape[3])  # type: ignore[operator]
-        setting = recipe.patchout
-        if grid:
-            setting = at_stage(setting, grid, step, recipe.training.epochs * self.steps)
-        drawn = draw_step(self.net, setting, x.shape[3], task.seed, step, len(x))
-        seed_torch(recipe.engine.device, task.seed, step)
-        return self._take(self.model.engine.send({"x": x, "targets": targets, **drawn}))
 
 
 _ROWS = 1 << 16  # clips whose labels are looked at at a time

@@ -42,6 +42,8 @@ from editions import (
 _ADDED = "a field that came after the first edition; at its default it enters no key"
 _WORDS = "the same refusal in other words"
 _OPTION = "the option has another name"
+_RENAMED = "the field's new name; records keep the first one"
+_HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
 ALLOWED: dict[str, str] = {
     "*/recipe/engine/attention": _ADDED,
     "*/recipe/engine/graph": _ADDED,
@@ -52,6 +54,17 @@ ALLOWED: dict[str, str] = {
     "mistakes/status good.py --out good.py/field": _OPTION,
     "mistakes/records clean --out gone/field": _OPTION,
     "mistakes/run good.py --timeout 0/field": _OPTION,
+    "mistakes/plan inner.py */field": _RENAMED,
+    "mistakes/plan inner.py */value": _RENAMED,
+    "mistakes/plan averaged.py */field": _RENAMED,
+    "mistakes/*frontend.deviation=0/field": _RENAMED,
+    "mistakes/*engine.loaders=-1/field": _RENAMED,
+    "mistakes/*training.select=frist/field": _RENAMED,
+    "cells/engine/*/variants/*/cells/*/key": _HALF,
+    **{
+        f"cells/engine/*float16/0/{field}": _HALF
+        for field in ("key", "components/engine", "metrics/*", "per_class/*", "probes/*")
+    },
 }
 
 

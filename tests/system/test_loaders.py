@@ -21,6 +21,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
 from passt_bench.training.batches import Sampler, Supply
+from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Streamed, Waveforms
 from passt_bench.training.loaders import loading
@@ -80,7 +81,9 @@ def _train(folder: Path, loaders: int, stop: int | None = None) -> tuple[Progres
             raise KeyboardInterrupt
 
     done = train(net, task, on_epoch)
-    scores = predict(net, features, np.arange(TRAIN, CLIPS), num_workers=loaders)
+    scores = predict(
+        net, features, np.arange(TRAIN, CLIPS), Engine(EngineSpec(num_workers=loaders))
+    )
     return done, scores
 
 

@@ -19,7 +19,7 @@ from passt_bench.spec import (
     override,
     parse_assignments,
 )
-from passt_bench.spec.key import arm_key, decisive, digest, quality_key
+from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
 from passt_bench.spec.override import from_json, to_plain
 from passt_bench.spec.recipe import spellings
 
@@ -198,6 +198,11 @@ def test_seed_fold_data_and_versions_make_other_keys() -> None:
 def test_the_key_of_the_default_recipe_is_known() -> None:
     # A change here makes every record in the world anew: it must be meant.
     assert digest(decisive(Recipe())) == "0ab9c53b50a224b2"
+
+
+def test_half_precision_is_evaluated_by_the_second_version_of_the_engine() -> None:
+    versions = component_versions(override(Recipe(), {"engine.precision": "bfloat16"}))
+    assert versions == component_versions(Recipe()) | {"engine": 2}
 
 
 def test_arms_share_what_does_not_cost() -> None:

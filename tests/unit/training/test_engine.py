@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training.engine import Engine, check_engine
+from passt_bench.training.evaluate import predict
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
@@ -87,6 +89,21 @@ def test_outputs_are_those_of_the_plain_model(engine: dict[str, object], toleran
             answers.append(chosen.prepare(net)(x).float())
     plain, other = answers
     assert (other - plain).abs().max() <= tolerance * plain.abs().max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_evaluation_computes_as_declared(precision: Any) -> None:
+    """In the precision, attention and residual stream of the engine, and never compiled."""
+    net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32).eval()
+    plain = predict(net, FEATURES, np.arange(16))
+    spec = EngineSpec(precision=precision, attention="materialised", residual="compute")
+    found = predict(net, FEATURES, np.arange(16), Engine(replace(spec, compile=True)))
+    call = Engine(spec).prepare(net)
+    with torch.no_grad(), Engine(spec).autocast():
+        wanted = call(torch.from_numpy(FEATURES).unsqueeze(1)).float().numpy()
+    np.testing.assert_array_equal(found, wanted)
+    assert (found != plain).any()
+    np.testing.assert_allclose(found, plain, atol=0.05 * np.abs(plain).max())
 
 
 def test_materialised_attention_is_kept_for_backward() -> None:
