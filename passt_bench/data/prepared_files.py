@@ -18,7 +18,7 @@ from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.run import Fingerprint
-from passt_bench.spec.override import adapter
+from passt_bench.spec.codec import from_json, to_plain
 
 INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
 SPLITS = ("train", "test", "validation")
@@ -100,7 +100,7 @@ def _encoded(texts: list[str]) -> np.ndarray:
 
 def write_index(folder: Path, index: Index) -> None:
     """Writes the index, with which a folder is a prepared one."""
-    plain = adapter(Index).dump_python(index, mode="json")
+    plain = to_plain(index)
     text = json.dumps(plain, sort_keys=True, allow_nan=False, indent=1)
     write_atomically(folder / INDEX, f"{text}\n".encode())
 
@@ -113,7 +113,7 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / INDEX
     try:
-        index = adapter(Index).validate_json(read_bytes(path))
+        index = from_json(Index, read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise broken(path, f"not an index of prepared clips ({first['msg']})") from None

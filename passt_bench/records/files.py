@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,7 +19,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.names import Key
 from passt_bench.records.run import SCHEMA, RunRecord, Status, StudyRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.spec.override import from_json, to_plain, wrong_field
+from passt_bench.spec.codec import from_json, to_plain, wrong_field
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -49,12 +49,27 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Writes a file whole or not at all: a temporary neighbour, fsync, rename.
+    """Writes a file whole or not at all, see `writing`.
 
     Args:
         path: the file; its folder is made.
         data: all of it.
-        sync: whether it must stand on the disk before the old file goes; not for mere copies.
+        sync: whether it must be on the disk before the old file goes; not for mere copies.
+
+    Raises:
+        StorageError: the disk is full, or nothing can be written there; an old file is whole.
+    """
+    with writing(path, sync=sync) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file that replaces another when it is whole: a temporary neighbour, fsync, rename.
+
+    Args:
+        path: the file; its folder is made.
+        sync: whether it must be on the disk before the old file goes.
 
     Raises:
         StorageError: the disk is full, or nothing can be written there; an old file is whole.
@@ -65,7 +80,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())

@@ -31,7 +31,7 @@ from passt_bench.training.evaluate import Evaluation, evaluate
 from passt_bench.training.features import Features, Streamed, features_path, open_features
 from passt_bench.training.loop import run_training, set_up, total_steps
 from passt_bench.training.loss import Diverged
-from passt_bench.training.state import Progress, Task, Training, add_clocks, wearing
+from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 MODEL = "model.safetensors"  # beside the record, where models are kept
 
@@ -172,9 +172,9 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
         )
 
     result = look(facts)
-    if state.beside is not None:
-        kind, weights = state.beside
-        with wearing(state.net, weights):
+    if state.other_weights is not None:
+        kind, weights = state.other_weights
+        with temporarily_load(state.net, weights):
             other = look(replace(facts, groups={}))
         result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
     return result

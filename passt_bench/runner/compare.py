@@ -22,6 +22,7 @@ from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.foreseen import Foreseen
 from passt_bench.runner.model_summary import summarise_model
+from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
@@ -33,7 +34,6 @@ from passt_bench.spec.recipe import (
     Patchout,
     Recipe,
     TrainingSpec,
-    spellings,
 )
 
 # Table 1 of the paper, as far as its systems can be built.

@@ -41,8 +41,8 @@ from passt_bench.runner.evaluation_inputs import (
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.locks import lock
 from passt_bench.runner.request import data_folders, typed
+from passt_bench.spec.codec import validate
 from passt_bench.spec.key import decisive, digest
-from passt_bench.spec.override import validate
 from passt_bench.spec.recipe import EngineSpec
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
 from passt_bench.training.engine import Engine

@@ -316,6 +316,6 @@ def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) 
                 run_cell(cell, paths, config)
             except OSError as error:
                 if says_nothing(error):
-                    checkpoint.say(str(error))
+                    checkpoint.warn(str(error))
                     sys.exit(_CANNOT_WRITE)
                 raise

@@ -1,7 +1,8 @@
 """The nouns a study is written with; imports no torch."""
 
+from passt_bench.spec.codec import validate
 from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend
-from passt_bench.spec.override import override, parse_assignments, validate
+from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import (
     DataSpec,
     EngineSpec,

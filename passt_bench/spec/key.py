@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, get_type_hints
 
 from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
-from passt_bench.spec.recipe import Free, Later, Recipe, spellings
+from passt_bench.spec.codec import Free, Later, spellings
+from passt_bench.spec.recipe import Recipe
 
 KEY_LENGTH = 16
 

@@ -6,90 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from functools import lru_cache
-from typing import Any, TypeVar, get_args, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.spec.recipe import Recipe, spellings
-
-T = TypeVar("T")
-
-
-def adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Checks and writes values of a type; made once a type, for that takes tens of milliseconds."""
-    found: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # types can be hashed
-    return found
-
-
-@lru_cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def to_plain(value: object) -> Any:
-    """A dataclass as JSON values, with the names and spellings of records."""
-    return adapter(type(value)).dump_python(value, mode="json", by_alias=True)
-
-
-def from_json(kind: type[T], data: bytes | str) -> T:
-    """Reads a dataclass from JSON, with the names of records or those of Python.
-
-    Raises:
-        ValidationError: it is not JSON, or a field is wrong; see `wrong_field`.
-    """
-    return adapter(kind).validate_json(data, by_alias=True, by_name=True)
-
-
-def validate(kind: type[T], value: object, *, source: object = None) -> T:
-    """Checks a value from outside against a dataclass.
-
-    Raises:
-        InputError: names the first wrong field, its value and what is right.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        value = adapter(type(value)).dump_python(value, warnings=False)
-    try:
-        return adapter(kind).validate_python(value, by_alias=True, by_name=True)
-    except ValidationError as error:
-        name, meaning = wrong_field(kind, error)
-        raise InputError(
-            error.errors()[0]["msg"],
-            source=source,
-            field=name or kind.__name__,
-            value=error.errors()[0].get("input"),
-            remedy=meaning,
-        ) from None
-
-
-def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
-    """The first wrong field by its dotted name in Python, and a sentence that says what it is."""
-    names, hint, known = [], kind, False
-    for part in map(str, error.errors()[0]["loc"]):
-        owner = _dataclass_in(hint)
-        own = python_name(owner, part) if owner is not None else None
-        if known := own is not None:
-            hint = get_type_hints(owner, include_extras=True)[own]
-        names.append(own or part)
-    if not known:
-        remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
-        return ".".join(names), remedy
-    notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
-    return ".".join(names), f"Meant: {notes[0]}" if notes and notes[0] else ""
-
-
-def _dataclass_in(hint: Any) -> Any:
-    """The dataclass of an annotation such as ``tuple[Variant, ...]``; None where there is none."""
-    if is_dataclass(hint) and isinstance(hint, type):  # marks in annotations are instances of some
-        return hint
-    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
-
-
-def python_name(kind: Any, name: str) -> str | None:
-    """The name in Python of a field that is named as in Python or as in records, None for none."""
-    written = {spelling.name: own for own, spelling in spellings(kind).items()}
-    return name if name in written.values() else written.get(name)
+from passt_bench.spec.codec import python_name, validate
+from passt_bench.spec.recipe import Recipe
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = None) -> Recipe:

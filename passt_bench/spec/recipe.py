@@ -1,23 +1,19 @@
 """The recipe: everything that makes a run, as frozen dataclasses.
 
-Each field carries its one-line description in its annotation. Fields marked ``FREE`` do not decide
-a quality result and stay out of its key. Fields marked ``LATER`` came after records had been
-written: they enter a key only where they differ from their default, whose meaning is what was done
-before the field existed, so that older records keep their keys. All others enter it. A field marked
-``written_as`` has another name in records, keys and MLflow, which is accepted wherever fields are
-named.
+Each field carries its one-line description in its annotation, and marks from `spec.codec`: those
+marked ``FREE`` or ``LATER`` enter the key of a run never or not always, those marked ``written_as``
+have another name in records.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
-from typing import Annotated, Any, Literal, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, Field
+
+from passt_bench.spec.codec import FREE, LATER, written_as
 
 
 def _pair(value: object) -> object:
@@ -28,74 +24,6 @@ def _pair(value: object) -> object:
 
 
 Pair = Annotated[tuple[int, int], BeforeValidator(_pair)]
-
-
-class Free:
-    """Mark of a field that does not decide the quality of a run (see `spec.key`)."""
-
-
-class Later:
-    """Mark of a field that enters a key only where it differs from its default."""
-
-
-FREE = Free()
-LATER = Later()
-
-
-class Spelling:
-    """How a field and its values are written in records; pydantic reads both spellings of a value.
-
-    Attributes:
-        name: of the field.
-        values: value in Python → value in records, where they differ.
-    """
-
-    def __init__(self, name: str, values: Mapping[str, str]) -> None:
-        self.name, self.values = name, values
-
-    def write(self, value: Any) -> Any:
-        """The value as it is written."""
-        return self.values.get(value, value) if isinstance(value, str) else value
-
-    def _read(self, value: Any) -> Any:
-        return next((new for new, old in self.values.items() if old == value), value)
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """The schema of the field, with its values translated both ways."""
-        schema = handler(source)
-        if not self.values:
-            return schema
-        written = core_schema.plain_serializer_function_ser_schema(self.write)
-        return core_schema.no_info_before_validator_function(
-            self._read, schema, serialization=written
-        )
-
-
-def written_as(name: str, **values: str) -> Any:
-    """Mark of a field that was renamed after records had been written.
-
-    Args:
-        name: of the field in records, keys and MLflow.
-        values: value in Python → value there, where they differ.
-    """
-    mark = Field(alias=name)
-    mark.metadata.append(Spelling(name, values))
-    return mark
-
-
-@lru_cache
-def spellings(kind: Any) -> dict[str, Spelling]:
-    """How each field of a dataclass is written in records, by its name in Python."""
-    hints = get_type_hints(kind, include_extras=True)
-    found = {}
-    for item in fields(kind):
-        marks = getattr(hints[item.name], "__metadata__", ())
-        nested = (note for mark in marks for note in getattr(mark, "metadata", ()))
-        own = (note for note in nested if isinstance(note, Spelling))
-        found[item.name] = next(own, Spelling(item.name, {}))
-    return found
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ NAME, BEFORE, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
 _NEXT = "checkpoint-next.pt"
 
 
-def say(text: str) -> None:
+def warn(text: str) -> None:
     """A line for whoever watches the run."""
     print(text, file=sys.stderr, flush=True)
 
@@ -47,50 +47,50 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def states(
-    folder: Path, identity: tuple[str, int], tell: Callable[[str], None] = say
+    folder: Path, identity: tuple[str, int], warn: Callable[[str], None] = warn
 ) -> Iterator[dict[str, Any]]:
-    """The states to go on from, the newest first; what cannot be read is told and passed over.
+    """The states to continue from, the newest first; unreadable files are skipped with a warning.
 
     Args:
         folder: of the cell.
         identity: key and attempt that the state must belong to.
-        tell: told a sentence for each file that cannot serve.
+        warn: called with a sentence for each file that cannot be used.
     """
     for name in (NAME, BEFORE):
         path = folder / name
         if path.is_file():
-            state = _read(path, identity, tell)
+            state = _read(path, identity, warn)
             if state is not None:
                 yield state
 
 
 def load_best(
-    folder: Path, identity: tuple[str, int], tell: Callable[[str], None] = say
+    folder: Path, identity: tuple[str, int], warn: Callable[[str], None] = warn
 ) -> dict[str, Any] | None:
     """The weights of the best epoch so far, or None where they cannot be read."""
     path = folder / BEST
-    return _read(path, identity, tell) if path.is_file() else None
+    return _read(path, identity, warn) if path.is_file() else None
 
 
 def _read(
-    path: Path, identity: tuple[str, int], tell: Callable[[str], None]
+    path: Path, identity: tuple[str, int], warn: Callable[[str], None]
 ) -> dict[str, Any] | None:
     where = f"{path.parent.name}/{path.name}"
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
         if damaged is not None:
-            tell(f"{where}: damaged at {damaged}; it is not used")
+            warn(f"{where}: damaged at {damaged}; it is not used")
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds for a broken file
-        tell(f"{where}: not a readable checkpoint ({type(error).__name__}); it is not used")
+        warn(f"{where}: not a readable checkpoint ({type(error).__name__}); it is not used")
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        tell(f"{where}: a checkpoint of another version of passt-bench; it is not used")
+        warn(f"{where}: a checkpoint of another version of passt-bench; it is not used")
         return None
     if (state.get("key"), state.get("attempt")) != identity:
-        tell(f"{where}: a checkpoint of another run; it is not used")
+        warn(f"{where}: a checkpoint of another run; it is not used")
         return None
     return state
 

@@ -16,9 +16,7 @@ Shapes: B batch, S samples of a clip.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +29,7 @@ from passt_bench.console import Progress
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
-from passt_bench.records.files import storing
+from passt_bench.records.files import writing
 from passt_bench.spec.key import decisive, digest
 from passt_bench.spec.recipe import FrontendSpec, Recipe
 from passt_bench.training.step_inputs import philox
@@ -318,17 +316,8 @@ def prepare_features(
     """
     if path.is_file():
         return path
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _write(dataset, frontend, _inner(frontend, seconds, path), file, progress)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with writing(path) as file:
+        _write(dataset, frontend, _inner(frontend, seconds, path), file, progress)
     return path
 
 
@@ -355,5 +344,3 @@ def _write(
             batch = logmels(net, batch)
         file.write(np.ascontiguousarray(batch, dtype=np.float32).tobytes())
         progress(stop / clips, "")
-    file.flush()
-    os.fsync(file.fileno())

@@ -117,7 +117,7 @@ def _validate(state: Training, clips: np.ndarray) -> None:
     """Evaluates on the validation split and keeps the weights if no epoch before was as good."""
     task, progress, since = state.task, state.progress, time.perf_counter()
     name = task.recipe.metrics[0]
-    with state.tested():
+    with state.evaluated():
         scores = predict(state.net, task.features, clips, Engine(task.recipe.engine))
         value, _ = score(name, task.targets[clips], scores)
         sign = -1 if METRICS.get(name).build.better == "less" else 1

@@ -1,4 +1,4 @@
-"""The state of a training: the task, how far it has come, and the mean of its weights.
+"""The state of a training: the task, its progress, and the mean of its weights.
 
 A checkpoint holds all of it, so that a resumed training continues exactly.
 
@@ -10,7 +10,7 @@ equal weight.
 
 The running means and variances of BatchNorm are averaged like weights (the reference code averages
 parameters alone, and its models have no BatchNorm). Estimating them anew for the averaged weights
-would be exacter, at the cost of another pass over the training clips.
+would be more exact, at the cost of another pass over the training clips.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from torch import nn
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.measure.memory import peak_bytes
-from passt_bench.spec.override import to_plain, validate
-from passt_bench.spec.recipe import Recipe, TrainingSpec, written_as
+from passt_bench.spec.codec import to_plain, validate, written_as
+from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.features import Features
 
@@ -48,7 +48,8 @@ def check_averaging(training: TrainingSpec) -> None:
     """Refuses a mean that nothing would enter.
 
     Raises:
-        InputError: it starts behind the last epoch, or it is tested and not taken.
+        InputError: it starts after the last epoch, or averaged weights are evaluated and none are
+            taken.
     """
     if training.swa_start is not None and not snapshot_epochs(training):
         raise InputError(
@@ -59,10 +60,10 @@ def check_averaging(training: TrainingSpec) -> None:
         )
     if training.swa_start is None and training.eval_weights == "swa":
         raise InputError(
-            "averaged weights are to be tested, and none are taken",
+            "averaged weights are to be evaluated, and none are taken",
             field="training.eval_weights",
             value="swa",
-            remedy="Set training.swa_start to an epoch, or test 'last'.",
+            remedy="Set training.swa_start to an epoch, or training.eval_weights to 'last'.",
         )
 
 
@@ -80,7 +81,7 @@ class Average:
 
     @torch.no_grad()
     def add(self, net: nn.Module) -> None:
-        """Takes in the model as it is."""
+        """Adds the weights that the model has now."""
         for name, value in net.state_dict().items():
             mean = self.weights.get(name)
             if mean is None or not value.is_floating_point():
@@ -94,19 +95,19 @@ class Average:
         return {"count": self.count, "weights": self.weights}
 
     def load(self, state: dict[str, Any], device: str) -> None:
-        """Goes on from what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
         self.count = int(state["count"])
         self.weights = {name: value.to(device) for name, value in state["weights"].items()}
 
 
 def copy_of(net: nn.Module) -> Weights:
-    """The weights and buffers of a model, apart from it."""
+    """A copy of the weights and buffers of a model."""
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
 @contextmanager
-def wearing(net: nn.Module, weights: Weights) -> Iterator[None]:
-    """The model with other weights, for a while."""
+def temporarily_load(net: nn.Module, weights: Weights) -> Iterator[None]:
+    """Other weights in a model; its own come back afterwards."""
     own = copy_of(net)
     net.load_state_dict(weights)
     try:
@@ -134,7 +135,7 @@ class Task:
         attempt: a checkpoint of an earlier attempt does not serve.
         checkpoint_seconds: between two checkpoints.
         clocks: wall seconds that this process has spent before, by part.
-        tell: told what a checkpoint that cannot serve is.
+        warn: called with a sentence for each checkpoint that cannot be used.
     """
 
     key: str
@@ -148,7 +149,7 @@ class Task:
     attempt: int = 1
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     clocks: dict[str, float] = field(default_factory=dict)
-    tell: Callable[[str], None] = checkpoint.say
+    warn: Callable[[str], None] = checkpoint.warn
 
 
 @dataclass
@@ -189,30 +190,30 @@ _RARER = 30  # at least that many times as long between two checkpoints as it ta
 
 
 class Training:
-    """A model in training, with all that decides how it goes on.
+    """A model in training, with all that decides how it continues.
 
     Random numbers are none of it: they are functions of seed and step.
 
     Args:
         net: on the recipe's device, with initial weights.
-        parts: what else has a state (optimizer, scaler of the loss), by name.
+        stateful: what else has a state (optimizer, scaler of the loss), by name.
         task: data and recipe.
 
     Attributes:
         average: of the weights, where the recipe has one taken.
-        beside: the weights that are not those to be tested, once the training has ended: the name
-            of their kind, and they; None where there is one kind alone.
+        other_weights: once the training has ended, the kind and values of the weights that are not
+            evaluated as the run's own; None where there is only one kind.
 
     Raises:
         InputError: an average that nothing would enter.
     """
 
-    def __init__(self, net: nn.Module, parts: dict[str, Any], task: Task) -> None:
+    def __init__(self, net: nn.Module, stateful: dict[str, Any], task: Task) -> None:
         training = task.recipe.training
         check_averaging(training)
-        self.net, self.parts, self.task = net, parts, task
+        self.net, self.stateful, self.task = net, stateful, task
         self.average = Average() if training.swa_start is not None else None
-        self.beside: tuple[str, Weights] | None = None
+        self.other_weights: tuple[str, Weights] | None = None
         self.progress = Progress()
         self.losses: list[torch.Tensor] = []  # of the epoch that has begun
         self._unsaved, self._wait = 0, task.checkpoint_seconds
@@ -226,7 +227,7 @@ class Training:
         return self.task.key, self.task.attempt
 
     def begin_epoch(self) -> None:
-        """Averages the weights where an epoch begins that calls for it, and begins to count."""
+        """Averages the weights where the recipe says so, and starts the clock."""
         epochs = snapshot_epochs(self.task.recipe.training)
         progress = self.progress
         if self.average is not None and progress.epoch in epochs and not progress.step:
@@ -234,11 +235,11 @@ class Training:
         self.start()
 
     def start(self) -> None:
-        """Begins to count time as training time."""
+        """Starts counting training time."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
-        """Adds what has passed since `start`, and begins anew."""
+        """Adds the time since `start`, and restarts."""
         elapsed = time.perf_counter() - self._wall
         self.progress.seconds += elapsed
         self.progress.epoch_seconds += elapsed
@@ -266,7 +267,7 @@ class Training:
             "key": task.key,
             "attempt": task.attempt,
             "net": self.net.state_dict(),
-            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "parts": {name: part.state_dict() for name, part in self.stateful.items()},
             "progress": {**to_plain(progress), "before": clocks},
             "losses": torch.stack(self.losses) if self.losses else None,
             "average": self.average.state() if self.average is not None else None,
@@ -288,19 +289,19 @@ class Training:
         }
         checkpoint.save_best(self.task.folder, state)
 
-    def tested(self) -> AbstractContextManager[None]:
-        """The model, for a while, with the weights that are tested if the training ends now."""
+    def evaluated(self) -> AbstractContextManager[None]:
+        """The model with the weights that are evaluated if the training ends now."""
         if self.task.recipe.training.eval_weights == "swa" and self.average and self.average.count:
-            return wearing(self.net, self.average.weights)
+            return temporarily_load(self.net, self.average.weights)
         return nullcontext()
 
     def finish(self) -> None:
-        """Leaves the tested weights in the model, and the others in `beside`."""
+        """Leaves the weights to evaluate in the model, and the others in `other_weights`."""
         self.save()
         training, average = self.task.recipe.training, self.average
         if average is not None:
             swa = training.eval_weights == "swa"
-            self.beside = ("last", copy_of(self.net)) if swa else ("swa", average.weights)
+            self.other_weights = ("last", copy_of(self.net)) if swa else ("swa", average.weights)
             if swa:
                 self.net.load_state_dict(average.weights)
         if self.task.validation is not None:
@@ -312,24 +313,24 @@ class Training:
         Raises:
             OSError: the file that was written is no longer what it was.
         """
-        state = checkpoint.load_best(self.task.folder, self.identity, self.task.tell)
+        state = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
         if state is None or state["epoch"] != self.progress.best_epoch:
             raise OSError(f"the weights of epoch {self.progress.best_epoch} were lost")
         self.net.load_state_dict(state["net"])
 
     def _resume(self) -> None:
-        """Goes on from the newest checkpoint that serves."""
-        tell = self.task.tell
-        for state in checkpoint.states(self.task.folder, self.identity, tell):
+        """Continues from the newest checkpoint that can be used."""
+        warn = self.task.warn
+        for state in checkpoint.states(self.task.folder, self.identity, warn):
             if not self._fits(state):
-                tell(f"{self.task.key}: a checkpoint does not fit the model; it is not used")
+                warn(f"{self.task.key}: a checkpoint does not fit the model; it is not used")
             elif state["progress"]["best_epoch"] and not self._has_best(state):
-                tell(f"{self.task.key}: the weights of the best epoch are lost")
+                warn(f"{self.task.key}: the weights of the best epoch are lost")
             else:
                 self._take(state)
                 return
         if checkpoint.exists(self.task.folder):
-            tell(f"{self.task.key}: no checkpoint can serve; the run starts anew")
+            warn(f"{self.task.key}: no checkpoint can be used; the run starts from the beginning")
 
     def _fits(self, state: dict[str, Any]) -> bool:
         mine, theirs = self.net.state_dict(), state["net"]
@@ -337,13 +338,13 @@ class Training:
         averaged = state.get("average") is not None
         return (
             shapes == {name: value.shape for name, value in theirs.items()}
-            and set(state["parts"]) == set(self.parts)
+            and set(state["parts"]) == set(self.stateful)
             and averaged == (self.average is not None)
         )
 
     def _has_best(self, state: dict[str, Any]) -> bool:
         """Whether the best weights are those of this state or of an epoch that comes again."""
-        best = checkpoint.load_best(self.task.folder, self.identity, self.task.tell)
+        best = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
         known = state["progress"]
         return best is not None and (
             best["epoch"] == known["best_epoch"] or best["epoch"] > known["epoch"]
@@ -351,7 +352,7 @@ class Training:
 
     def _take(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
-        for name, part in self.parts.items():
+        for name, part in self.stateful.items():
             part.load_state_dict(state["parts"][name])
         self.progress = validate(Progress, state["progress"])
         if self.average is not None:

@@ -24,11 +24,10 @@ import sounds
 from golden_sounds import chunk, fmt, wav
 
 from passt_bench.data import Dataset, open_dataset
-from passt_bench.records.run import Fingerprint
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import DataSpec
+from passt_bench.spec.codec import to_plain
 from passt_bench.spec.key import digest
-from passt_bench.spec.override import adapter
 
 RATE = 8000
 WHOLE = DataSpec(seconds=0.2)
@@ -156,7 +155,7 @@ def opened(case: Case, root: Path) -> Dataset:
 
 def told(dataset: Dataset) -> dict[str, Any]:
     """The fingerprint as a record holds it, long lists by their hash; and a hash of all clips."""
-    found: dict[str, Any] = adapter(Fingerprint).dump_python(dataset.fingerprint, mode="json")
+    found: dict[str, Any] = to_plain(dataset.fingerprint)
     for name in ("classes", "groups"):
         found[name] = [len(found[name]), digest(found[name])]
     targets = np.nan_to_num(np.asarray(dataset.targets[np.arange(len(dataset.ids))]), nan=2)

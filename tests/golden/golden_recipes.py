@@ -21,8 +21,8 @@ import guards
 from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
+from passt_bench.spec.codec import from_json, to_plain
 from passt_bench.spec.key import arm_key, quality_key
-from passt_bench.spec.override import from_json, to_plain
 from passt_bench.spec.recipe import Recipe
 
 COUNT, SHARE, OFTEN, SHORT = 300, 0.2, 0.8, 7

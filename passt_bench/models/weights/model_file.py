@@ -40,8 +40,8 @@ from passt_bench.models.weights.formats import (
 from passt_bench.models.weights.load import load_tensors
 from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import write_atomically
+from passt_bench.spec.codec import to_plain, validate
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.override import to_plain, validate
 from passt_bench.spec.recipe import (
     DataSpec,
     FrontendSpec,

@@ -19,9 +19,8 @@ from passt_bench.spec import (
     override,
     parse_assignments,
 )
+from passt_bench.spec.codec import from_json, spellings, to_plain
 from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
-from passt_bench.spec.override import from_json, to_plain
-from passt_bench.spec.recipe import spellings
 
 VERSIONS = {"model": 1, "data": 1, "patchout": 1}
 

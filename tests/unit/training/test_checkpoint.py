@@ -36,12 +36,12 @@ def make_task(folder: Path, **changes: Any) -> Task:
     targets = (random.random((40, 3)) < 0.4).astype("f4")
     features = random.normal(size=(40, 16, 32)).astype("f4") + targets[:, :1, None]
     told: list[str] = []
-    task = Task("key", recipe, 5, features, targets, np.arange(32), folder, tell=told.append)
+    task = Task("key", recipe, 5, features, targets, np.arange(32), folder, warn=told.append)
     return replace(task, checkpoint_seconds=0.0, **changes)
 
 
 def told(task: Task) -> list[str]:
-    return task.tell.__self__  # type: ignore[attr-defined,no-any-return]
+    return task.warn.__self__  # type: ignore[attr-defined,no-any-return]
 
 
 def fresh() -> torch.nn.Module:
@@ -212,7 +212,7 @@ def test_where_none_serves_it_starts_anew(
     assert calls == [1, 2, 3, 4]
     assert done.train_loss == expected.train_loss
     assert len(told(task)) == 3
-    assert told(task)[-1] == "key: no checkpoint can serve; the run starts anew"
+    assert told(task)[-1] == "key: no checkpoint can be used; the run starts from the beginning"
     assert not (tmp_path / "touched").exists()
 
 
@@ -329,7 +329,7 @@ def test_lost_best_weights_start_the_run_anew(
     _truncate(tmp_path / "b" / checkpoint.BEST, tmp_path)
     task = make_task(tmp_path / "b", validation=VALIDATION)
     assert train(initial(), task).validation == expected.validation
-    assert told(task)[-1].endswith("the run starts anew")
+    assert told(task)[-1].endswith("the run starts from the beginning")
 
 
 def test_answers_that_are_not_finite_are_divergence(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from passt_bench.training.state import (
     Training,
     copy_of,
     snapshot_epochs,
-    wearing,
+    temporarily_load,
 )
 
 EPOCHS, CLIPS = 6, 32
@@ -79,7 +79,7 @@ def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path
 def test_averaging_changes_nothing_of_the_training(tmp_path: Path) -> None:
     plain = _trained(tmp_path / "a", replace(BASE, swa_start=None))
     averaged = _trained(tmp_path / "b")
-    assert plain.beside is None
+    assert plain.other_weights is None
     assert plain.progress.train_loss == averaged.progress.train_loss
     assert _equal(copy_of(plain.net), copy_of(averaged.net))
 
@@ -87,11 +87,11 @@ def test_averaging_changes_nothing_of_the_training(tmp_path: Path) -> None:
 def test_tested_says_which_weights_are_left_in_the_model(tmp_path: Path) -> None:
     last = _trained(tmp_path / "a")
     swa = _trained(tmp_path / "b", replace(BASE, eval_weights="swa"))
-    assert last.beside is not None
-    assert swa.beside is not None
-    assert (last.beside[0], swa.beside[0]) == ("swa", "last")
-    assert _equal(copy_of(swa.net), last.beside[1])
-    assert _equal(copy_of(last.net), swa.beside[1])
+    assert last.other_weights is not None
+    assert swa.other_weights is not None
+    assert (last.other_weights[0], swa.other_weights[0]) == ("swa", "last")
+    assert _equal(copy_of(swa.net), last.other_weights[1])
+    assert _equal(copy_of(last.net), swa.other_weights[1])
     assert not _equal(copy_of(last.net), copy_of(swa.net))
 
 
@@ -130,7 +130,7 @@ def test_it_goes_on_exactly(
 def test_a_checkpoint_without_an_average_does_not_serve(tmp_path: Path) -> None:
     told: list[str] = []
     _trained(tmp_path, replace(BASE, swa_start=None))
-    state = _trained(tmp_path, tell=told.append)
+    state = _trained(tmp_path, warn=told.append)
     assert state.average is not None
     assert state.average.count == 3
     assert "does not fit" in told[0]
@@ -156,7 +156,7 @@ def test_the_epoch_is_chosen_by_the_weights_that_are_tested(tmp_path: Path) -> N
     state = run_training(net, _task(tmp_path, training, validation=held_out), on_epoch)
     assert state.average is not None
     assert _equal(copy_of(net), chosen[-1])
-    assert state.beside is not None
+    assert state.other_weights is not None
     first = _trained(tmp_path / "first", replace(training, epochs=1, checkpoint_selection="last"))
     assert _equal(chosen[0], copy_of(first.net))  # after one epoch: the weights it began with
 
@@ -167,7 +167,7 @@ def test_other_weights_for_a_while() -> None:
         copy_of(net),
         {name: torch.zeros_like(value) for name, value in net.state_dict().items()},
     )
-    with wearing(net, other):
+    with temporarily_load(net, other):
         assert not predict(net, FEATURES, np.arange(4)).any()
     assert _equal(copy_of(net), own)
 

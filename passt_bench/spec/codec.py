@@ -1,0 +1,166 @@
+"""How dataclasses are written as JSON and read again: marks beside fields, and checks by pydantic.
+
+Fields marked ``FREE`` do not decide a quality result and stay out of its key. Fields marked
+``LATER`` came after records had been written: they enter a key only where they differ from their
+default, whose meaning is what was done before the field existed, so that older records keep their
+keys. All others enter it. A field marked ``written_as`` was renamed: it keeps its first name in
+records, keys and MLflow, and that name is accepted wherever fields are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from passt_bench.errors import InputError
+
+T = TypeVar("T")
+
+
+class Free:
+    """Mark of a field that does not decide the quality of a run (see `spec.key`)."""
+
+
+class Later:
+    """Mark of a field that enters a key only where it differs from its default."""
+
+
+FREE = Free()
+LATER = Later()
+
+
+class Spelling:
+    """How a field and its values are written in records; pydantic reads both spellings of a value.
+
+    Attributes:
+        name: of the field.
+        values: value in Python → value in records, where they differ.
+    """
+
+    def __init__(self, name: str, values: Mapping[str, str]) -> None:
+        self.name, self.values = name, values
+
+    def write(self, value: Any) -> Any:
+        """The value as it is written."""
+        return self.values.get(value, value) if isinstance(value, str) else value
+
+    def _read(self, value: Any) -> Any:
+        return next((new for new, old in self.values.items() if old == value), value)
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """The schema of the field, with its values translated both ways."""
+        schema = handler(source)
+        if not self.values:
+            return schema
+        written = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_before_validator_function(
+            self._read, schema, serialization=written
+        )
+
+
+def written_as(name: str, **values: str) -> Any:
+    """Mark of a field that was renamed after records had been written.
+
+    Args:
+        name: of the field in records, keys and MLflow.
+        values: value in Python → value there, where they differ.
+    """
+    mark = Field(alias=name)
+    mark.metadata.append(Spelling(name, values))
+    return mark
+
+
+@lru_cache
+def spellings(kind: Any) -> dict[str, Spelling]:
+    """How each field of a dataclass is written in records, by its name in Python."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {}
+    for item in fields(kind):
+        marks = getattr(hints[item.name], "__metadata__", ())
+        nested = (note for mark in marks for note in getattr(mark, "metadata", ()))
+        own = (note for note in nested if isinstance(note, Spelling))
+        found[item.name] = next(own, Spelling(item.name, {}))
+    return found
+
+
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Checks and writes values of a type; made once a type, for that takes tens of milliseconds."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def to_plain(value: object) -> Any:
+    """A dataclass as JSON values, with the names and spellings of records."""
+    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+
+
+def from_json(kind: type[T], data: bytes | str) -> T:
+    """Reads a dataclass from JSON, with the names of records or those of Python.
+
+    Raises:
+        ValidationError: it is not JSON, or a field is wrong; see `wrong_field`.
+    """
+    value: T = _adapter(kind).validate_json(data, by_alias=True, by_name=True)
+    return value
+
+
+def validate(kind: type[T], value: object, *, source: object = None) -> T:
+    """Checks a value from outside against a dataclass.
+
+    Raises:
+        InputError: names the first wrong field, its value and what is right.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = _adapter(type(value)).dump_python(value, warnings=False)
+    try:
+        checked: T = _adapter(kind).validate_python(value, by_alias=True, by_name=True)
+    except ValidationError as error:
+        name, meaning = wrong_field(kind, error)
+        raise InputError(
+            error.errors()[0]["msg"],
+            source=source,
+            field=name or kind.__name__,
+            value=error.errors()[0].get("input"),
+            remedy=meaning,
+        ) from None
+    return checked
+
+
+def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
+    """The first wrong field by its dotted name in Python, and a sentence that says what it is."""
+    names, hint, known = [], kind, False
+    for part in map(str, error.errors()[0]["loc"]):
+        owner = _dataclass_in(hint)
+        own = python_name(owner, part) if owner is not None else None
+        if known := own is not None:
+            hint = get_type_hints(owner, include_extras=True)[own]
+        names.append(own or part)
+    if not known:
+        remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
+        return ".".join(names), remedy
+    notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
+    return ".".join(names), f"Meant: {notes[0]}" if notes and notes[0] else ""
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass of an annotation such as ``tuple[Variant, ...]``; None where there is none."""
+    if is_dataclass(hint) and isinstance(hint, type):  # marks in annotations are instances of some
+        return hint
+    return next(filter(None, map(_dataclass_in, get_args(hint))), None)
+
+
+def python_name(kind: Any, name: str) -> str | None:
+    """The name in Python of a field that is named as in Python or as in records, None for none."""
+    written = {spelling.name: own for own, spelling in spellings(kind).items()}
+    return name if name in written.values() else written.get(name)
