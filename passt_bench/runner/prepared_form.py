@@ -32,7 +32,7 @@ from passt_bench.data.prepared_files import (
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
-from passt_bench.spec.override import adapter
+from passt_bench.spec.codec import adapter
 
 Value = TypeVar("Value")
 

@@ -93,7 +93,7 @@ def spellings(kind: Any) -> dict[str, Spelling]:
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> TypeAdapter[Any]:
     """Checks and writes values of a type; made once a type, for that takes tens of milliseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
@@ -102,7 +102,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def to_plain(value: object) -> Any:
     """A dataclass as JSON values, with the names and spellings of records."""
-    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+    return adapter(type(value)).dump_python(value, mode="json", by_alias=True)
 
 
 def from_json(kind: type[T], data: bytes | str) -> T:
@@ -111,7 +111,7 @@ def from_json(kind: type[T], data: bytes | str) -> T:
     Raises:
         ValidationError: it is not JSON, or a field is wrong; see `wrong_field`.
     """
-    value: T = _adapter(kind).validate_json(data, by_alias=True, by_name=True)
+    value: T = adapter(kind).validate_json(data, by_alias=True, by_name=True)
     return value
 
 
@@ -122,9 +122,9 @@ def validate(kind: type[T], value: object, *, source: object = None) -> T:
         InputError: names the first wrong field, its value and what is right.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        value = _adapter(type(value)).dump_python(value, warnings=False)
+        value = adapter(type(value)).dump_python(value, warnings=False)
     try:
-        checked: T = _adapter(kind).validate_python(value, by_alias=True, by_name=True)
+        checked: T = adapter(kind).validate_python(value, by_alias=True, by_name=True)
     except ValidationError as error:
         name, meaning = wrong_field(kind, error)
         raise InputError(
