@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,15 +102,6 @@ def test_what_was_found(tmp_path: Path) -> None:
     assert not wave[400:].any()  # padded
     assert data.length(0) is None
     assert data.length(2) == 4000
-
-
-def test_a_copy_in_another_process_is_the_same(tmp_path: Path) -> None:
-    names = [f"{at}.wav" for at in range(4)]
-    fill(tmp_path, names)
-    data = read(tmp_path, names)
-    copy = pickle.loads(pickle.dumps(data))
-    assert copy.fingerprint == data.fingerprint
-    assert np.array_equal(copy.waveform(2), data.waveform(2))
 
 
 def half(path: Path, ending: str) -> None:

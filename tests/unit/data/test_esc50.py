@@ -43,30 +43,6 @@ def test_labels_folds_and_sources(layout: Layout) -> None:
         assert data.sources[index] == name.split("-")[1]
 
 
-def test_every_clip_is_held_out_once(layout: Layout) -> None:
-    data = read(layout())
-    held_out = []
-    for fold in data.folds:
-        train, test = data.split(fold)
-        assert sorted([*train, *test]) == list(range(30))
-        assert all(data.ids[index].startswith(f"{fold}-") for index in test)
-        held_out += list(test)
-    assert sorted(held_out) == list(range(30))
-    for fold in (None, 0, 6):
-        with pytest.raises(InputError, match="no such fold"):
-            data.split(fold)
-
-
-@pytest.mark.parametrize(("ending", "rate"), [("wav", 8000), ("ogg", 16000), ("flac", 44100)])
-def test_any_ending_and_rate(layout: Layout, ending: str, rate: int) -> None:
-    data = read(layout(ending=ending, rate=rate))
-    assert data.fingerprint.sampling_rates == {str(rate): 30}
-    wave = data.waveform(7)
-    assert wave.shape == (800,)
-    assert wave.dtype == np.float32
-    assert wave.std() > 0.01
-
-
 def test_fewer_clips_in_turn_over_the_classes(layout: Layout) -> None:
     data = read(layout(), train_clips=7, test_clips=3)
     train, test = data.split(2)
@@ -78,13 +54,6 @@ def test_fewer_clips_in_turn_over_the_classes(layout: Layout) -> None:
     for fields in ({"train_clips": 25}, {"test_clips": 7}):
         with pytest.raises(InputError, match=r"data\.\w+_clips = \d+.*at most \d+"):
             read(layout(), **fields)
-
-
-def test_a_byte_order_mark_does_no_harm(layout: Layout) -> None:
-    root = layout()
-    meta = root / "meta" / "esc50.csv"
-    meta.write_bytes(b"\xef\xbb\xbf" + meta.read_bytes())
-    assert read(root).fingerprint.found == 30
 
 
 def test_the_digest_tells_what_was_found(layout: Layout) -> None:
@@ -154,11 +123,6 @@ def test_names_the_broken_row(layout: Layout, change: dict[str, object], message
     write_meta(root, rows)
     with pytest.raises(InputError, match=message):
         read(root)
-
-
-def test_one_fold_is_refused(layout: Layout) -> None:
-    with pytest.raises(InputError, match="at least two folds"):
-        read(layout(rows_of(folds=1)))
 
 
 def test_folders_are_found_by_their_metadata(layout: Layout) -> None:

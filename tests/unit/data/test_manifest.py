@@ -193,14 +193,6 @@ def test_the_digest_tells_what_was_found(tmp_path: Path) -> None:
     assert len(changed) == 7
 
 
-def test_fewer_clips(tmp_path: Path) -> None:
-    root = write(tmp_path, SMALL)
-    train, test = read(root, train_clips=1, test_clips=2).split(None)
-    assert (len(train), len(test)) == (1, 2)
-    with pytest.raises(InputError, match=r"data.train_clips = 3: .*at most 2"):
-        read(root, train_clips=3)
-
-
 ROWS = {
     "climbs out": ("../a.wav,dog,train", "path", "../a.wav"),
     "climbs on the way": ("x/../../a.wav,dog,train", "path", "x/../../a.wav"),

@@ -108,15 +108,6 @@ def test_other_endings_and_folders_do_not_matter(case: tuple[str, Written]) -> N
     assert read(name, written.root).fingerprint.digest == before.digest
 
 
-def test_the_digest_does_not_depend_on_rate_or_length(case: tuple[str, Written]) -> None:
-    name, written = case
-    digests = {
-        open_dataset(DataSpec(name=name, seconds=seconds), rate, written.root).fingerprint.digest
-        for seconds, rate in ((0.5, 8000), (1.0, 8000), (0.5, 32000))
-    }
-    assert len(digests) == 1
-
-
 def test_needs_a_folder_with_its_lists(tmp_path: Path) -> None:
     for name in FOLDERS:
         with pytest.raises(InputError, match=f"--data {name}=DIR"):

@@ -19,11 +19,8 @@ from passt_bench.data.contents import hear
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.mp3_frames import frame_length
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, save_model
-from passt_bench.models.ensemble import build_ensemble
-from passt_bench.runner.predict import predict_file
 from passt_bench.runner.prepare_data import Preparation, prepare_data
-from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
+from passt_bench.spec import DataSpec
 
 Cli = Callable[..., tuple[int, str]]
 OWN = 529  # samples of a decoder's own delay, which it leaves out where it knows the length
@@ -234,23 +231,3 @@ def test_every_form_of_a_data_set_hears_all(tmp_path: Path, cli: Cli) -> None:
     assert "cut off" not in said
     assert code == 1  # four times the same sound
     assert f"Lengths: {samples / rate:.2f} s (4 clips)" in said
-
-
-def test_a_prediction_hears_all(tmp_path: Path) -> None:
-    data = bare(mp3(swelling(3.0, 16000), 16000))
-    path, model = tmp_path / "a.mp3", tmp_path / "m.safetensors"
-    path.write_bytes(data)
-    recipe = Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
-        frontend=FrontendSpec(hop=250),
-        data=DataSpec(seconds=1.0),
-    )
-    save_model(
-        model,
-        create_model("passt_micro", 2, patch=8, stride=8, mels=64, frames=64),
-        recipe,
-        ("dog", "cat"),
-    )
-    told = predict_file(build_ensemble(model), path)
-    assert told.seconds == pytest.approx((len(starts(data)) * 576 - OWN) / 16000)
-    assert told.windows == 4
