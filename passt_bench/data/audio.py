@@ -191,7 +191,7 @@ def ratio_of(rate: int, sampling_rate: int) -> Fraction:
     """The resampling ratio, in whole numbers small enough for the resampler.
 
     The filters for 11,127 and 32,000 Hz, which have no common divisor, would take 6 GiB. There the
-    nearest ratio of smaller numbers is taken: it is off by less than 1 in 4000, four thousandths
+    nearest ratio of smaller numbers is used: it is off by less than 1 in 4000, four thousandths
     of a semitone.
 
     Args:
@@ -312,6 +312,6 @@ def blocks_of(
         read = file.read(wanted, dtype="float32", always_2d=True)
         if len(read) > back:
             yield read[back:]
-        if len(read) < wanted:  # soundfile would go on behind what is missing
+        if len(read) < wanted:  # soundfile would continue after the gap
             return
         place += len(read) - back

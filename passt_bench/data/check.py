@@ -106,7 +106,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The clips, and what reading their files told."""
+    """The clips, and the result of reading their files."""
 
     table: ClipTable
     files: Files
@@ -158,7 +158,7 @@ def _read(dataset: Dataset, options: CheckOptions, update: Progress) -> _Seen:
 
 
 def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
-    """The clip table; with a fold held out, the two sides of it are the splits."""
+    """The clip table; with a fold held out, that fold and the rest are the splits."""
     table = dataset.clip_table()
     if table is None:
         raise InputError(

@@ -1,7 +1,7 @@
 """The clip table of a data set: names, splits, files and labels of all clips, in columns.
 
-A column costs a few bytes a clip, and beside its name a clip costs some fifty, so that lists of
-millions fit into memory.
+A column takes a few bytes a clip, and all columns but the names some fifty, so that lists of
+millions of clips fit into memory.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Listing:
 
 
 class ListingBuilder:
-    """Collects a `Listing` clip by clip; ``name in builder`` tells whether a clip is listed.
+    """Collects a `Listing` clip by clip; ``name in builder`` is whether a clip is listed.
 
     Args:
         classes: in their order; None takes the classes of the clips, sorted by name.

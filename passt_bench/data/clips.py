@@ -36,7 +36,11 @@ class FolderDataset(StoredDataset):
     frames: np.ndarray  # (N,) int64, samples of each clip at its file's rate
 
     def sound(self, index: int) -> Path:
-        """The audio file of a clip; where a clip is a part of it, the clip table says which."""
+        """The audio file of a clip; the clip table says which part of the file is the clip.
+
+        Raises:
+            FileChanged: the file changed after the data set was opened.
+        """
         path = self.table.path(index)
         assert path is not None and self.table.file is not None
         self.check_unchanged(path, int(self.table.file[index]))
@@ -82,7 +86,7 @@ def open_listing(
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all files are resampled.
         expected: clips of each split, as published; None is as many as are listed.
-        incomplete: whether any number of files may be missing, because nobody has all of them.
+        incomplete: whether any number of files may be missing, where nobody has all of them.
 
     Raises:
         InputError: too many files missing or broken, no test clip, or fewer clips than the spec

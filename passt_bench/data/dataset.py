@@ -158,7 +158,7 @@ class StoredDataset(Dataset):
 
         Raises:
             FileChanged: it has another size or time of change; not where it is gone, which
-                reading it will say.
+                reading it will report.
         """
         found = _stamp(path)
         if found not in ((0, 0), tuple(self.stamps[file].tolist())):

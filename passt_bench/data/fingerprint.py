@@ -1,6 +1,6 @@
 """Computes the digests and notes of data sets' fingerprints.
 
-A digest covers a piece of each file: to read two million clips whole would take hours.
+A digest covers a piece of each file, since reading two million whole files would take hours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from passt_bench.data.targets import Targets, classes_present
 
-_PIECE = 4096  # bytes; enough to tell two recordings of the same size apart
+_PIECE = 4096  # bytes; enough to distinguish two recordings of the same size
 _SPREAD = 1024  # clips of which a piece is hashed where many are in one file
 _NAMED = 5  # examples in a message
 

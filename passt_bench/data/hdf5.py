@@ -3,7 +3,7 @@
 Targets stay packed and names stay bytes, so that AudioSet's two million clips are open in a second
 or two and take 210 MiB, 430 while they are opened. A row without sound is left out, counted and
 named in the fingerprint; if that is more than one row in twenty, the files are refused. Nothing is
-decoded before a clip is asked for; of some rows a piece of the bytes is read for the digest.
+decoded before a clip is requested; a piece of the bytes of some rows is read for the digest.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def broken_page(file: BinaryIO, rate: int, end: float = math.inf) -> str | None:
         end: seconds; later pages are not checked. Those before a clip are, since after a gap a
             decoder seeks to a wrong place.
     """
-    numbers: dict[bytes, int] = {}  # of a stream → of the page that comes next
+    numbers: dict[bytes, int] = {}  # of a stream → number of its next page
     beginning = True  # streams side by side begin before anything else
     while len(head := _next_head(file)) == _HEAD:
         lengths = file.read(head[26])
@@ -160,7 +160,7 @@ def _next_head(file: BinaryIO) -> bytes:
         block = file.read(_BLOCK)
         if not block:
             return b""
-        held = held[-3:] + block  # a mark may lie across two blocks
+        held = held[-3:] + block  # a mark may be split between two blocks
     file.seek(at - len(held), 1)
     return file.read(_HEAD)
 

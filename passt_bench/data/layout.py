@@ -18,7 +18,7 @@ from passt_bench.vocabulary import built_in
 
 
 class DatasetLayout(ABC):
-    """The files of a data set, and the numbers that are published of it.
+    """The files of a data set, and its published numbers.
 
     An instance is registered as what opens the data set.
 
@@ -100,7 +100,7 @@ class DatasetLayout(ABC):
         return stem(clip)
 
     def found_hdf5(self, folder: Path) -> dict[str, tuple[Path, ...]]:
-        """Split → the HDF5 files of it that are in the folder or its ``mp3/``."""
+        """Split → its HDF5 files in the folder or in ``mp3/`` below it."""
         found = {}
         for split, names in self.hdf5_files.items():
             places = [(folder / name, folder / "mp3" / name) for name in names]

@@ -1,8 +1,8 @@
 """Opens OpenMIC-2018 (Humphrey et al. 2018): 20 instruments, 10 s clips, labels partly unknown.
 
 Either the official folder, or the HDF5 files of the reference code. A label is positive where its
-likelihood is above one half, as in the reference code (``openmic/dataset.py``); where nobody was
-asked it is NaN.
+likelihood is above one half, as in the reference code (``openmic/dataset.py``), and NaN where it
+was not annotated.
 """
 
 from __future__ import annotations

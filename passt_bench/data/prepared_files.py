@@ -36,7 +36,7 @@ class Index:
         source: fingerprint of the data that it was made from.
         sampling_rate: Hz of what is stored.
         resampler: used for files of another rate.
-        seconds: at which longer clips were cut; None if all are whole.
+        seconds: at which longer clips were cut; None if none was cut.
         cut: clips that were.
         clips: how many are stored.
         samples: of all of them.

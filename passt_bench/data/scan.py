@@ -1,8 +1,9 @@
 """Finds the audio files of a folder, and reads the header and the last sample of each once.
 
-Threads do it, since most of the time goes into waiting for a disk or a server. The results for a
-big folder are kept in the user's cache with size and time of change of each file, so that opening
-it again asks for these two alone.
+Threads do it, because most of the time is spent waiting for a disk or a server. The headers of a
+big folder are cached in the user's cache, by the path of the folder, with size and time of change
+of each file: when the folder is opened again, only files in which one of the two differs are read.
+``PASST_BENCH_CACHE`` names another folder for the cache, which can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def find_audio(
 
     Args:
         root: of the data set.
-        below: folders relative to it that hold the files at any depth; ``""`` is all of it.
+        below: folders relative to it that hold the files at any depth; ``""`` is the root itself.
         wanted: names of the clips.
         called: possible names of a file's clip; the first that is wanted counts.
 

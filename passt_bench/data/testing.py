@@ -43,7 +43,7 @@ class Subject:
     root: Path | None = None
 
     def open(self, train_clips: int | None = None, test_clips: int | None = None) -> Dataset:
-        """Opens it, all of it or so many clips of each split."""
+        """Opens all clips, or the given number in each split."""
         spec = replace(self.spec, train_clips=train_clips, test_clips=test_clips)
         return open_dataset(spec, self.sampling_rate, self.root)
 

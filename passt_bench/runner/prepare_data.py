@@ -1,9 +1,9 @@
 """Decodes and resamples a data set once: into 16-bit samples, or into HDF5 files with mp3 inside.
 
-Processes decode; this one writes what they send, in the order of the clips, so that
-the result does not depend on their number and a killed preparation goes on where it was. At the end
-everything is read again, and a sample of the clips is decoded anew. The index comes last: without
-it nobody takes the folder for a prepared one.
+Other processes decode; this one writes what they send, in the order of the clips, so that the
+result does not depend on their number, and a preparation that was killed resumes where it was. At
+the end everything is read again, and some of the clips are decoded again. The index is written
+last: without it a folder does not count as prepared.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from passt_bench.spec.recipe import DataSpec
 
 _PART = 32  # clips that a process does at a time, and that a line of the journal is about
 _AHEAD = 2  # parts a process that are begun before the first of them is written
-_SAMPLE = 48  # clips that are decoded anew at the end
+_SAMPLE = 48  # clips that are decoded again at the end
 _DECODING, _CHECKING = 0.9, 0.07  # shares of the work, for the progress
 
 Form = Literal["int16", "hdf5"]
@@ -46,7 +46,7 @@ Form = Literal["int16", "hdf5"]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is asked for.
+    """A request to prepare a data set.
 
     Attributes:
         name: registered data set.
@@ -68,11 +68,11 @@ class Preparation:
 
     @property
     def folder(self) -> Path:
-        """Where the result lies."""
+        """The folder of the result."""
         if self.out is not None:
             return self.out
         root = self.root
-        if root.is_file():  # a manifest by its name: what is prepared lies beside it
+        if root.is_file():  # a manifest of another name: the folder is beside it
             root = root.with_suffix("")
         if self.form == "hdf5":
             return root / f"hdf5-{self.sampling_rate}"
@@ -82,14 +82,14 @@ class Preparation:
 def prepare_data(
     asked: Preparation, progress: Progress = lambda share, text: None
 ) -> tuple[Index, bool]:
-    """Prepares a data set, or what is left to do of it.
+    """Prepares a data set, or the rest if some of it is done.
 
     Args:
-        asked: what.
-        progress: told the share done and a few words.
+        asked: the request.
+        progress: called with the share that is done and a few words.
 
     Returns:
-        What the folder holds, and whether it held all of it before.
+        The index of the folder, and whether everything had been done before.
 
     Raises:
         InputError: data that cannot be opened, too many clips that break, a folder with other
@@ -131,7 +131,7 @@ def _open_source(asked: Preparation) -> Dataset:
 
 
 def _finished(asked: Preparation, source: Dataset) -> Index | None:
-    """What the folder holds if it is what is asked for; None where it holds nothing."""
+    """The index of the folder if it is complete and as requested; None if there is none."""
     if not (asked.folder / INDEX).is_file():
         return None
     index = read_index(asked.folder)
@@ -139,7 +139,7 @@ def _finished(asked: Preparation, source: Dataset) -> Index | None:
     wanted = (asked.form, asked.sampling_rate, asked.seconds, source.fingerprint.digest)
     if there != wanted:
         raise InputError(
-            f"holds other prepared clips: {there}, and wanted are {wanted}",
+            f"holds other prepared clips: {there} instead of {wanted}",
             source=asked.folder,
             field="--folder",
             remedy="Give another folder with --folder, or remove this one.",
@@ -174,11 +174,11 @@ def _fill_and_check(
         _check_sample(source, flat, pool, progress)
     except BrokenProcessPool:
         raise InputError(
-            "a process that decodes was ended from outside, or by a lack of memory",
+            "a decoding process was killed, perhaps by a lack of memory",
             source=asked.folder,
             field="--workers",
             value=asked.workers,
-            remedy="Give the same command again, perhaps with fewer; it resumes from here.",
+            remedy="Run the same command again, perhaps with fewer; it resumes from here.",
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -228,21 +228,21 @@ def _write_next(
 def _check_sample(
     source: Dataset, flat: FlatFile, pool: ProcessPoolExecutor, progress: Progress
 ) -> None:
-    """Decodes some clips anew: the same bytes must come."""
+    """Decodes some clips again, which must give the same bytes."""
     sizes = flat.sizes()
     starts = np.cumsum(sizes) - sizes
     numbers = random.Random(0).sample(range(len(sizes)), min(_SAMPLE, len(sizes)))
     parts = [pool.submit(make_part, range(number, number + 1)) for number in sorted(numbers)]
-    progress(_DECODING, "decoding a sample anew")
+    progress(_DECODING, "decoding some clips again")
     for number, part in zip(sorted(numbers), parts, strict=True):
         data, _ = part.result()
         if data != flat.read(int(starts[number]), int(sizes[number])):
             raise InputError(
-                "a clip does not decode as it did before",
+                "a clip decodes to other samples than before",
                 source=flat.path.parent,
                 field="clip",
                 value=source.ids[number],
-                remedy="The data changed meanwhile: remove the folder, and prepare them anew.",
+                remedy="The data changed meanwhile: remove the folder and prepare them again.",
             )
 
 

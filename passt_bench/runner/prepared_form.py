@@ -1,8 +1,8 @@
 """Writes prepared clips: a flat file that grows part by part, then a folder that can be opened.
 
-A journal says which parts of the flat file are whole. A part is written and synced before its line
-in the journal is, so that after a kill at any moment the whole lines say what the file holds;
-whatever follows is cut off, and the work goes on behind it.
+A journal lists the complete parts of the flat file. A part is written and synced before its line in
+the journal, so that after a kill at any moment the complete lines describe what the file holds;
+anything beyond is cut off, and the work resumes there.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class FlatFile:
         self._lines.close()
 
     def _read_journal(self, head: bytes) -> list[bytes]:
-        """The whole lines after the first; what a kill left of another is cut off."""
+        """The complete lines after the first; one that a kill left incomplete is cut off."""
         if self.path.exists() and not self.journal.exists():
             raise _foreign(self.path, "the file was not begun by this command")
         with self.journal.open("a+b") as file:
@@ -97,7 +97,9 @@ class FlatFile:
             whole = content[: content.rfind(b"\n") + 1]
             if whole and not whole.startswith(head):
                 begun = whole.splitlines()[0].decode()
-                raise _foreign(self.journal, "other clips were begun there", begun)
+                raise _foreign(
+                    self.journal, "the preparation of other clips was begun there", begun
+                )
             file.truncate(len(whole))
             if not whole:
                 _sync(file, head)
@@ -136,7 +138,7 @@ class FlatFile:
         for number, entry in enumerate(self.entries):
             data = self._file.read(sum(entry.sizes))
             if hashlib.sha256(data).hexdigest() != entry.sha256:
-                raise _foreign(self.path, f"part {number} does not read as it was written")
+                raise _foreign(self.path, f"part {number} differs from what was written")
             whole.update(data)
             progress((number + 1) / len(self.entries))
         return whole.hexdigest()

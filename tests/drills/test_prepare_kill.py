@@ -60,7 +60,7 @@ def test_every_kill_took_place(drilled: tuple[Path, list[str], str]) -> None:
             f"{form} tidy {killed} True",
             f"{form} last 0",
         ]
-    assert said.count("a process that decodes was ended from outside") == 2
+    assert said.count("a decoding process was killed") == 2
 
 
 @pytest.mark.parametrize("form", ["int16", "hdf5"])

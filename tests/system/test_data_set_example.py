@@ -27,14 +27,15 @@ assert check(data, CheckOptions(decode=True), lambda share, text: None).found ==
 
 def test_what_is_printed_works(tmp_path: Path) -> None:
     section = CONTRIBUTING.read_text(encoding="utf-8").split("## Add a data set")[1]
-    (printed,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
+    printed, checks = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
     root = tmp_path / "mine"
     for seed, name in enumerate("abc"):
         write_sound(root / f"{name}.wav", sound(seed, 0.5, 8000), 8000)
     rows = "file,label,part\na.wav,x,train\nb.wav,y,train\nc.wav,x,test\n"
     (root / "clips.csv").write_text(rows, encoding="utf-8")
     # In a process of its own, so that the registration does not stay.
-    script = f"import sys\n{printed}\n{USE}"
+    script = f"import sys, pytest\n{printed}\n{USE}\nfolder = root\n{checks}\n"
+    script += "for check in CHECKS: test_contract(check)\n"
     done = subprocess.run(
         [sys.executable, "-c", script, str(root)], capture_output=True, text=True, check=False
     )
