@@ -89,6 +89,7 @@ def compare(
     from passt_bench.report.view import measured
     from passt_bench.runner import compare as runner
     from passt_bench.runner.request import Paths, typed
+    from passt_bench.runner.study_names import free_name, renamed_note
     from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
 
     fields = {"device": device, "precision": precision, "threads": threads}
@@ -105,7 +106,10 @@ def compare(
         profile=profile,
     )
     recipes, store = runner.subjects(items, settings), Store(runs)
-    chosen = plain_name(name or runner.default_name(items), field="--name")
+    wanted = plain_name(name or runner.default_name(items), field="--name")
+    chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, runs))
+    if differs is not None:
+        console.print(renamed_note(wanted, chosen, differs), markup=False)
     foreseen = runner.foresee(recipes, settings)
     console.print(announcement(len(recipes), settings, foreseen), markup=False)
     with stage(console, "Measuring side by side") as update:

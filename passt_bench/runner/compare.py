@@ -17,11 +17,12 @@ from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import build_model
 from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, write_comparison
+from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
 from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import Extras, foresee_now, measure_now
 from passt_bench.runner.foreseen import Foreseen
 from passt_bench.runner.model_summary import summarise_model
+from passt_bench.runner.study_names import recipe_difference
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
@@ -166,6 +167,17 @@ def foresee(recipes: Mapping[str, Recipe], settings: Settings) -> Foreseen:
         settings.classes,
         extras=Extras(settings.published, profiles),
     )
+
+
+def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
+    """How a comparison differs from the one on record under a name, see `free_name`."""
+    if name not in comparison_names(root):
+        return None
+    there = {variant.name: variant.recipe for variant in read_comparison(name, root).variants}
+    if list(there) != list(recipes):
+        return f"it compares {', '.join(recipes)}"
+    found = ((label, recipe_difference(recipes[label], there[label])) for label in recipes)
+    return next((f"{label}: {what}" for label, what in found if what is not None), None)
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Finds names for studies and searches under which nothing with other settings is on record."""
+"""Finds names under which no study, search or comparison with other settings is on record."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
 
 
 def renamed_note(name: str, settled: str, difference: str) -> str:
-    """A sentence that says why a study or search has another name."""
+    """A sentence that says why a study, search or comparison has another name."""
     return (
         f"{name} is on record with other settings, so this one is called {settled} "
         f"({difference} here)."

@@ -10,14 +10,17 @@ import tiny
 from single_layouts import write_esc50
 
 from passt_bench.errors import InputError
-from passt_bench.records.run import StudyRecord
-from passt_bench.records.store import Store
+from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.session import ComparisonRecord
+from passt_bench.records.store import Store, write_comparison
 from passt_bench.registry import METRICS
+from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run import describe, write_study
 from passt_bench.runner.studies import StudyFile, load_study
-from passt_bench.spec import Variant, override
+from passt_bench.runner.study_names import free_name
+from passt_bench.spec import Recipe, Variant, override
 
 
 @pytest.fixture
@@ -168,3 +171,20 @@ def test_another_command_that_takes_the_name_meanwhile_is_noticed(
         write_study(late, Store(runs))
     assert (caught.value.field, caught.value.value) == ("name", "tiny")
     assert plan_request(file, request, Paths(runs)).study.name == "tiny-2"
+
+
+def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Path) -> None:
+    recipe = file.study.base
+    finer = override(recipe, {"model.stride": (8, 8)})
+
+    def compared(**recipes: Recipe) -> str:
+        name, differs = free_name("pair", lambda name: difference(name, recipes, runs))
+        assert (differs is None) == (name == "pair")
+        variants = tuple(VariantRecord(label, r, "0" * 16, ()) for label, r in recipes.items())
+        write_comparison(ComparisonRecord(name, variants[0].name, variants, ()), runs)
+        return name
+
+    for _ in range(2):  # measured again, they are the same comparison
+        assert compared(a=recipe, b=finer) == "pair"
+        assert compared(a=recipe, c=finer) == "pair-2"
+        assert compared(a=finer, b=finer) == "pair-3"
