@@ -1,4 +1,4 @@
-"""The project's commands; ``nox --list`` tells what each does."""
+"""The project's commands; ``nox --list`` describes each."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["tests"]
 
 ROOT = Path(__file__).parent
-# One environment for all sessions but one, for it holds PyTorch and that is 1.8 GB. Nox would make
-# one a session, so the environments are made here.
+# One environment for all sessions but one, because PyTorch takes 1.8 GB. Nox would make one per
+# session, so the environments are made here.
 ENVIRONMENT = ROOT / ".nox" / "passt-bench"
 PARITY = ROOT / ".nox" / "parity"
 PEERS = "examples/peers"
@@ -39,7 +39,7 @@ def install(
     extras: str = "test,lint,types",
     example: str | None = None,
 ) -> None:
-    """Installs the tested set once, and again only when the project's files ask for another.
+    """Installs the tested versions, unless the environment has those of the project's files.
 
     ``example`` names a folder of `examples/`, which is installed as well. What its
     ``requirements.txt`` lists comes without further dependencies.
@@ -64,7 +64,7 @@ def install(
 def run(session: nox.Session, tool: str, *words: str) -> None:
     """Runs a tool of the environment in the project's folder."""
     install(session)
-    # MLflow reports its use to its makers unless told not to; nothing here shall call out.
+    # MLflow reports its use to its makers by default; nothing here may call out.
     env = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     session.run(binary(ENVIRONMENT, tool), *words, env=env)
 
