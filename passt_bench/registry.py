@@ -33,7 +33,6 @@ class Component(Generic[T]):
         build: the component itself, or what makes it.
         packages: distributions that it wraps and that may be missing; a comparison records their
             versions.
-        frontend: of a model, the `spec.FrontendSpec` that it was published with; None is PaSST's.
         preset: of a model, the options and the patchout that differ from its class's defaults.
         beside_paper: of a model, what `passt-bench paper-costs` measures of it beside the paper's
             systems, written as for `passt-bench compare`.
@@ -44,7 +43,6 @@ class Component(Generic[T]):
     summary: str
     build: T
     packages: tuple[str, ...] = ()
-    frontend: Any = None  # the type lives above this module
     preset: Mapping[str, Any] = field(default_factory=dict)
     beside_paper: tuple[str, ...] = ()
 

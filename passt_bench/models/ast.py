@@ -9,7 +9,6 @@ Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -17,14 +16,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.errors import InputError
-from passt_bench.models.base import fill_normal
-from passt_bench.models.passt import PatchEmbed, gather
-from passt_bench.models.patchout import draw_plain
-from passt_bench.models.vit import Block, Blocks
-from passt_bench.spec.recipe import Pair, Patchout
+from passt_bench.models.patchout import draw_plain, gather
+from passt_bench.models.vit import (
+    SPECIAL_TOKENS,
+    Block,
+    Blocks,
+    PatchEmbed,
+    PatchTransformer,
+    TransformerOptions,
+)
+from passt_bench.spec.frontends import ast_frontend
+from passt_bench.spec.recipe import Pair
 
-SPECIAL_TOKENS = 2  # class and distillation token
 PUBLISHED_GRID = (12, 101)  # of the AudioSet checkpoints: 128 mels, 1024 frames, stride 10
 
 # Names of transformers' ASTForAudioClassification, those of its files first, then today's.
@@ -99,83 +102,46 @@ def resample_positions(positions: torch.Tensor, old: Pair, new: Pair) -> torch.T
 class _Trunk(nn.Module):
     """Tokens, encodings and blocks, named as in DeiT."""
 
-    def __init__(
-        self, grid: Pair, patch: Pair, stride: Pair, width: int, depth: int, heads: int
-    ) -> None:
+    def __init__(self, grid: Pair, options: TransformerOptions) -> None:
         super().__init__()
+        width = options.width
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.dist_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, SPECIAL_TOKENS + grid[0] * grid[1], width))
-        self.patch_embed = PatchEmbed(width, patch, stride)
-        self.blocks = Blocks(Block(width, heads) for _ in range(depth))
+        self.patch_embed = PatchEmbed(width, options.patch, options.stride)
+        self.blocks = Blocks(Block(width, options.heads) for _ in range(options.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
 
-class AST(nn.Module):
+class AST(PatchTransformer):
     """The audio spectrogram transformer.
 
     Args:
         num_classes: logits.
+        options: sizes.
         mels: rows of the input.
         frames: columns that the position encodings are made for; for input of another length they
             are resampled, see `resample_positions`.
-        patch: patch size (frequency, time).
-        stride: patch stride (frequency, time).
-        width: embedding width.
-        depth: blocks.
-        heads: attention heads; must divide the width.
-        patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator.
 
     Raises:
         InputError: the heads do not divide the width, or the input is shorter than a patch.
     """
 
-    special_tokens = SPECIAL_TOKENS
+    frontend = ast_frontend()
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        mels: int = 128,
-        frames: int = 1024,
-        patch: Pair = (16, 16),
-        stride: Pair = (10, 10),
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        patchout: Patchout | None = None,
+        self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int
     ) -> None:
-        super().__init__()
-        if width % heads:
-            raise InputError(
-                f"{heads} heads do not divide it",
-                field="model.width",
-                value=width,
-                remedy="Choose a multiple of model.heads.",
-            )
-        self.mels, self.patch, self.stride = mels, patch, stride
-        self.patchout = patchout or Patchout()
-        self.known_grid = self.grid(frames)
-        self.v = _Trunk(self.known_grid, patch, stride, width, depth, heads)
-        self.mlp_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self.known_grid = self.patch_grid(frames)
+        self.v = _Trunk(self.known_grid, options)
+        self.mlp_head = nn.Sequential(
+            nn.LayerNorm(options.width), nn.Linear(options.width, num_classes)
+        )
 
     def grid(self, frames: int) -> Pair:
-        """The patch grid (frequency, time) of an input with that many frames.
-
-        Raises:
-            InputError: the input is shorter than a patch.
-        """
-        counts = []
-        for axis, (name, length) in enumerate((("mels", self.mels), ("frames", frames))):
-            if length < self.patch[axis]:
-                raise InputError(
-                    f"shorter than a patch of {self.patch[axis]}",
-                    field=name,
-                    value=length,
-                    remedy="Use longer input or smaller patches.",
-                )
-            counts.append((length - self.patch[axis]) // self.stride[axis] + 1)
-        return counts[0], counts[1]
+        """The patch grid (frequency, time) of an input with that many frames."""
+        return self.patch_grid(frames)
 
     def features(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """The mean of class and distillation token after the last norm, (B, E).
@@ -183,13 +149,7 @@ class AST(nn.Module):
         Raises:
             InputError: not the number of mels that the model was made for, or too few frames.
         """
-        if x.shape[2] != self.mels:
-            raise InputError(
-                f"the position encodings are for {self.mels} mels",
-                field="mels",
-                value=int(x.shape[2]),
-                remedy="Build the model with `mels` of the input.",
-            )
+        self.check_mels(x)
         grid = self.grid(x.shape[3])
         if kept is None and self.training:
             kept = draw_plain(self.patchout, grid, x.shape[0])
@@ -202,23 +162,5 @@ class AST(nn.Module):
         return self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1)
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Log-mel (B, 1, mels, frames) → logits (B, num_classes).
-
-        Args:
-            x: normalised log-mel.
-            kept: flat frequency-major patch indices, (n,) shared by the batch or (B, n).
-        """
+        """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""
         return self.mlp_head(self.features(x, kept))
-
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter, at the scales of PaSST's; norms 1, biases 0."""
-        if name == "v.patch_embed.proj.weight":
-            fill_normal(parameter, 1 / math.sqrt(parameter[0].numel()), generator)
-        elif name.endswith("bias"):
-            parameter.zero_()
-        elif "norm" in name or name == "mlp_head.0.weight":
-            parameter.fill_(1.0)
-        elif name.endswith(("token", "pos_embed")):
-            fill_normal(parameter, 0.5, generator)
-        else:
-            fill_normal(parameter, 0.02 * math.sqrt(768 / parameter.shape[1]), generator)

@@ -1,4 +1,4 @@
-"""What models have in common: their initial weights, and the base class of the CNNs.
+"""The base classes of all models, their options and initial weights.
 
 Each parameter gets its initial values from a generator of its own, seeded by seed and name. Two
 variants of one seed then share every parameter that both have, whatever else differs: a change of
@@ -12,60 +12,191 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import nn
 
-from passt_bench.errors import InputError
-from passt_bench.spec.recipe import Pair
+from passt_bench.errors import InputError, choose_from
+from passt_bench.models.patchout import draw_batch, philox
+from passt_bench.spec.codec import python_name, validate
+from passt_bench.spec.frontends import passt_frontend
+from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
+
+Positive = Annotated[int, Field(gt=0)]
+PositivePair = Annotated[
+    tuple[Positive, Positive],
+    BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value),
+]
+_OFFSET = 0x0FF5  # keeps this random stream apart from others with the same seed
 
 
-def fill_normal(parameter: torch.Tensor, deviation: float, generator: torch.Generator) -> None:
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a model without hyper-parameters."""
+
+
+class AudioModel(nn.Module, ABC):
+    """A model: log-mel (B, 1, mels, frames) → logits (B, num_classes).
+
+    A subclass builds its layers in the constructor, also on the meta device, and has `forward`; one
+    with patches has `grid`, ``patch`` and ``stride`` as well. `models.testing.ModelContract` tests
+    all of this.
+
+    Args:
+        num_classes: logits.
+        options: of the type ``Options``.
+        mels: rows of the input.
+        frames: columns of the input that the model is made for; others may come later.
+
+    Attributes:
+        Options: frozen dataclass of the model's hyper-parameters; each field has a type, a default
+            and, in its annotation, a description. Values from outside are validated against it.
+        frontend: what the model was published with; it is built for its size unless told otherwise.
+        special_tokens: tokens beside the patches.
+        unused: names of parameters that nothing reads.
+        patch: patch size (frequency, time).
+        stride: patch stride (frequency, time).
+        patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
+            always the full amount, for a schedule belongs to the training loop.
+    """
+
+    Options: ClassVar[type[Any]] = NoOptions
+    frontend: ClassVar[FrontendSpec] = passt_frontend(jitter=False)
+    special_tokens: ClassVar[int] = 0
+    unused: ClassVar[tuple[str, ...]] = ()
+    patch: Pair
+    stride: Pair
+    patchout = Patchout()
+
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__()
+        self.mels = mels
+
+    @classmethod
+    def parse_options(cls, given: Mapping[str, Any]) -> Any:
+        """The model's ``Options`` from values by name; the others have their defaults.
+
+        Raises:
+            InputError: an option that the model does not have, or a value that it does not take.
+        """
+        for name, value in given.items():
+            if python_name(cls.Options, name) is None:
+                raise InputError(
+                    "the model does not take it",
+                    field=f"model.{name}",
+                    value=value,
+                    remedy=choose_from([item.name for item in fields(cls.Options)], name),
+                )
+        try:
+            return validate(cls.Options, dict(given))
+        except InputError as error:
+            name = str(error.field).partition(".")[0]
+            raise InputError(
+                error.problem,
+                field=f"model.{name}",
+                value=given.get(name),
+                remedy=error.remedy,
+            ) from None
+
+    def grid(self, frames: int) -> Pair | None:
+        """The patch grid (frequency, time) of an input with that many frames; None: no patches."""
+        return None
+
+    def offsets(self, frames: int) -> int:
+        """How many places in the time encodings an input of that many frames can take.
+
+        Where it is more than one, ``forward`` takes the place as ``offset``.
+        """
+        return 1
+
+    @abstractmethod
+    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-mel (B, 1, mels, frames) → logits (B, num_classes).
+
+        Args:
+            x: normalised log-mel.
+            kept: flat, frequency-major indices of the patches to keep, (n,) shared by the batch or
+                (B, n). None draws them in training and keeps all in evaluation.
+
+        Raises:
+            ValueError: ``kept`` is given to a model without patches.
+        """
+
+    def step_inputs(
+        self, setting: Patchout, frames: int, seed: int, step: int, batch: int
+    ) -> dict[str, Any]:
+        """What ``forward`` takes beside its input in a training step: a pure function.
+
+        Args:
+            setting: patchout of the step, see `training.schedule.at_stage`.
+            frames: columns of the input.
+            seed: of the run.
+            step: of the training.
+            batch: clips.
+
+        Returns:
+            ``kept``, the indices of the patches to keep or None, and ``offset`` for input that is
+            shorter than the time encodings.
+
+        Raises:
+            InputError: patchout that the model cannot do, or that leaves no patches.
+        """
+        grid, places = self.grid(frames), self.offsets(frames)
+        if grid is None and setting.kind != "none":
+            raise InputError(
+                "the model has no patches to drop",
+                field="patchout.kind",
+                value=setting.kind,
+                remedy="Use 'none' with this model.",
+            )
+        drawn: dict[str, Any] = {
+            "kept": draw_batch(setting, grid, seed, step, batch) if grid else None
+        }
+        if places > 1:  # a tensor, for torch.compile would make a graph for each plain number
+            drawn["offset"] = torch.tensor(int(philox(_OFFSET, seed, step).integers(places)))
+        return drawn
+
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
+        """Sets the initial values of one parameter, in place: He's normal, norms 1, biases 0."""
+        if name.endswith("bias"):
+            parameter.zero_()
+        elif parameter.ndim == 1:
+            parameter.fill_(1.0)
+        else:
+            fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+
+
+def fill_normal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
     """Truncated normal at two standard deviations, in place."""
-    nn.init.trunc_normal_(
-        parameter, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
-    )
-
-
-def fill_he(name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-    """He's normal for weights, norms 1, biases 0, in place: what convolutional networks take."""
-    if name.endswith("bias"):
-        parameter.zero_()
-    elif parameter.ndim == 1:
-        parameter.fill_(1.0)
-    else:
-        fill_normal(parameter, math.sqrt(2 / parameter[0].numel()), generator)
+    nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std, generator=generator)
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, seed: int) -> None:
-    """Fills every parameter of a model that has ``fill(name, parameter, generator)``.
-
-    A submodule's buffers (running statistics) are left at their defaults.
-    """
+def initialise(net: AudioModel, seed: int) -> None:
+    """Draws every parameter of a model; buffers (running statistics) keep their defaults."""
     for name, parameter in net.named_parameters():
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        net.fill(name, parameter, generator)  # type: ignore[operator]
+        net.init_parameter(name, parameter, generator)
 
 
-class Cnn(nn.Module, ABC):
-    """A convolutional model; a subclass gives ``logits`` and ``least``.
-
-    Args:
-        mels: rows of the input.
-        frames: columns of the input; others may come later.
+class Cnn(AudioModel):
+    """A convolutional model, which has no patches; a subclass gives ``logits`` and ``least``.
 
     Raises:
         InputError: the input is too small for the poolings.
     """
 
-    special_tokens: ClassVar[int] = 0
     least: ClassVar[int] = 1  # mels and frames that the poolings leave something of
 
-    def __init__(self, mels: int, frames: int) -> None:
-        super().__init__()
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
         self._check("frontend.mels", mels)
         self._check("frames", frames)
 
@@ -77,10 +208,6 @@ class Cnn(nn.Module, ABC):
                 value=value,
                 remedy=f"Give at least {self.least}.",
             )
-
-    def grid(self, frames: int) -> Pair | None:
-        """None: a CNN has no patches."""
-        return None
 
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,10 +223,6 @@ class Cnn(nn.Module, ABC):
             raise ValueError("a CNN has no patches to keep")
         self._check("frames", x.shape[3])
         return self.logits(x)
-
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter, see `fill_he`."""
-        fill_he(name, parameter, generator)
 
 
 def channels_last(net: nn.Module) -> None:

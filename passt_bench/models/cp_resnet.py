@@ -11,14 +11,15 @@ Shapes: B batch, C channels, mels and frames of the input.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.errors import InputError
-from passt_bench.models.base import Cnn, channels_last
+from passt_bench.models.base import Cnn, Positive, channels_last
 
 _BLOCKS = 4  # a stage
 _POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max pooling
@@ -99,28 +100,28 @@ def _stage(inputs: int, outputs: int, pairs: list[tuple[int, int]], *, pooled: b
 class CpResNet(Cnn):
     """The receptive-field-regularised ResNet.
 
-    Args:
-        num_classes: logits.
-        mels: rows of the input.
-        frames: columns of the input.
-        width: channels of the first stage; the second and third have two and four times as many.
-        rho: 3 x 3 convolutions after the first block, 0 to 22; see `receptive_field`.
-
     Raises:
-        InputError: ``rho`` is out of range, or the input too small.
+        InputError: the input is too small.
     """
+
+    @dataclass(frozen=True)
+    class Options:
+        """Hyper-parameters of CP-ResNet."""
+
+        width: Annotated[
+            Positive,
+            Field(description="Channels of the first stage; the next have two and four times it."),
+        ] = 128
+        rho: Annotated[
+            int,
+            Field(ge=0, le=_MOST, description="3 x 3 convolutions after the first block."),
+        ] = 7
 
     least = 17
 
-    def __init__(
-        self, num_classes: int, *, mels: int, frames: int, width: int = 128, rho: int = 7
-    ) -> None:
-        super().__init__(mels, frames)
-        if not 0 <= rho <= _MOST:
-            raise InputError(
-                "out of range", field="model.rho", value=rho, remedy=f"Give 0 to {_MOST}."
-            )
-        stages = kernels(rho)
+    def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        stages, width = kernels(options.rho), options.width
         self.in_c = nn.Sequential(
             nn.Conv2d(1, width, 5, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),

@@ -9,9 +9,11 @@ Shapes: B batch, C channels, mels and frames of the input.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from passt_bench.models.base import Cnn, channels_last
@@ -123,19 +125,20 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV3(Cnn):
-    """MobileNetV3-Large.
+    """MobileNetV3-Large."""
 
-    Args:
-        num_classes: logits.
-        mels: rows of the input; any number.
-        frames: columns of the input; any number.
-        multiplier: of all channels but the classes, each rounded to a multiple of 8.
-    """
+    @dataclass(frozen=True)
+    class Options:
+        """Hyper-parameters of MobileNetV3."""
 
-    def __init__(
-        self, num_classes: int, *, mels: int, frames: int, multiplier: float = 1.0
-    ) -> None:
-        super().__init__(mels, frames)
+        width_mult: Annotated[
+            float,
+            Field(gt=0, description="Of all channels but the classes; rounded to multiples of 8."),
+        ] = 1.0
+
+    def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        multiplier = options.width_mult
         channels = scaled(_FIRST * multiplier)
         parts: list[nn.Module] = [_convolution(1, channels, 3, stride=2, activation=nn.Hardswish())]
         for row in _ROWS:

@@ -7,109 +7,70 @@ written anew. Paper section 2 and figure 2.
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.base import fill_normal
-from passt_bench.models.patchout import draw_plain
-from passt_bench.models.vit import Block, Blocks
-from passt_bench.spec.recipe import Pair, Patchout
-
-SPECIAL_TOKENS = 2  # class and distillation token
-
-
-class PatchEmbed(nn.Module):
-    """Patches by a strided convolution, (B, 1, mels, frames) → (B, E, F, T)."""
-
-    def __init__(self, width: int, patch: Pair, stride: Pair) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(1, width, patch, stride)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Overlaps where the stride is smaller than the patch."""
-        return self.proj(x)
+from passt_bench.models.patchout import draw_plain, gather
+from passt_bench.models.vit import (
+    SPECIAL_TOKENS,
+    Block,
+    Blocks,
+    PatchEmbed,
+    PatchTransformer,
+    TransformerOptions,
+)
+from passt_bench.spec.recipe import Pair
 
 
-class PaSST(nn.Module):
+class PaSST(PatchTransformer):
     """The patchout spectrogram transformer.
 
     Args:
         num_classes: logits.
+        options: sizes, and what happens to long input.
         mels: rows of the input.
         frames: columns that the time encodings cover; shorter input takes a part of them: a random
             part in training, as published, else the first.
-        overlong: input of more columns is cut to the encodings ("cut", as published), or the
-            encodings are interpolated along time to cover it ("stretch").
-        patch: patch size (frequency, time).
-        stride: patch stride (frequency, time).
-        width: embedding width.
-        depth: blocks.
-        heads: attention heads; must divide the width.
-        patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
-            always the full amount, for a schedule is the training loop's.
 
     Raises:
         InputError: heads that do not divide the width, or an input smaller than a patch.
     """
 
-    # Never used, and in every published checkpoint: the reference code keeps it too.
-    unused = ("head_dist.weight", "head_dist.bias")
-    special_tokens = SPECIAL_TOKENS
+    @dataclass(frozen=True)
+    class Options(TransformerOptions):
+        """Hyper-parameters of PaSST."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mels: int = 128,
-        frames: int = 998,
-        overlong: Literal["cut", "stretch"] = "cut",
-        patch: Pair = (16, 16),
-        stride: Pair = (10, 10),
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        patchout: Patchout | None = None,
-    ) -> None:
-        super().__init__()
-        if width % heads:
-            raise InputError(
-                f"{heads} heads do not divide it",
-                field="model.width",
-                value=width,
-                remedy="Choose a multiple of model.heads.",
-            )
-        self.patch, self.stride, self.mels, self.overlong = patch, stride, mels, overlong
-        self.patchout = patchout or Patchout()
+        overlong: Annotated[
+            Literal["cut", "stretch"],
+            Field(
+                description="Input longer than the time encodings is cut (as published), or the "
+                "encodings are interpolated along time to cover it."
+            ),
+        ] = "cut"
+
+    # In every published checkpoint, and never used: the reference code keeps it too.
+    unused = ("head_dist.weight", "head_dist.bias")
+
+    def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self.overlong, width = options.overlong, options.width
         rows, columns = self._encoded(frames)
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.dist_token = nn.Parameter(torch.empty(1, 1, width))
         self.new_pos_embed = nn.Parameter(torch.empty(1, 2, width))
         self.freq_new_pos_embed = nn.Parameter(torch.empty(1, width, rows, 1))
         self.time_new_pos_embed = nn.Parameter(torch.empty(1, width, 1, columns))
-        self.patch_embed = PatchEmbed(width, patch, stride)
-        self.blocks = Blocks(Block(width, heads) for _ in range(depth))
+        self.patch_embed = PatchEmbed(width, self.patch, self.stride)
+        self.blocks = Blocks(Block(width, options.heads) for _ in range(options.depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_classes))
         self.head_dist = nn.Linear(width, num_classes)
-
-    def _grid_of(self, frames: int) -> Pair:
-        sizes = zip(("mels", "frames"), (self.mels, frames), self.patch, self.stride, strict=True)
-        counts = []
-        for name, length, patch, stride in sizes:
-            if length < patch:
-                raise InputError(
-                    f"shorter than a patch of {patch}",
-                    field=name,
-                    value=length,
-                    remedy="Use longer input or smaller patches.",
-                )
-            counts.append((length - patch) // stride + 1)
-        return counts[0], counts[1]
 
     def _encoded(self, frames: int) -> Pair:
         """Rows and columns of the position encodings.
@@ -117,12 +78,12 @@ class PaSST(nn.Module):
         As published, length by stride: that can be more than there are patches. A stride longer
         than the patch can leave one patch more than that, which gets an encoding too.
         """
-        rows, columns = self._grid_of(frames)
+        rows, columns = self.patch_grid(frames)
         return max(rows, self.mels // self.stride[0]), max(columns, frames // self.stride[1])
 
     def grid(self, frames: int) -> Pair:
         """The patch grid (frequency, time) of an input with that many frames."""
-        rows, columns = self._grid_of(frames)
+        rows, columns = self.patch_grid(frames)
         known = self.time_new_pos_embed.shape[3]
         return rows, (min(columns, known) if self.overlong == "cut" else columns)
 
@@ -136,13 +97,7 @@ class PaSST(nn.Module):
         Raises:
             InputError: not the number of mels that the model was made for.
         """
-        if x.shape[2] != self.mels:
-            raise InputError(
-                f"the frequency encodings are for {self.mels} mels",
-                field="mels",
-                value=int(x.shape[2]),
-                remedy="Build the model with `mels` of the input.",
-            )
+        self.check_mels(x)
         x_BEFT = self.patch_embed(x)
         if self.overlong == "cut":  # first of all, so that patchout draws from what stays
             x_BEFT = x_BEFT[..., : self.time_new_pos_embed.shape[3]]
@@ -198,24 +153,6 @@ class PaSST(nn.Module):
         """
         return self.head(self.features(x, kept, offset))
 
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        """Initial values of one parameter, for training from scratch; norms 1, biases 0.
-
-        Weights are truncated normal with DeiT's 0.02 at its width of 768, and with the same gain at
-        other widths. Encodings begin at half the scale of the patch tokens instead of at 0.02: in
-        the few epochs of a study from scratch they would stay too faint to tell places apart.
-        """
-        if name == "patch_embed.proj.weight":
-            fill_normal(parameter, 1 / math.sqrt(parameter[0].numel()), generator)
-        elif name.endswith("bias"):
-            parameter.zero_()
-        elif "norm" in name or name == "head.0.weight":
-            parameter.fill_(1.0)
-        elif name.endswith(("token", "pos_embed")):
-            fill_normal(parameter, 0.5, generator)
-        else:
-            fill_normal(parameter, 0.02 * math.sqrt(768 / parameter.shape[1]), generator)
-
 
 def stretch(encodings: torch.Tensor, columns: int) -> torch.Tensor:
     """Time encodings (1, E, 1, T) interpolated linearly to (1, E, 1, columns)."""
@@ -246,13 +183,3 @@ def published_blocks(have: int, want: int) -> tuple[int, ...]:
             remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",
         )
     return (0, *range(1, have - 1, cuts[want]), have - 1)
-
-
-def gather(x_BNE: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-    """Keeps patches, (B, N, E) → (B, n, E)."""
-    if kept is None:
-        return x_BNE
-    kept = kept.to(x_BNE.device)
-    if kept.ndim == 1:
-        return x_BNE.index_select(1, kept)
-    return x_BNE.gather(1, kept.unsqueeze(-1).expand(-1, -1, x_BNE.shape[2]))

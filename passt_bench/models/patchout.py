@@ -210,6 +210,11 @@ for _kind, _name, _summary in (
 _STREAM = 0x9A7C  # keeps patchout's random stream apart from others with the same seed
 
 
+def philox(*entropy: int) -> np.random.Generator:
+    """The random stream of a tuple of numbers, the same on every machine."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+
+
 def resolve(setting: Patchout, grid: Pair) -> Resolved:
     """A patchout setting on a grid (frequency, time); of a schedule, the full amount.
 
@@ -296,11 +301,8 @@ def draw(setting: Patchout, grid: Pair, seed: int, step: int, sample: int = 0) -
     Returns:
         Flat frequency-major indices, ascending, int64.
     """
-    random = np.random.Generator(
-        np.random.Philox(np.random.SeedSequence((_STREAM, seed, step, sample)))
-    )
     kind: Kind = PATCHOUTS.get(setting.kind).build
-    return kind.draw(resolve(setting, grid), random)
+    return kind.draw(resolve(setting, grid), philox(_STREAM, seed, step, sample))
 
 
 def draw_batch(
@@ -328,3 +330,13 @@ def draw_plain(setting: Patchout, grid: Pair, batch: int) -> torch.Tensor | None
         return None
     seed = int(torch.randint(2**62, (1,)))
     return draw_batch(setting, grid, seed, 0, batch)
+
+
+def gather(x_BNE: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """Keeps patches, (B, N, E) → (B, n, E), by indices (n,) or (B, n); None keeps all."""
+    if kept is None:
+        return x_BNE
+    kept = kept.to(x_BNE.device)
+    if kept.ndim == 1:
+        return x_BNE.index_select(1, kept)
+    return x_BNE.gather(1, kept.unsqueeze(-1).expand(-1, -1, x_BNE.shape[2]))

@@ -1,86 +1,32 @@
-"""What every model must do: checks to run on a model of one's own, in or outside this package.
+"""Contract tests for models, patchout kinds and front ends, to be subclassed by plug-ins.
 
-A model is registered in `registry.MODELS` under a builder that takes the number of classes,
-``mels`` and ``frames``, ``patchout`` if it has patches, and those fields of `spec.recipe.ModelSpec`
-that it knows. What it builds is a module with
+In the tests of a plug-in, for pytest::
 
-- ``forward(x, kept=None)``: log-mel (B, 1, mels, frames) → logits (B, classes). ``kept`` are flat,
-  frequency-major indices of the patches that stay, (n,) for the batch or (B, n);
-- ``grid(frames)``: the patch grid (frequency, time), None for a model without patches;
-- ``special_tokens``: tokens beside the patches, 0 for a model without;
-- ``fill(name, parameter, generator)``: initial values of one parameter, in place;
-- with patches: ``patch`` and ``stride``, pairs (frequency, time);
-- where it draws its patches itself: ``step_inputs(setting, frames, seed, step, batch)``, the
-  arguments that ``forward`` takes beside its input in a training step; for all others the suite
-  draws ``kept``;
-- if it has parameters that nothing reads: ``unused``, their names;
-- if input can take several places in its time encodings: ``offsets(frames)``, how many, and an
-  argument ``offset`` of ``forward``.
+    class TestMyModel(ModelContract):
+        model = "my_model"
+        options = {"width": 16}
 
-A check raises `ContractError` that says what is broken, and needs no test framework::
-
-    @pytest.mark.parametrize("check", CHECKS)
-    def test_my_model(check):
-        check(Subject("my_model", {"width": 16}))
+Nothing here needs pytest: each check is a method ``test_…`` that raises `ContractError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from torch import nn
 
 from passt_bench.errors import ContractError, InputError
 from passt_bench.models import build_model, create_model
-from passt_bench.models.base import initialise
-from passt_bench.models.patchout import draw_batch, resolve
-from passt_bench.spec.recipe import Pair, Patchout
+from passt_bench.models.base import AudioModel, initialise
+from passt_bench.models.frontend import frame_count, make_frontend
+from passt_bench.models.patchout import draw, draw_batch, resolve, scaled
+from passt_bench.registry import PATCHOUTS
+from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
 
 _BATCH = 3
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A registered model, in a size that is checked in a second.
-
-    Attributes:
-        name: registered name.
-        options: of `models.build_model`; make the model small.
-        classes: logits.
-        mels: rows of the input.
-        frames: columns of the input.
-    """
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    classes: int = 5
-    mels: int = 64
-    frames: int = 64
-
-    def build(self, **more: Any) -> nn.Module:
-        """The model without weights, and without patchout of its own unless told."""
-        return build_model(self.name, self.classes, **self._arguments(more))
-
-    def create(self, seed: int = 0, **more: Any) -> nn.Module:
-        """The model with initial weights, in evaluation."""
-        return create_model(self.name, self.classes, seed=seed, **self._arguments(more)).eval()
-
-    def _arguments(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        given = {"mels": self.mels, "frames": self.frames, "patchout": Patchout()}
-        return {**given, **self.options, **more}
-
-    def input(self, batch: int = _BATCH, seed: int = 0) -> torch.Tensor:
-        """Random log-mel, (batch, 1, mels, frames)."""
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(batch, 1, self.mels, self.frames, generator=generator)
-
-    def grid(self, net: nn.Module) -> Pair | None:
-        """The model's grid for this input."""
-        found: Pair | None = net.grid(self.frames)  # type: ignore[operator]
-        return found
 
 
 def _require(kept: bool, what: str) -> None:
@@ -88,184 +34,298 @@ def _require(kept: bool, what: str) -> None:
         raise ContractError(what)
 
 
-def check_shapes(subject: Subject) -> None:
-    """Builds and runs on the meta device, where `plan` counts; logits have their shape."""
-    with torch.device("meta"):
-        net = subject.build()
-        x = torch.empty(_BATCH, 1, subject.mels, subject.frames)
-    tensors = [*net.parameters(), *net.buffers()]
-    _require(all(t.device.type == "meta" for t in tensors), "it builds on the meta device")
-    shape = tuple(net.eval()(x).shape)
-    _require(shape == (_BATCH, subject.classes), f"logits are (batch, classes), not {shape}")
-    grid = subject.grid(net)
-    _require(isinstance(net.special_tokens, int), "special_tokens is a number")
-    if grid is not None:
-        for name, pair in (("grid", grid), ("patch", net.patch), ("stride", net.stride)):
-            good = isinstance(pair, tuple) and len(pair) == 2 and min(pair) > 0
-            _require(good, f"{name} is a pair (frequency, time) of positive numbers, not {pair}")
+class ModelContract:
+    """What every model must do.
 
+    Attributes:
+        model: registered name.
+        options: of the model; choose a size that is checked in a second.
+        classes: logits.
+        mels: rows of the input.
+        frames: columns of the input.
+    """
 
-def check_initial_weights(subject: Subject) -> None:
-    """`fill` sets every value of every parameter, from the seed alone."""
-    nets: list[nn.Module] = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(len(nets))  # which must not matter
-        net = subject.build()
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.fill_(torch.nan)
-        initialise(net, seed)
-        nets.append(net)
-    for name, parameter in nets[0].named_parameters():
-        _require(bool(parameter.isfinite().all()), f"fill sets all of {name}")
-    one, same, other = (list(net.parameters()) for net in nets)
-    _require(all(map(torch.equal, one, same)), "one seed gives one set of weights")
-    _require(not all(map(torch.equal, one, other)), "another seed gives other weights")
+    model: str
+    options: Mapping[str, Any] = {}
+    classes = 5
+    mels = 64
+    frames = 64
 
+    def _build(self, **more: Any) -> AudioModel:
+        """The model without weights, and without patchout unless it is given."""
+        return build_model(self.model, self.classes, **self._arguments(more))
 
-@torch.no_grad()
-def check_state(subject: Subject) -> None:
-    """A state dict, read by a new model, gives the same logits."""
-    net, copy, x = subject.create(0), subject.create(1), subject.input()
-    _require(not torch.equal(net(x), copy(x)), "logits depend on the weights")
-    copy.load_state_dict(net.state_dict())
-    _require(torch.equal(net(x), copy(x)), "its state dict holds all that it computes with")
+    def _create(self, seed: int = 0, **more: Any) -> AudioModel:
+        """The model with initial weights, in evaluation."""
+        return create_model(self.model, self.classes, seed=seed, **self._arguments(more)).eval()
 
+    def _arguments(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        given = {"mels": self.mels, "frames": self.frames, "patchout": Patchout()}
+        return {**given, **self.options, **more}
 
-@torch.no_grad()
-def check_evaluation(subject: Subject) -> None:
-    """In evaluation nothing is random, and a clip's logits do not depend on its batch."""
-    net, x = subject.create(), subject.input()
-    logits = net(x)
-    _require(logits.dtype == torch.float32, "float32 gives float32")
-    _require(bool(logits.isfinite().all()), "logits are finite")
-    _require(torch.equal(logits, net(x)), "evaluation is not random")
-    alone = torch.cat([net(row[None]) for row in x])
-    _require(torch.allclose(alone, logits, rtol=1e-3, atol=1e-4), "clips do not see each other")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        _require(bool(net(x).isfinite().all()), "logits are finite in bfloat16 as well")
-    _require(torch.equal(net.train().eval()(x), logits), "training mode can be left again")
+    def _input(self, batch: int = _BATCH) -> torch.Tensor:
+        """Random log-mel, (batch, 1, mels, frames)."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(batch, 1, self.mels, self.frames, generator=generator)
 
+    def test_shapes(self) -> None:
+        """Builds and runs on the meta device, where `plan` counts; logits have their shape."""
+        with torch.device("meta"):
+            net = self._build()
+            x = torch.empty(_BATCH, 1, self.mels, self.frames)
+        tensors = [*net.parameters(), *net.buffers()]
+        _require(all(t.device.type == "meta" for t in tensors), "it builds on the meta device")
+        shape = tuple(net.eval()(x).shape)
+        _require(shape == (_BATCH, self.classes), f"logits are (batch, classes), not {shape}")
+        grid = net.grid(self.frames)
+        if grid is not None:
+            for name, pair in (("grid", grid), ("patch", net.patch), ("stride", net.stride)):
+                good = isinstance(pair, tuple) and len(pair) == 2 and min(pair) > 0
+                _require(good, f"{name} is a pair (frequency, time) of positive numbers: {pair}")
 
-def check_gradients(subject: Subject) -> None:
-    """Every parameter learns but those that are named as unused."""
-    net = subject.create().train()
-    torch.manual_seed(0)
-    net(subject.input(batch=8)).square().sum().backward()
-    unused = set(getattr(net, "unused", ()))
-    silent = {
-        name
-        for name, parameter in net.named_parameters()
-        if parameter.grad is None or not parameter.grad.any()
-    }
-    _require(silent == unused, f"without a gradient are {sorted(silent)}, unused {sorted(unused)}")
+    def test_initial_weights(self) -> None:
+        """`init_parameter` sets every value of every parameter, from its generator alone."""
+        nets: list[AudioModel] = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(len(nets))  # which must not matter
+            net = self._build()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    parameter.fill_(torch.nan)
+            initialise(net, seed)
+            nets.append(net)
+        for name, parameter in nets[0].named_parameters():
+            _require(bool(parameter.isfinite().all()), f"init_parameter sets all of {name}")
+        one, same, other = (list(net.parameters()) for net in nets)
+        _require(all(map(torch.equal, one, same)), "one seed gives one set of weights")
+        _require(not all(map(torch.equal, one, other)), "another seed gives other weights")
 
+    @torch.no_grad()
+    def test_state(self) -> None:
+        """A state dict, read by a new model, gives the same logits."""
+        net, copy, x = self._create(0), self._create(1), self._input()
+        _require(not torch.equal(net(x), copy(x)), "logits depend on the weights")
+        copy.load_state_dict(net.state_dict())
+        _require(torch.equal(net(x), copy(x)), "its state dict holds all that it computes with")
 
-@torch.no_grad()
-def check_kept_patches(subject: Subject) -> None:
-    """``kept`` chooses patches; keeping all is dropping nothing."""
-    net, x = subject.create().train(), subject.input()
-    grid = subject.grid(net)
-    if grid is None:
-        try:
-            net(x, torch.arange(1))
-        except ValueError:
+    @torch.no_grad()
+    def test_evaluation(self) -> None:
+        """In evaluation nothing is random, and a clip's logits do not depend on its batch."""
+        net, x = self._create(), self._input()
+        logits = net(x)
+        _require(logits.dtype == torch.float32, "float32 gives float32")
+        _require(bool(logits.isfinite().all()), "logits are finite")
+        _require(torch.equal(logits, net(x)), "evaluation is not random")
+        alone = torch.cat([net(row[None]) for row in x])
+        _require(torch.allclose(alone, logits, rtol=1e-3, atol=1e-4), "clips do not see each other")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            _require(bool(net(x).isfinite().all()), "logits are finite in bfloat16 as well")
+        _require(torch.equal(net.train().eval()(x), logits), "training mode can be left again")
+
+    def test_gradients(self) -> None:
+        """Every parameter learns but those that are named as unused."""
+        net = self._create().train()
+        torch.manual_seed(0)
+        net(self._input(batch=8)).square().sum().backward()
+        silent = {
+            name
+            for name, parameter in net.named_parameters()
+            if parameter.grad is None or not parameter.grad.any()
+        }
+        _require(silent == set(net.unused), f"no gradient reaches {sorted(silent)}")
+
+    @torch.no_grad()
+    def test_kept_patches(self) -> None:
+        """``kept`` chooses patches; keeping all is dropping nothing."""
+        net, x = self._create().train(), self._input()
+        grid = net.grid(self.frames)
+        if grid is None:
+            try:
+                net(x, torch.arange(1))
+            except ValueError:
+                return
+            raise ContractError("a model without patches refuses kept ones by ValueError")
+        patches = grid[0] * grid[1]
+
+        def logits(kept: torch.Tensor | None) -> torch.Tensor:
+            torch.manual_seed(0)  # for dropout
+            out: torch.Tensor = net(x, kept)
+            return out
+
+        every, whole = logits(None), logits(torch.arange(patches))
+        same = torch.allclose(whole, every, rtol=1e-5, atol=1e-6)
+        _require(same, "keeping all is dropping nothing")
+        for scope in ("batch", "sample"):
+            setting = Patchout("unstructured", patches=max(1, patches // 2), scope=scope)
+            found = logits(draw_batch(setting, grid, 0, 0, _BATCH))
+            _require(found.shape == every.shape, f"one pattern a {scope} is taken")
+            _require(not torch.equal(found, every), f"one pattern a {scope} drops something")
+
+    def test_input_of_kept_patches(self) -> None:
+        """Gradients reach the input under the patches that are kept, and nothing else."""
+        net, x = self._create(), self._input(batch=1).requires_grad_()
+        grid = net.grid(self.frames)
+        if grid is None:
             return
-        raise ContractError("a model without patches refuses kept ones by ValueError")
-    patches = grid[0] * grid[1]
+        kept = torch.tensor([grid[0] * grid[1] - 1])  # the last is in one corner of the input
+        net(x, kept).square().sum().backward()
+        assert x.grad is not None
+        top, left = (int(n - 1) * s for n, s in zip(grid, net.stride, strict=True))
+        height, width = net.patch
+        patch = x.grad[0, 0, top : top + height, left : left + width]
+        _require(bool(patch.any()), "a kept patch is read; indices are frequency-major")
+        elsewhere = int(x.grad.count_nonzero() - patch.count_nonzero())
+        _require(elsewhere == 0, "no other patch is read")
 
-    def logits(kept: torch.Tensor | None) -> torch.Tensor:
-        torch.manual_seed(0)  # for dropout
-        out: torch.Tensor = net(x, kept)
-        return out
+    @torch.no_grad()
+    def test_own_patchout(self) -> None:
+        """A model with a setting of its own drops in training alone; without patches it refuses."""
+        x, setting = self._input(), Patchout("unstructured", rate=0.5)
+        if self._build().grid(self.frames) is None:
+            try:
+                self._build(patchout=setting)
+            except InputError:
+                return
+            raise ContractError("a model without patches refuses patchout by InputError")
+        net, plain = self._create(patchout=setting), self._create()
+        _require(torch.equal(net(x), plain(x)), "patchout is off in evaluation")
+        net.train()
+        _require(not torch.equal(net(x), net(x)), "patchout is drawn anew in each training step")
 
-    every = logits(None)
-    whole = logits(torch.arange(patches))
-    _require(torch.allclose(whole, every, rtol=1e-5, atol=1e-6), "keeping all is dropping nothing")
-    for scope in ("batch", "sample"):
-        setting = Patchout("unstructured", patches=max(1, patches // 2), scope=scope)
-        kept = draw_batch(setting, grid, 0, 0, _BATCH)
-        found = logits(kept)
-        _require(found.shape == every.shape, f"one pattern a {scope} is taken")
-        _require(not torch.equal(found, every), f"one pattern a {scope} drops something")
-
-
-def check_input_of_kept_patches(subject: Subject) -> None:
-    """Gradients reach the input under the patches that are kept, and nothing else."""
-    net, x = subject.create(), subject.input(batch=1).requires_grad_()
-    grid = subject.grid(net)
-    if grid is None:
-        return
-    kept = torch.tensor([grid[0] * grid[1] - 1])  # the last is in one corner of the input
-    net(x, kept).square().sum().backward()
-    assert x.grad is not None
-    top, left = (int(n - 1) * s for n, s in zip(grid, net.stride, strict=True))  # type: ignore[arg-type]
-    height, width = net.patch  # type: ignore[misc]
-    patch = x.grad[0, 0, top : top + height, left : left + width]
-    _require(bool(patch.any()), "a kept patch is read; indices are frequency-major")
-    elsewhere = int(x.grad.count_nonzero() - patch.count_nonzero())
-    _require(elsewhere == 0, "no other patch is read")
-
-
-@torch.no_grad()
-def check_own_patchout(subject: Subject) -> None:
-    """A model with a setting of its own drops in training alone; without patches it refuses."""
-    x, setting = subject.input(), Patchout("unstructured", rate=0.5)
-    grid = subject.grid(subject.build())
-    if grid is None:
+    def test_options(self) -> None:
+        """An option that the model does not have is refused by name."""
         try:
-            subject.build(patchout=setting)
-        except InputError:
-            return
-        raise ContractError("a model without patches refuses patchout by InputError")
-    resolve(setting, grid)
-    net, plain = subject.create(patchout=setting), subject.create(patchout=Patchout())
-    _require(torch.equal(net(x), plain(x)), "patchout is off in evaluation")
-    net.train()
-    _require(not torch.equal(net(x), net(x)), "patchout is drawn anew in each training step")
-
-
-def check_options(subject: Subject) -> None:
-    """A field that the model does not know is refused with its name."""
-    for name, value in {"stride": 3, "heads": 1, "width": 12, "multiplier": 0.5}.items():
-        try:
-            subject.build(**{name: value})
+            self._build(no_such_option=1)
         except InputError as error:
-            _require(error.field is not None, f"the refusal of model.{name} names a field")
+            _require(error.field == "model.no_such_option", "the refusal names the option")
+            return
+        raise ContractError("an unknown option is refused by InputError")
+
+    @torch.no_grad()
+    def test_offsets(self) -> None:
+        """Where input can take several places in the time encodings, ``offset`` says which."""
+        net = self._create()
+        _require(net.offsets(self.frames) >= 1, "there is always one place")
+        shorter = [n for n in range(self.frames, 0, -1) if _fits(net, n) and net.offsets(n) > 1]
+        for frames in shorter[:1]:
+            x, places = self._input()[..., :frames], net.offsets(frames)
+            found = {net(x, offset=torch.tensor(i)).sum().item() for i in range(places)}
+            _require(len(found) == places, "each place gives other logits")
 
 
-@torch.no_grad()
-def check_offsets(subject: Subject) -> None:
-    """Where input can take several places in the time encodings, ``offset`` says which."""
-    net = subject.create()
-    offsets = getattr(net, "offsets", None)
-    if offsets is None:
-        return
-    _require(offsets(subject.frames) >= 1, "there is always one place")
-    shorter = [n for n in range(subject.frames, 0, -1) if _fits(net, n) and offsets(n) > 1]
-    for frames in shorter[:1]:
-        x = subject.input()[..., :frames]
-        found = {net(x, offset=torch.tensor(i)).sum().item() for i in range(offsets(frames))}
-        _require(len(found) == offsets(frames), "each place gives other logits")
-
-
-def _fits(net: nn.Module, frames: int) -> bool:
+def _fits(net: AudioModel, frames: int) -> bool:
     try:
-        net.grid(frames)  # type: ignore[operator]
+        net.grid(frames)
     except InputError:
         return False
     return True
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = (
-    check_shapes,
-    check_initial_weights,
-    check_state,
-    check_evaluation,
-    check_gradients,
-    check_kept_patches,
-    check_input_of_kept_patches,
-    check_own_patchout,
-    check_options,
-    check_offsets,
-)
+class PatchoutContract:
+    """What every patchout kind must do.
+
+    Attributes:
+        setting: of the kind; it must leave patches on every grid.
+        grids: (frequency, time).
+    """
+
+    setting: Patchout
+    grids: ClassVar[tuple[Pair, ...]] = ((8, 8), (12, 99), (5, 7))
+
+    def test_draws(self) -> None:
+        """A draw keeps exactly the number of patches that was resolved, each once, in order."""
+        for grid in self.grids:
+            total, kept = grid[0] * grid[1], resolve(self.setting, grid).kept
+            _require(1 <= kept <= total, f"keeps 1 to {total} patches of {grid}, not {kept}")
+            for step in range(20):
+                found = draw(self.setting, grid, 0, step)
+                _require(found.dtype == np.int64 and found.shape == (kept,), f"{kept} int64 a draw")
+                inside = found[0] >= 0 and found[-1] < total and bool((np.diff(found) > 0).all())
+                _require(inside, "indices are ascending and within the grid")
+
+    def test_draws_are_pure(self) -> None:
+        """Seed and step decide a draw, and nothing else does."""
+        for grid in self.grids:
+            draws = [draw(self.setting, grid, 0, step) for step in range(20)]
+            again = [draw(self.setting, grid, 0, step) for step in range(20)]
+            _require(all(map(np.array_equal, draws, again)), "one seed and step give one draw")
+            dropped = grid[0] * grid[1] - len(draws[0])
+            differ = any(not np.array_equal(draws[0], other) for other in draws)
+            _require(differ or not dropped, "steps draw different patches")
+
+    def test_schedules(self) -> None:
+        """A share of the amount drops that much less, and a share of nothing drops nothing."""
+        if not PATCHOUTS.get(self.setting.kind).build.fields:
+            return
+        for grid in self.grids:
+            shares = (0.0, 0.25, 0.5, 1.0)
+            kept = [resolve(scaled(self.setting, share, grid), grid).kept for share in shares]
+            _require(kept[0] == grid[0] * grid[1], "a share of nothing drops nothing")
+            _require(kept == sorted(kept, reverse=True), "a larger share drops more")
+            _require(kept[-1] == resolve(self.setting, grid).kept, "the whole share is the setting")
+
+
+class FrontEndContract:
+    """What every front end must do.
+
+    Attributes:
+        spec: names the front end; its sizes should be small.
+        seconds: length of a clip.
+    """
+
+    spec: FrontendSpec
+    seconds = 0.5
+
+    def _waves(self) -> torch.Tensor:
+        """Noise, faint noise and silence, (3, samples)."""
+        samples = round(self.seconds * self.spec.sampling_rate)
+        noise = torch.rand(samples, generator=torch.Generator().manual_seed(0)) - 0.5
+        return torch.stack((noise, noise / 1e4, torch.zeros(samples)))
+
+    def test_shape(self) -> None:
+        """(batch, 1, mels, frames), with the frames that are foreseen for that length."""
+        net, waves = make_frontend(self.spec), self._waves()
+        for samples in (waves.shape[1], waves.shape[1] - 1, waves.shape[1] - self.spec.hop):
+            frames = frame_count(self.spec, samples / self.spec.sampling_rate)
+            found = tuple(net(waves[:, :samples]).shape)
+            _require(found == (3, 1, self.spec.mels, frames), f"{samples} samples give {found}")
+
+    def test_values(self) -> None:
+        """Finite float32 whatever the autocast, of each clip by itself, and of sound alone."""
+        net, waves = make_frontend(self.spec), self._waves()
+        x = net(waves)
+        _require(x.dtype == torch.float32 and bool(x.isfinite().all()), "finite float32")
+        _require(not torch.equal(x[0], x[1]), "the log-mel depends on the sound")
+        alone = torch.cat([net(wave[None]) for wave in waves])
+        _require(torch.allclose(alone, x, rtol=1e-4, atol=1e-4), "clips do not see each other")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            _require(torch.equal(net(waves), x), "autocast changes nothing")
+
+    def test_normalisation(self) -> None:
+        """``mean`` is subtracted, and the standard deviation divides."""
+        moved = replace(self.spec, mean=self.spec.mean + 1.0, std=2 * self.spec.std)
+        x, y = (make_frontend(spec)(self._waves()) for spec in (self.spec, moved))
+        wanted = (x * self.spec.std - 1.0) / moved.std
+        _require(torch.allclose(y, wanted, rtol=1e-4, atol=1e-4), "mean and deviation normalise")
+
+    def test_state(self) -> None:
+        """Nothing in it is trained or saved."""
+        net = make_frontend(self.spec)
+        _require(not list(net.parameters()), "a front end has no parameters")
+        _require(not net.state_dict(), "a front end has no saved state")
+
+    def test_edges(self) -> None:
+        """Other edges of the filters give another log-mel: they are drawn anew in training."""
+        net, waves = make_frontend(self.spec), self._waves()
+        same = net(waves, (self.spec.fmin, self.spec.fmax))
+        _require(torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4), "its own edges")
+        other = net(waves, (self.spec.fmin, 0.8 * self.spec.fmax))
+        _require(not torch.equal(other, same), "other edges")
+
+    def test_short_clips(self) -> None:
+        """A clip too short for a frame is refused."""
+        try:
+            make_frontend(self.spec)(self._waves()[:, :1])
+        except InputError:
+            return
+        raise ContractError("one sample is refused by InputError")

@@ -13,18 +13,16 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.measure.target import PublishedProtocol, Subject, published_speed
-from passt_bench.models import from_recipe, initialise
+from passt_bench.models import AudioModel, from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
-from passt_bench.spec.recipe import Pair, Recipe
+from passt_bench.spec.recipe import Recipe
 from passt_bench.training.engine import Engine, Inputs, ModelStep, StepGraph
 from passt_bench.training.loop import set_up
 from passt_bench.training.schedule import stages
-from passt_bench.training.step_inputs import draw_step
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
@@ -74,12 +72,12 @@ class _Work:
     """A model with its optimizer and a constant batch, and what can be done with them."""
 
     def __init__(
-        self, recipe: Recipe, net: nn.Module, device: torch.device, classes: int, frames: int
+        self, recipe: Recipe, net: AudioModel, device: torch.device, classes: int, frames: int
     ) -> None:
         self._recipe, self._net, self._device = recipe, net, device
         self.model = ModelStep(net, recipe)
         self._batch = batch_size(recipe)
-        grid: Pair | None = net.grid(frames)  # type: ignore[operator]
+        grid = net.grid(frames)
         self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
         self._graph = StepGraph(self._whole)
         self._classes = classes
@@ -99,7 +97,7 @@ class _Work:
     def _draw(self, batch: int) -> dict[str, Any]:
         step = next(self._steps)
         setting = self.stages[step % len(self.stages)]
-        drawn = draw_step(self._net, setting, self._x.shape[3], _SEED, step, batch)
+        drawn = self._net.step_inputs(setting, self._x.shape[3], _SEED, step, batch)
         return self.model.engine.send(drawn)
 
     def _mode(self, training: bool) -> None:
@@ -195,9 +193,9 @@ def foreseen_bytes(recipe: Recipe, classes: int) -> int:
     with torch.device("meta"):
         net = from_recipe(recipe, classes, frames)
         x = torch.empty(batch, 1, recipe.frontend.mels, frames)
-    grid: Pair | None = net.grid(frames)  # type: ignore[operator]
+    grid = net.grid(frames)
     settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-    drawn = [draw_step(net, setting, frames, _SEED, 0, batch) for setting in settings]
+    drawn = [net.step_inputs(setting, frames, _SEED, 0, batch) for setting in settings]
     saved = max(saved_for_backward(partial(net, x, **d), net.parameters()) for d in drawn)
     parameters = sum(parameter.nbytes for parameter in net.parameters())
     return process + 4 * parameters + saved

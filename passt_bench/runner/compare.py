@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from inspect import signature
 from pathlib import Path
 
 import torch
@@ -140,14 +139,13 @@ def _has(model: str, field: str) -> bool:
     known = {item.name for item in fields(ModelSpec)}
     if owner != "model" or last not in known:
         return True
-    return last in signature(MODELS.get(model).build).parameters
+    return last in {"frames", *(item.name for item in fields(MODELS.get(model).build.Options))}
 
 
 def _published_patchout(name: str) -> Patchout:
     with torch.device("meta"):
         net = build_model(name, 1)
-    published: Patchout = getattr(net, "patchout", Patchout())
-    return published
+    return net.patchout
 
 
 def foresee(recipes: Mapping[str, Recipe], settings: Settings) -> Foreseen:

@@ -13,10 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models import from_recipe, initialise
+from passt_bench.models import AudioModel, from_recipe, initialise
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.weights import load_weights, locate
 from passt_bench.spec.recipe import DataSpec, Recipe
@@ -97,7 +96,7 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
 
 
 def fill(
-    net: nn.Module, recipe: Recipe, seed: int, checkpoint: Path | None, classes: Sequence[str]
+    net: AudioModel, recipe: Recipe, seed: int, checkpoint: Path | None, classes: Sequence[str]
 ) -> tuple[str, ...]:
     """Gives a model its initial weights.
 

@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from passt_bench.errors import InputError
 from passt_bench.measure.flops import count_flops
 from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Pair, Patchout, Recipe
 from passt_bench.training.loss import loss_of
 from passt_bench.training.schedule import stages
-from passt_bench.training.step_inputs import draw_step
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
         net = from_recipe(recipe, classes, frames)
         x = torch.empty(1, 1, recipe.frontend.mels, frames)
         target = torch.empty(1, classes)
-    grid: Pair | None = net.grid(frames)  # type: ignore[operator]
-    special = int(net.special_tokens)  # type: ignore[arg-type]
+    grid = net.grid(frames)
     tokens = tokens_full = 0
     patchout: dict[str, Any] = {}
     settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
@@ -61,17 +58,11 @@ def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
         kept = [resolve(setting, grid).kept for setting in settings]
         if len(kept) > 1:
             patchout["stages"] = kept
-        tokens, tokens_full = round(mean(kept)) + special, grid[0] * grid[1] + special
-    elif recipe.patchout.kind != "none":
-        raise InputError(
-            f"model {recipe.model.name!r} has no patches to drop",
-            field="patchout.kind",
-            value=recipe.patchout.kind,
-            remedy="Use 'none' with this model.",
-        )
+        tokens = round(mean(kept)) + net.special_tokens
+        tokens_full = grid[0] * grid[1] + net.special_tokens
 
     def flops_of(setting: Patchout) -> int:
-        drawn = draw_step(net, setting, frames, 0, 0, 1)
+        drawn = net.step_inputs(setting, frames, 0, 0, 1)
         return count_flops(
             lambda: loss_of(recipe.training.loss, net(x, **drawn), target), backward=True
         )
@@ -85,7 +76,7 @@ def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         flops=flops,
         flops_inference=_inference_flops(recipe.model, recipe.frontend, recipe.data, classes),
-        model_shape=(net.patch, net.stride) if grid is not None else None,  # type: ignore[arg-type]
+        model_shape=(net.patch, net.stride) if grid is not None else None,
     )
 
 

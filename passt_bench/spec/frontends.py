@@ -76,12 +76,10 @@ def panns_frontend() -> FrontendSpec:
 
 
 def frontend_of(model: str) -> FrontendSpec:
-    """The front end that a model is registered with; PaSST's where it names none.
-
-    Without jitter of its filters, which costs nothing in the network.
+    """The front end that a model was published with.
 
     Raises:
         InputError: an unknown model.
     """
-    own: FrontendSpec | None = MODELS.get(model).frontend
-    return own or passt_frontend(jitter=False)
+    frontend: FrontendSpec = MODELS.get(model).build.frontend
+    return frontend

@@ -67,8 +67,11 @@ class ModelSpec:
     width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
     depth: Annotated[int | None, Field(gt=0, description="Blocks.")] = None
     heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
-    multiplier: Annotated[
-        float | None, Field(gt=0, description="Of all channels (MobileNetV3)."), LATER
+    width_mult: Annotated[
+        float | None,
+        Field(gt=0, description="Width multiplier: of all channels (MobileNetV3)."),
+        LATER,
+        written_as("multiplier"),
     ] = None
     rho: Annotated[
         int | None, Field(ge=0, description="Size of the receptive field (CP-ResNet)."), LATER

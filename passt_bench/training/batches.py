@@ -17,10 +17,10 @@ import torch
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 from passt_bench.models.frontend import mask_fill
+from passt_bench.models.patchout import philox
 from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training.features import Features, changes_waves, draw_waves
 from passt_bench.training.loss import with_known
-from passt_bench.training.step_inputs import philox
 
 _ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
 

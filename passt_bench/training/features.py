@@ -29,10 +29,10 @@ from passt_bench.console import Progress
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
+from passt_bench.models.patchout import philox
 from passt_bench.records.files import writing
 from passt_bench.spec.key import decisive, digest
 from passt_bench.spec.recipe import FrontendSpec, Recipe
-from passt_bench.training.step_inputs import philox
 
 
 class Streamed:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
+from passt_bench.models.base import AudioModel
+from passt_bench.models.patchout import philox
 from passt_bench.registry import METRICS
-from passt_bench.spec.recipe import EngineSpec, Pair, Recipe
+from passt_bench.spec.recipe import EngineSpec, Recipe
 from passt_bench.training.batches import Sampler, Supply, check_sampling, clip_weights, epoch_steps
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine, set_rate
 from passt_bench.training.evaluate import predict
@@ -22,7 +23,8 @@ from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import score
 from passt_bench.training.schedule import at_stage, rate_at
 from passt_bench.training.state import Progress, Task, Training, check_averaging
-from passt_bench.training.step_inputs import draw_step, seed_torch
+
+_TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
 
 def set_up(engine: EngineSpec) -> None:
@@ -33,15 +35,23 @@ def set_up(engine: EngineSpec) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def _seed_torch(device: str, seed: int, step: int) -> None:
+    """Seeds torch's own generators, which dropout draws from, as a function of seed and step."""
+    value = int(philox(_TORCH, seed, step).integers(2**63))
+    torch.default_generator.manual_seed(value)
+    if device == "cuda":
+        torch.cuda.manual_seed(value)
+
+
 def train(
-    net: nn.Module, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
+    net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Progress:
     """Trains a model, see `run_training`; it is left with the weights that are to be tested."""
     return run_training(net, task, on_epoch).progress
 
 
 def run_training(
-    net: nn.Module, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
+    net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Training:
     """Trains a model, from its last checkpoint where there is one, and leaves one behind.
 
@@ -85,16 +95,16 @@ def run_training(
 
 
 def _inputs(
-    net: nn.Module, task: Task, step: int, total: int, batch: Arrays
+    net: AudioModel, task: Task, step: int, total: int, batch: Arrays
 ) -> dict[str, torch.Tensor | None]:
     """What a training step takes: a batch, and what is drawn for the model."""
     x, targets = map(torch.from_numpy, batch)
-    grid: Pair | None = net.grid(x.shape[3])  # type: ignore[operator]
+    grid = net.grid(x.shape[3])
     setting = task.recipe.patchout
     if grid:
         setting = at_stage(setting, grid, step, total)
-    drawn = draw_step(net, setting, x.shape[3], task.seed, step, len(x))
-    seed_torch(task.recipe.engine.device, task.seed, step)
+    drawn = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
+    _seed_torch(task.recipe.engine.device, task.seed, step)
     return {"x": x, "targets": targets, **drawn}
 
 

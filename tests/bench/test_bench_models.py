@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[str, dict[str, object]]] = {
     "cnn": ("panns_micro", {}),
     "cnn6": ("cnn6", {}),
     "cp_resnet": ("cp_resnet", {"width": 16}),
-    "mobilenetv3": ("mobilenetv3", {"multiplier": 0.5}),
+    "mobilenetv3": ("mobilenetv3", {"width_mult": 0.5}),
 }
 # family → FLOPs of a training step, a clip; bytes that a batch saves for backward in float32, with
 # the tested versions. To be changed on purpose alone.

@@ -65,8 +65,8 @@ SMALL = (
     BaselineCase("2 s", "cnn14", 64, 201),
     BaselineCase("training", "cnn14", 64, 101, 50, batch=3, **_TRAINED),
     BaselineCase("width 1", "mobilenetv3", 128, 200),
-    BaselineCase("width 0.4", "mobilenetv3", 128, 200, 50, options={"multiplier": 0.4}),
-    BaselineCase("width 2", "mobilenetv3", 64, 100, 10, options={"multiplier": 2.0}),
+    BaselineCase("width 0.4", "mobilenetv3", 128, 200, 50, options={"width_mult": 0.4}),
+    BaselineCase("width 2", "mobilenetv3", 64, 100, 10, options={"width_mult": 2.0}),
     BaselineCase("training", "mobilenetv3", 128, 200, 50, batch=4, **_TRAINED),
 )
 FULL = (

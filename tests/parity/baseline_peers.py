@@ -114,7 +114,7 @@ def _mobilenetv3(case: BaselineCase, net: nn.Module) -> Outputs:
     load("torchvision")
     module = load("torchvision.models.mobilenetv3")
     rows, last = module._mobilenet_v3_conf(
-        "mobilenet_v3_large", width_mult=case.options.get("multiplier", 1.0)
+        "mobilenet_v3_large", width_mult=case.options.get("width_mult", 1.0)
     )
     peer = module.MobileNetV3(rows, last, num_classes=case.classes)
     first = peer.features[0][0]

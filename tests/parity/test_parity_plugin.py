@@ -15,14 +15,13 @@ import torch
 from passt_bench.cli import main
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
-from passt_bench.models import testing as contract
+from passt_bench.models.testing import ModelContract
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.runner.compare import Settings, subjects
 from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec import Patchout, ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.training.step_inputs import draw_step
 
 SMALL = {"width": 32, "depth": 1, "heads": 1}
 OPTIONS = {"hear21passt": SMALL, "transformers_ast": SMALL, "panns_inference": {}}
@@ -37,13 +36,14 @@ def test_they_come_by_entry_point() -> None:
     assert frontend_of("panns_inference") == panns_frontend()
 
 
-@pytest.mark.parametrize(
-    "check", [contract.check_initial_weights, contract.check_state, contract.check_evaluation]
-)
+@pytest.mark.parametrize("check", ["test_initial_weights", "test_state", "test_evaluation"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_contract(name: str, check) -> None:
+def test_contract(name: str, check: str) -> None:
+    contract = ModelContract()
+    contract.model, contract.options, contract.frames = name, OPTIONS[name], FRAMES
+    contract.mels = frontend_of(name).mels
     with peers.quiet():
-        check(contract.Subject(name, OPTIONS[name], CLASSES, frontend_of(name).mels, FRAMES))
+        getattr(contract, check)()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None
     tokens: list[int] = []
     net.net.blocks[0].register_forward_pre_hook(lambda _, x: tokens.append(x[0].shape[1]))
     x = torch.randn(2, 1, 128, FRAMES)
-    drawn = draw_step(net, setting, FRAMES, 0, 0, len(x))
+    drawn = net.step_inputs(setting, FRAMES, 0, 0, len(x))
     assert torch.equal(net(x, **drawn), net(x, **drawn)) == (setting.kind == "none")
     net.eval()
     net(x, **drawn)
@@ -79,7 +79,7 @@ def test_what_a_plain_call_drops_is_what_it_was_built_with() -> None:
     net = create_model("hear21passt", CLASSES, frames=FRAMES, patchout=setting, **SMALL).train()
     x = torch.randn(2, 1, 128, FRAMES)
     assert not torch.equal(net(x), net(x))
-    nothing = draw_step(net, Patchout(), FRAMES, 0, 0, len(x))
+    nothing = net.step_inputs(Patchout(), FRAMES, 0, 0, len(x))
     assert torch.equal(net(x, **nothing), net(x, **nothing))
     assert not torch.equal(net(x), net(x))
     with pytest.raises(ValueError, match="does not take"):
@@ -99,7 +99,7 @@ def test_what_the_official_code_does_not_have_is_refused(
 ) -> None:
     net = create_model(name, CLASSES, frames=FRAMES, **SMALL)
     with pytest.raises(InputError) as refused:
-        draw_step(net, setting, FRAMES, 0, 0, 2)
+        net.step_inputs(setting, FRAMES, 0, 0, 2)
     assert refused.value.field == field
 
 

@@ -90,7 +90,7 @@ def test_it_is_listed(kind: str, pond: Commands) -> None:
 
 def test_it_keeps_the_contract(pond: Commands) -> None:
     told = pond.run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "contract.py")
-    assert "27 passed" in told
+    assert "36 passed" in told
 
 
 def test_records_hold_what_it_brings(studied: Commands) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models.base import fill_normal
+from passt_bench.models import AudioModel
+from passt_bench.models.base import Positive, PositivePair, fill_normal
 from passt_bench.models.patchout import resolve
 from passt_bench.registry import MODELS
 from passt_bench.spec import ast_frontend, panns_frontend
@@ -24,48 +26,28 @@ from passt_bench.spec.recipe import Pair, Patchout
 from passt_bench_peers.loading import load
 
 Amounts = tuple[int, int, int]  # single patches, time columns, frequency rows to drop
-_NOTHING = Patchout()
-_PATCH: Pair = (16, 16)
 
 
-class Peer(nn.Module, ABC):
-    """An authors' module, called as passt-bench calls a model.
+@dataclass(frozen=True)
+class TransformerOptions:
+    """Hyper-parameters that both transformers have."""
 
-    Args:
-        make: builds the module. On the CPU, for foreign code may read values while it builds; the
-            module then goes where torch builds by default, which is ``meta`` where costs are
-            planned.
-        grid: of its patches; None for a model without.
-        stride: of its patches.
-        patchout: what it drops in training unless a step says otherwise.
-    """
+    stride: Annotated[PositivePair, Field(description="Patch stride (frequency, time).")] = (10, 10)
+    depth: Annotated[Positive, Field(description="Blocks.")] = 12
+    width: Annotated[Positive, Field(description="Embedding width.")] = 768
+    heads: Annotated[Positive, Field(description="Attention heads.")] = 12
 
-    def __init__(
-        self,
-        make: Callable[[], nn.Module],
-        grid: Pair | None = None,
-        stride: Pair = (10, 10),
-        patchout: Patchout | None = None,
-    ) -> None:
-        super().__init__()
-        with torch.device("cpu"), contextlib.redirect_stdout(io.StringIO()):
-            net = make()
-        self.net = net.to(torch.get_default_device())
-        self._grid, self.patch, self.stride = grid, _PATCH, stride
-        self.patchout = patchout or _NOTHING
 
-    @property
-    def special_tokens(self) -> int:
-        """Tokens beside the patches: class and distillation token."""
-        return 2 if self._grid else 0
+class Peer(AudioModel):
+    """An authors' module, called as passt-bench calls a model; a subclass makes ``net``."""
+
+    patch = (16, 16)
+    stride = (10, 10)
+    size: Pair | None = None  # of the patch grid, where the module has patches
 
     def grid(self, frames: int) -> Pair | None:
         """The patch grid that it was built for."""
-        return self._grid
-
-    @abstractmethod
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Log-mel (B, 1, mels, frames) → logits (B, classes); ``kept`` must be None."""
+        return self.size
 
     def step_inputs(
         self, setting: Patchout, frames: int, seed: int, step: int, batch: int
@@ -75,10 +57,18 @@ class Peer(nn.Module, ABC):
         Raises:
             InputError: patches are to be dropped.
         """
-        _refuse_patchout(setting)
+        if setting.kind != "none":
+            raise InputError(
+                "this model drops no patches",
+                field="patchout.kind",
+                value=setting.kind,
+                remedy="Use none.",
+            )
         return {}
 
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
         """Small random weights, norms 1, biases 0: cost does not depend on them."""
         if name.endswith("bias"):
             parameter.zero_()
@@ -87,24 +77,24 @@ class Peer(nn.Module, ABC):
         else:
             fill_normal(parameter, 0.02, generator)
 
+    def _set_grid(self, stride: Pair, frames: int) -> None:
+        self.stride = stride
+        self.size = (self.mels - 16) // stride[0] + 1, (frames - 16) // stride[1] + 1
+
+
+def _make(module: Callable[..., nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+    """Builds on the CPU, for foreign code may read values while it builds.
+
+    The module then goes where torch builds by default, which is ``meta`` where costs are planned.
+    """
+    with torch.device("cpu"), contextlib.redirect_stdout(io.StringIO()):
+        net = module(*arguments, **options)
+    return net.to(torch.get_default_device())
+
 
 def _refuse_kept(kept: torch.Tensor | None) -> None:
     if kept is not None:
         raise ValueError("this model does not take the patches to keep")
-
-
-def _refuse_patchout(setting: Patchout | None) -> None:
-    if setting is not None and setting.kind != "none":
-        raise InputError(
-            "this model drops no patches",
-            field="patchout.kind",
-            value=setting.kind,
-            remedy="Use none.",
-        )
-
-
-def _grid_of(mels: int, frames: int, stride: Pair) -> Pair:
-    return (mels - _PATCH[0]) // stride[0] + 1, (frames - _PATCH[1]) // stride[1] + 1
 
 
 @MODELS.register(
@@ -120,37 +110,26 @@ def _grid_of(mels: int, frames: int, stride: Pair) -> Pair:
 class OfficialPaSST(Peer):
     """PaSST of the package ``hear21passt``, which draws its patchout itself."""
 
+    Options = TransformerOptions
+    special_tokens = 2
+
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        mels: int,
-        frames: int,
-        stride: Pair = (10, 10),
-        depth: int = 12,
-        width: int = 768,
-        heads: int = 12,
-        patchout: Patchout | None = None,
+        self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int
     ) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self._set_grid(options.stride, frames)
         module = load("hear21passt.models.passt")
         module.first_RUN = False  # it prints every shape of its first run
-        grid = _grid_of(mels, frames, stride)
-        own = _amounts(patchout or _NOTHING, grid)
-        super().__init__(
-            lambda: module.PaSST(
-                img_size=(mels, frames),
-                stride=stride,
-                num_classes=num_classes,
-                embed_dim=width,
-                depth=depth,
-                num_heads=heads,
-                distilled=True,
-            ),
-            grid,
-            stride,
-            patchout,
+        self.net = _make(
+            module.PaSST,
+            img_size=(mels, frames),
+            stride=options.stride,
+            num_classes=num_classes,
+            embed_dim=options.width,
+            depth=options.depth,
+            num_heads=options.heads,
+            distilled=True,
         )
-        self._own = own
 
     def forward(
         self,
@@ -163,11 +142,12 @@ class OfficialPaSST(Peer):
         Args:
             x: log-mel.
             kept: must be None.
-            amounts: what it drops if it is in training; None is what it was built with.
+            amounts: what it drops if it is in training; None is by its own ``patchout``.
         """
         _refuse_kept(kept)
         net: Any = self.net
-        net.u_patchout, net.s_patchout_t, net.s_patchout_f = amounts or self._own
+        amounts = amounts or self.step_inputs(self.patchout, x.shape[3], 0, 0, 1)["amounts"]
+        net.u_patchout, net.s_patchout_t, net.s_patchout_f = amounts
         logits: torch.Tensor = net(x)[0]
         return logits
 
@@ -179,8 +159,8 @@ class OfficialPaSST(Peer):
         Raises:
             InputError: patchout that the official code does not have.
         """
-        assert self._grid is not None
-        return {"amounts": _amounts(setting, self._grid)}
+        assert self.size is not None
+        return {"amounts": _amounts(setting, self.size)}
 
 
 def _amounts(setting: Patchout, grid: Pair) -> Amounts:
@@ -214,40 +194,34 @@ def _amounts(setting: Patchout, grid: Pair) -> Amounts:
     version=1,
     summary="Hugging Face's AST (package transformers); to compare costs",
     packages=("transformers",),
-    frontend=ast_frontend(),
     beside_paper=("transformers_ast",),
 )
 class HuggingFaceAST(Peer):
     """AST of the package ``transformers``."""
 
+    Options = TransformerOptions
+    frontend = ast_frontend()
+    special_tokens = 2
+
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        mels: int,
-        frames: int,
-        stride: Pair = (10, 10),
-        depth: int = 12,
-        width: int = 768,
-        heads: int = 12,
-        patchout: Patchout | None = None,
+        self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int
     ) -> None:
-        _refuse_patchout(patchout)
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self._set_grid(options.stride, frames)
         module = load("transformers")
         config = module.ASTConfig(
-            hidden_size=width,
-            num_hidden_layers=depth,
-            num_attention_heads=heads,
-            intermediate_size=4 * width,
-            frequency_stride=stride[0],
-            time_stride=stride[1],
+            hidden_size=options.width,
+            num_hidden_layers=options.depth,
+            num_attention_heads=options.heads,
+            intermediate_size=4 * options.width,
+            frequency_stride=options.stride[0],
+            time_stride=options.stride[1],
             max_length=frames,
             num_mel_bins=mels,
             num_labels=num_classes,
             attn_implementation="sdpa",
         )
-        grid = _grid_of(mels, frames, stride)
-        super().__init__(lambda: module.ASTForAudioClassification(config), grid, stride)
+        self.net = _make(module.ASTForAudioClassification, config)
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, classes); ``kept`` must be None."""
@@ -261,34 +235,28 @@ class HuggingFaceAST(Peer):
     version=1,
     summary="official CNN14 (package panns_inference); to compare costs",
     packages=("panns_inference", "torchlibrosa"),
-    frontend=panns_frontend(),
     beside_paper=("panns_inference",),
 )
 class OfficialCnn14(Peer):
     """CNN14 of the package ``panns_inference``, behind its front end."""
 
-    def __init__(
-        self, num_classes: int, *, mels: int, frames: int, patchout: Patchout | None = None
-    ) -> None:
-        _refuse_patchout(patchout)
-        module = load("panns_inference.models")
+    frontend = panns_frontend()
 
-        def make() -> nn.Module:
-            net: nn.Module = module.Cnn14(
-                sample_rate=32000,
-                window_size=1024,
-                hop_size=320,
-                mel_bins=mels,
-                fmin=50,
-                fmax=14000,
-                classes_num=num_classes,
-            )
-            # passt-bench measures front ends apart; SpecAugment is no part of the network.
-            for name in ("spectrogram_extractor", "logmel_extractor", "spec_augmenter"):
-                setattr(net, name, nn.Identity())
-            return net
-
-        super().__init__(make)
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self.net = _make(
+            load("panns_inference.models").Cnn14,
+            sample_rate=32000,
+            window_size=1024,
+            hop_size=320,
+            mel_bins=mels,
+            fmin=50,
+            fmax=14000,
+            classes_num=num_classes,
+        )
+        # passt-bench measures front ends apart; SpecAugment is no part of the network.
+        for name in ("spectrogram_extractor", "logmel_extractor", "spec_augmenter"):
+            setattr(self.net, name, nn.Identity())
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, classes); ``kept`` must be None."""

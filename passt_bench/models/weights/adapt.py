@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.ast import PUBLISHED_GRID, SPECIAL_TOKENS, resample_positions
+from passt_bench.models.ast import PUBLISHED_GRID, resample_positions
+from passt_bench.models.vit import SPECIAL_TOKENS
 from passt_bench.spec.recipe import Pair
 
 Tensors = dict[str, torch.Tensor]

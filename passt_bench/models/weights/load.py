@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
+from passt_bench.models import ast
 from passt_bench.models.ast import from_hugging_face
-from passt_bench.models.passt import published_blocks
+from passt_bench.models.passt import PaSST, published_blocks
 from passt_bench.models.weights.adapt import (
     FRAMES,
     Tensors,
@@ -162,8 +163,7 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
             reach = _reach(net, rows, given.shape[3])
             ready[name], loaded.adapted[name] = fit_columns(given, own.shape[3], reach)
         elif given is not None and name == _GRID and _same_width(given, own, 2):
-            grid: Pair = net.known_grid  # type: ignore[assignment]
-            ready[name], loaded.adapted[name] = fit_grid(given, grid, file.path)
+            ready[name], loaded.adapted[name] = fit_grid(given, _known_grid(net), file.path)
         else:
             raise _unfit(file, name, given, own)
     _check_rest(file, theirs, tensors, heads, loaded)
@@ -189,8 +189,7 @@ def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, 
         loaded.notes += notes
         loaded.dropped |= _of_images(image)
     elif theirs is VIT and ours is AST:
-        grid: Pair = net.known_grid  # type: ignore[assignment]
-        tensors, loaded.adapted = image_model_as_ast(tensors, grid, file.path)
+        tensors, loaded.adapted = image_model_as_ast(tensors, _known_grid(net), file.path)
         loaded.dropped |= _of_images(stripped.tensors)
     elif theirs is not ours:
         raise InputError(
@@ -202,6 +201,11 @@ def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, 
     if ours is PASST:
         tensors = _cut_depth(file, tensors, target, loaded)
     return loaded, theirs, tensors
+
+
+def _known_grid(net: nn.Module) -> Pair:
+    assert isinstance(net, ast.AST)  # no other model's tensors have these names
+    return net.known_grid
 
 
 def _of_images(tensors: Tensors) -> dict[str, str]:
@@ -229,8 +233,8 @@ def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Load
 
 def _reach(net: nn.Module, rows: int, columns: int) -> int:
     """Columns that the time of a file's encodings makes at the model's stride."""
-    stride: Pair = net.stride  # type: ignore[assignment]
-    mels: int = net.mels  # type: ignore[assignment]
+    assert isinstance(net, PaSST)  # no other model's tensors have these names
+    stride, mels = net.stride, net.mels
     found = infer(rows, columns, mels)
     if found is None:
         return columns

@@ -21,8 +21,10 @@ from torch import nn
 
 from passt_bench import __version__
 from passt_bench.errors import InputError
-from passt_bench.models.ast import SPECIAL_TOKENS, from_hugging_face
+from passt_bench.models.ast import from_hugging_face
+from passt_bench.models.base import AudioModel
 from passt_bench.models.frontend import frame_count
+from passt_bench.models.vit import SPECIAL_TOKENS
 from passt_bench.models.weights.adapt import Tensors, depth_of, grid_of, infer
 from passt_bench.models.weights.formats import (
     AST,
@@ -207,7 +209,7 @@ class Model(NamedTuple):
         classes: a name for each logit.
     """
 
-    net: nn.Module
+    net: AudioModel
     recipe: Recipe
     classes: tuple[str, ...]
 
@@ -280,7 +282,7 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads
         for name, parameter in net.named_parameters():
             if name in loaded.remade:
-                net.fill(name, parameter, torch.Generator())  # type: ignore[operator]
+                net.init_parameter(name, parameter, torch.Generator())
     return Model(net.eval(), recipe, classes)
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 
 from passt_bench.data import testing as data
-from passt_bench.models.testing import CHECKS, Subject
+from passt_bench.models.testing import FrontEndContract, ModelContract, PatchoutContract
 from passt_bench.report import testing as report
-from passt_bench.spec import DataSpec
+from passt_bench.spec import DataSpec, FrontendSpec, Patchout
 from passt_bench.training import testing as metrics
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_model(check: Callable[[Subject], None]) -> None:
-    check(Subject("lily", {"width": 16}))
+class TestLily(ModelContract):
+    model = "lily"
+    options: ClassVar = {"width": 16}
+
+
+class TestCheckerboard(PatchoutContract):
+    setting = Patchout("checkerboard")
+
+
+class TestAmplitude(FrontEndContract):
+    spec = FrontendSpec("amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
 
 
 @pytest.mark.parametrize("check", data.CHECKS, ids=lambda check: check.__name__)

@@ -10,9 +10,9 @@ from passt_bench.models import build_model, create_model
 from passt_bench.models.mobilenet import scaled
 
 
-def _parameters(classes: int, multiplier: float | None = None) -> int:
+def _parameters(classes: int, width_mult: float | None = None) -> int:
     with torch.device("meta"):
-        net = build_model("mobilenetv3", classes, multiplier=multiplier)
+        net = build_model("mobilenetv3", classes, width_mult=width_mult)
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -32,12 +32,12 @@ def test_channels_are_multiples_of_eight(channels: float, found: int) -> None:
 
 
 def test_the_multiplier_scales_all_channels() -> None:
-    counts = [_parameters(10, multiplier) for multiplier in (0.25, 0.5, 1.0, 2.0)]
+    counts = [_parameters(10, factor) for factor in (0.25, 0.5, 1.0, 2.0)]
     assert counts == sorted(counts)
     assert counts[2] == _parameters(10)
     assert 3 < counts[3] / counts[2] < 4.5
     with torch.device("meta"):
-        net = build_model("mobilenetv3", 10, multiplier=0.5)
+        net = build_model("mobilenetv3", 10, width_mult=0.5)
     shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     assert shapes["features.0.0.weight"] == (8, 1, 3, 3)
     assert shapes["features.4.block.2.fc1.weight"] == (
@@ -53,12 +53,12 @@ def test_the_multiplier_scales_all_channels() -> None:
 
 @pytest.mark.parametrize("frames", [1, 33, 100])
 def test_any_length_works(frames: int) -> None:
-    net = create_model("mobilenetv3", 4, multiplier=0.25, mels=64, frames=frames).eval()
+    net = create_model("mobilenetv3", 4, width_mult=0.25, mels=64, frames=frames).eval()
     assert net(torch.randn(2, 1, 64, frames)).shape == (2, 4)
 
 
 def test_dropout_is_of_training_alone() -> None:
-    net = create_model("mobilenetv3", 4, multiplier=0.25, mels=32, frames=32)
+    net = create_model("mobilenetv3", 4, width_mult=0.25, mels=32, frames=32)
     x = torch.randn(2, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(net.eval()(x), net(x))

@@ -1,8 +1,7 @@
-"""Every registered model keeps the contract, and the contract notices one that does not."""
+"""Every registered component keeps its contract, and the contract notices one that does not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +9,17 @@ import torch
 from torch import nn
 
 from passt_bench.errors import InputError
-from passt_bench.models import build_model
-from passt_bench.models import testing as c
+from passt_bench.models import AudioModel, build_model
 from passt_bench.models.base import fill_normal
-from passt_bench.models.testing import CHECKS, ContractError, Subject
-from passt_bench.registry import MODELS
-from passt_bench.spec import Patchout
-from passt_bench.spec.frontends import frontend_of
+from passt_bench.models.testing import (
+    ContractError,
+    FrontEndContract,
+    ModelContract,
+    PatchoutContract,
+)
+from passt_bench.registry import FRONTENDS, MODELS, PATCHOUTS
+from passt_bench.spec import FrontendSpec, Patchout
+from passt_bench.spec.frontends import ast_frontend, frontend_of, panns_frontend
 
 PATCHES = {"patch": (8, 8), "stride": (8, 8), "width": 24, "depth": 1, "heads": 2}
 SMALL: dict[str, dict[str, Any]] = {
@@ -24,16 +27,38 @@ SMALL: dict[str, dict[str, Any]] = {
     "passt": PATCHES,
     "cnn": {"width": 4},
     "cp": {"width": 4},
-    "mobilenetv3": {"multiplier": 0.5},
+    "mobilenetv3": {"width_mult": 0.5},
 }
 NAMES = [model.name for model in MODELS.all() if not model.packages]  # no plug-in's
+KINDS = [kind.name for kind in PATCHOUTS.all()]
+SPECS = (FrontendSpec(), ast_frontend(), panns_frontend())
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", NAMES)
-def test_models(name: str, check: Callable[[Subject], None]) -> None:
-    family = name.split("_")[0].rstrip("0123456789") if name not in SMALL else name
-    check(Subject(name, SMALL.get(family, {})))
+class TestModels(ModelContract):
+    @pytest.fixture(autouse=True, params=NAMES)
+    def _choose(self, request: pytest.FixtureRequest) -> None:
+        self.model = request.param
+        family = self.model.split("_")[0]
+        self.options = SMALL.get(family) or SMALL.get(family.rstrip("0123456789"), {})
+
+
+class TestPatchoutKinds(PatchoutContract):
+    @pytest.fixture(autouse=True, params=KINDS)
+    def _choose(self, request: pytest.FixtureRequest) -> None:
+        kind = request.param
+        self.setting = Patchout(kind) if kind == "none" else Patchout(kind, rate=0.5)
+
+
+class TestFrontEnds(FrontEndContract):
+    @pytest.fixture(autouse=True, params=SPECS, ids=lambda spec: spec.name)
+    def _choose(self, request: pytest.FixtureRequest) -> None:
+        self.spec = request.param
+
+
+def test_every_front_end_is_checked() -> None:
+    assert [spec.name for spec in sorted(SPECS, key=lambda spec: spec.name)] == [
+        frontend.name for frontend in FRONTENDS.all()
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,16 +69,15 @@ def test_full_size_gives_logits_on_the_meta_device(name: str) -> None:
     assert net.eval()(x).shape == (2, 527)
 
 
-class Plain(nn.Module):
+class Plain(AudioModel):
     """A model that keeps the contract, to be spoilt in one way at a time."""
 
-    special_tokens, patch, stride = 0, (8, 8), (8, 8)
+    patch = stride = (8, 8)
 
-    def __init__(self, classes: int, patchout: Patchout) -> None:
-        super().__init__()
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
         self.embed = nn.Linear(64, 8)
-        self.head = nn.Linear(8, classes)
-        self.patchout = patchout
+        self.head = nn.Linear(8, num_classes)
 
     def grid(self, frames: int) -> tuple[int, int] | None:
         return 8, frames // 8
@@ -68,7 +92,9 @@ class Plain(nn.Module):
             patches = patches.gather(1, kept.expand(-1, -1, 64))
         return self.head(torch.relu(self.embed(patches)).mean(1))
 
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
         fill_normal(parameter, 0.1, generator)
 
 
@@ -78,19 +104,23 @@ class WrongShape(Plain):
 
 
 class HalfFilled(Plain):
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
         if name != "head.bias":
-            super().fill(name, parameter, generator)
+            super().init_parameter(name, parameter, generator)
 
 
 class GlobalSeed(Plain):
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
         nn.init.normal_(parameter)
 
 
 class HiddenState(Plain):
-    def __init__(self, classes: int, patchout: Patchout) -> None:
-        super().__init__(classes, patchout)
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
         self.secret = torch.randn(())
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
@@ -108,8 +138,8 @@ class MixesClips(Plain):
 
 
 class DeadWeight(Plain):
-    def __init__(self, classes: int, patchout: Patchout) -> None:
-        super().__init__(classes, patchout)
+    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
         self.spare = nn.Linear(2, 2)
 
 
@@ -133,49 +163,58 @@ class AlwaysDrops(Plain):
 
 
 class NoPatches(Plain):
+    """Says that it has none, takes kept ones all the same, and refuses no patchout."""
+
     def grid(self, frames: int) -> tuple[int, int] | None:
         return None
+
+    def step_inputs(self, *arguments: Any) -> dict[str, Any]:
+        return {}
 
 
 @pytest.mark.parametrize(
     ("kind", "check"),
     [
-        (WrongShape, c.check_shapes),
-        (HalfFilled, c.check_initial_weights),
-        (GlobalSeed, c.check_initial_weights),
-        (HiddenState, c.check_state),
-        (Dropout, c.check_evaluation),
-        (MixesClips, c.check_evaluation),
-        (DeadWeight, c.check_gradients),
-        (IgnoresKept, c.check_kept_patches),
-        (IgnoresKept, c.check_input_of_kept_patches),
-        (TimeMajor, c.check_input_of_kept_patches),
-        (AlwaysDrops, c.check_own_patchout),
-        (NoPatches, c.check_kept_patches),
-        (NoPatches, c.check_own_patchout),
+        (WrongShape, "test_shapes"),
+        (HalfFilled, "test_initial_weights"),
+        (GlobalSeed, "test_initial_weights"),
+        (HiddenState, "test_state"),
+        (Dropout, "test_evaluation"),
+        (MixesClips, "test_evaluation"),
+        (DeadWeight, "test_gradients"),
+        (IgnoresKept, "test_kept_patches"),
+        (IgnoresKept, "test_input_of_kept_patches"),
+        (TimeMajor, "test_input_of_kept_patches"),
+        (AlwaysDrops, "test_own_patchout"),
+        (NoPatches, "test_kept_patches"),
+        (NoPatches, "test_own_patchout"),
     ],
 )
 def test_what_breaks_the_contract_is_noticed(
-    kind: type[Plain], check: Callable[[Subject], None], monkeypatch: pytest.MonkeyPatch
+    kind: type[Plain], check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
-
-    def build(
-        num_classes: int, *, mels: int, frames: int, patchout: Patchout | None = None
-    ) -> nn.Module:
-        return made(num_classes, patchout or Patchout())
-
-    MODELS.register("planted", version=1, summary="to be spoilt")(build)
-    made: type[Plain] = Plain
-    for every in CHECKS:
-        every(Subject("planted"))
-    made = kind
+    contract = ModelContract()
+    contract.model = f"planted {kind.__name__}"
+    MODELS.register(contract.model, version=1, summary="to be spoilt")(kind)
     with pytest.raises(ContractError):
-        check(Subject("planted"))
+        getattr(contract, check)()
 
 
-def test_what_a_builder_does_not_take_is_bad_input() -> None:
-    with pytest.raises(InputError, match=r"model\.heads = 3.*It takes: depth, width"):
-        build_model("panns_micro", 5, mels=64, frames=64, heads=3)
-    with pytest.raises(InputError, match=r"patchout\.kind = 'time'.*no patches to drop"):
-        build_model("panns_micro", 5, mels=64, frames=64, patchout=Patchout("time", rate=0.5))
+def test_what_keeps_the_contract_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
+    MODELS.register("planted", version=1, summary="to be spoilt")(Plain)
+    contract = ModelContract()
+    contract.model = "planted"
+    for name in (name for name in vars(ModelContract) if name.startswith("test_")):
+        getattr(contract, name)()
+
+
+def test_what_a_model_does_not_take_is_bad_input() -> None:
+    for options, field in (
+        ({"heads": 3}, "model.heads"),
+        ({"patchout": Patchout("time", rate=0.5)}, "patchout.kind"),
+    ):
+        with pytest.raises(InputError) as refused:
+            build_model("panns_micro", 5, mels=64, frames=64, **options)  # type: ignore[arg-type]
+        assert refused.value.field == field

@@ -18,9 +18,9 @@ def small(stride: int = 8, **options: object) -> PaSST:
     return net
 
 
-def parameters_of(**options: object) -> int:
+def parameters_of(num_classes: int = 527, **options: object) -> int:
     with torch.device("meta"):
-        net = PaSST(**{"num_classes": 527, **options})  # type: ignore[arg-type]
+        net = build_model("passt_b", num_classes, **options)  # type: ignore[arg-type]
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -84,7 +84,7 @@ def test_encodings_have_the_published_sizes(
     stride: tuple[int, int], frames: int, encoded: tuple[int, int], grid: tuple[int, int]
 ) -> None:
     with torch.device("meta"):
-        net = PaSST(527, stride=stride, frames=frames)
+        net = build_model("passt_b", 527, stride=stride, frames=frames)
     found = (net.freq_new_pos_embed.shape[2], net.time_new_pos_embed.shape[3])
     assert found == encoded
     assert net.grid(frames) == grid
@@ -214,7 +214,7 @@ def test_gradients_reach_the_encodings_that_were_used() -> None:
 
 
 def test_other_mels_than_the_model_was_made_for_are_refused() -> None:
-    with pytest.raises(InputError, match=r"mels = 40: the frequency encodings are for 32"):
+    with pytest.raises(InputError, match=r"mels = 40: the position encodings are for 32"):
         small()(torch.randn(1, 1, 40, 64))
     with pytest.raises(InputError, match="frames = 7: shorter than a patch of 8"):
         small().grid(7)

@@ -271,7 +271,7 @@ def test_own_small_models_load_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cp_resnet", "mobilenetv3"])
 def test_the_other_cnns_load_for_other_classes_too(tmp_path: Path, name: str) -> None:
-    options = {"width": 8} if name == "cp_resnet" else {"multiplier": 0.1}
+    options = {"width": 8} if name == "cp_resnet" else {"width_mult": 0.1}
     source = small_weights.randomised(create_model(name, 6, mels=64, frames=64, **options))
     path = small_weights.save(tmp_path / "w.pt", source)
     net = create_model(name, 6, mels=64, frames=64, **options)

@@ -17,7 +17,6 @@ from passt_bench.spec.key import quality_key
 from passt_bench.training.loop import train
 from passt_bench.training.schedule import at_stage, check_steps, stages
 from passt_bench.training.state import Task
-from passt_bench.training.step_inputs import draw_offset, draw_step
 
 GRID = (8, 8)
 MOST = Patchout("unstructured", rate=0.75, schedule="rising")
@@ -101,24 +100,30 @@ def test_a_schedule_enters_the_key() -> None:
 
 
 def test_offsets_are_uniform_and_pure() -> None:
-    drawn = [int(draw_offset(4, 0, step)) for step in range(2000)]
+    net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=64)
+
+    def offsets(seed: int) -> list[int]:
+        return [int(net.step_inputs(Patchout(), 40, seed, n, 2)["offset"]) for n in range(2000)]
+
+    drawn = offsets(0)
     torch.manual_seed(3)
-    assert drawn == [int(draw_offset(4, 0, step)) for step in range(2000)]
+    assert drawn == offsets(0)
     assert chisquare(np.bincount(drawn, minlength=4)).pvalue > 0.01
-    assert drawn != [int(draw_offset(4, 1, step)) for step in range(2000)]
+    assert drawn != offsets(1)
 
 
 def test_a_step_draws_what_the_model_takes() -> None:
     size = {"mels": 32, "frames": 64}
     net = create_model("passt_micro", 3, patch=8, stride=8, **size)
     setting = Patchout("time", time=2)
-    short = draw_step(net, setting, 40, 0, 0, 2)
+    short = net.step_inputs(setting, 40, 0, 0, 2)
     assert short["kept"].shape == (4 * 3,)  # of the 5 columns that the input has
-    assert 0 <= int(short["offset"]) < 4
-    assert draw_step(net, Patchout(), 40, 0, 0, 2)["kept"] is None
-    assert draw_step(net, setting, 64, 0, 0, 2).keys() == {"kept"}
+    assert net.step_inputs(Patchout(), 40, 0, 0, 2)["kept"] is None
+    assert net.step_inputs(setting, 64, 0, 0, 2).keys() == {"kept"}
     cnn = create_model("panns_micro", 3, **size)
-    assert draw_step(cnn, Patchout(), 40, 0, 0, 2) == {"kept": None}
+    assert cnn.step_inputs(Patchout(), 40, 0, 0, 2) == {"kept": None}
+    with pytest.raises(InputError):
+        cnn.step_inputs(setting, 40, 0, 0, 2)
 
 
 class Watched(PaSST):
@@ -144,9 +149,8 @@ def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Pa
     targets = (random.random((16, 3)) < 0.3).astype("f4")
 
     def trained(folder: str, torch_seed: int) -> tuple[Watched, list[float]]:
-        net = Watched(
-            3, mels=32, frames=64, patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2
-        )
+        size = PaSST.Options(patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2)
+        net = Watched(3, size, mels=32, frames=64)
         initialise(net, 0)
         torch.manual_seed(torch_seed)  # which must not matter
         task = Task("key", recipe, 5, features, targets, np.arange(16), tmp_path / folder)

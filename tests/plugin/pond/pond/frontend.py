@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from passt_bench.models.frontend import FrontEnd
+from passt_bench.models.frontend import FrontEnd, at_least
 from passt_bench.registry import FRONTENDS
 from passt_bench.spec import FrontendSpec
 
@@ -15,6 +15,7 @@ class Amplitude(FrontEnd):
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
+        at_least(spec, samples, spec.n_fft, f"an FFT of {spec.n_fft}")
         return (samples - spec.n_fft) // spec.hop + 1
 
     def power(self, x: torch.Tensor) -> torch.Tensor:

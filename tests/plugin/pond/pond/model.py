@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from passt_bench.models.base import fill_normal
-from passt_bench.models.passt import gather
-from passt_bench.models.patchout import draw_plain
+from passt_bench.models import AudioModel
+from passt_bench.models.patchout import draw_plain, gather
 from passt_bench.registry import MODELS
-from passt_bench.spec import FrontendSpec, Patchout
-
-FRONTEND = FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
+from passt_bench.spec import FrontendSpec
 
 
 @MODELS.register(
-    "lily",
-    version=2,
-    summary="mean of embedded patches",
-    packages=("passt-bench-pond",),
-    frontend=FRONTEND,
+    "lily", version=2, summary="mean of embedded patches", packages=("passt-bench-pond",)
 )
-class Lily(nn.Module):
-    """Takes the fields ``patch`` and ``width`` of a recipe's model."""
+class Lily(AudioModel):
+    """Has an option that no other model has."""
 
-    special_tokens = 0
+    @dataclass(frozen=True)
+    class Options:
+        """Hyper-parameters of the lily."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        mels: int,
-        frames: int,
-        patch: tuple[int, int] = (8, 8),
-        width: int = 64,
-        patchout: Patchout | None = None,
-    ) -> None:
-        super().__init__()
-        self.mels, self.patch, self.stride = mels, patch, patch
-        self.patchout = patchout or Patchout()
-        self.embed = nn.Conv2d(1, width, patch, patch)
-        self.head = nn.Linear(width, num_classes)
+        petals: Annotated[int, Field(gt=0, description="Rows and columns of a patch.")] = 8
+        width: Annotated[int, Field(gt=0, description="Embedding width.")] = 64
+
+    frontend = FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
+
+    def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        self.patch = self.stride = (options.petals, options.petals)
+        self.embed = nn.Conv2d(1, options.width, self.patch, self.stride)
+        self.head = nn.Linear(options.width, num_classes)
 
     def grid(self, frames: int) -> tuple[int, int]:
         return self.mels // self.patch[0], frames // self.patch[1]
@@ -52,9 +44,3 @@ class Lily(nn.Module):
             kept = draw_plain(self.patchout, self.grid(x.shape[3]), len(x))
         patches = gather(self.embed(x).flatten(2).transpose(1, 2), kept)
         return self.head(torch.relu(patches).mean(dim=1))
-
-    def fill(self, name: str, parameter: torch.Tensor, generator: torch.Generator) -> None:
-        if name.endswith("bias"):
-            parameter.zero_()
-        else:
-            fill_normal(parameter, 1 / math.sqrt(parameter[0].numel()), generator)

@@ -1,0 +1,322 @@
+"""Front ends: waveform to normalised log-mel, each as its authors compute it.
+
+==========  ==================================================================================
+``logmel``  PaSST: ``models/preprocess.py`` of the reference code
+``kaldi``   AST: Kaldi's filter bank, as in ``src/dataloader.py`` of github.com/YuanGongND/ast
+``panns``   PANNs: decibels over Slaney's mel filters, as torchlibrosa computes them
+==========  ==================================================================================
+
+Always float32, whatever the autocast. In training the edges of the filters may be drawn anew for
+each batch, see `draw_edges`. Another front end is a registered subclass of `FrontEnd`.
+
+Shapes: B batch, T frames.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from passt_bench.errors import InputError
+from passt_bench.models.patchout import philox
+from passt_bench.registry import FRONTENDS
+from passt_bench.spec.recipe import FrontendSpec
+from passt_bench.torchaudio_guard import kaldi, torchaudio
+
+_JITTER = 0xF17E  # keeps this random stream apart from others with the same seed
+_FLOOR = 1e-5  # added to PaSST's energies before the logarithm
+
+
+def is_jittered(spec: FrontendSpec) -> bool:
+    """Whether the filters' edges move in training, so that log-mels cannot be kept."""
+    return spec.fmin_jitter > 0 or spec.fmax_jitter > 0
+
+
+def draw_edges(spec: FrontendSpec, seed: int, salt: int, step: int) -> tuple[float, float]:
+    """The lowest and highest filter edge of a training batch, a pure function of its arguments.
+
+    The lower edge rises by 0 to ``fmin_jitter`` - 1 Hz, the upper is ``fmax`` and half of
+    ``fmax_jitter`` less 0 to ``fmax_jitter`` - 1 Hz: for the published 10, 15000 and 2000, 0 to 9
+    and 14001 to 16000 Hz (``models/preprocess.py`` of the reference code).
+    """
+    random = philox(_JITTER, seed, salt, step)
+    low, high = spec.fmin, spec.fmax
+    if spec.fmin_jitter:
+        low += int(random.integers(spec.fmin_jitter))
+    if spec.fmax_jitter:
+        high += spec.fmax_jitter // 2 - int(random.integers(spec.fmax_jitter))
+    return low, high
+
+
+def mask_fill(spec: FrontendSpec) -> float:
+    """What SpecAugment writes into normalised log-mel: 0 before the normalisation, as published."""
+    return -spec.mean / spec.std
+
+
+def at_least(spec: FrontendSpec, samples: int, least: int, why: str) -> None:
+    """Refuses a clip of too few samples.
+
+    Raises:
+        InputError: names the clip's length and the least one.
+    """
+    if samples < least:
+        raise InputError(
+            f"{samples} samples are too few for {why}",
+            field="data.seconds",
+            value=samples / spec.sampling_rate,
+            remedy=f"Give at least {least / spec.sampling_rate:g} s.",
+        )
+
+
+def _refuse(name: str, value: object, problem: str, remedy: str) -> None:
+    raise InputError(problem, field=f"frontend.{name}", value=value, remedy=remedy)
+
+
+def _check(spec: FrontendSpec) -> None:
+    if spec.n_fft % 2:
+        _refuse("n_fft", spec.n_fft, "must be even", "A power of two is best.")
+    if spec.window > spec.n_fft:
+        remedy = f"Give at most frontend.n_fft = {spec.n_fft}."
+        _refuse("window", spec.window, "longer than the FFT", remedy)
+    if spec.mels < 4:
+        _refuse("mels", spec.mels, "too few filters", "Give at least 4.")
+    half = spec.sampling_rate / 2
+    if not spec.fmin < spec.fmax <= half:
+        remedy = (
+            f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
+            f"frontend.sampling_rate = {spec.sampling_rate}."
+        )
+        _refuse("fmax", spec.fmax, "outside the spectrum", remedy)
+    reach = spec.fmax_jitter // 2
+    if spec.fmax + reach > half or spec.fmax - reach <= spec.fmin + spec.fmin_jitter:
+        remedy = (
+            f"Twice the room between frontend.fmax = {spec.fmax:g} and {half:g} Hz is the most."
+        )
+        _refuse("fmax_jitter", spec.fmax_jitter, "moves the edge out of the spectrum", remedy)
+
+
+class FrontEnd(nn.Module, ABC):
+    """Waveform to normalised log-mel; nothing in it is trained or saved.
+
+    A front end is a subclass that is registered in `registry.FRONTENDS`.
+
+    Args:
+        spec: sizes, edges and normalisation.
+
+    Raises:
+        InputError: sizes that do not fit each other, filters beyond half the sampling rate, or the
+            spec of another front end.
+    """
+
+    periodic: ClassVar[bool] = False  # whether the Hann window is
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, spec: FrontendSpec) -> None:
+        super().__init__()
+        if FRONTENDS.get(spec.name).build is not type(self):
+            _refuse("name", spec.name, f"not {type(self).__name__}", "Use `make_frontend`.")
+        _check(spec)
+        self.spec = spec
+        self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)
+        window = torch.hann_window(spec.window, periodic=self.periodic)
+        self.register_buffer("window", window, persistent=False)
+
+    @staticmethod
+    @abstractmethod
+    def frames(spec: FrontendSpec, samples: int) -> int:
+        """Frames of so many samples, before any padding; refuses too few samples."""
+
+    @abstractmethod
+    def power(self, x: torch.Tensor) -> torch.Tensor:
+        """Waveform (B, samples) → power spectrogram (B, n_fft // 2 + 1, T)."""
+
+    @abstractmethod
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """The logarithm, with its floor."""
+
+    def banks(self, fmin: float, fmax: float) -> torch.Tensor:
+        """Kaldi's mel filters between two edges in Hz, (mels, n_fft // 2 + 1)."""
+        spec = self.spec
+        banks, _ = kaldi.get_mel_banks(
+            spec.mels,
+            spec.n_fft,
+            spec.sampling_rate,
+            fmin,
+            fmax,
+            vtln_low=100.0,
+            vtln_high=-500.0,
+            vtln_warp_factor=1.0,
+        )
+        return F.pad(banks.float(), (0, 1))  # the last bin stays empty
+
+    def forward(
+        self, waveform: torch.Tensor, edges: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Waveform (B, samples) → normalised log-mel (B, 1, mels, frames), float32.
+
+        Args:
+            waveform: mono, at the sampling rate of the recipe, within -1 and 1.
+            edges: of the filters in Hz where they are not the recipe's, see `draw_edges`.
+
+        Raises:
+            InputError: a clip too short for one frame.
+        """
+        spec = self.spec
+        self.frames(spec, waveform.shape[1])
+        with torch.autocast(waveform.device.type, enabled=False):
+            filters = self.filters
+            if edges is not None:
+                filters = self.banks(*edges).to(waveform.device)
+            mel = self.compress(filters @ self.power(waveform.float()))
+            if spec.frames is not None:
+                # Padding is 0 before the normalisation, as AST's.
+                mel = F.pad(mel[..., : spec.frames], (0, max(0, spec.frames - mel.shape[2])))
+            return ((mel - spec.mean) / spec.std).unsqueeze(1)
+
+
+@FRONTENDS.register("logmel", version=1, summary="PaSST: Kaldi's mel filters, centred")
+class LogMel(FrontEnd):
+    """Pre-emphasis, centred power spectrogram, Kaldi mel filters, natural logarithm."""
+
+    @staticmethod
+    def frames(spec: FrontendSpec, samples: int) -> int:
+        """Whole hops, so that 10 s at a hop of 10 ms are 1000 frames.
+
+        A centred transform of n samples has n // hop + 1 frames; pre-emphasis takes a sample away
+        and with it, for whole hops, the last frame. Without pre-emphasis the last frame is dropped
+        alike.
+        """
+        # Half an FFT is mirrored at each end, and pre-emphasis takes one sample more.
+        at_least(spec, samples, spec.n_fft // 2 + 2, f"an FFT of {spec.n_fft}")
+        return (samples - 1) // spec.hop + 1
+
+    def power(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, samples) → (B, bins, T)."""
+        spec = self.spec
+        frames = self.frames(spec, x.shape[1])
+        if spec.preemphasis:
+            x = x[:, 1:] - spec.preemphasis * x[:, :-1]
+        spectrum = torch.stft(
+            x,
+            spec.n_fft,
+            spec.hop,
+            spec.window,
+            self.window,
+            center=True,
+            return_complex=True,
+        )
+        return spectrum.abs().square()[..., :frames]
+
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """Natural logarithm of the energy and a little."""
+        return (mel + _FLOOR).log()
+
+
+@FRONTENDS.register("kaldi", version=1, summary="AST: Kaldi's filter bank")
+class KaldiFbank(FrontEnd):
+    """Frames without mean, pre-emphasis in each frame, Kaldi mel filters, natural logarithm.
+
+    What ``torchaudio.compliance.kaldi.fbank`` computes for one clip with a Hanning window and no
+    dither, for a batch. The official code also subtracts the clip's mean, which the mean of each
+    frame, subtracted here and there, makes superfluous.
+    """
+
+    @staticmethod
+    def frames(spec: FrontendSpec, samples: int) -> int:
+        """Whole windows within the clip: 998 for 10 s of 25 ms windows every 10 ms."""
+        at_least(spec, samples, spec.window, f"a window of {spec.window}")
+        return (samples - spec.window) // spec.hop + 1
+
+    def power(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, samples) → (B, bins, T)."""
+        spec = self.spec
+        x_BTW = x.unfold(1, spec.window, spec.hop)
+        x_BTW = x_BTW - x_BTW.mean(dim=2, keepdim=True)
+        before = F.pad(x_BTW, (1, 0), mode="replicate")[..., :-1]
+        x_BTW = (x_BTW - spec.preemphasis * before) * self.window
+        spectrum = torch.fft.rfft(x_BTW, spec.n_fft)
+        return spectrum.abs().square().transpose(1, 2)
+
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """Natural logarithm, floored at the precision of float32."""
+        return mel.clamp(min=torch.finfo(torch.float32).eps).log()
+
+
+@FRONTENDS.register("panns", version=1, summary="PANNs: decibels over Slaney's mel filters")
+class PannsLogMel(FrontEnd):
+    """Centred power spectrogram, Slaney's filters of equal area, 10 log10 without a ceiling.
+
+    ``Spectrogram`` and ``LogmelFilterBank`` of torchlibrosa with the settings of
+    ``pytorch/models.py`` of github.com/qiuqiangkong/audioset_tagging_cnn. There is no
+    normalisation: the models begin with a batch norm over mels.
+    """
+
+    periodic = True
+
+    def __init__(self, spec: FrontendSpec) -> None:
+        super().__init__(spec)
+        if spec.preemphasis:
+            raise InputError(
+                "this front end has none",
+                field="frontend.preemphasis",
+                value=spec.preemphasis,
+                remedy="Give 0.",
+            )
+
+    @staticmethod
+    def frames(spec: FrontendSpec, samples: int) -> int:
+        """Hops and one: 1001 for 10 s at a hop of 10 ms."""
+        at_least(spec, samples, spec.n_fft // 2 + 1, f"an FFT of {spec.n_fft}")
+        return samples // spec.hop + 1
+
+    def banks(self, fmin: float, fmax: float) -> torch.Tensor:
+        """Mel filters between two edges in Hz, (mels, bins)."""
+        spec = self.spec
+        filters: torch.Tensor = torchaudio.functional.melscale_fbanks(
+            spec.n_fft // 2 + 1,
+            fmin,
+            fmax,
+            spec.mels,
+            spec.sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        return filters.T.contiguous()
+
+    def power(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, samples) → (B, bins, T)."""
+        spec = self.spec
+        spectrum = torch.stft(
+            x, spec.n_fft, spec.hop, spec.window, self.window, center=True, return_complex=True
+        )
+        return spectrum.abs().square()
+
+    def compress(self, mel: torch.Tensor) -> torch.Tensor:
+        """Decibels relative to 1."""
+        return 10 * mel.clamp(min=1e-10).log10()
+
+
+def make_frontend(spec: FrontendSpec) -> FrontEnd:
+    """The front end of a recipe, a module without parameters: (B, samples) → (B, 1, mels, frames).
+
+    Raises:
+        InputError: an unknown name, or sizes that do not fit each other.
+    """
+    net: FrontEnd = FRONTENDS.get(spec.name).build(spec)
+    return net
+
+
+def frame_count(spec: FrontendSpec, seconds: float) -> int:
+    """Frames of a clip.
+
+    Raises:
+        InputError: an unknown front end, or a clip too short for one frame.
+    """
+    kind: type[FrontEnd] = FRONTENDS.get(spec.name).build
+    found = kind.frames(spec, round(seconds * spec.sampling_rate))
+    return spec.frames or found
