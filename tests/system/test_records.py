@@ -14,14 +14,13 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from passt_bench.errors import InputError
-from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
 from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
 from passt_bench.runner.maintenance import compare_records, find_debris, find_record, remove
-from passt_bench.runner.merge import Merged, merge
+from passt_bench.runner.merge import merge
 from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.studies import load_study
@@ -62,25 +61,6 @@ def session(plan: StudyPlan, arms: tuple[str, ...], key: str = "5" * 16) -> Sess
 
 def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-@contextmanager
-def merging(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Merged]]:
-    """A merge that has looked at everything, but copies only after the block."""
-    looked, done = threading.Event(), list[Merged]()
-
-    def waited_for(root: Path, name: str) -> FileLock:
-        looked.set()  # all that it does before is to look
-        return lock(root, name)
-
-    thread = threading.Thread(target=lambda: done.append(merge([source], target)), daemon=True)
-    with lock(target, MERGE):
-        monkeypatch.setattr("passt_bench.runner.merge.lock", waited_for)
-        thread.start()
-        assert looked.wait(60)
-        yield done
-    thread.join(60)
-    assert not thread.is_alive()
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -223,41 +203,30 @@ def test_what_is_being_run_is_left_out_and_told(
     assert target.run(key) == two.run(key)
 
 
-def test_what_came_while_a_merge_waited_counts(
-    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
-    failed, both, free = plan.cells[0], plan.cells[1], plan.cells[2:]
-    there = replace(failure(failed, "error", "why"), finished="2026-11-23T12:00:00+00:00")
-    with merging(two.root, target.root, monkeypatch) as done:
-        target.write(there)
-        target.write(ok(both))  # as another merge brings it
-        target.write_study(replace(plan.record, seeds=(0, 1, 2, 3)))
-    assert (done[0].replaced, done[0].same, done[0].busy) == ([failed.key], [both.key], [])
-    assert sorted(done[0].copied) == sorted(cell.key for cell in free)
-    assert [record.status for record in target.attempts(failed.key)] == ["error", "ok"]
-    assert 3 in target.study("tiny").seeds  # both expansions, though the other came later
-
-
-def test_studies_and_searches_written_meanwhile_stay(
+def test_what_is_written_while_a_merge_copies_counts(
     plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
     own = replace(plan.record, name="own")
-    for study in (plan.record, own):
-        target.write_study(study)
+    target.write_study(own)
     search = target.root / "search" / "search-own.json"
     search.parent.mkdir()
-    search.write_bytes(b"1")
     grown = (0, 1, 2, 3, 4, 5)
+    failed, both, *free = sorted(plan.cells, key=lambda cell: cell.key)[::-1]
 
     def act() -> None:
+        target.write(replace(failure(failed, "error", "why"), finished="2026-11-23T12:00:00+00:00"))
+        target.write(ok(both))  # as another merge brings it
         for study in (plan.record, own):
             target.write_study(replace(study, seeds=grown))
         search.write_bytes(b"2")
 
     meanwhile(monkeypatch, act)
-    assert merge([two.root], target.root).studies == ["tiny"]
+    done = merge([two.root], target.root)
+    assert (done.replaced, done.same, done.busy) == ([failed.key], [both.key], [])
+    assert sorted(done.copied) == sorted(cell.key for cell in free)
+    assert [record.status for record in target.attempts(failed.key)] == ["error", "ok"]
+    assert done.studies == ["tiny"]
     assert (target.study("tiny").seeds, target.study("own").seeds) == (grown, grown)
     assert search.read_bytes() == b"2"
     stamp = (target.root / "studies" / "tiny.json").stat()
@@ -338,73 +307,56 @@ def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_pat
     assert target.study("tiny") == plan.record
 
 
-def _other_key(store: Store, plan: StudyPlan) -> None:
-    store.write(ok(plan.cells[0]))
-    record = store.folder(plan.cells[0].key)
-    record.rename(record.with_name("f" * 16))
+def with_margin(store: Store, plan: StudyPlan) -> None:
+    store.write_study(replace(plan.record, margin=0.5))
+
+
+def with_another_recipe(store: Store, plan: StudyPlan) -> None:
+    first, second, *rest = plan.record.variants
+    store.write_study(
+        replace(plan.record, variants=(replace(second, name=first.name), second, *rest))
+    )
+
+
+def without_records(store: Store, plan: StudyPlan) -> None:
+    for name in ("records", "studies"):
+        (store.root / name).rename(store.root / f"{name}-")
+
+
+def another_key(store: Store, plan: StudyPlan) -> None:
+    folder = store.write(ok(plan.cells[0])).parent
+    folder.rename(folder.with_name("f" * 16))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fragments"),
+    ("spoil", "field", "value"),
     [
-        (
-            lambda store, plan: store.write(ok(plan.cells[0], 0.5 + 1e-16 * 4)),
-            ("metrics.mAP = 0.5000000000000004", "says 0.5 under the same key", "records diff"),
-        ),
-        (
-            lambda store, plan: store.write(
-                replace(session(plan, ("a" * 16,)), key=plan.cells[0].key)
-            ),
-            ("kind = 'cost'", "says 'quality'"),
-        ),
-        (
-            lambda store, plan: store.write_study(replace(plan.record, margin=0.5)),
-            ("tiny.json", "margin = 0.5", "same name differ", "another --name"),
-        ),
-        (
-            lambda store, plan: store.write_study(
-                replace(
-                    plan.record,
-                    variants=(
-                        replace(plan.record.variants[1], name=plan.record.variants[0].name),
-                        *plan.record.variants[1:],
-                    ),
-                )
-            ),
-            ("tiny.json", "variants.none = ", "two recipes of the same name"),
-        ),
-        (_other_key, ("key = ", "in the folder of another key")),
-        (
-            lambda store, plan: (
-                (store.root / "records").rename(store.root / "recrods"),
-                (store.root / "studies").rename(store.root / "s"),
-            ),
-            ("FROM = ", "no records and no studies"),
-        ),
-        (
-            lambda store, plan: (
-                store.folder(store.write(ok(plan.cells[3])).parent.name) / "record.json"
-            ).write_text("{"),
-            ("record.json", "not a whole JSON file"),
-        ),
+        (lambda s, p: s.write(ok(p.cells[0], 0.5 + 4e-16)), "metrics.mAP", 0.5 + 4e-16),
+        (lambda s, p: s.write(session(p, ("a" * 16,), key=p.cells[0].key)), "kind", "cost"),
+        (with_margin, "margin", 0.5),
+        (with_another_recipe, "variants.none", ...),
+        (another_key, "key", ...),
+        (without_records, "FROM", ...),
+        (lambda s, p: s.write(ok(p.cells[3])).write_text("{"), None, None),
     ],
     ids=["metrics", "kind", "margin", "recipe", "folder", "no store", "half"],
 )
 def test_what_contradicts_is_refused_and_nothing_copied(
     spoil: Callable[[Store, StudyPlan], object],
-    fragments: tuple[str, ...],
+    field: str | None,
+    value: object,
     plan: StudyPlan,
-    cli: Cli,
     tmp_path: Path,
 ) -> None:
     one = write(tmp_path / "one", plan, slice(0, 2))
     two = write(tmp_path / "two", plan, slice(4, 6))
     spoil(two, plan)
     before = files(one.root)
-    code, said = cli("records", "merge", two.root, "--runs", one.root)
-    assert code == 2
-    for fragment in fragments:
-        assert fragment in said
+    with pytest.raises(InputError) as caught:
+        merge([two.root], one.root)
+    assert caught.value.field == field
+    assert caught.value.value == (caught.value.value if value is ... else value)
+    assert str(caught.value.source).startswith(str(two.root))
     assert files(one.root) == before
 
 
@@ -481,28 +433,23 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
     assert store.sessions() == [session(plan, (arm,))]
 
 
-def test_a_checkpoint_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
+def test_what_is_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
     store = write(tmp_path, plan, slice(0, 1))
     key = plan.cells[0].key
-    path = _old(store.folder(key) / "checkpoint.pt")
-    lock = _old(tmp_path / "locks" / f"{key}.lock")
-    with FileLock(lock, timeout=0):
+    checkpoint = _old(store.folder(key) / "checkpoint.pt")
+    held = _old(tmp_path / "locks" / f"{key}.lock")
+    with FileLock(held, timeout=0):
         assert not any(item.paths for item in find_debris(tmp_path))
-    for item in find_debris(tmp_path):
-        remove(item)
-    assert not path.exists() and not lock.exists()
-
-
-def test_a_lock_that_somebody_has_taken_since_stays(plan: StudyPlan, tmp_path: Path) -> None:
-    store = write(tmp_path, plan, slice(0, 1))
-    path = _old(tmp_path / "locks" / f"{plan.cells[0].key}.lock")
-    found = find_debris(store.root)
-    with FileLock(path, timeout=0):
+    found = find_debris(tmp_path)
+    with FileLock(held, timeout=0):  # taken since
         for item in found:
             remove(item)
-        assert path.exists()
-        with pytest.raises(Timeout), FileLock(path, timeout=0):
+        assert held.exists()
+        with pytest.raises(Timeout), FileLock(held, timeout=0):
             pass
+    for item in find_debris(tmp_path):
+        remove(item)
+    assert not checkpoint.exists() and not held.exists()
 
 
 def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
@@ -534,13 +481,13 @@ def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
     assert count == [400]
 
 
-def test_clean_refuses_what_it_cannot_judge(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
-    store = write(tmp_path, plan, slice(0, 1))
-    (tmp_path / "studies" / "tiny.json").write_text(to_json(plan.record)[:99])
-    code, said = cli("records", "clean", "--runs", tmp_path, "--yes")
-    assert code == 2
-    assert "tiny.json: not a whole JSON file" in said
-    assert store.has(plan.cells[0].key)
-    code, said = cli("records", "clean", "--runs", tmp_path / "no")
-    assert code == 2
-    assert "no such folder" in said
+@pytest.mark.parametrize("document", ["studies/tiny", "search/search-tiny", "comparisons/costs"])
+def test_clean_stops_at_what_it_cannot_read(document: str, plan: StudyPlan, tmp_path: Path) -> None:
+    write(tmp_path, plan, slice(0, 1))
+    path = _old(tmp_path / f"{document}.json")
+    with pytest.raises(InputError) as caught:
+        find_debris(tmp_path)
+    assert caught.value.source == path
+    with pytest.raises(InputError) as caught:
+        find_debris(tmp_path / "no")
+    assert (caught.value.field, caught.value.value) == ("--runs", str(tmp_path / "no"))
