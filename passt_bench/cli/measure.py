@@ -24,8 +24,8 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.runner.compare import Settings
     from passt_bench.runner.foreseen import Foreseen
+    from passt_bench.spec import Recipe
 
 ENGINES = ("eager", "compiled")
 
@@ -88,32 +88,50 @@ def compare(
     from passt_bench.report.comparison import all_tables, build_comparison
     from passt_bench.report.view import measured
     from passt_bench.runner import compare as runner
+    from passt_bench.runner.cost import foresee_now
     from passt_bench.runner.request import Paths, typed
     from passt_bench.runner.study_names import free_name, renamed_note
-    from passt_bench.spec import EngineSpec, MeasurementSpec, parse_assignments, validate
+    from passt_bench.spec import (
+        DataSpec,
+        EngineSpec,
+        MeasurementSpec,
+        ModelSpec,
+        Recipe,
+        TrainingSpec,
+        parse_assignments,
+        validate,
+    )
 
     fields = {"device": device, "precision": precision, "threads": threads}
-    settings = runner.Settings(
-        batch=batch,
-        seconds=seconds,
-        classes=classes,
+    shared = Recipe(
+        ModelSpec(runner.PAPER[0]),
+        data=DataSpec(seconds=seconds),
+        training=TrainingSpec(batch_size=batch),
         engine=validate(EngineSpec, fields | {"compile": engine == "compiled"}, source="compare"),
         measurement=MeasurementSpec(
             half_width=half_width, seconds=session_limit, steps=steps, turn_seconds=600.0
         ),
-        overrides=parse_assignments(sets or []),
-        published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
-        profile=profile,
     )
-    recipes, store = runner.subjects(items, settings), Store(runs)
+    recipes, store = runner.subjects(items, shared, parse_assignments(sets or [])), Store(runs)
     wanted = plain_name(name or runner.default_name(items), field="--name")
     chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, runs))
     if differs is not None:
         console.print(renamed_note(wanted, chosen, differs), markup=False)
-    foreseen = runner.foresee(recipes, settings)
-    console.print(announcement(len(recipes), settings, foreseen), markup=False)
+    protocol = PublishedProtocol(published_batch, steps=published_steps) if published else None
+    profiles = runs / "profiles" / chosen if profile else None
+    foreseen = foresee_now(recipes, classes, published=protocol, profiles=profiles)
+    console.print(announcement(len(recipes), shared, foreseen), markup=False)
     with stage(console, "Measuring side by side") as update:
-        record = runner.compare(chosen, recipes, settings, store, command=typed(), progress=update)
+        record = runner.compare(
+            chosen,
+            recipes,
+            classes,
+            store,
+            published=protocol,
+            profile=profile,
+            command=typed(),
+            progress=update,
+        )
     reports = Paths(runs, pages=reports).reports
     page = build_comparison(chosen, runs, reports)
     render_index(reports)
@@ -130,17 +148,18 @@ def compare(
         raise typer.Exit(1)
 
 
-def announcement(models: int, settings: Settings, foreseen: Foreseen) -> str:
+def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
     """What `compare` is about to measure, and how long that takes, in words."""
     from passt_bench.console import rough
     from passt_bench.measure.session import LEAST_ROUNDS
 
-    limits, sessions = settings.measurement, len(foreseen.rounds)
+    limits, sessions = shared.measurement, len(foreseen.rounds)
     each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
     return (
-        f"{models} models, {settings.batch} clips of {settings.seconds:g} s per step; at least "
-        f"{LEAST_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until the ratios are "
-        f"known to ±{100 * limits.half_width:g} %, but no new round after {limits.seconds:g} s."
+        f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
+        f"step; at least {LEAST_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until "
+        f"the ratios are known to ±{100 * limits.half_width:g} %, but no new round after "
+        f"{limits.seconds:g} s."
     )
 
 

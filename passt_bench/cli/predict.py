@@ -125,22 +125,22 @@ def evaluate(
     from passt_bench.console import stage
     from passt_bench.report.build import render_index
     from passt_bench.report.pages import build_evaluations, evaluations_table
-    from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+    from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
 
-    request = EvaluationRequest(
-        checkpoints=checkpoint,
-        data=data,
-        metrics=listed(metrics),
-        split=split,
-        fold=fold,
-        device=device,
-        batch=batch,
-        out=runs,
-        classes=read_names(labels) if labels is not None else None,
-    )
     with stage(console, "Evaluating") as update:
-        record, fresh = evaluate_checkpoints(request, update)
+        record, fresh = evaluate_checkpoints(
+            checkpoint,
+            data,
+            runs,
+            metrics=listed(metrics),
+            split=split,
+            fold=fold,
+            device=device,
+            batch=batch,
+            classes=read_names(labels) if labels is not None else None,
+            progress=update,
+        )
     if not fresh:
         console.print(f"From the record of {record.finished}.", markup=False)
     of_fold = "" if record.fold is None else f", fold {record.fold}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -18,8 +18,7 @@ from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
 from passt_bench.registry import MODELS, installed_version
-from passt_bench.runner.cost import Extras, foresee_now, measure_now
-from passt_bench.runner.foreseen import Foreseen
+from passt_bench.runner.cost import measure_now
 from passt_bench.runner.model_summary import summarise_model
 from passt_bench.runner.study_names import recipe_difference
 from passt_bench.spec.codec import spellings
@@ -27,13 +26,10 @@ from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import (
-    DataSpec,
     EngineSpec,
-    MeasurementSpec,
     ModelSpec,
     Patchout,
     Recipe,
-    TrainingSpec,
 )
 
 # Table 1 of the paper, as far as its systems can be built.
@@ -49,37 +45,19 @@ _SHORT = {
 _COMMA = re.compile(r",(?=[A-Za-z][\w.]*=)")  # between two fields, not in stride=10,16
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all arms of a comparison share.
-
-    Attributes:
-        batch: clips a step.
-        seconds: clip length.
-        classes: outputs.
-        engine: device, threads, precision, compilation.
-        measurement: rounds and limits.
-        overrides: of every recipe whose model has the field, ``a.b`` → value.
-        published: sizes of the reference code's speed test; None leaves it out.
-        profile: whether every arm is profiled.
-    """
-
-    batch: int = 12
-    seconds: float = 10.0
-    classes: int = 527
-    engine: EngineSpec = field(default_factory=EngineSpec)
-    measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
-    overrides: Mapping[str, object] | None = None
-    published: PublishedProtocol | None = None
-    profile: bool = False
-
-
-def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
+def subjects(
+    items: Sequence[str], shared: Recipe, overrides: Mapping[str, object] | None = None
+) -> dict[str, Recipe]:
     """Recipes by what was typed: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
 
     A model comes with its published patchout and its own front end. After a colon stand fields of
     the model or the engine by their short names, any other field of a recipe by its dotted one,
     separated by commas. ``paper`` stands for the systems of the paper's Table 1.
+
+    Args:
+        items: as typed.
+        shared: clip length, batch, engine and measurement of all.
+        overrides: of every recipe whose model has the field, ``a.b`` → value.
 
     Raises:
         InputError: an unknown model or field, fewer than two, or two that are the same.
@@ -90,7 +68,7 @@ def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
         label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long ones need places to break
         if label in found:
             raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
-        found[label] = _recipe(item, settings)
+        found[label] = _recipe(item, shared, overrides or {})
     if len(found) < 2:
         raise InputError(
             "a comparison takes at least two",
@@ -113,20 +91,17 @@ def subjects(items: Sequence[str], settings: Settings) -> dict[str, Recipe]:
     return found
 
 
-def _recipe(item: str, settings: Settings) -> Recipe:
+def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
     name, _, rest = item.partition(":")
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
-    recipe = Recipe(
+    recipe = replace(
+        shared,
         model=ModelSpec(name=name),
         patchout=_published_patchout(name),
         frontend=frontend_of(name),
-        data=DataSpec(seconds=settings.seconds),
-        training=TrainingSpec(batch_size=settings.batch),
-        engine=settings.engine,
-        measurement=settings.measurement,
     )
-    shared = {k: v for k, v in (settings.overrides or {}).items() if _has(name, k)}
-    recipe = override(recipe, shared, source="--set")
+    mine = {field: value for field, value in overrides.items() if _has(name, field)}
+    recipe = override(recipe, mine, source="--set")
     named = {_SHORT.get(short, short): value for short, value in changes.items()}
     if "patchout.kind" in named:  # the published counts are not those of another kind
         recipe = replace(recipe, patchout=Patchout())
@@ -148,25 +123,6 @@ def _published_patchout(name: str) -> Patchout:
     return net.patchout
 
 
-def foresee(recipes: Mapping[str, Recipe], settings: Settings) -> Foreseen:
-    """What `compare` of these recipes will take.
-
-    Args:
-        recipes: from `subjects`.
-        settings: what they share.
-
-    Raises:
-        InputError: a recipe that cannot be built.
-    """
-    profiles = Path() if settings.profile else None  # only whether there are any matters here
-    return foresee_now(
-        recipes,
-        next(iter(recipes)),
-        settings.classes,
-        extras=Extras(settings.published, profiles),
-    )
-
-
 def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
     """How a comparison differs from the one on record under a name, see `free_name`."""
     if name not in comparison_names(root):
@@ -181,9 +137,11 @@ def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | No
 def compare(
     name: str,
     recipes: Mapping[str, Recipe],
-    settings: Settings,
+    classes: int,
     store: Store,
     *,
+    published: PublishedProtocol | None = None,
+    profile: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> ComparisonRecord:
@@ -192,8 +150,10 @@ def compare(
     Args:
         name: of the comparison.
         recipes: from `subjects`; the first is the baseline.
-        settings: what they share.
+        classes: outputs of the models.
         store: where it is written.
+        published: sizes of the reference code's speed test; None leaves it out.
+        profile: whether every arm is profiled.
         command: what was typed.
         progress: called with the share that is done and a few words.
 
@@ -202,16 +162,11 @@ def compare(
     """
     keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
     variants = tuple(
-        _variant(label, recipe, keys[label], settings.classes) for label, recipe in recipes.items()
+        _variant(label, recipe, keys[label], classes) for label, recipe in recipes.items()
     )
-    profiles = store.root / "profiles" / name if settings.profile else None
+    profiles = store.root / "profiles" / name if profile else None
     sessions = measure_now(
-        {keys[label]: recipe for label, recipe in recipes.items()},
-        keys[next(iter(recipes))],
-        settings.classes,
-        store,
-        extras=Extras(settings.published, profiles),
-        progress=progress,
+        recipes, classes, store, published=published, profiles=profiles, progress=progress
     )
     if profiles is not None:
         _rename(profiles, keys)

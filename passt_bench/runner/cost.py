@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,28 +44,26 @@ _MEMORY = {
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What a session takes beside the suite's own protocol.
-
-    Attributes:
-        published: sizes of the reference code's speed test, which then follows the rounds.
-        profiles: folder for a profile of each arm, named by its key.
-    """
-
-    published: PublishedProtocol | None = None
-    profiles: Path | None = None
-
-
-@dataclass(frozen=True)
 class _Plan:
-    """Arms by key, all on one machine."""
+    """Arms by key, all on one machine; with the sizes of the published speed test it follows."""
 
     recipes: Mapping[str, Recipe]
     baseline: str
     classes: int
     machine: dict[str, object]
     versions: dict[str, str]
-    extras: Extras = field(default_factory=Extras)
+    published: PublishedProtocol | None = None
+    profiles: Path | None = None
+
+    @property
+    def others(self) -> list[str]:
+        """Keys of the arms beside the baseline."""
+        return [key for key in self.recipes if key != self.baseline]
+
+    @property
+    def gpus(self) -> list[str]:
+        """The driver's names of the GPUs."""
+        return [str(name) for name in self.machine.get("gpus", ())]  # type: ignore[attr-defined]
 
 
 def measure_cost(
@@ -98,7 +96,7 @@ def measure_cost(
     Raises:
         InputError: a recipe that cannot be built, see `runner.model_summary.summarise_model`.
     """
-    plan = _plan_variants(recipes, baseline, classes)
+    plan = _plan(recipes, baseline, classes)
     new = _missing(plan, store, retry)
     if new is None:
         return []
@@ -118,7 +116,7 @@ def foresee_cost(
     On CUDA all arms count as one session: asking the GPU for its free memory would take hundreds
     of MiB of it, and cells may train there first.
     """
-    plan = _plan_variants(recipes, baseline, classes)
+    plan = _plan(recipes, baseline, classes)
     new = _missing(plan, store, retry)
     if new is None:
         return Foreseen()
@@ -126,72 +124,70 @@ def foresee_cost(
     return _foresee(plan, [[plan.baseline, *new]] if cuda else _groups(plan, new))
 
 
-def foresee_now(
-    recipes: Mapping[str, Recipe],
-    baseline: str,
-    classes: int,
-    *,
-    extras: Extras | None = None,
-) -> Foreseen:
-    """What `measure_now` will take with these arguments."""
-    plan = _plan_now(recipes, baseline, classes, extras)
-    return _foresee(plan, _groups(plan, [key for key in recipes if key != baseline]))
-
-
 def _foresee(plan: _Plan, groups: Sequence[Sequence[str]]) -> Foreseen:
     return foresee(
         [[plan.recipes[key] for key in group] for group in groups],
         plan.classes,
         plan.recipes[plan.baseline].measurement,
-        gpu=next(iter(_gpus(plan)), None),
-        published=plan.extras.published,
-        profile=plan.extras.profiles is not None,
+        gpu=next(iter(plan.gpus), None),
+        published=plan.published,
+        profile=plan.profiles is not None,
     )
+
+
+def foresee_now(
+    recipes: Mapping[str, Recipe],
+    classes: int,
+    *,
+    published: PublishedProtocol | None = None,
+    profiles: Path | None = None,
+) -> Foreseen:
+    """What `measure_now` will take with these arguments."""
+    plan = _plan(recipes, next(iter(recipes)), classes, published, profiles)
+    return _foresee(plan, _groups(plan, plan.others))
 
 
 def measure_now(
     recipes: Mapping[str, Recipe],
-    baseline: str,
     classes: int,
     store: Store,
     *,
-    extras: Extras | None = None,
+    published: PublishedProtocol | None = None,
+    profiles: Path | None = None,
     progress: Progress | None = None,
 ) -> list[SessionRecord]:
     """Measures recipes side by side, whatever was measured before; writes and returns sessions.
 
     Args:
-        recipes: arm key → recipe.
-        baseline: key of the arm that ratios are taken to.
+        recipes: arm → recipe; ratios are taken to the first.
         classes: outputs of the models.
         store: where sessions are written.
-        extras: what is taken beside the suite's own protocol.
+        published: sizes of the reference code's speed test, which then follows the rounds.
+        profiles: folder for a profile of each arm, named by its key.
         progress: called with the share that is done, 1 once all is written, and a few words.
     """
-    plan = _plan_now(recipes, baseline, classes, extras)
-    new = [key for key in recipes if key != baseline]
-    return _measure_all(plan, new, store, progress)
+    plan = _plan(recipes, next(iter(recipes)), classes, published, profiles)
+    return _measure_all(plan, plan.others, store, progress)
 
 
-def _plan_variants(recipes: Mapping[str, Recipe], baseline: str, classes: int) -> _Plan:
-    keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
-    return _plan_now(
-        {keys[name]: recipe for name, recipe in recipes.items()}, keys[baseline], classes, None
-    )
-
-
-def _plan_now(
-    recipes: Mapping[str, Recipe], baseline: str, classes: int, extras: Extras | None
+def _plan(
+    recipes: Mapping[str, Recipe],
+    baseline: str,
+    classes: int,
+    published: PublishedProtocol | None = None,
+    profiles: Path | None = None,
 ) -> _Plan:
+    keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
+    arms = {keys[name]: recipe for name, recipe in recipes.items()}
     return _Plan(
-        recipes, baseline, classes, describe_machine(), library_versions(), extras or Extras()
+        arms, keys[baseline], classes, describe_machine(), library_versions(), published, profiles
     )
 
 
 def _missing(plan: _Plan, store: Store, retry: Collection[Status]) -> list[str] | None:
     """Keys of the arms to measure beside the baseline; None where nothing is to be measured."""
     known = _known(plan, store, retry)
-    new = [key for key in plan.recipes if key not in known and key != plan.baseline]
+    new = [key for key in plan.others if key not in known]
     return None if not new and plan.baseline in known else new
 
 
@@ -259,10 +255,6 @@ def _free_bytes(recipe: Recipe) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _gpus(plan: _Plan) -> list[str]:
-    return [str(name) for name in plan.machine.get("gpus", ())]  # type: ignore[attr-defined]
-
-
 def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress) -> SessionRecord:
     """Runs one session and writes it."""
     recipe = plan.recipes[plan.baseline]
@@ -275,20 +267,19 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
         recipe.measurement,
         sizes=_sizes(recipe, plan.classes),
         preload=("passt_bench.runner.benchmark_target",),
-        published=plan.extras.published,
-        profiles=plan.extras.profiles,
+        published=plan.published,
+        profiles=plan.profiles,
         progress=progress,
     )
-    gpus = _gpus(plan)
-    cuda = recipe.engine.device == "cuda" and gpus
-    stated = (stated_peak(gpus[0], recipe.engine.precision) if cuda else None) or (None, "")
+    cuda = recipe.engine.device == "cuda" and plan.gpus
+    stated = (stated_peak(plan.gpus[0], recipe.engine.precision) if cuda else None) or (None, "")
     record = SessionRecord(
         key="",
         baseline=plan.baseline,
         arms=tuple(_arm_record(key, plan, result) for key in group),
         rounds=result.rounds,
         steps=GPU_STEPS if cuda else recipe.measurement.steps,
-        published_protocol=asdict(plan.extras.published) if plan.extras.published else {},
+        published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
         stated_flops=stated[0],
         stated_source=stated[1],

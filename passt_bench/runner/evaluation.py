@@ -53,34 +53,6 @@ SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class EvaluationRequest:
-    """What to evaluate.
-
-    Attributes:
-        checkpoints: model files, published names, or one published set.
-        data: ``NAME=DIR``, or the name alone of a data set that needs no folder or that lies below
-            ``PASST_BENCH_DATA``.
-        metrics: registered names; empty are those of the data set.
-        split: test, valid or train.
-        fold: held out; for a data set with folds.
-        device: cpu or cuda.
-        batch: clips at a time; decides nothing but speed and memory.
-        out: folder of the records.
-        classes: names of the logits, for files that bring none.
-    """
-
-    checkpoints: Sequence[str]
-    data: str
-    metrics: Sequence[str] = ()
-    split: str = "test"
-    fold: int | None = None
-    device: str = "cpu"
-    batch: int = 8
-    out: Path = Path("runs")
-    classes: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
 class _Job:
     """A request whose parts have been found to go together."""
 
@@ -92,15 +64,34 @@ class _Job:
 
 
 def evaluate_checkpoints(
-    request: EvaluationRequest, progress: Progress = lambda share, text: None
+    checkpoints: Sequence[str],
+    data: str,
+    runs: Path,
+    *,
+    metrics: Sequence[str] = (),
+    split: str = "test",
+    fold: int | None = None,
+    device: str = "cpu",
+    batch: int = 8,
+    classes: Sequence[str] | None = None,
+    progress: Progress = lambda share, text: None,
 ) -> tuple[EvaluationRecord, bool]:
     """Evaluates one checkpoint, or the mean of several ones' logits, and writes the record.
 
-    What has a record under its key is not computed again; what was interrupted goes on.
+    What has a record under its key is not computed again; what was interrupted is resumed.
 
     Args:
-        request: what to evaluate.
-        progress: told the share of the clips that is done.
+        checkpoints: model files, published names, or one published set.
+        data: ``NAME=DIR``, or the name alone of a data set that needs no folder or that is below
+            ``PASST_BENCH_DATA``.
+        runs: folder of the records.
+        metrics: registered names; empty are those of the data set.
+        split: test, valid or train.
+        fold: held out; for a data set with folds.
+        device: cpu or cuda.
+        batch: clips at a time; decides nothing but speed and memory.
+        classes: names of the logits, for files that bring none.
+        progress: called with the share of the clips that is done.
 
     Returns:
         The record, and whether it was made now.
@@ -110,15 +101,19 @@ def evaluate_checkpoints(
             together; logits that are not finite; another process at the same evaluation; a batch
             too large for the memory.
     """
-    job = _prepare(request)
-    store, key = Store(request.out), job.record.key
-    mine = lock(request.out, f"{key}.lock")
+    paths = [locate(name) for name in _members(checkpoints)]
+    ensemble = build_ensemble(paths)
+    if classes is not None:
+        ensemble.rename(classes)
+    job = _prepare(paths, ensemble, data, metrics, split, fold, device)
+    store, key = Store(runs), job.record.key
+    mine = lock(runs, f"{key}.lock")
     try:
         with mine:
             known = store.evaluation(key)
             if known is not None:
                 return _as_asked(known, job.record, store), False
-            record = _measure(job, request.batch, store.folder(key), progress)
+            record = _measure(job, batch, store.folder(key), progress)
             store.write(record)
             return record, True
     except (RuntimeError, MemoryError) as error:
@@ -127,7 +122,7 @@ def evaluate_checkpoints(
         raise InputError(
             "memory ran out",
             field="--batch",
-            value=request.batch,
+            value=batch,
             remedy="Give a smaller one; what is scored so far is kept.",
         ) from None
     except Timeout:
@@ -144,20 +139,28 @@ def _called(path: Path) -> str:
     return path.resolve().parent.name if kept else path.name
 
 
-def _prepare(request: EvaluationRequest) -> _Job:
-    names = list(request.checkpoints)
-    paths = [locate(m) for m in (ENSEMBLES.get(names[0], names) if len(names) == 1 else names)]
-    ensemble = build_ensemble(paths)
-    if request.classes is not None:
-        ensemble.rename(request.classes)
-    name, _, folder = request.data.partition("=")
+def _members(checkpoints: Sequence[str]) -> Sequence[str]:
+    """The names, those of its members where they are one published set."""
+    return ENSEMBLES.get(checkpoints[0], checkpoints) if len(checkpoints) == 1 else checkpoints
+
+
+def _prepare(
+    paths: Sequence[Path],
+    ensemble: Ensemble,
+    data: str,
+    asked: Sequence[str],
+    split: str,
+    fold: int | None,
+    device: str,
+) -> _Job:
+    name, _, folder = data.partition("=")
     spec, notes = data_spec(ensemble, DATASETS.get(name).name)
-    root = data_folders([request.data] if folder else []).get(name)
+    root = data_folders([data] if folder else []).get(name)
     dataset = open_dataset(spec, ensemble.sampling_rate, root)
     columns, unnamed = match_classes(ensemble.classes, dataset.fingerprint.classes)
     notes += [unnamed] if unnamed else []
-    clips = clips_of(dataset, request.split, request.fold)
-    metrics = metrics_of(request.metrics, dataset, clips)
+    clips = clips_of(dataset, split, fold)
+    metrics = metrics_of(asked, dataset, clips)
     members = tuple(
         Member(_called(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
@@ -170,12 +173,12 @@ def _prepare(request: EvaluationRequest) -> _Job:
         name=published_set([m.name for m in members]) or ", ".join(m.name for m in members),
         members=members,
         fingerprint=dataset.fingerprint,
-        split=cast(Split, request.split),
-        fold=request.fold,
+        split=cast(Split, split),
+        fold=fold,
         clips=len(clips),
         seconds=spec.seconds,
         sampling_rate=ensemble.sampling_rate,
-        device=request.device,
+        device=device,
         metrics=dict.fromkeys(metrics, 0.0),
         resamples=RESAMPLES,
         components=versions | {f"metric {m}": METRICS.get(m).version for m in metrics},

@@ -15,7 +15,7 @@ from passt_bench.errors import InputError, located
 from passt_bench.names import plain_name
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.plan import StudyPlan, expand
 from passt_bench.runner.request import (
@@ -250,15 +250,12 @@ def evaluate_row(
         InputError: data or weights that are broken.
     """
     row = planned.row
-    folder = paths.data[row.corpus.name]
     return evaluate_checkpoints(
-        EvaluationRequest(
-            checkpoints=row.members,
-            data=f"{row.corpus.name}={folder}",
-            device=request.device or row.device,
-            out=paths.runs,
-        ),
-        progress,
+        row.members,
+        f"{row.corpus.name}={paths.data[row.corpus.name]}",
+        paths.runs,
+        device=request.device or row.device,
+        progress=progress,
     )
 
 

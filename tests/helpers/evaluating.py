@@ -10,7 +10,7 @@ import torch
 from passt_bench.data.synthetic import CLASSES
 from passt_bench.models import create_model, save_model
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 
 
@@ -42,6 +42,6 @@ def model(
 def evaluated(
     out: Path, *checkpoints: Path, data: str = "synthetic", **more: object
 ) -> EvaluationRecord:
-    """Evaluates checkpoints; more fields of the request by name."""
+    """Evaluates checkpoints; more arguments by name."""
     names = [str(path) for path in checkpoints]
-    return evaluate_checkpoints(EvaluationRequest(names, data, out=out, **more))[0]  # type: ignore[arg-type]
+    return evaluate_checkpoints(names, data, out, **more)[0]  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from frontend_cases import FrontendCase
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from passt_bench.models.weights import PUBLISHED
-from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.evaluation import evaluate_checkpoints
 
 SECONDS, CLIPS = 10, 12
 
@@ -76,14 +76,13 @@ def test_the_metric_is_scikit_learns_on_the_authors_answers(
         logits.append(answers(net, np.stack(waves)))
     mean, targets = np.mean(logits, axis=0), data.targets("eval")
 
-    request = EvaluationRequest(
+    record, _ = evaluate_checkpoints(
         [str(path) for path in files],
         f"audioset={data.root}",
+        tmp_path / "runs",
         metrics=("mAP_official", "mAP", "AUC", "dprime"),
         batch=5,
-        out=tmp_path / "runs",
     )
-    record, _ = evaluate_checkpoints(request)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes without positives

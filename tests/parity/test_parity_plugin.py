@@ -18,9 +18,17 @@ from passt_bench.models import create_model
 from passt_bench.models.testing import ModelContract
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.registry import MODELS
-from passt_bench.runner.compare import Settings, subjects
+from passt_bench.runner.compare import subjects
 from passt_bench.runner.model_summary import summarise_model
-from passt_bench.spec import Patchout, ast_frontend, panns_frontend, passt_frontend
+from passt_bench.spec import (
+    DataSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    ast_frontend,
+    panns_frontend,
+    passt_frontend,
+)
 from passt_bench.spec.frontends import frontend_of
 
 SMALL = {"width": 32, "depth": 1, "heads": 1}
@@ -60,7 +68,8 @@ def test_contract(name: str, check: str) -> None:
 def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None:
     """As many patches as the record says, others in each step, and all of them in evaluation."""
     items = ["hear21passt:width=32,depth=1,heads=1", "passt_micro"]
-    recipe = next(iter(subjects(items, Settings(seconds=1.0)).values()))
+    shared = Recipe(ModelSpec("passt_s"), data=DataSpec(seconds=1.0))
+    recipe = next(iter(subjects(items, shared).values()))
     facts = summarise_model(replace(recipe, patchout=setting), CLASSES)
     net = create_model("hear21passt", CLASSES, frames=FRAMES, **SMALL).train()
     tokens: list[int] = []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,20 +17,25 @@ from passt_bench.records.store import Store, comparison_names, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.report.build import render_index
 from passt_bench.report.comparison import build_comparison
-from passt_bench.runner.compare import Settings, compare, default_name, foresee, subjects
+from passt_bench.runner.compare import compare, default_name, subjects
+from passt_bench.runner.cost import foresee_now
 from passt_bench.runner.foreseen import Foreseen
-from passt_bench.spec import MeasurementSpec, Patchout
+from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
-SMALL = Settings(
-    batch=2,
-    seconds=0.5,
-    classes=4,
+PAPER = Recipe(
+    ModelSpec("passt_s"), data=DataSpec(seconds=10.0), training=TrainingSpec(batch_size=12)
+)
+CLASSES = 4
+SMALL = Recipe(
+    ModelSpec("passt_s"),
+    data=DataSpec(seconds=0.5),
+    training=TrainingSpec(batch_size=2),
     measurement=MeasurementSpec(warmup_steps=1, rounds=6, most_rounds=6, steps=1),
 )
 
 
 def test_models_come_with_their_published_patchout() -> None:
-    found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], Settings())
+    found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], PAPER)
     assert found["passt_b"].patchout == Patchout()
     assert found["passt_u"].patchout == Patchout("unstructured", patches=400)
     assert found["passt_s"].patchout == Patchout("structured", time=40, frequency=4)
@@ -50,8 +54,7 @@ def test_fields_by_short_and_dotted_names() -> None:
 
 
 def test_overrides_hold_for_all() -> None:
-    settings = replace(SMALL, overrides={"model.depth": 1})
-    found = subjects(["passt_micro", "passt_tiny"], settings)
+    found = subjects(["passt_micro", "passt_tiny"], SMALL, {"model.depth": 1})
     assert {recipe.model.depth for recipe in found.values()} == {1}
 
 
@@ -168,15 +171,21 @@ def test_profiles_bear_names(compared: Path) -> None:
 
 
 def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
-    settings = replace(SMALL, published=PublishedProtocol(2, warmup=1, steps=1), profile=True)
     store, seen = Store(tmp_path), []
 
     def tell(share: float, text: str) -> None:
         seen.append((share, text.split(" ")[0]))
         assert share < 1 or store.sessions()
 
-    compare("mine", subjects(["passt_micro", "panns_micro"], settings), settings, store,
-            progress=tell)  # fmt: skip
+    compare(
+        "mine",
+        subjects(["passt_micro", "panns_micro"], SMALL),
+        CLASSES,
+        store,
+        published=PublishedProtocol(2, warmup=1, steps=1),
+        profile=True,
+        progress=tell,
+    )
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
     assert shares[-2] < shares[-1] == 1
@@ -185,22 +194,22 @@ def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
 
 
 def test_what_is_said_beforehand() -> None:
-    one = announcement(3, Settings(), Foreseen(apart=60, rounds=(30.0,)))
+    one = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0,)))
     assert one == (
         "3 models, 12 clips of 10 s per step; at least 6 rounds, about 4 min; then until the "
         "ratios are known to ±3 %, but no new round after 50 s."
     )
-    two = announcement(3, Settings(), Foreseen(apart=60, rounds=(30.0, 30.0)))
+    two = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0, 30.0)))
     assert "at least 6 rounds in each of 2 sessions, about 7 min" in two
 
 
 def test_what_is_foreseen_follows_the_settings() -> None:
     recipes = subjects(["passt_micro", "panns_micro"], SMALL)
-    found = foresee(recipes, SMALL)
+    found = foresee_now(recipes, CLASSES)
     assert len(found.rounds) == 1
-    more = replace(SMALL, published=PublishedProtocol(), profile=True)
-    assert foresee(recipes, more).apart > found.apart
-    assert foresee(recipes, more).rounds == found.rounds
+    more = foresee_now(recipes, CLASSES, published=PublishedProtocol(), profiles=Path())
+    assert more.apart > found.apart
+    assert more.rounds == found.rounds
 
 
 def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:

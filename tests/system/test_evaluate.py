@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from passt_bench.models.ensemble import build_ensemble
 from passt_bench.records.files import to_json
 from passt_bench.records.store import Store
 from passt_bench.runner import evaluation
-from passt_bench.runner.evaluation import EvaluationRequest, evaluate_checkpoints
+from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.maintenance import compare_records, find_debris, find_record
 from passt_bench.runner.merge import merge
 from passt_bench.spec import DataSpec
@@ -80,12 +81,15 @@ def test_an_ensemble_is_the_mean_of_logits_in_any_order(one: Path, tmp_path: Pat
 
 
 def test_what_is_on_record_is_not_computed_again(one: Path, tmp_path: Path) -> None:
-    request = EvaluationRequest([str(one)], "synthetic", out=tmp_path)
-    record, fresh = evaluate_checkpoints(request)
+    record, fresh = evaluate_checkpoints([str(one)], "synthetic", tmp_path)
     assert fresh
     told: list[float] = []
     again, fresh = evaluate_checkpoints(
-        replace(request, batch=3), lambda share, text: told.append(share)
+        [str(one)],
+        "synthetic",
+        tmp_path,
+        batch=3,
+        progress=lambda share, text: told.append(share),
     )
     assert (again, fresh, told) == (record, False, [])
     assert not list(tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
@@ -112,13 +116,15 @@ def test_an_interrupted_evaluation_goes_on(
         if share > 0.5:
             raise KeyboardInterrupt
 
-    request = EvaluationRequest([str(one)], "synthetic", batch=4, out=tmp_path / "cut")
+    resume = functools.partial(
+        evaluate_checkpoints, [str(one)], "synthetic", tmp_path / "cut", batch=4
+    )
     with pytest.raises(KeyboardInterrupt):
-        evaluate_checkpoints(request, interrupt)
+        resume(progress=interrupt)
     (partial,) = (tmp_path / "cut").glob(f"records/*/{evaluation.PARTIAL}")
     assert np.load(partial).shape == (24, 16)
     shares: list[float] = []
-    record, _ = evaluate_checkpoints(request, lambda share, text: shares.append(share))
+    record, _ = resume(progress=lambda share, text: shares.append(share))
     assert shares[0] == pytest.approx(28 / 40)
     assert not partial.exists()
     whole = evaluated(tmp_path / "whole", one, batch=4)
@@ -139,7 +145,7 @@ def test_logits_are_kept_on_the_way(
         kept.extend(len(np.load(path)) for path in tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
 
     monkeypatch.setattr(evaluation, "SAVE_SECONDS", 0.0)
-    evaluate_checkpoints(EvaluationRequest([str(one)], "synthetic", batch=10, out=tmp_path), look)
+    evaluate_checkpoints([str(one)], "synthetic", tmp_path, batch=10, progress=look)
     assert kept == [10, 20, 30, 40]  # before the second, third and last batch, and at the end
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from passt_bench.models.frontend import make_frontend
 from passt_bench.models.weights import PUBLISHED
 from passt_bench.runner.predict import cut_windows, find_audio, predict_file
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
-from passt_bench.vocabulary import class_names
 
+Predict = Callable[..., tuple[int, str, str]]
 CLASSES = ("dog", "cat", "rain, heavy")
 
 
@@ -50,13 +51,29 @@ def ensemble(tmp_path: Path) -> Ensemble:
     return build_ensemble(_model(tmp_path / "m.safetensors"))
 
 
-def _main(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
+    """Runs `passt-bench predict`; its exit status, output and messages."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["passt-bench", "predict", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+def _official(folder: Path, name: str, logit: int) -> None:
+    """A file with the name and shapes of a released one, small, that always hears one class."""
+    entry = PUBLISHED[name]
+    net = create_model(
+        "passt_s", entry.classes, width=64, depth=1, heads=1, stride=entry.stride or 10
+    )
+    with torch.no_grad():
+        net.head[1].bias[logit] = 9.0
+    torch.save(net.state_dict(), folder / entry.file)
 
 
 @pytest.mark.parametrize(
@@ -134,170 +151,120 @@ def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:
             find_audio([path])
 
 
-def test_the_command_writes_text_csv_and_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_text_csv_and_json(tmp_path: Path, predict: Predict) -> None:
     model, audio = _model(tmp_path / "m.safetensors"), tmp_path / "a.wav"
     _wave(audio, 1.5)
-    words = ["predict", "--checkpoint", str(model), str(audio), "--top", "2"]
-    assert _main(words, monkeypatch) == 0
-    shown = capsys.readouterr()
-    lines = shown.out.splitlines()
-    assert lines[0] == f"{audio} (1.50 s, 2 windows)"
-    assert len(lines) == 3
-    assert "Predicting 1 files" in shown.err
-    assert _main([*words, "--format", "csv"], monkeypatch) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    status, out, err = predict("--checkpoint", model, audio, "--top", 2)
+    lines = out.splitlines()
+    assert (status, lines[0], len(lines)) == (0, f"{audio} (1.50 s, 2 windows)", 3)
+    assert "Predicting 1 files" in err
+    _, out, _ = predict("--checkpoint", model, audio, "--top", 2, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["rank"] for row in rows] == ["1", "2"]
     assert {row["class"] for row in rows} <= set(CLASSES)
     output = tmp_path / "deep" / "p.json"
-    words = [*words[:-2], "--format", "json", "--output", str(output)]
-    assert _main(words, monkeypatch) == 0
+    status, _, _ = predict("--checkpoint", model, audio, "--format", "json", "--output", output)
     (found,) = json.loads(output.read_text())
-    assert (found["file"], found["windows"]) == (str(audio), 2)
-    assert [p["class"] for p in found["predictions"]] == [row["class"] for row in rows] + [
-        name for name in CLASSES if name not in {row["class"] for row in rows}
+    assert (status, found["file"], found["windows"]) == (0, str(audio), 2)
+    named = [row["class"] for row in rows]
+    assert [p["class"] for p in found["predictions"]] == named + [
+        name for name in CLASSES if name not in named
     ]
 
 
-def test_a_broken_file_does_not_stop_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_file_does_not_stop_the_others(tmp_path: Path, predict: Predict) -> None:
     model = _model(tmp_path / "m.safetensors")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").write_bytes(b"RIFF, but no more")
     soundfile.write(tmp_path / "in" / "b.wav", np.zeros(0, dtype=np.float32), 16000)
     _wave(tmp_path / "in" / "c.wav", 1.0)
-    words = ["predict", "--checkpoint", str(model), str(tmp_path / "in"), "--format", "json"]
-    assert _main(words, monkeypatch) == 1
-    shown = capsys.readouterr()
-    broken, empty, good = json.loads(shown.out)
+    status, out, err = predict("--checkpoint", model, tmp_path / "in", "--format", "json")
+    broken, empty, good = json.loads(out)
+    assert status == 1
     assert "not readable as audio" in broken["error"]
     assert "no samples" in empty["error"]
     assert len(good["predictions"]) == 3
-    assert shown.err.count("error:") == 2
+    assert err.count("error:") == 2
 
 
-def test_several_checkpoints_are_averaged_by_their_logits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_checkpoints_are_averaged_by_their_logits(tmp_path: Path, predict: Predict) -> None:
     _wave(tmp_path / "a.wav", 1.0)
     models = [_model(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (0, 1)]
     answers = []
     for chosen in ([models[0]], [models[1]], models):
-        options = [word for model in chosen for word in ("--checkpoint", str(model))]
-        words = ["predict", *options, str(tmp_path / "a.wav"), "--format", "json"]
-        assert _main(words, monkeypatch) == 0
-        (found,) = json.loads(capsys.readouterr().out)
+        options = [word for model in chosen for word in ("--checkpoint", model)]
+        (found,) = json.loads(predict(*options, tmp_path / "a.wav", "--format", "json")[1])
         answers.append({p["class"]: p["probability"] for p in found["predictions"]})
     for name in CLASSES:
         logits = [np.log(answer[name] / (1 - answer[name])) for answer in answers]
         assert logits[2] == pytest.approx((logits[0] + logits[1]) / 2, abs=1e-5)
 
 
-def test_an_official_file_speaks_audioset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
-    entry = PUBLISHED["passt_s_swa_p16_s16_128_ap473"]
-    net = create_model("passt_s", 527, width=64, depth=1, heads=1, stride=16)
-    with torch.no_grad():
-        net.head[1].bias[137] = 9.0
-    torch.save(net.state_dict(), tmp_path / entry.file)
-    _wave(tmp_path / "a.wav", 1.0, 8000)
-    words = ["predict", "--checkpoint", entry.name, str(tmp_path / "a.wav")]
-    assert _main(words, monkeypatch) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
-    assert lines[1].split(maxsplit=1)[1] == class_names("audioset", 527)[137] == "Music"
-
-
 @pytest.mark.parametrize(
     ("name", "logit", "heard"),
     [
+        ("passt_s_swa_p16_s16_128_ap473", 137, "Music"),
         ("fsd50k-n", 28, "Cat"),
         ("esc50_fold3", 42, "siren"),
         ("openmic", 19, "voice"),
     ],
 )
-def test_official_fine_tuned_files_speak_by_name(
+def test_official_files_speak_by_name(
     name: str,
     logit: int,
     heard: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    predict: Predict,
 ) -> None:
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
-    entry = PUBLISHED[name]
-    net = create_model(
-        "passt_s", entry.classes, width=64, depth=1, heads=1, stride=entry.stride or 10
-    )
-    with torch.no_grad():
-        net.head[1].bias[logit] = 9.0
-    torch.save(net.state_dict(), tmp_path / entry.file)
+    _official(tmp_path, name, logit)
     _wave(tmp_path / "a.wav", 1.0, 8000)
-    assert _main(["predict", "--checkpoint", name, str(tmp_path / "a.wav")], monkeypatch) == 0
-    shown = capsys.readouterr()
-    assert shown.out.splitlines()[1].split(maxsplit=1)[1] == heard
-    assert "note:" not in shown.err
+    status, out, err = predict("--checkpoint", name, tmp_path / "a.wav")
+    assert (status, len(out.splitlines())) == (0, 11)
+    assert out.splitlines()[1].split(maxsplit=1)[1] == heard
+    assert "note:" not in err
 
 
-def test_a_head_without_names_is_told_beside_the_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_head_without_names_is_told_beside_the_output(tmp_path: Path, predict: Predict) -> None:
     net = create_model("passt_s", 3, width=64, depth=1, heads=1, stride=16)
     torch.save(net.state_dict(), tmp_path / "own.pt")
     _wave(tmp_path / "a.wav", 1.0, 8000)
-    words = ["predict", "--checkpoint", str(tmp_path / "own.pt"), str(tmp_path / "a.wav")]
-    assert _main([*words, "--format", "json"], monkeypatch) == 0
-    shown = capsys.readouterr()
-    (found,) = json.loads(shown.out)
+    words = ("--checkpoint", tmp_path / "own.pt", tmp_path / "a.wav")
+    status, out, err = predict(*words, "--format", "json")
+    assert status == 0
+    (found,) = json.loads(out)
     assert {p["class"] for p in found["predictions"]} == {"class 0", "class 1", "class 2"}
-    assert "no class names" in shown.err
-    assert "--labels FILE" in shown.err
-    (tmp_path / "names.txt").write_text("eins\nzwei\ndrei\n")
-    assert _main([*words, "--labels", str(tmp_path / "names.txt")], monkeypatch) == 0
-    assert "no class names" not in capsys.readouterr().err
-
-
-def test_names_can_be_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _wave(tmp_path / "a.wav", 1.0)
+    assert "no class names" in err
+    assert "--labels FILE" in err
     (tmp_path / "names.txt").write_text("eins\nzwei\n\ndrei\n")
-    model = _model(tmp_path / "m.safetensors")
-    words = ["predict", "--checkpoint", str(model), str(tmp_path / "a.wav"), "--labels"]
-    assert _main([*words, str(tmp_path / "names.txt")], monkeypatch) == 0
-    assert "zwei" in capsys.readouterr().out
+    for model in (words[1], _model(tmp_path / "m.safetensors")):  # with names of its own or none
+        _, out, err = predict("--checkpoint", model, *words[2:], "--labels", tmp_path / "names.txt")
+        assert "zwei" in out
+        assert "no class names" not in err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--checkpoint", "none.pt", "a.wav"), "none.pt: no such file"),
-        (("--checkpoint", "stfthop100", "a.wav"), "not on this machine"),
-        (("--checkpoint", "m", "b.wav"), "b.wav: no such file or folder"),
-        (("--checkpoint", "m", "a.wav", "--hop", "0"), "--hop = 0.0: must be above 0"),
-        (("--checkpoint", "m", "a.wav", "--device", "abacus"), "no such device"),
-        (("--checkpoint", "m", "a.wav", "--labels", "no.txt"), "no.txt"),
-        (("--checkpoint", "a.wav", "a.wav"), "neither safetensors nor"),
+        ("--checkpoint none.pt a.wav", "none.pt: no such file"),
+        ("--checkpoint stfthop100 a.wav", "not on this machine"),
+        ("--checkpoint m b.wav", "b.wav: no such file or folder"),
+        ("--checkpoint m a.wav --hop 0", "--hop = 0.0: must be above 0"),
+        ("--checkpoint m a.wav --labels no.txt", "no.txt"),
+        ("--checkpoint a.wav a.wav", "neither safetensors nor"),
     ],
 )
 def test_bad_input_exits_with_two(
-    tmp_path: Path,
-    words: tuple[str, ...],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predict: Predict
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
     _model(Path("m"))
     _wave(Path("a.wav"), 1.0)
-    assert _main(["predict", *words], monkeypatch) == 2
-    shown = capsys.readouterr()
-    assert message in " ".join((shown.out + shown.err).split())
+    status, out, err = predict(*words.split())
+    assert status == 2
+    assert message in " ".join((out + err).split())
 
 
 @pytest.mark.data
