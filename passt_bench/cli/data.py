@@ -15,6 +15,7 @@ from passt_bench.cli.options import (
     Workers,
     app,
     argument,
+    check_exists,
     console,
     error_console,
     number,
@@ -47,13 +48,7 @@ def _folder_of(named: str) -> tuple[str, Path]:
     from passt_bench.runner.request import name_and_folder
 
     name, folder = name_and_folder(named, "NAME=DIR")
-    if not folder.exists():
-        raise InputError(
-            "no such folder or file",
-            field=name,
-            value=str(folder),
-            remedy="Give the folder of the data set.",
-        )
+    check_exists(folder, name, "Give the folder of the data set.")
     return name, folder
 
 

@@ -164,14 +164,19 @@ def existing(folder: Path) -> Path:
     Raises:
         InputError: there is no such folder.
     """
-    if folder != RUNS and not folder.exists():
-        raise InputError(
-            "no such folder",
-            field="--runs",
-            value=str(folder),
-            remedy="Give the folder that holds the records of your runs.",
-        )
+    if folder != RUNS:
+        check_exists(folder, "--runs", "Give the folder that holds the records of your runs.")
     return possible(folder)
+
+
+def check_exists(path: Path, field: str, remedy: str) -> None:
+    """Refuses a path at which there is nothing.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise InputError("no such file or folder", field=field, value=str(path), remedy=remedy)
 
 
 def possible(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from passt_bench.cli.options import (
     CORES,
+    RUNS,
     Memory,
     NoBaseline,
     Reports,
@@ -126,6 +127,8 @@ def print_left(
     for study in studies:
         console.print(describe_data(study.record.fingerprint), markup=False)
         console.print(describe(study, Store(paths.runs), config), markup=False)
+    if paths.runs != RUNS and not paths.runs.exists():
+        console.print(f"{paths.runs} does not exist yet; a run creates it.", markup=False)
     warn_of_unused_cuda(studies, request, console)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.box import ROUNDED
 from rich.table import Table
 
-from passt_bench.cli.options import app, argument, console, option
+from passt_bench.cli.options import app, argument, check_exists, console, option
 
 weights = typer.Typer(no_args_is_help=True, help="List, download and export weights.")
 app.add_typer(weights, name="weights")
@@ -27,6 +27,8 @@ def list_(folder: Folder = None) -> None:
     from passt_bench.models.ensemble import ENSEMBLES
     from passt_bench.published_weights import PUBLISHED, weights_folder
 
+    if folder is not None:
+        check_exists(folder, "--folder", "Give the folder that holds the files.")
     here = folder or weights_folder()
     rows = []
     for entry in PUBLISHED.values():

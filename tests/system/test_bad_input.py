@@ -98,10 +98,12 @@ COMMANDS = [
     ("run STUDY --retry oom --retry bogus", "--retry", "bogus", "Known: oom"),
     ("predict a.wav --checkpoint x --device tpu", "--device", "tpu", "Known: cpu, cuda"),
     ("compare passt_s cnn14 --engine fast", "--engine", "fast", "Known: compiled, eager"),
+    ("weights list --folder gone", "--folder", "gone", "no such file or folder"),
+    ("data check manifest=gone", "manifest", "gone", "no such file or folder"),
     ("status STUDY --runs STUDY", "--runs", "STUDY", "Give a folder"),
     ("run STUDY --runs STUDY/runs", "--runs", "STUDY/runs", "Give a folder"),
     *(
-        (f"{command} --runs gone", "--runs", "gone", "no such folder")
+        (f"{command} --runs gone", "--runs", "gone", "no such file or folder")
         for command in (
             "status STUDY", "report", "report tiny", "sync", "ui", "records diff a b",
             "records clean", "evaluate --checkpoint x --data synthetic",

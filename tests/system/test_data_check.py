@@ -328,7 +328,7 @@ def test_mp3_made_for_hdf5_files_is_checked_at_any_rate(tmp_path: Path, cli: Cli
     [
         (["manifest"], ("NAME=DIR = 'manifest'", "not NAME=DIR", "Write e.g.")),
         (["nothing=."], ("nothing", "Known: ")),
-        (["manifest=gone"], ("manifest = 'gone'", "no such folder or file")),
+        (["manifest=gone"], ("manifest = 'gone'", "no such file or folder")),
         (["synthetic=."], ("procedural",)),
         (["esc50={root}", "--fold", "9"], ("--fold = 9", "There are 1, 2, 3, 4, 5.")),
     ],
