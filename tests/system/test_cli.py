@@ -1,4 +1,4 @@
-"""The command line end to end, in processes of its own, on a study of seconds."""
+"""The command line end to end, on a study of seconds; the first run in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
+
+
+Cli = Callable[..., tuple[int, str]]
 
 
 def _bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -68,21 +71,20 @@ def test_records_hold_what_decides_and_no_path_of_the_machine(ran: tuple[Path, s
             assert set(record.occlusions) == {"none", "hide_frequency", "hide_time"}
 
 
-def test_a_finished_study_runs_nothing(ran: tuple[Path, str], study_file: Path) -> None:
-    folder = ran[0]
-    before = sorted((folder / "runs" / "records").iterdir())
-    again = _bench("run", str(study_file), "--no-track", cwd=folder)
-    assert "Nothing is left to train" in again.stdout
-    assert sorted((folder / "runs" / "records").iterdir()) == before
+def test_a_finished_study_runs_nothing(
+    ran: tuple[Path, str], study_file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ran[0])
+    before = sorted(Path("runs/records").iterdir())
+    assert "Nothing is left to train" in cli("run", study_file, "--no-track")[1]
+    assert sorted(Path("runs/records").iterdir()) == before
+    status, said = cli("status", study_file)
+    assert status == 0 and "diverges, seed 0: diverged: the loss is" in said
 
 
-def test_status_tells_what_is_done(ran: tuple[Path, str], study_file: Path) -> None:
-    done = _bench("status", str(study_file), cwd=ran[0])
-    assert done.returncode == 0
-    assert "diverges, seed 0: diverged: the loss is" in done.stdout
-
-
-def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
+def test_reports_are_rebuilt_byte_for_byte(
+    ran: tuple[Path, str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = ran[0]
 
     def content(root: Path) -> dict[str, bytes]:
@@ -91,7 +93,8 @@ def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
 
     first = _bench("report", "--reports", "one", cwd=folder)
     assert first.returncode == 0, first.stderr
-    _bench("report", "--reports", "two", cwd=folder)
+    monkeypatch.chdir(folder)
+    cli("report", "--reports", "two")
     one, two = content(folder / "one"), content(folder / "two")
     assert one == two
     assert {"index.html", "paper/index.html", "tiny/index.html"} <= set(one)
@@ -100,69 +103,69 @@ def test_reports_are_rebuilt_byte_for_byte(ran: tuple[Path, str]) -> None:
     moved = folder / "elsewhere" / "runs" / "reports"
     moved.parent.mkdir(parents=True)
     (folder / "two").rename(moved)
-    _bench("report", cwd=folder / "elsewhere")
+    monkeypatch.chdir(folder / "elsewhere")
+    cli("report")
     assert content(moved) == one
 
 
-def test_a_report_of_nothing_says_what_to_do(tmp_path: Path) -> None:
-    done = _bench("report", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "passt-bench run quick" in done.stdout
-    assert not list(tmp_path.iterdir())
-
-
-def test_costs_are_measured_again_when_asked(ran: tuple[Path, str], study_file: Path) -> None:
-    store = Store(ran[0] / "runs")
+def test_costs_are_measured_again_when_asked(
+    ran: tuple[Path, str], study_file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ran[0])
+    store = Store(Path("runs"))
     before = {session.key for session in store.sessions()}
-    _bench("run", str(study_file), "--no-track", "--remeasure", cwd=ran[0])
+    cli("run", study_file, "--no-track", "--remeasure")
     after = store.sessions()
     assert len(after) == len(before) + 1
     assert after[-1].key not in before
 
 
-def test_one_variant_is_run_and_the_others_are_left(study_file: Path, tmp_path: Path) -> None:
+def test_one_variant_is_run_and_the_others_are_left(
+    study_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     named = ("--variant", "time", "--no-track", "--seeds", "1")
-    done = _bench("run", str(study_file), *named, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 3 variants x 1 seeds = 2 runs, 0 of them on record" in done.stdout
-    before, told, _ = done.stdout.partition("Trained models are not kept; --keep-models writes")
+    status, said = cli("run", study_file, *named)
+    assert status == 0, said
+    assert "2 of 3 variants x 1 seeds = 2 runs, 0 of them on record" in said
+    before, told, _ = said.partition("Trained models are not kept; --keep-models writes")
     assert told and "Training and evaluating" not in before
-    store = Store(tmp_path / "runs")
+    store = Store(Path("runs"))
     (session,) = store.sessions()
     assert len(session.arms) == 2
     # The store keeps the study as a whole, so that nothing that was run before is forgotten.
     study = store.study("tiny")
     assert [variant.name for variant in study.variants] == ["none", "time", "diverges"]
     assert [store.has(v.cells[0].key) for v in study.variants] == [True, True, False]
-    assert study.command.endswith("--variant time --no-track --seeds 1")
-    page = tmp_path / "runs" / "reports" / "tiny" / "index.html"
+    assert study.command.endswith(" ".join(named))
+    page = Path("runs/reports/tiny/index.html")
     assert "shows 2 of the 3 variants of the study. Not run yet: “diverges”." in page.read_text()
 
     alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
-    done = _bench("run", str(study_file), *alone, "--keep-models", cwd=tmp_path)
-    assert done.returncode == 1, done.stdout + done.stderr  # it diverges
-    assert "1 of 3 variants x 1 seeds = 1 runs, 0 of them on record" in done.stdout
-    assert "Costs are not measured: they are ratios to the baseline" in done.stdout
-    assert "models are not kept" not in done.stdout
+    status, said = cli("run", study_file, *alone, "--keep-models")
+    assert status == 1, said  # it diverges
+    assert "1 of 3 variants x 1 seeds = 1 runs, 0 of them on record" in said
+    assert "Costs are not measured: they are ratios to the baseline" in said
+    assert "models are not kept" not in said
     assert len(store.sessions()) == 1
     assert store.study("tiny") == study  # with the command that made more of it
     assert "variants of the study. Not run yet" not in page.read_text()
 
-    status = _bench("status", str(study_file), "--variant", "time", "--seeds", "1", cwd=tmp_path)
-    assert "2 of 3 variants x 1 seeds = 2 runs, 2 of them on record" in status.stdout
-    assert "diverges" not in status.stdout
-    again = _bench("run", str(study_file), *named, cwd=tmp_path)
-    assert again.returncode == 0
-    assert "models are not kept" not in again.stdout  # for nothing is left to train
-    part = _bench("report", "tiny", "--variant", "time", cwd=tmp_path)
-    assert part.stdout.startswith("runs/reports/tiny/variants/time-")
+    _, said = cli("status", study_file, "--variant", "time", "--seeds", "1")
+    assert "2 of 3 variants x 1 seeds = 2 runs, 2 of them on record" in said
+    assert "diverges" not in said
+    status, said = cli("run", study_file, *named)
+    assert status == 0
+    assert "models are not kept" not in said  # for nothing is left to train
+    _, said = cli("report", "tiny", "--variant", "time")
+    assert said.startswith("runs/reports/tiny/variants/time-")
     assert "diverges" in page.read_text()
 
 
 def test_cuda_that_is_here_and_unused_is_told(
     ran: tuple[Path, str],
     study_file: Path,
-    cli: Callable[..., tuple[int, str]],
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The machine's answer alone is made up: with a device the rest is the same."""
