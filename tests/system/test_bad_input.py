@@ -78,7 +78,7 @@ COMMANDS = [
     ("plan STUDY --data esc50", "--data", "esc50", "esc50=/data/ESC-50"),
     ("plan STUDY --data esc51=/data", "data set", "esc51", "Did you mean 'esc50'?"),
     ("plan STUDY --data synthetic=/data", "--data synthetic", "/data", "Leave it out"),
-    ("run patchout_type --data esc50=gone", "--data esc50", "gone", "no such folder"),
+    ("run patchout_type --data esc50=gone", "--data esc50", None, "no such folder"),
     ("plan STUDY --seeds 0", "--seeds", 0, "1 or more"),
     ("plan STUDY --folds 2", "--folds", 2, "Leave it out"),
     ("plan STUDY --device tpu", "engine.device", "tpu", "'cpu' or 'cuda'"),
