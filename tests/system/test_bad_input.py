@@ -57,7 +57,7 @@ FILES = {
 COMMANDS = [
     ("plan quik", "STUDY", "quik", "Did you mean 'quick'?"),
     ("plan no.py", "STUDY", "no.py", "no such file"),
-    ("report", None, None, "passt-bench run quick"),
+    ("report", "--runs", None, "passt-bench run quick"),
     ("report quik", "study", "quik", "no such study was run here"),
     ("list nothing", "list", "nothing", "Known: "),
     ("plan STUDY --set training.epoch=3", "training.epoch", 3, "Did you mean 'epochs'?"),
