@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import overload
 
 import numpy as np
+import pandas as pd
 
 from passt_bench.data.targets import PackedTargets, Targets
 
@@ -126,59 +127,29 @@ class Listing:
 
     Attributes:
         root: the folder that files are relative to.
-        names: one per clip.
+        clips: a row a clip, with the columns ``name``, ``file`` (index into ``files``) and
+            ``split`` (code as in `SPLITS`, or index into ``folds``); ``source`` (the recording
+            that it was cut from), unless that is the name of each; ``start`` and ``end`` (seconds
+            in the file; the end is NaN at the file's end), unless all clips are whole files.
         files: distinct; an empty name is a file that was not found.
-        file: (N,) int32, index of each clip's file.
         targets: (N, classes).
-        split: (N,) int8; codes as in `SPLITS`, or indices into ``folds``.
         folds: their numbers, ascending; empty where splits have names.
-        sources: the recordings that clips were cut from.
-        start: (N,) float64 seconds, where each clip begins in its file; None if all begin at 0.
-        end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
         classes: their names.
         multi_label: whether a clip may have several classes.
     """
 
     root: Path
-    names: Sequence[str]
+    clips: pd.DataFrame
     files: Sequence[str]
-    file: np.ndarray
     targets: Targets
-    split: np.ndarray
     folds: tuple[int, ...]
-    sources: Sequence[str]
-    start: np.ndarray | None
-    end: np.ndarray | None
     classes: tuple[str, ...]
     multi_label: bool
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def split_names(self) -> tuple[str, ...]:
+    @property
+    def splits(self) -> tuple[str, ...]:
         """Names of the splits by code, as in a clip table."""
         return tuple(f"fold {fold}" for fold in self.folds) or SPLITS
-
-    def subset(self, clips: np.ndarray) -> Listing:
-        """Some of the clips, in the given order; ``files`` stays as it is."""
-        targets: Targets
-        if isinstance(self.targets, PackedTargets):
-            targets = PackedTargets(self.targets.packed[clips], len(self.classes))
-        else:
-            targets = self.targets[clips]
-        picked = clips.tolist()
-        names = [self.names[clip] for clip in picked]
-        same = self.sources is self.names
-        return replace(
-            self,
-            names=names,
-            file=self.file[clips],
-            targets=targets,
-            split=self.split[clips],
-            sources=names if same else [self.sources[clip] for clip in picked],
-            start=None if self.start is None else self.start[clips],
-            end=None if self.end is None else self.end[clips],
-        )
 
 
 class ListingBuilder:
@@ -253,28 +224,28 @@ class ListingBuilder:
         classes = tuple(sorted(set(met)) if self.classes is None else self.classes)
         split = np.array(self._split, dtype=np.int16)
         folds = np.unique(split) if folded else np.zeros(0, dtype=np.int16)
-        start, end = np.array(self._start), np.array(self._end)
-        whole = not start.any() and bool(np.isnan(end).all())
-        names = list(self._sources)
-        sources = names
+        clips = pd.DataFrame(
+            {
+                "name": pd.Series(list(self._sources), dtype=object),
+                "file": np.array(self._file, dtype=np.int32),
+                "split": (np.searchsorted(folds, split) if folded else split).astype(np.int8),
+            }
+        )
         if any(source is not None for source in self._sources.values()):
             sources = [name if given is None else given for name, given in self._sources.items()]
-        files = list(self._files)
+            clips.insert(1, "source", pd.Series(sources, dtype=object))
+        start, end = np.array(self._start), np.array(self._end)
+        if start.any() or not np.isnan(end).all():
+            clips["start"], clips["end"] = start, end
         if multi_label is None:
             multi_label = any(len(labels) != 1 for labels in self._label_sets)
+        packed = self._packed_sets(classes)[np.array(self._label_set)]
         return Listing(
             root=root,
-            names=names,
-            files=files if found is None else [found.get(file, "") for file in files],
-            file=np.array(self._file, dtype=np.int32),
-            targets=PackedTargets(
-                self._packed_sets(classes)[np.array(self._label_set)], len(classes)
-            ),
-            split=(np.searchsorted(folds, split) if folded else split).astype(np.int8),
+            clips=clips,
+            files=[file if found is None else found.get(file, "") for file in self._files],
+            targets=PackedTargets(packed, len(classes)),
             folds=tuple(folds.tolist()),
-            sources=sources,
-            start=None if whole else start,
-            end=None if whole else end,
             classes=classes,
             multi_label=multi_label,
         )

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from passt_bench.data.audio import RESAMPLER, Header, Stretch, length_at, read_waveform
 from passt_bench.data.clip_table import ClipTable, Listing, SkippedClips
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some
 from passt_bench.data.scan import Scan, scan_files
-from passt_bench.data.targets import PackedTargets
+from passt_bench.data.targets import PackedTargets, Targets, take
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
@@ -93,51 +94,54 @@ def open_listing(
             asks for.
     """
     scan = scan_files(listing.root, listing.files)
-    frames, late, reasons = _measure(listing, scan)
-    usable = np.ones(len(listing), dtype=bool)
-    usable[list(reasons)] = False
-    by_name = sorted(np.flatnonzero(usable).tolist(), key=listing.names.__getitem__)
-    order = np.array(by_name, dtype=np.int64)
-    clips = listing.subset(order)
-    table = _clip_table(listing, clips, scan, frames[order], reasons, expected)
-    head = (spec.name, clips.classes, clips.multi_label, clips.split_names(), len(clips))
+    frames, late, reasons = _measure(listing.clips, scan)
+    clips = listing.clips.drop(index=list(reasons)).sort_values("name")
+    order = clips.index.to_numpy()
+    targets, frames = take(listing.targets, order), frames[order]
+    table = _clip_table(listing, clips, scan, frames, reasons, expected)
+    head = (spec.name, listing.classes, listing.multi_label, listing.splits, len(clips))
     rates, counts = np.unique(table.rates, return_counts=True)
     dataset = FolderDataset(
         fingerprint=Fingerprint(
             dataset=spec.name,
-            digest=digest_of(head, _digested(clips, scan)),
+            digest=digest_of(head, _digested(clips, targets, scan)),
             expected=sum(table.expected),
             found=len(clips),
-            classes=clips.classes,
-            multi_label=clips.multi_label,
+            classes=listing.classes,
+            multi_label=listing.multi_label,
             sampling_rates=dict(sorted(zip(map(str, rates), counts.tolist(), strict=True))),
-            notes=_notes(clips, table, sampling_rate, np.flatnonzero(late[order])),
+            notes=(
+                *_notes(table, sampling_rate, np.flatnonzero(late[order])),
+                *lacking_classes(targets, table.split, table.splits, listing.classes),
+            ),
         ),
-        ids=clips.names,
-        targets=clips.targets,
-        sources=clips.sources,
-        folds=clips.folds,
+        ids=table.names,
+        targets=targets,
+        sources=table.sources,
+        folds=listing.folds,
         spec=spec,
         sampling_rate=sampling_rate,
         table=table,
         stamps=scan.stamps,
-        frames=frames[order],
+        frames=frames,
     )
     _check_skipped(listing, reasons, incomplete, dataset)
     _check_testable(dataset)
     return dataset
 
 
-def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+def _measure(clips: pd.DataFrame, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Samples of each clip, which clips end after their file, and why some cannot be used."""
-    whole, rates = scan.frames[listing.file], scan.rates[listing.file]
-    unusable = np.isin(listing.file, list(scan.lost))
-    reasons = {clip: scan.lost[listing.file[clip]] for clip in np.flatnonzero(unusable).tolist()}
-    if listing.start is None or listing.end is None:
-        return whole, np.zeros(len(listing), dtype=bool), reasons
-    first = _samples_at(listing.start, rates)
-    open_end = np.isnan(listing.end)
-    last = np.where(open_end, whole, _samples_at(np.nan_to_num(listing.end), rates))
+    file = clips["file"].to_numpy()
+    whole, rates = scan.frames[file], scan.rates[file]
+    unusable = np.isin(file, list(scan.lost))
+    reasons = {clip: scan.lost[file[clip]] for clip in np.flatnonzero(unusable).tolist()}
+    if "start" not in clips:
+        return whole, np.zeros(len(clips), dtype=bool), reasons
+    start, end = clips["start"].to_numpy(), clips["end"].to_numpy()
+    first = _samples_at(start, rates)
+    open_end = np.isnan(end)
+    last = np.where(open_end, whole, _samples_at(np.nan_to_num(end), rates))
     late = ~open_end & (last - whole > _LATE * rates)
     frames = np.minimum(last, whole) - first
     for clip in np.flatnonzero(~unusable & (frames <= 0)).tolist():
@@ -145,7 +149,7 @@ def _measure(listing: Listing, scan: Scan) -> tuple[np.ndarray, np.ndarray, dict
             reasons[clip] = "shorter than a sample"
         else:
             seconds = whole[clip] / rates[clip]
-            reasons[clip] = f"starts at {listing.start[clip]:g} s, its file ends at {seconds:g} s"
+            reasons[clip] = f"starts at {start[clip]:g} s, its file ends at {seconds:g} s"
     return np.maximum(frames, 0), late, reasons
 
 
@@ -156,58 +160,61 @@ def _samples_at(seconds: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 def _clip_table(
     listing: Listing,
-    clips: Listing,
+    clips: pd.DataFrame,
     scan: Scan,
     frames: np.ndarray,
     reasons: Mapping[int, str],
     expected: Sequence[int] | None,
 ) -> ClipTable:
     """The table of the usable ``clips`` of a listing and of those skipped for some reason."""
-    rates = scan.rates[clips.file]
+    file, names = clips["file"].to_numpy(), clips["name"].tolist()
+    rates = scan.rates[file]
     if expected is None:
-        expected = np.bincount(listing.split, minlength=len(listing.split_names())).tolist()
-    gone = sorted(reasons)
-    skipped = listing.subset(np.array(gone, dtype=np.int64))
+        expected = np.bincount(listing.clips["split"], minlength=len(listing.splits)).tolist()
+    gone = np.array(sorted(reasons), dtype=np.int64)
+    skipped = listing.clips.loc[gone]
     return ClipTable(
         root=listing.root,
-        splits=listing.split_names(),
+        splits=listing.splits,
         expected=tuple(expected),
-        names=clips.names,
-        split=clips.split,
-        sources=clips.sources,
+        names=names,
+        split=clips["split"].to_numpy(),
+        sources=clips["source"].tolist() if "source" in clips else names,
         seconds=(frames / np.maximum(rates, 1)).astype(np.float32),
         rates=rates,
-        channels=scan.channels[clips.file],
+        channels=scan.channels[file],
         skipped=SkippedClips(
-            skipped.names, skipped.split, [reasons[clip] for clip in gone], skipped.targets
+            skipped["name"].tolist(),
+            skipped["split"].to_numpy(),
+            [reasons[clip] for clip in gone.tolist()],
+            take(listing.targets, gone),
         ),
-        files=clips.files,
-        file=clips.file,
-        start=clips.start,
-        end=clips.end,
+        files=listing.files,
+        file=file,
+        start=clips["start"].to_numpy() if "start" in clips else None,
+        end=clips["end"].to_numpy() if "end" in clips else None,
     )
 
 
-def _digested(clips: Listing, scan: Scan) -> Iterator[str | np.ndarray]:
+def _digested(clips: pd.DataFrame, targets: Targets, scan: Scan) -> Iterator[str | np.ndarray]:
     """What the digest covers; not sampling rate and clip length, which are in the recipe."""
-    for texts in (clips.names, *(() if clips.sources is clips.names else (clips.sources,))):
-        for at in range(0, len(texts), _BLOCK):
-            yield "".join(f"{text}\0" for text in texts[at : at + _BLOCK])
-    if isinstance(clips.targets, PackedTargets):
-        yield clips.targets.packed
+    for column in clips.columns.intersection(["name", "source"]):
+        for at in range(0, len(clips), _BLOCK):
+            yield "".join(f"{text}\0" for text in clips[column].iloc[at : at + _BLOCK])
+    if isinstance(targets, PackedTargets):
+        yield targets.packed
     else:
-        yield np.nan_to_num(clips.targets, nan=2).astype("<f4")
-    yield clips.split
-    yield scan.stamps[clips.file, 0].astype("<i8")
-    yield scan.pieces[clips.file].astype("<u8")
-    if clips.start is not None and clips.end is not None:
-        yield clips.start.astype("<f8")
-        yield np.nan_to_num(clips.end, nan=-1).astype("<f8")
+        yield np.nan_to_num(targets, nan=2).astype("<f4")
+    yield clips["split"].to_numpy()
+    file = clips["file"].to_numpy()
+    yield scan.stamps[file, 0].astype("<i8")
+    yield scan.pieces[file].astype("<u8")
+    if "start" in clips:
+        yield clips["start"].to_numpy().astype("<f8")
+        yield np.nan_to_num(clips["end"].to_numpy(), nan=-1).astype("<f8")
 
 
-def _notes(
-    clips: Listing, table: ClipTable, sampling_rate: int, late: np.ndarray
-) -> tuple[str, ...]:
+def _notes(table: ClipTable, sampling_rate: int, late: np.ndarray) -> list[str]:
     """What a reader of a result should know of its data; ``late`` clips end after their files."""
     skipped = table.skipped
     missing = sum(reason == MISSING for reason in skipped.reasons)
@@ -224,15 +231,12 @@ def _notes(
         (
             len(late),
             f"{len(late)} clips end behind their files; what is not there is silent: "
-            f"{some([clips.names[clip] for clip in late[:5].tolist()], late)}",
+            f"{some([table.names[clip] for clip in late[:5].tolist()], late)}",
         ),
         (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
     )
-    return (
-        *(note for count, note in notes if count),
-        *lacking_classes(clips.targets, clips.split, table.splits, clips.classes),
-    )
+    return [note for count, note in notes if count]
 
 
 def _check_skipped(
@@ -243,12 +247,12 @@ def _check_skipped(
     there = len(usable.ids) + len(counted)
     if there and len(counted) <= MAX_SKIPPED * there:
         return
-    counted = counted or list(reasons)
+    counted, names = counted or list(reasons), listing.clips["name"]
     refusal = Incomplete(
-        f"{len(counted)} of {len(listing)} clips are missing or hold no sound",
+        f"{len(counted)} of {len(names)} clips are missing or hold no sound",
         source=listing.root,
         field="files",
-        value=some([f"{listing.names[clip]} ({reasons[clip]})" for clip in counted[:5]], counted),
+        value=some([f"{names[clip]} ({reasons[clip]})" for clip in counted[:5]], counted),
         remedy=f"At most {100 * MAX_SKIPPED:g} % may be; add the files, or remove the clips from "
         "the list.",
     )

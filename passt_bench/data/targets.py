@@ -42,6 +42,14 @@ class PackedTargets:
 Targets = np.ndarray | PackedTargets
 
 
+def take(targets: Targets, clips: np.ndarray) -> Targets:
+    """The targets of some clips, stored as they are."""
+    if isinstance(targets, PackedTargets):
+        return PackedTargets(targets.packed[clips], targets.shape[1])
+    chosen: np.ndarray = targets[clips]
+    return chosen
+
+
 def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
     """Positives of each class among the clips, (classes,) int64; NaN does not count."""
     counts = np.zeros(targets.shape[1], dtype=np.int64)
