@@ -13,12 +13,9 @@ import pytest
 import soundfile
 from layouts import (
     write_audioset_hdf5,
-    write_dcase20,
     write_esc50,
-    write_fsd50k,
     write_hdf5,
     write_manifest,
-    write_openmic,
 )
 from sounds import encoded, sound, write_sound
 
@@ -243,23 +240,6 @@ def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path: Path, chec
     assert broken["count"] == 1
     assert "rows of the HDF5 file" in broken["remedy"]
     assert "published" in told["findings"]["not listed"]["remedy"]
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [("fsd50k", write_fsd50k), ("openmic", write_openmic), ("dcase20", write_dcase20)],
-)
-def test_published_folders(
-    name: str, write: Callable[..., Any], tmp_path: Path, checked: Check
-) -> None:
-    written = write(tmp_path / name, seconds=0.2)
-    code, told = checked(f"{name}={written.root}", "--decode")
-    assert told["found"] == len(written.clips) == sum(part["found"] for part in told["parts"])
-    lacking = "class without a positive"
-    assert set(told["findings"]) <= {lacking, "not listed"}  # small sets lack classes and clips
-    assert code == (1 if lacking in told["findings"] else 0)
-    per_class = [sum(item["found"]) for item in told["classes"]]
-    assert sum(per_class) == sum(len(clip.labels) for clip in written.clips)
 
 
 def test_the_json_holds_all_names_and_the_text_a_few(

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from layouts import write_audioset_folder, write_manifest
 
 Cli = Callable[..., tuple[int, str]]
@@ -119,3 +121,19 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
             assert code == 2
             assert "data.name = 'manifest': no clip to train on. Bring its training part" in said
             assert not list(out.glob("records/*"))
+
+
+def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
+    tmp_path: Path, cli: Cli
+) -> None:
+    written = write_manifest(tmp_path / "data")
+    path = next(c.path for c in written.clips if c.path is not None and c.path.suffix == ".wav")
+    soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
+    study, out = tmp_path / "mine.py", tmp_path / "runs"
+    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'accuracy'"))
+    words = ("--data", f"manifest={written.root}", "--runs", out, "--no-track", "--no-cost")
+    code, said = cli("run", study, *words)
+    assert code == 2
+    assert f"{path}: the file holds NaN or infinity. Replace the file" in said
+    assert not list((out / "cache").glob("*features*"))
+    assert not (out / "records").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from esc_layout import rows_of, write_meta
+from esc_layout import rows_of
 
 from passt_bench.data import open_dataset
 from passt_bench.data.audio import read_header, read_waveform, read_whole
@@ -20,29 +20,7 @@ from passt_bench.spec.recipe import DataSpec, FrontendSpec
 from passt_bench.training.features import prepare_features
 
 Layout = Callable[..., Path]
-Cli = Callable[..., tuple[int, str]]
 NOISE = 0.1 * np.random.default_rng(0).standard_normal(16000)
-STUDY = '''"""?"""
-from passt_bench.spec import Patchout, Recipe, Study, Variant, override
-
-STUDY = Study(
-    name="real",
-    question="?",
-    base=override(
-        Recipe(),
-        {
-            "model.name": "passt_micro", "model.width": 16, "model.depth": 1, "model.heads": 2,
-            "model.patch": (16, 16), "model.stride": (16, 16), "data.name": "esc50",
-            "data.seconds": 0.4, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
-            "frontend.window": 200, "frontend.hop": 80, "frontend.mels": 32,
-            "frontend.fmax": 3500.0, "training.epochs": 1, "training.loss": "ce",
-        },
-    ),
-    baseline="none",
-    variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
-    seeds=(0,),
-)
-'''
 
 
 def whole(path: Path, kind: str = "wav", subtype: str | None = None) -> bytes:
@@ -152,73 +130,6 @@ def test_channels_and_rates_are_noted(layout: Layout) -> None:
     )
     mixed = data.waveform(data.ids.index(stereo.stem))
     np.testing.assert_allclose(mixed, NOISE[:800] / 4, atol=1e-6)
-
-
-def test_few_broken_files_are_told_and_left_out(layout: Layout, cli: Cli, tmp_path: Path) -> None:
-    root, study = layout(), tmp_path / "real.py"
-    study.write_text(STUDY)
-    names = [str(row["filename"]) for row in rows_of()]
-    words = ("plan", study, "--data", f"esc50={root}", "--runs", tmp_path / "runs")
-    (root / "audio" / names[3]).write_bytes(b"")
-    code, said = cli(*words)
-    assert code == 0
-    assert "29 of 30 clips" in said
-    first, second = (Path(name).stem for name in names[3:5])
-    assert f"1 clips left out, 0 missing and 1 without sound: {first} (empty, 0 bytes)" in said
-    (root / "audio" / names[4]).unlink()
-    code, said = cli(*words)
-    assert code == 2
-    for fragment in (
-        str(root), "2 of 30 clips are missing or hold no sound",
-        f"{first} (empty, 0 bytes)", f"{second} (no such file)", "At most 5 %",
-    ):  # fmt: skip
-        assert fragment in said
-
-
-@pytest.mark.parametrize(
-    ("spoil", "fragments"),
-    [
-        (lambda root: root.rename(root.with_name("gone")), ("esc: ", "no such folder")),
-        (
-            lambda root: write_meta(root, [row | {"fold": "one"} for row in rows_of()]),
-            (
-                "esc50.csv line 2",
-                "fold = 'one'",
-            ),
-        ),
-    ],
-    ids=["folder", "fold"],
-)
-def test_bad_folders(
-    spoil: Callable[[Path], object],
-    fragments: tuple[str, ...],
-    layout: Layout,
-    cli: Cli,
-    tmp_path: Path,
-) -> None:
-    root, study = layout(), tmp_path / "real.py"
-    study.write_text(STUDY)
-    spoil(root)
-    code, said = cli("plan", study, "--data", f"esc50={root}", "--runs", tmp_path / "runs")
-    assert code == 2
-    for fragment in fragments:
-        assert fragment in said
-    assert not (tmp_path / "runs").exists()
-
-
-def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
-    layout: Layout, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, study = layout(), tmp_path / "real.py"
-    study.write_text(STUDY)
-    path = root / "audio" / str(rows_of()[17]["filename"])
-    nan(path)
-    monkeypatch.chdir(tmp_path)
-    code, said = cli("run", study, "--data", f"esc50={root}", "--no-track", "--no-cost")
-    assert code == 2
-    assert f"{path}: the file holds NaN or infinity. Replace the file" in said
-    assert not list((tmp_path / "runs" / "cache").glob("*features*"))
-    assert not (tmp_path / "runs" / "records").exists()
 
 
 def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> None:
