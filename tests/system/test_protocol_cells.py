@@ -27,7 +27,7 @@ from passt_bench.runner.run import prepare
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Streamed, Waveforms
-from passt_bench.training.metrics import accuracy
+from passt_bench.training.metrics import score
 
 SMALL: dict[str, Any] = {
     "model": ModelSpec("passt_micro", patch=(16, 16), stride=(16, 16), width=16, depth=1, heads=2),
@@ -117,7 +117,7 @@ def test_each_set_of_weights_answers_for_itself(tmp_path: Path) -> None:
         stream = Streamed(SharedDataset(dataset), 16000)
         clips = dataset.split(None)[1]
         scores = predict(net, Waveforms(stream, record.recipe.frontend), clips)
-        assert accuracy(dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
+        assert score("accuracy", dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
 
 
 def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""Checkpoints: exact after a stop at any step, whatever became of the files."""
+
 from __future__ import annotations
 
 import pickle
@@ -9,110 +11,58 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_training import (
+    EPOCHS,
+    STEPS,
+    VALIDATION,
+    equal,
+    fresh,
+    make_task,
+    stopped,
+    trained,
+    warned,
+)
 
-from passt_bench.models import create_model
 from passt_bench.registry import METRICS
-from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training import checkpoint
-from passt_bench.training.loop import train
 from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import Metric, PerClass
-from passt_bench.training.state import Progress, Task, Training
-
-EPOCHS, STEPS = 4, 4
+from passt_bench.training.state import Progress, Training, copy_of
 
 
-class Stopped(Exception):
-    """Stands for a kill at a known moment."""
+@pytest.fixture(scope="module", params=[False, True], ids=["last", "best on validation"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A training that nothing stopped."""
+    more = {"validation": VALIDATION} if request.param else {}
+    return trained(make_task(tmp_path_factory.mktemp("whole"), **more))
 
 
-def make_task(folder: Path, **changes: Any) -> Task:
-    recipe = Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, heads=2),
-        patchout=Patchout("unstructured", rate=0.5),
-        training=TrainingSpec(epochs=EPOCHS, batch_size=8, mixup=0.3, roll=0.2),
-    )
-    random = np.random.default_rng(1)
-    targets = (random.random((40, 3)) < 0.4).astype("f4")
-    features = random.normal(size=(40, 16, 32)).astype("f4") + targets[:, :1, None]
-    told: list[str] = []
-    task = Task("key", recipe, 5, features, targets, np.arange(32), folder, warn=told.append)
-    return replace(task, checkpoint_seconds=0.0, **changes)
-
-
-def told(task: Task) -> list[str]:
-    return task.warn.__self__  # type: ignore[attr-defined,no-any-return]
-
-
-def fresh() -> torch.nn.Module:
-    torch.set_num_threads(1)
-    return create_model("passt_micro", 3, patch=8, stride=8, width=16, heads=2, mels=16, frames=32)
-
-
-def initial() -> torch.nn.Module:
-    torch.manual_seed(0)
-    net = fresh()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.normal_(0, 0.05)
-    return net
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Lets a training stop after that many steps, its checkpoint written."""
-    count = 0
-    real = Training.stepped
-
-    def stepped(self: Training, loss: torch.Tensor) -> None:
-        nonlocal count
-        real(self, loss)
-        count += 1
-        if count == steps:
-            raise Stopped
-
-    monkeypatch.setattr(Training, "stepped", stepped)
-
-
-def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
-    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
-
-
-@pytest.mark.parametrize("steps", [1, 3, 4, 5, 15, 16])
+@pytest.mark.parametrize("steps", [1, 4, 5, 10, 16])
 def test_stopped_after_any_step_it_comes_to_the_same(
-    tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: Training, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, expected = initial(), train(initial(), make_task(tmp_path / "a"))
-    train(whole, make_task(tmp_path / "a2"))
-    with monkeypatch.context() as patched:
-        stop_after(patched, steps)
-        with pytest.raises(Stopped):
-            train(initial(), make_task(tmp_path / "b"))
-    resumed = initial()
-    task = make_task(tmp_path / "b")
-    done = train(resumed, task)
-    assert done.train_loss == expected.train_loss
-    assert done.learning_rate == expected.learning_rate
-    assert same(whole, resumed)
-    assert len(done.step_seconds) == EPOCHS
-    assert told(task) == []
+    stopped(monkeypatch, steps, make_task(tmp_path, validation=whole.task.validation))
+    task = make_task(tmp_path, validation=whole.task.validation)
+    done, expected = trained(task), whole.progress
+    assert done.progress.train_loss == expected.train_loss
+    assert done.progress.learning_rate == expected.learning_rate
+    assert done.progress.validation == expected.validation
+    assert done.progress.best_epoch == expected.best_epoch
+    assert equal(copy_of(whole.net), copy_of(done.net))
+    assert len(done.progress.step_seconds) == EPOCHS
+    assert warned(task) == []
 
 
 def test_clocks_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"data": 2.0, "build": 1.0}
     seconds = []
-    for steps in (3, 6):
-        with monkeypatch.context() as patched:
-            stop_after(patched, steps)
-            with pytest.raises(Stopped):
-                train(initial(), make_task(tmp_path, clocks={"data": 2.0, "build": 1.0}))
-        (state,) = list(checkpoint.states(tmp_path, ("key", 1)))[:1]
-        assert state["progress"]["before"] == {
-            "data": 2.0 * (len(seconds) + 1),
-            "build": len(seconds) + 1,
-        }
-        seconds.append(state["progress"]["seconds"])
-        assert state["progress"]["step"] == (3, 1)[len(seconds) - 1]
-    done = train(initial(), make_task(tmp_path, clocks={"data": 2.0, "build": 1.0}))
+    for times, (steps, left) in enumerate(((3, 3), (6, 1)), start=1):
+        stopped(monkeypatch, steps, make_task(tmp_path, clocks=dict(clocks)))
+        state = next(checkpoint.states(tmp_path, ("key", 1)))["progress"]
+        assert state["before"] == {name: times * value for name, value in clocks.items()}
+        assert state["step"] == left
+        seconds.append(state["seconds"])
+    done = trained(make_task(tmp_path, clocks=dict(clocks))).progress
     assert done.before == {"data": 4.0, "build": 2.0}  # this process adds its own
     assert 0 < seconds[0] < seconds[1] < done.seconds
     assert done.seconds == pytest.approx(sum(done.step_seconds) * STEPS)
@@ -121,23 +71,12 @@ def test_clocks_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
-    net = initial()
-    done = train(net, replace(make_task(tmp_path), checkpoint_seconds=1e9))
-    again, calls = initial(), []
-
-    def on_epoch(progress: Progress) -> None:
-        calls.append(progress.epoch)
-
-    assert train(again, make_task(tmp_path), on_epoch).train_loss == done.train_loss
+    done = trained(replace(make_task(tmp_path), checkpoint_seconds=1e9))
+    calls: list[Progress] = []
+    again = trained(make_task(tmp_path), on_epoch=calls.append)
+    assert again.progress.train_loss == done.progress.train_loss
     assert calls == []
-    assert same(net, again)
-
-
-def _stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, steps: int = 6) -> None:
-    with monkeypatch.context() as patched:
-        stop_after(patched, steps)
-        with pytest.raises(Stopped):
-            train(initial(), make_task(folder))
+    assert equal(copy_of(done.net), copy_of(again.net))
 
 
 class _Hostile:
@@ -178,41 +117,27 @@ def _hostile(path: Path, folder: Path) -> None:
     torch.save({"key": "key", "net": _Hostile(folder / "touched")}, path)
 
 
-BREAK = [_truncate, _empty, _garbage, _flip, _pickle, _hostile]
-
-
-@pytest.mark.parametrize("damage", BREAK)
-def test_the_one_before_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+@pytest.mark.parametrize("damage", [_truncate, _empty, _garbage, _flip, _pickle, _hostile])
+@pytest.mark.parametrize("whole", [False], indirect=True)
+def test_damaged_checkpoints_are_not_used(
+    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
-    expected = train(initial(), make_task(tmp_path / "whole"))
-    _stopped(tmp_path / "b", monkeypatch)
-    damage(tmp_path / "b" / checkpoint.NAME, tmp_path)
-    task = make_task(tmp_path / "b")
-    assert [s["progress"]["step"] for s in checkpoint.states(task.folder, ("key", 1))] == [1]
-    done = train(initial(), task)
-    assert done.train_loss == expected.train_loss
-    assert len(told(task)) == 1
-    assert "checkpoint.pt" in told(task)[0]
-    assert "it is not used" in told(task)[0]
-    assert not (tmp_path / "touched").exists()
-
-
-@pytest.mark.parametrize("damage", BREAK)
-def test_where_none_serves_it_starts_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
-) -> None:
-    expected = train(initial(), make_task(tmp_path / "whole"))
-    _stopped(tmp_path / "b", monkeypatch)
-    for name in (checkpoint.NAME, checkpoint.BEFORE):
-        damage(tmp_path / "b" / name, tmp_path)
-    task = make_task(tmp_path / "b")
-    calls: list[int] = []
-    done = train(initial(), task, lambda progress: calls.append(progress.epoch))
-    assert calls == [1, 2, 3, 4]
-    assert done.train_loss == expected.train_loss
-    assert len(told(task)) == 3
-    assert told(task)[-1] == "key: no checkpoint can be used; the run starts from the beginning"
+    """The one before serves; where it is damaged too, the run starts from the beginning."""
+    folder = tmp_path / "run"
+    stopped(monkeypatch, 6, make_task(folder))
+    damage(folder / checkpoint.NAME, tmp_path)
+    assert [s["progress"]["step"] for s in checkpoint.states(folder, ("key", 1))] == [1]
+    task = make_task(folder)
+    stopped(monkeypatch, 1, task)
+    assert len(warned(task)) == 1
+    assert "checkpoint.pt" in warned(task)[0]
+    damage(folder / checkpoint.NAME, tmp_path)  # the damaged one is now the one before
+    task, epochs = make_task(folder), []
+    done = trained(task, on_epoch=lambda progress: epochs.append(progress.epoch))
+    assert epochs == [1, 2, 3, 4]
+    assert done.progress.train_loss == whole.progress.train_loss
+    assert len(warned(task)) == 3
+    assert "from the beginning" in warned(task)[-1]
     assert not (tmp_path / "touched").exists()
 
 
@@ -240,48 +165,28 @@ def test_a_checkpoint_that_does_not_belong_is_passed_over(
     assert message in lines[0]
 
 
-def test_a_checkpoint_of_another_shape_is_passed_over(
+def test_checkpoints_are_two_must_fit_and_can_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _stopped(tmp_path, monkeypatch, 1)
-    task = make_task(tmp_path)
-    other = create_model("passt_micro", 3, patch=8, stride=8, width=32, heads=2, mels=16, frames=32)
-    assert len(train(other, task).train_loss) == EPOCHS
-    assert "does not fit the model" in told(task)[0]
-
-
-def test_checkpoints_are_two_and_can_be_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _stopped(tmp_path, monkeypatch)
+    stopped(monkeypatch, 6, make_task(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.BEFORE, checkpoint.NAME]
+    task = make_task(tmp_path)
+    assert len(trained(task, fresh(width=32)).progress.train_loss) == EPOCHS
+    assert "does not fit the model" in warned(task)[0]
     checkpoint.remove(tmp_path)
     assert not list(tmp_path.iterdir())
     assert not checkpoint.exists(tmp_path)
 
 
-VALIDATION = np.arange(32, 40)
-
-
-def _inner_values(progress: Progress) -> tuple[int, float]:
-    return progress.best_epoch, max(progress.validation)
-
-
 def test_the_best_epoch_on_the_validation_split_is_kept(tmp_path: Path) -> None:
-    weights = []
-    net = initial()
-
-    def on_epoch(progress: Progress) -> None:
-        weights.append({name: value.clone() for name, value in net.state_dict().items()})
-
-    task = make_task(tmp_path / "a", validation=VALIDATION)
+    net, weights = fresh(), []
+    task = make_task(tmp_path, validation=VALIDATION)
     # Features that have nothing to do with the targets: the best epoch is soon over.
     task.features[:] = np.random.default_rng(7).normal(size=task.features.shape)
-    done = train(net, task, on_epoch)
+    done = trained(task, net, on_epoch=lambda progress: weights.append(copy_of(net))).progress
     assert len(done.validation) == EPOCHS
     assert done.best_epoch == 1 + done.validation.index(max(done.validation))
-    best = weights[done.best_epoch - 1]
-    assert all(torch.equal(best[name], value) for name, value in net.state_dict().items())
+    assert equal(weights[done.best_epoch - 1], copy_of(net))
     assert task.clocks["select"] > 0
 
 
@@ -296,44 +201,34 @@ def test_the_best_epoch_by_a_loss_is_the_one_with_the_least(tmp_path: Path) -> N
     try:
         task = make_task(tmp_path, validation=VALIDATION)
         task.recipe = replace(task.recipe, metrics=("loss",))
-        done = train(initial(), task)
+        done = trained(task).progress
     finally:
         del METRICS._table["loss"]
     assert len(set(done.validation)) > 1
     assert done.best_epoch == 1 + done.validation.index(min(done.validation))
 
 
-@pytest.mark.parametrize("steps", [4, 5, 9, 16])
-def test_the_choice_survives_a_stop(
-    tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("whole", [True], indirect=True)
+def test_lost_best_weights_start_the_run_again(
+    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, resumed = initial(), initial()
-    expected = train(whole, make_task(tmp_path / "a", validation=VALIDATION))
-    with monkeypatch.context() as patched:
-        stop_after(patched, steps)
-        with pytest.raises(Stopped):
-            train(initial(), make_task(tmp_path / "b", validation=VALIDATION))
-    done = train(resumed, make_task(tmp_path / "b", validation=VALIDATION))
-    assert (done.validation, done.best_epoch) == (expected.validation, expected.best_epoch)
-    assert same(whole, resumed)
-
-
-def test_lost_best_weights_start_the_run_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = train(initial(), make_task(tmp_path / "a", validation=VALIDATION))
-    with monkeypatch.context() as patched:
-        stop_after(patched, 10)
-        with pytest.raises(Stopped):
-            train(initial(), make_task(tmp_path / "b", validation=VALIDATION))
-    _truncate(tmp_path / "b" / checkpoint.BEST, tmp_path)
-    task = make_task(tmp_path / "b", validation=VALIDATION)
-    assert train(initial(), task).validation == expected.validation
-    assert told(task)[-1].endswith("the run starts from the beginning")
-
-
-def test_answers_that_are_not_finite_are_divergence(tmp_path: Path) -> None:
+    stopped(monkeypatch, 10, make_task(tmp_path, validation=VALIDATION))
+    _truncate(tmp_path / checkpoint.BEST, tmp_path)
     task = make_task(tmp_path, validation=VALIDATION)
-    task.features[VALIDATION] = np.nan
-    with pytest.raises(Diverged, match="not finite"):
-        train(initial(), task)
+    assert trained(task).progress.validation == whole.progress.validation
+    assert "from the beginning" in warned(task)[-1]
+
+
+@pytest.mark.parametrize("clips", [VALIDATION, np.array([3])], ids=["validation", "training"])
+def test_numbers_that_are_not_finite_are_divergence(tmp_path: Path, clips: np.ndarray) -> None:
+    task = make_task(tmp_path, validation=VALIDATION)
+    task.features[clips] = np.nan
+    with pytest.raises(Diverged, match=r"not finite|nan in epoch 1 of 4"):
+        trained(task)
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    task.recipe = replace(task.recipe, training=replace(task.recipe.training, epochs=12))
+    losses = trained(task).progress.train_loss
+    assert losses[-1] < losses[0]

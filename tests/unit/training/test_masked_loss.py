@@ -74,3 +74,9 @@ def test_spectrogram_mixup_mixes_what_is_known() -> None:
     assert (positive <= known).all()
     assert (known <= 1).all()
     assert ((known > 0) & (known < 1)).any()
+
+
+def test_the_other_losses_by_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0]])
+    assert float(loss_of("bce", logits, torch.tensor([[1.0, 0.0]]))) == pytest.approx(math.log(2))
+    assert float(loss_of("ce", logits, torch.tensor([[0.7, 0.3]]))) == pytest.approx(math.log(2))

@@ -98,6 +98,13 @@ def test_known_truth() -> None:
     assert build("AUC", targets, scores) == (pytest.approx(0.875), {0: 0.75, 2: 1.0})
 
 
+def test_accuracy_by_hand() -> None:
+    targets = np.eye(2)[[0, 0, 1]]
+    value, per_class = build("accuracy", targets, np.array([[2.0, 1], [1, 2], [1, 2]]))
+    assert value == pytest.approx(2 / 3)
+    assert per_class == {0: 0.5, 1: 1.0}
+
+
 def test_few_pairs_do_not_pull_a_d_prime_in() -> None:
     """Half a pair is a quarter here, and yet an area of five sixths stays what it is."""
     targets = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1]], dtype=np.float32)

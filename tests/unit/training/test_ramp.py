@@ -40,3 +40,12 @@ def test_the_cosine_is_what_it_was() -> None:
     training = TrainingSpec(epochs=4, learning_rate=1e-3, warmup=0.2)
     rates = [rate_at(training, step, 5) for step in range(20)]
     assert rates == [learning_rate(step, 20, 1e-3, 0.2) for step in range(20)]
+
+
+def test_the_cosine_rises_and_falls() -> None:
+    rates = [learning_rate(step, 100, 1.0, 0.1) for step in range(100)]
+    assert rates.index(max(rates)) == 10
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+    assert learning_rate(0, 1, 1.0, 0.0) == 1.0

@@ -39,6 +39,19 @@ def test_packed_targets_weigh_the_same() -> None:
     np.testing.assert_array_equal(clip_weights(packed, train), clip_weights(targets, train))
 
 
+def test_an_epoch_sees_each_clip_once() -> None:
+    clips, training, none = np.arange(100, 164), TrainingSpec(batch_size=16), np.zeros((200, 1))
+    sampler = Sampler(training, none, clips, 0, 0)
+    assert sampler.steps == 4
+    seen = np.concatenate([sampler.clips(step) for step in range(4)])
+    again = np.concatenate([sampler.clips(step) for step in range(4, 8)])
+    assert sorted(seen) == sorted(again) == clips.tolist()
+    assert (seen != again).any()
+    other = Sampler(training, none, clips, 0, 1)
+    assert (seen != np.concatenate([other.clips(step) for step in range(4)])).any()
+    assert len(Sampler(training, none, clips[:3], 0, 0).clips(0)) == 3
+
+
 def test_an_epoch_has_no_clip_twice_and_is_drawn_anew() -> None:
     targets, train = _targets(), np.arange(100, 300)
     sampler = Sampler(WEIGHTED, targets, train, 3, 0)
