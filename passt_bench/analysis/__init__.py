@@ -1,1 +1,1 @@
-"""From records to verdicts: tables, statistics, comparisons. Imports no torch."""
+"""Computes tables, statistics and verdicts from records; imports no torch."""

@@ -1,4 +1,4 @@
-"""Randomised blocks: the additive fit, and which arms share one variance.
+"""Fits randomised blocks, and finds the arms that share one variance.
 
 Tables are arrays of shape (arms, blocks), NaN where a cell is missing. The model is
 ``y[arm, block] = mean[arm] + effect[block] + noise``; all functions are pure.
@@ -28,10 +28,10 @@ class BlockFit:
     """The least-squares fit of arms and blocks, additive.
 
     Attributes:
-        coefficients: (arms + blocks,), only their estimable contrasts mean something.
+        coefficients: (arms + blocks,), only their estimable contrasts are meaningful.
         inverse: pseudo-inverse of X'X, (arms + blocks, arms + blocks).
         gram: X'X.
-        sse: residual sum of squares; exactly 0 where it is nothing but rounding.
+        sse: residual sum of squares; exactly 0 where it is only rounding.
         df: residual degrees of freedom.
         arms: number of arms.
     """
@@ -81,7 +81,7 @@ def fit_blocks(y: Floats) -> BlockFit:
         [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
     )
     # NumPy's own cut-off (1e-15 times the size) lets rounded zeros pass, whose inverses drown the
-    # rest. The least eigenvalue that is none lies far above this one: the cells connect some
+    # rest. The least eigenvalue that is not zero is far above this one: the cells connect some
     # dozens of arms and blocks.
     inverse = np.asarray(np.linalg.pinv(gram, rtol=SINGULAR, hermitian=True), dtype=np.float64)
     coefficients = inverse @ sums

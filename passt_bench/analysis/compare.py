@@ -1,4 +1,4 @@
-"""Comparisons: what the variants of a study do to a metric, against its baseline."""
+"""Compares the variants of a study with its baseline in a metric."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _measured_arms(
     """Each variant with its arm in the newest session that measured it against the baseline.
 
     Every session has the baseline; its own seconds come from the session that serves most
-    variants, so that they stand beside seconds of the same session.
+    variants, so that its seconds and theirs are of one session.
     """
     base = next(v.arm for v in study.variants if v.name == study.baseline)
     newest: dict[str, tuple[SessionRecord, ArmRecord]] = {}

@@ -1,4 +1,4 @@
-"""Quality records as pandas tables, one row a cell."""
+"""Reads quality records and evaluations into pandas tables, a row each."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     Columns: ``key``, ``kind`` (``quality`` or ``evaluation``), ``status``, ``message``, ``seed``,
     ``fold`` (nullable integer), ``attempt``, ``finished``, ``dataset``, ``fingerprint``; the recipe
     by dotted names (``model.name``, ``patchout.kind``, ``training.epochs``, …, ``salt``); then what
-    was measured, named as in `cells_frame`. Rows of different fingerprints do not belong into one
-    comparison. Where there are evaluations, also their ``checkpoints``, ``split``, ``clips``, and
-    the ends of each metric's interval over clips, ``METRIC_low`` and ``METRIC_high``; of one
-    checkpoint alone the recipe, and no seed (the column is then a nullable integer).
+    was measured, named as in `cells_frame`. Rows of different fingerprints must not be compared.
+    Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
+    over clips, ``METRIC_low`` and ``METRIC_high``; they have the recipe of a single checkpoint and
+    no seed (the column is then a nullable integer).
 
     Args:
         root: the folder that ``run --runs`` wrote to.
@@ -62,7 +62,7 @@ def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
     where there is no record), ``message`` (empty where there is none), ``tokens``, ``tokens_full``,
     ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (a training step, per clip); one
     column a metric, the study's primary one always among them; ``probe/NAME/METRIC``,
-    ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as it came out on the
+    ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as resolved on the
     grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The noise floor: what an A/A study says about the differences that mean nothing."""
+"""Measures the noise floor from an A/A study, whose differences are all due to chance."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = No
     """Measures the noise floor from an A/A study.
 
     Args:
-        study: its variants may differ in ``salt`` alone.
+        study: its variants may differ only in ``salt``.
         cells: see `frame.cells_frame`.
         metric: another column of ``cells`` than the study's primary metric.
 

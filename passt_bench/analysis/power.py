@@ -1,4 +1,4 @@
-"""What a number of blocks can show, and how many would settle a question."""
+"""Computes what a number of blocks can show, and how many would settle a question."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MOST_BLOCKS = 1000
 def detectable(error: float, df: float, comparisons: int = 1) -> float:
     """The true difference that a two-sided t test finds with probability 0.8.
 
-    The level is .05 over the number of comparisons: what Holm asks of a difference that stands
-    alone, its worst case.
+    The level is .05 over the number of comparisons: what Holm requires of the only
+    difference, its worst case.
 
     Args:
         error: standard error of the difference.
@@ -60,7 +60,7 @@ def blocks_to_settle(
     """The least number of blocks that gives a verdict with probability 0.8.
 
     A verdict is ``better`` or ``worse`` in Holm's worst case, or ``same``. The true difference is
-    taken to be the one given, an observed one as a rule, so this is a plan and no promise.
+    taken to be the one given, an observed one as a rule, so this is an estimate, not a guarantee.
 
     Args:
         difference: the true difference.

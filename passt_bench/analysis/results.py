@@ -71,7 +71,7 @@ def analyse(
     """Computes the results of a study.
 
     Args:
-        study: the expansion; its variants alone count, whatever else there is.
+        study: the expansion; only its variants count.
         records: key → record, of its cells and perhaps of others.
         sessions: cost sessions, of its variants and perhaps of others.
 

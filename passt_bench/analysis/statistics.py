@@ -1,4 +1,4 @@
-"""What is said of arms: contrasts, intervals, Holm's correction, equivalence.
+"""Contrasts of arms, their intervals, Holm's correction and equivalence tests.
 
 Tables are arrays of shape (arms, blocks), NaN where a cell is missing, see `blocks`; all functions
 are pure.
@@ -26,7 +26,7 @@ class Contrast:
         df: degrees of freedom of ``error``.
         unit: standard error of the same contrast in one complete block.
         df_per_block: degrees of freedom that one more block adds.
-        pooled: residual variance of the pool, or of the paired differences alone.
+        pooled: residual variance of the pool, or only of the paired differences.
     """
 
     n: int

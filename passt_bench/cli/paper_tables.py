@@ -7,7 +7,7 @@ from math import nan
 from typing import Any
 
 from passt_bench.cli.options import console
-from passt_bench.cli.results import paper_here
+from passt_bench.cli.results import paper_status
 from passt_bench.cli.study import print_left, print_status
 from passt_bench.console import stage
 from passt_bench.report.build import build_paper
@@ -69,7 +69,7 @@ def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: 
             _evaluate(planned, request, paths)
     if any(planned.can_run for planned in plan.rows):
         page = build_paper(
-            paths.runs, paths.reports, paper_here(paths.runs, paths.reports, paths.data)
+            paths.runs, paths.reports, paper_status(paths.runs, paths.reports, paths.data)
         )
         console.print(f"The paper's tables, and what ran here: {page}", markup=False)
     return all(done)

@@ -24,19 +24,19 @@ from passt_bench.errors import InputError
 from passt_bench.processes import VARIABLE
 
 if TYPE_CHECKING:
-    from passt_bench.report.paper import Here
+    from passt_bench.report.paper import PaperStatus
 
 
-def paper_here(runs: Path, reports: Path, data: Mapping[str, Path]) -> Here:
+def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperStatus:
     """What this machine has of what the paper's rows need, and which of them were evaluated."""
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
-    from passt_bench.report.paper import Here, find_evaluations
+    from passt_bench.report.paper import PaperStatus, find_evaluations
     from passt_bench.runner.studies import find_available, published_rows
 
     rows = published_rows()
     stores = [Store(reports / EVALUATIONS), Store(runs)]
-    return Here(find_available(data), rows, evaluated=find_evaluations(rows, stores))
+    return PaperStatus(find_available(data), rows, evaluated=find_evaluations(rows, stores))
 
 
 @app.command()
@@ -75,7 +75,7 @@ def report(
     elif studies:
         pages = [page for name in studies for page in build_named(name, runs, reports)]
     else:
-        pages = build_all(runs, reports, paper_here(runs, reports, data_folders(())))
+        pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
     for page in pages:
         console.print(str(page), markup=False)
 

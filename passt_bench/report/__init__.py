@@ -1,1 +1,1 @@
-"""From results to what people read: tables, figures, pages. Reads records alone, no torch."""
+"""Renders tables, figures and pages from records; imports no torch."""

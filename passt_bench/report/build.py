@@ -21,9 +21,16 @@ from passt_bench.records.store import (
     search_names,
 )
 from passt_bench.report.comparison import build_comparison, build_comparisons
-from passt_bench.report.files import SHOWN, alone, keep_record, kept_names, replacing, write_page
+from passt_bench.report.files import (
+    SHOWN,
+    exclusive,
+    keep_record,
+    kept_names,
+    replacing,
+    write_page,
+)
 from passt_bench.report.pages import EVALUATIONS, PAGE, SUMMARY, build_evaluations, render, written
-from passt_bench.report.paper import Here, render_paper
+from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.search_page import PAGE as SEARCH
 from passt_bench.report.search_page import build_search, build_searches
 from passt_bench.report.text import listed, quoted
@@ -45,7 +52,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
         InputError: no study of that name was run, or a record is broken.
     """
     results = _load(name, runs, reports)  # a broken record ends it before anything is written
-    with alone(reports):
+    with exclusive(reports):
         page = _build(results, runs, reports)
         render_index(reports)
     return page
@@ -124,13 +131,13 @@ def _folder_name(variants: Sequence[str]) -> str:
     return f"{readable[:60]}-{digest(variants)[:6]}"
 
 
-def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
+def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
     """Renders every study and search found in the store and in the reports, and the paper's tables.
 
     Args:
         runs: the store that runs write to; its records come first.
         reports: the folder of all reports.
-        here: what is known of the paper's rows; the studies that are found are added.
+        status: what is known of the paper's rows; the studies that are found are added.
 
     Returns:
         The paths of all pages, the index last.
@@ -146,16 +153,16 @@ def build_all(runs: Path, reports: Path, here: Here) -> list[Path]:
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
     results = _load_all(runs, reports)
-    with alone(reports):
+    with exclusive(reports):
         pages = [_build(found, runs, reports) for found in results]
         pages += build_searches(runs, reports)
         pages += build_comparisons(runs, reports)
         pages += build_evaluations(runs, reports)
-        paper = _build_paper(reports, replace(here, results=results))
+        paper = _build_paper(reports, replace(status, results=results))
         return [*pages, paper, render_index(reports)]
 
 
-def build_paper(runs: Path, reports: Path, here: Here) -> Path:
+def build_paper(runs: Path, reports: Path, status: PaperStatus) -> Path:
     """Renders the paper's tables with what ran of them, the evaluations, and the index.
 
     Takes what `build_all` takes.
@@ -164,17 +171,17 @@ def build_paper(runs: Path, reports: Path, here: Here) -> Path:
         The path of the page.
     """
     results = _load_all(runs, reports)
-    with alone(reports):
+    with exclusive(reports):
         build_evaluations(runs, reports)
-        page = _build_paper(reports, replace(here, results=results))
+        page = _build_paper(reports, replace(status, results=results))
         render_index(reports)
     return page
 
 
-def _build_paper(reports: Path, here: Here) -> Path:
+def _build_paper(reports: Path, status: PaperStatus) -> Path:
     paper = reports / "paper"
     with replacing(paper, ()) as new:
-        return paper / render_paper(new, here).name
+        return paper / render_paper(new, status).name
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:

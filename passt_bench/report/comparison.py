@@ -25,11 +25,11 @@ from passt_bench.report.files import files_of, keep_record, kept_names, replacin
 from passt_bench.report.pages import speed
 from passt_bench.report.provenance import distinct, fact, measurement_facts, warnings
 from passt_bench.report.study_tables import (
+    PARAMETERS,
     PHASES,
     bytes_column,
     flops_columns,
     name_column,
-    parameters_column,
     ratio_column,
     seconds_column,
     tokens_column,
@@ -134,7 +134,7 @@ def headline(arms: Sequence[VariantView]) -> str:
 def facts(
     record: ComparisonRecord, arms: Sequence[VariantView], sessions: Sequence[SessionRecord]
 ) -> list[tuple[str, str]]:
-    """How it was measured, as (what, how); what no record says is left out."""
+    """How it was measured, as (what, how); what no record has is left out."""
     recipes = [v.record.recipe for v in arms]
     ratios = [v.cost(TRAIN_STEP).ratio for v in arms[1:]]
     halves = [ratio.half / ratio.value for ratio in ratios if ratio.has_interval]
@@ -158,8 +158,8 @@ def all_tables(name: str, arms: Sequence[VariantView]) -> dict[str, Table]:
     return {found.name: found for found in made if found.rows}
 
 
-def _beside(column: Column, name: str, first: VariantView) -> tuple[Column, Column]:
-    """A column of numbers, and beside it their ratio to that of the first model."""
+def _with_ratio(column: Column, name: str, first: VariantView) -> tuple[Column, Column]:
+    """A column of numbers, and a column of their ratios to that of the first model."""
     return column, _relative(name, "ratio", column.get, first)
 
 
@@ -223,7 +223,7 @@ def memory(name: str, arms: Sequence[VariantView]) -> Table:
         "inference_peak",
     )
     present = [entry for entry in order if any(entry in v.memory for v in arms)]
-    pairs = [_beside(bytes_column(arms, entry), entry, arms[0]) for entry in present]
+    pairs = [_with_ratio(bytes_column(arms, entry), entry, arms[0]) for entry in present]
     columns = [name_column("model"), *chain.from_iterable(pairs)]
     return table_of(arms if present else (), "memory", f"{name}: memory of one step.", columns, 0)
 
@@ -234,12 +234,12 @@ def arithmetic(name: str, arms: Sequence[VariantView]) -> Table:
     flops, flops_inference = flops_columns(arms)
     columns = [
         name_column("model"),
-        *_beside(tokens_column("tokens in training"), "tokens", first),
+        *_with_ratio(tokens_column("tokens in training"), "tokens", first),
         Column("tokens_full", "tokens at inference", str,
                get=lambda v: v.record.tokens_full or None),
-        parameters_column(),
-        *_beside(flops, "flops", first),
-        *_beside(flops_inference, "flops_inference", first),
+        PARAMETERS,
+        *_with_ratio(flops, "flops", first),
+        *_with_ratio(flops_inference, "flops_inference", first),
         Column("mfu", "of the peak", lambda share: f"{fixed(100 * share, 1)} %",
                get=attrgetter("mfu")),
         Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),

@@ -12,13 +12,13 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, refuse_link, storing, write_atomically
@@ -30,19 +30,8 @@ from passt_bench.report.theme import VERDICTS, Drawing, inline, look, to_svg
 SHOWN = "[!.]*"  # folders of reports below that of all; hidden ones are not rendered to the end
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A drawing as a page shows it; ``svg`` is None where the drawing is left out."""
-
-    drawing: Drawing
-    svg: Markup | None
-
-
-def alone(reports: Path) -> AbstractContextManager[object]:
-    """Inside it no other process renders into the folder: two runs may end at once.
-
-    It may be entered again inside itself.
-    """
+def exclusive(reports: Path) -> AbstractContextManager[object]:
+    """Inside it no other process renders into the folder; may be nested."""
     reports.mkdir(parents=True, exist_ok=True)
     return FileLock(reports / ".lock", is_singleton=True)
 
@@ -88,20 +77,24 @@ def write_report(
         write_text(place.with_name(f"{made.name}.csv"), to_csv(made))
         write_text(place.with_name(f"{made.name}.md"), to_markdown(made))
         write_text(place.with_name(f"{made.name}.tex"), to_latex(made, f"{label}-{made.name}"))
+    figures = []
     with look():
-        figures = [_write_drawing(item, page.parent / (folder or "figures")) for item in draw()]
+        for drawing in draw():
+            place = page.parent / (folder or "figures") / drawing.name
+            figures.append((drawing, _write_figure(drawing, drawing.figure, place)))
     return write_page(page, template, {**context, "tables": tables, "figures": figures})
 
 
-def _write_drawing(drawing: Drawing, folder: Path) -> Shown:
-    if drawing.figure is None:
-        return Shown(drawing, None)
-    settle(drawing.figure)
-    svg = to_svg(drawing.figure, drawing.name.replace("_", "-"))
-    write_text(folder / f"{drawing.name}.svg", svg)
+def _write_figure(drawing: Drawing, figure: Figure | None, place: Path) -> Markup | None:
+    """The picture for the page, written to ``PLACE.svg`` and its data to ``PLACE.csv``."""
+    if figure is None:
+        return None
+    settle(figure)
+    svg = to_svg(figure, drawing.name.replace("_", "-"))
+    write_text(place.with_name(f"{drawing.name}.svg"), svg)
     data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(folder / f"{drawing.name}.csv", data)
-    return Shown(drawing, Markup(inline(svg, drawing.title)))
+    write_text(place.with_name(f"{drawing.name}.csv"), data)
+    return Markup(inline(svg, drawing.title))
 
 
 def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
@@ -169,10 +162,10 @@ def replacing(
         The new folder.
 
     Raises:
-        InputError: a file or a link stands in the folder's place.
+        InputError: there is a file or a link in the folder's place.
         StorageError: the disk is full, or nothing can be written there; the old report is whole.
     """
-    with alone(reports or folder.parent):
+    with exclusive(reports or folder.parent):
         new = folder.with_name(f".{folder.name}.new")
         _refuse_links(folder, written, reports or folder.parent)
         for place in (folder, new):
@@ -287,7 +280,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 def _move(new: Path, folder: Path, known: Collection[str]) -> None:
-    """Moves the files of the new folder into the old one; of the old's, known ones alone may go."""
+    """Moves the files of the new folder into the old one, and removes known files that it lacks."""
     names = [name for name in _files(new) if not (new / name).is_dir() or (new / name).is_symlink()]
     for name in sorted(names, key=lambda name: (name.endswith(".html"), name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

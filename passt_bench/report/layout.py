@@ -33,22 +33,13 @@ class _TextRecorder(RendererAgg):
         super().__init__(width, height, figure.dpi)  # type: ignore[no-untyped-call]
         self.lines: list[tuple[str, Box]] = []
 
-    def draw_text(
-        self,
-        gc: Any,
-        x: float,
-        y: float,
-        s: str,
-        prop: Any,
-        angle: float,
-        ismath: Any = False,
-        mtext: Any = None,
-    ) -> None:
+    def draw_text(self, gc: Any, x: float, y: float, s: str, *style: Any, **more: Any) -> None:
         """Notes the line instead of painting it; (x, y) is its baseline's left end, y down."""
         if not s.strip():
             return
-        extent = self.get_text_width_height_descent(s, prop, ismath)  # type: ignore[no-untyped-call]
-        width, height, descent = extent
+        prop, angle = style
+        measure: Any = self.get_text_width_height_descent
+        width, height, descent = measure(s, prop, more.get("ismath", False))
         turn = radians(angle)
         corners = [
             (x + u * cos(turn) - v * sin(turn), self.height - y + u * sin(turn) + v * cos(turn))
@@ -236,24 +227,9 @@ def _write(axes: Axes, label: Label, point: Point, box: Box) -> None:
     if _distance(box, point) * 72 / figure.dpi > label.rim + 9:
         near = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))
         ends = axes.transData.inverted().transform([near, point])
-        axes.plot(
-            ends[:, 0],
-            ends[:, 1],
-            color=MUTED,
-            linewidth=0.5,
-            zorder=1.5,
-            scalex=False,
-            scaley=False,
-        )
-    axes.annotate(
-        label.text,
-        (label.x, label.y),
-        xytext=((box.x0 - point[0]) * 72 / figure.dpi, (box.y0 - point[1]) * 72 / figure.dpi),
-        textcoords="offset points",
-        fontsize=_SIZE,
-        linespacing=1.15,
-        color=INK,
-        ha="left",
-        va="bottom",
-        zorder=5,
+        axes.plot(*ends.T, color=MUTED, linewidth=0.5, zorder=1.5, scalex=False, scaley=False)
+    offset = (box.x0 - point[0]) * 72 / figure.dpi, (box.y0 - point[1]) * 72 / figure.dpi
+    text = axes.annotate(
+        label.text, (label.x, label.y), offset, textcoords="offset points", fontsize=_SIZE
     )
+    text.set(linespacing=1.15, color=INK, ha="left", va="bottom", zorder=5)

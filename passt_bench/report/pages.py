@@ -16,7 +16,7 @@ from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.files import files_of, keep_record, replacing, write_report, write_text
 from passt_bench.report.provenance import distinct, finished, machine_text, study_facts, warnings
-from passt_bench.report.study_tables import TABLES, all_tables, place
+from passt_bench.report.study_tables import TABLES, all_tables, cell_name
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
@@ -75,7 +75,7 @@ def render(results: Results, out: Path, note: str = "") -> Path:
         "note": note,
         "view": seen,
         "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
-        "bargain": bargain(seen),
+        "fastest_without_loss": fastest_without_loss(seen),
         "answers": answers(seen),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "facts": study_facts(seen),
@@ -101,7 +101,7 @@ def _records(seen: StudyView, out: Path) -> list[dict[str, str]]:
     for v in seen.variants:
         statuses = {run.key: run.status for run in v.runs}
         for cell in v.record.cells:
-            status, where = statuses.get(cell.key, "missing"), place(cell.seed, cell.fold)
+            status, where = statuses.get(cell.key, "missing"), cell_name(cell.seed, cell.fold)
             rows.append({"what": v.name, "cell": where, "key": cell.key, "status": status})
     for session in seen.results.sessions:
         arms = f"{len(session.arms)} arms"
@@ -147,7 +147,7 @@ def headline(view: StudyView) -> str:
     return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}{beside}."
 
 
-def bargain(view: StudyView) -> str | None:
+def fastest_without_loss(view: StudyView) -> str | None:
     """The fastest variant that keeps the quality; None where no step time was measured."""
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
     if not timed:

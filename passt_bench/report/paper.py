@@ -21,7 +21,7 @@ from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.rows import Available, Corpus, Row, departures, why_not
+from passt_bench.spec.rows import Available, Row, departures, why_not
 
 _PUBLISHED = Path(__file__).parent / "published"
 
@@ -74,7 +74,7 @@ _TABLES = {
 }
 
 
-def render_paper(folder: Path, here: Here) -> Path:
+def render_paper(folder: Path, status: PaperStatus) -> Path:
     """Writes the paper's tables with a column that says what ran here.
 
     A row counts as run where a study on its data set has a variant of its name, or its members
@@ -83,7 +83,7 @@ def render_paper(folder: Path, here: Here) -> Path:
 
     Args:
         folder: where to write.
-        here: what is known here.
+        status: what this machine has and has run.
 
     Returns:
         The path of the page.
@@ -92,17 +92,19 @@ def render_paper(folder: Path, here: Here) -> Path:
     for name, source in _TABLES.items():
         published = (_PUBLISHED / f"{name}.csv").read_text(encoding="utf-8")
         rows = list(csv.DictReader(published.splitlines()))
-        made = _paper_table(name, source, rows, here)
+        made = _paper_table(name, source, rows, status)
         write_text(folder / f"{name}.csv", published)
         write_text(folder / f"{name}.md", to_markdown(made))
         write_text(folder / f"{name}.tex", to_latex(made, f"paper-{name}"))
         write_text(folder / f"{name}_here.csv", to_csv(made))
         tables.append(made)
-    context = {"tables": tables, "available": here.available, "needed": _needed(here.rows)}
+    context = {"tables": tables, "available": status.available, "needed": _needed(status.rows)}
     return write_page(folder / "index.html", "paper.html", context)
 
 
-def _paper_table(name: str, source: _Source, rows: list[dict[str, str]], here: Here) -> Table:
+def _paper_table(
+    name: str, source: _Source, rows: list[dict[str, str]], status: PaperStatus
+) -> Table:
     first = next(iter(source.titles))
     words = (first, "own_run")
     columns = [
@@ -112,16 +114,16 @@ def _paper_table(name: str, source: _Source, rows: list[dict[str, str]], here: H
     cells: list[tuple[Any, ...]] = []
     for row in rows:
         published = [row[key] or None for key in source.titles]
-        here_told = {
-            title: told(_row(name, row, dataset, here.rows), here)
+        found = {
+            title: outcome(_row(name, row, dataset, status.rows), status)
             for dataset, title in source.datasets.items()
         }
-        cells.append((*published, _together(here_told)))
+        cells.append((*published, _merged(found)))
     return Table(name, source.caption, tuple(columns), tuple(cells))
 
 
 def _row(table: str, published: Mapping[str, str], dataset: str, rows: Sequence[Row]) -> Row:
-    """The row that a line of a published table stands for, on one of its data sets."""
+    """The row of a line of a published table, on one of its data sets."""
     name, members = next(iter(published.values())), published.get("members", "")
     return next(
         row
@@ -131,12 +133,12 @@ def _row(table: str, published: Mapping[str, str], dataset: str, rows: Sequence[
     )
 
 
-def _together(told: Mapping[str, str]) -> str:
-    """What is told of each data set, in one line."""
-    if len(set(told.values())) == 1:
-        return next(iter(told.values()))
+def _merged(texts: Mapping[str, str]) -> str:
+    """The text for each data set, in one line; data sets with the same text together."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
     by_text: dict[str, list[str]] = {}
-    for title, text in told.items():
+    for title, text in texts.items():
         by_text.setdefault(text, []).append(title)
     return "; ".join(f"{', '.join(titles)}: {text}" for text, titles in by_text.items())
 
@@ -154,11 +156,11 @@ _WAITING = "not run yet"
 
 
 @dataclass(frozen=True)
-class Here:
-    """What is known here of the paper's rows.
+class PaperStatus:
+    """What this machine has and has run of the paper's rows.
 
     Attributes:
-        available: what this machine has; decides which reasons stand in the tables.
+        available: what this machine has; decides which reasons the tables give.
         rows: of the paper's tables.
         results: studies that may have trained some of them.
         evaluated: members of an ensemble → the record of its evaluation.
@@ -193,16 +195,16 @@ def find_evaluations(
     return found
 
 
-def told(row: Row, here: Here) -> str:
-    """What was run of a row, or why it was not."""
+def outcome(row: Row, status: PaperStatus) -> str:
+    """The result of a row, or why it was not run."""
     if row.cited:
         return CITED
-    found = _evaluated(row, here) if row.members else _trained(row, here)
-    return found or ", ".join(why_not(row, here.available)) or _WAITING
+    found = _evaluated(row, status) if row.members else _trained(row, status)
+    return found or ", ".join(why_not(row, status.available)) or _WAITING
 
 
-def _evaluated(row: Row, here: Here) -> str | None:
-    record = here.evaluated.get(row.members)
+def _evaluated(row: Row, status: PaperStatus) -> str | None:
+    record = status.evaluated.get(row.members)
     if record is None or row.metric not in record.metrics:
         return None
     ends = record.intervals.get(row.metric, (NAN, NAN))
@@ -211,47 +213,44 @@ def _evaluated(row: Row, here: Here) -> str | None:
     return f"{row.metric} {shown} over {record.clips}{of} clips (evaluation {record.key})"
 
 
-def _trained(row: Row, here: Here) -> str | None:
+def _trained(row: Row, status: PaperStatus) -> str | None:
     """The result of the study that departs least from the row's recipe; a failure if all failed."""
-    told: list[tuple[bool, int, str]] = []
-    for result in here.results:
+    candidates: list[tuple[bool, int, str]] = []
+    for result in status.results:
         if result.study.fingerprint.dataset != row.corpus.name or row.recipe is None:
             continue
         recipes = {variant.name: variant.recipe for variant in result.study.variants}
         for mean in result.means:
             what = _outcome(result, mean) if mean.variant == row.name else None
             if what is not None:
-                apart = (
-                    *_fewer_runs(result, mean, row.runs),
-                    *_fewer(result.study.fingerprint.found, row.corpus),
-                    *_other_start(recipes[row.name], row.recipe),
-                    *departures(recipes[row.name], row.recipe),
-                )
-                shown = f"{what} (study {result.study.name}{_apart(apart)})"
-                told.append((not mean.n, len(apart), shown))
-    return min(told)[2] if told else None
+                recipe = recipes[row.name]
+                apart = [
+                    *_shortfalls(result, mean, row),
+                    *_other_start(recipe, row.recipe),
+                    *departures(recipe, row.recipe),
+                ]
+                more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+                differs = f"; not as published: {', '.join(apart[:3])}{more}" if apart else ""
+                shown = f"{what} (study {result.study.name}{differs})"
+                candidates.append((not mean.n, len(apart), shown))
+    return min(candidates)[2] if candidates else None
 
 
-def _fewer_runs(result: Results, mean: VariantMean, published: int) -> tuple[str, ...]:
-    """How many runs a mean is of, where the published one is of more."""
+def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
+    """Fewer runs than the published mean has, and fewer clips than the authors had."""
     runs = mean.n * len(result.study.folds or (1,))
-    return (f"{runs} of {published} runs",) if 0 < runs < published else ()
-
-
-def _fewer(found: int, corpus: Corpus) -> tuple[str, ...]:
-    """How many clips there are, where that is less than the authors had."""
     # A fold of several leaves as many to train on as all others hold.
-    published = corpus.training + corpus.evaluation
-    return (f"{found} of {published} clips",) if found < published else ()
+    clips, published = result.study.fingerprint.found, row.corpus.training + row.corpus.evaluation
+    found = [f"{runs} of {row.runs} runs"] if 0 < runs < row.runs else []
+    return found + ([f"{clips} of {published} clips"] if clips < published else [])
 
 
-def _other_start(recipe: Recipe, meant: Recipe) -> tuple[str, ...]:
-    """The weights that a recipe begins with, where they are others than were meant."""
+def _other_start(recipe: Recipe, meant: Recipe) -> list[str]:
+    """The weights that training starts from, where they are not those of the published row."""
     own, wanted = recipe.init.checkpoint, meant.init.checkpoint
     published = PUBLISHED.get(wanted or "")
-    if own in (None, wanted, published and published.file):
-        return ()
-    return (f"init.checkpoint = {own}",)
+    same = own in (None, wanted, published and published.file)
+    return [] if same else [f"init.checkpoint = {own}"]
 
 
 def _outcome(result: Results, mean: VariantMean) -> str | None:
@@ -261,10 +260,3 @@ def _outcome(result: Results, mean: VariantMean) -> str | None:
     cells = next(v.cells for v in result.study.variants if v.name == mean.variant)
     found = {result.records[cell.key].status for cell in cells if cell.key in result.records}
     return f"failed ({', '.join(sorted(found))})" if found else None
-
-
-def _apart(apart: Sequence[str]) -> str:
-    if not apart:
-        return ""
-    more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-    return f"; not as published: {', '.join(apart[:3])}{more}"

@@ -16,13 +16,13 @@ Fact = tuple[str, str]
 
 
 def fact(what: str, how: Iterable[str], between: str = "; ") -> list[Fact]:
-    """A line of the list of facts; none where there is nothing to say."""
+    """A line of the list of facts; none where the text is empty."""
     text = between.join(part for part in how if part)
     return [(what, text)] if text else []
 
 
 def study_facts(view: StudyView) -> list[Fact]:
-    """(what, how) pairs for the page of a study; what no record says is left out."""
+    """(what, how) pairs for the page of a study; what no record has is left out."""
     runs = [run for v in view.variants for run in v.runs]
     sessions = view.results.sessions
     recipes = [v.record.recipe for v in view.variants]

@@ -88,7 +88,7 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
 
 
 def headline(search: SearchRecord) -> str:
-    """What was tried and what came out best, in two sentences."""
+    """What was tried and which setting is best, in two sentences."""
     count = len(search.settings)
     tried = (
         f"{counted(count, 'setting')} {'was' if count == 1 else 'were'} tried in "

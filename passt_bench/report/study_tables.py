@@ -53,11 +53,6 @@ def tokens_column(title: str) -> Column:
     return Column("tokens", title, str, get=lambda v: v.record.tokens or None)
 
 
-def parameters_column() -> Column:
-    """Parameters of the model."""
-    return Column("parameters", "parameters", grouped_digits, get=lambda v: v.parameters)
-
-
 def seconds_column(arms: Sequence[VariantView], phase: str) -> Column:
     """Seconds of a phase, in the unit that suits these variants."""
     unit = unit_for((v.cost(phase).seconds.value for v in arms), "s")
@@ -102,9 +97,12 @@ def scaled(unit: Unit) -> Callable[[Span | float], str]:
     return show
 
 
-def grouped_digits(number: float) -> str:
+def _grouped(number: float) -> str:
     """``86 567 000``."""
     return f"{int(number):,}".replace(",", " ")
+
+
+PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parameters"))
 
 
 def all_tables(view: StudyView) -> dict[str, Table]:
@@ -166,7 +164,7 @@ def quality(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column("dropped", "patches dropped", lambda share: f"{fixed(100 * share, 1)} %",
                get=lambda v: v.rate),
-        parameters_column(),
+        PARAMETERS,
         Column("runs", "runs", get=runs),
         Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
         *(Column(name, name, partial(significant, digits=3), get=partial(_mean_metric, name))
@@ -299,7 +297,7 @@ def failures(view: StudyView) -> Table:
 
 def _failed_cells(v: VariantView) -> list[tuple[str, ...]]:
     return [
-        (v.name, place(run.seed, run.fold), run.status, run.message or "no message", run.key)
+        (v.name, cell_name(run.seed, run.fold), run.status, run.message or "no message", run.key)
         for run in v.runs
         if run.status != "ok"
     ]
@@ -309,22 +307,17 @@ def _missing_cells(v: VariantView) -> list[tuple[str, ...]]:
     """One row for all of them: an unfinished study is not to bury its failures."""
     found = {run.key for run in v.runs}
     missing = [cell for cell in v.record.cells if cell.key not in found]
-    if not missing:
-        return []
+    where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""
     if len(missing) == 1:
-        where, key = place(missing[0].seed, missing[0].fold), missing[0].key
-    else:
-        where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""
-    return [(v.name, where, "missing", "not run yet", key)]
+        where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
+    return [(v.name, where, "missing", "not run yet", key)] if missing else []
 
 
 def _failed_arm(v: VariantView) -> list[tuple[str, ...]]:
-    if v.cost_status == "ok":
-        return []
     why = "not measured yet" if v.cost_status == "missing" else v.cost_message or "no message"
-    return [(v.name, "cost session", v.cost_status, why, "")]
+    return [(v.name, "cost session", v.cost_status, why, "")] if v.cost_status != "ok" else []
 
 
-def place(seed: int, fold: int | None) -> str:
+def cell_name(seed: int, fold: int | None) -> str:
     """Names a cell: ``seed 1``, ``seed 1, fold 2``."""
     return f"seed {seed}" + ("" if fold is None else f", fold {fold}")

@@ -93,7 +93,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def interval(span: Span, *, sign: bool = False) -> str:
-    """``0.051 [0.040, 0.062]``; the value alone where there is no interval."""
+    """``0.051 [0.040, 0.062]``; only the value where there is no interval."""
     if not span.known:
         return NOTHING
     places = decimals(span)
@@ -134,12 +134,7 @@ class Unit:
 _UNITS = {
     "s": (Unit("µs", 1e-6), Unit("ms", 1e-3), Unit("s", 1.0), Unit("min", 60.0)),
     "B": (Unit("B", 1.0), Unit("KiB", 2**10), Unit("MiB", 2**20), Unit("GiB", 2**30)),
-    "FLOP": (
-        Unit("FLOP", 1.0),
-        Unit("MFLOP", 1e6),
-        Unit("GFLOP", 1e9),
-        Unit("TFLOP", 1e12),
-    ),
+    "FLOP": (*(Unit("FLOP", 1.0), Unit("MFLOP", 1e6), Unit("GFLOP", 1e9), Unit("TFLOP", 1e12)),),
 }
 
 

@@ -104,7 +104,7 @@ def look() -> Iterator[None]:
 
 
 def kind_styles(kinds: Iterable[str]) -> dict[str, Style]:
-    """A style for every kind: the same one in every figure, others for kinds from elsewhere."""
+    """A style for every kind: the same one in every figure, others for kinds of plug-ins."""
     unknown = sorted(set(kinds) - set(_KINDS))
     return _KINDS | {kind: _FURTHER[i % len(_FURTHER)] for i, kind in enumerate(unknown)}
 
@@ -114,7 +114,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
     Args:
         figure: made under `look`.
-        name: prefix of all ids, so that several figures stand in one HTML page.
+        name: prefix of all ids, so that one HTML page can hold several figures.
     """
     FigureCanvasSVG(figure)
     buffer = io.BytesIO()
@@ -125,7 +125,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def inline(svg: str, label: str) -> str:
-    """The ``<svg>`` element alone, for an HTML page, with a name for screen readers."""
+    """Only the ``<svg>`` element, for an HTML page, with a name for screen readers."""
     body = svg[svg.index("<svg") :].strip()
     label = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -125,6 +125,11 @@ class VariantView:
         return {name: count for name, count in self.statuses.items() if name != "ok"}
 
     @property
+    def cells(self) -> str:
+        """``2 ok 1 diverged``."""
+        return " ".join(f"{count} {name}" for name, count in self.statuses.items())
+
+    @property
     def difference(self) -> Span:
         """To the baseline."""
         if self.comparison is None:

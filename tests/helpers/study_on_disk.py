@@ -1,10 +1,11 @@
-"""Writes whole studies as records, shaped like those of a real run, for the report's tests."""
+"""Writes studies as records, shaped like those of a real run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,14 @@ class Arm:
     @property
     def kept(self) -> int:
         return round(self.patches * (1 - self.rate))
+
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """The fields of records that follow from the grid."""
+        special = SPECIAL if self.grid else 0
+        return {
+            "grid": self.grid, "tokens": self.kept + special, "tokens_full": self.patches + special
+        }  # fmt: skip
 
     @property
     def recipe(self) -> Recipe:
@@ -124,8 +133,7 @@ def write_study(
         variants.append(
             VariantRecord(
                 name=arm.name, recipe=arm.recipe, arm=digest(["arm", arm.name]),
-                cells=tuple(cells), tokens=arm.kept + SPECIAL if arm.grid else 0,
-                tokens_full=arm.patches + SPECIAL if arm.grid else 0, grid=arm.grid,
+                cells=tuple(cells), **arm.tokens,
                 patchout={"kind": arm.kind, "kept": arm.kept} if arm.grid else {},
             )
         )  # fmt: skip
@@ -163,11 +171,10 @@ def _run(
     return RunRecord(
         key=cell.key, status=status, recipe=arm.recipe, seed=cell.seed, fold=cell.fold,
         fingerprint=data, metrics={metric: float(value)} if ok else {},
-        curves=_curves(loss, status) if rich else {},
+        curves={"train_loss": tuple(loss[: _EPOCHS.get(status, 10)].tolist())} if rich else {},
         per_class={metric: classes} if ok and rich else {},
         occlusions=_probes(metric, value, data) if ok and rich else {},
-        tokens=arm.kept + SPECIAL if arm.grid else 0,
-        tokens_full=arm.patches + SPECIAL if arm.grid else 0, grid=arm.grid,
+        **arm.tokens,
         parameters=0 if status == "oom" else 76_000, flops=3.1e8,
         train={"step_seconds": 0.02, "peak_bytes": 4.1e8, "cpu_seconds": 9.5},
         clocks={"build": 0.2, "data": 1.4, "train": 9.8, "evaluate": 0.7},
@@ -188,11 +195,7 @@ _MESSAGES = {
 }
 
 
-def _curves(loss: np.ndarray, status: str) -> dict[str, tuple[float, ...]]:
-    if status == "oom":
-        return {}
-    epochs = 3 if status == "diverged" else len(loss)
-    return {"train_loss": tuple(float(x) for x in loss[:epochs])}
+_EPOCHS = {"oom": 0, "diverged": 3}
 
 
 def _lean(arm: Arm, name: str) -> float:
@@ -218,18 +221,11 @@ def _picture(arm: Arm) -> Picture:
     mel, frame = np.mgrid[0:64, 0:64]
     scene = 60 + 30 * rng.random((64, 64)) + 120 * (abs(mel - 20) < 3) + 90 * ((frame // 6) % 2)
     kept = rng.choice(arm.patches, arm.kept, replace=False)
-    if arm.kind == "time":
-        columns = rng.choice(arm.grid[1], round(arm.grid[1] * (1 - arm.rate)), replace=False)
-        kept = np.array([i for i in range(arm.patches) if i % arm.grid[1] in columns])
-    if arm.kind == "frequency":
-        rows = rng.choice(arm.grid[0], round(arm.grid[0] * (1 - arm.rate)), replace=False)
-        kept = np.array([i for i in range(arm.patches) if i // arm.grid[1] in rows])
-    quantised = np.clip(scene, 0, 255).astype(int)
-    return Picture(
-        logmel=tuple(tuple(int(x) for x in row) for row in quantised),
-        kept=tuple(sorted(int(i) for i in kept)),
-        grid=arm.grid, patch=(8, 8), stride=(arm.stride, arm.stride),
-    )  # fmt: skip
+    if arm.kind == "time":  # whole columns
+        kept = np.flatnonzero(np.arange(arm.patches) % arm.grid[1] < arm.grid[1] * (1 - arm.rate))
+    logmel = tuple(map(tuple, np.clip(scene, 0, 255).astype(int).tolist()))
+    stride = (arm.stride, arm.stride)
+    return Picture(logmel, tuple(sorted(kept.tolist())), arm.grid, (8, 8), stride)
 
 
 def _session(arms: Sequence[Arm]) -> SessionRecord:
@@ -261,8 +257,8 @@ def _arm(arm: Arm, base: float) -> ArmRecord:
     saved = 32 * (1.1e6 if arm.cnn else 9e3 * (arm.kept + SPECIAL))
     return ArmRecord(
         key=digest(["arm", arm.name]), status="ok", recipe=arm.recipe,
-        tokens=arm.kept + SPECIAL if arm.grid else 0,
-        tokens_full=arm.patches + SPECIAL if arm.grid else 0, parameters=76_000, batch_size=32,
+        tokens=arm.tokens["tokens"], tokens_full=arm.tokens["tokens_full"],
+        parameters=76_000, batch_size=32,
         phases={p: Interval(x, x * 0.985, x * 1.02, 20) for p, x in phases.items()},
         ratios={"train_step": Interval(step / base, step / base * 0.98, step / base * 1.02, 20)},
         memory={"train_peak": 4.0e8 + saved * 1.4, "train_rise": saved * 1.3,

@@ -35,14 +35,14 @@ from passt_bench.spec import Patchout, Recipe
 Cli = Callable[..., tuple[int, str]]
 REPORTS = Path(__file__).parents[2] / "reports"
 KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
-LEADING = ("/somewhere/thesis", "../other", "..", ".", ".hidden", "", "a/b", "a\\b", "a\0b")
+LEADING = ("/somewhere/thesis", "../thesis", "..", ".hidden", "", "a/../a", "a\\b", "a\0b")
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A study, a search and a comparison, with a folder beside them that is none of theirs."""
     root = tmp_path / "runs"
-    store = write_study(root, SMALL)
+    store = write_study(root, SMALL, rich=False)
     study, session = store.study("quick"), store.sessions()[0]
     key = study.variants[0].cells[0].key
     trial = TrialRecord(0, "time", 0.0, Patchout(), 66, (key,), "ok", 0.8)
@@ -97,21 +97,6 @@ def test_a_name_that_is_not_that_of_its_file_is_refused(
         merge([runs], tmp_path / "all" / "a" / "b")
     assert (error.value.field, error.value.value) == ("name", name)
     assert files(tmp_path) == before
-
-
-def test_report_leaves_the_folder_alone_that_a_name_leads_to(
-    runs: Path, cli: Cli, tmp_path: Path
-) -> None:
-    for name in (str(tmp_path / "thesis"), "../thesis", "other/../other"):
-        rewrite(runs / "studies" / "quick.json", named(name))
-        before = files(tmp_path)
-        for words in (("report", "quick"), ("report",)):
-            code, said = cli(*words, "--runs", runs, "--reports", tmp_path / "reports")
-            assert code == 2
-            assert f"quick.json: name = '{name}'" in said and "Remove" in said
-        code, said = cli("records", "merge", runs, "--runs", tmp_path / "all")
-        assert (code, f"name = '{name}'" in said) == (2, True)
-        assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("folder", KINDS)
@@ -182,27 +167,32 @@ def test_what_points_to_a_record_is_hexadecimal(
     assert files(tmp_path) == before and outside.is_dir()
 
 
-@pytest.mark.parametrize("key", ["../../outside", "f" * 16])
-def test_a_record_says_the_key_of_its_folder(
-    key: str, runs: Path, cli: Cli, tmp_path: Path
-) -> None:
-    study = Store(runs).study("quick")
-    for path in (
-        Store(runs).folder(study.variants[0].cells[0].key) / "record.json",
-        Store(runs).folder(Store(runs).sessions()[0].key) / "record.json",
+def refuses(runs: Path, tmp_path: Path) -> InputError:
+    """The error with which a report and a merge end, both before anything is written."""
+    errors = []
+    for act in (
+        lambda: build_study("quick", runs, tmp_path / "reports"),
+        lambda: merge([runs], tmp_path / "all"),
     ):
-        text = path.read_text()
-        rewrite(path, lambda plain: plain.update(key=key))
-        for words in (
-            ("report", "quick", "--runs", runs, "--reports", tmp_path / "reports"),
-            ("records", "merge", runs, "--runs", tmp_path / "all"),
-        ):
-            code, said = cli(*words)
-            assert (code, f"{path}: key = '{key}'" in said) == (2, True), said
-        with pytest.raises(InputError, match="key = "):
-            read_record(path)
-        path.write_text(text)
+        with pytest.raises(InputError) as caught:
+            act()
+        errors.append(caught.value)
+    assert str(errors[0]) == str(errors[1])
     assert not (tmp_path / "all").exists() and not (tmp_path / "reports" / "quick").exists()
+    return errors[0]
+
+
+@pytest.mark.parametrize("key", ["../../outside", "f" * 16])
+@pytest.mark.parametrize("what", ["record", "session"])
+def test_a_record_says_the_key_of_its_folder(
+    what: str, key: str, runs: Path, tmp_path: Path
+) -> None:
+    path = _places(runs)[what] / ("record.json" if what == "session" else "")
+    rewrite(path, lambda plain: plain.update(key=key))
+    error = refuses(runs, tmp_path)
+    assert (error.source, error.field, error.value) == (path, "key", key)
+    with pytest.raises(InputError, match="key = "):
+        read_record(path)
 
 
 def test_how_a_cell_ended_is_not_told_by_the_record_of_another(runs: Path) -> None:
@@ -250,18 +240,11 @@ def _places(runs: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("what", ["record", "folder", "session", "samples", "study"])
-def test_links_are_not_followed(what: str, runs: Path, cli: Cli, tmp_path: Path) -> None:
+def test_links_are_not_followed(what: str, runs: Path, tmp_path: Path) -> None:
     path = _linked(_places(runs)[what], tmp_path / "elsewhere" / "x")
     before = files(tmp_path / "elsewhere")
-    reports = tmp_path / "reports"
-    for words in (
-        ("report", "quick", "--runs", runs, "--reports", reports),
-        ("report", "--runs", runs, "--reports", reports),
-        ("records", "merge", runs, "--runs", tmp_path / "all"),
-    ):
-        code, said = cli(*words)
-        assert (code, f"{path}: a symbolic link" in said) == (2, True), said
-    assert not (tmp_path / "all").exists() and not (reports / "quick").exists()
+    error = refuses(runs, tmp_path)
+    assert error.source == path and error.problem.startswith("a symbolic link")
     assert files(tmp_path / "elsewhere") == before
 
 
@@ -328,19 +311,18 @@ def test_clean_removes_links_and_not_what_they_point_to(
     assert files(elsewhere) == before
 
 
-@pytest.mark.parametrize("what", ["", "records", "studies"])
-def test_a_folder_on_another_disk_may_be_a_link(what: str, runs: Path, tmp_path: Path) -> None:
-    direct = build_study("quick", runs, tmp_path / "one").parent
-    _linked(runs / what, tmp_path / "disk" / "x")
-    linked = build_study("quick", runs, tmp_path / "two").parent
-    assert files(linked) == files(direct)
+def test_a_folder_on_another_disk_may_be_a_link(runs: Path, tmp_path: Path) -> None:
+    direct = files(build_study("quick", runs, tmp_path / "direct").parent)
+    for place in (runs / "records", runs / "studies", runs):
+        _linked(place, tmp_path / "disk" / place.name)
+    assert files(build_study("quick", runs, tmp_path / "linked").parent) == direct
     assert merge([runs], tmp_path / "all").studies == ["quick"]
     assert [item.paths for item in find_debris(runs) if item.results] == [()]
 
 
-@pytest.mark.parametrize("name", ["quick-20", "a_b", "2026-été", "-x", "x" * 100])
+@pytest.mark.parametrize("name", ["2026-été_b", "-x", "x" * 100])
 def test_whatever_name_the_command_line_takes_is_read(name: str, tmp_path: Path) -> None:
-    write_study(tmp_path / "runs", SMALL, name=name)
+    write_study(tmp_path / "runs", SMALL[:1], name=name, session=False, rich=False)
     page = build_study(name, tmp_path / "runs", tmp_path / "reports")
     assert page == tmp_path / "reports" / name / "index.html" and page.is_file()
     assert merge([tmp_path / "runs"], tmp_path / "all").studies == [name]
@@ -379,19 +361,18 @@ def test_a_record_that_is_only_looked_at_may_lie_anywhere(
         assert (code, "Same key" in said) == (0, True), said
 
 
-@pytest.mark.parametrize("place", ["figures", "tables", "records", "studies", "search"])
-def test_a_report_is_not_written_through_a_link_in_it(
-    place: str, runs: Path, tmp_path: Path
-) -> None:
-    page = build_study("quick", runs, tmp_path / "reports")
-    part = page.parent / place
-    part.mkdir(exist_ok=True)
-    _linked(part, tmp_path / "mine" / place)
-    before = files(tmp_path)
-    with pytest.raises(InputError, match="symbolic link") as error:
-        build_study("quick", runs, tmp_path / "reports")
-    assert error.value.source == part
-    assert files(tmp_path) == before
+def test_a_report_is_not_written_through_a_link_in_it(runs: Path, tmp_path: Path) -> None:
+    folder = build_study("quick", runs, tmp_path / "reports").parent
+    (folder / "search").mkdir()
+    for place in ("figures", "tables", "records", "studies", "search"):
+        part = _linked(folder / place, tmp_path / "mine" / place)
+        before = files(tmp_path)
+        with pytest.raises(InputError, match="symbolic link") as error:
+            build_study("quick", runs, tmp_path / "reports")
+        assert error.value.source == part
+        assert files(tmp_path) == before
+        part.unlink()
+        (tmp_path / "mine" / place).rename(part)
 
 
 def test_a_page_of_some_variants_is_not_written_through_a_link(runs: Path, tmp_path: Path) -> None:

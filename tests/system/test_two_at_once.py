@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from pathlib import Path
 
-from passt_bench.report.build import build_study
+from study_on_disk import SMALL, write_study
 
-QUICK = Path(__file__).parents[2] / "reports" / "quick"
+from passt_bench.report.build import build_study
 
 
 def _render(folder: Path) -> None:
@@ -16,8 +15,7 @@ def _render(folder: Path) -> None:
 
 
 def test_two_processes_render_one_report(tmp_path: Path) -> None:
-    for part in ("records", "studies"):
-        shutil.copytree(QUICK / part, tmp_path / "runs" / part)
+    write_study(tmp_path / "runs", SMALL, rich=False)
     context = multiprocessing.get_context("spawn")
     both = [context.Process(target=_render, args=(tmp_path,)) for _ in range(2)]
     for process in both:

@@ -90,7 +90,7 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
 
 
 def test_failed_variants_are_shown(tmp_path: Path) -> None:
-    write_study(tmp_path / "runs", SMALL, rich=False)
+    write_study(tmp_path / "runs", SMALL, session=False, rich=False)
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     text = page.read_text(encoding="utf-8")
     assert "too large" in text
@@ -99,7 +99,7 @@ def test_failed_variants_are_shown(tmp_path: Path) -> None:
 
 def test_a_baseline_alone_makes_a_page(tmp_path: Path) -> None:
     arms = (ARMS[0], *(replace(arm, statuses=UNRUN) for arm in ARMS[1:]))
-    write_study(tmp_path / "runs", arms, session=False)
+    write_study(tmp_path / "runs", arms, session=False, rich=False)
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     text = page.read_text(encoding="utf-8")
     assert "none reaches mAP" in text
@@ -110,7 +110,7 @@ def test_a_baseline_alone_makes_a_page(tmp_path: Path) -> None:
 
 def test_a_variant_without_its_baseline_is_not_compared(tmp_path: Path) -> None:
     arms = (replace(ARMS[0], statuses=UNRUN), ARMS[1], replace(ARMS[2], statuses=UNRUN))
-    write_study(tmp_path / "runs", arms, session=False)
+    write_study(tmp_path / "runs", arms, session=False, rich=False)
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     text = page.read_text(encoding="utf-8")
     assert "The baseline none has no result, so nothing can be compared with it." in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES, METRICS
-from passt_bench.report.text import wrapped
+from passt_bench.report.text import NAN, wrapped
 from passt_bench.report.theme import INK, WIDTH, Drawing, left_out
 from passt_bench.report.view import StudyView, VariantView
 
@@ -64,17 +65,10 @@ def classes_data(view: StudyView) -> pd.DataFrame:
     rows = []
     for v in view.variants:
         for group, value in group_values(view, class_values(view, v)).items():
-            rows.append(
-                {
-                    "variant": v.name,
-                    "group": group,
-                    "classes": len(view.groups.get(group, (group,))),
-                    "value": value,
-                    "difference": value - base.get(group, float("nan")),
-                    "runs": len(v.ok_runs),
-                }
-            )
-    return pd.DataFrame(rows)
+            number, difference = len(view.groups.get(group, (group,))), value - base.get(group, NAN)
+            rows.append((v.name, group, number, value, difference, len(v.ok_runs)))
+    columns = ["variant", "group", "classes", "value", "difference", "runs"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -137,19 +131,11 @@ def draw_classes(data: pd.DataFrame) -> Figure:
 def _write_cell(
     axes: Axes, row: int, column: int, value: float, difference: float, norm: Normalize
 ) -> None:
-    if not isfinite(value):
-        return
-    red, green, blue, _ = colormaps["BrBG"](norm(difference))
-    dark = isfinite(difference) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
-    axes.text(
-        column,
-        row,
-        f"{value:.2f}",
-        ha="center",
-        va="center",
-        fontsize=8,
-        color="white" if dark else INK,
-    )
+    if isfinite(value):
+        red, green, blue, _ = colormaps["BrBG"](norm(difference))
+        dark = isfinite(difference) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+        centred: Any = {"ha": "center", "va": "center", "color": "white" if dark else INK}
+        axes.text(column, row, f"{value:.2f}", fontsize=8, **centred)
 
 
 def _columns(data: pd.DataFrame, value: pd.DataFrame) -> list[str]:

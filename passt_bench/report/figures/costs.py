@@ -49,7 +49,7 @@ def costs(arms: Sequence[VariantView]) -> Drawing:
     caption = (
         "A clip's share of a training step by phase, of inference at batch one and at the batch of "
         "training, and the memory kept for its backward pass; medians, with 95 % intervals of the "
-        "whole step and of inference. Patchout acts in training alone."
+        "whole step and of inference. Patchout acts only in training."
     )
     absent = [v.name for v in arms if v.cost_status != "ok"]
     if absent:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import MUTED, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
-from passt_bench.report.view import StudyView, VariantView
+from passt_bench.report.view import StudyView
 
 NAME, TITLE = "learning_curves", "Learning curves"
 CURVE = "train_loss"
@@ -18,36 +18,22 @@ CURVE = "train_loss"
 def curves_data(view: StudyView) -> pd.DataFrame:
     """One row a variant and epoch: mean, least and largest loss over its runs.
 
-    Runs that diverged stand apart, one row an epoch each with ``runs`` 1 and their status.
+    Each run that failed has rows of its own, with ``runs`` 1 and its status.
     """
+    columns = ["variant", "kind", "status", "cell", "epoch", "mean", "low", "high", "runs"]
     rows = []
     for v in view.variants:
-        whole = [run.curves[CURVE] for run in v.ok_runs if CURVE in run.curves]
-        rows += _rows(v, "ok", "", [list(epoch) for epoch in zip(*whole, strict=False)])
+        series = [("ok", "", [run.curves[CURVE] for run in v.ok_runs if CURVE in run.curves])]
         for run in v.runs:
             if run.status != "ok" and run.curves.get(CURVE):
                 cell = f"seed {run.seed}" + ("" if run.fold is None else f" fold {run.fold}")
-                rows += _rows(v, run.status, cell, [[loss] for loss in run.curves[CURVE]])
-    return pd.DataFrame(rows)
-
-
-def _rows(
-    v: VariantView, status: str, cell: str, epochs: list[list[float]]
-) -> list[dict[str, object]]:
-    return [
-        {
-            "variant": v.name,
-            "kind": v.kind,
-            "status": status,
-            "cell": cell,
-            "epoch": number,
-            "mean": sum(losses) / len(losses),
-            "low": min(losses),
-            "high": max(losses),
-            "runs": len(losses),
-        }
-        for number, losses in enumerate(epochs, 1)
-    ]
+                series.append((run.status, cell, [run.curves[CURVE]]))
+        for status, cell, curves in series:
+            for epoch, losses in enumerate(zip(*curves, strict=False), 1):
+                mean, number = sum(losses) / len(losses), len(losses)
+                ends = (min(losses), max(losses))
+                rows.append((v.name, v.kind, status, cell, epoch, mean, *ends, number))
+    return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,27 +19,18 @@ NAME, TITLE = "differences", "Differences to the baseline"
 
 def forest_data(view: StudyView) -> pd.DataFrame:
     """One row a variant but the baseline, in the study's order."""
-    rows = [
-        {
-            "variant": v.name,
-            "difference": v.difference.value,
-            "low": v.difference.low,
-            "high": v.difference.high,
-            "p": v.comparison.p,
-            "verdict": v.verdict,
-            "blocks": v.comparison.n,
-            "margin": v.comparison.margin,
-            "cells": " ".join(f"{count} {name}" for name, count in v.statuses.items()),
-        }
-        for v in view.others
-        if v.comparison is not None
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for v in view.others:
+        if (item := v.comparison) is not None:
+            found = (item.difference, item.low, item.high, item.p, v.verdict, item.n, item.margin)
+            rows.append((v.name, *found, v.cells))
+    columns = ["variant", "difference", "low", "high", "p", "verdict", "blocks", "margin", "cells"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def forest(view: StudyView) -> Drawing:
-    """The verdicts at one glance."""
+    """Every verdict with its interval."""
     data = forest_data(view)
     if data.empty or not data["difference"].notna().any():
         return left_out(NAME, TITLE, "nothing can be compared with the baseline yet.")
@@ -46,7 +39,7 @@ def forest(view: StudyView) -> Drawing:
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
         f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
         f"{side} of zero is better. The same needs the 90 % interval inside the band; what is "
-        "neither that nor better or worse stays undecided."
+        "neither that nor better or worse is undecided."
     )
     return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
 
@@ -79,27 +72,17 @@ def _draw_row(axes: Axes, span: Span, y: float, verdict: str, cells: str) -> Non
     style = VERDICTS[verdict]
     if not span.known:
         what = verdict if verdict == "not estimable" else "no result"
-        _write_beside(axes, y, 10, f"{style.sign} {what}: {cells}", INK)
+        _write_beside(axes, y, 10, f"{style.sign} {what}: {cells}", color=INK)
         return
     if span.has_interval:
         axes.plot([span.low, span.high], [y, y], color=style.colour, linewidth=1.6, zorder=2)
     axes.plot(span.value, y, marker=style.marker, color=style.colour, markersize=6, zorder=3)
-    _write_beside(axes, y, 10, f"{style.sign} {verdict}", style.colour, "bold")
-    _write_beside(axes, y, 84, interval(span, sign=True), INK)
+    text = f"{style.sign} {verdict}"
+    _write_beside(axes, y, 10, text, color=style.colour, fontweight="bold")
+    _write_beside(axes, y, 84, interval(span, sign=True), color=INK)
 
 
-def _write_beside(
-    axes: Axes, y: float, points: float, text: str, colour: str, weight: str = "normal"
-) -> None:
+def _write_beside(axes: Axes, y: float, points: float, text: str, **look: Any) -> None:
     """Text to the right of the axes, level with a row."""
-    axes.annotate(
-        text,
-        (1.0, y),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(points, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        color=colour,
-        fontweight=weight,
-    )
+    look |= {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(text, (1.0, y), (points, 0), va="center", fontsize=8, **look)

@@ -1,4 +1,4 @@
-"""What patchout leaves: one log-mel a variant with the patches that training kept."""
+"""Shows the patches that training kept, on a log-mel of each variant."""
 
 from __future__ import annotations
 
@@ -31,19 +31,13 @@ def pictures(view: StudyView) -> dict[str, Picture]:
 def patches_data(view: StudyView) -> pd.DataFrame:
     """One row a drawn variant: its grid and the flat indices (frequency-major) that were kept."""
     kinds = {v.name: v.kind for v in view.variants}
-    rows = [
-        {
-            "variant": name,
-            "kind": kinds[name],
-            "grid_frequency": picture.grid[0],
-            "grid_time": picture.grid[1],
-            "kept": len(picture.kept),
-            "of": picture.grid[0] * picture.grid[1],
-            "indices": " ".join(map(str, picture.kept)),
-        }
-        for name, picture in pictures(view).items()
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for name, picture in pictures(view).items():
+        kept, patches = len(picture.kept), picture.grid[0] * picture.grid[1]
+        indices = " ".join(map(str, picture.kept))
+        rows.append((name, kinds[name], *picture.grid, kept, patches, indices))
+    columns = ["variant", "kind", "grid_frequency", "grid_time", "kept", "of", "indices"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -54,8 +48,8 @@ def patches(view: StudyView) -> Drawing:
         return left_out(NAME, TITLE, "no record holds a picture of its input.")
     caption = (
         "One training clip as the model sees it, time to the right and mel frequency upwards. What "
-        "is pale was dropped in this step; the next step draws anew. Where patches overlap, a "
-        "place is pale only if every patch over it was dropped."
+        "is pale was dropped in this step; the next step draws again. Where patches overlap, a "
+        "place is pale only if every patch there was dropped."
     )
     return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
 

@@ -28,7 +28,7 @@ from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
 NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
-_APART = 0.006  # kinds at one rate stand beside each other
+_APART = 0.006  # kinds at one rate are drawn beside each other
 _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("rising", ":", "rising over the training (mean share)"),
     ("falling", "-.", "falling over the training (mean share)"),
@@ -37,36 +37,28 @@ _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
 
 
 def rates_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant, in groups that differ in patchout alone (same model, stride, training).
+    """One row a variant, in groups that differ only in patchout (same model, stride, training).
 
     A group without a patchout setting, or with a single variant, is left out.
     """
     groups: dict[Recipe, list[VariantView]] = {}
     for v in view.variants:
         if v.rate is not None:
-            groups.setdefault(_without_patchout(v.record.recipe), []).append(v)
+            alike = replace(v.record.recipe, patchout=Patchout(), measurement=MeasurementSpec())
+            groups.setdefault(alike, []).append(v)
     rows = []
     for members in groups.values():
         if len(members) < 2 or not any(v.kind != "none" for v in members):
             continue
         grid = members[0].record.grid
         assert grid is not None  # a rate needs one
+        group = f"{grid[0]} × {grid[1]} patches ({members[0].name})"
         for v in members:
-            rows.append(
-                {
-                    "group": f"{grid[0]} × {grid[1]} patches ({members[0].name})",
-                    "variant": v.name,
-                    "kind": v.kind,
-                    "scope": _scope(v.record.recipe.patchout),
-                    "rate": v.rate,
-                    "tokens": v.record.tokens,
-                    "metric": view.metric,
-                    "value": v.value.value,
-                    "value_low": v.value.low,
-                    "value_high": v.value.high,
-                }
-            )
-    return pd.DataFrame(rows)
+            setting = (v.kind, _scope(v.record.recipe.patchout), v.rate, v.record.tokens)
+            value = (v.value.value, v.value.low, v.value.high)
+            rows.append((group, v.name, *setting, view.metric, *value))
+    columns = ["group", "variant", "kind", "scope", "rate", "tokens", "metric"]
+    return pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -75,11 +67,11 @@ def rates(view: StudyView) -> Drawing:
     data = rates_data(view)
     if data.empty or not data["value"].notna().any():
         return left_out(
-            NAME, TITLE, "no two variants with a result differ in patchout alone (kind or rate)."
+            NAME, TITLE, "no two variants with a result differ only in patchout (kind or rate)."
         )
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
-        "training drops; a panel holds variants that differ in patchout alone. Kinds at one share "
+        "training drops; a panel holds variants that differ only in patchout. Kinds at one share "
         "keep nearly equal tokens: compare them along a vertical. Kinds are moved apart by at most "
         "0.012 to stay visible."
     )
@@ -94,10 +86,6 @@ def _scope(setting: Patchout) -> str:
         return ""
     constant = setting.schedule == "constant"
     return setting.scope if constant else f"{setting.scope}, {setting.schedule}"
-
-
-def _without_patchout(recipe: Recipe) -> Recipe:
-    return replace(recipe, patchout=Patchout(), measurement=MeasurementSpec())
 
 
 def draw_rates(data: pd.DataFrame, metric: str) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.text import unit_for
+from passt_bench.report.text import Span, unit_for
 from passt_bench.report.theme import (
     NO_PATCHES,
     WIDTH,
@@ -22,7 +22,7 @@ from passt_bench.report.theme import (
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"
-_APART = 0.016  # of the axis: variants of equal tokens stand beside each other
+_APART = 0.016  # of the axis: variants of equal tokens are drawn beside each other
 
 # quantity in the data: title, base unit
 _PANELS = {
@@ -37,26 +37,15 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
     """One row a variant and measured quantity; seconds or bytes of one step."""
     rows = []
     for v in view.variants:
-        spans = {name: cost.seconds for name, cost in v.costs.items()}
-        known = {name: (span.value, span.low, span.high) for name, span in spans.items()}
-        known |= {name: (value, value, value) for name, value in v.memory.items()}
+        known = {name: cost.seconds for name, cost in v.costs.items()}
+        known |= {name: Span(value, value, value) for name, value in v.memory.items()}
         for quantity in _PANELS:
-            if quantity not in known:
-                continue
-            value, low, high = known[quantity]
-            rows.append(
-                {
-                    "variant": v.name,
-                    "kind": v.kind,
-                    "tokens": v.record.tokens,
-                    "batch": v.batch,
-                    "quantity": quantity,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows)
+            if quantity in known:
+                span = known[quantity]
+                own = (v.name, v.kind, v.record.tokens, v.batch)
+                rows.append((*own, quantity, span.value, span.low, span.high))
+    columns = ["variant", "kind", "tokens", "batch", "quantity", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -69,7 +58,7 @@ def scaling(view: StudyView) -> Drawing:
     caption = (
         f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
         "class tokens included; medians with 95 % intervals. "
-        "Patchout works in training alone: at inference all patches are there, so that time stays "
+        "Patchout works only in training: at inference all patches are kept, so that time stays "
         "flat. The rise is the peak of memory over its level before the step; what is saved for "
         "backward is the part of it that patchout acts on. Variants of equal tokens are moved "
         "apart to stay visible."

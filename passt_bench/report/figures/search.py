@@ -1,4 +1,4 @@
-"""The figures of a search: its history, where its settings lie, and which parameter mattered."""
+"""Draws a search: its history, the settings that were tried, and the importance of parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from passt_bench.records.search import SearchRecord
-from passt_bench.report.text import counted
+from passt_bench.report.text import NAN, counted
 from passt_bench.report.theme import (
     INK,
     MUTED,
@@ -34,24 +34,15 @@ def draw_search(search: SearchRecord) -> list[Drawing]:
 
 def history_data(search: SearchRecord) -> pd.DataFrame:
     """One row a trial: what was suggested, its value, and the best value so far."""
+    columns = ["trial", "kind", "rate", "tokens", "status", "value", "best", "repeats"]
     rows = []
-    best, sign = float("nan"), 1 if search.better == "greater" else -1
+    best, sign = NAN, 1 if search.better == "greater" else -1
     for trial in search.trials:
-        value = float("nan") if trial.value is None else trial.value
+        value = NAN if trial.value is None else trial.value
         best = value if isnan(best) or sign * value > sign * best else best
-        rows.append(
-            {
-                "trial": trial.number,
-                "kind": trial.patchout.kind,
-                "rate": trial.rate,
-                "tokens": trial.tokens,
-                "status": trial.status,
-                "value": value,
-                "best": best,
-                "repeats": "" if trial.repeats is None else trial.repeats,
-            }
-        )
-    return pd.DataFrame(rows)
+        setting = (trial.number, trial.patchout.kind, trial.rate, trial.tokens, trial.status)
+        rows.append((*setting, value, best, "" if trial.repeats is None else trial.repeats))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def history(search: SearchRecord) -> Drawing:
@@ -106,15 +97,16 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
 def landscape_data(search: SearchRecord) -> pd.DataFrame:
     """One row a setting: its kind, tokens and value."""
     rows = [
-        {
-            "kind": trial.patchout.kind,
-            "tokens": trial.tokens,
-            "status": trial.status,
-            "value": float("nan") if trial.value is None else trial.value,
-        }
+        (
+            trial.patchout.kind,
+            trial.tokens,
+            trial.status,
+            NAN if trial.value is None else trial.value,
+        )
         for trial in search.settings
     ]
-    return pd.DataFrame(rows).sort_values(["kind", "tokens"], ignore_index=True)
+    data = pd.DataFrame(rows, columns=["kind", "tokens", "status", "value"])
+    return data.sort_values(["kind", "tokens"], ignore_index=True)
 
 
 def landscape(search: SearchRecord) -> Drawing:
@@ -164,10 +156,10 @@ def influence(search: SearchRecord) -> Drawing:
     """Importance of kind and rate."""
     name, title = NAMES[2], "Importance of kind and rate"
     if not search.importance:
-        return left_out(name, title, "too few different settings were tried to tell.")
+        return left_out(name, title, "too few different settings were tried.")
     caption = (
-        f"Share of the variance of {search.metric} over the searched space that a parameter alone "
-        "explains (fANOVA: a random forest on the settings that were tried; shares add up to 1)."
+        f"Share of the variance of {search.metric} over the searched space that a parameter "
+        "explains by itself (fANOVA: a random forest on the settings tried; shares add up to 1)."
     )
     data = influence_data(search)
     return Drawing(name, title, caption, data, draw_influence(data))

@@ -51,7 +51,7 @@ def tradeoff_data(view: StudyView) -> pd.DataFrame:
             "value_low": v.value.low,
             "value_high": v.value.high,
             "saved_bytes_per_clip": v.saved_per_clip,
-            "cells": " ".join(f"{count} {name}" for name, count in v.statuses.items()),
+            "cells": v.cells,
             "cost": v.cost_status,
         }
         for v in view.variants
@@ -95,7 +95,7 @@ def draw_tradeoff(data: pd.DataFrame, metric: str) -> Figure:
 
 
 def _heights(shown: pd.DataFrame) -> tuple[pd.Series[float], tuple[float, float, float]]:
-    """Where each variant stands, those without a result in a strip under the data.
+    """The height of each variant, those without a result in a strip under the data.
 
     Returns:
         The heights, and the strip's lower edge, its upper edge, and the top of the axes.

@@ -42,9 +42,9 @@ def fitted(y: Floats) -> tuple[Floats, Floats]:
     return np.array(estimates), np.array(errors)
 
 
-@pytest.mark.parametrize("arms", range(2, 17))
+@pytest.mark.parametrize("arms", [2, 3, 4, 9, 10, 16])
 def test_complete_studies_and_each_variant_left_out_in_turn(arms: int) -> None:
-    for blocks in range(2, 41):
+    for blocks in (2, 3, 5, 10, 21, 22, 28, 29, 40):
         y = RANDOM(100 * arms + blocks).normal(0.8, 0.02, (arms, blocks))
         estimates, errors = least_squares(y)
         found = fitted(y)

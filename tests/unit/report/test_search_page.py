@@ -1,14 +1,14 @@
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from page_reader import read
 from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import write_search
+from passt_bench.records.store import Store, write_search
 from passt_bench.report.build import build_named
 from passt_bench.report.figures.search import (
     draw_search,
@@ -50,11 +50,7 @@ def trial(number, kind, rate, earlier):
     same = next((t.number for t in earlier if t.patchout == setting), None)
     failed = kind == "frequency" and rate == 0.875
     return TrialRecord(
-        number=number,
-        kind=kind,
-        rate=rate,
-        patchout=setting,
-        tokens=round(64 * (1 - rate)) + 2,
+        *(number, kind, rate, setting, round(64 * (1 - rate)) + 2),
         keys=(digest([setting.kind, rate if setting.kind != "none" else 0]),),
         status="diverged" if failed else "ok",
         value=None if failed else 0.8 - PENALTY[kind] * rate**2,
@@ -137,18 +133,12 @@ def test_importance_is_sorted():
 
 
 def test_the_table_of_the_best_has_both_values_and_the_verdict(runs):
-    seen = view(load_results("search-quick", [_store(runs)]))
+    seen = view(load_results("search-quick", [Store(runs)]))
     table = confirmed(searched(), seen)
     rows = {row[0]: row for row in table.rows}
     assert table.highlight == 0 and rows["none"][2] == pytest.approx(0.8)
     assert rows["time 0.125"][-1] == "worse"
     assert rows["structured 0.125"][-1] == "failed"
-
-
-def _store(root):
-    from passt_bench.records.store import Store
-
-    return Store(root)
 
 
 def test_the_headline_says_what_came_of_it():
@@ -179,32 +169,15 @@ def test_no_text_leaves_a_figure_or_covers_other_text(count):
                 assert overlaps(drawing.figure) == [], drawing.name
 
 
-class _Reader(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.links, self.sources, self.text = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        if tag == "a":
-            self.links.append(found["href"])
-        if tag in ("script", "img", "link") and not found.get("href", "").startswith("data:"):
-            self.sources.append(tag)
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 def test_the_page_stands_alone_and_its_links_lead_somewhere(page):
-    reader = _Reader()
-    reader.feed(page.read_text())
-    assert reader.sources == []
+    reader = read(page)
+    assert not {"script", "img"} & reader.tags
     for link in reader.links:
-        assert link.startswith("#") or (page.parent / link).is_file(), link
-    text = " ".join(" ".join(reader.text).split())
+        assert link.startswith(("#", "data:")) or (page.parent / link).is_file(), link
+    text = " ".join(" ".join(reader.words).split())
     for words in (
         "History of the search", "Importance of kind and rate", "unstructured 0.125", "worse",
-        "the test fold was not used", "passt-bench search quick",
+        "the test fold was not used", "passt-bench search quick", "cpu, 1 thread, float32",
     ):  # fmt: skip
         assert words in text
 

@@ -7,7 +7,7 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.run import StudyRecord
-from passt_bench.report.pages import answers, bargain, headline, speed
+from passt_bench.report.pages import answers, fastest_without_loss, headline, speed
 from passt_bench.report.study_tables import verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, view
@@ -87,7 +87,7 @@ def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> No
             replace(c, verdict=verdicts.get(c.variant.replace(" .", ""), "worse"))
             for c in quick.comparisons
         )
-        return bargain(view(replace(quick, comparisons=items)))
+        return fastest_without_loss(view(replace(quick, comparisons=items)))
 
     assert "unstructured .5: it trains 1.67×" in (
         told(unstructured25="same", unstructured5="same") or ""
@@ -101,7 +101,7 @@ def test_nothing_measured_is_said_so(tmp_path: Path) -> None:
     arms = (Arm("none", statuses={0: "missing"}), Arm("time .5", "time", 0.5))
     seen = view(load_results("quick", [write_study(tmp_path, arms, seeds=(0,), session=False)]))
     assert headline(seen) == "The baseline none has no result, so nothing can be compared with it."
-    assert bargain(seen) is None
+    assert fastest_without_loss(seen) is None
 
 
 def test_one_seed_is_told_to_be_too_few(results: Results) -> None:
@@ -173,6 +173,6 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     assert "better" not in text
     assert text.endswith(" (“time .5” and “CNN” are references and not counted).")
     assert f"of {len(quick.study.variants) - 3} variants" in text
-    assert (bargain(seen) or "").startswith("No variant trains faster")
+    assert (fastest_without_loss(seen) or "").startswith("No variant trains faster")
     names = [row[0] for row in verdicts(seen).texts()]
     assert {"time .5 (reference)", "CNN (reference)", "unstructured .5"} <= set(names)
