@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from small_studies import cells_with, run, study
 
 from passt_bench.analysis.compare import (
@@ -70,27 +69,11 @@ def test_undecided_says_what_it_could_have_seen_and_what_it_takes() -> None:
     assert found.blocks_needed > 5
 
 
-def test_two_variants_are_the_paired_t_test() -> None:
-    other = shifted(0.004, 2, scale=3)
-    found = one({"none": BASE, "other": other})
-    expected = stats.ttest_rel(other, BASE)
-    assert found.p == pytest.approx(expected.pvalue)
-    interval = expected.confidence_interval()
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-
-
-def test_order_of_rows_and_a_shift_of_blocks_do_not_matter() -> None:
+def test_the_order_of_rows_does_not_matter() -> None:
     values = {name: shifted(0.01 * i, i) for i, name in enumerate(("none", "a", "b", "c"))}
     of = study(tuple(values), seeds=range(5))
     cells = cells_with(of, values)
-    shuffled = cells.sample(frac=1, random_state=0)
-    assert compare(of, shuffled) == compare(of, cells)
-    moved = cells.assign(mAP=cells["mAP"] + cells["seed"] * 0.1)
-    for a, b in zip(compare(of, moved), compare(of, cells), strict=True):
-        assert (a.difference, a.low, a.high, a.p) == pytest.approx(
-            (b.difference, b.low, b.high, b.p)
-        )
-        assert a.verdict == b.verdict
+    assert compare(of, cells.sample(frac=1, random_state=0)) == compare(of, cells)
 
 
 def test_one_seed_decides_nothing() -> None:
@@ -127,11 +110,10 @@ def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
     assert "do not vary" in constant.method
 
 
-def test_the_margin_is_the_study_s_then_the_given_then_the_default() -> None:
-    of, values = study(seeds=range(5)), {"none": BASE, "time": BASE}
-    assert compare(of, cells_with(of, values))[0].margin == DEFAULT_MARGIN == 0.02
-    own = study(seeds=range(5), margin=0.001)
-    assert compare(own, cells_with(own, values))[0].margin == 0.001
+def test_the_margin_is_the_study_s_or_the_default() -> None:
+    for margin in (None, 0.001):
+        found = one({"none": BASE, "time": BASE, "frequency": BASE}, margin)
+        assert found.margin == (DEFAULT_MARGIN if margin is None else margin)
 
 
 def test_another_metric_may_be_asked_for() -> None:
@@ -239,19 +221,14 @@ def test_less_of_a_loss_is_better(a_loss: None) -> None:
     assert up.difference == pytest.approx(-0.03)
 
 
-def test_a_study_by_a_loss_needs_no_plug_in_to_be_read() -> None:
-    values = {"none": BASE, "up": shifted(0.03, 1)}
-    of = replace(study(tuple(values), seeds=range(5)), metric="loss", better="less")
-    assert [c.verdict for c in compare(of, cells_with(of, values))] == ["better"]
-
-
-def test_a_record_that_does_not_say_it_is_read_as_the_metric_is_registered(a_loss: None) -> None:
+def test_the_record_says_which_way_is_better_or_else_the_registered_metric(a_loss: None) -> None:
     values = {"none": BASE, "up": shifted(0.03, 1)}
     of = study(tuple(values), seeds=range(5))
+    cells = cells_with(of, values)
+    of = replace(of, metric="loss")
     assert of.better is None
-    assert [c.verdict for c in compare(replace(of, metric="loss"), cells_with(of, values))] == [
-        "better"
-    ]
+    assert [c.verdict for c in compare(of, cells)] == ["better"]
+    assert [c.verdict for c in compare(replace(of, better="greater"), cells)] == ["worse"]
 
 
 @pytest.mark.parametrize("column", ["status", "variant", "message", "key", "nonsense"])

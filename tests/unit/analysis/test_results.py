@@ -39,38 +39,24 @@ def test_everything_of_a_study_comes_together(stores: tuple[Store, Store]) -> No
     assert [s.key for s in results.sessions] == [session_key("s")]
 
 
-def test_each_record_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:
+def test_all_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:
     first, second = stores
-    second.write_study(study())
+    first.write_study(study())
+    second.write_study(replace(study(), question="Old?"))
     fill(second, 0.5)
     first.write(run(study(), "none", 0, 0.9))
     first.write(session("s", "2026-02", {"none": 1.0, "time": 0.5}))
     second.write(session("s", "2026-02", {"none": 1.0, "time": 0.9}))
     second.write(session("t", "2026-01", {"none": 1.0, "frequency": 0.7}))
+    assert load_results("tiny", [second, first]).study.question == "Old?"
     results = load_results("tiny", [first, second])
+    assert results.study == study()
     assert results.records[key("none", 0, None)].metrics["mAP"] == 0.9
     assert results.records[key("none", 1, None)].metrics["mAP"] == pytest.approx(0.51)
     assert results.costs.set_index("variant")["ratio"].to_dict() == {
         "none": 1.0, "time": 0.5, "frequency": 0.7,
     }  # fmt: skip
     assert [s.key for s in results.sessions] == [session_key("t"), session_key("s")]
-
-
-def test_the_study_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:
-    first, second = stores
-    first.write_study(study())
-    second.write_study(replace(study(), question="Old?"))
-    assert load_results("tiny", [first, second]).study.question == "Does it matter?"
-    assert load_results("tiny", [second, first]).study.question == "Old?"
-
-
-def test_nothing_run_yet_loads_all_the_same(stores: tuple[Store, Store]) -> None:
-    first, _ = stores
-    first.write_study(study())
-    results = load_results("tiny", [first])
-    assert (results.cells["status"] == "missing").all()
-    assert results.records == {}
-    assert results.sessions == ()
 
 
 def test_an_unknown_study_names_the_known(stores: tuple[Store, Store]) -> None:

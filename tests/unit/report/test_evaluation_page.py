@@ -101,17 +101,13 @@ def test_a_report_keeps_what_the_runs_have_lost(runs: Path, tmp_path: Path) -> N
     text = page.read_text(encoding="utf-8")
     assert build_evaluations(tmp_path / "elsewhere", reports) == [page]
     assert page.read_text(encoding="utf-8") == text
+    index = render_index(reports).read_text(encoding="utf-8")
+    assert 'href="evaluations/index.html"' in index
 
 
 def test_without_evaluations_there_is_no_page(tmp_path: Path) -> None:
     assert build_evaluations(tmp_path / "runs", tmp_path / "reports") == []
     assert not (tmp_path / "reports").exists()
-
-
-def test_the_index_links_them(runs: Path, tmp_path: Path) -> None:
-    build_evaluations(runs, tmp_path / "reports")
-    index = render_index(tmp_path / "reports").read_text(encoding="utf-8")
-    assert 'href="evaluations/index.html"' in index
 
 
 def test_a_table_without_anything_published_has_no_empty_columns() -> None:
