@@ -103,7 +103,8 @@ def render_comparison(
     arms = measured(record.variants, costs, memory)
     context = {
         "record": record,
-        "headline": headline(arms),
+        "speed": significant(arms[0].speed.value) if arms[0].speed.known else "",
+        "answers": answers(arms),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
         "protocol": next((s.published_protocol for s in sessions if s.published_protocol), None),
         "facts": facts(record, arms, sessions),
@@ -116,19 +117,10 @@ def render_comparison(
     )  # fmt: skip
 
 
-def headline(arms: Sequence[VariantView]) -> str:
-    """The training step of each against the first, in a sentence or two."""
-    first = arms[0]
-    others = [
-        f"{v.name} {speed(v.cost(TRAIN_STEP))}"
-        if v.cost(TRAIN_STEP).ratio.known
-        else f"{v.name}: {v.cost_status}"
-        for v in arms[1:]
-    ]
-    start = f"Against {first.name}"
-    if first.speed.known:
-        start += f" ({significant(first.speed.value)} clips a second in training)"
-    return f"{start}: " + "; ".join(others) + "."
+def answers(arms: Sequence[VariantView]) -> list[tuple[str, str]]:
+    """The training step of each model but the first against that of the first, in words."""
+    costs = [(v, v.cost(TRAIN_STEP)) for v in arms[1:]]
+    return [(v.name, speed(c) if c.ratio.known else v.cost_status) for v, c in costs]
 
 
 def facts(
