@@ -15,12 +15,12 @@ from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, S
 Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
 
 
-PHASE_COLUMNS = (
+_PHASE_COLUMNS = (
     *("variant", "phase", "median", "low", "high", "n", "ratio", "ratio_low", "ratio_high"),
     *("baseline_median", "session"),
 )
 _COUNTED = ("flops", "flops_inference", "mfu", "compile_seconds", "published")
-ARM_COLUMNS = (
+_ARM_COLUMNS = (
     *("variant", "status", "message", "session", "attention", "batch_size", "tokens"),
     *("tokens_full", "parameters", *_COUNTED),
 )
@@ -43,7 +43,7 @@ def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame
             quantities = (seconds.median, seconds.low, seconds.high, seconds.n)
             ratios = (ratio.median, ratio.low, ratio.high, reference.median)
             rows.append((variant.name, phase, *quantities, *ratios, session.key))
-    return pd.DataFrame(rows, columns=list(PHASE_COLUMNS))
+    return pd.DataFrame(rows, columns=list(_PHASE_COLUMNS))
 
 
 def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
@@ -78,8 +78,8 @@ def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFram
                 **arm.memory,
             }
         )
-    entries = sorted({name for row in rows for name in row} - set(ARM_COLUMNS))
-    return pd.DataFrame(rows, columns=[*ARM_COLUMNS, *entries])
+    entries = sorted({name for row in rows for name in row} - set(_ARM_COLUMNS))
+    return pd.DataFrame(rows, columns=[*_ARM_COLUMNS, *entries])
 
 
 def sessions_used(study: Measured, sessions: Iterable[SessionRecord]) -> tuple[SessionRecord, ...]:

@@ -79,14 +79,13 @@ def compare(
     reports: Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs of models or settings side by side."""
-    from passt_bench.analysis.costs import costs_of, memory_of
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.names import plain_name
     from passt_bench.records.store import Store
     from passt_bench.report.build import render_index
     from passt_bench.report.comparison import all_tables, build_comparison
-    from passt_bench.report.view import measured
+    from passt_bench.report.view import measured_variants
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import foresee_now
     from passt_bench.runner.request import Paths, typed
@@ -136,8 +135,7 @@ def compare(
     page = build_comparison(chosen, runs, reports)
     render_index(reports)
     sessions = [session for session in store.sessions() if session.key in record.sessions]
-    arms = measured(record.variants, costs_of(record, sessions), memory_of(record, sessions))
-    tables = all_tables(chosen, arms)
+    tables = all_tables(chosen, measured_variants(record, sessions))
     print_table(tables["speed"], without=("clips_ratio",))  # which is the step's ratio, inverted
     if "failures" in tables:
         print_table(tables["failures"])

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from pathlib import Path
 
-from passt_bench.analysis.costs import costs_of, memory_of
 from passt_bench.errors import InputError
 from passt_bench.records.session import ComparisonRecord, SessionRecord
 from passt_bench.records.store import (
@@ -36,7 +35,7 @@ from passt_bench.report.study_tables import (
 )
 from passt_bench.report.tables import Column, Table, table_of
 from passt_bench.report.text import Span, counted, fixed, interval, significant, times
-from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured
+from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured_variants
 
 PAGE = "comparison.html"
 _TABLES = ("speed", "training", "inference", "memory", "arithmetic", "published", "failures")
@@ -99,8 +98,7 @@ def render_comparison(
     Returns:
         The path of the page.
     """
-    costs, memory = costs_of(record, sessions), memory_of(record, sessions)
-    arms = measured(record.variants, costs, memory)
+    arms = measured_variants(record, sessions)
     context = {
         "record": record,
         "speed": significant(arms[0].speed.value) if arms[0].speed.known else "",
@@ -177,7 +175,7 @@ def speeds(name: str, arms: Sequence[VariantView]) -> Table:
         *(ratio_column(phase, PHASES[phase])
           for phase in (TRAIN_STEP, "inference_1", "inference_batch")),
         _relative("saved", "saved for backward", attrgetter("saved"), first),
-        _relative("flops", "FLOPs of training", attrgetter("flops"), first),
+        _relative("flops", "FLOPs of training", methodcaller("measured", "flops"), first),
     ]  # fmt: skip
     caption = f"{name}: time, memory and arithmetic as ratios to {first.name}; 95 % intervals."
     return table_of(arms, "speed", caption, columns, 0)
@@ -233,10 +231,10 @@ def arithmetic(name: str, arms: Sequence[VariantView]) -> Table:
         *_with_ratio(flops, "flops", first),
         *_with_ratio(flops_inference, "flops_inference", first),
         Column("mfu", "of the peak", lambda share: f"{fixed(100 * share, 1)} %",
-               get=attrgetter("mfu")),
+               get=methodcaller("measured", "mfu")),
         Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),
         Column("compile_seconds", "compiling", partial(significant, digits=2), "s",
-               get=attrgetter("compile_seconds")),
+               get=methodcaller("measured", "compile_seconds")),
     ]  # fmt: skip
     caption = (
         f"{name}: arithmetic; the peak is that of matrix products, measured in the same session."
@@ -252,15 +250,15 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s",
-               get=lambda v: v.published),
+               get=methodcaller("measured", "published")),
         Column("gap", "published by ours", lambda value: times(Span(value)),
-               get=lambda v: v.published / v.speed.value),
+               get=lambda v: v.measured("published") / v.speed.value),
         Column("ours_speedup", f"ours, to {first.name}", times, span=True,
                get=partial(_throughput, first)),
         Column("published_speedup", f"published, to {first.name}", lambda value: times(Span(value)),
-               get=lambda v: v.published / first.published),
+               get=lambda v: v.measured("published") / first.measured("published")),
     ]  # fmt: skip
-    shown = arms if any(isfinite(v.published) for v in arms) else ()
+    shown = arms if any(isfinite(v.measured("published")) for v in arms) else ()
     caption = f"{name}: training throughput by two protocols."
     return table_of(shown, "published", caption, columns, 0)
 
@@ -271,9 +269,9 @@ def failures(name: str, arms: Sequence[VariantView]) -> Table:
         name_column("model"),
         Column("status", "status",
                get=lambda v: "in part" if v.cost_status == "ok" else v.cost_status),
-        Column("message", "why", get=lambda v: v.cost_message or "no message"),
+        Column("message", "why", get=attrgetter("message")),
     ]  # fmt: skip
-    failed = [v for v in arms if v.cost_status != "ok" or v.cost_message]
+    failed = [v for v in arms if v.cost_status != "ok" or (v.arm and v.arm.message)]
     return table_of(failed, "failures", f"{name}: what failed.", columns)
 
 
@@ -284,12 +282,14 @@ def _throughput(first: VariantView, v: VariantView) -> Span:
 
 def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
     """MFU to the first's: exact arithmetic, times the speed-up round by round."""
-    if not (isfinite(v.mfu) and first.mfu > 0):
+    mfu, base = v.measured("mfu"), first.measured("mfu")
+    if not (isfinite(mfu) and base > 0):
         return None
     if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
-        return _faster(v, v.flops * v.batch / (first.flops * first.batch))
+        work, others = (arm.measured("flops") * arm.batch for arm in (v, first))
+        return _faster(v, work / others)
     seconds, others = (arm.cost(TRAIN_STEP).seconds.value for arm in (v, first))
-    return _faster(v, v.mfu * seconds / (first.mfu * others))
+    return _faster(v, mfu * seconds / (base * others))
 
 
 def _faster(v: VariantView, by: float) -> Span:

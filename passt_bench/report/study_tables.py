@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from passt_bench.report.figures.classes import class_values, group_values, score_name
@@ -78,10 +78,11 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
 
 def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
     """FLOPs of a clip, in training and at inference."""
-    unit = unit_for((v.flops for v in arms), "FLOP")
+    unit = unit_for((v.measured("flops") for v in arms), "FLOP")
     named = (("flops", "training a clip"), ("flops_inference", "inference of a clip"))
     training, inference = (
-        Column(name, title, scaled(unit), unit.name, get=attrgetter(name)) for name, title in named
+        Column(name, title, scaled(unit), unit.name, get=methodcaller("measured", name))
+        for name, title in named
     )
     return training, inference
 
@@ -314,7 +315,7 @@ def _missing_cells(v: VariantView) -> list[tuple[str, ...]]:
 
 
 def _failed_arm(v: VariantView) -> list[tuple[str, ...]]:
-    why = "not measured yet" if v.cost_status == "missing" else v.cost_message or "no message"
+    why = "not measured yet" if v.cost_status == "missing" else v.message
     return [(v.name, "cost session", v.cost_status, why, "")] if v.cost_status != "ok" else []
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from math import isfinite
-from typing import Any, Literal
-
-import pandas as pd
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, better_way
-from passt_bench.analysis.costs import ARM_COLUMNS
+from passt_bench.analysis.costs import last_arms
 from passt_bench.analysis.results import Results
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
 from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
@@ -53,49 +52,42 @@ class Cost:
 UNKNOWN = Cost(Span(NAN), Span(NAN))
 
 
+def _span(found: Interval | None) -> Span:
+    return Span(found.median, found.low, found.high) if found else UNKNOWN.ratio
+
+
 @dataclass(frozen=True)
 class VariantView:
     """What a report shows of one variant.
 
     Attributes:
         record: as the study was expanded.
-        kind: patchout kind, or ``no patches`` for a model without a grid.
-        rate: share of the patches that training drops; None without a grid.
+        arm: what a cost session measured of it; None where none did.
         value: mean of the study's metric.
         comparison: None for the baseline.
         runs: records of its cells, by seed and fold.
         statuses: status → number of cells, ``missing`` where there is no record.
-        costs: phase → seconds and ratio, from a cost session.
-        memory: entry → bytes a step, from the session.
-        batch: clips of a step in the session.
-        cost_status: of its arm in the session, ``missing`` where there is none.
-        cost_message: why the arm failed; empty where it did not.
-        flops: of a training step, a clip.
-        flops_inference: of a forward pass without patchout, a clip.
-        parameters: of the model.
-        mfu: share of the matrix-product peak that the training step reached.
-        compile_seconds: what compiling took.
-        published: clips a second by the published speed test.
     """
 
     record: VariantRecord
-    kind: str
-    rate: float | None
+    arm: ArmRecord | None = None
     value: Span = UNKNOWN.seconds
     comparison: Comparison | None = None
     runs: tuple[RunRecord, ...] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
-    costs: Mapping[str, Cost] = field(default_factory=dict)
-    memory: Mapping[str, float] = field(default_factory=dict)
-    batch: float = NAN
-    cost_status: str = "missing"
-    cost_message: str = ""
-    flops: float = NAN
-    flops_inference: float = NAN
-    parameters: float = NAN
-    mfu: float = NAN
-    compile_seconds: float = NAN
-    published: float = NAN
+
+    @property
+    def kind(self) -> str:
+        """The patchout kind, or ``no patches`` for a model without a grid."""
+        return self.record.recipe.patchout.kind if self.record.grid else NO_PATCHES
+
+    @property
+    def rate(self) -> float | None:
+        """Share of the patches that training drops; None without a grid."""
+        if self.record.grid is None:
+            return None
+        patches = self.record.grid[0] * self.record.grid[1]
+        return 1 - (self.record.tokens - (self.record.tokens_full - patches)) / patches
 
     @property
     def name(self) -> str:
@@ -136,9 +128,47 @@ class VariantView:
             return Span(NAN)
         return Span(self.comparison.difference, self.comparison.low, self.comparison.high)
 
+    @cached_property
+    def costs(self) -> Mapping[str, Cost]:
+        """Phase → seconds and ratio."""
+        if self.arm is None:
+            return {}
+        ratios = self.arm.ratios
+        return {p: Cost(_span(s), _span(ratios.get(p))) for p, s in self.arm.phases.items()}
+
     def cost(self, phase: str) -> Cost:
         """Of a phase; not known where the session did not measure it."""
         return self.costs.get(phase, UNKNOWN)
+
+    @property
+    def cost_status(self) -> str:
+        """Of its arm in the session, ``missing`` where there is none."""
+        return self.arm.status if self.arm else "missing"
+
+    @property
+    def message(self) -> str:
+        """Why its arm failed, or was not measured in full."""
+        return (self.arm.message if self.arm else None) or "no message"
+
+    def measured(self, name: str) -> float:
+        """A field of the arm as a number, e.g. ``flops``; NaN where it was not measured."""
+        return float(getattr(self.arm, name, None) or NAN)
+
+    @property
+    def parameters(self) -> float:
+        """Parameters of the model, as a run or else the session counted them."""
+        counts = (float(run.parameters) for run in self.runs if run.parameters)
+        return next(counts, self.measured("parameters"))
+
+    @property
+    def memory(self) -> Mapping[str, float]:
+        """Entry → bytes a step."""
+        return self.arm.memory if self.arm else {}
+
+    @property
+    def batch(self) -> float:
+        """Clips of a step in the session."""
+        return self.measured("batch_size")
 
     @property
     def speed(self) -> Span:
@@ -205,68 +235,30 @@ def view(results: Results) -> StudyView:
     """Gathers a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
+    arms = last_arms(results.study, results.sessions)
     variants = []
-    for found in measured(results.study.variants, results.costs, results.memory):
-        cells = [results.records.get(cell.key) for cell in found.record.cells]
-        runs = tuple(run for run in cells if run is not None)
+    for record in results.study.variants:
+        cells = [results.records.get(cell.key) for cell in record.cells]
         statuses = Counter(run.status if run else "missing" for run in cells)
         variants.append(
-            replace(
-                found,
-                value=means.get(found.name, Span(NAN)),
-                comparison=comparisons.get(found.name),
-                runs=runs,
+            VariantView(
+                record=record,
+                arm=arms.get(record.name),
+                value=means.get(record.name, UNKNOWN.seconds),
+                comparison=comparisons.get(record.name),
+                runs=tuple(run for run in cells if run is not None),
                 statuses=dict(sorted(statuses.items())),
-                parameters=next((float(run.parameters) for run in runs if run.parameters), NAN),
             )
         )
     return StudyView(results.study, results, tuple(variants))
 
 
-def measured(
-    records: Iterable[VariantRecord], costs: pd.DataFrame, memory: pd.DataFrame
+def measured_variants(
+    record: ComparisonRecord, sessions: Iterable[SessionRecord]
 ) -> list[VariantView]:
-    """What variants cost, without their quality.
-
-    Args:
-        records: the variants.
-        costs: see `analysis.costs.costs_of`.
-        memory: see `analysis.costs.memory_of`.
-    """
-    phases: defaultdict[str, dict[str, Cost]] = defaultdict(dict)
-    for row in costs.to_dict("records"):
-        seconds = Span(row["median"], row["low"], row["high"])
-        ratio = Span(row["ratio"], row["ratio_low"], row["ratio_high"])
-        phases[row["variant"]][row["phase"]] = Cost(seconds, ratio)
-    arms: dict[str, dict[Any, Any]] = {row["variant"]: row for row in memory.to_dict("records")}
-    entries = sorted(set(memory.columns) - set(ARM_COLUMNS))
-    return [
-        VariantView(
-            record=record,
-            kind=record.recipe.patchout.kind if record.grid else NO_PATCHES,
-            rate=_rate(record),
-            costs=phases[record.name],
-            memory={entry: arm[entry] for entry in entries if isfinite(arm[entry])},
-            batch=float(arm["batch_size"]) or NAN,
-            cost_status=arm["status"],
-            cost_message=arm["message"],
-            flops=arm["flops"],
-            flops_inference=arm["flops_inference"],
-            parameters=float(arm["parameters"]),
-            mfu=arm["mfu"],
-            compile_seconds=arm["compile_seconds"],
-            published=arm["published"],
-        )
-        for record in records
-        for arm in [arms[record.name]]
-    ]
-
-
-def _rate(record: VariantRecord) -> float | None:
-    if record.grid is None:
-        return None
-    patches = record.grid[0] * record.grid[1]
-    return 1 - (record.tokens - (record.tokens_full - patches)) / patches
+    """The variants of a comparison: what they cost, without quality."""
+    arms = last_arms(record, sessions)
+    return [VariantView(variant, arms.get(variant.name)) for variant in record.variants]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
