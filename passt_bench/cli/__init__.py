@@ -28,12 +28,12 @@ def main() -> None:
         with without_current_folder():
             app(prog_name="passt-bench")
     except InputError as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        console.print(f"error: {error}", style="red")
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
             again = shlex.join(["passt-bench", *sys.argv[1:]])
-            console.print(f"Stopped. Run the same command to resume: {again}", markup=False)
+            console.print(f"Stopped. Run the same command to resume: {again}")
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:

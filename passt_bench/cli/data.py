@@ -100,12 +100,12 @@ def check(
         if prepared is not None and prepared != folder:
             fresh = read_index(prepared).source.digest == checked.digest
             then = "use it" if fresh else "are refused: the data have changed since"
-            console.print(f"{prepared} is made from it; runs at {hertz} Hz {then}.", markup=False)
+            console.print(f"{prepared} is made from it; runs at {hertz} Hz {then}.")
     if output is not None:
         write_atomically(output, text.encode())
-        errors.print(str(output), markup=False)
+        errors.print(str(output))
     if not as_json:
-        console.print(f"Next: {_next(named, checked.clean, decode, index)}", markup=False)
+        console.print(f"Next: {_next(named, checked.clean, decode, index)}")
     if not checked.clean:
         raise typer.Exit(1)
 
@@ -215,10 +215,10 @@ def prepare(
     with stage(console, f"Preparing {name}") as update:
         update(0.0, "reading lists and headers")
         index, was_there = prepare_data(asked, update)
-    console.print(f"{asked.folder}: {_describe(index)}.", markup=False)
+    console.print(f"{asked.folder}: {_describe(index)}.")
     if was_there:
-        console.print("Everything was prepared already.", markup=False)
-    console.print(f"To use it: --data {name}={asked.folder}", markup=False)
+        console.print("Everything was prepared already.")
+    console.print(f"To use it: --data {name}={asked.folder}")
 
 
 def _describe(index: Index) -> str:
@@ -253,7 +253,7 @@ def _show(checked: Checked) -> None:
     for item in shown:
         lost = "?" if item.lost is None else f"{item.lost:,}"
         classes.add_row(item.name, *(f"{count:,}" for count in item.found), lost)
-    console.print(classes, markup=False)
+    console.print(classes)
     unknown = "not known before decoding (--decode)"
     rates = [f"{value} Hz ({count:,} clips)" for value, count in checked.rates.items()]
     channels = [f"{value} ({count:,} clips)" for value, count in checked.channels.items()]
@@ -266,16 +266,16 @@ def _show(checked: Checked) -> None:
         f"Fingerprint: {checked.digest}, {checked.found:,}{of} clips.",
     ]
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)
     for found in checked.findings:
         more = found.count - _NAMED
         names = "; ".join(found.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
         text = f"{found.kind}: {found.count:,}: {names}. {found.remedy}"
-        console.print(text, style="yellow" if found.kind in NOTES else "red", markup=False)
+        console.print(text, style="yellow" if found.kind in NOTES else "red")
     if checked.refusal:
-        console.print(f"No study runs on it. {checked.refusal}", style="red", markup=False)
+        console.print(f"No study runs on it. {checked.refusal}", style="red")
     if checked.clean:
         looked = "every file was decoded" if checked.decoded else "nothing was decoded"
-        console.print(f"No problems found ({looked}).", markup=False)
+        console.print(f"No problems found ({looked}).")
     if not checked.compared:
-        console.print("Did not look for identical files.", markup=False)
+        console.print("Did not look for identical files.")

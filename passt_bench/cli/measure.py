@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from passt_bench.cli.options import (
     RUNS,
@@ -115,11 +116,11 @@ def compare(
     wanted = plain_name(name or runner.default_name(items), field="--name")
     chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, runs))
     if differs is not None:
-        console.print(renamed_note(wanted, chosen, differs), markup=False)
+        console.print(renamed_note(wanted, chosen, differs))
     protocol = PublishedProtocol(published_batch, steps=published_steps) if published else None
     profiles = runs / "profiles" / chosen if profile else None
     foreseen = foresee_now(recipes, classes, published=protocol, profiles=profiles)
-    console.print(announcement(len(recipes), shared, foreseen), markup=False)
+    console.print(announcement(len(recipes), shared, foreseen))
     with stage(console, "Measuring side by side") as update:
         record = runner.compare(
             chosen,
@@ -139,9 +140,9 @@ def compare(
     print_table(tables["speed"], without=("clips_ratio",))  # which is the step's ratio, inverted
     if "failures" in tables:
         print_table(tables["failures"])
-    console.print(f"The page: {page}", markup=False)
+    console.print(f"The page: {page}")
     if profile:
-        console.print(f"Profiles: {runs / 'profiles' / chosen}", markup=False)
+        console.print(f"Profiles: {runs / 'profiles' / chosen}")
     if "failures" in tables:
         raise typer.Exit(1)
 
@@ -240,7 +241,7 @@ def doctor(
 
     table = Table("what", "state", "found", "remedy")
     for finding in examine(runs):
-        state = f"[{_COLOURS[finding.state]}]{finding.state}[/]"
+        state = Text(finding.state, style=_COLOURS[finding.state])
         table.add_row(finding.what, state, finding.detail, finding.remedy)
     console.print(table)
     if instruments and not _check_instruments(device):
@@ -256,9 +257,9 @@ def _check_instruments(device: str) -> bool:
     found = check_instruments(torch.device(device))
     table = Table("instrument", "known", "read", "within")
     for item in found:
-        colour = "green" if item.passed else "red"
         allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
-        reading = f"[{colour}]{item.found:,.6g} {item.unit}[/]"
+        colour = "green" if item.passed else "red"
+        reading = Text(f"{item.found:,.6g} {item.unit}", style=colour)
         table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
     console.print(table)
     return all(item.passed for item in found)

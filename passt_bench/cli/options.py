@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ablations of patchout in audio transformers: quality, speed and memory, with intervals.",
 )
-console = Console(highlight=False, soft_wrap=True)
+console = Console(markup=False, highlight=False, soft_wrap=True)
 
 RUNS, CORES = Path("runs"), default_workers()
 # In a printed table: how wide the column of names is at least, and that of numbers at most where
@@ -80,7 +80,7 @@ def argument(metavar: str, text: str) -> Any:
 
 def error_console() -> Console:
     """A console on stderr, so that what a command prints on stdout stays pure."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def with_new_names(words: Sequence[str]) -> list[str]:
@@ -92,7 +92,7 @@ def with_new_names(words: Sequence[str]) -> list[str]:
         new = names.get(command) or names.get(words[0])
         if new is not None:
             hint = f"note: {old} is now {new}; the old name works for one more release."
-            error_console().print(hint, markup=False)
+            error_console().print(hint)
         given.append(word if new is None else f"{new}{mark}{value}")
     return given
 
@@ -322,7 +322,7 @@ def _asked(
     files = files_named(study)
     for path in files[1:]:
         text = f"{path} is not used: {study!r} means {files[0]}. To use it, give its path."
-        console.print(text, style="yellow", markup=False)
+        console.print(text, style="yellow")
     request = StudyRequest(study, sets or (), seeds, folds, device, name)
     return request, Paths(runs, data_folders(data or ()))
 

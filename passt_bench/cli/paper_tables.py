@@ -47,8 +47,7 @@ def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths:
     console.print(
         "GPU h: hours of training (of evaluation where nothing is trained) on one Titan RTX, "
         "from runs x epochs x clips and the clips per second in the paper's Table 1; for models "
-        "that are not in that table, scaled by FLOPs.",
-        markup=False,
+        "that are not in that table, scaled by FLOPs."
     )
     print_left(plan.studies, request, config, paths)
     _print_summary(plan)
@@ -71,7 +70,7 @@ def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: 
         page = build_paper(
             paths.runs, paths.reports, paper_status(paths.runs, paths.reports, paths.data)
         )
-        console.print(f"The paper's tables, and what ran here: {page}", markup=False)
+        console.print(f"The paper's tables, and what ran here: {page}")
     return all(done)
 
 
@@ -83,8 +82,7 @@ def _evaluate(planned: PlannedRow, request: StudyRequest, paths: Paths) -> None:
     low, high = record.intervals.get(row.metric, (nan, nan))
     console.print(
         f"{row.name}, {len(row.members)} models: {row.metric} {record.metrics[row.metric]:.4f} "
-        f"[{low:.4f}, {high:.4f}] over {record.clips} clips; published {row.published:.3f}.",
-        markup=False,
+        f"[{low:.4f}, {high:.4f}] over {record.clips} clips; published {row.published:.3f}."
     )
 
 
@@ -108,11 +106,10 @@ def _print_table(rows: Sequence[PlannedRow]) -> None:
             console.print(
                 f"{corpus.title} ({corpus.name}): {corpus.classes} classes, {corpus.training:,} "
                 f"clips for training, {corpus.evaluation:,} for evaluation{folds}, "
-                f"{planned.row.metric}",
-                markup=False,
+                f"{planned.row.metric}"
             )
-            console.print(_line(_TITLES, lengths), markup=False)
-        console.print(_line(values, lengths), markup=False)
+            console.print(_line(_TITLES, lengths))
+        console.print(_line(values, lengths))
 
 
 def _line(cells: Sequence[str], lengths: Sequence[int]) -> str:
@@ -167,9 +164,9 @@ def _print_notes(rows: Sequence[PlannedRow]) -> None:
     ):
         pairs = [(text, planned) for planned in rows for text in getattr(planned.row, field)]
         if pairs:
-            console.print(title, markup=False)
+            console.print(title)
         for text, given in _grouped(pairs).items():
-            console.print(f"  {_name(given)}: {text}", markup=False)
+            console.print(f"  {_name(given)}: {text}")
 
 
 def _grouped(pairs: Iterable[tuple[Any, PlannedRow]]) -> dict[Any, list[PlannedRow]]:
@@ -190,17 +187,17 @@ def _name(rows: Sequence[PlannedRow]) -> str:
 def _print_summary(plan: RowsPlan) -> None:
     """Prints how many rows can run here, and why the others cannot."""
     for remark in plan.remarks:
-        console.print(remark, markup=False)
+        console.print(remark)
     rows = [planned for planned in plan.rows if not planned.row.cited]
     able = sum(planned.can_run for planned in rows)
-    console.print(f"{plan.file.name}: {able} of {len(rows)} rows can run here.", markup=False)
+    console.print(f"{plan.file.name}: {able} of {len(rows)} rows can run here.")
     by_reason = _grouped((planned.reasons, planned) for planned in rows if planned.reasons)
     for reasons, lacking_it in by_reason.items():
-        console.print(f"  {', '.join(reasons)}: {_name(lacking_it)}", markup=False)
+        console.print(f"  {', '.join(reasons)}: {_name(lacking_it)}")
     lacking = {reason for reasons in by_reason for reason in reasons}
     for reason, remedy in _REMEDIES.items():
         if reason in lacking:
-            console.print(f"  {reason}: {remedy}", markup=False)
+            console.print(f"  {reason}: {remedy}")
 
 
 _REMEDIES = {

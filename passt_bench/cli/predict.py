@@ -69,7 +69,7 @@ def predict(
         ensemble.rename(read_names(labels))
     errors = error_console()
     if labels is None and are_numbers(ensemble.classes):
-        errors.print(_NAMELESS, markup=False)
+        errors.print(_NAMELESS)
     with stage(errors, f"Predicting {len(paths)} files") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, device, update)
     write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
@@ -78,10 +78,10 @@ def predict(
         typer.echo(text, nl=False)
     else:
         write_atomically(output, text.encode())
-        console.print(str(output), markup=False)
+        console.print(str(output))
     failures = [result for result in results if isinstance(result, runner.Failure)]
     for failure in failures:
-        errors.print(f"error: {failure.message}", style="red", markup=False)
+        errors.print(f"error: {failure.message}", style="red")
     if failures:
         raise typer.Exit(1)
 
@@ -142,27 +142,25 @@ def evaluate(
             progress=update,
         )
     if not fresh:
-        console.print(f"From the record of {record.finished}.", markup=False)
+        console.print(f"From the record of {record.finished}.")
     of_fold = "" if record.fold is None else f", fold {record.fold}"
     console.print(
         f"{record.name}: {record.clips} clips of {record.fingerprint.dataset} "
-        f"({record.split}{of_fold})",
-        markup=False,
+        f"({record.split}{of_fold})"
     )
     print_table(
         evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
     )
     console.print(
         f"Brackets: 95 % intervals over clips ({record.resamples} resamples); they do not cover "
-        "the variation between trainings.",
-        markup=False,
+        "the variation between trainings."
     )
     for source in dict.fromkeys(result.source for result in record.published):
-        console.print(f"Published: {source}.", markup=False)
+        console.print(f"Published: {source}.")
     for note in record.notes:
-        console.print(f"Note: {note}.", markup=False)
-    console.print(f"The record: {runs / 'records' / record.key / 'record.json'}", markup=False)
+        console.print(f"Note: {note}.")
+    console.print(f"The record: {runs / 'records' / record.key / 'record.json'}")
     reports = Paths(runs, pages=reports).reports
     pages = build_evaluations(runs, reports)
     render_index(reports)
-    console.print(f"The page: {pages[0]}", markup=False)
+    console.print(f"The page: {pages[0]}")

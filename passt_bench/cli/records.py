@@ -27,20 +27,18 @@ def diff(
     store = Store(runs)
     found = compare_records(find_record(first, store), find_record(second, store))
     same = found.first == found.second
-    console.print(
-        f"Same key: {found.first}." if same else f"{found.first} and {found.second}", markup=False
-    )
+    console.print(f"Same key: {found.first}." if same else f"{found.first} and {found.second}")
     for title, differences in (
         ("What decides the key", found.decides),
         ("What does not", found.context),
     ):
         if not differences:
-            console.print(f"{title}: no differences.", markup=False)
+            console.print(f"{title}: no differences.")
             continue
         table = Table(title, "A", "B")
         for item in differences:
             table.add_row(item.field, item.first, item.second)
-        console.print(table, markup=False)
+        console.print(table)
 
 
 @records.command()
@@ -52,19 +50,17 @@ def merge(
     from passt_bench.runner.merge import merge as copy
 
     done = copy(sources, runs)
-    console.print(
-        f"{len(done.copied)} records copied, {len(done.same)} were there already.", markup=False
-    )
+    console.print(f"{len(done.copied)} records copied, {len(done.same)} were there already.")
     for key in done.replaced:
-        console.print(f"{key}: a success replaced a failure.", markup=False)
+        console.print(f"{key}: a success replaced a failure.")
     for key in done.kept:
-        console.print(f"{key}: was there already, with another outcome; kept.", markup=False)
+        console.print(f"{key}: was there already, with another outcome; kept.")
     if done.studies:
-        console.print(f"Studies: {', '.join(done.studies)}.", markup=False)
+        console.print(f"Studies: {', '.join(done.studies)}.")
     for key in done.busy:
-        console.print(f"{key}: left out, because another command is running it.", markup=False)
+        console.print(f"{key}: left out, because another command is running it.")
     if done.busy:
-        console.print("Run the same command again when that one has ended.", markup=False)
+        console.print("Run the same command again when that one has ended.")
         raise typer.Exit(1)
 
 
@@ -91,4 +87,4 @@ def clean(
             remove(item)
     console.print(table)
     if not yes:
-        console.print("Nothing was removed.", markup=False)
+        console.print("Nothing was removed.")

@@ -77,7 +77,7 @@ def report(
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
     for page in pages:
-        console.print(str(page), markup=False)
+        console.print(str(page))
 
 
 @app.command()
@@ -90,8 +90,7 @@ def sync(runs: Runs = RUNS) -> None:
         done = update_mlflow(runs, progress=update)
     console.print(
         f"{done.studies} studies at {done.uri}: {done.created} runs added, {done.finished} "
-        f"finished, {done.updated} updated, {done.unchanged} unchanged.",
-        markup=False,
+        f"finished, {done.updated} updated, {done.unchanged} unchanged."
     )
 
 

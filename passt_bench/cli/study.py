@@ -73,7 +73,7 @@ def list_(
                 rows.append((name, f"cannot be loaded: {error}"))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        console.print(f"{name:<{width}}  {text}", markup=False)
+        console.print(f"{name:<{width}}  {text}")
 
 
 @app.command()
@@ -125,10 +125,10 @@ def print_left(
     from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
 
     for study in studies:
-        console.print(describe_data(study.record.fingerprint), markup=False)
-        console.print(describe(study, Store(paths.runs), config), markup=False)
+        console.print(describe_data(study.record.fingerprint))
+        console.print(describe(study, Store(paths.runs), config))
     if paths.runs != RUNS and not paths.runs.exists():
-        console.print(f"{paths.runs} does not exist yet; a run creates it.", markup=False)
+        console.print(f"{paths.runs} does not exist yet; a run creates it.")
     warn_of_unused_cuda(studies, request, console)
 
 
@@ -225,9 +225,9 @@ def search(
     name = result.record.name
     with updating_mlflow(paths.runs, clock, console, wanted=track):
         page, *_ = build_named(name, paths.runs, paths.reports)
-    console.print(f"The search: {page}", markup=False)
+    console.print(f"The search: {page}")
     if result.failed:
-        console.print(f"{result.failed} runs failed; the page lists them.", markup=False)
+        console.print(f"{result.failed} runs failed; the page lists them.")
         raise typer.Exit(1)
 
 
@@ -263,7 +263,7 @@ def status(
     done = sum(map(store.has, keys))
     rest = f" `passt-bench plan {record.name}` says how long the others take."
     text = count_runs(record, len(study.variants), done) + (rest if done < len(keys) else "")
-    return console.print(text, markup=False)
+    return console.print(text)
 
 
 def print_status(plan: "StudyPlan", runs: Path) -> None:
@@ -274,7 +274,7 @@ def print_status(plan: "StudyPlan", runs: Path) -> None:
 
     store = Store(runs)
     _print_runs(plan.record, store)
-    console.print(describe(plan, store, RunConfig()), markup=False)
+    console.print(describe(plan, store, RunConfig()))
 
 
 def _print_runs(study: "StudyRecord", store: "Store") -> None:
@@ -290,4 +290,4 @@ def _print_runs(study: "StudyRecord", store: "Store") -> None:
         table.add_row(variant.variant, *map(str, counts))
     console.print(table)
     for line in (line for variant in variants for line in variant.failures):
-        console.print(line, markup=False)
+        console.print(line)

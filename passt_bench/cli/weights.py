@@ -53,12 +53,12 @@ def list_(folder: Folder = None) -> None:
     console.print(table)
     for entry in PUBLISHED.values():
         if entry.remark:
-            console.print(f"{entry.name}: {entry.remark}", markup=False)
+            console.print(f"{entry.name}: {entry.remark}")
     for name, members in ENSEMBLES.items():
-        console.print(f"{name}: {', '.join(members)}", markup=False)
+        console.print(f"{name}: {', '.join(members)}")
     if not wide:
         console.print(f"A terminal of {_WIDE} columns also shows stride, frames, SWA and file.")
-    console.print(f"Folder of the files: {here}", markup=False)
+    console.print(f"Folder of the files: {here}")
 
 
 @weights.command()
@@ -76,7 +76,7 @@ def get(
         entry = find_published(member, ENSEMBLES)
         with stage(console, entry.file) as update:
             path = download(entry, folder, update)
-        console.print(str(path), markup=False)
+        console.print(str(path))
 
 
 @weights.command()
@@ -87,4 +87,4 @@ def export(
     """Write a PaSST's weights under the parameter names of the reference code."""
     from passt_bench.models.weights import export_model
 
-    console.print(str(export_model(model, file)), markup=False)
+    console.print(str(export_model(model, file)))
