@@ -1,4 +1,4 @@
-"""The instruments against known truth, on the device at hand, in seconds."""
+"""Checks the instruments against known values, on this machine's device, in seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLEEP = 0.05
 
 @dataclass(frozen=True)
 class Check:
-    """What an instrument read, beside what is known.
+    """What an instrument read, and what is known.
 
     Attributes:
         what: the instrument.

@@ -1,8 +1,8 @@
-"""Timers: where the seconds of a step go.
+"""Times the parts of a step.
 
 On the CPU a mark is a reading of ``time.perf_counter``. On CUDA it is an event in the stream, which
 costs no synchronisation; events are read at the end of a round, so that the device is never kept
-waiting between the steps that are timed. CPU seconds of the process stand beside both: where the
+waiting between the steps that are timed. CPU seconds of the process are kept with both: where the
 wall clock runs ahead of them on the CPU, something else held the core.
 """
 

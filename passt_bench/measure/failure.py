@@ -29,7 +29,7 @@ _WORDS = (
     "could not execute a primitive",
 )
 # Signals that people, schedulers and shutdowns send; what a process does wrong by itself ends in
-# others. SIGKILL stands apart, for the kernel sends it as well.
+# others. SIGKILL is not among them, for the kernel sends it as well.
 _FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 

@@ -4,7 +4,7 @@ Operations are counted on the meta device and from a closed form. A multiply-add
 Matrix products, convolutions and attention are counted; elementwise work, norms, softmax, biases
 and the optimizer are not (below 2 % in a transformer).
 
-Peak rates are measured with matrix products in a session. Beside them stand those that vendors
+Peak rates are measured with matrix products in a session. Next to them are those that vendors
 state for their GPUs: dense matrix products, without sparsity, from the data sheets. What is not
 listed is None: a guess would look like a fact.
 """

@@ -1,4 +1,4 @@
-"""What computed, with which libraries and on which cores, and what disturbed it.
+"""Describes the machine, its libraries and cores, and what disturbed a measurement.
 
 No host, user or path is recorded.
 
@@ -225,7 +225,7 @@ def _idle_gpus() -> list[dict[str, Any]]:
 def parse_gpus(text: str) -> list[dict[str, Any]]:
     """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active,…``.
 
-    A value that the driver does not tell (``[N/A]``) counts as 0.
+    A value that the driver does not give (``[N/A]``) counts as 0.
     """
     gpus = []
     for line in text.strip().splitlines():
@@ -250,7 +250,7 @@ _THREADS = Path("/proc/self/task")
 
 
 def all_cores() -> tuple[int, ...] | None:
-    """The cores that this process may run on; None where the system does not tell."""
+    """The cores that this process may run on; None where the system does not say."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 

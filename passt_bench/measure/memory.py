@@ -114,7 +114,7 @@ def saved_for_backward(
     dropout masks, attention statistics, and the low-precision copies of weights that autocast
     makes. Not counted are what ``leave_out`` names (parameters and buffers: they stay anyway),
     gradients, and workspace that is freed inside the pass. The attention kernel and the precision
-    change the number: name them beside it.
+    change the number: report them with it.
 
     Args:
         forward: runs the forward pass with gradients on.

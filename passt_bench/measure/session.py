@@ -2,7 +2,7 @@
 
 Ratios exist only within a session, because a machine's speed drifts by more than most changes to
 a model matter. So every variant waits in a process of its own, and in each round all take one turn
-of a few steps, in an order drawn anew and on the same cores. The coordinator sleeps while an arm
+of a few steps, in a newly drawn order and on the same cores. The coordinator sleeps while an arm
 runs, and no two arms ever run at once; only their builds overlap.
 """
 
@@ -245,23 +245,23 @@ class _Session:
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
         """What is taken once, after the rounds: profiles, and the published speed test.
 
-        What the rounds gave stands, even if this fails: the test's batch may not fit.
+        If this fails, the results of the rounds remain: the test's batch may not fit.
         """
         parts = (profiles is not None) + (published is not None)
         whole = max(1, parts * len(self._running))
 
-        def tell(done: int, text: str) -> None:
+        def show(done: int, text: str) -> None:
             self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, text)
 
         done = 0
         for name in list(self._running) if profiles else ():
-            tell(done, "profiling")
+            show(done, "profiling")
             self._extra(name, "profiling", "profile", profiles, name)
             done += 1
         for name in list(self._running) if published else ():
             self._extra(name, "releasing memory", "release")  # its batch wants all there is
         for name in list(self._running) if published else ():
-            tell(done, "the published speed test")
+            show(done, "the published speed test")
             found = self._extra(name, "the published speed test", "published", published)
             self.results[name].published = found
             done += 1

@@ -1,4 +1,4 @@
-"""What a cost session measures, and the turns that its process takes.
+"""Measures one variant in a cost session: its turns, memory, profile and published speed test.
 
 Beside the suite's own protocol there is the speed test of the reference code, under its own name:
 ``model_speed_test`` in ``ex_audioset.py``. A constant input of ones, the network alone, ten warm-up
@@ -46,7 +46,7 @@ class Subject:
         published: the speed test of the reference code on this variant, in clips a second.
         parts: the parts one by one, where ``step`` replays all of them at once; bytes saved for
             backward and the attention kernel are read from them.
-        forget: gives back what such a replay keeps in memory; the next steps make it anew.
+        forget: gives back what such a replay keeps in memory; the next steps make it again.
         cycle: consecutive steps that differ and together make one sample, their mean; the stages
             of a patchout schedule.
     """

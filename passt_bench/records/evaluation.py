@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: how good checkpoints are on a data set.
+"""Records of evaluations: how good checkpoints are on a data set.
 
 ``records/KEY/record.json`` like every record; it belongs to no study.
 """
@@ -22,7 +22,7 @@ class Member:
 
     name: str  # of its file
     sha256: str  # of its file
-    recipe: Recipe  # that the file tells, or that can be told from it
+    recipe: Recipe  # as the file says, or as its weights show
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EvaluationRecord:
         sampling_rate: Hz of the waveforms that the members were given.
         metrics: name → value.
         intervals: name → 95 % interval over the drawing of clips (not of trainings).
-        resamples: that the intervals stand on.
+        resamples: that the intervals are computed from.
         scored: name → classes that the value is a mean of.
         per_class: name → class → value; a class that cannot be scored is absent.
         published: what these checkpoints are said to reach here.

@@ -43,9 +43,9 @@ def storing(path: Path) -> Iterator[None]:
                 "command again; it resumes from here, and earlier files are unharmed."
             )
         problem = f"cannot be written ({error.strerror or error})"
-        told = StorageError(problem, source=path, remedy=remedy)
-        told.errno = error.errno
-        raise told from None
+        full = StorageError(problem, source=path, remedy=remedy)
+        full.errno = error.errno
+        raise full from None
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -108,7 +108,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def refuse_link(*paths: Path) -> None:
-    """Refuses links where only files and folders may stand: a link leads elsewhere.
+    """Refuses links where only files and folders are allowed: a link leads elsewhere.
 
     Raises:
         InputError: one of the paths is a link.
@@ -168,9 +168,9 @@ def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool 
     Args:
         kind: the dataclass.
         path: of the file.
-        again: remedy where it is broken, other than what is usual for the kind.
-        in_store: whether it must stand where its key or name belongs, and be no link. Not where
-            somebody names a file that is only looked at.
+        again: remedy where it is broken, if not the usual one of the kind.
+        in_store: whether it must be in the place of its key or name, and no link. Not where a user
+            names a file that is only read.
 
     Raises:
         InputError: the file cannot be read, is cut off, of another kind, or of a newer schema; a
@@ -198,7 +198,7 @@ def _refuse_links(kind: type, path: Path) -> None:
 
 
 def _check_place(record: object, path: Path) -> None:
-    """Refuses a record that stands under a key or name other than its own."""
+    """Refuses a record in the place of another key or name."""
     key, name = getattr(record, "key", None), getattr(record, "name", None)
     if key is not None and key != path.parent.name:
         raise InputError(
@@ -222,7 +222,7 @@ def read_outcome(path: Path) -> Outcome:
     """Reads how a quality cell ended, ten times as fast as its whole record.
 
     Raises:
-        InputError: as `read`; what is wrong beside the outcome goes unnoticed.
+        InputError: as `read`, but only where the outcome itself is broken.
     """
     try:
         _refuse_links(Outcome, path)

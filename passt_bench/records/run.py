@@ -117,7 +117,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """Where the result of one cell stands."""
+    """The key of one cell's result."""
 
     key: Key
     seed: int

@@ -1,7 +1,7 @@
-"""What a search leaves behind: its trials, for pages that know nothing of Optuna.
+"""Records of searches: their trials, for pages that know nothing of Optuna.
 
-``search/NAME.json`` under an output folder, written anew after every batch of trials. The records
-of the trials' cells lie in the store like all others.
+``search/NAME.json`` under an output folder, written again after every batch of trials. The records
+of the trials' cells are in the store like all others.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SearchRecord:
         seeds: of every trial.
         importance: parameter → share of the objective's variance over the space that it explains;
             empty while there are too few trials.
-        confirmed: names of the variants that were trained anew, the best first.
+        confirmed: names of the variants that were trained again, the best first.
         confirmation_seeds: of the confirmation; none of them is among ``seeds``.
     """
 

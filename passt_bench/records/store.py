@@ -41,17 +41,17 @@ class Store:
         self.root = root
 
     def folder(self, key: str) -> Path:
-        """Where everything of one key lies.
+        """The folder of one key.
 
         Raises:
-            InputError: the key would lead elsewhere, or a link stands there.
+            InputError: the key would lead elsewhere, or a link is there.
         """
         folder = self.root / "records" / plain_name(key, field="key")
         refuse_link(folder)
         return folder
 
     def has(self, key: str) -> bool:
-        """Whether a final record stands under the key."""
+        """Whether the key has a final record."""
         return (self.folder(key) / "record.json").is_file()
 
     def run(self, key: str) -> RunRecord | None:
@@ -100,8 +100,9 @@ class Store:
         for path in self._paths():
             yield read_record(path)
 
-    def _paths(self) -> list[Path]:
-        return sorted((self.root / "records").glob("*/record.json"))
+    def _paths(self, kind: type[Record] | None = None) -> list[Path]:
+        found = sorted((self.root / "records").glob("*/record.json"))
+        return [path for path in found if _kind(path) is kind] if kind else found
 
     def record_keys(self) -> list[str]:
         """The keys of all records; a folder of another name, such as a copy, holds none."""
@@ -117,14 +118,12 @@ class Store:
 
     def sessions(self) -> list[SessionRecord]:
         """Every cost session, oldest first."""
-        paths = [path for path in self._paths() if _kind(path) is SessionRecord]
-        found = [read(SessionRecord, path) for path in paths]
+        found = [read(SessionRecord, path) for path in self._paths(SessionRecord)]
         return sorted(found, key=lambda session: (session.finished, session.key))
 
     def evaluations(self) -> list[EvaluationRecord]:
         """Every evaluation, oldest first."""
-        paths = [path for path in self._paths() if _kind(path) is EvaluationRecord]
-        found = [read(EvaluationRecord, path) for path in paths]
+        found = [read(EvaluationRecord, path) for path in self._paths(EvaluationRecord)]
         return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:
@@ -160,7 +159,7 @@ class Store:
             try:
                 read(StudyRecord, path)
             except InputError as error:
-                if error.field == "schema":  # what is broken, on the other hand, is mended
+                if error.field == "schema":  # a broken one is replaced
                     raise
         data = to_json(study).encode()
         if not path.is_file() or path.read_bytes() != data:
@@ -181,21 +180,15 @@ def read_record(path: Path, *, in_store: bool = True) -> Record:
         kind = _kind(path, in_store=in_store)
     except OSError:
         return read(RunRecord, path, in_store=in_store)  # says what is wrong
-    if kind is SessionRecord:
-        return read(SessionRecord, path, in_store=in_store)
-    if kind is EvaluationRecord:
-        return read(EvaluationRecord, path, in_store=in_store)
-    return read(RunRecord, path, in_store=in_store)
+    return read(kind, path, in_store=in_store)
 
 
-def _kind(
-    path: Path, *, in_store: bool = True
-) -> type[RunRecord] | type[SessionRecord] | type[EvaluationRecord]:
+def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
     """Looks for the mark alone: to parse all runs for the few others takes seconds."""
     if in_store:
         refuse_link(path.parent, path)
     with path.open("rb") as file:
-        # The fields are sorted, and runs alone begin with this one; of others the mark tells.
+        # The fields are sorted, and only runs begin with this one; others have a mark.
         if file.read(len(_RUN)) == _RUN:
             return RunRecord
         rest = file.read()
@@ -267,15 +260,7 @@ def _write_named(record: SearchRecord | ComparisonRecord, folder: Path) -> Path:
 def _read_named(
     kind: type[Named], name: str, folder: Path, *, field: str, make: str, again: str
 ) -> Named:
-    """Reads ``folder/NAME.json``.
-
-    Args:
-        kind: the dataclass; it has a ``schema``.
-        name: of the document.
-        folder: where it lies.
-        field: what it is, e.g. ``search``.
-        make: remedy where there is none.
-        again: remedy where it is broken.
+    """Reads ``folder/NAME.json``; ``make`` and ``again`` are remedies, if it is missing or broken.
 
     Raises:
         InputError: there is none of that name, or `files.read` refuses its file.

@@ -1,4 +1,4 @@
-"""How dataclasses are written as JSON and read again: marks beside fields, and checks by pydantic.
+"""Writes dataclasses as JSON and reads them, by pydantic and marks in the fields' annotations.
 
 Fields marked ``FREE`` do not decide a quality result and stay out of its key. Fields marked
 ``LATER`` came after records had been written: they enter a key only where they differ from their

@@ -28,7 +28,7 @@ Pair = Annotated[tuple[int, int], BeforeValidator(_pair)]
 
 @dataclass(frozen=True)
 class Patchout:
-    """Which patches are dropped in training, how many, and how often they are drawn anew.
+    """Which patches are dropped in training, how many, and how often they are drawn again.
 
     Give either ``rate`` or counts. A structured ``rate`` r keeps the share sqrt(1 - r) of each
     axis. Paper section 2.2; counts as in the reference code (``s_patchout_t``, ``s_patchout_f``,
@@ -166,7 +166,7 @@ class DataSpec:
     ] = "start"
     storage: Annotated[
         Literal["auto", "prepared", "streamed"],
-        Field(description="Features are made once, or clips are decoded anew in each epoch."),
+        Field(description="Features are made once, or clips are decoded in each epoch."),
         FREE,
     ] = "auto"
 

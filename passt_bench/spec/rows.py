@@ -68,7 +68,7 @@ class Row:
         memory: GB a clip in training as published for this row.
         notes: settings that the paper does not give, and where they come from.
         conflicts: settings that the authors' publications (paper, code, README) give differently:
-            what is taken, from where, and what stands elsewhere.
+            which is taken, from where, and what the others say.
     """
 
     table: str

@@ -17,13 +17,13 @@ import torch
 
 from passt_bench.records.files import write_atomically
 
-FORMAT = 2  # raise when the state's layout changes: older checkpoints then start anew
+FORMAT = 2  # raise when the state's layout changes: older checkpoints are then not used
 NAME, BEFORE, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
 _NEXT = "checkpoint-next.pt"
 
 
 def warn(text: str) -> None:
-    """A line for whoever watches the run."""
+    """Prints a line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -229,7 +229,7 @@ class StepGraph:
         return self._captured[shapes](inputs)
 
     def clear(self) -> None:
-        """Gives the graphs and their memory back; the next steps capture anew."""
+        """Gives the graphs and their memory back; the next steps capture again."""
         self._captured.clear()
 
 

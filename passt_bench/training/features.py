@@ -238,7 +238,7 @@ def keeps_waves(recipe: Recipe) -> bool:
 
 
 def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path:
-    """Where what is prepared for a recipe's data and front end lies."""
+    """The file that is prepared for a recipe's data and front end."""
     frontend, seconds = recipe.frontend, recipe.data.seconds
     if keeps_waves(recipe):
         name = digest([VERSION, fingerprint, frontend.sampling_rate, seconds])

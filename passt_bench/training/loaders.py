@@ -97,12 +97,12 @@ def _serve(make: Make, numbers: Sequence[int], theirs: Connection) -> None:
                     theirs.send_bytes(array.data.cast("B"))
         except BrokenPipeError:
             raise
-        except BaseException as error:  # raised anew by the process that trains
+        except BaseException as error:  # raised again by the process that trains
             theirs.send(_portable(error))
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error with where it came from, or one that can be pickled in its place."""
+    """The error with a note of its origin, or one that can be pickled instead."""
     text = traceback.format_exc(limit=-6)
     try:
         again: BaseException = pickle.loads(pickle.dumps(error))

@@ -145,7 +145,7 @@ def total_steps(task: Task) -> int:
     return training.epochs * epoch_steps(training, len(task.train))
 
 
-_ROWS = 1 << 16  # clips whose labels are looked at at a time
+_ROWS = 1 << 16  # clips whose labels are checked at a time
 
 
 def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:

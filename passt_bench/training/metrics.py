@@ -31,7 +31,7 @@ class Metric(ABC):
         bounds: that no value exceeds; an interval ends there.
         needs_all_labels: whether it cannot be computed where labels are unknown (NaN).
         one_class_a_clip: whether it makes sense only where each clip has exactly one class.
-        default_for: the data that `passt-bench evaluate` scores with it unless told otherwise.
+        default_for: the data that `passt-bench evaluate` scores with it by default.
         per_class_name: what the value of a single class is called, if not like the metric.
         needs_negatives: whether a class is scored only if some clips do not have it.
         absent: what is done with classes that cannot be scored, for notes in records.

@@ -1,6 +1,6 @@
 """What changes over a training: the learning rate, and the amount of patchout.
 
-Pure functions of the step, so that a resumed run goes on as it would have.
+Pure functions of the step, so that a resumed run continues exactly.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ beginning of the epochs 49, 54, …, 129 of 130 counted from 0, that is after so
 equal weight.
 
 The running means and variances of BatchNorm are averaged like weights (the reference code averages
-parameters alone, and its models have no BatchNorm). Estimating them anew for the averaged weights
+parameters alone, and its models have no BatchNorm). Estimating them again for the averaged weights
 would be more exact, at the cost of another pass over the training clips.
 """
 
@@ -132,7 +132,7 @@ class Task:
         train: indices of the training clips.
         folder: where checkpoints are written.
         validation: indices of the clips that the epoch is chosen by, for ``best_on_validation``.
-        attempt: a checkpoint of an earlier attempt does not serve.
+        attempt: checkpoints of earlier attempts are not used.
         checkpoint_seconds: between two checkpoints.
         clocks: wall seconds that this process has spent before, by part.
         warn: called with a sentence for each checkpoint that cannot be used.
