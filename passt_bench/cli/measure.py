@@ -25,7 +25,7 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.runner.foreseen import Foreseen
+    from passt_bench.runner.estimates import Foreseen
     from passt_bench.spec import Recipe
 
 ENGINES = ("eager", "compiled")

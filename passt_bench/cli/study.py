@@ -242,7 +242,7 @@ def status(
     """Show which runs of a study are done, failed (and why), running or missing."""
     from passt_bench.records.store import Store
     from passt_bench.runner.request import changed
-    from passt_bench.runner.run_status import count_runs, recorded_study
+    from passt_bench.runner.run_status import recorded_study
     from passt_bench.runner.studies import RowsFile, load_file
 
     existing(paths.runs)
@@ -262,7 +262,7 @@ def status(
     keys = {cell.key for variant in record.variants for cell in variant.cells}
     done = sum(map(store.has, keys))
     rest = f" `passt-bench plan {record.name}` says how long the others take."
-    text = count_runs(record, len(study.variants), done) + (rest if done < len(keys) else "")
+    text = record.count_runs(len(study.variants), done) + (rest if done < len(keys) else "")
     return console.print(text)
 
 

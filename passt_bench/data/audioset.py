@@ -10,6 +10,7 @@ fingerprint says how many; of those that are there, few may be broken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -40,7 +41,7 @@ class AudioSet(DatasetLayout):
 
     name = "audioset"
     contents = "the official lists, or the HDF5 files,"
-    marks = tuple(f"{part}{suffix}" for part in PARTS for suffix in (".csv", _HDF5))
+    marks = tuple(map("".join, product(PARTS, (".csv", _HDF5))))
     hdf5_files: ClassVar = {
         "train": (f"balanced_train_segments{_HDF5}", f"unbalanced_train_segments{_HDF5}"),
         "test": (f"eval_segments{_HDF5}",),

@@ -7,6 +7,7 @@ Either the official folders, or the HDF5 files of the reference code with the of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,7 +32,7 @@ class Fsd50k(DatasetLayout):
         "valid": ("FSD50K.val_mp3.hdf",),
         "test": ("FSD50K.eval_mp3.hdf",),
     }
-    marks = (f"{TRUTH}/dev.csv", *(name for names in hdf5_files.values() for name in names))
+    marks = (f"{TRUTH}/dev.csv", *chain.from_iterable(hdf5_files.values()))
     published = (36796, 10231, 4170)
     default_metrics = ("mAP",)
     published_metrics = ("mAP_official", "mAP")

@@ -12,6 +12,7 @@ import pickle
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -48,7 +49,7 @@ class OpenMic(DatasetLayout):
         "train": ("openmic_train.csv_mp3.hdf",),
         "test": ("openmic_test.csv_mp3.hdf",),
     }
-    marks = (LABELS, *(name for names in hdf5_files.values() for name in names))
+    marks = (LABELS, *chain.from_iterable(hdf5_files.values()))
     published = (14915, 5085, 0)
     partly_labelled = True
     default_metrics = ("mAP_masked",)

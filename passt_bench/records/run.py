@@ -141,3 +141,20 @@ class StudyRecord:
     notebook: str = ""  # docstring of the study file
     command: str = ""  # what was typed
     schema: int = SCHEMA
+
+    def count_runs(self, of_variants: int, done: int) -> str:
+        """A sentence: how many runs the study has, and how many of them are on record.
+
+        Args:
+            of_variants: in the whole study, where this is about some of them.
+            done: runs on record.
+        """
+        chosen = len(self.variants)
+        variants = "1 variant" if of_variants == 1 else f"{of_variants} variants"
+        runs = {cell.key for variant in self.variants for cell in variant.cells}
+        return (
+            f"{self.name}: {f'{chosen} of ' if chosen < of_variants else ''}{variants}"
+            f" x {len(self.seeds)} seeds"
+            + (f" x {len(self.folds)} folds" if self.folds else "")
+            + f" = {len(runs)} runs, {done} of them on record already."
+        )

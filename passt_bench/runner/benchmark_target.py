@@ -8,24 +8,21 @@ and loss (phase ``forward``), backward, optimizer. Data loading and augmentation
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from passt_bench.measure.memory import saved_for_backward
 from passt_bench.measure.target import PublishedProtocol, Subject, published_speed
 from passt_bench.models import AudioModel, from_recipe, initialise
 from passt_bench.models.frontend import frame_count, make_frontend
+from passt_bench.runner.estimates import batch_size
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.engine import Engine, Inputs, ModelStep, StepGraph
 from passt_bench.training.loop import set_up
 from passt_bench.training.schedule import stages
 
-PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
-CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
 _SEED = 0
 
 
@@ -173,29 +170,3 @@ class _Work:
             scaler.update()
 
         return published_speed(step, protocol, self._device)
-
-
-def batch_size(recipe: Recipe) -> int:
-    """Clips in a measured step."""
-    return recipe.measurement.batch_size or recipe.training.batch_size
-
-
-def foreseen_bytes(recipe: Recipe, classes: int) -> int:
-    """Memory that an arm will want, from the meta device; rather too much than too little.
-
-    Weights, gradients and AdamW's two averages, what is saved for backward with unfused attention
-    and in float32, and the process itself.
-    """
-    frames = frame_count(recipe.frontend, recipe.data.seconds)
-    batch = batch_size(recipe)
-    cuda = recipe.engine.device == "cuda"
-    process = CUDA_BYTES if cuda else PROCESS_BYTES
-    with torch.device("meta"):
-        net = from_recipe(recipe, classes, frames)
-        x = torch.empty(batch, 1, recipe.frontend.mels, frames)
-    grid = net.grid(frames)
-    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-    drawn = [net.step_inputs(setting, frames, _SEED, 0, batch) for setting in settings]
-    saved = max(saved_for_backward(partial(net, x, **d), net.parameters()) for d in drawn)
-    parameters = sum(parameter.nbytes for parameter in net.parameters())
-    return process + 4 * parameters + saved

@@ -23,10 +23,15 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.benchmark_target import RecipeFactory, batch_size, foreseen_bytes
-from passt_bench.runner.foreseen import Foreseen, foresee
+from passt_bench.runner.benchmark_target import RecipeFactory
+from passt_bench.runner.estimates import (
+    Foreseen,
+    batch_size,
+    foresee,
+    foreseen_bytes,
+    summarise_model,
+)
 from passt_bench.runner.locks import MERGE, lock
-from passt_bench.runner.model_summary import summarise_model
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
@@ -94,7 +99,7 @@ def measure_cost(
         The new sessions, none if everything is known.
 
     Raises:
-        InputError: a recipe that cannot be built, see `runner.model_summary.summarise_model`.
+        InputError: a recipe that cannot be built, see `runner.estimates.summarise_model`.
     """
     plan = _plan(recipes, baseline, classes)
     new = _missing(plan, store, retry)

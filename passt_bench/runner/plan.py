@@ -14,8 +14,8 @@ from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
+from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarise_model
 from passt_bench.runner.initial_weights import settle_init
-from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
@@ -140,17 +140,6 @@ def plan_cell(
         seconds=expected_seconds(recipe, facts, len(train), len(test)),
         checkpoint=checkpoint,
     )
-
-
-def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int) -> float:
-    """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
-
-    32 GFLOP/s and 5 ms a step are about what small models reach there.
-    """
-    training = recipe.training
-    steps = training.epochs * epoch_steps(training, train)
-    work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
-    return work / 32e9 + steps * 0.005 + 1.0
 
 
 def plan_request(

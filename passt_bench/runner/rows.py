@@ -15,8 +15,8 @@ from passt_bench.errors import InputError, located
 from passt_bench.names import plain_name
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.runner.estimates import ModelSummary, summarise_model
 from passt_bench.runner.evaluation import evaluate_checkpoints
-from passt_bench.runner.model_summary import ModelSummary, summarise_model
 from passt_bench.runner.plan import StudyPlan, expand
 from passt_bench.runner.request import (
     Paths,

@@ -22,7 +22,6 @@ from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run_status import count_runs
 from passt_bench.runner.study_names import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
@@ -227,7 +226,7 @@ def describe(
     """
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
-    text += count_runs(plan.record, len(plan.whole.variants), len(plan.cells) - len(todo))
+    text += plan.record.count_runs(len(plan.whole.variants), len(plan.cells) - len(todo))
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:

@@ -118,22 +118,3 @@ def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> 
     attempt = f" (attempt {outcome.attempt}, before: {', '.join(before)})" if before else ""
     where = f"seed {cell.seed}" + (f", fold {cell.fold}" if cell.fold is not None else "")
     return f"{variant}, {where}: {outcome.status}{attempt}: " + "".join(last)
-
-
-def count_runs(study: StudyRecord, of_variants: int, done: int) -> str:
-    """A sentence: how many runs a study has, and how many of them are on record.
-
-    Args:
-        study: with the variants that the command is about.
-        of_variants: how many the whole study has.
-        done: runs on record.
-    """
-    chosen = len(study.variants)
-    variants = "1 variant" if of_variants == 1 else f"{of_variants} variants"
-    runs = {cell.key for variant in study.variants for cell in variant.cells}
-    return (
-        f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}{variants}"
-        f" x {len(study.seeds)} seeds"
-        + (f" x {len(study.folds)} folds" if study.folds else "")
-        + f" = {len(runs)} runs, {done} of them on record already."
-    )

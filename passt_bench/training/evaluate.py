@@ -12,10 +12,9 @@ from torch import nn
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import EngineSpec
-from passt_bench.training.batches import Slices
+from passt_bench.training.batches import Slices, loading
 from passt_bench.training.engine import Engine
 from passt_bench.training.features import Features
-from passt_bench.training.loaders import loading
 from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import score, scored_note
 

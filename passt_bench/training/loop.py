@@ -15,10 +15,17 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import philox
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Recipe
-from passt_bench.training.batches import Sampler, Supply, check_sampling, clip_weights, epoch_steps
+from passt_bench.training.batches import (
+    Arrays,
+    Sampler,
+    Supply,
+    check_sampling,
+    clip_weights,
+    epoch_steps,
+    loading,
+)
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine, set_rate
 from passt_bench.training.evaluate import predict
-from passt_bench.training.loaders import Arrays, loading
 from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import score
 from passt_bench.training.schedule import at_stage, rate_at

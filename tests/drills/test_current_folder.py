@@ -45,7 +45,7 @@ import numpy as np
 from passt_bench.measure.arm import ArmProcess
 from passt_bench.runner.executor import fork_server
 from passt_bench.runner.background_sync import LastSync
-from passt_bench.training.loaders import loading
+from passt_bench.training.batches import loading
 
 
 def make(number):

@@ -19,7 +19,7 @@ from passt_bench.models.testing import ModelContract
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.runner.compare import subjects
-from passt_bench.runner.model_summary import summarise_model
+from passt_bench.runner.estimates import summarise_model
 from passt_bench.spec import (
     DataSpec,
     ModelSpec,

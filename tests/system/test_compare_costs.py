@@ -19,7 +19,7 @@ from passt_bench.report.build import render_index
 from passt_bench.report.comparison import build_comparison
 from passt_bench.runner.compare import compare, default_name, subjects
 from passt_bench.runner.cost import foresee_now
-from passt_bench.runner.foreseen import Foreseen
+from passt_bench.runner.estimates import Foreseen
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
 PAPER = Recipe(

@@ -11,9 +11,9 @@ from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import cost
-from passt_bench.runner.benchmark_target import RecipeFactory, foreseen_bytes
+from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.cost import foresee_cost, measure_cost
-from passt_bench.runner.model_summary import summarise_model
+from passt_bench.runner.estimates import foreseen_bytes, summarise_model
 from passt_bench.spec import (
     DataSpec,
     EngineSpec,

@@ -20,11 +20,10 @@ from noise_clips import CLASSES, CLIPS, RATE, SAMPLES, TRAIN, labels, open_noise
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
-from passt_bench.training.batches import Sampler, Supply
+from passt_bench.training.batches import Sampler, Supply, loading
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Streamed, Waveforms
-from passt_bench.training.loaders import loading
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 

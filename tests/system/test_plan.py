@@ -12,7 +12,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.model_summary import summarise_model
+from passt_bench.runner.estimates import summarise_model
 from passt_bench.runner.plan import (
     Datasets,
     StudyPlan,

@@ -8,9 +8,8 @@ import pytest
 
 from passt_bench.measure.flops import stated_peak
 from passt_bench.measure.target import PublishedProtocol
-from passt_bench.runner import foreseen
-from passt_bench.runner.foreseen import Foreseen, foresee, rate
-from passt_bench.runner.model_summary import summarise_model
+from passt_bench.runner import estimates
+from passt_bench.runner.estimates import Foreseen, foresee, rate, summarise_model
 from passt_bench.spec import (
     DataSpec,
     EngineSpec,
@@ -69,7 +68,7 @@ def test_it_grows_with_arms_sessions_and_steps() -> None:
 
 
 def test_it_grows_with_flops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreseen, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(estimates, "CALL_SECONDS", 0.0)
     small, large = alone().rounds[0], alone(override(BASE, {"data.seconds": 4.2})).rounds[0]
     assert large > 5 * small  # ten times the patches
     threads = override(BASE, {"engine": EngineSpec(threads=2)})
@@ -92,7 +91,7 @@ def test_what_follows_the_rounds_and_compiling_count() -> None:
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
     assert alone(profile=True).apart > alone().apart
     compiled = override(BASE, {"engine": EngineSpec(compile=True)})
-    assert alone(compiled).apart == pytest.approx(alone().apart + foreseen.COMPILE_SECONDS)
+    assert alone(compiled).apart == pytest.approx(alone().apart + estimates.COMPILE_SECONDS)
 
 
 def test_rates_of_devices() -> None:
@@ -102,4 +101,4 @@ def test_rates_of_devices() -> None:
     assert peak is not None
     assert rate(half, "NVIDIA H200") == pytest.approx(0.3 * peak[0])
     for unknown in ("A card of tomorrow", None):
-        assert rate(half, unknown) == foreseen.UNKNOWN_GPU_RATE
+        assert rate(half, unknown) == estimates.UNKNOWN_GPU_RATE

@@ -1,0 +1,270 @@
+"""Estimates what a recipe needs before it runs: tokens, parameters, FLOPs, memory and seconds.
+
+For plans, never for conclusions. Models are built on the meta device, so nothing is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from statistics import mean
+from typing import Any
+
+import torch
+
+from passt_bench.measure.flops import count_flops, stated_peak
+from passt_bench.measure.memory import saved_for_backward
+from passt_bench.measure.session import LEAST_ROUNDS
+from passt_bench.measure.target import (
+    GPU_SECONDS,
+    GPU_STEPS,
+    GPU_WARM_STEPS,
+    PEAK_STEPS,
+    PublishedProtocol,
+)
+from passt_bench.models import from_recipe, resolve
+from passt_bench.models.frontend import frame_count
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Pair,
+    Patchout,
+    Recipe,
+)
+from passt_bench.training.batches import epoch_steps
+from passt_bench.training.loss import loss_of
+from passt_bench.training.schedule import stages
+
+PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
+CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
+CORE_RATE = 60e9  # FLOP/s of models on one CPU core, about
+GPU_SHARE = 0.3  # of its vendor's stated peak
+UNKNOWN_GPU_RATE = 10e12  # FLOP/s where no peak is known
+CALL_SECONDS = 0.005  # a step or a forward pass beyond its FLOPs
+SESSION_SECONDS = 3.0  # the first process, looks at the machine
+ARM_SECONDS = 1.5  # a process, the matmul peak, memory
+WEIGHT_RATE = 15e6  # weights that are drawn in a second
+COMPILE_SECONDS = 60.0
+PROFILE_SECONDS = 3.0  # profiled steps and writing them
+_WARM_BLOCKS = 3  # two to four
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Sizes of a model on its real input.
+
+    ``flops`` is a training step (forward and backward) per clip with patchout, and
+    ``flops_inference`` a forward pass per clip without it. With a schedule ``tokens`` and ``flops``
+    are means over its stages, which are of equal length; ``patchout`` tells the full amount, and
+    under ``stages`` the patches kept in each.
+    """
+
+    grid: Pair | None
+    tokens: int
+    tokens_full: int
+    patchout: dict[str, Any]
+    parameters: int
+    flops: float
+    flops_inference: float
+    model_shape: tuple[Pair, Pair] | None  # patch and stride, (frequency, time) each
+
+
+@lru_cache(maxsize=512)
+def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
+    """Counts parameters, tokens and FLOPs of a recipe's model.
+
+    Raises:
+        InputError: the model, its fields or its patchout do not fit the input.
+    """
+    frames = frame_count(recipe.frontend, recipe.data.seconds)
+    with torch.device("meta"):
+        net = from_recipe(recipe, classes, frames)
+        x = torch.empty(1, 1, recipe.frontend.mels, frames)
+        target = torch.empty(1, classes)
+    grid = net.grid(frames)
+    tokens = tokens_full = 0
+    patchout: dict[str, Any] = {}
+    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
+    if grid is not None:
+        patchout = resolve(recipe.patchout, grid).summary()
+        kept = [resolve(setting, grid).kept for setting in settings]
+        if len(kept) > 1:
+            patchout["stages"] = kept
+        tokens = round(mean(kept)) + net.special_tokens
+        tokens_full = grid[0] * grid[1] + net.special_tokens
+
+    def flops_of(setting: Patchout) -> int:
+        drawn = net.step_inputs(setting, frames, 0, 0, 1)
+        return count_flops(
+            lambda: loss_of(recipe.training.loss, net(x, **drawn), target), backward=True
+        )
+
+    flops = mean(flops_of(setting) for setting in settings)
+    return ModelSummary(
+        grid=grid,
+        tokens=tokens,
+        tokens_full=tokens_full,
+        patchout=patchout,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        flops=flops,
+        flops_inference=_inference_flops(recipe.model, recipe.frontend, recipe.data, classes),
+        model_shape=(net.patch, net.stride) if grid is not None else None,
+    )
+
+
+@lru_cache(maxsize=512)
+def _inference_flops(
+    model: ModelSpec, frontend: FrontendSpec, data: DataSpec, classes: int
+) -> float:
+    """FLOPs of a forward pass per clip; whatever patchout is, for nothing is dropped there."""
+    frames = frame_count(frontend, data.seconds)
+    recipe = Recipe(model=model, frontend=frontend, data=data)
+    with torch.device("meta"):
+        net = from_recipe(recipe, classes, frames).eval()
+        x = torch.empty(1, 1, frontend.mels, frames)
+    return count_flops(lambda: net(x), backward=False)
+
+
+def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int) -> float:
+    """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
+
+    32 GFLOP/s and 5 ms a step are about what small models reach there.
+    """
+    training = recipe.training
+    steps = training.epochs * epoch_steps(training, train)
+    work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
+    return work / 32e9 + steps * 0.005 + 1.0
+
+
+def batch_size(recipe: Recipe) -> int:
+    """Clips in a measured step."""
+    return recipe.measurement.batch_size or recipe.training.batch_size
+
+
+def foreseen_bytes(recipe: Recipe, classes: int) -> int:
+    """Memory that an arm will want, from the meta device; rather too much than too little.
+
+    Weights, gradients and AdamW's two averages, what is saved for backward with unfused attention
+    and in float32, and the process itself.
+    """
+    frames = frame_count(recipe.frontend, recipe.data.seconds)
+    batch = batch_size(recipe)
+    cuda = recipe.engine.device == "cuda"
+    process = CUDA_BYTES if cuda else PROCESS_BYTES
+    with torch.device("meta"):
+        net = from_recipe(recipe, classes, frames)
+        x = torch.empty(batch, 1, recipe.frontend.mels, frames)
+    grid = net.grid(frames)
+    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
+    drawn = [net.step_inputs(setting, frames, 0, 0, batch) for setting in settings]
+    saved = max(saved_for_backward(partial(net, x, **d), net.parameters()) for d in drawn)
+    parameters = sum(parameter.nbytes for parameter in net.parameters())
+    return process + 4 * parameters + saved
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What measuring will take, in seconds, about.
+
+    Attributes:
+        apart: everything but the rounds, all sessions together: building, warm-up, memory, and
+            what follows the rounds.
+        rounds: of each session, one of its rounds.
+    """
+
+    apart: float = 0.0
+    rounds: tuple[float, ...] = ()
+
+    @property
+    def least(self) -> float:
+        """With the fewest rounds that give an interval."""
+        return self.apart + LEAST_ROUNDS * sum(self.rounds)
+
+    def limited(self, spec: MeasurementSpec) -> float:
+        """With rounds up to the limits of ``spec``: what it takes if ratios stay uncertain."""
+        return self.apart + sum(
+            min(spec.most_rounds * one, max(LEAST_ROUNDS * one, spec.seconds))
+            for one in self.rounds
+        )
+
+
+def rate(engine: EngineSpec, gpu: str | None) -> float:
+    """FLOP/s to expect.
+
+    Args:
+        engine: device, threads and precision.
+        gpu: the driver's name of the GPU; None where there is none.
+    """
+    if engine.device != "cuda":
+        return CORE_RATE * engine.threads
+    stated = stated_peak(gpu, engine.precision) if gpu else None
+    return GPU_SHARE * stated[0] if stated else UNKNOWN_GPU_RATE
+
+
+def foresee(
+    sessions: Sequence[Sequence[Recipe]],
+    classes: int,
+    spec: MeasurementSpec,
+    *,
+    gpu: str | None = None,
+    published: PublishedProtocol | None = None,
+    profile: bool = False,
+) -> Foreseen:
+    """Adds up what the arms of sessions take.
+
+    Args:
+        sessions: the recipes of each.
+        classes: outputs of the models.
+        spec: steps of a round and of the warm-up.
+        gpu: see `rate`.
+        published: sizes of the published speed test, where it follows.
+        profile: whether every arm is profiled.
+
+    Raises:
+        InputError: a recipe that cannot be built.
+    """
+    apart, rounds = 0.0, []
+    for recipes in sessions:
+        arms = [_arm(recipe, classes, spec, gpu, published, profile) for recipe in recipes]
+        apart += SESSION_SECONDS + sum(outside for outside, _ in arms)
+        rounds.append(sum(turn for _, turn in arms))
+    return Foreseen(apart, tuple(rounds))
+
+
+def _steps_of_turn(spec: MeasurementSpec, recipe: Recipe, step: float) -> int:
+    if recipe.engine.device == "cpu":
+        return spec.steps
+    return GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / step)))
+
+
+def _arm(
+    recipe: Recipe,
+    classes: int,
+    spec: MeasurementSpec,
+    gpu: str | None,
+    published: PublishedProtocol | None,
+    profile: bool,
+) -> tuple[float, float]:
+    """Seconds of one arm outside the rounds, and of its turn in a round."""
+    facts, clips = summarise_model(recipe, classes), batch_size(recipe)
+    speed = rate(recipe.engine, gpu)
+    cycle = max(1, len(facts.patchout.get("stages", ())))
+    step = clips * facts.flops / speed + CALL_SECONDS
+    infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS  # a batch and one clip
+    # Each turn runs inference twice, once untimed.
+    turn = _steps_of_turn(spec, recipe, cycle * step) * cycle * step + 2 * infer
+    warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
+    apart = ARM_SECONDS + facts.parameters / WEIGHT_RATE
+    apart += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
+    if recipe.engine.compile:
+        apart += COMPILE_SECONDS
+    if published is not None:
+        steps = published.warmup + published.steps
+        apart += steps * (published.batch * facts.flops / speed + CALL_SECONDS)
+    if profile:
+        apart += PROFILE_SECONDS + 3 * cycle * step
+    return apart, turn
