@@ -302,7 +302,7 @@ def choosing(
 
 
 def _asked(
-    study: Annotated[str, argument("STUDY", "A study in ablations/, or the path of one.")],
+    study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
     data: Annotated[
         list[str] | None, option("NAME=DIR", "Folder of a data set; repeat for several.", "--data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,10 @@ def join_record(plan: StudyPlan, store: Store, again: Callable[[Study], StudyRec
         InputError: a newer version of this package wrote the study on record.
     """
     name, study = plan.study.name, plan.study
-
-    def difference(candidate: str) -> str | None:
-        return study_difference(plan, study_on_record(candidate, store))
-
-    settled, differs = free_name(name, difference)
+    recorded = cache(lambda name: study_on_record(name, store))
+    settled, differs = free_name(name, lambda name: study_difference(plan, recorded(name)))
     notes = [renamed_note(name, settled, differs)] if differs else []
-    whole, there = plan.record, study_on_record(settled, store)
+    whole, there = plan.record, recorded(settled)
     if there is not None:
         seeds = tuple(dict.fromkeys((*there.seeds, *whole.seeds)))
         folds = tuple(sorted({*(there.folds or ()), *(whole.folds or ())})) or None
