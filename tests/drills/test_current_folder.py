@@ -108,7 +108,7 @@ def test_a_study_with_costs_and_mlflow(hostile: HostileFolder) -> None:
     records = list(hostile.path.glob("runs/records/*/record.json"))
     assert len(records) == 4  # three runs and the session that measured them
     assert {arm.status for session in store.sessions() for arm in session.arms} == {"ok"}
-    assert "5 unchanged" in command(hostile, "sync")
+    assert "6 unchanged" in command(hostile, "sync")  # a run of MLflow each, and one a variant
 
 
 def test_data_and_evaluation(hostile: HostileFolder) -> None:
