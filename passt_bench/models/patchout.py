@@ -17,6 +17,7 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.registry import PATCHOUTS
+from passt_bench.spec.codec import own_options
 from passt_bench.spec.recipe import Pair, Patchout
 
 
@@ -52,10 +53,14 @@ class Resolved:
 
 
 class Kind(Protocol):
-    """What a registered patchout kind offers.
+    """What a registered patchout kind offers; `models.testing.PatchoutContract` tests it.
 
-    A kind whose counts cannot simply be multiplied has ``scale(setting, share, grid)`` as well,
+    A kind whose amounts cannot simply be multiplied has ``scale(setting, share, grid)`` as well,
     see `patchout.scaled`.
+
+    Attributes:
+        fields: amounts of `spec.Patchout` that it takes, and amounts of its own: what
+            ``Patchout("my_kind", holes=3)`` gives is ``own_options(setting)["holes"]``.
     """
 
     fields: tuple[str, ...]
@@ -207,6 +212,7 @@ for _kind, _name, _summary in (
     PATCHOUTS.register(_name, version=1, summary=_summary)(_kind)
 
 
+_AMOUNTS = ("rate", "time", "frequency", "patches")  # a plug-in's kind may have others
 _STREAM = 0x9A7C  # keeps patchout's random stream apart from others with the same seed
 
 
@@ -230,7 +236,7 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             value=setting.schedule,
             remedy="Use 'constant', or another kind.",
         )
-    for name in ("rate", "time", "frequency", "patches"):
+    for name in (*_AMOUNTS, *own_options(setting)):
         value = getattr(setting, name)
         if value is not None and name not in kind.fields:
             raise InputError(
@@ -282,10 +288,13 @@ def scaled(setting: Patchout, share: float, grid: Pair) -> Patchout:
     if hasattr(kind, "scale"):
         made: Patchout = kind.scale(setting, share, grid)
         return made
-    amounts = {name: getattr(setting, name) for name in ("time", "frequency", "patches")}
-    counts = {name: round(share * n) for name, n in amounts.items() if n is not None}
-    rate = None if setting.rate is None else share * setting.rate
-    return replace(setting, rate=rate, **counts)
+    amounts = {name: getattr(setting, name) for name in (*_AMOUNTS, *own_options(setting))}
+    less: dict[str, Any] = {
+        name: round(share * amount) if isinstance(amount, int) else share * amount
+        for name, amount in amounts.items()
+        if isinstance(amount, int | float)
+    }
+    return replace(setting, **less)
 
 
 def draw(setting: Patchout, grid: Pair, seed: int, step: int, sample: int = 0) -> np.ndarray:

@@ -10,9 +10,9 @@ records, keys and MLflow, and that name is accepted wherever fields are named.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from functools import lru_cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -88,6 +88,75 @@ def spellings(kind: Any) -> dict[str, Spelling]:
         own = (note for note in nested if isinstance(note, Spelling))
         found[item.name] = next(own, Spelling(item.name, {}))
     return found
+
+
+@dataclass(frozen=True)
+class OpenSpec:
+    """Base of a dataclass that takes more options than it has fields: those of a plug-in.
+
+    With such options an instance has a class of its own, in which they are fields like the others;
+    so they are compared, hashed, written and part of keys without being known anywhere.
+    """
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Chooses the class by the names of the options that are given."""
+        more = tuple(sorted(given.keys() - {item.name for item in fields(cls)}))
+        kind: Any = cls
+        made: Self = object.__new__(_extended(kind, more) if more else kind)
+        return made
+
+    def __post_init__(self) -> None:
+        """Lists become tuples: a recipe can be hashed."""
+        for name, value in own_options(self).items():
+            object.__setattr__(self, name, _frozen(value))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as a call: the class of its own is in no module."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return partial(_declared(type(self)), **values), ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema of the fields; further options are read and written as they are."""
+        schema = handler(source)
+        written = core_schema.wrap_serializer_function_ser_schema(_write_open, schema=schema)
+        return core_schema.no_info_wrap_validator_function(
+            partial(_read_open, cls), schema, serialization=written
+        )
+
+
+def own_options(spec: Any) -> dict[str, Any]:
+    """The options of a spec beyond the fields of its declared class."""
+    known = {item.name for item in fields(_declared(type(spec)))}
+    names = (item.name for item in fields(spec) if item.name not in known)
+    return {name: getattr(spec, name) for name in names}
+
+
+@lru_cache
+def _extended(kind: Any, names: tuple[str, ...]) -> Any:
+    more = [(name, Any, None) for name in names]
+    return make_dataclass(kind.__name__, more, bases=(kind,), frozen=True)
+
+
+def _declared(kind: Any) -> Any:
+    return kind if OpenSpec in kind.__bases__ else _declared(kind.__bases__[0])
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _write_open(spec: Any, handler: Any) -> dict[str, Any]:
+    written: dict[str, Any] = handler(spec)
+    return written | own_options(spec)
+
+
+def _read_open(kind: Any, value: Any, handler: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return handler(value)
+    known = {name: item for name, item in value.items() if python_name(kind, name)}
+    more = {name: item for name, item in value.items() if name not in known}
+    return replace(handler(known), **more)
 
 
 _adapters: dict[Any, TypeAdapter[Any]] = {}

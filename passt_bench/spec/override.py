@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from passt_bench.errors import InputError, choose_from
-from passt_bench.spec.codec import python_name, validate
-from passt_bench.spec.recipe import Recipe
+from passt_bench.errors import InputError, choose_from, located
+from passt_bench.registry import MODELS, PATCHOUTS
+from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
+from passt_bench.spec.recipe import Patchout, Recipe
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = None) -> Recipe:
@@ -23,7 +24,25 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
         recipe = _put(recipe, name.split("."), value, name, source)
     checked = validate(Recipe, recipe, source=source)
     _check_finite(checked, "", source)
+    with located(source):
+        _check_own(checked)
     return checked
+
+
+def _check_own(recipe: Recipe) -> None:
+    """Refuses options that neither the recipe's fields nor the model or patchout kind know."""
+    if given := own_options(recipe.model):
+        MODELS.get(recipe.model.name).build.parse_options(given)
+    known = [item.name for item in fields(Patchout)]
+    for name, value in own_options(recipe.patchout).items():
+        amounts = PATCHOUTS.get(recipe.patchout.kind).build.fields
+        if name not in amounts:
+            raise InputError(
+                "unknown field",
+                field=f"patchout.{name}",
+                value=value,
+                remedy=choose_from({*known, *amounts}, name),
+            )
 
 
 def _check_finite(node: Any, prefix: str, source: object) -> None:
@@ -44,6 +63,8 @@ def _check_finite(node: Any, prefix: str, source: object) -> None:
 
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
     own = python_name(type(node), path[0])
+    if own is None and isinstance(node, OpenSpec):
+        own = path[0]  # a plug-in's, see `_check_own`
     if own is None:
         raise InputError(
             "unknown field",

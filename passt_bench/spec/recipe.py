@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from passt_bench.spec.codec import FREE, LATER, written_as
+from passt_bench.spec.codec import FREE, LATER, OpenSpec, written_as
 
 
 def _pair(value: object) -> object:
@@ -27,7 +27,7 @@ Pair = Annotated[tuple[int, int], BeforeValidator(_pair)]
 
 
 @dataclass(frozen=True)
-class Patchout:
+class Patchout(OpenSpec):
     """Which patches are dropped in training, how many, and how often they are drawn again.
 
     Give either ``rate`` or counts. A structured ``rate`` r keeps the share sqrt(1 - r) of each
@@ -58,7 +58,7 @@ class Patchout:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(OpenSpec):
     """A registered model; ``None`` leaves a field at the model's own default."""
 
     name: Annotated[str, Field(description="Registered model.")] = "passt_tiny"

@@ -19,7 +19,7 @@ STUDY = Study(
     name="still_water",
     question="Does a chess board of patches do as well as all of them?",
     base=Recipe(
-        model=ModelSpec("lily", width=16),
+        model=ModelSpec("lily", width=16, petals=4),
         frontend=FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0),
         data=DataSpec("tones", seconds=0.5),
         training=TrainingSpec(epochs=2, batch_size=20),
@@ -28,5 +28,8 @@ STUDY = Study(
     ),
     metric="wrong_labels",
     baseline="lily",
-    variants=(Variant("lily"), Variant("lily, chess", {"patchout": Patchout("checkerboard")})),
+    variants=(
+        Variant("lily"),
+        Variant("lily, chess", {"patchout": Patchout("checkerboard", share=1.0)}),
+    ),
 )

@@ -98,10 +98,12 @@ def test_records_hold_what_it_brings(studied: Commands) -> None:
     assert [record["status"] for record in found] == ["ok"] * 4
     for record in found:
         assert record["recipe"]["model"]["name"] == "lily"
+        assert record["recipe"]["model"]["petals"] == 4
         assert record["recipe"]["frontend"]["name"] == "amplitude"
         assert record["fingerprint"]["dataset"] == "tones"
         assert 0 <= record["metrics"]["wrong_labels"] <= 1
         assert set(record["per_class"]["wrong_labels"]) == {"low", "middle", "high"}
+        assert record["recipe"]["patchout"].get("share") in (None, 1.0)
     kinds = {record["recipe"]["patchout"]["kind"]: record["tokens"] for record in found}
     assert kinds["checkerboard"] == kinds["none"] // 2 > 0
 
@@ -119,6 +121,22 @@ def test_versions_enter_the_keys(studied: Commands) -> None:
     wanted = {"model": 2, "frontend": 3, "patchout": 4, "data": 5, "metric wrong_labels": 6}
     wanted["metric mAP"] = 1
     assert str(sorted(wanted.items())) in studied.run("versions")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.petlas=8", "model.petlas = 8: the model does not take it. Did you mean 'petals'?"),
+        ("model.petals=0", "model.petals = 0"),
+        ("patchout.shore=1", "patchout.shore = 1: unknown field. Did you mean 'share'?"),
+    ],
+)
+def test_its_options_are_checked_when_a_study_is_planned(
+    setting: str, message: str, pond: Commands
+) -> None:
+    words = ["plan", "still_water.py", "--set", setting]
+    assert message in pond.run("passt_bench", *words, status=2)
+    assert "lily" in pond.run("passt_bench", *words[:2], "--set", "model.petals=8")
 
 
 def test_the_page_shows_what_it_brings(studied: Commands) -> None:

@@ -20,7 +20,7 @@ class TestLily(ModelContract):
 
 
 class TestCheckerboard(PatchoutContract):
-    setting = Patchout("checkerboard")
+    setting = Patchout("checkerboard", share=0.75)  # type: ignore[call-arg]  # its own
 
 
 class TestAmplitude(FrontEndContract):
