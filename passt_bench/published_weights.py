@@ -1,21 +1,22 @@
 """Lists the published weight files (address, geometry, claimed result) and finds them here.
 
-From the reference code's ``models/passt.py`` and its releases page, and the ``hear21passt``
-package. Sizes of the time encodings are checked against the files after download.
+``published_weights.csv`` is compiled from the reference code's ``models/passt.py`` and its releases
+page, and from the ``hear21passt`` package. A file is checked against it after its download.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from passt_bench.errors import InputError, choose_from
+from passt_bench.spec.codec import validate
 from passt_bench.vocabulary import class_names
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
-_RELEASES = "https://github.com/kkoutini/PaSST/releases/download"
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
 
 
@@ -43,13 +44,13 @@ class Published:
     stride: int | None = 10
     frames: int = 998
     claimed: float | None = None
-    averaged: bool | None = False
+    averaged: bool | None = None
     labels: str = "audioset"
     hop: int = 320
     clip: float = 10.0
     depth: int = 12
     width: int = 768
-    remark: str = ""
+    remark: str | None = None
 
     @property
     def file(self) -> str:
@@ -66,190 +67,13 @@ class Published:
         return class_names(self.labels, self.classes)
 
 
-def _passt(name: str, release: str, **facts: object) -> Published:
-    return Published(name, f"{_RELEASES}/{release}", **facts)  # type: ignore[arg-type]
+def _read_table() -> dict[str, Published]:
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(file)]
+    return {entry.name: entry for entry in validate(list[Published], rows)}
 
 
-_U = "its name says stride 16; 600 dropped patches need stride 10"
-_AUDIOSET = (
-    _passt(
-        "passt_s_swa_p16_128_ap476",
-        "v0.0.1-audioset/passt-s-f128-p16-s10-ap.476-swa.pt",
-        claimed=0.476,
-        averaged=True,
-    ),
-    _passt(
-        "passt_s_swa_p16_128_ap4761",
-        "v0.0.2-audioset/passt-s-f128-p16-s10-ap.4761-swa.pt",
-        claimed=0.4761,
-        averaged=True,
-    ),
-    _passt(
-        "passt_s_p16_128_ap472", "v0.0.2-audioset/passt-s-f128-p16-s10-ap.472.pt", claimed=0.472
-    ),
-    _passt(
-        "passt_s_p16_s12_128_ap470",
-        "v0.0.2-audioset/passt-s-f128-p16-s12-ap.470.pt",
-        claimed=0.470,
-        stride=12,
-    ),
-    _passt(
-        "passt_s_swa_p16_s12_128_ap473",
-        "v0.0.2-audioset/passt-s-f128-p16-s12-ap.473-swa.pt",
-        claimed=0.473,
-        averaged=True,
-        stride=12,
-    ),
-    _passt(
-        "passt_s_p16_s14_128_ap469",
-        "v0.0.2-audioset/passt-s-f128-p16-s14-ap.469.pt",
-        claimed=0.469,
-        stride=14,
-    ),
-    _passt(
-        "passt_s_swa_p16_s14_128_ap471",
-        "v0.0.2-audioset/passt-s-f128-p16-s14-ap.471-swa.pt",
-        claimed=0.471,
-        averaged=True,
-        stride=14,
-    ),
-    _passt(
-        "passt_s_p16_s16_128_ap468",
-        "v0.0.2-audioset/passt-s-f128-p16-s16-ap.468.pt",
-        claimed=0.468,
-        stride=16,
-    ),
-    _passt(
-        "passt_s_swa_p16_s16_128_ap473",
-        "v0.0.2-audioset/passt-s-f128-p16-s16-ap.473-swa.pt",
-        claimed=0.473,
-        averaged=True,
-        stride=16,
-    ),
-    _passt(
-        "passt_20sec",
-        "v0.0.5/passt-s-f128-20sec-p16-s10-ap.474-swa.pt",
-        claimed=0.474,
-        averaged=True,
-        frames=2000,
-        remark="trained on 10 s clips",
-    ),
-    _passt(
-        "passt_30sec",
-        "v0.0.5/passt-s-f128-30sec-p16-s10-ap.473-swa.pt",
-        claimed=0.473,
-        averaged=True,
-        frames=3000,
-        remark="trained on 10 s clips",
-    ),
-    _passt(
-        "stfthop100",
-        "v0.0.3-audioset/passt-s-f128-stfthop100-p16-s10-ap.473-swa.pt",
-        claimed=0.473,
-        averaged=True,
-        frames=3200,
-        hop=100,
-    ),
-    _passt(
-        "stfthop160",
-        "v0.0.3-audioset/passt-s-f128-stfthop160-p16-s10-ap.473-swa.pt",
-        claimed=0.473,
-        averaged=True,
-        frames=2000,
-        hop=160,
-    ),
-    _passt(
-        "passt_b_f128_p16_s16_ap_459",
-        "v.0.0.7-audioset/passt-b-f128-p16-s16-ap.459.pt",
-        claimed=0.459,
-        averaged=None,
-        stride=None,
-        remark="no patchout; its name says stride 16",
-    ),
-    _passt(
-        "passt_u600_f128_p16_s16_ap_460",
-        "v.0.0.7-audioset/passt-u600-f128-p16-s16-ap.460.pt",
-        claimed=0.460,
-        averaged=None,
-        stride=None,
-        remark=_U,
-    ),
-    _passt(
-        "passt_s_kd_p16_128_ap486",
-        "v.0.0.9/passt-s-kd-ap.486.pt",
-        claimed=0.486,
-        averaged=None,
-        remark="distilled from an ensemble, after the paper",
-    ),
-    _passt(
-        "passt_l_kd_p16_128_ap47",
-        "v.0.0.10/passt-l-kd-ap.47.pt",
-        claimed=0.4708,
-        averaged=None,
-        depth=7,
-        remark="distilled from an ensemble, after the paper",
-    ),
-)
-_FINE_TUNED = (
-    _passt(
-        "openmic",
-        "v0.0.5/openmic-passt-s-f128-10sec-p16-s10-ap.85.pt",
-        claimed=0.85,
-        averaged=None,
-        labels="openmic",
-    ),
-    _passt(
-        "openmic2008_passt_u_f128_p16_s10_ap85",
-        "v0.0.4-openmic/openmic2008.passt-u-f128-p16-s10-ap.85.pt",
-        claimed=0.85,
-        labels="openmic",
-    ),
-    _passt(
-        "openmic2008_passt_u_f128_p16_s10_ap85_swa",
-        "v0.0.4-openmic/openmic2008.passt-u-f128-p16-s10-ap.85-swa.pt",
-        claimed=0.85,
-        averaged=True,
-        labels="openmic",
-    ),
-    _passt(
-        "fsd50k",
-        "v0.0.5/fsd50k-passt-s-f128-p16-s10-ap.655.pt",
-        claimed=0.655,
-        averaged=None,
-        labels="fsd50k",
-    ),
-    _passt(
-        "fsd50k-n",
-        "v0.0.5/fsd50k-passt-s-n-f128-p16-s16-ap.642.pt",
-        claimed=0.642,
-        averaged=None,
-        stride=16,
-        labels="fsd50k",
-    ),
-    *(
-        _passt(
-            f"esc50_fold{fold}",
-            f"v.0.0.6/esc50-passt-s-n-f128-p16-s10-fold{fold}-acc.{digits}.pt",
-            claimed=int(digits) / 1000,
-            averaged=None,
-            labels="esc50",
-            clip=5.0,
-        )
-        for fold, digits in enumerate(("967", "977", "959", "987", "962"), start=1)
-    ),
-)
-_IMAGENET = (
-    Published(
-        "passt_deit_bd_p16_384",
-        "https://dl.fbaipublicfiles.com/deit/deit_base_distilled_patch16_384-d0272ac0.pth",
-        stride=None,
-        labels="imagenet",
-        remark="DeiT-B distilled, where PaSST's training begins",
-    ),
-)
-PUBLISHED: dict[str, Published] = {
-    entry.name: entry for entry in (*_AUDIOSET, *_FINE_TUNED, *_IMAGENET)
-}
+PUBLISHED = _read_table()
 
 
 def find_published(name: str, sets: Iterable[str] = ()) -> Published:
