@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -18,20 +18,12 @@ from passt_bench.models.vit import SPECIAL_TOKENS
 from passt_bench.spec.recipe import Pair
 
 Tensors = dict[str, torch.Tensor]
-_BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^(?:v\.)?blocks\.(\d+)\.(.+)$")
 
 
 def resample_axis(encoding: torch.Tensor, size: Pair) -> torch.Tensor:
     """Position encodings (1, E, f, t) on a grid of another size, bicubic."""
     return F.interpolate(encoding.float(), size=size, mode="bicubic", align_corners=False)
-
-
-def sum_channels(weight: torch.Tensor) -> torch.Tensor:
-    """A convolution over RGB, (E, 3, h, w), as one over mono with the same answer to grey.
-
-    The channels are summed, as ``models/helpers/vit_helpers.py`` of the reference code does.
-    """
-    return weight.float().sum(dim=1, keepdim=True)
 
 
 def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,6 +45,35 @@ def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.
     return resized.mean(dim=3, keepdim=True), resized.mean(dim=2, keepdim=True)
 
 
+def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
+    """A convolution over RGB, (E, 3, h, w), becomes one over mono with the same answer to grey.
+
+    The channels are summed, as ``models/helpers/vit_helpers.py`` of the reference code does.
+    """
+    if out[name].ndim == 4 and out[name].shape[1] == 3:
+        out[name] = out[name].float().sum(dim=1, keepdim=True)
+        adapted[name] = "red, green and blue summed to mono"
+
+
+def _side(encodings: torch.Tensor, special: int, source: object, what: str) -> int:
+    """The side of the square that an image model's encodings are for.
+
+    Raises:
+        InputError: there is no square behind the special tokens.
+    """
+    places = encodings.shape[1] - special if encodings.ndim == 3 else 0
+    side = math.isqrt(max(places, 0))
+    if places < 1 or side * side != places:
+        raise InputError(
+            f"not {what}",
+            source=source,
+            field="pos_embed",
+            value=tuple(encodings.shape),
+            remedy="Give e.g. passt_deit_bd_p16_384 of `passt-bench weights list`.",
+        )
+    return side
+
+
 def from_image_model(
     tensors: Tensors, target: Tensors, source: object
 ) -> tuple[Tensors, dict[str, str], list[str]]:
@@ -60,7 +81,7 @@ def from_image_model(
 
     A ViT has no distillation token. It then gets the class token's position encoding, and keeps
     its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
-    answer as that does for ever.
+    answer like that one forever.
 
     Args:
         tensors: as timm names them.
@@ -76,22 +97,10 @@ def from_image_model(
     out = {name: t for name, t in tensors.items() if not name.startswith(("head", "pos_embed"))}
     adapted: dict[str, str] = {}
     notes: list[str] = []
-    weight = tensors["patch_embed.proj.weight"]
-    if weight.ndim == 4 and weight.shape[1] == 3:
-        out["patch_embed.proj.weight"] = sum_channels(weight)
-        adapted["patch_embed.proj.weight"] = "red, green and blue summed to mono"
+    _mono(out, "patch_embed.proj.weight", adapted)
     encodings = tensors["pos_embed"]
     special = 2 if "dist_token" in tensors else 1
-    places = encodings.shape[1] - special if encodings.ndim == 3 else 0
-    side = math.isqrt(max(places, 0))
-    if places < 1 or side * side != places:
-        raise InputError(
-            f"not a square grid behind {special} special tokens",
-            source=source,
-            field="pos_embed",
-            value=tuple(encodings.shape),
-            remedy="Give a ViT or DeiT with encodings for its special tokens and a square image.",
-        )
+    side = _side(encodings, special, source, f"a square grid behind {special} special tokens")
     rows, columns = target["freq_new_pos_embed"].shape[2], target["time_new_pos_embed"].shape[3]
     frequency, time = split_grid(encodings[0, special:], (rows, columns))
     out["freq_new_pos_embed"], out["time_new_pos_embed"] = frequency, time
@@ -130,32 +139,25 @@ def image_model_as_ast(
         InputError: no distillation token, or no square grid behind the two.
     """
     encodings = tensors["pos_embed"]
-    places = encodings.shape[1] - SPECIAL_TOKENS if encodings.ndim == 3 else 0
-    side = math.isqrt(max(places, 0))
-    if "dist_token" not in tensors or places < 1 or side * side != places:
-        raise InputError(
-            "not a distilled DeiT of square images, with which AST begins",
-            source=source,
-            field="pos_embed",
-            value=tuple(encodings.shape),
-            remedy="Give e.g. passt_deit_bd_p16_384 of `passt-bench weights list`.",
-        )
+    special = SPECIAL_TOKENS if "dist_token" in tensors else encodings.shape[1]
+    what = "a distilled DeiT of square images, with which AST begins"
+    side = _side(encodings, special, source, what)
     out = {f"v.{name}": t for name, t in tensors.items() if not name.startswith("head")}
     adapted: dict[str, str] = {}
-    weight = "v.patch_embed.proj.weight"
-    if out[weight].ndim == 4 and out[weight].shape[1] == 3:
-        out[weight] = sum_channels(out[weight])
-        adapted[weight] = "red, green and blue summed to mono"
-    out["v.pos_embed"] = resample_positions(encodings.float(), (side, side), grid)
-    how = f"{side} x {side} to {grid[0]} x {grid[1]}, cut from the middle or stretched"
-    adapted["v.pos_embed"] = how
+    _mono(out, "v.patch_embed.proj.weight", adapted)
+    out["v.pos_embed"], adapted["v.pos_embed"] = _on_grid(encodings, (side, side), grid)
     return out, adapted
 
 
-def depth_of(names: object) -> int:
+def _on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor, str]:
+    """AST's position encodings on another grid, and how they came about."""
+    how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or stretched"
+    return resample_positions(encodings.float(), old, new), how
+
+
+def depth_of(names: Iterable[str]) -> int:
     """Number of transformer blocks among parameter names."""
-    found = [int(m.group(1)) for name in names if (m := _BLOCK.match(str(name)))]  # type: ignore[attr-defined]
-    return max(found, default=-1) + 1
+    return max((int(m[1]) for name in names if (m := _BLOCK.match(name))), default=-1) + 1
 
 
 def choose_blocks(tensors: Tensors, blocks: tuple[int, ...]) -> tuple[Tensors, dict[str, str]]:
@@ -229,19 +231,9 @@ def grid_of(places: int, rows: int, source: object) -> Pair:
 
 
 def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Tensor, str]:
-    """An AST's position encodings on another grid, see `models.ast.resample_positions`.
-
-    Args:
-        tensor: (1, 2 + places, E).
-        grid: the model's (frequency, time).
-        source: for messages.
-
-    Returns:
-        The encodings, and how they came about.
-    """
+    """AST's position encodings (1, 2 + places, E) on another grid, and how they came about."""
     old = grid_of(tensor.shape[1] - SPECIAL_TOKENS, grid[0], source)
-    how = f"{old[0]} x {old[1]} to {grid[0]} x {grid[1]}, cut from the middle or stretched"
-    return resample_positions(tensor.float(), old, grid), how
+    return _on_grid(tensor, old, grid)
 
 
 FRAMES = (998, 2000, 3000, 3200)  # of the published files

@@ -140,7 +140,7 @@ def _infer_ast(tensors: Tensors, path: Path) -> ModelSpec:
         patch=patch,
         stride=(stride, stride),
         width=weight.shape[0],
-        depth=depth_of([name.removeprefix("v.") for name in tensors]),
+        depth=depth_of(tensors),
         heads=max(1, weight.shape[0] // _HEAD_WIDTH),
         frames=(columns - 1) * stride + patch[1],
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
 from passt_bench.models.mobilenet import scaled
 
@@ -55,20 +54,3 @@ def test_the_multiplier_scales_all_channels() -> None:
 def test_any_length_works(frames: int) -> None:
     net = create_model("mobilenetv3", 4, width_mult=0.25, mels=64, frames=frames).eval()
     assert net(torch.randn(2, 1, 64, frames)).shape == (2, 4)
-
-
-def test_dropout_is_of_training_alone() -> None:
-    net = create_model("mobilenetv3", 4, width_mult=0.25, mels=32, frames=32)
-    x = torch.randn(2, 1, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(net.eval()(x), net(x))
-        torch.manual_seed(0)
-        one = net.train()(x)
-        torch.manual_seed(0)
-        assert torch.equal(net(x), one)
-        assert not torch.equal(net(x), one)
-
-
-def test_bad_fields_are_named() -> None:
-    with pytest.raises(InputError, match=r"model\.width"):
-        build_model("mobilenetv3", 4, width=8)

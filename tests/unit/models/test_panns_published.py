@@ -7,7 +7,6 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
-from passt_bench.spec import Patchout
 
 PUBLISHED = {"cnn14": 80_753_615, "cnn10": 5_219_279, "cnn6": 4_837_455}
 
@@ -52,34 +51,6 @@ def test_mean_over_mels_then_maximum_and_mean_over_time() -> None:
     assert seen["map"].shape == (3, 64, 3, 2)  # time down, mels across: five poolings, not six
     by_time = seen["map"].mean(dim=3)
     torch.testing.assert_close(seen["pooled"], by_time.amax(dim=2) + by_time.mean(dim=2))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_weight_learns_and_dropout_is_of_training_alone(name: str) -> None:
-    net = create_model(name, 3, width=4, mels=32, frames=64)
-    x = torch.randn(4, 1, 32, 64)
-    with torch.no_grad():
-        assert torch.equal(net.eval()(x), net(x))
-    net.train()
-    torch.manual_seed(0)
-    one = net(x)
-    assert not torch.equal(net(x), one)
-    one.square().sum().backward()
-    silent = [
-        label
-        for label, parameter in net.named_parameters()
-        if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert not silent
-
-
-def test_a_cnn_has_no_patches() -> None:
-    net = create_model("cnn6", 3, width=2, mels=16, frames=16)
-    assert net.grid(16) is None
-    with pytest.raises(ValueError, match="no patches"):
-        net(torch.zeros(1, 1, 16, 16), torch.arange(3))
-    with pytest.raises(InputError, match=r"patchout\.kind"):
-        build_model("cnn6", 3, mels=64, patchout=Patchout("time", time=1))
 
 
 @torch.no_grad()
