@@ -62,3 +62,37 @@ def deit(
         out |= {"dist_token": random(1, 1, width)}
         out |= {"head_dist.weight": random(1000, width), "head_dist.bias": random(1000)}
     return out
+
+
+def hugging_face(net: torch.nn.Module, *, old: bool) -> dict[str, torch.Tensor]:
+    """An AST's weights under the names of transformers, before version 5 or from then on."""
+    state = net.state_dict()
+    body = "audio_spectrogram_transformer."
+    out = {
+        f"{body}embeddings.cls_token": state["v.cls_token"],
+        f"{body}embeddings.distillation_token": state["v.dist_token"],
+        f"{body}embeddings.position_embeddings": state["v.pos_embed"],
+    }
+    for part in ("weight", "bias"):
+        out[f"{body}embeddings.patch_embeddings.projection.{part}"] = state[
+            f"v.patch_embed.proj.{part}"
+        ]
+        out[f"{body}layernorm.{part}"] = state[f"v.norm.{part}"]
+        out[f"classifier.layernorm.{part}"] = state[f"mlp_head.0.{part}"]
+        out[f"classifier.dense.{part}"] = state[f"mlp_head.1.{part}"]
+        for i in range(len(net.v.blocks)):
+            block = f"{body}{'encoder.layer' if old else 'layers'}.{i}"
+            names = {
+                "norm1": "layernorm_before",
+                "norm2": "layernorm_after",
+                "attn.proj": "attention.output.dense" if old else "attention.o_proj",
+                "mlp.fc1": "intermediate.dense" if old else "mlp.fc1",
+                "mlp.fc2": "output.dense" if old else "mlp.fc2",
+            }
+            for ours, theirs in names.items():
+                out[f"{block}.{theirs}.{part}"] = state[f"v.blocks.{i}.{ours}.{part}"]
+            thirds = state[f"v.blocks.{i}.attn.qkv.{part}"].chunk(3)
+            for third, word in zip(thirds, ("query", "key", "value"), strict=True):
+                name = f"attention.{word}" if old else f"{word[0]}_proj"
+                out[f"{block}.attention.{name}.{part}"] = third
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_weights import hugging_face
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
@@ -36,44 +37,10 @@ def test_published_sizes(
     assert net(torch.empty(1, 1, 128, frames, device="meta")).shape == (1, 527)
 
 
-def _hugging_face(net: torch.nn.Module, *, old: bool) -> dict[str, torch.Tensor]:
-    """Our weights under the names of transformers, before version 5 or from then on."""
-    state = net.state_dict()
-    body = "audio_spectrogram_transformer."
-    out = {
-        f"{body}embeddings.cls_token": state["v.cls_token"],
-        f"{body}embeddings.distillation_token": state["v.dist_token"],
-        f"{body}embeddings.position_embeddings": state["v.pos_embed"],
-    }
-    for part in ("weight", "bias"):
-        out[f"{body}embeddings.patch_embeddings.projection.{part}"] = state[
-            f"v.patch_embed.proj.{part}"
-        ]
-        out[f"{body}layernorm.{part}"] = state[f"v.norm.{part}"]
-        out[f"classifier.layernorm.{part}"] = state[f"mlp_head.0.{part}"]
-        out[f"classifier.dense.{part}"] = state[f"mlp_head.1.{part}"]
-        for i in range(len(net.v.blocks)):
-            block = f"{body}{'encoder.layer' if old else 'layers'}.{i}"
-            names = {
-                "norm1": "layernorm_before",
-                "norm2": "layernorm_after",
-                "attn.proj": "attention.output.dense" if old else "attention.o_proj",
-                "mlp.fc1": "intermediate.dense" if old else "mlp.fc1",
-                "mlp.fc2": "output.dense" if old else "mlp.fc2",
-            }
-            for ours, theirs in names.items():
-                out[f"{block}.{theirs}.{part}"] = state[f"v.blocks.{i}.{ours}.{part}"]
-            thirds = state[f"v.blocks.{i}.attn.qkv.{part}"].chunk(3)
-            for third, word in zip(thirds, ("query", "key", "value"), strict=True):
-                name = f"attention.{word}" if old else f"{word[0]}_proj"
-                out[f"{block}.attention.{name}.{part}"] = third
-    return out
-
-
 @pytest.mark.parametrize("old", [True, False])
 def test_names_of_transformers_are_read(old: bool) -> None:
     net = _small()
-    found = from_hugging_face(_hugging_face(net, old=old))
+    found = from_hugging_face(hugging_face(net, old=old))
     assert found.keys() == net.state_dict().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in net.state_dict().items())
     assert from_hugging_face(net.state_dict()).keys() == net.state_dict().keys()

@@ -205,37 +205,12 @@ def test_ast_under_both_names(tmp_path: Path) -> None:
     assert set(told.remade) == {"mlp_head.1.weight", "mlp_head.1.bias"}
 
 
-_TO_TRANSFORMERS = (
-    ("v.blocks.", "audio_spectrogram_transformer.encoder.layer."),
-    ("v.norm.", "audio_spectrogram_transformer.layernorm."),
-    ("v.patch_embed.proj", "audio_spectrogram_transformer.embeddings.patch_embeddings.projection"),
-    ("v.dist_token", "audio_spectrogram_transformer.embeddings.distillation_token"),
-    ("v.pos_embed", "audio_spectrogram_transformer.embeddings.position_embeddings"),
-    ("v.cls_token", "audio_spectrogram_transformer.embeddings.cls_token"),
-    ("attn.proj", "attention.output.dense"),
-    ("norm1", "layernorm_before"),
-    ("norm2", "layernorm_after"),
-    ("mlp.fc1", "intermediate.dense"),
-    ("mlp.fc2", "output.dense"),
-    ("mlp_head.0", "classifier.layernorm"),
-    ("mlp_head.1", "classifier.dense"),
-)
-
-
 def test_ast_under_the_names_of_transformers_files(tmp_path: Path) -> None:
     source = small_weights.randomised(
         create_model("ast", 527, width=64, depth=2, heads=1, frames=1024)
     )
-    state = {}
-    for name, tensor in source.state_dict().items():
-        for old, new in _TO_TRANSFORMERS:
-            name = name.replace(old, new)
-        if "attn.qkv" in name:
-            for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                new = name.replace("attn.qkv", f"attention.attention.{part}")
-                state[new] = third.contiguous()
-        else:
-            state[name] = tensor
+    renamed = small_weights.hugging_face(source, old=True)
+    state = {name: tensor.contiguous() for name, tensor in renamed.items()}
     save_file(state, tmp_path / "model.safetensors")
     net = create_model("ast", 10, width=64, depth=2, heads=1, frames=1024)
     loaded = load_weights(net, tmp_path / "model.safetensors")
