@@ -55,8 +55,8 @@ class AudioModel(nn.Module, ABC):
     Attributes:
         Options: frozen dataclass of the model's hyper-parameters; each field has a type, a default
             and, in its annotation, a description. Values from outside are validated against it.
-        frontend: what the model was published with; it is built for its size unless told otherwise.
-        special_tokens: tokens beside the patches.
+        frontend: what the model was published with; its output is the default input size.
+        special_tokens: tokens that are not patches, e.g. the class token.
         unused: names of parameters that nothing reads.
         patch: patch size (frequency, time).
         stride: patch stride (frequency, time).
@@ -129,7 +129,7 @@ class AudioModel(nn.Module, ABC):
     def step_inputs(
         self, setting: Patchout, frames: int, seed: int, step: int, batch: int
     ) -> dict[str, Any]:
-        """What ``forward`` takes beside its input in a training step: a pure function.
+        """The arguments of ``forward`` in a training step besides its input: a pure function.
 
         Args:
             setting: patchout of the step, see `training.schedule.at_stage`.

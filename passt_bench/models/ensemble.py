@@ -74,8 +74,8 @@ class Ensemble(nn.Module):
         classes: a name for each logit.
         multi_label: whether a clip may have several classes (sigmoid), or has one (softmax).
         sampling_rate: of its input, Hz: the highest of the members'.
-        clip: seconds; shorter audio is to be padded at its end.
-        window: seconds; longer audio is to be cut into windows.
+        clip: seconds; shorter audio must be padded at its end.
+        window: seconds; longer audio must be cut into windows.
 
     Raises:
         InputError: no member, or members that do not go together.
@@ -146,7 +146,7 @@ def build_ensemble(
     Args:
         members: the name of a published set, a checkpoint, or several checkpoints; each a file or a
             name of `passt-bench weights list`.
-        folder: where published files lie, if not in the usual place.
+        folder: of published files; None is the usual one.
 
     Raises:
         InputError: a member that is missing or broken, or does not go with the others.

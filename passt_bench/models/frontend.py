@@ -6,8 +6,8 @@
 ``panns``   PANNs: decibels over Slaney's mel filters, as torchlibrosa computes them
 ==========  ==================================================================================
 
-Always float32, whatever the autocast. In training the edges of the filters may be drawn anew for
-each batch, see `draw_edges`. Another front end is a registered subclass of `FrontEnd`.
+Always computed in float32, also under autocast. In training the edges of the filters may be drawn
+for each batch, see `draw_edges`. Another front end is a registered subclass of `FrontEnd`.
 
 Shapes: B batch, T frames.
 """
@@ -129,7 +129,7 @@ class FrontEnd(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
-        """Frames of so many samples, before any padding; refuses too few samples."""
+        """Number of frames of a clip, before any padding; refuses a clip that is too short."""
 
     @abstractmethod
     def power(self, x: torch.Tensor) -> torch.Tensor:
@@ -223,7 +223,7 @@ class KaldiFbank(FrontEnd):
 
     What ``torchaudio.compliance.kaldi.fbank`` computes for one clip with a Hanning window and no
     dither, for a batch. The official code also subtracts the clip's mean, which the mean of each
-    frame, subtracted here and there, makes superfluous.
+    frame, subtracted in both, makes redundant.
     """
 
     @staticmethod

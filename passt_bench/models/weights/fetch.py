@@ -1,6 +1,6 @@
 """Downloads published weights.
 
-A file arrives whole or not at all, goes on where a download broke off, and is checked by its
+A file arrives whole or not at all, a broken download resumes, and the file is checked by its
 parameters' names and shapes. The hash of the first download is written beside it, in
 ``SHA256SUMS``, and holds from then on.
 """
@@ -36,7 +36,7 @@ def get(
     Args:
         entry: which.
         folder: where to; else the usual place.
-        progress: told the share done.
+        progress: called with the share done and a text.
 
     Returns:
         The file's path.

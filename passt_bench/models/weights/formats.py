@@ -1,8 +1,7 @@
-"""Reads weight files without executing anything in them, and tells whose parameter names they have.
+"""Reads weight files without executing anything in them, and recognises parameter names.
 
-What this package writes beside the tensors of a safetensors file is one JSON text. One rather than
-several: safetensors writes several in an order that changes from process to process, and then the
-same model would not give the same file.
+This package writes its metadata into a safetensors file as one JSON text: of several texts the
+order would change from process to process, and the same model would give other bytes.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class TensorFile:
 def read_tensors(path: Path) -> TensorFile:
     """Reads safetensors, or what ``torch.save`` wrote, without executing pickles.
 
-    Of a file of ``torch.save`` that holds more than a state dict, what stands under
+    Of a file of ``torch.save`` that holds more than a state dict, what it has under
     ``state_dict`` or ``model`` is taken.
 
     Raises:
@@ -230,7 +229,7 @@ FAMILIES = (PASST, VIT, AST, AST_HF, PANNS, CP_RESNET, MOBILENET)
 
 
 def family_of(names: Collection[str]) -> Family | None:
-    """The family whose marks all stand among the names."""
+    """The family whose marks are all among the names; None where there is none."""
     for family in FAMILIES:
         if all(mark in names for mark in family.marks):
             return family

@@ -1,4 +1,4 @@
-"""Loads weights into a model: what fits is taken, the rest is adapted, re-made or refused."""
+"""Loads weights into a model; what does not fit is adapted, left out or refused."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ def load_weights(
         source: a file, or a name of `passt-bench weights list`.
         classes: names of the model's logits; where the file's are known and differ, the classifier
             keeps its initial values although its shape would fit.
-        folder: where published files lie, if not in the usual place.
+        folder: of published files; None is the usual one.
 
     Returns:
-        What became of each tensor, by name; it also stands in the log ``passt_bench.weights``.
+        What became of each tensor, by name; also written to the log ``passt_bench.weights``.
 
     Raises:
         InputError: no such file, a broken or hostile one, or one of another model.
@@ -238,10 +238,10 @@ def _reach(net: nn.Module, rows: int, columns: int) -> int:
     found = infer(rows, columns, mels)
     if found is None:
         return columns
-    # Rows alike are the same stride, but where the model's own are two and a published length tells
-    # that the file's along time is another.
-    told = stride[0] != stride[1] and found[1] in FRAMES
-    if rows == mels // stride[0] and not told:
+    # Equal rows mean equal strides, unless the model's two strides differ and a published length
+    # shows that the file's stride along time is another.
+    another = stride[0] != stride[1] and found[1] in FRAMES
+    if rows == mels // stride[0] and not another:
         return columns
     return found[1] // stride[1]
 

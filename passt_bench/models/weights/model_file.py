@@ -59,7 +59,7 @@ _SECONDS = 10.0  # AudioSet's clips
 
 
 def check_published(entry: Published, path: Path) -> None:
-    """Compares a file's names and shapes with what the table says of it.
+    """Compares a file's names and shapes with the table of published weights.
 
     Raises:
         InputError: it is another model, or no weight file at all.
@@ -173,7 +173,7 @@ def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
         A recipe with model, front end, clip length and loss, and a name for each logit.
 
     Raises:
-        InputError: whose weights these are cannot be told, or they have no classifier.
+        InputError: the model cannot be recognised, or there is no classifier.
     """
     family, entry = family_of(tensors), by_file(path.name)
     if family is PASST:
@@ -205,7 +205,7 @@ class Model(NamedTuple):
 
     Attributes:
         net: with its weights, in evaluation mode.
-        recipe: what it was made with; of an official file as much as can be told.
+        recipe: what it was made with; of an official file as far as it is known.
         classes: a name for each logit.
     """
 
@@ -228,7 +228,7 @@ def save_model(
     Args:
         path: of the file.
         net: its parameters and buffers are written.
-        recipe: what it was made with; no path of this machine is kept of it.
+        recipe: what it was made with; paths of this machine are left out.
         classes: a name for each logit.
         metrics: how good it was found to be.
         key: of the run that made it.
@@ -258,10 +258,10 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
 
     Args:
         source: a file, or a name of `passt-bench weights list`.
-        folder: where published files lie, if not in the usual place.
+        folder: of published files; None is the usual one.
 
     Raises:
-        InputError: no such file, a broken one, or one that does not tell its model.
+        InputError: no such file, a broken one, or one whose model cannot be recognised.
     """
     file = read_tensors(locate(source, folder))
     facts = unpack(file)
