@@ -18,6 +18,7 @@ from passt_bench.cli.options import (
     check_exists,
     console,
     error_console,
+    flag,
     number,
     one_of,
     option,
@@ -56,14 +57,14 @@ def _folder_of(named: str) -> tuple[str, Path]:
 def check(
     named: Named,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every file to find NaN, cut ends, silence.")
+        bool, flag("--decode", "Decode every file to find NaN, cut ends, silence.")
     ] = False,
     fold: Annotated[
-        int | None, option("N", "Hold out this fold; by default each fold is a split.")
+        int | None, option("N", "Fold to hold out; by default each is a split.")
     ] = None,
     duplicates: Annotated[bool, typer.Option(help="Look for identical files.")] = True,
     workers: Annotated[
-        int | None, option("N", "Files to read at a time; by default 8 at most.", min=1)
+        int | None, option("N", "Files to read at a time.", min=1, show_default="8 at most")
     ] = None,
     seconds: Annotated[
         float | None, option("SECONDS", "Clip length; by default 5.", callback=_LENGTH)
@@ -71,7 +72,7 @@ def check(
     rate: Annotated[
         int | None, option("HZ", "Sampling rate; by default 32000.", callback=_RATE)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all names.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON, with all names.")] = False,
     output: Annotated[Path | None, option("FILE", "Also write the JSON to this file.")] = None,
 ) -> None:
     """Count clips, and report missing, broken, duplicate and leaking ones."""
@@ -177,19 +178,16 @@ def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
 @data.command()
 def prepare(
     named: Named,
-    rate: Annotated[
-        int,
-        option("HZ", "Sampling rate: frontend.sampling_rate of the recipes.", callback=_RATE),
-    ],
+    rate: Annotated[int, option("HZ", "Sampling rate of the recipes' front end.", callback=_RATE)],
     folder: Annotated[
-        Path | None, option("DIR", "Write here; by default prepared-HZ or hdf5-HZ in DIR.")
+        Path | None, option("DIR", "To write to; by default prepared-HZ or hdf5-HZ in DIR.")
     ] = None,
     workers: Workers = CORES,
     form: Annotated[
         str,
         option(
             "NAME",
-            "cache (16-bit samples) or hdf5 (MP3 in HDF5 files).",
+            "cache (16-bit samples) or hdf5 (MP3).",
             "--format",
             callback=one_of("cache", "hdf5"),
         ),

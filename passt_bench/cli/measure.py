@@ -17,6 +17,7 @@ from passt_bench.cli.options import (
     app,
     argument,
     console,
+    flag,
     listed,
     one_of,
     option,
@@ -33,7 +34,7 @@ ENGINES = ("eager", "compiled")
 Batch = Annotated[int, option("N", "Clips per step.", min=1)]
 Seconds = Annotated[float, option("SECONDS", "Clip length.", min=0.1)]
 SessionLimit = Annotated[
-    float, option("SECONDS", "Start no new round after this time, once six are done.", min=1)
+    float, option("SECONDS", "No new round after this, once six are done.", min=1)
 ]
 PublishedBatch = Annotated[int, option("N", "Clips per step of the published speed test.", min=1)]
 PublishedSteps = Annotated[int, option("N", "Timed steps of the published speed test.", min=1)]
@@ -59,20 +60,17 @@ def compare(
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
-        float,
-        option(
-            "SHARE", "Measure until the ratios are known to plus or minus this share.", min=0.001
-        ),
+        float, option("SHARE", "Measure until ratios are known to ± this share.", min=0.001)
     ] = 0.03,
     session_limit: SessionLimit = 300.0,
     steps: Annotated[int, option("N", "Steps of each model in a round.", min=1)] = 3,
     published: Annotated[
-        bool, typer.Option("--published", help="Also run the reference code's speed test.")
+        bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
     published_batch: PublishedBatch = 100,
     published_steps: PublishedSteps = 100,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Also write operator tables and Chrome traces.")
+        bool, flag("--profile", "Also write operator tables and Chrome traces.")
     ] = False,
     sets: Sets = None,
     name: Annotated[str | None, option("NAME", "Report name.")] = None,
@@ -231,7 +229,7 @@ _COLOURS = {"good": "green", "note": "yellow", "missing": "red"}
 @app.command()
 def doctor(
     instruments: Annotated[
-        bool, typer.Option("--instruments", help="Also check clock, memory and FLOP counts.")
+        bool, flag("--instruments", "Also check clock, memory and FLOP counts.")
     ] = False,
     device: Device = "cpu",
     runs: NewRuns = RUNS,

@@ -73,6 +73,11 @@ def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
+def flag(names: str, text: str) -> Any:
+    """An option that is given or not, as typer takes it."""
+    return typer.Option(names, help=text)
+
+
 def argument(metavar: str, text: str) -> Any:
     """An argument, as typer takes it, with its name and its line in the help."""
     return typer.Argument(metavar=metavar, help=text)
@@ -202,7 +207,8 @@ NewRuns = Annotated[
     Path, option("DIR", "Folder of the records; may be new.", "--runs", callback=possible)
 ]
 Reports = Annotated[
-    Path | None, option("DIR", "Folder of the pages; by default `reports` in --runs.", "--reports")
+    Path | None,
+    option("DIR", "Folder of the pages.", "--reports", show_default="reports in --runs"),
 ]
 Workers = Annotated[
     int,
@@ -220,32 +226,21 @@ RunTimeout = Annotated[
 ]
 Memory = Annotated[
     float | None,
-    option(
-        "GIB",
-        "Most memory for the process of one run.",
-        "--memory",
-        callback=number("GiB", high=2.0**33),
-    ),
+    option("GIB", "Most memory for one run.", "--memory", callback=number("GiB", high=2.0**33)),
 ]
 Variants = Annotated[
     list[str] | None,
-    option(
-        "NAME",
-        "Only this variant (its full name) and the baseline; repeat for several.",
-        "--variant",
-    ),
+    option("NAME", "Only this variant (its full name) and the baseline; repeatable.", "--variant"),
 ]
-NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Leave the baseline out.")]
+NoBaseline = Annotated[bool, flag("--no-baseline", "Leave the baseline out.")]
 Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
 Sets = Annotated[
     list[str] | None,
     option(
-        "FIELD=VALUE",
-        "Change a field of the recipe, e.g. training.epochs=3; repeat for several.",
-        "--set",
+        "FIELD=VALUE", "Change a field of the recipe, e.g. training.epochs=3; repeatable.", "--set"
     ),
 ]
-Track = Annotated[bool, typer.Option("--track/--no-track", help="Log the runs to MLflow.")]
+Track = Annotated[bool, flag("--track/--no-track", "Log the runs to MLflow.")]
 Checkpoints = Annotated[
     list[str],
     option(
@@ -305,14 +300,12 @@ def _asked(
     study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
     data: Annotated[
-        list[str] | None, option("NAME=DIR", "Folder of a data set; repeat for several.", "--data")
+        list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
     ] = None,
     seeds: Annotated[int | None, option("N", "Number of seeds.", "--seeds")] = None,
     folds: Annotated[int | None, option("N", "Use only the first N folds.", "--folds")] = None,
     device: Annotated[str | None, option("cpu|cuda", "Device to use.", "--device")] = None,
-    name: Annotated[
-        str | None, option("NAME", "Name of the study in records and on pages.", "--name")
-    ] = None,
+    name: Annotated[str | None, option("NAME", "Name of the study.", "--name")] = None,
     runs: NewRuns = RUNS,
 ) -> tuple["StudyRequest", "Paths"]:
     """What the options of every command that begins with a study ask for."""

@@ -42,19 +42,17 @@ def predict(
         option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
     ] = "text",
     top: Annotated[
-        int | None, option("N", "Classes per file; by default 10 in text, otherwise all.", min=1)
+        int | None, option("N", "Classes per file; 10 in text, else all.", min=1)
     ] = None,
     hop: Annotated[
         float | None,
         option(
-            "SECONDS", "Hop between windows; by default a whole window.", callback=number("seconds")
+            "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
         ),
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,
-    output: Annotated[
-        Path | None, option("FILE", "Write to this file instead of printing.")
-    ] = None,
+    output: Annotated[Path | None, option("FILE", "File to write instead of printing.")] = None,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
     from passt_bench.console import stage
@@ -104,14 +102,9 @@ def read_names(path: Path) -> list[str]:
 @app.command()
 def evaluate(
     checkpoint: Checkpoints,
-    data: Annotated[
-        str,
-        option(
-            "NAME=DIR", "A data set and its folder; the name alone if it needs none or it is known."
-        ),
-    ],
+    data: Annotated[str, option("NAME=DIR", "A data set; the name alone if its folder is known.")],
     metrics: Annotated[
-        list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
+        list[str] | None, option("NAME,…", "By default those of the data set.")
     ] = None,
     split: Annotated[str, option("NAME", "test, valid or train.")] = "test",
     fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from passt_bench.cli.options import RUNS, NewRuns, Runs, app, argument, console
+from passt_bench.cli.options import RUNS, NewRuns, Runs, app, argument, console, flag
 
 records = typer.Typer(no_args_is_help=True, help="Compare, merge and clean up records.")
 app.add_typer(records, name="records")
@@ -67,9 +67,9 @@ def merge(
 @records.command()
 def clean(
     runs: Runs = RUNS,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+    yes: Annotated[bool, flag("--yes", "Remove what is listed.")] = False,
     unused: Annotated[
-        bool, typer.Option("--unused-records", help="Include records that no study refers to.")
+        bool, flag("--unused-records", "Include records that no study refers to.")
     ] = False,
 ) -> None:
     """List what can be removed from a folder of records; remove it with --yes."""

@@ -25,6 +25,7 @@ from passt_bench.cli.options import (
     choosing,
     console,
     existing,
+    flag,
     option,
     statuses,
 )
@@ -141,22 +142,22 @@ def run(
     no_baseline: NoBaseline = False,
     workers: Workers = CORES,
     retry: Annotated[
-        list[str] | None, option("STATUS", "Failed runs to try again, e.g. oom,error.")
+        list[str] | None, option("STATUS", "Failed runs to repeat, e.g. oom,error.")
     ] = None,
     run_timeout: RunTimeout = None,
     memory: Memory = None,
     checkpoint_seconds: Annotated[
-        float, option("SECONDS", "Time between checkpoints of a run.", min=0)
+        float, option("SECONDS", "Time between checkpoints.", min=0)
     ] = 20.0,
     keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep the checkpoints of finished runs.")
+        bool, flag("--keep-checkpoints", "Keep the checkpoints of finished runs.")
     ] = False,
     keep_models: Annotated[
-        bool, typer.Option("--keep-models", help="Save each trained model beside its record.")
+        bool, flag("--keep-models", "Save each trained model beside its record.")
     ] = False,
     cost: Annotated[bool, typer.Option(help="Measure step time and memory after training.")] = True,
     remeasure: Annotated[
-        bool, typer.Option("--remeasure", help="Measure costs again, even if on record.")
+        bool, flag("--remeasure", "Measure costs again, even if on record.")
     ] = False,
     track: Track = True,
     reports: Reports = None,
