@@ -158,7 +158,7 @@ def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:
 
 
 def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One observation a variant and seed: variants in the study's order as rows, seeds as columns.
+    """One observation per variant (rows, in the study's order) and seed (columns).
 
     On folds, the observation is the mean over the folds in use, NaN unless all of them are there.
     In use are the folds of the set that serves the most cells, so that all variants are seen on

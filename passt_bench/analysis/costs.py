@@ -1,4 +1,4 @@
-"""Cost sessions as pandas tables: a variant's seconds by phase, its memory and arithmetic."""
+"""Turns cost sessions into pandas tables: seconds by phase, memory and arithmetic."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _ARM_COLUMNS = (
 
 
 def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """What the variants of a study cost in time, one row a variant and phase.
+    """What the variants of a study cost in time, one row per variant and phase.
 
-    Columns: ``variant``, ``phase``, ``median``, ``low``, ``high`` (seconds a step, n samples),
+    Columns: ``variant``, ``phase``, ``median``, ``low``, ``high`` (seconds per step, n samples),
     ``n``, ``ratio``, ``ratio_low``, ``ratio_high`` (to the baseline of the same session),
     ``baseline_median`` (seconds, same session), ``session`` (key). Ratios may be compared across
     sessions; seconds may not. Variants that no session measured have no row.
@@ -47,7 +47,7 @@ def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame
 
 
 def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """What the variants of a study cost in memory and arithmetic, one row a variant.
+    """What the variants of a study cost in memory and arithmetic, one row per variant.
 
     Columns: ``variant``, ``status`` (``missing`` where no session measured it), ``message``,
     ``session`` (key), ``attention``, ``batch_size``, ``tokens``, ``tokens_full``, ``parameters``,

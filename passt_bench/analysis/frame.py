@@ -61,7 +61,7 @@ def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
     Columns: ``variant``, ``seed``, ``fold`` (nullable integer), ``key``, ``status`` (``missing``
     where there is no record), ``message`` (empty where there is none), ``tokens``, ``tokens_full``,
     ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (a training step, per clip); one
-    column a metric, the study's primary one always among them; ``probe/NAME/METRIC``,
+    column per metric, the study's primary one always among them; ``probe/NAME/METRIC``,
     ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as resolved on the
     grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
 

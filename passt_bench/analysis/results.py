@@ -1,4 +1,4 @@
-"""Everything that a report of one study needs, read from one or several stores."""
+"""Reads everything that a report of one study needs from one or several stores."""
 
 from __future__ import annotations
 

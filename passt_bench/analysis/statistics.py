@@ -82,7 +82,7 @@ def weighted_contrast(y: Floats, pool: Pool, weights: ArrayLike) -> Contrast:
         weights: (arms,), adding up to zero.
 
     Raises:
-        ValueError: the weights are not one an arm, are all zero, or do not add up to zero.
+        ValueError: the weights are not one per arm, are all zero, or do not add up to zero.
     """
     w = np.asarray(weights, dtype=np.float64)
     used = w != 0

@@ -1,4 +1,4 @@
-"""The page of a comparison of costs: each quantity of some models and its ratio to the first's."""
+"""Renders a comparison of costs: what models cost, each also as a ratio to the first model."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def render_comparison(
 
 
 def answers(arms: Sequence[VariantView]) -> list[tuple[str, str]]:
-    """The training step of each model but the first against that of the first, in words."""
+    """How fast each model trains compared with the first, in words."""
     costs = [(v, v.cost(TRAIN_STEP)) for v in arms[1:]]
     return [(v.name, speed(c) if c.ratio.known else v.cost_status) for v, c in costs]
 
@@ -169,7 +169,7 @@ def speeds(name: str, arms: Sequence[VariantView]) -> Table:
     columns = [
         name_column("model"),
         tokens_column("tokens in training"),
-        Column("clips_per_second", "training, clips a second", interval, span=True,
+        Column("clips_per_second", "training, clips per second", interval, span=True,
                get=lambda v: v.speed if v.speed.known else v.cost_status),
         Column("clips_ratio", "ratio", times, span=True, get=partial(_throughput, first)),
         *(ratio_column(phase, PHASES[phase])

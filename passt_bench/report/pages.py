@@ -261,7 +261,7 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
-    """A row an evaluation and metric."""
+    """A row per evaluation and metric."""
     columns = (
         Column("checkpoints", "checkpoints"),
         Column("data", "data"),

@@ -45,7 +45,7 @@ _TABLES = {
             "mAP": "mAP",
             "train_spectrograms_per_s": "clips/s",
             "speed_vs_ast": "speed to AST",
-            "memory_gb_per_sample": "GB a clip",
+            "memory_gb_per_sample": "GB per clip",
             "train_sequence": "tokens",
         },
         {"audioset": "AudioSet"},

@@ -49,7 +49,7 @@ def measurement_facts(
     """
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
-        f"one process a variant, {significant(session.seconds, 2)} s"
+        f"one process per variant, {significant(session.seconds, 2)} s"
         for session in sessions
     ]
     versions = (", ".join(f"{n} {v}" for n, v in sorted(r.versions.items())) for r in records)
@@ -104,7 +104,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
 def _data(view: StudyView) -> Iterable[Fact]:
     data = view.study.fingerprint
     of = f" of {data.expected} expected" if data.expected is not None else ""
-    kind = "several labels a clip" if data.multi_label else "one label a clip"
+    kind = "several labels per clip" if data.multi_label else "one label per clip"
     yield (
         "Data",
         f"{data.dataset}: {data.found} clips{of}, "

@@ -1,4 +1,4 @@
-"""The page of a search: history, importance, and its best settings confirmed on the test fold."""
+"""Renders a search: its trials, and its best settings confirmed on the test fold."""
 
 from __future__ import annotations
 

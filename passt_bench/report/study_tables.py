@@ -1,4 +1,4 @@
-"""The tables of a study: verdicts, quality, cost, memory, classes, occlusion tests, failures."""
+"""Builds the tables of a study, from verdicts to failures, and the columns that others share."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
 def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
     """FLOPs of a clip, in training and at inference."""
     unit = unit_for((v.measured("flops") for v in arms), "FLOP")
-    named = (("flops", "training a clip"), ("flops_inference", "inference of a clip"))
+    named = (("flops", "training, per clip"), ("flops_inference", "inference, per clip"))
     training, inference = (
         Column(name, title, scaled(unit), unit.name, get=methodcaller("measured", name))
         for name, title in named
@@ -113,7 +113,7 @@ def all_tables(view: StudyView) -> dict[str, Table]:
 
 
 def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
-    """A row a variant; costs have rows only where something was measured."""
+    """A row per variant; costs have rows only where something was measured."""
     shown = view.variants if name not in ("cost", "memory") or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
     return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
@@ -213,7 +213,7 @@ def memory(view: StudyView) -> Table:
         *(bytes_column(arms, entry) for entry in entries if entry != "resident"),
         *flops_columns(arms),
     ]
-    return _of_variants(view, "memory", "memory in one step, and arithmetic a clip.", columns)
+    return _of_variants(view, "memory", "memory in one step, and arithmetic per clip.", columns)
 
 
 def runs(v: VariantView) -> str:
@@ -223,7 +223,7 @@ def runs(v: VariantView) -> str:
 
 
 def per_class(view: StudyView) -> Table:
-    """One row a class, one column a variant: means over runs."""
+    """One row per class, one column per variant: means over runs."""
     values = {v.name: class_values(view, v) for v in view.variants}
     scored = [name for name, found in values.items() if found]
     group_of = {name: group for group, names in view.groups.items() for name in names}
@@ -240,7 +240,7 @@ def per_class(view: StudyView) -> Table:
 
 
 def probes(view: StudyView) -> Table:
-    """What is left when a part of the input is hidden at evaluation, by class group."""
+    """The metric with a part of the input hidden at evaluation, by class group."""
     every = {name for v in view.variants for run in v.ok_runs for name in run.occlusions}
     names = sorted(every - {"none"})
     prefix = f"{view.metric}/"
@@ -305,7 +305,7 @@ def _failed_cells(v: VariantView) -> list[tuple[str, ...]]:
 
 
 def _missing_cells(v: VariantView) -> list[tuple[str, ...]]:
-    """One row for all of them: an unfinished study is not to bury its failures."""
+    """One row for all of them, so that an unfinished study does not bury its failures."""
     found = {run.key for run in v.runs}
     missing = [cell for cell in v.record.cells if cell.key not in found]
     where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""

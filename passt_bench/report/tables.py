@@ -1,4 +1,4 @@
-"""A table and its four forms: Markdown, CSV, LaTeX and, through a template, HTML."""
+"""Writes tables as CSV, Markdown and LaTeX; templates show them as HTML."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def table_of(
     columns: Sequence[Column],
     highlight: int | None = None,
 ) -> Table:
-    """A table with a row an item; each column knows how to get its value."""
+    """A table with a row per item; each column knows how to get its value."""
     rows = [[column.get(item) for column in columns] for item in items]
     return table(name, caption, columns, rows, highlight)
 

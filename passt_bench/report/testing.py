@@ -1,7 +1,7 @@
 """Checks of what every figure of a study must do, for this package's and for those of plug-ins.
 
 A figure is registered in `registry.FIGURES` under a function of a `view.StudyView` that returns a
-`theme.Drawing`: first the data, one row a mark, then the picture of them.
+`theme.Drawing`: first the data, one row per mark, then the picture of them.
 
 A check raises `ContractError` that says what is broken, and needs no test framework::
 
@@ -108,7 +108,7 @@ def check_drawing(name: str) -> None:
 
 
 def check_nothing_run(name: str) -> None:
-    """Of a study of which nothing was run, a sentence stays (see `theme.left_out`)."""
+    """Where nothing was run, a sentence takes its place (see `theme.left_out`)."""
     drawing = _draw(name, begun=False)
     _require(drawing.figure is None and drawing.data.empty, "nothing was run, nothing is drawn")
     _require(drawing.caption.startswith("Left out: "), "the caption says that it is left out")

@@ -1,4 +1,4 @@
-"""Numbers as text: digits follow the interval, units follow the size."""
+"""Formats numbers: digits follow the interval, units follow the size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look of all figures: one colour a patchout kind, one a verdict, and SVG that never changes.
+"""Sets the look of all figures: a colour per patchout kind and per verdict, and stable SVG.
 
 Kinds take the Okabe-Ito palette, verdicts darker hues with a mark of their own; both stay apart
 under protanopia and deuteranopia (a test holds it).
@@ -96,7 +96,7 @@ _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Inside it, figures are made and written in the project's look."""
+    """Within it, figures are made and written in the project's look."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -157,7 +157,7 @@ class Drawing:
         name: of its files, ``NAME.svg`` and ``NAME.csv``.
         title: short, for its heading.
         caption: how to read it; where ``figure`` is None, why it is left out.
-        data: what is drawn, one row a mark.
+        data: what is drawn, one row per mark.
         figure: None where there is nothing to draw.
     """
 

@@ -1,4 +1,4 @@
-"""One study as a report sees it: a variant's quality, cost and failures side by side."""
+"""Gathers what a report shows of each variant: quality, cost and failures."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class VariantView:
 
     @property
     def memory(self) -> Mapping[str, float]:
-        """Entry → bytes a step."""
+        """Entry → bytes per step."""
         return self.arm.memory if self.arm else {}
 
     @property
@@ -183,7 +183,7 @@ class VariantView:
 
     @property
     def saved_per_clip(self) -> float:
-        """Bytes kept for the backward pass, a clip."""
+        """Bytes kept for the backward pass, per clip."""
         return self.saved / self.batch
 
 

@@ -1,4 +1,4 @@
-"""All figures of a study's page, one file a figure; each is data first, then a drawing of it.
+"""All figures of a study's page, one file per figure; each is data first, then a drawing of it.
 
 A figure is a function of a `view.StudyView` that returns a `theme.Drawing` of the name that it is
 registered under in `registry.FIGURES`. Those of other packages follow those of this one.

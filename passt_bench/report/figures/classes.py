@@ -1,4 +1,4 @@
-"""Quality by class group, or by class where the data set names no groups."""
+"""Draws quality by class group, or by class where the data set has no groups."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def group_values(view: StudyView, values: Mapping[str, float]) -> dict[str, floa
 
 
 def classes_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant and class group (or class): its mean and difference to the baseline."""
+    """One row per variant and class group (or class): its mean and difference to the baseline."""
     base = group_values(view, class_values(view, view.baseline))
     rows = []
     for v in view.variants:

@@ -1,4 +1,4 @@
-"""What models cost beside each other: step time by phase, inference, and memory."""
+"""Draws what models cost: step time by phase, inference, and memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORDS = {
 
 
 def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
-    """One row an arm and quantity, seconds or bytes a clip."""
+    """One row per arm and quantity, seconds or bytes per clip."""
     rows = []
     for v in arms:
         for phase in (*_STEP, TRAIN_STEP, *_INFERENCE):
@@ -102,7 +102,7 @@ def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
     if len(whole):
         axes.set_xlim(right=1.22 * max(whole["high"].max() / unit.size, *left.values()))
     axes.set_title("training step")
-    axes.set_xlabel(f"{unit.name} a clip")
+    axes.set_xlabel(f"{unit.name} per clip")
 
 
 def _draw_inference(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
@@ -117,7 +117,7 @@ def _draw_inference(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> N
     if len(mine):
         axes.set_xlim(right=1.1 * mine["high"].max() / unit.size)
     axes.set_title("inference, every patch kept")
-    axes.set_xlabel(f"{unit.name} a clip")
+    axes.set_xlabel(f"{unit.name} per clip")
 
 
 def _draw_memory(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
@@ -129,4 +129,4 @@ def _draw_memory(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None
     if len(mine):
         axes.set_xlim(right=1.25 * mine["value"].max() / unit.size)
     axes.set_title("saved for backward")
-    axes.set_xlabel(f"{unit.name} a clip")
+    axes.set_xlabel(f"{unit.name} per clip")

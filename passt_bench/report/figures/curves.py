@@ -1,4 +1,4 @@
-"""Training loss by epoch, a panel a variant."""
+"""Draws the training loss by epoch, a panel per variant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CURVE = "train_loss"
 
 
 def curves_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant and epoch: mean, least and largest loss over its runs.
+    """One row per variant and epoch: mean, least and largest loss over its runs.
 
     Each run that failed has rows of its own, with ``runs`` 1 and its status.
     """

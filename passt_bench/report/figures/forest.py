@@ -1,4 +1,4 @@
-"""Differences to the baseline with intervals, the margin, and the verdicts (a forest plot)."""
+"""Draws differences to the baseline with intervals, margin and verdicts (a forest plot)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME, TITLE = "differences", "Differences to the baseline"
 
 
 def forest_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant but the baseline, in the study's order."""
+    """One row per variant but the baseline, in the study's order."""
     rows = []
     for v in view.others:
         if (item := v.comparison) is not None:

@@ -29,7 +29,7 @@ def pictures(view: StudyView) -> dict[str, Picture]:
 
 
 def patches_data(view: StudyView) -> pd.DataFrame:
-    """One row a drawn variant: its grid and the flat indices (frequency-major) that were kept."""
+    """One row per drawn variant: its grid and the flat indices (frequency-major) that were kept."""
     kinds = {v.name: v.kind for v in view.variants}
     rows = []
     for name, picture in pictures(view).items():

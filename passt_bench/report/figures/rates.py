@@ -1,4 +1,4 @@
-"""Quality against how much is dropped, a line a kind."""
+"""Plots quality against the share of patches dropped, a line per kind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
 
 
 def rates_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant, in groups that differ only in patchout (same model, stride, training).
+    """One row per variant, in groups that differ only in patchout (same model, stride, training).
 
     A group without a patchout setting, or with a single variant, is left out.
     """

@@ -1,4 +1,4 @@
-"""Step time and memory against the tokens that training keeps."""
+"""Plots step time and memory against the tokens kept in training."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _APART = 0.016  # of the axis: variants of equal tokens are drawn beside each ot
 _PANELS = {
     "train_step": ("training step", "s"),
     "inference_batch": ("inference, the same batch", "s"),
-    "saved_for_backward": ("saved for backward, a step", "B"),
+    "saved_for_backward": ("saved for backward, per step", "B"),
     "train_rise": ("rise of memory in a step", "B"),
 }
 
 
 def scaling_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant and measured quantity; seconds or bytes of one step."""
+    """One row per variant and measured quantity; seconds or bytes of one step."""
     rows = []
     for v in view.variants:
         known = {name: cost.seconds for name, cost in v.costs.items()}

@@ -33,7 +33,7 @@ def draw_search(search: SearchRecord) -> list[Drawing]:
 
 
 def history_data(search: SearchRecord) -> pd.DataFrame:
-    """One row a trial: what was suggested, its value, and the best value so far."""
+    """One row per trial: what was suggested, its value, and the best value so far."""
     columns = ["trial", "kind", "rate", "tokens", "status", "value", "best", "repeats"]
     rows = []
     best, sign = NAN, 1 if search.better == "greater" else -1
@@ -95,7 +95,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
 
 
 def landscape_data(search: SearchRecord) -> pd.DataFrame:
-    """One row a setting: its kind, tokens and value."""
+    """One row per setting: its kind, tokens and value."""
     rows = [
         (
             trial.patchout.kind,
@@ -147,7 +147,7 @@ def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
 
 
 def influence_data(search: SearchRecord) -> pd.DataFrame:
-    """One row a parameter and its importance, the largest first."""
+    """One row per parameter and its importance, the largest first."""
     shares = sorted(search.importance.items(), key=lambda item: (-item[1], item[0]))
     return pd.DataFrame(shares, columns=["parameter", "importance"])
 

@@ -1,4 +1,4 @@
-"""Quality against training speed, with memory as area (the paper's Figure 1)."""
+"""Plots quality against training speed, with memory as area (the paper's Figure 1)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MOST_DIRECT = 14  # labels beside points; with more variants, numbers
 
 
 def tradeoff_data(view: StudyView) -> pd.DataFrame:
-    """One row a variant: clips a second, the study's metric, bytes saved a clip."""
+    """One row per variant: clips per second, the study's metric, bytes saved per clip."""
     rows = [
         {
             "variant": v.name,
@@ -68,9 +68,9 @@ def tradeoff(view: StudyView) -> Drawing:
         return left_out(NAME, TITLE, "no variant has both a quality and a measured step time yet.")
     up = "Up" if view.better == "greater" else "Down"
     caption = (
-        f"{up} and to the right is better: mean {view.metric} against clips a second of a training "
-        "step (front end and loading apart). Bars are 95 % intervals on both axes; the area of a "
-        "circle is the memory kept for the backward pass, a clip; the dot is the value."
+        f"{up} and to the right is better: mean {view.metric} against clips per second of a "
+        "training step (front end and loading apart). Bars are 95 % intervals on both axes; the "
+        "area of a circle is the memory kept for the backward pass, per clip; the dot is the value."
     )
     absent = list(data.loc[~measured, "variant"])
     if absent:
@@ -215,7 +215,7 @@ def _memory_legend(axes: Axes, shown: pd.DataFrame) -> Legend | None:
         for size in sizes
     ]  # fmt: skip
     return axes.legend(
-        handles=handles, title="saved for backward,\na clip", loc="lower left",
+        handles=handles, title="saved for backward,\nper clip", loc="lower left",
         bbox_to_anchor=(1.01, 0.0), alignment="left", borderaxespad=0.0, labelspacing=1.9,
         handletextpad=1.6, borderpad=1.0, title_fontsize=8,
     )  # fmt: skip

@@ -1,9 +1,13 @@
 import csv
 import io
 import re
+from pathlib import Path
 
 import pytest
 
+from passt_bench.analysis.results import load_results
+from passt_bench.records.store import Store, read_comparison
+from passt_bench.report import comparison
 from passt_bench.report.study_tables import (
     all_tables,
     cost,
@@ -15,7 +19,9 @@ from passt_bench.report.study_tables import (
 )
 from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval, significant
-from passt_bench.report.view import StudyView
+from passt_bench.report.view import StudyView, measured_variants, view
+
+REPORTS = Path(__file__).parents[3] / "reports"
 
 COLUMNS = (
     Column("variant", "variant"),
@@ -145,3 +151,20 @@ def test_every_table_has_all_its_forms(quick_view: StudyView) -> None:
         assert len(read(to_csv(item))) == len(item.rows)
         assert len(to_markdown(item).splitlines()) == len(item.rows) + 4
         assert to_latex(item, "x").count(r" \\") == len(item.rows) + 1
+
+
+@pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
+def test_committed_tables_come_out_again_byte_by_byte(name: str) -> None:
+    folder = REPORTS / name
+    seen = view(load_results(name, [Store(folder)]))
+    made = {table.name: to_csv(table) for table in all_tables(seen).values()}
+    assert made == {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
+
+
+def test_the_committed_tables_of_costs_come_out_again() -> None:
+    folder = REPORTS / "engine_x_patchout_h100"
+    record = read_comparison(folder.name, folder)
+    arms = measured_variants(record, Store(folder).sessions())
+    made = {item.name: to_csv(item) for item in comparison.all_tables(folder.name, arms).values()}
+    known = {path.stem: path.read_text() for path in (folder / "costs").glob("*.csv")}
+    assert made == {name: text for name, text in known.items() if name != "costs"}  # the figure's
