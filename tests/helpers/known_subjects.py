@@ -17,13 +17,6 @@ def idle() -> None:
     """Takes no time to speak of."""
 
 
-def spin(seconds: float) -> None:
-    """Keeps the core busy; sleeping would hand it over and add the scheduler's delay."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
-
-
 @dataclass(frozen=True)
 class Sleeps:
     """A step of known wall time."""
@@ -38,16 +31,6 @@ class Sleeps:
             },
             others={"inference_1": idle},
         )
-
-
-@dataclass(frozen=True)
-class Spins:
-    """A step of known CPU time."""
-
-    seconds: float
-
-    def __call__(self) -> Subject:
-        return Subject(step={"forward": lambda: spin(self.seconds)})
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,32 @@ def test_memory_that_ran_out_on_the_cpu() -> None:
     assert classify(caught.value) == "oom"
 
 
-def test_kinds_of_exceptions() -> None:
-    assert classify(MemoryError()) == "oom"
-    assert classify(torch.OutOfMemoryError("CUDA out of memory")) == "oom"
-    assert classify(RuntimeError("size mismatch")) == "error"
-    assert classify(ValueError("out of memory of names")) == "error"
+def _because_of(first: Exception) -> RuntimeError:
+    error = RuntimeError("unexpected pos 64 vs 0")
+    error.__context__ = first
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (OSError(errno.ENOMEM, "mmap"), "oom"),
+        (_because_of(MemoryError()), "oom"),  # what broke because memory had run out
+        (RuntimeError("CUDA error: out of memory"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("size mismatch"), "error"),
+        (ValueError("out of memory of names"), "error"),
+        (OSError(errno.ENOENT, "no file"), "error"),
+        (_because_of(ValueError()), "error"),
+    ],
+    ids=repr,
+)
+def test_kinds_of_exceptions(error: Exception, kind: str) -> None:
+    assert classify(error) == kind
 
 
 def test_exits_are_told_apart() -> None:
@@ -53,31 +74,6 @@ def test_exit_codes_of_real_processes() -> None:
     child.join()
     assert child.exitcode == -signal.SIGKILL
     child.close()
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "CUDA error: out of memory",
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-        "std::bad_alloc",
-    ],
-)
-def test_what_libraries_say_of_memory(message: str) -> None:
-    assert classify(RuntimeError(message)) == "oom"
-
-
-def test_what_broke_because_memory_had_run_out() -> None:
-    try:
-        try:
-            raise MemoryError
-        finally:
-            raise RuntimeError("unexpected pos 64 vs 0")
-    except RuntimeError as error:
-        assert classify(error) == "oom"
-    assert classify(OSError(errno.ENOMEM, "mmap")) == "oom"
-    assert classify(OSError(errno.ENOENT, "no file")) == "error"
 
 
 def test_a_disk_says_nothing_about_a_run() -> None:
