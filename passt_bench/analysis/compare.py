@@ -110,7 +110,7 @@ def better_way(study: StudyRecord, column: str | None = None) -> Better:
 
     Args:
         study: whose cells have the column.
-        column: another than the study's primary metric; that of a probe is taken to be better the
+        column: another than the study's primary metric; that of an occlusion test is better the
             way the metric is that it measures.
 
     Raises:

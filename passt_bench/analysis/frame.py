@@ -178,8 +178,8 @@ def _measured(record: RunRecord) -> dict[str, Any]:
     row.update(parameters=record.parameters, flops=number(record.flops))
     if record.status == "ok":
         row.update(record.metrics)
-        for probe, values in record.occlusions.items():
-            row.update({f"probe/{probe}/{metric}": value for metric, value in values.items()})
+        for name, values in record.occlusions.items():
+            row.update({f"probe/{name}/{metric}": value for metric, value in values.items()})
     row.update({f"train/{name}": value for name, value in record.train.items()})
     row.update({f"clocks/{name}": value for name, value in record.clocks.items()})
     row.update({f"resolved/{name}": value for name, value in record.patchout.items()})

@@ -249,8 +249,8 @@ def probes(view: StudyView) -> Table:
             entry.removeprefix(prefix)
             for v in view.variants
             for run in v.ok_runs
-            for probe in run.occlusions.values()
-            for entry in probe
+            for values in run.occlusions.values()
+            for entry in values
             if entry.startswith(prefix)
         }
     )

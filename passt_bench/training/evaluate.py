@@ -16,7 +16,7 @@ from passt_bench.training.batches import Slices, loading
 from passt_bench.training.engine import Engine
 from passt_bench.training.features import Features
 from passt_bench.training.loss import Diverged
-from passt_bench.training.metrics import score, scored_note
+from passt_bench.training.metrics import PerClass, score, scored_note
 
 
 def hide_frequency(x: torch.Tensor) -> torch.Tensor:
@@ -113,30 +113,37 @@ def evaluate(
 ) -> Evaluation:
     """Every metric on the clips; where classes have designed groups, the occlusion tests as well.
 
+    Args:
+        net: on the engine's device.
+        features: of the whole data set.
+        targets: (clips, classes) of the whole data set.
+        indices: of the clips to evaluate.
+        metrics: registered names; occlusion tests have the first.
+        fingerprint: of the data set, with its classes and their groups.
+        engine: how the model is computed.
+
     Raises:
         Diverged: the logits are not finite.
     """
-    result = Evaluation()
-    names = fingerprint.classes
+    result, primary, rows = Evaluation(), metrics[0], targets[indices]
+
+    def named(per_class: PerClass) -> dict[str, float]:
+        return {fingerprint.classes[c]: value for c, value in per_class.items()}
+
     scores = predict(net, features, indices, engine)
     for metric in metrics:
-        value, per_class = score(metric, targets[indices], scores)
-        note = scored_note(metric, targets[indices], names)
+        result.metrics[metric], per_class = score(metric, rows, scores)
+        result.per_class[metric] = named(per_class)
+        note = scored_note(metric, rows, fingerprint.classes)
         result.notes += [note] if note else []
-        result.metrics[metric] = value
-        result.per_class[metric] = {names[c]: v for c, v in per_class.items()}
     if not fingerprint.groups:
         return result
-    primary = metrics[0]
-    result.occlusions["none"] = {
-        f"{primary}/{group}": value
-        for group, value in group_means(result.per_class[primary], fingerprint.groups).items()
-    } | {primary: result.metrics[primary]}
-    for probe, change in OCCLUSIONS.items():
-        scores = predict(net, features, indices, engine, change)
-        value, per_class = score(primary, targets[indices], scores)
-        means = group_means({names[c]: v for c, v in per_class.items()}, fingerprint.groups)
-        result.occlusions[probe] = {f"{primary}/{g}": v for g, v in means.items()} | {
-            primary: value
-        }
+    found = {"none": (result.metrics[primary], result.per_class[primary])}
+    for name, change in OCCLUSIONS.items():
+        value, per_class = score(primary, rows, predict(net, features, indices, engine, change))
+        found[name] = value, named(per_class)
+    for name, (value, by_name) in found.items():
+        means = group_means(by_name, fingerprint.groups)
+        result.occlusions[name] = {f"{primary}/{g}": v for g, v in means.items()}
+        result.occlusions[name][primary] = value
     return result
