@@ -11,7 +11,8 @@ import pytest
 from timed_subjects import Products
 
 from passt_bench.intervals import ratio_intervals
-from passt_bench.measure import Arm, SessionResult, run_session
+from passt_bench.measure.arm import Arm
+from passt_bench.measure.session import SessionResult, run_session
 from passt_bench.records.session import Interval
 from passt_bench.spec import MeasurementSpec
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from passt_bench.measure import Subject
+from passt_bench.measure.target import Subject
 
 
 @dataclass(frozen=True)

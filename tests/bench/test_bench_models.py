@@ -12,7 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.measure import count_flops, saved_for_backward, vit_flops
+from passt_bench.measure.flops import count_flops, vit_flops
+from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import Patchout, build_model, create_model, draw, draw_batch
 from passt_bench.models.passt import gather
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from passt_bench.measure import Subject
+from passt_bench.measure.target import Subject
 
 MIB = 1024**2
 

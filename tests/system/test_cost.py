@@ -6,7 +6,8 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure import saved_for_backward, vit_flops
+from passt_bench.measure.flops import vit_flops
+from passt_bench.measure.memory import saved_for_backward
 from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from passt_bench.measure import Subject, vit_flops
-from passt_bench.measure.target import take_memory, take_round, warm_up
+from passt_bench.measure.flops import vit_flops
+from passt_bench.measure.target import Subject, take_memory, take_round, warm_up
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import foreseen_bytes, summarise_model
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, override

@@ -13,8 +13,8 @@ from known_subjects import (
 )
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure import Arm, SessionResult, run_session
-from passt_bench.measure.session import enough
+from passt_bench.measure.arm import Arm
+from passt_bench.measure.session import SessionResult, enough, run_session
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.spec import MeasurementSpec
 

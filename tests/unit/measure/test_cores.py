@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from known_subjects import NotesCores
 
-from passt_bench.measure import Arm, run_session
+from passt_bench.measure.arm import Arm
 from passt_bench.measure.machine import all_cores, cores_of_round
+from passt_bench.measure.session import run_session
 from passt_bench.spec import EngineSpec, MeasurementSpec
 
 pytestmark = pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")

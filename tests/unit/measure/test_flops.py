@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from passt_bench.measure import count_flops, vit_flops
+from passt_bench.measure.flops import count_flops, vit_flops
 from passt_bench.models import build_model
 
 

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from passt_bench.measure import (
+from passt_bench.measure import machine
+from passt_bench.measure.flops import matmul_peak
+from passt_bench.measure.machine import (
+    changes,
     describe_machine,
     disturbance,
     git_commit,
     library_versions,
-    machine,
-    matmul_peak,
+    own_seconds,
+    parse_gpus,
 )
-from passt_bench.measure.machine import changes, own_seconds, parse_gpus
 
 
 def test_the_machine_is_described_without_names() -> None:
