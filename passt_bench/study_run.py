@@ -1,9 +1,9 @@
-"""Runs a study from its file to its page."""
+"""Runs a study from its file to its page: plan, train, measure, report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -51,13 +51,19 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     """Trains, measures and reports what is missing of a planned study, see `run_study`."""
     store, clock, name = Store(paths.runs), Estimate(), plan.study.name
     todo = missing_cells(plan, store, config.retry)
-    _announce(plan, todo, config, store, console)
-    log = live(paths.runs, name) if config.track else None
-    incomplete = execute_plan(plan, config, paths, console, todo=todo, beside=log)
+    console.print(plan.study.question, markup=False)
+    console.print(describe_data(plan.record.fingerprint), markup=False)
+    console.print(describe(plan, store, config, todo), markup=False)
+    if todo and not config.keep_models:
+        console.print("Trained models are not kept; --keep-models writes each with its record.")
+    incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console, wanted=config.track):
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
-    _print_end(incomplete.sentences(), plan, config, store, console)
+    for sentence in incomplete.sentences():
+        console.print(sentence, markup=False)
+    if config.keep_models:
+        console.print(_count_models(plan, store), markup=False)
     return not incomplete
 
 
@@ -66,19 +72,17 @@ def execute_plan(
     config: RunConfig,
     paths: Paths,
     console: Console,
-    *,
     todo: Sequence[PlannedCell] | None = None,
-    beside: AbstractContextManager[None] | None = None,
 ) -> Incomplete:
     """Trains and measures what is missing of a planned study.
 
     Args:
         plan: the study.
-        config: how to run.
+        config: how to run; MLflow is kept up to date while models are trained, not while costs are
+            measured.
         paths: where records are written.
         console: for progress.
         todo: the cells to run, if they have been looked for already.
-        beside: open while models are trained, and closed while costs are measured.
 
     Returns:
         What failed or did not finish.
@@ -91,47 +95,27 @@ def execute_plan(
     check_device(plan)
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
-    with beside if beside is not None and todo else nullcontext():
+    with live(paths.runs, plan.study.name) if config.track and todo else nullcontext():
         prepare(todo, paths, plan.datasets, console)
         train(todo, paths, config, console)
     measure(plan, config, store, console)
     return find_incomplete(plan, store, cost=config.cost and plan.has_baseline)
 
 
-def _announce(
-    plan: StudyPlan,
-    todo: Sequence[PlannedCell],
-    config: RunConfig,
-    store: Store,
-    console: Console,
-) -> None:
-    console.print(plan.study.question, markup=False)
-    console.print(describe_data(plan.record.fingerprint), markup=False)
-    console.print(describe(plan, store, config, todo), markup=False)
-    if todo and not config.keep_models:
-        text = "Trained models are not kept; --keep-models writes each beside its record."
-        console.print(text, markup=False)
-
-
-def _print_end(
-    sentences: list[str], plan: StudyPlan, config: RunConfig, store: Store, console: Console
-) -> None:
-    if config.keep_models:
-        kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-        text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
-        if kept < len(plan.cells):
-            without = len(plan.cells) - kept
-            text += f" {without} runs have none: they failed, or were on record already."
-        sentences = [*sentences, text]
-    for sentence in sentences:
-        console.print(sentence, markup=False)
+def _count_models(plan: StudyPlan, store: Store) -> str:
+    kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
+    text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
+    if kept < len(plan.cells):
+        without = len(plan.cells) - kept
+        text += f" {without} runs have none: they failed, or were on record already."
+    return text
 
 
 @contextmanager
 def updating_mlflow(
     runs: Path, clock: Estimate, console: Console, *, wanted: bool
 ) -> Iterator[None]:
-    """Logs to MLflow beside the body, then waits for it; a failure is printed and ends nothing.
+    """Logs to MLflow while the body runs, then waits for it; a failure is printed, not raised.
 
     Args:
         runs: folder of the records.

@@ -102,7 +102,7 @@ class _Work:
             self._net.train(training)
 
     def forward(self) -> None:
-        """Draws the kept patches anew, then the forward pass and the loss."""
+        """Draws the kept patches, then takes the forward pass and the loss."""
         self._mode(training=True)
         self._loss = self.model.forward(self._batch_with(self._draw(self._batch)))
 
@@ -112,7 +112,7 @@ class _Work:
         self._loss = self._loss.detach()
 
     def replay(self) -> None:
-        """Draws the kept patches anew, then the whole step as a CUDA graph."""
+        """Draws the kept patches, then takes the whole step as a CUDA graph."""
         self._mode(training=True)
         self._graph(self._draw(self._batch))
 
@@ -124,7 +124,7 @@ class _Work:
         return self.model.take(self._batch_with(drawn))
 
     def forget(self) -> None:
-        """Gives a captured graph back, if there is one; the next steps capture it anew."""
+        """Gives a captured graph back, if there is one; the next steps capture another."""
         self._graph.clear()
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ from passt_bench.training.loop import run_training, set_up, total_steps
 from passt_bench.training.loss import Diverged
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
-MODEL = "model.safetensors"  # beside the record, where models are kept
+MODEL = "model.safetensors"  # in the folder of the record, where models are kept
 
 
 def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
@@ -64,7 +64,7 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
     """Removes what a cell no longer needs once its record is written; its progress last.
 
-    So progress beside a record shows that a process was killed in between.
+    So progress next to a record shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
@@ -151,7 +151,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
 
 
 def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluation:
-    """The tested weights; where averaged ones were taken, the others' metrics beside them.
+    """Evaluates the tested weights and, where averaged ones were taken, the others as well.
 
     Each set of weights answers for itself (``ex_esc50.py:218`` of the reference code computes the
     accuracy of the averaged ones from the counts of the others).

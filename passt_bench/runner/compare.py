@@ -50,9 +50,9 @@ def subjects(
 ) -> dict[str, Recipe]:
     """Recipes by what was typed: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
 
-    A model comes with its published patchout and its own front end. After a colon stand fields of
-    the model or the engine by their short names, any other field of a recipe by its dotted one,
-    separated by commas. ``paper`` stands for the systems of the paper's Table 1.
+    A model comes with its published patchout and its own front end. After a colon follow fields,
+    separated by commas: those of the model or the engine by their short names, any other field of
+    a recipe by its dotted one. ``paper`` means the systems of the paper's Table 1.
 
     Args:
         items: as typed.

@@ -62,7 +62,7 @@ class _Plan:
 
     @property
     def others(self) -> list[str]:
-        """Keys of the arms beside the baseline."""
+        """Keys of all arms but the baseline."""
         return [key for key in self.recipes if key != self.baseline]
 
     @property
@@ -161,7 +161,7 @@ def measure_now(
     profiles: Path | None = None,
     progress: Progress | None = None,
 ) -> list[SessionRecord]:
-    """Measures recipes side by side, whatever was measured before; writes and returns sessions.
+    """Measures recipes side by side, even if they are on record; writes and returns sessions.
 
     Args:
         recipes: arm → recipe; ratios are taken to the first.
@@ -190,7 +190,7 @@ def _plan(
 
 
 def _missing(plan: _Plan, store: Store, retry: Collection[Status]) -> list[str] | None:
-    """Keys of the arms to measure beside the baseline; None where nothing is to be measured."""
+    """Keys of the arms to measure with the baseline; None where nothing is to be measured."""
     known = _known(plan, store, retry)
     new = [key for key in plan.others if key not in known]
     return None if not new and plan.baseline in known else new
@@ -208,7 +208,7 @@ def _measure_all(
         before = sum(map(len, groups[:number]))
         which = f"session {number + 1} of {len(groups)}, " if len(groups) > 1 else ""
 
-        def tell(
+        def report(
             share: float,
             text: str,
             before: int = before,
@@ -218,13 +218,13 @@ def _measure_all(
             """Reports the share of one session as that of all."""
             progress((before + mine * share) / arms, which + text)
 
-        records.append(_measure(plan, group, store, tell))
+        records.append(_measure(plan, group, store, report))
     progress(1.0, "written")
     return records
 
 
 def _known(plan: _Plan, store: Store, retry: Collection[Status]) -> set[str]:
-    """Keys of the arms that stand in a session with this baseline on this machine."""
+    """Keys of the arms that a session on record has with this baseline on this machine."""
     known: set[str] = set()
     for session in store.sessions():
         same = session.machine == plan.machine and session.versions == plan.versions

@@ -59,7 +59,7 @@ class ModelSummary:
 
     ``flops`` is a training step (forward and backward) per clip with patchout, and
     ``flops_inference`` a forward pass per clip without it. With a schedule ``tokens`` and ``flops``
-    are means over its stages, which are of equal length; ``patchout`` tells the full amount, and
+    are means over its stages, which are of equal length; ``patchout`` has the full amount, and
     under ``stages`` the patches kept in each.
     """
 
@@ -120,7 +120,7 @@ def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
 def _inference_flops(
     model: ModelSpec, frontend: FrontendSpec, data: DataSpec, classes: int
 ) -> float:
-    """FLOPs of a forward pass per clip; whatever patchout is, for nothing is dropped there."""
+    """FLOPs of a forward pass per clip, the same for every patchout: nothing is dropped there."""
     frames = frame_count(frontend, data.seconds)
     recipe = Recipe(model=model, frontend=frontend, data=data)
     with torch.device("meta"):

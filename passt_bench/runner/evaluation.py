@@ -48,7 +48,7 @@ from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_c
 from passt_bench.training.engine import Engine
 from passt_bench.training.metrics import score, scored_note
 
-PARTIAL = "checkpoint.npy"  # logits of the first clips, beside where the record will stand
+PARTIAL = "checkpoint.npy"  # logits of the first clips, where the record will be
 SAVE_SECONDS = 30.0
 
 
@@ -129,12 +129,12 @@ def evaluate_checkpoints(
         raise InputError(
             "another process is at this evaluation",
             source=mine.lock_file,
-            remedy="Wait for it; the same command then tells its result.",
+            remedy="Wait for it; the same command then shows its result.",
         ) from None
 
 
 def _called(path: Path) -> str:
-    """The file's name; of a model beside its record the run's key: such files share a name."""
+    """The file's name; of a model kept with its record the key: such files share a name."""
     kept = path.name == MODEL and path.with_name("record.json").is_file()
     return path.resolve().parent.name if kept else path.name
 
@@ -293,7 +293,7 @@ def score_clips(
         folder: keeps the logits of the first clips, every half minute and when interrupted.
         batch: clips at a time.
         device: where to compute.
-        progress: told the share done.
+        progress: called with the share done.
 
     Returns:
         (n, classes), float32.

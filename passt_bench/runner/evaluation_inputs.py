@@ -20,7 +20,7 @@ from passt_bench.vocabulary import are_numbers
 
 _RELEASE = "released weights"
 _TABLE = "paper, Table 2"
-# Table 2 of the paper; the three models of stride 10 stand in config_updates.py of the reference
+# Table 2 of the paper; the three models of stride 10 are in config_updates.py of the reference
 # code alone.
 _ENSEMBLES: dict[str, tuple[float, str]] = {
     "ensemble_s16_14": (0.486, _TABLE),
@@ -38,8 +38,8 @@ def data_spec(ensemble: Ensemble, name: str) -> tuple[DataSpec, list[str]]:
     if spec is None or spec.name != name:
         return DataSpec(name, ensemble.clip), []
     chosen = {field: getattr(spec, field) for field in ("train_clips", "test_clips")}
-    told = ", ".join(f"{field}={count}" for field, count in chosen.items() if count is not None)
-    return spec, [f"clips as in the checkpoint's recipe: {told}"] if told else []
+    shown = ", ".join(f"{field}={count}" for field, count in chosen.items() if count is not None)
+    return spec, [f"clips as in the checkpoint's recipe: {shown}"] if shown else []
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, str]:

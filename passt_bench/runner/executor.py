@@ -1,7 +1,7 @@
 """Runs cells a few at a time, each in a process of its own, and records how each one ended.
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
-(torch is loaded there once), and turns whatever happens to it into a record.
+(torch is loaded there once), and turns its end into a record, however it ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from passt_bench.training import checkpoint
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
-RESTARTS = 3  # of a cell whose process somebody kills, before it is left to the next command
+RESTARTS = (
+    3  # of a cell whose process is killed from outside, before it is left to the next command
+)
 _CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
 
@@ -178,7 +180,7 @@ class Gpus:
 
     @contextmanager
     def one(self, stopped: Callable[[], bool]) -> Iterator[str | None]:
-        """Waits for a GPU that nobody holds; its name, or None where ``stopped`` says so."""
+        """Waits for a free GPU; yields its name, or None once ``stopped`` returns true."""
         while not stopped():
             for name in self.names:
                 lock = FileLock(self._locks / f"gpu-{name.replace('/', '-')}.lock", timeout=0)
@@ -251,7 +253,7 @@ def _run_in_child(cell: PlannedCell, batch: _Batch, gpu: str | None) -> Outcome 
     child = fork_server().Process(target=_child, args=(cell, paths, config, gpu))
     try:
         child.start()
-    except (OSError, EOFError):  # the fork server has died; it is started anew the next time
+    except (OSError, EOFError):  # the fork server has died; it is started again the next time
         return None
     work = lock(paths.runs, f"{cell.key}.work.lock")
     late = _wait(child, work, left, batch.stopped)

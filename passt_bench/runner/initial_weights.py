@@ -29,7 +29,7 @@ def settle_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | 
         classes: names of the model's logits.
 
     Returns:
-        The recipe with ``init.sha256`` and the file's bare name, and where the file lies (None for
+        The recipe with ``init.sha256`` and the file's bare name, and where the file is (None for
         weights from scratch).
 
     Raises:
@@ -103,8 +103,8 @@ def fill(
     Args:
         net: of the recipe.
         recipe: as `settle_init` left it.
-        seed: of whatever does not come from the checkpoint.
-        checkpoint: where the file lies.
+        seed: of what does not come from the checkpoint.
+        checkpoint: where the file is.
         classes: names of the model's logits.
 
     Returns:

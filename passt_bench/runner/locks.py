@@ -1,11 +1,11 @@
 """Locks on a store's folder, all freed by the kernel when their holder dies.
 
-Two a key: ``KEY.lock`` belongs to the invocation that has taken a cell or an evaluation on,
-``KEY.work.lock`` to the process that computes a cell: should an invocation be killed, its process
-may live on for a moment, and nobody writes beside it. What brings records of others holds both for
-as long as it copies.
+Each key has two: ``KEY.lock`` belongs to the command that has taken a cell or an evaluation,
+``KEY.work.lock`` to the process that computes a cell. If a command is killed, its process may live
+for a moment longer, and no other may write to the same folder then. Merging records holds both
+while it copies.
 
-``studies.lock`` is the innermost: whoever has it waits for no other, and has it for moments only.
+``studies.lock`` is the innermost: its holder waits for no other lock and holds it for moments only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOMENT = 0.5  # seconds; who only looks whether a lock is held has it for less
 
 
 def lock(root: Path, name: str) -> FileLock:
-    """A lock of that name, not taken yet; to acquire it waits for nobody unless asked to.
+    """A lock of that name, not taken yet; acquiring it fails at once unless given a timeout.
 
     Args:
         root: the store's folder.
@@ -57,7 +57,7 @@ def is_running(root: Path, key: str) -> bool:
 
 @contextmanager
 def taken(root: Path, key: str) -> Iterator[bool]:
-    """Holds both locks of a key, unless somebody works on it; whether it does.
+    """Holds both locks of a key, unless it is being worked on; yields whether it does.
 
     Raises:
         StorageError: nothing can be written there.
@@ -75,7 +75,7 @@ def taken(root: Path, key: str) -> Iterator[bool]:
 
 @contextmanager
 def studies_held(root: Path) -> Iterator[None]:
-    """Waits until nobody else writes studies or searches there, and keeps others from it.
+    """Waits for the right to write studies and searches there, and holds it.
 
     Raises:
         StorageError: nothing can be written there.
@@ -90,11 +90,11 @@ def studies_held(root: Path) -> Iterator[None]:
 
 
 def discard(path: Path) -> None:
-    """Removes the file of a lock, unless somebody holds it.
+    """Removes the file of a lock, unless it is held.
 
-    It goes while it is held here. Who has opened it before and gets it afterwards is told by the
-    kernel that it has no name any more; `FileLock` looks, and opens the file that has the name by
-    then. So nobody holds a lock that others cannot see.
+    It is removed while it is held here. A process that had opened it before and acquires it
+    afterwards notices that the file has no name any more (`FileLock` checks) and opens the new
+    one, so no process holds a lock that others cannot see.
 
     Raises:
         StorageError: it cannot be removed.

@@ -378,7 +378,7 @@ def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...]
 
 
 def _by_block(cells: list[PlannedCell]) -> list[PlannedCell]:
-    """Whole blocks first: whoever stops early has complete ones. Identical cells run once."""
+    """Whole blocks first, so that a run stopped early has complete ones; equal cells run once."""
     unique = {cell.key: cell for cell in reversed(cells)}
     kept = [cell for cell in cells if unique.get(cell.key) is cell]
     return sorted(kept, key=lambda cell: (cell.seed, cell.fold or 0))

@@ -58,7 +58,7 @@ class RunConfig:
         memory: bytes that the process of a run may allocate; None is no limit.
         checkpoint_seconds: between two checkpoints of a run.
         keep_checkpoints: whether they stay when the record is written.
-        keep_models: whether the trained model is written beside the record.
+        keep_models: whether the trained model is written to the folder of the record.
         cost: whether the cost session follows.
         remeasure: whether it measures again what it has measured before.
         track: whether the runs are logged to MLflow.

@@ -112,7 +112,7 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
         paths: where data and records are.
         request: what the command line says; ``folds`` holds for data sets that have some, and
             ``training.epoch_clips`` for those whose protocol draws clips by weight. With
-            ``variants`` the plan has the rows of these names and the baselines beside them.
+            ``variants`` the plan has the rows of these names and their baselines.
 
     Raises:
         InputError: a change that a recipe does not take or that holds for none of the rows, a
@@ -156,13 +156,13 @@ def _chosen(
     baselines: Mapping[str, str],
     request: StudyRequest,
 ) -> tuple[PlannedRow, ...]:
-    """The rows that are asked for by name, by default all, and the baselines beside them."""
+    """The rows that are asked for by name, by default all, and their baselines."""
     named = [row for row in rows if not request.variants or row.row.name in request.variants]
     if not request.baseline:
         declared = {(name, study.baseline) for name, study in studies.items()}
         return tuple(row for row in named if (row.row.study, row.row.name) not in declared)
-    beside = {(row.row.study, baselines.get(row.row.study or "")) for row in named}
-    return tuple(r for r in rows if r in named or (r.row.study, r.row.name) in beside)
+    with_baseline = {(row.row.study, baselines.get(row.row.study or "")) for row in named}
+    return tuple(r for r in rows if r in named or (r.row.study, r.row.name) in with_baseline)
 
 
 def _changed(study: Study, request: StudyRequest) -> Study:

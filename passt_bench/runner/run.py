@@ -255,7 +255,7 @@ def describe_data(data: Fingerprint) -> str:
 def warn_of_unused_cuda(
     plans: Iterable[StudyPlan], request: StudyRequest, console: Console
 ) -> None:
-    """Says that a CUDA device is here and unused, where nobody named a device."""
+    """Prints that a CUDA device is available and unused, unless a device was chosen."""
     named = request.device is not None or "engine.device" in parse_assignments(list(request.sets))
     sentence = None if named else unused_cuda(plans, torch.cuda.is_available())
     if sentence is not None:

@@ -187,7 +187,7 @@ def invoke(folder: Path, checkpoint_seconds: float) -> int:
     paths = Paths(folder)
     datasets = Datasets(paths)
     plan = plan_study(study(), paths, datasets=datasets)
-    options = RunConfig(cost=False, checkpoint_seconds=checkpoint_seconds)
+    options = RunConfig(cost=False, track=False, checkpoint_seconds=checkpoint_seconds)
     fell_short = execute_plan(plan, options, paths, Console(quiet=True))
     return 1 if fell_short.interrupted else 0
 

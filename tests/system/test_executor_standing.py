@@ -76,7 +76,7 @@ def test_a_finished_study_does_nothing(
     monkeypatch.setattr("passt_bench.runner.executor._run_once", started.append)
     monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
     paths = Paths(tmp_path)
-    options = RunConfig(cost=False)
+    options = RunConfig(cost=False, track=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
     began = time.process_time()
     assert not execute_plan(plan, options, paths, Console(quiet=True))
@@ -99,7 +99,7 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_pa
         checkpoint.save(folder, {"key": folder.name, "attempt": 1})
     (left / PROGRESS).touch()  # killed between its record and its tidying up
     paths = Paths(tmp_path)
-    execute_plan(plan, RunConfig(cost=False), paths, Console(quiet=True))
+    execute_plan(plan, RunConfig(cost=False, track=False), paths, Console(quiet=True))
     assert [path.name for path in left.iterdir()] == ["record.json"]
     assert checkpoint.exists(asked)  # with --keep-checkpoints
 

@@ -264,7 +264,7 @@ def test_studies_are_written_under_their_lock(
     monkeypatch.setattr(Store, "write_study", watched)
     merge([two.root], target.root)
     context = Paths(target.root)
-    options = RunConfig(cost=False)
+    options = RunConfig(cost=False, track=False)
     execute_plan(plan, options, context, Console(quiet=True))
     assert held == ["tiny", "tiny"]
 
