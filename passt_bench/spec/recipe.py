@@ -23,7 +23,8 @@ def _pair(value: object) -> object:
     return (value, value) if type(value) is int else value
 
 
-Pair = Annotated[tuple[int, int], BeforeValidator(_pair)]
+Pair = tuple[int, int]
+GivenPair = Annotated[Pair, BeforeValidator(_pair)]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class ModelSpec(OpenSpec):
     """A registered model; ``None`` leaves a field at the model's own default."""
 
     name: Annotated[str, Field(description="Registered model.")] = "passt_tiny"
-    patch: Annotated[Pair | None, Field(description="Patch size (frequency, time).")] = None
-    stride: Annotated[Pair | None, Field(description="Patch stride (frequency, time).")] = None
+    patch: Annotated[GivenPair | None, Field(description="Patch size (frequency, time).")] = None
+    stride: Annotated[GivenPair | None, Field(description="Patch stride (frequency, time).")] = None
     width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
     depth: Annotated[int | None, Field(gt=0, description="Blocks.")] = None
     heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None

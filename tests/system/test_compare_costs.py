@@ -43,10 +43,11 @@ def test_models_come_with_their_published_patchout() -> None:
     assert found["passt_s"].frontend.sampling_rate == 32000
 
 
-def test_fields_by_short_and_dotted_names() -> None:
-    typed = "passt_micro:stride=[8,12],width=96,patchout.kind=time,patchout.rate=0.5,threads=2"
-    recipe = subjects([typed, "passt_micro"], SMALL)[typed.replace(":", ": ").replace(
-        ",", ", ").replace("[8, 12]", "[8,12]")]  # fmt: skip
+@pytest.mark.parametrize("pair", ["[8,12]", "8,12"])
+def test_fields_by_short_and_dotted_names(pair: str) -> None:
+    fields = (f"stride={pair}", "width=96", "patchout.kind=time", "patchout.rate=0.5", "threads=2")
+    found = subjects([f"passt_micro:{','.join(fields)}", "passt_micro"], SMALL)
+    recipe = found[f"passt_micro: {', '.join(fields)}"]
     assert recipe.model.stride == (8, 12)
     assert recipe.model.width == 96
     assert recipe.patchout == Patchout("time", rate=0.5)

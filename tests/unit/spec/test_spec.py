@@ -84,6 +84,13 @@ def test_bad_overrides_name_field_value_and_remedy(changes: dict[str, Any], mess
         override(Recipe(), changes, source="--set")
 
 
+@pytest.mark.parametrize("pair", ["6", "6,6", "[6,6]"])
+def test_a_pair_is_given_in_three_ways(pair: str) -> None:
+    changes = parse_assignments([f"model.stride={pair}", f"model.patch={pair}"])
+    model = override(Recipe(), changes).model
+    assert model.stride == model.patch == (6, 6)
+
+
 def test_assignments() -> None:
     items = ["a.b=3", "c=[6,6]", "d=text", "e=null", "f=1e-3", "patchout.kind=none"]
     assert parse_assignments(items) == {
