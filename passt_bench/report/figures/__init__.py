@@ -10,7 +10,7 @@ from __future__ import annotations
 from passt_bench.registry import FIGURES
 from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
 from passt_bench.report.layout import settle
-from passt_bench.report.theme import Drawing, look
+from passt_bench.report.theme import Drawing, left_out, look
 from passt_bench.report.view import StudyView
 
 _OWN = tuple(part.NAME for part in (tradeoff, forest, rates, scaling, classes, curves, patches))
@@ -25,8 +25,20 @@ def figure_names() -> list[str]:
 def draw_all(view: StudyView) -> list[Drawing]:
     """Every figure in the order of the page; write them under `theme.look` too."""
     with look():
-        drawings = [FIGURES.get(name).build(view) for name in figure_names()]
+        drawings = [_draw(name, view) for name in figure_names()]
         for drawing in drawings:
             if drawing.figure is not None:
                 settle(drawing.figure)
         return drawings
+
+
+def _draw(name: str, view: StudyView) -> Drawing:
+    figure = FIGURES.get(name)
+    try:
+        drawing: Drawing = figure.build(view)
+    except Exception as error:  # whatever a plug-in raises, the page is worth more than its figure
+        if name in _OWN:
+            raise
+        why = f"the figure of a plug-in failed ({type(error).__name__}: {error})."
+        return left_out(name, figure.summary, why)
+    return drawing

@@ -108,6 +108,23 @@ def test_a_figure_that_breaks_the_contract_is_found(
         check("broken")
 
 
+def test_a_plug_in_that_fails_costs_its_figure_alone(
+    quick_view: StudyView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(_: StudyView) -> Drawing:
+        raise ZeroDivisionError("no ripples")
+
+    broken = replace(FIGURES.get("differences"), name="broken", build=build)
+    monkeypatch.setitem(FIGURES._table, "broken", broken)
+    *own, last = draw_all(quick_view)
+    assert [drawing.name for drawing in own] == NAMES
+    assert (last.name, last.figure) == ("broken", None)
+    assert "ZeroDivisionError: no ripples" in last.caption
+    monkeypatch.setitem(FIGURES._table, "differences", broken)
+    with pytest.raises(ZeroDivisionError):  # this package's own figures hide no mistake
+        draw_all(quick_view)
+
+
 @pytest.mark.parametrize(("number", "long"), [(2, False), (20, False), (20, True)])
 def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path, number: int, long: bool) -> None:
     before = dict(mpl.rcParams)
