@@ -25,7 +25,7 @@ class TrialRecord:
         number: order of the trial, from 0.
         kind: patchout kind that was suggested.
         rate: share that was suggested; at 0 every kind keeps all patches.
-        patchout: what the two come to on the grid, in counts; equal counts are one setting.
+        patchout: what the two amount to on the grid, in counts; equal counts are one setting.
         tokens: kept in training, class tokens included.
         keys: of its cells, one a seed.
         status: ``ok``, or that of a cell that failed.

@@ -26,12 +26,13 @@ from passt_bench.records.store import (
 )
 from passt_bench.runner.locks import discard, is_running
 from passt_bench.spec.key import decisive
+from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path
 
 ABSENT = "-"
 
-WRITING_SECONDS = 3600.0  # a temporary file that is younger may be somebody's at work
+WRITING_SECONDS = 3600.0  # somebody may still be writing a temporary file that is younger
 _TEMPORARY = ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp")
 _CHECKPOINTS = ("checkpoint*.pt", "best.pt", "progress.jsonl")
 
@@ -131,7 +132,7 @@ def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
     if isinstance(record, SessionRecord):
         decides = {"arms": sorted(arm.key for arm in record.arms), **surroundings}
         context |= {"baseline": record.baseline, "rounds": record.rounds}
-        return _flat(decides), _flat(context)
+        return _texts(decides), _texts(context)
     data = record.fingerprint
     common = {"data fingerprint": data.digest, "version of": record.components}
     context |= surroundings | {"metric": record.metrics}
@@ -159,18 +160,11 @@ def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
         decides = {"checkpoints": checkpoints, "clips": clips, **common}
         decides |= {"sampling rate": record.sampling_rate, "device": record.device}
         context |= {"name": record.name, "interval": record.intervals}
-    return _flat(decides), _flat(context)
+    return _texts(decides), _texts(context)
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted names and values as JSON."""
-    out: dict[str, str] = {}
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{name}.")
-        else:
-            out[prefix + name] = json.dumps(value, ensure_ascii=False)
-    return out
+def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(v, ensure_ascii=False) for name, v in flatten(tree).items()}
 
 
 @dataclass(frozen=True)

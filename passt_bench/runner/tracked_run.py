@@ -18,6 +18,7 @@ from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantR
 from passt_bench.records.store import Store
 from passt_bench.runner.locks import is_running
 from passt_bench.spec.key import decisive, digest
+from passt_bench.spec.override import flatten
 
 DIGEST = "passt_bench.digest"
 
@@ -248,18 +249,8 @@ def _cost(results: Results, variant: VariantRecord) -> dict[str, float]:
 
 def _params(variant: VariantRecord) -> dict[str, str]:
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
-    return _flatten({**decisive(variant.recipe), "resolved": variant.patchout})
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A tree as dotted names and the texts that ``--set`` would take for its values."""
-    out: dict[str, str] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            out |= _flatten(value, f"{prefix}{name}.")
-        else:
-            out[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
-    return out
+    values = flatten({**decisive(variant.recipe), "resolved": variant.patchout})
+    return {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
 
 
 def _milliseconds(finished: str) -> int:

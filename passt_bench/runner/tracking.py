@@ -195,7 +195,7 @@ class _Experiment:
         run_id, seen, now = run.info.run_id, run.data, _now()
         end = now if wanted.end is None else wanted.end
         values = dict(wanted.metrics)
-        if wanted.parent is None:  # a number that no longer holds; of two, the later one is shown
+        if wanted.parent is None:  # drop what is no longer true; MLflow shows the later of two
             values |= dict.fromkeys(seen.metrics.keys() - values.keys(), nan)
         metrics = [
             Metric(name, value, end if wanted.parent else now, 0)

@@ -64,7 +64,7 @@ def setting_name(kind: str, rate: float) -> str:
 
 
 def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) -> Patchout:
-    """A kind and rate as the counts that they come to on a grid, in the scope of another setting.
+    """The counts that a kind and rate amount to on a grid, in the scope of another setting.
 
     Raises:
         InputError: an unknown kind, or a rate that leaves no patches.
@@ -201,7 +201,7 @@ class Trials:
         storage: see `open_storage`.
         name: of the Optuna study; another space or recipe needs another one.
         rates: from 0 in steps of `STEP`.
-        owner: tells the trials of one output folder from those of others on a shared storage.
+        owner: distinguishes the trials of output folders that share a storage.
         better: which way the objective is.
     """
 

@@ -45,6 +45,15 @@ def _check_own(recipe: Recipe) -> None:
             )
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of mappings as dotted names, as ``--set`` takes them, and values."""
+    out: dict[str, Any] = {}
+    for name, value in tree.items():
+        nested = isinstance(value, Mapping)
+        out |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return out
+
+
 def _check_finite(node: Any, prefix: str, source: object) -> None:
     """Refuses infinity, which pydantic takes for a number and no key can hold."""
     for item in fields(node):
