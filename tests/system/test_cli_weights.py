@@ -46,6 +46,7 @@ def test_names_are_whole_in_a_narrow_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(console, "width", 80)
+    folder.mkdir()
     app(["weights", "list", "--folder", str(folder)], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     shown = {line.split()[0]: line for line in lines if line.rstrip().endswith((" no", " yes"))}
