@@ -15,7 +15,7 @@ import posixpath
 from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 
-from passt_bench.data.clip_table import SPLITS, Listing, ListingBuilder
+from passt_bench.data.clip_table import TEST, TRAIN, VALIDATION, Listing, ListingBuilder
 from passt_bench.data.layout import DatasetLayout
 from passt_bench.data.tables import Row, columns_of, read_rows, read_vocabulary
 from passt_bench.errors import InputError
@@ -23,9 +23,8 @@ from passt_bench.registry import DATASETS
 
 MANIFEST = "manifest.csv"
 VOCABULARIES = ("classes.txt", "vocabulary.csv")
-_CODES = {name: code for code, name in enumerate(SPLITS)}
-_CODES |= {"eval": _CODES["test"], "evaluation": _CODES["test"]}
-_CODES |= {"valid": _CODES["validation"], "val": _CODES["validation"]}
+_CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
+_CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
 _MOST_FOLDS = 100
 _COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 

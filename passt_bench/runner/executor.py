@@ -37,9 +37,7 @@ from passt_bench.training import checkpoint
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
-RESTARTS = (
-    3  # of a cell whose process is killed from outside, before it is left to the next command
-)
+RESTARTS = 3  # of a cell whose process is killed from outside; then the next command runs it
 _CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
 

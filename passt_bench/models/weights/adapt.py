@@ -238,7 +238,6 @@ def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Te
 
 FRAMES = (998, 2000, 3000, 3200)  # of the published files
 _STRIDES = (10, 12, 14, 16)  # of the published files
-_OTHERS = tuple(stride for stride in range(16, 0, -1) if stride not in _STRIDES)
 
 
 def infer(
@@ -259,13 +258,14 @@ def infer(
         Stride (frequency, time) and frames; None where no stride up to 16 gives the rows.
     """
     lengths = (*frames, *FRAMES)
-    possible = [stride for stride in (*_STRIDES, *_OTHERS) if mels // stride == rows]
+    strides = dict.fromkeys((*_STRIDES, *range(16, 0, -1)))
+    possible = [stride for stride in strides if mels // stride == rows]
     for stride in possible:
         for length in lengths:
             if length // stride == columns:
                 return (stride, stride), length
     for length in lengths:
-        for time in (*_STRIDES, *_OTHERS):
+        for time in strides:
             if possible and length // time == columns:
                 return (possible[0], time), length
     return ((possible[0], possible[0]), columns * possible[0]) if possible else None

@@ -22,13 +22,10 @@ from passt_bench.errors import InputError
 _NESTED = ("state_dict", "model")  # where trainers put the tensors among other things
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
-    (dict, f"{module}.AttributeDict")
-    for module in (
-        "pytorch_lightning.utilities.parsing",
-        "lightning.pytorch.utilities.parsing",
-        "lightning_fabric.utilities.data",
-        "lightning.fabric.utilities.data",
-    )
+    (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
+    (dict, "lightning.pytorch.utilities.parsing.AttributeDict"),
+    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    (dict, "lightning.fabric.utilities.data.AttributeDict"),
 ]
 _STARTS = (
     (("<!doctype", "<html", "<?xml", "<head"), "a web page instead of weights"),
