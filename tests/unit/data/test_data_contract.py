@@ -21,7 +21,7 @@ from passt_bench.errors import ContractError
 from passt_bench.registry import DATASETS
 from passt_bench.spec import DataSpec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "golden"))
 from golden_fingerprints import CASES, RATE, Case, opened
 
 FORMS = {name: case for name, case in CASES.items() if "few" not in name}
