@@ -263,8 +263,7 @@ def _show(checked: Checked) -> None:
         *(f"Note: {note}." for note in checked.notes),
         f"Fingerprint: {checked.digest}, {checked.found:,}{of} clips.",
     ]
-    for line in lines:
-        console.print(line)
+    console.print("\n".join(lines))
     for found in checked.findings:
         more = found.count - _NAMED
         names = "; ".join(found.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -12,12 +12,7 @@ from passt_bench.cli.study import print_left, print_status
 from passt_bench.console import stage
 from passt_bench.report.build import build_paper
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.rows import (
-    PlannedRow,
-    RowsPlan,
-    evaluate_row,
-    plan_rows,
-)
+from passt_bench.runner.rows import PlannedRow, RowsPlan, evaluate_row, plan_rows
 from passt_bench.runner.run import warn_of_unused_cuda
 from passt_bench.runner.studies import RowsFile
 from passt_bench.spec.recipe import Recipe
