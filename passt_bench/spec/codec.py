@@ -146,9 +146,10 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
-def _write_open(spec: Any, handler: Any) -> dict[str, Any]:
-    written: dict[str, Any] = handler(spec)
-    return written | own_options(spec)
+def _write_open(spec: Any, handler: Any) -> Any:
+    written = handler(spec)
+    # A value that is no spec at all, as in --set model=3, is written before it is refused.
+    return written | own_options(spec) if isinstance(spec, OpenSpec) else written
 
 
 def _read_open(kind: Any, value: Any, handler: Any) -> Any:

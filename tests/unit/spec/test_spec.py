@@ -146,6 +146,7 @@ def test_every_field_is_described(path: str) -> None:
 
 RENAMED = {  # name and value in Python → the same in records
     ("model.overlong", "stretch"): ("model.longer", "stretch"),
+    ("model.width_mult", 0.5): ("model.multiplier", 0.5),
     ("frontend.std", 2.0): ("frontend.deviation", 2.0),
     ("training.min_lr_ratio", 0.5): ("training.last_rate", 0.5),
     ("training.eval_weights", "swa"): ("training.tested", "swa"),
