@@ -42,11 +42,8 @@ def load_frame(root: Path | str) -> pd.DataFrame:
             source=root,
             remedy="Give the folder that `passt-bench run --runs` wrote to.",
         )
-    rows = [
-        _record_row(record) if isinstance(record, RunRecord) else _evaluation_row(record)
-        for record in Store(root).records()
-        if not isinstance(record, SessionRecord)
-    ]
+    records = Store(root).records()
+    rows = [_row(record) for record in records if not isinstance(record, SessionRecord)]
     if not rows:
         return pd.DataFrame(columns=["key", "kind", "status", "message", "seed", "fold"])
     frame = _with_integer_folds(pd.DataFrame(rows))
@@ -128,48 +125,28 @@ def _cell_row(
     return row
 
 
-def _evaluation_row(record: EvaluationRecord) -> dict[str, Any]:
-    ends = {
-        f"{name}_{end}": value
-        for name, interval in record.intervals.items()
-        for end, value in zip(("low", "high"), interval, strict=True)
-    }
-    alone = record.members[0].recipe if len(record.members) == 1 else None
-    return {
+def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
+    ran = record if isinstance(record, RunRecord) else None
+    row: dict[str, Any] = {
         "key": record.key,
         "kind": record.kind,
         "status": record.status,
-        "message": "",
-        "seed": None,
+        "message": (ran.message if ran else None) or "",
+        "seed": ran.seed if ran else None,
         "fold": record.fold,
+        **({"attempt": ran.attempt} if ran else {}),
         "finished": record.finished,
         "dataset": record.fingerprint.dataset,
         "fingerprint": record.fingerprint.digest,
-        **(_flat(alone) if alone is not None else {}),
-        "checkpoints": record.name,
-        "split": record.split,
-        "clips": record.clips,
-        **record.metrics,
-        **ends,
-        **{f"clocks/{name}": value for name, value in record.clocks.items()},
     }
-
-
-def _record_row(record: RunRecord) -> dict[str, Any]:
-    return {
-        "key": record.key,
-        "kind": record.kind,
-        "status": record.status,
-        "message": record.message or "",
-        "seed": record.seed,
-        "fold": record.fold,
-        "attempt": record.attempt,
-        "finished": record.finished,
-        "dataset": record.fingerprint.dataset,
-        "fingerprint": record.fingerprint.digest,
-        **_flat(record.recipe),
-        **_measured(record),
-    }
+    if isinstance(record, RunRecord):
+        return row | _flat(record.recipe) | _measured(record)
+    if len(record.members) == 1:
+        row.update(_flat(record.members[0].recipe))
+    row.update(checkpoints=record.name, split=record.split, clips=record.clips, **record.metrics)
+    for name, (low, high) in record.intervals.items():
+        row.update({f"{name}_low": low, f"{name}_high": high})
+    return row | {f"clocks/{name}": value for name, value in record.clocks.items()}
 
 
 def _measured(record: RunRecord) -> dict[str, Any]:
