@@ -172,9 +172,9 @@ def replacing(
             refuse_link(place)
             if place.exists() and not place.is_dir():
                 raise InputError(
-                    "a file, and no folder",
+                    "a file, not a folder",
                     source=place,
-                    remedy="The report needs its place: move it away.",
+                    remedy="Move it away; the report is written there.",
                 )
         with storing(new):
             if new.exists():  # of one that was killed

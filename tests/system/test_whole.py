@@ -305,7 +305,7 @@ def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -
         assert error.value.source == place
         place.unlink()
         place.write_text("mine")
-        with pytest.raises(InputError, match="a file, and no folder") as error:
+        with pytest.raises(InputError, match="a file, not a folder") as error:
             build_study("quick", runs, reports)
         assert error.value.source == place and place.read_text() == "mine"
         place.unlink()
