@@ -223,7 +223,7 @@ def _unreadable(error: OSError) -> None:
     raise InputError(
         f"cannot be read ({error.strerror})",
         source=error.filename,
-        remedy="Give the right to read it, or move it out of the report's folder.",
+        remedy="Make it readable, or move it out of the report's folder.",
     ) from None
 
 
