@@ -220,7 +220,8 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
         remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
         return ".".join(names), remedy
     notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
-    return ".".join(names), f"Meant: {notes[0]}" if notes and notes[0] else ""
+    remedy = f"Meant: {notes[0]}" if notes and notes[0] else f"Set its fields, {names[-1]}.…"
+    return ".".join(names), remedy
 
 
 def _dataclass_in(hint: Any) -> Any:
