@@ -28,12 +28,17 @@ class Stopped(Exception):
     """Stands for a kill at a known moment."""
 
 
-def make_task(folder: Path, training: TrainingSpec = RECIPE.training, **changes: Any) -> Task:
+def make_task(
+    folder: Path,
+    training: TrainingSpec = RECIPE.training,
+    patchout: Patchout = RECIPE.patchout,
+    **changes: Any,
+) -> Task:
     """Trains on 32 clips, of which a new checkpoint is written after each step."""
     random = np.random.default_rng(1)
     targets = (random.random((40, 3)) < 0.4).astype("f4")
     features = random.normal(size=(40, 16, 32)).astype("f4") + targets[:, :1, None]
-    recipe, warnings = replace(RECIPE, training=training), []
+    recipe, warnings = replace(RECIPE, training=training, patchout=patchout), []
     task = Task("key", recipe, 5, features, targets, np.arange(32), folder, warn=warnings.append)
     return replace(task, checkpoint_seconds=0.0, **changes)
 

@@ -59,7 +59,7 @@ def test_known_times_memory_and_order() -> None:
 
 def test_failures_become_rows_and_stop_nobody() -> None:
     spec = MeasurementSpec(
-        warmup_steps=1, rounds=6, most_rounds=6, steps=1, half_width=9, turn_seconds=3
+        warmup_steps=1, rounds=6, most_rounds=6, steps=1, half_width=9, turn_seconds=10
     )
     result = run(
         {
@@ -82,7 +82,7 @@ def test_failures_become_rows_and_stop_nobody() -> None:
     assert found["allocate"][0] == found["memory"][0] == "oom"
     assert found["kill"] == ("error", "killed by signal 9 (SIGKILL)")
     assert found["exit"] == ("error", "the process ended with exit status 3")
-    assert found["stall"] == ("timeout", "no answer within 3 s")
+    assert found["stall"] == ("timeout", "no answer within 10 s")
     assert result.rounds == 6
     assert len(result.arms["base"].samples["train_step"]) == 6
     assert len(result.arms["late"].samples["train_step"]) < 6

@@ -13,7 +13,7 @@ from small_training import equal, make_task, stopped, trained
 
 from passt_bench.models import create_model
 from passt_bench.models.frontend import draw_edges, make_frontend
-from passt_bench.spec import DataSpec, FrontendSpec, Recipe, TrainingSpec
+from passt_bench.spec import DataSpec, FrontendSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training.features import (
     Features,
     Waveforms,
@@ -84,7 +84,7 @@ def test_a_training_that_draws_resumes_exactly(
 
     def task(folder: str) -> Task:
         data = {"features": features, "targets": labels(), "train": np.arange(16)}
-        made = make_task(tmp_path / folder, training, **data)
+        made = make_task(tmp_path / folder, training, Patchout(), **data)
         made.recipe = replace(made.recipe, frontend=frontend)
         return made
 

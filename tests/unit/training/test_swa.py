@@ -12,7 +12,7 @@ from small_training import VALIDATION, equal, make_task, stopped, trained
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
-from passt_bench.spec import TrainingSpec
+from passt_bench.spec import Patchout, TrainingSpec
 from passt_bench.training.state import (
     Average,
     Progress,
@@ -32,7 +32,7 @@ def _net() -> torch.nn.Module:
 
 
 def _trained(folder: Path, training: TrainingSpec = BASE, **changes: Any) -> Training:
-    return trained(make_task(folder, training, **changes), _net())
+    return trained(make_task(folder, training, Patchout(), **changes), _net())
 
 
 def test_the_published_epochs() -> None:
@@ -46,7 +46,9 @@ def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path
     ends: list[Weights] = []
     net = _net()
     state = trained(
-        make_task(tmp_path, BASE), net, on_epoch=lambda progress: ends.append(copy_of(net))
+        make_task(tmp_path, BASE, Patchout()),
+        net,
+        on_epoch=lambda progress: ends.append(copy_of(net)),
     )
     assert state.average is not None
     assert state.average.count == 3  # epochs 1, 3 and 5 begin where 0, 2 and 4 have ended
@@ -86,7 +88,7 @@ def test_it_resumes_exactly(
 ) -> None:
     training = replace(BASE, eval_weights=kind)
     whole = _trained(tmp_path / "a", training)
-    stopped(monkeypatch, steps, make_task(tmp_path / "b", training), _net())
+    stopped(monkeypatch, steps, make_task(tmp_path / "b", training, Patchout()), _net())
     resumed = _trained(tmp_path / "b", training)
     assert resumed.average is not None
     assert whole.average is not None
@@ -120,7 +122,9 @@ def test_the_epoch_is_chosen_by_the_weights_that_are_evaluated(tmp_path: Path) -
         chosen.append(best["net"])
 
     net = _net()
-    state = trained(make_task(tmp_path, training, validation=VALIDATION), net, on_epoch=on_epoch)
+    state = trained(
+        make_task(tmp_path, training, Patchout(), validation=VALIDATION), net, on_epoch=on_epoch
+    )
     assert state.average is not None
     assert equal(copy_of(net), chosen[-1])
     assert state.other_weights is not None
