@@ -160,7 +160,7 @@ def test_costs_are_compared_on_its_own_front_end(pond: Commands) -> None:
     whole, half = record["variants"]
     assert whole["recipe"]["frontend"]["name"] == "amplitude"
     assert half["tokens"] == whole["tokens"] // 2
-    page = pond.folder / "reports" / "ponds" / "comparison.html"
+    page = pond.folder / "runs" / "reports" / "ponds" / "comparison.html"
     assert "passt-bench-pond 1.2.3" in page.read_text(encoding="utf-8")
 
 
