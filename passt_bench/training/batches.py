@@ -1,11 +1,11 @@
 """Makes the batches of a training: which clips, their log-mels and their targets.
 
-All of it is a pure function of seed, salt and step, so that a resumed training continues as it
-would have. The order is that of the reference code: waveforms (see `features`), log-mel with its
+All of it is a pure function of seed, salt and step, so that a resumed training continues
+exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
 jitter, SpecAugment, mixup of spectrograms.
 
 Other processes may make batches ahead of the training, in order: process i of n makes the batches
-i, i + n, i + 2n, … and hands each over when it is asked for, so every process is one batch ahead.
+i, i + n, i + 2n, … and sends each when it is asked for, so every process is one batch ahead.
 
 Shapes: B batch, F mels, T frames, C classes.
 """
@@ -38,7 +38,7 @@ from passt_bench.training.loss import with_known
 _ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
 Arrays = tuple[np.ndarray, ...]
 Make = Callable[[int], Arrays]
-_SECONDS = 5.0  # that a process has to end in before it is killed
+_EXIT_TIMEOUT = 5.0  # seconds that a process has to end before it is killed
 
 
 def augment(
@@ -53,13 +53,13 @@ def augment(
     """Circular time shift, SpecAugment masks, then mixup of spectrograms (paper section 3).
 
     Args:
-        x_BFT: normalised log-mel.
+        x_BFT: normalized log-mel.
         targets_BC: labels, or (B, 2, C) as `loss.with_known` makes them.
-        training: strengths; whatever is 0 is off.
+        training: strengths; 0 turns an augmentation off.
         step: training step.
-        seed: of the run.
-        salt: of the run.
-        fill: what masks are filled with. The reference code writes 0 before the normalisation, see
+        seed: seed of the run.
+        salt: salt of the run.
+        fill: value of masked entries. The reference code writes 0 before the normalization, see
             `models.frontend.mask_fill`.
 
     Returns:
@@ -69,31 +69,31 @@ def augment(
     x = np.array(x_BFT, dtype=np.float32)
     frames = x.shape[2]
     if training.roll:
-        most = int(training.roll * frames)
-        for row, shift in zip(x, random.integers(-most, most + 1, len(x)), strict=True):
+        limit = int(training.roll * frames)
+        for row, shift in zip(x, random.integers(-limit, limit + 1, len(x)), strict=True):
             row[:] = np.roll(row, shift, axis=1)
     _mask(x, training.mask_time, 2, fill, random)
     _mask(x, training.mask_frequency, 1, fill, random)
     targets = np.array(targets_BC, dtype=np.float32)
     if training.mixup:
         other = random.permutation(len(x))
-        share = random.beta(training.mixup, training.mixup, len(x)).astype(np.float32)
-        share = np.maximum(share, 1 - share)
-        x = share[:, None, None] * x + (1 - share)[:, None, None] * x[other]
-        share = share.reshape(-1, *[1] * (targets.ndim - 1))
-        targets = share * targets + (1 - share) * targets[other]
+        weight = random.beta(training.mixup, training.mixup, len(x)).astype(np.float32)
+        weight = np.maximum(weight, 1 - weight)
+        x = weight[:, None, None] * x + (1 - weight)[:, None, None] * x[other]
+        weight = weight.reshape(-1, *[1] * (targets.ndim - 1))
+        targets = weight * targets + (1 - weight) * targets[other]
     return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
 
 
 def _mask(
-    x_BFT: np.ndarray, widest: int, axis: int, fill: float, random: np.random.Generator
+    x_BFT: np.ndarray, width_limit: int, axis: int, fill: float, random: np.random.Generator
 ) -> None:
-    """Fills one stretch a clip along the axis, of a width from 0 to below ``widest``."""
-    if not widest:
+    """Masks one band per clip along the axis, from 0 to below ``width_limit`` entries wide."""
+    if not width_limit:
         return
     length = x_BFT.shape[axis]
     for row in x_BFT:
-        width = int(random.integers(0, min(widest, length + 1)))
+        width = int(random.integers(0, min(width_limit, length + 1)))
         start = int(random.integers(0, length - width + 1))
         if axis == 2:
             row[:, start : start + width] = fill
@@ -102,43 +102,43 @@ def _mask(
 
 
 _KEYS = 0x5EED  # keeps this random stream apart from others with the same seed
-_ROWS = 1 << 14  # unpacked at a time
+_ROWS = 1 << 14  # clips whose labels are unpacked at a time
 _SCALE, _OFFSET = 1000.0, 100.0  # as published
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
-    """Steps of an epoch over so many training clips: whole batches, at least one.
+    """Steps per epoch over this many training clips: whole batches, at least one.
 
-    The clips that are left over wait for the next epoch's order.
+    An incomplete last batch is dropped.
     """
     return max(1, (training.epoch_clips or clips) // training.batch_size)
 
 
 def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
-    """How likely each training clip is drawn: 1000 / (100 + count), summed over its labels.
+    """Sampling weight of each training clip: 1000 / (100 + count), summed over its labels.
 
-    The count of a label is that of the training clips with it. ``audioset/dataset.py`` of the
-    reference code; paper, section 3. A label that nobody knows (NaN) adds nothing.
+    The count of a label is the number of training clips with it. ``audioset/dataset.py`` of the
+    reference code; paper, section 3. An unknown label (NaN) adds nothing.
 
     Args:
-        targets: of all clips.
+        targets: labels of all clips.
         train: indices of the training clips.
 
     Returns:
         (len(train),) float64.
 
     Raises:
-        InputError: a clip without labels, which could never be drawn.
+        InputError: some clips have no labels, so they would never be drawn.
     """
     label_weights = _SCALE / (_OFFSET + class_counts(targets, train))
     weights = np.empty(len(train))
     for start in range(0, len(train), _ROWS):
         block = slice(start, start + _ROWS)
         weights[block] = (targets[train[block]] > 0.5) @ label_weights
-    without = int((weights == 0).sum())
-    if without:
+    unlabeled = int((weights == 0).sum())
+    if unlabeled:
         raise InputError(
-            f"{without} of {len(train)} training clips have no label, and would never be drawn",
+            f"{unlabeled} of {len(train)} training clips have no label, and would never be drawn",
             field="training.sampling",
             value="weighted",
             remedy="Leave these clips out, or set training.sampling to 'shuffle'.",
@@ -147,10 +147,10 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
 
 
 def check_sampling(training: TrainingSpec, clips: int) -> None:
-    """Refuses an epoch of more clips than there are.
+    """Checks ``epoch_clips``.
 
     Raises:
-        InputError: so many clips, or a number without weighted sampling.
+        InputError: it exceeds the training clips, or is set without weighted sampling.
     """
     wanted = training.epoch_clips
     if wanted is None:
@@ -175,14 +175,14 @@ class Sampler:
     """The clips of each training step.
 
     Args:
-        training: kind of sampling, batch size, clips an epoch.
-        targets: of all clips.
+        training: kind of sampling, batch size, clips per epoch.
+        targets: labels of all clips.
         train: indices of the training clips.
-        seed: of the run.
-        salt: of the run.
+        seed: seed of the run.
+        salt: salt of the run.
 
     Raises:
-        InputError: more clips an epoch than there are, or clips that could never be drawn.
+        InputError: see `check_sampling` and `clip_weights`.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Sampler:
     ) -> None:
         check_sampling(training, len(train))
         self.train = train
-        self.steps = epoch_steps(training, len(train))  # an epoch
+        self.steps = epoch_steps(training, len(train))  # per epoch
         self._training, self._stream = training, (seed, salt)
         weighted = training.sampling == "weighted"
         self._weights = clip_weights(targets, train) if weighted else None
@@ -200,15 +200,15 @@ class Sampler:
         """Indices of the clips of a step."""
         epoch, position = divmod(step, self.steps)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._draw(epoch)
+            self._epoch, self._order = epoch, self._epoch_order(epoch)
         size = self._training.batch_size
         return self.train[self._order[position * size : (position + 1) * size]]
 
-    def _draw(self, epoch: int) -> np.ndarray:
-        """Places among the training clips, in the order of an epoch.
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        """Positions in the training clips, in the order of an epoch.
 
-        Weighted: those with the smallest of exponential waiting times at rates as the weights,
-        which is drawing one after the other without replacement (Efraimidis and Spirakis 2006).
+        Weighted sampling without replacement: draws an exponential waiting time at rate w per clip
+        and takes the smallest (Efraimidis and Spirakis 2006).
         """
         total = len(self.train)
         if self._weights is None:
@@ -216,20 +216,20 @@ class Sampler:
         random = philox(_KEYS, *self._stream, epoch)
         waiting = random.standard_exponential(total) / self._weights
         count = self._training.epoch_clips or total
-        drawn = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
-        return random.permutation(np.sort(drawn))
+        clips = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
+        return random.permutation(np.sort(clips))
 
 
 @dataclass
 class Supply:
-    """Batches of a training by the number of the step.
+    """Makes the batch of a training step from the number of the step.
 
     Attributes:
-        features: of the whole data set.
-        targets: of the whole data set.
-        sampler: which clips a step sees.
+        features: features of the whole data set.
+        targets: labels of the whole data set.
+        sampler: chooses the clips of each step.
         recipe: augmentation and loss.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     features: Features
@@ -240,11 +240,11 @@ class Supply:
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
-        clips = self.sampler.clips(step)
+        clips, recipe = self.sampler.clips(step), self.recipe
         x, targets = self._log_mels(clips, step)
-        fill = mask_fill(self.recipe.frontend)
-        drawn = augment(x, targets, self.recipe.training, step, self.seed, self.recipe.salt, fill)
-        return drawn[0].numpy(), drawn[1].numpy()
+        fill = mask_fill(recipe.frontend)
+        augmented = augment(x, targets, recipe.training, step, self.seed, recipe.salt, fill)
+        return augmented[0].numpy(), augmented[1].numpy()
 
     def _log_mels(self, clips: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-mels (B, mels, frames) before spectrograms are augmented, and targets."""
@@ -258,10 +258,10 @@ class Supply:
             waves, targets = draw_waves(
                 features.waves, self._labels_of, clips, train, recipe, self.seed, epoch
             )
-        return features.drawn(waves, self.seed, recipe.salt, step), targets
+        return features.training_logmels(waves, self.seed, recipe.salt, step), targets
 
     def _labels(self, clips: np.ndarray) -> np.ndarray:
-        """Targets as the loss takes them: where labels may be unknown, with what is known."""
+        """Targets as the loss takes them, see `loss.with_known` for labels that may be unknown."""
         rows = self.targets[clips]
         return with_known(rows) if self.recipe.training.loss == "masked_bce" else rows
 
@@ -272,12 +272,12 @@ class Supply:
 
 @dataclass
 class Slices:
-    """Log-mels of clips, some at a time, in their order.
+    """Log-mels of clips in batches, in the order of the clips.
 
     Attributes:
-        features: of the whole data set.
+        features: features of the whole data set.
         clips: indices.
-        size: clips at a time.
+        size: clips per batch.
     """
 
     features: Features
@@ -294,15 +294,15 @@ class Slices:
 
 @contextmanager
 def loading(make: Make, numbers: Sequence[int], processes: int) -> Generator[Iterator[Arrays]]:
-    """The batches of some numbers, in their order.
+    """Makes the batches with the given numbers, in order.
 
     Args:
-        make: a batch of its number; with processes it is pickled, and each has its own.
-        numbers: of the batches that are wanted.
-        processes: that make them; with 0 it is this one, when it is asked.
+        make: makes the batch with a number; each process gets a pickled copy.
+        numbers: numbers of the batches.
+        processes: how many processes make them; 0: the training process makes them itself.
 
     Yields:
-        An iterator over the batches. What a process raises is raised where its batch is asked for.
+        An iterator over the batches. An error in a process is raised at the batch that failed.
     """
     if processes < 1:
         yield map(make, numbers)
@@ -314,11 +314,11 @@ def loading(make: Make, numbers: Sequence[int], processes: int) -> Generator[Ite
             children.append(_start(make, numbers[first::count]))
         yield _in_turn(children, len(numbers))
     finally:
-        for child, ours in children:
-            ours.close()
+        for child, reader in children:
+            reader.close()
             child.terminate()
         for child, _ in children:
-            child.join(_SECONDS)
+            child.join(_EXIT_TIMEOUT)
             if child.is_alive():
                 child.kill()
                 child.join()
@@ -326,23 +326,23 @@ def loading(make: Make, numbers: Sequence[int], processes: int) -> Generator[Ite
 
 def _start(make: Make, numbers: Sequence[int]) -> tuple[BaseProcess, Connection]:
     context = fork_server(__name__)
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_serve, args=(make, numbers, theirs), daemon=True)
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=_serve, args=(make, numbers, writer), daemon=True)
     child.start()
-    theirs.close()
-    return child, ours
+    writer.close()
+    return child, reader
 
 
 def _in_turn(children: Sequence[tuple[BaseProcess, Connection]], total: int) -> Iterator[Arrays]:
     for number in range(total):
-        child, ours = children[number % len(children)]
+        child, reader = children[number % len(children)]
         try:
-            shapes = ours.recv()
+            shapes = reader.recv()
             if isinstance(shapes, BaseException):
                 raise shapes
             arrays = tuple(np.empty(shape, dtype=kind) for shape, kind in shapes)
             for array in arrays:
-                ours.recv_bytes_into(array.data.cast("B"))
+                reader.recv_bytes_into(array.data.cast("B"))
         except EOFError:
             child.join()
             raise RuntimeError(
@@ -351,39 +351,39 @@ def _in_turn(children: Sequence[tuple[BaseProcess, Connection]], total: int) -> 
         yield arrays
 
 
-def _serve(make: Make, numbers: Sequence[int], theirs: Connection) -> None:
-    """The life of a process that makes batches."""
+def _serve(make: Make, numbers: Sequence[int], writer: Connection) -> None:
+    """Main function of a process that makes batches."""
     follow_parent()
-    with suppress(BrokenPipeError):  # nobody wants any more
+    with suppress(BrokenPipeError):  # the reader has gone
         try:
             for number in numbers:
                 arrays = [np.ascontiguousarray(array) for array in make(number)]
-                theirs.send([(array.shape, array.dtype.str) for array in arrays])
+                writer.send([(array.shape, array.dtype.str) for array in arrays])
                 for array in arrays:
-                    theirs.send_bytes(array.data.cast("B"))
+                    writer.send_bytes(array.data.cast("B"))
         except BrokenPipeError:
             raise
         except BaseException as error:  # raised again by the process that trains
-            theirs.send(_portable(error))
+            writer.send(_portable(error))
 
 
 def _portable(error: BaseException) -> BaseException:
     """The error with a note of its origin, or one that can be pickled instead."""
     text = traceback.format_exc(limit=-6)
     try:
-        again: BaseException = pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class does on the way
+        copy: BaseException = pickle.loads(pickle.dumps(error))
+    except Exception:  # its class may raise anything
         return RuntimeError(text)
-    again.add_note(f"in a process that makes batches:\n{text}")
-    return again
+    copy.add_note(f"in a process that makes batches:\n{text}")
+    return copy
 
 
 def _reduce_memmap(array: Any) -> Any:
-    """Hands a memory map over by the name of its file, and not by what is in it."""
-    if isinstance(array.base, mmap.mmap):  # a view of one knows the file, but not its place there
+    """Pickles a memory map as the name of its file, without its content."""
+    if isinstance(array.base, mmap.mmap):  # not a view of one, whose offset is unknown
         order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        what = (array.filename, array.dtype, "r", array.offset, array.shape, order)
-        return np.memmap, what
+        arguments = (array.filename, array.dtype, "r", array.offset, array.shape, order)
+        return np.memmap, arguments
     return np.asarray(array).__reduce__()
 
 

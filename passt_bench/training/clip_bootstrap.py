@@ -1,12 +1,12 @@
-"""Intervals of metrics over other clips, for one model: a bootstrap of the evaluation clips.
+"""Intervals of a model's metrics from resampling clips: a bootstrap of the evaluation clips.
 
-Each resample draws as many clips as there are, with replacement, the same for all classes and
-metrics; clips are sorted once a class (`RankSums`) and a resample is a weight.
+Each resample draws N of the N clips with replacement, the same for all classes and metrics. Clips
+are sorted once per class (`RankSums`); a resample is a vector of draw counts.
 
 The interval is the percentiles of the resamples' deviations from their own mean, around the value
-itself. The mean of resamples is not used: average precision of resamples is biased upwards, for a
-clip that is drawn twice is a second positive at the same rank, and percentiles as they are would
-be above the value. `docs/statistics.md` has what that covers.
+itself. Average precision of resamples is biased upwards, because a clip that is drawn twice is a
+second positive at the same rank; plain percentiles would be above the value. `docs/statistics.md`
+reports the coverage.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ RESAMPLES = 2000
 LEVEL = 0.95
 SEED = 0
 FEW_CLIPS, FEW_POSITIVES = 200, 10
-_TOGETHER = 64  # resamples at a time: so many columns of weights stay in the processor's cache
+_TOGETHER = 64  # resamples at a time: their draw counts fit into the processor's cache
 
 Progress = Callable[[float], None]
 
 
 class RankSums:
-    """The clips of one class in order, and their weights added up rank by rank.
+    """The clips of one class sorted by score, and sums of their draw counts per rank.
 
-    Only the scores of positives matter as thresholds, K of them: a clip is a positive at one, a
-    negative tied with one, or a negative between two. Clips with an unknown label are left out.
+    The K distinct scores of positives are the thresholds. A clip is a positive at a threshold, a
+    negative tied with one, or a negative between two. Clips with an unknown label are skipped.
 
     Args:
         targets: (N,), 0 or 1, NaN where unknown.
         scores: (N,), finite.
 
     Raises:
-        ValueError: no positive.
+        ValueError: no clip is positive.
     """
 
     def __init__(self, targets: np.ndarray, scores: np.ndarray) -> None:
@@ -61,40 +61,40 @@ class RankSums:
         ones = np.ones(len(clips), dtype=np.float32)
         self._sum = csr_matrix((ones, clips, ends), shape=(3 * k + 1, len(targets)))
 
-    def statistics(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Average precision and AUC of each weighting.
+    def statistics(self, draw_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Average precision and AUC of each resample.
 
         Args:
-            weights: (N, B), whole numbers as float32.
+            draw_counts: (N, B), whole numbers as float32.
 
         Returns:
-            Both (B,); NaN where no positive has weight, of AUC also where no negative has.
+            Both (B,); NaN if no positive was drawn, AUC also if no negative was.
         """
         k = self._k
-        sums = (self._sum @ weights).astype(np.float64)
+        sums = (self._sum @ draw_counts).astype(np.float64)
         positives, tied = sums[:k], sums[k : 2 * k]
         above = np.cumsum(tied + sums[2 * k : 3 * k], axis=0)  # negatives not below a threshold
-        found = np.cumsum(positives, axis=0)
-        everything = found + above
-        precision = np.divide(found, everything, out=np.zeros_like(found), where=everything > 0)
+        true = np.cumsum(positives, axis=0)  # positives not below a threshold
+        total = true + above
+        precision = np.divide(true, total, out=np.zeros_like(true), where=total > 0)
         negatives = above[-1] + sums[3 * k]
         ordered = (positives * (negatives - above + tied / 2)).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            average = (positives * precision).sum(axis=0) / found[-1]
-            area = ordered / (found[-1] * negatives)
+            average = (positives * precision).sum(axis=0) / true[-1]
+            area = ordered / (true[-1] * negatives)
         return average, area
 
 
 class RankMeans(NamedTuple):
-    """Means over the classes of some resamples, each (B,); NaN where no class has one."""
+    """Means over the classes for B resamples, each (B,); NaN if no class can be scored."""
 
-    precision: np.ndarray  # of the classes with a positive
-    official: np.ndarray  # of all classes, 0 for one without positives
-    area: np.ndarray  # of the classes with a positive and a negative
+    precision: np.ndarray  # over classes with a positive
+    official: np.ndarray  # over all classes, 0 for one without positives
+    area: np.ndarray  # over classes with a positive and a negative
 
 
 class ScoredClips:
-    """Targets and scores of clips, and what several metrics need of the same resamples.
+    """Targets and scores of clips, and rank means that several metrics share.
 
     Args:
         targets: (N, C), 0, 1, or NaN where unknown.
@@ -111,23 +111,23 @@ class ScoredClips:
         present = [c for c in classes if (self.targets[:, c] > 0.5).any()]
         return [RankSums(self.targets[:, c], self.scores[:, c]) for c in present]
 
-    def rank_means(self, weights: np.ndarray) -> RankMeans:
-        """Mean average precision and area under the curve of resamples; the last are kept.
+    def rank_means(self, draw_counts: np.ndarray) -> RankMeans:
+        """Mean average precision and area under the curve of resamples; the last call is cached.
 
         Args:
-            weights: (N, B), how often each resample has each clip, as float32.
+            draw_counts: (N, B), how often each resample drew each clip, as float32.
         """
-        if self._last is None or self._last[0] is not weights:
-            sums = np.zeros((4, weights.shape[1]))
+        if self._last is None or self._last[0] is not draw_counts:
+            sums = np.zeros((4, draw_counts.shape[1]))
             for ranks in self._ranks:  # class by class: none of their statistics is kept
-                precision, area = ranks.statistics(weights)
+                precision, area = ranks.statistics(draw_counts)
                 for row, statistic in ((0, precision), (2, area)):
                     known = ~np.isnan(statistic)
                     sums[row] += np.where(known, statistic, 0)
                     sums[row + 1] += known
             with np.errstate(invalid="ignore"):
                 mean, area = sums[0] / sums[1], sums[2] / sums[3]
-            self._last = weights, RankMeans(mean, sums[0] / self.targets.shape[1], area)
+            self._last = draw_counts, RankMeans(mean, sums[0] / self.targets.shape[1], area)
         return self._last[1]
 
 
@@ -138,35 +138,35 @@ def clip_intervals(
     resamples: int = RESAMPLES,
     progress: Progress = lambda share: None,
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals of metrics over the drawing of clips.
+    """95 % intervals of metrics from resampling clips.
 
     Args:
-        values: of registered metrics, on all clips.
+        values: registered metric → value on all clips.
         targets: (N, C), 0, 1, or NaN where unknown.
         scores: (N, C), finite.
-        resamples: how many.
-        progress: receives the share done.
+        resamples: number of resamples.
+        progress: called with the share done.
 
     Returns:
         Metric → (low, high).
     """
     clips, metrics = ScoredClips(targets, scores), {n: METRICS.get(n).build for n in values}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
-    for done, weights in enumerate(_weights(len(targets), resamples), start=1):
+    for done, draw_counts in enumerate(_draw_counts(len(targets), resamples), start=1):
         for name, metric in metrics.items():
-            parts[name].append(metric.resample(clips, weights))
+            parts[name].append(metric.resample(clips, draw_counts))
         progress(min(1.0, done * _TOGETHER / resamples))
     tail, intervals = (1 - LEVEL) / 2, {}
     for name, metric in metrics.items():
-        found = np.concatenate(parts[name])
-        found = found[~np.isnan(found)]  # a resample of few clips may have lost every positive
-        low, high = values[name] + np.quantile(found - found.mean(), [tail, 1 - tail])
-        least, greatest = metric.bounds
-        intervals[name] = float(max(least, low)), float(min(greatest, high))
+        resampled = np.concatenate(parts[name])
+        resampled = resampled[~np.isnan(resampled)]  # with few clips, some have no positive
+        low, high = values[name] + np.quantile(resampled - resampled.mean(), [tail, 1 - tail])
+        minimum, maximum = metric.bounds
+        intervals[name] = float(max(minimum, low)), float(min(maximum, high))
     return intervals
 
 
-def _weights(clips: int, resamples: int) -> Iterator[np.ndarray]:
+def _draw_counts(clips: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each resample drew each clip, (N, B) float32, some resamples at a time."""
     random = np.random.Generator(np.random.PCG64(SEED))
     for start in range(0, resamples, _TOGETHER):
@@ -178,17 +178,17 @@ def _weights(clips: int, resamples: int) -> Iterator[np.ndarray]:
 
 
 def few_clips_note(targets: np.ndarray) -> str | None:
-    """Why an interval of these clips is not to be trusted far; None where they are many."""
+    """Why the interval is unreliable for these clips; None if there are enough."""
     if len(targets) < FEW_CLIPS:
         return (
-            f"{len(targets)} clips: the interval over clips is too narrow with so few, and says "
-            "nothing about clips unlike these"
+            f"{len(targets)} clips: the interval over clips is too narrow with so few, and "
+            "does not cover clips unlike these"
         )
     positives = (targets > 0.5).sum(axis=0)
     few = int(((positives > 0) & (positives < FEW_POSITIVES)).sum())
     if few:
         return (
-            f"{few} classes have fewer than {FEW_POSITIVES} positive clips; of these the interval "
-            "over clips knows little"
+            f"{few} classes have fewer than {FEW_POSITIVES} positive clips; the interval over "
+            "clips is unreliable for these"
         )
     return None

@@ -19,13 +19,13 @@ _EAGER_STEPS = 3
 
 
 class Engine:
-    """Computes the steps of a model as a recipe says.
+    """Computes the steps of a model with the settings of a recipe.
 
     Args:
         spec: device, precision, attention, residual stream, compilation, graph.
 
     Raises:
-        InputError: settings that cannot work together, see `check_engine`.
+        InputError: incompatible settings, see `check_engine`.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -46,7 +46,7 @@ class Engine:
         )
 
     def make_scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss in float16, where gradients would underflow; else passes all through."""
+        """Scales the loss in float16, where gradients would underflow; otherwise does nothing."""
         return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
 
     def make_optimizer(
@@ -63,10 +63,7 @@ class Engine:
         )
 
     def send(self, inputs: Inputs) -> dict[str, torch.Tensor | None]:
-        """Tensors on the device, without waiting for what it still computes.
-
-        A copy from ordinary memory waits, and the launches of the next step with it.
-        """
+        """Copies through pinned memory, so the CPU need not wait for the GPU."""
         if self.spec.device == "cpu":
             return dict(inputs)
         return {
@@ -79,7 +76,7 @@ class Engine:
         }
 
     def configure(self, net: nn.Module) -> None:
-        """Sets attention and residual stream of a model."""
+        """Sets the attention kernel and residual stream of a model."""
         for module in net.modules():
             if isinstance(module, Attention):
                 module.fused = self.spec.attention == "fused"
@@ -88,26 +85,26 @@ class Engine:
 
     @torch.no_grad()
     def infer(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """What a configured model answers, float32 on the engine's device.
+        """Outputs of a configured model, float32 on the engine's device.
 
-        The model is called as it is, not compiled: batches of evaluation have shapes of their own,
-        and compiling takes longer than most evaluations.
+        The model is not compiled: evaluation batches have other shapes, and compiling takes longer
+        than most evaluations.
         """
         with self.autocast():
-            answer: torch.Tensor = net(x.to(self.device))
-        return answer.float()
+            outputs: torch.Tensor = net(x.to(self.device))
+        return outputs.float()
 
     def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
         """Configures a model for training.
 
         Returns:
-            What a step calls: the model itself, or compiled; both have the same parameters.
+            The callable for a step: the model or its compiled form; both share their parameters.
         """
         self.configure(net)
         if not self.spec.compile:
             return net
         if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process
-            from torch._inductor import config  # takes two seconds, which only compiling is worth
+            from torch._inductor import config  # takes two seconds, so only if needed
 
             config.compile_threads = 1
         return torch.compile(net)
@@ -116,16 +113,16 @@ class Engine:
 class ModelStep:
     """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
 
-    Training and cost sessions take the same.
+    Training and cost sessions share them.
 
     Args:
         net: the model, on the recipe's device.
         recipe: engine, loss and optimizer.
 
     Attributes:
-        optimizer: of the model's parameters.
-        scaler: of the loss, see `Engine.make_scaler`.
-        call: the model as a step calls it, which may be compiled.
+        optimizer: optimizer of the model's parameters.
+        scaler: scaler of the loss, see `Engine.make_scaler`.
+        call: the model or its compiled form.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe) -> None:
@@ -144,7 +141,7 @@ class ModelStep:
         return logits.float()
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
-        """The loss of a batch: its ``x``, its ``targets``, and what was drawn for the step."""
+        """The loss of a batch of ``x``, ``targets`` and the random inputs of the step."""
         drawn = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
         x, targets = inputs["x"], inputs["targets"]
         assert x is not None
@@ -157,7 +154,7 @@ class ModelStep:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def update(self) -> None:
-        """AdamW."""
+        """Takes the optimizer step."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -170,7 +167,7 @@ class ModelStep:
 
 
 def check_engine(spec: EngineSpec) -> None:
-    """Refuses settings that cannot work together.
+    """Refuses incompatible settings.
 
     Raises:
         InputError: names the field.
@@ -180,11 +177,11 @@ def check_engine(spec: EngineSpec) -> None:
             "CUDA graphs need a CUDA device",
             field="engine.graph",
             value=True,
-            remedy="Set engine.device=cuda, or leave the graph out.",
+            remedy="Set engine.device=cuda or engine.graph=false.",
         )
     if spec.graph and spec.precision == "float16":
         raise InputError(
-            "with a scaled loss, whether a step is taken is decided outside the graph",
+            "CUDA graphs do not work with float16 loss scaling",
             field="engine.graph",
             value=True,
             remedy="Use engine.precision=bfloat16.",
@@ -201,13 +198,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class StepGraph:
-    """Replays a whole training step as one CUDA graph, for each shape of its input.
+    """Replays a whole training step as one CUDA graph, one per input shape.
 
-    One launch takes the place of a thousand, which is what small batches wait for.
+    Replaces about a thousand kernel launches, which dominate small batches.
 
     Args:
         step: forward, backward and optimizer on tensors of the device; returns the loss. It must
-            not wait for the device, and must set gradients to None before backward.
+            not synchronize, and must set gradients to None before backward.
     """
 
     def __init__(self, step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor]) -> None:
@@ -215,7 +212,7 @@ class StepGraph:
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
-        """Takes a step; the loss, on the device.
+        """Takes a step and returns the loss, on the device.
 
         Args:
             inputs: tensors on any device, or None.
@@ -229,12 +226,12 @@ class StepGraph:
         return self._captured[shapes](inputs)
 
     def clear(self) -> None:
-        """Gives the graphs and their memory back; the next steps capture again."""
+        """Frees the graphs and their memory; the next steps capture again."""
         self._captured.clear()
 
 
 class _Captured:
-    """The step for one shape of input: a few times eager, then captured, then replayed."""
+    """The step for one input shape: first eager, then captured, then replayed."""
 
     def __init__(
         self,
@@ -257,17 +254,17 @@ class _Captured:
                 buffer.copy_(tensor, non_blocking=True)
         if self._calls < _EAGER_STEPS:
             self._calls += 1
-            return self._aside()
+            return self._warm_up()
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records the step without taking it
+            with torch.cuda.graph(graph):  # records the step without running it
                 self._loss = self._step(self._buffers)
             self._graph = graph
         self._graph.replay()
         return self._loss.clone()  # the next replay writes over it
 
-    def _aside(self) -> torch.Tensor:
-        """An eager step on another stream, as a capture demands of what goes before it."""
+    def _warm_up(self) -> torch.Tensor:
+        """An eager step on another stream, which a capture requires first."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

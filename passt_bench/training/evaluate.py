@@ -20,7 +20,7 @@ from passt_bench.training.metrics import PerClass, score, scored_note
 
 
 def hide_frequency(x: torch.Tensor) -> torch.Tensor:
-    """Every row becomes the mean over frequency: no spectral position is left, all timing is.
+    """Replaces every row by the mean over frequency: removes spectral position, keeps timing.
 
     Args:
         x: log-mel (B, 1, mels, frames).
@@ -29,7 +29,7 @@ def hide_frequency(x: torch.Tensor) -> torch.Tensor:
 
 
 def hide_time(x: torch.Tensor) -> torch.Tensor:
-    """Every column becomes the mean over time: no timing is left, the mean spectrum is.
+    """Replaces every column by the mean over time: removes timing, keeps the mean spectrum.
 
     Args:
         x: log-mel (B, 1, mels, frames).
@@ -52,7 +52,9 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     occlusions: dict[str, dict[str, float]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # of metrics that scored some classes alone
+    notes: list[str] = field(
+        default_factory=list
+    )  # of metrics that scored only some of the classes
 
 
 def predict(
@@ -65,14 +67,14 @@ def predict(
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
 
     Args:
-        net: on the engine's device.
-        features: of the whole data set.
-        indices: of the clips.
+        net: model on the engine's device.
+        features: features of the whole data set.
+        indices: indices of the clips.
         engine: how the model is computed; its processes make log-mels that are not stored.
-        change: of the log-mels.
+        change: applied to the log-mels.
 
     Raises:
-        Diverged: some are not finite.
+        Diverged: some logits are not finite.
     """
     net.eval()
     engine.configure(net)
@@ -86,7 +88,7 @@ def predict(
             logits.append(engine.infer(net, x).cpu().numpy())
     scores = np.concatenate(logits)
     if not np.isfinite(scores).all():
-        raise Diverged("the trained model answers with numbers that are not finite")
+        raise Diverged("the outputs of the trained model are not finite")
     return scores
 
 
@@ -111,15 +113,15 @@ def evaluate(
     fingerprint: Fingerprint,
     engine: Engine = _CPU,
 ) -> Evaluation:
-    """Every metric on the clips; where classes have designed groups, the occlusion tests as well.
+    """Every metric on the clips; if the data define class groups, the occlusion tests as well.
 
     Args:
-        net: on the engine's device.
-        features: of the whole data set.
+        net: model on the engine's device.
+        features: features of the whole data set.
         targets: (clips, classes) of the whole data set.
-        indices: of the clips to evaluate.
-        metrics: registered names; occlusion tests have the first.
-        fingerprint: of the data set, with its classes and their groups.
+        indices: indices of the clips to evaluate.
+        metrics: registered names; occlusion tests use the first.
+        fingerprint: fingerprint of the data set, with its classes and their groups.
         engine: how the model is computed.
 
     Raises:
@@ -138,11 +140,11 @@ def evaluate(
         result.notes += [note] if note else []
     if not fingerprint.groups:
         return result
-    found = {"none": (result.metrics[primary], result.per_class[primary])}
+    scored = {"none": (result.metrics[primary], result.per_class[primary])}
     for name, change in OCCLUSIONS.items():
         value, per_class = score(primary, rows, predict(net, features, indices, engine, change))
-        found[name] = value, named(per_class)
-    for name, (value, by_name) in found.items():
+        scored[name] = value, named(per_class)
+    for name, (value, by_name) in scored.items():
         means = group_means(by_name, fingerprint.groups)
         result.occlusions[name] = {f"{primary}/{g}": v for g, v in means.items()}
         result.occlusions[name][primary] = value

@@ -2,16 +2,16 @@
 
 Where every epoch sees the same log-mels, they are prepared once, shared by all cells of a study as
 a memory map. Where training changes the front end (the edges of its filters move) or the waveforms,
-waveforms are prepared, and a front end makes log-mels of them a batch at a time. What would be too
-large is not prepared: the data set is read at each use.
+waveforms are prepared, and a front end makes log-mels of them batch by batch. Features that would
+be too large are not prepared: the data set is read at each use.
 
-Waveforms are augmented in the order of the reference code, before the log-mel: gain, then the part
-of a longer clip, then the roll, then the mixture with another clip that has been through the same
-(``audioset/dataset.py`` and ``fsd50k/dataset.py``; paper, section 3). Whatever is drawn for a clip
-is a pure function of seed, salt, epoch and its index: the same for any number of processes, and
-after a kill.
+Waveforms are augmented in the order of the reference code, before the log-mel: gain, then the crop
+of a longer clip, then the circular shift, then the mixture with another clip augmented in the same
+way (``audioset/dataset.py`` and ``fsd50k/dataset.py``; paper, section 3). The random numbers of a
+clip are a pure function of seed, salt, epoch and its index: the same for any number of processes,
+and after a kill.
 
-Shapes: B batch, S samples of a clip.
+Shapes: B batch, S samples per clip.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from passt_bench.spec.recipe import FrontendSpec, Recipe
 
 
 class Streamed:
-    """Waveforms that are read from the data set each time, as `numpy.ndarray` gives stored ones.
+    """Waveforms that are read from the data set at each use, indexed like a `numpy.ndarray`.
 
     Args:
         shared: the data set, which other processes get from a file.
-        samples: of a clip.
+        samples: samples per clip.
     """
 
     def __init__(self, shared: SharedDataset, samples: int) -> None:
@@ -74,7 +74,7 @@ def length(waves: Waves, clip: int) -> int:
 
 
 def excerpt(waves: Waves, clip: int, start: int) -> np.ndarray:
-    """A waveform (S,) from one of its samples on."""
+    """A waveform (S,) that begins at sample ``start`` of the clip."""
     if isinstance(waves, Streamed):
         return waves.dataset.excerpt(clip, start)
     if start:
@@ -105,13 +105,13 @@ def draw_waves(
     """The waveforms of a training step's clips, with their labels.
 
     Args:
-        waves: of the whole data set.
-        labels: of a clip, as an array that can be mixed.
-        clips: indices, each at most once an epoch.
+        waves: waveforms of the whole data set.
+        labels: returns the labels of a clip, as an array that can be mixed.
+        clips: indices, each at most once per epoch.
         train: indices of the training clips, from which a mixture's partner is drawn.
-        recipe: strengths; what is off draws nothing.
-        seed: of the run.
-        epoch: of the training.
+        recipe: strengths; augmentations that are off draw no random numbers.
+        seed: seed of the run.
+        epoch: epoch of the training.
 
     Returns:
         (B, samples) float32, and the labels of the clips, (B, …) float32.
@@ -120,20 +120,22 @@ def draw_waves(
     sounds, targets = [], []
     for clip in clips.tolist():
         random = philox(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
-        sound, target = _play(waves, clip, recipe, random), labels(clip)
+        sound, target = _augment_wave(waves, clip, recipe, random), labels(clip)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
             drawn = random.beta(training.wavmix_alpha, training.wavmix_alpha)
-            share = np.float32(max(drawn, 1 - drawn))
-            sound = mix(sound, _play(waves, other, recipe, random), share)
-            target = share * target + (1 - share) * labels(other)
+            weight = np.float32(max(drawn, 1 - drawn))
+            sound = mix(sound, _augment_wave(waves, other, recipe, random), weight)
+            target = weight * target + (1 - weight) * labels(other)
         sounds.append(sound)
         targets.append(target)
     return np.stack(sounds), np.stack(targets).astype(np.float32)
 
 
-def _play(waves: Waves, clip: int, recipe: Recipe, random: np.random.Generator) -> np.ndarray:
-    """One clip, louder or softer, from somewhere in it, rolled."""
+def _augment_wave(
+    waves: Waves, clip: int, recipe: Recipe, random: np.random.Generator
+) -> np.ndarray:
+    """One clip with random gain, crop and circular shift."""
     training, samples = recipe.training, waves.shape[1]
     decibels = random.integers(2 * training.gain) - training.gain if training.gain else 0
     start = 0
@@ -147,27 +149,27 @@ def _play(waves: Waves, clip: int, recipe: Recipe, random: np.random.Generator) 
     return sound
 
 
-def mix(one: np.ndarray, two: np.ndarray, share: np.float32) -> np.ndarray:
-    """A share of one waveform and the rest of another, each without its mean, as is the result."""
-    mixed = share * (one - one.mean()) + (1 - share) * (two - two.mean())
+def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
+    """Weighted sum of two waveforms, each mean-subtracted, and so is the mixture."""
+    mixed = weight * (one - one.mean()) + (1 - weight) * (two - two.mean())
     result: np.ndarray = mixed - mixed.mean()
     return result
 
 
 VERSION = 1  # raise when the features of unchanged settings change
-MOST_BYTES = 16 << 30  # that are prepared where a recipe leaves the choice
+MAX_BYTES = 16 << 30  # largest features that ``auto`` prepares
 _BATCH = 50
-_WAVES = "waveforms-"  # how files of waveforms are called
+_WAVES = "waveforms-"  # prefix of files of waveforms
 
 
 class Waveforms:
-    """Log-mels of clips by index, made when they are asked for.
+    """Log-mels of clips by index, made at each use.
 
-    Indexing gives those of evaluation, `drawn` those of a training step.
+    Indexing makes those of evaluation, `training_logmels` those of a training step.
 
     Args:
         waves: (clips, samples), float32, stored or read from the data set.
-        frontend: made of them.
+        frontend: computes the log-mels.
     """
 
     def __init__(self, waves: Waves, frontend: FrontendSpec) -> None:
@@ -183,13 +185,13 @@ class Waveforms:
 
     def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
         """Log-mel of one clip (mels, frames), or of several (clips, mels, frames)."""
-        found = logmels(self._net, self.waves[np.atleast_1d(index)])
-        return found[0] if np.ndim(index) == 0 else found
+        batch = logmels(self._net, self.waves[np.atleast_1d(index)])
+        return batch[0] if np.ndim(index) == 0 else batch
 
-    def drawn(self, waves: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
+    def training_logmels(self, waves: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
         """Log-mels (B, mels, frames) of a training step's waveforms.
 
-        The filters' edges are a pure function of the other arguments.
+        Mel filter edges are drawn from seed, salt and step.
         """
         moving = is_jittered(self._spec)
         edges = draw_edges(self._spec, seed, salt, step) if moving else None
@@ -211,12 +213,12 @@ def logmels(
 ) -> np.ndarray:
     """Log-mels (B, mels, frames) of waveforms (B, samples), with one thread.
 
-    What is prepared in one process must equal what is made in another to the last bit.
+    Log-mels prepared in one process must equal those made in another to the last bit.
     """
     with _one_thread():
         x = torch.from_numpy(np.array(waves, dtype=np.float32))
-        found: np.ndarray = net(x, edges).squeeze(1).numpy()
-    return found
+        batch: np.ndarray = net(x, edges).squeeze(1).numpy()
+    return batch
 
 
 @contextmanager
@@ -233,7 +235,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def keeps_waves(recipe: Recipe) -> bool:
-    """Whether waveforms are prepared, for training changes what log-mels are made of."""
+    """Whether waveforms are prepared, because training changes them or the front end."""
     return is_jittered(recipe.frontend) or changes_waves(recipe)
 
 
@@ -251,9 +253,9 @@ def is_prepared(recipe: Recipe, clips: int, path: Path) -> bool:
     """Whether the features of a recipe are to be written, or the data set is read at each use.
 
     Args:
-        recipe: ``data.storage`` says so; ``auto`` writes what is at most `MOST_BYTES` and leaves
+        recipe: ``data.storage`` says so; ``auto`` writes what is at most `MAX_BYTES` and leaves
             half of the disk's free space. Random parts of longer clips are always read.
-        clips: of the data set.
+        clips: clips of the data set.
         path: see `features_path`.
     """
     if recipe.data.crop == "random" or recipe.data.storage == "streamed":
@@ -262,16 +264,16 @@ def is_prepared(recipe: Recipe, clips: int, path: Path) -> bool:
         return True
     size = 4 * clips * int(np.prod(_inner(recipe.frontend, recipe.data.seconds, path)))
     folder = next(folder for folder in path.parents if folder.is_dir())
-    return size <= min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
+    return size <= min(MAX_BYTES, shutil.disk_usage(folder).free // 2)
 
 
 def open_features(path: Path, recipe: Recipe, stream: Streamed) -> Features:
-    """The features of a recipe: what `prepare_features` wrote, or made of the data set.
+    """The features of a recipe: written by `prepare_features`, or read from the data set.
 
     Args:
         path: see `features_path`.
-        recipe: with the front end.
-        stream: of the data set.
+        recipe: recipe with the front end.
+        stream: waveforms of the data set.
     """
     chosen = recipe.data.storage
     if recipe.data.crop == "random" or chosen == "streamed":
@@ -282,13 +284,13 @@ def open_features(path: Path, recipe: Recipe, stream: Streamed) -> Features:
 
 
 def load_features(path: Path, frontend: FrontendSpec) -> Features:
-    """What `prepare_features` wrote, as features."""
+    """The features that `prepare_features` wrote."""
     stored: np.ndarray = np.load(path, mmap_mode="r")
     return Waveforms(stored, frontend) if path.name.startswith(_WAVES) else stored
 
 
 def _inner(frontend: FrontendSpec, seconds: float, path: Path) -> tuple[int, ...]:
-    """The shape of what is kept of one clip."""
+    """The shape of one clip's features in the file."""
     if path.name.startswith(_WAVES):
         return (round(seconds * frontend.sampling_rate),)
     return frontend.mels, frame_count(frontend, seconds)
@@ -301,18 +303,18 @@ def prepare_features(
     path: Path,
     progress: Progress = lambda share, text: None,
 ) -> Path:
-    """Writes the log-mel or the waveform of every clip, float32, unless it is there.
+    """Writes the log-mel or the waveform of every clip, float32, unless the file exists.
 
     Args:
-        dataset: where waveforms come from.
-        frontend: the log-mel.
+        dataset: source of the waveforms.
+        frontend: computes the log-mels.
         seconds: clip length.
         path: see `features_path`; its name says whether log-mels or waveforms are written.
-        progress: called with the share done and no words.
+        progress: called with the share done and an empty text.
 
     Raises:
         InputError: a clip cannot be read.
-        StorageError: the disk is full, or nothing can be written there.
+        StorageError: the disk is full, or the file cannot be written.
     """
     if path.is_file():
         return path
@@ -328,9 +330,9 @@ def _write(
     file: BinaryIO,
     progress: Progress,
 ) -> None:
-    """Writes an array of NumPy's format, batch by batch.
+    """Writes an array in NumPy's format, batch by batch.
 
-    Not through a memory map: where the disk is full, that kills the process without a word.
+    Not through a memory map: on a full disk, that kills the process without a message.
     """
     clips = len(dataset.ids)
     net = make_frontend(frontend).eval()

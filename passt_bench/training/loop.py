@@ -1,4 +1,4 @@
-"""The training loop: fixed steps, AdamW, exact to resume; and what it refuses to train."""
+"""The training loop (fixed steps, AdamW, exact resume), and its checks of recipe and data."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def set_up(engine: EngineSpec) -> None:
     """Threads and determinism of a process that trains, measured or not."""
     torch.set_num_threads(engine.threads)
     torch.use_deterministic_algorithms(engine.device == "cpu")
-    # A debugging aid that comes with it, and slow.
+    # A slow debugging aid that comes with it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _seed_torch(device: str, seed: int, step: int) -> None:
-    """Seeds torch's own generators, which dropout draws from, as a function of seed and step."""
+    """Seeds torch's generators, which dropout uses, as a function of seed and step."""
     value = int(philox(_TORCH, seed, step).integers(2**63))
     torch.default_generator.manual_seed(value)
     if device == "cuda":
@@ -53,26 +53,26 @@ def _seed_torch(device: str, seed: int, step: int) -> None:
 def train(
     net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Progress:
-    """Trains a model, see `run_training`; it is left with the weights that are to be tested."""
+    """Trains a model, see `run_training`; it then holds the weights to test."""
     return run_training(net, task, on_epoch).progress
 
 
 def run_training(
     net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Training:
-    """Trains a model, from its last checkpoint where there is one, and leaves one behind.
+    """Trains a model, from its last checkpoint if there is one, and writes one at the end.
 
     Args:
-        net: on the recipe's device, with initial weights.
+        net: model on the recipe's device, with initial weights.
         task: data and recipe.
         on_epoch: called after each epoch.
 
     Returns:
-        The state at the end; the model holds the weights that are to be tested.
+        The state at the end; the model holds the weights to test.
 
     Raises:
         Diverged: a loss was NaN or infinite; the message names epoch and value.
-        InputError: sampling or averaging that the clips or epochs do not allow.
+        InputError: sampling or averaging do not fit the clips or epochs.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
     stateful: dict[str, Any] = {"optimizer": step.optimizer}
@@ -80,10 +80,10 @@ def run_training(
     sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
     state = Training(net, stateful, task)
     progress, steps = state.progress, sampler.steps
-    take = StepGraph(step.take) if recipe.engine.graph else step.take
+    run_step = StepGraph(step.take) if recipe.engine.graph else step.take
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
-    left = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
-    with loading(supply, left, recipe.engine.num_workers) as batches:
+    remaining = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
+    with loading(supply, remaining, recipe.engine.num_workers) as batches:
         while progress.epoch < recipe.training.epochs:
             net.train()
             state.begin_epoch()
@@ -92,7 +92,7 @@ def run_training(
             ):
                 set_rate(step.optimizer, rate_at(recipe.training, number, steps))
                 inputs = _inputs(net, task, number, recipe.training.epochs * steps, next(batches))
-                state.stepped(take(step.engine.send(inputs)))
+                state.stepped(run_step(step.engine.send(inputs)))
             _end_epoch(state, steps, float(step.optimizer.param_groups[0]["lr"]))
             if task.validation is not None:
                 _validate(state, task.validation)
@@ -104,7 +104,7 @@ def run_training(
 def _inputs(
     net: AudioModel, task: Task, step: int, total: int, batch: Arrays
 ) -> dict[str, torch.Tensor | None]:
-    """What a training step takes: a batch, and what is drawn for the model."""
+    """The inputs of a training step: a batch, and the random inputs of the model."""
     x, targets = map(torch.from_numpy, batch)
     grid = net.grid(x.shape[3])
     setting = task.recipe.patchout
@@ -116,7 +116,7 @@ def _inputs(
 
 
 def _end_epoch(state: Training, steps: int, rate: float) -> None:
-    """Notes an epoch whose steps have all been taken."""
+    """Records an epoch after its last step."""
     progress, epochs = state.progress, state.task.recipe.training.epochs
     mean = float(torch.stack(state.losses).mean())
     if not np.isfinite(mean):
@@ -131,7 +131,7 @@ def _end_epoch(state: Training, steps: int, rate: float) -> None:
 
 
 def _validate(state: Training, clips: np.ndarray) -> None:
-    """Evaluates on the validation split and keeps the weights if no epoch before was as good."""
+    """Evaluates on the validation split; keeps the weights if the epoch is the best so far."""
     task, progress, since = state.task, state.progress, time.perf_counter()
     name = task.recipe.metrics[0]
     with state.evaluated():
@@ -156,11 +156,11 @@ _ROWS = 1 << 16  # clips whose labels are checked at a time
 
 
 def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
-    """Refuses averaging, sampling, storage or a loss that recipe and data do not allow, or no data.
+    """Raises InputError if recipe and data do not fit.
 
     Args:
-        recipe: of a run.
-        targets: of all clips.
+        recipe: recipe of a run.
+        targets: labels of all clips.
         train: indices of the training clips.
 
     Raises:
@@ -172,7 +172,7 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             "no clip to train on",
             field="data.name",
             value=recipe.data.name,
-            remedy="Bring its training part; `passt-bench evaluate` needs none.",
+            remedy="Add the training split to the data folder; `passt-bench evaluate` needs none.",
         )
     if training.loss == "ce" and not _one_class(targets, train):
         raise InputError(
@@ -188,7 +188,7 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
         clip_weights(targets, train)
     if recipe.data.crop == "random" and recipe.data.storage == "prepared":
         raise InputError(
-            "random parts of longer clips cannot be prepared",
+            "random crops of longer clips cannot be prepared",
             field="data.storage",
             value="prepared",
             remedy="Use 'auto' or 'streamed'; `passt-bench data prepare` makes reading fast.",
@@ -199,7 +199,7 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             "some labels of the data are unknown",
             field="training.loss",
             value=training.loss,
-            remedy="Use 'masked_bce', which leaves them out.",
+            remedy="Use 'masked_bce', which skips them.",
         )
 
 

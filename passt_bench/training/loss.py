@@ -1,4 +1,4 @@
-"""Losses over logits and (mixed) targets, and the failure of a loss that is no longer finite.
+"""Losses over logits and (mixed) targets, and the error for non-finite values.
 
 Labels may be unknown. Shapes: B batch, C classes.
 """
@@ -14,15 +14,15 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     """The loss of a batch.
 
     ``bce`` is binary cross-entropy over all labels, ``ce`` cross-entropy with (mixed) one-hot
-    targets. ``masked_bce`` is binary cross-entropy over the labels that are known, see
-    `with_known`: the mean over these, each by its weight. The reference code
+    targets. ``masked_bce`` is binary cross-entropy over the known labels, see `with_known`: their
+    weighted mean. The reference code
     (``ex_openmic.py:157-187``) takes the mean over all entries, so that its loss falls with the
-    share of known labels, and weights a mixed clip by the mask of its first clip alone: the second
-    one's labels are lost where the first's are unknown, and count as absent where only the first's
-    are known.
+    share of known labels, and weights a mixed clip only by the mask of its first clip: the second
+    clip's labels are ignored where the first's are unknown, and count as absent where only the
+    first's are known.
 
     Args:
-        kind: as in a recipe.
+        kind: name in a recipe.
         logits: (B, C).
         targets: (B, C); for ``masked_bce`` (B, 2, C), or (B, C) with NaN for unknown labels.
     """
@@ -35,15 +35,15 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     positive, known = targets.unbind(dim=1)
     # Known * BCE(logits, positive / known), without the division.
     total = (known * F.softplus(logits) - positive * logits).sum()
-    return total / known.sum().clamp(min=1e-6)  # of a batch without known labels it is 0
+    return total / known.sum().clamp(min=1e-6)  # 0 for a batch without known labels
 
 
 def with_known(targets: np.ndarray) -> np.ndarray:
-    """Targets with NaN for unknown labels as sums and weights, which can be mixed.
+    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
 
-    Mixing is then the same weighted sum for both: of two clips the result holds, for each label,
-    the weighted sum of what is known, and how much is known. Its loss is the weighted mean of the
-    two clips' losses, whichever of their labels are known.
+    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
+    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
+    the two clips' losses, whichever of their labels are known.
 
     Args:
         targets: (B, C), 0, 1 or NaN.
@@ -57,4 +57,4 @@ def with_known(targets: np.ndarray) -> np.ndarray:
 
 
 class Diverged(RuntimeError):
-    """The loss, or what the trained model answers, is no longer finite."""
+    """The loss or the outputs of the trained model are not finite."""

@@ -1,8 +1,8 @@
 """Metrics over clips, in total and per class: average precision, ROC AUC, d', accuracy.
 
-Scores may be logits or probabilities: only their order counts. Logits are better, for a sigmoid in
-float32 makes ties of everything beyond about 17. A target is 1, 0, or NaN where nobody knows (the
-partial labels of OpenMIC).
+Scores may be logits or probabilities: only their order counts. Logits are better, because a sigmoid
+in float32 ties everything beyond about 17. A target is 1, 0, or NaN if unknown (the partial labels
+of OpenMIC).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ DataKind = Literal["multi_label", "one_class", "partly_labelled"]
 
 
 class Metric(ABC):
-    """What says how good scores are; a subclass is registered as an instance in `METRICS`.
+    """Measures how good scores are; a subclass is registered as an instance in `METRICS`.
 
     Attributes:
-        better: which way a value is better.
-        bounds: that no value exceeds; an interval ends there.
-        needs_all_labels: whether it cannot be computed where labels are unknown (NaN).
-        one_class_a_clip: whether it makes sense only where each clip has exactly one class.
-        default_for: the data that `passt-bench evaluate` scores with it by default.
-        per_class_name: what the value of a single class is called, if not like the metric.
+        better: 'greater' if higher is better, 'less' if lower is.
+        bounds: minimum and maximum of a value; intervals are clipped to them.
+        needs_all_labels: whether it cannot be computed if labels are unknown (NaN).
+        one_class_a_clip: whether it requires exactly one class per clip.
+        default_for: kind of data that `passt-bench evaluate` scores with it by default.
+        per_class_name: name of the value of a single class, if it differs from the metric's.
         needs_negatives: whether a class is scored only if some clips do not have it.
-        absent: what is done with classes that cannot be scored, for notes in records.
+        absent: text for classes that cannot be scored, for notes in records.
         same_classes_as: a metric that scores the same classes, so that one note serves both.
     """
 
@@ -50,7 +50,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """The value, and that of each class by its index.
+        """The value, and the value of each class by its index.
 
         Args:
             targets: (N, C), 0 or 1, and NaN where unknown unless it `needs_all_labels`.
@@ -61,11 +61,11 @@ class Metric(ABC):
         """
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """The values of resamples of the clips, for an interval; computes each, unless overridden.
+        """The values of resamples of the clips, for an interval; computes each unless overridden.
 
         Args:
-            clips: all of them.
-            weights: (N, B), how often each resample has each clip, whole numbers as float32.
+            clips: all clips.
+            weights: (N, B), how often each resample drew each clip, whole numbers as float32.
 
         Returns:
             (B,); NaN for a resample in which no class can be scored.
@@ -84,18 +84,18 @@ def score(name: str, targets: np.ndarray, scores: np.ndarray) -> tuple[float, Pe
     """A registered metric of some clips, in total and by class index.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         targets: (N, C), 0, 1, or NaN where unknown.
         scores: (N, C).
 
     Raises:
-        InputError: an unknown metric, labels that it cannot use, or no class can be scored.
-        ValueError: shapes that differ, or scores that are not finite.
+        InputError: the metric is unknown, cannot use the labels, or can score no class.
+        ValueError: shapes differ, or scores are not finite.
     """
     if targets.shape != scores.shape or targets.ndim != 2 or not len(targets):
         raise ValueError(f"targets {targets.shape} and scores {scores.shape} must be one (N, C)")
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity")
+        raise ValueError("scores contain NaN or infinity")
     check_labels(name, targets)
     metric: Metric = METRICS.get(name).build
     return metric.compute(targets, scores)
@@ -105,7 +105,7 @@ def check_labels(name: str, targets: np.ndarray) -> None:
     """Refuses labels that a metric cannot use.
 
     Raises:
-        InputError: an unknown metric, or some labels are unknown (NaN) and it needs them all.
+        InputError: the metric is unknown, or it needs all labels and some are unknown (NaN).
     """
     if METRICS.get(name).build.needs_all_labels and np.isnan(targets).any():
         others = [item.name for item in METRICS.all() if not item.build.needs_all_labels]
@@ -113,12 +113,12 @@ def check_labels(name: str, targets: np.ndarray) -> None:
             "some labels are unknown (NaN), and this metric needs them all",
             field="metrics",
             value=name,
-            remedy=f"Use one that leaves them out: {', '.join(others)}.",
+            remedy=f"Use one that skips them: {', '.join(others)}.",
         )
 
 
 def default_metrics(kind: DataKind) -> tuple[str, ...]:
-    """The metrics that are the default for some kind of data."""
+    """The default metrics for a kind of data."""
     return tuple(item.name for item in METRICS.all() if item.build.default_for == kind)
 
 
@@ -127,13 +127,13 @@ def _mean(per_class: PerClass, lacking: str) -> tuple[float, PerClass]:
         raise InputError(
             f"no class has {lacking} among the clips",
             field="metrics",
-            remedy="Score clips of which some have the classes.",
+            remedy="Score clips that include at least one positive.",
         )
     return float(np.mean(list(per_class.values()))), per_class
 
 
 def _known(targets: np.ndarray, scores: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each class with the labels that are known, as truth values, and their scores."""
+    """Each class with its known labels as booleans, and their scores."""
     for c in range(targets.shape[1]):
         known = ~np.isnan(targets[:, c])
         yield c, targets[known, c] > 0.5, scores[known, c]
@@ -171,7 +171,7 @@ class OfficialAveragePrecision(MeanAveragePrecision):
 
     ``ex_audioset.py`` of the reference code: the mean of scikit-learn's
     ``average_precision_score(average=None)`` over all classes, which is 0 for a class without
-    positives. Where every class has one it is `MeanAveragePrecision`.
+    positives. If every class has one, it equals `MeanAveragePrecision`.
     """
 
     default_for = None
@@ -189,10 +189,10 @@ class OfficialAveragePrecision(MeanAveragePrecision):
 
 
 class MaskedAveragePrecision(MeanAveragePrecision):
-    """OpenMIC's: each class's average precision over the clips whose label is known.
+    """The metric of OpenMIC: average precision of each class over the clips with a known label.
 
     ``ex_openmic.py`` of the reference code weights clips by the mask (``sample_weight``), which
-    leaves those without a label out. A class without a known positive is left out of the mean.
+    skips those without a label. A class without a known positive does not enter the mean.
     """
 
     needs_all_labels = False
@@ -201,7 +201,7 @@ class MaskedAveragePrecision(MeanAveragePrecision):
 
 
 class AreaUnderCurve(Metric):
-    """Area under the ROC curve: how often a positive scores above a negative; a tie is half.
+    """Area under the ROC curve: how often a positive scores above a negative; a tie counts half.
 
     The mean over the classes with both positives and negatives among the known labels.
     """
@@ -214,8 +214,8 @@ class AreaUnderCurve(Metric):
         per_class = {}
         for c, labels, values in _known(targets, scores):
             if labels.any() and not labels.all():
-                alone = np.ones((len(labels), 1), dtype=np.float32)
-                per_class[c] = float(RankSums(labels, values).statistics(alone)[1][0])
+                once = np.ones((len(labels), 1), dtype=np.float32)
+                per_class[c] = float(RankSums(labels, values).statistics(once)[1][0])
         return _mean(per_class, "both a positive and a negative")
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
@@ -224,12 +224,12 @@ class AreaUnderCurve(Metric):
 
 
 class DPrime(AreaUnderCurve):
-    """Sensitivity index d' = √2 Φ⁻¹(AUC): how many standard deviations apart two normals would be.
+    """Sensitivity index d' = √2 Φ⁻¹(AUC): distance of two normals in standard deviations.
 
     The total is d' of the mean AUC, as papers on AudioSet report it since Hershey et al. 2017 (the
-    code of PANNs and of AST computes it so), and not the mean of the classes' d', in which a class
-    that is nearly perfect would outweigh all others. An area of exactly 0 or 1, whose d' would be
-    infinite, counts as half a pair of clips away from it (Macmillan and Kaplan 1985).
+    code of PANNs and of AST does the same), and not the mean of the classes' d', in which a nearly
+    perfect class would outweigh all others. An area of exactly 0 or 1, whose d' would be infinite,
+    is moved by half a pair of clips (Macmillan and Kaplan 1985).
     """
 
     bounds = (-inf, inf)
@@ -246,24 +246,24 @@ class DPrime(AreaUnderCurve):
         """See `Metric.resample`."""
         columns = (clips.targets[:, c] for c in range(clips.targets.shape[1]))
         both = [t for t in columns if (t > 0.5).any() and (t <= 0.5).any()]
-        least = float(np.mean([_half_a_pair(t) for t in both]))
-        return np.array([_to_d_prime(x, least) for x in super().resample(clips, weights)])
+        half = float(np.mean([_half_a_pair(t) for t in both]))
+        return np.array([_to_d_prime(x, half) for x in super().resample(clips, weights)])
 
 
 def _half_a_pair(targets: np.ndarray) -> float:
-    """What half a pair of a positive and a negative is of one class's (N,) area."""
+    """0.5 / (positives × negatives) of one class's targets (N,)."""
     return float(0.5 / ((targets > 0.5).sum() * (targets <= 0.5).sum()))
 
 
-def _to_d_prime(area: float, least: float) -> float:
-    """The d' of an area; one of exactly 0 or 1 is taken to be that far from it."""
+def _to_d_prime(area: float, half: float) -> float:
+    """The d' of an area; an area of exactly 0 or 1 is moved inward by ``half``."""
     if area in (0, 1):
-        area = abs(area - least)
+        area = abs(area - half)
     return float(sqrt(2) * ndtri(area))
 
 
 class Accuracy(Metric):
-    """Top-1 accuracy of single-label clips: the share of right ones, by class the recall."""
+    """Top-1 accuracy of single-label clips; per class, the recall."""
 
     bounds = (0.0, 1.0)
     needs_all_labels = True
@@ -273,16 +273,16 @@ class Accuracy(Metric):
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
         """See `Metric.compute`."""
         label = targets.argmax(axis=1)
-        right = scores.argmax(axis=1) == label
-        per_class = {int(c): float(right[label == c].mean()) for c in np.unique(label)}
-        return float(right.mean()), per_class
+        correct = scores.argmax(axis=1) == label
+        per_class = {int(c): float(correct[label == c].mean()) for c in np.unique(label)}
+        return float(correct.mean()), per_class
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
         """See `Metric.resample`."""
         label = np.nan_to_num(clips.targets).argmax(axis=1)
-        right = (clips.scores.argmax(axis=1) == label).astype(np.float32)
-        shares: np.ndarray = right @ weights / len(right)
-        return shares
+        correct = (clips.scores.argmax(axis=1) == label).astype(np.float32)
+        accuracies: np.ndarray = correct @ weights / len(correct)
+        return accuracies
 
 
 for _name, _metric, _summary in (
@@ -305,15 +305,15 @@ for _name, _metric, _summary in (
 
 
 def scored_note(name: str, targets: np.ndarray, classes: Sequence[str]) -> str | None:
-    """How many classes a metric is a mean of, where that is not all.
+    """How many classes a metric is the mean of, if not all.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         targets: (N, C) that were scored.
-        classes: names.
+        classes: names of the classes.
 
     Returns:
-        A sentence for the record, or None where every class was scored.
+        A sentence for the record, or None if every class was scored.
     """
     metric: Metric = METRICS.get(name).build
     absent, why = np.asarray(~(targets > 0.5).any(axis=0)), "a positive clip"
@@ -322,7 +322,7 @@ def scored_note(name: str, targets: np.ndarray, classes: Sequence[str]) -> str |
         why = "both positive and negative clips"
     if not absent.any():
         return None
-    names = [label for label, lacking in zip(classes, absent, strict=True) if lacking]
+    names = [label for label, is_absent in zip(classes, absent, strict=True) if is_absent]
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"{name}: {len(classes) - len(names)} of {len(classes)} classes have {why}; the others "

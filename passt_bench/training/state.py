@@ -3,13 +3,12 @@
 A checkpoint holds all of it, so that a resumed training continues exactly.
 
 Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
-``helpers/swa_callback.py`` of the reference code it only averages: the rate and the training itself
-are as without it. The published start of 50 is counted from 1, here it is 49: snapshots at the
-beginning of the epochs 49, 54, …, 129 of 130 counted from 0, that is after so many epochs, 17 of
-equal weight.
+``helpers/swa_callback.py`` of the reference code it only averages: it does not change the learning
+rate or the training. The published start of 50 is counted from 1, here it is 49: 17 snapshots of
+equal weight at the beginning of the epochs 49, 54, …, 129 of 130, counted from 0.
 
 The running means and variances of BatchNorm are averaged like weights (the reference code averages
-parameters alone, and its models have no BatchNorm). Estimating them again for the averaged weights
+only parameters, and its models have no BatchNorm). Estimating them again for the averaged weights
 would be more exact, at the cost of another pass over the training clips.
 """
 
@@ -45,22 +44,22 @@ def snapshot_epochs(training: TrainingSpec) -> range:
 
 
 def check_averaging(training: TrainingSpec) -> None:
-    """Refuses a mean that nothing would enter.
+    """Checks the settings of weight averaging.
 
     Raises:
-        InputError: it starts after the last epoch, or averaged weights are evaluated and none are
-            taken.
+        InputError: it starts after the last epoch, or averaged weights are to be evaluated without
+            ``swa_start``.
     """
     if training.swa_start is not None and not snapshot_epochs(training):
         raise InputError(
-            f"the training has ended after epoch {training.epochs - 1}, counted from 0",
+            f"must be at most {training.epochs - 1}, because epochs count from 0",
             field="training.swa_start",
             value=training.swa_start,
-            remedy="Begin to average earlier, or train for longer.",
+            remedy="Start averaging earlier, or train for longer.",
         )
     if training.swa_start is None and training.eval_weights == "swa":
         raise InputError(
-            "averaged weights are to be evaluated, and none are taken",
+            "averaged weights are to be evaluated, but training.swa_start is not set",
             field="training.eval_weights",
             value="swa",
             remedy="Set training.swa_start to an epoch, or training.eval_weights to 'last'.",
@@ -68,11 +67,11 @@ def check_averaging(training: TrainingSpec) -> None:
 
 
 class Average:
-    """The equal-weight mean of some states of a model.
+    """The equal-weight mean of several states of a model.
 
     Attributes:
-        count: of the states.
-        weights: the mean, by name; whole numbers are those of the last state.
+        count: number of states.
+        weights: the mean, by name; integers are those of the last state.
     """
 
     def __init__(self) -> None:
@@ -81,7 +80,7 @@ class Average:
 
     @torch.no_grad()
     def add(self, net: nn.Module) -> None:
-        """Adds the weights that the model has now."""
+        """Adds the current weights of the model."""
         for name, value in net.state_dict().items():
             mean = self.weights.get(name)
             if mean is None or not value.is_floating_point():
@@ -107,13 +106,13 @@ def copy_of(net: nn.Module) -> Weights:
 
 @contextmanager
 def temporarily_load(net: nn.Module, weights: Weights) -> Iterator[None]:
-    """Other weights in a model; its own come back afterwards."""
-    own = copy_of(net)
+    """Loads other weights into a model and restores its own afterwards."""
+    original = copy_of(net)
     net.load_state_dict(weights)
     try:
         yield
     finally:
-        net.load_state_dict(own)
+        net.load_state_dict(original)
 
 
 CHECKPOINT_SECONDS = 20.0
@@ -121,21 +120,21 @@ CHECKPOINT_SECONDS = 20.0
 
 @dataclass
 class Task:
-    """What is trained on, and how it is kept; the last four fields do not decide the result.
+    """The data and settings of a training. Fields marked * do not affect the result.
 
     Attributes:
-        key: of the cell.
-        recipe: everything that makes the run.
-        seed: of the run.
+        key: key of the cell. *
+        recipe: all settings of the run.
+        seed: seed of the run.
         features: (clips, mels, frames) of the whole data set.
         targets: (clips, classes).
         train: indices of the training clips.
-        folder: where checkpoints are written.
-        validation: indices of the clips that the epoch is chosen by, for ``best_on_validation``.
-        attempt: checkpoints of earlier attempts are not used.
-        checkpoint_seconds: between two checkpoints.
-        clocks: wall seconds that this process has spent before, by part.
-        warn: called with a sentence for each checkpoint that cannot be used.
+        folder: folder of checkpoints. *
+        validation: indices of the validation split, for ``best_on_validation``.
+        attempt: checkpoints of earlier attempts are not used. *
+        checkpoint_seconds: seconds between two checkpoints. *
+        clocks: wall seconds that this process has spent before training, by part. *
+        warn: called with a sentence for each checkpoint that cannot be used. *
     """
 
     key: str
@@ -154,21 +153,20 @@ class Task:
 
 @dataclass
 class Progress:
-    """What a training has done so far, over all resumes; a checkpoint holds all of it.
+    """What a training has done so far, over all resumes; saved in checkpoints.
 
     Attributes:
-        epoch: whole epochs.
-        step: steps of the epoch that has begun.
-        train_loss: mean of each epoch.
-        learning_rate: last of each epoch.
-        validation: metric on the validation split after each epoch, for
-            ``best_on_validation``.
-        best_epoch: the first with the best of these, from 1; 0 is none.
+        epoch: completed epochs.
+        step: completed steps of the current epoch.
+        train_loss: mean loss of each epoch.
+        learning_rate: last learning rate of each epoch.
+        validation: metric on the validation split after each epoch, for ``best_on_validation``.
+        best_epoch: the first epoch with the best of these, counted from 1; 0 is none.
         seconds: wall seconds of training steps.
-        cpu_seconds: of the process, in training steps.
-        epoch_seconds: wall seconds of the epoch that has begun.
-        step_seconds: mean of each epoch.
-        peak_bytes: highest memory use.
+        cpu_seconds: CPU seconds of the process in training steps.
+        epoch_seconds: wall seconds of the current epoch.
+        step_seconds: mean seconds per step of each epoch.
+        peak_bytes: maximum memory use.
         before: wall seconds of earlier processes by part, training steps not included.
     """
 
@@ -186,26 +184,27 @@ class Progress:
     before: dict[str, float] = field(default_factory=dict)
 
 
-_RARER = 30  # at least that many times as long between two checkpoints as it takes to write one
+# Minimum time between two checkpoints, in units of the time that writing one takes.
+_CHECKPOINT_COST_FACTOR = 30
 
 
 class Training:
-    """A model in training, with all that decides how it continues.
+    """A model in training, with everything that is needed to resume.
 
-    Random numbers are none of it: they are functions of seed and step.
+    Random numbers are not part of the state: they are functions of seed and step.
 
     Args:
-        net: on the recipe's device, with initial weights.
-        stateful: what else has a state (optimizer, scaler of the loss), by name.
+        net: model on the recipe's device, with initial weights.
+        stateful: other objects with a state (optimizer, scaler of the loss), by name.
         task: data and recipe.
 
     Attributes:
-        average: of the weights, where the recipe has one taken.
-        other_weights: once the training has ended, the kind and values of the weights that are not
-            evaluated as the run's own; None where there is only one kind.
+        average: average of the weights, if the recipe asks for one.
+        other_weights: after the training, the kind and values of the weights that the run's metrics
+            are not of; None if there is only one kind.
 
     Raises:
-        InputError: an average that nothing would enter.
+        InputError: see `check_averaging`.
     """
 
     def __init__(self, net: nn.Module, stateful: dict[str, Any], task: Task) -> None:
@@ -215,7 +214,7 @@ class Training:
         self.average = Average() if training.swa_start is not None else None
         self.other_weights: tuple[str, Weights] | None = None
         self.progress = Progress()
-        self.losses: list[torch.Tensor] = []  # of the epoch that has begun
+        self.losses: list[torch.Tensor] = []  # of the current epoch
         self._unsaved, self._wait = 0, task.checkpoint_seconds
         self._resume()
         self._saved = time.monotonic()
@@ -223,15 +222,15 @@ class Training:
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What a checkpoint must belong to."""
+        """Key and attempt that a checkpoint must belong to."""
         return self.task.key, self.task.attempt
 
     def begin_epoch(self) -> None:
-        """Averages the weights where the recipe says so, and starts the clock."""
+        """Averages the weights if the recipe says so, and starts the clock."""
         epochs = snapshot_epochs(self.task.recipe.training)
         progress = self.progress
         if self.average is not None and progress.epoch in epochs and not progress.step:
-            self.average.add(self.net)  # else it has been done before the checkpoint
+            self.average.add(self.net)  # otherwise the checkpoint includes it
         self.start()
 
     def start(self) -> None:
@@ -247,7 +246,7 @@ class Training:
         self.start()
 
     def stepped(self, loss: torch.Tensor) -> None:
-        """Notes a step; writes a checkpoint if it is time."""
+        """Counts a step; writes a checkpoint if one is due."""
         self.losses.append(loss)
         self.progress.step += 1
         self._unsaved += 1
@@ -275,9 +274,11 @@ class Training:
         began = time.monotonic()
         checkpoint.save(task.folder, state)
         self._unsaved, self._saved = 0, time.monotonic()
-        # A checkpoint of gigabytes comes less often, so that it costs a few percent at most.
-        longest = _RARER * task.checkpoint_seconds
-        self._wait = min(max(task.checkpoint_seconds, _RARER * (self._saved - began)), longest)
+        # Slow checkpoints are written less often, so that they cost at most a few percent.
+        longest = _CHECKPOINT_COST_FACTOR * task.checkpoint_seconds
+        self._wait = min(
+            max(task.checkpoint_seconds, _CHECKPOINT_COST_FACTOR * (self._saved - began)), longest
+        )
 
     def save_best(self) -> None:
         """Keeps the weights of the epoch that has just ended."""
@@ -290,13 +291,13 @@ class Training:
         checkpoint.save_best(self.task.folder, state)
 
     def evaluated(self) -> AbstractContextManager[None]:
-        """The model with the weights that are evaluated if the training ends now."""
+        """Loads the weights that would be evaluated if the training ended now."""
         if self.task.recipe.training.eval_weights == "swa" and self.average and self.average.count:
             return temporarily_load(self.net, self.average.weights)
         return nullcontext()
 
     def finish(self) -> None:
-        """Leaves the weights to evaluate in the model, and the others in `other_weights`."""
+        """Puts the weights to evaluate into the model, and the others into `other_weights`."""
         self.save()
         training, average = self.task.recipe.training, self.average
         if average is not None:
@@ -311,7 +312,7 @@ class Training:
         """Puts the weights of the best epoch into the model.
 
         Raises:
-            OSError: the file that was written is no longer what it was.
+            OSError: the file with these weights is missing or damaged.
         """
         state = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
         if state is None or state["epoch"] != self.progress.best_epoch:
@@ -319,7 +320,7 @@ class Training:
         self.net.load_state_dict(state["net"])
 
     def _resume(self) -> None:
-        """Continues from the newest checkpoint that can be used."""
+        """Resumes from the newest usable checkpoint."""
         warn = self.task.warn
         for state in checkpoint.states(self.task.folder, self.identity, warn):
             if not self._fits(state):
@@ -327,30 +328,30 @@ class Training:
             elif state["progress"]["best_epoch"] and not self._has_best(state):
                 warn(f"{self.task.key}: the weights of the best epoch are lost")
             else:
-                self._take(state)
+                self._load(state)
                 return
         if checkpoint.exists(self.task.folder):
             warn(f"{self.task.key}: no checkpoint can be used; the run starts from the beginning")
 
     def _fits(self, state: dict[str, Any]) -> bool:
-        mine, theirs = self.net.state_dict(), state["net"]
-        shapes = {name: value.shape for name, value in mine.items()}
+        current, saved = self.net.state_dict(), state["net"]
+        shapes = {name: value.shape for name, value in current.items()}
         averaged = state.get("average") is not None
         return (
-            shapes == {name: value.shape for name, value in theirs.items()}
+            shapes == {name: value.shape for name, value in saved.items()}
             and set(state["parts"]) == set(self.stateful)
             and averaged == (self.average is not None)
         )
 
     def _has_best(self, state: dict[str, Any]) -> bool:
-        """Whether the best weights are those of this state or of an epoch that comes again."""
+        """Whether the best weights are of this state or of an epoch that will be repeated."""
         best = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
         known = state["progress"]
         return best is not None and (
             best["epoch"] == known["best_epoch"] or best["epoch"] > known["epoch"]
         )
 
-    def _take(self, state: dict[str, Any]) -> None:
+    def _load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         for name, part in self.stateful.items():
             part.load_state_dict(state["parts"][name])

@@ -1,4 +1,4 @@
-"""What every metric must do: checks to run on a metric of one's own, in or outside this package.
+"""Checks that every metric must pass, in or outside this package.
 
 A check raises `errors.ContractError` that says what is broken, without a test framework::
 
@@ -23,7 +23,7 @@ _CLIPS, _CLASSES, _RESAMPLES, _CLOSE = 60, 4, 100, 1e-9
 
 
 def _tables(name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Targets and scores from good to bad: one class a clip, several, and partly unknown."""
+    """Targets and scores from good to bad: one class per clip, several, and partly unknown."""
     random = np.random.default_rng(0)
     metric: Metric = METRICS.get(name).build
     one = np.eye(_CLASSES, dtype=np.float32)[np.arange(_CLIPS) % _CLASSES]
@@ -43,30 +43,29 @@ def _fail(name: str, broken: str) -> None:
 
 
 def is_a_metric(name: str) -> None:
-    """What is registered is an instance of `Metric` that says which way is better."""
+    """The registered object is an instance of `Metric` with a valid ``better``."""
     metric = METRICS.get(name).build
     if not isinstance(metric, Metric):
-        _fail(name, "registered is no instance of passt_bench.training.metrics.Metric")
+        _fail(
+            name, "the registered object is not an instance of passt_bench.training.metrics.Metric"
+        )
     if metric.better not in ("greater", "less"):
         _fail(name, f"better is {metric.better!r}, not 'greater' or 'less'")
 
 
 def values_are_bounded_and_pure(name: str) -> None:
-    """The value and those of the classes are finite numbers within the bounds, and the same again.
-
-    The classes are indices of columns.
-    """
-    least, greatest = METRICS.get(name).build.bounds
+    """Values are finite, within the bounds and reproducible; classes are indices of columns."""
+    minimum, maximum = METRICS.get(name).build.bounds
     for targets, scores in _tables(name):
         before = targets.copy(), scores.copy()
         value, per_class = score(name, targets, scores)
         if (value, per_class) != score(name, targets, scores):
-            _fail(name, "another value for the same clips")
+            _fail(name, "a second call gives another value for the same clips")
         if not all(map(partial(np.array_equal, equal_nan=True), before, (targets, scores))):
-            _fail(name, "it changes what it is given")
+            _fail(name, "it modifies its arguments")
         for number in (value, *per_class.values()):
-            if not (np.isfinite(number) and least - _CLOSE <= number <= greatest + _CLOSE):
-                _fail(name, f"{number} is not finite or not within {least} and {greatest}")
+            if not (np.isfinite(number) and minimum - _CLOSE <= number <= maximum + _CLOSE):
+                _fail(name, f"{number} is not finite or not within {minimum} and {maximum}")
         if not set(per_class) <= set(range(_CLASSES)):
             _fail(name, f"classes {sorted(per_class)} of {_CLASSES}")
 
@@ -81,7 +80,7 @@ def better_is_better(name: str) -> None:
 
 
 def order_of_clips_decides_nothing(name: str) -> None:
-    """The same clips in another order have the same value."""
+    """The order of the clips does not change the value."""
     order = np.random.default_rng(1).permutation(_CLIPS)
     for targets, scores in _tables(name):
         value, _ = score(name, targets, scores)
@@ -91,27 +90,29 @@ def order_of_clips_decides_nothing(name: str) -> None:
 
 
 def resamples_agree(name: str) -> None:
-    """A resample has the value of the clips that it draws, each as often as it is drawn."""
+    """A resample has the value of its clips, each repeated as often as it was drawn."""
     metric: Metric = METRICS.get(name).build
     random = np.random.default_rng(2)
     tables = list(_tables(name))
-    del tables[::4]  # nearly perfect: some metrics treat a perfect value on its own
+    del tables[::4]  # nearly perfect: some metrics treat a perfect value specially
     for targets, scores in tables:
         weights = random.multinomial(_CLIPS, np.full(_CLIPS, 1 / _CLIPS), 5).T.astype(np.float32)
         clips = ScoredClips(targets, scores)
-        given = metric.resample(clips, weights)
-        wanted = Metric.resample(metric, clips, weights)
-        if given.shape != wanted.shape or not np.allclose(given, wanted, equal_nan=True):
-            _fail(name, f"resamples have {given}, and the clips that they draw {wanted}")
+        resampled = metric.resample(clips, weights)
+        expected = Metric.resample(metric, clips, weights)
+        if resampled.shape != expected.shape or not np.allclose(
+            resampled, expected, equal_nan=True
+        ):
+            _fail(name, f"resamples have {resampled}, but the clips that they drew {expected}")
 
 
 def intervals_hold_the_value(name: str) -> None:
-    """The interval over clips is finite, within the bounds, and has the value in it."""
-    least, greatest = METRICS.get(name).build.bounds
+    """The interval over clips is finite, within the bounds, and contains the value."""
+    minimum, maximum = METRICS.get(name).build.bounds
     targets, scores = list(_tables(name))[1]
     value, _ = score(name, targets, scores)
     low, high = clip_intervals({name: value}, targets, scores, _RESAMPLES)[name]
-    if not least <= low <= value <= high <= greatest or not np.isfinite([low, high]).all():
+    if not minimum <= low <= value <= high <= maximum or not np.isfinite([low, high]).all():
         _fail(name, f"interval [{low}, {high}] of {value}")
 
 

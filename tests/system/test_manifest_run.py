@@ -119,7 +119,7 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
             out = tmp_path / "runs"
             code, said = cli(command, study, "--data", f"manifest={folder}", "--runs", out)
             assert code == 2
-            assert "data.name = 'manifest': no clip to train on. Bring its training part" in said
+            assert "data.name = 'manifest': no clip to train on. Add the training split" in said
             assert not list(out.glob("records/*"))
 
 

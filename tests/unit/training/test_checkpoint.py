@@ -125,13 +125,13 @@ def test_damaged_checkpoints_are_not_used(
     """The one before serves; where it is damaged too, the run starts from the beginning."""
     folder = tmp_path / "run"
     stopped(monkeypatch, 6, make_task(folder))
-    damage(folder / checkpoint.NAME, tmp_path)
+    damage(folder / checkpoint.LATEST, tmp_path)
     assert [s["progress"]["step"] for s in checkpoint.states(folder, ("key", 1))] == [1]
     task = make_task(folder)
     stopped(monkeypatch, 1, task)
     assert len(warned(task)) == 1
     assert "checkpoint.pt" in warned(task)[0]
-    damage(folder / checkpoint.NAME, tmp_path)  # the damaged one is now the one before
+    damage(folder / checkpoint.LATEST, tmp_path)  # the damaged one is now the one before
     task, epochs = make_task(folder), []
     done = trained(task, on_epoch=lambda progress: epochs.append(progress.epoch))
     assert epochs == [1, 2, 3, 4]
@@ -169,7 +169,10 @@ def test_checkpoints_are_two_must_fit_and_can_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped(monkeypatch, 6, make_task(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [checkpoint.BEFORE, checkpoint.NAME]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        checkpoint.PREVIOUS,
+        checkpoint.LATEST,
+    ]
     task = make_task(tmp_path)
     assert len(trained(task, fresh(width=32)).progress.train_loss) == EPOCHS
     assert "does not fit the model" in warned(task)[0]

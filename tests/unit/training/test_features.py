@@ -58,13 +58,15 @@ def test_training_moves_the_filters_of_a_batch(tmp_path: Path) -> None:
     still, moving = _prepared(tmp_path, STILL), _prepared(tmp_path, MOVING)
     assert isinstance(moving, Waveforms)
     waves = moving.waves[np.array([1, 4])]
-    found = moving.drawn(waves, 0, 0, 3)
+    found = moving.training_logmels(waves, 0, 0, 3)
     edges = draw_edges(MOVING, 0, 0, 3)
     wanted = make_frontend(MOVING)(torch.from_numpy(waves), edges)
     np.testing.assert_array_equal(found, wanted.squeeze(1).numpy())
-    np.testing.assert_array_equal(moving.drawn(waves, 0, 0, 3), found)
-    assert (moving.drawn(waves, 0, 0, 4) != found).any()
-    np.testing.assert_array_equal(Waveforms(waves, STILL).drawn(waves, 0, 0, 3), still[[1, 4]])
+    np.testing.assert_array_equal(moving.training_logmels(waves, 0, 0, 3), found)
+    assert (moving.training_logmels(waves, 0, 0, 4) != found).any()
+    np.testing.assert_array_equal(
+        Waveforms(waves, STILL).training_logmels(waves, 0, 0, 3), still[[1, 4]]
+    )
 
 
 @pytest.mark.parametrize(

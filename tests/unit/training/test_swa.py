@@ -150,10 +150,10 @@ def test_one_state_is_its_own_mean() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"swa_start": 6}, "training.swa_start = 6: the training has ended after epoch 5"),
+        ({"swa_start": 6}, "training.swa_start = 6: must be at most 5"),
         (
             {"swa_start": None, "eval_weights": "swa"},
-            "training.eval_weights = 'swa': .*none are taken",
+            "training.eval_weights = 'swa': .*training.swa_start is not set",
         ),
     ],
 )

@@ -217,7 +217,7 @@ def test_what_is_too_large_is_streamed(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.name.startswith("waveforms-")
     assert is_prepared(recipe, CLIPS, path)
     size = 4 * SAMPLES * CLIPS
-    monkeypatch.setattr("passt_bench.training.features.MOST_BYTES", size - 1)
+    monkeypatch.setattr("passt_bench.training.features.MAX_BYTES", size - 1)
     assert not is_prepared(recipe, CLIPS, path)
     assert is_prepared(recipe, CLIPS - 1, path)
     assert is_prepared(_recipe(gain=7, storage="prepared"), CLIPS, path)
