@@ -1,4 +1,4 @@
-"""Fits randomised blocks, and finds the arms that share one variance.
+"""Fits randomized blocks, and finds the arms that share one variance.
 
 Tables are arrays of shape (arms, blocks), NaN where a cell is missing. The model is
 ``y[arm, block] = mean[arm] + effect[block] + noise``; all functions are pure.
@@ -19,19 +19,19 @@ Mask = NDArray[np.bool_]
 NAN = float("nan")
 VARIANCE_RATIO = 4.0
 OUTLIER_LEVEL = 0.01
-ROUNDING = 1e-6  # of a contrast's weights, which are about 1
-SINGULAR = 1e-10  # eigenvalues of X'X below this share of the largest are zeros, but for rounding
+ROUNDING = 1e-6  # tolerance for a contrast's weights, which are about 1
+SINGULAR = 1e-10  # eigenvalues of X'X below this fraction of the largest count as zero
 
 
 @dataclass(frozen=True)
 class BlockFit:
-    """The least-squares fit of arms and blocks, additive.
+    """The additive least-squares fit of arms and blocks.
 
     Attributes:
-        coefficients: (arms + blocks,), only their estimable contrasts are meaningful.
+        coefficients: (arms + blocks,); only estimable contrasts of them are meaningful.
         inverse: pseudo-inverse of X'X, (arms + blocks, arms + blocks).
         gram: X'X.
-        sse: residual sum of squares; exactly 0 where it is only rounding.
+        sse: residual sum of squares; exactly 0 if it is only rounding.
         df: residual degrees of freedom.
         arms: number of arms.
     """
@@ -49,11 +49,11 @@ class BlockFit:
         return self.sse / self.df if self.df > 0 else NAN
 
     def contrast(self, weights: Floats) -> tuple[float, float]:
-        """A weighted sum of arm means, the weights adding up to zero.
+        """A weighted sum of arm means; the weights add up to zero.
 
         Returns:
-            The estimate, and its standard error in units of the residual deviation; both NaN
-            where the present cells do not determine it.
+            The estimate, and its standard error in units of the residual deviation; both NaN if
+            the present cells do not determine it.
         """
         c = np.concatenate([weights, np.zeros(len(self.coefficients) - self.arms)])
         if np.abs(self.gram @ (self.inverse @ c) - c).max() > ROUNDING:
@@ -68,50 +68,50 @@ def fit_blocks(y: Floats) -> BlockFit:
         y: (arms, blocks), NaN where missing.
     """
     arms, blocks = y.shape
-    there = np.isfinite(y)
-    rows, columns = np.nonzero(there)
+    present = np.isfinite(y)
+    rows, columns = np.nonzero(present)
     values = y[rows, columns]
-    # X has two ones a row, so its products are counts and sums; X itself would be large.
+    # X has two ones per row, so its products are counts and sums; X itself would be large.
     gram: Floats = np.diag(
-        np.concatenate([there.sum(axis=1), there.sum(axis=0)]).astype(np.float64)
+        np.concatenate([present.sum(axis=1), present.sum(axis=0)]).astype(np.float64)
     )
-    gram[:arms, arms:] = there
-    gram[arms:, :arms] = there.T
+    gram[:arms, arms:] = present
+    gram[arms:, :arms] = present.T
     sums = np.concatenate(
         [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
     )
-    # NumPy's own cut-off (1e-15 times the size) lets rounded zeros pass, whose inverses drown the
-    # rest. The least eigenvalue that is not zero is far above this one: the cells connect some
-    # dozens of arms and blocks.
+    # NumPy's default cut-off (1e-15 times the size) keeps rounded zeros, whose inverses dominate.
+    # The smallest nonzero eigenvalue is far above this cut-off: the cells connect some dozens of
+    # arms and blocks.
     inverse = np.asarray(np.linalg.pinv(gram, rtol=SINGULAR, hermitian=True), dtype=np.float64)
     coefficients = inverse @ sums
     sse = float(np.sum((values - coefficients[rows] - coefficients[arms + columns]) ** 2))
-    # Equal differences leave rounding errors, which must not pass for variance.
+    # Rounding errors of equal differences must not count as variance.
     rounding = 64 * np.finfo(float).eps * float(np.max(np.abs(values), initial=0.0))
     if sse <= len(values) * rounding**2:
         sse = 0.0
-    return BlockFit(coefficients, inverse, gram, sse, len(values) - _rank(there), arms)
+    return BlockFit(coefficients, inverse, gram, sse, len(values) - _rank(present), arms)
 
 
-def _rank(there: Mask) -> int:
-    """The rank of X: arms and blocks with cells, less one for each set that cells connect."""
-    arms, blocks = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+def _rank(present: Mask) -> int:
+    """The rank of X: arms and blocks with cells, minus the number of connected components."""
+    arms, blocks = np.flatnonzero(present.any(axis=1)), np.flatnonzero(present.any(axis=0))
     if not len(arms):
         return 0
     graph = np.zeros((len(arms) + len(blocks),) * 2)
-    graph[: len(arms), len(arms) :] = there[np.ix_(arms, blocks)]
+    graph[: len(arms), len(arms) :] = present[np.ix_(arms, blocks)]
     parts, _ = connected_components(graph, directed=False)
     return len(graph) - int(parts)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Whose variance is pooled.
+    """The arms whose variance is pooled, and those that are too noisy.
 
     Attributes:
-        fit: over the pooled arms; the others' rows are all missing in it.
-        pooled: (arms,) in the pool.
-        noisy: (arms,) tested by their own paired differences instead.
+        fit: fit of the pooled arms; the other arms' rows are missing.
+        pooled: (arms,), whether an arm is in the pool.
+        noisy: (arms,), whether an arm is tested by its own paired differences instead.
     """
 
     fit: BlockFit
@@ -122,9 +122,9 @@ class Pool:
 def pool_variance(y: Floats) -> Pool:
     """Finds the arms whose residual variance is more than fourfold that of all others.
 
-    Such an arm is *noisy*: its contrasts are tested by paired t. It leaves the pool only where
-    the F test is sure of it (p below .01), because taking out an arm that is noisy by chance
-    would make the pooled variance too small for the rest.
+    Such an arm is *noisy*: its contrasts are tested by paired t. It leaves the pool only if
+    the F test is significant (p below .01), because removing an arm that is noisy by chance would
+    make the pooled variance too small for the rest.
 
     Args:
         y: (arms, blocks), NaN where missing.
@@ -133,7 +133,7 @@ def pool_variance(y: Floats) -> Pool:
     noisy = np.zeros(len(y), dtype=np.bool_)
     pooled = np.ones(len(y), dtype=np.bool_)
     for arm in range(len(y)):
-        rest = fit_blocks(without(y, np.arange(len(y)) == arm))
+        rest = fit_blocks(drop_arms(y, np.arange(len(y)) == arm))
         df = fit.df - rest.df
         if rest.df < 1 or df < 1 or fit.sse <= rest.sse:
             continue
@@ -141,9 +141,9 @@ def pool_variance(y: Floats) -> Pool:
         ratio = (fit.sse - rest.sse) / df / rest.variance if rest.sse > 0 else np.inf
         noisy[arm] = ratio > VARIANCE_RATIO
         pooled[arm] = not (noisy[arm] and stats.f.sf(ratio, df, rest.df) < OUTLIER_LEVEL)
-    return Pool(fit_blocks(without(y, ~pooled)), pooled, noisy)
+    return Pool(fit_blocks(drop_arms(y, ~pooled)), pooled, noisy)
 
 
-def without(y: Floats, drop: Mask) -> Floats:
-    """The table with some arms' rows, (arms,), all missing."""
+def drop_arms(y: Floats, drop: Mask) -> Floats:
+    """The table with the rows of the arms in ``drop``, (arms,), set to missing."""
     return np.where(drop[:, None], np.nan, y)

@@ -26,7 +26,7 @@ class VariantMean:
     """A variant's own mean of a metric over its blocks.
 
     ``low`` and ``high`` are the 95 % interval of the mean over further seeds (NaN below two
-    blocks, or where nothing succeeded).
+    blocks).
     """
 
     variant: str
@@ -42,23 +42,23 @@ class Comparison:
     """A variant against the baseline in one metric.
 
     Attributes:
-        variant: its name.
+        variant: name of the variant.
         baseline: name of the baseline.
         metric: column of the cells' frame.
         n: blocks that both have.
-        value: mean of the variant over its blocks; NaN where none succeeded.
+        value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the 95 % interval of the difference, not corrected for multiplicity.
-        high: its upper end.
-        p: two-sided, Holm-corrected over the variants of the study.
+        high: upper end of this interval.
+        p: two-sided p value, Holm-corrected over the variants of the study.
         verdict: ``better`` or ``worse`` (p below .05), ``same`` (equivalent within the margin),
             ``undecided``, ``not estimable`` (the runs that succeeded do not determine the
             difference), or ``failed`` (no run of the variant succeeded).
-        margin: the largest difference that counts as the same.
-        detectable: the true difference that these blocks show with probability 0.8.
-        blocks_needed: where undecided, the blocks that would settle it with probability 0.8 if
-            the true difference is the observed one; None where settled, or beyond 1000.
-        method: how it was tested, in words.
+        margin: the maximum difference that counts as the same.
+        detectable: the true difference that these blocks detect with probability 0.8.
+        blocks_needed: if undecided, the blocks that would decide it with probability 0.8 if the
+            true difference is the observed one; None if decided, or beyond 1000.
+        method: description of the test.
     """
 
     variant: str
@@ -86,35 +86,35 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
         metric: another column of ``cells`` than the study's primary metric.
 
     Raises:
-        InputError: no such column of numbers, or it declares no direction.
+        InputError: there is no such numeric column, or its direction is unknown.
     """
     metric = metric or study.metric
     table = block_table(study, cells, metric)
-    better = better_way(study, metric)
+    better = metric_direction(study, metric)
     y = table.to_numpy(dtype=np.float64)
     pool = pool_variance(y)
     base = list(table.index).index(study.baseline)
     arms = [arm for arm in range(len(y)) if arm != base]
-    found = [contrast(y, pool, arm, base) for arm in arms]
-    corrected = holm(np.array([item.p() for item in found]))
+    contrasts = [contrast(y, pool, arm, base) for arm in arms]
+    corrected = holm(np.array([item.p() for item in contrasts]))
     tested = int(np.isfinite(corrected).sum())
     means = _means(table, pool, metric)
     return [
         _comparison(study, means[arm], item, float(p), tested, better)
-        for arm, item, p in zip(arms, found, corrected, strict=True)
+        for arm, item, p in zip(arms, contrasts, corrected, strict=True)
     ]
 
 
-def better_way(study: StudyRecord, column: str | None = None) -> Better:
-    """Which way a metric is better, as the study's record says, or else the registered metric.
+def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
+    """Whether a higher or lower value is better, by the study's record or the registered metric.
 
     Args:
-        study: whose cells have the column.
-        column: another than the study's primary metric; that of an occlusion test is better the
-            way the metric is that it measures.
+        study: study whose cells have the column.
+        column: another column than the study's primary metric; an occlusion test has the direction
+            of the metric that it computes.
 
     Raises:
-        InputError: neither says it.
+        InputError: the direction is unknown.
     """
     column = column or study.metric
     parts = column.split("/")
@@ -124,7 +124,7 @@ def better_way(study: StudyRecord, column: str | None = None) -> Better:
     known: dict[str, Better] = {item.name: item.build.better for item in METRICS.all()}
     if name not in known:
         raise InputError(
-            "nothing says which way it is better, so no verdict can be given",
+            "it is unknown whether higher or lower is better, so there is no verdict",
             source=study.name,
             field="metric",
             value=column,
@@ -160,9 +160,9 @@ def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:
 def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One observation per variant (rows, in the study's order) and seed (columns).
 
-    On folds, the observation is the mean over the folds in use, NaN unless all of them are there.
-    In use are the folds of the set that serves the most cells, so that all variants are seen on
-    the same ones: a study that was run on two folds of five is compared on those two.
+    With folds, an observation is the mean over the folds in use, NaN if one is missing. In use is
+    the set of folds that keeps the most cells, the same for all variants: a study that was run on
+    two folds of five is compared on those two.
 
     Raises:
         InputError: no such column in ``cells``.
@@ -178,7 +178,6 @@ def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.Data
     names = [variant.name for variant in study.variants]
     seeds = sorted(set(cells["seed"]))
     used = cells[cells["fold"].isna() | cells["fold"].isin(_folds_in_use(cells))]
-    # A mean with a hole in it is a hole: a pass over some of the folds is another quantity.
     means = used.groupby(["variant", "seed"])[metric].agg(lambda x: x.mean(skipna=False))
     return means.unstack("seed").reindex(index=names, columns=seeds).astype(float)
 
@@ -192,57 +191,55 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
 
 
 def _comparison(
-    study: StudyRecord, mean: VariantMean, found: Contrast, p: float, tested: int, better: Better
+    study: StudyRecord, mean: VariantMean, c: Contrast, p: float, tested: int, better: Better
 ) -> Comparison:
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    verdict = _verdict(mean, found, p, margin, better)
+    verdict = _verdict(mean, c, p, margin, better)
     needed = None
     if verdict == "undecided":
-        noise = (found.estimate, found.unit, found.df_per_block)
+        noise = (c.estimate, c.unit, c.df_per_block)
         comparisons = max(tested, 1)
-        needed = blocks_to_settle(*noise, margin, comparisons=comparisons, more_than=found.n)
-        needed = 2 if found.n < 2 else needed
-    low, high = found.interval()
+        needed = blocks_to_settle(*noise, margin, comparisons=comparisons, more_than=c.n)
+        needed = 2 if c.n < 2 else needed
+    low, high = c.interval()
     return Comparison(
         variant=mean.variant,
         baseline=study.baseline,
         metric=mean.metric,
-        n=found.n,
+        n=c.n,
         value=mean.value,
-        difference=found.estimate,
+        difference=c.estimate,
         low=low,
         high=high,
         p=p,
         verdict=verdict,
         margin=margin,
-        detectable=detectable(found.error, found.df, max(tested, 1)),
+        detectable=detectable(c.error, c.df, max(tested, 1)),
         blocks_needed=needed,
-        method=_method(found, tested),
+        method=_method(c, tested),
     )
 
 
-def _verdict(
-    mean: VariantMean, found: Contrast, p: float, margin: float, better: Better
-) -> Verdict:
+def _verdict(mean: VariantMean, c: Contrast, p: float, margin: float, better: Better) -> Verdict:
     if mean.n == 0:
         return "failed"
-    if not math.isfinite(found.estimate):
+    if not math.isfinite(c.estimate):
         return "not estimable"
     if p < LEVEL:
-        return "better" if (found.estimate > 0) == (better == "greater") else "worse"
-    return "same" if found.p_equivalence(margin) < LEVEL else "undecided"
+        return "better" if (c.estimate > 0) == (better == "greater") else "worse"
+    return "same" if c.p_equivalence(margin) < LEVEL else "undecided"
 
 
-def _method(found: Contrast, tested: int) -> str:
-    if not math.isfinite(found.estimate):
+def _method(c: Contrast, tested: int) -> str:
+    if not math.isfinite(c.estimate):
         return "not estimable: the runs that succeeded do not determine the difference"
-    if found.n < 2:
-        return f"not tested: {found.n} common blocks, and a test needs two"
-    how = f"randomised blocks, variance pooled, t with {found.df} degrees of freedom"
-    if not found.pooled:
+    if c.n < 2:
+        return f"not tested: {c.n} common blocks, but a test needs two"
+    how = f"randomized blocks, variance pooled, t with {c.df} degrees of freedom"
+    if not c.pooled:
         how = (
-            f"paired t with {found.df} degrees of freedom, because its variance or the baseline's "
+            f"paired t with {c.df} degrees of freedom, because its variance or the baseline's "
             "is more than four times that of the others"
         )
-    constant = "; the differences do not vary at all" if found.error == 0.0 else ""
+    constant = "; the differences do not vary at all" if c.error == 0.0 else ""
     return f"{how}; Holm over {tested}{constant}"

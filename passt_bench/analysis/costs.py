@@ -12,7 +12,7 @@ from passt_bench.analysis.frame import NAN, number
 from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
 
-Measured = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
+HasArms = StudyRecord | ComparisonRecord  # both have variants with arms, and a baseline
 
 
 _PHASE_COLUMNS = (
@@ -26,32 +26,32 @@ _ARM_COLUMNS = (
 )
 
 
-def costs_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """What the variants of a study cost in time, one row per variant and phase.
+def costs_of(study: HasArms, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+    """Time costs of the variants of a study, one row per variant and phase.
 
     Columns: ``variant``, ``phase``, ``median``, ``low``, ``high`` (seconds per step, n samples),
     ``n``, ``ratio``, ``ratio_low``, ``ratio_high`` (to the baseline of the same session),
     ``baseline_median`` (seconds, same session), ``session`` (key). Ratios may be compared across
-    sessions; seconds may not. Variants that no session measured have no row.
+    sessions; seconds may not. Variants that were not measured have no row.
     """
     missing = Interval(NAN, NAN, NAN, 0)
     rows = []
     for variant, session, arm in _measured_arms(study, sessions):
         base = next(other for other in session.arms if other.key == session.baseline)
         for phase, seconds in arm.phases.items():
-            ratio, reference = arm.ratios.get(phase, missing), base.phases.get(phase, missing)
+            ratio, baseline = arm.ratios.get(phase, missing), base.phases.get(phase, missing)
             quantities = (seconds.median, seconds.low, seconds.high, seconds.n)
-            ratios = (ratio.median, ratio.low, ratio.high, reference.median)
+            ratios = (ratio.median, ratio.low, ratio.high, baseline.median)
             rows.append((variant.name, phase, *quantities, *ratios, session.key))
     return pd.DataFrame(rows, columns=list(_PHASE_COLUMNS))
 
 
-def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
-    """What the variants of a study cost in memory and arithmetic, one row per variant.
+def memory_of(study: HasArms, sessions: Iterable[SessionRecord]) -> pd.DataFrame:
+    """Memory and operations of the variants of a study, one row per variant.
 
-    Columns: ``variant``, ``status`` (``missing`` where no session measured it), ``message``,
+    Columns: ``variant``, ``status`` (``missing`` if it was not measured), ``message``,
     ``session`` (key), ``attention``, ``batch_size``, ``tokens``, ``tokens_full``, ``parameters``,
-    ``flops``, ``flops_inference``, ``mfu``, ``compile_seconds``, ``published``, and one column a
+    ``flops``, ``flops_inference``, ``mfu``, ``compile_seconds``, ``published``, and one column per
     memory entry of `ArmRecord` (bytes).
     """
     measured = {v.name: (session, arm) for v, session, arm in _measured_arms(study, sessions)}
@@ -82,24 +82,24 @@ def memory_of(study: Measured, sessions: Iterable[SessionRecord]) -> pd.DataFram
     return pd.DataFrame(rows, columns=[*_ARM_COLUMNS, *entries])
 
 
-def sessions_used(study: Measured, sessions: Iterable[SessionRecord]) -> tuple[SessionRecord, ...]:
+def sessions_used(study: HasArms, sessions: Iterable[SessionRecord]) -> tuple[SessionRecord, ...]:
     """The sessions that a study's costs come from, oldest first."""
     used = {session.key: session for _, session, _ in _measured_arms(study, sessions)}
     return tuple(sorted(used.values(), key=_age))
 
 
-def last_arms(study: Measured, sessions: Iterable[SessionRecord]) -> dict[str, ArmRecord]:
+def last_arms(study: HasArms, sessions: Iterable[SessionRecord]) -> dict[str, ArmRecord]:
     """Variant → its arm in the session that its costs come from, failed ones included."""
     return {variant.name: arm for variant, _, arm in _measured_arms(study, sessions)}
 
 
 def _measured_arms(
-    study: Measured, sessions: Iterable[SessionRecord]
+    study: HasArms, sessions: Iterable[SessionRecord]
 ) -> list[tuple[VariantRecord, SessionRecord, ArmRecord]]:
     """Each variant with its arm in the newest session that measured it against the baseline.
 
-    Every session has the baseline; its own seconds come from the session that serves most
-    variants, so that its seconds and theirs are of one session.
+    Every session has the baseline; its seconds are taken from the session that most variants come
+    from, so that they are of the same session.
     """
     base = next(v.arm for v in study.variants if v.name == study.baseline)
     newest: dict[str, tuple[SessionRecord, ArmRecord]] = {}

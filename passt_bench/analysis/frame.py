@@ -1,4 +1,4 @@
-"""Reads quality records and evaluations into pandas tables, a row each."""
+"""Reads quality records and evaluations into pandas tables, one row per record."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ NAN = float("nan")
 
 
 def load_frame(root: Path | str) -> pd.DataFrame:
-    """Every quality record and evaluation under an output folder as a tidy table, a row each.
+    """Every quality record and evaluation under a store's folder, one row per record.
 
     Columns: ``key``, ``kind`` (``quality`` or ``evaluation``), ``status``, ``message``, ``seed``,
     ``fold`` (nullable integer), ``attempt``, ``finished``, ``dataset``, ``fingerprint``; the recipe
     by dotted names (``model.name``, ``patchout.kind``, ``training.epochs``, …, ``salt``); then what
     was measured, named as in `cells_frame`. Rows of different fingerprints must not be compared.
     Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
-    over clips, ``METRIC_low`` and ``METRIC_high``; they have the recipe of a single checkpoint and
+    over clips, ``METRIC_low`` and ``METRIC_high``; they have the recipe of a single model file and
     no seed (the column is then a nullable integer).
 
     Args:
         root: the folder that ``run --runs`` wrote to.
 
     Raises:
-        InputError: no such folder, or a broken record.
+        InputError: there is no such folder, or a record is broken.
     """
     root = Path(root)
     if not root.is_dir():
@@ -53,17 +53,17 @@ def load_frame(root: Path | str) -> pd.DataFrame:
 
 
 def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
-    """The quality cells of a study, one row each, those without a record included.
+    """The quality cells of a study, one row per cell, cells without a record included.
 
     Columns: ``variant``, ``seed``, ``fold`` (nullable integer), ``key``, ``status`` (``missing``
-    where there is no record), ``message`` (empty where there is none), ``tokens``, ``tokens_full``,
-    ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (a training step, per clip); one
-    column per metric, the study's primary one always among them; ``probe/NAME/METRIC``,
+    if there is no record), ``message`` (empty if there is none), ``tokens``, ``tokens_full``,
+    ``grid_frequency``, ``grid_time``, ``parameters``, ``flops`` (per clip of a training step); one
+    column per metric, always including the study's primary metric; ``probe/NAME/METRIC``,
     ``train/NAME``, ``clocks/NAME`` (seconds), ``resolved/NAME`` (patchout as resolved on the
     grid). Metrics and occlusion tests are NaN unless the status is ``ok``.
 
     Raises:
-        InputError: a record of other data than the study's, or a broken record.
+        InputError: a record is of other data than the study's, or broken.
     """
     return cells_of(study, find_runs(study, [store]))
 
@@ -71,22 +71,22 @@ def cells_frame(study: StudyRecord, store: Store) -> pd.DataFrame:
 def find_runs(study: StudyRecord, stores: Iterable[Store]) -> dict[str, RunRecord]:
     """The records of a study's cells by key, each from the first store that has it.
 
-    Of a variant only the first picture is kept: no more are drawn, and thousands fill the memory.
+    Only one picture per variant is kept, because pages show one and thousands would fill memory.
     """
     stores = list(stores)
-    found: dict[str, RunRecord] = {}
+    records: dict[str, RunRecord] = {}
     for variant in study.variants:
-        drawn = False
-        for key in (cell.key for cell in variant.cells if cell.key not in found):
+        has_picture = False
+        for key in (cell.key for cell in variant.cells if cell.key not in records):
             record = next((run for store in stores if (run := store.run(key))), None)
             if record is not None:
-                found[key] = replace(record, picture=None) if drawn else record
-                drawn = drawn or record.picture is not None
-    return found
+                records[key] = replace(record, picture=None) if has_picture else record
+                has_picture = has_picture or record.picture is not None
+    return records
 
 
 def cells_of(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFrame:
-    """`cells_frame` from records at hand, key → record."""
+    """`cells_frame` from loaded records, key → record."""
     rows = [
         _cell_row(study, variant, cell, records.get(cell.key))
         for variant in study.variants
@@ -126,15 +126,15 @@ def _cell_row(
 
 
 def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
-    ran = record if isinstance(record, RunRecord) else None
+    run = record if isinstance(record, RunRecord) else None
     row: dict[str, Any] = {
         "key": record.key,
         "kind": record.kind,
         "status": record.status,
-        "message": (ran.message if ran else None) or "",
-        "seed": ran.seed if ran else None,
+        "message": (run.message if run else None) or "",
+        "seed": run.seed if run else None,
         "fold": record.fold,
-        **({"attempt": ran.attempt} if ran else {}),
+        **({"attempt": run.attempt} if run else {}),
         "finished": record.finished,
         "dataset": record.fingerprint.dataset,
         "fingerprint": record.fingerprint.digest,
@@ -178,7 +178,7 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def number(value: float | None) -> float:
-    """The value, NaN for None: a column of numbers stays one."""
+    """The value, or NaN for None, which keeps a column numeric."""
     return NAN if value is None else value
 
 

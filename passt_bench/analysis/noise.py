@@ -16,7 +16,7 @@ from passt_bench.records.run import StudyRecord
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """The noise of a comparison, from arms that differ in nothing but their salt.
+    """The noise of a comparison, from arms that differ only in their salt.
 
     Attributes:
         metric: column of the cells' frame.
@@ -26,7 +26,7 @@ class NoiseFloor:
         deviation: standard deviation of one difference of two arms in one block; NaN without
             degrees of freedom.
         largest: largest absolute difference of an arm's mean to the baseline's.
-        false_positives: arms whose verdict is ``better`` or ``worse``; none is right.
+        false_positives: arms with the verdict ``better`` or ``worse``, which is always wrong here.
     """
 
     metric: str
@@ -38,16 +38,16 @@ class NoiseFloor:
     false_positives: tuple[str, ...]
 
     def margin(self, blocks: int, variants: int) -> float:
-        """The smallest margin within which equality shows, with probability 0.8.
+        """The smallest margin that an equivalence test can confirm with probability 0.8.
 
         Args:
-            blocks: seeds of the study that is planned.
-            variants: of that study, the baseline included.
+            blocks: seeds of the planned study.
+            variants: variants of the planned study, the baseline included.
         """
         return smallest_margin(self._error(blocks), (variants - 1) * (blocks - 1))
 
     def detectable(self, blocks: int, variants: int) -> float:
-        """The smallest difference that shows with probability 0.8; arguments as in `margin`."""
+        """The smallest difference detected with probability 0.8; arguments as in `margin`."""
         df = (variants - 1) * (blocks - 1)
         return detectable(self._error(blocks), df, comparisons=max(variants - 1, 1))
 
@@ -59,7 +59,7 @@ def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = No
     """Measures the noise floor from an A/A study.
 
     Args:
-        study: its variants may differ only in ``salt``.
+        study: study whose variants differ only in ``salt``.
         cells: see `frame.cells_frame`.
         metric: another column of ``cells`` than the study's primary metric.
 

@@ -1,4 +1,4 @@
-"""Reads everything that a report of one study needs from one or several stores."""
+"""Reads the results of one study for its report, from one or several stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Results:
         comparisons: of every variant but the baseline, in the study's order.
         costs: see `costs.costs_of`.
         memory: see `costs.memory_of`.
-        records: key → record of the cells that have one.
+        records: key → record, of the cells that have one.
         sessions: the cost sessions that the costs come from, oldest first.
     """
 
@@ -42,23 +42,24 @@ class Results:
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
-    """Reads a study and all that its report needs.
+    """Reads a study and its results.
 
     Args:
-        name: of a study that was run.
+        name: name of a study that was run.
         stores: searched in this order; the study and each record come from the first that has it.
 
     Raises:
-        InputError: no store knows the study, or a record is broken or of other data.
+        InputError: no store has the study, or a record is broken or of other data.
     """
     store = next((store for store in stores if name in store.studies()), None)
     if store is None:
+        known = {study for store in stores for study in store.studies()}
         raise InputError(
-            "no such study was run here",
-            source=", ".join(str(store.root) for store in stores),
+            "there is no study of this name",
+            source=" or ".join(str(store.root) for store in stores),
             field="study",
             value=name,
-            remedy=choose_from((known for store in stores for known in store.studies()), name),
+            remedy=f"{choose_from(known, name)} Run it first: passt-bench run {name}",
         )
     study = store.study(name)
     sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
@@ -71,12 +72,12 @@ def analyse(
     """Computes the results of a study.
 
     Args:
-        study: the expansion; only its variants count.
-        records: key → record, of its cells and perhaps of others.
-        sessions: cost sessions, of its variants and perhaps of others.
+        study: the expansion; only its variants are used.
+        records: key → record, of its cells and possibly others.
+        sessions: cost sessions, of its variants and possibly others.
 
     Raises:
-        InputError: a record of other data than the study's, or the metric declares no direction.
+        InputError: a record is of other data than the study's, or the metric has no direction.
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, used = cells_of(study, records), sessions_used(study, sessions)

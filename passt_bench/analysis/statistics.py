@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from passt_bench.analysis.blocks import NAN, BlockFit, Floats, Pool, fit_blocks, without
+from passt_bench.analysis.blocks import NAN, BlockFit, Floats, Pool, drop_arms, fit_blocks
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Contrast:
 
     Attributes:
         n: blocks that all of its arms have.
-        estimate: the difference; NaN where it cannot be estimated.
+        estimate: the difference; NaN if it cannot be estimated.
         error: its standard error; NaN below two blocks.
         df: degrees of freedom of ``error``.
         unit: standard error of the same contrast in one complete block.
         df_per_block: degrees of freedom that one more block adds.
-        pooled: residual variance of the pool, or only of the paired differences.
+        pooled: whether the variance is that of the pool, or only of the paired differences.
     """
 
     n: int
@@ -43,13 +43,13 @@ class Contrast:
         return self.estimate - half, self.estimate + half
 
     def p(self) -> float:
-        """Two-sided p of no difference; without any variance 0 or 1, the limits."""
+        """Two-sided p value for H0: no difference; 0 or 1 if the variance is 0."""
         if self.error == 0.0:
             return 1.0 if self.estimate == 0.0 else 0.0
         return 2 * t_tail(abs(self.estimate) / self.error, self.df)
 
     def p_equivalence(self, margin: float) -> float:
-        """The p of two one-sided tests (TOST) against |difference| >= margin."""
+        """The p value of two one-sided tests (TOST) for H0: |difference| >= margin."""
         inside = margin - abs(self.estimate)
         if self.error == 0.0:
             return 0.0 if inside > 0 else 1.0
@@ -61,7 +61,7 @@ def contrast(y: Floats, pool: Pool, arm: int, baseline: int) -> Contrast:
 
     Args:
         y: (arms, blocks), NaN where missing.
-        pool: of the same table.
+        pool: pool of the same table.
         arm: row of the arm.
         baseline: row of the baseline.
     """
@@ -78,8 +78,8 @@ def weighted_contrast(y: Floats, pool: Pool, weights: ArrayLike) -> Contrast:
 
     Args:
         y: (arms, blocks), NaN where missing.
-        pool: of the same table.
-        weights: (arms,), adding up to zero.
+        pool: pool of the same table.
+        weights: (arms,), which add up to zero.
 
     Raises:
         ValueError: the weights are not one per arm, are all zero, or do not add up to zero.
@@ -91,16 +91,16 @@ def weighted_contrast(y: Floats, pool: Pool, weights: ArrayLike) -> Contrast:
     difference = w[used] @ y[used]
     difference = difference[np.isfinite(difference)]
     n = len(difference)
-    if n == 0:  # no test, but the other arms may connect these
+    if n == 0:  # no test, but other arms may determine the difference
         return Contrast(0, fit_blocks(y).contrast(w)[0], NAN, 0, NAN, 1, True)
     if (pool.noisy & used).any():
         return _paired(difference)
     estimate, scale = pool.fit.contrast(w)
     deviation = float(np.sqrt(pool.fit.variance))
     error = scale * deviation if n > 1 else NAN
-    per_block = int(np.isfinite(without(y, ~pool.pooled)).any(axis=1).sum()) - 1
+    per_block = int(np.isfinite(drop_arms(y, ~pool.pooled)).any(axis=1).sum()) - 1
     unit = float(np.sqrt(w @ w)) * deviation if n > 1 else NAN
-    # Equal values differ by nothing, not by the rounding of the fit.
+    # For equal values, avoids the rounding of the fit.
     if error == 0.0 and np.ptp(difference) == 0.0:
         estimate = float(difference[0])
     return Contrast(n, estimate, error, pool.fit.df, unit, per_block, True)
@@ -132,7 +132,7 @@ def mean_interval(y: Floats, pool: Pool, arm: int) -> tuple[float, float]:
 
     The variance of one observation, between blocks and within, is pooled over the pool's arms.
     Because arms share the blocks, its degrees of freedom are Satterthwaite's, between blocks - 1
-    and all. A noisy arm has its own plain t interval.
+    and all. A noisy arm has its own t interval.
 
     Returns:
         Low and high; NaN below two blocks.
@@ -143,7 +143,7 @@ def mean_interval(y: Floats, pool: Pool, arm: int) -> tuple[float, float]:
     if pool.noisy[arm]:
         variance, df = float(own.var(ddof=1)), float(len(own) - 1)
     else:
-        variance, df = _observation_variance(without(y, ~pool.pooled), pool.fit)
+        variance, df = _observation_variance(drop_arms(y, ~pool.pooled), pool.fit)
     half = t_quantile(0.975, df) * float(np.sqrt(variance / len(own)))
     return float(own.mean()) - half, float(own.mean()) + half
 

@@ -148,13 +148,13 @@ def compare(
 def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
     """What `compare` is about to measure, and how long that takes, in words."""
     from passt_bench.console import rough
-    from passt_bench.measure.session import LEAST_ROUNDS
+    from passt_bench.measure.session import MIN_ROUNDS
 
     limits, sessions = shared.measurement, len(foreseen.rounds)
     each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
     return (
         f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
-        f"step; at least {LEAST_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until "
+        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until "
         f"the ratios are known to ±{100 * limits.half_width:g} %, but no new round after "
         f"{limits.seconds:g} s."
     )

@@ -1,7 +1,7 @@
-"""A process that holds one variant of a cost session, and the handle that commands it.
+"""A process that runs one variant of a cost session, and the handle that commands it.
 
-The process sleeps in a read on its pipe between commands and ends when the pipe closes, so it
-outlives its coordinator by one command at most, even if that was killed.
+The process waits for commands on its pipe and ends when the pipe closes, so it outlives its
+coordinator by at most one command, even if the coordinator was killed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Arm:
     """A variant to measure.
 
     Attributes:
-        name: unique in the session.
+        name: name, unique in the session.
         factory: builds the subject; called inside the arm's process, so it must be picklable.
         engine: device, threads and precision, for the thread count and the matmul peak.
     """
@@ -60,39 +60,39 @@ class ArmError(Exception):
 
 
 class ArmProcess:
-    """The handle of an arm's process; starts it at once.
+    """The handle of an arm's process; starts the process.
 
     Args:
-        preload: modules that the factory needs; the fork server imports them once for all, unless
-            this program has started it before.
+        preload: modules that the factory needs; the fork server imports them once for all arms,
+            unless it was already running.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
         # The first optimizer of a process imports torch._dynamo, which takes two seconds.
         context = fork_server(__name__, "torch._dynamo", *preload)
         self._kills = oom_kills()
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._pipe, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_end,), daemon=True)
         self._process.start()
-        theirs.close()
+        child_end.close()
 
     @property
     def pid(self) -> int | None:
-        """The process's number."""
+        """The ID of the process."""
         return self._process.pid
 
     def send(self, command: str, *arguments: object) -> None:
-        """Sends a command; a dead process is noticed by `receive`."""
+        """Sends a command; `receive` detects a dead process."""
         try:
             self._pipe.send((command, arguments))
         except OSError:
             return
 
     def receive(self, seconds: float) -> Any:
-        """Waits idle for the answer to the last command.
+        """Waits for the answer to the last command.
 
         Raises:
-            ArmError: the command raised, the process died, or ``seconds`` went by.
+            ArmError: the command raised, the process died, or no answer came within ``seconds``.
         """
         try:
             if not self._pipe.poll(seconds):
@@ -106,7 +106,7 @@ class ArmProcess:
         return value
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Kills the process."""
         self._pipe.close()
         self._process.kill()
         self._process.join()
@@ -114,16 +114,16 @@ class ArmProcess:
 
 
 def _serve(pipe: Connection) -> None:
-    """The life of an arm's process: read a command, obey, answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
-    holder = _Holder()
+    """Main loop of the arm's process: reads commands and sends answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator handles Ctrl-C
+    handler = _CommandHandler()
     while True:
         try:
             command, arguments = pipe.recv()
-            answer = ("ok", getattr(holder, command)(*arguments))
+            answer = ("ok", getattr(handler, command)(*arguments))
         except (EOFError, ConnectionError):
             return
-        except Exception as error:  # whatever a variant raises becomes its row in the table
+        except Exception as error:  # an error of a variant becomes its row in the table
             answer = (classify(error), f"{type(error).__name__}: {error}")
         try:
             pipe.send(answer)
@@ -131,8 +131,8 @@ def _serve(pipe: Connection) -> None:
             return
 
 
-class _Holder:
-    """The commands an arm's process knows."""
+class _CommandHandler:
+    """Runs the commands of an arm's process."""
 
     subject: Subject
 
@@ -142,7 +142,7 @@ class _Holder:
     def build(self, factory: Callable[[], Subject], threads: int) -> None:
         torch.set_num_threads(threads)
         self.subject = factory()
-        # What is there now stays: the collector need not walk it again between timed steps.
+        # These objects stay: the collector need not visit them between timed steps.
         gc.collect()
         gc.freeze()
 
@@ -156,11 +156,11 @@ class _Holder:
         bind(cores)
         samples = take_round(self.subject, steps)
         if self.subject.device.type == "cuda":
-            torch.cuda.empty_cache()  # the other arms want it while this one sleeps
+            torch.cuda.empty_cache()  # the other arms need it while this one waits
         return samples
 
     def unbind(self) -> None:
-        """Lets it run on any core again."""
+        """Lets the process run on any core again."""
         bind(self._cores)
 
     def compile(self) -> float:
@@ -174,7 +174,7 @@ class _Holder:
             release_free_memory()
 
     def release(self) -> None:
-        """Gives free memory back, which another arm's process may need."""
+        """Returns free memory, which another arm's process may need."""
         release_free_memory()
 
     def profile(self, folder: Path, name: str) -> None:

@@ -25,14 +25,14 @@ _SLEEP = 0.05
 
 @dataclass(frozen=True)
 class Check:
-    """What an instrument read, and what is known.
+    """A measured and the known value.
 
     Attributes:
         what: the instrument.
-        known: the truth.
-        found: what was read.
-        tolerance: largest relative difference that passes; 0 for exactly.
-        unit: of both.
+        known: the known value.
+        found: the measured value.
+        tolerance: maximum relative difference that passes; 0: exact.
+        unit: unit of both.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it read the truth."""
+        """Whether the measured value is close enough to the known one."""
         return abs(self.found - self.known) <= self.tolerance * self.known
 
 
@@ -60,7 +60,7 @@ def _clock(device: torch.device) -> Iterator[Check]:
     yield Check("clock, a sleep", _SLEEP, min(clock.read()["sleep"]), 0.02, "s")
     if device.type != "cuda":
         return
-    # Work long enough that the wall clock around it, with the device waited for, is the truth.
+    # The work is long enough for the wall clock, with synchronization, to be exact.
     a = torch.rand(4096, 4096, device=device)
 
     def work() -> None:
@@ -78,7 +78,7 @@ def _clock(device: torch.device) -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class Products:
-    """A step of so many matrix products on the GPU."""
+    """A step of ``products`` matrix products on the GPU."""
 
     products: int
 
@@ -113,7 +113,7 @@ def _memory(device: torch.device) -> Check:
 
 
 def _network(device: torch.device) -> Iterator[Check]:
-    """Linear, ReLU, linear: everything about it can be written down by hand."""
+    """Linear, ReLU, linear: small enough to compute all values by hand."""
     first, second = nn.Linear(64, 128, device=device), nn.Linear(128, 32, device=device)
     x = torch.ones(10, 64, device=device)
     parameters = [*first.parameters(), *second.parameters()]
@@ -124,6 +124,6 @@ def _network(device: torch.device) -> Iterator[Check]:
         layers = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
         empty = torch.empty(10, 64)
     flops = count_flops(lambda: layers(empty).sum(), backward=True)
-    # Forward; weight gradients of both; the input's gradient of the second alone.
+    # Forward; weight gradients of both; the input's gradient only of the second.
     known = 2 * 10 * (64 * 128 * 2 + 128 * 32 * 3)
     yield Check("FLOPs, a small network", known, flops, 0.0, "FLOP")

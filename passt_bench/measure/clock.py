@@ -1,9 +1,9 @@
 """Times the parts of a step.
 
 On the CPU a mark is a reading of ``time.perf_counter``. On CUDA it is an event in the stream, which
-costs no synchronisation; events are read at the end of a round, so that the device is never kept
-waiting between the steps that are timed. CPU seconds of the process are kept with both: where the
-wall clock runs ahead of them on the CPU, something else held the core.
+needs no synchronization; events are read at the end of a round, so that the device never waits
+between timed steps. CPU seconds of the process are kept with both: if wall time on the CPU is
+longer, something else used the core.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Work = Mapping[str, Callable[[], object]]
 
 
 class Clock:
-    """Times named pieces of work on one device and hands out the seconds once a round.
+    """Times named pieces of work on one device and returns the seconds once per round.
 
     Args:
-        device: where the work runs.
+        device: device of the work.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,8 +39,8 @@ class Clock:
         """Runs pieces of work one after the other and times each.
 
         Args:
-            work: phase → what to do, in this order, without a gap between.
-            total: name for the whole of them; its CPU seconds are kept as ``<total>_cpu``.
+            work: phase → function, called in this order without a gap.
+            total: name of the total; its CPU seconds are kept as ``<total>_cpu``.
         """
         cpu = time.process_time()
         marks = [self._mark()]
@@ -52,7 +52,7 @@ class Clock:
             self._cpu.setdefault(f"{total}_cpu", []).append(time.process_time() - cpu)
 
     def read(self) -> dict[str, list[float]]:
-        """Waits for the device; phase → seconds of each step since the last reading."""
+        """Waits for the device; returns phase → seconds of each step since the last reading."""
         if self._cuda:
             torch.cuda.synchronize()
         seconds: dict[str, list[float]] = {}

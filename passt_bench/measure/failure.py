@@ -1,4 +1,4 @@
-"""What kind of failure an exception or a dead process is, and a limit that makes memory run out."""
+"""Classifies exceptions and dead processes, and limits the memory of a process."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from passt_bench.errors import StorageError
 Failure = Literal["oom", "error"]
 # The disk is full or read-only, or a limit on the size of files is reached.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-# What PyTorch, oneDNN, CUDA and its libraries say where they have no exception of their own.
-_WORDS = (
+# Messages of PyTorch, oneDNN, CUDA and its libraries for which they have no exception class.
+_OOM_MESSAGES = (
     "can't allocate memory",
     "Cannot allocate memory",
     "out of memory",
@@ -28,13 +28,13 @@ _WORDS = (
     "could not create a memory object",
     "could not execute a primitive",
 )
-# Signals that people, schedulers and shutdowns send; what a process does wrong by itself ends in
-# others. SIGKILL is not among them, for the kernel sends it as well.
+# Signals that people, schedulers and shutdowns send; a process's own errors end in other signals.
+# SIGKILL is not among them, because the kernel sends it as well.
 _FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def classify(error: BaseException) -> Failure:
-    """``oom`` where memory ran out, else ``error``.
+    """``oom`` if memory ran out, else ``error``.
 
     PyTorch raises `torch.OutOfMemoryError` on CUDA and a plain RuntimeError on the CPU.
     """
@@ -42,15 +42,15 @@ def classify(error: BaseException) -> Failure:
         return "oom"
     if isinstance(error, OSError):
         return "oom" if error.errno == errno.ENOMEM else "error"
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS):
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OOM_MESSAGES):
         return "oom"
-    # What broke because memory had run out somewhat earlier.
-    first = error.__cause__ or error.__context__
-    return classify(first) if first is not None else "error"
+    # Memory may have run out earlier and caused this error.
+    cause = error.__cause__ or error.__context__
+    return classify(cause) if cause is not None else "error"
 
 
-def says_nothing(error: BaseException) -> bool:
-    """Whether an error is one of the disk: it says nothing about what was being done."""
+def is_storage_error(error: BaseException) -> bool:
+    """Whether the disk caused an error; the run then has no record and may be repeated."""
     return isinstance(error, StorageError) or (
         isinstance(error, OSError) and error.errno in CANNOT_WRITE
     )
@@ -58,20 +58,20 @@ def says_nothing(error: BaseException) -> bool:
 
 @contextmanager
 def memory_limit(limit: int | None) -> Iterator[None]:
-    """Lets allocations of this process fail beyond so many bytes, while the context lasts.
+    """Makes allocations of this process beyond the limit fail, inside the context.
 
-    The limit counts private writable memory (``RLIMIT_DATA``), which is what a process allocates,
-    not the libraries that it maps. Memory on a GPU is not counted.
+    The limit counts private writable memory (``RLIMIT_DATA``), which is the memory a process
+    allocates, without the libraries that it maps. Memory on a GPU is not counted.
 
     Args:
-        limit: bytes; None is no limit.
+        limit: bytes; None: no limit.
     """
     if limit is None:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
     try:
         yield
     finally:
@@ -89,12 +89,12 @@ def oom_kills() -> int | None:
 
 
 def was_interrupted(exitcode: int | None, kills_before: int | None) -> bool:
-    """Whether somebody ended a process from outside, so that its end says nothing about its work.
+    """Whether a process was ended from outside, and not by an error of its own.
 
     Args:
-        exitcode: of `multiprocessing.Process`; negative for a signal, 255 where the fork server
-            has died and nothing is known.
-        kills_before: `oom_kills` when the process started.
+        exitcode: exit code of `multiprocessing.Process`; negative for a signal, 255 if the fork
+            server has died and the cause is unknown.
+        kills_before: value of `oom_kills` when the process started.
     """
     if exitcode == -signal.SIGKILL:
         kills = oom_kills()
@@ -106,8 +106,8 @@ def explain_exit(exitcode: int | None, kills_before: int | None) -> tuple[Failur
     """Status and message for a process that ended without an answer.
 
     Args:
-        exitcode: of `multiprocessing.Process`; negative for a signal.
-        kills_before: `oom_kills` when the process started.
+        exitcode: exit code of `multiprocessing.Process`; negative for a signal.
+        kills_before: value of `oom_kills` when the process started.
     """
     if exitcode == -signal.SIGKILL:
         kills = oom_kills()

@@ -1,12 +1,12 @@
-"""Floating-point operations of a model, and the peak rates of devices that they are compared with.
+"""Floating-point operations of a model, and peak rates of devices.
 
 Operations are counted on the meta device and from a closed form. A multiply-add is two operations.
 Matrix products, convolutions and attention are counted; elementwise work, norms, softmax, biases
 and the optimizer are not (below 2 % in a transformer).
 
-Peak rates are measured with matrix products in a session. Next to them are those that vendors
-state for their GPUs: dense matrix products, without sparsity, from the data sheets. What is not
-listed is None: a guess would look like a fact.
+Peak rates are measured with matrix products in a session. The peaks that vendors state for their
+GPUs are listed too: dense matrix products, without sparsity, from the data sheets. A GPU that is
+not listed has None: a guess would look like a fact.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from passt_bench.measure.clock import Clock
 
 
 def count_flops(forward: Callable[[], torch.Tensor], *, backward: bool) -> int:
-    """Counts what a pass over meta tensors would compute.
+    """Counts the operations of a pass over meta tensors.
 
-    On the CPU the counter overlooks fused attention; on the meta device nothing is fused.
+    On the CPU the counter misses fused attention; on the meta device nothing is fused.
 
     Args:
         forward: runs the model and returns its output or loss, on the meta device.
@@ -62,11 +62,11 @@ def vit_flops(
     gradient, so its backward costs as much as its forward, and everything else twice as much.
 
     Args:
-        tokens: in the blocks, class tokens included, after patchout.
+        tokens: tokens in the blocks, class tokens included, after patchout.
         width: embedding width.
-        depth: blocks.
+        depth: number of blocks.
         classes: outputs of the head, which is one linear layer on one vector.
-        patches: of the whole grid, before patchout.
+        patches: patches of the whole grid, before patchout.
         patch_elements: input values of a patch, e.g. 256 for 16 x 16.
         mlp_ratio: hidden width of the MLP over the width.
         backward: whether the backward pass is included.
@@ -92,16 +92,16 @@ def matmul_peak(
     sizes: Sequence[Size],
     seconds: float = 0.3,
 ) -> float:
-    """The highest rate of (m, k) x (k, n) products over the sizes, in FLOP/s.
+    """The maximum rate of (m, k) x (k, n) products over the sizes, in FLOP/s.
 
     Uses the threads of the calling process. Each size gets its share of the seconds and at least
-    three products after one to warm up; its rate is that of its fastest product.
+    three products after one warm-up; its rate is that of its fastest product.
 
     Args:
-        device: where to compute.
-        precision: of both factors and the product.
+        device: device of the products.
+        precision: data type of both factors and the product.
         sizes: (m, k, n), e.g. `SQUARES` and the sizes of the model's own layers.
-        seconds: wall seconds in all, about.
+        seconds: approximate wall seconds in total.
     """
     dtype: torch.dtype = getattr(torch, precision)
     best = 0.0
@@ -128,41 +128,41 @@ _L4 = "NVIDIA L4 Tensor Core GPU data sheet, 2023 (halved: stated with sparsity)
 
 
 @dataclass(frozen=True)
-class Stated:
-    """A GPU's stated peaks in TFLOP/s by precision.
+class VendorPeak:
+    """Peaks of a GPU in TFLOP/s by precision, as its vendor states them.
 
-    ``float32`` is without tensor cores, which PyTorch uses for float32 only where TF32 is allowed.
+    ``float32`` is without tensor cores, which PyTorch uses for float32 only if TF32 is allowed.
     """
 
-    words: tuple[str, ...]  # all of them occur in the name that the driver gives
+    name_parts: tuple[str, ...]  # all of them occur in the driver's name of the GPU
     tflops: dict[str, float]
     source: str
 
 
 # The more specific names first.
-STATED: tuple[Stated, ...] = (
-    Stated(("H200",), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H200),
-    Stated(("H100", "PCIe"), {"float32": 51, "bfloat16": 756, "float16": 756}, _H100),
-    Stated(("H100", "HBM3"), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H100),
-    Stated(("A100",), {"float32": 19.5, "bfloat16": 312, "float16": 312}, _A100),
-    Stated(("V100", "SXM2"), {"float32": 15.7, "float16": 125}, _V100),
-    Stated(("TITAN RTX",), {"float32": 16.3, "float16": 130.5}, _TURING),
-    Stated(("RTX 2080 Ti",), {"float32": 13.4}, _TURING),  # half depends on the accumulator
-    Stated(("T4",), {"float32": 8.1, "float16": 65}, _T4),
-    Stated(("L4",), {"float32": 30.3, "bfloat16": 121, "float16": 121}, _L4),
+VENDOR_PEAKS: tuple[VendorPeak, ...] = (
+    VendorPeak(("H200",), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H200),
+    VendorPeak(("H100", "PCIe"), {"float32": 51, "bfloat16": 756, "float16": 756}, _H100),
+    VendorPeak(("H100", "HBM3"), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H100),
+    VendorPeak(("A100",), {"float32": 19.5, "bfloat16": 312, "float16": 312}, _A100),
+    VendorPeak(("V100", "SXM2"), {"float32": 15.7, "float16": 125}, _V100),
+    VendorPeak(("TITAN RTX",), {"float32": 16.3, "float16": 130.5}, _TURING),
+    VendorPeak(("RTX 2080 Ti",), {"float32": 13.4}, _TURING),  # half depends on the accumulator
+    VendorPeak(("T4",), {"float32": 8.1, "float16": 65}, _T4),
+    VendorPeak(("L4",), {"float32": 30.3, "bfloat16": 121, "float16": 121}, _L4),
 )
 
 
 def stated_peak(gpu: str, precision: str) -> tuple[float, str] | None:
-    """FLOP/s that the vendor states, and the source; None for what is not listed.
+    """FLOP/s that the vendor states, and the source; None if not listed.
 
     Args:
-        gpu: the driver's name, e.g. ``NVIDIA H200``.
+        gpu: name from the driver, e.g. ``NVIDIA H200``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
     """
-    known = gpu.replace("-", " ").split()
-    for stated in STATED:
-        if all(set(word.split()) <= set(known) for word in stated.words):
-            peak = stated.tflops.get(precision)
-            return None if peak is None else (peak * 1e12, stated.source)
+    words = gpu.replace("-", " ").split()
+    for entry in VENDOR_PEAKS:
+        if all(set(part.split()) <= set(words) for part in entry.name_parts):
+            peak = entry.tflops.get(precision)
+            return None if peak is None else (peak * 1e12, entry.source)
     return None

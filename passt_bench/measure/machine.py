@@ -1,10 +1,10 @@
-"""Describes the machine, its libraries and cores, and what disturbed a measurement.
+"""Describes the machine, its libraries and cores, and the background load of a measurement.
 
 No host, user or path is recorded.
 
-Cores of one machine are not alike: the other half of a shared physical core, or what else the
-hypervisor runs there, makes one slower than its neighbour by half for seconds. Left to itself, a
-process stays on the core where it first ran; two equal variants then differ for a whole session.
+Cores of one machine differ: the other thread of a physical core, or other work of the hypervisor,
+can slow one core down by half for seconds. By default a process stays on the core where it first
+ran; two equal variants then differ for a whole session.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import torch
 GIB = 1024**3
 _LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
 _CPU = Path("/sys/devices/system/cpu/cpu0")
-_BUSY_CORES = 0.1  # other processes' share of one core that is worth a warning
+_BUSY_CORES = 0.1  # cores used by other processes that cause a warning
 _STOLEN_CORES = 0.02
-_GPU_LOOKS_BACK = 1.5  # a GPU's stated use looks back for up to a second
+_GPU_USE_WINDOW = 1.5  # the driver's GPU use is a mean over up to a second
 # Bits of NVML's nvmlClocksEventReasons that slow a GPU: power cap, slowdowns, power brake.
 GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 
 
 def describe_machine() -> dict[str, Any]:
-    """The machine, as far as it decides how fast something runs; the same on every call."""
+    """The properties of the machine that affect speed; the same on every call."""
     machine: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": _usable_cores(),
@@ -62,7 +62,7 @@ def _cpu_model() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide numbers and speed."""
+    """Versions of the libraries that affect numbers and speed."""
     versions = {}
     for name in _LIBRARIES:
         try:
@@ -80,11 +80,10 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def git_commit(package: Path = _PACKAGE) -> str | None:
-    """The commit that this package was run from, with ``-dirty`` where tracked files differ.
+    """The commit that this package runs from, with ``-dirty`` if tracked files differ.
 
-    Rendered reports do not count: a run writes them, and nothing reads them but the next page.
-    Where it was installed without its repository, what the environment variable
-    ``PASST_BENCH_COMMIT`` says (a machine without network gets a copy of the files), or None.
+    Rendered reports do not count, because runs write them. Without a repository (a copy of the
+    files on a machine without network), the environment variable ``PASST_BENCH_COMMIT``, or None.
 
     Args:
         package: folder of the package, in the top folder of its repository.
@@ -107,14 +106,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def disturbance(seconds: float = 0.2) -> dict[str, Any]:
-    """What else this machine is doing, watched for a moment; call it while nothing is measured.
+def background_load(seconds: float = 0.2) -> dict[str, Any]:
+    """The load by other work on this machine; call it while nothing is measured.
 
     Returns:
-        ``load`` (averages over 1, 5 and 15 minutes), ``other_cores`` (cores kept busy by processes
-        that are not this one's or its children), ``stolen_cores`` (taken by the hypervisor),
-        ``governor`` and ``throttled`` (count of thermal throttlings) where readable, ``gpus``
-        where there are any, and ``warnings`` for people.
+        ``load`` (averages over 1, 5 and 15 minutes), ``other_cores`` (cores used by processes other
+        than this one and its children), ``stolen_cores`` (taken by the hypervisor),
+        ``governor`` and ``throttled`` (count of thermal throttlings) if readable, ``gpus``, and
+        ``warnings`` for the user.
     """
     own, total = own_seconds(), psutil.cpu_times()
     start = time.perf_counter()
@@ -142,7 +141,7 @@ def _busy_seconds(times: Any) -> float:
 
 
 def own_seconds() -> float:
-    """CPU seconds of this process and all its living descendants."""
+    """CPU seconds of this process and all its running descendants."""
     own = psutil.Process()
     total = 0.0
     for process in (own, *own.children(recursive=True)):
@@ -171,7 +170,9 @@ def _warnings(state: dict[str, Any]) -> list[str]:
     if state["stolen_cores"] > _STOLEN_CORES:
         found.append(f"The hypervisor takes {state['stolen_cores']} cores away from this machine.")
     if state["governor"] not in (None, "performance"):
-        found.append(f"The CPU governor is {state['governor']!r}: the clock may change meanwhile.")
+        found.append(
+            f"CPU frequency may change during measurement (governor {state['governor']!r})."
+        )
     for number, gpu in enumerate(state["gpus"]):
         if gpu["busy_percent"] > 0:
             found.append(f"GPU {number} is {gpu['busy_percent']} % busy with something else.")
@@ -181,7 +182,7 @@ def _warnings(state: dict[str, Any]) -> list[str]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Two looks at the machine around a session, with all their warnings, each once."""
+    """The load before and after a session, with all warnings, each once."""
     warnings = [*before["warnings"], *after["warnings"]]
     if before["throttled"] != after["throttled"]:
         warnings.append("The CPU was throttled by heat during the session.")
@@ -189,9 +190,9 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def query_gpus() -> list[dict[str, Any]]:
-    """Name, use, clock, power and slow-down reasons of each NVIDIA GPU; empty without one.
+    """Name, use, frequency, power and slow-down reasons of each NVIDIA GPU; empty without one.
 
-    Asks ``nvidia-smi``, since asking CUDA would take hundreds of MiB of every GPU.
+    Asks ``nvidia-smi``, because CUDA would allocate hundreds of MiB on every GPU.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -211,13 +212,13 @@ def query_gpus() -> list[dict[str, Any]]:
 
 
 def _idle_gpus() -> list[dict[str, Any]]:
-    """`query_gpus`, again after a pause where one is busy: use is a mean over the last second.
+    """`query_gpus`, repeated after a pause if a GPU is busy: use is a mean over the last second.
 
-    What this program itself computed until just now is then no longer in it.
+    The second result no longer includes this program's own work.
     """
     gpus = query_gpus()
     if any(gpu["busy_percent"] > 0 for gpu in gpus):
-        time.sleep(_GPU_LOOKS_BACK)
+        time.sleep(_GPU_USE_WINDOW)
         gpus = query_gpus()
     return gpus
 
@@ -225,7 +226,7 @@ def _idle_gpus() -> list[dict[str, Any]]:
 def parse_gpus(text: str) -> list[dict[str, Any]]:
     """The lines of ``nvidia-smi --query-gpu=name,utilization.gpu,memory.used,clocks_…active,…``.
 
-    A value that the driver does not give (``[N/A]``) counts as 0.
+    A value that the driver does not report (``[N/A]``) counts as 0.
     """
     gpus = []
     for line in text.strip().splitlines():
@@ -250,19 +251,19 @@ _THREADS = Path("/proc/self/task")
 
 
 def all_cores() -> tuple[int, ...] | None:
-    """The cores that this process may run on; None where the system does not say."""
+    """The cores that this process may run on; None if the system does not report them."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def cores_of_round(number: int, threads: int) -> tuple[int, ...] | None:
-    """The cores that every variant runs on in a round; the next round moves on by one.
+    """The cores that every variant runs on in a round; each round shifts them by one.
 
     Args:
-        number: of the round.
-        threads: of the variant; with as many as there are cores it runs on all.
+        number: number of the round.
+        threads: threads of the variant; with as many as there are cores it runs on all.
 
     Returns:
-        Numbers of cores, or None where the system does not let a process choose.
+        Numbers of cores, or None if the system does not let a process choose.
     """
     cores = all_cores()
     if cores is None:
@@ -271,7 +272,7 @@ def cores_of_round(number: int, threads: int) -> tuple[int, ...] | None:
 
 
 def bind(cores: tuple[int, ...] | None) -> None:
-    """Keeps all threads of this process on some cores; None leaves them where they are."""
+    """Binds all threads of this process to some cores; None changes nothing."""
     if cores is None:
         return
     for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():

@@ -20,14 +20,14 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest memory use during a piece of work, in bytes.
+    """The maximum memory use during a piece of work, in bytes.
 
     Attributes:
         before: resident (CPU) or allocated (CUDA) just before the work.
-        peak: the highest level during it; on the CPU of the whole process, libraries included.
-        reserved: CUDA only, the highest level that the caching allocator held.
+        peak: maximum during the work; on the CPU of the whole process, libraries included.
+        reserved: CUDA only, the maximum that the caching allocator reserved.
         method: ``VmHWM``, ``ru_maxrss`` or ``cuda``. With ``ru_maxrss`` the peak could not be
-            reset and is that of the whole life of the process: an upper bound.
+            reset and is that since the process started: an upper bound.
     """
 
     before: int
@@ -45,8 +45,8 @@ def measure_peak(work: Callable[[], object], device: torch.device) -> Peak:
     """Resets the peak, does the work, reads the peak.
 
     On the CPU, writing 5 to ``/proc/self/clear_refs`` resets ``VmHWM`` (Linux, proc(5)). Free
-    memory that the C allocator holds back from earlier work is returned to the kernel first; else
-    the work would use it again without a rise. The kernel counts resident pages per core and adds
+    memory that the C allocator still holds is first returned to the kernel; otherwise the work
+    would reuse it without a rise. The kernel counts resident pages per core and adds
     them up in batches, so a reading may be off by some hundred KiB.
     """
     release_free_memory()
@@ -65,12 +65,12 @@ def measure_peak(work: Callable[[], object], device: torch.device) -> Peak:
 
 
 def peak_bytes(device: str) -> int:
-    """The highest level since the process started: resident (``cpu``) or allocated (``cuda``)."""
+    """The maximum since the process started: resident (``cpu``) or allocated (``cuda``)."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
 
 
 def reset_resident_peak() -> bool:
-    """Resets the kernel's resident peak of this process; False where that cannot be done."""
+    """Resets the kernel's resident peak of this process; returns whether that worked."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -79,9 +79,9 @@ def reset_resident_peak() -> bool:
 
 
 def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
-    """Resident bytes of this process, now (``VmRSS``) or at most (``VmHWM``).
+    """Resident bytes of this process, current (``VmRSS``) or peak (``VmHWM``).
 
-    Where ``/proc`` is missing both are the largest ever, ``ru_maxrss``.
+    Without ``/proc`` both are the peak since the process started, ``ru_maxrss``.
     """
     try:
         lines = _STATUS.read_text().splitlines()
@@ -95,9 +95,9 @@ def resident(field: Literal["VmRSS", "VmHWM"]) -> int:
 
 
 def release_free_memory() -> None:
-    """Collects garbage and gives the allocators' free memory back to the system."""
+    """Collects garbage and returns the allocators' free memory to the system."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
     if trim is not None:
         trim(0)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -109,12 +109,12 @@ def saved_for_backward(
 ) -> int:
     """Bytes that autograd keeps between the forward and the backward pass.
 
-    Counted is the whole storage of each tensor that an autograd node saves, once, however many
+    Counts the whole storage of each tensor that an autograd node saves, once, even if several
     nodes or views share it: activations, the input where a layer needs it for its weight gradient,
     dropout masks, attention statistics, and the low-precision copies of weights that autocast
-    makes. Not counted are what ``leave_out`` names (parameters and buffers: they stay anyway),
+    makes. Does not count tensors in ``leave_out`` (parameters and buffers, which stay anyway),
     gradients, and workspace that is freed inside the pass. The attention kernel and the precision
-    change the number: report them with it.
+    change the result: report them with it.
 
     Args:
         forward: runs the forward pass with gradients on.

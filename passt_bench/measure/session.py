@@ -1,9 +1,9 @@
 """The cost session: all variants measured together, in interleaved rounds.
 
-Ratios exist only within a session, because a machine's speed drifts by more than most changes to
-a model matter. So every variant waits in a process of its own, and in each round all take one turn
-of a few steps, in a newly drawn order and on the same cores. The coordinator sleeps while an arm
-runs, and no two arms ever run at once; only their builds overlap.
+Ratios are formed only within a session, because the speed of a machine drifts by more than most
+changes to a model matter. So every variant has its own process, and in each round all run one turn
+of a few steps, in a new random order and on the same cores. The coordinator waits while an arm
+runs, and no two arms run at once; only their builds overlap.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.arm import Arm, ArmError, ArmProcess
 from passt_bench.measure.flops import SQUARES, Size
-from passt_bench.measure.machine import changes, cores_of_round, disturbance
+from passt_bench.measure.machine import background_load, changes, cores_of_round
 from passt_bench.measure.target import STEP, PublishedProtocol
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
-LEAST_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
-WARM_AGREEMENT = 0.05  # two blocks of warm-up steps whose medians differ by less agree
+MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
+WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up blocks' medians
 WARM_BLOCKS = 4
-_CORES_TO_COMPILE = 2  # for each arm that compiles for a GPU beside others
-# Shares of the progress bar that are behind after each part; what is left at the end is writing.
+_CORES_TO_COMPILE = 2  # cores per arm that compiles for a GPU at the same time as others
+# Positions of the progress bar after each part; the rest is writing.
 _BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
-_ROUNDS = 0.6  # where profiles or the published speed test follow
+_ROUNDS = 0.6  # if profiles or the published speed test follow
 
 
 @dataclass
 class ArmResult:
-    """What one arm gave.
+    """The results of one arm.
 
     Attributes:
-        message: why it failed; of an arm that is ``ok``, what failed after the rounds.
+        message: why it failed; for an arm that is ``ok``, what failed after the rounds.
         samples: phase → [round][step] seconds.
-        warm: seconds of its warm-up steps, block after block.
-        compile_seconds: what compiling took; None where nothing is compiled.
-        published: clips a second by the published speed test; None where it was not asked for.
+        warm: seconds of its warm-up steps by block.
+        compile_seconds: seconds of compiling; None if nothing is compiled.
+        published: clips per second in the published speed test; None if not requested.
     """
 
     status: Status = "ok"
@@ -59,14 +59,14 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What a session gave.
+    """The results of a session.
 
     Attributes:
-        arms: by name, failed ones as well.
-        rounds: how many were completed.
+        arms: results by name of the arm, failed arms included.
+        rounds: number of completed rounds.
         peaks: engine → matmul peak in FLOP/s; an engine whose arms all failed is absent.
-        disturbance: the machine before and after, and warnings.
-        seconds: wall seconds of all of it.
+        disturbance: background load before and after, and warnings.
+        seconds: wall seconds of the whole session.
     """
 
     arms: dict[str, ArmResult]
@@ -91,33 +91,33 @@ def run_session(
     """Measures arms together; an arm that fails becomes a row and does not stop the others.
 
     Args:
-        arms: with distinct names.
-        baseline: name of the arm that ratios are taken to.
-        spec: warm-up, steps, rounds, wanted half width and limits.
-        seed: of the order of the arms in each round.
-        sizes: (m, k, n) of products that the matmul peak is sought over, beside `flops.SQUARES`.
-        preload: modules that the arms' factories need, imported once for all.
+        arms: arms with distinct names.
+        baseline: name of the arm in the denominator of ratios.
+        spec: warm-up, steps, rounds, desired half width and limits.
+        seed: seed of the order of the arms in each round.
+        sizes: (m, k, n) of products for the matmul peak, in addition to `flops.SQUARES`.
+        preload: modules that the arms' factories need, imported once for all arms.
         published: sizes of the published speed test, which then follows the rounds.
         profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.
-        progress: called with the share that is done, always below 1, and a few words.
+        progress: called with the share done, always below 1, and a short text.
     """
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names) or baseline not in names:
         raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
     session = _Session(arms, baseline, spec, progress or (lambda share, text: None))
-    before = disturbance()
+    before = background_load()
     try:
         session.build(preload)
         session.warm_up()
         peaks = session.find_peaks(sizes)
-        rounds = session.take_rounds(
-            random.Random(seed), until=_ROUNDS if published or profiles else _DONE
+        rounds = session.run_rounds(
+            random.Random(seed), bar_end=_ROUNDS if published or profiles else _DONE
         )
         session.finish(published, profiles)
     finally:
         session.close()
     return SessionResult(
-        session.results, rounds, peaks, changes(before, disturbance()), session.elapsed()
+        session.results, rounds, peaks, changes(before, background_load()), session.elapsed()
     )
 
 
@@ -126,8 +126,8 @@ def enough(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_widt
 
     Args:
         samples: arm → phase → [round][step] seconds, of the arms still running.
-        baseline: the arm that ratios are taken to; without it there is nothing to wait for.
-        half_width: wanted half width of the intervals, as a share of the ratio.
+        baseline: the arm in the denominator; if it failed, the result is True.
+        half_width: desired half width of the intervals, as a fraction of the ratio.
     """
     if baseline not in samples:
         return True
@@ -141,7 +141,7 @@ def enough(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_widt
 
 
 class _Session:
-    """The coordinator: which arms still run, and what each gave."""
+    """The coordinator: the running arms and the results."""
 
     def __init__(
         self, arms: Sequence[Arm], baseline: str, spec: MeasurementSpec, progress: Progress
@@ -152,13 +152,13 @@ class _Session:
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._start = time.monotonic()
-        self._first_round = self._start  # until there is one
+        self._first_round = self._start  # replaced by `run_rounds`
 
     def elapsed(self) -> float:
         return time.monotonic() - self._start
 
     def build(self, preload: Sequence[str]) -> None:
-        """Starts the processes and builds in as many at once as there are cores."""
+        """Starts the processes; as many build at once as there are cores."""
         width = os.cpu_count() or 1
         for first in range(0, len(self.arms), width):
             self._progress(_BUILD * first / len(self.arms), "building")
@@ -170,10 +170,10 @@ class _Session:
                 self._receive(arm.name)
 
     def warm_up(self) -> None:
-        """Each arm alone: steps until the medians of two blocks agree, then memory."""
+        """Runs each arm alone until the medians of two blocks agree, then measures its memory."""
         self._compile_on_gpu()
         for number, name in enumerate(list(self._running)):
-            self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warming up")
+            self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             blocks = self.results[name].warm
             if self._engines[name].compile and self.results[name].compile_seconds is None:
                 self.results[name].compile_seconds = self._ask(name, "compile")
@@ -185,23 +185,23 @@ class _Session:
                     break
                 blocks.append(seconds)
             if name in self._running:
-                found = self._ask(name, "memory")
-                if found is not None:
-                    self.results[name].memory, self.results[name].attention = found
+                answer = self._ask(name, "memory")
+                if answer is not None:
+                    self.results[name].memory, self.results[name].attention = answer
 
     def _compile_on_gpu(self) -> None:
-        """Compiles in as many arms at once as cores allow: compiling is the work of the CPU."""
-        wanted = [
+        """Compiles as many arms at once as cores allow, because compiling is CPU work."""
+        compiled = [
             name
             for name in self._running
             if self._engines[name].compile and self._engines[name].device == "cuda"
         ]
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE)
-        for first in range(0, len(wanted), width):
+        for first in range(0, len(compiled), width):
             self._progress(_BUILD, "compiling")
-            for name in wanted[first : first + width]:
+            for name in compiled[first : first + width]:
                 self._running[name].send("compile")
-            for name in wanted[first : first + width]:
+            for name in compiled[first : first + width]:
                 self.results[name].compile_seconds = self._receive(name)
 
     def find_peaks(self, sizes: Sequence[Size]) -> dict[EngineSpec, float]:
@@ -209,18 +209,18 @@ class _Session:
         peaks: dict[EngineSpec, float] = {}
         for arm in self.arms:
             if arm.name in self._running and arm.engine not in peaks:
-                wanted = (*SQUARES[arm.engine.device], *sizes)
-                peak = self._ask(arm.name, "peak", arm.engine.precision, wanted)
+                shapes = (*SQUARES[arm.engine.device], *sizes)
+                peak = self._ask(arm.name, "peak", arm.engine.precision, shapes)
                 if peak is not None:
                     peaks[arm.engine] = peak
         return peaks
 
-    def take_rounds(self, order: random.Random, until: float) -> int:
-        """Rounds until the ratios are known well enough, or a limit says so.
+    def run_rounds(self, order: random.Random, bar_end: float) -> int:
+        """Runs rounds until the ratios are known well enough or a limit is reached.
 
         Args:
             order: shuffles the arms of each round.
-            until: share of the progress bar that is behind after the last round.
+            bar_end: position of the progress bar after the last round.
         """
         rounds = 0
         self._first_round = time.monotonic()
@@ -229,7 +229,7 @@ class _Session:
             order.shuffle(names)
             for turn, name in enumerate(names):
                 share = self._share_of_rounds(rounds + turn / len(names))
-                self._progress(_WARM + (until - _WARM) * share, f"round {rounds + 1}")
+                self._progress(_WARM + (bar_end - _WARM) * share, f"round {rounds + 1}")
                 phases = self._ask(name, "round", self.spec.steps, self._cores(name, rounds))
                 for phase, seconds in (phases or {}).items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
@@ -243,9 +243,9 @@ class _Session:
         return cores_of_round(number, engine.threads) if engine.device == "cpu" else None
 
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
-        """What is taken once, after the rounds: profiles, and the published speed test.
+        """Makes profiles and runs the published speed test, once, after the rounds.
 
-        If this fails, the results of the rounds remain: the test's batch may not fit.
+        If this fails (its batch may not fit), the results of the rounds are kept.
         """
         parts = (profiles is not None) + (published is not None)
         whole = max(1, parts * len(self._running))
@@ -259,28 +259,28 @@ class _Session:
             self._extra(name, "profiling", "profile", profiles, name)
             done += 1
         for name in list(self._running) if published else ():
-            self._extra(name, "releasing memory", "release")  # its batch wants all there is
+            self._extra(name, "releasing memory", "release")  # its batch may need all of it
         for name in list(self._running) if published else ():
             show(done, "the published speed test")
-            found = self._extra(name, "the published speed test", "published", published)
-            self.results[name].published = found
+            speed = self._extra(name, "the published speed test", "published", published)
+            self.results[name].published = speed
             done += 1
 
     def _share_of_rounds(self, done: float) -> float:
-        """Share that is behind after so many rounds, unless the ratios are known before."""
-        late = min(self._seconds_of_rounds() / self.spec.seconds, done / LEAST_ROUNDS)
-        return min(1.0, max(done / self.spec.most_rounds, late))
+        """Share done after ``done`` rounds, if the ratios are not known earlier."""
+        of_time_limit = min(self._seconds_of_rounds() / self.spec.seconds, done / MIN_ROUNDS)
+        return min(1.0, max(done / self.spec.most_rounds, of_time_limit))
 
     def _seconds_of_rounds(self) -> float:
         return time.monotonic() - self._first_round
 
     def _finished(self, rounds: int) -> bool:
-        late = self._seconds_of_rounds() > self.spec.seconds
-        if rounds < (LEAST_ROUNDS if late else self.spec.rounds):
+        time_is_up = self._seconds_of_rounds() > self.spec.seconds
+        if rounds < (MIN_ROUNDS if time_is_up else self.spec.rounds):
             return False
         samples = {name: self.results[name].samples for name in self._running}
         return (
-            late
+            time_is_up
             or rounds >= self.spec.most_rounds
             or enough(samples, self.baseline, self.spec.half_width)
         )
@@ -290,7 +290,7 @@ class _Session:
         return self._receive(name)
 
     def _extra(self, name: str, what: str, command: str, *arguments: object) -> Any:
-        """Like `_ask`, but a failure leaves a message and not a status."""
+        """Like `_ask`, but a failure sets only the message, not the status."""
         self._running[name].send(command, *arguments)
         try:
             return self._running[name].receive(self.spec.turn_seconds)
@@ -300,7 +300,7 @@ class _Session:
             return None
 
     def _receive(self, name: str) -> Any:
-        """The answer of an arm; None if it failed, which ends its part in the session."""
+        """The answer of an arm; None if it failed, which removes it from the session."""
         try:
             return self._running[name].receive(self.spec.turn_seconds)
         except ArmError as failure:

@@ -1,9 +1,9 @@
 """Measures one variant in a cost session: its turns, memory, profile and published speed test.
 
-Beside the suite's own protocol there is the speed test of the reference code, under its own name:
-``model_speed_test`` in ``ex_audioset.py``. A constant input of ones, the network alone, ten warm-up
-steps and one hundred timed ones, SGD with a rate of 0.001, binary cross-entropy, automatic mixed
-precision with a gradient scaler; gradients are never zeroed, and one mean is reported.
+Besides the suite's own protocol there is the speed test of the reference code,
+``model_speed_test`` in ``ex_audioset.py``: a constant input of ones, only the network, ten warm-up
+and one hundred timed steps, SGD with a learning rate of 0.001, binary cross-entropy, automatic
+mixed precision with a gradient scaler; gradients are never zeroed, and one mean is reported.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from passt_bench.measure.clock import Clock
 from passt_bench.measure.memory import measure_peak, saved_for_backward
 
 STEP = "train_step"
-# A turn on a GPU: steps that bring its clock up, then as many as fit into a second, 30 at most. A
-# few steps alone measure how fast it wakes.
+# A turn on a GPU: steps that raise its frequency, then as many as fit into a second, at most 30.
+# Only a few steps would measure how fast the frequency rises.
 GPU_WARM_STEPS, GPU_STEPS, GPU_SECONDS = 10, 30, 1.0
-_GPU_CALLS = 10  # of every other phase, likewise
-_CYCLES = 2e9  # of a GPU's clock in a second, about
-# Steps while a peak is watched: the second has the first's leftovers about. What a CUDA graph keeps
-# is allocated when it is captured, after a few eager steps.
+_GPU_CALLS = 10  # calls per turn of every other phase
+_FREQUENCY = 2e9  # of a GPU in Hz, about
+# Steps during a peak measurement: memory that the first step leaves adds to the second's peak. A
+# CUDA graph allocates its memory when it is captured, after a few eager steps.
 PEAK_STEPS, CAPTURE_STEPS = 2, 5
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One variant, built and ready to run; lives in a process of its own.
+    """One variant, built and ready to run, in its own process.
 
     Attributes:
         step: the consecutive parts of a training step, in order, e.g. forward, backward and
             optimizer; together they are the phase ``train_step``.
-        others: phases measured apart, e.g. ``inference_1``.
-        device: where it runs.
+        others: phases measured separately, e.g. ``inference_1``.
+        device: device of the variant.
         resident: parameters and buffers, which stay in memory between steps.
-        published: the speed test of the reference code on this variant, in clips a second.
-        parts: the parts one by one, where ``step`` replays all of them at once; bytes saved for
-            backward and the attention kernel are read from them.
-        forget: gives back what such a replay keeps in memory; the next steps make it again.
-        cycle: consecutive steps that differ and together make one sample, their mean; the stages
-            of a patchout schedule.
+        published: the speed test of the reference code on this variant, in clips per second.
+        parts: the separate parts, if ``step`` replays all of them at once; bytes saved for
+            backward and the attention kernel are measured on them.
+        forget: frees the CUDA graphs of such a replay; the next steps capture them again.
+        cycle: number of consecutive steps whose mean is one sample, because they differ: the
+            stages of a patchout schedule.
     """
 
     step: Mapping[str, Callable[[], object]]
@@ -61,14 +61,14 @@ class Subject:
     cycle: int = 1
 
     def train(self, steps: int) -> None:
-        """Training steps, untimed; each a whole cycle."""
+        """Runs training steps, untimed; each is a whole cycle."""
         for _ in range(steps * self.cycle):
             for part in self.step.values():
                 part()
 
 
 def warm_up(subject: Subject, steps: int) -> list[float]:
-    """Runs every phase, the training step ``steps`` times; its seconds."""
+    """Runs every phase, the training step ``steps`` times; returns the seconds of each step."""
     clock = Clock(subject.device)
     for call in subject.others.values():
         call()
@@ -78,10 +78,10 @@ def warm_up(subject: Subject, steps: int) -> list[float]:
 
 
 def compile_seconds(subject: Subject) -> float:
-    """Seconds of the first call of everything beyond those of the second: what compiling takes."""
+    """Seconds that compiling takes: those of the first call of all phases minus the second."""
 
     def once() -> float:
-        """Seconds of one call of everything."""
+        """Seconds of one call of all phases."""
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():
@@ -99,9 +99,9 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
 
     Returns:
         Phase → seconds of each run. On CUDA each phase is timed by two events around many runs and
-        has one number a turn, their mean; ``train_step_wall`` is the wall clock's for the same
-        steps, ``train_step_device`` what the device takes if launches are queued ahead: where the
-        two differ, the step waits for its launches.
+        has one value per turn, their mean; ``train_step_wall`` is the wall time of the same steps,
+        ``train_step_device`` the time on the device if launches are queued ahead: if the two
+        differ, the step waits for its launches.
     """
     if subject.device.type == "cuda":
         return _take_gpu_round(subject)
@@ -109,7 +109,7 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
     for _ in range(steps * subject.cycle):
         clock.run(subject.step, total=STEP)
     for phase, call in subject.others.items():
-        call()  # untimed: the first call after training finds memory given back and caches cold
+        call()  # untimed: after training, memory was freed and caches are cold
         clock.run({phase: call})
     return _samples(subject, clock)
 
@@ -145,14 +145,14 @@ def _take_gpu_round(subject: Subject) -> dict[str, list[float]]:
 
 
 def _device_seconds(subject: Subject, wall: float) -> float:
-    """What a step takes the device once its launches are queued, as far as the queue reaches.
+    """Device seconds of a step whose launches are already queued, within the queue's length.
 
-    The device sleeps while they are, so that it finds them ready.
+    The device sleeps while they are being queued.
     """
-    found = []
+    seconds = []
     for _ in range(3):
         first, last = _event(), _event()
-        pause = round(_CYCLES * (1.5 * wall * subject.cycle + 0.001))
+        pause = round(_FREQUENCY * (1.5 * wall * subject.cycle + 0.001))
         torch.cuda._sleep(pause)  # type: ignore[no-untyped-call]
         first.record()
         for _ in range(subject.cycle):
@@ -160,8 +160,8 @@ def _device_seconds(subject: Subject, wall: float) -> float:
                 part()
         last.record()
         torch.cuda.synchronize()
-        found.append(first.elapsed_time(last) / 1000 / subject.cycle)
-    return min(found)
+        seconds.append(first.elapsed_time(last) / 1000 / subject.cycle)
+    return min(seconds)
 
 
 def _event() -> torch.cuda.Event:
@@ -169,7 +169,7 @@ def _event() -> torch.cuda.Event:
 
 
 def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
-    """What the clock has read, a whole cycle of training steps as their mean."""
+    """The seconds read from the clock, with the mean over each cycle of training steps."""
     seconds, n = clock.read(), subject.cycle
     if n > 1:
         for phase in (*subject.step, STEP, f"{STEP}_cpu"):
@@ -179,23 +179,22 @@ def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
 
 
 def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
-    """Peaks by phase and bytes saved for backward; and the attention kernel that was used.
+    """Peaks by phase, bytes saved for backward, and the attention kernel in use.
 
     Returns:
         Bytes by name: ``train_peak`` and ``train_rise``, the same of each other phase,
-        ``saved_for_backward`` (the most in a cycle), ``resident`` (parameters, buffers), on CUDA
-        ``reserved``; an entry
-        ``peak_not_reset`` = 1 where the system could not reset the peak (see `memory.Peak`).
+        ``saved_for_backward`` (the maximum in a cycle), ``resident`` (parameters, buffers), on CUDA
+        ``reserved``; ``peak_not_reset`` = 1 if the peak could not be reset (see `memory.Peak`).
     """
     memory: dict[str, float] = {}
     steps = PEAK_STEPS if subject.parts in (None, subject.step) else CAPTURE_STEPS
-    works: dict[str, Callable[[], object]] = {
+    phases: dict[str, Callable[[], object]] = {
         "train": lambda: subject.train(steps),
         **subject.others,
     }
     subject.forget()
-    for name, work in works.items():
-        peak = measure_peak(work, subject.device)
+    for name, call in phases.items():
+        peak = measure_peak(call, subject.device)
         memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise
         if name == "train" and peak.reserved is not None:
             memory["reserved"] = peak.reserved
@@ -218,7 +217,7 @@ def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
     return memory, kernel
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OperatorNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[str] = set()
@@ -238,19 +237,19 @@ def attention_kernel(forward: Callable[[], torch.Tensor | object]) -> str:
     """The fused attention operators that a forward pass calls, e.g. ``flash_attention_for_cpu``.
 
     Returns:
-        Names joined by ``+``; ``unfused`` where a softmax runs without any; empty where neither
-        does, as in a CNN.
+        Names joined by ``+``; ``unfused`` if only a softmax runs; empty if neither does, as in a
+        CNN.
     """
-    with _Watch() as watch:
+    with _OperatorNames() as operators:
         forward()
     fused = sorted(
         name.removeprefix("_").removeprefix("scaled_dot_product_")
-        for name in watch.seen
+        for name in operators.seen
         if "attention" in name
     )
     if fused:
         return "+".join(fused)
-    return "unfused" if watch.seen & {"_softmax", "softmax"} else ""
+    return "unfused" if operators.seen & {"_softmax", "softmax"} else ""
 
 
 @dataclass(frozen=True)
@@ -258,8 +257,8 @@ class PublishedProtocol:
     """Sizes of the published speed test.
 
     Attributes:
-        batch: clips a step; 100 until 2023, the paper does not say.
-        warmup: steps that are not timed.
+        batch: clips per step; 100 in the code until 2023, not given in the paper.
+        warmup: untimed steps.
         steps: steps that are timed as a whole.
     """
 
@@ -271,12 +270,12 @@ class PublishedProtocol:
 def published_speed(
     step: Callable[[], object], protocol: PublishedProtocol, device: torch.device
 ) -> float:
-    """Clips a second: steps times batch by the wall seconds of all timed steps together.
+    """Clips per second: steps times batch, divided by the wall seconds of all timed steps.
 
     Args:
         step: one training step on ``protocol.batch`` clips.
-        protocol: how many steps.
-        device: waited for before the clock starts and before it stops, as published.
+        protocol: number of steps.
+        device: synchronized before the clock starts and before it stops, as published.
     """
     for _ in range(protocol.warmup):
         step()
@@ -298,24 +297,24 @@ _ROWS = 40
 
 
 def write_profile(subject: Subject, folder: Path, name: str) -> None:
-    """Profiles a few training steps; the profiler slows them, so their times are no result.
+    """Profiles a few training steps, which the profiler slows down.
 
     Writes ``NAME.operators.txt``, a table of operators by their own time, and
     ``NAME.trace.json.gz`` for chrome://tracing or https://ui.perfetto.dev.
 
     Args:
-        subject: warm by now.
-        folder: made where it is missing.
-        name: of the files.
+        subject: subject, already warmed up.
+        folder: folder of the files, created if missing.
+        name: name of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cuda = subject.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities, record_shapes=True) as found:
+    with profile(activities=activities, record_shapes=True) as profiler:
         subject.train(_STEPS)
         if cuda:
             torch.cuda.synchronize()
     key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-    table = found.key_averages().table(sort_by=key, row_limit=_ROWS, max_name_column_width=60)
+    table = profiler.key_averages().table(sort_by=key, row_limit=_ROWS, max_name_column_width=60)
     (folder / f"{name}.operators.txt").write_text(table + "\n", encoding="utf-8")
-    found.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))
+    profiler.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))

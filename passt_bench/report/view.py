@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, better_way
+from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
 from passt_bench.analysis.costs import last_arms
 from passt_bench.analysis.results import Results
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
@@ -218,7 +218,7 @@ class StudyView:
     @property
     def better(self) -> Better:
         """Which way the metric is better."""
-        return better_way(self.study)
+        return metric_direction(self.study)
 
     @property
     def margin(self) -> float:

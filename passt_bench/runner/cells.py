@@ -15,7 +15,7 @@ import numpy as np
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import validation_split
-from passt_bench.measure.failure import classify, memory_limit, says_nothing
+from passt_bench.measure.failure import classify, is_storage_error, memory_limit
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
 from passt_bench.models import draw, from_recipe, save_model
@@ -54,7 +54,7 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
     except Exception as error:  # whatever it is, it becomes a row
-        if says_nothing(error):
+        if is_storage_error(error):
             raise
         record = failure(cell, classify(error), traceback.format_exc(limit=-6))
     store.write(record)

@@ -14,7 +14,12 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.measure.failure import oom_kills
-from passt_bench.measure.machine import GPU_SLOWED, describe_machine, disturbance, library_versions
+from passt_bench.measure.machine import (
+    GPU_SLOWED,
+    background_load,
+    describe_machine,
+    library_versions,
+)
 from passt_bench.measure.memory import reset_resident_peak
 from passt_bench.registry import ALL, Component, installed_version
 from passt_bench.runner.request import DATA_VARIABLE, data_folders
@@ -61,7 +66,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _measuring() -> Iterator[Finding]:
-    state = disturbance(1.0)
+    state = background_load(1.0)
     load = f"load {state['load'][0]} on {state['cores']} cores, others use {state['other_cores']}"
     busy = [text for text in state["warnings"] if "GPU" not in text]
     yield Finding(
@@ -101,7 +106,7 @@ def _measuring() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    gpus = disturbance(0.0)["gpus"]
+    gpus = background_load(0.0)["gpus"]
     for number, gpu in enumerate(gpus):
         slowed = bool(gpu["slowed"] & GPU_SLOWED)
         busy = gpu["busy_percent"] > 0 or gpu["used_mib"] > 500

@@ -15,7 +15,7 @@ import torch
 
 from passt_bench.measure.flops import count_flops, stated_peak
 from passt_bench.measure.memory import saved_for_backward
-from passt_bench.measure.session import LEAST_ROUNDS
+from passt_bench.measure.session import MIN_ROUNDS
 from passt_bench.measure.target import (
     GPU_SECONDS,
     GPU_STEPS,
@@ -182,13 +182,12 @@ class Foreseen:
     @property
     def least(self) -> float:
         """With the fewest rounds that give an interval."""
-        return self.apart + LEAST_ROUNDS * sum(self.rounds)
+        return self.apart + MIN_ROUNDS * sum(self.rounds)
 
     def limited(self, spec: MeasurementSpec) -> float:
         """With rounds up to the limits of ``spec``: what it takes if ratios stay uncertain."""
         return self.apart + sum(
-            min(spec.most_rounds * one, max(LEAST_ROUNDS * one, spec.seconds))
-            for one in self.rounds
+            min(spec.most_rounds * one, max(MIN_ROUNDS * one, spec.seconds)) for one in self.rounds
         )
 
 

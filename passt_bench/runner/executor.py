@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from passt_bench import processes
 from passt_bench.console import Progress
 from passt_bench.errors import StorageError
-from passt_bench.measure.failure import explain_exit, oom_kills, says_nothing, was_interrupted
+from passt_bench.measure.failure import explain_exit, is_storage_error, oom_kills, was_interrupted
 from passt_bench.records.files import Outcome
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import clear, failure, run_cell
@@ -315,7 +315,7 @@ def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) 
             try:
                 run_cell(cell, paths, config)
             except OSError as error:
-                if says_nothing(error):
+                if is_storage_error(error):
                     checkpoint.warn(str(error))
                     sys.exit(_CANNOT_WRITE)
                 raise

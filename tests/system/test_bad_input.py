@@ -58,7 +58,7 @@ COMMANDS = [
     ("plan quik", "STUDY", "quik", "Did you mean 'quick'?"),
     ("plan no.py", "STUDY", "no.py", "no such file"),
     ("report", "--runs", None, "passt-bench run quick"),
-    ("report quik", "study", "quik", "no such study was run here"),
+    ("report quik", "study", "quik", "Run it first: passt-bench run quik"),
     ("list nothing", "list", "nothing", "Known: "),
     ("plan STUDY --set training.epoch=3", "training.epoch", 3, "Did you mean 'epochs'?"),
     ("plan STUDY --set trainin.epochs=3", "trainin.epochs", 3, "Did you mean 'training'?"),

@@ -31,22 +31,22 @@ def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(f.detail and f.remedy for f in found.values() if f.state == "missing")
 
 
-def test_disturbance_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_load_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = {"load": [0.1], "cores": 2, "other_cores": 0.0, "governor": "performance"}
     quiet |= {"throttled": "0", "gpus": [], "warnings": []}
     busy = quiet | {"other_cores": 1.4, "warnings": ["Other processes keep 1.4 of 2 cores busy"]}
-    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet)
+    monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet)
     assert _found(tmp_path)["quiet"].state == "good"
-    monkeypatch.setattr(doctor, "disturbance", lambda seconds: busy)
+    monkeypatch.setattr(doctor, "background_load", lambda seconds: busy)
     found = _found(tmp_path)["quiet"]
     assert (found.state, found.detail) == ("note", "Other processes keep 1.4 of 2 cores busy")
     gpu = {"name": "NVIDIA X", "busy_percent": 40, "used_mib": 900, "slowed": 0}
-    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet | {"gpus": [gpu]})
+    monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet | {"gpus": [gpu]})
     found_gpu = _found(tmp_path)
     assert found_gpu["GPU 0"].state == "note"
     assert "slowed" not in found_gpu["GPU 0"].detail
     hot = gpu | {"busy_percent": 0, "used_mib": 0, "slowed": 0x40}
-    monkeypatch.setattr(doctor, "disturbance", lambda seconds: quiet | {"gpus": [hot]})
+    monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet | {"gpus": [hot]})
     assert _found(tmp_path)["GPU 0"].detail.endswith("slowed by power or heat")
     assert found_gpu["CUDA"].state == "missing"
 

@@ -124,6 +124,6 @@ def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path)
     assert (caught.value.field, caught.value.value) == ("--variant", "stride6")
     # Names hold commas, so the list of them is told apart by something else.
     assert "stride 6; stride 6, 64 patches; time .5" in str(caught.value)
-    with pytest.raises(InputError, match="no such study was run here"):
+    with pytest.raises(InputError, match="there is no study of this name"):
         build_variants("slow", ["none"], tmp_path / "runs", tmp_path / "reports")
     assert not (tmp_path / "reports").exists()

@@ -247,7 +247,7 @@ def test_what_is_no_column_of_numbers_is_refused(column: str) -> None:
 def test_what_has_no_direction_gets_no_verdict(column: str) -> None:
     values = {"none": BASE, "up": shifted(0.03, 1)}
     of = study(tuple(values), seeds=range(5))
-    with pytest.raises(InputError, match="which way it is better") as caught:
+    with pytest.raises(InputError, match="whether higher or lower is better") as caught:
         compare(of, cells_with(of, values), column)
     assert (caught.value.field, caught.value.value) == ("metric", column)
     assert "mAP" in str(caught.value)

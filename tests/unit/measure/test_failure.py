@@ -10,9 +10,9 @@ from passt_bench.errors import StorageError
 from passt_bench.measure.failure import (
     classify,
     explain_exit,
+    is_storage_error,
     memory_limit,
     oom_kills,
-    says_nothing,
     was_interrupted,
 )
 
@@ -76,11 +76,11 @@ def test_exit_codes_of_real_processes() -> None:
     child.close()
 
 
-def test_a_disk_says_nothing_about_a_run() -> None:
-    assert says_nothing(OSError(errno.ENOSPC, "full"))
-    assert says_nothing(StorageError("cannot be written"))
-    assert not says_nothing(OSError(errno.ENOENT, "no file"))
-    assert not says_nothing(MemoryError())
+def test_a_full_disk_is_a_storage_error() -> None:
+    assert is_storage_error(OSError(errno.ENOSPC, "full"))
+    assert is_storage_error(StorageError("cannot be written"))
+    assert not is_storage_error(OSError(errno.ENOENT, "no file"))
+    assert not is_storage_error(MemoryError())
 
 
 def test_who_was_ended_from_outside() -> None:

@@ -12,9 +12,9 @@ import torch
 from passt_bench.measure import machine
 from passt_bench.measure.flops import matmul_peak
 from passt_bench.measure.machine import (
+    background_load,
     changes,
     describe_machine,
-    disturbance,
     git_commit,
     library_versions,
     own_seconds,
@@ -78,7 +78,7 @@ def test_own_children_do_not_count_as_others() -> None:
 
 
 def test_warnings_are_sentences() -> None:
-    state = disturbance(0.05)
+    state = background_load(0.05)
     assert {"load", "cores", "other_cores", "stolen_cores", "warnings"} <= set(state)
     json.dumps(state)
     busy = {**state, "warnings": ["Busy."], "throttled": "3"}
@@ -108,8 +108,8 @@ def test_a_gpu_that_was_busy_is_looked_at_again(monkeypatch: pytest.MonkeyPatch)
     for looks, warned in (([[busy], [idle]], False), ([[busy], [busy]], True), ([[idle]], False)):
         left = list(looks)
         monkeypatch.setattr(machine, "query_gpus", lambda left=left: left.pop(0))
-        monkeypatch.setattr(machine, "_GPU_LOOKS_BACK", 0.0)
-        assert any("busy with" in text for text in disturbance(0.0)["warnings"]) is warned
+        monkeypatch.setattr(machine, "_GPU_USE_WINDOW", 0.0)
+        assert any("busy with" in text for text in background_load(0.0)["warnings"]) is warned
         assert left == []
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from passt_bench.measure.flops import STATED, stated_peak
+from passt_bench.measure.flops import VENDOR_PEAKS, stated_peak
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_what_is_not_listed_is_none(gpu: str, precision: str) -> None:
 
 
 def test_every_entry_has_a_source_and_float32() -> None:
-    assert all(entry.source and entry.tflops["float32"] > 0 for entry in STATED)
+    assert all(entry.source and entry.tflops["float32"] > 0 for entry in VENDOR_PEAKS)
