@@ -1,4 +1,4 @@
-"""Error rates of the verdicts, by simulation; the figures stand in docs/statistics.md."""
+"""Error rates of the verdicts, by simulation; the figures are in docs/statistics.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code blocks and links of the README, and which of its commands no test runs as printed."""
+"""The code blocks and links of the README, and the commands that no test runs as printed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 _STUDY = "trains a whole study for minutes or hours; the words after -- are planned instead"
-# A command, without its remark, and why it takes more than 30 seconds or cannot be run here.
+# Command, without its comment, and why it takes more than 30 seconds or cannot be run here.
 NOT_RUN = {
     "pip install nox && nox -s ablate": "installs 2 GB and trains the quick study for six minutes",
     "nox -s tests": "these are the tests",
@@ -32,12 +32,12 @@ def blocks() -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """The lines of all blocks of commands, without the remarks behind them."""
+    """The lines of all blocks of commands, without comments."""
     lines = [line for language, text in blocks() if not language for line in text.splitlines()]
     return [re.sub(r"\s+#.*", "", line) for line in lines]
 
 
 def links() -> list[str]:
-    """What the README links to or shows, but for other sites."""
+    """Targets of links and images of the README, without those on other sites."""
     targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
     return [target for target in targets if "://" not in target]

@@ -1,4 +1,4 @@
-"""What the README prints: its links, and that each of its commands is run or excepted."""
+"""The README: its links exist, and each of its commands is run or excepted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_is_not_run_is_printed_and_nothing_else_is_excepted() -> None:
     assert all(reason for reason in NOT_RUN.values())
 
 
-def test_it_says_how_passt_bench_comes_onto_the_path_before_it_is_needed() -> None:
+def test_it_puts_passt_bench_on_the_path_before_it_is_needed() -> None:
     given = commands()
     first = next(n for n, command in enumerate(given) if command.startswith("passt-bench"))
     assert "source .nox/passt-bench/bin/activate" in given[:first]
@@ -34,23 +34,23 @@ def test_its_table_says_what_the_page_of_the_quick_study_says() -> None:
     page = (ROOT / "reports/quick/tables/verdicts.md").read_text(encoding="utf-8")
     titles, _, *lines = [line for line in page.splitlines() if line.startswith("|")]
     columns = [cell.strip() for cell in titles.strip("|").split("|")]
-    told = {}
+    verdicts = {}
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        told[cells[0]] = dict(zip(columns, cells, strict=True))
+        verdicts[cells[0]] = dict(zip(columns, cells, strict=True))
     head, _, *rows = re.findall(
         r"^\| against no patchout .*?(?=\n\n)", TEXT, flags=re.DOTALL | re.MULTILINE
     )[0].splitlines()
-    assert f"(mAP {told['none']['mAP'].split()[0]})" in head
+    assert f"(mAP {verdicts['none']['mAP'].split()[0]})" in head
     assert len(rows) == 7
     for row in rows:
         name, tokens, difference, verdict, step, _ = [
             cell.strip() for cell in row.strip("|").split("|")
         ]
-        of = told[name.removesuffix(" instead of 8")]
+        row_of_page = verdicts[name.removesuffix(" instead of 8")]
         assert (difference, verdict, step) == (
-            of["difference"],
-            of["verdict"],
-            of["step to baseline"],
+            row_of_page["difference"],
+            row_of_page["verdict"],
+            row_of_page["step to baseline"],
         )
-        assert tokens.startswith(f"{of['tokens']} of ")
+        assert tokens.startswith(f"{row_of_page['tokens']} of ")

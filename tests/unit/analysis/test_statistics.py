@@ -263,7 +263,7 @@ def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
     monkeypatch.chdir(root)
     made: dict[str, Any] = {}
     exec(recipe, made)
-    y, weights, result = made["y"], np.array(made["weights"]), made["found"]
+    y, weights, result = made["y"], np.array(made["weights"]), made["contrast"]
     pool = pool_variance(y)
     assert not pool.noisy.any()  # so that the whole table is pooled, and complete
     assert np.isfinite(y).all()

@@ -1,4 +1,4 @@
-"""What docs/measuring.md says of throughput stands on the record beside it."""
+"""The throughput tables of docs/measuring.md are those of the record beside it."""
 
 from __future__ import annotations
 

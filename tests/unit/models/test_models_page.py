@@ -1,4 +1,4 @@
-"""docs/models.md tells of every model, with the parameters and tokens that it has."""
+"""docs/models.md has a row for every model, with its parameters and tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_model_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_tells_the_truth(name: str) -> None:
+def test_a_row_is_correct(name: str) -> None:
     _, parameters, tokens, frontend = ROWS[name]
     spec = frontend_of(name)
     frames = 998 if spec.name == "logmel" else frame_count(spec, 10.0)
