@@ -1,6 +1,6 @@
 """Renders the embedded data set: procedural scenes with 16 classes in four designed groups.
 
-A scene is coloured noise with one to four events, each 4 to 20 dB above the noise. The groups
+A scene is colored noise with one to four events, each 4 to 20 dB above the noise. The groups
 differ in what distinguishes their classes, so that the effect of dropping a part of the input can
 be predicted:
 
@@ -9,7 +9,7 @@ be predicted:
 * ``both``: gliding tones that cross the same frequencies for the same time in another order;
 * ``position``: a broadband burst that differs only in its place in the clip.
 
-No side effect may give a class away. All noise is coloured so that it is flat on the log-mel
+No side effect may give a class away. All noise is colored so that it is flat on the log-mel
 spectrogram: an event raises it alike wherever it is. Bands vary by an eighth of the mel scale and
 bursts by an eighth of the clip, height and width of a patch on a grid of 8 x 8, so that the
 content of a single patch does not give its place away. Bursts are three eighths apart: a multiple
@@ -76,7 +76,7 @@ def _burst(place: int, time: np.ndarray, random: np.random.Generator) -> np.ndar
     return inside.astype(np.float32)
 
 
-_BANDS = {f"band {number + 1}": (number + 0.5) / 5 for number in range(5)}  # centre on the scale
+_BANDS = {f"band {number + 1}": (number + 0.5) / 5 for number in range(5)}  # center on the scale
 _PATTERNS: dict[str, Envelope] = {
     "pulses 4": partial(_pulses, 4),
     "pulses 10": partial(_pulses, 10),
@@ -109,7 +109,7 @@ class _Axes:
 
     time: np.ndarray  # (samples,) share of the clip
     scale: np.ndarray  # (samples // 2 + 1,) share of the mel scale of each FFT bin
-    colour: np.ndarray  # (samples // 2 + 1,) amplitude of each FFT bin of the background
+    color: np.ndarray  # (samples // 2 + 1,) amplitude of each FFT bin of the background
     power: float  # of the background after pre-emphasis, on the whole mel scale
 
 
@@ -125,15 +125,15 @@ def _axes(samples: int, rate: int) -> _Axes:
     frequency = np.fft.rfftfreq(samples, 1 / rate)
     top = np.log1p(_TOP * rate / 700)
     # A mel filter is as wide as 700 Hz + f, and pre-emphasis tilts the rest: undo both.
-    colour = 1 / (np.sqrt(700 + frequency) * _tilt(frequency, rate))
-    colour[0] = 0
+    color = 1 / (np.sqrt(700 + frequency) * _tilt(frequency, rate))
+    color[0] = 0
     # An inverse FFT of unit normal real and imaginary parts has this deviation.
-    colour *= _LOUDNESS / (2 * np.sqrt(np.sum(colour**2)) / samples)
-    flat = (2 * colour * np.sqrt(700 + frequency) * _tilt(frequency, rate))[-1] / samples
+    color *= _LOUDNESS / (2 * np.sqrt(np.sum(color**2)) / samples)
+    flat = (2 * color * np.sqrt(700 + frequency) * _tilt(frequency, rate))[-1] / samples
     return _Axes(
         time=(np.arange(samples) / samples).astype(np.float32),
         scale=(np.log1p(frequency / 700) / top).astype(np.float32),
-        colour=colour.astype(np.float32),
+        color=color.astype(np.float32),
         power=float(flat**2 * top * samples / rate),
     )
 
@@ -174,22 +174,22 @@ def draw_classes(random: np.random.Generator) -> np.ndarray:
 def render_scene(samples: int, rate: int, random: np.random.Generator) -> np.ndarray:
     """The samples of a clip, float32."""
     axes = _axes(samples, rate)
-    spectrum = np.ones_like(axes.colour)  # power over the background
+    spectrum = np.ones_like(axes.color)  # power over the background
     envelope = np.zeros_like(axes.time)  # power of broadband events over the background
     tones = np.zeros_like(axes.time)
     for name in (CLASSES[number] for number in draw_classes(random)):
         power = 10 ** (random.uniform(*_LEVELS) / 10)
         if name in _BANDS:
-            centre = _BANDS[name] + _PATCH * (random.uniform() - 0.5)
-            spectrum += power * (np.abs(axes.scale - centre) < _BAND / 2)
+            center = _BANDS[name] + _PATCH * (random.uniform() - 0.5)
+            spectrum += power * (np.abs(axes.scale - center) < _BAND / 2)
         elif name in _GLIDES:
             tones += np.sqrt(power) * _glide(_GLIDES[name], axes, rate, random)
         else:
             shape = _PATTERNS.get(name) or _PLACES[name]
             envelope += power * shape(axes.time, random) ** 2
-    clip = _noise(axes.colour * np.sqrt(spectrum), samples, random) + tones
+    clip = _noise(axes.color * np.sqrt(spectrum), samples, random) + tones
     if envelope.any():
-        clip += np.sqrt(envelope) * _noise(axes.colour, samples, random)
+        clip += np.sqrt(envelope) * _noise(axes.color, samples, random)
     gain = 10 ** (random.uniform(-_GAIN, _GAIN) / 20)
     scene: np.ndarray = (gain * clip).astype(np.float32)
     return scene

@@ -7,12 +7,12 @@ from typing import Any
 
 from passt_bench.errors import InputError
 from passt_bench.models.ast import AST
-from passt_bench.models.base import AudioModel, initialise
+from passt_bench.models.base import AudioModel, initialize
 from passt_bench.models.cp_resnet import CpResNet
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST
-from passt_bench.models.patchout import draw, draw_batch, resolve, twin
+from passt_bench.models.patchout import draw_batch, draw_kept, matched_unstructured, resolve
 from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import Patchout, Recipe
@@ -24,18 +24,18 @@ __all__ = [
     "Patchout",
     "build_model",
     "create_model",
-    "draw",
     "draw_batch",
+    "draw_kept",
     "from_recipe",
-    "initialise",
+    "initialize",
     "load_weights",
+    "matched_unstructured",
     "read_model",
     "resolve",
     "save_model",
-    "twin",
 ]
 
-_FRAMES = 998  # that the published encodings of 10 s cover
+_FRAMES = 998  # columns that the published encodings of 10 s cover
 _S = {"patchout": Patchout("structured", time=40, frequency=4)}
 _S_N = {"patchout": Patchout("structured", time=20, frequency=2), "stride": (16, 16)}
 _TABLE: tuple[tuple[str, str, type[AudioModel], dict[str, Any]], ...] = (
@@ -83,13 +83,13 @@ def build_model(
 
     Args:
         name: see ``passt-bench list models``.
-        num_classes: logits.
+        num_classes: number of classes.
         mels: rows of the input; None is what the model's own front end gives.
         frames: columns of the input; None is 998, of AST the 1024 that its front end pads to.
         patchout: what a plain ``net(x)`` drops in training; None is what the model was published
             with.
-        options: the model's own (``stride``, ``patch``, ``width``, ``depth``, ``heads`` …), see
-            its class's ``Options``; None is the model's default. A pair may be one number.
+        options: options of the model (``stride``, ``width``, ``depth``, …), see the ``Options`` of
+            its class; None is the model's default. A pair may be one number.
 
     Returns:
         A module: log-mel (B, 1, mels, frames) → logits (B, num_classes); a second argument holds
@@ -102,7 +102,7 @@ def build_model(
     component = MODELS.get(name)
     if component.missing():
         raise InputError(
-            f"needs what is not installed: {', '.join(component.missing())}",
+            f"needs packages that are not installed: {', '.join(component.missing())}",
             field="model",
             value=name,
             remedy="Install it; `passt-bench doctor` lists what is missing.",
@@ -129,14 +129,14 @@ def create_model(name: str, num_classes: int, *, seed: int = 0, **options: Any) 
     that two models have in common.
     """
     net = build_model(name, num_classes, **options)
-    initialise(net, seed)
+    initialize(net, seed)
     return net
 
 
 def from_recipe(recipe: Recipe, num_classes: int, frames: int) -> AudioModel:
-    """The model of a recipe, without initial weights and without patchout of its own.
+    """Builds the model of a recipe, without initial weights and without a default patchout.
 
-    The recipe's patchout is drawn outside and handed to the forward pass.
+    The recipe's patchout is drawn by the caller and passed to ``forward``.
     """
     options = asdict(recipe.model)
     options["frames"] = options["frames"] or frames

@@ -1,8 +1,8 @@
 """AST: the Audio Spectrogram Transformer (Gong, Chung and Glass 2021).
 
 Computes what ``src/models/ast_models.py`` of github.com/YuanGongND/ast computes, under the
-parameter names of its checkpoints; written anew. Unlike in PaSST each place of the patch grid has a
-position encoding of its own. Patchout works as there.
+parameter names of its checkpoints; written anew. Unlike in PaSST, each position of the patch grid
+has its own position encoding. Patchout works the same.
 
 Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 """
@@ -35,7 +35,7 @@ _HUGGING_FACE = (
     (r"^audio_spectrogram_transformer\.", ""),
     (r"^encoder\.layer\.", "layers."),
     (r"\.attention\.attention\.(query|key|value)\.", r".attention.\1."),
-    (r"\.attention\.(query|key|value)\.", lambda found: f".attention.{found[1][0]}_proj."),
+    (r"\.attention\.(query|key|value)\.", lambda match: f".attention.{match[1][0]}_proj."),
     (r"\.attention\.output\.dense\.", ".attention.o_proj."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
@@ -78,13 +78,13 @@ def from_hugging_face(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 def resample_positions(positions: torch.Tensor, old: Pair, new: Pair) -> torch.Tensor:
     """Position encodings for another grid, as the official code makes them.
 
-    An axis that becomes shorter is cut from its middle, one that becomes longer is stretched
-    (bilinear); time first, then frequency.
+    An axis that becomes shorter is cut from its middle, one that becomes longer is
+    interpolated (bilinear); time first, then frequency.
 
     Args:
         positions: (1, 2 + rows * columns, E), class and distillation token first.
         old: their grid (frequency, time).
-        new: the grid wanted.
+        new: the new grid (frequency, time).
     """
     special, places = positions[:, :SPECIAL_TOKENS], positions[:, SPECIAL_TOKENS:]
     x_1EFT = places.transpose(1, 2).reshape(1, -1, *old)
@@ -117,10 +117,10 @@ class AST(PatchTransformer):
     """The audio spectrogram transformer.
 
     Args:
-        num_classes: logits.
-        options: sizes.
+        num_classes: number of classes.
+        options: options of the model.
         mels: rows of the input.
-        frames: columns that the position encodings are made for; for input of another length they
+        frames: columns that the position encodings are for; for input of another length they
             are resampled, see `resample_positions`.
 
     Raises:

@@ -36,7 +36,7 @@ _OFFSET = 0x0FF5  # keeps this random stream apart from others with the same see
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Of a model without hyper-parameters."""
+    """Options of a model that has none."""
 
 
 class AudioModel(nn.Module, ABC):
@@ -47,10 +47,10 @@ class AudioModel(nn.Module, ABC):
     all of this.
 
     Args:
-        num_classes: logits.
+        num_classes: number of classes.
         options: of the type ``Options``.
         mels: rows of the input.
-        frames: columns of the input that the model is made for; others may come later.
+        frames: columns of the input that the model is built for; ``forward`` may get others.
 
     Attributes:
         Options: frozen dataclass of the model's hyper-parameters; each field has a type, a default
@@ -61,7 +61,7 @@ class AudioModel(nn.Module, ABC):
         patch: patch size (frequency, time).
         stride: patch stride (frequency, time).
         patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
-            always the full amount, for a schedule belongs to the training loop.
+            always the full amount, because a schedule belongs to the training loop.
     """
 
     Options: ClassVar[type[Any]] = NoOptions
@@ -106,10 +106,10 @@ class AudioModel(nn.Module, ABC):
         """The patch grid (frequency, time) of an input with that many frames; None: no patches."""
         return None
 
-    def offsets(self, frames: int) -> int:
-        """How many places in the time encodings an input of that many frames can take.
+    def num_offsets(self, frames: int) -> int:
+        """Number of positions in the time encodings for an input of that many frames.
 
-        Where it is more than one, ``forward`` takes the place as ``offset``.
+        If there is more than one, ``forward`` takes the position as ``offset``.
         """
         return 1
 
@@ -118,7 +118,7 @@ class AudioModel(nn.Module, ABC):
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes).
 
         Args:
-            x: normalised log-mel.
+            x: normalized log-mel.
             kept: flat, frequency-major indices of the patches to keep, (n,) shared by the batch or
                 (B, n). None draws them in training and keeps all in evaluation.
 
@@ -134,9 +134,9 @@ class AudioModel(nn.Module, ABC):
         Args:
             setting: patchout of the step, see `training.schedule.at_stage`.
             frames: columns of the input.
-            seed: of the run.
-            step: of the training.
-            batch: clips.
+            seed: seed of the run.
+            step: training step.
+            batch: number of clips.
 
         Returns:
             ``kept``, the indices of the patches to keep or None, and ``offset`` for input that is
@@ -145,7 +145,7 @@ class AudioModel(nn.Module, ABC):
         Raises:
             InputError: patchout that the model cannot do, or that leaves no patches.
         """
-        grid, places = self.grid(frames), self.offsets(frames)
+        grid, places = self.grid(frames), self.num_offsets(frames)
         if grid is None and setting.kind != "none":
             raise InputError(
                 "the model has no patches to drop",
@@ -156,7 +156,7 @@ class AudioModel(nn.Module, ABC):
         drawn: dict[str, Any] = {
             "kept": draw_batch(setting, grid, seed, step, batch) if grid else None
         }
-        if places > 1:  # a tensor, for torch.compile would make a graph for each plain number
+        if places > 1:  # a tensor, because torch.compile makes a graph per plain number
             drawn["offset"] = torch.tensor(int(philox(_OFFSET, seed, step).integers(places)))
         return drawn
 
@@ -178,7 +178,7 @@ def fill_normal(parameter: torch.Tensor, std: float, generator: torch.Generator)
 
 
 @torch.no_grad()
-def initialise(net: AudioModel, seed: int) -> None:
+def initialize(net: AudioModel, seed: int) -> None:
     """Draws every parameter of a model; buffers (running statistics) keep their defaults."""
     for name, parameter in net.named_parameters():
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
@@ -187,13 +187,13 @@ def initialise(net: AudioModel, seed: int) -> None:
 
 
 class Cnn(AudioModel):
-    """A convolutional model, which has no patches; a subclass gives ``logits`` and ``least``.
+    """A convolutional model, which has no patches; a subclass gives ``logits`` and ``min_size``.
 
     Raises:
         InputError: the input is too small for the poolings.
     """
 
-    least: ClassVar[int] = 1  # mels and frames that the poolings leave something of
+    min_size: ClassVar[int] = 1  # smallest mels and frames that survive pooling
 
     def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
@@ -201,12 +201,12 @@ class Cnn(AudioModel):
         self._check("frames", frames)
 
     def _check(self, field: str, value: int) -> None:
-        if value < self.least:
+        if value < self.min_size:
             raise InputError(
                 f"too small for the poolings of {type(self).__name__}",
                 field=field,
                 value=value,
-                remedy=f"Give at least {self.least}.",
+                remedy=f"Give at least {self.min_size}.",
             )
 
     @abstractmethod

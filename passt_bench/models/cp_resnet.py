@@ -1,10 +1,10 @@
-"""CP-ResNet: a ResNet whose receptive field is held small on purpose.
+"""CP-ResNet: a ResNet with a deliberately small receptive field.
 
 Koutini et al., "Receptive field regularization techniques for audio classification and tagging with
 deep convolutional neural networks" (2021, arXiv 2105.12395); it is the CNN of the paper's Table 1.
 Computes what ``models/cp_resnet.py`` of github.com/kkoutini/cpjku_dcase20 computes, under the same
-parameter names; written anew. All 26 layers stay; the number ``rho`` says how many of them have
-3 x 3 filters, from the input on, and the rest are 1 x 1.
+parameter names; written anew. Of its 26 layers, the first have 3 x 3 filters and the rest 1 x 1;
+``rho`` sets how many.
 
 Shapes: B batch, C channels, mels and frames of the input.
 """
@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 from passt_bench.models.base import Cnn, Positive, channels_last
 
-_BLOCKS = 4  # a stage
+_BLOCKS = 4  # per stage
 _POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max pooling
-_MOST = 22  # beyond that rho every filter is 3 x 3
+_MAX_RHO = 22  # with it every filter is 3 x 3
 
 
 class Layer(NamedTuple):
-    """What a receptive field is computed from."""
+    """Kernel size and stride of a layer."""
 
     kernel: int
     stride: int
@@ -36,27 +36,27 @@ class Layer(NamedTuple):
 def kernels(rho: int) -> list[list[tuple[int, int]]]:
     """Filter sizes, three stages of four blocks of two convolutions.
 
-    The first block has 3 and 1 whatever rho is; of the 22 convolutions that follow, the first
+    The first block always has 3 and 1; of the 22 convolutions that follow, the first
     ``rho`` are 3 x 3.
     """
-    sizes = [3, 1] + [3 if number < rho else 1 for number in range(_MOST)]
+    sizes = [3, 1] + [3 if number < rho else 1 for number in range(_MAX_RHO)]
     pairs = list(zip(sizes[::2], sizes[1::2], strict=True))
     return [pairs[start : start + _BLOCKS] for start in range(0, len(pairs), _BLOCKS)]
 
 
 def layers(rho: int) -> list[Layer]:
-    """Convolutions and poolings from the input to the last feature map, shortcuts left out."""
-    found = [Layer(5, 2)]
+    """Convolutions and poolings from the input to the last feature map, without shortcuts."""
+    path = [Layer(5, 2)]
     for stage, pairs in enumerate(kernels(rho)):
         for block, pair in enumerate(pairs, start=1):
-            found += [Layer(size, 1) for size in pair]
+            path += [Layer(size, 1) for size in pair]
             if stage == 0 and block in _POOLED:
-                found.append(Layer(2, 2))
-    return found
+                path.append(Layer(2, 2))
+    return path
 
 
 def receptive_field(rho: int) -> int:
-    """Mels, and as many frames, that one value of the last feature map can see.
+    """Receptive field of a value of the last feature map, in mels and in frames.
 
     Each layer adds (kernel - 1) times the product of the strides before it. 23 at rho 0, 135 at 7.
     """
@@ -98,7 +98,7 @@ def _stage(inputs: int, outputs: int, pairs: list[tuple[int, int]], *, pooled: b
 
 
 class CpResNet(Cnn):
-    """The receptive-field-regularised ResNet.
+    """The receptive-field-regularized ResNet.
 
     Raises:
         InputError: the input is too small.
@@ -110,14 +110,16 @@ class CpResNet(Cnn):
 
         width: Annotated[
             Positive,
-            Field(description="Channels of the first stage; the next have two and four times it."),
+            Field(
+                description="Channels of the first stage; the next have two and four times as many."
+            ),
         ] = 128
         rho: Annotated[
             int,
-            Field(ge=0, le=_MOST, description="3 x 3 convolutions after the first block."),
+            Field(ge=0, le=_MAX_RHO, description="3 x 3 convolutions after the first block."),
         ] = 7
 
-    least = 17
+    min_size = 17
 
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
@@ -142,5 +144,5 @@ class CpResNet(Cnn):
         return self.stage3(self.stage2(self.stage1(self.in_c(x))))
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """A score a place and class, normalised, then the mean over places."""
+        """Scores per location and class, normalized, then averaged."""
         return self.feed_forward(self.features(x)).flatten(1)

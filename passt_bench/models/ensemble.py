@@ -1,4 +1,4 @@
-"""Ensembles: the plain mean of logits over models with strides and front ends of their own.
+"""Ensembles: the mean of the logits of models, each with its own stride and front end.
 
 Paper, section 4.1 and Table 2; ``EnsembelerModel`` of the reference code.
 """
@@ -42,17 +42,17 @@ class Member(nn.Module):
 
     @property
     def sampling_rate(self) -> int:
-        """Of its front end, Hz."""
+        """Sampling rate of its front end in Hz."""
         return self.recipe.frontend.sampling_rate
 
     @property
     def clip(self) -> float:
-        """Seconds of the clips it was trained on; shorter audio is padded to them."""
+        """Length of its training clips in seconds; shorter audio is padded to it."""
         return self.recipe.data.seconds
 
     @property
     def window(self) -> float:
-        """Seconds that it takes at once: what its time encodings cover, at least a clip."""
+        """Longest input in seconds: what its time encodings cover, but at least a clip."""
         covered = (self.recipe.model.frames or 0) * self.recipe.frontend.hop
         return max(self.clip, covered / self.sampling_rate)
 
@@ -64,27 +64,27 @@ class Member(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The plain mean of the members' logits; one model is an ensemble of one.
+    """The mean of the members' logits; a single model is an ensemble of one.
 
     Args:
-        models: with the same classes in the same order, and the same loss.
-        names: of the models, for messages.
+        models: the members; they must have the same classes in the same order, and the same loss.
+        names: names of the models, for messages.
 
     Attributes:
         classes: a name for each logit.
         multi_label: whether a clip may have several classes (sigmoid), or has one (softmax).
-        sampling_rate: of its input, Hz: the highest of the members'.
-        clip: seconds; shorter audio must be padded at its end.
-        window: seconds; longer audio must be cut into windows.
+        sampling_rate: Hz of its input: the highest of the members.
+        clip: minimum length in seconds; shorter audio must be padded at its end.
+        window: maximum length in seconds; longer audio must be cut into windows.
 
     Raises:
-        InputError: no member, or members that do not go together.
+        InputError: no member, or members with different classes or losses.
     """
 
     def __init__(self, models: Sequence[Model], names: Sequence[str] = ()) -> None:
         super().__init__()
         if not models:
-            raise InputError("no member", field="ensemble", remedy="Give at least one checkpoint.")
+            raise InputError("no member", field="ensemble", remedy="Give at least one model file.")
         self.members = nn.ModuleList(Member(model) for model in models)
         members = [member for member in self.members if isinstance(member, Member)]
         first = models[0]
@@ -92,15 +92,15 @@ class Ensemble(nn.Module):
             source = names[index] if index < len(names) else f"member {index + 1}"
             if model.classes != first.classes:
                 raise InputError(
-                    "members of an ensemble have the same classes in the same order",
+                    "members of an ensemble must have the same classes in the same order",
                     source=source,
                     field="classes",
-                    value=f"{len(model.classes)}, the first of them {model.classes[0]}",
-                    remedy=f"The first member has {len(first.classes)}, {first.classes[0]} first.",
+                    value=f"{len(model.classes)}, first {model.classes[0]}",
+                    remedy=f"The first member has {len(first.classes)}, first {first.classes[0]}.",
                 )
             if model.recipe.training.loss != first.recipe.training.loss:
                 raise InputError(
-                    "members of an ensemble have the same loss",
+                    "members of an ensemble must have the same loss",
                     source=source,
                     field="training.loss",
                     value=model.recipe.training.loss,
@@ -114,14 +114,14 @@ class Ensemble(nn.Module):
         self.eval()
 
     def rename(self, classes: Sequence[str]) -> None:
-        """Gives the logits other names, for files that bring none.
+        """Renames the classes, for files without class names.
 
         Raises:
-            InputError: not a name for each logit.
+            InputError: the number of names differs from the number of classes.
         """
         if len(classes) != len(self.classes):
             raise InputError(
-                "not a name for each logit",
+                "must be one name per class",
                 field="labels",
                 value=len(classes),
                 remedy=f"Give {len(self.classes)} names.",
@@ -144,12 +144,12 @@ def build_ensemble(
     """Reads the members of an ensemble.
 
     Args:
-        members: the name of a published set, a checkpoint, or several checkpoints; each a file or a
-            name of `passt-bench weights list`.
-        folder: of published files; None is the usual one.
+        members: the name of a published set, a model file, or several model files, each by path or
+            by a name of `passt-bench weights list`.
+        folder: folder of published files; None is the default one.
 
     Raises:
-        InputError: a member that is missing or broken, or does not go with the others.
+        InputError: a member that is missing or broken, or does not match the others.
     """
     if isinstance(members, str | Path):
         members = ENSEMBLES.get(str(members), (members,))

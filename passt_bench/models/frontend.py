@@ -1,4 +1,4 @@
-"""Front ends: waveform to normalised log-mel, each as its authors compute it.
+"""Front ends: waveform to normalized log-mel, each as its authors compute it.
 
 ==========  ==================================================================================
 ``logmel``  PaSST: ``models/preprocess.py`` of the reference code
@@ -32,7 +32,7 @@ _FLOOR = 1e-5  # added to PaSST's energies before the logarithm
 
 
 def is_jittered(spec: FrontendSpec) -> bool:
-    """Whether the filters' edges move in training, so that log-mels cannot be kept."""
+    """Whether the filters' edges move in training, so that log-mels cannot be cached."""
     return spec.fmin_jitter > 0 or spec.fmax_jitter > 0
 
 
@@ -53,22 +53,22 @@ def draw_edges(spec: FrontendSpec, seed: int, salt: int, step: int) -> tuple[flo
 
 
 def mask_fill(spec: FrontendSpec) -> float:
-    """What SpecAugment writes into normalised log-mel: 0 before the normalisation, as published."""
+    """SpecAugment's fill value in normalized log-mel (0 before normalization), as published."""
     return -spec.mean / spec.std
 
 
-def at_least(spec: FrontendSpec, samples: int, least: int, why: str) -> None:
+def at_least(spec: FrontendSpec, samples: int, minimum: int, why: str) -> None:
     """Refuses a clip of too few samples.
 
     Raises:
-        InputError: names the clip's length and the least one.
+        InputError: names the clip's length and the minimum.
     """
-    if samples < least:
+    if samples < minimum:
         raise InputError(
             f"{samples} samples are too few for {why}",
             field="data.seconds",
             value=samples / spec.sampling_rate,
-            remedy=f"Give at least {least / spec.sampling_rate:g} s.",
+            remedy=f"Give at least {minimum / spec.sampling_rate:g} s.",
         )
 
 
@@ -91,21 +91,19 @@ def _check(spec: FrontendSpec) -> None:
             f"frontend.sampling_rate = {spec.sampling_rate}."
         )
         _refuse("fmax", spec.fmax, "outside the spectrum", remedy)
-    reach = spec.fmax_jitter // 2
-    if spec.fmax + reach > half or spec.fmax - reach <= spec.fmin + spec.fmin_jitter:
-        remedy = (
-            f"Twice the room between frontend.fmax = {spec.fmax:g} and {half:g} Hz is the most."
-        )
+    jitter = spec.fmax_jitter // 2
+    if spec.fmax + jitter > half or spec.fmax - jitter <= spec.fmin + spec.fmin_jitter:
+        remedy = f"Give at most 2 x ({half:g} - {spec.fmax:g}) = {2 * (half - spec.fmax):g} Hz."
         _refuse("fmax_jitter", spec.fmax_jitter, "moves the edge out of the spectrum", remedy)
 
 
 class FrontEnd(nn.Module, ABC):
-    """Waveform to normalised log-mel; nothing in it is trained or saved.
+    """Waveform to normalized log-mel; nothing in it is trained or saved.
 
     A front end is a subclass that is registered in `registry.FRONTENDS`.
 
     Args:
-        spec: sizes, edges and normalisation.
+        spec: sizes, edges and normalization.
 
     Raises:
         InputError: sizes that do not fit each other, filters beyond half the sampling rate, or the
@@ -157,11 +155,11 @@ class FrontEnd(nn.Module, ABC):
     def forward(
         self, waveform: torch.Tensor, edges: tuple[float, float] | None = None
     ) -> torch.Tensor:
-        """Waveform (B, samples) → normalised log-mel (B, 1, mels, frames), float32.
+        """Waveform (B, samples) → normalized log-mel (B, 1, mels, frames), float32.
 
         Args:
             waveform: mono, at the sampling rate of the recipe, within -1 and 1.
-            edges: of the filters in Hz where they are not the recipe's, see `draw_edges`.
+            edges: filter edges in Hz if they differ from the recipe's, see `draw_edges`.
 
         Raises:
             InputError: a clip too short for one frame.
@@ -174,24 +172,23 @@ class FrontEnd(nn.Module, ABC):
                 filters = self.banks(*edges).to(waveform.device)
             mel = self.compress(filters @ self.power(waveform.float()))
             if spec.frames is not None:
-                # Padding is 0 before the normalisation, as AST's.
+                # Padding is 0 before normalization, as in AST.
                 mel = F.pad(mel[..., : spec.frames], (0, max(0, spec.frames - mel.shape[2])))
             return ((mel - spec.mean) / spec.std).unsqueeze(1)
 
 
-@FRONTENDS.register("logmel", version=1, summary="PaSST: Kaldi's mel filters, centred")
+@FRONTENDS.register("logmel", version=1, summary="PaSST: Kaldi's mel filters, centered")
 class LogMel(FrontEnd):
-    """Pre-emphasis, centred power spectrogram, Kaldi mel filters, natural logarithm."""
+    """Pre-emphasis, centered power spectrogram, Kaldi mel filters, natural logarithm."""
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
-        """Whole hops, so that 10 s at a hop of 10 ms are 1000 frames.
+        """Number of whole hops, so that 10 s at a hop of 10 ms are 1000 frames.
 
-        A centred transform of n samples has n // hop + 1 frames; pre-emphasis takes a sample away
-        and with it, for whole hops, the last frame. Without pre-emphasis the last frame is dropped
-        alike.
+        A centered transform of n samples has n // hop + 1 frames; pre-emphasis removes one sample
+        and with it, for whole hops, the last frame. Without it the last frame is dropped too.
         """
-        # Half an FFT is mirrored at each end, and pre-emphasis takes one sample more.
+        # Half an FFT is mirrored at each end, and pre-emphasis needs one more sample.
         at_least(spec, samples, spec.n_fft // 2 + 2, f"an FFT of {spec.n_fft}")
         return (samples - 1) // spec.hop + 1
 
@@ -213,7 +210,7 @@ class LogMel(FrontEnd):
         return spectrum.abs().square()[..., :frames]
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
-        """Natural logarithm of the energy and a little."""
+        """Natural logarithm of energy + 1e-5."""
         return (mel + _FLOOR).log()
 
 
@@ -228,7 +225,7 @@ class KaldiFbank(FrontEnd):
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
-        """Whole windows within the clip: 998 for 10 s of 25 ms windows every 10 ms."""
+        """Number of whole windows within the clip: 998 for 10 s of 25 ms windows every 10 ms."""
         at_least(spec, samples, spec.window, f"a window of {spec.window}")
         return (samples - spec.window) // spec.hop + 1
 
@@ -249,11 +246,11 @@ class KaldiFbank(FrontEnd):
 
 @FRONTENDS.register("panns", version=1, summary="PANNs: decibels over Slaney's mel filters")
 class PannsLogMel(FrontEnd):
-    """Centred power spectrogram, Slaney's filters of equal area, 10 log10 without a ceiling.
+    """Centered power spectrogram, Slaney's filters of equal area, 10 log10 without a ceiling.
 
     ``Spectrogram`` and ``LogmelFilterBank`` of torchlibrosa with the settings of
     ``pytorch/models.py`` of github.com/qiuqiangkong/audioset_tagging_cnn. There is no
-    normalisation: the models begin with a batch norm over mels.
+    normalization: the models begin with a batch norm over mels.
     """
 
     periodic = True
@@ -262,7 +259,7 @@ class PannsLogMel(FrontEnd):
         super().__init__(spec)
         if spec.preemphasis:
             raise InputError(
-                "this front end has none",
+                "this front end has no pre-emphasis",
                 field="frontend.preemphasis",
                 value=spec.preemphasis,
                 remedy="Give 0.",
@@ -270,7 +267,7 @@ class PannsLogMel(FrontEnd):
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
-        """Hops and one: 1001 for 10 s at a hop of 10 ms."""
+        """Number of hops plus one: 1001 for 10 s at a hop of 10 ms."""
         at_least(spec, samples, spec.n_fft // 2 + 1, f"an FFT of {spec.n_fft}")
         return samples // spec.hop + 1
 
@@ -318,5 +315,5 @@ def frame_count(spec: FrontendSpec, seconds: float) -> int:
         InputError: an unknown front end, or a clip too short for one frame.
     """
     kind: type[FrontEnd] = FRONTENDS.get(spec.name).build
-    found = kind.frames(spec, round(seconds * spec.sampling_rate))
-    return spec.frames or found
+    frames = kind.frames(spec, round(seconds * spec.sampling_rate))
+    return spec.frames or frames

@@ -2,7 +2,7 @@
 
 Howard et al., "Searching for MobileNetV3" (2019), Table 1. Computes what ``mobilenet_v3_large`` of
 torchvision computes, under the same parameter names, with one input channel in place of three;
-written anew. A checkpoint of torchvision fits with ``features.0.0.weight`` summed over colours.
+written anew. Weights of torchvision fit with ``features.0.0.weight`` summed over colors.
 
 Shapes: B batch, C channels, mels and frames of the input.
 """
@@ -53,7 +53,7 @@ _DROPOUT = 0.2
 
 
 def scaled(channels: float) -> int:
-    """The multiple of 8 nearest to a number of channels, at least 8 and never 10 % too few."""
+    """The multiple of 8 nearest to a number of channels, at least 8 and at least 90 % of it."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
@@ -75,7 +75,7 @@ def _convolution(
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs channels by what the mean of all places says of them."""
+    """Squeeze-and-excitation: scales each channel by a gate computed from the channel means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, weigh, project; a shortcut where the shape stays."""
+    """Expand, filter each channel, gate, project; a shortcut if the shape is unchanged."""
 
     def __init__(self, inputs: int, row: Row, multiplier: float) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class MobileNetV3(Cnn):
 
         width_mult: Annotated[
             float,
-            Field(gt=0, description="Of all channels but the classes; rounded to multiples of 8."),
+            Field(gt=0, description="Multiplier of all layer widths; rounded to multiples of 8."),
         ] = 1.0
 
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
@@ -156,5 +156,5 @@ class MobileNetV3(Cnn):
         channels_last(self)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean over places, then two linear layers."""
+        """The mean over locations, then two linear layers."""
         return self.classifier(self.features(x).mean(dim=(2, 3)))

@@ -2,8 +2,8 @@
 
 CNN14, CNN10 and CNN6 compute what ``pytorch/models.py`` of
 github.com/qiuqiangkong/audioset_tagging_cnn computes behind its front end and before its sigmoid,
-under the same parameter names; written anew. Published parameter counts leave the front end out,
-for it is not trained: 80,753,615, 5,219,279 and 4,837,455 at 64 mels and 527 classes.
+under the same parameter names; written anew. Published parameter counts exclude the front end,
+which is not trained: 80,753,615, 5,219,279 and 4,837,455 at 64 mels and 527 classes.
 
 Shapes: B batch, C channels, mels and frames of the input.
 """
@@ -58,7 +58,7 @@ class Panns(Cnn):
         self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in itertools.pairwise(channels))
         self.fc1 = nn.Linear(channels[-1], channels[-1])
         self.head = nn.Linear(channels[-1], num_classes)
-        channels_last(self)  # on a CPU core a training step takes 0.6 of the usual layout's time
+        channels_last(self)  # on a CPU core a training step takes 0.6 of the default layout's time
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""
@@ -97,7 +97,7 @@ class PublishedPanns(Cnn):
     """Blocks that double the channels, mean over mels, mean plus max over time, two linear layers.
 
     Dropout as published: 0.2 after each block, 0.5 before the first linear layer, drawn from
-    torch's generator. The input is not normalised; batch norm over mels comes first.
+    torch's generator. The input is not normalized; batch norm over mels comes first.
     """
 
     @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class PublishedPanns(Cnn):
         channels_last(self)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1, mels, frames) → (B, num_classes); inside, time goes down and mels across."""
+        """(B, 1, mels, frames) → (B, num_classes); inside, (B, C, frames, mels)."""
         x = self.bn0(x.transpose(1, 2)).permute(0, 2, 3, 1)
         for number in range(1, len(self.blocks) + 1):
             x = F.dropout(self.get_submodule(f"conv_block{number}")(x), 0.2, self.training)
@@ -133,19 +133,19 @@ class PublishedPanns(Cnn):
 class Cnn6(PublishedPanns):
     """Four blocks of one 5 x 5 convolution."""
 
-    least = 16
+    min_size = 16
     blocks = (WideBlock,) * 4
 
 
 class Cnn10(PublishedPanns):
     """Four blocks of two 3 x 3 convolutions."""
 
-    least = 16
+    min_size = 16
     blocks = (ConvBlock,) * 4
 
 
 class Cnn14(PublishedPanns):
     """Six blocks of two 3 x 3 convolutions, the last without pooling."""
 
-    least = 32
+    min_size = 32
     blocks = (*(ConvBlock,) * 5, LastBlock)

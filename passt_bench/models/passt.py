@@ -32,11 +32,11 @@ class PaSST(PatchTransformer):
     """The patchout spectrogram transformer.
 
     Args:
-        num_classes: logits.
+        num_classes: number of classes.
         options: sizes, and what happens to long input.
         mels: rows of the input.
-        frames: columns that the time encodings cover; shorter input takes a part of them: a random
-            part in training, as published, else the first.
+        frames: columns that the time encodings cover; shorter input uses a part of them: in
+            training a random one, as published, else the first.
 
     Raises:
         InputError: heads that do not divide the width, or an input smaller than a patch.
@@ -75,8 +75,8 @@ class PaSST(PatchTransformer):
     def _encoded(self, frames: int) -> Pair:
         """Rows and columns of the position encodings.
 
-        As published, length by stride: that can be more than there are patches. A stride longer
-        than the patch can leave one patch more than that, which gets an encoding too.
+        As published, length // stride, which can exceed the number of patches. With a stride longer
+        than the patch there can be one patch more, which gets an encoding too.
         """
         rows, columns = self.patch_grid(frames)
         return max(rows, self.mels // self.stride[0]), max(columns, frames // self.stride[1])
@@ -87,8 +87,8 @@ class PaSST(PatchTransformer):
         known = self.time_new_pos_embed.shape[3]
         return rows, (min(columns, known) if self.overlong == "cut" else columns)
 
-    def offsets(self, frames: int) -> int:
-        """How many places an input of that many frames can take in the time encodings."""
+    def num_offsets(self, frames: int) -> int:
+        """Number of positions in the time encodings for an input of that many frames."""
         return max(1, self.time_new_pos_embed.shape[3] - self.grid(frames)[1] + 1)
 
     def embed(self, x: torch.Tensor, offset: int | torch.Tensor | None = None) -> torch.Tensor:
@@ -99,7 +99,7 @@ class PaSST(PatchTransformer):
         """
         self.check_mels(x)
         x_BEFT = self.patch_embed(x)
-        if self.overlong == "cut":  # first of all, so that patchout draws from what stays
+        if self.overlong == "cut":  # first, so that patchout draws from the columns that remain
             x_BEFT = x_BEFT[..., : self.time_new_pos_embed.shape[3]]
         x_BEFT = x_BEFT + self._time(x_BEFT.shape[3], offset)
         return x_BEFT + self.freq_new_pos_embed[:, :, : x_BEFT.shape[2]]
@@ -110,7 +110,7 @@ class PaSST(PatchTransformer):
         if columns == known:
             return self.time_new_pos_embed
         if columns > known:
-            return stretch(self.time_new_pos_embed, columns)
+            return interpolate(self.time_new_pos_embed, columns)
         if offset is None:
             if not self.training:
                 return self.time_new_pos_embed[..., :columns]
@@ -146,38 +146,38 @@ class PaSST(PatchTransformer):
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes).
 
         Args:
-            x: normalised log-mel of any length from one patch on.
+            x: normalized log-mel, at least one patch long.
             kept: flat frequency-major patch indices, (n,) shared by the batch or (B, n).
-            offset: first column of the time encodings that input shorter than them takes, one for
-                the batch, below `offsets`. None draws it in training, and is 0 in evaluation.
+            offset: first column of the time encodings that shorter input uses, one for the batch,
+                below `num_offsets`. None draws it in training, and is 0 in evaluation.
         """
         return self.head(self.features(x, kept, offset))
 
 
-def stretch(encodings: torch.Tensor, columns: int) -> torch.Tensor:
+def interpolate(encodings: torch.Tensor, columns: int) -> torch.Tensor:
     """Time encodings (1, E, 1, T) interpolated linearly to (1, E, 1, columns)."""
     return F.interpolate(encodings[:, :, 0], size=columns, mode="linear")[:, :, None]
 
 
 def published_blocks(have: int, want: int) -> tuple[int, ...]:
-    """The blocks that stay where a network is made less deep as published.
+    """The blocks that remain when a network is made less deep as published.
 
-    The first, every k-th of those between and the last: 7 of 12 are 0, 1, 3, 5, 7, 9, 11
+    The first, every k-th in between, and the last: 7 of 12 are 0, 1, 3, 5, 7, 9, 11
     (PaSST-S-L; ``lighten_model`` in models/passt.py of the reference code).
 
     Args:
         have: blocks of the deeper network.
-        want: blocks that are to stay.
+        want: blocks to keep.
 
     Raises:
-        InputError: no such cut leaves that many.
+        InputError: no such cut keeps that many.
     """
     cuts = {2 + len(range(1, have - 1, k)): k for k in range(have - 1, 0, -1)} if have > 1 else {}
     if want == have:
         return tuple(range(have))
     if want not in cuts:
         raise InputError(
-            f"no cut at even distances takes {have} blocks to that many",
+            f"no evenly spaced cut reduces {have} blocks to that many",
             field="model.depth",
             value=want,
             remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",

@@ -25,8 +25,8 @@ from passt_bench.spec.recipe import Pair, Patchout
 class Resolved:
     """A patchout setting on a real grid.
 
-    ``frequency`` and ``time`` are the rows and columns kept (the size of the hole for a block);
-    ``kept`` is the exact number of patches that a draw returns.
+    ``frequency`` and ``time`` are the numbers of rows and columns kept (for a block, the height and
+    width of the dropped rectangle); ``kept`` is the exact number of patches kept.
     """
 
     kind: str
@@ -85,7 +85,7 @@ def _dropped(count: int | None, rate: float | None, total: int, field: str) -> i
     return round((rate or 0.0) * total)
 
 
-class Everything:
+class KeepAll:
     """Keeps every patch."""
 
     fields: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class Unstructured:
 
 
 class Structured:
-    """Drops whole time columns and frequency rows (PaSST-S); with one axis alone, just those."""
+    """Drops whole time columns and frequency rows (PaSST-S), or those of one axis only."""
 
     def __init__(self, kind: str, axes: tuple[str, ...]) -> None:
         self.kind, self.axes = kind, axes
@@ -142,7 +142,7 @@ class Structured:
 
 
 class Block:
-    """Drops one contiguous rectangle of exact area, nearest to the grid's aspect."""
+    """Drops one rectangle of exact area, with an aspect ratio as near to the grid's as possible."""
 
     fields: tuple[str, ...] = ("rate", "patches")
 
@@ -163,7 +163,7 @@ class Block:
             f"no rectangle inside {grid[0]} x {grid[1]} patches has that area",
             field="patchout.patches",
             value=wanted,
-            remedy="Give a rate, or a product of two sides.",
+            remedy="Give a rate, or a count that factors into height x width.",
         )
 
     @staticmethod
@@ -183,7 +183,7 @@ class Block:
         return shapes[0] if exact or off <= math.log(2) else None
 
     def scale(self, setting: Patchout, share: float, grid: Pair) -> Patchout:
-        """As a rate: a share of a rectangle's area need not be the area of another."""
+        """Scales the rate, because a scaled count need not be the area of a rectangle."""
         full = self.resolve(setting, grid).rate if setting.rate is None else setting.rate
         return replace(setting, rate=share * full, patches=None)
 
@@ -198,7 +198,7 @@ class Block:
 
 
 for _kind, _name, _summary in (
-    (Everything(), "none", "every patch is kept"),
+    (KeepAll(), "none", "every patch is kept"),
     (Unstructured(), "unstructured", "single patches anywhere"),
     (Structured("time", ("time",)), "time", "whole time columns"),
     (Structured("frequency", ("frequency",)), "frequency", "whole frequency rows"),
@@ -222,11 +222,11 @@ def philox(*entropy: int) -> np.random.Generator:
 
 
 def resolve(setting: Patchout, grid: Pair) -> Resolved:
-    """A patchout setting on a grid (frequency, time); of a schedule, the full amount.
+    """Resolves a setting on a grid (frequency, time); for a schedule, the full amount.
 
     Raises:
-        InputError: a field that the kind does not use, a rate beside counts, counts larger than
-            the grid, a schedule of nothing, or a setting that leaves no patches.
+        InputError: a field that the kind does not use, both a rate and a count, a count larger
+            than the grid, a schedule for "none", or a setting that leaves no patches.
     """
     kind: Kind = PATCHOUTS.get(setting.kind).build
     if setting.schedule != "constant" and not kind.fields:
@@ -247,7 +247,7 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             )
         if value is not None and name != "rate" and setting.rate is not None:
             raise InputError(
-                "a rate and a count exclude each other",
+                "a rate and a count are mutually exclusive",
                 field=f"patchout.{name}",
                 value=value,
                 remedy="Give one of them.",
@@ -260,23 +260,23 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             f"leaves no patches of the {grid[0]} x {grid[1]} grid",
             field=", ".join(f"patchout.{name}" for name in given),
             value=next(iter(given.values())) if len(given) == 1 else tuple(given.values()),
-            remedy="Drop less; one patch at least must be left.",
+            remedy="Drop less; at least one patch must remain.",
         )
     return resolved
 
 
-def twin(setting: Patchout, grid: Pair) -> Patchout:
-    """The unstructured setting that keeps exactly as many patches.
+def matched_unstructured(setting: Patchout, grid: Pair) -> Patchout:
+    """The unstructured setting that keeps exactly the same number of patches.
 
     Raises:
-        InputError: the setting has a schedule, whose stages the twin's would not equal.
+        InputError: a schedule; its stages have no exact unstructured equivalent.
     """
     if setting.schedule != "constant":
         raise InputError(
-            "only a constant setting has a twin",
+            "a schedule has no exact unstructured equivalent",
             field="patchout.schedule",
             value=setting.schedule,
-            remedy="Compare the twins of its stages.",
+            remedy="Match its stages one by one.",
         )
     kept = resolve(setting, grid).kept
     return Patchout(kind="unstructured", patches=grid[0] * grid[1] - kept, scope=setting.scope)
@@ -297,15 +297,15 @@ def scaled(setting: Patchout, share: float, grid: Pair) -> Patchout:
     return replace(setting, **less)
 
 
-def draw(setting: Patchout, grid: Pair, seed: int, step: int, sample: int = 0) -> np.ndarray:
-    """The patches kept for one pattern: a pure function of its arguments.
+def draw_kept(setting: Patchout, grid: Pair, seed: int, step: int, sample: int = 0) -> np.ndarray:
+    """Draws the kept patches of one pattern: a pure function of its arguments.
 
     Args:
         setting: kind, amount and scope.
         grid: (frequency, time).
         seed: seed of the run.
         step: training step.
-        sample: position in the batch where the scope is a sample, else 0.
+        sample: position in the batch if the scope is "sample", else 0.
 
     Returns:
         Flat frequency-major indices, ascending, int64.
@@ -320,20 +320,21 @@ def draw_batch(
     """Kept indices for a training batch, on the CPU.
 
     Returns:
-        None where every patch is kept, (n,) for one pattern a batch, (batch, n) for one a sample.
+        None where every patch is kept, (n,) for one pattern per batch, (batch, n) for one per
+        sample.
     """
     if setting.kind == "none":
         return None
     if setting.scope == "batch":
-        return torch.from_numpy(draw(setting, grid, seed, step))
-    patterns = [draw(setting, grid, seed, step, sample) for sample in range(batch)]
+        return torch.from_numpy(draw_kept(setting, grid, seed, step))
+    patterns = [draw_kept(setting, grid, seed, step, sample) for sample in range(batch)]
     return torch.from_numpy(np.stack(patterns))
 
 
 def draw_plain(setting: Patchout, grid: Pair, batch: int) -> torch.Tensor | None:
-    """What a model drops that is called in training without ``kept``: from torch's own generator.
+    """Kept patches for a model called in training without ``kept``; from torch's generator.
 
-    For people with a loop of their own; the suite always passes what it drew.
+    For other training loops; the suite always passes ``kept``.
     """
     if setting.kind == "none":
         return None

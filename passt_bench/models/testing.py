@@ -20,9 +20,9 @@ import torch
 
 from passt_bench.errors import ContractError, InputError
 from passt_bench.models import build_model, create_model
-from passt_bench.models.base import AudioModel, initialise
+from passt_bench.models.base import AudioModel, initialize
 from passt_bench.models.frontend import frame_count, make_frontend
-from passt_bench.models.patchout import draw, draw_batch, resolve, scaled
+from passt_bench.models.patchout import draw_batch, draw_kept, resolve, scaled
 from passt_bench.registry import PATCHOUTS
 from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
 
@@ -39,8 +39,8 @@ class ModelContract:
 
     Attributes:
         model: registered name.
-        options: of the model; choose a size that is checked in a second.
-        classes: logits.
+        options: options of the model; choose a size that is checked in a second.
+        classes: number of classes.
         mels: rows of the input.
         frames: columns of the input.
     """
@@ -52,7 +52,7 @@ class ModelContract:
     frames = 64
 
     def _build(self, **more: Any) -> AudioModel:
-        """The model without weights, and without patchout unless it is given."""
+        """The model without weights, and by default without patchout."""
         return build_model(self.model, self.classes, **self._arguments(more))
 
     def _create(self, seed: int = 0, **more: Any) -> AudioModel:
@@ -69,22 +69,24 @@ class ModelContract:
         return torch.randn(batch, 1, self.mels, self.frames, generator=generator)
 
     def test_shapes(self) -> None:
-        """Builds and runs on the meta device, where `plan` counts; logits have their shape."""
+        """Builds and runs on the meta device, where `plan` counts; logits have the right shape."""
         with torch.device("meta"):
             net = self._build()
             x = torch.empty(_BATCH, 1, self.mels, self.frames)
         tensors = [*net.parameters(), *net.buffers()]
-        _require(all(t.device.type == "meta" for t in tensors), "it builds on the meta device")
+        _require(
+            all(t.device.type == "meta" for t in tensors), "the model must build on the meta device"
+        )
         shape = tuple(net.eval()(x).shape)
-        _require(shape == (_BATCH, self.classes), f"logits are (batch, classes), not {shape}")
+        _require(shape == (_BATCH, self.classes), f"logits must be (batch, classes), not {shape}")
         grid = net.grid(self.frames)
         if grid is not None:
             for name, pair in (("grid", grid), ("patch", net.patch), ("stride", net.stride)):
                 good = isinstance(pair, tuple) and len(pair) == 2 and min(pair) > 0
-                _require(good, f"{name} is a pair (frequency, time) of positive numbers: {pair}")
+                _require(good, f"{name} must be a positive pair (frequency, time): {pair}")
 
     def test_initial_weights(self) -> None:
-        """`init_parameter` sets every value of every parameter, from its generator alone."""
+        """`init_parameter` sets every value of every parameter, using only its generator."""
         nets: list[AudioModel] = []
         for seed in (0, 0, 1):
             torch.manual_seed(len(nets))  # which must not matter
@@ -92,51 +94,55 @@ class ModelContract:
             with torch.no_grad():
                 for parameter in net.parameters():
                     parameter.fill_(torch.nan)
-            initialise(net, seed)
+            initialize(net, seed)
             nets.append(net)
         for name, parameter in nets[0].named_parameters():
-            _require(bool(parameter.isfinite().all()), f"init_parameter sets all of {name}")
+            _require(bool(parameter.isfinite().all()), f"init_parameter must set all of {name}")
         one, same, other = (list(net.parameters()) for net in nets)
-        _require(all(map(torch.equal, one, same)), "one seed gives one set of weights")
-        _require(not all(map(torch.equal, one, other)), "another seed gives other weights")
+        _require(all(map(torch.equal, one, same)), "the same seed must give the same weights")
+        _require(not all(map(torch.equal, one, other)), "another seed must give other weights")
 
     @torch.no_grad()
     def test_state(self) -> None:
         """A state dict, read by a new model, gives the same logits."""
         net, copy, x = self._create(0), self._create(1), self._input()
-        _require(not torch.equal(net(x), copy(x)), "logits depend on the weights")
+        _require(not torch.equal(net(x), copy(x)), "logits must depend on the weights")
         copy.load_state_dict(net.state_dict())
-        _require(torch.equal(net(x), copy(x)), "its state dict holds all that it computes with")
+        _require(torch.equal(net(x), copy(x)), "the state dict must hold all state")
 
     @torch.no_grad()
     def test_evaluation(self) -> None:
         """In evaluation nothing is random, and a clip's logits do not depend on its batch."""
         net, x = self._create(), self._input()
         logits = net(x)
-        _require(logits.dtype == torch.float32, "float32 gives float32")
-        _require(bool(logits.isfinite().all()), "logits are finite")
-        _require(torch.equal(logits, net(x)), "evaluation is not random")
+        _require(logits.dtype == torch.float32, "float32 input must give float32 logits")
+        _require(bool(logits.isfinite().all()), "logits must be finite")
+        _require(torch.equal(logits, net(x)), "evaluation must not be random")
         alone = torch.cat([net(row[None]) for row in x])
-        _require(torch.allclose(alone, logits, rtol=1e-3, atol=1e-4), "clips do not see each other")
+        same = torch.allclose(alone, logits, rtol=1e-3, atol=1e-4)
+        _require(same, "logits of a clip must not depend on other clips")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _require(bool(net(x).isfinite().all()), "logits are finite in bfloat16 as well")
-        _require(torch.equal(net.train().eval()(x), logits), "training mode can be left again")
+            _require(bool(net(x).isfinite().all()), "logits must be finite in bfloat16")
+        _require(
+            torch.equal(net.train().eval()(x), logits), "train() and eval() must not change logits"
+        )
 
     def test_gradients(self) -> None:
-        """Every parameter learns but those that are named as unused."""
+        """Every parameter gets a gradient, except those named in ``unused``."""
         net = self._create().train()
         torch.manual_seed(0)
         net(self._input(batch=8)).square().sum().backward()
-        silent = {
+        without = {
             name
             for name, parameter in net.named_parameters()
             if parameter.grad is None or not parameter.grad.any()
         }
-        _require(silent == set(net.unused), f"no gradient reaches {sorted(silent)}")
+        problem = f"exactly `unused` must be without a gradient, not {sorted(without)}"
+        _require(without == set(net.unused), problem)
 
     @torch.no_grad()
     def test_kept_patches(self) -> None:
-        """``kept`` chooses patches; keeping all is dropping nothing."""
+        """``kept`` selects patches; keeping all of them changes nothing."""
         net, x = self._create().train(), self._input()
         grid = net.grid(self.frames)
         if grid is None:
@@ -144,7 +150,7 @@ class ModelContract:
                 net(x, torch.arange(1))
             except ValueError:
                 return
-            raise ContractError("a model without patches refuses kept ones by ValueError")
+            raise ContractError("without patches, `kept` must raise ValueError")
         patches = grid[0] * grid[1]
 
         def logits(kept: torch.Tensor | None) -> torch.Tensor:
@@ -154,12 +160,12 @@ class ModelContract:
 
         every, whole = logits(None), logits(torch.arange(patches))
         same = torch.allclose(whole, every, rtol=1e-5, atol=1e-6)
-        _require(same, "keeping all is dropping nothing")
+        _require(same, "keeping all patches must change nothing")
         for scope in ("batch", "sample"):
             setting = Patchout("unstructured", patches=max(1, patches // 2), scope=scope)
             found = logits(draw_batch(setting, grid, 0, 0, _BATCH))
-            _require(found.shape == every.shape, f"one pattern a {scope} is taken")
-            _require(not torch.equal(found, every), f"one pattern a {scope} drops something")
+            _require(found.shape == every.shape, f"one pattern per {scope} must be accepted")
+            _require(not torch.equal(found, every), f"one pattern per {scope} must drop patches")
 
     def test_input_of_kept_patches(self) -> None:
         """Gradients reach the input under the patches that are kept, and nothing else."""
@@ -173,44 +179,44 @@ class ModelContract:
         top, left = (int(n - 1) * s for n, s in zip(grid, net.stride, strict=True))
         height, width = net.patch
         patch = x.grad[0, 0, top : top + height, left : left + width]
-        _require(bool(patch.any()), "a kept patch is read; indices are frequency-major")
+        _require(bool(patch.any()), "kept patches must be read; indices are frequency-major")
         elsewhere = int(x.grad.count_nonzero() - patch.count_nonzero())
-        _require(elsewhere == 0, "no other patch is read")
+        _require(elsewhere == 0, "no other patch may be read")
 
     @torch.no_grad()
     def test_own_patchout(self) -> None:
-        """A model with a setting of its own drops in training alone; without patches it refuses."""
+        """A model's own patchout is active only in training; without patches it is refused."""
         x, setting = self._input(), Patchout("unstructured", rate=0.5)
         if self._build().grid(self.frames) is None:
             try:
                 self._build(patchout=setting)
             except InputError:
                 return
-            raise ContractError("a model without patches refuses patchout by InputError")
+            raise ContractError("without patches, patchout must raise InputError")
         net, plain = self._create(patchout=setting), self._create()
-        _require(torch.equal(net(x), plain(x)), "patchout is off in evaluation")
+        _require(torch.equal(net(x), plain(x)), "patchout must be off in evaluation")
         net.train()
-        _require(not torch.equal(net(x), net(x)), "patchout is drawn anew in each training step")
+        _require(not torch.equal(net(x), net(x)), "each training step must draw new patches")
 
     def test_options(self) -> None:
         """An option that the model does not have is refused by name."""
         try:
             self._build(no_such_option=1)
         except InputError as error:
-            _require(error.field == "model.no_such_option", "the refusal names the option")
+            _require(error.field == "model.no_such_option", "the error must name the option")
             return
-        raise ContractError("an unknown option is refused by InputError")
+        raise ContractError("an unknown option must raise InputError")
 
     @torch.no_grad()
     def test_offsets(self) -> None:
-        """Where input can take several places in the time encodings, ``offset`` says which."""
+        """If input fits several positions in the time encodings, ``offset`` selects one."""
         net = self._create()
-        _require(net.offsets(self.frames) >= 1, "there is always one place")
-        shorter = [n for n in range(self.frames, 0, -1) if _fits(net, n) and net.offsets(n) > 1]
+        _require(net.num_offsets(self.frames) >= 1, "num_offsets must be at least 1")
+        shorter = [n for n in range(self.frames, 0, -1) if _fits(net, n) and net.num_offsets(n) > 1]
         for frames in shorter[:1]:
-            x, places = self._input()[..., :frames], net.offsets(frames)
-            found = {net(x, offset=torch.tensor(i)).sum().item() for i in range(places)}
-            _require(len(found) == places, "each place gives other logits")
+            x, count = self._input()[..., :frames], net.num_offsets(frames)
+            sums = {net(x, offset=torch.tensor(i)).sum().item() for i in range(count)}
+            _require(len(sums) == count, "each offset must give other logits")
 
 
 def _fits(net: AudioModel, frames: int) -> bool:
@@ -225,7 +231,7 @@ class PatchoutContract:
     """What every patchout kind must do.
 
     Attributes:
-        setting: of the kind; it must leave patches on every grid.
+        setting: a setting of the kind; it must leave patches on every grid.
         grids: (frequency, time).
     """
 
@@ -236,33 +242,36 @@ class PatchoutContract:
         """A draw keeps exactly the number of patches that was resolved, each once, in order."""
         for grid in self.grids:
             total, kept = grid[0] * grid[1], resolve(self.setting, grid).kept
-            _require(1 <= kept <= total, f"keeps 1 to {total} patches of {grid}, not {kept}")
+            _require(1 <= kept <= total, f"must keep 1 to {total} patches, not {kept}")
             for step in range(20):
-                found = draw(self.setting, grid, 0, step)
-                _require(found.dtype == np.int64 and found.shape == (kept,), f"{kept} int64 a draw")
-                inside = found[0] >= 0 and found[-1] < total and bool((np.diff(found) > 0).all())
-                _require(inside, "indices are ascending and within the grid")
+                drawn = draw_kept(self.setting, grid, 0, step)
+                right = drawn.dtype == np.int64 and drawn.shape == (kept,)
+                _require(right, f"must draw {kept} indices, int64")
+                inside = drawn[0] >= 0 and drawn[-1] < total and bool((np.diff(drawn) > 0).all())
+                _require(inside, "indices must be ascending and within the grid")
 
     def test_draws_are_pure(self) -> None:
-        """Seed and step decide a draw, and nothing else does."""
+        """A draw depends only on seed and step."""
         for grid in self.grids:
-            draws = [draw(self.setting, grid, 0, step) for step in range(20)]
-            again = [draw(self.setting, grid, 0, step) for step in range(20)]
-            _require(all(map(np.array_equal, draws, again)), "one seed and step give one draw")
+            draws = [draw_kept(self.setting, grid, 0, step) for step in range(20)]
+            again = [draw_kept(self.setting, grid, 0, step) for step in range(20)]
+            _require(
+                all(map(np.array_equal, draws, again)), "draws must depend only on seed and step"
+            )
             dropped = grid[0] * grid[1] - len(draws[0])
             differ = any(not np.array_equal(draws[0], other) for other in draws)
-            _require(differ or not dropped, "steps draw different patches")
+            _require(differ or not dropped, "steps must draw different patches")
 
     def test_schedules(self) -> None:
-        """A share of the amount drops that much less, and a share of nothing drops nothing."""
+        """A smaller share of the amount drops less, and share 0 drops nothing."""
         if not PATCHOUTS.get(self.setting.kind).build.fields:
             return
         for grid in self.grids:
             shares = (0.0, 0.25, 0.5, 1.0)
             kept = [resolve(scaled(self.setting, share, grid), grid).kept for share in shares]
-            _require(kept[0] == grid[0] * grid[1], "a share of nothing drops nothing")
-            _require(kept == sorted(kept, reverse=True), "a larger share drops more")
-            _require(kept[-1] == resolve(self.setting, grid).kept, "the whole share is the setting")
+            _require(kept[0] == grid[0] * grid[1], "share 0 must drop nothing")
+            _require(kept == sorted(kept, reverse=True), "a larger share must drop more")
+            _require(kept[-1] == resolve(self.setting, grid).kept, "share 1 must be the setting")
 
 
 class FrontEndContract:
@@ -283,44 +292,50 @@ class FrontEndContract:
         return torch.stack((noise, noise / 1e4, torch.zeros(samples)))
 
     def test_shape(self) -> None:
-        """(batch, 1, mels, frames), with the frames that are foreseen for that length."""
+        """(batch, 1, mels, frames), with the number of frames that `frame_count` gives."""
         net, waves = make_frontend(self.spec), self._waves()
         for samples in (waves.shape[1], waves.shape[1] - 1, waves.shape[1] - self.spec.hop):
             frames = frame_count(self.spec, samples / self.spec.sampling_rate)
-            found = tuple(net(waves[:, :samples]).shape)
-            _require(found == (3, 1, self.spec.mels, frames), f"{samples} samples give {found}")
+            shape, expected = tuple(net(waves[:, :samples]).shape), (3, 1, self.spec.mels, frames)
+            _require(shape == expected, f"log-mel must be {expected}, not {shape}")
 
     def test_values(self) -> None:
-        """Finite float32 whatever the autocast, of each clip by itself, and of sound alone."""
+        """Finite float32, with and without autocast; each clip is independent of the others."""
         net, waves = make_frontend(self.spec), self._waves()
         x = net(waves)
-        _require(x.dtype == torch.float32 and bool(x.isfinite().all()), "finite float32")
-        _require(not torch.equal(x[0], x[1]), "the log-mel depends on the sound")
+        _require(
+            x.dtype == torch.float32 and bool(x.isfinite().all()), "log-mel must be finite float32"
+        )
+        _require(not torch.equal(x[0], x[1]), "log-mel must depend on the sound")
         alone = torch.cat([net(wave[None]) for wave in waves])
-        _require(torch.allclose(alone, x, rtol=1e-4, atol=1e-4), "clips do not see each other")
+        same = torch.allclose(alone, x, rtol=1e-4, atol=1e-4)
+        _require(same, "log-mel of a clip must not depend on other clips")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _require(torch.equal(net(waves), x), "autocast changes nothing")
+            _require(torch.equal(net(waves), x), "autocast must change nothing")
 
-    def test_normalisation(self) -> None:
-        """``mean`` is subtracted, and the standard deviation divides."""
+    def test_normalization(self) -> None:
+        """``mean`` is subtracted, then the result is divided by ``std``."""
         moved = replace(self.spec, mean=self.spec.mean + 1.0, std=2 * self.spec.std)
         x, y = (make_frontend(spec)(self._waves()) for spec in (self.spec, moved))
         wanted = (x * self.spec.std - 1.0) / moved.std
-        _require(torch.allclose(y, wanted, rtol=1e-4, atol=1e-4), "mean and deviation normalise")
+        _require(torch.allclose(y, wanted, rtol=1e-4, atol=1e-4), "must use mean and std")
 
     def test_state(self) -> None:
-        """Nothing in it is trained or saved."""
+        """A front end has nothing to train or save."""
         net = make_frontend(self.spec)
-        _require(not list(net.parameters()), "a front end has no parameters")
-        _require(not net.state_dict(), "a front end has no saved state")
+        _require(not list(net.parameters()), "must not have parameters")
+        _require(not net.state_dict(), "must not save state")
 
     def test_edges(self) -> None:
-        """Other edges of the filters give another log-mel: they are drawn anew in training."""
+        """Other filter edges give another log-mel, because jitter in training needs it."""
         net, waves = make_frontend(self.spec), self._waves()
         same = net(waves, (self.spec.fmin, self.spec.fmax))
-        _require(torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4), "its own edges")
+        _require(
+            torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4),
+            "its own edges must change nothing",
+        )
         other = net(waves, (self.spec.fmin, 0.8 * self.spec.fmax))
-        _require(not torch.equal(other, same), "other edges")
+        _require(not torch.equal(other, same), "other edges must change log-mel")
 
     def test_short_clips(self) -> None:
         """A clip too short for a frame is refused."""
@@ -328,4 +343,4 @@ class FrontEndContract:
             make_frontend(self.spec)(self._waves()[:, :1])
         except InputError:
             return
-        raise ContractError("one sample is refused by InputError")
+        raise ContractError("a clip of one sample must raise InputError")

@@ -25,8 +25,8 @@ class Attention(nn.Module):
     """Multi-head self-attention, (B, L, E) → (B, L, E).
 
     Attributes:
-        fused: whether one kernel computes it; else the attention matrix is written to memory, as
-            in the reference code of 2021.
+        fused: whether one kernel computes attention; else its matrix is written to memory, as in
+            the reference code of 2021.
     """
 
     fused = True
@@ -84,7 +84,7 @@ class Blocks(nn.ModuleList):
 
     Attributes:
         compute_residual: whether the residual stream is kept in autocast's precision instead of
-            float32, which halves what is read and written between the products.
+            float32, which halves the memory traffic between the products.
     """
 
     compute_residual = False
@@ -107,7 +107,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(1, width, patch, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Overlaps where the stride is smaller than the patch."""
+        """Patches overlap if the stride is smaller than the patch."""
         return self.proj(x)
 
 
@@ -164,7 +164,7 @@ class PatchTransformer(AudioModel):
         return counts[0], counts[1]
 
     def check_mels(self, x: torch.Tensor) -> None:
-        """Refuses input of other mels than the position encodings are for.
+        """Refuses input with another number of mels than the position encodings are for.
 
         Raises:
             InputError: names both numbers of mels.
@@ -184,7 +184,7 @@ class PatchTransformer(AudioModel):
 
         Weights are truncated normal with DeiT's 0.02 at its width of 768, and with the same gain at
         other widths. Encodings begin at half the scale of the patch tokens instead of at 0.02: in
-        the few epochs of a study from scratch they would stay too faint to tell places apart.
+        the few epochs of a study from scratch they would stay too weak to distinguish positions.
         """
         if name.endswith("patch_embed.proj.weight"):
             fill_normal(parameter, 1 / math.sqrt(parameter[0].numel()), generator)

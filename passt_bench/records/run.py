@@ -64,7 +64,7 @@ class RunRecord:
             ``best_on_validation``.
         clocks: wall seconds by part: build, data, train, evaluate, and select where an epoch is
             chosen; added up over resumes.
-        notes: what was taken of a checkpoint, and what was adapted, re-made or dropped.
+        notes: what was taken of a checkpoint, and what was adapted, re-initialized or dropped.
     """
 
     key: Key

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from passt_bench.measure.target import PublishedProtocol, Subject, published_speed
-from passt_bench.models import AudioModel, from_recipe, initialise
+from passt_bench.models import AudioModel, from_recipe, initialize
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.runner.estimates import batch_size
 from passt_bench.spec.recipe import Recipe
@@ -44,7 +44,7 @@ class RecipeFactory:
         set_up(recipe.engine)  # the step that is measured is the step that trains
         frames = frame_count(recipe.frontend, recipe.data.seconds)
         net = from_recipe(recipe, self.classes, frames)
-        initialise(net, _SEED)
+        initialize(net, _SEED)
         net.to(device)
         work = _Work(recipe, net, device, self.classes, frames)
         others = {

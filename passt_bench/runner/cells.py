@@ -18,7 +18,7 @@ from passt_bench.data.splits import validation_split
 from passt_bench.measure.failure import classify, is_storage_error, memory_limit
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import peak_bytes
-from passt_bench.models import draw, from_recipe, save_model
+from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.records.run import Fingerprint, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import fill
@@ -243,7 +243,7 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
     step = steps - 1 if setting.schedule == "rising" else 0
     return Picture(
         logmel=tuple(tuple(row) for row in scaled.tolist()),
-        kept=tuple(draw(setting, grid, cell.seed, step).tolist()),
+        kept=tuple(draw_kept(setting, grid, cell.seed, step).tolist()),
         grid=grid,
         patch=(shape[0][0] // k, shape[0][1] // k),
         stride=(shape[1][0] // k, shape[1][1] // k),

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.models import AudioModel, from_recipe, initialise
+from passt_bench.models import AudioModel, from_recipe, initialize
 from passt_bench.models.frontend import frame_count
 from passt_bench.models.weights import load_weights, locate
 from passt_bench.spec.recipe import DataSpec, Recipe
@@ -108,12 +108,12 @@ def fill(
         classes: names of the model's logits.
 
     Returns:
-        What was taken, adapted, re-made and dropped, as sentences; nothing from scratch.
+        What was taken, adapted, re-initialized and dropped, as sentences; nothing from scratch.
 
     Raises:
         RuntimeError: the file changed since the study was planned.
     """
-    initialise(net, seed)
+    initialize(net, seed)
     if checkpoint is None:
         return ()
     if sha256_of(checkpoint) != recipe.init.sha256:

@@ -177,5 +177,5 @@ def test_the_authors_models_are_listed_and_name_their_packages(tmp_path: Path) -
     told = peers.run("passt_bench", "list", "models")
     assert all(name in told for name in ("hear21passt", "transformers_ast", "panns_inference"))
     told = peers.run("passt_bench", "compare", "passt_s", "hear21passt", status=2)
-    assert "model = 'hear21passt': needs what is not installed: hear21passt" in told
+    assert "model = 'hear21passt': needs packages that are not installed: hear21passt" in told
     assert "Install hear21passt" in peers.run("passt_bench", "doctor")

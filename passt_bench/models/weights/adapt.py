@@ -33,7 +33,7 @@ def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.
     over frequency (``adapt_image_pos_embed_to_passt`` of the reference code).
 
     Args:
-        grid_GGE: encodings of G * G places, shape (G * G, E).
+        grid_GGE: encodings of G * G positions, shape (G * G, E).
         size: (F, T).
 
     Returns:
@@ -46,7 +46,7 @@ def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.
 
 
 def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
-    """A convolution over RGB, (E, 3, h, w), becomes one over mono with the same answer to grey.
+    """A convolution over RGB, (E, 3, h, w), becomes one over mono with the same output for gray.
 
     The channels are summed, as ``models/helpers/vit_helpers.py`` of the reference code does.
     """
@@ -77,16 +77,16 @@ def _side(encodings: torch.Tensor, special: int, source: object, what: str) -> i
 def from_image_model(
     tensors: Tensors, target: Tensors, source: object
 ) -> tuple[Tensors, dict[str, str], list[str]]:
-    """A ViT's or DeiT's weights under PaSST's names; its classifiers are left out.
+    """A ViT's or DeiT's weights under PaSST's names; without its classifiers.
 
-    A ViT has no distillation token. It then gets the class token's position encoding, and keeps
+    A ViT has no distillation token. It then gets the class token's position encoding and keeps
     its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
-    answer like that one forever.
+    always have the same output.
 
     Args:
         tensors: as timm names them.
-        target: the PaSST's own tensors.
-        source: for messages.
+        target: tensors of the PaSST.
+        source: the file, for messages.
 
     Returns:
         Tensors, what was adapted (name → how), and notes.
@@ -122,15 +122,15 @@ def from_image_model(
 def image_model_as_ast(
     tensors: Tensors, grid: Pair, source: object
 ) -> tuple[Tensors, dict[str, str]]:
-    """A distilled DeiT's weights under AST's names; its classifiers are left out.
+    """A distilled DeiT's weights under AST's names; without its classifiers.
 
-    As ``src/models/ast_models.py`` of AST's official code begins: colours summed, the square of
-    position encodings cut from its middle along frequency and stretched along time.
+    As ``src/models/ast_models.py`` of AST's official code does: colors summed, the square of
+    position encodings cut from its middle along frequency and interpolated along time.
 
     Args:
         tensors: as timm names them.
         grid: the AST's (frequency, time).
-        source: for messages.
+        source: the file, for messages.
 
     Returns:
         Tensors, and what was adapted (name → how).
@@ -150,8 +150,8 @@ def image_model_as_ast(
 
 
 def _on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor, str]:
-    """AST's position encodings on another grid, and how they came about."""
-    how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or stretched"
+    """AST's position encodings on another grid, and how they were made."""
+    how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or interpolated"
     return resample_positions(encodings.float(), old, new), how
 
 
@@ -161,7 +161,7 @@ def depth_of(names: Iterable[str]) -> int:
 
 
 def choose_blocks(tensors: Tensors, blocks: tuple[int, ...]) -> tuple[Tensors, dict[str, str]]:
-    """Keeps some blocks and numbers them anew.
+    """Keeps some blocks and renumbers them.
 
     Returns:
         The tensors, and what was dropped (name → why).
@@ -181,27 +181,27 @@ def choose_blocks(tensors: Tensors, blocks: tuple[int, ...]) -> tuple[Tensors, d
 
 
 def fit_rows(encoding: torch.Tensor, rows: int) -> tuple[torch.Tensor, str]:
-    """Frequency encodings (1, E, F, 1) for another number of rows, and how they came about."""
+    """Frequency encodings (1, E, F, 1) for another number of rows, and how they were made."""
     how = f"resampled from {encoding.shape[2]} to {rows} rows (bicubic)"
     return resample_axis(encoding, (rows, 1)), how
 
 
-def fit_columns(encoding: torch.Tensor, columns: int, reach: int) -> tuple[torch.Tensor, str]:
+def fit_columns(encoding: torch.Tensor, columns: int, covered: int) -> tuple[torch.Tensor, str]:
     """Time encodings (1, E, 1, T) for another number of columns.
 
-    A column keeps its time: where the model covers no more time than the file, the encodings are
-    resampled to the model's stride and its first columns taken. Where it covers more, they are
-    stretched over it.
+    A column keeps its time: if the model covers no more time than the file, the encodings are
+    resampled to the model's stride and cut to its columns. If it covers more, they are
+    interpolated to cover it.
 
     Args:
-        encoding: of the file.
-        columns: that the model has.
-        reach: columns of the model's stride that the file's time makes.
+        encoding: time encodings of the file.
+        columns: columns of the model.
+        covered: columns that the file's time span covers at the model's stride.
 
     Returns:
-        The encodings, and how they came about.
+        The encodings, and how they were made.
     """
-    have, made = encoding.shape[3], max(reach, columns)
+    have, made = encoding.shape[3], max(covered, columns)
     steps = []
     if made != have:
         encoding = resample_axis(encoding, (1, made))
@@ -215,13 +215,13 @@ def grid_of(places: int, rows: int, source: object) -> Pair:
     """The grid of an AST's position encodings: as published, or with that many rows.
 
     Raises:
-        InputError: the number of places is neither.
+        InputError: the number of positions is neither.
     """
     if places == math.prod(PUBLISHED_GRID):
         return PUBLISHED_GRID
     if places < 1 or places % rows:
         raise InputError(
-            f"{places} places are no grid of {rows} rows",
+            f"{places} positions do not form a grid of {rows} rows",
             source=source,
             field="v.pos_embed",
             value=places,
@@ -231,7 +231,7 @@ def grid_of(places: int, rows: int, source: object) -> Pair:
 
 
 def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Tensor, str]:
-    """AST's position encodings (1, 2 + places, E) on another grid, and how they came about."""
+    """AST's position encodings (1, 2 + positions, E) on another grid, and how they were made."""
     old = grid_of(tensor.shape[1] - SPECIAL_TOKENS, grid[0], source)
     return _on_grid(tensor, old, grid)
 
@@ -245,17 +245,17 @@ def infer(
 ) -> tuple[Pair, int] | None:
     """Stride and frames of a PaSST from its encodings: ``mels // stride``, ``frames // stride``.
 
-    Published strides and lengths come first, equal strides of both axes before others; where none
+    Published strides and lengths come first, equal strides of both axes before others; if none
     explains the columns, as many frames as they need.
 
     Args:
-        rows: of the frequency encodings.
-        columns: of the time encodings.
-        mels: of the input.
+        rows: rows of the frequency encodings.
+        columns: columns of the time encodings.
+        mels: mels of the input.
         frames: lengths to try before the published ones.
 
     Returns:
-        Stride (frequency, time) and frames; None where no stride up to 16 gives the rows.
+        Stride (frequency, time) and frames; None if no stride up to 16 gives the rows.
     """
     lengths = (*frames, *FRAMES)
     strides = dict.fromkeys((*_STRIDES, *range(16, 0, -1)))

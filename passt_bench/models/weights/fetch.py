@@ -1,8 +1,8 @@
 """Downloads published weights.
 
-A file arrives whole or not at all, a broken download resumes, and the file is checked by its
+A download is complete or absent, an interrupted one resumes, and the file is checked by its
 parameters' names and shapes. The hash of the first download is written beside it, in
-``SHA256SUMS``, and holds from then on.
+``SHA256SUMS``; later downloads must match it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from passt_bench.records.files import storing, write_atomically
 
 SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20
-_TIMEOUT = 30.0  # seconds without an answer
+_TIMEOUT = 30.0  # seconds without a response
 
 
 def get(
@@ -31,19 +31,19 @@ def get(
     folder: Path | None = None,
     progress: Progress = lambda share, text: None,
 ) -> Path:
-    """Downloads a published file unless it is there, and checks it either way.
+    """Downloads a published file if it is missing, and checks it either way.
 
     Args:
-        entry: which.
-        folder: where to; else the usual place.
+        entry: the file.
+        folder: target folder; None is the default one.
         progress: called with the share done and a text.
 
     Returns:
         The file's path.
 
     Raises:
-        InputError: it cannot be downloaded (the message says what to put where), is not what the
-            table says, or is not what it was at the first download.
+        InputError: it cannot be downloaded (the message says what to put where), does not match the
+            table, or differs from the first download.
     """
     from passt_bench.models.weights.model_file import check_published
 
@@ -71,7 +71,7 @@ def get(
 
 
 def _download(entry: Published, path: Path, progress: Progress) -> None:
-    pooch.get_logger().setLevel("WARNING")  # it would recommend what is done here anyway
+    pooch.get_logger().setLevel("WARNING")  # its advice to record the hash is followed below
     recorded = recorded_hash(path)
 
     def resuming(url: str, output: str, _: Any) -> None:
@@ -83,9 +83,9 @@ def _download(entry: Published, path: Path, progress: Progress) -> None:
         pooch.retrieve(
             entry.url, known_hash=recorded, fname=path.name, path=path.parent, downloader=resuming
         )
-    except ValueError:  # pooch's word for another hash
+    except ValueError:  # pooch raises it for another hash
         raise InputError(
-            "the download is not what it was at the first time",
+            "the download differs from the first one",
             source=entry.url,
             field="sha256",
             remedy=f"If the file was released anew, remove its line in {path.parent / SUMS}.",
@@ -106,7 +106,7 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
     """Downloads into ``part``, from its end on where the server can.
 
     Raises:
-        OSError: no connection, an error of the server, or the end came too early.
+        OSError: no connection, a server error, or an incomplete response.
     """
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -114,21 +114,21 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code != 416 or not have:  # 416: there is nothing behind what we have
+        if error.code != 416 or not have:  # 416: nothing follows the part on disk
             raise
         part.unlink()
         return _transfer(url, part, progress)
     with answer:
-        goes_on = answer.status == 206
-        have = have if goes_on else 0
+        resumed = answer.status == 206
+        have = have if resumed else 0
         total = have + int(answer.headers.get("Content-Length") or 0)
-        with part.open("ab" if goes_on else "wb") as file:
+        with part.open("ab" if resumed else "wb") as file:
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 progress(have / max(total, have), f"{have / 1e6:.0f} of {total / 1e6:.0f} MB")
     if have < total:
-        raise OSError(f"it broke off after {have} of {total} bytes")
+        raise OSError(f"the connection broke off after {have} of {total} bytes")
     return None
 
 
@@ -148,7 +148,7 @@ def _compare(path: Path, found: str) -> None:
     recorded = recorded_hash(path)
     if recorded is not None and recorded != found:
         raise InputError(
-            "the file is not what it was when it was first here",
+            "the file differs from the first download",
             source=path,
             field="sha256",
             value=found,

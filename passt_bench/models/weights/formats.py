@@ -1,7 +1,7 @@
-"""Reads weight files without executing anything in them, and recognises parameter names.
+"""Reads weight files without executing anything in them, and recognizes parameter names.
 
-This package writes its metadata into a safetensors file as one JSON text: of several texts the
-order would change from process to process, and the same model would give other bytes.
+This package writes its metadata into a safetensors file as one JSON text: the order of several
+texts would vary between processes, and so would the bytes of the same model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from passt_bench.errors import InputError
 
-_NESTED = ("state_dict", "model")  # where trainers put the tensors among other things
+_NESTED = ("state_dict", "model")  # where trainers put the tensors
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -38,7 +38,7 @@ class TensorFile:
     """What a weight file holds.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         tensors: name → tensor on the CPU.
         metadata: texts beside the tensors (safetensors).
     """
@@ -51,12 +51,12 @@ class TensorFile:
 def read_tensors(path: Path) -> TensorFile:
     """Reads safetensors, or what ``torch.save`` wrote, without executing pickles.
 
-    Of a file of ``torch.save`` that holds more than a state dict, what it has under
-    ``state_dict`` or ``model`` is taken.
+    If a file of ``torch.save`` holds more than a state dict, its entry ``state_dict`` or ``model``
+    is read.
 
     Raises:
-        InputError: the file is missing, empty, cut off, no weight file, holds objects that are not
-            plain data, or numbers that are not finite.
+        InputError: the file is missing, empty, cut off, not a weight file, or holds objects other
+            than plain data, or numbers that are not finite.
     """
     if _start(path)[8:9] == b"{":
         return _checked(_read_safetensors(path))
@@ -85,7 +85,7 @@ def _start(path: Path) -> bytes:
 
 
 def _broken(path: Path, problem: str) -> InputError:
-    return InputError(problem, source=path, remedy="Get the file again, from where it came.")
+    return InputError(problem, source=path, remedy="Get the file again from its source.")
 
 
 def _read_safetensors(path: Path) -> TensorFile:
@@ -103,13 +103,13 @@ def _read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals(_AS_DICT):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own text recommends to allow the object; a file from elsewhere earns no trust.
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        # torch's own text recommends to allow the object; files are not trusted.
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise InputError(
             "the file holds Python objects beside tensors, which are not loaded",
             source=path,
-            field=found.group(1) if found else None,
-            remedy="Where the file was made, write its tensors alone: "
+            field=match.group(1) if match else None,
+            remedy="Where the file was made, save only its tensors: "
             "torch.save(checkpoint['state_dict'], FILE).",
         ) from None
     except Exception as error:  # torch raises many kinds for a broken file
@@ -178,10 +178,10 @@ class Family:
     """One way to name a model's parameters.
 
     Attributes:
-        name: for messages.
-        marks: tensors that only these names have, all of them.
-        heads: beginnings of the names that depend on the number of classes.
-        ignored: beginnings of names that hold no weights of the network.
+        name: name for messages.
+        marks: names that identify the family, if a file has all of them.
+        heads: prefixes of the names that depend on the number of classes.
+        ignored: prefixes of names that are not weights of the network.
     """
 
     name: str
@@ -226,7 +226,7 @@ FAMILIES = (PASST, VIT, AST, AST_HF, PANNS, CP_RESNET, MOBILENET)
 
 
 def family_of(names: Collection[str]) -> Family | None:
-    """The family whose marks are all among the names; None where there is none."""
+    """The family whose marks are all among the names; None if there is none."""
     for family in FAMILIES:
         if all(mark in names for mark in family.marks):
             return family
@@ -239,17 +239,17 @@ class Stripped:
 
     Attributes:
         tensors: name → tensor.
-        left: names of the file that were left out → why.
-        note: which of two networks was chosen; empty where there was one.
+        unused: names of the file that are not used → why.
+        note: which of two networks was chosen; empty if there was one.
     """
 
     tensors: dict[str, torch.Tensor]
-    left: dict[str, str]
+    unused: dict[str, str]
     note: str = ""
 
 
 def strip_prefixes(tensors: Mapping[str, torch.Tensor], known: Collection[str] = ()) -> Stripped:
-    """Takes wrappers' prefixes off; of plain and averaged weights it chooses the averaged.
+    """Removes prefixes of wrappers; of plain and averaged weights, chooses the averaged.
 
     Args:
         tensors: as the file has them.
@@ -265,7 +265,7 @@ def strip_prefixes(tensors: Mapping[str, torch.Tensor], known: Collection[str] =
             name = name.removeprefix(prefix)
         groups.setdefault(owner, {})[name] = full
     chosen = next((owner for owner in ("net_swa.", "net.", "") if owner in groups), "")
-    left = {
+    unused = {
         full: f"not among the weights under {chosen}*"
         for owner, names in groups.items()
         if owner != chosen
@@ -277,10 +277,10 @@ def strip_prefixes(tensors: Mapping[str, torch.Tensor], known: Collection[str] =
     picked = {}
     for name, full in groups[chosen].items():
         if name in _COUNTERS:
-            left[full] = "a counter of the averaging"
+            unused[full] = "a counter of the averaging"
         else:
             picked[name] = tensors[full]
-    return Stripped(picked, left, note)
+    return Stripped(picked, unused, note)
 
 
 _NAME = "passt_bench"
@@ -296,10 +296,10 @@ def pack(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def unpack(file: TensorFile) -> dict[str, Any] | None:
-    """The facts of a file; None where it is not this package's.
+    """The facts of a file; None if it is not a file of this package.
 
     Raises:
-        InputError: they are no JSON, or of a newer schema.
+        InputError: they are not JSON, or have a newer schema.
     """
     if _NAME not in file.metadata:
         return None
@@ -310,7 +310,7 @@ def unpack(file: TensorFile) -> dict[str, Any] | None:
     schema = facts.get("schema") if isinstance(facts, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(
-            "not the facts that this version writes into a model file",
+            "metadata that this version cannot read",
             source=file.path,
             field="schema",
             value=schema,

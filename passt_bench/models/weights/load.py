@@ -1,4 +1,4 @@
-"""Loads weights into a model; what does not fit is adapted, left out or refused."""
+"""Loads weights into a model; what does not fit is adapted, dropped or refused."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Loaded:
 
     Attributes:
         source: the file's name.
-        format: whose parameter names the file has.
-        taken: parameters that hold the file's values as they are.
+        format: the family of parameter names in the file.
+        taken: parameters whose values were taken unchanged.
         adapted: parameter → how the file's values were changed to fit.
-        remade: parameter that keeps its initial values → why.
-        dropped: tensor of the file that the model has no place for → why.
+        reinitialized: parameter that keeps its initial values → why.
+        dropped: tensor of the file that the model does not use → why.
         notes: choices that concern the whole file.
     """
 
@@ -64,17 +64,17 @@ class Loaded:
     format: str
     taken: list[str] = field(default_factory=list)
     adapted: dict[str, str] = field(default_factory=dict)
-    remade: dict[str, str] = field(default_factory=dict)
+    reinitialized: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> tuple[str, ...]:
         """The report as sentences; parameters with one reason share a line."""
-        out = [f"{self.source}: {self.format}, {len(self.taken)} tensors taken as they are"]
+        out = [f"{self.source}: {self.format}, {len(self.taken)} tensors taken unchanged"]
         out += self.notes
         for what, table in (
             ("adapted", self.adapted),
-            ("re-made", self.remade),
+            ("re-initialized", self.reinitialized),
             ("dropped", self.dropped),
         ):
             reasons: dict[str, list[str]] = {}
@@ -90,14 +90,14 @@ class Loaded:
 
 
 def _listed(names: list[str]) -> str:
-    """Names for a line: the tensors of a block as one."""
+    """Names for a line, with one entry per block."""
     short = list(dict.fromkeys(re.sub(r"^((?:v\.)?blocks\.\d+)\..*", r"\1", n) for n in names))
     rest = len(short) - _SHOWN
     return ", ".join(short[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-_ROWS, _COLUMNS = "freq_new_pos_embed", "time_new_pos_embed"  # PaSST's, an axis each
-_GRID = "v.pos_embed"  # AST's, a place of the grid each
+_ROWS, _COLUMNS = "freq_new_pos_embed", "time_new_pos_embed"  # of PaSST, one per axis
+_GRID = "v.pos_embed"  # of AST, for the whole grid
 _OWN = Family("names of this package's model", (), heads=("head.",))
 
 
@@ -111,24 +111,23 @@ def load_weights(
     """Loads published or own weights into a model, without executing pickles.
 
     Reads PaSST's official files, DeiT's and ViT's as timm names them (into a PaSST; a distilled
-    DeiT's also into an AST), AST's (its authors' and transformers' names), PANNs' and whatever
-    this package saved. Another number of
-    classes: the classifier keeps its initial values. Another stride or length: the position
-    encodings are resampled. Seven blocks out of twelve: those that were published. Everything else
-    has to fit; nothing is changed in the model before all of the file has been found right.
+    DeiT's also into an AST), AST's (its authors' and transformers' names), PANNs' and this
+    package's. For another number of classes, the classifier keeps its initial values. For another
+    stride or length, the position encodings are resampled. A model of seven blocks takes seven of
+    twelve as published. Everything else has to fit; if something does not, the model is unchanged.
 
     Args:
         net: the model, with initial weights.
         source: a file, or a name of `passt-bench weights list`.
-        classes: names of the model's logits; where the file's are known and differ, the classifier
+        classes: names of the model's classes; if the file's are known and differ, the classifier
             keeps its initial values although its shape would fit.
-        folder: of published files; None is the usual one.
+        folder: folder of published files; None is the default one.
 
     Returns:
         What became of each tensor, by name; also written to the log ``passt_bench.weights``.
 
     Raises:
-        InputError: no such file, a broken or hostile one, or one of another model.
+        InputError: no such file, a broken or hostile one, or weights of another model.
     """
     loaded = load_tensors(net, read_tensors(locate(source, folder)), classes)
     loaded.log()
@@ -137,11 +136,11 @@ def load_weights(
 
 @torch.no_grad()
 def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None = None) -> Loaded:
-    """As `load_weights`, of a file that has been read; on the meta device it only checks."""
+    """Like `load_weights`, for a file that has been read; on the meta device it only checks."""
     target: Tensors = dict(net.state_dict())
     ours = family_of(target) or _OWN
     loaded, theirs, tensors = _translate(file, net, ours)
-    # An image model brings nothing of the classifier, not even its norm.
+    # An image model has nothing for the classifier, not even its norm.
     heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
     others = _other_classes(file, classes)
     rows = tensors[_ROWS].shape[2] if _ROWS in tensors and tensors[_ROWS].ndim == 4 else 0
@@ -156,12 +155,12 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
             if name not in loaded.adapted:
                 loaded.taken.append(name)
         elif is_head and (given is None or given.shape[1:] == own.shape[1:]):
-            loaded.remade[name] = _why_remade(given, own)
+            loaded.reinitialized[name] = _why_reinitialized(given, own)
         elif given is not None and name == _ROWS and _same_width(given, own, 1):
             ready[name], loaded.adapted[name] = fit_rows(given, own.shape[2])
         elif given is not None and name == _COLUMNS and _same_width(given, own, 1):
-            reach = _reach(net, rows, given.shape[3])
-            ready[name], loaded.adapted[name] = fit_columns(given, own.shape[3], reach)
+            covered = _covered_columns(net, rows, given.shape[3])
+            ready[name], loaded.adapted[name] = fit_columns(given, own.shape[3], covered)
         elif given is not None and name == _GRID and _same_width(given, own, 2):
             ready[name], loaded.adapted[name] = fit_grid(given, _known_grid(net), file.path)
         else:
@@ -178,7 +177,7 @@ def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, 
     stripped = strip_prefixes(file.tensors, target)
     tensors = stripped.tensors
     theirs = family_of(tensors) or _OWN
-    loaded = Loaded(file.path.name, theirs.name, dropped=dict(stripped.left))
+    loaded = Loaded(file.path.name, theirs.name, dropped=dict(stripped.unused))
     loaded.notes += [stripped.note] if stripped.note else []
     if theirs is AST_HF and ours is AST:
         tensors = from_hugging_face(tensors)
@@ -193,7 +192,7 @@ def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, 
         loaded.dropped |= _of_images(stripped.tensors)
     elif theirs is not ours:
         raise InputError(
-            f"holds weights under {theirs.name} names, and the model has {ours.name} ones",
+            f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
             source=file.path,
             field=next(iter(sorted(tensors))),
             remedy="Give weights of that model.",
@@ -219,7 +218,7 @@ def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Load
         return tensors
     if have < want:
         raise InputError(
-            f"{have} blocks in the file, and {want} in the model",
+            f"{have} blocks in the file, but {want} in the model",
             source=file.path,
             field="model.depth",
             value=want,
@@ -231,19 +230,19 @@ def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Load
     return tensors
 
 
-def _reach(net: nn.Module, rows: int, columns: int) -> int:
-    """Columns that the time of a file's encodings makes at the model's stride."""
+def _covered_columns(net: nn.Module, rows: int, columns: int) -> int:
+    """Columns that the time span of a file's encodings covers at the model's stride."""
     assert isinstance(net, PaSST)  # no other model's tensors have these names
     stride, mels = net.stride, net.mels
-    found = infer(rows, columns, mels)
-    if found is None:
+    inferred = infer(rows, columns, mels)
+    if inferred is None:
         return columns
     # Equal rows mean equal strides, unless the model's two strides differ and a published length
-    # shows that the file's stride along time is another.
-    another = stride[0] != stride[1] and found[1] in FRAMES
+    # shows that the file has another stride along time.
+    another = stride[0] != stride[1] and inferred[1] in FRAMES
     if rows == mels // stride[0] and not another:
         return columns
-    return found[1] // stride[1]
+    return inferred[1] // stride[1]
 
 
 def _same_width(given: torch.Tensor, own: torch.Tensor, axis: int) -> bool:
@@ -251,7 +250,7 @@ def _same_width(given: torch.Tensor, own: torch.Tensor, axis: int) -> bool:
 
 
 def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
-    """Whether the file's classes are known to be others than the model's."""
+    """Whether the file's classes are known to differ from the model's."""
     if classes is None:
         return False
     facts = unpack(file)
@@ -263,7 +262,7 @@ def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
     return len(classes) == entry.classes and tuple(classes) != entry.class_names()
 
 
-def _why_remade(given: torch.Tensor | None, own: torch.Tensor) -> str:
+def _why_reinitialized(given: torch.Tensor | None, own: torch.Tensor) -> str:
     if given is None:
         return "not in the file"
     if given.shape == own.shape:
@@ -279,24 +278,24 @@ def _unfit(
             f"is missing; the model has it in shape {tuple(own.shape)}",
             source=file.path,
             field=name,
-            remedy="Give a whole checkpoint of this model.",
+            remedy="Give complete weights of this model.",
         )
     return InputError(
         f"does not fit the model's {tuple(own.shape)} of {own.dtype}",
         source=file.path,
         field=name,
         value=f"{tuple(given.shape)} of {given.dtype}",
-        remedy="Build the model in the size of the file (width, patch, depth), or give another.",
+        remedy="Build the model in the size of the file (width, depth, …), or give another file.",
     )
 
 
 def _check_rest(
     file: TensorFile, family: Family, rest: Tensors, heads: tuple[str, ...], loaded: Loaded
 ) -> None:
-    """Accounts for the tensors that the model did not ask for."""
+    """Reports or refuses the tensors that the model does not use."""
     for name in rest:
         if name.startswith(family.ignored):
-            loaded.dropped[name] = "no weight of the network"
+            loaded.dropped[name] = "not a weight of the network"
         elif name.startswith(heads):
             loaded.dropped[name] = "the model has no such classifier"
         else:

@@ -1,9 +1,9 @@
-"""Models as one file: saved ones, with recipe and class names inside, and published ones without.
+"""Model files: saved ones, with recipe and class names inside, and published ones without.
 
 The reference code's files are bare state dicts. Width, depth, patch and classes follow from their
-shapes; so do stride and frames, for the position encodings have ``128 // stride`` rows and
-``frames // stride`` columns. The hop of the front end and the class names follow from the file's
-name where it is a published one; else the usual hop and, for 527 classes, AudioSet are assumed.
+shapes; so do stride and frames, because the position encodings have ``128 // stride`` rows
+and ``frames // stride`` columns. The hop of the front end and the class names follow from the
+name of a published file; else the default hop and, for 527 classes, AudioSet are assumed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from passt_bench.spec.recipe import (
 )
 from passt_bench.vocabulary import class_names
 
-_HEAD_WIDTH = 64  # of every DeiT and of all that came from it
+_HEAD_WIDTH = 64  # of DeiT and all models derived from it
 _SECONDS = 10.0  # AudioSet's clips
 
 
@@ -62,7 +62,7 @@ def check_published(entry: Published, path: Path) -> None:
     """Compares a file's names and shapes with the table of published weights.
 
     Raises:
-        InputError: it is another model, or no weight file at all.
+        InputError: it is another model, or not a weight file.
     """
     tensors = strip_prefixes(read_tensors(path).tensors).tensors
     wanted = VIT if entry.labels == "imagenet" else PASST
@@ -92,16 +92,16 @@ def check_published(entry: Published, path: Path) -> None:
 def _classes_of(tensors: Tensors, path: Path, name: str = "head.1.weight") -> int:
     if name not in tensors or tensors[name].ndim != 2:
         raise InputError(
-            "there is no classifier in the file",
+            "the file has no classifier",
             source=path,
             field=name,
-            remedy="Load it into a model with load_weights; alone it predicts nothing.",
+            remedy="Load it into a model with load_weights; it cannot predict on its own.",
         )
     return tensors[name].shape[0]
 
 
 def infer_passt(tensors: Tensors, path: Path, entry: Published | None = None) -> ModelSpec:
-    """A PaSST's size from the shapes of its parameters.
+    """Infers a PaSST's size from the shapes of its parameters.
 
     Raises:
         InputError: shapes that no PaSST of 128 mels has.
@@ -153,7 +153,7 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
 
 
 def _frontend(model: ModelSpec, entry: Published | None) -> FrontendSpec:
-    """The model's own, with the published file's hop; 3200 frames in 10 s are a hop of 100."""
+    """The model's front end with the published file's hop; 3200 frames in 10 s mean hop 100."""
     spec = frontend_of(model.name)
     if entry is not None:
         return replace(spec, hop=entry.hop)
@@ -163,17 +163,17 @@ def _frontend(model: ModelSpec, entry: Published | None) -> FrontendSpec:
 
 
 def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe and the class names of a file that holds parameters alone.
+    """The recipe and the class names of a file that holds only parameters.
 
     Args:
-        tensors: of a PaSST, AST or PANNs, under their official names.
-        path: of the file; its name may be that of a published one.
+        tensors: tensors of a PaSST, AST or PANNs, under their official names.
+        path: path of the file; its name may be that of a published one.
 
     Returns:
         A recipe with model, front end, clip length and loss, and a name for each logit.
 
     Raises:
-        InputError: the model cannot be recognised, or there is no classifier.
+        InputError: the model cannot be recognized, or there is no classifier.
     """
     family, entry = family_of(tensors), by_file(path.name)
     if family is PASST:
@@ -184,7 +184,7 @@ def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
         raise InputError(
-            f"{family.name if family else 'unknown parameters'}: no audio model can be recognised",
+            f"{family.name if family else 'unknown parameters'}: no audio model can be recognized",
             source=path,
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
@@ -204,9 +204,9 @@ class Model(NamedTuple):
     """A model that is ready to use.
 
     Attributes:
-        net: with its weights, in evaluation mode.
-        recipe: what it was made with; of an official file as far as it is known.
-        classes: a name for each logit.
+        net: the model with its weights, in evaluation mode.
+        recipe: recipe of the model; of an official file as far as it is known.
+        classes: a name per logit.
     """
 
     net: AudioModel
@@ -226,12 +226,12 @@ def save_model(
     """Writes a model as safetensors, atomically.
 
     Args:
-        path: of the file.
-        net: its parameters and buffers are written.
-        recipe: what it was made with; paths of this machine are left out.
-        classes: a name for each logit.
-        metrics: how good it was found to be.
-        key: of the run that made it.
+        path: path of the file.
+        net: the model, whose parameters and buffers are written.
+        recipe: recipe of the model; paths of this machine are removed.
+        classes: a name per logit.
+        metrics: metrics of the model by name.
+        key: key of the run that trained it.
     """
     named = recipe.init.checkpoint
     recipe = replace(
@@ -254,14 +254,14 @@ def save_model(
 
 
 def read_model(source: str | Path, folder: Path | None = None) -> Model:
-    """Builds the model of a file: one of this package, or an official one of PaSST, AST or PANNs.
+    """Builds the model of a file of this package, or of an official one of PaSST, AST or PANNs.
 
     Args:
         source: a file, or a name of `passt-bench weights list`.
-        folder: of published files; None is the usual one.
+        folder: folder of published files; None is the default one.
 
     Raises:
-        InputError: no such file, a broken one, or one whose model cannot be recognised.
+        InputError: no such file, a broken one, or one whose model cannot be recognized.
     """
     file = read_tensors(locate(source, folder))
     facts = unpack(file)
@@ -274,33 +274,33 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
         recipe, classes = describe(tensors, file.path)
-    # Late, for that module imports this package.
+    # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 
     net = from_recipe(recipe, len(classes), frame_count(recipe.frontend, recipe.data.seconds))
     loaded = load_tensors(net, file)
     with torch.no_grad():  # what the file lacks, e.g. a classifier that nothing reads
         for name, parameter in net.named_parameters():
-            if name in loaded.remade:
+            if name in loaded.reinitialized:
                 net.init_parameter(name, parameter, torch.Generator())
     return Model(net.eval(), recipe, classes)
 
 
 def export_model(source: str | Path, path: Path) -> Path:
-    """Writes a PaSST's parameters alone, under official names, for the reference code to load.
+    """Writes only a PaSST's parameters, under official names, for the reference code to load.
 
     Args:
         source: a file of this package, or any that `read_model` reads.
-        path: of the new file, as ``torch.save`` writes it.
+        path: path of the new file, as ``torch.save`` writes it.
 
     Raises:
-        InputError: the model is no PaSST.
+        InputError: the model is not a PaSST.
     """
     model = read_model(source)
     state = model.net.state_dict()
     if family_of(state) is not PASST:
         raise InputError(
-            "the reference code has PaSST alone",
+            "the reference code has only PaSST",
             source=Path(source),
             field="model.name",
             value=model.recipe.model.name,

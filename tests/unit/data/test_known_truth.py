@@ -11,7 +11,7 @@ import torch
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
-from passt_bench.models import from_recipe, initialise
+from passt_bench.models import from_recipe, initialize
 from passt_bench.spec.recipe import (
     DataSpec,
     FrontendSpec,
@@ -50,7 +50,7 @@ def groups_of(
     data, features = scenes
     learn, test = data.split(None)
     net = from_recipe(recipe, data.targets.shape[1], features.shape[2])
-    initialise(net, 0)
+    initialize(net, 0)
     if not encodings:
         for parameter in (net.freq_new_pos_embed, net.time_new_pos_embed):
             with torch.no_grad():

@@ -56,7 +56,7 @@ def test_positions_are_cut_from_the_middle() -> None:
     assert torch.equal(found[0, 2:, 0].reshape(8, 50), wanted)
 
 
-def test_positions_are_stretched_linearly() -> None:
+def test_positions_are_interpolated_linearly() -> None:
     ramp = torch.arange(6.0).expand(4, 6) + 10 * torch.arange(4.0)[:, None]
     positions = torch.cat((torch.zeros(1, 2, 1), ramp.reshape(1, -1, 1)), dim=1)
     found = resample_positions(positions, (4, 6), (8, 12))[0, 2:, 0].reshape(8, 12)

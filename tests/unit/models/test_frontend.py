@@ -23,9 +23,9 @@ def mel_filters(spec: FrontendSpec) -> np.ndarray:
         return 1127 * np.log1p(np.asarray(frequency, dtype=np.float64) / 700)
 
     edges = np.linspace(mel(spec.fmin), mel(spec.fmax), spec.mels + 2)
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bins = mel(np.arange(spec.n_fft // 2 + 1) * spec.sampling_rate / spec.n_fft)
-    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    rising, falling = (bins - left) / (center - left), (right - bins) / (right - center)
     filters = np.maximum(0, np.minimum(rising, falling))
     filters[:, -1] = 0  # the reference code pads the bin at half the sampling rate with zeros
     return filters

@@ -55,7 +55,7 @@ def test_kaldi_agrees_with_torchaudio(samples: int) -> None:
         torch.testing.assert_close(logmel[0].T, wanted, rtol=1e-4, atol=2e-3)
 
 
-def test_ast_pads_before_it_normalises_and_cuts() -> None:
+def test_ast_pads_before_it_normalizes_and_cuts() -> None:
     spec = ast_frontend()
     net = make_frontend(spec)
     short = net(_noise(spec, 1.0))
@@ -75,9 +75,9 @@ def _slaney(spec: FrontendSpec) -> np.ndarray:
 
     grid = np.linspace(0, spec.sampling_rate / 2, 400_001)
     edges = np.interp(np.linspace(mel(spec.fmin), mel(spec.fmax), spec.mels + 2), mel(grid), grid)
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bins = np.linspace(0, spec.sampling_rate / 2, spec.n_fft // 2 + 1)
-    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    rising, falling = (bins - left) / (center - left), (right - bins) / (right - center)
     return np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
 
 
@@ -132,7 +132,7 @@ def test_refuses_what_does_not_fit(spec: FrontendSpec, field: str) -> None:
         make_frontend(spec)
 
 
-def test_masks_are_zero_before_the_normalisation() -> None:
+def test_masks_are_zero_before_the_normalization() -> None:
     assert mask_fill(passt_frontend()) == pytest.approx(0.9)
     assert mask_fill(ast_frontend()) == pytest.approx(4.2677393 / (2 * 4.5689974))
     assert mask_fill(panns_frontend()) == 0

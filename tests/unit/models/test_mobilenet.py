@@ -16,9 +16,9 @@ def _parameters(classes: int, width_mult: float | None = None) -> int:
 
 
 def test_published_size() -> None:
-    colours = 2 * 9 * 16  # the first filters see one channel in place of three
-    assert _parameters(1000) + colours == 5_483_032  # of torchvision's weights
-    assert _parameters(527) == 5_483_032 - colours - 473 * 1281
+    colors = 2 * 9 * 16  # the first filters see one channel in place of three
+    assert _parameters(1000) + colors == 5_483_032  # of torchvision's weights
+    assert _parameters(527) == 5_483_032 - colors - 473 * 1281
 
 
 @pytest.mark.parametrize(

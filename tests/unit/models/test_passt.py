@@ -7,7 +7,7 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import PaSST, Patchout, build_model, create_model, resolve
-from passt_bench.models.passt import published_blocks, stretch
+from passt_bench.models.passt import interpolate, published_blocks
 
 SMALL = {"patch": (8, 8), "mels": 32, "frames": 64, "width": 16, "depth": 1, "heads": 2}
 
@@ -158,8 +158,8 @@ def test_longer_input_is_seen_whole_where_the_encodings_stretch() -> None:
 
 def test_stretching_is_linear() -> None:
     ramp = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 2, 1, 4)
-    assert torch.equal(stretch(ramp, 4), ramp)
-    longer = stretch(ramp, 8)
+    assert torch.equal(interpolate(ramp, 4), ramp)
+    longer = interpolate(ramp, 8)
     assert longer.shape == (1, 2, 1, 8)
     # Centres of eight columns on the scale of four, at the ends the outermost encoding.
     assert longer[0, 0, 0].tolist() == [0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.0]
@@ -183,8 +183,8 @@ def test_shorter_input_takes_the_first_columns_in_evaluation() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_an_offset_says_which_columns(training: bool) -> None:
     net, x = small().train(training), torch.randn(2, 1, 32, 40)
-    assert net.offsets(40) == 4
-    assert net.offsets(64) == net.offsets(90) == 1
+    assert net.num_offsets(40) == 4
+    assert net.num_offsets(64) == net.num_offsets(90) == 1
     outputs = [net(x, offset=torch.tensor(offset)) for offset in range(4)]
     assert all(torch.equal(net(x, offset=i), output) for i, output in enumerate(outputs))
     before = net.time_new_pos_embed.clone()

@@ -34,8 +34,8 @@ def test_a_training_step_is_one_graph(scope: str, frames: int) -> None:
     setting = Patchout("unstructured", rate=0.5, scope=scope)  # type: ignore[arg-type]
     for step in range(4):
         drawn = {"kept": draw_batch(setting, net.grid(frames), 0, step, 2)}
-        if net.offsets(frames) > 1:
-            drawn["offset"] = torch.tensor(step % net.offsets(frames))
+        if net.num_offsets(frames) > 1:
+            drawn["offset"] = torch.tensor(step % net.num_offsets(frames))
         logits = compiled(x, **drawn)
         net.zero_grad()
         logits.square().sum().backward()

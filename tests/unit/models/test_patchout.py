@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, draw, draw_batch, resolve, twin
+from passt_bench.models import create_model, draw_batch, draw_kept, matched_unstructured, resolve
 from passt_bench.models.patchout import PATCHOUTS
 from passt_bench.spec import Patchout
 
@@ -37,7 +37,7 @@ GRID = (8, 8)
 )
 def test_counts_are_exact(setting: Patchout, grid: tuple[int, int], kept: int) -> None:
     assert resolve(setting, grid).kept == kept
-    assert len(draw(setting, grid, seed=0, step=0)) == kept
+    assert len(draw_kept(setting, grid, seed=0, step=0)) == kept
 
 
 @settings(max_examples=150, deadline=None)
@@ -57,7 +57,7 @@ def test_every_draw_is_a_set_of_that_size(
     except InputError as error:
         assert "leaves no patches" in str(error)
         return
-    kept = draw(setting, (rows, columns), 3, step)
+    kept = draw_kept(setting, (rows, columns), 3, step)
     assert len(kept) == resolved.kept == len(set(kept.tolist()))
     assert (np.sort(kept) == kept).all()
     assert kept[0] >= 0
@@ -70,14 +70,14 @@ def _columns(kept: np.ndarray, grid: tuple[int, int]) -> tuple[set[int], set[int
 
 def test_structured_kinds_drop_whole_lines() -> None:
     for kind, rows, columns in (("time", 8, 2), ("frequency", 2, 8), ("structured", 4, 4)):
-        kept = draw(Patchout(kind, rate=0.75), GRID, 1, 2)
+        kept = draw_kept(Patchout(kind, rate=0.75), GRID, 1, 2)
         f, t = _columns(kept, GRID)
         assert (len(f), len(t)) == (rows, columns)
         assert len(kept) == rows * columns
 
 
 def test_a_block_is_one_rectangle() -> None:
-    kept = draw(Patchout("block", patches=12), GRID, 1, 2)
+    kept = draw_kept(Patchout("block", patches=12), GRID, 1, 2)
     gone = np.setdiff1d(np.arange(64), kept)
     f, t = _columns(gone, GRID)
     assert len(f) * len(t) == 12
@@ -103,7 +103,9 @@ def test_an_impossible_block_is_refused() -> None:
 def test_every_pattern_is_as_likely(
     setting: Patchout, grid: tuple[int, int], patterns: int
 ) -> None:
-    seen = Counter(tuple(draw(setting, grid, seed=0, step=step).tolist()) for step in range(6000))
+    seen = Counter(
+        tuple(draw_kept(setting, grid, seed=0, step=step).tolist()) for step in range(6000)
+    )
     assert len(seen) == patterns
     assert chisquare(list(seen.values())).pvalue > 0.01
 
@@ -112,7 +114,7 @@ def test_every_pattern_is_as_likely(
 def test_every_patch_is_dropped_as_often(kind: str) -> None:
     counts = np.zeros(64)
     for step in range(2000):
-        counts[draw(Patchout(kind, rate=0.5), GRID, 0, step)] += 1
+        counts[draw_kept(Patchout(kind, rate=0.5), GRID, 0, step)] += 1
     share = resolve(Patchout(kind, rate=0.5), GRID).kept / 64
     # Five standard deviations of a binomial for 64 patches.
     assert abs(counts - 2000 * share).max() < 5 * np.sqrt(2000 * share * (1 - share))
@@ -121,12 +123,12 @@ def test_every_patch_is_dropped_as_often(kind: str) -> None:
 def test_a_draw_is_a_pure_function() -> None:
     setting = Patchout("unstructured", rate=0.5)
     torch.manual_seed(1)
-    one = draw(setting, GRID, 7, 3)
+    one = draw_kept(setting, GRID, 7, 3)
     torch.manual_seed(2)
     np.random.seed(5)
-    assert (draw(setting, GRID, 7, 3) == one).all()
-    assert (draw(setting, GRID, 7, 4) != one).any()
-    assert (draw(setting, GRID, 8, 3) != one).any()
+    assert (draw_kept(setting, GRID, 7, 3) == one).all()
+    assert (draw_kept(setting, GRID, 7, 4) != one).any()
+    assert (draw_kept(setting, GRID, 8, 3) != one).any()
 
 
 def test_scope_of_a_batch_and_of_a_sample() -> None:
@@ -177,19 +179,19 @@ def test_bad_settings_name_the_field(setting: Patchout, field: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
 def test_the_twin_keeps_as_many(kind: str) -> None:
     setting = Patchout(kind, rate=0.4)
-    assert resolve(twin(setting, GRID), GRID).kept == resolve(setting, GRID).kept
+    assert resolve(matched_unstructured(setting, GRID), GRID).kept == resolve(setting, GRID).kept
 
 
 def test_a_schedule_has_no_twin() -> None:
     with pytest.raises(InputError, match=r"patchout\.schedule"):
-        twin(Patchout("time", rate=0.5, schedule="falling"), GRID)
+        matched_unstructured(Patchout("time", rate=0.5, schedule="falling"), GRID)
 
 
 @pytest.mark.parametrize("grid", [(12, 99), (8, 62), (4, 18)])
 @pytest.mark.parametrize("area", range(1, 13))
 def test_the_area_of_a_block_is_exact(area: int, grid: tuple[int, int]) -> None:
     try:
-        kept = draw(Patchout("block", patches=area), grid, 0, 0)
+        kept = draw_kept(Patchout("block", patches=area), grid, 0, 0)
     except InputError as error:
         assert area in (5, 7, 11) and grid[0] < area and grid[1] < area, error
         return

@@ -24,12 +24,12 @@ def test_an_ast_begins_with_a_distilled_deit(tmp_path: Path) -> None:
         assert torch.equal(state[f"v.{name}"], image[name])
     rgb = image["patch_embed.proj.weight"]
     assert torch.equal(state["v.patch_embed.proj.weight"], rgb.sum(1, keepdim=True))
-    # src/models/ast_models.py: time stretched over 24 rows, then 12 rows from the middle.
+    # src/models/ast_models.py: time interpolated to 24 rows, then 12 rows from the middle.
     grid = image["pos_embed"][:, 2:].transpose(1, 2).reshape(1, 64, 24, 24)
     wide = F.interpolate(grid, size=(24, 99), mode="bilinear")[:, :, 6:18]
     assert torch.equal(state["v.pos_embed"][:, :2], image["pos_embed"][:, :2])
     assert torch.equal(state["v.pos_embed"][:, 2:], wide.flatten(2).transpose(1, 2))
-    assert set(loaded.remade) == {name for name in state if name.startswith("mlp_head")}
+    assert set(loaded.reinitialized) == {name for name in state if name.startswith("mlp_head")}
     assert set(loaded.dropped) == {name for name in image if name.startswith("head")}
 
 

@@ -165,4 +165,4 @@ def test_prefixes_that_are_the_models_own_names_stay() -> None:
     assert strip_prefixes(own, own).tensors == own
     stripped = strip_prefixes({"net.a": torch.ones(1), "mel.window": torch.ones(1)})
     assert list(stripped.tensors) == ["a"]
-    assert stripped.left == {"mel.window": "not among the weights under net.*"}
+    assert stripped.unused == {"mel.window": "not among the weights under net.*"}

@@ -1,4 +1,4 @@
-"""Loading weights: what is taken, adapted, re-made and dropped, and what is refused."""
+"""Loading weights: what is taken, adapted, re-initialized and dropped, and what is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_official_files_are_taken_whole(tmp_path: Path, prefix: str) -> None:
     loaded = load_weights(net, path)
     assert _same(net, source)
     assert len(loaded.taken) == len(source.state_dict())
-    assert not (loaded.adapted or loaded.remade or loaded.dropped)
+    assert not (loaded.adapted or loaded.reinitialized or loaded.dropped)
 
 
 def test_of_plain_and_averaged_weights_the_averaged_are_chosen(
@@ -68,8 +68,8 @@ def test_another_number_of_classes_remakes_the_classifier_and_keeps_its_norm(
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     loaded = load_weights(net, path)
     heads = {"head.1.weight", "head.1.bias", "head_dist.weight", "head_dist.bias"}
-    assert set(loaded.remade) == heads
-    assert set(loaded.remade.values()) == {"527 classes in the file, 10 in the model"}
+    assert set(loaded.reinitialized) == heads
+    assert set(loaded.reinitialized.values()) == {"527 classes in the file, 10 in the model"}
     after = net.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in heads)
     assert torch.equal(after["head.0.weight"], source.state_dict()["head.0.weight"])
@@ -79,9 +79,9 @@ def test_known_other_classes_of_the_same_number_remake_the_classifier(tmp_path: 
     source = small_weights.passt(20)
     path = small_weights.save(tmp_path / PUBLISHED["openmic"].file, source)
     names = PUBLISHED["openmic"].class_names()
-    for classes, remade in ((names, 0), (names[::-1], 4), (None, 0)):
+    for classes, reinitialized in ((names, 0), (names[::-1], 4), (None, 0)):
         net = create_model("passt_s", 20, width=64, depth=1, heads=1)
-        assert len(load_weights(net, path, classes=classes).remade) == remade
+        assert len(load_weights(net, path, classes=classes).reinitialized) == reinitialized
 
 
 def test_a_shorter_model_takes_the_first_columns(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_deit_is_summed_to_mono_and_its_grid_split(tmp_path: Path) -> None:
     assert torch.equal(state["freq_new_pos_embed"], resized.mean(3, keepdim=True))
     assert torch.equal(state["time_new_pos_embed"], resized.mean(2, keepdim=True))
     assert torch.equal(state["dist_token"], image["dist_token"])
-    assert set(loaded.remade) == {n for n in state if n.startswith("head")}
+    assert set(loaded.reinitialized) == {n for n in state if n.startswith("head")}
     assert set(loaded.dropped) == {n for n in image if n.startswith("head")}
 
 
@@ -202,7 +202,7 @@ def test_ast_under_both_names(tmp_path: Path) -> None:
     other = create_model("ast", 10, width=64, depth=1, heads=1, frames=512)
     told = load_weights(other, tmp_path / "ast.pth")
     assert "12 x 101 to 12 x 50" in told.adapted["v.pos_embed"]
-    assert set(told.remade) == {"mlp_head.1.weight", "mlp_head.1.bias"}
+    assert set(told.reinitialized) == {"mlp_head.1.weight", "mlp_head.1.bias"}
 
 
 def test_ast_under_the_names_of_transformers_files(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_ast_under_the_names_of_transformers_files(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors")
     net = create_model("ast", 10, width=64, depth=2, heads=1, frames=1024)
     loaded = load_weights(net, tmp_path / "model.safetensors")
-    assert set(loaded.remade) == {"mlp_head.1.weight", "mlp_head.1.bias"}
+    assert set(loaded.reinitialized) == {"mlp_head.1.weight", "mlp_head.1.bias"}
     again, _, classes = read_model(tmp_path / "model.safetensors")
     assert _same(again, source)
     assert classes[0] == "Speech"
@@ -229,7 +229,7 @@ def test_panns_leave_the_buffers_of_their_front_end(tmp_path: Path) -> None:
     net = create_model("cnn10", 5, width=4, mels=64)
     loaded = load_weights(net, tmp_path / "cnn.pth")
     assert len(loaded.dropped) == 2
-    assert set(loaded.remade) == {"fc_audioset.weight", "fc_audioset.bias"}
+    assert set(loaded.reinitialized) == {"fc_audioset.weight", "fc_audioset.bias"}
     running = net.state_dict()["bn0.running_mean"]
     assert torch.equal(running, source.state_dict()["bn0.running_mean"])
 
@@ -241,7 +241,7 @@ def test_own_small_models_load_too(tmp_path: Path) -> None:
     load_weights(net, path)
     assert _same(net, source)
     other = create_model("panns_micro", 7, mels=64)
-    assert set(load_weights(other, path).remade) == {"head.weight", "head.bias"}
+    assert set(load_weights(other, path).reinitialized) == {"head.weight", "head.bias"}
 
 
 @pytest.mark.parametrize("name", ["cp_resnet", "mobilenetv3"])
@@ -253,8 +253,8 @@ def test_the_other_cnns_load_for_other_classes_too(tmp_path: Path, name: str) ->
     load_weights(net, path)
     assert _same(net, source)
     loaded = load_weights(create_model(name, 9, mels=64, frames=64, **options), path)
-    assert loaded.remade
-    assert all(name.startswith(("feed_forward.", "classifier.3.")) for name in loaded.remade)
+    assert loaded.reinitialized
+    assert all(name.startswith(("feed_forward.", "classifier.3.")) for name in loaded.reinitialized)
 
 
 def _spoil(path: Path, **changes: torch.Tensor | None) -> Path:
@@ -298,9 +298,9 @@ def test_what_does_not_fit_is_named_and_leaves_the_model_alone(
 
 def test_the_wrong_model_width_and_depth_are_refused(tmp_path: Path) -> None:
     path = small_weights.save(tmp_path / "w.pt", small_weights.passt())
-    with pytest.raises(InputError, match="PaSST names, and the model has AST ones"):
+    with pytest.raises(InputError, match="PaSST names, but the model has AST ones"):
         load_weights(create_model("ast", 527, width=64, depth=1, heads=1), path)
-    with pytest.raises(InputError, match="1 blocks in the file, and 2 in the model"):
+    with pytest.raises(InputError, match="1 blocks in the file, but 2 in the model"):
         load_weights(create_model("passt_s", 527, width=64, depth=2, heads=1), path)
     with pytest.raises(InputError, match="cls_token"):
         load_weights(create_model("passt_s", 527, width=128, depth=1, heads=2), path)

@@ -76,8 +76,8 @@ def test_a_compiled_or_channels_last_model_is_saved_under_plain_names(tmp_path: 
         ({"recipe": {"model": {"name": 3}}}, "model.name = 3"),
         ({"classes": [1]}, "0 = 1"),
         ({"classes": None}, "tuple"),
-        ({"schema": 2}, "schema = 2: not the facts that this version writes"),
-        (None, "schema: not the facts"),
+        ({"schema": 2}, "schema = 2: metadata that this version cannot read"),
+        (None, "schema: metadata that this version"),
     ],
 )
 def test_wrong_facts_inside_a_file_are_named(

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chisquare
 
 from passt_bench.errors import InputError
-from passt_bench.models import PaSST, create_model, draw_batch, initialise, resolve
+from passt_bench.models import PaSST, create_model, draw_batch, initialize, resolve
 from passt_bench.spec import Patchout, Recipe, TrainingSpec, override
 from passt_bench.spec.key import quality_key
 from passt_bench.training.loop import train
@@ -151,7 +151,7 @@ def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Pa
     def trained(folder: str, torch_seed: int) -> tuple[Watched, list[float]]:
         size = PaSST.Options(patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2)
         net = Watched(3, size, mels=32, frames=64)
-        initialise(net, 0)
+        initialize(net, 0)
         torch.manual_seed(torch_seed)  # which must not matter
         task = Task("key", recipe, 5, features, targets, np.arange(16), tmp_path / folder)
         return net, train(net, task).train_loss

@@ -1,4 +1,4 @@
-"""A patchout kind: squares of one colour of a chess board are dropped, white or black."""
+"""A patchout kind: squares of one color of a chess board are dropped, white or black."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from passt_bench.spec.codec import own_options
 
 
 class Checkerboard:
-    """Has an amount of its own, ``share``: of the squares of one colour, all unless it is given."""
+    """Has an amount of its own, ``share``: of the squares of one color, all unless it is given."""
 
     fields: tuple[str, ...] = ("share",)
 
@@ -26,13 +26,13 @@ class Checkerboard:
         return Resolved("checkerboard", grid, total - round(share * (total // 2)), *grid)
 
     def draw(self, resolved: Resolved, random: np.random.Generator) -> np.ndarray:
-        colour = np.indices(resolved.grid).sum(axis=0) % 2
-        squares = np.flatnonzero(colour == random.integers(2))
-        dropped = random.choice(squares, colour.size - resolved.kept, replace=False)
-        return np.setdiff1d(np.arange(colour.size), dropped)
+        color = np.indices(resolved.grid).sum(axis=0) % 2
+        squares = np.flatnonzero(color == random.integers(2))
+        dropped = random.choice(squares, color.size - resolved.kept, replace=False)
+        return np.setdiff1d(np.arange(color.size), dropped)
 
     def scale(self, setting: Patchout, share: float, grid: tuple[int, int]) -> Patchout:
         return replace(setting, share=share * own_options(setting).get("share", 1.0))
 
 
-PATCHOUTS.register("checkerboard", version=4, summary="one colour of a chess board")(Checkerboard())
+PATCHOUTS.register("checkerboard", version=4, summary="one color of a chess board")(Checkerboard())

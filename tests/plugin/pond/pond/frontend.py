@@ -11,7 +11,7 @@ from passt_bench.spec import FrontendSpec
 
 @FRONTENDS.register("amplitude", version=3, summary="amplitude in mel filters")
 class Amplitude(FrontEnd):
-    """Windows without padding; the recipe's mean and std normalise it."""
+    """Windows without padding; the recipe's mean and std normalize it."""
 
     @staticmethod
     def frames(spec: FrontendSpec, samples: int) -> int:
