@@ -13,7 +13,7 @@ from passt_bench.analysis.results import Results, load_results
 from passt_bench.cli import main
 from passt_bench.errors import InputError
 from passt_bench.report.pages import render
-from passt_bench.report.view import StudyView, view
+from passt_bench.report.view import StudyView, study_view
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +62,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.fixture(scope="session")
 def quick_view(quick: Results) -> StudyView:
     """The same as a report sees it."""
-    return view(quick)
+    return study_view(quick)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Renders reports from stores; each report's folder holds the records that it was made from."""
+"""Renders reports from stores; each report's folder contains the records that it was made from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     """Renders one study into ``reports/NAME/``, with the records that it shows.
 
     Args:
-        name: of a study that was run, or that is kept in ``reports/NAME/``.
+        name: name of a study that was run, or that is kept in ``reports/NAME/``.
         runs: the store that runs write to; its records come first.
         reports: the folder of all reports.
 
@@ -51,7 +51,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
-    results = _load(name, runs, reports)  # a broken record ends it before anything is written
+    results = _load(name, runs, reports)  # a broken record is refused before anything is written
     with exclusive(reports):
         page = _build(results, runs, reports)
         render_index(reports)
@@ -59,7 +59,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
 
 
 def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
-    """Renders the search, the comparison and the study of that name, whichever there are.
+    """Renders the search, the comparison and the study of that name, if they exist.
 
     Takes what `build_study` takes.
 
@@ -83,11 +83,11 @@ def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
 def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
     """Renders some variants of a study and its baseline, as if the study had no others.
 
-    The page is written to ``reports/NAME/variants/``, to a folder of its own for every choice; that
-    of the whole study does not change.
+    The page is written to ``reports/NAME/variants/``, to one folder per choice; the page of the
+    whole study does not change.
 
     Args:
-        name: of the study, as `build_study` takes it.
+        name: name of the study, as in `build_study`.
         variants: names of the variants.
         runs: the store that runs write to; its records come first.
         reports: the folder of all reports.
@@ -126,7 +126,7 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
 
 
 def _folder_name(variants: Sequence[str]) -> str:
-    """A readable name of a folder, another one for every choice of variants."""
+    """A readable folder name, unique to the choice of variants."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(variants)).strip("-.")
     return f"{readable[:60]}-{digest(variants)[:6]}"
 
@@ -137,7 +137,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
     Args:
         runs: the store that runs write to; its records come first.
         reports: the folder of all reports.
-        status: what is known of the paper's rows; the studies that are found are added.
+        status: state of the paper's rows, to which the studies found are added.
 
     Returns:
         The paths of all pages, the index last.
@@ -154,7 +154,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         )
     results = _load_all(runs, reports)
     with exclusive(reports):
-        pages = [_build(found, runs, reports) for found in results]
+        pages = [_build(study, runs, reports) for study in results]
         pages += build_searches(runs, reports)
         pages += build_comparisons(runs, reports)
         pages += build_evaluations(runs, reports)
@@ -163,7 +163,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
 
 
 def build_paper(runs: Path, reports: Path, status: PaperStatus) -> Path:
-    """Renders the paper's tables with what ran of them, the evaluations, and the index.
+    """Renders the paper's tables with the results here, the evaluations, and the index.
 
     Takes what `build_all` takes.
 
@@ -196,7 +196,7 @@ def _load_all(runs: Path, reports: Path) -> list[Results]:
 def _build(results: Results, runs: Path, reports: Path) -> Path:
     study = results.study
     folder = reports / study.name
-    # Costs do not count: variants that differ in nothing that costs have them of each other.
+    # Costs do not make a variant begun: variants of equal cost share one measurement.
     begun = [
         variant.name
         for variant in study.variants
@@ -205,11 +205,11 @@ def _build(results: Results, runs: Path, reports: Path) -> Path:
     ]
     shown, note = results, ""
     if len(begun) < len(study.variants):
-        left_out = [quoted(v.name) for v in study.variants if v.name not in begun]
+        not_begun = [quoted(v.name) for v in study.variants if v.name not in begun]
         shown = _restrict(results, begun)
         note = (
             f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
-            f"Not run yet: {listed(left_out)}."
+            f"Not run yet: {listed(not_begun)}."
         )
     with replacing(folder, written()) as new:
         _keep(results, [Store(runs)], Store(folder), Store(new))
@@ -225,19 +225,19 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
 
 
 def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store) -> None:
-    """Brings the records of a study into its new report folder, which has those of the old one.
+    """Copies the records of a study into its new report folder, which has those of the old one.
 
-    Others there are removed where a source holds them too; what only the report has is kept.
+    Records of the old one that the study no longer uses are removed if a source has them too.
     """
     kept.write_study(results.study)
     wanted = {*results.records, *(session.key for session in results.sessions)}
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
-        mine = before.folder(key).resolve()
-        if any(s.has(key) and s.folder(key).resolve() != mine for s in sources):
+        old = before.folder(key).resolve()
+        if any(s.has(key) and s.folder(key).resolve() != old for s in sources):
             for name in ("record.json", "samples.json.gz"):
                 (kept.folder(key) / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # somebody's own files may be in there
+            with contextlib.suppress(OSError):  # it may contain a user's files
                 kept.folder(key).rmdir()
     for key in sorted(wanted):
         source = next((store for store in sources if store.has(key)), None)

@@ -1,4 +1,4 @@
-"""Renders a comparison of costs: what models cost, each also as a ratio to the first model."""
+"""Renders a comparison of costs: what models cost, also relative to the first model."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
     """Renders one comparison into ``reports/NAME/``, with the sessions that it shows.
 
     Args:
-        name: of a comparison that was made, or that is kept in ``reports/NAME/``.
-        runs: the folder that `compare` wrote to; what is there comes first.
+        name: name of a comparison that was made, or that is kept in ``reports/NAME/``.
+        runs: the folder that `compare` wrote to; its records come first.
         reports: the folder of all reports.
 
     Returns:
@@ -63,7 +63,7 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
     with replacing(folder, WRITTEN) as new:
         write_comparison(record, new)
         for key in record.sessions:
-            if stores[0].has(key):  # what only the report has is there already
+            if stores[0].has(key):  # otherwise the report has it already
                 keep_record(key, stores[0], Store(new))
         render_comparison(record, sessions, new)
     return folder / PAGE
@@ -80,7 +80,7 @@ def _session(key: str, stores: Sequence[Store]) -> SessionRecord:
         if store.has(key):
             return next(session for session in store.sessions() if session.key == key)
     raise InputError(
-        "the session of a comparison is gone",
+        "the session of a comparison is missing",
         source=stores[0].root,
         field="records",
         value=key,
@@ -116,7 +116,7 @@ def render_comparison(
 
 
 def answers(arms: Sequence[VariantView]) -> list[tuple[str, str]]:
-    """How fast each model trains compared with the first, in words."""
+    """How fast each model trains relative to the first, in words."""
     costs = [(v, v.cost(TRAIN_STEP)) for v in arms[1:]]
     return [(v.name, speed(c) if c.ratio.known else v.cost_status) for v, c in costs]
 
@@ -124,7 +124,7 @@ def answers(arms: Sequence[VariantView]) -> list[tuple[str, str]]:
 def facts(
     record: ComparisonRecord, arms: Sequence[VariantView], sessions: Sequence[SessionRecord]
 ) -> list[tuple[str, str]]:
-    """How it was measured, as (what, how); what no record has is left out."""
+    """(name, value) pairs about the measurement, as far as records have them."""
     recipes = [v.record.recipe for v in arms]
     ratios = [v.cost(TRAIN_STEP).ratio for v in arms[1:]]
     halves = [ratio.half / ratio.value for ratio in ratios if ratio.has_interval]
@@ -133,23 +133,21 @@ def facts(
     return [
         *fact("Command", [record.command]),
         *fact("Step", [f"{', '.join(batches)} of {', '.join(seconds)}"] if batches else []),
-        *fact(
-            "Half widths", [f"step ratios to ±{fixed(100 * max(halves), 1)} %"] if halves else []
-        ),
+        *fact("Half widths", [f"step ratios: ±{fixed(100 * max(halves), 1)} %"] if halves else []),
         *measurement_facts(recipes, sessions, sessions),
         *fact("Packages", [", ".join(f"{name} {version}" for name, version in record.packages)]),
     ]
 
 
 def all_tables(name: str, arms: Sequence[VariantView]) -> dict[str, Table]:
-    """Every table that has rows, by name; the first arm is the baseline."""
+    """Every table that has rows, by name; the first variant is the baseline."""
     builders = (speeds, training, inference, memory, arithmetic, published, failures)
     made = [build(name, arms) for build in builders]
-    return {found.name: found for found in made if found.rows}
+    return {table.name: table for table in made if table.rows}
 
 
 def _with_ratio(column: Column, name: str, first: VariantView) -> tuple[Column, Column]:
-    """A column of numbers, and a column of their ratios to that of the first model."""
+    """A column of numbers, and a column of their ratios to the first model's."""
     return column, _relative(name, "ratio", column.get, first)
 
 
@@ -164,7 +162,7 @@ def _relative(
 
 
 def speeds(name: str, arms: Sequence[VariantView]) -> Table:
-    """The answer in short: throughput, step, inference and memory, each as a ratio."""
+    """The main table: throughput, step, inference and memory relative to the first model."""
     first = arms[0]
     columns = [
         name_column("model"),
@@ -175,7 +173,7 @@ def speeds(name: str, arms: Sequence[VariantView]) -> Table:
         *(ratio_column(phase, PHASES[phase])
           for phase in (TRAIN_STEP, "inference_1", "inference_batch")),
         _relative("saved", "saved for backward", attrgetter("saved"), first),
-        _relative("flops", "FLOPs of training", methodcaller("measured", "flops"), first),
+        _relative("flops", "training FLOPs", methodcaller("measured", "flops"), first),
     ]  # fmt: skip
     caption = f"{name}: time, memory and arithmetic as ratios to {first.name}; 95 % intervals."
     return table_of(arms, "speed", caption, columns, 0)
@@ -203,7 +201,7 @@ def _phases(kind: str, name: str, arms: Sequence[VariantView], wanted: tuple[str
 
 
 def memory(name: str, arms: Sequence[VariantView]) -> Table:
-    """Bytes of every entry, each with its ratio."""
+    """Bytes of every memory entry, each with its ratio."""
     order = (
         "train_peak",
         "train_rise",
@@ -215,11 +213,11 @@ def memory(name: str, arms: Sequence[VariantView]) -> Table:
     present = [entry for entry in order if any(entry in v.memory for v in arms)]
     pairs = [_with_ratio(bytes_column(arms, entry), entry, arms[0]) for entry in present]
     columns = [name_column("model"), *chain.from_iterable(pairs)]
-    return table_of(arms if present else (), "memory", f"{name}: memory of one step.", columns, 0)
+    return table_of(arms if present else (), "memory", f"{name}: memory per step.", columns, 0)
 
 
 def arithmetic(name: str, arms: Sequence[VariantView]) -> Table:
-    """Tokens, parameters, FLOPs and the share of the peak that they were computed at."""
+    """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
     first = arms[0]
     flops, flops_inference = flops_columns(arms)
     columns = [
@@ -230,20 +228,20 @@ def arithmetic(name: str, arms: Sequence[VariantView]) -> Table:
         PARAMETERS,
         *_with_ratio(flops, "flops", first),
         *_with_ratio(flops_inference, "flops_inference", first),
-        Column("mfu", "of the peak", lambda share: f"{fixed(100 * share, 1)} %",
+        Column("mfu", "MFU", lambda share: f"{fixed(100 * share, 1)} %",
                get=methodcaller("measured", "mfu")),
         Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),
         Column("compile_seconds", "compiling", partial(significant, digits=2), "s",
                get=methodcaller("measured", "compile_seconds")),
     ]  # fmt: skip
     caption = (
-        f"{name}: arithmetic; the peak is that of matrix products, measured in the same session."
+        f"{name}: arithmetic; MFU is relative to the peak of matmuls measured in the same session."
     )
     return table_of(arms, "arithmetic", caption, columns, 0)
 
 
 def published(name: str, arms: Sequence[VariantView]) -> Table:
-    """Clips a second by the suite's protocol and by the reference code's, side by side."""
+    """Clips per second by this suite's protocol and by that of the reference code."""
     first = arms[0]
     columns = [
         name_column("model"),
@@ -251,11 +249,11 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s",
                get=methodcaller("measured", "published")),
-        Column("gap", "published by ours", lambda value: times(Span(value)),
+        Column("gap", "published / ours", lambda value: times(Span(value)),
                get=lambda v: v.measured("published") / v.speed.value),
-        Column("ours_speedup", f"ours, to {first.name}", times, span=True,
+        Column("ours_speedup", f"ours vs. {first.name}", times, span=True,
                get=partial(_throughput, first)),
-        Column("published_speedup", f"published, to {first.name}", lambda value: times(Span(value)),
+        Column("published_speedup", f"published vs. {first.name}", lambda value: times(Span(value)),
                get=lambda v: v.measured("published") / first.measured("published")),
     ]  # fmt: skip
     shown = arms if any(isfinite(v.measured("published")) for v in arms) else ()
@@ -264,7 +262,7 @@ def published(name: str, arms: Sequence[VariantView]) -> Table:
 
 
 def failures(name: str, arms: Sequence[VariantView]) -> Table:
-    """Arms that failed or were measured only in part, and why."""
+    """Models whose measurement failed or is incomplete, and why."""
     columns = [
         name_column("model"),
         Column("status", "status",
@@ -276,22 +274,22 @@ def failures(name: str, arms: Sequence[VariantView]) -> Table:
 
 
 def _throughput(first: VariantView, v: VariantView) -> Span:
-    """Clips a second to the first's, round by round."""
-    return _faster(v, v.batch / first.batch)
+    """Clips per second relative to the first model, round by round."""
+    return _scaled_speedup(v, v.batch / first.batch)
 
 
 def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
-    """MFU to the first's: exact arithmetic, times the speed-up round by round."""
+    """MFU relative to the first model: exact arithmetic times the speed-up round by round."""
     mfu, base = v.measured("mfu"), first.measured("mfu")
     if not (isfinite(mfu) and base > 0):
         return None
     if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
         work, others = (arm.measured("flops") * arm.batch for arm in (v, first))
-        return _faster(v, work / others)
+        return _scaled_speedup(v, work / others)
     seconds, others = (arm.cost(TRAIN_STEP).seconds.value for arm in (v, first))
-    return _faster(v, mfu * seconds / (base * others))
+    return _scaled_speedup(v, mfu * seconds / (base * others))
 
 
-def _faster(v: VariantView, by: float) -> Span:
+def _scaled_speedup(v: VariantView, factor: float) -> Span:
     speedup = v.cost(TRAIN_STEP).speedup
-    return Span(speedup.value * by, speedup.low * by, speedup.high * by)
+    return Span(speedup.value * factor, speedup.low * factor, speedup.high * factor)

@@ -1,8 +1,8 @@
-"""Writes the files of reports, and replaces a report's folder all at once.
+"""Writes the files of reports, and replaces a report's folder in one step.
 
-The new folder is made beside the old one, then the two change places. Whatever goes wrong before
-that, a full disk or somebody who ends the process, leaves the old report as it was; what is left of
-the new one goes when the next one is rendered.
+The new folder is written beside the old one, then the two are exchanged. If that fails, because the
+disk is full or the process is killed, the old report stays as it was; the next rendering removes
+the incomplete folder.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from matplotlib.figure import Figure
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, refuse_link, storing, write_atomically
 from passt_bench.records.store import Store
-from passt_bench.report.layout import settle
+from passt_bench.report.layout import freeze_layout
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
-from passt_bench.report.theme import VERDICTS, Drawing, inline, look, to_svg
+from passt_bench.report.theme import VERDICTS, Drawing, figure_style, inline, to_svg
 
-SHOWN = "[!.]*"  # folders of reports below that of all; hidden ones are not rendered to the end
+SHOWN = "[!.]*"  # names of report folders; hidden ones are not complete yet
 
 
 def exclusive(reports: Path) -> AbstractContextManager[object]:
-    """Inside it no other process renders into the folder; may be nested."""
+    """A context in which no other process renders into the folder; may be nested."""
     reports.mkdir(parents=True, exist_ok=True)
     return FileLock(reports / ".lock", is_singleton=True)
 
 
 def kept_names(reports: Path, kind: str) -> set[str]:
-    """Names of the studies, searches or comparisons whose records are in a report's folder."""
+    """Names of the studies, searches or comparisons that have a record in a report's folder."""
     return {path.stem for path in reports.glob(f"{SHOWN}/{kind}/*.json")}
 
 
@@ -61,13 +61,13 @@ def write_report(
     """Writes a page and its parts: tables as csv, md and tex, figures as svg with their data.
 
     Args:
-        page: path of the page; its parts are in folders beside it.
+        page: path of the page; its parts are written to folders beside it.
         template: name of its template, which also gets ``tables`` and ``figures``.
-        context: what else the template shows.
+        context: other variables of the template.
         tables: name → table.
-        draw: makes the figures, in the project's look.
-        label: what LaTeX's labels of the tables begin with.
-        folder: of tables and figures; None is ``tables`` and ``figures``.
+        draw: makes the figures, in the project's style.
+        label: prefix of the tables' LaTeX labels.
+        folder: folder of tables and figures; None is ``tables`` and ``figures``.
 
     Returns:
         The path of the page.
@@ -78,7 +78,7 @@ def write_report(
         write_text(place.with_name(f"{made.name}.md"), to_markdown(made))
         write_text(place.with_name(f"{made.name}.tex"), to_latex(made, f"{label}-{made.name}"))
     figures = []
-    with look():
+    with figure_style():
         for drawing in draw():
             place = page.parent / (folder or "figures") / drawing.name
             figures.append((drawing, _write_figure(drawing, drawing.figure, place)))
@@ -86,10 +86,10 @@ def write_report(
 
 
 def _write_figure(drawing: Drawing, figure: Figure | None, place: Path) -> Markup | None:
-    """The picture for the page, written to ``PLACE.svg`` and its data to ``PLACE.csv``."""
+    """Writes ``PLACE.svg`` and its data to ``PLACE.csv``; returns the SVG for the page."""
     if figure is None:
         return None
-    settle(figure)
+    freeze_layout(figure)
     svg = to_svg(figure, drawing.name.replace("_", "-"))
     write_text(place.with_name(f"{drawing.name}.svg"), svg)
     data = drawing.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
@@ -98,7 +98,7 @@ def _write_figure(drawing: Drawing, figure: Figure | None, place: Path) -> Marku
 
 
 def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
-    """Writes a page from ``templates/TEMPLATE``; all but what is marked as safe is escaped."""
+    """Writes a page from ``templates/TEMPLATE``; everything not marked as safe is escaped."""
     environment = Environment(
         loader=PackageLoader("passt_bench.report", "templates"),
         autoescape=True,
@@ -118,7 +118,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def keep_record(key: str, source: Store, kept: Store) -> None:
-    """Copies a record, of a session with its samples, into a report, unless it has the same.
+    """Copies a record, and a session's samples, into a report, unless it has the same files.
 
     Raises:
         InputError: one of the files is a link.
@@ -133,81 +133,81 @@ def keep_record(key: str, source: Store, kept: Store) -> None:
                 write_atomically(copy, data, sync=False)
 
 
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # for renameat2(2)
 
 _STORED = ("records", "studies", "search", "comparisons")
 
-_Seen = tuple[int, int]  # size and time of change of a file
+_FileState = tuple[int, int]  # size and modification time
 
 
 @contextmanager
 def replacing(
     folder: Path, written: Collection[str], *, reports: Path | None = None
 ) -> Iterator[Path]:
-    """A new folder to render a report into; it takes the place of the old one after the body.
+    """A new folder to render a report into; it replaces the old one after the body.
 
-    It begins with the old one's files, but for those that reports write: so what a user or another
-    report has put there stays, and what this report wrote before and does not write now goes. The
-    body may remove files of the new folder, too.
+    It begins with the old one's files except those that reports write: files of a user or another
+    report stay, and files that this report wrote before and does not write now are removed. The
+    body may also remove files from the new folder.
 
-    Where the file system can exchange two folders (Linux; not all layered ones), this is one step.
-    Elsewhere the files are moved one by one, the page last: each is whole at any moment.
+    If the file system can exchange two folders (Linux; not all layered ones), this is one step.
+    Otherwise the files are moved one by one, the page last; no file is ever incomplete.
 
     Args:
-        folder: of the report.
-        written: the files that reports of this kind write, by paths below the folder.
-        reports: the folder of all reports, where it is not the one above.
+        folder: folder of the report.
+        written: paths, relative to the folder, of the files that reports of this kind write.
+        reports: the folder of all reports, if it is not the parent.
 
     Yields:
         The new folder.
 
     Raises:
-        InputError: there is a file or a link in the folder's place.
-        StorageError: the disk is full, or nothing can be written there; the old report is whole.
+        InputError: the folder's path is a file or a link.
+        StorageError: the disk is full or not writable; the old report is unchanged.
     """
     with exclusive(reports or folder.parent):
         new = folder.with_name(f".{folder.name}.new")
         _refuse_links(folder, written, reports or folder.parent)
-        for place in (folder, new):
-            refuse_link(place)
-            if place.exists() and not place.is_dir():
+        for path in (folder, new):
+            refuse_link(path)
+            if path.exists() and not path.is_dir():
                 raise InputError(
                     "a file, not a folder",
-                    source=place,
+                    source=path,
                     remedy="Move it away; the report is written there.",
                 )
         with storing(new):
-            if new.exists():  # of one that was killed
+            if new.exists():  # a killed process left it
                 shutil.rmtree(new)
         try:
             with storing(folder):
                 new.mkdir(parents=True)
                 if folder.exists():
                     shutil.copymode(folder, new)
-                taken = _take_over(folder, new, written, {})
+                copied = _copy_others(folder, new, written, {})
             yield new
             with storing(folder):
-                _take_over(folder, new, written, taken)  # of what somebody has put there meanwhile
+                _copy_others(folder, new, written, copied)  # written there in the meantime
                 if not folder.exists():
                     new.rename(folder)
-                elif not _exchanged(new, folder):
-                    _move(new, folder, {*written, *taken})
+                elif not _exchange(new, folder):
+                    _move(new, folder, {*written, *copied})
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
 
 def _refuse_links(folder: Path, written: Collection[str], reports: Path) -> None:
-    """Refuses links in the place of a folder that reports write to: they lead elsewhere."""
+    """Refuses links at the paths of folders that reports write to."""
     above = [path for path in folder.parents if reports in path.parents]
     parts = {name.split("/")[0] for name in written if "/" in name} | set(_STORED)
     refuse_link(*above, *(folder / part for part in sorted(parts)))
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """All files below a folder, links and empty folders among them, by their paths below it.
+    """Relative paths of all files below a folder, including links and empty folders.
 
     Raises:
-        InputError: a folder cannot be read, so that nobody knows what is in it.
+        InputError: a folder cannot be read.
     """
     for parent, folders, names in os.walk(folder, onerror=_unreadable):
         links = [name for name in folders if Path(parent, name).is_symlink()]
@@ -219,7 +219,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _unreadable(error: OSError) -> None:
     if isinstance(error, FileNotFoundError):
-        return  # there is no report yet, or somebody removes a folder just now
+        return  # there is no report yet, or a folder was removed in the meantime
     raise InputError(
         f"cannot be read ({error.strerror})",
         source=error.filename,
@@ -227,34 +227,34 @@ def _unreadable(error: OSError) -> None:
     ) from None
 
 
-def _seen(path: Path) -> _Seen:
-    found = path.lstat()
-    return found.st_size, found.st_mtime_ns
+def _file_state(path: Path) -> _FileState:
+    stat = path.lstat()
+    return stat.st_size, stat.st_mtime_ns
 
 
-def _take_over(
-    old: Path, new: Path, written: Collection[str], taken: dict[str, _Seen]
-) -> dict[str, _Seen]:
-    """Puts into the new folder what the old one holds beside the report.
+def _copy_others(
+    old: Path, new: Path, written: Collection[str], copied: dict[str, _FileState]
+) -> dict[str, _FileState]:
+    """Copies files of the old folder that are not part of the report into the new one.
 
     Args:
-        old: folder; it need not be there.
-        new: folder.
-        written: what is left out.
-        taken: what was taken over before, which is not looked at again unless it has changed.
+        old: the old folder; it may not exist.
+        new: the new folder.
+        written: relative paths of files not to copy.
+        copied: files copied before, which are copied again only if they have changed.
 
     Returns:
-        What is taken over by now.
+        All files copied so far, with their states.
     """
-    now = dict(taken)
+    states = dict(copied)
     for name in _files(old):
         try:
-            seen = _seen(old / name)
+            state = _file_state(old / name)
         except FileNotFoundError:
-            continue  # of somebody who writes there just now
+            continue  # removed in the meantime
         path = new / name
-        mine = name not in taken and path.exists()  # the new report has put it there
-        if name in written or mine or taken.get(name) == seen:
+        own = name not in copied and path.exists()  # written by the new report
+        if name in written or own or copied.get(name) == state:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if (old / name).is_dir() and not (old / name).is_symlink():
@@ -263,20 +263,20 @@ def _take_over(
         path.unlink(missing_ok=True)
         try:
             os.link(old / name, path, follow_symlinks=False)
-        except OSError:  # not every file system can
+        except OSError:  # not every file system supports links
             shutil.copy2(old / name, path, follow_symlinks=False)
-        now[name] = seen
-    return now
+        states[name] = state
+    return states
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Lets two folders change places in one step; whether the system could."""
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step; returns whether the system supports it."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
     names = os.fsencode(one), os.fsencode(other)
-    return bool(rename(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0)
+    return bool(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
 def _move(new: Path, folder: Path, known: Collection[str]) -> None:

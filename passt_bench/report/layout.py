@@ -1,4 +1,4 @@
-"""Finds where a figure's text is drawn, and places labels so that nothing collides."""
+"""Finds where a figure's text is drawn, and places labels without collisions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Box(NamedTuple):
 
 
 class _TextRecorder(RendererAgg):
-    """Notes every line of text that a figure draws, with the box that it fills."""
+    """Records every line of text that a figure draws, with its box."""
 
     def __init__(self, figure: Figure) -> None:
         width, height = figure.bbox.size
@@ -34,7 +34,7 @@ class _TextRecorder(RendererAgg):
         self.lines: list[tuple[str, Box]] = []
 
     def draw_text(self, gc: Any, x: float, y: float, s: str, *style: Any, **more: Any) -> None:
-        """Notes the line instead of painting it; (x, y) is its baseline's left end, y down."""
+        """Records the line instead of painting it; (x, y) is its baseline's left end, y down."""
         if not s.strip():
             return
         prop, angle = style
@@ -50,11 +50,11 @@ class _TextRecorder(RendererAgg):
         self.lines.append((s, Box(min(xs), min(ys), max(xs), max(ys))))
 
 
-def settle(figure: Figure) -> None:
-    """Lays the figure out once and for all: what is checked and written later is the same.
+def freeze_layout(figure: Figure) -> None:
+    """Computes the layout and fixes it, so that the figure is written exactly as it was checked.
 
-    The solver of the layout sums in an order that varies from process to process; rounded, its
-    answers give the same file, whose ids are hashes of such numbers.
+    The layout solver sums in an order that varies between processes; its results are rounded to
+    give the same file, because ids in the file are hashes of such numbers.
     """
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
@@ -65,29 +65,29 @@ def settle(figure: Figure) -> None:
 
 
 def drawn_text(figure: Figure) -> list[tuple[str, Box]]:
-    """Every line of text that the figure draws, with its box."""
+    """The lines of text that the figure draws, each with its box."""
     recorder = _TextRecorder(figure)
     figure.draw(recorder)
     return recorder.lines
 
 
 def overlaps(figure: Figure, tolerance: float = 0.6) -> list[str]:
-    """What is wrong with the figure's text, in words; empty where all is well.
+    """Descriptions of collisions in the figure's text; empty if there are none.
 
     Args:
-        figure: as it will be written.
-        tolerance: pixels by which boxes may run into each other or over the edge.
+        figure: the figure as it will be written.
+        tolerance: pixels by which boxes may overlap or extend over the edge.
     """
     width, height = figure.bbox.size
-    found = []
+    problems = []
     lines = drawn_text(figure)
     for text, box in lines:
         if min(box.x0, box.y0, width - box.x1, height - box.y1) < -tolerance:
-            found.append(f"{text!r} leaves the canvas")
+            problems.append(f"{text!r} leaves the canvas")
     for (one, a), (two, b) in combinations(lines, 2):
         if overlap(a, b, -tolerance / 2) > 0:
-            found.append(f"{one!r} covers {two!r}")
-    return found
+            problems.append(f"{one!r} covers {two!r}")
+    return problems
 
 
 def overlap(a: Box, b: Box, grow: float = 0.0) -> float:
@@ -99,11 +99,11 @@ def overlap(a: Box, b: Box, grow: float = 0.0) -> float:
 
 Point = tuple[float, float]
 
-_RADII = (7, 11, 16, 23, 32, 43, 56, 71, 90, 115)  # points from the marker's rim
+_RADII = (7, 11, 16, 23, 32, 43, 56, 71, 90, 115)  # distances from the marker's rim, in points
 _ANGLES = 16
-_SIZE = 8.0  # of the font, in points
-_MISLED = 12.0  # cost of standing nearer to another point
-_SOFT = 4.0  # cost of covering a square point of a marker or error bar
+_FONT_SIZE = 8.0  # points
+_AMBIGUOUS = 12.0  # cost of being nearer to another point
+_COVERED = 4.0  # cost per covered square point of a marker or error bar
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Label:
     """A text that belongs to a point.
 
     Attributes:
-        text: may hold line feeds.
-        x: of the point, in data.
-        y: of the point, in data.
+        text: the text; may contain line feeds.
+        x: x of the point, in data coordinates.
+        y: y of the point, in data coordinates.
         rim: radius of the point's marker, in points.
     """
 
@@ -124,40 +124,40 @@ class Label:
 
 
 def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Box] = ()) -> bool:
-    """Writes labels beside their points where nothing collides; far ones get a leader line.
+    """Writes labels beside their points without collisions; distant ones get a leader line.
 
     Greedy: points in the densest places come first and take the cheapest of some 160 positions;
-    no label may touch another label, other text, or the edge of the axes, and it shuns obstacles.
+    no label may touch another label, other text, or the edge of the axes, and it avoids obstacles.
 
     Args:
-        axes: of a figure made under `theme.look`, its layout final.
-        labels: what to write.
-        obstacles: boxes to be shunned, e.g. markers and error bars.
+        axes: axes of a figure made under `theme.figure_style`, its layout final.
+        labels: the labels to write.
+        obstacles: boxes to avoid, e.g. markers and error bars.
 
     Returns:
-        Whether every label found a place; where not, none is written.
+        Whether every label has a place; if not, none is written.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None  # axes are on a figure
-    taken = [box for _, box in drawn_text(figure)]
+    occupied = [box for _, box in drawn_text(figure)]
     pixels = [_pixel(axes, label) for label in labels]
     inside = Box(*axes.get_window_extent().extents)
     scale = figure.dpi / 72
     chosen: dict[int, Box] = {}
-    for i in sorted(range(len(labels)), key=lambda i: (-_crowd(i, pixels), i)):
+    for i in sorted(range(len(labels)), key=lambda i: (-_crowding(i, pixels), i)):
         width, height = _text_size(figure, labels[i].text)
         others = [point for j, point in enumerate(pixels) if j != i]
         positions = _positions(pixels[i], others, labels[i].rim * scale, width, height)
         costs = [
             (cost, number, box)
             for number, (box, effort) in enumerate(positions)
-            if (cost := _cost(box, effort, inside, taken, obstacles)) is not None
+            if (cost := _cost(box, effort, inside, occupied, obstacles)) is not None
         ]
         best = min(costs, key=lambda item: item[:2], default=None)
         if best is None:
             return False
         chosen[i] = best[2]
-        taken.append(chosen[i])
+        occupied.append(chosen[i])
     for i, box in chosen.items():
         _write(axes, labels[i], pixels[i], box)
     return True
@@ -168,13 +168,13 @@ def _pixel(axes: Axes, label: Label) -> Point:
     return float(x), float(y)
 
 
-def _crowd(i: int, pixels: Sequence[Point]) -> float:
+def _crowding(i: int, pixels: Sequence[Point]) -> float:
     x, y = pixels[i]
     return sum(1 / (10 + hypot(x - a, y - b)) for j, (a, b) in enumerate(pixels) if j != i)
 
 
 def _text_size(figure: Figure, text: str) -> tuple[float, float]:
-    probe = figure.text(0, 0, text, fontsize=_SIZE, linespacing=1.15)
+    probe = figure.text(0, 0, text, fontsize=_FONT_SIZE, linespacing=1.15)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     box = probe.get_window_extent(renderer)
     probe.remove()
@@ -184,11 +184,11 @@ def _text_size(figure: Figure, text: str) -> tuple[float, float]:
 def _positions(
     point: Point, others: Sequence[Point], rim: float, width: float, height: float
 ) -> list[tuple[Box, float]]:
-    """Boxes around a point, each with the effort of reading it there.
+    """Boxes around a point, each with the cost of reading a label there.
 
-    Level with the point is easiest, far is harder, and nearer to another point misleads.
+    Level with the point costs least; distance and being nearer to another point cost more.
     """
-    found = []
+    positions = []
     for radius in _RADII:
         for k in range(_ANGLES):
             turn = 2 * pi * k / _ANGLES
@@ -199,26 +199,26 @@ def _positions(
             bottom = y - height * (0.5 - 0.5 * sin(turn))
             box = Box(left, bottom, left + width, bottom + height)
             own = _distance(box, point)
-            misled = sum(_distance(box, other) < own for other in others)
-            found.append((box, radius + 3 * abs(sin(turn)) + _MISLED * misled))
-    return found
+            nearer = sum(_distance(box, other) < own for other in others)
+            positions.append((box, radius + 3 * abs(sin(turn)) + _AMBIGUOUS * nearer))
+    return positions
 
 
 def _distance(box: Box, point: Point) -> float:
-    """From a point to the nearest point of a box."""
+    """Distance from a point to the nearest point of a box."""
     x = min(max(point[0], box.x0), box.x1)
     y = min(max(point[1], box.y0), box.y1)
     return hypot(x - point[0], y - point[1])
 
 
 def _cost(
-    box: Box, effort: float, inside: Box, taken: Sequence[Box], obstacles: Sequence[Box]
+    box: Box, effort: float, inside: Box, occupied: Sequence[Box], obstacles: Sequence[Box]
 ) -> float | None:
     if box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1:
         return None
-    if any(overlap(box, other, 1.0) for other in taken):
+    if any(overlap(box, other, 1.0) for other in occupied):
         return None
-    return effort + _SOFT * sum(overlap(box, other) for other in obstacles)
+    return effort + _COVERED * sum(overlap(box, other) for other in obstacles)
 
 
 def _write(axes: Axes, label: Label, point: Point, box: Box) -> None:
@@ -230,6 +230,6 @@ def _write(axes: Axes, label: Label, point: Point, box: Box) -> None:
         axes.plot(*ends.T, color=MUTED, linewidth=0.5, zorder=1.5, scalex=False, scaley=False)
     offset = (box.x0 - point[0]) * 72 / figure.dpi, (box.y0 - point[1]) * 72 / figure.dpi
     text = axes.annotate(
-        label.text, (label.x, label.y), offset, textcoords="offset points", fontsize=_SIZE
+        label.text, (label.x, label.y), offset, textcoords="offset points", fontsize=_FONT_SIZE
     )
     text.set(linespacing=1.15, color=INK, ha="left", va="bottom", zorder=5)

@@ -30,89 +30,95 @@ from passt_bench.report.text import (
     significant,
     times,
 )
-from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, Cost, StudyView, VariantView, view
+from passt_bench.report.view import (
+    SPEED_MARGIN,
+    TRAIN_STEP,
+    Cost,
+    StudyView,
+    VariantView,
+    study_view,
+)
 
 SUMMARY, PAGE = "summary.json", "index.html"
 
 
 def written() -> frozenset[str]:
-    """The files that the report of a study may write, by their paths below its folder."""
+    """Relative paths of the files that the report of a study may write."""
     parts = files_of("tables", TABLES) | files_of("figures", (), figure_names())
     return parts | {SUMMARY, PAGE}
 
 
 def render(results: Results, out: Path, note: str = "") -> Path:
-    """Writes the report of a study: a page that needs no other file, and its parts.
+    """Writes the report of a study: a self-contained page, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
-    Records are linked where they are in ``out/records``, beside the page.
+    Records are linked if they are in ``out/records``, beside the page.
 
     Args:
-        results: of the study.
+        results: results of the study.
         out: folder of this report.
-        note: a remark above the answer, on variants that the study has and the page does not.
+        note: a remark above the answer, about variants of the study that the page does not show.
 
     Returns:
         The path of the page.
     """
-    seen = view(results)
-    study, tables = seen.study, all_tables(seen)
+    view = study_view(results)
+    study, tables = view.study, all_tables(view)
     summary = {
         "study": study.name,
         "question": study.question,
-        "headline": headline(seen),
+        "headline": headline(view),
         "baseline": study.baseline,
-        "metric": seen.metric,
+        "metric": view.metric,
         "dataset": study.fingerprint.dataset,
-        "variants": len(seen.variants),
-        "finished": finished(seen),
+        "variants": len(view.variants),
+        "finished": finished(view),
     }
     text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False)
     write_text(out / SUMMARY, text + "\n")
     context = {
         **summary,
         "note": note,
-        "view": seen,
+        "view": view,
         "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
-        "fastest_without_loss": fastest_without_loss(seen),
-        "answers": answers(seen),
+        "fastest_without_loss": fastest_without_loss(view),
+        "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
-        "facts": study_facts(seen),
+        "facts": study_facts(view),
         "warnings": warnings(results.sessions),
-        "references": any(v.record.reference for v in seen.others),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
-        "records": _records(seen, out),
+        "records": _records(view, out),
     }
-    figures = partial(draw_all, seen)
+    figures = partial(draw_all, view)
     return write_report(out / PAGE, "study.html", context, tables, figures, label=study.name)
 
 
 def _rows_of(table: Table | None, variant: str) -> Table | None:
-    """The part of a table that is about one variant."""
+    """The rows of a table that are about one variant."""
     if table is None:
         return None
     return replace(table, rows=tuple(row for row in table.rows if row[0] == variant))
 
 
-def _records(seen: StudyView, out: Path) -> list[dict[str, str]]:
-    """Every cell and session with its key, and a link where its record is beside the page."""
+def _records(view: StudyView, out: Path) -> list[dict[str, str]]:
+    """Every cell and session with its key, and a link if its record is beside the page."""
     rows = []
-    for v in seen.variants:
+    for v in view.variants:
         statuses = {run.key: run.status for run in v.runs}
         for cell in v.record.cells:
-            status, where = statuses.get(cell.key, "missing"), cell_name(cell.seed, cell.fold)
-            rows.append({"what": v.name, "cell": where, "key": cell.key, "status": status})
-    for session in seen.results.sessions:
-        arms = f"{len(session.arms)} arms"
-        rows.append({"what": "cost session", "cell": arms, "key": session.key, "status": "ok"})
+            status, name = statuses.get(cell.key, "missing"), cell_name(cell.seed, cell.fold)
+            rows.append({"what": v.name, "run": name, "key": cell.key, "status": status})
+    for session in view.results.sessions:
+        size = counted(len(session.arms), "variant")
+        rows.append({"what": "cost session", "run": size, "key": session.key, "status": "ok"})
     for row in rows:
         link = f"records/{row['key']}/record.json"
         row["link"] = link if (out / link).is_file() else ""
     return rows
 
 
-# verdict: after 1 variant, after several
+# verdict: its words for 1 variant, for several
 _VERDICTS = {
     "better": ("is better", "are better"),
     "worse": ("is worse", "are worse"),
@@ -125,30 +131,30 @@ _VERDICTS = {
 
 
 def headline(view: StudyView) -> str:
-    """How many variants got which verdict, in one sentence; references are named, not counted."""
+    """The number of variants by verdict, in one sentence; references are named, not counted."""
     base = view.baseline
-    found = [v.verdict for v in view.answers]
+    verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
-    if not found:
-        return f"{base.name} reaches {view.metric} {interval(base.value)}; no other is shown."
+    if not verdicts:
+        return f"{base.name} reaches {view.metric} {interval(base.value)}; nothing else is shown."
     against = f"{base.name} ({view.metric} {interval(base.value)})"
     references = [quoted(v.name) for v in view.others if v.record.reference]
-    are = "is a reference" if len(references) == 1 else "are references"
-    beside = f" ({listed(references)} {are} and not counted)" if references else ""
-    if len(found) == 1:
-        words = _VERDICTS[found[0]][0].format(margin=view.margin)
+    are = "is" if len(references) == 1 else "are"
+    beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
+    if len(verdicts) == 1:
+        words = _VERDICTS[verdicts[0]][0].format(margin=view.margin)
         return f"Against {against}, {quoted(view.answers[0].name)} {words}{beside}."
     parts = [
-        f"{found.count(verdict)} {words[found.count(verdict) > 1].format(margin=view.margin)}"
+        f"{verdicts.count(verdict)} {words[verdicts.count(verdict) > 1].format(margin=view.margin)}"
         for verdict, words in _VERDICTS.items()
-        if verdict in found
+        if verdict in verdicts
     ]
-    return f"Against {against}, of {counted(len(found), 'variant')} {listed(parts)}{beside}."
+    return f"Against {against}, of {counted(len(verdicts), 'variant')} {listed(parts)}{beside}."
 
 
 def fastest_without_loss(view: StudyView) -> str | None:
-    """The fastest variant that keeps the quality; None where no step time was measured."""
+    """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
     if not timed:
         return None
@@ -188,13 +194,13 @@ def _quality(v: VariantView) -> str:
 
 
 def _outlook(item: Comparison, places: int) -> str:
-    """What these seeds could have shown, and how many would settle it."""
+    """The difference that these seeds can detect, and how many seeds would be needed."""
     if isfinite(item.detectable):
-        text = f"{counted(item.n, 'seed')} could have shown {fixed(item.detectable, places)}"
+        text = f"{counted(item.n, 'seed')} can detect {fixed(item.detectable, places)}"
     else:
-        text = f"{counted(item.n, 'seed')}, and a test needs two"
+        text = f"{counted(item.n, 'seed')}; a test needs two"
     if item.blocks_needed is not None and isfinite(item.detectable):
-        text += f", about {item.blocks_needed} would settle it"
+        text += f"; about {counted(item.blocks_needed, 'seed')} needed"
     return text
 
 
@@ -213,14 +219,14 @@ def _cost(view: StudyView, v: VariantView) -> str:
 
 
 def speed(cost: Cost) -> str:
-    """How fast a variant trains against the baseline, with the verdict where it is no faster."""
+    """How fast a variant trains relative to the baseline, with the verdict if it is not faster."""
     if cost.speed_verdict == "about as fast":
         return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
-    undecided = " (undecided)" if cost.speed_verdict == "undecided" else ""
+    undecided = " (speed undecided)" if cost.speed_verdict == "undecided" else ""
     return f"trains {times(cost.speedup)} as fast{undecided}"
 
 
-EVALUATIONS = "evaluations"  # folder of their page
+EVALUATIONS = "evaluations"  # folder of the page of all evaluations
 EVALUATED = files_of("tables", [EVALUATIONS]) | {PAGE}
 
 
@@ -230,38 +236,38 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     Writes ``reports/evaluations/``: a page, its table as csv, md and tex, and the records.
 
     Args:
-        runs: the folder that `evaluate` wrote to; what is there comes first.
+        runs: the folder that `evaluate` wrote to; its records come first.
         reports: the folder of all reports.
 
     Returns:
-        The path of the page; none where there is no evaluation.
+        The path of the page; empty if there is no evaluation.
 
     Raises:
         InputError: a record is broken.
     """
     kept = Store(reports / EVALUATIONS)
-    found = {record.key: record for record in kept.evaluations()}
+    old = {record.key: record for record in kept.evaluations()}
     new = {record.key: record for record in Store(runs).evaluations()}
-    records = list((found | new).values())
+    records = list((old | new).values())
     if not records:
         return []
     records.sort(key=lambda record: (record.fingerprint.dataset, record.finished, record.key))
-    made = evaluations_table(records)
+    table = evaluations_table(records)
     context = {
-        "table": made,
+        "table": table,
         "records": [(record, _evaluation_facts(record)) for record in records],
         "datasets": distinct(record.fingerprint.dataset for record in records),
     }
     with replacing(reports / EVALUATIONS, EVALUATED) as folder:
         for key in new:
             keep_record(key, Store(runs), Store(folder))
-        tables = {EVALUATIONS: made}
+        tables = {EVALUATIONS: table}
         write_report(folder / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
     return [reports / EVALUATIONS / PAGE]
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
-    """A row per evaluation and metric."""
+    """The table of evaluations, with a row per evaluation and metric."""
     columns = (
         Column("checkpoints", "checkpoints"),
         Column("data", "data"),
@@ -270,15 +276,15 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("value", "value", interval, span=True),
         Column("scored", "classes"),
         Column("published", "published", "{:g}".format),
-        Column("difference", "to published", partial(interval, sign=True), span=True),
+        Column("difference", "minus published", partial(interval, sign=True), span=True),
         Column("source", "published by"),
     )
     rows = [_row(record, metric) for record in records for metric in record.metrics]
     return table(
         "evaluations",
-        "Checkpoints on data sets, with 95 % intervals over the drawing of clips: how far the "
-        "value would move with other clips, not with another training. Beside it what is published "
-        "of the same checkpoints, and the difference to it with the same interval.",
+        "Checkpoints on data sets, with 95 % intervals from resampling clips: how much the value "
+        "would vary with other clips, not with another training. Where a number is published for "
+        "the same checkpoint, the difference to it has the same interval.",
         columns,
         rows,
     )
@@ -309,7 +315,7 @@ def _evaluation_facts(record: EvaluationRecord) -> str:
     return "; ".join(
         (
             f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
-            f"{data.found}{expected} clips found of the data, fingerprint {data.digest}",
+            f"data of {data.found}{expected} clips, fingerprint {data.digest}",
             f"{record.resamples} resamples",
             f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
             f"finished {record.finished}",

@@ -1,4 +1,4 @@
-"""Renders the tables of the PaSST paper, with what ran here of each row or why it did not run.
+"""Renders the tables of the PaSST paper, with the result of each row here or why it has none.
 
 Koutini, Schlüter, Eghbal-zadeh, Widmer: Efficient Training of Audio Transformers with Patchout,
 Interspeech 2022, arXiv 2110.05069. The published numbers are in ``published/tableN.csv``.
@@ -28,23 +28,23 @@ _PUBLISHED = Path(__file__).parent / "published"
 
 @dataclass(frozen=True)
 class _Source:
-    """A table of the paper: its columns, and what it is about."""
+    """A table of the paper: its caption, columns and data sets."""
 
     caption: str
     titles: Mapping[str, str]
-    datasets: Mapping[str, str]  # registered name → as the paper writes it
+    datasets: Mapping[str, str]  # registered name → name in the paper
 
 
 _TABLES = {
     "table1": _Source(
-        "Table 1: single models on AudioSet. Speed is training throughput on one Titan RTX, memory "
-        "that of training, the sequence that of training.",
+        "Table 1: single models on AudioSet. Speed is training throughput on one Titan RTX; memory "
+        "and tokens are those of training.",
         {
             "model": "model",
             "own_run": "run by the authors",
             "mAP": "mAP",
             "train_spectrograms_per_s": "clips/s",
-            "speed_vs_ast": "speed to AST",
+            "speed_vs_ast": "speed vs. AST",
             "memory_gb_per_sample": "GB per clip",
             "train_sequence": "tokens",
         },
@@ -56,8 +56,8 @@ _TABLES = {
         {"audioset": "AudioSet"},
     ),
     "table3": _Source(
-        "Table 3: fine-tuned on other data sets, means of three runs; speed-up to PaSST-B, rounded "
-        "up by the authors.",
+        "Table 3: fine-tuned on other data sets, means of three runs; speed-up over PaSST-B, "
+        "rounded up by the authors.",
         {
             "model": "model",
             "openmic_mAP": "OpenMIC mAP",
@@ -75,15 +75,15 @@ _TABLES = {
 
 
 def render_paper(folder: Path, status: PaperStatus) -> Path:
-    """Writes the paper's tables with a column that says what ran here.
+    """Writes the paper's tables with a column of results here.
 
-    A row counts as run where a study on its data set has a variant of its name, or its members
-    were evaluated there. Writes ``index.html``, and for each table ``tableN.csv`` as published,
+    A row counts as run if a study on its data set has a variant of its name, or if its members
+    were evaluated on it. Writes ``index.html``, and for each table ``tableN.csv`` as published,
     ``tableN_here.csv``, ``tableN.md`` and ``tableN.tex``.
 
     Args:
-        folder: where to write.
-        status: what this machine has and has run.
+        folder: the folder to write to.
+        status: what this machine has and what was run on it.
 
     Returns:
         The path of the page.
@@ -114,16 +114,16 @@ def _paper_table(
     cells: list[tuple[Any, ...]] = []
     for row in rows:
         published = [row[key] or None for key in source.titles]
-        found = {
+        outcomes = {
             title: outcome(_row(name, row, dataset, status.rows), status)
             for dataset, title in source.datasets.items()
         }
-        cells.append((*published, _merged(found)))
+        cells.append((*published, _merged(outcomes)))
     return Table(name, source.caption, tuple(columns), tuple(cells))
 
 
 def _row(table: str, published: Mapping[str, str], dataset: str, rows: Sequence[Row]) -> Row:
-    """The row of a line of a published table, on one of its data sets."""
+    """The row that belongs to a line of a published table, for one of its data sets."""
     name, members = next(iter(published.values())), published.get("members", "")
     return next(
         row
@@ -134,7 +134,7 @@ def _row(table: str, published: Mapping[str, str], dataset: str, rows: Sequence[
 
 
 def _merged(texts: Mapping[str, str]) -> str:
-    """The text for each data set, in one line; data sets with the same text together."""
+    """The texts of all data sets on one line, data sets with the same text together."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     by_text: dict[str, list[str]] = {}
@@ -151,17 +151,17 @@ def _needed(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     }
 
 
-CITED = "cited"  # of a row whose number the authors took from another paper
+CITED = "cited"  # the authors took the row's number from another paper
 _WAITING = "not run yet"
 
 
 @dataclass(frozen=True)
 class PaperStatus:
-    """What this machine has and has run of the paper's rows.
+    """The state of the paper's rows on this machine.
 
     Attributes:
-        available: what this machine has; decides which reasons the tables give.
-        rows: of the paper's tables.
+        available: data, weights and devices of this machine.
+        rows: rows of the paper's tables.
         results: studies that may have trained some of them.
         evaluated: members of an ensemble → the record of its evaluation.
     """
@@ -175,11 +175,11 @@ class PaperStatus:
 def find_evaluations(
     rows: Iterable[Row], stores: Iterable[Store]
 ) -> dict[tuple[str, ...], EvaluationRecord]:
-    """The evaluations of published weights that are rows: members → the newest record.
+    """Evaluations of published weights that belong to rows: members → the newest record.
 
     Args:
-        rows: some of which have members.
-        stores: where records are looked for.
+        rows: rows, some of which have members.
+        stores: stores to search for records.
     """
     by_files = {}
     for store in stores:
@@ -187,20 +187,20 @@ def find_evaluations(
             if record.split == "test":
                 files = tuple(sorted(member.name for member in record.members))
                 by_files[files, record.fingerprint.dataset] = record
-    found = {}
+    evaluated = {}
     for row in rows:
         files = tuple(sorted(PUBLISHED[name].file for name in row.members))
         if files and (files, row.corpus.name) in by_files:
-            found[row.members] = by_files[files, row.corpus.name]
-    return found
+            evaluated[row.members] = by_files[files, row.corpus.name]
+    return evaluated
 
 
 def outcome(row: Row, status: PaperStatus) -> str:
     """The result of a row, or why it was not run."""
     if row.cited:
         return CITED
-    found = _evaluated(row, status) if row.members else _trained(row, status)
-    return found or ", ".join(why_not(row, status.available)) or _WAITING
+    result = _evaluated(row, status) if row.members else _trained(row, status)
+    return result or ", ".join(why_not(row, status.available)) or _WAITING
 
 
 def _evaluated(row: Row, status: PaperStatus) -> str | None:
@@ -214,7 +214,7 @@ def _evaluated(row: Row, status: PaperStatus) -> str | None:
 
 
 def _trained(row: Row, status: PaperStatus) -> str | None:
-    """The result of the study that departs least from the row's recipe; a failure if all failed."""
+    """The result of the study closest to the row's recipe; a failure if all failed."""
     candidates: list[tuple[bool, int, str]] = []
     for result in status.results:
         if result.study.fingerprint.dataset != row.corpus.name or row.recipe is None:
@@ -224,29 +224,29 @@ def _trained(row: Row, status: PaperStatus) -> str | None:
             what = _outcome(result, mean) if mean.variant == row.name else None
             if what is not None:
                 recipe = recipes[row.name]
-                apart = [
+                departed = [
                     *_shortfalls(result, mean, row),
                     *_other_start(recipe, row.recipe),
                     *departures(recipe, row.recipe),
                 ]
-                more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-                differs = f"; not as published: {', '.join(apart[:3])}{more}" if apart else ""
+                more = f" and {len(departed) - 3} more" if len(departed) > 3 else ""
+                differs = f"; not as published: {', '.join(departed[:3])}{more}" if departed else ""
                 shown = f"{what} (study {result.study.name}{differs})"
-                candidates.append((not mean.n, len(apart), shown))
+                candidates.append((not mean.n, len(departed), shown))
     return min(candidates)[2] if candidates else None
 
 
 def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
-    """Fewer runs than the published mean has, and fewer clips than the authors had."""
+    """Whether there are fewer runs or clips than behind the published number, in words."""
     runs = mean.n * len(result.study.folds or (1,))
-    # A fold of several leaves as many to train on as all others hold.
+    # With folds too, clips for training and test add up to all clips.
     clips, published = result.study.fingerprint.found, row.corpus.training + row.corpus.evaluation
-    found = [f"{runs} of {row.runs} runs"] if 0 < runs < row.runs else []
-    return found + ([f"{clips} of {published} clips"] if clips < published else [])
+    fewer = [f"{runs} of {row.runs} runs"] if 0 < runs < row.runs else []
+    return fewer + ([f"{clips} of {published} clips"] if clips < published else [])
 
 
 def _other_start(recipe: Recipe, meant: Recipe) -> list[str]:
-    """The weights that training starts from, where they are not those of the published row."""
+    """The weights that training starts from, if they differ from those of the published row."""
     own, wanted = recipe.init.checkpoint, meant.init.checkpoint
     published = PUBLISHED.get(wanted or "")
     same = own in (None, wanted, published and published.file)
@@ -254,9 +254,9 @@ def _other_start(recipe: Recipe, meant: Recipe) -> list[str]:
 
 
 def _outcome(result: Results, mean: VariantMean) -> str | None:
-    """The mean of a variant, or how its runs failed where none succeeded; None before any ended."""
+    """The mean of a variant, or how all its runs failed; None if none is on record."""
     if mean.n:
         return f"{mean.metric} {interval(Span(mean.value, mean.low, mean.high))}"
     cells = next(v.cells for v in result.study.variants if v.name == mean.variant)
-    found = {result.records[cell.key].status for cell in cells if cell.key in result.records}
-    return f"failed ({', '.join(sorted(found))})" if found else None
+    statuses = {result.records[cell.key].status for cell in cells if cell.key in result.records}
+    return f"failed ({', '.join(sorted(statuses))})" if statuses else None

@@ -1,4 +1,4 @@
-"""States how results were measured: design, data, machines, versions, sessions and clocks."""
+"""Facts about how results were measured: design, data, machines, versions and times."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from passt_bench.report.view import TRAIN_STEP, StudyView
 from passt_bench.spec import Recipe
 
 Fact = tuple[str, str]
+_PHASES = ("data", "build", "train", "select", "evaluate")  # of a run, in order of time
 
 
-def fact(what: str, how: Iterable[str], between: str = "; ") -> list[Fact]:
-    """A line of the list of facts; none where the text is empty."""
-    text = between.join(part for part in how if part)
-    return [(what, text)] if text else []
+def fact(name: str, values: Iterable[str], separator: str = "; ") -> list[Fact]:
+    """The fact as a list of one, or an empty list if all values are empty."""
+    text = separator.join(value for value in values if value)
+    return [(name, text)] if text else []
 
 
 def study_facts(view: StudyView) -> list[Fact]:
-    """(what, how) pairs for the page of a study; what no record has is left out."""
+    """(name, value) pairs for the page of a study, as far as records have them."""
     runs = [run for v in view.variants for run in v.runs]
     sessions = view.results.sessions
     recipes = [v.record.recipe for v in view.variants]
@@ -40,11 +41,11 @@ def measurement_facts(
     records: Sequence[RunRecord | SessionRecord],
     sessions: Sequence[SessionRecord],
 ) -> list[Fact]:
-    """Where and how it was run: machine, engine, versions, and the cost sessions.
+    """(name, value) pairs about machine, engine, versions and the cost sessions.
 
     Args:
-        recipes: of all variants.
-        records: that name a machine, versions and a commit.
+        recipes: recipes of all variants.
+        records: records that name a machine, versions and a commit.
         sessions: the cost sessions among them.
     """
     rounds = [
@@ -66,9 +67,9 @@ def measurement_facts(
         *fact("Versions", distinct(versions)),
         *fact("Commit", distinct(record.commit or "" for record in records), ", "),
         *fact("Cost session", rounds),
-        *fact("Attention", distinct(kernels), ", "),
-        *fact("Matrix product peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
-        *fact("Stated peak", distinct(stated)),
+        *fact("Attention kernel", distinct(kernels), ", "),
+        *fact("Measured matmul peak", [f"{significant(p / 1e9)} GFLOP/s" for p in peaks], ", "),
+        *fact("Vendor's peak", distinct(stated)),
     ]
 
 
@@ -80,9 +81,9 @@ def finished(view: StudyView) -> str:
 
 
 def warnings(sessions: Iterable[SessionRecord]) -> list[str]:
-    """What disturbed the cost sessions, each warning once."""
-    found = (str(text) for s in sessions for text in s.disturbance.get("warnings", ()))
-    return list(dict.fromkeys(found))
+    """Warnings of background activity during the cost sessions, each once."""
+    texts = (str(text) for s in sessions for text in s.disturbance.get("warnings", ()))
+    return list(dict.fromkeys(texts))
 
 
 def _design(view: StudyView) -> Iterable[Fact]:
@@ -90,7 +91,8 @@ def _design(view: StudyView) -> Iterable[Fact]:
     blocks = counted(len(study.seeds), "seed") + f" ({', '.join(map(str, study.seeds))})"
     if study.folds:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
-    yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; all share the blocks"
+    shared = "all variants use the same seeds" + " and folds" * bool(study.folds)
+    yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; {shared}"
     selections = {v.recipe.training.checkpoint_selection for v in study.variants}
     chosen = {selection == "best_on_validation" for selection in selections}
     words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
@@ -116,7 +118,7 @@ def _data(view: StudyView) -> Iterable[Fact]:
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
-    """A machine in a line."""
+    """Describes a machine on one line."""
     parts = [str(machine.get("cpu", "unknown processor"))]
     if "cores" in machine:
         parts.append(counted(int(machine["cores"]), "core"))
@@ -154,6 +156,7 @@ def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:
     whole = sum(totals.values())
     if whole <= 0:
         return []
-    parts = [f"{name} {fixed(100 * s / whole, 0)} %" for name, s in sorted(totals.items())]
+    names = [name for name in (*_PHASES, *sorted({*totals} - {*_PHASES})) if name in totals]
+    parts = [f"{name} {fixed(100 * totals[name] / whole, 0)} %" for name in names]
     minutes = significant(whole / 60, 2)
     return [("Time of the runs", f"{minutes} min in all, summed over processes: {listed(parts)}")]

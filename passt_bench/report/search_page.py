@@ -1,4 +1,4 @@
-"""Renders a search: its trials, and its best settings confirmed on the test fold."""
+"""Renders a search: its trials, and its best configurations confirmed on the test split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from passt_bench.report.provenance import Fact, fact
 from passt_bench.report.study_tables import comparison_columns, name_column, tokens_column
 from passt_bench.report.tables import Column, Table, table_of
 from passt_bench.report.text import counted, fixed, interval, listed, significant
-from passt_bench.report.view import StudyView, view
+from passt_bench.report.view import StudyView, study_view
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 PAGE = "search.html"
@@ -29,8 +29,8 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
 
     Args:
-        name: of a search that was run, or that is kept in ``reports/NAME/``.
-        runs: the folder that runs write to; what is there comes first.
+        name: name of a search that was run, or that is kept in ``reports/NAME/``.
+        runs: the folder that runs write to; its records come first.
         reports: the folder of all reports.
 
     Returns:
@@ -44,7 +44,7 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     stores = [Store(runs), Store(folder)]
     confirmation = None
     if search.confirmed and any(name in store.studies() for store in stores):
-        confirmation = view(load_results(name, stores))
+        confirmation = study_view(load_results(name, stores))
     with replacing(folder, WRITTEN) as new:
         write_search(search, new)
         render_search(search, confirmation, new)
@@ -64,8 +64,8 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
     with their data as csv. The same search and results give the same bytes.
 
     Args:
-        search: its trials.
-        confirmation: the study of its best settings; None where there is none yet.
+        search: the search with its trials.
+        confirmation: the study of its best configurations; None if there is none yet.
         out: folder of this report.
 
     Returns:
@@ -88,10 +88,10 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
 
 
 def headline(search: SearchRecord) -> str:
-    """What was tried and which setting is best, in two sentences."""
+    """The number of configurations tried and the best one, in two sentences."""
     count = len(search.settings)
     tried = (
-        f"{counted(count, 'setting')} {'was' if count == 1 else 'were'} tried in "
+        f"{counted(count, 'configuration')} {'was' if count == 1 else 'were'} tried in "
         f"{counted(len(search.trials), 'trial')}"
     )
     if not search.best:
@@ -104,7 +104,7 @@ def headline(search: SearchRecord) -> str:
 
 
 def describe(trial: TrialRecord) -> str:
-    """A setting in words: ``structured, 2 rows and 3 columns of patches dropped``."""
+    """A configuration in words: ``structured, 2 rows and 3 columns of patches dropped``."""
     if trial.patchout.kind == "none":
         return "nothing dropped"
     counts = (
@@ -117,10 +117,10 @@ def describe(trial: TrialRecord) -> str:
 
 
 def settings(search: SearchRecord) -> Table:
-    """Every setting, the best first, then those that failed."""
+    """Every configuration, the best first, those that failed last."""
     trials = [*search.best, *(trial for trial in search.settings if trial.value is None)]
     columns = (
-        Column("setting", "setting", get=describe),
+        Column("setting", "configuration", get=describe),
         Column("rate", "suggested rate", partial(fixed, places=3), get=lambda t: t.rate),
         Column("tokens", "tokens", str, get=lambda t: t.tokens),
         _validation_column(search, lambda t: t.status if t.value is None else t.value),
@@ -130,21 +130,21 @@ def settings(search: SearchRecord) -> Table:
                get=lambda t: t.seconds or None),
         Column("key", "record", get=lambda t: t.keys[0]),
     )  # fmt: skip
-    caption = f"{search.name}: settings by {search.metric} on the validation split."
+    caption = f"{search.name}: configurations by {search.metric} on the validation split."
     return table_of(trials, "settings", caption, columns)
 
 
 def _validation_column(search: SearchRecord, get: Callable[[Any], object]) -> Column:
-    # Its name in CSV files is older than the word.
+    # Its name in CSV files is older than its title.
     title = f"{search.metric}, validation split"
     return Column(f"inner_{search.metric}", title, significant, get=get)
 
 
-def confirmed(search: SearchRecord, seen: StudyView) -> Table:
-    """The best settings against the baseline, trained again and tested."""
+def confirmed(search: SearchRecord, view: StudyView) -> Table:
+    """The best configurations against the baseline, trained again and tested."""
     values = {trial.patchout: trial.value for trial in search.settings}
     columns = (
-        replace(name_column("setting"), name="setting"),
+        replace(name_column("configuration"), name="setting"),
         tokens_column("tokens"),
         _validation_column(search, lambda v: values.get(v.record.recipe.patchout)),
         Column(search.metric, f"{search.metric}, test", interval, span=True,
@@ -152,15 +152,15 @@ def confirmed(search: SearchRecord, seen: StudyView) -> Table:
         *comparison_columns(),
     )  # fmt: skip
     caption = (
-        f"{search.name}: the best settings against {search.baseline} on the test fold, trained on "
+        f"{search.name}: best configurations against {search.baseline} on the test split, trained on "
         f"all training clips with seeds {_numbers(search.confirmation_seeds)}; 95 % intervals."
     )
-    first = [v.name for v in seen.variants].index(search.baseline)
-    return table_of(seen.variants, "confirmed", caption, columns, first)
+    first = [v.name for v in view.variants].index(search.baseline)
+    return table_of(view.variants, "confirmed", caption, columns, first)
 
 
 def facts(search: SearchRecord) -> list[Fact]:
-    """How the search was made."""
+    """(name, value) pairs about how the search was made."""
     recipe = search.recipe
     repeated = len(search.trials) - len(search.settings)
     failures = sum(trial.status != "ok" for trial in search.settings)
@@ -171,7 +171,7 @@ def facts(search: SearchRecord) -> list[Fact]:
         (
             "Objective",
             f"{search.metric} on {100 * recipe.training.validation_share:.0f} % of the training "
-            f"clips{held}, held out for the search; the test fold was not used",
+            f"clips{held}, held out for the search; the test split was not used",
         ),
         (
             "Search space",
@@ -181,8 +181,8 @@ def facts(search: SearchRecord) -> list[Fact]:
         ("Seeds", f"{_numbers(search.seeds)} in the search"),
         (
             "Trials",
-            f"{len(search.trials)}, of which {repeated} repeated a setting and were not trained, "
-            f"and {failures} failed",
+            f"{len(search.trials)}, of which {repeated} repeated a configuration and were not "
+            f"trained, and {failures} failed",
         ),
         ("Sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
         ("Training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min in all"),

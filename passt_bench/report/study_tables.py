@@ -1,4 +1,4 @@
-"""Builds the tables of a study, from verdicts to failures, and the columns that others share."""
+"""Builds the tables of a study, from verdicts to failures, and columns shared with other pages."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PHASES = {
     "backward": "backward",
     "optimizer": "optimizer",
     "inference_1": "inference, one clip",
-    "inference_batch": "inference, the same batch",
+    "inference_batch": "inference, training batch size",
     "frontend": "front end",
 }
 TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
 MEMORY = {
     "train_peak": "peak in training",
-    "train_rise": "rise in a step",
+    "train_rise": "rise per step",
     "saved_for_backward": "saved for backward",
     "inference_peak": "peak at inference",
     "reserved": "reserved",
@@ -44,12 +44,12 @@ MEMORY = {
 
 
 def name_column(title: str) -> Column:
-    """The names of variants, as the table calls them."""
+    """The names of variants, under the title that the table uses."""
     return Column("variant", title, get=lambda v: v.name)
 
 
 def tokens_column(title: str) -> Column:
-    """Tokens in training; blank for a model without."""
+    """Tokens in training; blank for a model without tokens."""
     return Column("tokens", title, str, get=lambda v: v.record.tokens or None)
 
 
@@ -63,7 +63,7 @@ def seconds_column(arms: Sequence[VariantView], phase: str) -> Column:
 
 
 def ratio_column(phase: str, title: str) -> Column:
-    """A phase's time as a ratio to the baseline's."""
+    """The time of a phase divided by that of the baseline."""
     return Column(f"{phase}_ratio", title, times, span=True, get=lambda v: v.cost(phase).ratio)
 
 
@@ -77,7 +77,7 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
 
 
 def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
-    """FLOPs of a clip, in training and at inference."""
+    """FLOPs per clip, in training and at inference."""
     unit = unit_for((v.measured("flops") for v in arms), "FLOP")
     named = (("flops", "training, per clip"), ("flops_inference", "inference, per clip"))
     training, inference = (
@@ -88,7 +88,7 @@ def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
 
 
 def scaled(unit: Unit) -> Callable[[Span | float], str]:
-    """Shows seconds, bytes or operations in a unit."""
+    """A function that formats seconds, bytes or operations in a unit."""
 
     def show(value: Span | float) -> str:
         if isinstance(value, Span):
@@ -99,7 +99,7 @@ def scaled(unit: Unit) -> Callable[[Span | float], str]:
 
 
 def _grouped(number: float) -> str:
-    """``86 567 000``."""
+    """A number with grouped digits: ``86 567 000``."""
     return f"{int(number):,}".replace(",", " ")
 
 
@@ -107,20 +107,20 @@ PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parame
 
 
 def all_tables(view: StudyView) -> dict[str, Table]:
-    """Every table of a study that has rows, by name; failures only where there are any."""
+    """Every table of a study that has rows, by name."""
     made = [build(view) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
     return {table.name: table for table in made if table.rows}
 
 
 def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
-    """A row per variant; costs have rows only where something was measured."""
+    """A table with a row per variant; costs have rows only if something was measured."""
     shown = view.variants if name not in ("cost", "memory") or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
     return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
 
 
 def verdicts(view: StudyView) -> Table:
-    """The answer: quality with its verdict beside time, memory and arithmetic."""
+    """The main table: quality with its verdict, time, memory and arithmetic."""
     arms = view.variants
     columns = [
         Column("variant", "variant", label={v.name: v.label for v in arms}.__getitem__,
@@ -130,7 +130,7 @@ def verdicts(view: StudyView) -> Table:
                get=lambda v: v.value if v.value.known else runs(v)),
         *comparison_columns(),
         replace(seconds_column(arms, TRAIN_STEP), get=_step),
-        ratio_column(TRAIN_STEP, "step to baseline"),
+        ratio_column(TRAIN_STEP, "step / baseline"),
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         replace(bytes_column(arms, "saved_for_backward"), name="saved_bytes"),
         replace(flops_columns(arms)[0], name="flops_per_clip"),
@@ -143,7 +143,7 @@ def verdicts(view: StudyView) -> Table:
 
 
 def comparison_columns() -> tuple[Column, Column, Column]:
-    """Difference to the baseline, corrected p and verdict."""
+    """The columns of the difference to the baseline, corrected p and verdict."""
     return (
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
@@ -158,7 +158,7 @@ def _step(v: VariantView) -> Span | str | None:
 
 
 def quality(view: StudyView) -> Table:
-    """Every metric of every variant, and the runs that it is the mean of."""
+    """Every metric of every variant, averaged over runs, and the number of runs."""
     metrics = {name for v in view.variants for run in v.ok_runs for name in run.metrics}
     columns = [
         name_column("variant"),
@@ -172,12 +172,12 @@ def quality(view: StudyView) -> Table:
           for name in sorted(metrics - {view.metric})),
         Column("detectable", "detectable difference", partial(significant, digits=2),
                get=lambda v: v.comparison and v.comparison.detectable),
-        Column("seeds_needed", "seeds to settle it", str,
+        Column("seeds_needed", "seeds needed", str,
                get=lambda v: v.comparison and v.comparison.blocks_needed),
     ]  # fmt: skip
     caption = (
         f"quality. Mean {view.metric} over seeds with its 95 % interval; the true difference that "
-        "these seeds show with probability 0.8."
+        "these seeds detect with probability 0.8."
     )
     return _of_variants(view, "quality", caption, columns)
 
@@ -187,12 +187,12 @@ def _mean_metric(name: str, v: VariantView) -> float | None:
 
 
 def cost(view: StudyView) -> Table:
-    """Every measured phase; without rows where nothing was measured."""
+    """The time of every measured phase."""
     arms = view.variants
     columns = [
         name_column("variant"),
         tokens_column("tokens"),
-        replace(ratio_column(TRAIN_STEP, "training step to baseline"), name="ratio"),
+        replace(ratio_column(TRAIN_STEP, "training step / baseline"), name="ratio"),
         *(seconds_column(arms, phase) for phase in PHASES if any(phase in v.costs for v in arms)),
         Column("status", "session", get=lambda v: v.cost_status),
     ]
@@ -204,7 +204,7 @@ def cost(view: StudyView) -> Table:
 
 
 def memory(view: StudyView) -> Table:
-    """Every memory entry, and arithmetic; without rows where nothing was measured."""
+    """Every measured memory entry, and arithmetic."""
     arms = view.variants
     entries = [name for name in MEMORY if any(name in v.memory for v in arms)]
     columns = [
@@ -213,11 +213,11 @@ def memory(view: StudyView) -> Table:
         *(bytes_column(arms, entry) for entry in entries if entry != "resident"),
         *flops_columns(arms),
     ]
-    return _of_variants(view, "memory", "memory in one step, and arithmetic per clip.", columns)
+    return _of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)
 
 
 def runs(v: VariantView) -> str:
-    """``3 ok``, ``2 ok, 1 diverged``."""
+    """Numbers of runs by status: ``3 ok``, ``2 ok, 1 diverged``."""
     first = sorted(v.statuses.items(), key=lambda item: (item[0] != "ok", item[0]))
     return ", ".join(f"{count} {status}" for status, count in first)
 
@@ -225,7 +225,7 @@ def runs(v: VariantView) -> str:
 def per_class(view: StudyView) -> Table:
     """One row per class, one column per variant: means over runs."""
     values = {v.name: class_values(view, v) for v in view.variants}
-    scored = [name for name, found in values.items() if found]
+    scored = [name for name, by_class in values.items() if by_class]
     group_of = {name: group for group, names in view.groups.items() for name in names}
     columns = [
         Column("class", "class"),
@@ -240,7 +240,7 @@ def per_class(view: StudyView) -> Table:
 
 
 def probes(view: StudyView) -> Table:
-    """The metric with a part of the input hidden at evaluation, by class group."""
+    """The occlusion tests: the metric with a part of the input hidden, by class group."""
     every = {name for v in view.variants for run in v.ok_runs for name in run.occlusions}
     names = sorted(every - {"none"})
     prefix = f"{view.metric}/"
@@ -267,22 +267,22 @@ def probes(view: StudyView) -> Table:
         whole = group_values(view, class_values(view, v))
         rows.append((v.name, "nothing", v.value.value, *(whole.get(group) for group in groups)))
         for name in names:
-            found = [run.occlusions.get(name, {}) for run in v.ok_runs]
+            tests = [run.occlusions.get(name, {}) for run in v.ok_runs]
             entries = (view.metric, *(prefix + group for group in groups))
             hidden = name.removeprefix("hide_")
-            rows.append((v.name, hidden, *(mean(p.get(e) for p in found) for e in entries)))
+            rows.append((v.name, hidden, *(mean(t.get(e) for t in tests) for e in entries)))
     caption = (
-        f"{view.study.name}: mean {view.metric} by class group, with nothing, frequency or time "
-        "hidden at evaluation."
+        f"{view.study.name}: occlusion tests. Mean {view.metric} by class group, with nothing, "
+        "frequency or time hidden at evaluation."
     )
     return table("probes", caption, columns, rows)
 
 
 def failures(view: StudyView) -> Table:
-    """Every cell and every measured arm that did not succeed, and why."""
+    """Every cell and every measurement that did not succeed, and why."""
     columns = [
         Column("variant", "variant"),
-        Column("cell", "cell"),
+        Column("cell", "run", label=lambda text: text.replace(" cells", " runs")),
         Column("status", "status"),
         Column("message", "why"),
         Column("key", "record"),
@@ -305,9 +305,9 @@ def _failed_cells(v: VariantView) -> list[tuple[str, ...]]:
 
 
 def _missing_cells(v: VariantView) -> list[tuple[str, ...]]:
-    """One row for all of them, so that an unfinished study does not bury its failures."""
-    found = {run.key for run in v.runs}
-    missing = [cell for cell in v.record.cells if cell.key not in found]
+    """One row for all missing cells, so that an unfinished study does not bury its failures."""
+    recorded = {run.key for run in v.runs}
+    missing = [cell for cell in v.record.cells if cell.key not in recorded]
     where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""
     if len(missing) == 1:
         where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
@@ -320,5 +320,5 @@ def _failed_arm(v: VariantView) -> list[tuple[str, ...]]:
 
 
 def cell_name(seed: int, fold: int | None) -> str:
-    """Names a cell: ``seed 1``, ``seed 1, fold 2``."""
+    """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
     return f"seed {seed}" + ("" if fold is None else f", fold {fold}")

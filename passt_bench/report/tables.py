@@ -12,8 +12,8 @@ from typing import Any
 
 from passt_bench.report.text import NAN, NOTHING, Span, latex, markdown
 
-# Points of a LaTeX page in one column, of a character in \\small, and between columns.
-_PAGE, _CHARACTER, _BETWEEN = 345.0, 4.3, 12.0
+# Widths in points: a LaTeX page in one column, a character in \\small, the gap between columns.
+_PAGE, _CHARACTER, _GAP = 345.0, 4.3, 12.0
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: in CSV, e.g. ``difference``; a column of spans adds ``difference_low`` and ``_high``.
-        title: for people.
-        show: a value as text; None for columns of text.
-        unit: for people, under the title.
+        name: CSV heading, e.g. ``difference``; spans also have ``difference_low`` and ``_high``.
+        title: heading in HTML, Markdown and LaTeX.
+        show: formats a value; None for columns of text.
+        unit: shown under the title in HTML, Markdown and LaTeX.
         span: whether the values are `Span`.
-        label: a name as text for people; programs get the name itself.
-        get: the value of an item, where the table is made by `table_of`.
+        label: what HTML, Markdown and LaTeX show for a text; CSV has the text itself.
+        get: gets the value from an item, in `table_of`.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether it is set flush right."""
+        """Whether it is right-aligned."""
         return self.show is not None
 
     @property
     def heading(self) -> str:
-        """Title and unit in a line."""
+        """Title and unit on one line."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def text(self, value: object) -> str:
-        """A cell for people; text in a column of numbers, such as a status, is shown as it is."""
+        """A cell in HTML, Markdown and LaTeX; in a column of numbers, text is shown as it is."""
         if value is None or _is_nan(value):
             return NOTHING
         if self.label is not None:
@@ -59,7 +59,7 @@ class Column:
         return self.show(value)
 
     def plain(self, value: object) -> list[object]:
-        """A cell for programs, as full numbers; empty where there is none."""
+        """A cell in CSV, as full numbers; empty if there is no value."""
         if self.span:
             known = value if isinstance(value, Span) else Span(NAN)
             return [_plain(known.value), _plain(known.low), _plain(known.high)]
@@ -93,10 +93,10 @@ class Table:
     """A table of a report.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         caption: a sentence or two.
-        rows: one value a column; a `Span` or number, a string, or None.
-        highlight: number of a row to be set apart (the baseline), or None.
+        rows: one value per column; a `Span` or number, a string, or None.
+        highlight: index of the row to highlight (the baseline), or None.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Table:
     highlight: int | None = None
 
     def texts(self) -> list[list[str]]:
-        """All cells for people."""
+        """All cells in HTML, Markdown and LaTeX."""
         return [
             [column.text(value) for column, value in zip(self.columns, row, strict=True)]
             for row in self.rows
@@ -121,13 +121,13 @@ def table(
     highlight: int | None = None,
 ) -> Table:
     """A table without the columns in which every row is blank; the first column stays."""
-    kept = [
+    indices = [
         i
         for i, column in enumerate(columns)
         if i == 0 or not rows or any(column.text(row[i]) not in (NOTHING, "") for row in rows)
     ]
-    shown = tuple(tuple(row[i] for i in kept) for row in rows)
-    return Table(name, caption, tuple(columns[i] for i in kept), shown, highlight)
+    shown = tuple(tuple(row[i] for i in indices) for row in rows)
+    return Table(name, caption, tuple(columns[i] for i in indices), shown, highlight)
 
 
 def table_of(
@@ -137,13 +137,13 @@ def table_of(
     columns: Sequence[Column],
     highlight: int | None = None,
 ) -> Table:
-    """A table with a row per item; each column knows how to get its value."""
+    """A table with a row per item; `Column.get` gets the values."""
     rows = [[column.get(item) for column in columns] for item in items]
     return table(name, caption, columns, rows, highlight)
 
 
 def to_csv(table: Table) -> str:
-    """Full numbers with the ends of intervals in columns of their own."""
+    """The table as CSV: full numbers, the ends of intervals in separate columns."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header = []
@@ -158,7 +158,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table with its caption above."""
+    """The table as a Markdown pipe table with its caption above."""
     titles = [markdown(column.heading) for column in table.columns]
     marks = ["--:" if column.numeric else ":--" for column in table.columns]
     lines = [markdown(table.caption), "", _pipes(titles), _pipes(marks)]
@@ -171,7 +171,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def to_latex(table: Table, label: str) -> str:
-    """A ``table*`` in the style of booktabs, scaled to the page where it is wide."""
+    """The table as a booktabs ``table*``, scaled to the page if it is too wide."""
     wide = _width(table) > _PAGE
     needs = r"\usepackage{booktabs,graphicx}" if wide else r"\usepackage{booktabs}"
     titles = [latex(column.heading) for column in table.columns]
@@ -194,9 +194,9 @@ def to_latex(table: Table, label: str) -> str:
 
 
 def _width(table: Table) -> float:
-    """About how wide LaTeX sets the table, in points."""
+    """Approximate width of the table in LaTeX, in points."""
     columns = zip([c.title + c.unit for c in table.columns], *table.texts(), strict=True)
-    return sum(_CHARACTER * max(map(len, cells)) + _BETWEEN for cells in columns)
+    return sum(_CHARACTER * max(map(len, cells)) + _GAP for cells in columns)
 
 
 def _ampersands(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Checks of what every figure of a study must do, for this package's and for those of plug-ins.
+"""Checks that every figure of a study must pass, those of plug-ins included.
 
 A figure is registered in `registry.FIGURES` under a function of a `view.StudyView` that returns a
 `theme.Drawing`: first the data, one row per mark, then the picture of them.
@@ -29,9 +29,9 @@ from passt_bench.records.run import (
 )
 from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.registry import FIGURES
-from passt_bench.report.layout import overlaps, settle
-from passt_bench.report.theme import Drawing, look, to_svg
-from passt_bench.report.view import StudyView, view
+from passt_bench.report.layout import freeze_layout, overlaps
+from passt_bench.report.theme import Drawing, figure_style, to_svg
+from passt_bench.report.view import StudyView, study_view
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 
@@ -39,10 +39,10 @@ _RATES, _CLASSES = (0.0, 0.25, 0.5), ("low", "high")
 
 
 def example_view(*, begun: bool = True) -> StudyView:
-    """A study of three variants and two seeds, as figures get it.
+    """A study of three variants and two seeds, in the form that figures get.
 
     Args:
-        begun: whether its cells were run and its costs measured, all of them.
+        begun: whether all its cells were run and its costs measured.
     """
     data = Fingerprint("synthetic", "0123456789abcdef", 8, 8, _CLASSES, multi_label=True)
     variants, records = [], {}
@@ -51,8 +51,8 @@ def example_view(*, begun: bool = True) -> StudyView:
         recipe = replace(Recipe(), patchout=patchout)
         cells = tuple(CellRecord(digest([rate, seed]), seed, None) for seed in (0, 1))
         kept = round(16 * (1 - rate))
-        own = VariantRecord(f"time {rate}", recipe, digest([rate]), cells, kept + 2, 18, (4, 4))
-        variants.append(own)
+        variant = VariantRecord(f"time {rate}", recipe, digest([rate]), cells, kept + 2, 18, (4, 4))
+        variants.append(variant)
         for cell in cells:
             score = 0.8 - 0.1 * rate + 0.01 * cell.seed
             records[cell.key] = RunRecord(
@@ -70,7 +70,7 @@ def example_view(*, begun: bool = True) -> StudyView:
     )
     arms = tuple(_arm(variant) for variant in variants)
     session = SessionRecord(digest(["session"]), arms[0].key, arms, rounds=6, steps=3)
-    return view(analyse(study, records if begun else {}, [session] if begun else []))
+    return study_view(analyse(study, records if begun else {}, [session] if begun else []))
 
 
 def _arm(variant: VariantRecord) -> ArmRecord:
@@ -86,20 +86,20 @@ def _arm(variant: VariantRecord) -> ArmRecord:
 
 
 def _draw(name: str, *, begun: bool = True) -> Drawing:
-    with look():
+    with figure_style():
         drawing: Drawing = FIGURES.get(name).build(example_view(begun=begun))
         if drawing.figure is not None:
-            settle(drawing.figure)
+            freeze_layout(drawing.figure)
     return drawing
 
 
-def _require(kept: bool, what: str) -> None:
-    if not kept:
-        raise ContractError(what)
+def _require(holds: bool, requirement: str) -> None:
+    if not holds:
+        raise ContractError(requirement)
 
 
 def check_drawing(name: str) -> None:
-    """It has the registered name, a title, a caption, and data where it has a picture."""
+    """The drawing has the registered name, a title, a caption, and data if it has a picture."""
     drawing = _draw(name)
     _require(drawing.name == name, f"the drawing is called {drawing.name!r}")
     _require(bool(drawing.title), "the drawing has a title")
@@ -108,7 +108,7 @@ def check_drawing(name: str) -> None:
 
 
 def check_nothing_run(name: str) -> None:
-    """Where nothing was run, a sentence takes its place (see `theme.left_out`)."""
+    """If nothing was run, the drawing is a sentence (see `theme.placeholder`)."""
     drawing = _draw(name, begun=False)
     _require(drawing.figure is None and drawing.data.empty, "nothing was run, nothing is drawn")
     _require(drawing.caption.startswith("Left out: "), "the caption says that it is left out")
@@ -119,7 +119,7 @@ def check_same_bytes(name: str) -> None:
     before = dict(mpl.rcParams)
     drawings = [_draw(name), _draw(name)]
     _require(dict(mpl.rcParams) == before, "matplotlib's settings are as before")
-    with look():
+    with figure_style():
         pictures = {to_svg(item.figure, name) for item in drawings if item.figure is not None}
     _require(len(pictures) <= 1, "the same study gives the same picture")
 
@@ -128,7 +128,7 @@ def check_text(name: str) -> None:
     """No text leaves the canvas or covers other text."""
     drawing = _draw(name)
     if drawing.figure is not None:
-        with look():
+        with figure_style():
             problems = overlaps(drawing.figure)
         _require(not problems, "; ".join(problems))
 

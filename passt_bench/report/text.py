@@ -41,7 +41,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Span:
-    """A value with its 95 % interval; NaN where it is not known."""
+    """A value with its 95 % interval; NaN where unknown."""
 
     value: float
     low: float = NAN
@@ -93,7 +93,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def interval(span: Span, *, sign: bool = False) -> str:
-    """``0.051 [0.040, 0.062]``; only the value where there is no interval."""
+    """A value with its interval, ``0.051 [0.040, 0.062]``; only the value if it has none."""
     if not span.known:
         return NOTHING
     places = decimals(span)
@@ -108,8 +108,8 @@ def times(span: Span) -> str:
     """A ratio, ``1.93× [1.85, 2.01]``; at most three significant digits."""
     if not span.known:
         return NOTHING
-    most = 2 - floor(log10(span.value)) if span.value > 0 else 2
-    places = max(0, min(decimals(span, 2), most))
+    max_places = 2 - floor(log10(span.value)) if span.value > 0 else 2
+    places = max(0, min(decimals(span, 2), max_places))
     if not span.has_interval:
         return f"{fixed(span.value, places)}×"
     low, high = fixed(span.low, places), fixed(span.high, places)
@@ -117,7 +117,7 @@ def times(span: Span) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two significant digits, ``< 0.001`` below that."""
+    """A p value with two significant digits, or ``< 0.001``."""
     if not isfinite(p):
         return NOTHING
     return "< 0.001" if p < 0.001 else significant(p, 2)
@@ -142,8 +142,8 @@ def unit_for(values: Iterable[float], base: str) -> Unit:
     """The unit that suits a column: the largest in which its middle value is at least 1.
 
     Args:
-        values: in the base unit; NaN is left out.
-        base: ``s``, ``B`` or ``FLOP``.
+        values: values in the base unit; NaN is ignored.
+        base: base unit: ``s``, ``B`` or ``FLOP``.
     """
     known = sorted(value for value in values if isfinite(value) and value > 0)
     middle = known[len(known) // 2] if known else 1.0
@@ -164,7 +164,7 @@ def markdown(text: str) -> str:
 
 
 def wrapped(name: str, width: int, lines: int = 3) -> str:
-    """A name on at most that many lines; an ellipsis where it is cut."""
+    """A name wrapped to at most that many lines, with an ellipsis where it is cut."""
     return "\n".join(
         textwrap.wrap(name, width, max_lines=lines, placeholder="…", break_long_words=True)
     )
@@ -176,11 +176,11 @@ def quoted(name: str) -> str:
 
 
 def listed(items: Iterable[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """A list in words: ``a``, ``a and b``, ``a, b and c``."""
     *head, last = list(items) or [""]
     return f"{', '.join(head)} and {last}" if head else last
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 seed``, ``3 seeds``; ``plural`` where it is not the noun with an s."""
+    """A number with its noun: ``1 seed``, ``3 seeds``; ``plural`` is for irregular nouns."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,7 +1,7 @@
-"""Sets the look of all figures: a colour per patchout kind and per verdict, and stable SVG.
+"""Style of all figures: a color per patchout kind and per verdict, and reproducible SVG.
 
-Kinds take the Okabe-Ito palette, verdicts darker hues with a mark of their own; both stay apart
-under protanopia and deuteranopia (a test holds it).
+Kinds have the Okabe-Ito palette, verdicts darker hues and a mark each; a test checks that both can
+be distinguished under protanopia and deuteranopia.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAPER = "#ffffff"
 class Style:
     """How one kind or verdict is drawn."""
 
-    colour: str
+    color: str
     marker: str
     sign: str = ""
 
@@ -61,7 +61,7 @@ VERDICTS = {
 }
 
 _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
-    "figure.dpi": 72,  # that of SVG: what is checked is what is written
+    "figure.dpi": 72,  # as in SVG, so that what is checked is what is written
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "font.family": "DejaVu Sans",
@@ -90,13 +90,13 @@ _RC: Any = {  # the names that rcParams knows are a literal type of 300 members
     "ytick.labelsize": 8.0,
     "legend.fontsize": 8.0,
     "legend.frameon": False,
-    "svg.fonttype": "path",  # the same picture whatever fonts the reader has
+    "svg.fonttype": "path",  # independent of the reader's fonts
 }
 
 
 @contextmanager
-def look() -> Iterator[None]:
-    """Within it, figures are made and written in the project's look."""
+def figure_style() -> Iterator[None]:
+    """A context in which figures are made and written in the project's style."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -104,7 +104,7 @@ def look() -> Iterator[None]:
 
 
 def kind_styles(kinds: Iterable[str]) -> dict[str, Style]:
-    """A style for every kind: the same one in every figure, others for kinds of plug-ins."""
+    """A style per kind, the same in every figure; kinds of plug-ins get further ones."""
     unknown = sorted(set(kinds) - set(_KINDS))
     return _KINDS | {kind: _FURTHER[i % len(_FURTHER)] for i, kind in enumerate(unknown)}
 
@@ -113,7 +113,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """The figure as SVG text that depends on nothing but the figure.
 
     Args:
-        figure: made under `look`.
+        figure: a figure made under `figure_style`.
         name: prefix of all ids, so that one HTML page can hold several figures.
     """
     FigureCanvasSVG(figure)
@@ -132,13 +132,13 @@ def inline(svg: str, label: str) -> str:
 
 
 def _prefixed(svg: str, name: str) -> str:
-    """Ids that are unique in a page: prefixed, and numbered where matplotlib repeats one."""
-    seen: Counter[str] = Counter()
+    """The SVG with ids unique in a page: prefixed, and numbered where matplotlib repeats one."""
+    counts: Counter[str] = Counter()
 
-    def unique(found: re.Match[str]) -> str:
-        seen[found[1]] += 1
-        again = f"-{seen[found[1]]}" if seen[found[1]] > 1 else ""  # e.g. two equal images
-        return f'id="{name}-{found[1]}{again}"'
+    def unique(match: re.Match[str]) -> str:
+        counts[match[1]] += 1
+        again = f"-{counts[match[1]]}" if counts[match[1]] > 1 else ""  # e.g. two equal images
+        return f'id="{name}-{match[1]}{again}"'
 
     svg = re.sub(r'\bid="([^"]*)"', unique, svg)
     svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
@@ -146,7 +146,7 @@ def _prefixed(svg: str, name: str) -> str:
 
 
 WIDTH = 9.6  # inches; the column of a page
-_LEAST_SPAN = 0.03  # of a metric's axis: noise is not to look like an effect
+_MIN_SPAN = 0.03  # of a metric's axis, so that noise does not look like an effect
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ class Drawing:
     """A figure of a report.
 
     Attributes:
-        name: of its files, ``NAME.svg`` and ``NAME.csv``.
-        title: short, for its heading.
-        caption: how to read it; where ``figure`` is None, why it is left out.
+        name: name of its files, ``NAME.svg`` and ``NAME.csv``.
+        title: its heading.
+        caption: how to read it; if ``figure`` is None, why it is left out.
         data: what is drawn, one row per mark.
-        figure: None where there is nothing to draw.
+        figure: the figure; None if there is nothing to draw.
     """
 
     name: str
@@ -168,28 +168,31 @@ class Drawing:
     figure: Figure | None
 
 
-def left_out(name: str, title: str, why: str) -> Drawing:
-    """A figure without data: a sentence in its place."""
+def placeholder(name: str, title: str, why: str) -> Drawing:
+    """A sentence in place of a figure that has no data."""
     return Drawing(name, title, f"Left out: {why}", pd.DataFrame(), None)
+
+
+left_out = placeholder  # the name that plug-ins may still import
 
 
 def kind_handles(kinds: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
     """Legend entries for patchout kinds, each once, in the styles' order."""
     present = set(kinds)
     return [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=5, lw=1.4, label=kind)
+        Line2D([], [], color=style.color, marker=style.marker, markersize=5, lw=1.4, label=kind)
         for kind, style in styles.items()
         if kind in present
     ]
 
 
-def columns_and_rows(panels: int, most: int = 4) -> tuple[int, int]:
-    """A grid for so many panels, at most ``most`` beside each other and no lonely last one."""
-    rows = -(-panels // most)
+def columns_and_rows(panels: int, max_columns: int = 4) -> tuple[int, int]:
+    """Columns and rows of a grid of panels, avoiding a single panel in the last row."""
+    rows = -(-panels // max_columns)
     return -(-panels // rows), rows
 
 
-def padded(low: float, high: float) -> tuple[float, float]:
-    """The range of a metric's axis, widened around its middle where it is too narrow."""
-    spare = max(0.0, _LEAST_SPAN - (high - low)) / 2
+def axis_range(low: float, high: float) -> tuple[float, float]:
+    """The range of a metric's axis, widened around its middle if it is too narrow."""
+    spare = max(0.0, _MIN_SPAN - (high - low)) / 2
     return low - spare, high + spare

@@ -1,4 +1,4 @@
-"""Gathers what a report shows of each variant: quality, cost and failures."""
+"""Collects what a report shows of each variant: quality, cost and failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SpeedVerdict = Literal["faster", "slower", "about as fast", "undecided"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one phase, and their ratio to the baseline's in the same session."""
+    """Seconds of one phase, and their ratio to the baseline in the same session."""
 
     seconds: Span
     ratio: Span
@@ -52,8 +52,8 @@ class Cost:
 UNKNOWN = Cost(Span(NAN), Span(NAN))
 
 
-def _span(found: Interval | None) -> Span:
-    return Span(found.median, found.low, found.high) if found else UNKNOWN.ratio
+def _span(interval: Interval | None) -> Span:
+    return Span(interval.median, interval.low, interval.high) if interval else UNKNOWN.ratio
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class VariantView:
     """What a report shows of one variant.
 
     Attributes:
-        record: as the study was expanded.
-        arm: what a cost session measured of it; None where none did.
-        value: mean of the study's metric.
+        record: the variant as recorded with the study.
+        arm: its measurement in a cost session; None if it has none.
+        value: mean of the study's metric over its runs.
         comparison: None for the baseline.
-        runs: records of its cells, by seed and fold.
-        statuses: status → number of cells, ``missing`` where there is no record.
+        runs: records of its cells, in the order of seeds and folds.
+        statuses: status → number of cells; ``missing`` are those without a record.
     """
 
     record: VariantRecord
@@ -96,34 +96,34 @@ class VariantView:
 
     @property
     def label(self) -> str:
-        """Its name, with a mark where it is a reference."""
-        return f"{self.name} (reference)" if self.record.reference else self.name
+        """Its name, with a remark if it is a reference."""
+        return f"{self.name} (for scale, not counted)" if self.record.reference else self.name
 
     @property
     def verdict(self) -> str:
-        """The verdict; ``baseline`` of the baseline, ``missing`` where no cell was run yet."""
+        """The verdict; ``baseline`` for the baseline, ``missing`` if no cell has a record yet."""
         if self.comparison is None:
             return "baseline"
         return "missing" if set(self.statuses) == {"missing"} else self.comparison.verdict
 
     @property
     def ok_runs(self) -> tuple[RunRecord, ...]:
-        """The cells that succeeded."""
+        """The runs that succeeded."""
         return tuple(run for run in self.runs if run.status == "ok")
 
     @property
     def failures(self) -> dict[str, int]:
-        """Status → number of cells, of those that did not succeed."""
+        """Status → number of cells, without those that succeeded."""
         return {name: count for name, count in self.statuses.items() if name != "ok"}
 
     @property
     def cells(self) -> str:
-        """``2 ok 1 diverged``."""
+        """Numbers of cells by status: ``2 ok 1 diverged``."""
         return " ".join(f"{count} {name}" for name, count in self.statuses.items())
 
     @property
     def difference(self) -> Span:
-        """To the baseline."""
+        """The difference to the baseline."""
         if self.comparison is None:
             return Span(NAN)
         return Span(self.comparison.difference, self.comparison.low, self.comparison.high)
@@ -137,53 +137,53 @@ class VariantView:
         return {p: Cost(_span(s), _span(ratios.get(p))) for p, s in self.arm.phases.items()}
 
     def cost(self, phase: str) -> Cost:
-        """Of a phase; not known where the session did not measure it."""
+        """The cost of a phase; unknown if no session measured it."""
         return self.costs.get(phase, UNKNOWN)
 
     @property
     def cost_status(self) -> str:
-        """Of its arm in the session, ``missing`` where there is none."""
+        """Status of its measurement, ``missing`` if it has none."""
         return self.arm.status if self.arm else "missing"
 
     @property
     def message(self) -> str:
-        """Why its arm failed, or was not measured in full."""
+        """Why its measurement failed or is incomplete."""
         return (self.arm.message if self.arm else None) or "no message"
 
     def measured(self, name: str) -> float:
-        """A field of the arm as a number, e.g. ``flops``; NaN where it was not measured."""
+        """A field of its measurement as a number, e.g. ``flops``; NaN if it was not measured."""
         return float(getattr(self.arm, name, None) or NAN)
 
     @property
     def parameters(self) -> float:
-        """Parameters of the model, as a run or else the session counted them."""
+        """Number of parameters of the model, from a run or else from the session."""
         counts = (float(run.parameters) for run in self.runs if run.parameters)
         return next(counts, self.measured("parameters"))
 
     @property
     def memory(self) -> Mapping[str, float]:
-        """Entry → bytes per step."""
+        """Memory entry → bytes per step."""
         return self.arm.memory if self.arm else {}
 
     @property
     def batch(self) -> float:
-        """Clips of a step in the session."""
+        """Clips per step in the session."""
         return self.measured("batch_size")
 
     @property
     def speed(self) -> Span:
-        """Clips a second in training, front end and loading apart."""
+        """Clips per second in training, without front end and data loading."""
         seconds = self.cost(TRAIN_STEP).seconds
         return Span(*(self.batch / s for s in (seconds.value, seconds.high, seconds.low)))
 
     @property
     def saved(self) -> float:
-        """Bytes kept for the backward pass of a step."""
+        """Bytes saved for the backward pass of a step."""
         return self.memory.get("saved_for_backward", NAN)
 
     @property
     def saved_per_clip(self) -> float:
-        """Bytes kept for the backward pass, per clip."""
+        """Bytes saved for the backward pass, per clip."""
         return self.saved / self.batch
 
 
@@ -202,22 +202,22 @@ class StudyView:
 
     @property
     def baseline(self) -> VariantView:
-        """The baseline."""
+        """The baseline variant."""
         return next(v for v in self.variants if v.name == self.study.baseline)
 
     @property
     def others(self) -> tuple[VariantView, ...]:
-        """All but the baseline."""
+        """All variants except the baseline."""
         return tuple(v for v in self.variants if v.name != self.study.baseline)
 
     @property
     def answers(self) -> tuple[VariantView, ...]:
-        """Those that answer the question: neither the baseline nor a reference."""
+        """The variants that answer the question: neither the baseline nor a reference."""
         return tuple(v for v in self.others if not v.record.reference)
 
     @property
     def better(self) -> Better:
-        """Which way the metric is better."""
+        """Whether a greater or a smaller metric is better."""
         return metric_direction(self.study)
 
     @property
@@ -231,8 +231,8 @@ class StudyView:
         return dict(self.study.fingerprint.groups)
 
 
-def view(results: Results) -> StudyView:
-    """Gathers a study's results by variant."""
+def study_view(results: Results) -> StudyView:
+    """Collects a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
     arms = last_arms(results.study, results.sessions)
@@ -256,12 +256,12 @@ def view(results: Results) -> StudyView:
 def measured_variants(
     record: ComparisonRecord, sessions: Iterable[SessionRecord]
 ) -> list[VariantView]:
-    """The variants of a comparison: what they cost, without quality."""
+    """The variants of a comparison, with costs and without quality."""
     arms = last_arms(record, sessions)
     return [VariantView(variant, arms.get(variant.name)) for variant in record.variants]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of what is there; None of nothing."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -1,16 +1,16 @@
 """All figures of a study's page, one file per figure; each is data first, then a drawing of it.
 
-A figure is a function of a `view.StudyView` that returns a `theme.Drawing` of the name that it is
-registered under in `registry.FIGURES`. Those of other packages follow those of this one.
-`report.testing` checks what a figure must keep to.
+A figure is a function of a `view.StudyView` that returns a `theme.Drawing`, registered in
+`registry.FIGURES` under the drawing's name. Figures of other packages follow those of this one.
+`report.testing` checks the rules for figures.
 """
 
 from __future__ import annotations
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
-from passt_bench.report.layout import settle
-from passt_bench.report.theme import Drawing, left_out, look
+from passt_bench.report.layout import freeze_layout
+from passt_bench.report.theme import Drawing, figure_style, placeholder
 from passt_bench.report.view import StudyView
 
 _OWN = tuple(part.NAME for part in (tradeoff, forest, rates, scaling, classes, curves, patches))
@@ -23,12 +23,12 @@ def figure_names() -> list[str]:
 
 
 def draw_all(view: StudyView) -> list[Drawing]:
-    """Every figure in the order of the page; write them under `theme.look` too."""
-    with look():
+    """Every figure in the order of the page; write them under `theme.figure_style` too."""
+    with figure_style():
         drawings = [_draw(name, view) for name in figure_names()]
         for drawing in drawings:
             if drawing.figure is not None:
-                settle(drawing.figure)
+                freeze_layout(drawing.figure)
         return drawings
 
 
@@ -36,9 +36,9 @@ def _draw(name: str, view: StudyView) -> Drawing:
     figure = FIGURES.get(name)
     try:
         drawing: Drawing = figure.build(view)
-    except Exception as error:  # whatever a plug-in raises, the page is worth more than its figure
+    except Exception as error:  # no error of a plug-in may cost the page
         if name in _OWN:
             raise
         why = f"the figure of a plug-in failed ({type(error).__name__}: {error})."
-        return left_out(name, figure.summary, why)
+        return placeholder(name, figure.summary, why)
     return drawing

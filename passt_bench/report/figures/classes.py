@@ -15,17 +15,17 @@ from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES, METRICS
 from passt_bench.report.text import NAN, wrapped
-from passt_bench.report.theme import INK, WIDTH, Drawing, left_out
+from passt_bench.report.theme import INK, WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView, VariantView
 
 NAME, TITLE = "quality_by_class", "Quality by class"
-_MOST = 40  # columns; of more classes those are drawn in which variants differ most
-_REACH = 0.25  # least end of the colour scale: small differences stay pale
-_WRITTEN = 12  # columns that leave room for a number in each cell
+_MAX_COLUMNS = 40  # of more classes those are drawn in which variants differ most
+_MIN_RANGE = 0.25  # minimum end of the color scale, so that small differences stay pale
+_MAX_WRITTEN = 12  # maximum columns with a number written in each cell
 
 
 def class_values(view: StudyView, variant: VariantView) -> dict[str, float]:
-    """Class → mean over the variant's runs; classes that no run scored are absent."""
+    """Class → mean over the variant's runs, without classes that no run scored."""
     per_run = [_scores(run.per_class, view.metric) for run in variant.ok_runs]
     names = dict.fromkeys(name for scores in per_run for name in scores)
     return {
@@ -41,7 +41,7 @@ def _scores(per_class: Mapping[str, Mapping[str, float]], metric: str) -> Mappin
 
 
 def score_name(view: StudyView) -> str:
-    """Name of the per-class metric: the study's own where runs recorded it by class."""
+    """Name of the per-class metric: the study's metric if runs recorded it by class."""
     names = {name for v in view.variants for run in v.ok_runs for name in run.per_class}
     name = view.metric if view.metric in names or not names else min(names)
     known = {item.name: item.build.per_class_name for item in METRICS.all()}
@@ -49,14 +49,14 @@ def score_name(view: StudyView) -> str:
 
 
 def group_values(view: StudyView, values: Mapping[str, float]) -> dict[str, float]:
-    """Class group → mean over its scored classes; the classes themselves without groups."""
+    """Class group → mean over its scored classes; class → value if there are no groups."""
     if not view.groups:
         return dict(values)
     scored = {
         group: [values[name] for name in names if name in values]
         for group, names in view.groups.items()
     }
-    return {group: float(np.mean(found)) for group, found in scored.items() if found}
+    return {group: float(np.mean(scores)) for group, scores in scored.items() if scores}
 
 
 def classes_data(view: StudyView) -> pd.DataFrame:
@@ -73,21 +73,23 @@ def classes_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def classes(view: StudyView) -> Drawing:
-    """A table in colour: variants down, class groups across."""
+    """Heat map: x is the class group or class, y the variant, color the difference."""
     data = classes_data(view)
     if data.empty:
-        return left_out(NAME, TITLE, "no record holds values by class yet.")
+        return placeholder(NAME, TITLE, "no record holds values by class yet.")
     across = data["group"].nunique()
     what = "class groups" if view.groups else "classes"
     caption = (
         f"Mean {score_name(view)} over {'the classes of a group and over ' * bool(view.groups)}"
-        f"seeds and folds, variants down and {what} across. The colour is the difference to "
+        f"seeds and folds, variants down and {what} across. The color is the difference to "
         f"{view.baseline.name}: teal above it, brown below, white the same."
     )
-    if across <= _WRITTEN:
+    if across <= _MAX_WRITTEN:
         caption += " The number is the value itself."
-    if across > _MOST:
-        caption += f" Drawn are the {_MOST} of {across} classes in which variants differ most."
+    if across > _MAX_COLUMNS:
+        caption += (
+            f" Drawn are the {_MAX_COLUMNS} of {across} classes in which variants differ most."
+        )
     return Drawing(NAME, TITLE, caption, data, draw_classes(data))
 
 
@@ -98,17 +100,17 @@ def draw_classes(data: pd.DataFrame) -> Figure:
     value = value[_columns(data, value)]
     difference = data.pivot(index="variant", columns="group", values="difference").loc[order]
     difference = difference[list(value.columns)]
-    written = value.shape[1] <= _WRITTEN
+    written = value.shape[1] <= _MAX_WRITTEN
     names = [wrapped(name, 30, 2) for name in order]
     height = sum(0.16 * name.count("\n") + 0.27 for name in names)
     figure = Figure(
         figsize=(WIDTH, max(2.4, height + (0.9 if written else 1.9))), layout="constrained"
     )
     axes = figure.subplots()
-    reach = max(
-        _REACH, float(np.nanmax(np.abs(difference))) if difference.notna().any(axis=None) else 0
+    limit = max(
+        _MIN_RANGE, float(np.nanmax(np.abs(difference))) if difference.notna().any(axis=None) else 0
     )
-    norm = Normalize(-reach, reach)
+    norm = Normalize(-limit, limit)
     mesh = axes.imshow(difference.to_numpy(), cmap="BrBG", norm=norm, aspect="auto")
     axes.set_xticks(
         range(value.shape[1]), [wrapped(str(name), 18, 2) for name in value.columns],
@@ -134,15 +136,15 @@ def _write_cell(
     if isfinite(value):
         red, green, blue, _ = colormaps["BrBG"](norm(difference))
         dark = isfinite(difference) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
-        centred: Any = {"ha": "center", "va": "center", "color": "white" if dark else INK}
-        axes.text(column, row, f"{value:.2f}", fontsize=8, **centred)
+        centered: Any = {"ha": "center", "va": "center", "color": "white" if dark else INK}
+        axes.text(column, row, f"{value:.2f}", fontsize=8, **centered)
 
 
 def _columns(data: pd.DataFrame, value: pd.DataFrame) -> list[str]:
-    """Groups in their own order, at most `_MOST`: those in which variants differ most."""
+    """At most `_MAX_COLUMNS` groups, those in which variants differ most, in their own order."""
     order = list(dict.fromkeys(data["group"]))
-    if len(order) <= _MOST:
+    if len(order) <= _MAX_COLUMNS:
         return order
     spread = (value.max() - value.min()).sort_index().sort_values(ascending=False, kind="stable")
-    widest = set(spread.index[:_MOST])
+    widest = set(spread.index[:_MAX_COLUMNS])
     return [name for name in order if name in widest]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from passt_bench.report.text import significant, unit_for, wrapped
-from passt_bench.report.theme import INK, MUTED, WIDTH, Drawing, left_out
+from passt_bench.report.theme import INK, MUTED, WIDTH, Drawing, placeholder
 from passt_bench.report.view import TRAIN_STEP, VariantView
 
 NAME, TITLE = "costs", "Cost of one clip"
@@ -21,12 +21,12 @@ _INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}
 _WORDS = {
     "replay": "one graph",
     "inference_1": "batch of one",
-    "inference_batch": "batch of training",
+    "inference_batch": "training batch size",
 }
 
 
 def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
-    """One row per arm and quantity, seconds or bytes per clip."""
+    """One row per model and quantity: seconds or bytes per clip."""
     rows = []
     for v in arms:
         for phase in (*_STEP, TRAIN_STEP, *_INFERENCE):
@@ -42,23 +42,23 @@ def costs_data(arms: Sequence[VariantView]) -> pd.DataFrame:
 
 
 def costs(arms: Sequence[VariantView]) -> Drawing:
-    """Three panels that share their rows."""
+    """Bars of step time, inference time and memory: x is seconds or bytes per clip, y the model."""
     data = costs_data(arms)
     if data.empty:
-        return left_out(NAME, TITLE, "nothing was measured.")
+        return placeholder(NAME, TITLE, "nothing was measured.")
     caption = (
-        "A clip's share of a training step by phase, of inference at batch one and at the batch of "
-        "training, and the memory kept for its backward pass; medians, with 95 % intervals of the "
-        "whole step and of inference. Patchout acts only in training."
+        "Time per clip of a training step by phase and of inference with batch size one and the "
+        "training batch size, and memory saved for the backward pass; medians, with 95 % intervals "
+        "of the whole step and of inference. Patchout acts only in training."
     )
-    absent = [v.name for v in arms if v.cost_status != "ok"]
-    if absent:
-        caption += f" Without a result: {', '.join(absent)}."
+    unmeasured = [v.name for v in arms if v.cost_status != "ok"]
+    if unmeasured:
+        caption += f" Without a result: {', '.join(unmeasured)}."
     return Drawing(NAME, TITLE, caption, data, draw_costs(data, [v.name for v in arms]))
 
 
 def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Draws `costs_data`, the rows in the order of the names."""
+    """Draws `costs_data`, rows in the order of the names."""
     figure = Figure(figsize=(WIDTH, 0.5 * len(names) + 1.7), layout="constrained")
     step, inference, memory = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
     places = {name: place for place, name in enumerate(names)}
@@ -71,13 +71,13 @@ def draw_costs(data: pd.DataFrame, names: Sequence[str]) -> Figure:
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
     handles = [
-        Patch(color=colour, label=_WORDS.get(phase, phase))
-        for phase, colour in _STEP.items()
+        Patch(color=color, label=_WORDS.get(phase, phase))
+        for phase, color in _STEP.items()
         if (data["quantity"] == phase).any()
     ]
     handles += [
-        Patch(color=colour, label=f"inference, {_WORDS[phase]}")
-        for phase, colour in _INFERENCE.items()
+        Patch(color=color, label=f"inference, {_WORDS[phase]}")
+        for phase, color in _INFERENCE.items()
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     return figure
@@ -87,10 +87,10 @@ def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
     whole = data[data["quantity"] == TRAIN_STEP].set_index("variant")
     unit = unit_for(whole["value"], "s")
     left = dict.fromkeys(places, 0.0)
-    for phase, colour in _STEP.items():
-        mine = data[data["quantity"] == phase]
-        for name, value in zip(mine["variant"], mine["value"] / unit.size, strict=True):
-            axes.barh(places[name], value, 0.62, left=left[name], color=colour)
+    for phase, color in _STEP.items():
+        part = data[data["quantity"] == phase]
+        for name, value in zip(part["variant"], part["value"] / unit.size, strict=True):
+            axes.barh(places[name], value, 0.62, left=left[name], color=color)
             left[name] += value
     for name, row in (whole[["value", "low", "high"]] / unit.size).iterrows():
         place = places[str(name)]
@@ -106,27 +106,27 @@ def _draw_step(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
 
 
 def _draw_inference(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
-    mine = data[data["quantity"].isin(_INFERENCE)]
-    unit = unit_for(mine["value"], "s")
-    for (phase, colour), shift in zip(_INFERENCE.items(), (-0.14, 0.14), strict=True):
-        for row in mine[mine["quantity"] == phase].to_dict("records"):
+    inference = data[data["quantity"].isin(_INFERENCE)]
+    unit = unit_for(inference["value"], "s")
+    for (phase, color), shift in zip(_INFERENCE.items(), (-0.14, 0.14), strict=True):
+        for row in inference[inference["quantity"] == phase].to_dict("records"):
             place = places[row["variant"]] + shift
             value, low, high = (row[name] / unit.size for name in ("value", "low", "high"))
-            axes.plot([low, high], [place, place], color=colour, linewidth=1.4)
-            axes.plot(value, place, marker="o", color=colour, markersize=4.5)
-    if len(mine):
-        axes.set_xlim(right=1.1 * mine["high"].max() / unit.size)
+            axes.plot([low, high], [place, place], color=color, linewidth=1.4)
+            axes.plot(value, place, marker="o", color=color, markersize=4.5)
+    if len(inference):
+        axes.set_xlim(right=1.1 * inference["high"].max() / unit.size)
     axes.set_title("inference, every patch kept")
     axes.set_xlabel(f"{unit.name} per clip")
 
 
 def _draw_memory(axes: Axes, data: pd.DataFrame, places: dict[str, int]) -> None:
-    mine = data[data["quantity"] == "saved_for_backward"]
-    unit = unit_for(mine["value"], "B")
-    for name, value in zip(mine["variant"], mine["value"] / unit.size, strict=True):
+    saved = data[data["quantity"] == "saved_for_backward"]
+    unit = unit_for(saved["value"], "B")
+    for name, value in zip(saved["variant"], saved["value"] / unit.size, strict=True):
         axes.barh(places[name], value, 0.62, color=MUTED)
         axes.text(value, places[name], f" {significant(value)}", va="center", fontsize=8)
-    if len(mine):
-        axes.set_xlim(right=1.25 * mine["value"].max() / unit.size)
+    if len(saved):
+        axes.set_xlim(right=1.25 * saved["value"].max() / unit.size)
     axes.set_title("saved for backward")
     axes.set_xlabel(f"{unit.name} per clip")

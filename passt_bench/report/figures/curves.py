@@ -1,4 +1,4 @@
-"""Draws the training loss by epoch, a panel per variant."""
+"""Draws the training loss by epoch, one panel per variant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import MUTED, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
+from passt_bench.report.theme import (
+    MUTED,
+    WIDTH,
+    Drawing,
+    columns_and_rows,
+    kind_styles,
+    placeholder,
+)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "learning_curves", "Learning curves"
@@ -16,9 +23,9 @@ CURVE = "train_loss"
 
 
 def curves_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant and epoch: mean, least and largest loss over its runs.
+    """One row per variant and epoch: mean, minimum and maximum loss over its runs.
 
-    Each run that failed has rows of its own, with ``runs`` 1 and its status.
+    Each failed run has separate rows, with ``runs`` 1 and its status.
     """
     columns = ["variant", "kind", "status", "cell", "epoch", "mean", "low", "high", "runs"]
     rows = []
@@ -38,18 +45,18 @@ def curves_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def curves(view: StudyView) -> Drawing:
-    """Learning curves, small multiples."""
+    """Learning curves, one panel per variant: x is the epoch, y the training loss."""
     data = curves_data(view)
     if data.empty:
-        return left_out(NAME, TITLE, "no record holds a curve of the training loss yet.")
+        return placeholder(NAME, TITLE, "no record holds a curve of the training loss yet.")
     caption = (
-        "Training loss by epoch: the line is the mean over seeds and folds, the band runs from the "
-        "least to the largest. The grey line in every panel is the baseline "
+        "Training loss by epoch: the line is the mean over seeds and folds, the band from the "
+        "minimum to the maximum. The gray line in every panel is the baseline "
         f"({view.baseline.name}). With patches dropped the loss is that of a harder task: "
         "compare shapes, not heights."
     )
     if (data["status"] != "ok").any():
-        caption += " A thin broken line that ends in a cross is a run that did not finish."
+        caption += " A thin dashed line that ends in a cross is a run that failed."
     return Drawing(NAME, TITLE, caption, data, draw_curves(data, view.baseline.name))
 
 
@@ -61,15 +68,15 @@ def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
     panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     styles = kind_styles(data["kind"])
     whole = data[data["status"] == "ok"]
-    reference = whole[whole["variant"] == baseline]
+    base = whole[whole["variant"] == baseline]
     for axes, variant in zip(panels, variants, strict=False):
-        mine = data[data["variant"] == variant]
-        axes.plot(reference["epoch"], reference["mean"], color="#b9bec7", linewidth=1.3)
-        _draw_panel(axes, mine, styles[mine["kind"].iloc[0]].colour)
+        curves = data[data["variant"] == variant]
+        axes.plot(base["epoch"], base["mean"], color="#b9bec7", linewidth=1.3)
+        _draw_panel(axes, curves, styles[curves["kind"].iloc[0]].color)
         axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
     for place in range(len(variants), len(panels)):
         panels[place].set_axis_off()
-        panels[place - columns].tick_params(labelbottom=True)  # nothing below to read it from
+        panels[place - columns].tick_params(labelbottom=True)  # the panel below has no axis
     if len(whole):
         panels[0].set_ylim(0, whole["high"].max() * 1.08)
     panels[0].xaxis.get_major_locator().set_params(integer=True)
@@ -78,11 +85,11 @@ def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, data: pd.DataFrame, colour: str) -> None:
+def _draw_panel(axes: Axes, data: pd.DataFrame, color: str) -> None:
     whole = data[data["status"] == "ok"]
-    axes.fill_between(whole["epoch"], whole["low"], whole["high"], color=colour, alpha=0.22, lw=0)
+    axes.fill_between(whole["epoch"], whole["low"], whole["high"], color=color, alpha=0.22, lw=0)
     marker = "o" if len(whole) == 1 else None
-    axes.plot(whole["epoch"], whole["mean"], color=colour, linewidth=1.6, marker=marker)
+    axes.plot(whole["epoch"], whole["mean"], color=color, linewidth=1.6, marker=marker)
     for _, run in data[data["status"] != "ok"].groupby("cell"):
         axes.plot(run["epoch"], run["mean"], color=MUTED, linewidth=0.9, linestyle="--")
         axes.plot(run["epoch"].iloc[-1], run["mean"].iloc[-1], marker="x", color=MUTED)

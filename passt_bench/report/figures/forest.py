@@ -11,35 +11,35 @@ from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, interval, wrapped
-from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, left_out
+from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "differences", "Differences to the baseline"
 
 
 def forest_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant but the baseline, in the study's order."""
+    """One row per variant except the baseline: its difference to it, in the study's order."""
     rows = []
     for v in view.others:
         if (item := v.comparison) is not None:
-            found = (item.difference, item.low, item.high, item.p, v.verdict, item.n, item.margin)
-            rows.append((v.name, *found, v.cells))
+            values = (item.difference, item.low, item.high, item.p, v.verdict, item.n, item.margin)
+            rows.append((v.name, *values, v.cells))
     columns = ["variant", "difference", "low", "high", "p", "verdict", "blocks", "margin", "cells"]
     return pd.DataFrame(rows, columns=columns)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def forest(view: StudyView) -> Drawing:
-    """Every verdict with its interval."""
+    """Forest plot: x is the difference to the baseline with its interval, y the variant."""
     data = forest_data(view)
     if data.empty or not data["difference"].notna().any():
-        return left_out(NAME, TITLE, "nothing can be compared with the baseline yet.")
+        return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
         f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
-        f"{side} of zero is better. The same needs the 90 % interval inside the band; what is "
-        "neither that nor better or worse is undecided."
+        f"{side} of zero is better. “Same” requires the 90 % interval (two one-sided tests) inside "
+        "the band; what is neither that nor better or worse is undecided."
     )
     return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
 
@@ -75,14 +75,14 @@ def _draw_row(axes: Axes, span: Span, y: float, verdict: str, cells: str) -> Non
         _write_beside(axes, y, 10, f"{style.sign} {what}: {cells}", color=INK)
         return
     if span.has_interval:
-        axes.plot([span.low, span.high], [y, y], color=style.colour, linewidth=1.6, zorder=2)
-    axes.plot(span.value, y, marker=style.marker, color=style.colour, markersize=6, zorder=3)
+        axes.plot([span.low, span.high], [y, y], color=style.color, linewidth=1.6, zorder=2)
+    axes.plot(span.value, y, marker=style.marker, color=style.color, markersize=6, zorder=3)
     text = f"{style.sign} {verdict}"
-    _write_beside(axes, y, 10, text, color=style.colour, fontweight="bold")
+    _write_beside(axes, y, 10, text, color=style.color, fontweight="bold")
     _write_beside(axes, y, 84, interval(span, sign=True), color=INK)
 
 
-def _write_beside(axes: Axes, y: float, points: float, text: str, **look: Any) -> None:
+def _write_beside(axes: Axes, y: float, points: float, text: str, **style: Any) -> None:
     """Text to the right of the axes, level with a row."""
-    look |= {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-    axes.annotate(text, (1.0, y), (points, 0), va="center", fontsize=8, **look)
+    style |= {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(text, (1.0, y), (points, 0), va="center", fontsize=8, **style)

@@ -11,21 +11,28 @@ from matplotlib.figure import Figure
 from passt_bench.records.run import Picture
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
-from passt_bench.report.theme import PAPER, WIDTH, Drawing, columns_and_rows, kind_styles, left_out
+from passt_bench.report.theme import (
+    PAPER,
+    WIDTH,
+    Drawing,
+    columns_and_rows,
+    kind_styles,
+    placeholder,
+)
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "kept_patches", "The patches that training keeps"
-_PALE = 0.86  # of white over what is dropped
+_PALE = 0.86  # share of white over dropped patches
 
 
 def pictures(view: StudyView) -> dict[str, Picture]:
     """Variant → picture of its first run that has one."""
-    found = {}
+    by_variant = {}
     for v in view.variants:
-        mine = [run.picture for run in v.runs if run.picture is not None]
-        if mine:
-            found[v.name] = mine[0]
-    return found
+        own = [run.picture for run in v.runs if run.picture is not None]
+        if own:
+            by_variant[v.name] = own[0]
+    return by_variant
 
 
 def patches_data(view: StudyView) -> pd.DataFrame:
@@ -42,21 +49,21 @@ def patches_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def patches(view: StudyView) -> Drawing:
-    """Small multiples of log-mels."""
+    """Log-mels, one panel per variant: x is time, y mel frequency, dropped patches are pale."""
     data = patches_data(view)
     if data.empty:
-        return left_out(NAME, TITLE, "no record holds a picture of its input.")
+        return placeholder(NAME, TITLE, "no record holds a picture of its input.")
     caption = (
-        "One training clip as the model sees it, time to the right and mel frequency upwards. What "
-        "is pale was dropped in this step; the next step draws again. Where patches overlap, a "
-        "place is pale only if every patch there was dropped."
+        "One training clip as the model sees it, time to the right and mel frequency upwards. Pale "
+        "patches were dropped in this step; the next step draws again. Where patches overlap, a "
+        "point is pale only if every patch there was dropped."
     )
     return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
 
 
-def draw_patches(data: pd.DataFrame, found: dict[str, Picture]) -> Figure:
+def draw_patches(data: pd.DataFrame, pictures: dict[str, Picture]) -> Figure:
     """Draws `patches_data` on its log-mels."""
-    mels, frames = np.shape(next(iter(found.values())).logmel)
+    mels, frames = np.shape(next(iter(pictures.values())).logmel)
     columns, rows = columns_and_rows(len(data), 5 if frames <= 2 * mels else 3)
     width = WIDTH / columns
     height = min(max(width * 0.9 * mels / frames, 0.9), 1.75)
@@ -64,7 +71,7 @@ def draw_patches(data: pd.DataFrame, found: dict[str, Picture]) -> Figure:
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     styles = kind_styles(data["kind"])
     for axes, row in zip(panels, data.to_dict("records"), strict=False):
-        _draw_panel(axes, found[row["variant"]], styles[row["kind"]].colour)
+        _draw_panel(axes, pictures[row["variant"]], styles[row["kind"]].color)
         title = wrapped(row["variant"], 120 // columns - 2, 3)
         axes.set_title(f"{title}\n{row['kept']} of {row['of']} patches", fontsize=8)
     for axes in panels[len(data) :]:
@@ -73,7 +80,7 @@ def draw_patches(data: pd.DataFrame, found: dict[str, Picture]) -> Figure:
 
 
 def covered(picture: Picture) -> np.ndarray:
-    """Which points of the log-mel a kept patch covers, bool (mels, frames)."""
+    """Whether each point of the log-mel is covered by a kept patch, bool (mels, frames)."""
     mask = np.zeros(np.shape(picture.logmel), dtype=bool)
     for index in picture.kept:
         row, column = divmod(index, picture.grid[1])
@@ -82,7 +89,7 @@ def covered(picture: Picture) -> np.ndarray:
     return mask
 
 
-def _draw_panel(axes: Axes, picture: Picture, colour: str) -> None:
+def _draw_panel(axes: Axes, picture: Picture, color: str) -> None:
     shades = np.asarray(picture.logmel, dtype=float) / 255
     image = colormaps["magma"](shades)[..., :3]
     pale = _PALE + (1 - _PALE) * (1 - shades)[..., None] * np.ones(3)
@@ -92,4 +99,4 @@ def _draw_panel(axes: Axes, picture: Picture, colour: str) -> None:
     axes.set_yticks([])
     axes.set_facecolor(PAPER)
     for spine in axes.spines.values():
-        spine.set(visible=True, color=colour, linewidth=1.6)
+        spine.set(visible=True, color=color, linewidth=1.6)

@@ -1,4 +1,4 @@
-"""Plots quality against the share of patches dropped, a line per kind."""
+"""Plots quality against the share of patches dropped, one line per kind."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from passt_bench.report.theme import (
     WIDTH,
     Drawing,
     Style,
+    axis_range,
     kind_handles,
     kind_styles,
-    left_out,
-    padded,
+    placeholder,
 )
 from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
 NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
-_APART = 0.006  # kinds at one rate are drawn beside each other
+_SHIFT = 0.006  # between kinds of equal rate, to keep them visible
 _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("rising", ":", "rising over the training (mean share)"),
     ("falling", "-.", "falling over the training (mean share)"),
@@ -39,7 +39,7 @@ _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
 def rates_data(view: StudyView) -> pd.DataFrame:
     """One row per variant, in groups that differ only in patchout (same model, stride, training).
 
-    A group without a patchout setting, or with a single variant, is left out.
+    Groups without patchout or with a single variant are omitted.
     """
     groups: dict[Recipe, list[VariantView]] = {}
     for v in view.variants:
@@ -63,25 +63,25 @@ def rates_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def rates(view: StudyView) -> Drawing:
-    """Quality against rate."""
+    """Quality by kind: x is the share of patches dropped, y the metric with its interval."""
     data = rates_data(view)
     if data.empty or not data["value"].notna().any():
-        return left_out(
+        return placeholder(
             NAME, TITLE, "no two variants with a result differ only in patchout (kind or rate)."
         )
     caption = (
         f"Mean {view.metric} with its 95 % interval against the share of the patch grid that "
-        "training drops; a panel holds variants that differ only in patchout. Kinds at one share "
-        "keep nearly equal tokens: compare them along a vertical. Kinds are moved apart by at most "
-        "0.012 to stay visible."
+        "training drops; the variants of a panel differ only in patchout. Kinds with equal share "
+        "keep nearly equal numbers of tokens. Kinds are shifted horizontally by at most 0.012 to "
+        "stay visible."
     )
     if data["value"].isna().any():
-        caption += " A cross on the axis is a setting without a result."
+        caption += " A cross on the axis is a variant without a result."
     return Drawing(NAME, TITLE, caption, data, draw_rates(data, view.metric))
 
 
 def _scope(setting: Patchout) -> str:
-    """``batch`` or ``sample``, and the schedule where there is one; empty without patchout."""
+    """``batch`` or ``sample``, and the schedule if not constant; empty without patchout."""
     if setting.kind == "none":
         return ""
     constant = setting.schedule == "constant"
@@ -105,7 +105,7 @@ def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
     ends = data[["value", "value_low", "value_high"]]
-    low, high = padded(float(np.nanmin(ends)), float(np.nanmax(ends)))
+    low, high = axis_range(float(np.nanmin(ends)), float(np.nanmax(ends)))
     panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     handles = kind_handles(data["kind"], styles)
     if data["value"].isna().any():
@@ -122,22 +122,22 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> Non
     series = list(data.groupby(["kind", "scope"], sort=True))
     for number, ((kind, scope), members) in enumerate(series):
         style = styles[str(kind)]
-        shift = _APART * (number - (len(series) - 1) / 2)
+        shift = _SHIFT * (number - (len(series) - 1) / 2)
         line = members if kind == "none" else pd.concat([origin, members])
         line = line[line["value"].notna()].sort_values("rate")
         x = line["rate"] + shift * (line["kind"] != "none")
         axes.plot(
-            x, line["value"], color=style.colour, linewidth=1.2,
-            linestyle=next((look for word, look, _ in _LINES if word in str(scope)), "-"),
+            x, line["value"], color=style.color, linewidth=1.2,
+            linestyle=next((dashes for word, dashes, _ in _LINES if word in str(scope)), "-"),
         )  # fmt: skip
         for row in members.to_dict("records"):
-            at = row["rate"] + shift * (kind != "none")
+            x = row["rate"] + shift * (kind != "none")
             if not isfinite(row["value"]):
                 axes.plot(
-                    at, 0, marker="x", color=style.colour, markersize=7, clip_on=False,
+                    x, 0, marker="x", color=style.color, markersize=7, clip_on=False,
                     transform=axes.get_xaxis_transform(),
                 )  # fmt: skip
                 continue
-            axes.plot(at, row["value"], marker=style.marker, color=style.colour, markersize=5)
-            axes.plot([at, at], [row["value_low"], row["value_high"]], color=style.colour, lw=1.0)
+            axes.plot(x, row["value"], marker=style.marker, color=style.color, markersize=5)
+            axes.plot([x, x], [row["value_low"], row["value_high"]], color=style.color, lw=1.0)
     axes.set_xlim(-0.04, 1.0)

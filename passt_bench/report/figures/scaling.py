@@ -17,24 +17,24 @@ from passt_bench.report.theme import (
     Style,
     kind_handles,
     kind_styles,
-    left_out,
+    placeholder,
 )
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"
-_APART = 0.016  # of the axis: variants of equal tokens are drawn beside each other
+_SHIFT = 0.016  # share of the axis between variants of equal tokens, to keep them visible
 
 # quantity in the data: title, base unit
 _PANELS = {
     "train_step": ("training step", "s"),
-    "inference_batch": ("inference, the same batch", "s"),
+    "inference_batch": ("inference, training batch size", "s"),
     "saved_for_backward": ("saved for backward, per step", "B"),
-    "train_rise": ("rise of memory in a step", "B"),
+    "train_rise": ("rise of memory per step", "B"),
 }
 
 
 def scaling_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant and measured quantity; seconds or bytes of one step."""
+    """One row per variant and measured quantity: seconds or bytes per step."""
     rows = []
     for v in view.variants:
         known = {name: cost.seconds for name, cost in v.costs.items()}
@@ -50,18 +50,18 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def scaling(view: StudyView) -> Drawing:
-    """Cost against tokens, small multiples."""
+    """Costs, one panel per quantity: x is the tokens kept in training, y seconds or bytes."""
     data = scaling_data(view)
     if data.empty:
-        return left_out(NAME, TITLE, "no cost session measured this study.")
+        return placeholder(NAME, TITLE, "no cost session measured this study.")
     clips = sorted({int(batch) for batch in data["batch"] if isfinite(batch)})
     caption = (
         f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
         "class tokens included; medians with 95 % intervals. "
-        "Patchout works only in training: at inference all patches are kept, so that time stays "
-        "flat. The rise is the peak of memory over its level before the step; what is saved for "
-        "backward is the part of it that patchout acts on. Variants of equal tokens are moved "
-        "apart to stay visible."
+        "Patchout acts only in training: at inference all patches are kept, so that time is "
+        "constant. The rise is the peak of memory minus its level before the step; memory saved "
+        "for backward is the part that patchout reduces. Variants of equal tokens are shifted to "
+        "stay visible."
     )
     if (data["tokens"] == 0).any():
         caption += " A dotted line is a model without tokens."
@@ -69,7 +69,7 @@ def scaling(view: StudyView) -> Drawing:
 
 
 def draw_scaling(data: pd.DataFrame) -> Figure:
-    """Draws `scaling_data`, a panel a quantity."""
+    """Draws `scaling_data`, one panel per quantity."""
     present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
     columns = min(2, len(present))
     rows = -(-len(present) // columns)
@@ -93,19 +93,19 @@ def draw_scaling(data: pd.DataFrame) -> Figure:
 def _draw_panel(axes: Axes, data: pd.DataFrame, quantity: str, styles: dict[str, Style]) -> None:
     title, base = _PANELS[quantity]
     unit = unit_for(data["value"], base)
-    step = _APART * data["tokens"].max()
-    shares = data.groupby("tokens")["variant"]
-    shifts = (shares.cumcount() - (shares.transform("size") - 1) / 2) * step
+    step = _SHIFT * data["tokens"].max()
+    equal = data.groupby("tokens")["variant"]
+    shifts = (equal.cumcount() - (equal.transform("size") - 1) / 2) * step
     for row, shift in zip(data.to_dict("records"), shifts, strict=True):
         style = styles[row["kind"]]
         value, low, high = (row[name] / unit.size for name in ("value", "low", "high"))
         if row["tokens"] == 0:
-            axes.axhline(value, color=style.colour, linestyle=":", linewidth=1.3)
+            axes.axhline(value, color=style.color, linestyle=":", linewidth=1.3)
             continue
         x = row["tokens"] + shift
-        axes.plot([x, x], [low, high], color=style.colour, linewidth=1.2)
+        axes.plot([x, x], [low, high], color=style.color, linewidth=1.2)
         axes.plot(
-            x, value, marker=style.marker, color=style.colour, markersize=6,
+            x, value, marker=style.marker, color=style.color, markersize=6,
             markeredgecolor="white", markeredgewidth=0.5, linestyle="none",
         )  # fmt: skip
     axes.set_title(title)

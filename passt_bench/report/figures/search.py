@@ -1,4 +1,4 @@
-"""Draws a search: its history, the settings that were tried, and the importance of parameters."""
+"""Draws a search: its history, the configurations tried, and the importance of parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from passt_bench.report.theme import (
     Style,
     kind_handles,
     kind_styles,
-    left_out,
+    placeholder,
 )
 
 NAMES = ("search_history", "search_settings", "search_importance")
@@ -28,7 +28,7 @@ _NOTHING_YET = "no trial of this search succeeded yet."
 
 
 def draw_search(search: SearchRecord) -> list[Drawing]:
-    """All figures of a search; make and write them under `theme.look`."""
+    """All figures of a search; make and write them under `theme.figure_style`."""
     return [history(search), landscape(search), influence(search)]
 
 
@@ -46,14 +46,14 @@ def history_data(search: SearchRecord) -> pd.DataFrame:
 
 
 def history(search: SearchRecord) -> Drawing:
-    """Value by trial, and the best so far."""
+    """History: x is the number of the trial, y its value and the best so far."""
     name, title = NAMES[0], "History of the search"
     if not search.best:
-        return left_out(name, title, _NOTHING_YET)
+        return placeholder(name, title, _NOTHING_YET)
     data = history_data(search)
     caption = (
         f"{search.metric} on the validation split by trial; the line is the best so far. A hollow "
-        "mark is a setting that an earlier trial had and that was not trained again."
+        "mark repeats the configuration of an earlier trial and was not trained again."
     )
     if (data["status"] != "ok").any():
         caption += " A cross on the axis is a trial that failed."
@@ -74,7 +74,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
             continue
         hollow = row["repeats"] != ""
         axes.plot(
-            row["trial"], row["value"], marker=style.marker, color=style.colour,
+            row["trial"], row["value"], marker=style.marker, color=style.color,
             markersize=4 if hollow else 6, fillstyle="none" if hollow else "full",
         )  # fmt: skip
     axes.set_xlabel("trial")
@@ -95,7 +95,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
 
 
 def landscape_data(search: SearchRecord) -> pd.DataFrame:
-    """One row per setting: its kind, tokens and value."""
+    """One row per configuration: its kind, tokens and value."""
     rows = [
         (
             trial.patchout.kind,
@@ -110,13 +110,13 @@ def landscape_data(search: SearchRecord) -> pd.DataFrame:
 
 
 def landscape(search: SearchRecord) -> Drawing:
-    """Value against tokens by kind."""
-    name, title = NAMES[1], "Settings that were tried"
+    """Configurations by kind: x is the tokens kept in training, y the value."""
+    name, title = NAMES[1], "Configurations tried"
     if not search.best:
-        return left_out(name, title, _NOTHING_YET)
+        return placeholder(name, title, _NOTHING_YET)
     caption = (
-        f"{search.metric} on the validation split against the tokens kept in training, a line a "
-        f"kind; {counted(len(search.seeds), 'seed')} a setting, so small differences are chance."
+        f"{search.metric} on the validation split against the tokens kept in training, one line "
+        f"per kind; with {counted(len(search.seeds), 'seed')}, small differences are noise."
     )
     data = landscape_data(search)
     return Drawing(name, title, caption, data, draw_landscape(data, search.metric))
@@ -132,10 +132,10 @@ def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
         style = styles[str(kind)]
         line = members if kind == "none" else pd.concat([origin, members])
         line = line[line["value"].notna()].sort_values("tokens")
-        axes.plot(line["tokens"], line["value"], color=style.colour, linewidth=1.2)
+        axes.plot(line["tokens"], line["value"], color=style.color, linewidth=1.2)
         good = members[members["value"].notna()]
         axes.plot(
-            good["tokens"], good["value"], color=style.colour, marker=style.marker, linestyle="none"
+            good["tokens"], good["value"], color=style.color, marker=style.marker, linestyle="none"
         )
         for tokens in members[members["value"].isna()]["tokens"]:
             _cross(axes, tokens, style)
@@ -153,13 +153,13 @@ def influence_data(search: SearchRecord) -> pd.DataFrame:
 
 
 def influence(search: SearchRecord) -> Drawing:
-    """Importance of kind and rate."""
+    """Bars of importance: x is the share of variance explained, y the parameter (kind, rate)."""
     name, title = NAMES[2], "Importance of kind and rate"
     if not search.importance:
-        return left_out(name, title, "too few different settings were tried.")
+        return placeholder(name, title, "too few different configurations were tried.")
     caption = (
         f"Share of the variance of {search.metric} over the searched space that a parameter "
-        "explains by itself (fANOVA: a random forest on the settings tried; shares add up to 1)."
+        "explains by itself (fANOVA: a random forest on all configurations; shares add up to 1)."
     )
     data = influence_data(search)
     return Drawing(name, title, caption, data, draw_influence(data))
@@ -171,7 +171,7 @@ def draw_influence(data: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     names = list(data["parameter"])[::-1]
     shares = list(data["importance"])[::-1]
-    axes.barh(names, shares, color=kind_styles([])["unstructured"].colour, height=0.55)
+    axes.barh(names, shares, color=kind_styles([])["unstructured"].color, height=0.55)
     for place, share in enumerate(shares):
         axes.annotate(
             f"{share:.2f}", (share, place), xytext=(4, 0), textcoords="offset points", va="center"
@@ -183,8 +183,8 @@ def draw_influence(data: pd.DataFrame) -> Figure:
 
 
 def _cross(axes: Axes, x: float, style: Style) -> None:
-    """A mark on the axis for what has no value."""
+    """Marks a trial or configuration without a value on the axis."""
     axes.plot(
-        x, 0, marker="x", color=style.colour, markersize=7, clip_on=False,
+        x, 0, marker="x", color=style.color, markersize=7, clip_on=False,
         transform=axes.get_xaxis_transform(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.layout import Box, Label, place_labels, settle
+from passt_bench.report.layout import Box, Label, freeze_layout, place_labels
 from passt_bench.report.text import listed, significant, unit_for, wrapped
 from passt_bench.report.theme import (
     BAND,
@@ -24,20 +24,20 @@ from passt_bench.report.theme import (
     MUTED,
     WIDTH,
     Drawing,
+    axis_range,
     kind_handles,
     kind_styles,
-    left_out,
-    padded,
+    placeholder,
 )
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "quality_against_speed", "Quality against training speed"
 _LARGEST = 900.0  # square points of the largest circle
-_MOST_DIRECT = 14  # labels beside points; with more variants, numbers
+_MAX_LABELS = 14  # with more variants, points have numbers instead of labels
 
 
 def tradeoff_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant: clips per second, the study's metric, bytes saved per clip."""
+    """One row per variant: clips per second, metric, and bytes saved for backward per clip."""
     rows = [
         {
             "variant": v.name,
@@ -61,20 +61,20 @@ def tradeoff_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def tradeoff(view: StudyView) -> Drawing:
-    """The main figure of a report."""
+    """Main figure: x is training speed, y the metric, area the memory saved for backward."""
     data = tradeoff_data(view)
     measured = data["clips_per_second"].notna()
     if not (measured & data["value"].notna()).any():
-        return left_out(NAME, TITLE, "no variant has both a quality and a measured step time yet.")
+        return placeholder(NAME, TITLE, "no variant has both a value and a measured step time yet.")
     up = "Up" if view.better == "greater" else "Down"
     caption = (
         f"{up} and to the right is better: mean {view.metric} against clips per second of a "
-        "training step (front end and loading apart). Bars are 95 % intervals on both axes; the "
-        "area of a circle is the memory kept for the backward pass, per clip; the dot is the value."
+        "training step (without front end and data loading). Bars are 95 % intervals on both axes; "
+        "area is the memory saved for the backward pass, per clip; the dot is the value."
     )
-    absent = list(data.loc[~measured, "variant"])
-    if absent:
-        caption += f" Without a measured step time and so not drawn: {listed(absent)}."
+    unmeasured = list(data.loc[~measured, "variant"])
+    if unmeasured:
+        caption += f" Not drawn, without a measured step time: {listed(unmeasured)}."
     return Drawing(NAME, TITLE, caption, data, draw_tradeoff(data, view.metric))
 
 
@@ -82,7 +82,7 @@ def draw_tradeoff(data: pd.DataFrame, metric: str) -> Figure:
     """Draws `tradeoff_data`."""
     shown = data[data["clips_per_second"].notna()].reset_index(drop=True)
     shown["y"], strip = _heights(shown)
-    if len(shown) <= _MOST_DIRECT:
+    if len(shown) <= _MAX_LABELS:
         figure, axes = _canvas(shown, strip, metric, None)
         names = [wrapped(name, 26) for name in shown["variant"]]
         if place_labels(axes, _labels(shown, names), _obstacles(shown, axes)):
@@ -95,13 +95,13 @@ def draw_tradeoff(data: pd.DataFrame, metric: str) -> Figure:
 
 
 def _heights(shown: pd.DataFrame) -> tuple[pd.Series[float], tuple[float, float, float]]:
-    """The height of each variant, those without a result in a strip under the data.
+    """The y of each variant; variants without a result are in a strip below the data.
 
     Returns:
-        The heights, and the strip's lower edge, its upper edge, and the top of the axes.
+        The y values, and the strip's lower edge, its upper edge, and the top of the axes.
     """
     columns = shown[["value", "value_low", "value_high"]]
-    low, high = padded(float(np.nanmin(columns)), float(np.nanmax(columns)))
+    low, high = axis_range(float(np.nanmin(columns)), float(np.nanmax(columns)))
     span = high - low
     edge, top = low - 0.12 * span, high + 0.14 * span
     bottom = edge - 0.16 * span if shown["value"].isna().any() else edge
@@ -116,7 +116,7 @@ def _canvas(
     axes = figure.subplots()
     styles = kind_styles(shown["kind"])
     for row, area in zip(shown.to_dict("records"), _areas(shown), strict=True):
-        _draw_point(axes, row, styles[row["kind"]].colour, area)
+        _draw_point(axes, row, styles[row["kind"]].color, area)
     _scale_speed(axes, shown)
     axes.set_xlabel("training speed (clips/s)")
     axes.set_ylabel(metric)
@@ -131,21 +131,21 @@ def _canvas(
     legends = _draw_legends(axes, shown, key)
     height = sum(legend.get_window_extent().height for legend in legends) / figure.dpi
     figure.set_figheight(max(5.6, height + 0.9))
-    settle(figure)
+    freeze_layout(figure)
     return figure, axes
 
 
-def _draw_point(axes: Axes, row: dict[Hashable, Any], colour: str, area: float) -> None:
+def _draw_point(axes: Axes, row: dict[Hashable, Any], color: str, area: float) -> None:
     x, y = row["clips_per_second"], row["y"]
     if not isfinite(row["value"]):
         axes.plot(x, y, marker="x", color=INK, markersize=6, linestyle="none")
         return
-    across, along = _arms(row, "clips_per_second"), _arms(row, "value")
-    axes.errorbar(x, y, xerr=across, yerr=along, color=colour, linewidth=1.0, zorder=3)
-    axes.scatter(x, y, s=area, color=colour, alpha=0.22, linewidth=0, zorder=2)
+    xerr, yerr = _error_lengths(row, "clips_per_second"), _error_lengths(row, "value")
+    axes.errorbar(x, y, xerr=xerr, yerr=yerr, color=color, linewidth=1.0, zorder=3)
+    axes.scatter(x, y, s=area, color=color, alpha=0.22, linewidth=0, zorder=2)
     rim = 1.6 if row["baseline"] else 0.6
-    axes.scatter(x, y, s=area, facecolor="none", edgecolor=colour, linewidth=rim, zorder=2)
-    axes.scatter(x, y, s=18, color=colour, edgecolor="white", linewidth=0.6, zorder=4)
+    axes.scatter(x, y, s=area, facecolor="none", edgecolor=color, linewidth=rim, zorder=2)
+    axes.scatter(x, y, s=18, color=color, edgecolor="white", linewidth=0.6, zorder=4)
 
 
 def _areas(shown: pd.DataFrame) -> np.ndarray:
@@ -154,8 +154,8 @@ def _areas(shown: pd.DataFrame) -> np.ndarray:
     return np.nan_to_num(memory / largest * _LARGEST)
 
 
-def _arms(row: dict[Hashable, Any], name: str) -> list[list[float]] | None:
-    """Lengths of an error bar; None where there is no interval."""
+def _error_lengths(row: dict[Hashable, Any], name: str) -> list[list[float]] | None:
+    """Lengths of an error bar below and above the value; None if there is no interval."""
     below, above = row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name]
     if not (isfinite(below) and isfinite(above)):
         return None
@@ -163,7 +163,7 @@ def _arms(row: dict[Hashable, Any], name: str) -> list[list[float]] | None:
 
 
 def _scale_speed(axes: Axes, shown: pd.DataFrame) -> None:
-    """Logarithmic where speeds differ more than sixfold."""
+    """Sets the speed axis, logarithmic if speeds differ more than sixfold."""
     axes.margins(x=0.13)
     low, high = shown["clips_per_second"].min(), shown["clips_per_second"].max()
     if high / low > 6:
@@ -186,7 +186,7 @@ def _draw_legends(axes: Axes, shown: pd.DataFrame, key: list[str] | None) -> lis
     else:
         title = "variants, by number"
         handles = [
-            Line2D([], [], color=styles[kind].colour, marker="o", markersize=5, linestyle="none",
+            Line2D([], [], color=styles[kind].color, marker="o", markersize=5, linestyle="none",
                    label=f"{i + 1}  {name}".replace("\n", "\n    "))
             for i, (name, kind) in enumerate(zip(key, shown["kind"], strict=True))
         ]  # fmt: skip
@@ -198,7 +198,7 @@ def _draw_legends(axes: Axes, shown: pd.DataFrame, key: list[str] | None) -> lis
     if second is None:
         return [first]
     axes.add_artist(first)
-    first.set_clip_on(False)  # what is clipped gets no room in the layout
+    first.set_clip_on(False)  # the layout reserves no space for clipped artists
     return [first, second]
 
 
@@ -222,13 +222,13 @@ def _memory_legend(axes: Axes, shown: pd.DataFrame) -> Legend | None:
 
 
 def _round_down(value: float) -> float:
-    """To 1, 2 or 5 times a power of ten: a number for a legend."""
+    """Rounds down to 1, 2 or 5 times a power of ten."""
     decade = 10.0 ** floor(log10(value))
     return next(k * decade for k in (5, 2, 1) if k * decade <= value * (1 + 1e-9))
 
 
 def _labels(shown: pd.DataFrame, texts: list[str]) -> list[Label]:
-    """Labels at the rim of the circle, or of the dot where there is none."""
+    """Labels at the rim of the circle, or of the dot if there is no circle."""
     rims = np.maximum(np.sqrt(_areas(shown) / np.pi), 3.0)
     rims[shown["value"].isna()] = 3.0
     points = zip(texts, shown["clips_per_second"], shown["y"], rims, strict=True)

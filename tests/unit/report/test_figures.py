@@ -33,8 +33,8 @@ from passt_bench.report.testing import (
     check_same_bytes,
     check_text,
 )
-from passt_bench.report.theme import columns_and_rows, look
-from passt_bench.report.view import StudyView, view
+from passt_bench.report.theme import columns_and_rows, figure_style
+from passt_bench.report.view import StudyView, study_view
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
 NAMES = [
@@ -61,12 +61,12 @@ def drawn(
     root: Path, variants: Sequence[Arm], *, data: Fingerprint | None = None, **options: object
 ) -> tuple[StudyView, dict[str, Drawing]]:
     store = write_study(root, variants, data=data, **options)  # type: ignore[arg-type]
-    seen = view(load_results("quick", [store]))
+    seen = study_view(load_results("quick", [store]))
     return seen, {drawing.name: drawing for drawing in draw_all(seen)}
 
 
 def collisions(drawings: dict[str, Drawing]) -> list[str]:
-    with look():
+    with figure_style():
         return [
             f"{name}: {problem}"
             for name, drawing in drawings.items()
@@ -143,7 +143,7 @@ def test_one_seed_many_classes_and_folds_collide_nowhere(tmp_path: Path) -> None
     assert collisions(drawings) == []
     figure = drawings["quality_against_speed"].figure
     assert figure is not None
-    with look():
+    with figure_style():
         assert "accuracy" in {text for text, _ in drawn_text(figure)}
     assert "40 of 60 classes" in drawings["quality_by_class"].caption
     assert seen.metric == "accuracy"
@@ -175,8 +175,8 @@ def test_speed_is_clips_a_second_of_a_training_step(quick_view: StudyView) -> No
 def test_a_variant_with_a_speed_but_no_result_stands_in_a_strip(tmp_path: Path) -> None:
     made = (*QUICK[:3], Arm("lost", "time", 0.25, statuses={0: "diverged", 1: "diverged"}))
     store = write_study(tmp_path, made, seeds=(0, 1), rich=False)
-    with look():
-        figure = tradeoff(view(load_results("quick", [store]))).figure
+    with figure_style():
+        figure = tradeoff(study_view(load_results("quick", [store]))).figure
         assert figure is not None
         boxes = dict(drawn_text(figure))
         axes = figure.axes[0]
@@ -254,7 +254,7 @@ def test_groups_are_means_over_their_classes_and_runs(quick_view: StudyView) -> 
 
 def test_cells_are_written_on_a_few_columns_only(quick_view: StudyView) -> None:
     data = classes_data(quick_view)
-    with look():
+    with figure_style():
         few = {text for text, _ in drawn_text(draw_classes(data))}
         many = data.copy()
         many = many.loc[many.index.repeat(4)]

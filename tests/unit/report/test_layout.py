@@ -3,7 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from passt_bench.report.layout import Label, drawn_text, overlaps, place_labels
-from passt_bench.report.theme import look
+from passt_bench.report.theme import figure_style
 
 
 def canvas(width: float = 4.0, height: float = 3.0) -> Figure:
@@ -11,7 +11,7 @@ def canvas(width: float = 4.0, height: float = 3.0) -> Figure:
 
 
 def test_nothing_to_complain_about() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         figure.text(0.2, 0.5, "left")
         figure.text(0.6, 0.5, "right")
@@ -20,7 +20,7 @@ def test_nothing_to_complain_about() -> None:
 
 
 def test_text_over_text_is_found() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         figure.text(0.2, 0.5, "here")
         figure.text(0.21, 0.51, "there")
@@ -28,7 +28,7 @@ def test_text_over_text_is_found() -> None:
 
 
 def test_text_over_each_edge_is_found() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         figure.text(-0.01, 0.5, "a")
         figure.text(0.99, 0.5, "bbb")
@@ -38,7 +38,7 @@ def test_text_over_each_edge_is_found() -> None:
 
 
 def test_turned_text_is_measured_as_it_stands() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         figure.text(0.5, 0.3, "a long vertical label", rotation=90)
         ((_, box),) = drawn_text(figure)
@@ -48,7 +48,7 @@ def test_turned_text_is_measured_as_it_stands() -> None:
 
 
 def test_every_line_of_a_text_counts() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         figure.text(0.3, 0.5, "two\nlines")
         assert [text for text, _ in drawn_text(figure)] == ["two", "lines"]
@@ -57,7 +57,7 @@ def test_every_line_of_a_text_counts() -> None:
 
 
 def test_what_is_not_drawn_is_not_measured() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         axes = figure.add_axes((0.2, 0.2, 0.6, 0.6))
         axes.set_xticks([0, 1, 50], ["zero", "one", "far outside"])
@@ -71,7 +71,7 @@ def test_what_is_not_drawn_is_not_measured() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labels_of_crowded_points_never_touch(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    with look():
+    with figure_style():
         figure = canvas(9, 5)
         axes = figure.subplots()
         points = np.concatenate([rng.normal(0.3, 0.02, (10, 2)), rng.random((10, 2))])
@@ -83,7 +83,7 @@ def test_labels_of_crowded_points_never_touch(seed: int) -> None:
 
 
 def test_a_lonely_point_is_labelled_beside_itself() -> None:
-    with look():
+    with figure_style():
         figure = canvas()
         axes = figure.subplots()
         axes.set(xlim=(0, 1), ylim=(0, 1))
@@ -95,7 +95,7 @@ def test_a_lonely_point_is_labelled_beside_itself() -> None:
 
 
 def test_labels_that_cannot_fit_are_not_written() -> None:
-    with look():
+    with figure_style():
         figure = canvas(2, 2)
         axes = figure.subplots()
         before = [text for text, _ in drawn_text(figure)]

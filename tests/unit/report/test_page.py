@@ -130,7 +130,7 @@ def test_a_study_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     reader = read(render(load_results("quick", [store]), tmp_path))
     words = " ".join(reader.words)
     assert "The baseline none has no result" in words
-    assert words.count("3 of 3 cells") == 2
+    assert words.count("3 of 3 runs") == 2
     assert words.count("not measured yet") == 1
     assert "The costs of this study have not been measured yet." in words
     assert words.count("Left out: ") == 7

@@ -26,8 +26,8 @@ from passt_bench.report.search_page import (
     render_search,
     settings,
 )
-from passt_bench.report.theme import look
-from passt_bench.report.view import view
+from passt_bench.report.theme import figure_style
+from passt_bench.report.view import study_view
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
 
@@ -133,7 +133,7 @@ def test_importance_is_sorted():
 
 
 def test_the_table_of_the_best_has_both_values_and_the_verdict(runs):
-    seen = view(load_results("search-quick", [Store(runs)]))
+    seen = study_view(load_results("search-quick", [Store(runs)]))
     table = confirmed(searched(), seen)
     rows = {row[0]: row for row in table.rows}
     assert table.highlight == 0 and rows["none"][2] == pytest.approx(0.8)
@@ -147,7 +147,7 @@ def test_the_headline_says_what_came_of_it():
     better = replace(record.trials[1], value=0.9, patchout=Patchout("time", time=1))
     found = replace(record, trials=(record.trials[0], better))
     assert headline(found) == (
-        "2 settings were tried in 2 trials. The best is time, 1 time column dropped "
+        "2 configurations were tried in 2 trials. The best is time, 1 time column dropped "
         "(mAP 0.900 on the validation split)."
     )
     lost = replace(record, trials=(replace(record.trials[0], value=None, status="oom"),))
@@ -163,7 +163,7 @@ def test_settings_in_words():
 
 @pytest.mark.parametrize("count", [0, 1, 3, 40, 120])
 def test_no_text_leaves_a_figure_or_covers_other_text(count):
-    with look():
+    with figure_style():
         for drawing in draw_search(searched(count)):
             if drawing.figure is not None:
                 assert overlaps(drawing.figure) == [], drawing.name
@@ -177,7 +177,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(page):
     text = " ".join(" ".join(reader.words).split())
     for words in (
         "History of the search", "Importance of kind and rate", "unstructured 0.125", "worse",
-        "the test fold was not used", "passt-bench search quick", "cpu, 1 thread, float32",
+        "the test split was not used", "passt-bench search quick", "cpu, 1 thread, float32",
     ):  # fmt: skip
         assert words in text
 
@@ -195,7 +195,7 @@ def test_a_search_at_work_has_a_page_already(tmp_path):
     record = replace(searched(3), confirmed=(), importance={})
     page = render_search(record, None, tmp_path)
     text = page.read_text()
-    assert "No setting that drops patches has been confirmed yet" in text
+    assert "No configuration that drops patches has been confirmed yet" in text
     assert "too few different settings" in text
 
 

@@ -10,7 +10,7 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.report.pages import answers, fastest_without_loss, headline, speed
 from passt_bench.report.study_tables import verdicts
 from passt_bench.report.text import Span
-from passt_bench.report.view import Cost, view
+from passt_bench.report.view import Cost, study_view
 
 NAN = float("nan")
 
@@ -42,8 +42,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         ),
         (
             comparison("undecided", (0.012, -0.01, 0.034), 9),
-            "undecided (difference +0.012 [−0.010, +0.034]; 3 seeds could have shown 0.031, about "
-            "9 would settle it); ",
+            "undecided (difference +0.012 [−0.010, +0.034]; 3 seeds can detect 0.031; about 9 "
+            "seeds needed); ",
         ),
         (
             comparison("not estimable", (NAN, NAN, NAN)),
@@ -51,12 +51,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         ),
         (
             comparison("undecided", (0.012, NAN, NAN)),
-            "undecided (difference +0.012; 3 seeds could have shown 0.031); ",
+            "undecided (difference +0.012; 3 seeds can detect 0.031); ",
         ),
     ],
 )
 def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start: str) -> None:
-    seen = view(replace(results, comparisons=(item,)))
+    seen = study_view(replace(results, comparisons=(item,)))
     ((_, sentence),) = answers(seen)
     assert sentence.startswith(start)
     # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
@@ -72,7 +72,7 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
         replace(comparison(verdict, (0.0, -0.1, 0.1)), variant=v.name)
         for v, verdict in zip(quick.study.variants[1:], verdicts, strict=False)
     )
-    seen = view(replace(quick, comparisons=items))
+    seen = study_view(replace(quick, comparisons=items))
     text = headline(seen)
     assert text.startswith("Against none (mAP 0.84")
     assert (
@@ -87,7 +87,7 @@ def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> No
             replace(c, verdict=verdicts.get(c.variant.replace(" .", ""), "worse"))
             for c in quick.comparisons
         )
-        return fastest_without_loss(view(replace(quick, comparisons=items)))
+        return fastest_without_loss(study_view(replace(quick, comparisons=items)))
 
     assert "unstructured .5: it trains 1.67×" in (
         told(unstructured25="same", unstructured5="same") or ""
@@ -99,21 +99,23 @@ def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> No
 
 def test_nothing_measured_is_said_so(tmp_path: Path) -> None:
     arms = (Arm("none", statuses={0: "missing"}), Arm("time .5", "time", 0.5))
-    seen = view(load_results("quick", [write_study(tmp_path, arms, seeds=(0,), session=False)]))
+    seen = study_view(
+        load_results("quick", [write_study(tmp_path, arms, seeds=(0,), session=False)])
+    )
     assert headline(seen) == "The baseline none has no result, so nothing can be compared with it."
     assert fastest_without_loss(seen) is None
 
 
 def test_one_seed_is_told_to_be_too_few(results: Results) -> None:
     item = replace(comparison("undecided", (0.012, NAN, NAN), 2), n=1, detectable=NAN)
-    ((_, sentence),) = answers(view(replace(results, comparisons=(item,))))
-    assert sentence.startswith("undecided (difference +0.012; 1 seed, and a test needs two); ")
+    ((_, sentence),) = answers(study_view(replace(results, comparisons=(item,))))
+    assert sentence.startswith("undecided (difference +0.012; 1 seed; a test needs two); ")
 
 
 def test_what_was_not_run_is_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(3), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
-    seen = view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
+    seen = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
     assert headline(seen).endswith("], “time .5” is not run yet.".replace("],", "]),"))
     ((v, sentence),) = answers(seen)
     assert v.verdict == "missing"
@@ -121,7 +123,7 @@ def test_what_was_not_run_is_not_called_failed(tmp_path: Path) -> None:
 
 
 def test_a_failed_variant_says_why(quick: Results) -> None:
-    told = {v.name: sentence for v, sentence in answers(view(quick))}
+    told = {v.name: sentence for v, sentence in answers(study_view(quick))}
     assert told["stride 2"] == (
         "no result (3 × oom); its step could not be timed (oom), with 843 of 843 tokens."
     )
@@ -134,7 +136,7 @@ def test_a_failed_variant_says_why(quick: Results) -> None:
         (
             (1 / 0.43, 1 / 1.67, 1 / 0.23),
             "undecided",
-            "trains 0.43× [0.23, 1.67] as fast (undecided)",
+            "trains 0.43× [0.23, 1.67] as fast (speed undecided)",
         ),
         (
             (1.0, 0.97, 1.03),
@@ -142,12 +144,12 @@ def test_a_failed_variant_says_why(quick: Results) -> None:
             "trains about as fast, within ±5 % (1.00× [0.97, 1.03])",
         ),
         ((0.98, 0.97, 0.99), "about as fast", "trains about as fast, within ±5 % (1.02"),
-        ((1.0, 0.94, 1.06), "undecided", "as fast (undecided)"),
-        ((1.0, 0.96, 1.06), "undecided", "as fast (undecided)"),
+        ((1.0, 0.94, 1.06), "undecided", "as fast (speed undecided)"),
+        ((1.0, 0.96, 1.06), "undecided", "as fast (speed undecided)"),
         ((0.5, 0.48, 0.52), "faster", "trains 2.00× [1.92, 2.08] as fast"),
         ((0.93, 0.92, 0.99), "faster", "as fast"),
         ((2.0, 1.9, 2.1), "slower", "trains 0.500× [0.476, 0.526] as fast"),
-        ((1.0, NAN, NAN), "undecided", "as fast (undecided)"),
+        ((1.0, NAN, NAN), "undecided", "as fast (speed undecided)"),
     ],
 )
 def test_the_verdict_on_speed_is_an_equivalence_test(
@@ -168,11 +170,15 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
         replace(c, verdict="better" if c.variant in ("time .5", "CNN") else "worse")
         for c in quick.comparisons
     )
-    seen = view(replace(quick, study=marked(quick.study), comparisons=items))
+    seen = study_view(replace(quick, study=marked(quick.study), comparisons=items))
     text = headline(seen)
     assert "better" not in text
-    assert text.endswith(" (“time .5” and “CNN” are references and not counted).")
+    assert text.endswith(" (“time .5” and “CNN” are shown for scale, not counted).")
     assert f"of {len(quick.study.variants) - 3} variants" in text
     assert (fastest_without_loss(seen) or "").startswith("No variant trains faster")
     names = [row[0] for row in verdicts(seen).texts()]
-    assert {"time .5 (reference)", "CNN (reference)", "unstructured .5"} <= set(names)
+    assert {
+        "time .5 (for scale, not counted)",
+        "CNN (for scale, not counted)",
+        "unstructured .5",
+    } <= set(names)

@@ -19,7 +19,7 @@ from passt_bench.report.study_tables import (
 )
 from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval, significant
-from passt_bench.report.view import StudyView, measured_variants, view
+from passt_bench.report.view import StudyView, measured_variants, study_view
 
 REPORTS = Path(__file__).parents[3] / "reports"
 
@@ -156,7 +156,7 @@ def test_every_table_has_all_its_forms(quick_view: StudyView) -> None:
 @pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
 def test_committed_tables_come_out_again_byte_by_byte(name: str) -> None:
     folder = REPORTS / name
-    seen = view(load_results(name, [Store(folder)]))
+    seen = study_view(load_results(name, [Store(folder)]))
     made = {table.name: to_csv(table) for table in all_tables(seen).values()}
     assert made == {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from passt_bench.report.theme import VERDICTS, inline, kind_styles, look, to_svg
+from passt_bench.report.theme import VERDICTS, figure_style, inline, kind_styles, to_svg
 
 # Machado, Oliveira, Fernandes 2009: full deficiency, on linear RGB.
 DEFICIENCY = {
@@ -32,36 +32,36 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def seen(colour: str, deficiency: str) -> np.ndarray:
-    rgb = np.array(to_rgb(colour))
+def seen(color: str, deficiency: str) -> np.ndarray:
+    rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return lab(DEFICIENCY[deficiency] @ linear)
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCY)
-def test_colours_stay_apart_for_colour_blind_readers(deficiency: str) -> None:
-    kinds = {name: style.colour for name, style in kind_styles(()).items()}
-    told = {name: VERDICTS[name].colour for name in ("better", "worse", "same", "undecided")}
+def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
+    kinds = {name: style.color for name, style in kind_styles(()).items()}
+    told = {name: VERDICTS[name].color for name in ("better", "worse", "same", "undecided")}
     for palette in (kinds, told):
         for (one, a), (two, b) in combinations(palette.items(), 2):
             distance = np.linalg.norm(seen(a, deficiency) - seen(b, deficiency))
             assert distance > 10, f"{one} and {two}: {distance:.1f}"
 
 
-def test_marks_differ_where_colours_do() -> None:
+def test_marks_differ_where_colors_do() -> None:
     assert len({style.marker for style in kind_styles(()).values()}) == len(kind_styles(()))
     assert len({style.sign for style in VERDICTS.values()}) == len(VERDICTS)
 
 
-def test_kinds_from_elsewhere_get_colours_of_their_own() -> None:
+def test_kinds_from_elsewhere_get_colors_of_their_own() -> None:
     styles = kind_styles(["none", "spiral", "checkerboard"])
     assert styles["none"] == kind_styles(())["none"]
-    assert len({style.colour for style in styles.values()}) == len(styles)
+    assert len({style.color for style in styles.values()}) == len(styles)
     assert styles["spiral"] == kind_styles(["spiral", "checkerboard"])["spiral"]
 
 
 def picture(name: str) -> str:
-    with look():
+    with figure_style():
         figure = Figure(figsize=(3, 2))
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], marker="o")

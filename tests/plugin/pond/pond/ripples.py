@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.theme import WIDTH, Drawing, left_out
+from passt_bench.report.theme import WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "ripples", "Tokens kept in training"
@@ -17,7 +17,7 @@ def ripples(view: StudyView) -> Drawing:
     """A bar a variant that was run."""
     rows = [(v.name, v.record.tokens) for v in view.variants if v.ok_runs]
     if not rows:
-        return left_out(NAME, TITLE, "no variant has been run yet.")
+        return placeholder(NAME, TITLE, "no variant has been run yet.")
     data = pd.DataFrame(rows, columns=["variant", "tokens"])
     figure = Figure(figsize=(WIDTH, 0.4 * len(data) + 0.8), layout="constrained")
     axes = figure.subplots()
