@@ -152,8 +152,8 @@ def confirmed(search: SearchRecord, view: StudyView) -> Table:
         *comparison_columns(),
     )  # fmt: skip
     caption = (
-        f"{search.name}: best configurations against {search.baseline} on the test split, trained on "
-        f"all training clips with seeds {_numbers(search.confirmation_seeds)}; 95 % intervals."
+        f"{search.name}: best configurations against {search.baseline}, on the test split; trained "
+        f"on all training clips with seeds {_numbers(search.confirmation_seeds)}; 95 % intervals."
     )
     first = [v.name for v in view.variants].index(search.baseline)
     return table_of(view.variants, "confirmed", caption, columns, first)

@@ -196,7 +196,7 @@ def test_a_search_at_work_has_a_page_already(tmp_path):
     page = render_search(record, None, tmp_path)
     text = page.read_text()
     assert "No configuration that drops patches has been confirmed yet" in text
-    assert "too few different settings" in text
+    assert "too few different configurations" in text
 
 
 def test_all_searches_are_found_in_runs_and_reports(runs, tmp_path):
