@@ -134,9 +134,11 @@ def test_versions_enter_the_keys(studied: Commands) -> None:
 def test_its_options_are_checked_when_a_study_is_planned(
     setting: str, message: str, pond: Commands
 ) -> None:
-    words = ["plan", "still_water.py", "--set", setting]
-    assert message in pond.run("passt_bench", *words, status=2)
-    assert "lily" in pond.run("passt_bench", *words[:2], "--set", "model.petals=8")
+    assert message in pond.run("passt_bench", "plan", "still_water.py", "--set", setting, status=2)
+
+
+def test_its_options_are_set_like_any_other(pond: Commands) -> None:
+    assert "lily" in pond.run("passt_bench", "plan", "still_water.py", "--set", "model.petals=8")
 
 
 def test_the_page_shows_what_it_brings(studied: Commands) -> None:
