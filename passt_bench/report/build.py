@@ -22,7 +22,7 @@ from passt_bench.records.store import (
 )
 from passt_bench.report.comparison import build_comparison, build_comparisons
 from passt_bench.report.files import (
-    SHOWN,
+    REPORT_FOLDERS,
     exclusive,
     keep_record,
     kept_names,
@@ -67,7 +67,7 @@ def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
         The paths of the pages.
 
     Raises:
-        InputError: there is nothing of that name, or a record is broken.
+        InputError: nothing has that name, or a record is broken.
     """
     pages = []
     if name in {*search_names(runs), *kept_names(reports, SEARCHES)}:
@@ -132,7 +132,7 @@ def _folder_name(variants: Sequence[str]) -> str:
 
 
 def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
-    """Renders every study and search found in the store and in the reports, and the paper's tables.
+    """Renders all that is in the store and in the reports, and the paper's tables.
 
     Args:
         runs: the store that runs write to; its records come first.
@@ -259,7 +259,7 @@ def render_index(root: Path) -> Path:
     Raises:
         InputError: a summary is cut off.
     """
-    studies = [_summary(path) for path in sorted(root.glob(f"{SHOWN}/{SUMMARY}"))]
+    studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     names = sorted(kept_names(root, COMPARISONS))
     comparisons = [read_comparison(name, root / name) for name in names]

@@ -70,7 +70,7 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
 
 
 def build_comparisons(runs: Path, reports: Path) -> list[Path]:
-    """Renders every comparison found in the runs and in the reports; the paths of the pages."""
+    """Renders every comparison in the runs and in the reports; returns the paths of the pages."""
     names = {*comparison_names(runs), *kept_names(reports, COMPARISONS)}
     return [build_comparison(name, runs, reports) for name in sorted(names)]
 

@@ -27,7 +27,7 @@ from passt_bench.report.layout import freeze_layout
 from passt_bench.report.tables import Table, to_csv, to_latex, to_markdown
 from passt_bench.report.theme import VERDICTS, Drawing, figure_style, inline, to_svg
 
-SHOWN = "[!.]*"  # names of report folders; hidden ones are not complete yet
+REPORT_FOLDERS = "[!.]*"  # hidden folders are not complete yet
 
 
 def exclusive(reports: Path) -> AbstractContextManager[object]:
@@ -38,7 +38,7 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
 
 def kept_names(reports: Path, kind: str) -> set[str]:
     """Names of the studies, searches or comparisons that have a record in a report's folder."""
-    return {path.stem for path in reports.glob(f"{SHOWN}/{kind}/*.json")}
+    return {path.stem for path in reports.glob(f"{REPORT_FOLDERS}/{kind}/*.json")}
 
 
 def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) -> frozenset[str]:

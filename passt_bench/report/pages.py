@@ -126,7 +126,7 @@ _VERDICTS = {
     "undecided": ("is undecided", "are undecided"),
     "not estimable": ("cannot be estimated", "cannot be estimated"),
     "failed": ("has no result", "have no result"),
-    "missing": ("is not run yet", "are not run yet"),
+    "missing": ("has not been run yet", "have not been run yet"),
 }
 
 
@@ -231,7 +231,7 @@ EVALUATED = files_of("tables", [EVALUATIONS]) | {PAGE}
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
-    """Renders every evaluation found in the runs and in the reports, with their records.
+    """Renders every evaluation in the runs and in the reports, with their records.
 
     Writes ``reports/evaluations/``: a page, its table as csv, md and tex, and the records.
 
@@ -315,7 +315,7 @@ def _evaluation_facts(record: EvaluationRecord) -> str:
     return "; ".join(
         (
             f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
-            f"data of {data.found}{expected} clips, fingerprint {data.digest}",
+            f"data set with {data.found}{expected} clips, fingerprint {data.digest}",
             f"{record.resamples} resamples",
             f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
             f"finished {record.finished}",

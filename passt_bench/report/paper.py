@@ -247,10 +247,10 @@ def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
 
 def _other_start(recipe: Recipe, meant: Recipe) -> list[str]:
     """The weights that training starts from, if they differ from those of the published row."""
-    own, wanted = recipe.init.checkpoint, meant.init.checkpoint
-    published = PUBLISHED.get(wanted or "")
-    same = own in (None, wanted, published and published.file)
-    return [] if same else [f"init.checkpoint = {own}"]
+    start, published_start = recipe.init.checkpoint, meant.init.checkpoint
+    published = PUBLISHED.get(published_start or "")
+    same = start in (None, published_start, published and published.file)
+    return [] if same else [f"init.checkpoint = {start}"]
 
 
 def _outcome(result: Results, mean: VariantMean) -> str | None:

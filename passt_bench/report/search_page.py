@@ -52,7 +52,7 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
 
 
 def build_searches(runs: Path, reports: Path) -> list[Path]:
-    """Renders every search found in the runs and in the reports; the paths of the pages."""
+    """Renders every search in the runs and in the reports; returns the paths of the pages."""
     names = {*search_names(runs), *kept_names(reports, SEARCHES)}
     return [build_search(name, runs, reports) for name in sorted(names)]
 
@@ -99,7 +99,7 @@ def headline(search: SearchRecord) -> str:
     best = search.best[0]
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     if best.patchout.kind == "none":
-        return f"{tried}. None of them is above dropping nothing ({value})."
+        return f"{tried}. None of them is better than dropping nothing ({value})."
     return f"{tried}. The best is {describe(best)} ({value})."
 
 

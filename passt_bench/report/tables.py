@@ -120,7 +120,7 @@ def table(
     rows: Sequence[Sequence[Any]],
     highlight: int | None = None,
 ) -> Table:
-    """A table without the columns in which every row is blank; the first column stays."""
+    """A table without blank columns, except the first column."""
     indices = [
         i
         for i, column in enumerate(columns)

@@ -66,7 +66,7 @@ class Span:
 def decimals(span: Span, default: int = 3) -> int:
     """Decimal places that show two significant digits of the interval's half width.
 
-    Negative for rounding to tens or hundreds; ``default`` where there is no interval.
+    Negative for rounding to tens or hundreds; ``default`` if there is no interval.
     """
     if not isfinite(span.half) or span.half <= 0:
         return default
@@ -171,7 +171,7 @@ def wrapped(name: str, width: int, lines: int = 3) -> str:
 
 
 def quoted(name: str) -> str:
-    """A variant's name inside a sentence, where a name such as ``none`` would read as a word."""
+    """A variant's name in quotes, because a name such as ``none`` would read as a word."""
     return f"“{name}”"
 
 

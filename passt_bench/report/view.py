@@ -227,7 +227,7 @@ class StudyView:
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Class group → classes; empty where the data set has none."""
+        """Class group → classes; empty if the data set has none."""
         return dict(self.study.fingerprint.groups)
 
 

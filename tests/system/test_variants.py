@@ -77,7 +77,7 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
         "64 patches”." in text
     )
     assert len(verdicts(page)) == 1 + 2
-    assert "are not run yet" not in text
+    assert "have not been run yet" not in text
     # The report keeps the whole study, and what was not run changed no comparison.
     assert Store(reports / "quick").study("quick") == Store(runs).study("quick")
     results = load_results("quick", [Store(runs)])
@@ -86,7 +86,7 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     assert f"{results.comparisons[0].low:.4f}" in shown
     # What is asked for by name is shown all the same.
     asked = build_variants("quick", ["stride 6"], runs, reports)
-    assert "“stride 6” is not run yet" in asked.read_text(encoding="utf-8")
+    assert "“stride 6” has not been run yet" in asked.read_text(encoding="utf-8")
 
 
 def test_failed_variants_are_shown(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draws quality by class group, or by class where the data set has no groups."""
+"""Draws quality by class group, or by class if the data set has no groups."""
 
 from __future__ import annotations
 

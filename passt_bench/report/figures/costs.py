@@ -14,7 +14,7 @@ from passt_bench.report.text import significant, unit_for, wrapped
 from passt_bench.report.theme import INK, MUTED, WIDTH, Drawing, placeholder
 from passt_bench.report.view import TRAIN_STEP, VariantView
 
-NAME, TITLE = "costs", "Cost of one clip"
+NAME, TITLE = "costs", "Cost per clip"
 # A step that a CUDA graph replays has no parts.
 _STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7", "replay": "#56b4e9"}
 _INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}

@@ -21,7 +21,7 @@ from passt_bench.report.theme import (
 )
 from passt_bench.report.view import StudyView
 
-NAME, TITLE = "kept_patches", "The patches that training keeps"
+NAME, TITLE = "kept_patches", "Patches kept in training"
 _PALE = 0.86  # share of white over dropped patches
 
 

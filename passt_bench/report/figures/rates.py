@@ -28,7 +28,7 @@ from passt_bench.report.view import StudyView, VariantView
 from passt_bench.spec import MeasurementSpec, Patchout, Recipe
 
 NAME, TITLE = "quality_against_rate", "Quality against the share of patches dropped"
-_SHIFT = 0.006  # between kinds of equal rate, to keep them visible
+_SHIFT = 0.006  # between kinds of equal rate, so that all are visible
 _LINES: tuple[tuple[str, LineStyleType, str], ...] = (
     ("rising", ":", "rising over the training (mean share)"),
     ("falling", "-.", "falling over the training (mean share)"),

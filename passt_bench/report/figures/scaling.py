@@ -42,8 +42,8 @@ def scaling_data(view: StudyView) -> pd.DataFrame:
         for quantity in _PANELS:
             if quantity in known:
                 span = known[quantity]
-                own = (v.name, v.kind, v.record.tokens, v.batch)
-                rows.append((*own, quantity, span.value, span.low, span.high))
+                variant = (v.name, v.kind, v.record.tokens, v.batch)
+                rows.append((*variant, quantity, span.value, span.low, span.high))
     columns = ["variant", "kind", "tokens", "batch", "quantity", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

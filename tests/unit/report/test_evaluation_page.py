@@ -60,7 +60,9 @@ def runs(tmp_path: Path) -> Path:
     return store.root
 
 
-def test_the_published_number_stands_beside_with_the_difference(runs: Path, tmp_path: Path) -> None:
+def test_the_published_number_and_the_difference_are_in_the_table(
+    runs: Path, tmp_path: Path
+) -> None:
     build_evaluations(runs, tmp_path / "reports")
     text = (tmp_path / "reports" / "evaluations" / "tables" / "evaluations.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -76,7 +78,7 @@ def test_the_published_number_stands_beside_with_the_difference(runs: Path, tmp_
     assert (rows[2]["data"], rows[0]["scored"]) == ("esc50, test, fold 3", "2 of 3")
 
 
-def test_all_forms_are_written_and_are_the_same_again(runs: Path, tmp_path: Path) -> None:
+def test_all_formats_are_written_and_are_reproducible(runs: Path, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     (page,) = build_evaluations(runs, reports)
     folder = reports / "evaluations"
@@ -95,7 +97,7 @@ def test_all_forms_are_written_and_are_the_same_again(runs: Path, tmp_path: Path
     assert r"mAP\_official" in (folder / "tables" / "evaluations.tex").read_text(encoding="utf-8")
 
 
-def test_a_report_keeps_what_the_runs_have_lost(runs: Path, tmp_path: Path) -> None:
+def test_a_report_keeps_records_that_the_runs_no_longer_have(runs: Path, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     (page,) = build_evaluations(runs, reports)
     text = page.read_text(encoding="utf-8")

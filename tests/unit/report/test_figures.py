@@ -61,8 +61,8 @@ def drawn(
     root: Path, variants: Sequence[Arm], *, data: Fingerprint | None = None, **options: object
 ) -> tuple[StudyView, dict[str, Drawing]]:
     store = write_study(root, variants, data=data, **options)  # type: ignore[arg-type]
-    seen = study_view(load_results("quick", [store]))
-    return seen, {drawing.name: drawing for drawing in draw_all(seen)}
+    view = study_view(load_results("quick", [store]))
+    return view, {drawing.name: drawing for drawing in draw_all(view)}
 
 
 def collisions(drawings: dict[str, Drawing]) -> list[str]:
@@ -77,7 +77,7 @@ def collisions(drawings: dict[str, Drawing]) -> list[str]:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_figure_keeps_the_contract(name: str, check: Callable[[str], None]) -> None:
+def test_every_figure_passes_the_checks(name: str, check: Callable[[str], None]) -> None:
     check(name)
 
 
@@ -92,7 +92,7 @@ def test_every_figure_keeps_the_contract(name: str, check: Callable[[str], None]
         ({}, check_same_bytes),
     ],
 )
-def test_a_figure_that_breaks_the_contract_is_found(
+def test_a_figure_that_breaks_a_rule_fails_its_check(
     broken: dict[str, Any], check: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = count()
@@ -108,7 +108,7 @@ def test_a_figure_that_breaks_the_contract_is_found(
         check("broken")
 
 
-def test_a_plug_in_that_fails_costs_its_figure_alone(
+def test_a_failing_plug_in_costs_only_its_figure(
     quick_view: StudyView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(_: StudyView) -> Drawing:
@@ -135,8 +135,8 @@ def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path, number: int, long
     assert collisions(drawings) == []
 
 
-def test_one_seed_many_classes_and_folds_collide_nowhere(tmp_path: Path) -> None:
-    seen, drawings = drawn(
+def test_one_seed_many_classes_and_folds_do_not_collide(tmp_path: Path) -> None:
+    view, drawings = drawn(
         tmp_path, QUICK[:3], seeds=(0,), folds=(1, 2), metric="accuracy",
         data=fingerprint(classes=60),
     )  # fmt: skip
@@ -146,10 +146,10 @@ def test_one_seed_many_classes_and_folds_collide_nowhere(tmp_path: Path) -> None
     with figure_style():
         assert "accuracy" in {text for text, _ in drawn_text(figure)}
     assert "40 of 60 classes" in drawings["quality_by_class"].caption
-    assert seen.metric == "accuracy"
+    assert view.metric == "accuracy"
 
 
-def test_what_has_no_data_is_left_out_with_a_sentence(tmp_path: Path) -> None:
+def test_a_figure_without_data_is_a_sentence(tmp_path: Path) -> None:
     bare = [Arm(f"salt {i}", effect=0.001 * i) for i in range(3)]
     _, drawings = drawn(tmp_path, bare, session=False, rich=False)
     shown = {name for name, drawing in drawings.items() if drawing.figure is not None}
@@ -161,7 +161,7 @@ def test_what_has_no_data_is_left_out_with_a_sentence(tmp_path: Path) -> None:
             assert drawing.data.empty
 
 
-def test_speed_is_clips_a_second_of_a_training_step(quick_view: StudyView) -> None:
+def test_speed_is_clips_per_second_of_a_training_step(quick_view: StudyView) -> None:
     data = tradeoff_data(quick_view).set_index("variant")
     step = 0.006 + 4.4e-4 * 34  # seconds with 32 patches and 2 class tokens
     assert data.loc["time .5", "clips_per_second"] == pytest.approx(32 / step)
@@ -172,7 +172,7 @@ def test_speed_is_clips_a_second_of_a_training_step(quick_view: StudyView) -> No
     assert np.isnan(data.loc["stride 2", "clips_per_second"])
 
 
-def test_a_variant_with_a_speed_but_no_result_stands_in_a_strip(tmp_path: Path) -> None:
+def test_a_variant_with_a_speed_but_no_result_is_in_a_strip(tmp_path: Path) -> None:
     made = (*QUICK[:3], Arm("lost", "time", 0.25, statuses={0: "diverged", 1: "diverged"}))
     store = write_study(tmp_path, made, seeds=(0, 1), rich=False)
     with figure_style():
@@ -194,7 +194,7 @@ def test_circles_grow_with_memory_by_area(quick_view: StudyView) -> None:
     assert areas[~known] == 0
 
 
-def test_rates_come_from_tokens_and_groups_differ_in_patchout_alone(quick_view: StudyView) -> None:
+def test_rates_come_from_tokens_and_groups_differ_only_in_patchout(quick_view: StudyView) -> None:
     data = rates_data(quick_view)
     rate = data.set_index("variant")["rate"]
     assert rate["unstructured .75"] == pytest.approx(0.75)  # 16 of 64 patches, 18 tokens
@@ -219,25 +219,25 @@ def test_costs_are_those_of_the_session(quick_view: StudyView) -> None:
 
 def test_the_forest_shows_the_comparisons(quick_view: StudyView) -> None:
     data = forest_data(quick_view)
-    found = [(c.variant, c.difference, c.low, c.high, c.verdict) for c in
+    comparisons = [(c.variant, c.difference, c.low, c.high, c.verdict) for c in
              quick_view.results.comparisons]  # fmt: skip
     shown = data[["variant", "difference", "low", "high", "verdict"]]
-    for row, expected in zip(shown.itertuples(index=False, name=None), found, strict=True):
+    for row, expected in zip(shown.itertuples(index=False, name=None), comparisons, strict=True):
         assert row[0] == expected[0] and row[4] == expected[4]
         np.testing.assert_equal(row[1:4], expected[1:4])
     assert data.set_index("variant").loc["time .75", "cells"] == "1 diverged 2 ok"
 
 
-def test_curves_hold_mean_and_range_and_show_what_broke_off(quick_view: StudyView) -> None:
+def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) -> None:
     data = curves_data(quick_view)
     runs = next(v for v in quick_view.variants if v.name == "time .75").runs
     losses = [run.curves["train_loss"][4] for run in runs if run.status == "ok"]
-    mine = data[data["variant"] == "time .75"]
-    row = mine[(mine["status"] == "ok") & (mine["epoch"] == 5)].iloc[0]
+    curves = data[data["variant"] == "time .75"]
+    row = curves[(curves["status"] == "ok") & (curves["epoch"] == 5)].iloc[0]
     assert (row["mean"], row["low"], row["high"]) == pytest.approx(
         (np.mean(losses), min(losses), max(losses))
     )
-    broken = mine[mine["status"] == "diverged"]
+    broken = curves[curves["status"] == "diverged"]
     assert list(broken["epoch"]) == [1, 2, 3]
     assert set(broken["cell"]) == {"seed 1"}
 
@@ -265,7 +265,7 @@ def test_cells_are_written_on_a_few_columns_only(quick_view: StudyView) -> None:
     assert value not in crowded
 
 
-def test_a_kept_patch_covers_its_own_place_and_no_other() -> None:
+def test_a_kept_patch_covers_only_its_own_points() -> None:
     blank = tuple(tuple(0 for _ in range(10)) for _ in range(8))
     picture = Picture(blank, kept=(4,), grid=(2, 3), patch=(4, 4), stride=(4, 3))
     mask = covered(picture)  # patch (1, 1) of the grid
@@ -283,7 +283,7 @@ def test_pictures_list_what_was_kept(quick_view: StudyView) -> None:
 
 
 @pytest.mark.parametrize(
-    ("panels", "most", "grid"), [(1, 4, (1, 1)), (5, 4, (3, 2)), (12, 5, (4, 3))]
+    ("panels", "max_columns", "grid"), [(1, 4, (1, 1)), (5, 4, (3, 2)), (12, 5, (4, 3))]
 )
-def test_panels_fill_their_rows(panels: int, most: int, grid: tuple[int, int]) -> None:
-    assert columns_and_rows(panels, most) == grid
+def test_panels_fill_their_rows(panels: int, max_columns: int, grid: tuple[int, int]) -> None:
+    assert columns_and_rows(panels, max_columns) == grid

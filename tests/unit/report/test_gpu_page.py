@@ -1,4 +1,4 @@
-"""The figures of docs/gpu.md are those of its records."""
+"""The numbers in docs/gpu.md are those of its records."""
 
 from gpu_table import ROOT, rows
 

@@ -10,7 +10,7 @@ def canvas(width: float = 4.0, height: float = 3.0) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def test_nothing_to_complain_about() -> None:
+def test_text_without_collisions_has_no_problems() -> None:
     with figure_style():
         figure = canvas()
         figure.text(0.2, 0.5, "left")
@@ -37,7 +37,7 @@ def test_text_over_each_edge_is_found() -> None:
         assert len([line for line in overlaps(figure) if "leaves the canvas" in line]) == 4
 
 
-def test_turned_text_is_measured_as_it_stands() -> None:
+def test_rotated_text_is_measured_as_drawn() -> None:
     with figure_style():
         figure = canvas()
         figure.text(0.5, 0.3, "a long vertical label", rotation=90)
@@ -82,7 +82,7 @@ def test_labels_of_crowded_points_never_touch(seed: int) -> None:
         assert overlaps(figure) == []
 
 
-def test_a_lonely_point_is_labelled_beside_itself() -> None:
+def test_a_single_point_has_its_label_beside_it() -> None:
     with figure_style():
         figure = canvas()
         axes = figure.subplots()

@@ -22,7 +22,7 @@ def files(root: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_page_is_well_formed_and_ids_are_its_own(small: Path) -> None:
+def test_the_page_is_well_formed_and_its_ids_are_unique(small: Path) -> None:
     page = read(small / "index.html")
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
@@ -31,7 +31,7 @@ def test_the_page_is_well_formed_and_ids_are_its_own(small: Path) -> None:
             assert link[1:] in page.ids
 
 
-def test_the_page_stands_alone(small: Path) -> None:
+def test_the_page_is_self_contained(small: Path) -> None:
     page = read(small / "index.html")
     assert not {"script", "iframe", "img", "object"} & page.tags
     for link in page.links:
@@ -44,13 +44,13 @@ def test_the_page_stands_alone(small: Path) -> None:
 
 
 def test_every_part_is_a_file(small: Path) -> None:
-    found = set(files(small))
+    names = set(files(small))
     for name in ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures"):
-        assert {f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")} <= found
-    assert sum(name.endswith(".svg") for name in found) == 7
-    for name in found:
+        assert {f"tables/{name}.{kind}" for kind in ("csv", "md", "tex")} <= names
+    assert sum(name.endswith(".svg") for name in names) == 7
+    for name in names:
         if name.endswith(".svg"):
-            assert name.replace(".svg", ".csv") in found
+            assert name.replace(".svg", ".csv") in names
 
 
 def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> None:
@@ -70,14 +70,14 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_no_path_of_this_machine_is_told(small: Path) -> None:
+def test_no_path_of_this_machine_is_shown(small: Path) -> None:
     for name, data in files(small).items():
         if not name.startswith(("records", "studies")):
             assert str(small).encode() not in data, name
             assert str(Path.home()).encode() + b"/" not in data, name
 
 
-def test_the_page_tells_the_whole_story(small: Path) -> None:
+def test_the_page_has_answers_failures_machine_and_notebook(small: Path) -> None:
     words = " ".join(" ".join(read(small / "index.html").words).split())
     for sentence in (
         "What do kind, rate and overlap of patchout do?",
@@ -95,7 +95,7 @@ def test_the_page_tells_the_whole_story(small: Path) -> None:
         assert sentence in words, sentence
 
 
-def test_what_people_wrote_is_escaped(tmp_path: Path) -> None:
+def test_text_of_users_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script> & \"y\""
     arms = (Arm("none"), Arm(evil, "time", 0.5, statuses={0: "error"}))
     store = write_study(tmp_path, arms, seeds=(0, 1), session=False, rich=False)
@@ -106,7 +106,7 @@ def test_what_people_wrote_is_escaped(tmp_path: Path) -> None:
     assert any(evil in word for word in reader.words)
 
 
-def test_records_are_linked_where_they_lie_beside_the_page(small: Path, tmp_path: Path) -> None:
+def test_records_are_linked_if_they_are_beside_the_page(small: Path, tmp_path: Path) -> None:
     links = [link for link in read(small / "index.html").links if link.startswith("records/")]
     assert len(links) == 10  # three variants, three seeds, one session
     apart = render(load_results("quick", [Store(small)]), tmp_path)

@@ -37,9 +37,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def ran(folder: Path, table: int = 1) -> dict[str, str]:
     """Row (of Table 2 with its members) → what the last column tells."""
-    found = rows(folder / f"table{table}_here.csv")
-    first = next(iter(found[0]))
-    return {f"{row[first]} {row.get('members', '')}".strip(): row["ran_here"] for row in found}
+    lines = rows(folder / f"table{table}_here.csv")
+    first = next(iter(lines[0]))
+    return {f"{row[first]} {row.get('members', '')}".strip(): row["ran_here"] for row in lines}
 
 
 def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
@@ -57,7 +57,7 @@ def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
     ).read_text(encoding="utf-8")
 
 
-def test_without_anything_every_row_says_why(folder: Path) -> None:
+def test_without_data_weights_and_gpu_every_row_says_so(folder: Path) -> None:
     render_paper(folder, NOTHING)
     one, two, three = (ran(folder, table) for table in (1, 2, 3))
     assert one["PaSST-S"] == one["AST"] == three["PaSST-S"] == ALL_THREE
@@ -66,13 +66,13 @@ def test_without_anything_every_row_says_why(folder: Path) -> None:
     cited = {"Baseline (Gemmeke 2017)", "AST (paper)", "Baseline (Gemmeke 2017) 1"}
     cited |= {"PSLA Ensemble-S", "PSLA Ensemble-M", "AST Ensemble-S", "AST Ensemble-M"}
     cited |= {"Baseline", "State of the art then"}
-    told = {**one, **two, **three}
-    assert {name for name, text in told.items() if text == CITED} == cited
-    reasons = {part for text in told.values() if text != CITED for part in text.split(", ")}
+    texts = {**one, **two, **three}
+    assert {name for name, text in texts.items() if text == CITED} == cited
+    reasons = {part for text in texts.values() if text != CITED for part in text.split(", ")}
     assert reasons == {NO_DATA, NO_WEIGHTS, NO_GPU}
 
 
-def test_reasons_follow_what_is_there(folder: Path) -> None:
+def test_reasons_follow_what_is_available(folder: Path) -> None:
     some = Available(datasets=frozenset({"audioset", "esc50"}), gpu=True)
     render_paper(folder, PaperStatus(some, ROWS))
     assert ran(folder)["PaSST-S"] == "no weights"
@@ -81,8 +81,8 @@ def test_reasons_follow_what_is_there(folder: Path) -> None:
         "OpenMIC, DCASE20, FSD50K: no data, no weights; ESC-50: no weights"
     )
     render_paper(folder, PaperStatus(EVERYTHING, ROWS))
-    told = {text for table in (1, 2, 3) for text in ran(folder, table).values()}
-    assert told == {"not run yet", CITED}
+    texts = {text for table in (1, 2, 3) for text in ran(folder, table).values()}
+    assert texts == {"not run yet", CITED}
 
 
 MEANT = next(row.recipe for row in ROWS if row.name == "PaSST-S")
@@ -128,7 +128,9 @@ def test_a_row_that_ran_shows_its_number(folder: Path, results: Results) -> None
     assert passt_s(folder, own_start).endswith("not as published: init.checkpoint = mine.pt)")
 
 
-def test_a_row_that_ran_otherwise_than_published_says_so(folder: Path, results: Results) -> None:
+def test_a_row_says_how_its_run_differs_from_the_published_one(
+    folder: Path, results: Results
+) -> None:
     shown = passt_s(folder, results)
     assert "(study quick; not as published: " in shown and "model.name = " in shown
     assert " runs, " not in shown
@@ -138,7 +140,7 @@ def test_a_row_that_ran_otherwise_than_published_says_so(folder: Path, results: 
     assert f"not as published: {runs} of {runs + 12} runs, " in ran(folder)["PaSST-S"]
 
 
-def test_a_row_whose_runs_failed_says_so_but_hides_no_result(
+def test_a_row_whose_runs_failed_says_so_unless_another_study_succeeded(
     folder: Path, store: Store, results: Results
 ) -> None:
     failed = {
@@ -154,10 +156,10 @@ def test_an_ensemble_that_was_evaluated_shows_its_number(folder: Path) -> None:
     ensembles = [row for row in ROWS if row.members]
     nine = max(ensembles, key=lambda row: len(row.members))
     render_paper(folder, replace(NOTHING, evaluated={nine.members: _evaluation(nine)}))
-    told = ran(folder, 2)
-    assert told["PaSST-S S10-16 9"].startswith("mAP_official 0.49")
-    assert told["PaSST-S S10-16 9"].endswith("over 18951 clips (evaluation 00ff)")
-    assert told["PaSST-S S10-16 5"] == ALL_THREE
+    texts = ran(folder, 2)
+    assert texts["PaSST-S S10-16 9"].startswith("mAP_official 0.49")
+    assert texts["PaSST-S S10-16 9"].endswith("over 18951 clips (evaluation 00ff)")
+    assert texts["PaSST-S S10-16 5"] == ALL_THREE
 
 
 def _evaluation(row: Row) -> EvaluationRecord:
@@ -177,7 +179,7 @@ def _evaluation(row: Row) -> EvaluationRecord:
     )
 
 
-def test_departures_name_fields_that_decide() -> None:
+def test_departures_name_the_fields_that_matter() -> None:
     row = next(row for row in ROWS if row.name == "PaSST-U" and row.table == "table3")
     assert row.recipe is not None
     elsewhere = replace(row.recipe.engine, device="cpu", threads=2)

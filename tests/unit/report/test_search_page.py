@@ -105,7 +105,7 @@ def page(runs, tmp_path_factory):
     return build_search("search-quick", runs, tmp_path_factory.mktemp("reports"))
 
 
-def test_the_history_knows_the_best_so_far():
+def test_the_history_has_the_best_so_far():
     record = searched(6)
     values = [0.5, 0.7, None, 0.6, 0.9, 0.8]
     trials = [replace(t, value=v) for t, v in zip(record.trials, values, strict=True)]
@@ -116,7 +116,7 @@ def test_the_history_knows_the_best_so_far():
     assert pd.isna(best[0]) and list(best[1:]) == [0.6, 0.9, 0.9]
 
 
-def test_settings_are_drawn_and_listed_once():
+def test_configurations_are_drawn_and_listed_once():
     record = searched()
     assert len(landscape_data(record)) == len({t.patchout for t in record.trials})
     listed = settings(record)
@@ -133,20 +133,20 @@ def test_importance_is_sorted():
 
 
 def test_the_table_of_the_best_has_both_values_and_the_verdict(runs):
-    seen = study_view(load_results("search-quick", [Store(runs)]))
-    table = confirmed(searched(), seen)
+    view = study_view(load_results("search-quick", [Store(runs)]))
+    table = confirmed(searched(), view)
     rows = {row[0]: row for row in table.rows}
     assert table.highlight == 0 and rows["none"][2] == pytest.approx(0.8)
     assert rows["time 0.125"][-1] == "worse"
     assert rows["structured 0.125"][-1] == "failed"
 
 
-def test_the_headline_says_what_came_of_it():
+def test_the_headline_has_the_number_of_trials_and_the_best():
     record = searched()
-    assert "above dropping nothing" in headline(record)
+    assert "better than dropping nothing" in headline(record)
     better = replace(record.trials[1], value=0.9, patchout=Patchout("time", time=1))
-    found = replace(record, trials=(record.trials[0], better))
-    assert headline(found) == (
+    changed = replace(record, trials=(record.trials[0], better))
+    assert headline(changed) == (
         "2 configurations were tried in 2 trials. The best is time, 1 time column dropped "
         "(mAP 0.900 on the validation split)."
     )
@@ -154,7 +154,7 @@ def test_the_headline_says_what_came_of_it():
     assert "none of them succeeded" in headline(lost)
 
 
-def test_settings_in_words():
+def test_configurations_in_words():
     record = searched(1).trials[0]
     both = replace(record, patchout=Patchout("structured", frequency=2, time=1))
     assert describe(both) == "structured, 2 frequency rows and 1 time column dropped"
@@ -169,7 +169,7 @@ def test_no_text_leaves_a_figure_or_covers_other_text(count):
                 assert overlaps(drawing.figure) == [], drawing.name
 
 
-def test_the_page_stands_alone_and_its_links_lead_somewhere(page):
+def test_the_page_is_self_contained_and_its_links_work(page):
     reader = read(page)
     assert not {"script", "img"} & reader.tags
     for link in reader.links:
@@ -182,7 +182,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(page):
         assert words in text
 
 
-def test_built_again_from_the_report_alone_it_is_the_same(page, tmp_path):
+def test_a_page_rendered_only_from_its_report_is_the_same(page, tmp_path):
     before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
     folder = page.parent
     write_study(folder, ARMS, name="search-quick", session=False)  # as build_study keeps it
@@ -191,7 +191,7 @@ def test_built_again_from_the_report_alone_it_is_the_same(page, tmp_path):
         assert path.read_bytes() == text, path
 
 
-def test_a_search_at_work_has_a_page_already(tmp_path):
+def test_an_unfinished_search_has_a_page(tmp_path):
     record = replace(searched(3), confirmed=(), importance={})
     page = render_search(record, None, tmp_path)
     text = page.read_text()

@@ -56,8 +56,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     ],
 )
 def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start: str) -> None:
-    seen = study_view(replace(results, comparisons=(item,)))
-    ((_, sentence),) = answers(seen)
+    view = study_view(replace(results, comparisons=(item,)))
+    ((_, sentence),) = answers(view)
     assert sentence.startswith(start)
     # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
     assert sentence.endswith(
@@ -72,8 +72,8 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
         replace(comparison(verdict, (0.0, -0.1, 0.1)), variant=v.name)
         for v, verdict in zip(quick.study.variants[1:], verdicts, strict=False)
     )
-    seen = study_view(replace(quick, comparisons=items))
-    text = headline(seen)
+    view = study_view(replace(quick, comparisons=items))
+    text = headline(view)
     assert text.startswith("Against none (mAP 0.84")
     assert (
         "1 is better, 2 are worse, 1 is the same within ±0.02, 1 is undecided and 1 has no result."
@@ -81,8 +81,8 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
     )
 
 
-def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> None:
-    def told(**verdicts: str) -> str | None:
+def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
+    def sentence(**verdicts: str) -> str | None:
         items = tuple(
             replace(c, verdict=verdicts.get(c.variant.replace(" .", ""), "worse"))
             for c in quick.comparisons
@@ -90,41 +90,41 @@ def test_the_bargain_is_the_fastest_that_keeps_the_quality(quick: Results) -> No
         return fastest_without_loss(study_view(replace(quick, comparisons=items)))
 
     assert "unstructured .5: it trains 1.67×" in (
-        told(unstructured25="same", unstructured5="same") or ""
+        sentence(unstructured25="same", unstructured5="same") or ""
     )
-    assert "is better in mAP is time .5" in (told(time5="better") or "")
-    assert told(CNN="better") == told()  # it is slower
-    assert (told() or "").startswith("No variant trains faster")
+    assert "is better in mAP is time .5" in (sentence(time5="better") or "")
+    assert sentence(CNN="better") == sentence()  # it is slower
+    assert (sentence() or "").startswith("No variant trains faster")
 
 
-def test_nothing_measured_is_said_so(tmp_path: Path) -> None:
+def test_a_baseline_without_result_is_reported(tmp_path: Path) -> None:
     arms = (Arm("none", statuses={0: "missing"}), Arm("time .5", "time", 0.5))
-    seen = study_view(
+    view = study_view(
         load_results("quick", [write_study(tmp_path, arms, seeds=(0,), session=False)])
     )
-    assert headline(seen) == "The baseline none has no result, so nothing can be compared with it."
-    assert fastest_without_loss(seen) is None
+    assert headline(view) == "The baseline none has no result, so nothing can be compared with it."
+    assert fastest_without_loss(view) is None
 
 
-def test_one_seed_is_told_to_be_too_few(results: Results) -> None:
+def test_one_seed_is_too_few_for_a_test(results: Results) -> None:
     item = replace(comparison("undecided", (0.012, NAN, NAN), 2), n=1, detectable=NAN)
     ((_, sentence),) = answers(study_view(replace(results, comparisons=(item,))))
     assert sentence.startswith("undecided (difference +0.012; 1 seed; a test needs two); ")
 
 
-def test_what_was_not_run_is_not_called_failed(tmp_path: Path) -> None:
+def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(3), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
-    seen = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(seen).endswith("], “time .5” is not run yet.".replace("],", "]),"))
-    ((v, sentence),) = answers(seen)
+    view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
+    assert headline(view).endswith("], “time .5” has not been run yet.".replace("],", "]),"))
+    ((v, sentence),) = answers(view)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
 
 
 def test_a_failed_variant_says_why(quick: Results) -> None:
-    told = {v.name: sentence for v, sentence in answers(study_view(quick))}
-    assert told["stride 2"] == (
+    sentences = {v.name: text for v, text in answers(study_view(quick))}
+    assert sentences["stride 2"] == (
         "no result (3 × oom); its step could not be timed (oom), with 843 of 843 tokens."
     )
 
@@ -170,13 +170,13 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
         replace(c, verdict="better" if c.variant in ("time .5", "CNN") else "worse")
         for c in quick.comparisons
     )
-    seen = study_view(replace(quick, study=marked(quick.study), comparisons=items))
-    text = headline(seen)
+    view = study_view(replace(quick, study=marked(quick.study), comparisons=items))
+    text = headline(view)
     assert "better" not in text
     assert text.endswith(" (“time .5” and “CNN” are shown for scale, not counted).")
     assert f"of {len(quick.study.variants) - 3} variants" in text
-    assert (fastest_without_loss(seen) or "").startswith("No variant trains faster")
-    names = [row[0] for row in verdicts(seen).texts()]
+    assert (fastest_without_loss(view) or "").startswith("No variant trains faster")
+    names = [row[0] for row in verdicts(view).texts()]
     assert {
         "time .5 (for scale, not counted)",
         "CNN (for scale, not counted)",

@@ -43,12 +43,12 @@ def made() -> Table:
     return table("t", "50 % of it", COLUMNS, ROWS)
 
 
-def test_a_column_in_which_no_row_says_anything_is_left_out() -> None:
+def test_blank_columns_are_omitted() -> None:
     assert [column.name for column in made().columns] == ["variant", "gap", "bytes"]
     assert table("t", "c", COLUMNS, ()).columns == COLUMNS
 
 
-def test_csv_has_full_numbers_and_blanks_for_what_is_not_a_number() -> None:
+def test_csv_has_full_numbers_and_is_blank_without_a_number() -> None:
     first, second = read(to_csv(made()))
     assert first == {"variant": "none_of & all", "gap": "", "gap_low": "", "gap_high": "",
                      "bytes": "2"}  # fmt: skip
@@ -57,7 +57,7 @@ def test_csv_has_full_numbers_and_blanks_for_what_is_not_a_number() -> None:
     assert second["bytes"] == ""
 
 
-def test_markdown_keeps_its_columns_whatever_the_names() -> None:
+def test_markdown_keeps_its_columns_for_any_name() -> None:
     caption, blank, *lines = to_markdown(made()).splitlines()
     assert (caption, blank) == ("50 % of it", "")
     assert len(lines) == 4
@@ -74,7 +74,7 @@ def test_latex_is_escaped_and_balanced() -> None:
     assert r"\begin{tabular}{@{}lrr@{}}" in text
 
 
-def test_a_latex_cell_that_opens_with_a_bracket_is_no_argument() -> None:
+def test_a_latex_cell_that_begins_with_a_bracket_is_not_an_argument() -> None:
     text = to_latex(Table("t", "c", (Column("a", "a"),), (("[x]",),)), "t")
     assert "{}[x]" in text
 
@@ -104,7 +104,7 @@ def test_verdicts_say_what_the_results_say(quick_view: StudyView) -> None:
     assert rows["none"]["difference"] == ""
 
 
-def test_failures_are_shown_as_what_they_are(quick_view: StudyView) -> None:
+def test_failures_have_their_status_and_reason(quick_view: StudyView) -> None:
     shown = {row[0]: row for row in verdicts(quick_view).texts()}
     assert shown["stride 2"][2] == "3 oom"
     assert "failed" in shown["stride 2"]
@@ -131,7 +131,7 @@ def test_quality_and_cost_hold_every_variant(quick_view: StudyView) -> None:
     assert {row["parameters"] for row in read(to_csv(quality(quick_view)))} == {"76000", ""}
 
 
-def test_probes_stand_beside_what_is_seen_with_nothing_hidden(quick_view: StudyView) -> None:
+def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: StudyView) -> None:
     rows = read(to_csv(probes(quick_view)))
     none = {row["hidden"]: row for row in rows if row["variant"] == "none"}
     assert list(none) == ["nothing", "frequency", "time"]
@@ -142,7 +142,7 @@ def test_probes_stand_beside_what_is_seen_with_nothing_hidden(quick_view: StudyV
     assert "stride 2" not in {row["variant"] for row in rows}
 
 
-def test_every_table_has_all_its_forms(quick_view: StudyView) -> None:
+def test_every_table_has_all_formats(quick_view: StudyView) -> None:
     tables = all_tables(quick_view)
     assert list(tables) == [
         *("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
@@ -154,14 +154,14 @@ def test_every_table_has_all_its_forms(quick_view: StudyView) -> None:
 
 
 @pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
-def test_committed_tables_come_out_again_byte_by_byte(name: str) -> None:
+def test_committed_tables_are_reproduced_byte_for_byte(name: str) -> None:
     folder = REPORTS / name
-    seen = study_view(load_results(name, [Store(folder)]))
-    made = {table.name: to_csv(table) for table in all_tables(seen).values()}
+    view = study_view(load_results(name, [Store(folder)]))
+    made = {table.name: to_csv(table) for table in all_tables(view).values()}
     assert made == {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
 
 
-def test_the_committed_tables_of_costs_come_out_again() -> None:
+def test_committed_tables_of_costs_are_reproduced() -> None:
     folder = REPORTS / "engine_x_patchout_h100"
     record = read_comparison(folder.name, folder)
     arms = measured_variants(record, Store(folder).sessions())

@@ -52,7 +52,7 @@ def test_ratios_have_at_most_three_digits(span: Span, shown: str) -> None:
     assert times(span) == shown
 
 
-def test_significant_never_turns_to_scientific_notation() -> None:
+def test_significant_never_uses_scientific_notation() -> None:
     shown = [significant(x) for x in (0.0, 3.0, 0.00012345, 123456.0, -2.345, NAN)]
     assert shown == ["0", "3.00", "0.000123", "123000", "−2.35", "–"]  # 2.345 is 2.34500…01
 
@@ -71,7 +71,7 @@ def test_units_follow_the_middle_value() -> None:
     assert unit_for([2.5e9], "FLOP").name == "GFLOP"
 
 
-def test_latex_and_markdown_leave_no_special_character_alive() -> None:
+def test_latex_and_markdown_escape_every_special_character() -> None:
     assert latex(r"50 % of a_b & {c} \d") == r"50 \% of a\_b \& \{c\} \textbackslash{}d"
     assert latex("−1 × ±2 < 3") == r"$-$1 $\times$ $\pm$2 $<$ 3"
     assert markdown("a|b*c\nd") == r"a\|b\*c d"

@@ -32,7 +32,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def seen(color: str, deficiency: str) -> np.ndarray:
+def perceived(color: str, deficiency: str) -> np.ndarray:
     rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return lab(DEFICIENCY[deficiency] @ linear)
@@ -41,10 +41,10 @@ def seen(color: str, deficiency: str) -> np.ndarray:
 @pytest.mark.parametrize("deficiency", DEFICIENCY)
 def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
     kinds = {name: style.color for name, style in kind_styles(()).items()}
-    told = {name: VERDICTS[name].color for name in ("better", "worse", "same", "undecided")}
-    for palette in (kinds, told):
+    verdicts = {name: VERDICTS[name].color for name in ("better", "worse", "same", "undecided")}
+    for palette in (kinds, verdicts):
         for (one, a), (two, b) in combinations(palette.items(), 2):
-            distance = np.linalg.norm(seen(a, deficiency) - seen(b, deficiency))
+            distance = np.linalg.norm(perceived(a, deficiency) - perceived(b, deficiency))
             assert distance > 10, f"{one} and {two}: {distance:.1f}"
 
 
@@ -53,7 +53,7 @@ def test_marks_differ_where_colors_do() -> None:
     assert len({style.sign for style in VERDICTS.values()}) == len(VERDICTS)
 
 
-def test_kinds_from_elsewhere_get_colors_of_their_own() -> None:
+def test_kinds_of_plug_ins_get_further_colors() -> None:
     styles = kind_styles(["none", "spiral", "checkerboard"])
     assert styles["none"] == kind_styles(())["none"]
     assert len({style.color for style in styles.values()}) == len(styles)
@@ -70,16 +70,16 @@ def picture(name: str) -> str:
         return to_svg(figure, name)
 
 
-def test_svg_depends_on_the_figure_alone() -> None:
+def test_svg_depends_only_on_the_figure() -> None:
     assert picture("one") == picture("one")
 
 
-def test_svg_tells_no_time_and_no_tool() -> None:
+def test_svg_has_no_date_and_no_tool() -> None:
     svg = picture("one")
     assert not any(word in svg for word in ("<dc:date>", "<dc:creator>", "Matplotlib"))
 
 
-def test_ids_of_two_figures_in_one_page_never_meet() -> None:
+def test_ids_of_two_figures_on_one_page_differ() -> None:
     ids = [set(re.findall(r'id="([^"]+)"', picture(name))) for name in ("one", "two")]
     assert ids[0] and not ids[0] & ids[1]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', picture("one")))
