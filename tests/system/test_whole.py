@@ -40,7 +40,7 @@ OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv",
 def swapping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to put the new report in place; some file systems know the second one alone."""
     if request.param == "one by one":
-        monkeypatch.setattr(report_files, "_exchanged", lambda one, other: False)
+        monkeypatch.setattr(report_files, "_exchange", lambda one, other: False)
     return str(request.param)
 
 
