@@ -1,7 +1,7 @@
-"""How large is a difference that means nothing?
+"""How large are differences that are only due to chance?
 
 Question: arms that differ only in the order of batches and in augmentation have the same true mAP;
-how far apart do they come out?
+how far apart are their results?
 
 Command: nox -s ablate -- noise_floor
 Expected time: about 5 minutes on two CPU cores (embedded scenes).

@@ -1,7 +1,7 @@
-"""What does overlap buy, once patchout is held fixed?
+"""What does overlap gain, once patchout is held fixed?
 
 Question: is a finer stride worth its tokens? The published comparison over stride changes patchout
-together with stride; three designs take the two apart:
+together with stride; three designs separate the two:
 
 - paper: counts scale with the grid as in Table 1 (PaSST-S 40/4 at stride 10, PaSST-S-N 20/2 at 16,
   the latter inferred from its sequence length);

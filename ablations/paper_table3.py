@@ -1,15 +1,15 @@
 """Table 3 of the paper: PaSST fine-tuned on other data sets, and on AudioSet itself for comparison.
 
-Question: how much patchout does fine-tuning stand, on each of five data sets?
+Question: how much patchout does fine-tuning tolerate, on each of five data sets?
 
 Commands: passt-bench plan paper_table3
           nox -s ablate -- paper_table3 --data esc50=DIR --data openmic=DIR …
-Whatever data sets are given are run, one study each, three seeds as published. Needs the weights
+Runs the given data sets, one study each, three seeds as published. Needs the weights
 (`passt-bench weights get passt_s_swa_p16_128_ap476`, and passt_s_swa_p16_s16_128_ap473 for
 PaSST-S-N) and a GPU; `plan` gives the GPU hours of each row. The rows on AudioSet are those of
 Table 1 and share its records.
 
-Expected outcome: patchout costs nothing in fine-tuning (PaSST-S the same as PaSST-B on OpenMIC,
+Expected outcome: patchout costs no accuracy in fine-tuning (PaSST-S the same as PaSST-B on OpenMIC,
 ESC-50 and FSD50K, within a point on DCASE20); seven blocks and no overlap cost one to seven points.
 """
 
@@ -30,17 +30,17 @@ from .published import (
     OPENMIC,
     audioset_study,
     cited,
-    letters,
     on_gpu,
+    passt_variants,
     trained,
 )
 
 _L = "seven blocks of PaSST-S's weights (ours: the authors' PaSST-S-L was not released)"
-_N = "begins with the released PaSST-S of stride 16 (inferred)"
+_N = "starts from the released PaSST-S of stride 16 (inferred)"
 
 
 def _variants(corpus: Corpus) -> tuple[Variant, ...]:
-    *others, without_overlap = letters(corpus.name)
+    *others, without_overlap = passt_variants(corpus.name)
     start = {"init": InitSpec("checkpoint", AUDIOSET_S16)}
     return (*others, Variant(without_overlap.name, {**without_overlap.changes, **start}))
 
@@ -48,7 +48,7 @@ def _variants(corpus: Corpus) -> tuple[Variant, ...]:
 def _study(corpus: Corpus, protocol: Recipe) -> Study:
     return Study(
         name=f"paper_table3_{corpus.name}",
-        question=f"How much patchout does fine-tuning on {corpus.title} stand?",
+        question=f"How much patchout does fine-tuning on {corpus.title} tolerate?",
         base=on_gpu(protocol, AUDIOSET),
         baseline="PaSST-B",
         variants=_variants(corpus),
@@ -81,8 +81,8 @@ _DCASE20 = _study(DCASE20, dcase20())
 _FSD50K = _study(FSD50K, fsd50k())
 _AUDIOSET = audioset_study(
     "paper_table3_audioset",
-    "How much patchout does training on AudioSet stand?",
-    letters("audioset"),
+    "How much patchout does training on AudioSet tolerate?",
+    passt_variants("audioset"),
 )
 STUDIES = (_OPENMIC, _ESC50, _DCASE20, _FSD50K, _AUDIOSET)
 ROWS = (

@@ -1,7 +1,6 @@
 """How does mAP fall with the patchout rate, by kind?
 
-Question: how much of the grid can be dropped before the loss is real, and does the answer depend on
-the kind?
+Question: how much of the grid can be dropped before mAP falls, and does that depend on the kind?
 
 Command: nox -s ablate -- patchout_rate
 Expected time: about 8 minutes on two CPU cores (embedded scenes).

@@ -14,7 +14,7 @@ _ROWS = {"b": "PaSST-B", "u": "PaSST-U", "s": "PaSST-S", "s_l": "PaSST-S-L", "s_
 
 def tables() -> str:
     """Every value of every protocol with its source, in Markdown."""
-    # Of DCASE20 nothing is published: what it takes from the others has another source there.
+    # Nothing is published for DCASE20, so its shared settings have another source.
     first, *others = (protocol for name, protocol in PROTOCOLS.items() if name != "dcase20")
     shared = [setting for setting in first if all(setting in other for other in others)]
     parts = [
@@ -32,7 +32,7 @@ def tables() -> str:
 def _table(settings: Iterable[Setting], head: str, labels: Iterable[str]) -> str:
     lines = [f"| {head} | value | source |", "|---|---|---|"]
     for label, setting in zip(labels, settings, strict=True):
-        text = f"{setting.source}; {setting.against}" if setting.against else setting.source
+        text = "; ".join(filter(None, (setting.source, setting.conflicting_source)))
         lines.append(f"| {label} | {_value(setting.value)} | {text} |")
     return "\n".join(lines)
 
@@ -40,10 +40,10 @@ def _table(settings: Iterable[Setting], head: str, labels: Iterable[str]) -> str
 def _value(value: object) -> str:
     if isinstance(value, FrontendSpec | Patchout):
         plain = Patchout(scope=value.scope) if isinstance(value, Patchout) else None
-        given = {item.name: getattr(value, item.name) for item in fields(value)}
+        values = {item.name: getattr(value, item.name) for item in fields(value)}
         shown = [
             f"{name} {number}"
-            for name, number in given.items()
+            for name, number in values.items()
             if number is not None and (plain is None or number != getattr(plain, name))
         ]
         return ", ".join(shown) or "none"

@@ -1,8 +1,8 @@
 """Training protocols of the paper, data set by data set, each value with its source.
 
 A protocol is a recipe without a model: a row of a table adds the model, its patchout (`patchout`)
-and the weights that it starts from, by the dotted names ``model.name``, ``patchout`` and ``init``.
-docs/protocols.md shows the tables below and which pitfalls of the published code are avoided.
+and its initial weights, by the dotted names ``model.name``, ``patchout`` and ``init``.
+docs/protocols.md has the tables below and the pitfalls of the published code that are avoided.
 
 "Paper" is Koutini et al. 2022 (arXiv 2110.05069); files with line numbers are those of the
 reference code, github.com/kkoutini/PaSST at 2a5c818.
@@ -15,7 +15,7 @@ from typing import Literal
 
 from passt_bench.spec import Patchout, Recipe, override, passt_frontend
 
-OURS = "ours: "  # begins the source of every value that is not published
+OURS = "ours: "  # prefix of the source of every value that is not published
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Setting:
 
     Attributes:
         field: dotted name of a recipe's field.
-        value: what it is.
-        source: where it is published; beginning with `OURS` where it is not, with the reason.
-        against: what another of the authors' publications (paper, code, README) has instead.
+        value: value of the field.
+        source: where it is published; if it is not, `OURS` and the reason.
+        conflicting_source: what another of the authors' publications (paper, code, README) has.
     """
 
     field: str
     value: object
     source: str
-    against: str = ""
+    conflicting_source: str = ""
 
 
 Protocol = tuple[Setting, ...]
@@ -90,8 +90,8 @@ _AUDIOSET_CODE: Protocol = (
     Setting(
         "training.eval_weights",
         "last",
-        "ours: both are logged there; of the checkpoints by the authors .472 is plain, .476 "
-        "averaged, the paper's table has .471",
+        "ours: the code logs both; the authors' model files have .472 (last) and .476 (averaged), "
+        "the paper's table has .471",
     ),
 )
 
@@ -111,7 +111,7 @@ _ESC50: Protocol = (
         "ours: with shuffle=None (ex_esc50.py:41) the code keeps one order on a single GPU; the "
         "paper does not say",
     ),
-    Setting("training.decay_start", 50, "ex_esc50.py:82: the rate never falls in 10 epochs"),
+    Setting("training.decay_start", 50, "ex_esc50.py:82: constant within 10 epochs"),
     Setting("training.decay_epochs", 50, "ex_esc50.py:82"),
     Setting("training.swa_start", 1, "ex_esc50.py:254, 2 counted from 1"),
     Setting("training.swa_every", 1, "ex_esc50.py:254"),
@@ -133,7 +133,7 @@ _OPENMIC: Protocol = (
         "ours: with shuffle=None (ex_openmic.py:45) the code keeps one order on a single GPU; the "
         "paper does not say",
     ),
-    Setting("training.decay_start", 50, "ex_openmic.py:88: the rate never falls in 10 epochs"),
+    Setting("training.decay_start", 50, "ex_openmic.py:88: constant within 10 epochs"),
     Setting("training.decay_epochs", 50, "ex_openmic.py:88"),
     Setting("training.swa_start", 1, "ex_openmic.py:302, 2 counted from 1"),
     Setting("training.swa_every", 1, "ex_openmic.py:302"),
@@ -155,7 +155,7 @@ _FSD50K: Protocol = (
         "training.sampling",
         "shuffle",
         "ex_fsd50k.py since 4519e46",
-        "before it the code kept one order on a single GPU",
+        "earlier code kept one order on a single GPU",
     ),
     Setting("training.decay_start", 10, "ex_fsd50k.py:94"),
     Setting("training.decay_epochs", 10, "ex_fsd50k.py:94"),
@@ -164,12 +164,12 @@ _FSD50K: Protocol = (
     Setting(
         "training.checkpoint_selection",
         "best_on_validation",
-        "paper, section 4.2: best on the validation part",
+        "paper, section 4.2: best on the validation split",
     ),
     Setting("metrics", ("mAP_official", "mAP", "AUC", "dprime"), "paper, section 4.2"),
 )
 
-_AS_ESC50 = "ours: no code is published; as for ESC-50, the other set of one class a clip"
+_AS_ESC50 = "ours: no code is published; as for ESC-50, the other set with one class per clip"
 _DCASE20: Protocol = (
     Setting("data.name", "dcase20", "paper, section 4.2"),
     Setting("data.seconds", 10.0, "paper, section 4.2"),
@@ -208,8 +208,8 @@ def audioset(as_published: Literal["paper", "code"] = "code") -> Recipe:
     """AudioSet, 2 million clips of 527 classes, multi-label.
 
     Args:
-        as_published: what the paper says, or what the reference code does. They differ in rate,
-            epochs, clips an epoch and averaging of weights; the paper's running times fit the code.
+        as_published: settings of the paper or of the reference code. They differ in learning rate,
+            epochs, clips per epoch and averaging of weights; the paper's times fit the code.
     """
     kind = "as the paper says" if as_published == "paper" else "as the code does"
     return _recipe(f"audioset, {kind}")
@@ -239,9 +239,9 @@ Row = Literal["b", "u", "s", "s_l", "s_n"]
 _NONE = Setting("patchout", Patchout(), "paper, section 3: no patchout")
 
 
-def _structured(time: int, frequency: int, source: str, against: str = "") -> Setting:
+def _structured(time: int, frequency: int, source: str, conflicting_source: str = "") -> Setting:
     setting = Patchout("structured", time=time, frequency=frequency)
-    return Setting("patchout", setting, source, against)
+    return Setting("patchout", setting, source, conflicting_source)
 
 
 def _patches(count: int, source: str) -> Setting:
@@ -249,7 +249,7 @@ def _patches(count: int, source: str) -> Setting:
 
 
 _TWIN = "ours: as many as S drops; the paper's table 3 has equal speeds for U and S"
-_AS_S = "ours: as S; the paper names depth alone"
+_AS_S = "ours: as S; the paper changes only the depth"
 _LONG: dict[Row, Setting] = {
     "b": _NONE,
     "u": _patches(716, _TWIN),
@@ -287,13 +287,12 @@ PATCHOUTS: dict[str, dict[Row, Setting]] = {
 
 
 def patchout(data: str, row: Row) -> Patchout:
-    """What a row of the paper's tables drops in training on a data set.
+    """The patchout of a row of the paper's tables on a data set.
 
     Args:
         data: registered name of a data set.
-        row: PaSST-B, -U, -S, -S-L or -S-N; the model of that row is registered as ``passt_`` and
-            this.
+        row: PaSST-B, -U, -S, -S-L or -S-N; the model of that row is registered as ``passt_ROW``.
     """
     value = PATCHOUTS[data][row].value
-    assert isinstance(value, Patchout)  # by the functions that fill the table
+    assert isinstance(value, Patchout)  # ensured by the functions that fill the table
     return value

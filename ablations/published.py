@@ -1,4 +1,4 @@
-"""What the tables of the paper share: data sets, variants, and how fast each of them trained.
+"""Shared by the tables of the paper: data sets, variants, and how fast each of them trained.
 
 Koutini, Schlüter, Eghbal-zadeh, Widmer: Efficient Training of Audio Transformers with Patchout,
 Interspeech 2022. Variants as in section 2 and Table 1; counts of the patches as in the reference
@@ -23,19 +23,19 @@ from passt_bench.spec import (
 from passt_bench.spec.rows import Corpus, Pace, Row, patchout_in_short
 
 from .protocols import OURS, PATCHOUTS, PROTOCOLS, Setting, audioset, patchout
-from .protocols import Row as Letter
+from .protocols import Row as PasstRow
 
 AS_IN_CODE = "audioset, as the code does"  # the protocol of `on_audioset`
-IMAGENET = "passt_deit_bd_p16_384"  # where training on AudioSet begins
-# The reference code has come to begin with a model that was distilled after the paper
-# (passt_s_kd_p16_128_ap486); the paper began with this one.
+IMAGENET = "passt_deit_bd_p16_384"  # initial weights of training on AudioSet
+# The paper starts from this model. The reference code now starts from one that was distilled after
+# the paper (passt_s_kd_p16_128_ap486).
 AUDIOSET = "passt_s_swa_p16_128_ap476"
 AUDIOSET_S16 = "passt_s_swa_p16_s16_128_ap473"
 _START = Setting(
     "init",
     InitSpec("checkpoint", AUDIOSET),
     "paper: the PaSST-S trained on AudioSet; models/passt.py before d27d832",
-    "the code since (models/passt.py:958) begins with passt_s_kd_p16_128_ap486",
+    "the code since (models/passt.py:958) starts from passt_s_kd_p16_128_ap486",
 )
 _FINE_TUNED_BY_CODE = ("esc50", "openmic", "fsd50k")
 
@@ -46,7 +46,7 @@ DCASE20 = Corpus("dcase20", "TAU Urban Acoustic Scenes 2020 Mobile", 10, 13_962,
 FSD50K = Corpus("fsd50k", "FSD50K", 200, 36_796, 10_231)
 
 S10, S16 = (10, 10), (16, 16)
-_LETTERS: dict[str, Letter] = {
+_ROW_NAMES: dict[str, PasstRow] = {
     "PaSST-B": "b",
     "PaSST-U": "u",
     "PaSST-S": "s",
@@ -59,19 +59,19 @@ _SHAPES: dict[str, dict[str, object]] = {
 }
 
 
-def letters(data: str) -> tuple[Variant, ...]:
-    """PaSST-B, -U, -S, -S-L and -S-N on a data set; each states only what it changes.
+def passt_variants(data: str) -> tuple[Variant, ...]:
+    """PaSST-B, -U, -S, -S-L and -S-N on a data set; each sets only what it changes.
 
     So ``--set model.width=192`` makes all of them smaller.
     """
     return tuple(
-        Variant(name, {"patchout": patchout(data, letter), **_SHAPES.get(name, {})})
-        for name, letter in _LETTERS.items()
+        Variant(name, {"patchout": patchout(data, row), **_SHAPES.get(name, {})})
+        for name, row in _ROW_NAMES.items()
     )
 
 
 def on_gpu(recipe: Recipe, start: str) -> Recipe:
-    """A protocol as the rows run it: on a GPU, PaSST at stride 10, from published weights."""
+    """A protocol with the settings of the rows: GPU, PaSST at stride 10, published weights."""
     return override(
         recipe,
         {
@@ -84,11 +84,11 @@ def on_gpu(recipe: Recipe, start: str) -> Recipe:
 
 
 def on_audioset() -> Recipe:
-    """AudioSet as the reference code trains on it, from ImageNet weights."""
+    """Training on AudioSet as in the reference code, from ImageNet weights."""
     return on_gpu(audioset("code"), IMAGENET)
 
 
-# Row of Table 1 → mAP, and clips a second and GB a clip in training on one Titan RTX.
+# Row of Table 1 → mAP, and clips per second and GB per clip in training on one Titan RTX.
 TABLE1: Mapping[str, tuple[float, float, float]] = {
     "PANNs": (0.439, 131.0, 0.213),
     "AST": (0.459, 23.1, 2.33),
@@ -100,9 +100,9 @@ TABLE1: Mapping[str, tuple[float, float, float]] = {
     "PaSST-S-L": (0.459, 148.6, 0.311),
     "PaSST-S-N": (0.466, 184.2, 0.202),
 }
-# Others' front ends and models in the protocol of Table 1. The tokens that the table gives for AST
-# (1190 and 498) are those of PaSST's log-mels of 998 frames, not of AST's own 1024.
-OTHERS = (
+# Other models with their front ends in the protocol of Table 1. Its tokens for AST (1190 and 498)
+# are those of PaSST's log-mels of 998 frames, not of AST's own 1024.
+BASELINE_SYSTEMS = (
     Variant(
         "PANNs",
         {
@@ -138,22 +138,22 @@ def trained(
     *,
     notes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> tuple[Row, ...]:
-    """The rows that a study trains, one a variant.
+    """The rows that a study trains, one per variant.
 
     Args:
-        study: its variants are named as the rows.
-        table: of the published numbers.
-        corpus: what is trained on.
+        study: study whose variants have the names of the rows.
+        table: table of the published numbers.
+        corpus: training data.
         protocol: name in `protocols.PROTOCOLS`.
-        published: row → value of the study's metric; without, those of Table 1.
-        notes: row → what else the paper does not give.
+        published: row → value of the study's metric; default: the values of Table 1.
+        notes: row → other settings that the paper does not give.
     """
-    timed = {variant.name: variant for variant in (*OTHERS, *letters("audioset"))}
+    timed = {variant.name: variant for variant in (*BASELINE_SYSTEMS, *passt_variants("audioset"))}
     base = on_audioset()
     rows = []
     for variant in study.variants:
         value, speed, memory = TABLE1[variant.name]
-        here = table == "table1"
+        has_costs = table == "table1"
         rows.append(
             Row(
                 table=table,
@@ -165,8 +165,8 @@ def trained(
                 recipe=study.recipe(variant),
                 runs=len(study.seeds) * corpus.folds,
                 pace=Pace(speed, override(base, timed[variant.name].changes)),
-                speed=speed if here else None,
-                memory=memory if here else None,
+                speed=speed if has_costs else None,
+                memory=memory if has_costs else None,
                 notes=(
                     *not_published(protocol),
                     *_own_patchout(corpus, variant.name),
@@ -179,7 +179,7 @@ def trained(
 
 
 def not_published(protocol: str) -> tuple[str, ...]:
-    """The settings that neither the paper nor its code gives, with where each was taken from."""
+    """The settings that neither the paper nor its code gives, with the source of each value."""
     by_source: dict[str, list[str]] = {}
     for setting in PROTOCOLS[protocol]:
         if setting.source.startswith(OURS):
@@ -190,17 +190,17 @@ def not_published(protocol: str) -> tuple[str, ...]:
 
 
 def _conflicts(protocol: str, corpus: Corpus, variant: Variant) -> tuple[str, ...]:
-    """The settings of a row that the authors' publications give differently, with what is taken."""
+    """The settings of a row on which the authors' publications conflict, with the value used."""
     start = (_START,) if corpus.name in _FINE_TUNED_BY_CODE else ()
     settings = (*start, *PROTOCOLS[protocol])
-    mine = [setting for setting in settings if setting.field not in variant.changes]
-    if variant.name in _LETTERS:
-        mine.append(PATCHOUTS[corpus.name][_LETTERS[variant.name]])
+    used = [setting for setting in settings if setting.field not in variant.changes]
+    if variant.name in _ROW_NAMES:
+        used.append(PATCHOUTS[corpus.name][_ROW_NAMES[variant.name]])
     return tuple(
         f"{setting.field.removeprefix('training.')} {_in_short(setting.value)} ({setting.source}; "
-        f"{setting.against})"
-        for setting in mine
-        if setting.against
+        f"{setting.conflicting_source})"
+        for setting in used
+        if setting.conflicting_source
     )
 
 
@@ -211,14 +211,14 @@ def _in_short(value: object) -> str:
 
 
 def _own_patchout(corpus: Corpus, row: str) -> tuple[str, ...]:
-    """Where the patchout of a row comes from, if it is not published."""
-    if row not in _LETTERS:
+    """The source of a row's patchout, if it is not published."""
+    if row not in _ROW_NAMES:
         return ()
-    setting = PATCHOUTS[corpus.name][_LETTERS[row]]
+    setting = PATCHOUTS[corpus.name][_ROW_NAMES[row]]
     if not setting.source.startswith((OURS, "inferred")):
         return ()
     return (
-        f"patchout {patchout_in_short(patchout(corpus.name, _LETTERS[row]))} ({setting.source})",
+        f"patchout {patchout_in_short(patchout(corpus.name, _ROW_NAMES[row]))} ({setting.source})",
     )
 
 
@@ -228,7 +228,7 @@ def cited(table: str, name: str, corpus: Corpus, metric: str, published: float) 
 
 
 def audioset_study(name: str, question: str, variants: tuple[Variant, ...]) -> Study:
-    """A study of rows on AudioSet, one run a row as published."""
+    """A study of rows on AudioSet, one run per row as published."""
     base = on_audioset()
     return Study(
         name=name,

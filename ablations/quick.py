@@ -1,15 +1,15 @@
 """What do kind, rate and overlap of patchout do to mAP, step time and memory?
 
-Question: on scenes whose classes are told apart by frequency position, by time pattern, by both, or
-by place in time, what does each kind of patchout cost, and what does it save?
+Question: on scenes whose classes differ in frequency position, time pattern, both, or position in
+time, what does each kind of patchout cost, and what does it save?
 
 Command: nox -s ablate
 Expected time: under 6 minutes on two CPU cores, no GPU, no data.
 
 Expected outcome: at a rate of 0.75 and equal tokens (16 of 64 patches) every kind loses mAP here,
-for at equal epochs patchout shows the model fewer patches; dropping frequency rows hurts the
-frequency classes most. Unstructured patchout loses less at lower rates. A finer stride gains and
-costs time. Training gets faster and smaller with fewer tokens; inference does not.
+because at equal epochs the model sees fewer patches; dropping frequency rows hurts the frequency
+classes most. Unstructured patchout loses less at lower rates. A finer stride gains mAP and costs
+time. Training gets faster and smaller with fewer tokens; inference does not.
 """
 
 from __future__ import annotations

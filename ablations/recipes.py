@@ -16,7 +16,7 @@ from passt_bench.spec import (
 
 
 def synthetic() -> Recipe:
-    """A small PaSST on the embedded synthetic scenes: 8 x 8 patches, seconds a run.
+    """A small PaSST on the embedded synthetic scenes: 8 x 8 patches, seconds per run.
 
     64 mels x 64 frames make the grid square, so that a rate keeps as many tokens along time as
     along frequency and kinds can be compared at equal tokens.
@@ -58,23 +58,23 @@ def esc() -> Recipe:
 
 
 def passt(name: str = "passt_s", *, jitter: bool = True) -> dict[str, object]:
-    """What a variant changes to be a published PaSST, CP-ResNet or MobileNetV3 on its log-mels.
+    """Changes of a variant to a published PaSST, CP-ResNet or MobileNetV3 with its log-mels.
 
     Args:
         name: registered model.
-        jitter: whether the filters' edges move in training, as published.
+        jitter: whether filter edges are jittered in training, as published.
     """
     return {"model": ModelSpec(name=name), "frontend": passt_frontend(jitter=jitter)}
 
 
 def ast(name: str = "ast") -> dict[str, object]:
-    """What a variant changes to be AST on its filter bank: 16 kHz, always 1024 frames.
+    """Changes of a variant to AST with its filter bank: 16 kHz, always 1024 frames.
 
-    At another sampling rate the data are others: such a variant shares no study with the rest.
+    Another sampling rate gives other data, so this variant cannot share a study with the others.
     """
     return {"model": ModelSpec(name=name), "frontend": ast_frontend()}
 
 
 def panns(name: str = "cnn14") -> dict[str, object]:
-    """What a variant changes to be a CNN of PANNs on its log-mels."""
+    """Changes of a variant to a CNN of PANNs with its log-mels."""
     return {"model": ModelSpec(name=name), "frontend": panns_frontend()}

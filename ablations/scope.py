@@ -1,23 +1,23 @@
-"""Does one pattern a sample help against one a batch?
+"""Does one pattern per sample help, compared with one per batch?
 
 Question: the published code draws one pattern for all clips of a batch. A pattern for each clip
-costs a gather in place of a selection; does it regularise better?
+needs a gather instead of a selection; does it regularize better?
 
 Command: nox -s ablate -- scope
 Other kinds and rates: nox -s ablate -- scope --set patchout.kind=structured --set patchout.rate=0.5
 Expected time: about 3 minutes on two CPU cores (embedded scenes).
 
 Design: three quarters of the patches are dropped, where the choice of patches matters most, and
-both scopes keep the same tokens. Six seeds, for the effect can only be small. None is the end of
-the scale.
+both scopes keep the same tokens. Six seeds, because the effect can only be small. “none” is the
+upper reference.
 
-Expected outcome: the same, or a little better with a pattern a sample. The gradient of a step then
-averages over 32 patterns and is less noisy; over hundreds of steps both scopes see many patterns.
+Expected outcome: the same, or slightly better with a pattern per sample. The gradient of a step
+then averages over 32 patterns, with less noise; over hundreds of steps both scopes see many.
 Drawing 32 patterns takes about 2 ms of a step of 16.
 
-Outcome: a pattern a sample gains 0.019 [-0.001, +0.040], corrected p 0.06, undecided with six
-seeds; none is 0.11 better than a pattern a batch. A step takes 1.11 [1.09, 1.15] times as long; see
-reports/scope.
+Outcome: a pattern per sample gains 0.019 [-0.001, +0.040], corrected p 0.06, undecided with six
+seeds; “none” is 0.11 better than a pattern per batch. A step takes 1.11 [1.09, 1.15] times as long;
+see reports/scope.
 """
 
 from __future__ import annotations

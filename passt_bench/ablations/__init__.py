@@ -1,7 +1,7 @@
 """Controlled studies, one file each; a file's docstring is its lab notebook.
 
 In a checkout the files are in the folder ``ablations/`` beside the package. An installed package
-has them here, in the place of this file (``package-dir`` in ``pyproject.toml``).
+has them here, instead of this file (``package-dir`` in ``pyproject.toml``).
 """
 
 from pathlib import Path

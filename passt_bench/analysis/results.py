@@ -24,7 +24,7 @@ class Results:
         study: the expansion.
         cells: see `frame.cells_frame`.
         means: the primary metric of every variant, the baseline among them, in the study's order.
-        comparisons: of every variant but the baseline, in the study's order.
+        comparisons: every variant except the baseline, in the study's order.
         costs: see `costs.costs_of`.
         memory: see `costs.memory_of`.
         records: key → record, of the cells that have one.
@@ -63,10 +63,10 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
         )
     study = store.study(name)
     sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
-    return analyse(study, find_runs(study, stores), sessions.values())
+    return analyze(study, find_runs(study, stores), sessions.values())
 
 
-def analyse(
+def analyze(
     study: StudyRecord, records: Mapping[str, RunRecord], sessions: Iterable[SessionRecord]
 ) -> Results:
     """Computes the results of a study.

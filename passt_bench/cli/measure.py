@@ -257,7 +257,7 @@ def _check_instruments(device: str) -> bool:
     for item in found:
         allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
         colour = "green" if item.passed else "red"
-        reading = Text(f"{item.found:,.6g} {item.unit}", style=colour)
+        reading = Text(f"{item.measured:,.6g} {item.unit}", style=colour)
         table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
     console.print(table)
     return all(item.passed for item in found)

@@ -24,8 +24,8 @@ from passt_bench.measure.target import (
     PublishedProtocol,
     Subject,
     compile_seconds,
-    take_memory,
-    take_round,
+    measure_memory,
+    run_turn,
     warm_up,
     write_profile,
 )
@@ -150,11 +150,11 @@ class _CommandHandler:
         return warm_up(self.subject, steps)
 
     def memory(self) -> tuple[dict[str, float], str]:
-        return take_memory(self.subject)
+        return measure_memory(self.subject)
 
     def round(self, steps: int, cores: tuple[int, ...] | None) -> dict[str, list[float]]:
         bind(cores)
-        samples = take_round(self.subject, steps)
+        samples = run_turn(self.subject, steps)
         if self.subject.device.type == "cuda":
             torch.cuda.empty_cache()  # the other arms need it while this one waits
         return samples

@@ -30,27 +30,27 @@ class Check:
     Attributes:
         what: the instrument.
         known: the known value.
-        found: the measured value.
+        measured: the measured value.
         tolerance: maximum relative difference that passes; 0: exact.
         unit: unit of both.
     """
 
     what: str
     known: float
-    found: float
+    measured: float
     tolerance: float
     unit: str
 
     @property
     def passed(self) -> bool:
         """Whether the measured value is close enough to the known one."""
-        return abs(self.found - self.known) <= self.tolerance * self.known
+        return abs(self.measured - self.known) <= self.tolerance * self.known
 
 
 def check_instruments(device: torch.device) -> list[Check]:
     """Clock, memory, FLOPs and bytes saved for backward against known values."""
-    found = [*_clock(device), _memory(device), *_network(device)]
-    return [*found, *_ratios()] if device.type == "cuda" else found
+    checks = [*_clock(device), _memory(device), *_network(device)]
+    return [*checks, *_ratios()] if device.type == "cuda" else checks
 
 
 def _clock(device: torch.device) -> Iterator[Check]:

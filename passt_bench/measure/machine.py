@@ -161,24 +161,24 @@ def _read(path: Path) -> str | None:
 
 
 def _warnings(state: dict[str, Any]) -> list[str]:
-    found = []
+    lines = []
     if state["other_cores"] > _BUSY_CORES:
-        found.append(
+        lines.append(
             f"Other processes keep {state['other_cores']} of {state['cores']} cores busy: "
             "step times may scatter."
         )
     if state["stolen_cores"] > _STOLEN_CORES:
-        found.append(f"The hypervisor takes {state['stolen_cores']} cores away from this machine.")
+        lines.append(f"The hypervisor takes {state['stolen_cores']} cores away from this machine.")
     if state["governor"] not in (None, "performance"):
-        found.append(
+        lines.append(
             f"CPU frequency may change during measurement (governor {state['governor']!r})."
         )
     for number, gpu in enumerate(state["gpus"]):
         if gpu["busy_percent"] > 0:
-            found.append(f"GPU {number} is {gpu['busy_percent']} % busy with something else.")
+            lines.append(f"GPU {number} is {gpu['busy_percent']} % busy with something else.")
         if gpu["slowed"] & GPU_SLOWED:
-            found.append(f"GPU {number} is slowed by power or heat (reasons {gpu['slowed']:#x}).")
-    return found
+            lines.append(f"GPU {number} is slowed by power or heat (reasons {gpu['slowed']:#x}).")
+    return lines
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def compile_seconds(subject: Subject) -> float:
     return max(0.0, first - once())
 
 
-def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
+def run_turn(subject: Subject, steps: int) -> dict[str, list[float]]:
     """One turn in a round: ``steps`` training steps, then every other phase once.
 
     Returns:
@@ -104,7 +104,7 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
         differ, the step waits for its launches.
     """
     if subject.device.type == "cuda":
-        return _take_gpu_round(subject)
+        return _run_gpu_turn(subject)
     clock = Clock(subject.device)
     for _ in range(steps * subject.cycle):
         clock.run(subject.step, total=STEP)
@@ -114,7 +114,7 @@ def take_round(subject: Subject, steps: int) -> dict[str, list[float]]:
     return _samples(subject, clock)
 
 
-def _take_gpu_round(subject: Subject) -> dict[str, list[float]]:
+def _run_gpu_turn(subject: Subject) -> dict[str, list[float]]:
     clock = Clock(subject.device)
     subject.train(GPU_WARM_STEPS)
     torch.cuda.synchronize()
@@ -178,7 +178,7 @@ def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
     return seconds
 
 
-def take_memory(subject: Subject) -> tuple[dict[str, float], str]:
+def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
     """Peaks by phase, bytes saved for backward, and the attention kernel in use.
 
     Returns:

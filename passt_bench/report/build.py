@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from passt_bench.analysis.results import Results, analyse, load_results
+from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.store import (
     COMPARISONS,
@@ -221,7 +221,7 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     """The results of a study that has only these variants."""
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
-    return analyse(study, results.records, results.sessions)
+    return analyze(study, results.records, results.sessions)
 
 
 def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import matplotlib as mpl
 
-from passt_bench.analysis.results import analyse
+from passt_bench.analysis.results import analyze
 from passt_bench.errors import ContractError
 from passt_bench.records.run import (
     CellRecord,
@@ -70,7 +70,7 @@ def example_view(*, begun: bool = True) -> StudyView:
     )
     arms = tuple(_arm(variant) for variant in variants)
     session = SessionRecord(digest(["session"]), arms[0].key, arms, rounds=6, steps=3)
-    return study_view(analyse(study, records if begun else {}, [session] if begun else []))
+    return study_view(analyze(study, records if begun else {}, [session] if begun else []))
 
 
 def _arm(variant: VariantRecord) -> ArmRecord:

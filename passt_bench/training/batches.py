@@ -1,6 +1,6 @@
 """Makes the batches of a training: which clips, their log-mels and their targets.
 
-All of it is a pure function of seed, salt and step, so that a resumed training continues
+Batches are a pure function of seed, salt and step, so that a resumed training continues
 exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
 jitter, SpecAugment, mixup of spectrograms.
 
@@ -157,7 +157,7 @@ def check_sampling(training: TrainingSpec, clips: int) -> None:
         return
     if training.sampling != "weighted":
         raise InputError(
-            "an epoch is every clip once where clips are shuffled",
+            "without weighted sampling an epoch is every clip once",
             field="training.epoch_clips",
             value=wanted,
             remedy="Leave it out, or set training.sampling to 'weighted'.",

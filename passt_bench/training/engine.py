@@ -134,19 +134,19 @@ class ModelStep:
         self.scaler = self.engine.make_scaler()
         self.call = self.engine.prepare(net)
 
-    def predict(self, x: torch.Tensor, **drawn: torch.Tensor | None) -> torch.Tensor:
+    def predict(self, x: torch.Tensor, **extra: torch.Tensor | None) -> torch.Tensor:
         """Logits (B, classes), float32, of log-mels (B, 1, mels, frames)."""
         with self.engine.autocast():
-            logits = self.call(x, **drawn)
+            logits = self.call(x, **extra)
         return logits.float()
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """The loss of a batch of ``x``, ``targets`` and the random inputs of the step."""
-        drawn = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
+        extra = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
         x, targets = inputs["x"], inputs["targets"]
         assert x is not None
         assert targets is not None
-        return loss_of(self._loss, self.predict(x, **drawn), targets)
+        return loss_of(self._loss, self.predict(x, **extra), targets)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Frees the last gradients and computes new ones."""

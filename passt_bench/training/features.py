@@ -123,8 +123,8 @@ def draw_waves(
         sound, target = _augment_wave(waves, clip, recipe, random), labels(clip)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
-            drawn = random.beta(training.wavmix_alpha, training.wavmix_alpha)
-            weight = np.float32(max(drawn, 1 - drawn))
+            beta = random.beta(training.wavmix_alpha, training.wavmix_alpha)
+            weight = np.float32(max(beta, 1 - beta))
             sound = mix(sound, _augment_wave(waves, other, recipe, random), weight)
             target = weight * target + (1 - weight) * labels(other)
         sounds.append(sound)

@@ -110,9 +110,9 @@ def _inputs(
     setting = task.recipe.patchout
     if grid:
         setting = at_stage(setting, grid, step, total)
-    drawn = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
+    extra = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
     _seed_torch(task.recipe.engine.device, task.seed, step)
-    return {"x": x, "targets": targets, **drawn}
+    return {"x": x, "targets": targets, **extra}
 
 
 def _end_epoch(state: Training, steps: int, rate: float) -> None:

@@ -72,9 +72,9 @@ class Metric(ABC):
         """
         values = np.full(weights.shape[1], np.nan)
         for number, column in enumerate(weights.T):
-            drawn = np.repeat(np.arange(len(column)), column.astype(np.int64))
+            indices = np.repeat(np.arange(len(column)), column.astype(np.int64))
             try:
-                values[number], _ = self.compute(clips.targets[drawn], clips.scores[drawn])
+                values[number], _ = self.compute(clips.targets[indices], clips.scores[indices])
             except InputError:
                 continue
         return values

@@ -17,7 +17,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     """The learning rate of a step: a linear warm-up, then a cosine to zero.
 
     Args:
-        step: from 0 to steps - 1.
+        step: number of the step, from 0 to steps - 1.
         steps: steps of the whole training.
         peak: maximum learning rate.
         warmup: share of the steps with a rising learning rate.
@@ -86,7 +86,7 @@ def at_stage(setting: Patchout, grid: Pair, step: int, steps: int) -> Patchout:
     Args:
         setting: setting with its schedule.
         grid: (frequency, time).
-        step: from 0 to steps - 1.
+        step: number of the step, from 0 to steps - 1.
         steps: steps of the whole training.
     """
     settings = stages(setting, grid)

@@ -1,6 +1,6 @@
 """The state of a training: the task, its progress, and the mean of its weights.
 
-A checkpoint holds all of it, so that a resumed training continues exactly.
+A checkpoint holds the whole state, so that a resumed training continues exactly.
 
 Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
 ``helpers/swa_callback.py`` of the reference code it only averages: it does not change the learning
@@ -90,11 +90,11 @@ class Average:
         self.count += 1
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"count": self.count, "weights": self.weights}
 
     def load(self, state: dict[str, Any], device: str) -> None:
-        """Restores what a checkpoint kept."""
+        """Restores the state from a checkpoint."""
         self.count = int(state["count"])
         self.weights = {name: value.to(device) for name, value in state["weights"].items()}
 
@@ -316,7 +316,7 @@ class Training:
         """
         state = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
         if state is None or state["epoch"] != self.progress.best_epoch:
-            raise OSError(f"the weights of epoch {self.progress.best_epoch} were lost")
+            raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")
         self.net.load_state_dict(state["net"])
 
     def _resume(self) -> None:
@@ -326,7 +326,7 @@ class Training:
             if not self._fits(state):
                 warn(f"{self.task.key}: a checkpoint does not fit the model; it is not used")
             elif state["progress"]["best_epoch"] and not self._has_best(state):
-                warn(f"{self.task.key}: the weights of the best epoch are lost")
+                warn(f"{self.task.key}: the weights of the best epoch are missing")
             else:
                 self._load(state)
                 return

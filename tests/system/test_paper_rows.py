@@ -320,9 +320,9 @@ def test_what_the_authors_give_differently_is_listed_beside_the_rows(cli: Cli) -
     assert (
         "4 rows on openmic, esc50, fsd50k: init passt_s_swa_p16_128_ap476 (paper: the PaSST-S "
         "trained on AudioSet; models/passt.py before d27d832; the code since "
-        "(models/passt.py:958) begins with passt_s_kd_p16_128_ap486)" in listed
+        "(models/passt.py:958) starts from passt_s_kd_p16_128_ap486)" in listed
     )
-    assert "5 rows on fsd50k: sampling shuffle (ex_fsd50k.py since 4519e46; before it" in listed
+    assert "5 rows on fsd50k: sampling shuffle (ex_fsd50k.py since 4519e46; earlier" in listed
     assert (
         "5 rows on audioset: learning_rate 2e-05 (ex_audioset.py:76; the paper has 1e-5)" in listed
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from passt_bench.measure.flops import vit_flops
-from passt_bench.measure.target import Subject, take_memory, take_round, warm_up
+from passt_bench.measure.target import Subject, measure_memory, run_turn, warm_up
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import foreseen_bytes, summarise_model
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, override
@@ -44,7 +44,7 @@ def test_a_session_steps_through_the_stages() -> None:
 def test_a_sample_is_the_mean_of_a_cycle() -> None:
     subject = RecipeFactory(RECIPE, 3)()
     assert len(warm_up(subject, 3)) == 3
-    seconds = take_round(subject, 2)
+    seconds = run_turn(subject, 2)
     parts = ("forward", "backward", "optimizer")
     assert all(len(seconds[phase]) == 2 for phase in (*parts, "train_step", "train_step_cpu"))
     assert len(seconds["inference_batch"]) == 1
@@ -54,8 +54,8 @@ def test_a_sample_is_the_mean_of_a_cycle() -> None:
 
 def test_memory_is_that_of_the_largest_stage() -> None:
     none = RecipeFactory(override(RECIPE, {"patchout": Patchout()}), 3)()
-    scheduled, _ = take_memory(RecipeFactory(RECIPE, 3)())
-    alone, _ = take_memory(none)
+    scheduled, _ = measure_memory(RecipeFactory(RECIPE, 3)())
+    alone, _ = measure_memory(none)
     assert scheduled["saved_for_backward"] == alone["saved_for_backward"]
 
 
@@ -64,5 +64,5 @@ def test_a_cycle_counts_its_steps() -> None:
     subject = Subject(step={"forward": lambda: calls.append(1)}, cycle=3)
     subject.train(2)
     assert len(calls) == 6
-    assert len(take_round(subject, 4)["forward"]) == 4
+    assert len(run_turn(subject, 4)["forward"]) == 4
     assert len(calls) == 18

@@ -6,7 +6,7 @@ import pytest
 from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench import report
-from passt_bench.analysis.results import Results, analyse, load_results
+from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.records.evaluation import EvaluationRecord, Member
 from passt_bench.records.store import Store
 from passt_bench.report.paper import CITED, PaperStatus, render_paper
@@ -146,7 +146,7 @@ def test_a_row_whose_runs_failed_says_so_unless_another_study_succeeded(
     failed = {
         key: replace(record, status="oom", metrics={}) for key, record in results.records.items()
     }
-    lost = analyse(results.study, failed, [])
+    lost = analyze(results.study, failed, [])
     assert passt_s(folder, lost).startswith("failed (oom) (study quick")
     # However much nearer to the published recipe the failed ones are.
     assert passt_s(folder, with_recipe(lost, MEANT), results).startswith("mAP 0.")

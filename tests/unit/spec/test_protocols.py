@@ -50,13 +50,13 @@ def test_what_the_authors_give_differently_is_the_other_ones_value() -> None:
     )
     fields = {"training.learning_rate", "training.epochs", "training.epoch_clips"}
     for one, other in ((paper, code), (code, paper)):
-        assert {field for field, setting in one.items() if setting.against} == fields
+        assert {field for field, setting in one.items() if setting.conflicting_source} == fields
         for field in fields:
-            assert float(one[field].against.split()[-1]) == other[field].value
-    esc = PATCHOUTS["esc50"]["s"].against
+            assert float(one[field].conflicting_source.split()[-1]) == other[field].value
+    esc = PATCHOUTS["esc50"]["s"].conflicting_source
     assert esc == "the README's command has t10 f5: 275"
     assert (12 - 5) * (49 - 10) + 2 == 275
-    others = [s for rows in PATCHOUTS.values() for s in rows.values() if s.against]
+    others = [s for rows in PATCHOUTS.values() for s in rows.values() if s.conflicting_source]
     assert others == [PATCHOUTS["esc50"]["s"]]
 
 
