@@ -133,7 +133,7 @@ def facts(
     return [
         *fact("Command", [record.command]),
         *fact("Step", [f"{', '.join(batches)} of {', '.join(seconds)}"] if batches else []),
-        *fact("Half widths", [f"step ratios: ±{fixed(100 * max(halves), 1)} %"] if halves else []),
+        *fact("Ratio half widths", [f"up to ±{fixed(100 * max(halves), 1)} %"] if halves else []),
         *measurement_facts(recipes, sessions, sessions),
         *fact("Packages", [", ".join(f"{name} {version}" for name, version in record.packages)]),
     ]

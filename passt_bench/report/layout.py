@@ -111,7 +111,7 @@ class Label:
     """A text that belongs to a point.
 
     Attributes:
-        text: the text; may contain line feeds.
+        text: text of one or more lines.
         x: x of the point, in data coordinates.
         y: y of the point, in data coordinates.
         rim: radius of the point's marker, in points.

@@ -110,7 +110,7 @@ def kind_styles(kinds: Iterable[str]) -> dict[str, Style]:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as SVG text that depends on nothing but the figure.
+    """The figure as SVG text that depends only on the figure.
 
     Args:
         figure: a figure made under `figure_style`.
