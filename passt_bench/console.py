@@ -1,4 +1,4 @@
-"""Shows the progress of long work: a bar with the time left on a terminal, else plain lines."""
+"""Shows the progress of long work: a bar with the remaining time on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_SECONDS = 15.0
-MOST_SHOWN = 0.99  # until the work has ended, when a line says so
+MAX_SHOWN = 0.99  # until the work has ended, when a line says so
 Progress = Callable[[float, str], None]  # takes the share that is done, from 0 to 1, and some words
 
 
@@ -33,7 +33,7 @@ def rough(seconds: float) -> str:
 
 
 class Estimate:
-    """Estimates the time left from the share that is done, once that is enough."""
+    """Estimates the remaining time from the fraction that is done."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -44,7 +44,7 @@ class Estimate:
         return time.monotonic() - self._start
 
     def left(self, share: float) -> str:
-        """``about 2 min 5 s left``, or nothing while it would be a guess."""
+        """``about 2 min 5 s left``, or an empty text while it would be a guess."""
         if share < 0.02 or self.elapsed < 2 or share >= 1:
             return ""
         return f"about {duration(self.elapsed * (1 - share) / share)} left"
@@ -54,7 +54,7 @@ class Estimate:
 def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], None]]:
     """Shows the progress of work on stderr once it takes longer than ``patience`` seconds.
 
-    For work inside functions, which is mostly quick. Yields ``update(share done)``.
+    For work inside functions, which is usually quick. Yields ``update(fraction done)``.
     """
     from rich.console import Console
 
@@ -73,7 +73,7 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 
 @contextmanager
 def stage(console: Console, title: str) -> Iterator[Progress]:
-    """Shows the progress of work; yields ``update(share done, text)``."""
+    """Shows the progress of work; yields ``update(fraction done, text)``."""
     estimate = Estimate()
     if console.is_terminal:
         from rich import progress
@@ -89,7 +89,7 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
 
             def show(share: float, text: str) -> None:
                 note = ", ".join(part for part in (text, estimate.left(share)) if part)
-                bar.update(task, completed=min(share, MOST_SHOWN), note=note)
+                bar.update(task, completed=min(share, MAX_SHOWN), note=note)
 
             yield show
     else:
@@ -98,7 +98,7 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
         def line(share: float, text: str) -> None:
             if estimate.elapsed - last[0] >= LINE_SECONDS:
                 last[0] = estimate.elapsed
-                parts = [f"{100 * min(share, MOST_SHOWN):3.0f} %", text, estimate.left(share)]
+                parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, estimate.left(share)]
                 console.print(
                     f"{title}: {', '.join(part for part in parts if part)}", highlight=False
                 )

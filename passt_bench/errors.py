@@ -1,4 +1,4 @@
-"""The errors that a user can cause: what was found, where, and what would be right."""
+"""Errors caused by input: what is wrong, where, and how to correct it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class InputError(ValueError):
 
     Args:
         problem: what is wrong, as a sentence without its full stop.
-        source: the file, folder or option it came from.
+        source: the file, folder or option that it came from.
         field: the dotted name of the field, e.g. ``training.epochs``.
-        value: the value that was found.
-        remedy: what would be right, as a sentence.
+        value: the wrong value.
+        remedy: how to correct it, as a sentence.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class StorageError(InputError, OSError):
 
 
 class ContractError(AssertionError):
-    """A component does not do what every component of its kind must do."""
+    """A component violates the contract of its kind."""
 
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Adds the source to those input errors of the body that name none."""
+    """Adds the source to input errors of the body that name no source."""
     try:
         yield
     except InputError as error:
@@ -69,10 +69,10 @@ def located(source: object) -> Iterator[None]:
         ) from None
 
 
-def choose_from(names: Iterable[str], wrong: str) -> str:
-    """A remedy sentence for an unknown name: the nearest known one, then all of them."""
+def choose_from(names: Iterable[str], wrong: str, prefix: str = "") -> str:
+    """A remedy for an unknown name: the nearest known one (after a prefix), then all of them."""
     known = sorted(names)
     near = get_close_matches(wrong, known, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    hint = f"Did you mean {prefix + near[0]!r}? " if near else ""
     mark = "; " if any("," in name for name in known) else ", "
     return f"{hint}Known: {mark.join(known) or '(none)'}."

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from passt_bench.errors import InputError
 
 _KEY = re.compile(r"[0-9a-f]{16}")  # as `spec.key.digest` makes them
-_RULE = "a name is letters, digits, - and _"
+_RULE = "may contain only letters, digits, - and _"
 
 
 def _is_plain(text: str) -> bool:
@@ -25,7 +25,7 @@ def _name(text: str) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Whether a text is a key, as folders of records are called."""
+    """Whether a text is a key, like the names of the folders of records."""
     return _KEY.fullmatch(text) is not None
 
 
@@ -40,15 +40,15 @@ Key = Annotated[str, AfterValidator(_key)]  # of a record, its folder, and of wh
 
 
 def plain_name(text: str, *, field: str) -> str:
-    """A name or key that may become part of a path, checked.
+    """Checks and returns a name or key that becomes part of a path.
 
     Args:
         text: the name or key.
-        field: what it is, for the message.
+        field: the field or option, for the message.
 
     Raises:
-        InputError: anything but letters, digits, - and _.
+        InputError: the text has other characters than letters, digits, - and _.
     """
     if not _is_plain(text):
-        raise InputError(_RULE, field=field, value=text, remedy="It names a file and a folder.")
+        raise InputError(_RULE, field=field, value=text, remedy="Choose another name.")
     return text

@@ -19,15 +19,15 @@ from multiprocessing.forkserver import ensure_running
 
 VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
-_inside = 0  # bodies of all threads, for they share the environment
+_inside = 0  # number of bodies in all threads, which share the environment
 _before: str | None = None
 
 
 @contextmanager
 def without_current_folder() -> Iterator[None]:
-    """Python processes that the body starts, and all that those start, leave that folder out.
+    """Keeps the current folder off the path of Python processes started by the body.
 
-    Afterwards the environment is what it was: it belongs to the program that uses this package.
+    This includes the processes that those start. Afterwards the environment is restored.
     """
     global _inside, _before
     with _LOCK:
@@ -47,13 +47,13 @@ def without_current_folder() -> Iterator[None]:
 
 
 def fork_server(*modules: str) -> ForkServerContext:
-    """The fork server of this process, started where it is not running.
+    """The fork server of this process; starts it if it is not running.
 
-    Not a fork of this process: its threads and its GPU do not survive one.
+    Children are not forks of this process, because its threads and its GPU do not survive a fork.
 
     Args:
-        modules: that the server imports once for all its children; one that is already running
-            keeps what it has.
+        modules: modules that the server imports once for all its children; ignored if it is
+            already running.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
@@ -70,7 +70,7 @@ def fork_server(*modules: str) -> ForkServerContext:
 
 
 def follow_parent() -> None:
-    """Ends this process as soon as its parent has ended, however; Ctrl-C is the parent's matter."""
+    """Ends this process as soon as its parent ends; ignores Ctrl-C, which the parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -83,5 +83,5 @@ def follow_parent() -> None:
 
 
 def default_workers() -> int:
-    """One process for each core that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

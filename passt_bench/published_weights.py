@@ -1,4 +1,4 @@
-"""Lists the published weight files (address, geometry, claimed result) and finds them here.
+"""Lists the published weights (address, geometry, reported result) and finds their files.
 
 ``published_weights.csv`` is compiled from the reference code's ``models/passt.py`` and its releases
 page, and from the ``hear21passt`` package. A file is checked against it after its download.
@@ -22,21 +22,21 @@ _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagene
 
 @dataclass(frozen=True)
 class Published:
-    """A released weight file.
+    """A file of published weights.
 
     Attributes:
-        name: as the reference code calls it.
-        url: where it was released.
-        stride: of the patches along both axes; None where only the file tells.
-        frames: that the time encodings cover.
-        claimed: the result its authors state (a fold's accuracy of ESC-50, else mAP).
-        averaged: whether weights were averaged over training (SWA); None where unknown.
-        labels: the data set whose classes it knows.
-        hop: of the front end, in samples at 32 kHz.
-        clip: seconds of the clips it was trained on.
-        depth: blocks.
-        width: of the embedding.
-        remark: what else to know.
+        name: name in the reference code.
+        url: address of the file.
+        stride: patch stride along both axes; None if only the file has it.
+        frames: number of frames that the time encodings cover.
+        claimed: result reported by the authors (accuracy of the fold for ESC-50, otherwise mAP).
+        averaged: whether weights were averaged over training (SWA); None if unknown.
+        labels: data set of the classes.
+        hop: hop of the front end, in samples at 32 kHz.
+        clip: length in seconds of the training clips.
+        depth: number of blocks.
+        width: embedding width.
+        remark: further information.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Published:
 
     @property
     def classes(self) -> int:
-        """The number of its classes."""
+        """The number of classes."""
         return _CLASSES[self.labels]
 
     def class_names(self) -> tuple[str, ...]:
-        """The names of its classes, see `vocabulary.class_names`."""
+        """The names of the classes, see `vocabulary.class_names`."""
         return class_names(self.labels, self.classes)
 
 
@@ -77,14 +77,14 @@ PUBLISHED = _read_table()
 
 
 def find_published(name: str, sets: Iterable[str] = ()) -> Published:
-    """The released file of that name.
+    """The published weights with a name.
 
     Args:
-        name: of `passt-bench weights list`.
-        sets: names that would do as well, for the message.
+        name: a name from `passt-bench weights list`.
+        sets: further valid names, for the message.
 
     Raises:
-        InputError: none is called so.
+        InputError: the name is unknown.
     """
     if name not in PUBLISHED:
         raise InputError(
@@ -97,12 +97,12 @@ def find_published(name: str, sets: Iterable[str] = ()) -> Published:
 
 
 def by_file(file: str) -> Published | None:
-    """The released file with that file name, or None."""
+    """The published weights with a file name, or None."""
     return next((entry for entry in PUBLISHED.values() if entry.file == file), None)
 
 
 def weights_folder() -> Path:
-    """Where published files lie: ``PASST_BENCH_WEIGHTS``, or the user's cache."""
+    """The folder of published weights: ``PASST_BENCH_WEIGHTS``, or the user's cache."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
@@ -112,15 +112,15 @@ def weights_folder() -> Path:
 
 
 def locate(source: str | Path, folder: Path | None = None) -> Path:
-    """The file behind a path, a published name, or a published file's name.
+    """Finds the file of a path, a published name, or the file name of published weights.
 
     Raises:
-        InputError: it is not here; the message says where to get it and where to put it.
+        InputError: published weights are missing; the message says how to get them.
     """
     path = Path(source)
     entry = PUBLISHED.get(str(source)) or by_file(path.name)
     if path.is_file() or entry is None:
-        return path  # a path that leads nowhere is told when it is read
+        return path  # a missing file is reported when it is read
     known = (folder or weights_folder()) / entry.file
     if not known.is_file():
         raise InputError(

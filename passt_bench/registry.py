@@ -1,7 +1,7 @@
 """Named, versioned components: models, front ends, data sets, patchout kinds, metrics, figures.
 
-A component is one file and one registration. Another package adds its components by an entry point
-that names a module, in the group of the registry; the module registers them when it is imported::
+A component is one file and one registration. Another package adds components by an entry point that
+names a module, in the group of the registry; the module registers them when it is imported::
 
     [project.entry-points."passt_bench.model"]
     my_model = "my_package.my_model"
@@ -24,18 +24,18 @@ Better = Literal["greater", "less"]
 
 @dataclass(frozen=True)
 class Component(Generic[T]):
-    """What is registered under a name.
+    """A registered component.
 
     Attributes:
-        name: what recipes call it.
-        version: enters every key; raise it when the component's output changes.
+        name: name in recipes.
+        version: part of every key; raise it when the component's output changes.
         summary: one line for `passt-bench list`.
-        build: the component itself, or what makes it.
-        packages: distributions that it wraps and that may be missing; a comparison records their
+        build: the component (a class or function), which is called to build an instance.
+        packages: optional distributions that the component wraps; a comparison records their
             versions.
-        preset: of a model, the options and the patchout that differ from its class's defaults.
-        beside_paper: of a model, what `passt-bench paper-costs` measures of it beside the paper's
-            systems, written as for `passt-bench compare`.
+        preset: options and patchout of a model that differ from the defaults of its class.
+        beside_paper: items, as for `passt-bench compare`, that `passt-bench paper-costs` measures
+            in addition to the paper's systems.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Component(Generic[T]):
     beside_paper: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
-        """Those of its packages that are not installed."""
+        """The packages that are not installed."""
         return tuple(name for name in self.packages if installed_version(name) is None)
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution; None where it is not installed."""
+    """The version of a distribution; None if it is not installed."""
     try:
         return version_of(package)
     except PackageNotFoundError:
@@ -63,10 +63,10 @@ class Registry(Generic[T]):
     """A table of components of one kind, filled by decorators, home packages and entry points.
 
     Args:
-        kind: what a component is called in messages.
+        kind: name of the kind in messages.
         home: module whose import registers the components of this package.
         group: entry-point group of other packages' components.
-        field: recipe field that an unknown name is reported under.
+        field: recipe field in messages about unknown names.
     """
 
     def __init__(self, kind: str, home: str, group: str, field: str) -> None:
@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         """Decorator that adds a component; the arguments are the attributes of `Component`.
 
         Raises:
-            ValueError: the name is taken by another component.
+            ValueError: another component has this name.
         """
 
         def add(build: T) -> T:
@@ -100,13 +100,13 @@ class Registry(Generic[T]):
             for entry in entry_points(group=self.group):
                 try:
                     entry.load()
-                except Exception as error:  # whatever a foreign module raises
+                except Exception as error:  # a plug-in may raise anything
                     self._broken = InputError(
                         f"the plug-in cannot be loaded ({type(error).__name__}: {error})",
                         source=f"entry point {entry.group}",
                         field=entry.name,
                         value=entry.value,
-                        remedy="Fix or uninstall the package that it belongs to.",
+                        remedy="Fix or uninstall its package.",
                     )
         if self._broken is not None:
             raise self._broken

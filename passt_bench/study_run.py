@@ -1,4 +1,4 @@
-"""Runs a study from its file to its page: plan, train, measure, report."""
+"""Runs a study from its file to its page: plans, trains, measures and reports."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from passt_bench.runner.studies import StudyFile
 def run_study(
     file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
 ) -> bool:
-    """Plans a study, runs what is missing of it and renders its report.
+    """Plans a study, runs its missing runs and renders its page.
 
     Returns:
-        Whether everything is done; what failed or did not finish is printed.
+        Whether everything is done; failed and unfinished runs are printed.
 
     Raises:
-        InputError: anything about the request, the study or the data that cannot be run.
+        InputError: the request, the study or the data are not valid.
     """
     plan = plan_request(file, request, paths)
     warn_of_unused_cuda([plan], request, console)
@@ -48,18 +48,20 @@ def run_study(
 
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
-    """Trains, measures and reports what is missing of a planned study, see `run_study`."""
+    """Runs the missing runs of a planned study and renders its page, see `run_study`."""
     store, clock, name = Store(paths.runs), Estimate(), plan.study.name
     todo = missing_cells(plan, store, config.retry)
     console.print(plan.study.question, markup=False)
     console.print(describe_data(plan.record.fingerprint), markup=False)
     console.print(describe(plan, store, config, todo), markup=False)
     if todo and not config.keep_models:
-        console.print("Trained models are not kept; --keep-models writes each with its record.")
+        console.print(
+            "Trained models are not kept; use --keep-models to save each beside its record."
+        )
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console, wanted=config.track):
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}. The report: {page}", markup=False)
+    console.print(f"Finished in {duration(clock.elapsed)}. Page: {page}", markup=False)
     for sentence in incomplete.sentences():
         console.print(sentence, markup=False)
     if config.keep_models:
@@ -74,21 +76,21 @@ def execute_plan(
     console: Console,
     todo: Sequence[PlannedCell] | None = None,
 ) -> Incomplete:
-    """Trains and measures what is missing of a planned study.
+    """Trains and measures the missing runs of a planned study.
 
     Args:
         plan: the study.
-        config: how to run; MLflow is kept up to date while models are trained, not while costs are
+        config: how to run; MLflow is updated while models are trained, not while costs are
             measured.
-        paths: where records are written.
-        console: for progress.
-        todo: the cells to run, if they have been looked for already.
+        paths: folders of the records.
+        console: shows progress.
+        todo: the cells to run, if already known.
 
     Returns:
-        What failed or did not finish.
+        Counts of failed and unfinished runs.
 
     Raises:
-        InputError: the device of a recipe is not there.
+        InputError: the device of a recipe is not available.
     """
     store = Store(paths.runs)
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
@@ -104,10 +106,10 @@ def execute_plan(
 
 def _count_models(plan: StudyPlan, store: Store) -> str:
     kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    text = f"{kept} models are kept, in {store.root}/records/KEY/{MODEL}."
+    text = f"{kept} models were kept in {store.root}/records/KEY/{MODEL}."
     if kept < len(plan.cells):
         without = len(plan.cells) - kept
-        text += f" {without} runs have none: they failed, or were on record already."
+        text += f" {without} runs have no model: they failed, or were done before."
     return text
 
 
@@ -115,13 +117,13 @@ def _count_models(plan: StudyPlan, store: Store) -> str:
 def updating_mlflow(
     runs: Path, clock: Estimate, console: Console, *, wanted: bool
 ) -> Iterator[None]:
-    """Logs to MLflow while the body runs, then waits for it; a failure is printed, not raised.
+    """Updates MLflow while the body runs, then waits for it; a failure is printed, not raised.
 
     Args:
         runs: folder of the records.
-        clock: of the whole command; a slow server may take 2 % more.
-        console: for progress.
-        wanted: whether to log at all.
+        clock: clock of the whole command; a slow server may take 2 % more.
+        console: shows progress.
+        wanted: whether to update MLflow at all.
     """
     if not wanted:
         yield
@@ -139,7 +141,7 @@ def updating_mlflow(
 
 
 def _newer_page(name: str, paths: Paths) -> Path | None:
-    """The page of a study, if it is newer than all that it shows and all that draws it."""
+    """The page of a study, if it is newer than its records and the code that renders it."""
     page = paths.reports / name / "index.html"
     if not page.is_file():
         return None

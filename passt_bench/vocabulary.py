@@ -1,4 +1,4 @@
-"""Class names of the published data sets, in the order of their authors."""
+"""Class names of the published data sets, in the authors' order."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def audioset_ids() -> tuple[str, ...]:
 
 
 def class_names(labels: str, count: int) -> tuple[str, ...]:
-    """The names of the classes of a checkpoint.
+    """The names of the classes of a model.
 
     Args:
         labels: the data set, see `built_in`.
-        count: how many a checkpoint has.
+        count: number of classes.
 
     Returns:
         Names in the order of the logits; ``class 0``, ``class 1``, … if none are known.

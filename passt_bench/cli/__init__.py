@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 if all went well, 1 if a run failed, 2 for bad input."""
+"""The command line. Exit status: 0 success, 1 a run failed, 2 bad input, 130 after Ctrl-C."""
 
 from __future__ import annotations
 

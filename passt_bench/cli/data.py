@@ -12,7 +12,6 @@ from rich.table import Table
 
 from passt_bench.cli.options import (
     CORES,
-    Workers,
     app,
     argument,
     check_exists,
@@ -32,10 +31,10 @@ if TYPE_CHECKING:
     from passt_bench.data.prepared_files import Index
     from passt_bench.spec.recipe import DataSpec
 
-SECONDS, RATE = 5.0, 32000  # of a check, unless they are given or the clips are prepared
+SECONDS, RATE = 5.0, 32000  # defaults of a check, unless the clips are prepared
 _RATE = number("Hz, e.g. 32000", low=999, high=768_000)
 _LENGTH = number("seconds", high=86_400)
-_NAMED = 5  # names that the text lists of each finding; the JSON has all
+_NAMED = 5  # maximum number of names per finding in the text; the JSON has all
 _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 
 
@@ -57,14 +56,14 @@ def _folder_of(named: str) -> tuple[str, Path]:
 def check(
     named: Named,
     decode: Annotated[
-        bool, flag("--decode", "Decode every file to find NaN, cut ends, silence.")
+        bool, flag("--decode", "Decode every file to find NaN, cut-off ends and silence.")
     ] = False,
     fold: Annotated[
-        int | None, option("N", "Fold to hold out; by default each is a split.")
+        int | None, option("N", "Fold to hold out; by default every fold is checked.")
     ] = None,
     duplicates: Annotated[bool, typer.Option(help="Look for identical files.")] = True,
     workers: Annotated[
-        int | None, option("N", "Files to read at a time.", min=1, show_default="8 at most")
+        int | None, option("N", "Files to read in parallel.", min=1, show_default="up to 8")
     ] = None,
     seconds: Annotated[
         float | None, option("SECONDS", "Clip length; by default 5.", callback=_LENGTH)
@@ -72,7 +71,7 @@ def check(
     rate: Annotated[
         int | None, option("HZ", "Sampling rate; by default 32000.", callback=_RATE)
     ] = None,
-    as_json: Annotated[bool, flag("--json", "Print JSON, with all names.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON with all names.")] = False,
     output: Annotated[Path | None, option("FILE", "Also write the JSON to this file.")] = None,
 ) -> None:
     """Count clips, and report missing, broken, duplicate and leaking ones."""
@@ -100,8 +99,10 @@ def check(
         prepared = find_prepared(folder, hertz)
         if prepared is not None and prepared != folder:
             fresh = read_index(prepared).source.digest == checked.digest
-            then = "use it" if fresh else "are refused: the data have changed since"
-            console.print(f"{prepared} is made from it; runs at {hertz} Hz {then}.")
+            then = "use them" if fresh else "refuse them, because the data have changed since"
+            console.print(
+                f"{prepared} has prepared clips of these data; runs at {hertz} Hz {then}."
+            )
     if output is not None:
         write_atomically(output, text.encode())
         errors.print(str(output))
@@ -114,13 +115,13 @@ def check(
 def _length_and_rate(
     folder: Path, index: Index | None, seconds: float | None, rate: int | None
 ) -> tuple[float, int]:
-    """Clip length and sampling rate as given; otherwise as the clips are prepared."""
+    """Clip length and sampling rate as given, or by default those of the prepared clips."""
     if index is None:
         return seconds or SECONDS, rate or RATE
     cut = index.seconds if index.cut else None
     if index.form == "int16" and rate not in (None, index.sampling_rate):
         raise InputError(
-            f"the folder holds clips prepared at {index.sampling_rate} Hz",
+            f"the clips in this folder were prepared at {index.sampling_rate} Hz",
             source=folder,
             field="--rate",
             value=rate,
@@ -128,7 +129,7 @@ def _length_and_rate(
         )
     if cut is not None and seconds is not None and seconds > cut:
         raise InputError(
-            f"the folder holds clips of which {index.cut} were cut at {cut:.10g} s",
+            f"{index.cut} of the clips in this folder were cut to {cut:.10g} s",
             source=folder,
             field="--seconds",
             value=seconds,
@@ -180,20 +181,23 @@ def prepare(
     named: Named,
     rate: Annotated[int, option("HZ", "Sampling rate of the recipes' front end.", callback=_RATE)],
     folder: Annotated[
-        Path | None, option("DIR", "To write to; by default prepared-HZ or hdf5-HZ in DIR.")
+        Path | None, option("DIR", "Output folder; by default prepared-HZ or hdf5-HZ in DIR.")
     ] = None,
-    workers: Workers = CORES,
+    workers: Annotated[
+        int,
+        option("N", "Clips to decode in parallel.", min=1, show_default="one per core"),
+    ] = CORES,
     form: Annotated[
         str,
         option(
             "NAME",
-            "cache (16-bit samples) or hdf5 (MP3).",
+            "cache: 16-bit samples; hdf5: MP3 in HDF5 files.",
             "--format",
             callback=one_of("cache", "hdf5"),
         ),
     ] = "cache",
     seconds: Annotated[
-        float | None, option("SECONDS", "Cut longer clips.", callback=_LENGTH)
+        float | None, option("SECONDS", "Cut clips to this length.", callback=_LENGTH)
     ] = None,
 ) -> None:
     """Decode and resample a data set once, for all later runs."""
@@ -215,27 +219,27 @@ def prepare(
         index, was_there = prepare_data(asked, update)
     console.print(f"{asked.folder}: {_describe(index)}.")
     if was_there:
-        console.print("Everything was prepared already.")
-    console.print(f"To use it: --data {name}={asked.folder}")
+        console.print("All clips were prepared already.")
+    console.print(f"To use them: --data {name}={asked.folder}")
 
 
 def _describe(index: Index) -> str:
     hours = index.samples / index.sampling_rate / 3600
     parts = [f"{index.clips} clips, {hours:.3g} hours at {index.sampling_rate} Hz"]
     if index.cut:
-        parts.append(f"{index.cut} of them cut at {index.seconds:g} s")
+        parts.append(f"{index.cut} of them cut to {index.seconds:g} s")
     if index.clipped:
         count = len(index.clipped_clips)
         parts.append(f"{index.clipped} samples of {count} clips beyond ±1 clipped")
     if index.lost:
         names = ", ".join(f"{name} ({reason})" for name, _, reason in index.lost[:_NAMED])
         more = f" and {len(index.lost) - _NAMED} more" if len(index.lost) > _NAMED else ""
-        parts.append(f"{len(index.lost)} could not be decoded and were left out: {names}{more}")
+        parts.append(f"{len(index.lost)} could not be decoded and were skipped: {names}{more}")
     return "; ".join(parts)
 
 
 def _show(checked: Checked) -> None:
-    """Prints splits, classes, what the files are like, and the findings."""
+    """Prints splits, classes, properties of the files, and the findings."""
     from passt_bench.data.findings import NOTES
 
     splits = Table("split", "expected", "found", "missing", "broken")
@@ -247,10 +251,10 @@ def _show(checked: Checked) -> None:
     if len(shown) > _CLASSES:
         title = f"the {_RAREST} rarest of {len(shown)} classes"
         shown = sorted(shown, key=lambda item: sum(item.found))[:_RAREST]
-    classes = Table(title, *(part.name for part in checked.parts), "lost")
+    classes = Table(title, *(part.name for part in checked.parts), "skipped")
     for item in shown:
-        lost = "?" if item.lost is None else f"{item.lost:,}"
-        classes.add_row(item.name, *(f"{count:,}" for count in item.found), lost)
+        skipped = "?" if item.lost is None else f"{item.lost:,}"
+        classes.add_row(item.name, *(f"{count:,}" for count in item.found), skipped)
     console.print(classes)
     unknown = "not known before decoding (--decode)"
     rates = [f"{value} Hz ({count:,} clips)" for value, count in checked.rates.items()]
@@ -264,15 +268,15 @@ def _show(checked: Checked) -> None:
         f"Fingerprint: {checked.digest}, {checked.found:,}{of} clips.",
     ]
     console.print("\n".join(lines))
-    for found in checked.findings:
-        more = found.count - _NAMED
-        names = "; ".join(found.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-        text = f"{found.kind}: {found.count:,}: {names}. {found.remedy}"
-        console.print(text, style="yellow" if found.kind in NOTES else "red")
+    for finding in checked.findings:
+        more = finding.count - _NAMED
+        names = "; ".join(finding.names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        text = f"{finding.kind}: {finding.count:,}: {names}. {finding.remedy}"
+        console.print(text, style="yellow" if finding.kind in NOTES else "red")
     if checked.refusal:
-        console.print(f"No study runs on it. {checked.refusal}", style="red")
+        console.print(f"Studies refuse these data: {checked.refusal}", style="red")
     if checked.clean:
-        looked = "every file was decoded" if checked.decoded else "nothing was decoded"
-        console.print(f"No problems found ({looked}).")
+        how = "every file was decoded" if checked.decoded else "files were not decoded"
+        console.print(f"No problems found ({how}).")
     if not checked.compared:
-        console.print("Did not look for identical files.")
+        console.print("Identical files were not looked for.")

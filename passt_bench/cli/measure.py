@@ -1,7 +1,8 @@
-"""Commands that measure this machine: compare, paper-costs, doctor."""
+"""Commands that measure on this machine: compare, paper-costs, doctor."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from passt_bench.cli.options import (
     Sets,
     app,
     argument,
+    check_new_runs,
     console,
     flag,
     listed,
@@ -34,7 +36,7 @@ ENGINES = ("eager", "compiled")
 Batch = Annotated[int, option("N", "Clips per step.", min=1)]
 Seconds = Annotated[float, option("SECONDS", "Clip length.", min=0.1)]
 SessionLimit = Annotated[
-    float, option("SECONDS", "No new round after this, once six are done.", min=1)
+    float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
 ]
 PublishedBatch = Annotated[int, option("N", "Clips per step of the published speed test.", min=1)]
 PublishedSteps = Annotated[int, option("N", "Timed steps of the published speed test.", min=1)]
@@ -46,24 +48,27 @@ def compare(
         list[str],
         argument(
             "MODEL[:FIELD=VALUE,…]…",
-            "Models, with fields changed: passt_s passt_s:stride=16 cnn14; or 'paper', for the "
-            "systems of the paper's Table 1.",
+            "Models, optionally with changed fields: passt_s passt_s:stride=16 cnn14; or 'paper' "
+            "for the systems of the paper's Table 1.",
         ),
     ],
     batch: Batch = 12,
     seconds: Seconds = 10.0,
     classes: Annotated[int, option("N", "Number of classes.", min=1)] = 527,
     device: Device = "cpu",
-    precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
+    precision: Annotated[
+        str, option("NAME", "Precision: float32, bfloat16 or float16.")
+    ] = "float32",
     engine: Annotated[
-        str, option("NAME", "eager or compiled.", callback=one_of(*ENGINES))
+        str, option("NAME", "Execution: eager or compiled.", callback=one_of(*ENGINES))
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
-        float, option("SHARE", "Measure until ratios are known to ± this share.", min=0.001)
+        float,
+        option("FRACTION", "Relative precision to reach, e.g. 0.03 = ±3 %.", min=0.001),
     ] = 0.03,
     session_limit: SessionLimit = 300.0,
-    steps: Annotated[int, option("N", "Steps of each model in a round.", min=1)] = 3,
+    steps: Annotated[int, option("N", "Steps of each model per round.", min=1)] = 3,
     published: Annotated[
         bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
@@ -73,7 +78,7 @@ def compare(
         bool, flag("--profile", "Also write operator tables and Chrome traces.")
     ] = False,
     sets: Sets = None,
-    name: Annotated[str | None, option("NAME", "Report name.")] = None,
+    name: Annotated[str | None, option("NAME", "Name of the comparison and its page.")] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
@@ -135,7 +140,7 @@ def compare(
     render_index(reports)
     sessions = [session for session in store.sessions() if session.key in record.sessions]
     tables = all_tables(chosen, measured_variants(record, sessions))
-    print_table(tables["speed"], without=("clips_ratio",))  # which is the step's ratio, inverted
+    print_table(tables["speed"], without=("clips_ratio",))  # the inverse of the step's ratio
     if "failures" in tables:
         print_table(tables["failures"])
     console.print(f"The page: {page}")
@@ -146,7 +151,7 @@ def compare(
 
 
 def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
-    """What `compare` is about to measure, and how long that takes, in words."""
+    """A sentence about what `compare` will measure and how long that takes."""
     from passt_bench.console import rough
     from passt_bench.measure.session import MIN_ROUNDS
 
@@ -154,8 +159,8 @@ def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
     each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
     return (
         f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
-        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(foreseen.least)}; then until "
-        f"the ratios are known to ±{100 * limits.half_width:g} %, but no new round after "
+        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(foreseen.least)}; more until "
+        f"the ratios are precise to ±{100 * limits.half_width:g} %, but for at most "
         f"{limits.seconds:g} s."
     )
 
@@ -164,12 +169,16 @@ def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
 def paper_costs(
     items: Annotated[
         list[str] | None,
-        argument("[MODEL…]", "Models to compare; by default those of the paper's Table 1."),
+        argument("[MODEL…]", "Models to compare; by default the systems of the paper's Table 1."),
     ] = None,
     device: Device = "cuda",
     batch: Batch = 12,
-    precision: Annotated[list[str] | None, option("NAME,…", "By default float16,bfloat16.")] = None,
-    engine: Annotated[list[str] | None, option("NAME,…", "By default eager,compiled.")] = None,
+    precision: Annotated[
+        list[str] | None, option("NAME,…", "Precisions; by default float16,bfloat16.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None, option("NAME,…", "Execution; by default eager,compiled.")
+    ] = None,
     session_limit: SessionLimit = 90.0,
     published_batch: PublishedBatch = 100,
     published_steps: PublishedSteps = 100,
@@ -180,18 +189,18 @@ def paper_costs(
 ) -> None:
     """Measure the systems of the paper's Table 1 in every precision, eager and compiled.
 
-    Checks the instruments first. Each comparison includes the published speed test and has a page
-    of its own.
+    Checks the instruments first. Each comparison includes the published speed test and has its own
+    page.
     """
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
 
     if not _check_instruments(device):
         raise InputError(
-            "an instrument reads wrong here",
+            "a measuring instrument is wrong on this machine",
             field="--device",
             value=device,
-            remedy="See the table above; measure on a machine that runs nothing else.",
+            remedy="See the table above; measure on a machine without other work.",
         )
     installed = [component for component in MODELS.all() if not component.missing()]
     items = items or [*PAPER, *(item for model in installed for item in model.beside_paper)]
@@ -217,13 +226,13 @@ def paper_costs(
                     runs=runs,
                     reports=reports,
                 )
-            except typer.Exit:  # a measurement failed; the others are made all the same
+            except typer.Exit:  # a failed measurement does not stop the others
                 done = False
     if not done:
         raise typer.Exit(1)
 
 
-_COLOURS = {"good": "green", "note": "yellow", "missing": "red"}
+_COLORS = {"good": "green", "note": "yellow", "missing": "red"}
 
 
 @app.command()
@@ -232,14 +241,16 @@ def doctor(
         bool, flag("--instruments", "Also check clock, memory and FLOP counts.")
     ] = False,
     device: Device = "cpu",
-    runs: NewRuns = RUNS,
+    runs: Annotated[
+        Path, option("DIR", "Folder that runs would write to.", callback=check_new_runs)
+    ] = RUNS,
 ) -> None:
-    """Examine this machine: what disturbs measuring, what is missing for which command."""
+    """Examine this machine: what disturbs measurements, what is missing for which command."""
     from passt_bench.runner.doctor import examine
 
-    table = Table("what", "state", "found", "remedy")
+    table = Table("item", "state", "detail", "remedy")
     for finding in examine(runs):
-        state = Text(finding.state, style=_COLOURS[finding.state])
+        state = Text(finding.state, style=_COLORS[finding.state])
         table.add_row(finding.what, state, finding.detail, finding.remedy)
     console.print(table)
     if instruments and not _check_instruments(device):
@@ -247,17 +258,17 @@ def doctor(
 
 
 def _check_instruments(device: str) -> bool:
-    """Prints what the instruments read where the truth is known; whether all are right."""
+    """Prints readings of the instruments beside known values; returns whether all are right."""
     import torch
 
     from passt_bench.measure.checks import check_instruments
 
-    found = check_instruments(torch.device(device))
-    table = Table("instrument", "known", "read", "within")
-    for item in found:
+    readings = check_instruments(torch.device(device))
+    table = Table("instrument", "known value", "reading", "tolerance")
+    for item in readings:
         allowed = f"{100 * item.tolerance:g} %" if item.tolerance else "exactly"
-        colour = "green" if item.passed else "red"
-        reading = Text(f"{item.measured:,.6g} {item.unit}", style=colour)
+        color = "green" if item.passed else "red"
+        reading = Text(f"{item.measured:,.6g} {item.unit}", style=color)
         table.add_row(item.what, f"{item.known:,.6g} {item.unit}", reading, allowed)
     console.print(table)
-    return all(item.passed for item in found)
+    return all(item.passed for item in readings)

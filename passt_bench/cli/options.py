@@ -18,7 +18,7 @@ from passt_bench import __version__
 from passt_bench.errors import InputError, choose_from
 from passt_bench.processes import default_workers
 
-# No `from __future__ import annotations` here: `asks_for_study` needs the annotations themselves.
+# No `from __future__ import annotations`: `asks_for_study` needs evaluated annotations.
 if TYPE_CHECKING:
     from passt_bench.records.run import Status
     from passt_bench.report.tables import Table as ReportTable
@@ -34,14 +34,14 @@ app = typer.Typer(
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
 RUNS, CORES = Path("runs"), default_workers()
-# In a printed table: how wide the column of names is at least, and that of numbers at most where
-# the terminal has fewer columns than that.
+# Of a printed table: minimum width of the column of names, maximum width of columns of numbers in a
+# narrow terminal, and the width from which a terminal is wide.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 _KEEP_RECORDS = (
     *("plan", "run", "status", "search", "sync", "ui", "evaluate", "compare", "paper-costs"),
     *("doctor", "records diff", "records merge", "records clean"),
 )
-# Options of the first edition, which work for one more release: old name → command → new name.
+# Options of version 0.1, which work for one more release: old name → command → new name.
 RENAMED: dict[str, dict[str, str]] = {
     "--out": {
         **dict.fromkeys(_KEEP_RECORDS, "--runs"),
@@ -65,26 +65,26 @@ def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
     """An option with a value, as typer takes it.
 
     Args:
-        metavar: what stands for the value in the help.
-        text: its line in the help.
-        names: its names; by default the parameter's.
-        more: whatever else typer takes.
+        metavar: placeholder for the value in the help.
+        text: line in the help.
+        names: names of the option; by default the parameter's.
+        more: further arguments for typer.
     """
     return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
 def flag(names: str, text: str) -> Any:
-    """An option that is given or not, as typer takes it."""
+    """An option without a value, as typer takes it."""
     return typer.Option(names, help=text)
 
 
 def argument(metavar: str, text: str) -> Any:
-    """An argument, as typer takes it, with its name and its line in the help."""
+    """An argument with its name and its line in the help, as typer takes it."""
     return typer.Argument(metavar=metavar, help=text)
 
 
 def error_console() -> Console:
-    """A console on stderr, so that what a command prints on stdout stays pure."""
+    """A console on stderr, so that stdout has only the output of the command."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -119,19 +119,19 @@ def _top_level(
 
 
 def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., Any]:
-    """A check of an option's number that, other than typer's, names the value.
+    """A check of a numeric option; unlike typer's, its message has the value.
 
     Args:
-        unit: what to give, for the remedy.
-        low: the number must be above it.
-        high: the number must be at most that.
+        unit: unit of the number, for the remedy.
+        low: exclusive minimum.
+        high: inclusive maximum.
     """
 
-    def check(found: typer.CallbackParam, value: float | None) -> float | None:
+    def check(given: typer.CallbackParam, value: float | None) -> float | None:
         if value is not None and not low < value <= high:
             raise InputError(
                 f"must be at most {high:g}" if value > high else f"must be above {low:g}",
-                field=found.opts[0],
+                field=given.opts[0],
                 value=value,
                 remedy=f"Give {unit}, or leave the option out.",
             )
@@ -143,11 +143,11 @@ def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., A
 def one_of(*names: str) -> Callable[..., Any]:
     """A check that an option's value is one of some names."""
 
-    def check(found: typer.CallbackParam, value: str) -> str:
+    def check(given: typer.CallbackParam, value: str) -> str:
         if value not in names:
             raise InputError(
                 "unknown value",
-                field=found.opts[0],
+                field=given.opts[0],
                 value=value,
                 remedy=choose_from(names, value),
             )
@@ -163,29 +163,29 @@ def _device(device: str) -> str:
     return device
 
 
-def existing(folder: Path) -> Path:
-    """Refuses a folder of records that does not exist; the default one may be still to come.
+def check_runs(folder: Path) -> Path:
+    """Refuses a folder of records that does not exist, unless it is the default one.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
     if folder != RUNS:
         check_exists(folder, "--runs", "Give the folder that holds the records of your runs.")
-    return possible(folder)
+    return check_new_runs(folder)
 
 
 def check_exists(path: Path, field: str, remedy: str) -> None:
-    """Refuses a path at which there is nothing.
+    """Refuses a path that does not exist.
 
     Raises:
-        InputError: there is no such file or folder.
+        InputError: the file or folder does not exist.
     """
     if not path.exists():
         raise InputError("no such file or folder", field=field, value=str(path), remedy=remedy)
 
 
-def possible(folder: Path) -> Path:
-    """Refuses a folder of records that cannot be made, because a file is in its place.
+def check_new_runs(folder: Path) -> Path:
+    """Refuses a folder of records that cannot be created, because a file is in its place.
 
     Raises:
         InputError: the path, or a part of it, is a file.
@@ -202,9 +202,10 @@ def possible(folder: Path) -> Path:
     return folder
 
 
-Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=existing)]
+Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
 NewRuns = Annotated[
-    Path, option("DIR", "Folder of the records; may be new.", "--runs", callback=possible)
+    Path,
+    option("DIR", "Folder of the records; created if missing.", "--runs", callback=check_new_runs),
 ]
 Reports = Annotated[
     Path | None,
@@ -214,7 +215,7 @@ Workers = Annotated[
     int,
     option(
         "N",
-        "Processes at a time.",
+        "Runs in parallel.",
         "--workers",
         callback=number("a number of processes"),
         show_default="one per core",
@@ -222,15 +223,15 @@ Workers = Annotated[
 ]
 RunTimeout = Annotated[
     float | None,
-    option("SECONDS", "Longest time for one run.", "--run-timeout", callback=number("seconds")),
+    option("SECONDS", "Time limit per run.", "--run-timeout", callback=number("seconds")),
 ]
 Memory = Annotated[
     float | None,
-    option("GIB", "Most memory for one run.", "--memory", callback=number("GiB", high=2.0**33)),
+    option("GIB", "Memory limit per run.", "--memory", callback=number("GiB", high=2.0**33)),
 ]
 Variants = Annotated[
     list[str] | None,
-    option("NAME", "Only this variant (its full name) and the baseline; repeatable.", "--variant"),
+    option("NAME", "Only this variant (full name) and the baseline; repeatable.", "--variant"),
 ]
 NoBaseline = Annotated[bool, flag("--no-baseline", "Leave the baseline out.")]
 Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]
@@ -245,24 +246,24 @@ Checkpoints = Annotated[
     list[str],
     option(
         "MODEL",
-        "A model file, or a published model or set; repeat to average several.",
+        "A model file, or published weights or a set of them; repeat to average several.",
         "--checkpoint",
     ),
 ]
 Labels = Annotated[
     Path | None,
-    option("FILE", "Class names, one per line, for checkpoints that contain none.", "--labels"),
+    option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),
 ]
 
 
 def print_table(
     made: "ReportTable", *, caption: str | None = None, without: Sequence[str] = ()
 ) -> None:
-    """Prints a table of a page; what is too long for its column breaks, so that names stay whole.
+    """Prints a table of a page; text too long for its column is wrapped, so that names stay whole.
 
     Args:
         made: the table.
-        caption: in place of its own.
+        caption: replaces the caption of the table.
         without: names of columns to leave out.
     """
     shown = Table(
@@ -296,7 +297,7 @@ def choosing(
     return replace(request, variants=tuple(variants or ()), baseline=not no_baseline)
 
 
-def _asked(
+def _study_options(
     study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
     data: Annotated[
@@ -305,10 +306,12 @@ def _asked(
     seeds: Annotated[int | None, option("N", "Number of seeds.", "--seeds")] = None,
     folds: Annotated[int | None, option("N", "Use only the first N folds.", "--folds")] = None,
     device: Annotated[str | None, option("cpu|cuda", "Device to use.", "--device")] = None,
-    name: Annotated[str | None, option("NAME", "Name of the study.", "--name")] = None,
+    name: Annotated[
+        str | None, option("NAME", "Store under this name instead of the file's.", "--name")
+    ] = None,
     runs: NewRuns = RUNS,
 ) -> tuple["StudyRequest", "Paths"]:
-    """What the options of every command that begins with a study ask for."""
+    """The request and the folders, from the options of every command about a study."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders
     from passt_bench.runner.studies import files_named
 
@@ -321,25 +324,24 @@ def _asked(
 
 
 def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes a `StudyRequest` and `Paths` first the options that make them."""
-    shared = inspect.signature(_asked).parameters
-    _, _, *own = inspect.signature(command).parameters.values()
-    own_names = {parameter.name for parameter in own}
+    """Adds the options of a study to a command that takes a `StudyRequest` and `Paths` first."""
+    shared = inspect.signature(_study_options).parameters
+    own = dict(list(inspect.signature(command).parameters.items())[2:])
 
     @functools.wraps(command)
     def typed(**given: Any) -> None:
-        asked = {name: value for name, value in given.items() if name not in own_names}
-        command(*_asked(**asked), **{name: given[name] for name in own_names})
+        study = _study_options(**{name: given[name] for name in shared})
+        command(*study, **{name: given[name] for name in own})
 
-    # Typer reads both.
-    parameters = [*shared.values(), *own]
+    # Typer reads both; a command's own option replaces a shared one of the same name.
+    parameters = [*{**shared, **own}.values()]
     typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return typed
 
 
 def listed(items: Iterable[str] | None) -> list[str]:
-    """Registered names that were separated by commas, or given one by one."""
+    """Names that were separated by commas or given in several options."""
     return [name.strip() for item in items or () for name in item.split(",") if name.strip()]
 
 
@@ -355,7 +357,7 @@ def statuses(items: Iterable[str] | None) -> tuple["Status", ...]:
     for status in chosen:
         if status not in known:
             raise InputError(
-                "no such status",
+                "not a kind of failure",
                 field="--retry",
                 value=status,
                 remedy=f"Known: {', '.join(known)}.",

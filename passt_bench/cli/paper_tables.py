@@ -8,7 +8,7 @@ from typing import Any
 
 from passt_bench.cli.options import console
 from passt_bench.cli.results import paper_status
-from passt_bench.cli.study import print_left, print_status
+from passt_bench.cli.study import print_missing, print_status
 from passt_bench.console import stage
 from passt_bench.report.build import build_paper
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -34,7 +34,7 @@ _TITLES = (
 
 
 def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> None:
-    """Prints every row with its checkpoint, data, recipe, hours and published number."""
+    """Prints every row with its weights, data, recipe, hours and published number."""
     plan = plan_rows(file, request, paths)
     with console.status("Counting tokens and FLOPs"):
         _print_table(plan.rows)
@@ -44,7 +44,7 @@ def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths:
         "from runs x epochs x clips and the clips per second in the paper's Table 1; for models "
         "that are not in that table, scaled by FLOPs."
     )
-    print_left(plan.studies, request, config, paths)
+    print_missing(plan.studies, request, config, paths)
     _print_summary(plan)
 
 
@@ -65,7 +65,7 @@ def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: 
         page = build_paper(
             paths.runs, paths.reports, paper_status(paths.runs, paths.reports, paths.data)
         )
-        console.print(f"The paper's tables, and what ran here: {page}")
+        console.print(f"Page of the paper's tables: {page}")
     return all(done)
 
 
@@ -135,7 +135,7 @@ def _cells(planned: PlannedRow) -> tuple[str, ...]:
 
 
 def _in_short(recipe: Recipe) -> str:
-    """Patchout, stride, depth, epochs, batch and rate."""
+    """The model, patchout, stride, depth, epochs, batch size and learning rate in words."""
     training, model = recipe.training, recipe.model
     dropped = patchout_in_short(recipe.patchout)
     parts = [model.name, f"patchout {dropped}" if dropped != "none" else "no patchout"]
@@ -144,7 +144,7 @@ def _in_short(recipe: Recipe) -> str:
     parts += [f"{training.epochs} epochs"]
     if training.sampling == "weighted" and training.epoch_clips:
         parts[-1] += f" of {training.epoch_clips} clips"
-    parts += [f"batch {training.batch_size}", f"rate {training.learning_rate:g}"]
+    parts += [f"batch {training.batch_size}", f"learning rate {training.learning_rate:g}"]
     return ", ".join(parts)
 
 
@@ -187,16 +187,16 @@ def _print_summary(plan: RowsPlan) -> None:
     able = sum(planned.can_run for planned in rows)
     console.print(f"{plan.file.name}: {able} of {len(rows)} rows can run here.")
     by_reason = _grouped((planned.reasons, planned) for planned in rows if planned.reasons)
-    for reasons, lacking_it in by_reason.items():
-        console.print(f"  {', '.join(reasons)}: {_name(lacking_it)}")
-    lacking = {reason for reasons in by_reason for reason in reasons}
+    for reasons, affected in by_reason.items():
+        console.print(f"  {', '.join(reasons)}: {_name(affected)}")
+    present = {reason for reasons in by_reason for reason in reasons}
     for reason, remedy in _REMEDIES.items():
-        if reason in lacking:
+        if reason in present:
             console.print(f"  {reason}: {remedy}")
 
 
 _REMEDIES = {
     "no data": "give --data NAME=DIR for each data set.",
-    "no weights": "`passt-bench weights get NAME` downloads the checkpoint that a row starts from.",
-    "no GPU": "--device cpu runs them too, but takes days; docs/paper.md has a shorter trial.",
+    "no weights": "`passt-bench weights get NAME` downloads the weights that a row starts from.",
+    "no GPU": "--device cpu works too, but takes days; docs/paper.md has a shorter trial.",
 }

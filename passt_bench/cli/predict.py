@@ -1,4 +1,4 @@
-"""Commands about checkpoints: predict, evaluate."""
+"""Commands about trained models: predict, evaluate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from passt_bench.cli.options import (
     Checkpoints,
     Device,
     Labels,
+    NewRuns,
     Reports,
-    Runs,
     app,
     argument,
     console,
@@ -27,10 +27,10 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError
 
 _NAMELESS = (
-    "note: the checkpoint contains no class names: class 0 is its first logit. Give their names "
-    "with --labels FILE, one per line."
+    "note: the model file contains no class names, so classes are numbered. Give their names with "
+    "--labels FILE, one per line."
 )
-_SHOWN = 10  # classes of a file in text
+_SHOWN = 10  # classes per file in text
 
 
 @app.command()
@@ -39,15 +39,22 @@ def predict(
     checkpoint: Checkpoints,
     form: Annotated[
         str,
-        option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
+        option(
+            "NAME",
+            "Output format: text, csv or json.",
+            "--format",
+            callback=one_of("text", "csv", "json"),
+        ),
     ] = "text",
     top: Annotated[
-        int | None, option("N", "Classes per file; 10 in text, else all.", min=1)
+        int | None, option("N", "Classes per file; by default 10 in text, else all.", min=1)
     ] = None,
     hop: Annotated[
         float | None,
         option(
-            "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
+            "SECONDS",
+            "Hop between windows; by default they do not overlap.",
+            callback=number("seconds"),
         ),
     ] = None,
     device: Device = "cpu",
@@ -85,16 +92,16 @@ def predict(
 
 
 def read_names(path: Path) -> list[str]:
-    """The class names in a text file, one a line.
+    """The class names in a text file, one per line.
 
     Raises:
-        InputError: it cannot be read as text.
+        InputError: the file cannot be read as text.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"not readable as text ({error})", source=path, remedy="Give a class name a line."
+            f"not readable as text ({error})", source=path, remedy="Give one class name per line."
         ) from None
     return [line.strip() for line in lines if line.strip()]
 
@@ -102,19 +109,19 @@ def read_names(path: Path) -> list[str]:
 @app.command()
 def evaluate(
     checkpoint: Checkpoints,
-    data: Annotated[str, option("NAME=DIR", "A data set; the name alone if its folder is known.")],
+    data: Annotated[str, option("NAME=DIR", "A data set; only NAME if its folder is known.")],
     metrics: Annotated[
-        list[str] | None, option("NAME,…", "By default those of the data set.")
+        list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
-    split: Annotated[str, option("NAME", "test, valid or train.")] = "test",
+    split: Annotated[str, option("NAME", "Split: test, valid or train.")] = "test",
     fold: Annotated[int | None, option("N", "Fold to hold out (data sets with folds).")] = None,
     device: Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: Labels = None,
-    runs: Runs = RUNS,
+    runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
-    """Evaluate checkpoints on a data set; each metric gets an interval."""
+    """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.report.build import render_index
     from passt_bench.report.pages import build_evaluations, evaluations_table
@@ -135,7 +142,7 @@ def evaluate(
             progress=update,
         )
     if not fresh:
-        console.print(f"From the record of {record.finished}.")
+        console.print(f"Already evaluated on {record.finished}; shown from the record.")
     of_fold = "" if record.fold is None else f", fold {record.fold}"
     console.print(
         f"{record.name}: {record.clips} clips of {record.fingerprint.dataset} "
@@ -145,15 +152,15 @@ def evaluate(
         evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
     )
     console.print(
-        f"Brackets: 95 % intervals over clips ({record.resamples} resamples); they do not cover "
-        "the variation between trainings."
+        f"Brackets: 95 % intervals over clips ({record.resamples} resamples), without the "
+        "variation between trainings."
     )
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:
         console.print(f"Note: {note}.")
-    console.print(f"The record: {runs / 'records' / record.key / 'record.json'}")
+    console.print(f"Record: {runs / 'records' / record.key / 'record.json'}")
     reports = Paths(runs, pages=reports).reports
     pages = build_evaluations(runs, reports)
     render_index(reports)
-    console.print(f"The page: {pages[0]}")
+    console.print(f"Page: {pages[0]}")

@@ -16,21 +16,25 @@ app.add_typer(records, name="records")
 
 @records.command()
 def diff(
-    first: Annotated[str, argument("A", "A record: its key, the start of it, or a path.")],
+    first: Annotated[
+        str, argument("A", "A record: its key, the first characters of it, or a path.")
+    ],
     second: Annotated[str, argument("B", "Another record.")],
     runs: Runs = RUNS,
 ) -> None:
-    """Show how two records differ, in what decides their keys and in the rest."""
+    """Show how two records differ, in the fields of their keys and in others."""
     from passt_bench.records.store import Store
     from passt_bench.runner.maintenance import compare_records, find_record
 
     store = Store(runs)
-    found = compare_records(find_record(first, store), find_record(second, store))
-    same = found.first == found.second
-    console.print(f"Same key: {found.first}." if same else f"{found.first} and {found.second}")
+    changes = compare_records(find_record(first, store), find_record(second, store))
+    same = changes.first == changes.second
+    console.print(
+        f"Same key: {changes.first}." if same else f"{changes.first} and {changes.second}"
+    )
     for title, differences in (
-        ("What decides the key", found.decides),
-        ("What does not", found.context),
+        ("Fields in the key", changes.decides),
+        ("Other fields", changes.context),
     ):
         if not differences:
             console.print(f"{title}: no differences.")
@@ -46,21 +50,21 @@ def merge(
     sources: Annotated[list[Path], argument("FROM…", "Folders of records to copy from.")],
     runs: NewRuns = RUNS,
 ) -> None:
-    """Copy the records of other folders into --runs; copy none if any contradict."""
+    """Copy the records of other folders into --runs; copy none if any conflict."""
     from passt_bench.runner.merge import merge as copy
 
     done = copy(sources, runs)
-    console.print(f"{len(done.copied)} records copied, {len(done.same)} were there already.")
+    console.print(f"{len(done.copied)} records copied, {len(done.same)} existed already.")
     for key in done.replaced:
         console.print(f"{key}: a success replaced a failure.")
     for key in done.kept:
-        console.print(f"{key}: was there already, with another outcome; kept.")
+        console.print(f"{key}: a different record exists here; kept the existing one.")
     if done.studies:
         console.print(f"Studies: {', '.join(done.studies)}.")
     for key in done.busy:
-        console.print(f"{key}: left out, because another command is running it.")
+        console.print(f"{key}: not copied, because another command is running it.")
     if done.busy:
-        console.print("Run the same command again when that one has ended.")
+        console.print("Run the same command again when that command has ended.")
         raise typer.Exit(1)
 
 
@@ -73,11 +77,11 @@ def clean(
     ] = False,
 ) -> None:
     """List what can be removed from a folder of records; remove it with --yes."""
-    from passt_bench.runner.maintenance import find_debris, remove
+    from passt_bench.runner.maintenance import find_removable, remove
 
-    found = find_debris(runs)
-    table = Table("what", "count", "MB", "")
-    for item in found:
+    removable = find_removable(runs)
+    table = Table("kind", "count", "MB", "")
+    for item in removable:
         goes = bool(item.paths) and (unused or not item.results)
         note = "removed" if goes and yes else "removed with --yes" if goes else ""
         if item.paths and item.results and not unused:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperStatus:
-    """What this machine has of what the paper's rows need, and which of them were evaluated."""
+    """The requirements of the paper's rows that this machine has, and which rows were evaluated."""
     from passt_bench.records.store import Store
     from passt_bench.report.pages import EVALUATIONS
     from passt_bench.report.paper import PaperStatus, find_evaluations
@@ -58,7 +58,7 @@ def report(
         raise InputError(
             "a page compares with the baseline",
             field="--no-baseline",
-            remedy="Leave it out; --variant names what is compared.",
+            remedy="Omit it; choose variants with --variant.",
         )
     if variants:
         if studies is None or len(studies) != 1:
@@ -78,7 +78,7 @@ def report(
 
 @app.command()
 def sync(runs: Runs = RUNS) -> None:
-    """Bring MLflow up to date with the records."""
+    """Update MLflow from the records."""
     from passt_bench.console import stage
     from passt_bench.runner.tracking import sync as update_mlflow
 
@@ -108,26 +108,26 @@ def ui(
     uri = store_uri(runs)
     if uri.startswith("http"):
         raise InputError(
-            "the runs are on a server with a page of its own",
+            "the runs are on a server that has its own web interface",
             source="MLFLOW_TRACKING_URI",
             remedy=f"Open {without_password(uri)}",
         )
     if uri == local_uri(runs) and not holds_data(database(runs)):
         raise InputError(
-            "no MLflow store here",
+            "no MLflow store in this folder",
             source=runs,
             remedy=f"Run a study first, or: passt-bench sync --runs {runs}",
         )
     settings = {
         **SETTINGS,
         **os.environ,
-        # Its job runners would be eight more processes, for things that are not used here.
+        # The job runners would be eight more processes for features that are not used.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # Not among the arguments, which everybody on the machine can read: it may hold a password.
+        # Not an argument, which everybody on the machine can read: it may contain a password.
         "MLFLOW_BACKEND_STORE_URI": uri,
         VARIABLE: "1",
-        # Uvicorn, which MLflow starts, puts the current folder first by itself; it gets the folder
-        # that is first on the path of the passt-bench command.
+        # Uvicorn, which MLflow starts, would put the current folder first on the path; it gets the
+        # folder that is first on the path of the passt-bench command.
         "UVICORN_APP_DIR": sysconfig.get_path("scripts"),
     }
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]

@@ -1,5 +1,7 @@
 """Commands about studies: list, plan, run, search, status."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,6 +17,7 @@ from passt_bench.cli.options import (
     Memory,
     NoBaseline,
     Reports,
+    Runs,
     RunTimeout,
     Track,
     Variants,
@@ -24,7 +27,6 @@ from passt_bench.cli.options import (
     asks_for_study,
     choosing,
     console,
-    existing,
     flag,
     option,
     statuses,
@@ -41,10 +43,10 @@ if TYPE_CHECKING:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics, figures.")
+        str, argument("WHAT", "studies, models, frontends, datasets, patchout, metrics or figures.")
     ] = "studies",
 ) -> None:
-    """List the studies, models, data sets, … that are available."""
+    """List the available studies, models, data sets and other components."""
     from passt_bench import registry
     from passt_bench.runner.studies import study_names, summary
 
@@ -58,8 +60,8 @@ def list_(
     }
     if what not in ("studies", *tables):
         raise InputError(
-            "nothing of that kind to list",
-            field="list",
+            "cannot be listed",
+            field="WHAT",
             value=what,
             remedy=choose_from(("studies", *tables), what),
         )
@@ -70,7 +72,7 @@ def list_(
         for name in study_names():
             try:
                 rows.append((name, summary(name)))
-            except InputError as error:  # a user's own file; the others are listed all the same
+            except InputError as error:  # a broken file of the user does not hide the others
                 rows.append((name, f"cannot be loaded: {error}"))
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
@@ -86,7 +88,7 @@ def plan(
     no_baseline: NoBaseline = False,
     workers: Workers = CORES,
 ) -> None:
-    """Show what a study would run, and how long it would take; run nothing."""
+    """Show what a study would run and how long it would take, without running it."""
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
@@ -98,7 +100,7 @@ def plan(
 
         return show_tables(file, request, config, paths)
     study = plan_request(file, request, paths)
-    table = Table("variant", "grid", "patchout", "tokens", "GFLOP/clip", "runs", "min/run")
+    table = Table("variant", "grid", "patches dropped", "tokens", "GFLOP/clip", "runs", "min/run")
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
@@ -115,13 +117,13 @@ def plan(
             f"{shared.seconds / 60:.2f}",
         )
     console.print(table)
-    return print_left([study], request, config, paths)
+    return print_missing([study], request, config, paths)
 
 
-def print_left(
+def print_missing(
     studies: Sequence["StudyPlan"], request: "StudyRequest", config: "RunConfig", paths: "Paths"
 ) -> None:
-    """Prints the data of planned studies, what is left to run, and whether a GPU is unused."""
+    """Prints the data of planned studies, the missing runs, and whether a GPU is unused."""
     from passt_bench.records.store import Store
     from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
 
@@ -142,7 +144,7 @@ def run(
     no_baseline: NoBaseline = False,
     workers: Workers = CORES,
     retry: Annotated[
-        list[str] | None, option("STATUS", "Failed runs to repeat, e.g. oom,error.")
+        list[str] | None, option("STATUS", "Kinds of failure to retry, e.g. oom,error.")
     ] = None,
     run_timeout: RunTimeout = None,
     memory: Memory = None,
@@ -162,7 +164,7 @@ def run(
     track: Track = True,
     reports: Reports = None,
 ) -> None:
-    """Run what is missing of a study, then render its page."""
+    """Run the missing runs of a study, then render its page."""
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
     from passt_bench.study_run import run_study
@@ -199,7 +201,7 @@ def search(
     workers: Workers = CORES,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
-        float, option("MINUTES", "Longest time for the whole search.", min=0.1)
+        float, option("MINUTES", "Time limit of the whole search.", min=0.1)
     ] = 4.0,
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
@@ -226,9 +228,9 @@ def search(
     name = result.record.name
     with updating_mlflow(paths.runs, clock, console, wanted=track):
         page, *_ = build_named(name, paths.runs, paths.reports)
-    console.print(f"The search: {page}")
+    console.print(f"Page: {page}")
     if result.failed:
-        console.print(f"{result.failed} runs failed; the page lists them.")
+        console.print(f"{result.failed} runs failed; see the page.")
         raise typer.Exit(1)
 
 
@@ -239,36 +241,38 @@ def status(
     paths: "Paths",
     variants: Variants = None,
     no_baseline: NoBaseline = False,
+    runs: Runs = RUNS,
 ) -> None:
-    """Show which runs of a study are done, failed (and why), running or missing."""
+    """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
     from passt_bench.records.store import Store
-    from passt_bench.runner.request import changed
+    from passt_bench.runner.request import apply_overrides
     from passt_bench.runner.run_status import recorded_study
     from passt_bench.runner.studies import RowsFile, load_file
 
-    existing(paths.runs)
     request = choosing(request, variants, no_baseline)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_status
 
         return show_status(file, request, paths)
-    study, store = changed(file.study, request), Store(paths.runs)
+    study, store = apply_overrides(file.study, request), Store(runs)
     record = recorded_study(study, request, store)
     if record is None:
         from passt_bench.runner.plan import plan_request
 
-        return print_status(plan_request(file, request, paths), paths.runs)
+        return print_status(plan_request(file, request, paths), runs)
     _print_runs(record, store)
     keys = {cell.key for variant in record.variants for cell in variant.cells}
     done = sum(map(store.has, keys))
-    rest = f" `passt-bench plan {record.name}` says how long the others take."
-    text = record.count_runs(len(study.variants), done) + (rest if done < len(keys) else "")
+    text = record.count_runs(len(study.variants), done)
+    if done < len(keys):
+        command = shlex.join(["passt-bench", "plan", *sys.argv[2:]])
+        text += f" How long the missing ones take: {command}"
     return console.print(text)
 
 
 def print_status(plan: "StudyPlan", runs: Path) -> None:
-    """Prints the status of a planned study, and how long the rest of it takes."""
+    """Prints the status of a planned study, and how long its missing runs take."""
     from passt_bench.records.store import Store
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.run import describe

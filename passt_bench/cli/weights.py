@@ -1,4 +1,4 @@
-"""Commands about weight files: list, get, export."""
+"""Commands about weights: list, get, export."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ app.add_typer(weights, name="weights")
 
 Folder = Annotated[
     Path | None,
-    option("DIR", "Folder of the files; by default PASST_BENCH_WEIGHTS, or the user's cache."),
+    option("DIR", "Folder of the weights; by default PASST_BENCH_WEIGHTS, or the user's cache."),
 ]
 _WIDE = 150  # columns of a terminal in which the whole list fits
 
 
 @weights.command("list")
 def list_(folder: Folder = None) -> None:
-    """List the released checkpoints, the metrics their authors report, and which are here."""
+    """List the published weights, the metrics their authors report, and which are downloaded."""
     from passt_bench.models.ensemble import ENSEMBLES
     from passt_bench.published_weights import PUBLISHED, weights_folder
 
@@ -63,10 +63,10 @@ def list_(folder: Folder = None) -> None:
 
 @weights.command()
 def get(
-    name: Annotated[str, argument("NAME", "A checkpoint or set from `weights list`.")],
+    name: Annotated[str, argument("NAME", "Weights, or a set of them, from `weights list`.")],
     folder: Folder = None,
 ) -> None:
-    """Download a released checkpoint, or those of a set, and verify the files."""
+    """Download published weights, or a set of them, and verify the files."""
     from passt_bench.console import stage
     from passt_bench.models.ensemble import ENSEMBLES
     from passt_bench.models.weights import get as download
@@ -84,7 +84,7 @@ def export(
     model: Annotated[str, argument("MODEL", "A model file written by this package.")],
     file: Annotated[Path, argument("FILE", "File to write, e.g. passt.pt.")],
 ) -> None:
-    """Write a PaSST's weights under the parameter names of the reference code."""
+    """Write the weights of a PaSST under the parameter names of the reference code."""
     from passt_bench.models.weights import export_model
 
     console.print(str(export_model(model, file)))

@@ -1,4 +1,4 @@
-"""Records of evaluations: how good checkpoints are on a data set.
+"""Records of evaluations of model files on a data set.
 
 ``records/KEY/record.json`` like every record; it belongs to no study.
 """
@@ -18,7 +18,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True)
 class Member:
-    """A checkpoint that was evaluated, alone or in an ensemble."""
+    """A model file that was evaluated, alone or in an ensemble."""
 
     name: str  # of its file
     sha256: str  # of its file
@@ -27,7 +27,7 @@ class Member:
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """What the authors of the checkpoints state."""
+    """A result reported by the authors of the weights."""
 
     metric: str
     value: float
@@ -36,24 +36,24 @@ class PublishedResult:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One or several checkpoints (the mean of their logits) on one split of a data set.
+    """One or several models (the mean of their logits) on one split of a data set.
 
     Attributes:
-        key: hash of the checkpoints' content and recipes, their classes, the data found, split,
-            fold, the metrics with their versions, and the device type.
-        name: the ensemble, or the checkpoints' files.
-        members: in the order that was asked for; it decides nothing.
-        clips: that were scored.
-        seconds: of each; shorter ones are padded, of longer ones the start is taken.
-        sampling_rate: Hz of the waveforms that the members were given.
+        key: hash of the model files' content and recipes, their classes, the data, split, fold, the
+            metrics with their versions, and the device type.
+        name: name of the ensemble, or of the model files.
+        members: the models in the requested order, which decides nothing.
+        clips: number of scored clips.
+        seconds: clip length; shorter clips are padded, longer ones cut at the end.
+        sampling_rate: sampling rate in Hz of the waveforms.
         metrics: name → value.
-        intervals: name → 95 % interval over the drawing of clips (not of trainings).
-        resamples: that the intervals are computed from.
-        scored: name → classes that the value is a mean of.
+        intervals: name → 95 % interval over samples of clips (not of trainings).
+        resamples: number of resamples for the intervals.
+        scored: name → number of classes in the mean.
         per_class: name → class → value; a class that cannot be scored is absent.
-        published: what these checkpoints are said to reach here.
+        published: published results of these weights on this data.
         clocks: wall seconds: ``score`` and ``intervals``.
-        notes: whatever else a reader of the numbers should know.
+        notes: further information about the numbers.
     """
 
     key: Key
@@ -85,5 +85,5 @@ class EvaluationRecord:
     schema: int = SCHEMA
 
     def published_of(self, metric: str) -> PublishedResult | None:
-        """The published result in that metric, if there is one."""
-        return next((found for found in self.published if found.metric == metric), None)
+        """The published result in a metric, if there is one."""
+        return next((result for result in self.published if result.metric == metric), None)

@@ -1,4 +1,4 @@
-"""Reads and writes the files of records: atomically, refusing links, naming what is wrong."""
+"""Reads and writes the files of records atomically; refuses links and broken files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turns what the system says while a file is written into a message with a remedy.
+    """Turns system errors in writing a file into a message with a remedy.
 
     Raises:
         StorageError: the disk is full, or nothing can be written there.
@@ -39,8 +39,8 @@ def storing(path: Path) -> Iterator[None]:
         remedy = "Give a folder that can be written to, or the right to write there."
         if error.errno in _FULL:
             remedy = (
-                "Free space there (`passt-bench records clean` says what can go) and give the same "
-                "command again; it resumes from here, and earlier files are unharmed."
+                "Free space there (`passt-bench records clean` lists what can be removed) and run "
+                "the same command again; it resumes, and earlier files are not affected."
             )
         problem = f"cannot be written ({error.strerror or error})"
         full = StorageError(problem, source=path, remedy=remedy)
@@ -52,12 +52,12 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Writes a file whole or not at all, see `writing`.
 
     Args:
-        path: the file; its folder is made.
-        data: all of it.
-        sync: whether it must be on the disk before the old file goes; not for mere copies.
+        path: the file; its folder is created if missing.
+        data: the content.
+        sync: whether it must be on the disk before the old file is replaced.
 
     Raises:
-        StorageError: the disk is full, or nothing can be written there; an old file is whole.
+        StorageError: the disk is full, or nothing can be written; an old file is not affected.
     """
     with writing(path, sync=sync) as file:
         file.write(data)
@@ -65,14 +65,14 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 @contextmanager
 def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """A file that replaces another when it is whole: a temporary neighbour, fsync, rename.
+    """Yields a file that replaces another when it is complete (temporary file, fsync, rename).
 
     Args:
-        path: the file; its folder is made.
-        sync: whether it must be on the disk before the old file goes.
+        path: the file; its folder is created if missing.
+        sync: whether it must be on the disk before the old file is replaced.
 
     Raises:
-        StorageError: the disk is full, or nothing can be written there; an old file is whole.
+        StorageError: the disk is full, or nothing can be written; an old file is not affected.
     """
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,10 +92,10 @@ def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file.
+    """Reads a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -108,7 +108,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def refuse_link(*paths: Path) -> None:
-    """Refuses links where only files and folders are allowed: a link leads elsewhere.
+    """Refuses links, which may lead out of the folder.
 
     Raises:
         InputError: one of the paths is a link.
@@ -118,24 +118,24 @@ def refuse_link(*paths: Path) -> None:
             raise InputError(
                 "a symbolic link, which is not followed",
                 source=path,
-                remedy="Replace it by what it points to, or remove it.",
+                remedy="Replace it by its target, or remove it.",
             )
 
 
 def pack_json(value: object) -> bytes:
-    """Compressed JSON whose bytes depend on the value alone (no time stamp in the header)."""
+    """Compressed JSON whose bytes depend only on the value (no time stamp in the header)."""
     text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return gzip.compress(text.encode(), mtime=0)
 
 
 def unpack_json(data: bytes) -> Any:
-    """The value that `pack_json` packed."""
+    """Inverse of `pack_json`."""
     return json.loads(gzip.decompress(data))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a quality cell ended: the head of its record, read without building the rest of it."""
+    """How a quality cell ended: the few fields of its record that are quick to read."""
 
     status: Status
     attempt: int = 1
@@ -145,11 +145,11 @@ class Outcome:
 
 
 class Versioned(Protocol):
-    """A dataclass that says by which schema it was written."""
+    """A dataclass with the version of its schema."""
 
     @property
     def schema(self) -> int:
-        """Of its fields."""
+        """The version of the schema."""
 
 
 T = TypeVar("T", bound=Versioned)
@@ -162,19 +162,19 @@ def to_json(record: Versioned) -> str:
     )
 
 
-def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool = True) -> T:
+def read(kind: type[T], path: Path, *, remedy: str | None = None, in_store: bool = True) -> T:
     """Reads a record, a study, a search or a comparison.
 
     Args:
         kind: the dataclass.
-        path: of the file.
-        again: remedy where it is broken, if not the usual one of the kind.
-        in_store: whether it must be in the place of its key or name, and no link. Not where a user
-            names a file that is only read.
+        path: path of the file.
+        remedy: remedy if the file is broken, in place of the usual one of the kind.
+        in_store: whether the file must be in the place of its key or name, and not a link; false
+            for a file that a user names.
 
     Raises:
-        InputError: the file cannot be read, is cut off, of another kind, or of a newer schema; a
-            name or key in it would lead elsewhere, or is not that of its place.
+        InputError: the file cannot be read, is incomplete, of another kind, or of a newer schema;
+            or a name or key in it is not valid, or not that of its place.
     """
     if in_store:
         _refuse_links(kind, path)
@@ -182,7 +182,7 @@ def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool 
     try:
         record = from_json(kind, data)
     except ValidationError as error:
-        raise _unreadable(kind, path, data, error, again) from None
+        raise _unreadable(kind, path, data, error, remedy) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
     if in_store:
@@ -191,7 +191,7 @@ def read(kind: type[T], path: Path, *, again: str | None = None, in_store: bool 
 
 
 def _refuse_links(kind: type, path: Path) -> None:
-    """Of a record neither file nor folder may be a link; folders above may: disks are filled."""
+    """Refuses a record that is a link or in a linked folder; parent folders may be links."""
     if "key" in kind.__annotations__:
         refuse_link(path.parent)
     refuse_link(path)
@@ -202,19 +202,19 @@ def _check_place(record: object, path: Path) -> None:
     key, name = getattr(record, "key", None), getattr(record, "name", None)
     if key is not None and key != path.parent.name:
         raise InputError(
-            "a record in the folder of another key",
+            "this record is in the folder of another key",
             source=path,
             field="key",
             value=key,
-            remedy=f"Its folder must have that name; this one is {path.parent.name}.",
+            remedy=f"Move it to a folder of this name; it is in {path.parent.name}.",
         )
     if key is None and name != path.stem:
         raise InputError(
-            "not the name of its file",
+            "differs from the name of the file",
             source=path,
             field="name",
             value=name,
-            remedy="Both must be the same; rename the file, or remove it.",
+            remedy="Rename the file, or remove it.",
         )
 
 
@@ -222,13 +222,13 @@ def read_outcome(path: Path) -> Outcome:
     """Reads how a quality cell ended, ten times as fast as its whole record.
 
     Raises:
-        InputError: as `read`, but only where the outcome itself is broken.
+        InputError: as `read`, but only if the outcome itself is broken.
     """
     try:
         _refuse_links(Outcome, path)
         outcome = from_json(Outcome, read_bytes(path))
     except ValidationError:
-        whole = read(RunRecord, path)  # says what is wrong
+        whole = read(RunRecord, path)  # reports what is wrong
         return Outcome(whole.status, whole.attempt, whole.message)
     if outcome.schema > SCHEMA:
         raise _other_schema(path, outcome.schema)
@@ -237,18 +237,18 @@ def read_outcome(path: Path) -> Outcome:
 
 
 def _unreadable(
-    kind: type[T], path: Path, data: bytes, error: ValidationError, again: str | None
+    kind: type[T], path: Path, data: bytes, error: ValidationError, remedy: str | None
 ) -> InputError:
-    """What is wrong with a file that is no record of this version, from the most basic on."""
-    made = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
-    gone = f"Remove {path if kind is StudyRecord else path.parent} and {made} again"
+    """The error for a file that is not a valid record of this version."""
+    action = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
+    usual = f"Remove {path if kind is StudyRecord else path.parent} and {action} again"
     try:
         plain = json.loads(data)
     except ValueError as broken:
         return InputError(
-            f"not a whole JSON file ({broken})",
+            f"not a complete JSON file ({broken})",
             source=path,
-            remedy=again or f"{gone}; nothing else is affected.",
+            remedy=remedy or f"{usual}; nothing else is affected.",
         )
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
@@ -259,16 +259,16 @@ def _unreadable(
         source=path,
         field=name,
         value=first["input"] if isinstance(first["input"], str | int | float) else None,
-        remedy=again or f"{gone}.",
+        remedy=remedy or f"{usual}.",
     )
 
 
 def _other_schema(path: Path, schema: object) -> InputError:
     return InputError(
-        "a record of another schema",
+        "unknown version of the schema",
         source=path,
         field="schema",
         value=schema,
         remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, or write "
-        "elsewhere with --runs.",
+        "to another folder with --runs.",
     )

@@ -1,4 +1,4 @@
-"""Records of quality cells, and of studies: the variants of each and the keys of their cells."""
+"""Records of quality cells, and of studies: their variants and the keys of their cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What was found of a data set; runs with different digests never share a table."""
+    """The content of a data set; runs with different digests never share a table."""
 
     dataset: str
     digest: str
@@ -35,7 +35,7 @@ class Fingerprint:
 class Picture:
     """One training input with the patches that were kept, for the page."""
 
-    logmel: tuple[tuple[int, ...], ...]  # (mels, frames) quantised to 0…255
+    logmel: tuple[tuple[int, ...], ...]  # (mels, frames) quantized to 0…255
     kept: tuple[int, ...]  # flat indices into the grid, frequency-major
     grid: Pair  # (frequency, time)
     patch: Pair
@@ -47,24 +47,23 @@ class RunRecord:
     """A quality cell: one recipe, seed and fold, trained and evaluated.
 
     Attributes:
-        metrics: metric name → value on the test fold (on the validation split where
+        metrics: metric name → value on the test split (on the validation split if
             ``recipe.training.checkpoint_selection`` is ``validation``).
-        curves: name → one value an epoch, e.g. ``train_loss``, ``learning_rate``.
+        curves: name → one value per epoch, e.g. ``train_loss``, ``learning_rate``.
         per_class: metric → class → value; a class without positives is absent.
-        occlusions: evaluation with something hidden, e.g. ``hide_frequency`` →
-            {"mAP": …, "mAP/frequency": …} with one entry a class group.
-        tokens: kept in training, class tokens included (0 for a CNN); with a schedule the mean over
-            its stages, and so are ``flops``.
-        patchout: as it came out on the grid: rate and counts, of a schedule the full amount, and
-            under ``stages`` the patches kept in each.
+        occlusions: results of the occlusion tests, e.g. ``hide_frequency`` →
+            {"mAP": …, "mAP/frequency": …} with one entry per class group.
+        tokens: tokens kept in training, class tokens included (0 for a CNN); with a schedule the
+            mean over its stages, like ``flops``.
+        patchout: patchout on the grid: rate and counts; of a schedule the full amount, and under
+            ``stages`` the patches kept in each stage.
         grid: patch grid (frequency, time), None for a CNN.
         train: in-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
-            ``cpu_seconds``; for looking, never for verdicts. ``epoch`` is the one that was tested
-            where ``recipe.training.checkpoint_selection`` is
-            ``best_on_validation``.
-        clocks: wall seconds by part: build, data, train, evaluate, and select where an epoch is
-            chosen; added up over resumes.
-        notes: what was taken of a checkpoint, and what was adapted, re-initialized or dropped.
+            ``cpu_seconds``; for information, never for verdicts. ``epoch`` is the evaluated epoch
+            if ``recipe.training.checkpoint_selection`` is ``best_on_validation``.
+        clocks: wall seconds by part: build, data, train, evaluate, and select if an epoch is
+            chosen; summed over resumes.
+        notes: which initial weights were loaded, adapted, drawn anew or dropped.
     """
 
     key: Key
@@ -126,7 +125,7 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """The expansion of a study: all that a report needs besides the records themselves."""
+    """The expansion of a study: everything that a report needs besides the records."""
 
     name: Name
     question: str
@@ -137,24 +136,28 @@ class StudyRecord:
     folds: tuple[int, ...] | None
     fingerprint: Fingerprint
     margin: float | None = None
-    better: Better | None = None  # which way the metric is; None in records of former versions
+    better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file
-    command: str = ""  # what was typed
+    command: str = ""  # the command as typed
     schema: int = SCHEMA
 
     def count_runs(self, of_variants: int, done: int) -> str:
-        """A sentence: how many runs the study has, and how many of them are on record.
+        """A sentence with the number of runs, and how many of them are on record.
 
         Args:
-            of_variants: in the whole study, where this is about some of them.
-            done: runs on record.
+            of_variants: number of variants of the whole study.
+            done: number of runs on record.
         """
         chosen = len(self.variants)
-        variants = "1 variant" if of_variants == 1 else f"{of_variants} variants"
-        runs = {cell.key for variant in self.variants for cell in variant.cells}
+        runs = len({cell.key for variant in self.variants for cell in variant.cells})
+        state = "none done yet" if not done else "all done" if done == runs else f"{done} done"
         return (
-            f"{self.name}: {f'{chosen} of ' if chosen < of_variants else ''}{variants}"
-            f" x {len(self.seeds)} seeds"
-            + (f" x {len(self.folds)} folds" if self.folds else "")
-            + f" = {len(runs)} runs, {done} of them on record already."
+            f"{self.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
+            + f"{_count(of_variants, 'variant')} x {_count(len(self.seeds), 'seed')}"
+            + (f" x {_count(len(self.folds), 'fold')}" if self.folds else "")
+            + f" = {_count(runs, 'run')}, {state}."
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

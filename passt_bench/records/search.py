@@ -1,4 +1,4 @@
-"""Records of searches: their trials, for pages that know nothing of Optuna.
+"""Records of searches: their trials, for pages that do not use Optuna.
 
 ``search/NAME.json`` under an output folder, written again after every batch of trials. The records
 of the trials' cells are in the store like all others.
@@ -23,15 +23,15 @@ class TrialRecord:
 
     Attributes:
         number: order of the trial, from 0.
-        kind: patchout kind that was suggested.
-        rate: share that was suggested; at 0 every kind keeps all patches.
-        patchout: what the two amount to on the grid, in counts; equal counts are one setting.
-        tokens: kept in training, class tokens included.
-        keys: of its cells, one a seed.
-        status: ``ok``, or that of a cell that failed.
-        value: mean of the metric over its cells; None where one failed.
+        kind: suggested patchout kind.
+        rate: suggested rate; at 0 every kind keeps all patches.
+        patchout: the setting in counts on the grid; equal counts are one setting.
+        tokens: tokens kept in training, class tokens included.
+        keys: keys of its cells, one per seed.
+        status: ``ok``, or the status of a failed cell.
+        value: mean of the metric over its cells; None if one failed.
         repeats: number of the first trial with the same setting, which was not trained again.
-        seconds: of its cells, added up; 0 where it repeats.
+        seconds: total seconds of its cells; 0 if it repeats another trial.
     """
 
     number: int
@@ -51,21 +51,21 @@ class SearchRecord:
     """A search over kind and rate of patchout.
 
     Attributes:
-        name: of the search, and of the study that confirms its best settings.
-        question: what is searched for.
+        name: name of the search, and of the study that confirms its best settings.
+        question: question of the search.
         metric: the objective, on a split cut from the training clips.
-        better: which way it is; written only where less is better, as the first records were of
-            metrics of which more is.
+        better: direction of the metric; written only if less is better, because the first records
+            do not have it.
         baseline: name of the study's baseline, whose recipe every trial changes.
-        recipe: of the baseline as it was trained in the search.
-        kinds: of patchout that were suggested.
-        rates: that were suggested.
-        fold: whose training clips were used; None for a data set with one split.
-        seeds: of every trial.
-        importance: parameter → share of the objective's variance over the space that it explains;
-            empty while there are too few trials.
+        recipe: recipe of the baseline in the search.
+        kinds: kinds of patchout in the space.
+        rates: rates in the space.
+        fold: fold whose training clips were used; None for a data set without folds.
+        seeds: seeds of every trial.
+        importance: parameter → fraction of the objective's variance that it explains; empty if
+            there are too few trials.
         confirmed: names of the variants that were trained again, the best first.
-        confirmation_seeds: of the confirmation; none of them is among ``seeds``.
+        confirmation_seeds: seeds of the confirmation; none of them is among ``seeds``.
     """
 
     name: Name
@@ -89,12 +89,12 @@ class SearchRecord:
 
     @property
     def settings(self) -> tuple[TrialRecord, ...]:
-        """The trials that were the first with their setting."""
+        """The first trial of each setting."""
         return tuple(trial for trial in self.trials if trial.repeats is None)
 
     @property
     def best(self) -> tuple[TrialRecord, ...]:
-        """The settings that succeeded, the best first; of equal ones the earlier."""
+        """The successful settings, the best first; equal ones in order of trials."""
         sign = -1 if self.better == "greater" else 1
         valued = [trial for trial in self.settings if trial.value is not None]
         return tuple(sorted(valued, key=lambda trial: (sign * (trial.value or 0.0), trial.number)))

@@ -30,15 +30,15 @@ class ArmRecord:
             ``forward``, ``backward``, ``optimizer``, ``inference_1`` (batch 1),
             ``inference_batch`` (the training batch), ``frontend`` (one batch of waveforms);
             ``train_step_cpu`` are CPU seconds of the process, all others are wall seconds.
-        ratios: the same phases, round by round divided by the baseline's.
+        ratios: the same phases, divided by the baseline's in each round.
         memory: bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak
             over the level before the step), ``inference_peak``, ``inference_rise``,
             ``saved_for_backward``, ``resident`` (parameters and buffers), and on CUDA ``reserved``.
         flops: a training step (forward and backward) per clip, counted on meta tensors.
         flops_inference: forward without patchout, per clip.
-        mfu: share of the matmul peak measured in the same session.
-        compile_seconds: what compiling took, where the model is compiled.
-        published: clips a second by the speed test of the reference code, where it was asked for.
+        mfu: fraction of the matmul peak measured in the same session.
+        compile_seconds: seconds of compiling, if the model is compiled.
+        published: clips per second in the reference code's speed test, if requested.
     """
 
     key: Key
@@ -88,11 +88,11 @@ class ComparisonRecord:
     """Models or settings whose cost was measured side by side.
 
     Attributes:
-        name: of the file and of the report.
-        baseline: the first; ratios are taken to it.
-        variants: in the order that was asked for; they have no cells.
+        name: name of the file and of the page.
+        baseline: the first variant; ratios are relative to it.
+        variants: the variants in the requested order, without cells.
         sessions: keys of the sessions that measured them.
-        command: what was typed.
+        command: the command as typed.
         packages: names and versions of the packages that compared models wrap.
     """
 

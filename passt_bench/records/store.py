@@ -1,4 +1,4 @@
-"""The store: records under an output folder by key, and searches and comparisons by name."""
+"""The store: records in an output folder by key, and searches and comparisons by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
 
 
 class Store:
-    """Reads and writes the records under one output folder (``--runs``, by default ``runs/``)."""
+    """Reads and writes the records in one output folder (``--runs``, by default ``runs/``)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,7 +44,7 @@ class Store:
         """The folder of one key.
 
         Raises:
-            InputError: the key would lead elsewhere, or a link is there.
+            InputError: the key is not valid, or the folder is a link.
         """
         folder = self.root / "records" / plain_name(key, field="key")
         refuse_link(folder)
@@ -55,22 +55,22 @@ class Store:
         return (self.folder(key) / "record.json").is_file()
 
     def run(self, key: str) -> RunRecord | None:
-        """The record of a quality cell, or None where there is none."""
+        """The record of a quality cell, or None if there is none."""
         path = self.folder(key) / "record.json"
         return read(RunRecord, path) if path.is_file() else None
 
     def outcome(self, key: str) -> Outcome | None:
-        """How a quality cell ended, or None where it has no record; quicker than `run`."""
+        """How a quality cell ended, or None if it has no record; faster than `run`."""
         path = self.folder(key) / "record.json"
         return read_outcome(path) if path.is_file() else None
 
     def evaluation(self, key: str) -> EvaluationRecord | None:
-        """The record of an evaluation, or None where there is none."""
+        """The record of an evaluation, or None if there is none."""
         path = self.folder(key) / "record.json"
         return read(EvaluationRecord, path) if path.is_file() else None
 
     def write(self, record: Record, samples: object = None) -> Path:
-        """Writes a record; of a session, its raw samples first, beside it."""
+        """Writes a record; for a session, first its raw samples beside it."""
         folder = self.folder(record.key)
         if samples is not None:
             write_atomically(folder / "samples.json.gz", pack_json(samples))
@@ -81,17 +81,17 @@ class Store:
         return path
 
     def _keep(self, following: RunRecord) -> None:
-        """Puts the record of an earlier attempt aside, for nothing is lost."""
+        """Keeps the record of an earlier attempt in a file of its own."""
         path = self.folder(following.key) / "record.json"
         last = self.outcome(following.key)
         if last is not None and last.attempt < following.attempt:
             write_atomically(path.with_name(f"attempt-{last.attempt}.json"), path.read_bytes())
 
     def attempts(self, key: str) -> list[RunRecord]:
-        """The records of all attempts at a quality cell, the first one first."""
+        """The records of all attempts at a quality cell, in order."""
         last = self.run(key)
         earlier = [read(RunRecord, path) for path in self.folder(key).glob("attempt-*.json")]
-        # Folders of several machines merged may hold two attempts of one number.
+        # After a merge of several machines, two attempts may have the same number.
         earlier.sort(key=lambda record: record.attempt)
         return [*earlier, *([last] if last is not None else [])]
 
@@ -105,15 +105,15 @@ class Store:
         return [path for path in found if _kind(path) is kind] if kind else found
 
     def record_keys(self) -> list[str]:
-        """The keys of all records; a folder of another name, such as a copy, holds none."""
+        """The keys of all records; ignores folders with other names, such as copies."""
         return [path.parent.name for path in self._paths() if is_key(path.parent.name)]
 
     def is_session(self, key: str) -> bool:
-        """Whether the record under a key is one of a cost session."""
+        """Whether the record under a key is that of a cost session."""
         return _kind(self.folder(key) / "record.json") is SessionRecord
 
     def is_evaluation(self, key: str) -> bool:
-        """Whether the record under a key is one of an evaluation."""
+        """Whether the record under a key is that of an evaluation."""
         return _kind(self.folder(key) / "record.json") is EvaluationRecord
 
     def sessions(self) -> list[SessionRecord]:
@@ -127,15 +127,15 @@ class Store:
         return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:
-        """The expansion of a study that was run.
+        """The expansion of a study on record.
 
         Raises:
-            InputError: no study of that name was run here.
+            InputError: no study of this name is on record.
         """
         path = self.root / "studies" / f"{name}.json"
         if not path.is_file():
             raise InputError(
-                "no such study was run here",
+                "no study of this name is on record",
                 source=self.root,
                 field="study",
                 value=name,
@@ -144,15 +144,15 @@ class Store:
         return read(StudyRecord, path)
 
     def studies(self) -> list[str]:
-        """Names of the studies that were run here."""
+        """Names of the studies on record."""
         return _names(self.root / "studies")
 
     def write_study(self, study: StudyRecord) -> None:
-        """Writes the expansion of a study; it may grow with later runs.
+        """Writes the expansion of a study; it may grow with later commands.
 
         Raises:
-            InputError: a newer version of this package wrote the one that is there, or the name
-                would lead elsewhere.
+            InputError: a newer version of this package wrote the one on record, or the name is not
+                valid.
         """
         path = self.root / "studies" / f"{plain_name(study.name, field='name')}.json"
         if path.is_file():
@@ -167,10 +167,10 @@ class Store:
 
 
 def read_record(path: Path, *, in_store: bool = True) -> Record:
-    """The record in a file, of whatever kind.
+    """Reads a record of any kind from a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         in_store: see `files.read`.
 
     Raises:
@@ -179,12 +179,12 @@ def read_record(path: Path, *, in_store: bool = True) -> Record:
     try:
         kind = _kind(path, in_store=in_store)
     except OSError:
-        return read(RunRecord, path, in_store=in_store)  # says what is wrong
+        return read(RunRecord, path, in_store=in_store)  # reports what is wrong
     return read(kind, path, in_store=in_store)
 
 
 def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
-    """Looks for the mark alone: to parse all runs for the few others takes seconds."""
+    """The kind of a record by a mark in its file, because parsing all runs would take seconds."""
     if in_store:
         refuse_link(path.parent, path)
     with path.open("rb") as file:
@@ -196,12 +196,12 @@ def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
 
 
 def search_names(root: Path) -> list[str]:
-    """The searches under an output folder."""
+    """The names of the searches in an output folder."""
     return _names(root / SEARCHES)
 
 
 def write_search(record: SearchRecord, root: Path) -> Path:
-    """Writes a search under an output folder; it grows with later runs."""
+    """Writes a search into an output folder; it may grow with later commands."""
     return _write_named(record, root / SEARCHES)
 
 
@@ -216,18 +216,18 @@ def read_search(name: str, root: Path) -> SearchRecord:
         name,
         root / SEARCHES,
         field="search",
-        make=f"Run it first: passt-bench search {name.removeprefix('search-')}",
-        again="Remove the file and run the search again; its trials are not lost.",
+        missing=f"Run it first: passt-bench search {name.removeprefix('search-')}",
+        remedy="Remove the file and run the search again; its trials are kept.",
     )
 
 
 def comparison_names(root: Path) -> list[str]:
-    """The comparisons under an output folder."""
+    """The names of the comparisons in an output folder."""
     return _names(root / COMPARISONS)
 
 
 def write_comparison(record: ComparisonRecord, root: Path) -> Path:
-    """Writes a comparison under an output folder; a new one takes the place of its namesake."""
+    """Writes a comparison into an output folder; replaces one with the same name."""
     return _write_named(record, root / COMPARISONS)
 
 
@@ -242,8 +242,8 @@ def read_comparison(name: str, root: Path) -> ComparisonRecord:
         name,
         root / COMPARISONS,
         field="comparison",
-        make="Make it first: passt-bench compare A B … --name NAME",
-        again="Remove the file and compare again; the sessions are not lost.",
+        missing="Run it first: passt-bench compare A B … --name NAME",
+        remedy="Remove the file and compare again; the sessions are kept.",
     )
 
 
@@ -258,20 +258,20 @@ def _write_named(record: SearchRecord | ComparisonRecord, folder: Path) -> Path:
 
 
 def _read_named(
-    kind: type[Named], name: str, folder: Path, *, field: str, make: str, again: str
+    kind: type[Named], name: str, folder: Path, *, field: str, missing: str, remedy: str
 ) -> Named:
-    """Reads ``folder/NAME.json``; ``make`` and ``again`` are remedies, if it is missing or broken.
+    """Reads ``folder/NAME.json``; the remedies are for a missing and for a broken file.
 
     Raises:
-        InputError: there is none of that name, or `files.read` refuses its file.
+        InputError: there is none of this name, or `files.read` refuses its file.
     """
     path = folder / f"{name}.json"
     if not path.is_file():
         raise InputError(
-            f"there is no such {field} here",
+            f"no {field} of this name is on record",
             source=folder.parent,
             field=field,
             value=name,
-            remedy=make,
+            remedy=missing,
         )
-    return read(kind, path, again=again)
+    return read(kind, path, remedy=remedy)

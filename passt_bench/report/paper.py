@@ -21,7 +21,7 @@ from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.rows import Available, Row, departures, why_not
+from passt_bench.spec.rows import Available, Row, deviations, why_not
 
 _PUBLISHED = Path(__file__).parent / "published"
 
@@ -227,7 +227,7 @@ def _trained(row: Row, status: PaperStatus) -> str | None:
                 departed = [
                     *_shortfalls(result, mean, row),
                     *_other_start(recipe, row.recipe),
-                    *departures(recipe, row.recipe),
+                    *deviations(recipe, row.recipe),
                 ]
                 more = f" and {len(departed) - 3} more" if len(departed) > 3 else ""
                 differs = f"; not as published: {', '.join(departed[:3])}{more}" if departed else ""

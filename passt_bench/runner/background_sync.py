@@ -1,7 +1,7 @@
-"""Syncs with MLflow beside a run, in processes of their own.
+"""Syncs with MLflow during a run, in separate processes.
 
-A server that hangs, a client that crashes and a database that is locked cost the run nothing but
-the bounded wait at its end. The processes may be killed anywhere in a sync.
+A server that hangs, a client that crashes or a locked database costs the run only the bounded wait
+at its end. The processes may be killed at any point of a sync.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
-FIRST_SECONDS = 20.0  # a study that is done by then needs no live curves
+FIRST_SECONDS = 20.0  # a shorter study needs no live curves
 EVERY_SECONDS = 20.0
-REST = 30.0  # seconds without a sync for each CPU second that the last one took
-PATIENCE_SECONDS = 30.0  # for the last sync, once there is nothing else left to do
+REST = 30.0  # pause in seconds per CPU second of the last sync
+PATIENCE_SECONDS = 30.0  # maximum wait for the last sync
 
 
 @contextmanager
@@ -35,18 +35,18 @@ def live(
     every: float = EVERY_SECONDS,
     rest: float = REST,
 ) -> Iterator[None]:
-    """Syncs now and then while the body trains; ends with it, even in the middle of a sync.
+    """Syncs regularly while the body trains; ends with it, even in the middle of a sync.
 
     The process has the lowest priority, and the import of MLflow and the set-up of its database
-    count as part of the first sync. It dies with its parent. Failures are not reported here: those
-    that last, the last sync reports.
+    count as part of the first sync. It ends with its parent. Failures are not reported here; the
+    last sync reports lasting ones.
 
     Args:
         root: the output folder.
-        study: the only one to log; None is all of the folder.
+        study: name of the study to log; None is all in the folder.
         first: seconds before the first sync.
-        every: seconds between two, at least.
-        rest: seconds between two for each CPU second that the one before took.
+        every: minimum pause in seconds between syncs.
+        rest: pause in seconds per CPU second of the last sync.
     """
     child = _start(root, study=study, first=first, every=every, rest=rest)
     try:
@@ -56,7 +56,7 @@ def live(
 
 
 class LastSync:
-    """A sync in a process of its own, begun when made; meanwhile there is time for other work.
+    """A sync in a separate process, which starts at once.
 
     Args:
         root: the output folder.
@@ -66,27 +66,27 @@ class LastSync:
         self._root, self._child = root, _start(root)
 
     def wait(self, patience: float = PATIENCE_SECONDS) -> str | None:
-        """Waits for its end, at most so many seconds; it is no longer running then.
+        """Waits for the end of the sync, and ends it after so many seconds.
 
         Returns:
-            Why MLflow was not updated, in a sentence with its remedy; None where it was.
+            Why MLflow was not updated, with a remedy; None if it was updated.
         """
         try:
             status = self._child.wait(patience)
             if status == 0 and self._child.stdout is not None:
                 return self._child.stdout.read().decode() or None
-            problem = f"ended by itself with status {status}"
+            problem = f"ended with status {status}"
         except subprocess.TimeoutExpired:
-            problem = f"was given up after {patience:.0f} s more"
+            problem = f"did not finish within {patience:.0f} s more"
         finally:
             self.cancel()
         return (
             f"the sync {problem}; the records are not affected. "
-            f"Later: passt-bench sync --runs {self._root}"
+            f"Run later: passt-bench sync --runs {self._root}"
         )
 
     def cancel(self) -> None:
-        """Ends it, wherever it is."""
+        """Ends the sync."""
         _end(self._child)
 
 
@@ -130,10 +130,10 @@ def _follow(root: Path, study: str | None, first: float, every: float, rest: flo
 
 
 def _finish(root: Path) -> None:
-    """Syncs once and prints why it could not."""
+    """Syncs once; prints the reason if that fails."""
     from passt_bench.runner.tracking import sync
 
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever MLflow prints is not for the parent
+    out, sys.stdout = sys.stdout, sys.stderr  # the output of MLflow is not for the parent
     try:
         sync(root)
     except InputError as error:

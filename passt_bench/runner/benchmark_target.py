@@ -1,8 +1,8 @@
-"""A recipe as the target of a cost session: the training step of the suite, on constant input.
+"""The target of a cost session: the training step of a recipe, on constant input.
 
-The input is random and stays the same; time does not depend on its values. A step is what the
-training loop does between having a batch and the next one: draw the patches that are kept, forward
-and loss (phase ``forward``), backward, optimizer. Data loading and augmentation are left out.
+The input is random and constant; time does not depend on its values. A step is what the training
+loop does with a batch: draw the kept patches, forward pass and loss (phase ``forward``), backward
+pass, optimizer. Data loading and augmentation are not included.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class RecipeFactory:
     """Builds the subject of a recipe inside the process of its arm.
 
     Attributes:
-        recipe: what to measure.
-        classes: outputs of the model.
+        recipe: the recipe to measure.
+        classes: number of the model's outputs.
     """
 
     recipe: Recipe
     classes: int
 
     def __call__(self) -> Subject:
-        """The subject, with parameters and input on the recipe's device."""
+        """Builds the subject, with parameters and input on the recipe's device."""
         recipe, device = self.recipe, torch.device(self.recipe.engine.device)
         set_up(recipe.engine)  # the step that is measured is the step that trains
         frames = frame_count(recipe.frontend, recipe.data.seconds)
@@ -50,13 +50,13 @@ class RecipeFactory:
         others = {
             "inference_1": work.infer_one,
             "inference_batch": work.infer_batch,
-            "frontend": work.hear,
+            "frontend": work.run_frontend,
         }
         parts = {"forward": work.forward, "backward": work.backward, "optimizer": work.model.update}
         return Subject(
             step={"replay": work.replay} if recipe.engine.graph else parts,
             parts=parts,
-            forget=work.forget,
+            forget=work.release_graph,
             others=others,
             device=device,
             resident=(*net.parameters(), *net.buffers()),
@@ -66,7 +66,7 @@ class RecipeFactory:
 
 
 class _Work:
-    """A model with its optimizer and a constant batch, and what can be done with them."""
+    """A model with its optimizer and a constant batch, and the operations that are measured."""
 
     def __init__(
         self, recipe: Recipe, net: AudioModel, device: torch.device, classes: int, frames: int
@@ -102,17 +102,17 @@ class _Work:
             self._net.train(training)
 
     def forward(self) -> None:
-        """Draws the kept patches, then takes the forward pass and the loss."""
+        """Draws the kept patches, then computes the forward pass and the loss."""
         self._mode(training=True)
         self._loss = self.model.forward(self._batch_with(self._draw(self._batch)))
 
     def backward(self) -> None:
-        """Frees the last gradients and computes new ones."""
+        """Frees the old gradients and computes new ones."""
         self.model.backward(self._loss)
         self._loss = self._loss.detach()
 
     def replay(self) -> None:
-        """Draws the kept patches, then takes the whole step as a CUDA graph."""
+        """Draws the kept patches, then replays the whole step as a CUDA graph."""
         self._mode(training=True)
         self._graph(self._draw(self._batch))
 
@@ -123,31 +123,31 @@ class _Work:
         """A whole step on constant input."""
         return self.model.take(self._batch_with(drawn))
 
-    def forget(self) -> None:
-        """Gives a captured graph back, if there is one; the next steps capture another."""
+    def release_graph(self) -> None:
+        """Releases a captured graph, if there is one; the next steps capture another."""
         self._graph.clear()
 
     @torch.no_grad()
     def infer_one(self) -> None:
-        """One clip, all patches."""
+        """Inference of one clip with all patches."""
         self._mode(training=False)
         self.model.predict(self._x[:1])
 
     @torch.no_grad()
     def infer_batch(self) -> None:
-        """A batch, all patches."""
+        """Inference of a batch with all patches."""
         self._mode(training=False)
         self.model.predict(self._x)
 
     @torch.no_grad()
-    def hear(self) -> None:
-        """Waveforms of a batch to log-mel."""
+    def run_frontend(self) -> None:
+        """Turns the waveforms of a batch into log-mels."""
         self._frontend(self._waves)
 
     def published_speed(self, protocol: PublishedProtocol) -> float:
-        """The speed test of the reference code: ones, SGD, gradients that are never zeroed.
+        """Runs the speed test of the reference code: ones, SGD, gradients that are never zeroed.
 
-        Half precision is the recipe's where it has one; on CUDA it is float16 otherwise.
+        A half precision of the recipe is used; otherwise CUDA uses float16.
         """
         spec = self._recipe.engine
         if spec.device == "cuda" and spec.precision == "float32":
@@ -161,7 +161,7 @@ class _Work:
         self._mode(training=True)
 
         def step() -> None:
-            """A step as the reference code times it: no gradient is ever zeroed."""
+            """One step as the reference code times it, without zeroing gradients."""
             with engine.autocast():
                 logits = self.model.call(x, **self._draw(protocol.batch))
                 loss = F.binary_cross_entropy_with_logits(logits, targets)

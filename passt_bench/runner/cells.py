@@ -1,4 +1,4 @@
-"""One quality cell in a process of its own: train, evaluate, write the record."""
+"""Runs one quality cell in its own process: trains, evaluates and writes the record."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
     """Runs a cell and writes its final record; failures become records too.
 
     Raises:
-        OSError: nothing can be written; the last checkpoint serves the next time.
+        OSError: nothing can be written; the next command resumes from the last checkpoint.
     """
     store = Store(paths.runs)
     folder = store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".*.*"):
-        path.unlink()  # begun by a process that was killed while it wrote
-    (folder / PROGRESS).touch()  # the cell is begun
+        path.unlink()  # left by a process that was killed while it wrote
+    (folder / PROGRESS).touch()  # marks the cell as started
     try:
         with memory_limit(config.memory):
             record = _run(cell, paths, config, folder)
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
-    except Exception as error:  # whatever it is, it becomes a row
+    except Exception as error:  # every failure becomes a record
         if is_storage_error(error):
             raise
         record = failure(cell, classify(error), traceback.format_exc(limit=-6))
@@ -62,9 +62,9 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
 
 
 def clear(paths: Paths, config: RunConfig, key: str) -> None:
-    """Removes what a cell no longer needs once its record is written; its progress last.
+    """Removes what a cell does not need after its record is written; its progress file last.
 
-    So progress next to a record shows that a process was killed in between.
+    A progress file beside a record therefore shows that a process was killed in between.
     """
     folder = Store(paths.runs).folder(key)
     if not config.keep_checkpoints:
@@ -73,12 +73,12 @@ def clear(paths: Paths, config: RunConfig, key: str) -> None:
 
 
 def failure(cell: PlannedCell, status: Status, message: str) -> RunRecord:
-    """The record of a cell that came to nothing."""
-    here = str(Path(__file__).resolve().parents[2])
-    return replace(_blank(cell), status=status, message=message.replace(here, "").strip())
+    """The record of a cell that failed."""
+    package = str(Path(__file__).resolve().parents[2])
+    return replace(_new_record(cell), status=status, message=message.replace(package, "").strip())
 
 
-def _blank(cell: PlannedCell) -> RunRecord:
+def _new_record(cell: PlannedCell) -> RunRecord:
     facts = cell.facts
     return RunRecord(
         key=cell.key,
@@ -128,7 +128,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    state = run_training(net, task, lambda done: _tell(folder, recipe.training.epochs, done))
+    state = run_training(net, task, lambda done: _note_epoch(folder, recipe.training.epochs, done))
     done = state.progress
     clock.seconds["train"] = done.seconds
     clock.start()
@@ -138,7 +138,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
     return replace(
-        _blank(cell),
+        _new_record(cell),
         metrics=result.metrics,
         per_class=result.per_class,
         occlusions=result.occlusions,
@@ -151,16 +151,16 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
 
 
 def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluation:
-    """Evaluates the tested weights and, where averaged ones were taken, the others as well.
+    """Evaluates the tested weights and, if there are averaged ones, also the others.
 
-    Each set of weights answers for itself (``ex_esc50.py:218`` of the reference code computes the
-    accuracy of the averaged ones from the counts of the others).
+    Each set of weights is evaluated separately (``ex_esc50.py:218`` of the reference code computes
+    the accuracy of the averaged weights from the counts of the others).
     """
     task = state.task
     recipe, facts = task.recipe, dataset.fingerprint
 
-    def look(fingerprint: Fingerprint) -> Evaluation:
-        """The weights that the model has now, on the clips."""
+    def evaluate_now(fingerprint: Fingerprint) -> Evaluation:
+        """Evaluates the current weights of the model on the clips."""
         return evaluate(
             state.net,
             task.features,
@@ -171,11 +171,11 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
             Engine(recipe.engine),
         )
 
-    result = look(facts)
+    result = evaluate_now(facts)
     if state.other_weights is not None:
         kind, weights = state.other_weights
         with temporarily_load(state.net, weights):
-            other = look(replace(facts, groups={}))
+            other = evaluate_now(replace(facts, groups={}))
         result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
     return result
 
@@ -195,24 +195,24 @@ def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
 
 
 class Clock:
-    """Wall seconds by part."""
+    """Measures wall seconds by part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.start()
 
     def start(self) -> None:
-        """Begins a lap."""
+        """Starts a lap."""
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Ends the lap under a name and begins the next."""
+        """Ends the lap, stores it under a name, and starts the next."""
         now = time.perf_counter()
         self.seconds[name] = now - self._since
         self._since = now
 
 
-def _tell(folder: Path, epochs: int, progress: Progress) -> None:
+def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
     line: dict[str, Any] = {
         "epoch": progress.epoch,
         "epochs": epochs,
@@ -224,9 +224,9 @@ def _tell(folder: Path, epochs: int, progress: Progress) -> None:
 
 
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
-    """The first training clip, at most 64 mels high, and the patches that the first step keeps.
+    """The first training clip, at most 64 mels high, and the patches kept in the first step.
 
-    Where patchout rises over the training, it is those that the last step keeps.
+    If patchout rises over the training, they are those kept in the last step.
     """
     grid, shape = cell.facts.grid, cell.facts.model_shape
     if grid is None or shape is None:
@@ -251,7 +251,7 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
 
 
 def cell_features(cell: PlannedCell, paths: Paths) -> Features:
-    """Features as they were prepared, or made of the data set."""
+    """The cached features of a cell, or features computed from the data set."""
     recipe = cell.recipe
     samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
     path = features_path(paths.cache, recipe, cell.fingerprint.digest)
@@ -261,10 +261,10 @@ def cell_features(cell: PlannedCell, paths: Paths) -> Features:
 def split_clips(
     cell: PlannedCell, dataset: Dataset
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Clips to train on, to choose the epoch by (or None), and to evaluate.
+    """Clips for training, for the choice of the epoch (or None), and for evaluation.
 
-    Chosen is by the authors' validation split; where there is none, one is cut from the training
-    clips. With ``checkpoint_selection: validation`` the test fold stays closed.
+    The epoch is chosen on the authors' validation split; without one, it is cut from the training
+    clips. With ``checkpoint_selection: validation`` the test split is not used.
     """
     train_clips, test_clips = dataset.split(cell.fold)
     training = cell.recipe.training

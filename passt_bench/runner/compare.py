@@ -1,4 +1,4 @@
-"""Costs of models or settings side by side, now, without a study and without training."""
+"""Measures costs of models or settings side by side, without a study and without training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
 from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import measure_now
-from passt_bench.runner.estimates import summarise_model
+from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.study_names import recipe_difference
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
@@ -48,47 +48,47 @@ _COMMA = re.compile(r",(?=[A-Za-z][\w.]*=)")  # between two fields, not in strid
 def subjects(
     items: Sequence[str], shared: Recipe, overrides: Mapping[str, object] | None = None
 ) -> dict[str, Recipe]:
-    """Recipes by what was typed: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
+    """Recipes by the typed items: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
 
-    A model comes with its published patchout and its own front end. After a colon follow fields,
-    separated by commas: those of the model or the engine by their short names, any other field of
-    a recipe by its dotted one. ``paper`` means the systems of the paper's Table 1.
+    A model has its published patchout and front end. Fields follow after a colon, separated by
+    commas: those of the model or the engine by their short names, any other field of a recipe by
+    its dotted name. ``paper`` means the systems of the paper's Table 1.
 
     Args:
-        items: as typed.
-        shared: clip length, batch, engine and measurement of all.
-        overrides: of every recipe whose model has the field, ``a.b`` → value.
+        items: the typed items.
+        shared: clip length, batch, engine and measurement of all recipes.
+        overrides: changes to every recipe whose model has the field, ``a.b`` → value.
 
     Raises:
-        InputError: an unknown model or field, fewer than two, or two that are the same.
+        InputError: a model or field is unknown, there are fewer than two, or two are the same.
     """
     typed = [name for item in items for name in SETS.get(item, (item,))]
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
     for item in typed:
-        label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long ones need places to break
-        if label in found:
+        label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long labels need places to wrap
+        if label in recipes:
             raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
-        found[label] = _recipe(item, shared, overrides or {})
-    if len(found) < 2:
+        recipes[label] = _recipe(item, shared, overrides or {})
+    if len(recipes) < 2:
         raise InputError(
-            "a comparison takes at least two",
+            "needs at least two models or settings",
             field="compare",
             value=" ".join(typed),
             remedy="Name models or settings, e.g. passt_s passt_s:stride=16; "
             f"known: {', '.join(component.name for component in MODELS.all())}.",
         )
     keys: dict[str, str] = {}
-    for item, recipe in found.items():
+    for item, recipe in recipes.items():
         key = arm_key(recipe, component_versions(recipe))
         if key in keys:
             raise InputError(
                 f"has the same cost settings as {keys[key]!r}",
                 field="compare",
                 value=item,
-                remedy="Leave one of them out.",
+                remedy="Omit one of them.",
             )
         keys[key] = item
-    return found
+    return recipes
 
 
 def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
@@ -100,8 +100,8 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
         patchout=_published_patchout(name),
         frontend=frontend_of(name),
     )
-    mine = {field: value for field, value in overrides.items() if _has(name, field)}
-    recipe = override(recipe, mine, source="--set")
+    changed = {field: value for field, value in overrides.items() if _has(name, field)}
+    recipe = override(recipe, changed, source="--set")
     named = {_SHORT.get(short, short): value for short, value in changes.items()}
     if "patchout.kind" in named:  # the published counts are not those of another kind
         recipe = replace(recipe, patchout=Patchout())
@@ -109,7 +109,7 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
 
 
 def _has(model: str, field: str) -> bool:
-    """Whether a model has a field that is set for all: a CNN has no heads, and keeps its blocks."""
+    """Whether a model has a field that is set for all models; a CNN, for example, has no heads."""
     owner, _, last = field.partition(".")
     known = {item.name for item in fields(ModelSpec)}
     if owner != "model" or last not in known:
@@ -124,14 +124,14 @@ def _published_patchout(name: str) -> Patchout:
 
 
 def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
-    """How a comparison differs from the one on record under a name, see `free_name`."""
+    """The difference of a comparison from the record under a name, see `free_name`."""
     if name not in comparison_names(root):
         return None
-    there = {variant.name: variant.recipe for variant in read_comparison(name, root).variants}
-    if list(there) != list(recipes):
-        return f"it compares {', '.join(recipes)}"
-    found = ((label, recipe_difference(recipes[label], there[label])) for label in recipes)
-    return next((f"{label}: {what}" for label, what in found if what is not None), None)
+    recorded = {variant.name: variant.recipe for variant in read_comparison(name, root).variants}
+    if list(recorded) != list(recipes):
+        return f"models {', '.join(recipes)}"
+    changes = ((label, recipe_difference(recipes[label], recorded[label])) for label in recipes)
+    return next((f"{label!r}, {change}" for label, change in changes if change is not None), None)
 
 
 def compare(
@@ -148,17 +148,17 @@ def compare(
     """Measures recipes side by side and writes the sessions and the comparison.
 
     Args:
-        name: of the comparison.
-        recipes: from `subjects`; the first is the baseline.
-        classes: outputs of the models.
-        store: where it is written.
-        published: sizes of the reference code's speed test; None leaves it out.
+        name: name of the comparison.
+        recipes: recipes from `subjects`; the first is the baseline.
+        classes: number of the models' outputs.
+        store: store for the records.
+        published: sizes of the reference code's speed test; None skips it.
         profile: whether every arm is profiled.
-        command: what was typed.
-        progress: called with the share that is done and a few words.
+        command: the command as typed.
+        progress: called with the fraction that is done and a few words.
 
     Raises:
-        InputError: a recipe that cannot be built.
+        InputError: a model cannot be built.
     """
     keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
     variants = tuple(
@@ -183,7 +183,7 @@ def compare(
 
 
 def _variant(label: str, recipe: Recipe, key: str, classes: int) -> VariantRecord:
-    facts = summarise_model(recipe, classes)
+    facts = summarize_model(recipe, classes)
     return VariantRecord(
         name=label,
         recipe=recipe,
@@ -197,7 +197,7 @@ def _variant(label: str, recipe: Recipe, key: str, classes: int) -> VariantRecor
 
 
 def _rename(profiles: Path, keys: Mapping[str, str]) -> None:
-    """Profiles were written under keys; people look for names."""
+    """Renames profiles from keys to labels."""
     for label, key in keys.items():
         for path in profiles.glob(f"{key}.*"):
             safe = re.sub(r"[^\w.=-]+", "-", label)
@@ -214,6 +214,6 @@ def _packages(recipes: Iterable[Recipe]) -> Iterator[tuple[str, str]]:
 
 
 def default_name(items: Sequence[str]) -> str:
-    """A name for files from what was typed: ``compare-passt_s-passt_s-stride-16``."""
+    """A name for files from the typed items: ``compare-passt_s-passt_s-stride-16``."""
     text = re.sub(r"[^\w]+", "-", json.dumps(list(items))).strip("-")
     return f"compare-{text}"[:60].strip("-")

@@ -29,7 +29,7 @@ from passt_bench.runner.estimates import (
     batch_size,
     foresee,
     foreseen_bytes,
-    summarise_model,
+    summarize_model,
 )
 from passt_bench.runner.locks import MERGE, lock
 from passt_bench.spec.key import arm_key, component_versions, session_key
@@ -99,7 +99,7 @@ def measure_cost(
         The new sessions, none if everything is known.
 
     Raises:
-        InputError: a recipe that cannot be built, see `runner.estimates.summarise_model`.
+        InputError: a recipe that cannot be built, see `runner.estimates.summarize_model`.
     """
     plan = _plan(recipes, baseline, classes)
     new = _missing(plan, store, retry)
@@ -304,7 +304,7 @@ def _measure(plan: _Plan, group: Sequence[str], store: Store, progress: Progress
 
 def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     """The largest product of the baseline's blocks: tokens of a batch by its widest layer."""
-    tokens = summarise_model(recipe, classes).tokens
+    tokens = summarize_model(recipe, classes).tokens
     if not tokens:
         return ()
     with torch.device("meta"):
@@ -335,7 +335,7 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
 
 def _arm_record(key: str, plan: _Plan, result: SessionResult) -> ArmRecord:
     arm, recipe = result.arms[key], plan.recipes[key]
-    facts = summarise_model(recipe, plan.classes)
+    facts = summarize_model(recipe, plan.classes)
     baseline = result.arms[plan.baseline]
     samples = _rounded(arm)
     fine = arm.status == "ok"

@@ -1,4 +1,4 @@
-"""What this machine has, what disturbs measuring on it, and what is missing for which command."""
+"""Reports what this machine has, what disturbs measurements, and what commands lack."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ State = Literal["good", "note", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One item of the report.
 
     Attributes:
-        what: it.
-        state: ``good``, ``note`` (works, but mind it) or ``missing`` (a command cannot run).
-        detail: what was found.
-        remedy: what to do about it; empty where nothing is to be done.
+        what: name of the item.
+        state: ``good``, ``note`` (works, with a caveat) or ``missing`` (a command cannot run).
+        detail: the state in words.
+        remedy: what to do; empty if there is nothing to do.
     """
 
     what: str
@@ -48,12 +48,12 @@ class Finding:
 
 
 def examine(out: Path) -> list[Finding]:
-    """Looks at the machine; takes about a second and changes nothing.
+    """Examines the machine; takes about a second and changes nothing.
 
     Args:
-        out: where runs would be written.
+        out: folder that runs would write to.
     """
-    parts = (_machine(), _measuring(), _gpu(), _room(out), _data(), _packages())
+    parts = (_machine(), _measuring(), _gpu(), _storage(out), _data(), _packages())
     return [finding for part in parts for finding in part]
 
 
@@ -67,41 +67,46 @@ def _machine() -> Iterator[Finding]:
 
 def _measuring() -> Iterator[Finding]:
     state = background_load(1.0)
-    load = f"load {state['load'][0]} on {state['cores']} cores, others use {state['other_cores']}"
+    load = (
+        f"load {state['load'][0]} on {state['cores']} cores, other work uses {state['other_cores']}"
+    )
     busy = [text for text in state["warnings"] if "GPU" not in text]
     yield Finding(
-        "quiet",
+        "other work",
         "note" if busy else "good",
         " ".join(busy) or load,
-        "Close what is busy before measuring; ratios hold, their intervals widen." if busy else "",
+        "Stop other work before measuring; ratios stay right, but their intervals widen."
+        if busy
+        else "",
     )
-    governor = state["governor"] or "not readable (a virtual machine?): the clock may change unseen"
+    governor = (
+        state["governor"] or "not readable (a virtual machine?); the clock may change unnoticed"
+    )
     fixed = state["governor"] == "performance"
     yield Finding("clock governor", "good" if fixed else "note", governor)
     throttled = state["throttled"]
     yield Finding(
         "throttled by heat",
         "good" if throttled in (None, "0") else "note",
-        "not readable here" if throttled is None else f"{throttled} times since the start",
+        "not readable here" if throttled is None else f"{throttled} times since boot",
     )
     given = {name: os.environ[name] for name in _THREADS if name in os.environ}
     yield Finding(
         "threads",
         "good",
-        "engine.threads decides (1 by default)"
-        + (f"; in the environment {given}" if given else ""),
+        "set by engine.threads (1 by default)" + (f"; in the environment {given}" if given else ""),
     )
     resets = reset_resident_peak()
     yield Finding(
         "resident peak",
         "good" if resets else "note",
-        "can be reset" if resets else "cannot be reset: train_peak is that of a whole life",
+        "can be reset" if resets else "cannot be reset: train_peak covers the whole process",
     )
     kills = oom_kills()
     yield Finding(
         "kills for memory",
         "good" if kills is not None else "note",
-        f"{kills} since the start" if kills is not None else "not readable: signal 9 counts as oom",
+        f"{kills} since boot" if kills is not None else "not readable: signal 9 counts as oom",
     )
 
 
@@ -120,11 +125,11 @@ def _gpu() -> Iterator[Finding]:
         yield Finding(
             "CUDA",
             "missing",
-            f"there is a GPU, and torch is built for {built or 'the CPU alone'}",
+            f"there is a GPU, but torch is built for {built or 'the CPU only'}",
             "Install the CUDA build of torch for --device cuda.",
         )
     else:
-        yield Finding("CUDA", "missing", "no GPU", "--device cuda needs one; all else runs.")
+        yield Finding("CUDA", "missing", "no GPU", "Only --device cuda needs one.")
     compiler = shutil.which("g++") or shutil.which("clang++")
     yield Finding(
         "compiler",
@@ -134,21 +139,23 @@ def _gpu() -> Iterator[Finding]:
     )
 
 
-def _room(out: Path) -> Iterator[Finding]:
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+def _storage(out: Path) -> Iterator[Finding]:
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
     yield Finding(
         "disk",
         "good" if free > _LOW_DISK else "note",
         f"{free / GIB:.0f} GiB free for {out}",
-        "" if free > _LOW_DISK else "A long study writes checkpoints and features: make room.",
+        ""
+        if free > _LOW_DISK
+        else "A long study writes checkpoints and features; free some space.",
     )
-    writable = os.access(there, os.W_OK)
+    writable = os.access(nearest, os.W_OK)
     yield Finding(
         "output folder",
         "good" if writable else "missing",
-        "can be written" if writable else f"{there} cannot be written",
-        "" if writable else "Give --runs a folder that can be.",
+        "can be written" if writable else f"{nearest} cannot be written",
+        "" if writable else "Give a writable folder with --runs.",
     )
     memory = psutil.virtual_memory().available
     yield Finding(
@@ -157,25 +164,25 @@ def _room(out: Path) -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    found = data_folders(())
+    folders = data_folders(())
     yield Finding(
         "real audio",
-        "good" if found else "note",
-        f"{DATA_VARIABLE}: {', '.join(sorted(found)) or 'nothing'}",
-        "" if found else f"Set {DATA_VARIABLE}, or give --data NAME=DIR; `quick` needs none.",
+        "good" if folders else "note",
+        f"{DATA_VARIABLE}: {', '.join(sorted(folders)) or 'none'}",
+        "" if folders else f"Set {DATA_VARIABLE}, or give --data NAME=DIR; `quick` needs none.",
     )
 
 
 def _packages() -> Iterator[Finding]:
-    """Packages that registered components wrap: those of the authors' models, say."""
-    found: list[Component[Any]] = []
+    """Packages that registered components wrap, e.g. those of the authors' models."""
+    components: list[Component[Any]] = []
     for registry in ALL:
         try:
-            found += registry.all()
+            components += registry.all()
         except InputError as error:  # a plug-in that cannot be loaded
             what, detail = f"plug-in {error.field}", f"{error.value}: {error.problem}"
             yield Finding(what, "missing", detail, error.remedy or "")
-    for item in found:
+    for item in components:
         if not item.packages:
             continue
         missing = item.missing()

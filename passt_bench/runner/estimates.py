@@ -41,13 +41,14 @@ from passt_bench.training.schedule import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
-CORE_RATE = 60e9  # FLOP/s of models on one CPU core, about
-GPU_SHARE = 0.3  # of its vendor's stated peak
+CORE_RATE = 60e9  # approximate FLOP/s on one CPU core of a measured step, on constant input
+CELL_RATE = 32e9  # the same of a whole cell of a small model, which also loads and augments data
+GPU_SHARE = 0.3  # fraction of the vendor's stated peak
 UNKNOWN_GPU_RATE = 10e12  # FLOP/s where no peak is known
-CALL_SECONDS = 0.005  # a step or a forward pass beyond its FLOPs
-SESSION_SECONDS = 3.0  # the first process, looks at the machine
-ARM_SECONDS = 1.5  # a process, the matmul peak, memory
-WEIGHT_RATE = 15e6  # weights that are drawn in a second
+CALL_SECONDS = 0.005  # overhead of a step or a forward pass
+SESSION_SECONDS = 3.0  # first process, state of the machine
+ARM_SECONDS = 1.5  # process, matmul peak, memory
+WEIGHT_RATE = 15e6  # weights drawn per second
 COMPILE_SECONDS = 60.0
 PROFILE_SECONDS = 3.0  # profiled steps and writing them
 _WARM_BLOCKS = 3  # two to four
@@ -60,7 +61,7 @@ class ModelSummary:
     ``flops`` is a training step (forward and backward) per clip with patchout, and
     ``flops_inference`` a forward pass per clip without it. With a schedule ``tokens`` and ``flops``
     are means over its stages, which are of equal length; ``patchout`` has the full amount, and
-    under ``stages`` the patches kept in each.
+    under ``stages`` the patches kept in each stage.
     """
 
     grid: Pair | None
@@ -74,7 +75,7 @@ class ModelSummary:
 
 
 @lru_cache(maxsize=512)
-def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
+def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
     """Counts parameters, tokens and FLOPs of a recipe's model.
 
     Raises:
@@ -120,7 +121,7 @@ def summarise_model(recipe: Recipe, classes: int) -> ModelSummary:
 def _inference_flops(
     model: ModelSpec, frontend: FrontendSpec, data: DataSpec, classes: int
 ) -> float:
-    """FLOPs of a forward pass per clip, the same for every patchout: nothing is dropped there."""
+    """FLOPs of a forward pass per clip, which drops no patches, so patchout does not matter."""
     frames = frame_count(frontend, data.seconds)
     recipe = Recipe(model=model, frontend=frontend, data=data)
     with torch.device("meta"):
@@ -130,26 +131,23 @@ def _inference_flops(
 
 
 def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int) -> float:
-    """Rough seconds of a cell on one CPU core; for plans, never for conclusions.
-
-    32 GFLOP/s and 5 ms a step are about what small models reach there.
-    """
+    """Approximate seconds of a cell on one CPU core."""
     training = recipe.training
     steps = training.epochs * epoch_steps(training, train)
     work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
-    return work / 32e9 + steps * 0.005 + 1.0
+    return work / CELL_RATE + steps * CALL_SECONDS + 1.0
 
 
 def batch_size(recipe: Recipe) -> int:
-    """Clips in a measured step."""
+    """Number of clips in a measured step."""
     return recipe.measurement.batch_size or recipe.training.batch_size
 
 
 def foreseen_bytes(recipe: Recipe, classes: int) -> int:
-    """Memory that an arm will want, from the meta device; rather too much than too little.
+    """Memory that an arm needs, from the meta device; a high estimate.
 
-    Weights, gradients and AdamW's two averages, what is saved for backward with unfused attention
-    and in float32, and the process itself.
+    The sum of weights, gradients and AdamW's two averages, tensors saved for backward with unfused
+    attention in float32, and the process itself.
     """
     frames = frame_count(recipe.frontend, recipe.data.seconds)
     batch = batch_size(recipe)
@@ -168,12 +166,12 @@ def foreseen_bytes(recipe: Recipe, classes: int) -> int:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What measuring will take, in seconds, about.
+    """Expected seconds of measuring.
 
     Attributes:
-        apart: everything but the rounds, all sessions together: building, warm-up, memory, and
-            what follows the rounds.
-        rounds: of each session, one of its rounds.
+        apart: seconds of all sessions outside the rounds: building, warm-up, memory, and whatever
+            follows the rounds.
+        rounds: seconds of one round of each session.
     """
 
     apart: float = 0.0
@@ -181,22 +179,22 @@ class Foreseen:
 
     @property
     def least(self) -> float:
-        """With the fewest rounds that give an interval."""
+        """Seconds with the minimum number of rounds."""
         return self.apart + MIN_ROUNDS * sum(self.rounds)
 
     def limited(self, spec: MeasurementSpec) -> float:
-        """With rounds up to the limits of ``spec``: what it takes if ratios stay uncertain."""
+        """Seconds with rounds up to the limits of ``spec``, if ratios stay uncertain."""
         return self.apart + sum(
             min(spec.most_rounds * one, max(MIN_ROUNDS * one, spec.seconds)) for one in self.rounds
         )
 
 
 def rate(engine: EngineSpec, gpu: str | None) -> float:
-    """FLOP/s to expect.
+    """Expected FLOP/s.
 
     Args:
         engine: device, threads and precision.
-        gpu: the driver's name of the GPU; None where there is none.
+        gpu: the driver's name of the GPU; None without a GPU.
     """
     if engine.device != "cuda":
         return CORE_RATE * engine.threads
@@ -213,18 +211,18 @@ def foresee(
     published: PublishedProtocol | None = None,
     profile: bool = False,
 ) -> Foreseen:
-    """Adds up what the arms of sessions take.
+    """Adds up the expected seconds of the arms of sessions.
 
     Args:
-        sessions: the recipes of each.
-        classes: outputs of the models.
+        sessions: recipes of each session.
+        classes: number of the models' outputs.
         spec: steps of a round and of the warm-up.
         gpu: see `rate`.
-        published: sizes of the published speed test, where it follows.
+        published: sizes of the published speed test, if it follows.
         profile: whether every arm is profiled.
 
     Raises:
-        InputError: a recipe that cannot be built.
+        InputError: a model cannot be built.
     """
     apart, rounds = 0.0, []
     for recipes in sessions:
@@ -248,12 +246,12 @@ def _arm(
     published: PublishedProtocol | None,
     profile: bool,
 ) -> tuple[float, float]:
-    """Seconds of one arm outside the rounds, and of its turn in a round."""
-    facts, clips = summarise_model(recipe, classes), batch_size(recipe)
+    """Seconds of one arm outside the rounds, and per round."""
+    facts, clips = summarize_model(recipe, classes), batch_size(recipe)
     speed = rate(recipe.engine, gpu)
     cycle = max(1, len(facts.patchout.get("stages", ())))
     step = clips * facts.flops / speed + CALL_SECONDS
-    infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS  # a batch and one clip
+    infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS  # a batch, and one clip
     # Each turn runs inference twice, once untimed.
     turn = _steps_of_turn(spec, recipe, cycle * step) * cycle * step + 2 * infer
     warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)

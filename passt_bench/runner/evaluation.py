@@ -1,4 +1,4 @@
-"""Checkpoints on a data set: logits of the clips, metrics with intervals, and a record of them."""
+"""Evaluates model files on a data set: logits, metrics with intervals, and a record."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.locks import lock
 from passt_bench.runner.request import data_folders, typed
 from passt_bench.spec.codec import validate
-from passt_bench.spec.key import decisive, digest
+from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import EngineSpec
 from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
 from passt_bench.training.engine import Engine
 from passt_bench.training.metrics import score, scored_note
 
-PARTIAL = "checkpoint.npy"  # logits of the first clips, where the record will be
+PARTIAL = "checkpoint.npy"  # logits of the first clips, in the folder of the record
 SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A request whose parts have been found to go together."""
+    """A request whose parts fit together."""
 
     ensemble: Ensemble
     dataset: Dataset
     clips: np.ndarray  # indices
     columns: np.ndarray  # of the logits, in the order of the data's classes
-    record: EvaluationRecord  # all but what is measured
+    record: EvaluationRecord  # without the measured fields
 
 
 def evaluate_checkpoints(
@@ -76,30 +76,30 @@ def evaluate_checkpoints(
     classes: Sequence[str] | None = None,
     progress: Progress = lambda share, text: None,
 ) -> tuple[EvaluationRecord, bool]:
-    """Evaluates one checkpoint, or the mean of several ones' logits, and writes the record.
+    """Evaluates one model file, or the mean of several models' logits, and writes the record.
 
-    What has a record under its key is not computed again; what was interrupted is resumed.
+    An evaluation on record is not repeated; an interrupted one is resumed.
 
     Args:
         checkpoints: model files, published names, or one published set.
-        data: ``NAME=DIR``, or the name alone of a data set that needs no folder or that is below
+        data: ``NAME=DIR``, or only the name of a data set that needs no folder or is in
             ``PASST_BENCH_DATA``.
         runs: folder of the records.
-        metrics: registered names; empty are those of the data set.
+        metrics: registered names; empty is those of the data set.
         split: test, valid or train.
-        fold: held out; for a data set with folds.
+        fold: held-out fold, for a data set with folds.
         device: cpu or cuda.
-        batch: clips at a time; decides nothing but speed and memory.
-        classes: names of the logits, for files that bring none.
-        progress: called with the share of the clips that is done.
+        batch: clips per batch; affects only speed and memory.
+        classes: names of the logits, for files without class names.
+        progress: called with the fraction of the clips that is done.
 
     Returns:
-        The record, and whether it was made now.
+        The record, and whether it is new.
 
     Raises:
-        InputError: checkpoints, data, metrics or classes that are missing, broken, or do not go
-            together; logits that are not finite; another process at the same evaluation; a batch
-            too large for the memory.
+        InputError: model files, data, metrics or classes are missing, broken, or do not fit
+            together; logits are not finite; another process runs the same evaluation; or memory
+            is too small for the batch.
     """
     paths = [locate(name) for name in _members(checkpoints)]
     ensemble = build_ensemble(paths)
@@ -107,12 +107,12 @@ def evaluate_checkpoints(
         ensemble.rename(classes)
     job = _prepare(paths, ensemble, data, metrics, split, fold, device)
     store, key = Store(runs), job.record.key
-    mine = lock(runs, f"{key}.lock")
+    key_lock = lock(runs, f"{key}.lock")
     try:
-        with mine:
+        with key_lock:
             known = store.evaluation(key)
             if known is not None:
-                return _as_asked(known, job.record, store), False
+                return _adapt(known, job.record, store), False
             record = _measure(job, batch, store.folder(key), progress)
             store.write(record)
             return record, True
@@ -123,24 +123,24 @@ def evaluate_checkpoints(
             "memory ran out",
             field="--batch",
             value=batch,
-            remedy="Give a smaller one; what is scored so far is kept.",
+            remedy="Give a smaller batch; the results so far are kept.",
         ) from None
     except Timeout:
         raise InputError(
-            "another process is at this evaluation",
-            source=mine.lock_file,
-            remedy="Wait for it; the same command then shows its result.",
+            "another process is running this evaluation",
+            source=key_lock.lock_file,
+            remedy="Wait until it ends; the same command then shows its result.",
         ) from None
 
 
-def _called(path: Path) -> str:
-    """The file's name; of a model kept with its record the key: such files share a name."""
+def _member_name(path: Path) -> str:
+    """The file's name; for a model beside its record the key, because such files share a name."""
     kept = path.name == MODEL and path.with_name("record.json").is_file()
     return path.resolve().parent.name if kept else path.name
 
 
 def _members(checkpoints: Sequence[str]) -> Sequence[str]:
-    """The names, those of its members where they are one published set."""
+    """The names; for one published set, those of its members."""
     return ENSEMBLES.get(checkpoints[0], checkpoints) if len(checkpoints) == 1 else checkpoints
 
 
@@ -162,7 +162,7 @@ def _prepare(
     clips = clips_of(dataset, split, fold)
     metrics = metrics_of(asked, dataset, clips)
     members = tuple(
-        Member(_called(path), sha256_of(path), model.recipe)
+        Member(_member_name(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
     )
     versions = {"data": DATASETS.get(name).version} | {
@@ -190,11 +190,11 @@ def _prepare(
     return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))
 
 
-def _as_asked(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
-    """What is on record, its metrics in the order in which they were asked for.
+def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
+    """The record with its metrics in the requested order.
 
-    Where the same weights were evaluated under other file names before, the record takes the names
-    that are published, and with them the published number.
+    If the same weights were evaluated under other file names before, the record gets the published
+    names and the published result.
     """
     published = _comparable(asked, known.scored, len(known.fingerprint.classes))
     if published and not known.published:
@@ -213,14 +213,15 @@ def _as_asked(known: EvaluationRecord, asked: EvaluationRecord, store: Store) ->
 def _comparable(
     record: EvaluationRecord, scored: Mapping[str, int], classes: int
 ) -> tuple[PublishedResult, ...]:
-    """What is published of metrics that saw every class; without one a mean is another."""
+    """Published results of metrics that scored every class; other means are not comparable."""
     return tuple(p for p in record.published if scored.get(p.metric) == classes)
 
 
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
-    """The hash of all that decides the numbers."""
+    """The hash of all that decides the metrics."""
     members = [
-        [m.sha256, decisive(m.recipe.model), decisive(m.recipe.frontend)] for m in record.members
+        [m.sha256, key_fields(m.recipe.model), key_fields(m.recipe.frontend)]
+        for m in record.members
     ]
     return digest(
         {
@@ -247,8 +248,8 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     names = job.dataset.fingerprint.classes
     metrics, per_class, notes = {}, {}, list(job.record.notes)
     for name in job.record.metrics:
-        metrics[name], found = score(name, targets, scores)
-        per_class[name] = {names[c]: value for c, value in found.items()}
+        metrics[name], values = score(name, targets, scores)
+        per_class[name] = {names[c]: value for c, value in values.items()}
         note = scored_note(name, targets, names)
         if note and METRICS.get(name).build.same_classes_as not in metrics:
             notes.append(note)
@@ -256,7 +257,7 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     intervals = clip_intervals(metrics, targets, scores)
     clock.lap("intervals")
     few = few_clips_note(targets)
-    (folder / "checkpoint.npy").unlink(missing_ok=True)
+    (folder / PARTIAL).unlink(missing_ok=True)
     return replace(
         job.record,
         metrics=metrics,
@@ -282,24 +283,24 @@ def score_clips(
     device: str = "cpu",
     progress: Progress = lambda share, text: None,
 ) -> np.ndarray:
-    """Logits of clips, from wherever an interrupted run stopped.
+    """Computes logits of clips; resumes an interrupted evaluation.
 
-    At most two batches of waveforms are in memory; the next is read while one is computed.
+    At most two batches of waveforms are in memory; the next one is read during the computation.
 
     Args:
         ensemble: one model or several.
-        dataset: at the ensemble's sampling rate and clip length.
+        dataset: the data set at the ensemble's sampling rate and clip length.
         clips: indices.
-        folder: keeps the logits of the first clips, every half minute and when interrupted.
-        batch: clips at a time.
-        device: where to compute.
-        progress: called with the share done.
+        folder: folder for the logits so far, saved every half minute and when interrupted.
+        batch: clips per batch.
+        device: device of the computation.
+        progress: called with the fraction done.
 
     Returns:
-        (n, classes), float32.
+        Logits (n, classes), float32.
 
     Raises:
-        InputError: a clip cannot be read, or has logits that are not finite.
+        InputError: a clip cannot be read, or its logits are not finite.
         StorageError: nothing can be written.
     """
     engine = Engine(validate(EngineSpec, {"device": device}))
@@ -326,7 +327,7 @@ def score_clips(
 
 
 def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Waveforms (B, samples), the next ones read meanwhile."""
+    """Yields waveforms (B, samples) and reads the next ones meanwhile."""
 
     def read(start: int) -> np.ndarray:
         return np.stack([dataset.waveform(int(i)) for i in clips[start : start + batch]])
@@ -345,11 +346,11 @@ def _check(logits: np.ndarray, dataset: Dataset, clips: np.ndarray) -> None:
     wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(wrong):
         raise InputError(
-            "the model answers a clip with numbers that are not finite",
-            source="checkpoint",
+            "the model outputs NaN or infinity for this clip",
+            source="model",
             field="clip",
             value=dataset.ids[int(clips[wrong[0]])],
-            remedy="Give weights that were trained to an end.",
+            remedy="Check whether its training diverged.",
         )
 
 
@@ -360,13 +361,13 @@ def _save(scores: np.ndarray, path: Path) -> None:
 
 
 def _resume(scores: np.ndarray, path: Path) -> int:
-    """Takes what an interrupted run has left; how many clips these are."""
+    """Loads the logits that an interrupted evaluation saved; returns their number."""
     if not path.is_file():
         return 0
     try:
         known = np.load(path)
     except (OSError, ValueError, EOFError):
-        return 0  # a broken file is as good as none
+        return 0  # a broken file is ignored
     if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
         return 0
     scores[: len(known)] = known

@@ -1,4 +1,4 @@
-"""Whether checkpoints, data, split and metrics go together, and what is published of them."""
+"""Checks whether models, data, split and metrics fit together; looks up published results."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from passt_bench.vocabulary import are_numbers
 
 _RELEASE = "released weights"
 _TABLE = "paper, Table 2"
-# Table 2 of the paper; the three models of stride 10 are in config_updates.py of the reference
-# code alone.
+# Table 2 of the paper; the three models of stride 10 are only in config_updates.py of the reference
+# code.
 _ENSEMBLES: dict[str, tuple[float, str]] = {
     "ensemble_s16_14": (0.486, _TABLE),
     "ensemble_4": (0.493, _TABLE),
@@ -32,53 +32,53 @@ _ENSEMBLES: dict[str, tuple[float, str]] = {
 
 
 def data_spec(ensemble: Ensemble, name: str) -> tuple[DataSpec, list[str]]:
-    """Clips as long as the members were trained on; as many as they had, where it is their data."""
+    """The members' clip length, and their numbers of clips if trained on this data set."""
     recipes = {cast(Member, member).recipe.data for member in ensemble.members}
     spec = replace(recipes.pop(), seconds=ensemble.clip) if len(recipes) == 1 else None
     if spec is None or spec.name != name:
         return DataSpec(name, ensemble.clip), []
     chosen = {field: getattr(spec, field) for field in ("train_clips", "test_clips")}
     shown = ", ".join(f"{field}={count}" for field, count in chosen.items() if count is not None)
-    return spec, [f"clips as in the checkpoint's recipe: {shown}"] if shown else []
+    return spec, [f"numbers of clips as in the model's recipe: {shown}"] if shown else []
 
 
 def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Brings logits into the order of a data set's classes.
+    """Maps logits to the order of a data set's classes.
 
     Args:
-        ours: the checkpoint's classes.
-        theirs: the data set's.
+        ours: classes of the model.
+        theirs: classes of the data set.
 
     Returns:
-        The logits' columns in the data set's order, and a note where the checkpoint brings no
-        names, so that its order is taken to be the data set's.
+        The logits' columns in the data set's order, and a note if the model file has no class names
+        and the data set's order is assumed.
 
     Raises:
-        InputError: they are not the same classes.
+        InputError: the classes differ.
     """
     if len(ours) != len(theirs):
         raise InputError(
             f"the data have {len(theirs)}",
-            source="checkpoint",
+            source="model",
             field="number of classes",
             value=len(ours),
-            remedy="Give a checkpoint of these data.",
+            remedy="Give a model that was trained on these classes.",
         )
     if are_numbers(ours):
         return np.arange(len(ours)), (
-            "the checkpoint brings no class names: its order is taken to be the data set's"
+            "the model file has no class names: the order of the data set is assumed"
         )
     place = {name: index for index, name in enumerate(ours)}
     for name in theirs:
         if name not in place:
-            stranger = next(own for own in ours if own not in theirs)
+            other = next(own for own in ours if own not in theirs)
             raise InputError(
-                "the checkpoint does not know it",
+                "the model does not have this class",
                 source="data",
                 field="class",
                 value=name,
-                remedy=f"It knows {stranger!r} instead. Give a checkpoint of these classes, or the "
-                "names of its logits with --labels where they are other spellings.",
+                remedy=f"It has {other!r}, which the data do not have. Give a model of these "
+                "classes, or their names with --labels if only the spelling differs.",
             )
     return np.array([place[name] for name in theirs]), ""
 
@@ -87,19 +87,19 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
     """Indices of the clips to score."""
     if split not in SPLITS:
         raise InputError(
-            "no such split", field="--split", value=split, remedy=f"Known: {', '.join(SPLITS)}."
+            "unknown split", field="--split", value=split, remedy=f"Known: {', '.join(SPLITS)}."
         )
     if dataset.folds and fold is None:
         raise InputError(
-            "these data have folds",
+            "needed, because these data have folds",
             field="--fold",
-            remedy=f"Say which one is held out: {', '.join(map(str, dataset.folds))}.",
+            remedy=f"Give the held-out fold: {', '.join(map(str, dataset.folds))}.",
         )
     train, test = dataset.split(fold)
     chosen = {"train": train, "test": test, "valid": dataset.validation()}[split]
     if chosen is None or not len(chosen):
         raise InputError(
-            "these data have no such clips",
+            "these data have no clips in this split",
             field="--split",
             value=split,
             remedy="Use --split test.",
@@ -108,7 +108,7 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
 
 
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tuple[str, ...]:
-    """The metrics that were asked for, or those of the data set; refused where they do not fit."""
+    """The requested metrics, or those of the data set; refuses metrics that do not fit."""
     fingerprint, targets = dataset.fingerprint, dataset.targets[clips]
     kind: DataKind = "multi_label" if fingerprint.multi_label else "one_class"
     usual = default_metrics("partly_labelled" if np.isnan(targets).any() else kind)
@@ -119,7 +119,7 @@ def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tup
         check_labels(name, targets)
         if METRICS.get(name).build.one_class_a_clip and fingerprint.multi_label:
             raise InputError(
-                "a clip of these data may have several classes",
+                "needs one class per clip, but clips of these data may have several",
                 field="--metrics",
                 value=name,
                 remedy=f"Use {default_metrics(kind)[0]}.",
@@ -128,7 +128,7 @@ def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> tup
 
 
 def with_published(record: EvaluationRecord) -> EvaluationRecord:
-    """A record of evaluation clips with what is published, and a note where clips are lacking."""
+    """A record of test clips with published results, and a note if the numbers of clips differ."""
     dataset = record.fingerprint.dataset
     found = published_results([m.name for m in record.members], dataset, record.fold)
     layout = layouts().get(dataset)
@@ -142,15 +142,15 @@ def with_published(record: EvaluationRecord) -> EvaluationRecord:
 def published_results(
     files: Sequence[str], dataset: str, fold: int | None
 ) -> tuple[PublishedResult, ...]:
-    """The results that are published of checkpoints on the evaluation clips of a data set.
+    """Published results of model files on the test clips of a data set.
 
     Args:
-        files: names of the checkpoints' files, in any order; released files are known by them.
+        files: names of the model files, in any order; published files are recognized by them.
         dataset: registered name.
-        fold: that is held out.
+        fold: held-out fold.
 
     Returns:
-        One a metric; none where the files, their ensemble or the data are not of the publication.
+        One result per metric; empty if the files, their ensemble or the data are not published.
     """
     entries = [by_file(name) for name in files]
     known = [entry for entry in entries if entry is not None and entry.labels == dataset]

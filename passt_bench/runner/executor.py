@@ -1,7 +1,7 @@
 """Runs cells a few at a time, each in a process of its own, and records how each one ended.
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
-(torch is loaded there once), and turns its end into a record, however it ends.
+(which has loaded torch), and records how the child ended.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from passt_bench.training import checkpoint
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
-RESTARTS = 3  # of a cell whose process is killed from outside; then the next command runs it
+RESTARTS = 3  # of a cell whose process is killed from outside, within one command
 _CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What all cells of a call of `run_cells` share."""
+class _RunContext:
+    """Settings that all cells of one call of `run_cells` share."""
 
     paths: Paths
     config: RunConfig
     gpus: Gpus
-    stopped: Callable[[], bool]  # whether to end everything now
+    stopped: Callable[[], bool]  # whether everything is to end now
 
 
 def run_cells(
@@ -60,37 +60,36 @@ def run_cells(
     """Runs cells to their final records.
 
     Args:
-        cells: what is to run; a cell that has meanwhile a record is not run again.
-        paths: where their files are.
-        config: processes at a time (of those on CUDA, one a GPU), time and memory limits.
-        progress: called a few times a second with the share of the work that is done, in expected
-            seconds, and the number of runs.
+        cells: the cells; those with a record by the time of their turn are not run again.
+        paths: folders of their files.
+        config: number of processes (on CUDA, one per GPU), time and memory limits.
+        progress: called a few times per second with the fraction of the expected seconds that is
+            done, and the number of runs.
 
     Returns:
-        Key → how the cell ended; a cell whose process was killed from outside again and again is
-        not among them.
+        Key → how the cell ended; without cells whose process was repeatedly killed from outside.
 
     Raises:
-        KeyboardInterrupt: after the children have ended; checkpoints stay for the next run.
+        KeyboardInterrupt: after the children have ended; checkpoints stay for the next command.
         StorageError: nothing can be written.
     """
     if not cells:
         return {}
     for cell in cells:
-        cell.data.write()  # here, where a full disk is an error of the command
+        cell.data.write()  # before the children start, so that a full disk fails the command
     fork_server()
     stop = Event()
-    batch = _Batch(paths, config, _gpus(cells, paths), stop.is_set)
+    context = _RunContext(paths, config, _gpus(cells, paths), stop.is_set)
     with ThreadPoolExecutor(max_workers=max(1, config.workers)) as pool:
-        futures = {pool.submit(_run_once, cell, batch, False): cell for cell in cells}
+        futures = {pool.submit(_run_once, cell, context, False): cell for cell in cells}
         try:
             while not all(future.done() and not _is_busy(future) for future in futures):
                 progress(*_share(futures, paths))
                 time.sleep(POLL)
                 for future in [future for future in futures if _is_busy(future)]:
-                    # Another invocation has it: the others first, then wait for that one.
+                    # Another command runs this cell: run the others first, then wait for it.
                     cell = futures.pop(future)
-                    futures[pool.submit(_run_once, cell, batch, True)] = cell
+                    futures[pool.submit(_run_once, cell, context, True)] = cell
                 _raise_first(futures)
             progress(*_share(futures, paths))
         except BaseException:
@@ -103,9 +102,9 @@ def run_cells(
 
 def fork_server() -> ForkServerContext:
     """The fork server with what cells and cost sessions import: a child costs 0.03 s, not 2 s."""
-    # What a cell would import late: the first optimizer torch._dynamo, the metrics scikit-learn.
-    late = ("torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.benchmark_target")
-    return processes.fork_server(__name__, *late)
+    # A cell would import these later: the first optimizer torch._dynamo, the metrics scikit-learn.
+    more = ("torch._dynamo", "passt_bench.training.metrics", "passt_bench.runner.benchmark_target")
+    return processes.fork_server(__name__, *more)
 
 
 def _is_busy(future: Future[Outcome | None]) -> bool:
@@ -113,7 +112,7 @@ def _is_busy(future: Future[Outcome | None]) -> bool:
 
 
 def _raise_first(futures: Mapping[Future[Outcome | None], PlannedCell]) -> None:
-    """Ends the batch for what no cell can help, e.g. a full disk."""
+    """Raises an error that concerns all cells, e.g. a full disk."""
     for future in futures:
         error = future.exception() if future.done() else None
         if error is not None and not isinstance(error, Timeout):
@@ -123,7 +122,7 @@ def _raise_first(futures: Mapping[Future[Outcome | None], PlannedCell]) -> None:
 def _share(
     futures: Mapping[Future[Outcome | None], PlannedCell], paths: Paths
 ) -> tuple[float, str]:
-    """Share of the expected seconds that have been worked, and how many cells are done."""
+    """Fraction of the expected seconds that is done, and the number of finished cells in words."""
     done, work = 0.0, sum(cell.seconds for cell in futures.values())
     for future, cell in futures.items():
         if future.done():
@@ -165,7 +164,7 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
 
 
 class Gpus:
-    """Hands GPUs to processes, one at a time, over all invocations on one folder.
+    """Assigns each GPU to one process at a time, among all commands that use one folder.
 
     Args:
         names: see `visible_gpus`.
@@ -195,28 +194,28 @@ class Gpus:
         yield None
 
 
-def _run_once(cell: PlannedCell, batch: _Batch, wait: bool) -> Outcome | None:
-    """Runs one cell in a child, once among all invocations on the folder.
+def _run_once(cell: PlannedCell, context: _RunContext, wait: bool) -> Outcome | None:
+    """Runs one cell in a child; among all commands that use the folder, only one runs it.
 
     Returns:
-        How it ended; None where it was stopped, or killed from outside again and again.
+        How it ended; None if it was stopped, or repeatedly killed from outside.
 
     Raises:
-        Timeout: another invocation runs the cell, and ``wait`` is not set.
+        Timeout: another command runs the cell, and ``wait`` is not set.
         StorageError: nothing can be written.
     """
-    mine = lock(batch.paths.runs, f"{cell.key}.lock")
-    while not batch.stopped():
+    cell_lock = lock(context.paths.runs, f"{cell.key}.lock")
+    while not context.stopped():
         try:
-            mine.acquire(timeout=POLL if wait else 0)
+            cell_lock.acquire(timeout=POLL if wait else 0)
         except Timeout:
             if wait:
                 continue
             raise
         try:
-            return _run_until_final(cell, batch)
+            return _run_until_final(cell, context)
         finally:
-            mine.release()
+            cell_lock.release()
     return None
 
 
@@ -225,56 +224,56 @@ def _final(cell: PlannedCell, paths: Paths) -> Outcome | None:
     return outcome if outcome is not None and outcome.attempt >= cell.attempt else None
 
 
-def _run_until_final(cell: PlannedCell, batch: _Batch) -> Outcome | None:
+def _run_until_final(cell: PlannedCell, context: _RunContext) -> Outcome | None:
     on_gpu = cell.recipe.engine.device == "cuda"
     for _ in range(1 + RESTARTS):
-        outcome = _final(cell, batch.paths)
-        if outcome is not None or batch.stopped():
+        outcome = _final(cell, context.paths)
+        if outcome is not None or context.stopped():
             return outcome
-        with batch.gpus.one(batch.stopped) if on_gpu else nullcontext() as gpu:
-            if batch.stopped():
+        with context.gpus.one(context.stopped) if on_gpu else nullcontext() as gpu:
+            if context.stopped():
                 return None
-            outcome = _run_in_child(cell, batch, gpu)
+            outcome = _run_in_child(cell, context, gpu)
         if outcome is not None:
             return outcome
     return None
 
 
-def _run_in_child(cell: PlannedCell, batch: _Batch, gpu: str | None) -> Outcome | None:
-    """Starts a child and waits for its end; None if it was ended from outside."""
-    paths, config = batch.paths, batch.config
+def _run_in_child(cell: PlannedCell, context: _RunContext, gpu: str | None) -> Outcome | None:
+    """Runs a cell in a child; None if the child was killed from outside."""
+    paths, config = context.paths, context.config
     left = None
     if config.timeout is not None:
         left = config.timeout - _last_progress(paths, cell.key).get("seconds", 0.0)
     kills = oom_kills()
-    # No daemon, for these may start no processes that make batches; it ends with its parent anyway.
+    # Not a daemon, because daemons may not start loader processes; it ends with its parent anyway.
     child = fork_server().Process(target=_child, args=(cell, paths, config, gpu))
     try:
         child.start()
-    except (OSError, EOFError):  # the fork server has died; it is started again the next time
+    except (OSError, EOFError):  # the fork server died; the next attempt starts it again
         return None
     work = lock(paths.runs, f"{cell.key}.work.lock")
-    late = _wait(child, work, left, batch.stopped)
+    timed_out = _wait(child, work, left, context.stopped)
     try:
         outcome = _final(cell, paths)
         if outcome is None:
-            if batch.stopped():
+            if context.stopped():
                 return None
             if child.exitcode == _CANNOT_WRITE:
                 raise StorageError(
-                    "cannot be written: a full disk, or one that only reads",
+                    "cannot be written; the disk is full or read-only",
                     source=Store(paths.runs).folder(cell.key),
                     remedy="Free space there and run the same command to resume.",
                 )
-            if late:
-                record = failure(cell, "timeout", f"ended after {config.timeout:g} s")
+            if timed_out:
+                record = failure(cell, "timeout", f"stopped after {config.timeout:g} s")
             elif was_interrupted(child.exitcode, kills):
                 return None
             else:
                 record = failure(cell, *explain_exit(child.exitcode, kills))
             Store(paths.runs).write(record)
             outcome = Outcome(record.status, record.attempt, record.message, key=cell.key)
-        clear(paths, config, cell.key)  # the child may have been killed before it did
+        clear(paths, config, cell.key)  # in case the child was killed before it did this
         return outcome
     finally:
         work.release()
@@ -283,11 +282,11 @@ def _run_in_child(cell: PlannedCell, batch: _Batch, gpu: str | None) -> Outcome 
 def _wait(
     child: BaseProcess, work: FileLock, seconds: float | None, stopped: Callable[[], bool]
 ) -> bool:
-    """Waits until the child has ended, however that came, and holds its lock; whether it was late.
+    """Waits until the child has ended, and takes its lock; returns whether it timed out.
 
-    The lock counts, for if the fork server dies, its children live on and cannot be waited for.
+    The lock decides, because children outlive a fork server that dies and cannot be joined then.
     """
-    began, late, killed = time.monotonic(), False, False
+    began, timed_out, killed = time.monotonic(), False, False
     while True:
         child.join(POLL)
         if not child.is_alive():
@@ -296,21 +295,21 @@ def _wait(
             except Timeout:
                 time.sleep(POLL)
             else:
-                return late
-        late = late or (seconds is not None and time.monotonic() - began > seconds)
-        if (late or stopped()) and not killed and child.pid is not None:
+                return timed_out
+        timed_out = timed_out or (seconds is not None and time.monotonic() - began > seconds)
+        if (timed_out or stopped()) and not killed and child.pid is not None:
             killed = True
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
 
 
 def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) -> None:
-    """Runs in the child: the cell, unless another process has brought its record meanwhile."""
+    """Runs the cell in the child, unless another process has written its record meanwhile."""
     processes.follow_parent()
     if gpu is not None:
-        os.environ[VARIABLE] = gpu  # CUDA has not been asked for anything yet
+        os.environ[VARIABLE] = gpu  # CUDA is not initialized yet
     work = lock(paths.runs, f"{cell.key}.work.lock")
-    with work.acquire(timeout=-1):  # the process of an invocation that was killed may hold it
+    with work.acquire(timeout=-1):  # the process of a killed command may hold it
         if _final(cell, paths) is None:
             try:
                 run_cell(cell, paths, config)

@@ -1,7 +1,7 @@
-"""Initial weights of a cell: drawn from its seed, or a checkpoint found when the study is planned.
+"""Initial weights of a cell: drawn from its seed, or a model file found when the study is planned.
 
-A checkpoint enters a key by the hash of its content; a record keeps its file name alone. Whatever
-of the model the checkpoint does not give (another classifier, say) is drawn from the cell's seed.
+A model file enters a key by the hash of its content; a record keeps only its file name. Parameters
+that the file does not have (such as another classifier) are drawn from the cell's seed.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from passt_bench.spec.recipe import DataSpec, Recipe
 
 
 def settle_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
-    """Finds a recipe's checkpoint, checks that it fits the model, and notes its hash.
+    """Finds a recipe's initial weights, checks that they fit the model, and notes their hash.
 
     Args:
-        recipe: its ``init.checkpoint`` is a file or a name of `passt-bench weights list`.
+        recipe: the recipe; ``init.checkpoint`` is a file or a name from `passt-bench weights list`.
         classes: names of the model's logits.
 
     Returns:
-        The recipe with ``init.sha256`` and the file's bare name, and where the file is (None for
+        The recipe with ``init.sha256`` and only the file's name, and the path of the file (None for
         weights from scratch).
 
     Raises:
-        InputError: a checkpoint that is missing, named in vain, or no fit for the model.
+        InputError: the file is missing, not needed, or does not fit the model.
     """
     init = recipe.init
     if init.source == "scratch":
         for name in ("checkpoint", "sha256"):
             if getattr(init, name) is not None:
                 raise InputError(
-                    "given, and the weights are to come from scratch",
+                    "is set, but init.source is scratch",
                     field=f"init.{name}",
                     value=getattr(init, name),
-                    remedy="Set init.source=checkpoint, or leave it out.",
+                    remedy="Set init.source=checkpoint, or omit this field.",
                 )
         return recipe, None
     if init.checkpoint is None:
         raise InputError(
-            "no file",
+            "no file given",
             field="init.checkpoint",
-            remedy="Give a file or a name of `passt-bench weights list`, or init.source=scratch.",
+            remedy="Give a file or a name from `passt-bench weights list`, or init.source=scratch.",
         )
     path = locate(init.checkpoint).resolve()
     if not path.is_file():
@@ -58,25 +58,25 @@ def settle_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | 
             "no such file",
             field="init.checkpoint",
             value=init.checkpoint,
-            remedy="Give a weight file, or a name of `passt-bench weights list`.",
+            remedy="Give a model file, or a name from `passt-bench weights list`.",
         )
-    found = sha256_of(path)
-    if init.sha256 is not None and init.sha256 != found:
+    digest = sha256_of(path)
+    if init.sha256 is not None and init.sha256 != digest:
         raise InputError(
-            f"the file {path.name} has another: {found}",
+            f"the hash of {path.name} is {digest}",
             field="init.sha256",
             value=init.sha256,
-            remedy="Give the file that is meant, or leave the hash out.",
+            remedy="Give the file with this hash, or omit the hash.",
         )
     shape = Recipe(
         recipe.model, frontend=recipe.frontend, data=DataSpec(seconds=recipe.data.seconds)
     )
-    _check_fit(shape, path, found, tuple(classes))
-    return replace(recipe, init=replace(init, checkpoint=path.name, sha256=found)), path
+    _check_fit(shape, path, digest, tuple(classes))
+    return replace(recipe, init=replace(init, checkpoint=path.name, sha256=digest)), path
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's content; read again only where size or time of the file changed."""
+    """The hash of a file's content; read again only if size or modification time changed."""
     state = path.stat()
     return _hash(path, state.st_size, state.st_mtime_ns)
 
@@ -101,14 +101,14 @@ def fill(
     """Gives a model its initial weights.
 
     Args:
-        net: of the recipe.
-        recipe: as `settle_init` left it.
-        seed: of what does not come from the checkpoint.
-        checkpoint: where the file is.
+        net: the model of the recipe.
+        recipe: the recipe from `settle_init`.
+        seed: seed of parameters that are not in the file.
+        checkpoint: path of the file; None is from scratch.
         classes: names of the model's logits.
 
     Returns:
-        What was taken, adapted, re-initialized and dropped, as sentences; nothing from scratch.
+        Sentences about loaded, adapted, newly drawn and dropped weights; none from scratch.
 
     Raises:
         RuntimeError: the file changed since the study was planned.
@@ -117,5 +117,7 @@ def fill(
     if checkpoint is None:
         return ()
     if sha256_of(checkpoint) != recipe.init.sha256:
-        raise RuntimeError("the checkpoint changed since the study was planned; run it again")
+        raise RuntimeError(
+            "the model file changed since the study was planned; run the study again"
+        )
     return load_weights(net, checkpoint, classes=classes).lines()

@@ -1,11 +1,11 @@
-"""Locks on a store's folder, all freed by the kernel when their holder dies.
+"""Locks on a store's folder; the kernel releases them when their holder ends.
 
-Each key has two: ``KEY.lock`` belongs to the command that has taken a cell or an evaluation,
-``KEY.work.lock`` to the process that computes a cell. If a command is killed, its process may live
-for a moment longer, and no other may write to the same folder then. Merging records holds both
-while it copies.
+Each key has two: ``KEY.lock`` is held by the command that runs a cell or an evaluation,
+``KEY.work.lock`` by the process that computes a cell. If a command is killed, its process may run
+a moment longer, and no other may write to the same folder then. Merging records holds both while
+it copies.
 
-``studies.lock`` is the innermost: its holder waits for no other lock and holds it for moments only.
+``studies.lock`` is the innermost: its holder waits for no other lock and holds it only briefly.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from filelock import FileLock, Timeout
 
 from passt_bench.records.files import storing
 
-PROGRESS = "progress.jsonl"  # a line an epoch; there from the beginning of a cell to its record
-MERGE = "merge.lock"  # of all that merge into a folder, and of who gives a session its key
-STUDIES = "studies.lock"  # of who writes a study or a search, or unites them with those of others
-_MOMENT = 0.5  # seconds; who only looks whether a lock is held has it for less
+PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
+MERGE = "merge.lock"  # held to merge into a folder, and to choose the key of a session
+STUDIES = "studies.lock"  # held to write or merge studies and searches
+_MOMENT = 0.5  # seconds; a process that only tests a lock holds it for less
 
 
 def lock(root: Path, name: str) -> FileLock:
-    """A lock of that name, not taken yet; acquiring it fails at once unless given a timeout.
+    """A lock that is not held yet; acquiring it fails at once unless given a timeout.
 
     Args:
         root: the store's folder.
-        name: of the file.
+        name: name of the file.
 
     Raises:
         StorageError: nothing can be written there.
@@ -41,7 +41,7 @@ def lock(root: Path, name: str) -> FileLock:
 
 
 def is_running(root: Path, key: str) -> bool:
-    """Whether some invocation, or a process that one left behind, works on the key now."""
+    """Whether a command, or a process left by one, is working on the key."""
     for name in _names(key):
         path = root / "locks" / name
         if path.is_file():
@@ -50,54 +50,54 @@ def is_running(root: Path, key: str) -> bool:
                     pass
             except Timeout:
                 return True
-            except OSError:  # a folder that may only be read
+            except OSError:  # a read-only folder
                 continue
     return False
 
 
 @contextmanager
-def taken(root: Path, key: str) -> Iterator[bool]:
-    """Holds both locks of a key, unless it is being worked on; yields whether it does.
+def try_hold(root: Path, key: str) -> Iterator[bool]:
+    """Holds both locks of a key, unless a command is working on it; yields whether it holds them.
 
     Raises:
         StorageError: nothing can be written there.
     """
-    with ExitStack() as held:
-        free = True
+    with ExitStack() as locks:
+        held = True
         try:
             for name in _names(key):
-                held.enter_context(lock(root, name).acquire(timeout=_MOMENT))
+                locks.enter_context(lock(root, name).acquire(timeout=_MOMENT))
         except Timeout:
-            held.close()
-            free = False
-        yield free
+            locks.close()
+            held = False
+        yield held
 
 
 @contextmanager
 def studies_held(root: Path) -> Iterator[None]:
-    """Waits for the right to write studies and searches there, and holds it.
+    """Waits for the lock on the studies and searches of a folder, and holds it.
 
     Raises:
         StorageError: nothing can be written there.
     """
-    mine = lock(root, STUDIES)
+    studies = lock(root, STUDIES)
     with storing(root / "locks" / STUDIES):
-        mine.acquire(timeout=-1)
+        studies.acquire(timeout=-1)
     try:
         yield
     finally:
-        mine.release()
+        studies.release()
 
 
 def discard(path: Path) -> None:
-    """Removes the file of a lock, unless it is held.
+    """Removes the file of a lock, unless the lock is held.
 
-    It is removed while it is held here. A process that had opened it before and acquires it
-    afterwards notices that the file has no name any more (`FileLock` checks) and opens the new
-    one, so no process holds a lock that others cannot see.
+    The file is removed while this process holds it. A process that opened it before and acquires it
+    afterwards notices that the file was unlinked (`FileLock` checks) and opens the new one, so no
+    process holds a lock that others cannot see.
 
     Raises:
-        StorageError: it cannot be removed.
+        StorageError: the file cannot be removed.
     """
     with storing(path):
         try:

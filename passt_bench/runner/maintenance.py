@@ -25,14 +25,14 @@ from passt_bench.records.store import (
     search_names,
 )
 from passt_bench.runner.locks import discard, is_running
-from passt_bench.spec.key import decisive
+from passt_bench.spec.key import key_fields
 from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path
 
 ABSENT = "-"
 
-WRITING_SECONDS = 3600.0  # somebody may still be writing a temporary file that is younger
+WRITING_SECONDS = 3600.0  # a younger temporary file may still be in use
 _TEMPORARY = ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp")
 _CHECKPOINTS = ("checkpoint*.pt", "best.pt", "progress.jsonl")
 
@@ -48,13 +48,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class RecordDiff:
-    """What differs between two records.
+    """The differences between two records.
 
     Attributes:
-        first: key of one.
-        second: key of the other.
+        first: key of the first record.
+        second: key of the second record.
         decides: fields that enter the key.
-        context: fields that do not: the recipe's free ones, machine, library versions, outcome.
+        context: other fields: the recipe's free ones, machine, library versions, outcome.
     """
 
     first: str
@@ -64,51 +64,50 @@ class RecordDiff:
 
 
 def find_record(name: str, store: Store) -> Record:
-    """The record that a key, the beginning of one, or a path means.
+    """Finds the record with a key, a unique prefix of a key, or a path.
 
     Args:
-        name: a key of the store, as many of its first characters as are needed, or the path of a
-            record or of its folder.
-        store: where keys are looked for.
+        name: a key of the store, a unique prefix of one, or the path of a record or of its folder.
+        store: the store that is searched for keys.
 
     Raises:
-        InputError: there is none, or several keys begin like that.
+        InputError: there is no such record, or several keys start with the prefix.
     """
     path = Path(name)
     if path.is_dir() and (path / "record.json").is_file():
         return read_record(path / "record.json", in_store=False)
     if path.is_file():
         return read_record(path, in_store=False)
-    found = [key for key in store.record_keys() if name and key.startswith(name)]
-    if len(found) == 1:
-        return read_record(store.folder(found[0]) / "record.json")
+    matches = [key for key in store.record_keys() if name and key.startswith(name)]
+    if len(matches) == 1:
+        return read_record(store.folder(matches[0]) / "record.json")
     raise InputError(
-        f"{len(found)} records begin like that" if found else "no such record",
+        f"{len(matches)} keys start with this prefix" if matches else "no such record",
         source=store.root,
         field="record",
         value=name,
-        remedy=f"Known: {', '.join(found[:5])}."
-        if found
-        else "Give a key, its beginning, or the path of a record.json.",
+        remedy=f"Known: {', '.join(matches[:5])}."
+        if matches
+        else "Give a key, its first characters, or the path of a record.json.",
     )
 
 
 def compare_records(first: Record, second: Record) -> RecordDiff:
-    """What differs between two records of the same kind.
+    """The differences between two records of the same kind.
 
     Raises:
-        InputError: they are of different kinds.
+        InputError: the records are of different kinds.
     """
     if first.kind != second.kind:
         raise InputError(
-            "records of different kinds share no fields",
+            "records of different kinds cannot be compared",
             field="kind",
             value=f"{first.kind}, {second.kind}",
             remedy="Give two keys of the same kind.",
         )
     (decides_a, context_a), (decides_b, context_b) = _fields(first), _fields(second)
-    # A field of a later version is in a key only where it is not at its default: it is then absent
-    # on one side, whose value is the default, which the whole recipe has.
+    # A LATER field is in a key only when not at its default; a record without it in the key has the
+    # default, which the whole recipe (context) shows.
     one, other = {**context_a, **decides_a}, {**context_b, **decides_b}
     differing = {
         name: Difference(name, one.get(name, ABSENT), other.get(name, ABSENT))
@@ -119,8 +118,8 @@ def compare_records(first: Record, second: Record) -> RecordDiff:
     return RecordDiff(
         first.key,
         second.key,
-        tuple(found for name, found in differing.items() if name in decides),
-        tuple(found for name, found in differing.items() if name not in decides),
+        tuple(change for name, change in differing.items() if name in decides),
+        tuple(change for name, change in differing.items() if name not in decides),
     )
 
 
@@ -144,14 +143,14 @@ def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
         "notes": data.notes,
     }
     if isinstance(record, RunRecord):
-        recipe = decisive(record.recipe, as_written=False)
+        recipe = key_fields(record.recipe, as_written=False)
         decides = {"recipe": recipe, "seed": record.seed, "fold": record.fold, **common}
         context |= {"recipe": asdict(record.recipe)}
         context |= {"status": record.status, "attempt": record.attempt}
     else:
         checkpoints = {
             member.sha256: {
-                name: decisive(getattr(member.recipe, name), as_written=False)
+                name: key_fields(getattr(member.recipe, name), as_written=False)
                 for name in ("model", "frontend")
             }
             for member in record.members
@@ -168,14 +167,14 @@ def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Debris:
+class Removable:
     """Paths of one kind that can be removed.
 
     Attributes:
-        what: in words.
+        what: the kind in words.
         paths: files, or whole folders of records.
-        size: bytes of all of them.
-        results: whether they are results, which are removed only where that is asked for.
+        size: bytes in total.
+        results: whether they are results, which are removed only on explicit request.
     """
 
     what: str
@@ -184,12 +183,12 @@ class Debris:
     results: bool = False
 
 
-def find_debris(root: Path) -> list[Debris]:
-    """What can be removed from a store's folder, kind by kind; kinds without any are included.
+def find_removable(root: Path) -> list[Removable]:
+    """What can be removed from a store's folder, by kind, also kinds without paths.
 
     Raises:
-        InputError: no such folder; a study, search or comparison in it cannot be read, so that
-            nobody can tell what is used; or a record is a link.
+        InputError: the folder does not exist; a study, search or comparison in it cannot be read,
+            so that it is unknown what is used; or a record is a link.
     """
     if not root.is_dir():
         raise InputError(
@@ -202,7 +201,7 @@ def find_debris(root: Path) -> list[Debris]:
     temporary = (path for pattern in _TEMPORARY for path in root.glob(pattern) if path.is_file())
     kinds: tuple[tuple[str, Iterable[Path], bool], ...] = (
         (
-            "temporary files of writers that were killed",
+            "temporary files of killed processes",
             (path for path in temporary if path.stat().st_mtime < before),
             False,
         ),
@@ -218,33 +217,33 @@ def find_debris(root: Path) -> list[Debris]:
             False,
         ),
         (
-            # The two of the whole folder stay: whoever works there next wants them at once.
-            "locks of what has a record",
+            # The two locks of the whole folder stay, because the next command needs them.
+            "locks of finished keys",
             (p for p in (root / "locks").glob("*.lock") if p.name.split(".")[0] in done),
             False,
         ),
         (
-            "prepared features that no study here uses",
+            "cached features that no study in this folder uses",
             (path for path in (root / "cache").glob("*.npy") if path not in features),
             False,
         ),
-        ("records that no study here refers to", _unused(store, keys), True),
+        ("records that no study in this folder refers to", _unused(store, keys), True),
     )
-    found = []
+    removable = []
     for what, paths, results in kinds:
-        # A link in the folder may lead to what belongs to others.
+        # A link in the folder may lead to files of others.
         chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
-        found.append(Debris(what, chosen, sum(map(_size, chosen)), results))
-    return found
+        removable.append(Removable(what, chosen, sum(map(_size, chosen)), results))
+    return removable
 
 
-def remove(debris: Debris) -> None:
-    """Removes what was found; of locks, those that nobody has taken since.
+def remove(removable: Removable) -> None:
+    """Removes the paths, except locks that are held by now.
 
     Raises:
-        StorageError: it cannot be removed.
+        StorageError: a path cannot be removed.
     """
-    for path in debris.paths:
+    for path in removable.paths:
         with storing(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -260,7 +259,7 @@ def _size(path: Path) -> int:
 
 
 def _in_use(store: Store) -> tuple[set[str], set[Path]]:
-    """The keys, and the files of features, that studies, searches and comparisons refer to."""
+    """Keys and cached features that studies, searches and comparisons refer to."""
     keys, recipes = set[str](), list[tuple[Recipe, str]]()
     for study in map(store.study, store.studies()):
         keys |= {cell.key for variant in study.variants for cell in variant.cells}
@@ -278,7 +277,7 @@ def _in_use(store: Store) -> tuple[set[str], set[Path]]:
 
 
 def _succeeded(store: Store, key: str) -> bool:
-    """Whether the record under a key is of a quality cell and is not to be tried again."""
+    """Whether the record under a key is that of a successful quality cell."""
     if store.is_session(key) or store.is_evaluation(key):
         return False
     outcome = store.outcome(key)

@@ -1,7 +1,7 @@
 """Merges folders of records from several machines; everything is checked before anything is copied.
 
-Others may run on the folder meanwhile. Of several merges one copies at a time; a record is copied
-under the locks of its key, and what is being computed is left out and reported.
+Other commands may use the folder meanwhile. Only one merge copies at a time; a record is copied
+under the locks of its key, and keys that are being computed are skipped and reported.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from passt_bench.records.store import (
     read_search,
     search_names,
 )
-from passt_bench.runner.locks import MERGE, lock, studies_held, taken
+from passt_bench.runner.locks import MERGE, lock, studies_held, try_hold
 
-_SAME = 1e-4  # metrics of one evaluation on two machines
-_PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # of what is not finished
+_TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
+_PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # prefixes of files of unfinished runs
 
 
 @dataclass
 class Merged:
-    """What a merge did, by keys of records.
+    """The result of a merge, by keys of records.
 
     Attributes:
-        copied: that the target did not have.
-        same: that were there already.
-        replaced: where a success took the place of a failure.
-        kept: where the one that was there stays beside another.
-        busy: left out, because the key is being run.
-        studies: names of those that the sources have; the target has all of them now.
+        copied: records that the target did not have.
+        same: records that the target already had.
+        replaced: failures that were replaced by a success.
+        kept: records of the target that differ from the source and were kept.
+        busy: records that were not copied, because the key is being run.
+        studies: names of the studies in the sources, which the target has now.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -55,8 +55,8 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A record without what a comparison does not need."""
+class _Summary:
+    """The parts of a record that a merge compares."""
 
     path: Path
     kind: str
@@ -68,41 +68,41 @@ class _Found:
 def merge(sources: Sequence[Path], target: Path) -> Merged:
     """Copies the records, studies and searches of some folders into one.
 
-    Of two records under one key, a success replaces a failure; two failures, and two cost sessions
-    that were measured alike, leave the first. Two successes must have equal metrics; of two
-    evaluations they may differ in the last digits, for processors do.
+    Of two records under one key, a success replaces a failure; of two failures, or two cost
+    sessions with the same settings, the first is kept. Two successes must have equal metrics; those
+    of two evaluations may differ in the last digits, because processors do.
 
     Args:
-        sources: folders of records, which stay as they are.
-        target: the folder to merge into; made if needed.
+        sources: folders of records; they are not changed.
+        target: the folder to merge into; created if missing.
 
     Returns:
-        What was done; what is ``busy`` comes with another merge once that run has ended.
+        The result; to copy ``busy`` records, merge again when their runs have ended.
 
     Raises:
-        InputError: a folder without records, a broken record, two that contradict each other, or a
-            link among what is to be copied. Then nothing was copied, except where the
-            contradiction was written while records were copied.
+        InputError: a folder has no records, a record is broken, two records conflict, or a file is
+            a link. Then nothing was copied, unless the conflicting record was written during the
+            merge.
         StorageError: nothing can be written.
     """
     for source in sources:
         _check(source)
-    best: dict[str, _Found] = {}
+    best: dict[str, _Summary] = {}
     for root in (target, *sources):
         for key in Store(root).record_keys():
-            found = _look(root, key)
-            if _relation(found, best.get(key)) in ("copied", "replaced"):
-                best[key] = found
-    _united_studies([target, *sources])
-    _united_documents([target, *sources])
+            summary = _summarize(root, key)
+            if _relation(summary, best.get(key)) in ("copied", "replaced"):
+                best[key] = summary
+    _merge_studies([target, *sources])
+    _merge_documents([target, *sources])
     done = Merged()
     with lock(target, MERGE).acquire(timeout=-1):
         for source in sources:
             for key in Store(source).record_keys():
-                getattr(done, _bring(source, key, target)).append(key)
+                getattr(done, _copy_record(source, key, target)).append(key)
         with studies_held(target):
-            studies = _united_studies([target, *sources])
-            documents = _united_documents([target, *sources])
+            studies = _merge_studies([target, *sources])
+            documents = _merge_documents([target, *sources])
             done.studies = sorted({name for root in sources for name in Store(root).studies()})
             for name in done.studies:
                 Store(target).write_study(studies[name])
@@ -116,7 +116,7 @@ def _check(source: Path) -> None:
     """Refuses a folder without records, broken searches and comparisons, and links."""
     if not (source / "records").is_dir() and not (source / "studies").is_dir():
         raise InputError(
-            "no records and no studies are in there",
+            "this folder has no records and no studies",
             source=source,
             field="FROM",
             value=str(source),
@@ -127,116 +127,119 @@ def _check(source: Path) -> None:
     for name in comparison_names(source):
         read_comparison(name, source)
     for key in Store(source).record_keys():
-        refuse_link(*_belonging(Store(source).folder(key)))
+        refuse_link(*_finished_files(Store(source).folder(key)))
 
 
-def _look(root: Path, key: str) -> _Found:
+def _summarize(root: Path, key: str) -> _Summary:
     path = Store(root).folder(key) / "record.json"
     record, digest = read_record(path), hashlib.sha256(read_bytes(path)).digest()
     if isinstance(record, SessionRecord):
-        return _Found(path, record.kind, "ok", {}, digest)
-    return _Found(path, record.kind, record.status, record.metrics, digest)
+        return _Summary(path, record.kind, "ok", {}, digest)
+    return _Summary(path, record.kind, record.status, record.metrics, digest)
 
 
-def _relation(new: _Found, old: _Found | None) -> Literal["copied", "same", "replaced", "kept"]:
-    """What becomes of a record where another, or none, is under the same key.
+def _relation(new: _Summary, old: _Summary | None) -> Literal["copied", "same", "replaced", "kept"]:
+    """What happens to a record if another one, or none, has the same key.
 
     Raises:
-        InputError: they cannot both be true.
+        InputError: the two records conflict.
     """
     if old is None:
         return "copied"
     if new.digest == old.digest:
         return "same"
     if new.kind != old.kind:
-        raise _contradiction(new, old, "kind", new.kind, old.kind)
+        raise _conflict(new, old, "kind", new.kind, old.kind)
     if new.status == old.status == "ok":
         for name in sorted({*new.metrics, *old.metrics}):
             one, other = new.metrics.get(name), old.metrics.get(name)
             if one != other and not (new.kind == "evaluation" and _close(one, other)):
-                raise _contradiction(new, old, f"metrics.{name}", one, other)
+                raise _conflict(new, old, f"metrics.{name}", one, other)
     return "replaced" if new.status == "ok" != old.status else "kept"
 
 
 def _close(one: float | None, other: float | None) -> bool:
-    return one is not None and other is not None and abs(one - other) <= _SAME
+    return one is not None and other is not None and abs(one - other) <= _TOLERANCE
 
 
-def _contradiction(new: _Found, old: _Found, name: str, one: object, other: object) -> InputError:
+def _conflict(new: _Summary, old: _Summary, name: str, one: object, other: object) -> InputError:
     return InputError(
-        f"{old.path} says {other!r} under the same key",
+        f"{old.path} has {other!r} under the same key",
         source=new.path,
         field=name,
         value=one,
-        remedy="Remove the record that is wrong (`passt-bench records diff` says how they came "
-        "about) and merge again.",
+        remedy="Remove the wrong record (`passt-bench records diff` shows how they differ) and "
+        "merge again.",
     )
 
 
-def _bring(
+def _copy_record(
     source: Path, key: str, target: Path
 ) -> Literal["copied", "same", "replaced", "kept", "busy"]:
-    """Copies a record with what belongs to it, unless the key is being run or has it already."""
-    new, folder = _look(source, key), Store(target).folder(key)
-    with taken(target, key) as free:
-        if not free:
+    """Copies a record with its files, unless the key is being run or the target has the record."""
+    new, folder = _summarize(source, key), Store(target).folder(key)
+    with try_hold(target, key) as held:
+        if not held:
             return "busy"
-        there = (folder / "record.json").is_file()
-        relation = _relation(new, _look(target, key) if there else None)
+        exists = (folder / "record.json").is_file()
+        relation = _relation(new, _summarize(target, key) if exists else None)
         if relation == "replaced":
             attempt = read(RunRecord, folder / "record.json").attempt
             aside = folder / f"attempt-{attempt}.json"
             if not aside.exists():
                 write_atomically(aside, read_bytes(folder / "record.json"))
         if relation in ("copied", "replaced"):
-            files = _belonging(new.path.parent)
+            files = _finished_files(new.path.parent)
             refuse_link(*files)
-            for path in sorted(files, key=lambda path: path.name == "record.json"):  # it comes last
+            for path in sorted(
+                files, key=lambda path: path.name == "record.json"
+            ):  # the record last
                 if path.is_file():
                     write_atomically(folder / path.name, read_bytes(path))
         return relation
 
 
-def _belonging(folder: Path) -> list[Path]:
-    """The files in the folder of a finished record that are not of its progress."""
+def _finished_files(folder: Path) -> list[Path]:
+    """The files in the folder of a finished record, without those of its progress."""
     return [p for p in sorted(folder.iterdir()) if not p.name.startswith(_PROGRESS)]
 
 
-def _united_documents(roots: Sequence[Path]) -> dict[str, bytes]:
-    """The searches and comparisons of some folders, by path below the folder.
+def _merge_documents(roots: Sequence[Path]) -> dict[str, bytes]:
+    """The searches and comparisons of some folders, by path within the folder.
 
     Raises:
-        InputError: two of one name differ.
+        InputError: two with the same name differ.
     """
-    found: dict[str, bytes] = {}
+    documents: dict[str, bytes] = {}
     for root in roots:
         for path in sorted([*root.glob(f"{SEARCHES}/*.json"), *root.glob(f"{COMPARISONS}/*.json")]):
             data = read_bytes(path)
-            if found.setdefault(str(path.relative_to(root)), data) != data:
+            if documents.setdefault(str(path.relative_to(root)), data) != data:
                 raise InputError(
-                    "another one of the same name differs",
+                    "another search or comparison of this name differs",
                     source=path,
                     field="name",
                     value=path.stem,
                     remedy="Give one of them another name.",
                 )
-    return found
+    return documents
 
 
-def _united_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
-    """The studies of some folders; those of one name have the variants, seeds and folds of all.
+def _merge_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
+    """The studies of some folders; those of the same name are merged.
 
     Raises:
-        InputError: two studies of one name differ in more than that, or one is broken.
+        InputError: two studies of one name differ in more than variants, seeds and folds, or one
+            is broken.
     """
-    found: dict[str, StudyRecord] = {}
+    studies: dict[str, StudyRecord] = {}
     for root in roots:
         for name in Store(root).studies():
             study = Store(root).study(name)
-            mine = found.setdefault(name, study)
-            if mine != study:
-                found[name] = _union(mine, study, root / "studies" / f"{name}.json")
-    return found
+            first = studies.setdefault(name, study)
+            if first != study:
+                studies[name] = _union(first, study, root / "studies" / f"{name}.json")
+    return studies
 
 
 def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
@@ -257,7 +260,7 @@ def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
 
 def _other_study(path: Path, name: str, one: object, other: object) -> InputError:
     return InputError(
-        f"two studies of the same name differ; the other has {one!r}",
+        f"another study of this name has {one!r}",
         source=path,
         field=name,
         value=other,
@@ -271,12 +274,12 @@ def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantReco
         old = cells.setdefault((cell.seed, cell.fold), cell)
         if old.key != cell.key or one.arm != other.arm:
             raise InputError(
-                f"two recipes of the same name; its other key is {old.key}",
+                f"another variant of this name has the key {old.key}",
                 source=path,
                 field=f"variants.{other.name}",
                 value=cell.key,
-                remedy="`passt-bench records diff` says what differs; run one of them under "
+                remedy="`passt-bench records diff` shows what differs; run one of them under "
                 "another --name.",
             )
-    order = sorted(cells, key=lambda place: (place[0], -1 if place[1] is None else place[1]))
-    return replace(one, cells=tuple(cells[place] for place in order))
+    order = sorted(cells, key=lambda block: (block[0], -1 if block[1] is None else block[1]))
+    return replace(one, cells=tuple(cells[block] for block in order))

@@ -1,4 +1,4 @@
-"""From a study to its cells: keys, resolved grids, tokens and expected minutes. Runs nothing."""
+"""Expands a study into cells with keys, grids, tokens and expected seconds; runs nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarise_model
+from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarize_model
 from passt_bench.runner.initial_weights import settle_init
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
-    changed,
+    apply_overrides,
     check_choice,
     choose,
     typed,
@@ -27,7 +27,7 @@ from passt_bench.runner.request import (
 )
 from passt_bench.runner.studies import StudyFile
 from passt_bench.runner.study_names import join_record
-from passt_bench.spec.key import arm_key, component_versions, decisive, digest, quality_key
+from passt_bench.spec.key import arm_key, component_versions, digest, key_fields, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.training.batches import epoch_steps
@@ -48,21 +48,23 @@ class Datasets:
         return self.shared(recipe).dataset
 
     def shared(self, recipe: Recipe) -> SharedDataset:
-        """The same, for other processes."""
+        """The recipe's data set in a form for other processes."""
         rate = recipe.frontend.sampling_rate
-        name = digest([decisive(recipe.data), rate])
+        name = digest([key_fields(recipe.data), rate])
         if name not in self._open:
             root = self._paths.data.get(recipe.data.name)
             self._open[name] = SharedDataset(open_dataset(recipe.data, rate, root))
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:
-        """Refuses a training that the recipe's data do not allow; looks at the labels once.
+        """Refuses a training that the recipe's data do not allow; checks each combination once.
 
         Raises:
             InputError: see `check_training`.
         """
-        key = digest([decisive(recipe.data), recipe.data.storage, decisive(recipe.training), fold])
+        key = digest(
+            [key_fields(recipe.data), recipe.data.storage, key_fields(recipe.training), fold]
+        )
         if key not in self._checked:
             dataset = self.get(recipe)
             check_training(recipe, dataset.targets, dataset.split(fold)[0])
@@ -71,7 +73,7 @@ class Datasets:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell, ready to run: everything a fresh process needs."""
+    """One cell with everything that a new process needs to run it."""
 
     key: str
     variant: str
@@ -89,15 +91,14 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study, expanded on the data that were found.
+    """A study, expanded on its data.
 
     Attributes:
-        study: as it was asked for.
-        record: the expansion of the variants that the command is about.
-        cells: theirs.
-        whole: the expansion that the store keeps: all variants, and the seeds and folds that are on
-            record already.
-        datasets: the data sets that were opened for it.
+        study: the study with the changes of the request.
+        record: expansion of the requested variants.
+        cells: cells of the requested variants.
+        whole: expansion for the store: all variants, and also the seeds and folds on record.
+        datasets: the opened data sets.
         notes: sentences about the study's name and what is on record under it.
     """
 
@@ -110,19 +111,19 @@ class StudyPlan:
 
     @property
     def has_baseline(self) -> bool:
-        """Whether the command is about the baseline too."""
+        """Whether the requested variants include the baseline."""
         return any(variant.name == self.record.baseline for variant in self.record.variants)
 
 
 def plan_cell(
     variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
 ) -> PlannedCell:
-    """A cell with its key, its model's facts and the seconds to expect."""
+    """Plans a cell: its key, the sizes of its model and the expected seconds."""
     dataset = datasets.get(recipe)
     fingerprint = dataset.fingerprint
     recipe, checkpoint = settle_init(recipe, fingerprint.classes)
     components = component_versions(recipe)
-    facts = summarise_model(recipe, len(fingerprint.classes))
+    facts = summarize_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
     per_epoch = epoch_steps(recipe.training, len(train))
     datasets.check(recipe, fold)
@@ -145,18 +146,18 @@ def plan_cell(
 def plan_request(
     file: StudyFile, request: StudyRequest, paths: Paths, *, named: bool = True
 ) -> StudyPlan:
-    """Overrides and expands a study as it was asked for.
+    """Overrides and expands a study as requested.
 
     Args:
         file: the study.
-        request: what the command line says.
-        paths: where data and records are.
-        named: whether the study gets a name under which nothing with other settings is on record.
+        request: the options of the command line.
+        paths: folders of data and records.
+        named: whether the study gets a name under which no other settings are on record.
 
     Raises:
-        InputError: anything about the request, the study or the data that cannot be run.
+        InputError: the request, the study or the data are not valid.
     """
-    study = changed(file.study, request)
+    study = apply_overrides(file.study, request)
     check_choice(
         request.variants,
         request.baseline,
@@ -178,18 +179,18 @@ def expand(
     *,
     named: bool = True,
 ) -> StudyPlan:
-    """Expands a study for the variants that were asked for.
+    """Expands a study for the requested variants.
 
     Args:
-        study: what to expand.
+        study: the study.
         request: seeds, folds and variants.
-        paths: where the data are.
+        paths: folders of the data.
         notebook: docstring of the study file.
         only: names of the variants that can be planned here; None is all.
         named: see `plan_request`.
 
     Raises:
-        InputError: anything about the study or the data that cannot be run.
+        InputError: the study or the data are not valid.
     """
     plan = plan_study(
         study,
@@ -202,26 +203,26 @@ def expand(
     )
     if named:
 
-        def again(study: Study) -> StudyRecord:
+        def expand_again(study: Study) -> StudyRecord:
             whole = plan_study(study, paths, datasets=plan.datasets, only=only).record
             return replace(whole, notebook=notebook, command=plan.record.command)
 
-        plan = join_record(plan, Store(paths.runs), again)
+        plan = join_record(plan, Store(paths.runs), expand_again)
     return choose_variants(plan, request.variants, request.baseline)
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
-    """The plan for some variants alone; `StudyPlan.whole` stays.
+    """The plan of only some variants; `StudyPlan.whole` stays the same.
 
     Args:
-        plan: of the whole study.
-        names: of the variants, see `check_choice`; none is all.
-        baseline: whether the baseline comes along.
+        plan: plan of the whole study.
+        names: names of the variants, see `check_choice`; empty is all.
+        baseline: whether the baseline is included.
     """
     record = choose(plan.record, names, baseline)
     if record == plan.record:
         return plan
-    # Variants may share a cell; it then goes by the first of those that are left.
+    # Variants may share a cell; it then belongs to the first of the chosen ones.
     owners = {cell.key: v.name for v in reversed(record.variants) for cell in v.cells}
     cells = [replace(cell, variant=owners[cell.key]) for cell in plan.cells if cell.key in owners]
     return replace(plan, record=record, cells=tuple(cells))
@@ -241,18 +242,18 @@ def plan_study(
     """Expands a study.
 
     Args:
-        study: what to expand.
-        paths: where the data are.
-        seeds: use that many seeds (more than the study has: counted on from its last).
-        folds: use only the first that many folds.
+        study: the study.
+        paths: folders of the data.
+        seeds: number of seeds, see `with_seeds`.
+        folds: number of folds to use, the first ones.
         notebook: docstring of the study file.
-        command: what was typed.
+        command: the command as typed.
         datasets: opened data sets, to share between plans.
-        only: names of the variants that can be planned here, the first of which is the baseline
-            where the study's own is not among them; None is all.
+        only: names of the variants that can be planned here; None is all. Without the study's
+            baseline, the first of them is the baseline.
 
     Raises:
-        InputError: anything about the study or the data that cannot be run.
+        InputError: the study or the data are not valid.
     """
     datasets = datasets or Datasets(paths)
     study = with_seeds(study, seeds)
@@ -262,15 +263,15 @@ def plan_study(
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
     for variant in planned:
-        with located(f"{study.name}: {variant.name}"):
+        with located(study.place(variant.name)):
             recipe = study.recipe(variant)
-            mine = [
+            own_cells = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
                 for seed in study.seeds
                 for fold in (chosen or (None,))
             ]
-        cells += mine
-        variants.append(_variant_record(variant, mine))
+        cells += own_cells
+        variants.append(_variant_record(variant, own_cells))
     names = [variant.name for variant in planned]
     record = StudyRecord(
         name=study.name,
@@ -291,23 +292,23 @@ def plan_study(
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:
     """The one data set of all variants; every recipe is checked before anything is planned."""
-    found: Dataset | None = None
+    first: Dataset | None = None
     for variant in variants:
-        with located(f"{study.name}: {variant.name}"):
+        with located(study.place(variant.name)):
             recipe = study.recipe(variant)
             _check(study, variant.name, recipe)
             dataset = datasets.get(recipe)
-        found = found or dataset
-        if dataset.fingerprint.digest != found.fingerprint.digest:
+        first = first or dataset
+        if dataset.fingerprint.digest != first.fingerprint.digest:
             raise InputError(
-                "the variants of a study share one data set",
-                source=study.name,
-                field=f"{variant.name}: data",
+                "the variants of a study must share one data set",
+                source=study.place(variant.name),
+                field="data",
                 value=recipe.data.name,
-                remedy="Make one study a data set.",
+                remedy="Make a separate study for each data set.",
             )
-    assert found is not None  # a study has variants
-    return found
+    assert first is not None  # a study has variants
+    return first
 
 
 def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord:
@@ -326,10 +327,10 @@ def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord
 
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
-    where = f"{study.name}: {variant}"
+    where = study.place(variant)
     if study.metric not in recipe.metrics:
         raise InputError(
-            "the study's metric is not evaluated",
+            "the study's metric is not among the metrics of the recipe",
             source=where,
             field="metrics",
             value=recipe.metrics,
@@ -337,7 +338,7 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
         )
     if recipe.training.checkpoint_selection == "validation":
         raise InputError(
-            "a study reports on the test fold",
+            "a study must report on the test split",
             source=where,
             field="training.checkpoint_selection",
             value=recipe.training.checkpoint_selection,
@@ -349,11 +350,11 @@ def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...]
     if not dataset.folds:
         if study.folds or folds is not None:
             raise InputError(
-                "the data set has one split and no folds",
+                "the data set has no folds",
                 source=study.name,
                 field="folds" if folds is None else "--folds",
                 value=study.folds if folds is None else folds,
-                remedy="Leave it out.",
+                remedy="Omit the folds.",
             )
         return None
     chosen = study.folds or dataset.folds
@@ -364,28 +365,28 @@ def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...]
             source=study.name,
             field="folds",
             value=unknown,
-            remedy=f"It has {dataset.folds}.",
+            remedy=f"Known: {', '.join(map(str, dataset.folds))}.",
         )
     if folds is not None and not 1 <= folds <= len(chosen):
         raise InputError(
-            f"there are {len(chosen)} folds",
+            f"the study has {len(chosen)} folds",
             source=study.name,
             field="--folds",
             value=folds,
-            remedy=f"Give 1 to {len(chosen)}, or leave it out for all.",
+            remedy=f"Give 1 to {len(chosen)}, or omit the option for all.",
         )
     return chosen[:folds]
 
 
 def _by_block(cells: list[PlannedCell]) -> list[PlannedCell]:
-    """Whole blocks first, so that a run stopped early has complete ones; equal cells run once."""
+    """Drops duplicates; orders cells by seed and fold, so that blocks are completed early."""
     unique = {cell.key: cell for cell in reversed(cells)}
     kept = [cell for cell in cells if unique.get(cell.key) is cell]
     return sorted(kept, key=lambda cell: (cell.seed, cell.fold or 0))
 
 
 def missing_cells(plan: StudyPlan, store: Store, retry: tuple[str, ...] = ()) -> list[PlannedCell]:
-    """The cells without a final record, and those whose status is to be tried again."""
+    """The cells without a final record, and those whose status is to be retried."""
     todo = []
     for cell in plan.cells:
         outcome = store.outcome(cell.key)

@@ -1,8 +1,8 @@
-"""Predictions for audio files of any length, rate and number of channels.
+"""Predicts classes of audio files of any length, rate and number of channels.
 
 A file is mixed down, resampled to the front end's rate, and padded with zeros at its end to the
-length of a training clip, as in training. What is longer than the model takes at once is cut into
-windows, the last of which ends with the file; a class's probability is the mean over them.
+length of a training clip, as in training. Audio that is longer than the input of the model is cut
+into windows, the last of which ends with the file; a class's probability is the mean over them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _BATCH = 8  # windows
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one file.
+    """The prediction for one file.
 
     Attributes:
-        file: as it was given.
-        seconds: of audio.
-        windows: that the probabilities are a mean over.
+        file: path of the file as given.
+        seconds: length of the audio.
+        windows: number of windows that the probabilities are averaged over.
         classes: names, the most probable first.
-        probabilities: of the classes, in the same order.
+        probabilities: probabilities of the classes, in the same order.
     """
 
     file: str
@@ -53,14 +53,14 @@ class Failure:
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """The files among the paths, and below those that are folders, each once.
+    """The given files, and all audio files in the given folders, each once.
 
-    In a folder, what has the ending of an audio file counts; a file given by name always does.
+    Files in a folder are selected by their suffix; a file given by name is always included.
 
     Raises:
-        InputError: a path that is not there, or a folder without audio files.
+        InputError: a path does not exist, or a folder has no audio files.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -70,12 +70,12 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
                     source=path,
                     remedy=f"Looked for {', '.join(SUFFIXES)}.",
                 )
-            found |= dict.fromkeys(inside)
+            files |= dict.fromkeys(inside)
         elif path.is_file():
-            found[path] = None
+            files[path] = None
         else:
             raise InputError("no such file or folder", source=path, remedy="Check the path.")
-    return list(found)
+    return list(files)
 
 
 def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarray:
@@ -83,9 +83,9 @@ def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarra
 
     Args:
         wave: mono samples.
-        clip: shorter audio is padded with zeros at its end to that many samples.
-        window: longer audio is cut into windows of that many.
-        hop: from the start of one window to that of the next; the last ends with the audio.
+        clip: minimum number of samples; shorter audio is padded with zeros at its end.
+        window: number of samples per window; longer audio is cut into windows.
+        hop: samples between the starts of windows; the last window ends with the audio.
     """
     if len(wave) < clip:
         wave = np.pad(wave, (0, clip - len(wave)))
@@ -105,8 +105,8 @@ def predict_file(
     Args:
         ensemble: one model or several.
         path: an audio file.
-        hop: seconds from one window to the next; None is a whole window, so that none overlap.
-        device: where the ensemble is.
+        hop: seconds between the starts of windows; None is a whole window, without overlap.
+        device: device of the ensemble.
 
     Raises:
         InputError: the file cannot be read as audio.
@@ -138,7 +138,7 @@ def predict_files(
     device: str = "cpu",
     progress: Progress = lambda share, text: None,
 ) -> list[Prediction | Failure]:
-    """Predicts file after file; one that cannot be read does not stop the others."""
+    """Predicts files one by one; a file that cannot be read does not stop the others."""
     out: list[Prediction | Failure] = []
     for number, path in enumerate(paths, start=1):
         try:
@@ -150,7 +150,7 @@ def predict_files(
 
 
 def as_text(results: Sequence[Prediction | Failure], top: int | None) -> str:
-    """A block of lines a file, the most probable class first."""
+    """One block of lines per file, the most probable class first."""
     lines = []
     for result in results:
         if isinstance(result, Failure):
@@ -163,7 +163,7 @@ def as_text(results: Sequence[Prediction | Failure], top: int | None) -> str:
 
 
 def as_csv(results: Sequence[Prediction | Failure], top: int | None) -> str:
-    """A row a file and class: file, seconds, windows, rank, class, probability."""
+    """One row per file and class: file, seconds, windows, rank, class, probability."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "seconds", "windows", "rank", "class", "probability"))
@@ -176,7 +176,7 @@ def as_csv(results: Sequence[Prediction | Failure], top: int | None) -> str:
 
 
 def as_json(results: Sequence[Prediction | Failure], top: int | None) -> str:
-    """A list with an object a file: its predictions, or the error."""
+    """A list with one object per file: its predictions, or the error."""
     plain: list[dict[str, object]] = []
     for result in results:
         if isinstance(result, Failure):

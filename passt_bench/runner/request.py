@@ -1,4 +1,4 @@
-"""What a command asks for, how it runs and where its files are."""
+"""The request of a command, how to run it, and its folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """What is asked for: a study, and what the command line changes of it.
+    """A study, and the changes to it from the command line.
 
     Attributes:
         study: name of a study, or path of a study file.
@@ -30,10 +30,10 @@ class StudyRequest:
         seeds: number of seeds.
         folds: number of folds.
         device: device type.
-        name: of the study in records and reports.
-        variants: names of those that the command is about; none is all.
-        baseline: whether the baseline comes along.
-        trials: of a search in all, those of earlier calls included.
+        name: name of the study in records and reports.
+        variants: names of the variants that the command is about; empty is all.
+        baseline: whether the baseline is included.
+        trials: number of trials of a search, those of earlier calls included.
     """
 
     study: str
@@ -49,21 +49,21 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How to run; none of it decides a result.
+    """How to run a study; none of these settings decides a result.
 
     Attributes:
-        workers: processes at a time.
-        retry: statuses that are tried again.
-        timeout: seconds that an attempt at a run may take, its earlier processes included.
-        memory: bytes that the process of a run may allocate; None is no limit.
-        checkpoint_seconds: between two checkpoints of a run.
-        keep_checkpoints: whether they stay when the record is written.
+        workers: number of processes in parallel.
+        retry: statuses of runs to try again.
+        timeout: time limit in seconds of one attempt at a run, its earlier processes included.
+        memory: maximum bytes that the process of a run may allocate; None is no limit.
+        checkpoint_seconds: seconds between two checkpoints of a run.
+        keep_checkpoints: whether checkpoints stay when the record is written.
         keep_models: whether the trained model is written to the folder of the record.
-        cost: whether the cost session follows.
-        remeasure: whether it measures again what it has measured before.
+        cost: whether costs are measured after training.
+        remeasure: whether costs on record are measured again.
         track: whether the runs are logged to MLflow.
-        search_minutes: for a search with its confirmation: no trial begins that would not leave
-            time for that; None is no limit.
+        search_minutes: time limit of a search: no trial starts that would not leave enough time for
+            the confirmation; None is no limit.
     """
 
     workers: int = field(default_factory=default_workers)
@@ -80,19 +80,19 @@ class RunConfig:
 
     @property
     def remeasured(self) -> tuple[Status, ...]:
-        """Statuses of cost measurements that are taken again."""
+        """Statuses of cost measurements that are repeated."""
         return STATUSES if self.remeasure else self.retry
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things are read and written.
+    """The folders of a command.
 
     Attributes:
         runs: folder of the records.
         data: data set name → folder.
         pages: folder of the rendered pages; None is ``reports`` in the folder of the records.
-        storage: address of the Optuna storage of a search; None is a journal below ``runs``.
+        storage: address of the Optuna storage of a search; None is a journal in ``runs``.
     """
 
     runs: Path
@@ -107,37 +107,50 @@ class Paths:
 
     @property
     def cache(self) -> Path:
-        """Where features are kept."""
+        """The folder of the cached features."""
         return self.runs / "cache"
 
 
-def changed(study: Study, request: StudyRequest) -> Study:
-    """A study with what the command line changes of its base recipe; its variants come after it.
+def check_device_name(device: str, source: str | None = None, field: str = "--device") -> None:
+    """Refuses the name of an unknown device.
 
     Raises:
-        InputError: an unknown field, or a value that the field does not take.
+        InputError: the name is neither cpu nor cuda.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(
+            "unknown device", source=source, field=field, value=device, remedy="Known: cpu, cuda."
+        )
+
+
+def apply_overrides(study: Study, request: StudyRequest) -> Study:
+    """A study whose base recipe has the changes from the command line; variants change it further.
+
+    Raises:
+        InputError: a field is unknown, or a value is not allowed.
     """
     changes = parse_assignments(list(request.sets))
     if request.device is not None:
+        check_device_name(request.device)
         changes["engine.device"] = request.device
     return replace(study, base=override(study.base, changes, source="--set"))
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:
-    """The study with that many seeds: its first ones, or more, counted on from its last.
+    """The study with a number of seeds: its first ones, or more, continued after its last seed.
 
     Raises:
-        InputError: fewer than one.
+        InputError: the number is below 1.
     """
     if seeds is None:
         return study
     if seeds < 1:
         raise InputError(
-            "at least one seed", field="--seeds", value=seeds, remedy="Give 1 or more."
+            "must be at least 1", field="--seeds", value=seeds, remedy="Give a number of seeds."
         )
-    have = study.seeds
-    more = tuple(range(max(have) + 1, max(have) + 1 + seeds - len(have)))
-    return replace(study, seeds=(have + more)[:seeds])
+    own = study.seeds
+    more = tuple(range(max(own) + 1, max(own) + 1 + seeds - len(own)))
+    return replace(study, seeds=(own + more)[:seeds])
 
 
 def check_choice(
@@ -148,17 +161,17 @@ def check_choice(
     baselines: Collection[str],
     source: str,
 ) -> None:
-    """Refuses a choice of variants that there is not.
+    """Refuses a choice of variants that is not possible.
 
     Args:
-        names: of the variants that were asked for; none is all.
-        baseline: whether the baseline comes along.
-        known: names that may be asked for.
-        baselines: names of the baselines, one a study.
-        source: what the variants are of.
+        names: names of the chosen variants; empty is all.
+        baseline: whether the baseline is included.
+        known: names that may be chosen.
+        baselines: names of the baselines, one per study.
+        source: name of the study or file.
 
     Raises:
-        InputError: an unknown name, or a baseline that is asked for and left out at once.
+        InputError: a name is unknown, or a baseline is both chosen and excluded.
     """
     for name in names:
         if name not in known:
@@ -171,21 +184,21 @@ def check_choice(
             )
         if name in baselines and not baseline:
             raise InputError(
-                "this is the baseline, which --no-baseline leaves out",
+                "this is the baseline, which --no-baseline excludes",
                 source=source,
                 field="--variant",
                 value=name,
-                remedy="Leave one of the two options out.",
+                remedy="Omit one of the two options.",
             )
 
 
 def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> StudyRecord:
-    """The record of a study with some of its variants alone.
+    """The record of a study with only some of its variants.
 
     Args:
-        record: of the whole study.
-        names: of the variants, see `check_choice`; none is all.
-        baseline: whether the baseline comes along.
+        record: record of the whole study.
+        names: names of the variants, see `check_choice`; empty is all.
+        baseline: whether the baseline is included.
     """
     wanted = {*names} or {variant.name for variant in record.variants} - {record.baseline}
     wanted |= {record.baseline} if baseline else set()
@@ -196,29 +209,32 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
     """The data set and the folder in ``NAME=DIR``.
 
     Args:
-        item: what was given.
-        field: the option or argument that it was given for.
+        item: the value.
+        field: the option or argument that has the value.
 
     Raises:
-        InputError: it is not of that form, or there is no such data set.
+        InputError: the value does not have this form, or the data set is unknown.
     """
     name, _, folder = item.partition("=")
     if not name or not folder:
         raise InputError(
-            "not NAME=DIR", field=field, value=item, remedy="Write e.g. esc50=/data/ESC-50."
+            "has no folder" if name and not folder else "has no name",
+            field=field,
+            value=item,
+            remedy="Write NAME=DIR, e.g. esc50=/data/ESC-50.",
         )
     return DATASETS.get(name).name, Path(folder)
 
 
 def data_folders(items: Sequence[str]) -> dict[str, Path]:
-    """Folders of data sets by name: those given, and those below ``PASST_BENCH_DATA``.
+    """Folders of data sets by name: those given, and those in ``PASST_BENCH_DATA``.
 
     Raises:
-        InputError: an item that is not ``NAME=DIR``.
+        InputError: an item is not ``NAME=DIR``.
     """
     root = os.environ.get(DATA_VARIABLE)
-    found = find_folders(Path(root)) if root else {}
-    return found | dict(map(name_and_folder, items))
+    folders = find_folders(Path(root)) if root else {}
+    return folders | dict(map(name_and_folder, items))
 
 
 def typed() -> str:

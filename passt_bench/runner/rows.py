@@ -1,8 +1,8 @@
-"""Rows of published tables on this machine: what each needs, how long it takes, and if it can run.
+"""Plans rows of published tables: what each needs, how long it takes, and whether it can run here.
 
-A plan of rows opens no data but those that are there, and downloads nothing. A file of rows is a
-study a data set: what none of them can take is refused, as it is of a single study; what some of
-them cannot take holds for the others, and a sentence says so.
+Planning opens only data that are available, and downloads nothing. A file of rows has one study per
+data set. An option that applies to none of the studies is refused, as for a single study; an option
+that applies to only some of them is applied to those, and a sentence says so.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from passt_bench.errors import InputError, located
 from passt_bench.names import plain_name
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.runner.estimates import ModelSummary, summarise_model
+from passt_bench.runner.estimates import ModelSummary, summarize_model
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.plan import StudyPlan, expand
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
-    changed,
+    apply_overrides,
     check_choice,
     with_seeds,
 )
@@ -40,14 +40,14 @@ EPOCH_CLIPS = "training.epoch_clips"
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row as it would run here; what it costs is counted when it is asked for.
+    """A row as it would run here; its tokens and hours are computed on demand.
 
     Attributes:
-        row: as published.
-        recipe: with what the command line changes; None where nothing is trained.
-        runs: trainings, or evaluations.
-        reasons: why it cannot run here, see `spec.rows.REASONS`; empty where it can.
-        study: that trains it, under the name it has here.
+        row: the published row.
+        recipe: recipe with the changes of the command line; None if nothing is trained.
+        runs: number of trainings or evaluations.
+        reasons: why it cannot run here, see `spec.rows.REASONS`; empty if it can.
+        study: name of the study that trains it here.
     """
 
     row: Row
@@ -58,18 +58,18 @@ class PlannedRow:
 
     @property
     def can_run(self) -> bool:
-        """Whether there is something to run, and all that it needs."""
+        """Whether there is something to run, and everything it needs is available."""
         return not self.row.cited and not self.reasons
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """In training; of an ensemble in evaluation, a number a stride; none of CNNs."""
-        found = [f.tokens if self.recipe else f.tokens_full for f in self._facts if f.grid]
-        return tuple(dict.fromkeys(found))
+        """Tokens in training, or in evaluation of each stride of an ensemble; empty for CNNs."""
+        counts = [f.tokens if self.recipe else f.tokens_full for f in self._facts if f.grid]
+        return tuple(dict.fromkeys(counts))
 
     @property
     def hours(self) -> float | None:
-        """Of all runs on one Titan RTX, at the pace of the paper; None where nothing runs."""
+        """Hours of all runs on one Titan RTX at the paper's speed; None if nothing runs."""
         row, pace = self.row, self.row.pace
         if pace is None or not self.runs:
             return None
@@ -77,25 +77,25 @@ class PlannedRow:
             work = self.runs * trained_clips(row, self.recipe) * self._facts[0].flops
         else:
             work = row.corpus.evaluation * sum(facts.flops_inference for facts in self._facts)
-        each = summarise_model(pace.recipe, CLASSES).flops
+        each = summarize_model(pace.recipe, CLASSES).flops
         return work / (pace.clips_per_second * each) / HOUR
 
     @property
     def _facts(self) -> list[ModelSummary]:
         recipes = [self.recipe] if self.recipe else [_member(name) for name in self.row.members]
         with located(f"{self.row.name} on {self.row.corpus.title}"):
-            return [summarise_model(recipe, self.row.corpus.classes) for recipe in recipes]
+            return [summarize_model(recipe, self.row.corpus.classes) for recipe in recipes]
 
 
 @dataclass(frozen=True)
 class RowsPlan:
-    """The rows of a file, and the studies of those that can be trained here.
+    """The rows of a file, and the studies of the rows that can be trained here.
 
     Attributes:
-        file: the rows as published.
-        rows: as they would run here.
-        studies: expanded, of the rows that can run.
-        remarks: what was asked for and holds for some of the rows alone, a sentence each.
+        file: the published rows.
+        rows: the rows as they would run here.
+        studies: plans of the studies whose rows can run.
+        remarks: one sentence for each option that applies to only some of the rows.
     """
 
     file: RowsFile
@@ -109,14 +109,14 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
 
     Args:
         file: the rows.
-        paths: where data and records are.
-        request: what the command line says; ``folds`` holds for data sets that have some, and
-            ``training.epoch_clips`` for those whose protocol draws clips by weight. With
-            ``variants`` the plan has the rows of these names and their baselines.
+        paths: folders of data and records.
+        request: the options of the command line; ``folds`` applies to data sets with folds, and
+            ``training.epoch_clips`` to protocols that draw clips by weight. With ``variants`` the
+            plan has only the rows of these names and their baselines.
 
     Raises:
-        InputError: a change that a recipe does not take or that holds for none of the rows, a
-            recipe that no model fits, or data that are there and broken.
+        InputError: a change is not valid or applies to no row, a model cannot be built, or data
+            are broken.
     """
     check_choice(
         request.variants,
@@ -126,26 +126,28 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
         source=file.name,
     )
     remarks = remark_limits(file, request)
-    studies = {study.name: _changed(study, request) for study in file.studies}
-    names = {study: _renamed(study, file, request) for study in studies}
+    studies = {study.name: _override(study, request) for study in file.studies}
+    names = {study: _chosen_name(study, file, request) for study in studies}
     meant = [_meant(row, studies) for row in file.rows]
     wanted = [r.init.checkpoint for r in meant if r is not None and r.init.checkpoint is not None]
-    here = find_available(paths.data, wanted)
+    available = find_available(paths.data, wanted)
     planned = tuple(
-        replace(_planned(row, recipe, studies, request, here), study=names.get(row.study or ""))
+        replace(
+            _planned(row, recipe, studies, request, available), study=names.get(row.study or "")
+        )
         for row, recipe in zip(file.rows, meant, strict=True)
     )
     prepared = {
         name: _expanded(replace(study, name=names[name]), planned, request, paths, file.notebook)
         for name, study in studies.items()
     }
-    final = {names[name]: found.study.name for name, found in prepared.items() if found is not None}
+    final = {names[name]: plan.study.name for name, plan in prepared.items() if plan is not None}
     planned = tuple(replace(row, study=final.get(row.study or "", row.study)) for row in planned)
     able = tuple(study for study in prepared.values() if study is not None)
     baselines = {
-        # Where the baseline of a study cannot run here, another row has its place.
-        name: found.record.baseline if found is not None else studies[name].baseline
-        for name, found in prepared.items()
+        # If the baseline of a study cannot run here, another row replaces it.
+        name: plan.record.baseline if plan is not None else studies[name].baseline
+        for name, plan in prepared.items()
     }
     return RowsPlan(file, _chosen(planned, studies, baselines, request), able, remarks)
 
@@ -156,7 +158,7 @@ def _chosen(
     baselines: Mapping[str, str],
     request: StudyRequest,
 ) -> tuple[PlannedRow, ...]:
-    """The rows that are asked for by name, by default all, and their baselines."""
+    """The rows requested by name, by default all, and their baselines."""
     named = [row for row in rows if not request.variants or row.row.name in request.variants]
     if not request.baseline:
         declared = {(name, study.baseline) for name, study in studies.items()}
@@ -165,15 +167,15 @@ def _chosen(
     return tuple(r for r in rows if r in named or (r.row.study, r.row.name) in with_baseline)
 
 
-def _changed(study: Study, request: StudyRequest) -> Study:
-    """With the changes and seeds asked for; ``epoch_clips`` holds where weights draw the clips."""
-    study = with_seeds(changed(study, request), request.seeds)
+def _override(study: Study, request: StudyRequest) -> Study:
+    """The study with the requested changes; ``epoch_clips`` only if clips are drawn by weight."""
+    study = with_seeds(apply_overrides(study, request), request.seeds)
     if draws_by_weight(study):
         return study
     return replace(study, base=override(study.base, {EPOCH_CLIPS: None}))
 
 
-def _renamed(study: str, file: RowsFile, request: StudyRequest) -> str:
+def _chosen_name(study: str, file: RowsFile, request: StudyRequest) -> str:
     if request.name is None:
         return study
     return plain_name(request.name, field="--name") + study.removeprefix(file.name)
@@ -191,22 +193,22 @@ def _planned(
     recipe: Recipe | None,
     studies: Mapping[str, Study],
     request: StudyRequest,
-    here: Available,
+    available: Available,
 ) -> PlannedRow:
     if recipe is not None and row.study is not None:
         seeds = len(studies[row.study].seeds)
         folds = request.folds or row.corpus.folds if row.corpus.folds > 1 else 1
         given = recipe.init.checkpoint
-        why = reasons(row.corpus.name, [given] if given else [], recipe.engine.device, here)
+        why = reasons(row.corpus.name, [given] if given else [], recipe.engine.device, available)
         return PlannedRow(row, recipe, seeds * folds, why)
     if row.members:
-        why = reasons(row.corpus.name, row.members, request.device or row.device, here)
+        why = reasons(row.corpus.name, row.members, request.device or row.device, available)
         return PlannedRow(row, None, 1, why)
     return PlannedRow(row)
 
 
 def trained_clips(row: Row, recipe: Recipe) -> int:
-    """Clips that one training of a row sees on the data set as published, all epochs together."""
+    """Number of clips in one training of a row on the published data set, over all epochs."""
     training = recipe.training
     clips = min(recipe.data.train_clips or row.corpus.training, row.corpus.training)
     if training.sampling == "weighted" and training.epoch_clips is not None:
@@ -215,7 +217,7 @@ def trained_clips(row: Row, recipe: Recipe) -> int:
 
 
 def _member(name: str) -> Recipe:
-    """The recipe of a published checkpoint, as far as FLOPs go."""
+    """A recipe with the FLOPs of published weights."""
     entry = PUBLISHED[name]
     stride = (entry.stride, entry.stride) if entry.stride else None
     return Recipe(
@@ -228,26 +230,26 @@ def _member(name: str) -> Recipe:
 def _expanded(
     study: Study, rows: Sequence[PlannedRow], request: StudyRequest, paths: Paths, notebook: str
 ) -> StudyPlan | None:
-    """The study with those variants whose rows can run; None where none that is asked for can."""
-    mine = {row.row.name: row for row in rows if row.study == study.name and row.can_run}
-    asked_for = mine.keys() & {*request.variants} if request.variants else mine.keys()
-    if not asked_for - (set() if request.baseline else {study.baseline}):
+    """The study with the variants whose rows can run; None if no requested one can."""
+    able = {row.row.name: row for row in rows if row.study == study.name and row.can_run}
+    requested = able.keys() & {*request.variants} if request.variants else able.keys()
+    if not requested - (set() if request.baseline else {study.baseline}):
         return None
-    folded = all(row.row.corpus.folds > 1 for row in mine.values())
-    asked = request if folded else replace(request, folds=None)
-    return expand(study, asked, paths, notebook, only=mine)
+    folded = all(row.row.corpus.folds > 1 for row in able.values())
+    request = request if folded else replace(request, folds=None)
+    return expand(study, request, paths, notebook, only=able)
 
 
 def evaluate_row(
     planned: PlannedRow, request: StudyRequest, paths: Paths, progress: Progress
 ) -> tuple[EvaluationRecord, bool]:
-    """Evaluates the members of a row together, unless that is on record.
+    """Evaluates the members of a row together, unless the result is on record.
 
     Returns:
-        The record, and whether it was made now.
+        The record, and whether it is new.
 
     Raises:
-        InputError: data or weights that are broken.
+        InputError: data or weights are broken.
     """
     row = planned.row
     return evaluate_checkpoints(
@@ -260,20 +262,20 @@ def evaluate_row(
 
 
 def remark_limits(file: RowsFile, request: StudyRequest) -> tuple[str, ...]:
-    """Says of what is asked for only some rows take.
+    """Describes the requested options that apply to only some of the rows.
 
     Args:
         file: the rows.
-        request: what the command line says.
+        request: the options of the command line.
 
     Returns:
-        A sentence for each such option, none where all rows take all.
+        One sentence for each such option.
 
     Raises:
-        InputError: an option that no row takes, or more folds than there are.
+        InputError: an option applies to no row, or there are fewer folds.
     """
     _check_trained(file, request)
-    return (*_of_folds(file, request), *_of_epoch_clips(file, request))
+    return (*_remark_folds(file, request), *_remark_epoch_clips(file, request))
 
 
 def draws_by_weight(study: Study) -> bool:
@@ -288,7 +290,7 @@ def _check_trained(file: RowsFile, request: StudyRequest) -> None:
     for option, value in options.items():
         if value is not None and not file.studies:
             raise InputError(
-                "none of these rows is trained",
+                "applies only to training, and none of these rows is trained",
                 source=file.name,
                 field=option,
                 value=value,
@@ -296,7 +298,7 @@ def _check_trained(file: RowsFile, request: StudyRequest) -> None:
             )
 
 
-def _of_folds(file: RowsFile, request: StudyRequest) -> Iterable[str]:
+def _remark_folds(file: RowsFile, request: StudyRequest) -> Iterable[str]:
     if request.folds is None:
         return
     corpora = _corpora(file)
@@ -304,45 +306,45 @@ def _of_folds(file: RowsFile, request: StudyRequest) -> Iterable[str]:
     most = max((corpus.folds for corpus in with_folds), default=0)
     if not 1 <= request.folds <= most:
         raise InputError(
-            f"there are {most} folds" if most else "the data sets have one split and no folds",
+            f"there are {most} folds" if most else "the data sets have no folds",
             source=file.name,
             field="--folds",
             value=request.folds,
-            remedy=f"Give 1 to {most}, or leave it out for all." if most else "Leave it out.",
+            remedy=f"Give 1 to {most}, or omit it for all." if most else "Omit it.",
         )
     others = [corpus for corpus in corpora if corpus.folds == 1]
     if others:
         yield (
-            f"--folds {request.folds} holds for {_names(with_folds)}; {_names(others)} have one "
-            "split and no folds."
+            f"--folds {request.folds} applies to {_names(with_folds)}; {_names(others)} have no "
+            "folds."
         )
 
 
-def _of_epoch_clips(file: RowsFile, request: StudyRequest) -> Iterable[str]:
+def _remark_epoch_clips(file: RowsFile, request: StudyRequest) -> Iterable[str]:
     value = parse_assignments(list(request.sets)).get(EPOCH_CLIPS)
     if value is None:
         return
-    drawn = [study for study in file.studies if draws_by_weight(changed(study, request))]
+    drawn = [study for study in file.studies if draws_by_weight(apply_overrides(study, request))]
     if not drawn:
         raise InputError(
-            "the clips of these rows are shuffled: an epoch is every clip once",
+            "the clips of these rows are shuffled, so an epoch has every clip once",
             source=file.name,
             field=EPOCH_CLIPS,
             value=value,
-            remedy="Leave it out, or set training.sampling=weighted as well.",
+            remedy="Omit it, or also set training.sampling=weighted.",
         )
     names = {study.name for study in drawn}
-    mine = _corpora(file, names)
-    others = [corpus for corpus in _corpora(file) if corpus not in mine]
+    weighted = _corpora(file, names)
+    others = [corpus for corpus in _corpora(file) if corpus not in weighted]
     if others:
         yield (
-            f"{EPOCH_CLIPS}={value} holds for {_names(mine)}; the clips of {_names(others)} are "
-            "shuffled, and an epoch is every clip once."
+            f"{EPOCH_CLIPS}={value} applies to {_names(weighted)}; the clips of {_names(others)} "
+            "are shuffled, and an epoch has every clip once."
         )
 
 
 def _corpora(file: RowsFile, studies: Iterable[str] | None = None) -> list[Corpus]:
-    """The data sets that rows of some studies, by default of all, are trained on."""
+    """The data sets of the rows of some studies, by default of all."""
     names = {study.name for study in file.studies} if studies is None else set(studies)
     return list(dict.fromkeys(row.corpus for row in file.rows if row.study in names))
 

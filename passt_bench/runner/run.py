@@ -1,4 +1,4 @@
-"""The stages of a run: features, training, cost session; each resumes what is there."""
+"""The stages of running a study: features, training, cost session; each can be resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from passt_bench.runner.cost import foresee_cost, measure_cost
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
-from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest, check_device_name
 from passt_bench.runner.study_names import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
@@ -29,25 +29,25 @@ from passt_bench.training.features import features_path, is_prepared, keeps_wave
 
 
 def write_study(plan: StudyPlan, store: Store) -> None:
-    """Writes the whole study's record, whichever of its variants are run.
+    """Writes the record of the whole study, even if only some variants are run.
 
     Raises:
-        InputError: somebody has begun another study of this name since it was planned.
+        InputError: another study of this name was started since this one was planned.
     """
     with studies_held(store.root):
-        there = study_on_record(plan.whole.name, store)
-        if there is not None and study_difference(plan, there) is not None:
+        recorded = study_on_record(plan.whole.name, store)
+        if recorded is not None and study_difference(plan, recorded) is not None:
             raise InputError(
-                "another command has just begun a study of this name with other settings",
+                "another command just started a study of this name with other settings",
                 source=store.root,
                 field="name",
                 value=plan.whole.name,
-                remedy="Run the same command again: it finds another name.",
+                remedy="Run the same command again; it will choose another name.",
             )
-        if there is not None and plan.record != plan.whole:
-            there = replace(there, command=plan.whole.command)
-            if to_json(there) == to_json(plan.whole):
-                return  # the command recorded there ran more of it than this one
+        if recorded is not None and plan.record != plan.whole:
+            recorded = replace(recorded, command=plan.whole.command)
+            if to_json(recorded) == to_json(plan.whole):
+                return  # the recorded command ran more of the study than this one
         store.write_study(plan.whole)
 
 
@@ -67,21 +67,21 @@ def remove_leftovers(
 def prepare(
     todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
 ) -> None:
-    """Computes the features that cells need and the cache lacks."""
-    torch.set_num_threads(1)  # the features shall not depend on the machine's cores
-    wanted = {}
+    """Computes the features that cells need and that are not in the cache."""
+    torch.set_num_threads(1)  # features must not depend on the number of cores
+    missing = {}
     for cell in todo:
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
-        if path.is_file() or path in wanted:
+        if path.is_file() or path in missing:
             continue
         clips = len(datasets.get(cell.recipe).ids)
         if is_prepared(cell.recipe, clips, path):
-            wanted[path] = cell.recipe
-    for path, recipe in wanted.items():
+            missing[path] = cell.recipe
+    for path, recipe in missing.items():
         what = "waveforms" if keeps_waves(recipe) else "log-mel features"
         title = f"Preparing {what} of {recipe.data.name}"
-        # Of several invocations on the folder one computes, the others wait.
-        with stage(console, title) as update, _alone(paths):
+        # If several commands use the folder, one computes and the others wait.
+        with stage(console, title) as update, _cache_locked(paths):
             prepare_features(
                 datasets.get(recipe),
                 recipe.frontend,
@@ -92,24 +92,24 @@ def prepare(
 
 
 @contextmanager
-def _alone(paths: Paths) -> Iterator[None]:
+def _cache_locked(paths: Paths) -> Iterator[None]:
     paths.cache.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.cache / "prepare.lock"):
         for path in paths.cache.glob("*.tmp"):
-            path.unlink()  # begun by an invocation that was killed
+            path.unlink()  # left by a command that was killed
         yield
 
 
 def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
     """Trains and evaluates cells whose features are prepared."""
     if todo:
-        cells = f"{len(todo)} runs, {config.workers} at a time"
+        cells = f"{len(todo)} runs, {config.workers} in parallel"
         with stage(console, f"Training and evaluating {cells}") as update:
             run_cells(todo, paths, config, update)
 
 
 def measure(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
-    """Measures what variants cost, where that is wanted and can be compared with the baseline."""
+    """Measures costs of variants, if requested and if the baseline is included."""
     if not (config.cost and plan.has_baseline):
         return
     recipes, baseline, classes = _arms(plan)
@@ -118,19 +118,19 @@ def measure(plan: StudyPlan, config: RunConfig, store: Store, console: Console) 
 
 
 def _arms(plan: StudyPlan) -> tuple[dict[str, Recipe], str, int]:
-    """What a cost session takes: recipes by variant, the baseline's name, classes."""
+    """Arguments of a cost session: recipes by variant, name of the baseline, number of classes."""
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     return recipes, plan.record.baseline, len(plan.record.fingerprint.classes)
 
 
 @dataclass(frozen=True)
 class Incomplete:
-    """What of a study failed or did not finish; false where everything is done.
+    """Counts of what failed or did not finish in a study; false if everything is done.
 
     Attributes:
-        failed: cells whose final status is not ok.
-        interrupted: cells without a record.
-        arms: variants whose cost could not be measured.
+        failed: number of cells whose final status is not ok.
+        interrupted: number of cells without a record.
+        arms: number of variants whose cost could not be measured.
     """
 
     failed: int = 0
@@ -141,21 +141,21 @@ class Incomplete:
         return bool(self.failed or self.interrupted or self.arms)
 
     def sentences(self) -> list[str]:
-        """A sentence for each kind."""
-        found = []
+        """A sentence for each nonzero count."""
+        sentences = []
         if self.failed:
-            found.append(
-                f"{_runs(self.failed)} failed; the report lists them. To run them again, give "
-                "--retry with their statuses."
+            sentences.append(
+                f"{_runs(self.failed)} failed; see the report. To run them again, give --retry "
+                "with their kinds of failure."
             )
         if self.interrupted:
-            found.append(
+            sentences.append(
                 f"{_runs(self.interrupted)} did not finish; run the same command to resume."
             )
         if self.arms:
             what = "variant" if self.arms == 1 else "variants"
-            found.append(f"The cost of {self.arms} {what} could not be measured.")
-        return found
+            sentences.append(f"The cost of {self.arms} {what} could not be measured.")
+        return sentences
 
 
 def _runs(number: int) -> str:
@@ -163,12 +163,12 @@ def _runs(number: int) -> str:
 
 
 def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
-    """What failed or did not finish, by the records.
+    """Counts what failed or did not finish, from the records.
 
     Args:
         plan: the study.
-        store: its records.
-        cost: whether its costs were to be measured.
+        store: records of the study.
+        cost: whether costs were to be measured.
     """
     ends = [store.outcome(cell.key) for cell in plan.cells]
     arms = last_arms(plan.record, store.sessions()) if cost else {}
@@ -180,32 +180,25 @@ def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
 
 
 def check_device(plan: StudyPlan) -> None:
-    """Refuses a plan for a device that is not there.
+    """Refuses a plan for a device that is not available.
 
     Raises:
-        InputError: CUDA is asked for and not available.
+        InputError: the plan uses CUDA, which is not available.
     """
     for variant in plan.record.variants:
-        check_available(variant.recipe.engine.device, f"{plan.study.name}: {variant.name}")
+        check_available(variant.recipe.engine.device, plan.study.place(variant.name))
 
 
 def check_available(device: str, source: str | None = None, field: str = "engine.device") -> None:
-    """Refuses a device that is not there.
+    """Refuses a device that is unknown or not available.
 
     Raises:
-        InputError: CUDA is asked for and not available, or it is neither cpu nor cuda.
+        InputError: the device is neither cpu nor cuda, or is cuda and not available.
     """
-    if device not in ("cpu", "cuda"):
-        raise InputError(
-            "no such device type",
-            source=source,
-            field=field,
-            value=device,
-            remedy="Known: cpu, cuda.",
-        )
+    check_device_name(device, source, field)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "no CUDA device is available here",
+            "no CUDA device is available on this machine",
             source=source,
             field=field,
             value="cuda",
@@ -216,13 +209,13 @@ def check_available(device: str, source: str | None = None, field: str = "engine
 def describe(
     plan: StudyPlan, store: Store, config: RunConfig, todo: Sequence[PlannedCell] | None = None
 ) -> str:
-    """A few sentences: what a run will do and how long it takes.
+    """Sentences about what a command will run and how long that takes.
 
     Args:
         plan: the study.
-        store: its records.
-        config: how it will run.
-        todo: the cells to run, if they have been looked for already.
+        store: records of the study.
+        config: how to run.
+        todo: the cells to run, if already known.
     """
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
@@ -230,23 +223,21 @@ def describe(
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:
-        costs = "; costs are measured where they are missing" if cost else ""
-        return f"{text} Nothing is left to train{costs}.{without}"
+        costs = "; missing costs are measured" if cost else ""
+        return f"{text} Nothing to train{costs}.{without}"
     seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
     if cost:
         recipes, baseline, classes = _arms(plan)
-        foreseen = foresee_cost(recipes, baseline, classes, store, retry=config.remeasured)
-        seconds += foreseen.limited(recipes[baseline].measurement)
+        expected = foresee_cost(recipes, baseline, classes, store, retry=config.remeasured)
+        seconds += expected.limited(recipes[baseline].measurement)
     return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
 
 
-_NO_COST = (
-    "Costs are not measured: they are ratios to the baseline, which --no-baseline leaves out."
-)
+_NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
 
 
 def describe_data(data: Fingerprint) -> str:
-    """What was found of the data, and what is odd about it."""
+    """A sentence with the number of clips found, and notes about the data."""
     of = f" of {data.expected}" if data.expected is not None else ""
     notes = "".join(f"; {note}" for note in data.notes)
     return f"Data: {data.dataset}, {data.found}{of} clips{notes}."
@@ -255,7 +246,7 @@ def describe_data(data: Fingerprint) -> str:
 def warn_of_unused_cuda(
     plans: Iterable[StudyPlan], request: StudyRequest, console: Console
 ) -> None:
-    """Prints that a CUDA device is available and unused, unless a device was chosen."""
+    """Warns that a CUDA device is available and unused, unless a device was chosen."""
     named = request.device is not None or "engine.device" in parse_assignments(list(request.sets))
     sentence = None if named else unused_cuda(plans, torch.cuda.is_available())
     if sentence is not None:
@@ -263,7 +254,7 @@ def warn_of_unused_cuda(
 
 
 def unused_cuda(plans: Iterable[StudyPlan], available: bool) -> str | None:
-    """A sentence where a CUDA device is here and no variant runs on it; None otherwise.
+    """A warning if CUDA is available and no variant uses it; None otherwise.
 
     Args:
         plans: the studies.
@@ -272,4 +263,4 @@ def unused_cuda(plans: Iterable[StudyPlan], available: bool) -> str | None:
     devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
     if not available or not devices or "cuda" in devices:
         return None
-    return "A CUDA device is here and unused: add --device cuda."
+    return "A CUDA device is available but not used; to use it, add --device cuda."

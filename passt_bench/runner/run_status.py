@@ -1,4 +1,4 @@
-"""Counts how many runs of a study are done, failed, running, interrupted or left."""
+"""Counts how many runs of a study are done, failed, running, interrupted or missing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from passt_bench.runner.locks import PROGRESS, is_running
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
 from passt_bench.spec.study import Study
 
-State = Literal["done", "failed", "running", "interrupted", "left"]
-STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "left")
+State = Literal["done", "failed", "running", "interrupted", "missing"]
+STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missing")
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class VariantStatus:
     """How many runs of a variant are in which state.
 
     Attributes:
-        variant: its name.
+        variant: name of the variant.
         cells: state → number of cells.
-        retried: cells whose record is not that of the first attempt.
+        retried: number of cells whose record is not from the first attempt.
         failures: a line for each cell that failed.
     """
 
@@ -37,7 +37,7 @@ class VariantStatus:
 
 def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
     """The status of each variant, in the study's order."""
-    found = []
+    statuses = []
     for variant in study.variants:
         counts: Counter[State] = Counter()
         retried, failures = 0, []
@@ -49,24 +49,24 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
             if outcome is not None and state == "failed":
                 failures.append(_failure(variant.name, cell, outcome, store))
         cells: dict[State, int] = {state: counts[state] for state in STATES}
-        found.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
-    return found
+        statuses.append(VariantStatus(variant.name, cells, retried, tuple(failures)))
+    return statuses
 
 
 def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:
-    """The part of a study's record that a command is about; it needs neither data nor PyTorch.
+    """The part of a study's record that a request is about; needs neither data nor PyTorch.
 
     Args:
-        study: with the changes that the command line makes.
+        study: the study with the changes of the command line.
         request: seeds, folds and variants.
-        store: where it may have been run.
+        store: where the study may be on record.
 
     Returns:
-        The record with those seeds, folds and variants alone. None where the study has to be
-        planned: it is not on record, or not with these recipes or that many seeds or folds.
+        The record with only these seeds, folds and variants. None if the study must be planned: it
+        is not on record, or not with these recipes or this many seeds or folds.
 
     Raises:
-        InputError: a variant that there is not, see `check_choice`.
+        InputError: a variant is unknown, see `check_choice`.
     """
     known = [variant.name for variant in study.variants]
     check_choice(
@@ -109,7 +109,7 @@ def _state(key: str, outcome: Outcome | None, store: Store) -> State:
         return "running"
     if outcome is not None:
         return "failed"
-    return "interrupted" if begun else "left"
+    return "interrupted" if begun else "missing"
 
 
 def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> str:

@@ -1,11 +1,11 @@
-"""Runs a search: trials on a validation split, then its best settings on the test fold.
+"""Runs a search: trials on a validation split, then its best settings on the test split.
 
-The objective is the study's metric on a split cut from the training clips. The test fold is opened
-only afterwards, for the best settings, with seeds that the search never used, and they are compared
-with the baseline as the variants of any study. A setting that is on record is never trained again.
+The objective is the study's metric on a split cut from the training clips. The test split is used
+only afterwards, for the best settings, with seeds that the search did not use; they are compared
+with the baseline like the variants of any study. A setting on record is never trained again.
 
-Trials are asked for in batches that keep the workers busy (Optuna's ask-and-tell interface): with
-`study.optimize` in several threads, which suggestions come would depend on which run ends first.
+Trials are requested in batches that keep the workers busy (Optuna's ask-and-tell interface): with
+`study.optimize` in several threads, the suggestions would depend on which run ends first.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ from passt_bench.runner.trials import (
     setting_name,
     space_of,
 )
-from passt_bench.spec.key import component_versions, decisive, digest
+from passt_bench.spec.key import component_versions, digest, key_fields
 from passt_bench.spec.study import Study, Variant
 
-CONFIRMED = 3  # of the best settings are trained anew and tested, if time allows
+CONFIRMED = 3  # maximum number of best settings that are trained again and tested
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        record: as it was written.
-        trained: cells of trials that this call trained.
-        failed: settings and confirming cells whose status is not ok.
+        record: the written record.
+        trained: number of trial cells that this call trained.
+        failed: number of settings and confirming cells whose status is not ok.
     """
 
     record: SearchRecord
@@ -78,19 +78,19 @@ def search(
 ) -> SearchResult:
     """Searches over a study's baseline and confirms the best settings.
 
-    Interrupted at any point, the same call resumes: cells from their checkpoints, trials from
+    If interrupted, the same call resumes: cells from their checkpoints, trials from
     Optuna's storage.
 
     Args:
-        plan: of the study; its seeds and first fold serve the confirmation.
-        request: how many trials.
-        config: processes at a time, and how long to search.
-        paths: where records and trials are written.
-        console: for progress.
-        command: what was typed.
+        plan: plan of the study; the confirmation uses its seeds and its first fold.
+        request: number of trials.
+        config: number of processes and time limit.
+        paths: folders of records and trials.
+        console: shows progress.
+        command: the command as typed.
 
     Raises:
-        InputError: nothing to search over, a storage that cannot be opened, or another search of
+        InputError: there is nothing to search over, the storage cannot be opened, or a search of
             the same name is running in the same folder.
     """
     check_device(plan)
@@ -98,27 +98,27 @@ def search(
     name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
     if differs is not None:
         console.print(renamed_note(wanted, name, differs), markup=False)
-    with _alone(paths.runs, name):
+    with _search_locked(paths.runs, name):
         work = _Search(name, space, plan, request, config, paths, command)
         work.explore(console)
         return work.confirm(console)
 
 
 def _difference(name: str, space: Space, plan: StudyPlan, runs: Path) -> str | None:
-    """How a search differs from what is on record under a name, see `free_name`."""
+    """The difference of a search from the record under a name, see `free_name`."""
     if name not in search_names(runs):
-        return "it is a search" if name in Store(runs).studies() else None
-    there = read_search(name, runs)
-    if is_other_data(plan, there.fingerprint):
-        return "other data were found"
+        return "that is a study" if name in Store(runs).studies() else None
+    recorded = read_search(name, runs)
+    if is_other_data(plan, recorded.fingerprint):
+        return "the data"
     for field, value in (("metric", plan.study.metric), ("fold", space.fold)):
-        if getattr(there, field) != value:
+        if getattr(recorded, field) != value:
             return f"{field} = {value}"
-    return recipe_difference(space.recipe, there.recipe)
+    return recipe_difference(space.recipe, recorded.recipe)
 
 
 class _Search:
-    """One search: its space, its trials, and what is left of its time."""
+    """One search: its space, its trials and its remaining time."""
 
     def __init__(
         self,
@@ -135,14 +135,14 @@ class _Search:
         self._config = RunConfig(workers=config.workers)
         self._store, self._trained = Store(paths.runs), 0
         self._cells: dict[tuple[str, float], PlannedCell] = {}
-        self._ends: dict[str, RunRecord] = {}
+        self._records: dict[str, RunRecord] = {}
         missing = sum(not self._store.has(cell.key) for cell in baseline_of(plan).cells)
         self._budget = Budget(
             None if config.search_minutes is None else 60 * config.search_minutes,
             Estimate(),
             reserved=CONFIRMED * len(plan.study.seeds) + missing,
             workers=config.workers,
-            dearer=1 / (1 - self._space.recipe.training.validation_share),
+            confirmation_factor=1 / (1 - self._space.recipe.training.validation_share),
         )
         self._trials = Trials(
             open_storage(paths.runs, self._name, paths.storage),
@@ -158,21 +158,21 @@ class _Search:
             self._cells[kind, rate] = self._space.cell(kind, rate, self._plan.datasets)
         return self._cells[kind, rate]
 
-    def _end(self, cell: PlannedCell) -> RunRecord | None:
-        if cell.key not in self._ends:
+    def _record_of(self, cell: PlannedCell) -> RunRecord | None:
+        if cell.key not in self._records:
             record = self._store.run(cell.key)
             if record is None:
                 return None
-            self._ends[cell.key] = record
-        return self._ends[cell.key]
+            self._records[cell.key] = record
+        return self._records[cell.key]
 
     def _value(self, cell: PlannedCell) -> float | None:
-        """The objective of a trial; None where its cell failed or has no record."""
-        end = self._end(cell)
-        return end.metrics[self._plan.study.metric] if end and end.status == "ok" else None
+        """The objective of a trial; None if its cell failed or has no record."""
+        run = self._record_of(cell)
+        return run.metrics[self._plan.study.metric] if run and run.status == "ok" else None
 
     def explore(self, console: Console) -> None:
-        """Runs trials until there are enough or time is up."""
+        """Runs trials until there are enough or the time is up."""
         prepare([self._cell(KINDS[0], 0.0)], self._paths, self._plan.datasets, console)
         with stage(console, f"Searching: {self._wanted} trials{self._budget.limit}") as update:
             while batch := self._batch():
@@ -185,17 +185,17 @@ class _Search:
 
                 todo = {cell.key: cell for cell in batch.values() if not self._store.has(cell.key)}
                 run_cells(list(todo.values()), self._paths, self._config, show)
-                ends = [end for end in map(self._end, todo.values()) if end is not None]
-                self._trained += len(ends)
-                self._budget.note(sum(end.clocks.values()) for end in ends)
+                runs = [run for run in map(self._record_of, todo.values()) if run is not None]
+                self._trained += len(runs)
+                self._budget.note(sum(run.clocks.values()) for run in runs)
                 for number, cell in batch.items():
                     self._trials.tell(number, self._value(cell))
                 self._write(self.record())
         self._write(self.record())
 
     def _batch(self) -> dict[int, PlannedCell]:
-        """Trials with something to train, enough to keep the workers busy, by their numbers."""
-        rounds = 2 if self._budget.informed else 1  # the first ones tell how long a cell takes
+        """New trials to train, enough to keep the workers busy, by number."""
+        rounds = 2 if self._budget.has_times else 1  # the first cells show how long one takes
         batch: dict[int, PlannedCell] = {}
         while (
             (different := len({cell.key for cell in batch.values()}))
@@ -205,25 +205,25 @@ class _Search:
         ):
             number, kind, rate = self._trials.ask()
             cell = self._cell(kind, rate)
-            if self._end(cell) is None:
+            if self._record_of(cell) is None:
                 batch[number] = cell
             else:
                 self._trials.tell(number, self._value(cell))
         return batch
 
     def _history(self) -> list[TrialRecord]:
-        """Optuna's trials that ended, without those that were interrupted."""
-        found: list[TrialRecord] = []
+        """Optuna's trials that ended, without interrupted ones."""
+        history: list[TrialRecord] = []
         first: dict[str, int] = {}
         for trial in self._trials.ended():
             kind, rate = trial.params["kind"], trial.params["rate"]
             cell = self._cell(kind, rate)
-            end = self._end(cell)
-            if trial.value is None and (end is None or end.status == "ok"):
+            run = self._record_of(cell)
+            if trial.value is None and (run is None or run.status == "ok"):
                 continue
-            number = len(found)
+            number = len(history)
             fresh = first.setdefault(cell.key, number) == number
-            found.append(
+            history.append(
                 TrialRecord(
                     number=number,
                     kind=kind,
@@ -231,16 +231,16 @@ class _Search:
                     patchout=cell.recipe.patchout,
                     tokens=cell.facts.tokens,
                     keys=(cell.key,),
-                    status=end.status if end else "ok",
+                    status=run.status if run else "ok",
                     value=trial.value,
                     repeats=None if fresh else first[cell.key],
-                    seconds=round(sum(end.clocks.values()), 3) if end and fresh else 0.0,
+                    seconds=round(sum(run.clocks.values()), 3) if run and fresh else 0.0,
                 )
             )
-        return found
+        return history
 
     def record(self, confirmed: tuple[str, ...] = ()) -> SearchRecord:
-        """The search as a page shows it."""
+        """The record of the search so far."""
         study = self._plan.study
         record = SearchRecord(
             name=self._name,
@@ -266,7 +266,7 @@ class _Search:
             write_search(record, self._paths.runs)
 
     def confirm(self, console: Console) -> SearchResult:
-        """Trains the best settings anew and tests as many of them as there is time for."""
+        """Trains the best settings again and tests as many of them as time allows."""
         record = self.record()
         failed = sum(trial.status != "ok" for trial in record.settings)
         best = [t for t in record.best if t.patchout.kind != "none"][:CONFIRMED]
@@ -289,11 +289,11 @@ class _Search:
         return SearchResult(record, self._trained, failed)
 
     def _confirmation(self, best: Sequence[TrialRecord]) -> StudyPlan:
-        """The best settings against the baseline, trained on all training clips.
+        """A study of the best settings and the baseline, trained on all training clips.
 
-        The seeds are the study's own: none of them was used by the search, and a baseline that the
-        study has on record is not trained again. Of a folded data set only the fold that the search
-        held out is tested, for the search saw the others.
+        The seeds are the study's: the search used none of them, and a baseline on record is not
+        trained again. Of a data set with folds only the fold that the search held out is tested,
+        because the search used the others.
         """
         source, fold = self._plan.study, self._space.fold
         named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
@@ -326,10 +326,10 @@ class _Search:
 
 
 def _identity(space: Space, plan: StudyPlan) -> str:
-    """Of all that decides a trial's value: trials of another recipe are of another search."""
+    """The hash of all that decides a trial's value; trials with another one belong elsewhere."""
     return digest(
         {
-            "recipe": decisive(space.recipe),
+            "recipe": key_fields(space.recipe),
             "versions": component_versions(space.recipe),
             "fingerprint": plan.record.fingerprint.digest,
             "metric": plan.study.metric,
@@ -339,7 +339,7 @@ def _identity(space: Space, plan: StudyPlan) -> str:
 
 
 @contextmanager
-def _alone(root: Path, name: str) -> Iterator[None]:
+def _search_locked(root: Path, name: str) -> Iterator[None]:
     folder = root / "search"
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -351,5 +351,5 @@ def _alone(root: Path, name: str) -> Iterator[None]:
             source=root,
             field="search",
             value=name,
-            remedy="Wait for it, or search in another folder (--runs).",
+            remedy="Wait until it ends, or search in another folder (--runs).",
         ) from None

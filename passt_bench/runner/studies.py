@@ -23,7 +23,7 @@ from passt_bench.spec.rows import Available, Row
 from passt_bench.spec.study import Study
 
 PACKAGE = "passt_bench.ablations"
-OWN = Path("ablations")  # a user's own studies, below the current folder
+OWN = Path("ablations")  # a user's own studies, in the current folder
 _SUITE = Path(__file__).parents[1]
 _ASSIGNS = re.compile(r"^(STUDY|ROWS)\b", re.MULTILINE)
 
@@ -52,32 +52,32 @@ def study_names() -> list[str]:
 
 
 def files_named(name: str) -> list[Path]:
-    """The files that a name can mean; the first is taken and hides the others.
+    """The files that a name can mean; the first one is used.
 
-    Looked for in the suite, then in ``./ablations``, then as ``./NAME.py``.
+    They are in the suite, in ``./ablations``, or ``./NAME.py``, in this order.
     """
     shipped = [_shipped() / f"{name}.py"] if name in _studies_in(_shipped()) else []
-    found: list[Path] = []
+    files: list[Path] = []
     for path in (*shipped, OWN / f"{name}.py", Path(f"{name}.py")):
-        if path.is_file() and not any(path.samefile(other) for other in found):
-            found.append(path)
-    return found
+        if path.is_file() and not any(path.samefile(other) for other in files):
+            files.append(path)
+    return files
 
 
 def load_study(name: str) -> StudyFile:
     """The study of that name, or in the file at that path.
 
     Raises:
-        InputError: see `load_file`; or the file holds rows of a published table.
+        InputError: see `load_file`; or the file has rows of a published table.
     """
     file = load_file(name)
     if isinstance(file, RowsFile):
         raise InputError(
-            "holds rows of a published table, not a single study",
+            "has rows of a published table, not a single study",
             source=f"{file.name}.py",
             field="STUDY",
             value=name,
-            remedy="The commands plan, run and status accept it.",
+            remedy="Use it with plan, run or status.",
         )
     return file
 
@@ -86,12 +86,12 @@ def load_file(name: str) -> StudyFile | RowsFile:
     """The study, or the rows of a published table, of that name or in the file at that path.
 
     Raises:
-        InputError: there is no such file, it cannot be imported, it holds neither ``STUDY`` nor
-            ``ROWS``, or its rows and studies do not belong together.
+        InputError: the file does not exist, cannot be imported, defines neither ``STUDY`` nor
+            ``ROWS``, or its rows and studies do not match.
     """
     if name.endswith(".py"):
         path = Path(name)
-    elif not (found := files_named(name)):
+    elif not (files := files_named(name)):
         raise InputError(
             "no such study",
             field="STUDY",
@@ -99,7 +99,7 @@ def load_file(name: str) -> StudyFile | RowsFile:
             remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
         )
     else:
-        path = found[0]
+        path = files[0]
     if path.parent == _shipped():
         path = Path(path.name)
         with _importing(path):
@@ -147,11 +147,11 @@ def _rows_of(module: ModuleType, path: Path) -> RowsFile:
     for row in rows:
         if row.study is not None and (row.study, row.name) not in trained:
             raise InputError(
-                "no study of the file has such a variant",
+                "no study of the file has this variant",
                 source=path,
                 field="ROWS",
                 value=f"{row.study}: {row.name}",
-                remedy="A row is named as the variant that trains it.",
+                remedy="A row must have the name of the variant that trains it.",
             )
     return RowsFile(path.stem, rows, studies, (module.__doc__ or "").strip())
 
@@ -163,22 +163,22 @@ def published_rows() -> tuple[Row, ...]:
 
 
 def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
-    """What this machine has of what rows need; PyTorch is asked only where there is a GPU's driver.
+    """The requirements of rows that this machine has; imports PyTorch only with a GPU driver.
 
     Args:
-        data: names of the data sets that are here.
-        weights: names or files to look for beside the published ones.
+        data: names of the available data sets.
+        weights: further names or files of weights to look for.
     """
     gpu = shutil.which("nvidia-smi") is not None
     if gpu:
-        import torch  # takes seconds, and a list of studies or a report needs nothing else of it
+        import torch  # slow, and not needed otherwise by a list of studies or a report
 
         gpu = torch.cuda.is_available()
-    found = frozenset(name for name in {*PUBLISHED, *weights} if _is_here(name))
-    return Available(frozenset(data), found, gpu)
+    available = frozenset(name for name in {*PUBLISHED, *weights} if _is_available(name))
+    return Available(frozenset(data), available, gpu)
 
 
-def _is_here(weights: str) -> bool:
+def _is_available(weights: str) -> bool:
     try:
         return locate(weights).is_file()
     except InputError:  # published, and not on this machine
@@ -186,7 +186,7 @@ def _is_here(weights: str) -> bool:
 
 
 def summary(name: str) -> str:
-    """What a study asks and how long it takes, or what rows there are, in one line.
+    """One line with the question and duration of a study, or the title and number of rows.
 
     Raises:
         InputError: the file cannot be loaded.
@@ -194,7 +194,7 @@ def summary(name: str) -> str:
     file = load_file(name)
     if isinstance(file, RowsFile):
         rows = sum(not row.cited for row in file.rows)
-        return f"{file.notebook.splitlines()[0]} ({rows} rows; hours by `plan`)"
+        return f"{file.notebook.splitlines()[0]} ({rows} rows; `plan` shows the hours)"
     minutes = file.study.minutes
     return file.study.question + (f" (about {minutes:g} min)" if minutes else "")
 
@@ -210,7 +210,11 @@ def _studies_in(folder: Path) -> list[str]:
 
 def _misnamed(study: Study, path: Path, remedy: str) -> InputError:
     return InputError(
-        "a study is named as its file", source=path, field="name", value=study.name, remedy=remedy
+        "a study must have the name of its file",
+        source=path,
+        field="name",
+        value=study.name,
+        remedy=remedy,
     )
 
 
@@ -219,7 +223,7 @@ def _import_path(path: Path) -> ModuleType:
         raise InputError(
             "no such file", field="STUDY", value=str(path), remedy="Give the path of a study file."
         )
-    # As if it were one of the suite's own, so that a copy of those may keep its relative imports.
+    # In the package of the suite's studies, so that a copy of one may keep its relative imports.
     name = f"{PACKAGE}.file:{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # a .py file has a loader
@@ -227,7 +231,7 @@ def _import_path(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     # Up to version 0.1 studies imported from `ablations`; to be removed after the next release.
     sys.modules.setdefault("ablations", importlib.import_module(PACKAGE))
-    # The study may import what is beside it, wherever no library has a module of that name.
+    # The study may import modules beside it, unless a library has a module of that name.
     folder = str(path.parent.resolve())
     sys.path.append(folder)
     try:
@@ -241,7 +245,7 @@ def _import_path(path: Path) -> ModuleType:
 
 @contextmanager
 def _importing(source: Path) -> Iterator[None]:
-    """Turns whatever a study file raises into bad input."""
+    """Turns any error of a study file into an input error."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -253,12 +257,12 @@ def _importing(source: Path) -> Iterator[None]:
         raise InputError(
             f"the study file fails to import: {what}",
             source=_place_of(error) or source,
-            remedy="Fix the file and try again; nothing was run.",
+            remedy="Fix the file; nothing was run.",
         ) from None
 
 
 def _place_of(error: BaseException) -> str | None:
-    """File and line of the cause: the innermost that is neither in a library nor in this suite."""
+    """File and line of the cause: the innermost frame outside libraries and this suite."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
     libraries = (sysconfig.get_path("stdlib"), *site.getsitepackages(), str(_SUITE), "<")

@@ -17,7 +17,7 @@ from passt_bench.analysis.results import Results
 from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.locks import is_running
-from passt_bench.spec.key import decisive, digest
+from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.override import flatten
 
 DIGEST = "passt_bench.digest"
@@ -204,7 +204,7 @@ def _summary_key(study: StudyRecord, variant: VariantRecord) -> str:
         {
             "study": study.name,
             "variant": variant.name,
-            "recipe": decisive(variant.recipe),
+            "recipe": key_fields(variant.recipe),
             "arm": variant.arm,
             "fingerprint": study.fingerprint.digest,
         }
@@ -249,7 +249,7 @@ def _cost(results: Results, variant: VariantRecord) -> dict[str, float]:
 
 def _params(variant: VariantRecord) -> dict[str, str]:
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
-    values = flatten({**decisive(variant.recipe), "resolved": variant.patchout})
+    values = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
     return {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
 
 

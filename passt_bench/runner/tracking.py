@@ -1,9 +1,9 @@
 """Logs studies to MLflow from their records; the only module that uses MLflow.
 
-One experiment a study, in it one run a variant (its summary) and nested under it one run a cell. A
-record is immutable, so the run of a cell is written once, tagged with its key and the hash of its
-record: one with another hash, or still open, is deleted and written anew. Summaries, and cells in
-training, are updated.
+Each study is an experiment with one run per variant (its summary) and, nested under it, one run per
+cell. A record is immutable, so the run of a cell is written once, tagged with its key and the hash
+of its record; a run with another hash, or still open, is deleted and rewritten. Summaries, and
+cells in training, are updated.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 KEY, PARENT = "passt_bench.key", "mlflow.parentRunId"
-REACH_SECONDS = 3.0  # for a server to say that it is there
-ANSWER_SECONDS = 5  # for each answer after that
-LOCK_SECONDS = 5.0  # for another process to release the database
-SYNC_SECONDS = 600.0  # for another sync to end
+REACH_SECONDS = 3.0  # timeout of the first answer of a server
+ANSWER_SECONDS = 5  # timeout of each later answer
+LOCK_SECONDS = 5.0  # timeout for another process to release the database
+SYNC_SECONDS = 600.0  # timeout for another sync to end
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # By default MLflow tries for many minutes; here the next sync is what tries again. MLflow
-    # would also repeat what is not safe to repeat: a run whose creation was not confirmed.
+    # By default MLflow retries for minutes; here the next sync retries. MLflow would also repeat
+    # requests that must not be repeated, such as the creation of a run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
 }
@@ -61,15 +61,15 @@ Outcome = Literal["created", "finished", "updated", "unchanged"]
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync did, counted in MLflow runs (summaries and cells).
+    """The result of a sync, counted in MLflow runs (summaries and cells).
 
     Attributes:
-        uri: of the MLflow store, without credentials.
+        uri: address of the MLflow store, without credentials.
         studies: number of experiments.
-        created: runs that MLflow did not have, or of another record.
-        finished: runs that an earlier sync left open, and now have their final record.
-        updated: runs with something new.
-        unchanged: runs that were up to date.
+        created: number of runs that MLflow did not have, or had of another record.
+        finished: number of open runs that now have their final record.
+        updated: number of runs with changes.
+        unchanged: number of runs that were up to date.
     """
 
     uri: str
@@ -87,19 +87,19 @@ def sync(
     study: str | None = None,
     progress: Progress = lambda share, text: None,
 ) -> SyncReport:
-    """Brings MLflow up to date with the records of an output folder.
+    """Updates MLflow from the records of an output folder.
 
-    It may be called at any time, also while cells are trained, and killed at any time. Two on one
-    folder wait for each other, so each key gets one run.
+    It may be called at any time, also while cells are trained, and killed at any time. Syncs of the
+    same folder wait for each other, so each key gets one run.
 
     Args:
         root: output folder with ``records/`` and ``studies/``.
-        tracking_uri: of the MLflow store, see `store_uri`.
-        study: the only one to log; None is all.
-        progress: called with the share of runs that is done, and in words.
+        tracking_uri: address of the MLflow store, see `store_uri`.
+        study: name of the study to log; None is all.
+        progress: called with the fraction of runs that is done, and a few words.
 
     Raises:
-        InputError: MLflow is out of reach or refuses (the records are unharmed, and a later sync
+        InputError: MLflow is unreachable or refuses (the records are not affected, and a later sync
             catches up), another sync does not end, or a record or study cannot be read.
     """
     root = root.resolve()
@@ -113,7 +113,7 @@ def sync(
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
         total = sum(len(runs) for _, runs in wanted)
         client = _connect(uri, root)
-        # A server knows where its artifacts go; a bare database would take the current folder.
+        # A server knows the place of its artifacts; for a database it would be the current folder.
         artifacts = None if _is_server(uri) else (root / "mlartifacts").as_uri()
         for record, runs in wanted:
             experiment = _Experiment(client, record, artifacts)
@@ -137,7 +137,7 @@ class _Experiment:
             self._id = found.experiment_id
             if artifacts is not None and found.artifact_location != artifacts:
                 raise InputError(
-                    "the folder was moved since; MLflow would write to where it was",
+                    "the folder was moved; MLflow would write to its old place",
                     source=artifacts,
                     remedy="Remove mlflow.db and mlartifacts; the next sync rebuilds both.",
                 )
@@ -146,10 +146,10 @@ class _Experiment:
         self._runs = self.index()
 
     def index(self) -> dict[str, Run]:
-        """The runs by key; of two the more complete one stays, and the other is deleted.
+        """The runs by key; of two with one key the less complete one is deleted.
 
-        Two come from syncs on two machines at once, or from a server that made a run after the
-        sync that had asked for it gave up.
+        Two arise if two machines sync at once, or if a server creates a run after the sync that
+        requested it gave up.
         """
         found, page = list[Any](), None
         while page is None or page:
@@ -166,7 +166,7 @@ class _Experiment:
         return runs
 
     def deliver(self, wanted: TrackedRun) -> Outcome:
-        """Brings one run to the state of its record, progress or summary."""
+        """Updates one run from its record, progress or summary."""
         run = self._runs.get(wanted.key)
         outcome: Outcome = "created" if run is None else "updated"
         tags = {KEY: wanted.key, **{name: text[:5000] for name, text in wanted.tags.items()}}
@@ -189,13 +189,15 @@ class _Experiment:
         return outcome if changed else "unchanged"
 
     def _write(self, run: Run, wanted: TrackedRun, tags: dict[str, str]) -> bool:
-        """Logs what a run lacks, its status last, so that one that was cut off stays open."""
+        """Logs what a run does not have; its status last, so that an interrupted one stays open."""
         from mlflow.entities import Metric, Param, RunTag
 
         run_id, seen, now = run.info.run_id, run.data, _now()
         end = now if wanted.end is None else wanted.end
         values = dict(wanted.metrics)
-        if wanted.parent is None:  # drop what is no longer true; MLflow shows the later of two
+        if (
+            wanted.parent is None
+        ):  # overwrite values that are no longer true; MLflow shows the latest
             values |= dict.fromkeys(seen.metrics.keys() - values.keys(), nan)
         metrics = [
             Metric(name, value, end if wanted.parent else now, 0)
@@ -204,16 +206,16 @@ class _Experiment:
         ]
         for name, curve in wanted.curves.items():
             points = self._client.get_metric_history(run_id, name) if name in seen.metrics else []
-            there = {point.step for point in points}
+            logged = {point.step for point in points}
             for step, value in enumerate(curve, 1):
                 moment = wanted.start + (end - wanted.start) * step // len(curve)
-                metrics += [Metric(name, value, moment, step)] if step not in there else []
+                metrics += [Metric(name, value, moment, step)] if step not in logged else []
         params = [
             Param(n, text[:6000]) for n, text in wanted.params.items() if n not in seen.params
         ]
         new = [RunTag(name, text) for name, text in tags.items() if seen.tags.get(name) != text]
         changed = bool(metrics or params or new or run.info.status != wanted.status)
-        while metrics or params or new:  # MLflow takes 1000 values a call, 100 of them parameters
+        while metrics or params or new:  # MLflow takes 1000 values per call, 100 of them parameters
             self._client.log_batch(run_id, metrics[:800], params[:100], new[:100])
             metrics, params, new = metrics[800:], params[100:], new[100:]
         if wanted.record is not None:
@@ -234,7 +236,7 @@ def _now() -> int:
 
 
 def _connect(uri: str, root: Path) -> MlflowClient:
-    """A client of the store; the database of an output folder is made if need be."""
+    """A client of the store; the database of an output folder is created if missing."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
@@ -250,10 +252,10 @@ def _connect(uri: str, root: Path) -> MlflowClient:
 
 
 def _make_database(path: Path) -> None:
-    """Makes MLflow's empty database in another folder and moves it to its place whole.
+    """Creates MLflow's empty database in another folder and moves it to its place.
 
-    MLflow sets one up by dozens of migrations. One that is cut off among them cannot be opened
-    again, and to have each written through to the disk takes longer than all the rest.
+    MLflow creates it by dozens of migrations. A database that is interrupted among them cannot be
+    opened again, and syncing each migration to the disk would take most of the time.
     """
     from mlflow.tracking import MlflowClient
     from sqlalchemy import event
@@ -262,7 +264,7 @@ def _make_database(path: Path) -> None:
     def without_waiting(connection: sqlite3.Connection, record: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
-    for left in path.parent.glob(".mlflow-*"):  # by one that was killed; the caller has the lock
+    for left in path.parent.glob(".mlflow-*"):  # left by a killed process; the caller has the lock
         shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(prefix=".mlflow-", dir=path.parent))
     event.listen(Engine, "connect", without_waiting)
@@ -277,7 +279,7 @@ def _make_database(path: Path) -> None:
 
 
 def store_uri(root: Path, tracking_uri: str | None = None) -> str:
-    """Where MLflow keeps its runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
+    """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
 
     Raises:
         InputError: the folder's path cannot be written as an SQLite address.
@@ -285,9 +287,9 @@ def store_uri(root: Path, tracking_uri: str | None = None) -> str:
     given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not given and set("%?") & set(str(root.resolve())):
         raise InputError(
-            "MLflow cannot keep its runs below a path with % or ?",
+            "MLflow cannot keep its runs in a path with % or ?",
             source=root,
-            remedy="Use another folder, or name a server by MLFLOW_TRACKING_URI.",
+            remedy="Use another folder, or set MLFLOW_TRACKING_URI to a server.",
         )
     return given or local_uri(root)
 
@@ -303,7 +305,7 @@ def database(root: Path) -> Path:
 
 
 def holds_data(path: Path) -> bool:
-    """Whether there is a file with something in it."""
+    """Whether the file exists and is not empty."""
     return path.is_file() and path.stat().st_size > 0
 
 
@@ -313,14 +315,16 @@ def _is_server(uri: str) -> bool:
 
 def without_password(text: str) -> str:
     """Text without the credentials of any address in it."""
-    text = re.sub(r"//[^\s'\"]*@", "//", text)  # up to the last @, for a password may hold one
+    text = re.sub(
+        r"//[^\s'\"]*@", "//", text
+    )  # up to the last @, because a password may contain one
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
 
 
 def _probe(uri: str, root: Path) -> None:
-    """Fails within seconds where the store is away, hangs or is locked; MLflow would wait longer.
+    """Fails within seconds if the store is unreachable, hangs or is locked; MLflow waits longer.
 
-    What is not certainly a failure passes: MLflow knows more kinds of servers than this.
+    Unclear cases pass, because MLflow supports more kinds of servers than this function.
     """
     if uri.startswith("http"):
         _ask_server(uri)
@@ -338,7 +342,7 @@ def _probe(uri: str, root: Path) -> None:
 
 def _ask_server(uri: str) -> None:
     parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]  # no credentials are needed to ask whether it is there
+    host = parts.netloc.rpartition("@")[2]  # this request needs no credentials
     url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health"
     try:
         urllib.request.urlopen(url, timeout=REACH_SECONDS).close()
@@ -351,14 +355,14 @@ def _ask_server(uri: str) -> None:
         if isinstance(reason, TimeoutError):
             text = f"the server does not answer within {REACH_SECONDS:g} s"
             raise TimeoutError(text) from error
-        # A certificate, say, may be one that MLflow was set up to trust.
+        # Other errors pass; e.g. MLflow may be configured to trust the certificate.
         if isinstance(reason, ConnectionError) or "resolution" in str(reason):
-            raise OSError(f"the server is away: {reason}") from error
+            raise OSError(f"the server is unreachable: {reason}") from error
 
 
 @contextmanager
 def _explained(uri: str, root: Path) -> Iterator[None]:
-    """Turns what MLflow and the libraries below it raise into one sentence and a remedy."""
+    """Turns errors of MLflow and its libraries into one sentence and a remedy."""
     try:
         yield
     except InputError:
@@ -371,9 +375,9 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
         reason, again = without_password(first)[:300], f"passt-bench sync --runs {root}"
         local = uri == local_uri(root)
         rebuild = f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both"
-        remedy = f"Once it answers again: {again}"
+        remedy = f"When it answers again: {again}"
         if "is locked" in reason or isinstance(error, Timeout):
-            reason = "another process keeps the database locked"
+            reason = "another process holds the lock of the database"
             remedy = f"End that process (or let it finish), then: {again}"
         elif "database schema" in reason or "locate revision" in reason:
             reason = f"the database is of another version of MLflow ({reason.partition('. ')[0]})"
@@ -382,7 +386,7 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
         elif local:
             remedy = f"If it persists, {rebuild} from the records."
         raise InputError(
-            f"no sync with MLflow; the records are not affected: {reason}",
+            f"MLflow was not updated; the records are not affected: {reason}",
             source=without_password(uri),
             remedy=remedy,
         ) from error

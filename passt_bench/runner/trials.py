@@ -1,4 +1,4 @@
-"""What a search tries: kinds and rates of patchout, suggested by Optuna (used here alone)."""
+"""Trials of a search: kinds and rates of patchout, suggested by Optuna (used only here)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from passt_bench.spec.recipe import Pair, Patchout, Recipe
 
 KINDS = ("unstructured", "time", "frequency", "structured")
 STEP = 1 / 8
-RATES = tuple(STEP * i for i in range(8))  # at 0 every kind is the same: nothing is dropped
+RATES = tuple(STEP * i for i in range(8))  # at 0 no kind drops anything
 
-_FEWEST_FOR_IMPORTANCE = 8  # settings; a forest on fewer says nothing
+_MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Space:
     """A search space over the recipe of a study's baseline.
 
     Attributes:
-        recipe: of the baseline, set to report on the validation split.
-        grid: of its patches, (frequency, time).
-        rates: those that leave some patches with every kind.
-        fold: whose training clips are used; None for a data set with one split.
-        seed: of every trial; not a seed of the study.
+        recipe: recipe of the baseline, set to report on the validation split.
+        grid: patch grid (frequency, time).
+        rates: rates that leave some patches with every kind.
+        fold: fold whose training clips are used; None for a data set without folds.
+        seed: seed of every trial; not a seed of the study.
     """
 
     recipe: Recipe
@@ -52,7 +52,7 @@ class Space:
     seed: int
 
     def cell(self, kind: str, rate: float, datasets: Datasets) -> PlannedCell:
-        """The cell of a setting, in exact counts: what keeps the same patches is the same cell."""
+        """The cell of a setting, in exact counts; settings with the same patches share a cell."""
         patchout = counted(kind, rate, self.grid, self.recipe.patchout)
         recipe = override(self.recipe, {"patchout": patchout})
         return plan_cell(setting_name(kind, rate), recipe, self.seed, self.fold, datasets)
@@ -64,10 +64,10 @@ def setting_name(kind: str, rate: float) -> str:
 
 
 def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) -> Patchout:
-    """The counts that a kind and rate amount to on a grid, in the scope of another setting.
+    """Turns a kind and rate into counts on a grid, with the scope of another setting.
 
     Raises:
-        InputError: an unknown kind, or a rate that leaves no patches.
+        InputError: the kind is unknown, or the rate leaves no patches.
     """
     if rate == 0:
         return Patchout()
@@ -90,7 +90,7 @@ def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) ->
 
 
 def space_of(plan: StudyPlan) -> Space:
-    """The space of a study.
+    """The search space of a study.
 
     Raises:
         InputError: the baseline's model has no patches, or too few to drop any.
@@ -129,26 +129,31 @@ def space_of(plan: StudyPlan) -> Space:
 
 
 def baseline_of(plan: StudyPlan) -> VariantRecord:
-    """The baseline, as it was expanded."""
+    """The baseline of a plan."""
     return next(v for v in plan.record.variants if v.name == plan.record.baseline)
 
 
 class Budget:
-    """Whether there is time for more cells.
+    """Decides whether there is time for more cells.
 
     Args:
-        seconds: for all, the confirmation included; None is no limit.
-        clock: begun with the search.
-        reserved: cells of the confirmation.
-        workers: processes at a time.
-        dearer: how much longer a confirming cell takes than one of the search.
+        seconds: time limit, the confirmation included; None is no limit.
+        clock: a clock that was started with the search.
+        reserved: number of cells of the confirmation.
+        workers: number of processes.
+        confirmation_factor: seconds of a confirming cell divided by those of a trial's cell.
     """
 
     def __init__(
-        self, seconds: float | None, clock: Estimate, reserved: int, workers: int, dearer: float
+        self,
+        seconds: float | None,
+        clock: Estimate,
+        reserved: int,
+        workers: int,
+        confirmation_factor: float,
     ) -> None:
         self._seconds, self._clock = seconds, clock
-        self._reserved, self._workers, self._dearer = reserved, workers, dearer
+        self._reserved, self._workers, self._factor = reserved, workers, confirmation_factor
         self._taken: list[float] = []
 
     @property
@@ -157,35 +162,35 @@ class Budget:
         return "" if self._seconds is None else f", at most {self._seconds / 60:g} min"
 
     @property
-    def informed(self) -> bool:
-        """Whether it is known how long a cell takes."""
+    def has_times(self) -> bool:
+        """Whether any cell has been timed."""
         return bool(self._taken)
 
     def note(self, seconds: Iterable[float]) -> None:
-        """Notes what cells took."""
+        """Notes the seconds of cells."""
         self._taken += seconds
 
     def share(self) -> float:
-        """Share of the time for trials that is used, at most 1; 0 without a limit."""
+        """Fraction of the time for trials that is used, at most 1; 0 without a limit."""
         left = self._for_trials()
         if left is None:
             return 0.0
         return min(1.0, self._clock.elapsed / left) if left else 1.0
 
     def allows(self, cells: int) -> bool:
-        """Whether so many cells of trials fit in; where nothing is known, they do."""
+        """Whether there is time for so many trial cells; true if none has been timed."""
         left = self._for_trials()
         return left is None or not self._taken or self._clock.elapsed + self._wall(cells) <= left
 
     def allows_confirming(self, cells: int) -> bool:
-        """Whether so many confirming cells fit in."""
-        needed = self._dearer * self._wall(cells)
+        """Whether there is time for so many confirming cells."""
+        needed = self._factor * self._wall(cells)
         return self._seconds is None or self._clock.elapsed + needed <= self._seconds
 
     def _for_trials(self) -> float | None:
         if self._seconds is None:
             return None
-        return max(0.0, self._seconds - self._dearer * self._wall(self._reserved))
+        return max(0.0, self._seconds - self._factor * self._wall(self._reserved))
 
     def _wall(self, cells: int) -> float:
         return ceil(cells / self._workers) * fmean(self._taken) if self._taken else 0.0
@@ -194,15 +199,15 @@ class Budget:
 class Trials:
     """The trials of one search, from Optuna's tree-structured Parzen estimator.
 
-    Trials that an earlier process of the same owner left running are ended, and their suggestions
-    come first. The very first suggestion is to drop nothing.
+    Trials that an earlier process of the same owner left running are ended, and suggested first.
+    The very first suggestion is to drop nothing.
 
     Args:
         storage: see `open_storage`.
-        name: of the Optuna study; another space or recipe needs another one.
-        rates: from 0 in steps of `STEP`.
+        name: name of the Optuna study; another space or recipe needs another name.
+        rates: rates from 0 in steps of `STEP`.
         owner: distinguishes the trials of output folders that share a storage.
-        better: which way the objective is.
+        better: direction of the objective.
     """
 
     def __init__(
@@ -247,12 +252,12 @@ class Trials:
 
 
 def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
-    """Where Optuna keeps its trials.
+    """Opens the storage of Optuna's trials.
 
     Args:
-        root: output folder, in which a journal is kept by default.
-        name: of the search.
-        address: of another storage, as SQLAlchemy takes it.
+        root: output folder, which has a journal by default.
+        name: name of the search.
+        address: SQLAlchemy address of another storage.
 
     Raises:
         InputError: the address cannot be opened.
@@ -266,19 +271,19 @@ def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
     except Exception as error:  # drivers raise kinds of their own
         reason = (str(error).strip().splitlines() or [""])[0]
         raise InputError(
-            f"not an Optuna storage that can be opened ({type(error).__name__}: {reason})",
+            f"the Optuna storage cannot be opened ({type(error).__name__}: {reason})",
             field="--storage",
-            remedy="Give an SQLAlchemy address such as postgresql://server/base, or leave it out.",
+            remedy="Give an SQLAlchemy address such as postgresql://server/base, or omit it.",
         ) from error
 
 
 def importance(record: SearchRecord) -> dict[str, float]:
-    """Shares of the objective's variance over the space that kind and rate explain (fANOVA).
+    """Fractions of the objective's variance that kind and rate explain (fANOVA).
 
-    Each setting counts once; empty while there are too few, or all have the same value.
+    Each setting counts once; empty if there are too few, or all have the same value.
     """
     settings = record.best
-    if len(settings) < _FEWEST_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
+    if len(settings) < _MIN_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
         return {}
     axes = _axes(record.kinds, record.rates)
     study = optuna.create_study(direction="maximize")

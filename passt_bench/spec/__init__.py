@@ -1,4 +1,4 @@
-"""The nouns a study is written with; imports no torch."""
+"""The classes that describe a study; imports no torch."""
 
 from passt_bench.spec.codec import validate
 from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend

@@ -1,10 +1,10 @@
 """Writes dataclasses as JSON and reads them, by pydantic and marks in the fields' annotations.
 
-Fields marked ``FREE`` do not decide a quality result and stay out of its key. Fields marked
-``LATER`` came after records had been written: they enter a key only where they differ from their
-default, whose meaning is what was done before the field existed, so that older records keep their
-keys. All others enter it. A field marked ``written_as`` was renamed: it keeps its first name in
-records, keys and MLflow, and that name is accepted wherever fields are named.
+``FREE`` fields do not decide a quality result and never enter its key. ``LATER`` fields were added
+after records had been written: they enter a key only when not at their default, which means what
+was done before the field existed, so that older records keep their keys. All others always enter.
+A field marked ``written_as`` was renamed: it keeps its first name in records, keys and MLflow, and
+that name is accepted wherever fields are named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Free:
 
 
 class Later:
-    """Mark of a field that enters a key only where it differs from its default."""
+    """Mark of a field that enters a key only when it is not at its default."""
 
 
 FREE = Free()
@@ -38,7 +38,7 @@ class Spelling:
     """How a field and its values are written in records; pydantic reads both spellings of a value.
 
     Attributes:
-        name: of the field.
+        name: name of the field in records.
         values: value in Python → value in records, where they differ.
     """
 
@@ -69,7 +69,7 @@ def written_as(name: str, **values: str) -> Any:
     """Mark of a field that was renamed after records had been written.
 
     Args:
-        name: of the field in records, keys and MLflow.
+        name: name of the field in records, keys and MLflow.
         values: value in Python → value there, where they differ.
     """
     mark = Field(alias=name)
@@ -81,18 +81,18 @@ def written_as(name: str, **values: str) -> Any:
 def spellings(kind: Any) -> dict[str, Spelling]:
     """How each field of a dataclass is written in records, by its name in Python."""
     hints = get_type_hints(kind, include_extras=True)
-    found = {}
+    spelled = {}
     for item in fields(kind):
         marks = getattr(hints[item.name], "__metadata__", ())
         nested = (note for mark in marks for note in getattr(mark, "metadata", ()))
         own = (note for note in nested if isinstance(note, Spelling))
-        found[item.name] = next(own, Spelling(item.name, {}))
-    return found
+        spelled[item.name] = next(own, Spelling(item.name, {}))
+    return spelled
 
 
 @dataclass(frozen=True)
 class OpenSpec:
-    """Base of a dataclass that takes more options than it has fields: those of a plug-in.
+    """Base of a dataclass that accepts a plug-in's options beside its own fields.
 
     With such options an instance has a class of its own, in which they are fields like the others;
     so they are compared, hashed, written and part of keys without being known anywhere.
@@ -106,12 +106,12 @@ class OpenSpec:
         return made
 
     def __post_init__(self) -> None:
-        """Lists become tuples: a recipe can be hashed."""
+        """Turns lists into tuples, so that a recipe can be hashed."""
         for name, value in own_options(self).items():
             object.__setattr__(self, name, _frozen(value))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as a call: the class of its own is in no module."""
+        """Pickles a call, because the extended class is in no module."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return partial(_declared(type(self)), **values), ()
 
@@ -148,7 +148,7 @@ def _frozen(value: Any) -> Any:
 
 def _write_open(spec: Any, handler: Any) -> Any:
     written = handler(spec)
-    # A value that is no spec at all, as in --set model=3, is written before it is refused.
+    # A value that is not a spec, as in --set model=3, is written before it is refused.
     return written | own_options(spec) if isinstance(spec, OpenSpec) else written
 
 
@@ -164,7 +164,7 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """Checks and writes values of a type; made once a type, for that takes tens of milliseconds."""
+    """Checks and writes values of a type; made once per type, which takes tens of milliseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
@@ -189,7 +189,7 @@ def validate(kind: type[T], value: object, *, source: object = None) -> T:
     """Checks a value from outside against a dataclass.
 
     Raises:
-        InputError: names the first wrong field, its value and what is right.
+        InputError: a field is wrong; the message names the first such field and its value.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = adapter(type(value)).dump_python(value, warnings=False)
@@ -220,8 +220,11 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
         remedy = "See `passt-bench list` and the field's description in passt_bench/spec/recipe.py."
         return ".".join(names), remedy
     notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
-    remedy = f"Meant: {notes[0]}" if notes and notes[0] else f"Set its fields, {names[-1]}.…"
-    return ".".join(names), remedy
+    if notes and notes[0]:
+        return ".".join(names), f"This field is: {notes[0][:1].lower()}{notes[0][1:]}"
+    part = _dataclass_in(hint)
+    example = f"{names[-1]}.{fields(part)[0].name}=VALUE" if part else ""
+    return ".".join(names), f"Set one of its fields, e.g. {example}." if part else ""
 
 
 def _dataclass_in(hint: Any) -> Any:
@@ -232,6 +235,6 @@ def _dataclass_in(hint: Any) -> Any:
 
 
 def python_name(kind: Any, name: str) -> str | None:
-    """The name in Python of a field that is named as in Python or as in records, None for none."""
+    """The Python name of a field given by its name in Python or in records; None if unknown."""
     written = {spelling.name: own for own, spelling in spellings(kind).items()}
     return name if name in written.values() else written.get(name)

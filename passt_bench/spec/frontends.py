@@ -7,14 +7,14 @@ from passt_bench.spec.recipe import FrontendSpec
 
 
 def passt_frontend(*, jitter: bool = True) -> FrontendSpec:
-    """PaSST's: 128 Kaldi filters up to 15 kHz at 32 kHz, a frame every 10 ms.
+    """PaSST's front end: 128 Kaldi filters up to 15 kHz at 32 kHz, a frame every 10 ms.
 
-    ``models/preprocess.py`` of the reference code with the settings of its experiments; CP-ResNet
-    and MobileNetV3 are given the same here.
+    As in ``models/preprocess.py`` of the reference code with the settings of its experiments, also
+    for CP-ResNet and MobileNetV3.
 
     Args:
-        jitter: whether the filters' edges move in training, as published; then log-mels cannot be
-            kept from one epoch to the next.
+        jitter: whether the filters' edges vary in training, as published; log-mels then cannot be
+            cached between epochs.
     """
     return FrontendSpec(
         name="logmel",
@@ -34,10 +34,10 @@ def passt_frontend(*, jitter: bool = True) -> FrontendSpec:
 
 
 def ast_frontend() -> FrontendSpec:
-    """AST's: Kaldi's filter bank at 16 kHz, cut or padded to 1024 frames, normalised to AudioSet.
+    """AST's front end: Kaldi's filter bank at 16 kHz, 1024 frames, normalized to AudioSet.
 
-    ``src/dataloader.py`` and ``egs/audioset/run.sh`` of the official code: less the mean, divided
-    by twice the standard deviation.
+    As in ``src/dataloader.py`` and ``egs/audioset/run.sh`` of the official code: clips are cut or
+    padded, the mean is subtracted, and the result is divided by twice the standard deviation.
     """
     return FrontendSpec(
         name="kaldi",
@@ -56,9 +56,9 @@ def ast_frontend() -> FrontendSpec:
 
 
 def panns_frontend() -> FrontendSpec:
-    """PANNs': 64 Slaney filters from 50 Hz to 14 kHz at 32 kHz, in decibels, a frame every 10 ms.
+    """PANNs' front end: 64 Slaney filters from 50 Hz to 14 kHz at 32 kHz, in decibels, 10 ms hop.
 
-    The settings of the released CNN14 (``README.md`` of the official code).
+    It has the settings of the released CNN14 (``README.md`` of the official code).
     """
     return FrontendSpec(
         name="panns",

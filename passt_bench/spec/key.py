@@ -1,4 +1,4 @@
-"""Keys: short hashes of the canonical JSON of all that decides a result."""
+"""Computes keys: short hashes of the canonical JSON of everything that decides a result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from passt_bench.spec.recipe import Recipe
 KEY_LENGTH = 16
 
 
-def decisive(node: Any, *, as_written: bool = True) -> Any:
+def key_fields(node: Any, *, as_written: bool = True) -> Any:
     """The fields of a dataclass tree that decide a result, as plain JSON values.
 
     Args:
-        node: a recipe or a part of one.
+        node: a recipe or a part of a recipe.
         as_written: whether names and values are those of records, as in every key.
     """
     if not is_dataclass(node) or isinstance(node, type):
@@ -29,7 +29,7 @@ def decisive(node: Any, *, as_written: bool = True) -> Any:
     for item, later in _marked(type(node)):
         value, spelling = getattr(node, item.name), spellings(type(node))[item.name]
         if not later or value != _default(item):
-            plain = decisive(value, as_written=as_written)
+            plain = key_fields(value, as_written=as_written)
             if plain != {}:
                 name = spelling.name if as_written else item.name
                 out[name] = spelling.write(plain) if as_written else plain
@@ -48,7 +48,7 @@ def _marked(kind: Any) -> tuple[tuple[Field[Any], bool], ...]:
     )
 
 
-_decisive = lru_cache(maxsize=512)(decisive)  # of a recipe, for the many keys of its cells
+_cached_fields = lru_cache(maxsize=512)(key_fields)  # one recipe has many cells
 
 
 def _default(item: Field[Any]) -> Any:
@@ -64,9 +64,9 @@ def digest(value: object) -> str:
 def component_versions(recipe: Recipe) -> dict[str, int]:
     """The versions of the registered components that a recipe uses.
 
-    Front ends were registered after records had been written: the first version of one stays out,
-    so that older records keep their keys. So does that of the engine, which evaluated in float32
-    whatever a recipe's precision; the second makes a difference in half precision alone.
+    Front ends were registered after records had been written: version 1 of a front end stays out,
+    so that older records keep their keys. So does version 1 of the engine, which always evaluated
+    in float32; version 2 differs only in half precision.
     """
     frontend = FRONTENDS.get(recipe.frontend.name).version
     return {
@@ -88,12 +88,12 @@ def quality_key(
         recipe: its fields not marked free enter the key.
         seed: seed of initial weights, data order and patchout.
         fold: held-out fold, or None for a data set with one split.
-        fingerprint: digest of the data that were found.
-        versions: of the registered components, see `component_versions`.
+        fingerprint: digest of the data set's files.
+        versions: versions of the registered components, see `component_versions`.
     """
     return digest(
         {
-            "recipe": _decisive(recipe),
+            "recipe": _cached_fields(recipe),
             "seed": seed,
             "fold": fold,
             "fingerprint": fingerprint,
@@ -107,14 +107,14 @@ def arm_key(recipe: Recipe, versions: Mapping[str, int]) -> str:
     batch = recipe.measurement.batch_size or recipe.training.batch_size
     return digest(
         {
-            "model": decisive(recipe.model),
-            "patchout": decisive(recipe.patchout),
-            "frontend": decisive(recipe.frontend),
+            "model": key_fields(recipe.model),
+            "patchout": key_fields(recipe.patchout),
+            "frontend": key_fields(recipe.frontend),
             "seconds": recipe.data.seconds,
             "data": recipe.data.name,
             "loss": recipe.training.loss,
             "batch": batch,
-            "engine": decisive(recipe.engine),
+            "engine": key_fields(recipe.engine),
             "versions": {
                 name: versions[name]
                 for name in ("model", "patchout", "frontend")

@@ -1,4 +1,4 @@
-"""Reading and changing recipes by dotted field names, with errors that name the field."""
+"""Changes recipes by dotted field names; errors name the field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
     """A recipe with fields replaced, e.g. ``{"model.stride": (6, 6), "patchout": Patchout(...)}``.
 
     Raises:
-        InputError: an unknown field, or a value that the field does not take.
+        InputError: a field is unknown, or a value is not allowed.
     """
     for name, value in changes.items():
         recipe = _put(recipe, name.split("."), value, name, source)
@@ -55,7 +55,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _check_finite(node: Any, prefix: str, source: object) -> None:
-    """Refuses infinity, which pydantic takes for a number and no key can hold."""
+    """Refuses infinity, which pydantic accepts as a number but a key cannot contain."""
     for item in fields(node):
         value = getattr(node, item.name)
         if is_dataclass(value):
@@ -73,14 +73,14 @@ def _check_finite(node: Any, prefix: str, source: object) -> None:
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
     own = python_name(type(node), path[0])
     if own is None and isinstance(node, OpenSpec):
-        own = path[0]  # a plug-in's, see `_check_own`
+        own = path[0]  # an option of a plug-in, see `_check_own`
     if own is None:
         raise InputError(
             "unknown field",
             source=source,
             field=name,
             value=value,
-            remedy=choose_from([item.name for item in fields(node)], path[0]),
+            remedy=_suggest(node, path, name),
         )
     if len(path) == 1:
         return replace(node, **{own: value})
@@ -96,22 +96,33 @@ def _put(node: Any, path: list[str], value: object, name: str, source: object) -
     return replace(node, **{own: _put(child, path[1:], value, name, source)})
 
 
+def _suggest(node: Any, path: list[str], name: str) -> str:
+    """The remedy for an unknown field; knows the fields of the parts of a recipe as well."""
+    parts = {item.name: getattr(node, item.name) for item in fields(node)}
+    owners = [
+        f"{part}.{path[0]}"
+        for part, value in parts.items()
+        if is_dataclass(value) and python_name(type(value), path[0])
+    ]
+    hint = f"Did you mean {' or '.join(map(repr, owners))}? " if owners else ""
+    return hint + choose_from(parts, path[0], name.removesuffix(".".join(path)))
+
+
 def parse_assignments(items: list[str]) -> dict[str, Any]:
     """``["training.epochs=3", "model.stride=[6,6]"]`` as a mapping; values are JSON or plain text.
 
     Raises:
-        InputError: an item without an equals sign.
+        InputError: an item is not FIELD=VALUE.
     """
     changes: dict[str, Any] = {}
     for item in items:
         name, mark, text = item.partition("=")
         if not mark or not name:
             raise InputError(
-                "not an assignment",
+                f"no {'field' if mark else 'value'} given",
                 source="--set",
-                value=item,
                 field=item,
-                remedy="Write field=value, e.g. --set training.epochs=3.",
+                remedy="Write FIELD=VALUE, e.g. --set training.epochs=3.",
             )
         try:
             changes[name] = json.loads(text)

@@ -1,8 +1,8 @@
-"""The recipe: everything that makes a run, as frozen dataclasses.
+"""The recipe: everything that defines a run, as frozen dataclasses.
 
-Each field carries its one-line description in its annotation, and marks from `spec.codec`: those
-marked ``FREE`` or ``LATER`` enter the key of a run never or not always, those marked ``written_as``
-have another name in records.
+Each field has a one-line description in its annotation, and marks from `spec.codec`: ``FREE``
+fields never enter the key of a run, ``LATER`` fields only when not at their default; fields marked
+``written_as`` have another name in records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from passt_bench.spec.codec import FREE, LATER, OpenSpec, written_as
 
 
 def _pair(value: object) -> object:
-    """``6`` and ``"6,6"`` as ``(6, 6)``; anything else is left for the check that follows."""
+    """``6`` and ``"6,6"`` as ``(6, 6)``; anything else is left to the check that follows."""
     if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
         return tuple(map(int, value.split(",")))
     return (value, value) if type(value) is int else value
@@ -29,22 +29,22 @@ GivenPair = Annotated[Pair, BeforeValidator(_pair)]
 
 @dataclass(frozen=True)
 class Patchout(OpenSpec):
-    """Which patches are dropped in training, how many, and how often they are drawn again.
+    """Which patches are dropped in training, how many, and how often they are redrawn.
 
-    Give either ``rate`` or counts. A structured ``rate`` r keeps the share sqrt(1 - r) of each
+    Give either ``rate`` or counts. A structured ``rate`` r keeps the fraction sqrt(1 - r) of each
     axis. Paper section 2.2; counts as in the reference code (``s_patchout_t``, ``s_patchout_f``,
     ``u_patchout``).
     """
 
     kind: Annotated[str, Field(description="Registered kind; 'none' keeps every patch.")] = "none"
     rate: Annotated[
-        float | None, Field(ge=0, lt=1, description="Share of the patch grid that is dropped.")
+        float | None, Field(ge=0, lt=1, description="Fraction of the patch grid that is dropped.")
     ] = None
     time: Annotated[int | None, Field(ge=0, description="Time columns dropped.")] = None
     frequency: Annotated[int | None, Field(ge=0, description="Frequency rows dropped.")] = None
     patches: Annotated[int | None, Field(ge=0, description="Single patches dropped.")] = None
     scope: Annotated[
-        Literal["batch", "sample"], Field(description="One pattern a batch, or one a sample.")
+        Literal["batch", "sample"], Field(description="One pattern per batch, or per sample.")
     ] = "batch"
     schedule: Annotated[
         Literal["constant", "rising", "falling"],
@@ -53,7 +53,7 @@ class Patchout(OpenSpec):
     ] = "constant"
     stages: Annotated[
         int,
-        Field(ge=2, le=6, description="Equal steps of a schedule; each is a shape to compile."),
+        Field(ge=2, le=6, description="Number of equal stages; each has its own number of tokens."),
         LATER,
     ] = 4
 
@@ -70,7 +70,7 @@ class ModelSpec(OpenSpec):
     heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
     width_mult: Annotated[
         float | None,
-        Field(gt=0, description="Width multiplier: of all channels (MobileNetV3)."),
+        Field(gt=0, description="Width multiplier of all channels (MobileNetV3)."),
         LATER,
         written_as("multiplier"),
     ] = None
@@ -79,14 +79,14 @@ class ModelSpec(OpenSpec):
     ] = None
     frames: Annotated[
         int | None,
-        Field(gt=0, description="Frames that the time encodings cover; None is the input's."),
+        Field(gt=0, description="Frames that the time encodings cover; None: the input's frames."),
         LATER,
     ] = None
     overlong: Annotated[
         Literal["cut", "stretch"],
         Field(
-            description="Input longer than the time encodings is cut (as published), or the "
-            "encodings are stretched over it."
+            description="Whether input longer than the time encodings is cut (as published), or "
+            "the encodings are interpolated to its length."
         ),
         LATER,
         written_as("longer"),
@@ -95,14 +95,15 @@ class ModelSpec(OpenSpec):
 
 @dataclass(frozen=True)
 class InitSpec:
-    """Where the initial weights come from; fine-tuning starts from a checkpoint."""
+    """Where the initial weights come from; fine-tuning starts from a model file."""
 
     source: Annotated[
-        Literal["scratch", "checkpoint"], Field(description="Drawn from the seed, or a file.")
+        Literal["scratch", "checkpoint"],
+        Field(description="Drawn from the seed, or read from a file."),
     ] = "scratch"
     checkpoint: Annotated[
         str | None,
-        Field(description="A name of `passt-bench weights list`, or a path; decides nothing."),
+        Field(description="A name from `passt-bench weights list`, or a path; not in the key."),
         FREE,
     ] = None
     sha256: Annotated[
@@ -112,7 +113,7 @@ class InitSpec:
 
 @dataclass(frozen=True)
 class FrontendSpec:
-    """Waveform to normalised log-mel spectrogram, shape (mels, frames)."""
+    """Turns a waveform into a normalized log-mel spectrogram, shape (mels, frames)."""
 
     name: Annotated[str, Field(description="Registered front end.")] = "logmel"
     sampling_rate: Annotated[int, Field(gt=0, description="Hz; audio is resampled to it.")] = 16000
@@ -128,19 +129,19 @@ class FrontendSpec:
         float, Field(gt=0, description="Divides the log-mel."), written_as("deviation")
     ] = 5.0
     fmin_jitter: Annotated[
-        int, Field(ge=0, description="In training fmin rises by less than that many Hz."), LATER
+        int, Field(ge=0, description="In training fmin is raised by less than this many Hz."), LATER
     ] = 0
     fmax_jitter: Annotated[
         int,
         Field(
             ge=0,
-            description="In training fmax is drawn from that many Hz around its value.",
+            description="In training fmax is drawn from a range of this many Hz around its value.",
         ),
         LATER,
     ] = 0
     frames: Annotated[
         int | None,
-        Field(gt=0, description="Log-mels are cut or padded to them (AST); None is the clip's."),
+        Field(gt=0, description="Frames to cut or pad log-mels to (AST); None: the clip's."),
         LATER,
     ] = None
 
@@ -150,73 +151,80 @@ class DataSpec:
     """The data set, and how much of it."""
 
     name: Annotated[str, Field(description="Registered data set.")] = "synthetic"
-    seconds: Annotated[float, Field(gt=0, description="Clip length; others are cut or padded.")] = (
+    seconds: Annotated[float, Field(gt=0, description="Clip length; clips are cut or padded.")] = (
         1.0
     )
     train_clips: Annotated[
-        int | None, Field(gt=0, description="Training clips; None is all there are.")
+        int | None, Field(gt=0, description="Number of training clips; None: all.")
     ] = None
     test_clips: Annotated[
-        int | None, Field(gt=0, description="Evaluation clips; None is all there are.")
+        int | None, Field(gt=0, description="Number of test clips; None: all.")
     ] = None
     seed: Annotated[int, Field(ge=0, description="Seed of procedural data.")] = 0
     crop: Annotated[
         Literal["start", "random"],
-        Field(description="Which part of a longer clip training sees; evaluation sees its start."),
+        Field(description="Part of a longer clip used in training; evaluation uses its start."),
         LATER,
     ] = "start"
     storage: Annotated[
         Literal["auto", "prepared", "streamed"],
-        Field(description="Features are made once, or clips are decoded in each epoch."),
+        Field(
+            description="Features are cached (prepared), or clips are decoded in each epoch "
+            "(streamed); auto caches up to 16 GiB."
+        ),
         FREE,
     ] = "auto"
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """Optimisation and augmentation."""
+    """Optimization and augmentation."""
 
     epochs: Annotated[int, Field(gt=0, description="Passes over the training clips.")] = 10
-    batch_size: Annotated[int, Field(gt=0, description="Clips a step.")] = 32
-    learning_rate: Annotated[float, Field(gt=0, description="Peak rate of AdamW.")] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decay.")] = 1e-4
+    batch_size: Annotated[int, Field(gt=0, description="Clips per step.")] = 32
+    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate of AdamW.")] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")] = 1e-4
     warmup: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the steps with a rising rate; then cosine.")
+        float, Field(ge=0, lt=1, description="Fraction of steps with rising learning rate.")
     ] = 0.1
     schedule: Annotated[
         Literal["cosine", "ramp"],
-        Field(description="Cosine after `warmup`; or an exponential ramp and a linear decay."),
+        Field(
+            description="Cosine decay after `warmup`; or an exponential ramp and a linear decay."
+        ),
         LATER,
     ] = "cosine"
     ramp_epochs: Annotated[
         int, Field(ge=0, description="Ramp: epochs of the exponential warm-up."), LATER
     ] = 5
     decay_start: Annotated[
-        int, Field(ge=0, description="Ramp: epoch from which the rate falls."), LATER
+        int, Field(ge=0, description="Ramp: epoch from which the learning rate falls."), LATER
     ] = 50
     decay_epochs: Annotated[
-        int, Field(gt=0, description="Ramp: epochs over which it falls."), LATER
+        int, Field(gt=0, description="Ramp: epochs over which the learning rate falls."), LATER
     ] = 50
     min_lr_ratio: Annotated[
         float,
-        Field(gt=0, le=1, description="Ramp: share of the peak learning rate that is left."),
+        Field(gt=0, le=1, description="Ramp: final learning rate, as a fraction of its peak."),
         LATER,
         written_as("last_rate"),
     ] = 0.01
     loss: Annotated[
         Literal["bce", "ce", "masked_bce"],
         Field(
-            description="Multi-label (bce; masked where labels are partly unknown) or one class."
+            description="Multi-label (bce; masked if some labels are unknown) or one class (ce)."
         ),
     ] = "bce"
     sampling: Annotated[
         Literal["shuffle", "weighted"],
-        Field(description="Every clip once an epoch; or drawn by the rarity of its labels."),
+        Field(
+            description="Every clip once per epoch; or drawn more often, the rarer its labels are."
+        ),
         LATER,
     ] = "shuffle"
     epoch_clips: Annotated[
         int | None,
-        Field(gt=0, description="Clips an epoch with weighted sampling; None is all."),
+        Field(gt=0, description="Clips per epoch with weighted sampling; None: all."),
         LATER,
     ] = None
     gain: Annotated[
@@ -227,60 +235,60 @@ class TrainingSpec:
     ] = 0
     wavmix: Annotated[
         float,
-        Field(ge=0, le=1, description="Share of clips mixed with another as waveforms."),
+        Field(ge=0, le=1, description="Fraction of clips mixed with another as waveforms."),
         LATER,
     ] = 0.0
     wavmix_alpha: Annotated[
-        float, Field(gt=0, description="Alpha of Beta(alpha, alpha) on waveforms."), LATER
+        float, Field(gt=0, description="Alpha of Beta(alpha, alpha) for `wavmix`."), LATER
     ] = 2.0
     mixup: Annotated[
-        float, Field(ge=0, description="Alpha of Beta(alpha, alpha) on spectrograms; 0 is off.")
+        float, Field(ge=0, description="Alpha of Beta(alpha, alpha) for spectrograms; 0 is off.")
     ] = 0.0
     roll: Annotated[
         float, Field(ge=0, le=1, description="Largest circular time shift, share of the clip.")
     ] = 0.0
     mask_time: Annotated[
-        int, Field(ge=0, description="SpecAugment: masks of fewer frames; 0 is off.")
+        int, Field(ge=0, description="SpecAugment: masks shorter than this many frames; 0 is off.")
     ] = 0
     mask_frequency: Annotated[
-        int, Field(ge=0, description="SpecAugment: masks of fewer mels; 0 is off.")
+        int, Field(ge=0, description="SpecAugment: masks of fewer than this many mels; 0 is off.")
     ] = 0
     swa_start: Annotated[
         int | None,
-        Field(ge=0, description="Epoch (from 0) whose beginning the averaged weights begin with."),
+        Field(ge=0, description="Epoch (from 0) at whose start the averaging of weights begins."),
         LATER,
     ] = None
     swa_every: Annotated[
-        int, Field(gt=0, description="Epochs from one averaged snapshot to the next."), LATER
+        int, Field(gt=0, description="Epochs between averaged snapshots."), LATER
     ] = 5
     eval_weights: Annotated[
         Literal["last", "swa"],
-        Field(description="Which weights the metrics are of: as trained, or averaged."),
+        Field(description="Weights to evaluate: the last ones, or their average (SWA)."),
         LATER,
         written_as("tested"),
     ] = "last"
     checkpoint_selection: Annotated[
         Literal["last", "best_on_validation", "validation"],
         Field(
-            description="Train on all training clips and test the last epoch; or hold out a "
-            "validation split of them, and test the epoch that is best on it; or report on that "
-            "split and leave the test clips alone (for searches)."
+            description="last: train on all training clips, test the last epoch; "
+            "best_on_validation: hold out a validation split, test the epoch that is best on it; "
+            "validation: report on that split, do not use the test clips (for searches)."
         ),
         written_as("select", best_on_validation="best_on_inner", validation="inner"),
     ] = "last"
     validation_share: Annotated[
         float,
-        Field(gt=0, lt=1, description="Share of the training clips in the validation split."),
+        Field(gt=0, lt=1, description="Fraction of the training clips in the validation split."),
         written_as("inner_share"),
     ] = 0.2
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What computes."""
+    """The device and how it computes."""
 
     device: Annotated[Literal["cpu", "cuda"], Field(description="Device type.")] = "cpu"
-    threads: Annotated[int, Field(gt=0, description="CPU threads of a process.")] = 1
+    threads: Annotated[int, Field(gt=0, description="CPU threads per process.")] = 1
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
         Field(description="float32, or autocast to a half precision; float16 scales the loss."),
@@ -293,12 +301,14 @@ class EngineSpec:
     ] = False
     attention: Annotated[
         Literal["fused", "materialised"],
-        Field(description="One kernel, or the attention matrix in memory, as in 2021."),
+        Field(description="One kernel, or with the attention matrix in memory, as in 2021."),
         LATER,
     ] = "fused"
     residual: Annotated[
         Literal["float32", "compute"],
-        Field(description="Residual stream of transformers: float32, or in `precision`."),
+        Field(
+            description="Precision of transformers' residual stream: float32, or as `precision`."
+        ),
         LATER,
     ] = "float32"
     graph: Annotated[
@@ -306,59 +316,59 @@ class EngineSpec:
     ] = False
     num_workers: Annotated[
         int,
-        Field(ge=0, description="Processes that make batches; 0 is the one that trains."),
+        Field(ge=0, description="Processes that load batches; 0: the training process does."),
         FREE,
         written_as("loaders"),
     ] = 0
 
     def describe(self) -> str:
-        """The engine in a line of a page."""
+        """The engine in words, for pages."""
         parts = [self.device, f"{self.threads} thread{'s' * (self.threads != 1)}", self.precision]
-        parts += ["materialised attention"] if self.attention == "materialised" else []
+        parts += ["materialized attention"] if self.attention == "materialised" else []
         half = self.residual == "compute" and self.precision != "float32"
         parts += [f"residual stream in {self.precision}"] if half else []
         parts += ["compiled"] if self.compile else []
-        parts += ["one CUDA graph a step"] if self.graph else []
+        parts += ["one CUDA graph per step"] if self.graph else []
         return ", ".join(parts)
 
 
 @dataclass(frozen=True)
 class MeasurementSpec:
-    """The cost session. None of it decides a quality result."""
+    """Settings of the cost session; none of them decides a quality result."""
 
     batch_size: Annotated[
         int | None,
-        Field(gt=0, description="Clips a measured step; None is training.batch_size."),
+        Field(gt=0, description="Clips per measured step; None: training.batch_size."),
         FREE,
     ] = None
     warmup_steps: Annotated[
-        int, Field(ge=1, description="Least warm-up steps a variant."), FREE
+        int, Field(ge=1, description="Minimum number of warm-up steps per variant."), FREE
     ] = 5
-    rounds: Annotated[int, Field(ge=6, description="Least interleaved rounds."), FREE] = 15
-    most_rounds: Annotated[int, Field(ge=6, description="Most rounds."), FREE] = 60
+    rounds: Annotated[int, Field(ge=6, description="Minimum number of rounds."), FREE] = 15
+    most_rounds: Annotated[int, Field(ge=6, description="Maximum number of rounds."), FREE] = 60
     steps: Annotated[int, Field(gt=0, description="Steps of each variant in a round."), FREE] = 3
     half_width: Annotated[
         float,
-        Field(gt=0, description="Wanted half width of the step-time ratio's interval, as a share."),
+        Field(gt=0, description="Target precision of the step-time ratio, e.g. 0.03 = ±3 %."),
         FREE,
     ] = 0.03
     seconds: Annotated[
         float,
         Field(
             gt=0,
-            description="Seconds, counted from the first round, after which no round starts beyond "
-            "the sixth; building and warm-up come on top.",
+            description="Time limit in seconds from the first round on; at least six rounds always "
+            "run.",
         ),
         FREE,
     ] = 50.0
     turn_seconds: Annotated[
-        float, Field(gt=0, description="A variant that takes longer for one turn times out."), FREE
+        float, Field(gt=0, description="Time limit in seconds of one variant in one round."), FREE
     ] = 300.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that makes a run but its seed and fold."""
+    """Everything that defines a run except its seed and fold."""
 
     model: ModelSpec = field(default_factory=ModelSpec)
     patchout: Patchout = field(default_factory=Patchout)
@@ -372,5 +382,5 @@ class Recipe:
         tuple[str, ...], Field(min_length=1, description="Registered metrics that are evaluated.")
     ] = ("mAP",)
     salt: Annotated[
-        int, Field(ge=0, description="Enters batch order and augmentation alone (A/A studies).")
+        int, Field(ge=0, description="Changes only batch order and augmentation (A/A studies).")
     ] = 0

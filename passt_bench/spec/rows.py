@@ -1,4 +1,4 @@
-"""Rows of published tables: what was published, and what it takes to run a row again."""
+"""Rows of published tables: what was published, and what a machine needs to reproduce a row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from passt_bench.spec.recipe import Patchout, Recipe
 
-# Why a row cannot be run here; there are no other words for it.
+# All reasons why a row cannot be run on a machine.
 NO_DATA, NO_WEIGHTS, NO_GPU = REASONS = ("no data", "no weights", "no GPU")
 
 
@@ -18,10 +18,10 @@ class Corpus:
 
     Attributes:
         name: registered name.
-        title: as people call it.
+        title: usual name.
         classes: number of classes.
-        training: clips to train on; with folds, those of all folds but one.
-        evaluation: clips to evaluate; with folds, those of one.
+        training: number of training clips; with folds, of all folds but one.
+        evaluation: number of test clips; with folds, of one fold.
         folds: number of folds; 1 for a fixed split.
     """
 
@@ -38,8 +38,8 @@ class Pace:
     """How fast a published model trained on one Nvidia Titan RTX (paper, Table 1).
 
     Attributes:
-        clips_per_second: in training.
-        recipe: the setting it was measured in, by which another setting's FLOPs are weighed.
+        clips_per_second: speed of training.
+        recipe: the setting that was measured; other settings are scaled by their FLOPs.
     """
 
     clips_per_second: float
@@ -50,25 +50,25 @@ class Pace:
 class Row:
     """One number of a published table.
 
-    A row is trained (``study`` and ``recipe``), or the evaluation of published weights
-    (``members``), or neither: its number was taken from another paper, and nothing is to be run.
+    A row is a training (``study`` and ``recipe``), or an evaluation of published weights
+    (``members``), or cited from another paper, with nothing to run.
 
     Attributes:
-        table: e.g. ``table1``, as the file of the published numbers.
-        name: as the table writes it; the variant of the study has the same.
-        corpus: what it was trained or evaluated on.
+        table: table of the paper, e.g. ``table1``; the file of published numbers has this name.
+        name: name in the table, and of the study's variant.
+        corpus: data set of training or evaluation.
         metric: registered name.
-        published: value of the metric; accuracy as a share.
+        published: value of the metric; accuracy as a fraction.
         study: name of the study that trains it.
-        recipe: of its variant, as the protocol says.
+        recipe: recipe of its variant, as the protocol says.
         members: names of published weights whose logits are averaged.
-        runs: trainings that the published number is the mean of: seeds times folds.
-        pace: for the GPU hours.
-        speed: clips a second in training as published for this row.
-        memory: GB a clip in training as published for this row.
+        runs: number of trainings (seeds times folds) that the published number averages.
+        pace: published training speed, for an estimate of GPU hours.
+        speed: clips per second in training, as published for this row.
+        memory: GB per clip in training, as published for this row.
         notes: settings that the paper does not give, and where they come from.
         conflicts: settings that the authors' publications (paper, code, README) give differently:
-            which is taken, from where, and what the others say.
+            which one is used here, its source, and the others.
     """
 
     table: str
@@ -93,13 +93,13 @@ class Row:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The weights it starts from or consists of."""
+        """Names of the weights that it starts from or consists of."""
         given = self.recipe.init.checkpoint if self.recipe is not None else None
         return self.members or ((given,) if given is not None else ())
 
     @property
     def device(self) -> str:
-        """What it is meant to run on."""
+        """The device that it is meant for."""
         return self.recipe.engine.device if self.recipe is not None else "cuda"
 
 
@@ -108,8 +108,8 @@ class Available:
     """What a machine has.
 
     Attributes:
-        datasets: registered names of the data sets that were found, e.g. ``audioset``.
-        weights: names of the published weights that were found.
+        datasets: registered names of the available data sets, e.g. ``audioset``.
+        weights: names of the available published weights.
         gpu: whether there is a CUDA device.
     """
 
@@ -121,40 +121,39 @@ class Available:
 def reasons(
     dataset: str, weights: Collection[str], device: str, available: Available
 ) -> tuple[str, ...]:
-    """Why something cannot be run on a machine, of `REASONS`; empty where it can.
+    """Why something cannot be run on a machine, see `REASONS`; empty if it can.
 
     Args:
-        dataset: that it needs.
-        weights: that it needs, all of them.
-        device: that it is to run on.
+        dataset: required data set.
+        weights: required weights.
+        device: required device.
         available: what the machine has.
     """
-    found = {
+    satisfied = {
         NO_DATA: dataset in available.datasets,
         NO_WEIGHTS: available.weights.issuperset(weights),
         NO_GPU: device != "cuda" or available.gpu,
     }
-    return tuple(reason for reason in REASONS if not found[reason])
+    return tuple(reason for reason in REASONS if not satisfied[reason])
 
 
 def why_not(row: Row, available: Available) -> tuple[str, ...]:
-    """Why a row cannot be run on a machine as it is meant to be, of `REASONS`."""
+    """Why a row cannot be run on a machine as it is meant to be, see `REASONS`."""
     return reasons(row.corpus.name, row.weights, row.device, available)
 
 
-def departures(recipe: Recipe, meant: Recipe) -> tuple[str, ...]:
-    """Fields in which a recipe departs from the one that was meant, as ``training.epochs = 1``.
+def deviations(recipe: Recipe, meant: Recipe) -> tuple[str, ...]:
+    """Fields in which a recipe deviates from the one that was meant, as ``training.epochs = 1``.
 
-    What computes is left out but for its precision, and so are the names of weight files and the
-    cost session.
+    Fields of the engine (except precision), of the cost session and of weight files are ignored.
     """
-    apart = ("engine.", "measurement.", "init.", "salt")
+    ignored = ("engine.", "measurement.", "init.", "salt")
     kept = ("init.source", "engine.precision")
-    mine, theirs = dict(_leaves(recipe)), dict(_leaves(meant))
+    meant_values = dict(_leaves(meant))
     return tuple(
         f"{name} = {value}"
-        for name, value in mine.items()
-        if value != theirs[name] and (name in kept or not name.startswith(apart))
+        for name, value in _leaves(recipe)
+        if value != meant_values[name] and (name in kept or not name.startswith(ignored))
     )
 
 

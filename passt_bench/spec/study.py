@@ -1,4 +1,4 @@
-"""Studies: a question, a base recipe, variants, and the blocks that all variants share."""
+"""Studies: a question, a base recipe, variants, and the seeds and folds that variants share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Variant:
     """A named change to the base recipe.
 
     Attributes:
-        name: of the variant in tables and figures.
+        name: name of the variant in tables and figures.
         changes: dotted field name → value, see `spec.override`.
-        reference: whether it is there for scale and no answer to the question: it is compared like
-            the others, but headlines do not count it.
+        reference: whether it only shows a scale and does not answer the question: it is compared
+            like the others, but headlines do not count it.
     """
 
     name: str
@@ -33,16 +33,15 @@ class Study:
     """A controlled study.
 
     Attributes:
-        name: equals the name of its file.
-        question: what the study asks, one sentence.
+        name: name of the study and of its file.
+        question: the question of the study, one sentence.
         base: the recipe that variants change.
         variants: at least two, the baseline among them.
         baseline: name of the variant that the others are compared with.
         metric: the primary metric, e.g. ``mAP`` or ``accuracy``.
         seeds: the blocks; each variant runs with each seed.
-        folds: held-out folds of a folded data set; None is all that the data set has.
-        margin: largest difference that counts as the same; None takes 0.02, see
-            docs/statistics.md.
+        folds: held-out folds of a data set with folds; None is all of them.
+        margin: largest difference that counts as the same; None is 0.02, see docs/statistics.md.
         minutes: expected minutes on two CPU cores, for the list of studies.
     """
 
@@ -78,7 +77,7 @@ class Study:
             )
         if self.baseline not in names:
             raise InputError(
-                "the baseline is no variant of the study",
+                "the baseline is not a variant of the study",
                 source=self.name,
                 field="baseline",
                 value=self.baseline,
@@ -87,7 +86,7 @@ class Study:
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
             raise InputError(
-                "seeds are whole numbers from 0 on, distinct, and at least one",
+                "seeds must be distinct whole numbers from 0, at least one",
                 source=self.name,
                 field="seeds",
                 value=self.seeds,
@@ -96,7 +95,11 @@ class Study:
 
     def recipe(self, variant: Variant) -> Recipe:
         """The validated recipe of a variant."""
-        return override(self.base, variant.changes, source=f"{self.name}: {variant.name}")
+        return override(self.base, variant.changes, source=self.place(variant.name))
+
+    def place(self, variant: str) -> str:
+        """The study and one of its variants in words, for messages."""
+        return f"study {self.name}, variant {variant!r}"
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
@@ -106,7 +109,7 @@ class Study:
 def one_at_a_time(
     baseline: str, factors: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> tuple[Variant, ...]:
-    """The baseline, and every level of every factor alone.
+    """The baseline, and one variant for each level of each factor.
 
     Args:
         baseline: name of the unchanged variant.

@@ -31,7 +31,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.models.patchout import philox
 from passt_bench.records.files import writing
-from passt_bench.spec.key import decisive, digest
+from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import FrontendSpec, Recipe
 
 
@@ -245,7 +245,7 @@ def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path:
     if keeps_waves(recipe):
         name = digest([VERSION, fingerprint, frontend.sampling_rate, seconds])
         return cache / f"{_WAVES}{name}.npy"
-    name = digest([VERSION, fingerprint, decisive(frontend), seconds])
+    name = digest([VERSION, fingerprint, key_fields(frontend), seconds])
     return cache / f"features-{name}.npy"
 
 

@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_plan(store: Store) -> None:
     taken = take(store.root.parent, "plan", "many.py")
-    assert "10000 runs, 10000 of them on record already" in taken.output
+    assert "10000 runs, all done" in taken.output
     assert taken.seconds < 10
     assert taken.peak < GIB
 
@@ -100,7 +100,7 @@ def test_clean_and_merge(store: Store) -> None:
     taken = take(store.root.parent, "records", "clean")
     assert "Nothing was removed." in taken.output
     taken = take(store.root.parent, "records", "merge", "runs", "--runs", "reports/many")
-    assert "0 records copied, 10000 were there already." in taken.output
+    assert "0 records copied, 10000 existed already." in taken.output
     assert taken.peak < GIB
 
 

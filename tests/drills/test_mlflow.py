@@ -56,7 +56,7 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
         failure = LastSync(tmp_path).wait(60)  # seconds; longer than any of them may take
         assert proxy.failed or fault == "refuse"
     assert failure is not None and "records are not affected" in failure
-    assert "given up" not in failure and f"passt-bench sync --runs {tmp_path}" in failure
+    assert "did not finish" not in failure and f"passt-bench sync --runs {tmp_path}" in failure
     assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
 
 

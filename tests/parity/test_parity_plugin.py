@@ -19,7 +19,7 @@ from passt_bench.models.testing import ModelContract
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.runner.compare import subjects
-from passt_bench.runner.estimates import summarise_model
+from passt_bench.runner.estimates import summarize_model
 from passt_bench.spec import (
     DataSpec,
     ModelSpec,
@@ -70,7 +70,7 @@ def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None
     items = ["hear21passt:width=32,depth=1,heads=1", "passt_micro"]
     shared = Recipe(ModelSpec("passt_s"), data=DataSpec(seconds=1.0))
     recipe = next(iter(subjects(items, shared).values()))
-    facts = summarise_model(replace(recipe, patchout=setting), CLASSES)
+    facts = summarize_model(replace(recipe, patchout=setting), CLASSES)
     net = create_model("hear21passt", CLASSES, frames=FRAMES, **SMALL).train()
     tokens: list[int] = []
     net.net.blocks[0].register_forward_pre_hook(lambda _, x: tokens.append(x[0].shape[1]))

@@ -108,7 +108,7 @@ def test_a_finished_study_is_counted(
 ) -> None:
     code, said = cli("status", study_file, "--runs", tmp_path / "runs")
     assert code == 0
-    assert "6 runs, 6 of them on record already" in said
+    assert "6 runs, all done" in said
     assert "diverges, seed 1: error: ValueError: why" in said
 
 

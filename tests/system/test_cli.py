@@ -76,7 +76,7 @@ def test_a_finished_study_runs_nothing(
 ) -> None:
     monkeypatch.chdir(ran[0])
     before = sorted(Path("runs/records").iterdir())
-    assert "Nothing is left to train" in cli("run", study_file, "--no-track")[1]
+    assert "Nothing to train" in cli("run", study_file, "--no-track")[1]
     assert sorted(Path("runs/records").iterdir()) == before
     status, said = cli("status", study_file)
     assert status == 0 and "diverges, seed 0: diverged: the loss is" in said
@@ -127,8 +127,8 @@ def test_one_variant_is_run_and_the_others_are_left(
     named = ("--variant", "time", "--no-track", "--seeds", "1")
     status, said = cli("run", study_file, *named)
     assert status == 0, said
-    assert "2 of 3 variants x 1 seeds = 2 runs, 0 of them on record" in said
-    before, told, _ = said.partition("Trained models are not kept; --keep-models writes")
+    assert "2 of 3 variants x 1 seed = 2 runs, none done yet" in said
+    before, told, _ = said.partition("Trained models are not kept; use --keep-models")
     assert told and "Training and evaluating" not in before
     store = Store(Path("runs"))
     (session,) = store.sessions()
@@ -144,7 +144,7 @@ def test_one_variant_is_run_and_the_others_are_left(
     alone = ("--variant", "diverges", "--no-baseline", "--no-track", "--seeds", "1")
     status, said = cli("run", study_file, *alone, "--keep-models")
     assert status == 1, said  # it diverges
-    assert "1 of 3 variants x 1 seeds = 1 runs, 0 of them on record" in said
+    assert "1 of 3 variants x 1 seed = 1 run, none done yet" in said
     assert "Costs are not measured: they are ratios to the baseline" in said
     assert "models are not kept" not in said
     assert len(store.sessions()) == 1
@@ -152,7 +152,7 @@ def test_one_variant_is_run_and_the_others_are_left(
     assert "variants of the study. Not run yet" not in page.read_text()
 
     _, said = cli("status", study_file, "--variant", "time", "--seeds", "1")
-    assert "2 of 3 variants x 1 seeds = 2 runs, 2 of them on record" in said
+    assert "2 of 3 variants x 1 seed = 2 runs, all done" in said
     assert "diverges" not in said
     status, said = cli("run", study_file, *named)
     assert status == 0

@@ -14,7 +14,7 @@ from passt_bench.records.store import Store
 from passt_bench.runner import cost
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.cost import foresee_cost, measure_cost
-from passt_bench.runner.estimates import foreseen_bytes, summarise_model
+from passt_bench.runner.estimates import foreseen_bytes, summarize_model
 from passt_bench.spec import (
     DataSpec,
     EngineSpec,
@@ -169,7 +169,7 @@ def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
 def test_the_peak_is_sought_at_the_models_own_size() -> None:
     for width, model in ((16, BASE.model), (64, replace(BASE.model, width=None))):
         recipe = replace(BASE, model=model)
-        tokens = summarise_model(recipe, CLASSES).tokens
+        tokens = summarize_model(recipe, CLASSES).tokens
         assert cost._sizes(recipe, CLASSES) == ((2 * tokens, width, 4 * width),)
     assert cost._sizes(RECIPES["cnn"], CLASSES) == ()
 

@@ -255,7 +255,7 @@ def test_the_json_holds_all_names_and_the_text_a_few(
     assert code == 1
     assert "missing: 9: " in said
     assert "and 4 more. " in said
-    assert "Did not look for identical files." in said
+    assert "Identical files were not looked for." in said
     assert "Next: fix what is listed above" in said
 
 
@@ -273,11 +273,11 @@ def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path: Path, cli: Cli) ->
     assert f"Next: passt-bench run STUDY --data {named}" in said
     code, said = cli("data", "check", named, "--rate", 32000)
     assert code == 2
-    assert "--rate = 32000: the folder holds clips prepared at 16000 Hz." in said
+    assert "--rate = 32000: the clips in this folder were prepared at 16000 Hz." in said
     assert "Leave --rate out, or give --rate 16000." in said
     code, said = cli("data", "check", named, "--seconds", 1)
     assert code == 2
-    assert "--seconds = 1.0: the folder holds clips of which 12 were cut at 0.8 s." in said
+    assert "--seconds = 1.0: 12 of the clips in this folder were cut to 0.8 s." in said
     assert "Leave --seconds out, or give --seconds 0.8 or less." in said
     assert cli("data", "check", f"manifest={written.root}", "--rate", 10)[0] == 2
 
@@ -306,7 +306,7 @@ def test_mp3_made_for_hdf5_files_is_checked_at_any_rate(tmp_path: Path, cli: Cli
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["manifest"], ("NAME=DIR = 'manifest'", "not NAME=DIR", "Write e.g.")),
+        (["manifest"], ("NAME=DIR = 'manifest'", "has no folder", "Write NAME=DIR")),
         (["nothing=."], ("nothing", "Known: ")),
         (["manifest=gone"], ("manifest = 'gone'", "no such file or folder")),
         (["synthetic=."], ("procedural",)),

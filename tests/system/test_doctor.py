@@ -36,9 +36,9 @@ def test_background_load_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     quiet |= {"throttled": "0", "gpus": [], "warnings": []}
     busy = quiet | {"other_cores": 1.4, "warnings": ["Other processes keep 1.4 of 2 cores busy"]}
     monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet)
-    assert _found(tmp_path)["quiet"].state == "good"
+    assert _found(tmp_path)["other work"].state == "good"
     monkeypatch.setattr(doctor, "background_load", lambda seconds: busy)
-    found = _found(tmp_path)["quiet"]
+    found = _found(tmp_path)["other work"]
     assert (found.state, found.detail) == ("note", "Other processes keep 1.4 of 2 cores busy")
     gpu = {"name": "NVIDIA X", "busy_percent": 40, "used_mib": 900, "slowed": 0}
     monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet | {"gpus": [gpu]})

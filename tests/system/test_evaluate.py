@@ -26,7 +26,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.store import Store
 from passt_bench.runner import evaluation
 from passt_bench.runner.evaluation import evaluate_checkpoints
-from passt_bench.runner.maintenance import compare_records, find_debris, find_record
+from passt_bench.runner.maintenance import compare_records, find_record, find_removable
 from passt_bench.runner.merge import merge
 from passt_bench.spec import DataSpec
 
@@ -192,7 +192,7 @@ def test_two_at_once_are_kept_apart(one: Path, tmp_path: Path) -> None:
     key = evaluated(tmp_path, one).key
     with (
         FileLock(tmp_path / "locks" / f"{key}.lock"),
-        pytest.raises(InputError, match="another process is at this evaluation"),
+        pytest.raises(InputError, match="another process is running this evaluation"),
     ):
         evaluated(tmp_path, one)
 
@@ -250,7 +250,7 @@ def test_merge_diff_clean_and_frame_know_evaluations(one: Path, tmp_path: Path) 
     assert {item.field for item in compare_records(first, second).decides} > {
         "version of.metric AUC"
     }
-    unused = [item for item in find_debris(tmp_path / "all") if item.results]
+    unused = [item for item in find_removable(tmp_path / "all") if item.results]
     assert [item.paths for item in unused] == [()]
     Store(tmp_path / "b").write(replace(record, metrics={"mAP": 0.9, "AUC": 0.9}))
     with pytest.raises(InputError, match="under the same key"):
@@ -271,7 +271,7 @@ def test_the_command_tells_metric_published_and_page(cli: Cli, tmp_path: Path) -
     assert (tmp_path / "reports" / "evaluations" / "index.html").is_file()
     status, said = cli("evaluate", "--checkpoint", one, *words, "--metrics", "mAP,AUC")
     assert status == 0
-    assert "From the record of" in said
+    assert "shown from the record" in said
     reports = tmp_path / "again"
     status, said = cli("report", "--runs", tmp_path / "runs", "--reports", reports)
     assert status == 0

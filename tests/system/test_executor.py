@@ -95,7 +95,7 @@ def test_a_cell_beyond_its_time_is_a_row_and_the_others_go_on(make: Callable[...
     records = {r.recipe.training.epochs: r for r in study.run("none", "long", timeout=12)}
     assert records[2].status == "ok"
     late = records[100_000]
-    assert (late.status, late.message, late.attempt) == ("timeout", "ended after 12 s", 1)
+    assert (late.status, late.message, late.attempt) == ("timeout", "stopped after 12 s", 1)
     folder = study.store.folder(study.cell("long").key)
     assert [path.name for path in folder.iterdir()] == ["record.json"]
     assert not children()
@@ -251,9 +251,9 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
     assert time.monotonic() - began < 60
     assert not children()
     assert not is_running(study.paths.runs, key)
-    assert states[1] == {"done": 0, "failed": 0, "running": 1, "interrupted": 0, "left": 0}
+    assert states[1] == {"done": 0, "failed": 0, "running": 1, "interrupted": 0, "missing": 0}
     after = [s.cells for s in variant_statuses(study.plan.record, study.store)]
-    assert after[0]["left"] == 1
+    assert after[0]["missing"] == 1
     assert after[1]["interrupted"] == 1
     assert study.store.run(key) is None
 

@@ -47,5 +47,5 @@ def test_commands_that_compute_nothing_load_nothing_heavy(study_file: Path, tmp_
         [sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "3 variants x 2 seeds = 6 runs, 5 of them on record already." in done.stdout
+    assert "3 variants x 2 seeds = 6 runs, 5 done." in done.stdout
     assert "2 of 3 variants x 2 seeds = 4 runs" in done.stdout

@@ -27,7 +27,7 @@ from passt_bench.records.store import (
 from passt_bench.report.build import build_study, build_variants
 from passt_bench.report.comparison import build_comparison
 from passt_bench.report.search_page import build_search
-from passt_bench.runner.maintenance import find_debris, remove
+from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
 
@@ -169,7 +169,7 @@ def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: 
         lambda: store.write_study(replace(store.study("quick"), name="../../outside")),
         lambda: write_search(replace(search, name="../../outside"), runs),
     ):
-        with pytest.raises(InputError, match=r"= '../../outside': a name is letters"):
+        with pytest.raises(InputError, match=r"= '../../outside': may contain only letters"):
             act()
     assert files(tmp_path) == before
 
@@ -237,15 +237,15 @@ def test_clean_removes_links_and_not_what_they_point_to(runs: Path, tmp_path: Pa
     before = files(home)
     link = runs / "records" / ("e" * 16)
     link.symlink_to(home)
-    for debris in find_debris(runs):
-        remove(debris)
+    for removable in find_removable(runs):
+        remove(removable)
     assert not link.is_symlink() and files(home) == before
     for place in ("records", "cache", "search"):
         if (runs / place).exists():
             (runs / place).rename(tmp_path / f"was-{place}")
         (runs / place).symlink_to(home)
-    for debris in find_debris(runs):
-        remove(debris)
+    for removable in find_removable(runs):
+        remove(removable)
     assert files(home) == before
 
 
@@ -265,7 +265,7 @@ def test_a_folder_on_another_disk_may_be_a_link(runs: Path, tmp_path: Path) -> N
         _linked(place, tmp_path / "disk" / place.name)
     assert files(build_study("quick", runs, tmp_path / "linked").parent) == direct
     assert merge([runs], tmp_path / "all").studies == ["quick"]
-    assert [item.paths for item in find_debris(runs) if item.results] == [()]
+    assert [item.paths for item in find_removable(runs) if item.results] == [()]
 
 
 @pytest.mark.parametrize("name", ["2026-été_b", "-x", "x" * 100])
@@ -337,5 +337,5 @@ def test_clean_leaves_what_is_no_record_alone(runs: Path) -> None:
     key = _run(runs).key
     shutil.copytree(runs / "records" / key, runs / "records" / f"{key}.bak")
     (runs / "records" / "mine").mkdir()
-    assert [item.paths for item in find_debris(runs) if item.results] == [()]
+    assert [item.paths for item in find_removable(runs) if item.results] == [()]
     assert f"{key}.bak" not in Store(runs).record_keys()

@@ -198,7 +198,7 @@ def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None
     page = tmp_path / "runs" / "reports" / "paper_table3_esc50" / "index.html"
     assert "PaSST-S-N reaches accuracy" in page.read_text(encoding="utf-8")
     status, text = cli("status", "paper_table3", *asked, "--no-baseline")
-    assert (status, "1 runs, 1 of them on record already" in text) == (0, True)
+    assert (status, "1 run, all done" in text) == (0, True)
     # The row that has its weights is not the one that is asked for.
     other = ("PaSST-U" if word == "PaSST-S-N" else word for word in asked)
     status, text = cli("run", "paper_table3", *other)
@@ -217,7 +217,7 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     assert "5 of 25 rows can run here" in text
     assert "no data: 5 rows on openmic, dcase20, fsd50k" in text
     assert "no data, no weights: 5 rows on audioset" in text
-    assert "5 runs, 0 of them on record already" in text
+    assert "5 runs, none done yet" in text
     assert (tmp_path / "runs" / "reports" / "paper_table3_esc50" / "index.html").is_file()
     store = Store(tmp_path / "runs")
     assert store.studies() == ["paper_table3_esc50"]
@@ -231,7 +231,7 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     assert "15 of 2000 clips, model.width = 64" in told
     assert "OpenMIC, DCASE20, FSD50K: no data, no GPU" in told
     status, text = cli("status", "paper_table3", *asked)
-    assert (status, "5 runs, 5 of them on record already" in text) == (0, True)
+    assert (status, "5 runs, all done" in text) == (0, True)
 
 
 def test_an_ensemble_is_evaluated_and_found_again(tmp_path: Path) -> None:
@@ -267,8 +267,8 @@ def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> Non
     words = ("--folds", 2, "--set", "training.epoch_clips=40", "--no-track")
     status, text = cli("run", "paper_table3", *data, *words)
     assert status == 0, text
-    assert "--folds 2 holds for esc50; openmic, dcase20, fsd50k, audioset have" in text
-    assert "epoch_clips=40 holds for audioset; the clips of openmic, esc50, dcase20" in text
+    assert "--folds 2 applies to esc50; openmic, dcase20, fsd50k, audioset have" in text
+    assert "epoch_clips=40 applies to audioset; the clips of openmic, esc50, dcase20" in text
     rows = plan_rows(rows_of("paper_table3"), StudyRequest("paper_table3", folds=2), RUNS).rows
     assert {row.row.corpus.name: row.runs for row in rows if row.recipe} == {
         "openmic": 3, "esc50": 6, "dcase20": 3, "fsd50k": 3, "audioset": 1,
@@ -282,13 +282,13 @@ def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("table", "words", "message"),
     [
-        ("paper_table1", ("--folds", 1), "--folds = 1: the data sets have one split and no folds"),
+        ("paper_table1", ("--folds", 1), "--folds = 1: the data sets have no folds"),
         ("paper_table3", ("--folds", 6), "--folds = 6: there are 5 folds. Give 1 to 5"),
         ("paper_table3", ("--folds", 0), "--folds = 0: there are 5 folds"),
-        ("paper_table3", ("--seeds", 0), "--seeds = 0: at least one seed"),
-        ("paper_table2", ("--seeds", 1), "--seeds = 1: none of these rows is trained"),
-        ("paper_table2", ("--set", "a=1"), "--set = 'a=1': none of these rows is trained"),
-        ("paper_table2", ("--no-baseline",), "--no-baseline = True: none of these rows is trained"),
+        ("paper_table3", ("--seeds", 0), "--seeds = 0: must be at least 1"),
+        ("paper_table2", ("--seeds", 1), "--seeds = 1: applies only to training"),
+        ("paper_table2", ("--set", "a=1"), "--set = 'a=1': applies only to training"),
+        ("paper_table2", ("--no-baseline",), "--no-baseline = True: applies only to training"),
         ("paper_table3", ("--variant", "PaSST"), "--variant = 'PaSST': no such variant. Did you"),
         ("paper_table1", ("--variant", "PaSST-B", "--no-baseline"), "this is the baseline, which"),
         (
@@ -365,7 +365,7 @@ ROW = 'Row("t", "{}", Corpus("esc50", "E", 50, 4, 4), "mAP", 0.5, study="{}"),'
 @pytest.mark.parametrize(
     ("name", "studies", "rows", "message"),
     [
-        ("other", "STUDY_,", ROW.format("a", "other"), "a study is named as its file"),
+        ("other", "STUDY_,", ROW.format("a", "other"), "a study must have the name of its file"),
         ("mine", "STUDY_,", ROW.format("c", "mine"), "no study of the file has such a variant"),
         ("mine", "STUDY_,", '"a",', "ROWS = 'str': not a tuple of Row"),
         ("mine", "STUDY_", ROW.format("a", "mine"), "STUDIES = 'Study': not a tuple of Study"),

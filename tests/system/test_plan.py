@@ -12,7 +12,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.estimates import summarise_model
+from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.plan import (
     Datasets,
     StudyPlan,
@@ -128,7 +128,7 @@ def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
     study = load_study(str(study_file)).study
     for number, seeds in ((1, (0,)), (4, (0, 1, 2, 3))):
         assert plan_study(study, paths, seeds=number).record.seeds == seeds
-    with pytest.raises(InputError, match="at least one seed"):
+    with pytest.raises(InputError, match="must be at least 1"):
         plan_study(study, paths, seeds=0)
 
 
@@ -137,7 +137,7 @@ def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
     [
         ({"metrics": ("mAP", "f1")}, "unknown metric"),
         ({"metrics": ("accuracy",)}, "the study's metric is not evaluated"),
-        ({"training.checkpoint_selection": "validation"}, "a study reports on the test fold"),
+        ({"training.checkpoint_selection": "validation"}, "a study must report on the test split"),
         ({"frontend.mels": 8}, "shorter than a patch"),
         ({"data.seed": 5}, "share one data set"),
     ],
@@ -153,7 +153,7 @@ def test_what_cannot_run_is_refused(
 def test_a_cnn_refuses_patchout() -> None:
     recipe = override(Recipe(), {"model.name": "panns_micro", "patchout.kind": "time"})
     with pytest.raises(InputError, match="no patches to drop"):
-        summarise_model(recipe, 4)
+        summarize_model(recipe, 4)
 
 
 def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:

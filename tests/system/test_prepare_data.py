@@ -137,7 +137,7 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     assert code == 0
     assert "39 clips" in said
     assert "2 samples of 1 clips beyond ±1 clipped" in said
-    assert "1 could not be decoded and were left out: 07" in said
+    assert "1 could not be decoded and were skipped: 07" in said
     assert "the file holds NaN or infinity" in said
     data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, root)
     assert len(data.ids) == 39
@@ -204,7 +204,7 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
     words = ("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     code, said = cli(*words, "--seconds", 0.25)
     assert code == 0
-    assert "2 of them cut at 0.25 s" in said
+    assert "2 of them cut to 0.25 s" in said
     data = open_dataset(DataSpec(name="manifest", seconds=0.2), RATE, root)
     assert sorted(data.length(n) or 0 for n in range(4)) == [1600, 3200, 4000, 4000]
     with pytest.raises(InputError, match="were cut at 0.25 s"):

@@ -18,8 +18,8 @@ from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, taken
-from passt_bench.runner.maintenance import compare_records, find_debris, find_record, remove
+from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, try_hold
+from passt_bench.runner.maintenance import compare_records, find_record, find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths, RunConfig
@@ -69,12 +69,12 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
 
     @contextmanager
     def copying(root: Path, key: str) -> Iterator[bool]:
-        with taken(root, key) as free:
+        with try_hold(root, key) as free:
             if acts:
                 acts.pop()()
             yield free
 
-    monkeypatch.setattr("passt_bench.runner.merge.taken", copying)
+    monkeypatch.setattr("passt_bench.runner.merge.try_hold", copying)
 
 
 def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
@@ -127,7 +127,7 @@ def test_records_are_found_by_beginning_and_path(plan: StudyPlan, tmp_path: Path
             find_record(name, store)
     twin = key[:-1] + ("0" if key[-1] != "0" else "1")
     store.write(replace(ok(plan.cells[0]), key=twin))
-    with pytest.raises(InputError, match=f"2 records begin like that.*{key}"):
+    with pytest.raises(InputError, match=f"2 keys start with this prefix.*{key}"):
         find_record(key[:15], store)
 
 
@@ -141,7 +141,7 @@ def test_diff_on_the_command_line(plan: StudyPlan, cli: Cli, tmp_path: Path) -> 
     assert '"none"' in said and '"time"' in said
     code, said = cli("records", "diff", one, store.folder(one), "--runs", tmp_path)
     assert code == 0
-    assert f"Same key: {one}." in said and "What does not: no differences." in said
+    assert f"Same key: {one}." in said and "Other fields: no differences." in said
     code, said = cli("records", "diff", one, "5" * 16, "--runs", tmp_path)
     assert code == 2
     assert "kind = 'quality, cost'" in said
@@ -195,7 +195,7 @@ def test_what_is_being_run_is_left_out_and_told(
     with lock(target.root, name.format(key)):
         status, told = cli("records", "merge", two.root, "--runs", target.root)
         assert (status, target.has(key), target.has(other)) == (1, False, True)
-        assert f"{key}: left out, because another command is running it." in told
+        assert f"{key}: not copied, because another command is running it." in told
         assert "Run the same command again" in told
         assert f"{len(plan.cells) - 1} records copied" in told
     status, told = cli("records", "merge", two.root, "--runs", target.root)
@@ -412,7 +412,7 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
         _old(tmp_path / "locks" / f"{'5' * 16}.lock"),  # of a session
         _old(tmp_path / "cache" / "features-0123456789abcdef.npy"),
     ]
-    found = find_debris(tmp_path)
+    found = find_removable(tmp_path)
     assert {p for item in found if not item.results for p in item.paths} == set(debris)
     assert [item.size for item in found if not item.results] == [15, 10, 15, 5]
     (results,) = (item for item in found if item.results)
@@ -439,15 +439,15 @@ def test_what_is_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
     checkpoint = _old(store.folder(key) / "checkpoint.pt")
     held = _old(tmp_path / "locks" / f"{key}.lock")
     with FileLock(held, timeout=0):
-        assert not any(item.paths for item in find_debris(tmp_path))
-    found = find_debris(tmp_path)
+        assert not any(item.paths for item in find_removable(tmp_path))
+    found = find_removable(tmp_path)
     with FileLock(held, timeout=0):  # taken since
         for item in found:
             remove(item)
         assert held.exists()
         with pytest.raises(Timeout), FileLock(held, timeout=0):
             pass
-    for item in find_debris(tmp_path):
+    for item in find_removable(tmp_path):
         remove(item)
     assert not checkpoint.exists() and not held.exists()
 
@@ -486,8 +486,8 @@ def test_clean_stops_at_what_it_cannot_read(document: str, plan: StudyPlan, tmp_
     write(tmp_path, plan, slice(0, 1))
     path = _old(tmp_path / f"{document}.json")
     with pytest.raises(InputError) as caught:
-        find_debris(tmp_path)
+        find_removable(tmp_path)
     assert caught.value.source == path
     with pytest.raises(InputError) as caught:
-        find_debris(tmp_path / "no")
+        find_removable(tmp_path / "no")
     assert (caught.value.field, caught.value.value) == ("--runs", str(tmp_path / "no"))

@@ -7,7 +7,7 @@ import pytest
 from passt_bench.measure.flops import vit_flops
 from passt_bench.measure.target import Subject, measure_memory, run_turn, warm_up
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.estimates import foreseen_bytes, summarise_model
+from passt_bench.runner.estimates import foreseen_bytes, summarize_model
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, override
 
 RECIPE = Recipe(
@@ -19,14 +19,14 @@ RECIPE = Recipe(
 
 
 def test_facts_are_means_over_the_stages() -> None:
-    facts = summarise_model(RECIPE, 3)
+    facts = summarize_model(RECIPE, 3)
     assert facts.patchout["stages"] == [64, 48, 32, 16]
     assert facts.patchout["kept"] == 16
     assert (facts.tokens, facts.tokens_full) == (2 + 40, 2 + 64)
     sizes = {"width": 16, "depth": 1, "classes": 3, "patches": 64, "patch_elements": 64}
     each = [vit_flops(tokens=2 + n, backward=True, **sizes) for n in (64, 48, 32, 16)]
     assert facts.flops == sum(each) / 4
-    falling = summarise_model(override(RECIPE, {"patchout.schedule": "falling"}), 3)
+    falling = summarize_model(override(RECIPE, {"patchout.schedule": "falling"}), 3)
     assert falling.patchout["stages"] == [16, 32, 48, 64]
     assert falling.flops == facts.flops
 

@@ -85,7 +85,7 @@ def test_credentials_are_left_out_wherever_they_are():
 
 
 def test_a_server_that_refuses_or_hangs_is_one_clear_error(unsynced, refusing, monkeypatch):
-    with pytest.raises(InputError, match="the server is away") as caught:
+    with pytest.raises(InputError, match="the server is unreachable") as caught:
         sync(unsynced)
     assert caught.value.source == refusing and "secret" not in str(caught.value)
     assert f"passt-bench sync --runs {unsynced}" in caught.value.remedy
@@ -184,7 +184,7 @@ def test_a_store_that_is_locked_says_so(synced, holder, monkeypatch, cli):
         with held if holder == "sync" else contextlib.nullcontext():
             code, said = cli("sync", "--runs", synced)
     assert code == 2
-    assert "another process keeps the database locked" in said
+    assert "another process holds the lock of the database" in said
     assert f"passt-bench sync --runs {synced}" in said
     assert sync(synced).unchanged == 12
 
@@ -254,9 +254,9 @@ def test_a_run_says_that_mlflow_was_not_updated(unsynced, refusing, capsys):
 
 
 def test_a_last_sync_that_does_not_end_or_is_killed_is_reported(unsynced, silent):
-    assert "given up after 0 s" in (LastSync(unsynced).wait(0.1) or "")
+    assert "did not finish within 0 s" in (LastSync(unsynced).wait(0.1) or "")
     last = LastSync(unsynced)
     (process,) = beside()
     process.kill()
-    assert "ended by itself with status -9" in (last.wait(60) or "")
+    assert "ended with status -9" in (last.wait(60) or "")
     assert beside() == []

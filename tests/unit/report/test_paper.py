@@ -12,7 +12,7 @@ from passt_bench.records.store import Store
 from passt_bench.report.paper import CITED, PaperStatus, render_paper
 from passt_bench.runner.studies import published_rows
 from passt_bench.spec import Recipe
-from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, departures
+from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, Available, Row, deviations
 
 PUBLISHED = Path(report.__file__).with_name("published")
 ROWS = published_rows()
@@ -184,13 +184,13 @@ def test_departures_name_the_fields_that_matter() -> None:
     assert row.recipe is not None
     elsewhere = replace(row.recipe.engine, device="cpu", threads=2)
     moved = replace(row.recipe, engine=elsewhere, init=replace(row.recipe.init, sha256="00"))
-    assert departures(moved, row.recipe) == ()
+    assert deviations(moved, row.recipe) == ()
     short = replace(moved, training=replace(moved.training, epochs=1))
-    assert departures(short, row.recipe) == ("training.epochs = 1",)
+    assert deviations(short, row.recipe) == ("training.epochs = 1",)
     exact = replace(moved, engine=replace(elsewhere, precision="float32"))
-    assert departures(exact, row.recipe) == ("engine.precision = float32",)
+    assert deviations(exact, row.recipe) == ("engine.precision = float32",)
     scratch = replace(moved, init=Recipe().init)
-    assert departures(scratch, row.recipe) == ("init.source = scratch",)
+    assert deviations(scratch, row.recipe) == ("init.source = scratch",)
 
 
 def test_page_and_latex_hold_all_rows(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from passt_bench.measure.flops import stated_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
-from passt_bench.runner.estimates import Foreseen, foresee, rate, summarise_model
+from passt_bench.runner.estimates import Foreseen, foresee, rate, summarize_model
 from passt_bench.spec import (
     DataSpec,
     EngineSpec,
@@ -37,7 +37,7 @@ def alone(recipe: Recipe = BASE, spec: MeasurementSpec = SPEC, **options: object
 
 
 def test_a_turn_by_hand() -> None:
-    facts = summarise_model(BASE, CLASSES)
+    facts = summarize_model(BASE, CLASSES)
     step = 2 * facts.flops / 60e9 + 0.005
     inference = (2 * facts.flops_inference / 60e9 + 0.005) + (facts.flops_inference / 60e9 + 0.005)
     found = alone()
@@ -77,7 +77,7 @@ def test_it_grows_with_flops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_schedule_takes_a_step_in_each_stage() -> None:
     scheduled = override(BASE, {"patchout": Patchout("time", rate=0.5, schedule="rising")})
-    facts = summarise_model(scheduled, CLASSES)
+    facts = summarize_model(scheduled, CLASSES)
     stages = len(facts.patchout["stages"])
     assert stages > 1
     step = 2 * facts.flops / 60e9 + 0.005
@@ -86,7 +86,7 @@ def test_a_schedule_takes_a_step_in_each_stage() -> None:
 
 
 def test_what_follows_the_rounds_and_compiling_count() -> None:
-    facts = summarise_model(BASE, CLASSES)
+    facts = summarize_model(BASE, CLASSES)
     more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - alone().apart
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
     assert alone(profile=True).apart > alone().apart

@@ -19,7 +19,7 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
-from passt_bench.spec.key import decisive
+from passt_bench.spec.key import key_fields
 
 STUDY = '''"""Does it help to begin with what was learnt before?"""
 
@@ -80,7 +80,7 @@ def test_fine_tuning_begins_where_the_kept_model_ended(
     other = 'Variant("time", {"patchout": Patchout("time", rate=0.5)})'
     first = _study(tmp_path, "learn", 6, other)
     taught, _ = _run(tmp_path, first, monkeypatch, "--keep-models")
-    assert "2 models are kept" in capsys.readouterr().out
+    assert "2 models were kept" in capsys.readouterr().out
     model = tmp_path / "runs" / "records" / taught.key / "model.safetensors"
     kept = read_model(model)
     assert kept.recipe == taught.recipe
@@ -117,9 +117,9 @@ def test_the_content_enters_the_key_and_the_path_does_not(tmp_path: Path) -> Non
         )
         assert found == path
         assert recipe.init.checkpoint == path.name
-        settled.append(decisive(recipe))
+        settled.append(key_fields(recipe))
     assert settled[0] == settled[1] != settled[2]
-    assert "init" not in decisive(RECIPE)
+    assert "init" not in key_fields(RECIPE)
     assert settle_init(RECIPE, CLASSES) == (RECIPE, None)
 
 
@@ -152,9 +152,9 @@ def test_wrong_beginnings_are_refused_before_anything_runs(tmp_path: Path) -> No
     path = _saved(tmp_path)
     wide = replace(RECIPE, model=replace(RECIPE.model, width=32))
     for recipe, field, message in (
-        (replace(RECIPE, init=InitSpec("scratch", "w.pt")), "init.checkpoint", "from scratch"),
-        (replace(RECIPE, init=InitSpec("scratch", None, "00")), "init.sha256", "from scratch"),
-        (replace(RECIPE, init=InitSpec("checkpoint")), "init.checkpoint", "no file"),
+        (replace(RECIPE, init=InitSpec("scratch", "w.pt")), "init.checkpoint", "is scratch"),
+        (replace(RECIPE, init=InitSpec("scratch", None, "00")), "init.sha256", "is scratch"),
+        (replace(RECIPE, init=InitSpec("checkpoint")), "init.checkpoint", "no file given"),
         (
             replace(RECIPE, init=InitSpec("checkpoint", "none.pt")),
             "init.checkpoint",

@@ -53,7 +53,7 @@ def test_other_settings_get_a_name_of_their_own_and_find_it_again(
     assert (first.study.name, first.notes) == ("tiny", ())
     longer = begin(file, runs, "training.epochs=3")
     assert longer.study.name == longer.record.name == longer.whole.name == "tiny-2"
-    assert "none: training.epochs = 3" in longer.notes[0]
+    assert "variant 'none', training.epochs = 3" in longer.notes[0]
     assert longer.notes[0] in describe(longer, Store(runs), RunConfig())
     assert begin(file, runs, "training.epochs=4").study.name == "tiny-3"
     for sets, name in ((), "tiny"), (("training.epochs=3",), "tiny-2"):
@@ -77,7 +77,7 @@ VARIANTS = (Variant("none"), Variant("more", {"salt": 1}))
         ({"baseline": "time"}, "baseline = time"),
         ({"metric": "accuracy"}, "metric = accuracy"),
         ({"margin": 0.1}, "margin = 0.1"),
-        ({"variants": VARIANTS}, "there is no variant 'time'"),
+        ({"variants": VARIANTS}, "no variant 'time'"),
     ],
 )
 def test_what_a_page_compares_is_a_setting(
@@ -129,7 +129,7 @@ def test_folds_on_record_stay_and_other_data_are_another_study(
     first, *_, last = sorted((data["esc50"] / "audio").glob("*.wav"))
     first.write_bytes(last.read_bytes())
     other = begin(file, runs, data=data)
-    assert other.study.name == "tiny-2" and "other data were found" in other.notes[0]
+    assert other.study.name == "tiny-2" and "first difference: the data" in other.notes[0]
     assert begin(file, runs, data={"esc50": data["esc50"]}).study.name == "tiny-2"
 
 

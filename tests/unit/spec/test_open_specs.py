@@ -12,7 +12,7 @@ import pytest
 from passt_bench.errors import InputError
 from passt_bench.spec import ModelSpec, Patchout, Recipe, override
 from passt_bench.spec.codec import from_json, own_options, to_plain
-from passt_bench.spec.key import decisive, quality_key
+from passt_bench.spec.key import key_fields, quality_key
 
 OWN: dict[str, Any] = {"petals": 3, "sizes": [2, [3, 4]]}
 
@@ -43,7 +43,7 @@ def test_they_decide_the_key() -> None:
     specs = [ModelSpec("lily"), ModelSpec("lily", petals=3), ModelSpec("lily", petals=4)]  # type: ignore[call-arg]
     keys = {quality_key(Recipe(model=spec), 0, None, "data", {}) for spec in specs}
     assert len(keys) == 3
-    assert decisive(specs[1])["petals"] == 3
+    assert key_fields(specs[1])["petals"] == 3
 
 
 @pytest.mark.parametrize(

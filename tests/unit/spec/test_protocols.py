@@ -12,7 +12,7 @@ from passt_bench.models import create_model, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.registry import DATASETS, METRICS
 from passt_bench.spec import Recipe, override
-from passt_bench.spec.key import decisive
+from passt_bench.spec.key import key_fields
 from passt_bench.training.schedule import ramp
 from passt_bench.training.state import snapshot_epochs
 
@@ -64,7 +64,7 @@ def test_what_the_authors_give_differently_is_the_other_ones_value() -> None:
 def test_nothing_of_a_recipe_comes_from_elsewhere(name: str) -> None:
     """What a protocol does not name is as it is in any recipe."""
     again = override(Recipe(), {setting.field: setting.value for setting in PROTOCOLS[name]})
-    assert decisive(RECIPES[name]) == decisive(again)
+    assert key_fields(RECIPES[name]) == key_fields(again)
     for setting in PROTOCOLS[name]:
         node: object = RECIPES[name]
         for part in setting.field.split("."):
