@@ -56,16 +56,13 @@ def compare(
     seconds: Seconds = 10.0,
     classes: Annotated[int, option("N", "Number of classes.", min=1)] = 527,
     device: Device = "cpu",
-    precision: Annotated[
-        str, option("NAME", "Precision: float32, bfloat16 or float16.")
-    ] = "float32",
+    precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
     engine: Annotated[
-        str, option("NAME", "Execution: eager or compiled.", callback=one_of(*ENGINES))
+        str, option("NAME", "eager or compiled.", callback=one_of(*ENGINES))
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
-        float,
-        option("FRACTION", "Relative precision to reach, e.g. 0.03 = ±3 %.", min=0.001),
+        float, option("FRACTION", "Relative precision, e.g. 0.03 = ±3 %.", min=0.001)
     ] = 0.03,
     session_limit: SessionLimit = 300.0,
     steps: Annotated[int, option("N", "Steps of each model per round.", min=1)] = 3,
@@ -173,12 +170,8 @@ def paper_costs(
     ] = None,
     device: Device = "cuda",
     batch: Batch = 12,
-    precision: Annotated[
-        list[str] | None, option("NAME,…", "Precisions; by default float16,bfloat16.")
-    ] = None,
-    engine: Annotated[
-        list[str] | None, option("NAME,…", "Execution; by default eager,compiled.")
-    ] = None,
+    precision: Annotated[list[str] | None, option("NAME,…", "Default: float16,bfloat16.")] = None,
+    engine: Annotated[list[str] | None, option("NAME,…", "Default: eager,compiled.")] = None,
     session_limit: SessionLimit = 90.0,
     published_batch: PublishedBatch = 100,
     published_steps: PublishedSteps = 100,
@@ -189,8 +182,7 @@ def paper_costs(
 ) -> None:
     """Measure the systems of the paper's Table 1 in every precision, eager and compiled.
 
-    Checks the instruments first. Each comparison includes the published speed test and has its own
-    page.
+    Checks the instruments first. Each comparison includes the published speed test and has a page.
     """
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER

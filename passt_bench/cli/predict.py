@@ -39,12 +39,7 @@ def predict(
     checkpoint: Checkpoints,
     form: Annotated[
         str,
-        option(
-            "NAME",
-            "Output format: text, csv or json.",
-            "--format",
-            callback=one_of("text", "csv", "json"),
-        ),
+        option("NAME", "text, csv or json.", "--format", callback=one_of("text", "csv", "json")),
     ] = "text",
     top: Annotated[
         int | None, option("N", "Classes per file; by default 10 in text, else all.", min=1)
@@ -52,9 +47,7 @@ def predict(
     hop: Annotated[
         float | None,
         option(
-            "SECONDS",
-            "Hop between windows; by default they do not overlap.",
-            callback=number("seconds"),
+            "SECONDS", "Hop between windows; by default no overlap.", callback=number("seconds")
         ),
     ] = None,
     device: Device = "cpu",

@@ -67,21 +67,15 @@ def _machine() -> Iterator[Finding]:
 
 def _measuring() -> Iterator[Finding]:
     state = background_load(1.0)
-    load = (
-        f"load {state['load'][0]} on {state['cores']} cores, other work uses {state['other_cores']}"
-    )
+    load = f"load {state['load'][0]} on {state['cores']} cores, {state['other_cores']} in other use"
     busy = [text for text in state["warnings"] if "GPU" not in text]
     yield Finding(
         "other work",
         "note" if busy else "good",
         " ".join(busy) or load,
-        "Stop other work before measuring; ratios stay right, but their intervals widen."
-        if busy
-        else "",
+        "Stop it before measuring; ratios stay right, but intervals widen." if busy else "",
     )
-    governor = (
-        state["governor"] or "not readable (a virtual machine?); the clock may change unnoticed"
-    )
+    governor = state["governor"] or "not readable (a virtual machine?); the clock may change"
     fixed = state["governor"] == "performance"
     yield Finding("clock governor", "good" if fixed else "note", governor)
     throttled = state["throttled"]
@@ -146,9 +140,7 @@ def _storage(out: Path) -> Iterator[Finding]:
         "disk",
         "good" if free > _LOW_DISK else "note",
         f"{free / GIB:.0f} GiB free for {out}",
-        ""
-        if free > _LOW_DISK
-        else "A long study writes checkpoints and features; free some space.",
+        "" if free > _LOW_DISK else "Free some space: a long study writes much.",
     )
     writable = os.access(nearest, os.W_OK)
     yield Finding(

@@ -112,11 +112,7 @@ class Paths:
 
 
 def check_device_name(device: str, source: str | None = None, field: str = "--device") -> None:
-    """Refuses the name of an unknown device.
-
-    Raises:
-        InputError: the name is neither cpu nor cuda.
-    """
+    """Refuses a device that is neither cpu nor cuda (raises `InputError`)."""
     if device not in ("cpu", "cuda"):
         raise InputError(
             "unknown device", source=source, field=field, value=device, remedy="Known: cpu, cuda."

@@ -98,14 +98,13 @@ def _put(node: Any, path: list[str], value: object, name: str, source: object) -
 
 def _suggest(node: Any, path: list[str], name: str) -> str:
     """The remedy for an unknown field; knows the fields of the parts of a recipe as well."""
-    parts = {item.name: getattr(node, item.name) for item in fields(node)}
+    parts = {item.name: type(getattr(node, item.name)) for item in fields(node)}
     owners = [
-        f"{part}.{path[0]}"
-        for part, value in parts.items()
-        if is_dataclass(value) and python_name(type(value), path[0])
+        part for part, kind in parts.items() if is_dataclass(kind) and python_name(kind, path[0])
     ]
-    hint = f"Did you mean {' or '.join(map(repr, owners))}? " if owners else ""
-    return hint + choose_from(parts, path[0], name.removesuffix(".".join(path)))
+    hint = " or ".join(repr(f"{part}.{path[0]}") for part in owners)
+    known = choose_from(parts, path[0], name.removesuffix(".".join(path)))
+    return f"Did you mean {hint}? {known}" if hint else known
 
 
 def parse_assignments(items: list[str]) -> dict[str, Any]:
