@@ -160,7 +160,11 @@ def test_wrong_beginnings_are_refused_before_anything_runs(tmp_path: Path) -> No
             "init.checkpoint",
             "no such file",
         ),
-        (replace(RECIPE, init=InitSpec("checkpoint", str(path), "00")), "init.sha256", "the hash of"),
+        (
+            replace(RECIPE, init=InitSpec("checkpoint", str(path), "00")),
+            "init.sha256",
+            "the hash of",
+        ),
         (replace(wide, init=InitSpec("checkpoint", str(path))), "cls_token", "does not fit"),
     ):
         with pytest.raises(InputError) as caught:
