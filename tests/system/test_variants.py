@@ -103,7 +103,7 @@ def test_a_baseline_alone_makes_a_page(tmp_path: Path) -> None:
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     text = page.read_text(encoding="utf-8")
     assert "none reaches mAP" in text
-    assert "; no other is shown." in text
+    assert "; nothing else is shown." in text
     assert "1 variant ·" in text
     assert "nan" not in text.lower().replace("unanswered", "")
 
