@@ -41,8 +41,8 @@ def ran(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -> None:
     folder, output = ran
-    assert "3 variants x 2 seeds = 6 runs, 0 of them on record" in output
-    assert "2 runs failed; the report lists them." in output
+    assert "3 variants x 2 seeds = 6 runs, none done yet" in output
+    assert "2 runs failed; see the report." in output
     assert (folder / "runs" / "reports" / "tiny" / "index.html").is_file()
     assert str(Path("runs/reports/tiny/index.html")) in output
     assert {path.name for path in folder.iterdir()} == {"runs"}  # a clone stays clean
@@ -170,7 +170,7 @@ def test_cuda_that_is_here_and_unused_is_told(
 ) -> None:
     """The machine's answer alone is made up: with a device the rest is the same."""
     monkeypatch.chdir(ran[0])
-    sentence = "A CUDA device is here and unused: add --device cuda."
+    sentence = "A CUDA device is available but not used; to use it, add --device cuda."
     commands = (("plan",), ("run", "--no-track", "--no-cost"))
     for device in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda device=device: device)

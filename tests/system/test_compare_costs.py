@@ -197,8 +197,8 @@ def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
 def test_what_is_said_beforehand() -> None:
     one = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0,)))
     assert one == (
-        "3 models, 12 clips of 10 s per step; at least 6 rounds, about 4 min; then until the "
-        "ratios are known to ±3 %, but no new round after 50 s."
+        "3 models, 12 clips of 10 s per step; at least 6 rounds, about 4 min; more until the "
+        "ratios are precise to ±3 %, but for at most 50 s."
     )
     two = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0, 30.0)))
     assert "at least 6 rounds in each of 2 sessions, about 7 min" in two
@@ -214,7 +214,7 @@ def test_what_is_foreseen_follows_the_settings() -> None:
 
 
 def test_a_comparison_that_was_not_made(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such comparison"):
+    with pytest.raises(InputError, match="no comparison of this name"):
         read_comparison("nothing", tmp_path)
 
 

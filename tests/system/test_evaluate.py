@@ -62,7 +62,7 @@ def test_the_metric_is_that_of_the_models_own_logits(one: Path, tmp_path: Path) 
     assert (record.split, record.fold, record.name) == ("test", None, "one.safetensors")
     assert record.scored["mAP"] == len(record.per_class["mAP"]) == present.sum()
     assert set(record.per_class["mAP"]) <= set(CLASSES)
-    assert "clips as in the checkpoint's recipe: test_clips=40" in record.notes
+    assert "numbers of clips as in the model's recipe: test_clips=40" in record.notes
     assert any("40 clips" in note for note in record.notes)
     assert str(tmp_path) not in to_json(record)
 

@@ -52,10 +52,10 @@ def test_names_may_be_given(one: Path, tmp_path: Path) -> None:
     ("more", "words"),
     [
         ({"split": "tset"}, "unknown split"),
-        ({"split": "valid"}, "no such clips"),
+        ({"split": "valid"}, "no clips in this split"),
         ({"fold": 1}, "no folds"),
         ({"metrics": ("mAPs",)}, "unknown metric"),
-        ({"metrics": ("accuracy",)}, "may have several classes"),
+        ({"metrics": ("accuracy",)}, "may have several"),
         ({"data": "syntetic"}, "unknown data set"),
         ({"data": "synthetic=nowhere"}, "procedural"),
         ({"data": "esc50"}, "needs the folder"),
@@ -91,7 +91,7 @@ def test_folds_are_asked_for(tmp_path: Path) -> None:
     written = layouts.write_esc50(tmp_path / "esc", each=2)
     data = f"esc50={written.root}"
     net = model(tmp_path / "net", written.classes, loss="ce", data=DataSpec("esc50"))
-    with pytest.raises(InputError, match="Say which one is held out: 1, 2, 3, 4, 5"):
+    with pytest.raises(InputError, match="Give the held-out fold: 1, 2, 3, 4, 5"):
         evaluated(tmp_path, net, data=data)
     record = evaluated(tmp_path, net, data=data, fold=2)
     assert (set(record.metrics), record.clips, record.fold) == ({"accuracy"}, 6, 2)

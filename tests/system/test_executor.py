@@ -119,7 +119,7 @@ def test_an_attempt_has_its_time_and_the_old_one_is_kept(make: Callable[..., Stu
     ]
     assert standing.retried == 1
     assert standing.failures == (
-        "long, seed 0: timeout (attempt 2, before: timeout): ended after 2 s",
+        "long, seed 0: timeout (attempt 2, before: timeout): stopped after 2 s",
     )
 
 

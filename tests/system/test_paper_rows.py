@@ -366,7 +366,7 @@ ROW = 'Row("t", "{}", Corpus("esc50", "E", 50, 4, 4), "mAP", 0.5, study="{}"),'
     ("name", "studies", "rows", "message"),
     [
         ("other", "STUDY_,", ROW.format("a", "other"), "a study must have the name of its file"),
-        ("mine", "STUDY_,", ROW.format("c", "mine"), "no study of the file has such a variant"),
+        ("mine", "STUDY_,", ROW.format("c", "mine"), "no study of the file has this variant"),
         ("mine", "STUDY_,", '"a",', "ROWS = 'str': not a tuple of Row"),
         ("mine", "STUDY_", ROW.format("a", "mine"), "STUDIES = 'Study': not a tuple of Study"),
     ],

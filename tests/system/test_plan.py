@@ -136,7 +136,7 @@ def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
     ("variant", "message"),
     [
         ({"metrics": ("mAP", "f1")}, "unknown metric"),
-        ({"metrics": ("accuracy",)}, "the study's metric is not evaluated"),
+        ({"metrics": ("accuracy",)}, "the study's metric is not among"),
         ({"training.checkpoint_selection": "validation"}, "a study must report on the test split"),
         ({"frontend.mels": 8}, "shorter than a patch"),
         ({"data.seed": 5}, "share one data set"),
