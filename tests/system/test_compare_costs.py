@@ -191,7 +191,7 @@ def test_progress_rises_and_ends_with_the_records(tmp_path: Path) -> None:
     assert shares == sorted(shares)
     assert shares[-2] < shares[-1] == 1
     parts = list(dict.fromkeys(text for _, text in seen))
-    assert parts == ["building", "warming", "round", "profiling", "the", "written"]
+    assert parts == ["building", "warm-up", "round", "profiling", "the", "written"]
 
 
 def test_what_is_said_beforehand() -> None:

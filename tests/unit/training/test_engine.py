@@ -99,5 +99,5 @@ def test_an_engine_describes_itself() -> None:
     assert EngineSpec(threads=2).describe() == "cpu, 2 threads, float32"
     spec = EngineSpec("cuda", 1, "bfloat16", compile=True, residual="compute", graph=True)
     assert spec.describe() == (
-        "cuda, 1 thread, bfloat16, residual stream in bfloat16, compiled, one CUDA graph a step"
+        "cuda, 1 thread, bfloat16, residual stream in bfloat16, compiled, one CUDA graph per step"
     )
