@@ -150,7 +150,10 @@ def test_a_full_disk_leaves_the_old_report(runs: Path, tmp_path: Path) -> None:
     before = files(reports)
     _grown(runs)
     for size in (0, 500, 6 * 1024, 30 * 1024):
-        with largest_file(size), pytest.raises(StorageError, match="earlier files are not affected"):
+        with (
+            largest_file(size),
+            pytest.raises(StorageError, match="earlier files are not affected"),
+        ):
             build_study("quick", runs, reports)
         assert files(reports) == before
         assert names(reports) == [".lock", "index.html", "quick"]
