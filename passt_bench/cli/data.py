@@ -253,7 +253,7 @@ def _show(checked: Checked) -> None:
         shown = sorted(shown, key=lambda item: sum(item.found))[:_RAREST]
     classes = Table(title, *(part.name for part in checked.parts), "skipped")
     for item in shown:
-        skipped = "?" if item.lost is None else f"{item.lost:,}"
+        skipped = "?" if item.skipped is None else f"{item.skipped:,}"
         classes.add_row(item.name, *(f"{count:,}" for count in item.found), skipped)
     console.print(classes)
     unknown = "not known before decoding (--decode)"

@@ -35,9 +35,9 @@ def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Datas
     """Opens a registered data set, or its prepared clips if the folder holds some at that rate.
 
     Args:
-        spec: name, clip length, how much of it.
+        spec: name, clip length, numbers of clips.
         sampling_rate: Hz of the waveforms.
-        root: its folder, or one of prepared clips; None for procedural data.
+        root: folder of the data set, or of prepared clips; None for procedural data.
 
     Raises:
         InputError: an unknown name, or data that are missing or broken.
@@ -53,7 +53,7 @@ def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Datas
 
 
 def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -> None:
-    """Refuses prepared clips if the data around them have changed; they may have been removed."""
+    """Refuses prepared clips if the data they were made from have changed (removed is allowed)."""
     index = read_index(folder)
     whole = DataSpec(name=spec.name, seconds=index.seconds or 1.0)
     problem = ""
@@ -61,12 +61,12 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
         source = DATASETS.get(spec.name).build(whole, sampling_rate, root)
     except Incomplete as error:
         if not len(error.dataset.ids):
-            return  # without recordings the prepared clips are all that is left
+            return  # the recordings were removed
         problem = f", and can no longer be read: {error}"
     except InputError as error:
         layout = layouts().get(spec.name)
         if not root.is_file() and not (layout is not None and layout.is_in(root)):
-            return  # without lists too
+            return  # the lists were removed too
         problem = f", and can no longer be read: {error}"
     else:
         if source.fingerprint.digest == index.source.digest:
@@ -76,14 +76,14 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
         source=folder,
         field=f"--data {spec.name}",
         value=root.name,
-        remedy="Remove the folder and prepare again, or give the folder itself to use it as it is.",
+        remedy="Remove the folder and prepare again, or give the folder itself to use it anyway.",
     )
 
 
 def find_folders(root: Path) -> dict[str, Path]:
-    """Data sets among the folders directly below ``root``, of each the first folder by name.
+    """Finds the folder of each data set directly below ``root``; of several, the first by name.
 
-    Folders of prepared clips count where the data set itself is not there.
+    A folder of prepared clips counts if the data set itself is missing.
     """
     found: dict[str, Path] = {}
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):

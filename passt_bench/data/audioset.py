@@ -2,9 +2,9 @@
 
 Either the HDF5 files of the reference code, or the official lists
 (``balanced_train_segments.csv``, …) with audio anywhere below the same folder, in files named
-after the video (``Yabc….mp3``, ``abc….wav``, ``abc…_30.000.flac``). Both training parts are
-trained on, if both are there. Nobody has all clips: any number of them may be missing, and the
-fingerprint says how many; of those that are there, few may be broken.
+after the video (``Yabc….mp3``, ``abc….wav``, ``abc…_30.000.flac``). If both training
+parts exist, both are trained on. Nobody has all clips: any number may be missing, and the
+fingerprint states how many; of the existing ones, few may be broken.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTS = {
 }
 _HDF5 = "_mp3.hdf"
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
-_ID = 11  # letters of a video's name
+_ID = 11  # characters of a video's name
 
 
 class AudioSet(DatasetLayout):
@@ -51,12 +51,12 @@ class AudioSet(DatasetLayout):
     published_test_clips = 18951
 
     def expected_rows(self, files: Mapping[str, Sequence[Path]]) -> int:
-        """Clips in the published lists of the parts that are there."""
+        """Number of clips in the published lists of the parts that exist."""
         paths = [path for split in files.values() for path in split]
         return sum(PARTS[path.name.removesuffix(_HDF5)][1] for path in paths)
 
     def open_lists(self, folder: Path, spec: DataSpec, sampling_rate: int) -> Dataset:
-        """Opens the audio files that the official lists name, and that are there."""
+        """Opens the existing audio files that the official lists name."""
         expected = [0, 0, 0]
         for part in _listed(folder):
             split, clips = PARTS[part]
@@ -65,7 +65,7 @@ class AudioSet(DatasetLayout):
         return open_listing(listing, spec, sampling_rate, expected=expected, incomplete=True)
 
     def read(self, folder: Path) -> Listing:
-        """Reads those of the official lists that are there."""
+        """Reads the official lists that exist."""
         parts = _listed(folder)
         if not parts:
             raise InputError(
@@ -89,7 +89,7 @@ class AudioSet(DatasetLayout):
 
 
 def video_names(name: str) -> tuple[str, ...]:
-    """Possible names of a file's video: eleven letters, perhaps after a Y.
+    """Possible names of a file's video: eleven characters, perhaps after a Y.
 
     >>> video_names("Y--PJHxphWEs_30.000.mp3")
     ('--PJHxphWEs',)
@@ -103,7 +103,7 @@ def video_names(name: str) -> tuple[str, ...]:
 
 
 def _listed(folder: Path) -> dict[str, Path]:
-    """Part → its official list, of the parts that are there."""
+    """Part → its official list, of the parts that exist."""
     lists = {part: folder / f"{part}.csv" for part in PARTS}
     return {part: path for part, path in lists.items() if path.is_file()}
 

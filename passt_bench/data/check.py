@@ -37,10 +37,10 @@ class CheckOptions:
     """How thoroughly to check.
 
     Attributes:
-        fold: to be held out; None takes each fold as a split.
+        fold: fold to hold out; None treats each fold as a split.
         compare: whether to search for identical files.
         decode: whether to decode every file, which finds NaN, cut ends, silence and equal sound.
-        threads: that read files.
+        threads: number of threads.
     """
 
     fold: int | None = None
@@ -53,9 +53,9 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     """Checks an open data set.
 
     Args:
-        dataset: with files; procedural data have nothing to check.
-        options: how thoroughly.
-        update: called with the share that is done, and what is being done.
+        dataset: the data set; procedural data have nothing to check.
+        options: how thoroughly to check.
+        update: called with the share done and the activity.
 
     Raises:
         InputError: procedural data, or no such fold.
@@ -121,7 +121,7 @@ class _Seen:
 
     @property
     def silent(self) -> np.ndarray:
-        """Indices of the clips without sound, as far as they were decoded."""
+        """Indices of the silent clips, as far as they were decoded."""
         if self.decoded is None:
             return np.arange(0)
         return np.flatnonzero(self.decoded["silent"][self.files.of_clip])
@@ -138,12 +138,12 @@ def _read(dataset: Dataset, options: CheckOptions, update: Progress) -> _Seen:
         decoded, broken = decode_all(
             files, options.threads, lambda done: update(share * done, "decoding")
         )
-        heard = decoded[files.of_clip]
+        measured = decoded[files.of_clip]
         table = replace(
             table,
-            seconds=heard["seconds"] if table.start is None else table.seconds,
-            rates=heard["rate"],
-            channels=heard["channels"],
+            seconds=measured["seconds"] if table.start is None else table.seconds,
+            rates=measured["rate"],
+            channels=measured["channels"],
         )
     if options.compare:
         same, unreadable = identical(
@@ -197,13 +197,13 @@ def _parts(seen: _Seen) -> tuple[Part, ...]:
         bad = int(unusable[inside].sum())
         found = int(inside.sum()) - bad
         unlisted = max(0, expected - found - bad - len(skipped))
-        gone = int(skipped.sum())
-        parts.append(Part(name, expected, found, gone + unlisted, len(skipped) - gone + bad))
+        absent = int(skipped.sum())
+        parts.append(Part(name, expected, found, absent + unlisted, len(skipped) - absent + bad))
     return tuple(part for part in parts if part.expected or part.found)
 
 
 def _classes(dataset: Dataset, seen: _Seen) -> tuple[ClassCount, ...]:
-    """Positives of each class in the splits that there are, and among the skipped clips."""
+    """Positives of each class in the existing splits and among the skipped clips."""
     table, skipped = seen.table, seen.table.skipped
     usable = ~seen.unusable
     counts = []
@@ -212,11 +212,11 @@ def _classes(dataset: Dataset, seen: _Seen) -> tuple[ClassCount, ...]:
         if expected or inside.any():
             counts.append(class_counts(dataset.targets, np.flatnonzero(inside & usable)))
     names = dataset.fingerprint.classes
-    lost: Sequence[int | None] = [None if len(skipped) else 0] * len(names)
+    positives: Sequence[int | None] = [None if len(skipped) else 0] * len(names)
     if skipped.targets is not None:
-        lost = class_counts(skipped.targets, np.arange(len(skipped))).tolist()
+        positives = class_counts(skipped.targets, np.arange(len(skipped))).tolist()
     return tuple(
-        ClassCount(name, tuple(int(each[at]) for each in counts), lost[at])
+        ClassCount(name, tuple(int(each[at]) for each in counts), positives[at])
         for at, name in enumerate(names)
     )
 
@@ -237,7 +237,7 @@ def _missing_and_broken(seen: _Seen) -> tuple[list[str], list[str]]:
 
 
 def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> tuple[list[str], int]:
-    """How many clips were published, or were in what was prepared, and are not listed."""
+    """How many clips were published, or in the source of prepared clips, but are not listed."""
     names, others = [], published - sum(part.expected for part in parts)
     for part in parts:
         code = table.splits.index(part.name)
@@ -251,7 +251,7 @@ def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> tupl
 
 
 def _duplicates(seen: _Seen) -> dict[Kind, list[str]]:
-    """Clips that are there more than once, by list, by bytes and by sound."""
+    """Clips that occur more than once, by list, by bytes or by sound."""
     table, of_clip = seen.table, seen.files.of_clip
     # One clip represents all clips of a file in a split: parts of one file are no duplicates.
     pairs = pd.DataFrame({"file": of_clip, "split": table.split})
@@ -293,7 +293,7 @@ def listed_twice(table: ClipTable) -> list[np.ndarray]:
 def divided_sources(table: ClipTable) -> Iterator[str]:
     """Recordings that have clips in several splits, with one clip of each.
 
-    Clips of one file are of one recording, whatever the list says of their sources.
+    Clips of one file are of one recording, even if the list names several sources.
     """
     named: set[str] = set()
     for members in divided(_hashes(table.sources), table.split):
@@ -309,11 +309,11 @@ def divided_sources(table: ClipTable) -> Iterator[str]:
 
 
 def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
-    """One clip of each split, of each group with clips in several splits.
+    """For each group with clips in several splits, one clip of each split.
 
     Args:
         groups: (N,) group of each clip.
-        split: (N,) code of its split.
+        split: (N,) code of each clip's split.
     """
     pairs = pd.DataFrame({"group": groups, "split": split})
     first = pairs.drop_duplicates().index.to_numpy()
@@ -327,7 +327,7 @@ def equal_sets(
 
     Args:
         columns: (N,) each.
-        among: (N,) bool, rows to look at; None is all.
+        among: (N,) bool, rows to compare; None is all.
     """
     rows = pd.DataFrame(dict(columns))
     rows = rows if among is None else rows[among]
@@ -341,7 +341,7 @@ def equal_sets(
 
 
 def _hashes(texts: Sequence[str]) -> np.ndarray:
-    """64 bits of each text: two of two million collide in one of ten million data sets."""
+    """64-bit hashes of texts: with two million, the chance of a collision is 1 in 10 million."""
     return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
 
 

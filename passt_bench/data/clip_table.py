@@ -1,7 +1,7 @@
 """The clip table of a data set: names, splits, files and labels of all clips, in columns.
 
-A column takes a few bytes a clip, and all columns but the names some fifty, so that lists of
-millions of clips fit into memory.
+A column takes a few bytes per clip, and all columns except the names about fifty, so that lists
+of millions of clips fit into memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SkippedClips:
     """Clips that are listed but cannot be used.
 
     Attributes:
-        names: as listed.
+        names: names as listed.
         split: (skipped,) int8, codes of their splits.
         reasons: what is wrong with each, e.g. ``no such file``.
         targets: (skipped, classes); None where their labels are unknown.
@@ -48,20 +48,20 @@ class ClipTable:
     Attributes:
         root: folder of the data set.
         splits: names of the splits by code: ``train``, ``test``, ``validation``, or ``fold 1``, ….
-        expected: clips that each split should have: as published, or else as listed.
+        expected: expected clips of each split: as published, or else as listed.
         names: one per clip, as in `Dataset.ids`.
         split: (N,) int8, code of each clip's split.
         sources: the recordings that clips were cut from.
-        seconds: (N,) float32, stored length of each clip; NaN where not measured.
-        rates: (N,) int32, Hz of each file; 0 where not measured.
-        channels: (N,) int16, of each file; 0 where not measured.
+        seconds: (N,) float32, stored length of each clip; NaN if not measured.
+        rates: (N,) int32, Hz of each file; 0 if not measured.
+        channels: (N,) int16, channels of each file; 0 if not measured.
         skipped: clips that are listed but cannot be used.
-        files: distinct, relative to ``root``; None where clips have no files of their own.
-        file: (N,) int32, index of each clip's file in ``files``; None with ``files``.
-        start: (N,) float64 seconds, where each clip begins in its file; None if all begin at 0.
-        end: (N,) float64 seconds, where each clip ends; NaN at its file's end; None with ``start``.
-        sizes: (N,) int64, bytes of each clip's audio where it has no file of its own; None where
-            unknown, and with ``files``.
+        files: distinct files, relative to ``root``; None if clips are stored inside larger files.
+        file: (N,) int32, index of each clip's file in ``files``; None if ``files`` is None.
+        start: (N,) float64, begin of each clip in its file in seconds; None if all begin at 0.
+        end: (N,) float64, end in seconds; NaN is the file's end; None if ``start`` is None.
+        sizes: (N,) int64, bytes of each clip's audio inside a larger file; None if unknown, or if
+            ``files`` is given.
         prepared: whether the clips were made from other data by ``data prepare``.
     """
 
@@ -86,14 +86,14 @@ class ClipTable:
         return len(self.names)
 
     def path(self, index: int) -> Path | None:
-        """The file of a clip; None where clips have no files of their own."""
+        """The file of a clip; None if clips are stored inside larger files."""
         if self.files is None or self.file is None:
             return None
         return self.root / self.files[self.file[index]]
 
 
 def stem(name: str) -> str:
-    """``Yabc`` of ``07/Yabc.mp3``."""
+    """File name without folder or suffix, e.g. ``Yabc`` for ``07/Yabc.mp3``."""
     return PurePosixPath(name).stem
 
 
@@ -123,18 +123,18 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The clips that a data set's lists name, before their files are looked at.
+    """The clips that a data set's lists name, before their files are read.
 
     Attributes:
         root: the folder that files are relative to.
-        clips: a row a clip, with the columns ``name``, ``file`` (index into ``files``) and
+        clips: one row per clip, with the columns ``name``, ``file`` (index into ``files``) and
             ``split`` (code as in `SPLITS`, or index into ``folds``); ``source`` (the recording
-            that it was cut from), unless that is the name of each; ``start`` and ``end`` (seconds
-            in the file; the end is NaN at the file's end), unless all clips are whole files.
-        files: distinct; an empty name is a file that was not found.
+            that it was cut from), unless that is the clip's name; ``start`` and ``end`` (seconds in
+            the file; NaN is the file's end), unless all clips are whole files.
+        files: distinct files; an empty name is a missing file.
         targets: (N, classes).
-        folds: their numbers, ascending; empty where splits have names.
-        classes: their names.
+        folds: numbers of the folds, ascending; empty if splits have names.
+        classes: names of the classes.
         multi_label: whether a clip may have several classes.
     """
 
@@ -153,17 +153,17 @@ class Listing:
 
 
 class ListingBuilder:
-    """Collects a `Listing` clip by clip; ``name in builder`` is whether a clip is listed.
+    """Builds a `Listing` clip by clip; ``name in builder`` tests whether a clip is listed.
 
     Args:
-        classes: in their order; None takes the classes of the clips, sorted by name.
+        classes: names in order; None uses the classes of the clips, sorted by name.
     """
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
         self.classes = None if classes is None else dict.fromkeys(classes)
         self._sources: dict[str, str | None] = {}  # by name of the clip
         self._files: dict[str, int] = {}
-        self._label_sets: dict[tuple[str, ...], int] = {}  # few, even of millions of clips
+        self._label_sets: dict[tuple[str, ...], int] = {}  # few, even for millions of clips
         self._file, self._label_set, self._split = array("i"), array("i"), array("h")
         self._start, self._end = array("d"), array("d")
 
@@ -184,13 +184,13 @@ class ListingBuilder:
         """Adds a clip.
 
         Args:
-            name: of the clip, unlike all others.
-            file: relative to the folder.
+            name: unique name of the clip.
+            file: its file, relative to the folder.
             labels: names of its classes.
             split: a code of `SPLITS`, or the number of a fold.
             source: the recording that it was cut from; None is the clip's own name.
-            start: seconds, where it begins in the file.
-            end: seconds, where it ends; None at the file's end.
+            start: begin in the file in seconds.
+            end: end in seconds; None is the file's end.
         """
         labels = tuple(labels)
         self._sources[name] = source
@@ -212,16 +212,16 @@ class ListingBuilder:
 
         Args:
             root: the folder that files are relative to.
-            multi_label: None is True unless every clip has exactly one label.
+            multi_label: None means True unless every clip has exactly one label.
             folded: whether splits are numbers of folds.
-            found: file as it was added → its path; files that it lacks are missing. None where
-                files were added by their paths.
+            found: file as it was added → its path; files not in it are missing. None if files
+                were added by their paths.
 
         Raises:
-            KeyError: a label that the classes lack.
+            KeyError: a label that is not among the classes.
         """
-        met = (label for labels in self._label_sets for label in labels)
-        classes = tuple(sorted(set(met)) if self.classes is None else self.classes)
+        used = (label for labels in self._label_sets for label in labels)
+        classes = tuple(sorted(set(used)) if self.classes is None else self.classes)
         split = np.array(self._split, dtype=np.int16)
         folds = np.unique(split) if folded else np.zeros(0, dtype=np.int16)
         clips = pd.DataFrame(
@@ -252,10 +252,10 @@ class ListingBuilder:
 
     def _packed_sets(self, classes: Sequence[str]) -> np.ndarray:
         """The bits of each set of labels, (sets, ceil(classes / 8)) uint8."""
-        places = {name: place for place, name in enumerate(classes)}
+        numbers = {name: number for number, name in enumerate(classes)}
         packed = np.zeros((len(self._label_sets), -(-len(classes) // 8)), dtype=np.uint8)
         for row, labels in zip(packed, self._label_sets, strict=True):
             bits = np.zeros(len(classes), dtype=np.uint8)
-            bits[[places[label] for label in labels]] = 1
+            bits[[numbers[label] for label in labels]] = 1
             row[:] = np.packbits(bits)
         return packed

@@ -1,8 +1,8 @@
 """Opens data sets of audio files, in which a clip is a file or a part of one.
 
 Any rate, length, number of channels and format that soundfile reads. A clip whose file is missing,
-empty, cut off or not readable as audio is left out, counted and named in the fingerprint; if that
-is more than one clip in twenty, the data set is refused.
+empty, cut off or not readable as audio is skipped, counted and named in the fingerprint; if more
+than one clip in twenty is skipped, the data set is refused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import RESAMPLER, Header, Stretch, length_at, read_waveform
+from passt_bench.data.audio import RESAMPLER, Header, Segment, length_at, read_waveform
 from passt_bench.data.clip_table import ClipTable, Listing, SkippedClips
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some
 from passt_bench.data.scan import Scan, scan_files
-from passt_bench.data.targets import PackedTargets, Targets, take
+from passt_bench.data.targets import PackedTargets, Targets, select
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 MISSING = "no such file"
-_LATE = 0.05  # seconds that a clip may end after its file without a note
+_MAX_OVERRUN = 0.05  # seconds that a clip may end after its file without a note
 _BLOCK = 1 << 16  # names that are hashed at a time
 
 
@@ -34,7 +34,7 @@ _BLOCK = 1 << 16  # names that are hashed at a time
 class FolderDataset(StoredDataset):
     """Clips in the files of a folder."""
 
-    frames: np.ndarray  # (N,) int64, samples of each clip at its file's rate
+    clip_samples: np.ndarray  # (N,) int64, samples of each clip at its file's rate
 
     def sound(self, index: int) -> Path:
         """The audio file of a clip; the clip table says which part of the file is the clip.
@@ -61,15 +61,15 @@ class FolderDataset(StoredDataset):
         return self._read(index, 0, self._whole_length(index))
 
     def _whole_length(self, index: int) -> int:
-        header = Header(int(self.table.rates[index]), 1, int(self.frames[index]))
+        header = Header(int(self.table.rates[index]), 1, int(self.clip_samples[index]))
         return length_at(header, self.sampling_rate)
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        table, stretch = self.table, Stretch()
+        table, segment = self.table, Segment()
         if table.start is not None and table.end is not None:
             end = float(table.end[index])
-            stretch = Stretch(float(table.start[index]), None if math.isnan(end) else end)
-        return read_waveform(self.sound(index), self.sampling_rate, samples, start, stretch)
+            segment = Segment(float(table.start[index]), None if math.isnan(end) else end)
+        return read_waveform(self.sound(index), self.sampling_rate, samples, start, segment)
 
 
 def open_listing(
@@ -80,24 +80,24 @@ def open_listing(
     expected: Sequence[int] | None = None,
     incomplete: bool = False,
 ) -> FolderDataset:
-    """Looks at the files of a listing, and makes a data set of the usable clips.
+    """Reads the headers of the files of a listing, and makes a data set of the usable clips.
 
     Args:
         listing: all clips.
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all files are resampled.
-        expected: clips of each split, as published; None is as many as are listed.
-        incomplete: whether any number of files may be missing, where nobody has all of them.
+        expected: clips of each split, as published; None means as many as are listed.
+        incomplete: whether any number of files may be missing, because nobody has all of them.
 
     Raises:
         InputError: too many files missing or broken, no test clip, or fewer clips than the spec
             asks for.
     """
     scan = scan_files(listing.root, listing.files)
-    frames, late, reasons = _measure(listing.clips, scan)
+    frames, overrun, reasons = _measure(listing.clips, scan)
     clips = listing.clips.drop(index=list(reasons)).sort_values("name")
     order = clips.index.to_numpy()
-    targets, frames = take(listing.targets, order), frames[order]
+    targets, frames = select(listing.targets, order), frames[order]
     table = _clip_table(listing, clips, scan, frames, reasons, expected)
     head = (spec.name, listing.classes, listing.multi_label, listing.splits, len(clips))
     rates, counts = np.unique(table.rates, return_counts=True)
@@ -111,7 +111,7 @@ def open_listing(
             multi_label=listing.multi_label,
             sampling_rates=dict(sorted(zip(map(str, rates), counts.tolist(), strict=True))),
             notes=(
-                *_notes(table, sampling_rate, np.flatnonzero(late[order])),
+                *_notes(table, sampling_rate, np.flatnonzero(overrun[order])),
                 *lacking_classes(targets, table.split, table.splits, listing.classes),
             ),
         ),
@@ -123,7 +123,7 @@ def open_listing(
         sampling_rate=sampling_rate,
         table=table,
         stamps=scan.stamps,
-        frames=frames,
+        clip_samples=frames,
     )
     _check_skipped(listing, reasons, incomplete, dataset)
     _check_testable(dataset)
@@ -134,15 +134,15 @@ def _measure(clips: pd.DataFrame, scan: Scan) -> tuple[np.ndarray, np.ndarray, d
     """Samples of each clip, which clips end after their file, and why some cannot be used."""
     file = clips["file"].to_numpy()
     whole, rates = scan.frames[file], scan.rates[file]
-    unusable = np.isin(file, list(scan.lost))
-    reasons = {clip: scan.lost[file[clip]] for clip in np.flatnonzero(unusable).tolist()}
+    unusable = np.isin(file, list(scan.problems))
+    reasons = {clip: scan.problems[file[clip]] for clip in np.flatnonzero(unusable).tolist()}
     if "start" not in clips:
         return whole, np.zeros(len(clips), dtype=bool), reasons
     start, end = clips["start"].to_numpy(), clips["end"].to_numpy()
     first = _samples_at(start, rates)
     open_end = np.isnan(end)
     last = np.where(open_end, whole, _samples_at(np.nan_to_num(end), rates))
-    late = ~open_end & (last - whole > _LATE * rates)
+    overrun = ~open_end & (last - whole > _MAX_OVERRUN * rates)
     frames = np.minimum(last, whole) - first
     for clip in np.flatnonzero(~unusable & (frames <= 0)).tolist():
         if first[clip] < whole[clip]:
@@ -150,7 +150,7 @@ def _measure(clips: pd.DataFrame, scan: Scan) -> tuple[np.ndarray, np.ndarray, d
         else:
             seconds = whole[clip] / rates[clip]
             reasons[clip] = f"starts at {start[clip]:g} s, its file ends at {seconds:g} s"
-    return np.maximum(frames, 0), late, reasons
+    return np.maximum(frames, 0), overrun, reasons
 
 
 def _samples_at(seconds: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -166,13 +166,13 @@ def _clip_table(
     reasons: Mapping[int, str],
     expected: Sequence[int] | None,
 ) -> ClipTable:
-    """The table of the usable ``clips`` of a listing and of those skipped for some reason."""
+    """The table of the usable ``clips`` of a listing and of the skipped ones."""
     file, names = clips["file"].to_numpy(), clips["name"].tolist()
     rates = scan.rates[file]
     if expected is None:
         expected = np.bincount(listing.clips["split"], minlength=len(listing.splits)).tolist()
-    gone = np.array(sorted(reasons), dtype=np.int64)
-    skipped = listing.clips.loc[gone]
+    numbers = np.array(sorted(reasons), dtype=np.int64)
+    skipped = listing.clips.loc[numbers]
     return ClipTable(
         root=listing.root,
         splits=listing.splits,
@@ -186,8 +186,8 @@ def _clip_table(
         skipped=SkippedClips(
             skipped["name"].tolist(),
             skipped["split"].to_numpy(),
-            [reasons[clip] for clip in gone.tolist()],
-            take(listing.targets, gone),
+            [reasons[clip] for clip in numbers.tolist()],
+            select(listing.targets, numbers),
         ),
         files=listing.files,
         file=file,
@@ -214,8 +214,8 @@ def _digested(clips: pd.DataFrame, targets: Targets, scan: Scan) -> Iterator[str
         yield np.nan_to_num(clips["end"].to_numpy(), nan=-1).astype("<f8")
 
 
-def _notes(table: ClipTable, sampling_rate: int, late: np.ndarray) -> list[str]:
-    """What a reader of a result should know of its data; ``late`` clips end after their files."""
+def _notes(table: ClipTable, sampling_rate: int, overrun: np.ndarray) -> list[str]:
+    """Notes on the data for readers of a result; ``overrun`` clips end after their files."""
     skipped = table.skipped
     missing = sum(reason == MISSING for reason in skipped.reasons)
     first = zip(skipped.names[:5], skipped.reasons[:5], strict=True)
@@ -229,9 +229,9 @@ def _notes(table: ClipTable, sampling_rate: int, late: np.ndarray) -> list[str]:
             f"without sound: {some(named, skipped)}",
         ),
         (
-            len(late),
-            f"{len(late)} clips end behind their files; what is not there is silent: "
-            f"{some([table.names[clip] for clip in late[:5].tolist()], late)}",
+            len(overrun),
+            f"{len(overrun)} clips end behind their files; what is not there is silent: "
+            f"{some([table.names[clip] for clip in overrun[:5].tolist()], overrun)}",
         ),
         (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
@@ -244,27 +244,27 @@ def _check_skipped(
 ) -> None:
     """Refuses a data set of which too many clips are missing or broken."""
     counted = [clip for clip, reason in reasons.items() if not incomplete or reason != MISSING]
-    there = len(usable.ids) + len(counted)
-    if there and len(counted) <= MAX_SKIPPED * there:
+    clips = len(usable.ids) + len(counted)
+    if clips and len(counted) <= MAX_SKIPPED * clips:
         return
     counted, names = counted or list(reasons), listing.clips["name"]
     refusal = Incomplete(
-        f"{len(counted)} of {len(names)} clips are missing or hold no sound",
+        f"{len(counted)} of {len(names)} clips are missing or unreadable",
         source=listing.root,
         field="files",
         value=some([f"{names[clip]} ({reasons[clip]})" for clip in counted[:5]], counted),
-        remedy=f"At most {100 * MAX_SKIPPED:g} % may be; add the files, or remove the clips from "
-        "the list.",
+        remedy=f"At most {100 * MAX_SKIPPED:g} % may be missing or unreadable; add the files, or "
+        "remove the clips from the list.",
     )
     refusal.dataset = usable
     raise refusal
 
 
 def _check_testable(dataset: FolderDataset) -> None:
-    """Refuses data without test clips; too few training clips are refused where one trains."""
+    """Refuses data without test clips; too few training clips are refused in training."""
     if len(dataset.folds) == 1:
         raise InputError(
-            "one fold alone leaves nothing to train on",
+            "a single fold leaves nothing to train on",
             source=dataset.table.root,
             field="fold",
             value=dataset.folds,

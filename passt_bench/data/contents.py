@@ -1,7 +1,7 @@
-"""Reads and decodes whole files: finds identical ones, silent ones, and those that are broken.
+"""Reads and decodes whole files, to find identical, silent and broken ones.
 
-Threads read the files in blocks (decoding and hashing both release Python's lock), and only a few
-bytes are kept of each.
+Threads read the files in blocks (decoding and hashing release Python's lock); only a few bytes per
+file are kept.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from passt_bench.data.audio import Sound, blocks_of, check_pages, opened
+from passt_bench.data.audio import AudioFile, blocks_of, check_pages, opened
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.fingerprint import piece_of
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
-_AHEAD = 32  # files per thread that are begun before the first of them is done
+_AHEAD = 32  # files per thread that are submitted at a time
 _DECODED = np.dtype(
     [
         ("seconds", np.float32),
@@ -56,12 +56,12 @@ def in_threads(
 
 
 class Files:
-    """The files of a data set, whether they are in a folder or, as bytes, in other files.
+    """The files of a data set, in a folder or, as bytes, in other files.
 
     Attributes:
         of_clip: (N,) index of each clip's file.
-        first: (files,) the first clip of each file.
-        separate: whether they are files of their own.
+        first: (files,) index of the first clip of each file.
+        separate: whether each is a file on disk.
     """
 
     def __init__(self, dataset: Dataset, table: ClipTable) -> None:
@@ -76,13 +76,13 @@ class Files:
     def __len__(self) -> int:
         return len(self.first)
 
-    def sound(self, number: int) -> Sound:
+    def sound(self, number: int) -> AudioFile:
         """A file, or its bytes."""
         clip = int(self.first[number])
         return self._table.path(clip) or self._dataset.sound(clip)
 
     def sizes(self) -> np.ndarray:
-        """(files,) bytes of each; -1 of one that is gone, 0 for all if unknown."""
+        """(files,) bytes of each file; -1 if it is missing, 0 for all if unknown."""
         if not self.separate:
             known = self._table.sizes
             return np.zeros(len(self), dtype=np.int64) if known is None else known
@@ -98,7 +98,7 @@ class Files:
 
 def identical(
     sizes: np.ndarray,
-    sound_of: Callable[[int], Sound],
+    sound_of: Callable[[int], AudioFile],
     threads: int,
     update: Progress,
     pieces: bool = True,
@@ -111,13 +111,13 @@ def identical(
     Args:
         sizes: (N,) bytes of each file, or the same number for all if unknown.
         sound_of: index → the file.
-        threads: that read.
+        threads: number of threads.
         update: called with the share that is done.
-        pieces: whether a piece costs less than the whole file.
+        pieces: whether reading a piece is cheaper than reading the whole file.
 
     Returns:
-        Group of identical files of each file, (N,), -1 if no other is identical; and index of a
-        file that could not be read → why.
+        (N,) each file's group of identical files, -1 if no other is identical; and index of a file
+        that could not be read → why.
     """
     alike = pd.DataFrame({"size": sizes})
     wrong: dict[int, str] = {}
@@ -131,8 +131,8 @@ def identical(
         def advance(share: float, whole: bool = whole) -> None:
             update(whole / 2 + share / 2)
 
-        found = in_threads(digest, alike.index.to_numpy(), threads, advance)
-        for place, (number, digested) in enumerate(found):
+        results = in_threads(digest, alike.index.to_numpy(), threads, advance)
+        for place, (number, digested) in enumerate(results):
             if isinstance(digested, str):
                 wrong[number] = digested
             else:
@@ -145,8 +145,8 @@ def identical(
     return groups, wrong
 
 
-def _digest(sound: Sound, whole: bool) -> bytes | str:
-    """16 bytes of a file or of its middle; why it cannot be read."""
+def _digest(sound: AudioFile, whole: bool) -> bytes | str:
+    """Hash of a file or of its middle, 16 bytes; or why it cannot be read."""
     hasher = hashlib.blake2b(digest_size=16)
     try:
         with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
@@ -160,16 +160,16 @@ def _digest(sound: Sound, whole: bool) -> bytes | str:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Decoded:
     """The result of decoding a whole file.
 
     Attributes:
         problem: why it cannot be used; empty if it can.
-        seconds: of sound.
+        seconds: length.
         rate: Hz.
-        channels: of the file.
-        silent: whether its channels' mean is zero throughout, in 16 bits.
-        digest: of rate and samples (the channels' mean in 16 bits), 16 bytes.
+        channels: number of channels.
+        silent: whether the mean of its channels is zero throughout, in 16 bits.
+        digest: hash of rate and samples (mean of channels in 16 bits), 16 bytes.
     """
 
     problem: str = ""
@@ -180,54 +180,56 @@ class Heard:
     digest: bytes = b""
 
 
-def hear(sound: Sound) -> Heard:
+def decode_file(sound: AudioFile) -> Decoded:
     """Decodes a whole file, in blocks."""
     try:
         with opened(sound) as file:
             check_pages(file, sound)
             return _decode(file)
     except InputError as error:
-        return Heard(error.problem)
+        return Decoded(error.problem)
 
 
-def _decode(file: soundfile.SoundFile) -> Heard:
+def _decode(file: soundfile.SoundFile) -> Decoded:
     hasher = hashlib.blake2b(str(file.samplerate).encode(), digest_size=16)
-    there, silent = 0, True
-    # Not by soundfile's own `blocks`, which repeats old samples after a file's early end.
+    count, silent = 0, True
+    # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
     for block in blocks_of(file, 0, file.frames, _BLOCK):
         if not np.isfinite(block).all():
-            return Heard("the file holds NaN or infinity")
-        there += len(block)
+            return Decoded("the file holds NaN or infinity")
+        count += len(block)
         mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
         silent = silent and not mono.any()
         hasher.update(mono.tobytes())
-    if there < file.frames:
-        return Heard(f"cut off: {file.frames} samples are promised, {there} are there")
-    seconds = there / file.samplerate
-    return Heard("", seconds, file.samplerate, file.channels, silent, hasher.digest())
+    if count < file.frames:
+        return Decoded(f"cut off: {file.frames} samples expected, {count} found")
+    seconds = count / file.samplerate
+    return Decoded("", seconds, file.samplerate, file.channels, silent, hasher.digest())
 
 
 def decode_all(files: Files, threads: int, update: Progress) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes every file to its end.
 
     Args:
-        files: to be decoded.
-        threads: that decode.
+        files: files to decode.
+        threads: number of threads.
         update: called with the share that is done.
 
     Returns:
-        (files,) the fields of `Heard`, with ``seconds`` NaN if a file could not be decoded; and
+        (files,) fields of `Decoded`, with ``seconds`` NaN if a file could not be decoded; and
         index of such a file → why.
     """
     decoded = np.zeros(len(files), dtype=_DECODED)
     problems: dict[int, str] = {}
-    work = in_threads(lambda number: hear(files.sound(number)), range(len(files)), threads, update)
-    for number, heard in work:
-        if heard.problem:
-            problems[number] = heard.problem
+    work = in_threads(
+        lambda number: decode_file(files.sound(number)), range(len(files)), threads, update
+    )
+    for number, result in work:
+        if result.problem:
+            problems[number] = result.problem
             decoded["seconds"][number] = np.nan
         else:
-            digest = np.frombuffer(heard.digest, dtype="<i8")
-            row = (heard.seconds, heard.rate, heard.channels, heard.silent, digest)
+            digest = np.frombuffer(result.digest, dtype="<i8")
+            row = (result.seconds, result.rate, result.channels, result.silent, digest)
             decoded[number] = row
     return decoded, problems

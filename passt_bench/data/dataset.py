@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.audio import Sound
+from passt_bench.data.audio import AudioFile
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.splits import limited
 from passt_bench.data.targets import Targets
@@ -35,16 +35,16 @@ class FileChanged(InputError):
 
 
 def stamps_of(paths: Iterable[Path]) -> np.ndarray:
-    """Bytes and time of change in ns of files, (files, 2) int64; zeros for one that is gone."""
+    """Bytes and modification time in ns of files, (files, 2) int64; zeros if missing."""
     return np.array([_stamp(path) for path in paths], dtype=np.int64)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,11 @@ class Dataset(ABC):
     """Clips of one length and sampling rate.
 
     Attributes:
-        fingerprint: what was found; part of the key of every run on it.
+        fingerprint: digest and summary of the data; part of the key of every run on it.
         ids: one name per clip.
-        targets: (N, C), 0 or 1, NaN where unknown (OpenMIC's partial labels); rows by index.
-        sources: the recordings that clips were cut from; no validation split divides one.
+        targets: (N, C), 0 or 1, NaN if unknown (OpenMIC's partial labels); rows by index.
+        sources: the recording that each clip was cut from; a validation split never separates clips
+            of one recording.
         folds: numbers of the folds; empty for one fixed split.
     """
 
@@ -67,7 +68,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the training and of the evaluation clips.
+        """Indices of the training clips and of the test clips.
 
         Args:
             fold: the fold held out, or None where there are no folds.
@@ -75,21 +76,21 @@ class Dataset(ABC):
 
     @abstractmethod
     def waveform(self, index: int) -> np.ndarray:
-        """Mono float32 samples of a clip, exactly as long as the data spec says."""
+        """Mono float32 samples of a clip, exactly of the length in the data spec."""
 
     def validation(self) -> np.ndarray | None:
         """Indices of the authors' validation clips, which are in neither part of `split`.
 
-        None where there are none; a validation split is then cut from the training clips.
+        None if there are none; a validation split is then cut from the training clips.
         """
         return None
 
     def clip_table(self) -> ClipTable | None:
-        """The clip table; None where nothing is stored (procedural data)."""
+        """The clip table; None for procedural data."""
         return None
 
-    def sound(self, index: int) -> Sound:
-        """The audio file of a clip, or its bytes where it is inside another file.
+    def sound(self, index: int) -> AudioFile:
+        """The audio file of a clip, or its bytes if it is inside another file.
 
         Raises:
             ValueError: procedural data.
@@ -111,12 +112,15 @@ class Dataset(ABC):
         return self.waveform(index)
 
     def whole(self, index: int) -> np.ndarray:
-        """Mono float32 samples of the whole clip, or `waveform` where `length` is None."""
+        """Mono float32 samples of the whole clip, or `waveform` if `length` is None."""
         wave = self.waveform(index)
         length = self.length(index)
         if length is None:
             return wave
-        parts = [wave, *(self.excerpt(index, at) for at in range(len(wave), length, len(wave)))]
+        parts = [
+            wave,
+            *(self.excerpt(index, start) for start in range(len(wave), length, len(wave))),
+        ]
         return np.concatenate(parts)[:length]
 
 
@@ -128,7 +132,7 @@ class StoredDataset(Dataset):
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz of the waveforms.
         table: the clip table.
-        stamps: see `stamps_of`, of the files with the clips when the data set was opened.
+        stamps: `stamps_of` the files with the clips when the data set was opened.
     """
 
     spec: DataSpec
@@ -150,30 +154,30 @@ class StoredDataset(Dataset):
         """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end."""
 
     def check_unchanged(self, path: Path, file: int) -> None:
-        """Refuses a file that is not the one whose header and labels are known.
+        """Refuses a file that changed after its header and labels were read.
 
         Args:
             path: the file.
             file: its index in ``stamps``.
 
         Raises:
-            FileChanged: it has another size or time of change; not where it is gone, which
-                reading it will report.
+            FileChanged: it has another size or modification time; a missing file is reported when
+                it is read.
         """
-        found = _stamp(path)
-        if found not in ((0, 0), tuple(self.stamps[file].tolist())):
+        stamp = _stamp(path)
+        if stamp not in ((0, 0), tuple(self.stamps[file].tolist())):
             raise FileChanged(
                 "has changed since the data set was opened",
                 source=path,
-                field="size, time of change",
-                value=found,
+                field="size, modification time",
+                value=stamp,
                 remedy="Give the same command again: it opens the data as they are now.",
             )
 
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The training and the test clips, or all other folds and the fold held out.
+        """Training and test clips; with folds, all other folds and the fold held out.
 
-        As many of each as the spec says.
+        Limited to the numbers in the spec.
 
         Raises:
             InputError: no such fold, or fewer clips than the spec asks for.
@@ -197,7 +201,7 @@ class StoredDataset(Dataset):
         )
 
     def check_splits(self) -> None:
-        """Splits once, so that too few clips are refused before a study and not during it.
+        """Splits once, so that too few clips are refused before a study instead of during it.
 
         Raises:
             InputError: fewer clips than the spec asks for.
@@ -206,7 +210,7 @@ class StoredDataset(Dataset):
             self.split(fold)
 
     def validation(self) -> np.ndarray | None:
-        """Indices of the authors' validation clips; None where there are none."""
+        """Indices of the authors' validation clips; None if there are none."""
         clips = np.flatnonzero(self._is_in("validation"))
         return clips if len(clips) else None
 

@@ -1,6 +1,6 @@
 """Opens TAU Urban Acoustic Scenes 2020 Mobile, development set (Heittola et al. 2020): 10 scenes.
 
-Files are named scene-city-location-segment-device; clips of one place, by whichever device, have
+Files are named scene-city-location-segment-device; clips of one location, from any device, have
 one source. Task 1A of DCASE 2020 is evaluated on the one published fold.
 """
 
@@ -16,7 +16,7 @@ from passt_bench.registry import DATASETS
 from passt_bench.vocabulary import built_in
 
 SETUP = "evaluation_setup"
-_PARTS = 5  # of a file's name
+_PARTS = 5  # parts of a file's name
 
 
 class Dcase20(DatasetLayout):

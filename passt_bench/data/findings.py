@@ -24,26 +24,26 @@ REMEDIES: dict[Kind, str] = {
     "broken": "Replace the files, or remove their rows from the list.",
     "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
     "listed twice": "Remove all rows but one: what is listed twice counts twice.",
-    "identical files": "Remove all but one: a clip that is there twice counts twice.",
-    "identical sound": "Remove all but one: a clip that is there twice counts twice.",
+    "identical files": "Remove all but one: duplicates count twice.",
+    "identical sound": "Remove all but one: duplicates count twice.",
     "one source in two splits": "Keep all clips of a recording in one split or fold.",
     "class without a positive": "Add clips of it, or leave the class out: it can be neither "
     "learned nor evaluated there.",
-    "digital silence": "Listen to them: they hold no sound at all, whatever their label says.",
-    "not listed": "They were published, but are not listed; say so with your results.",
+    "digital silence": "Listen to them: they are silent, despite their labels.",
+    "not listed": "They were published, but are not listed; report it with your results.",
 }
 # Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
 OF_PREPARED: dict[Kind, str] = {
     "broken": "Fix the data that the clips were made from, and prepare them again.",
-    "not listed": "The data that the clips were made from lacked them, see the notes; say so with "
-    "your results.",
+    "not listed": "The data that the clips were made from lacked them, see the notes; report it "
+    "with your results.",
 }
 OF_ROWS: dict[Kind, str] = {
-    "broken": "Write these rows of the HDF5 file again, or leave them out of it.",
+    "broken": "Write these rows of the HDF5 file again, or remove them.",
     "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
-NOTES: tuple[Kind, ...] = ("digital silence", "not listed")  # shown, but no failure
-_FEW = 5  # different lengths that are all named
+NOTES: tuple[Kind, ...] = ("digital silence", "not listed")  # shown, but not a failure
+_FEW = 5  # different lengths that are all listed
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Finding:
     """All findings of one kind.
 
     Attributes:
-        kind: what was found.
-        count: of clips, groups of clips, sources or classes.
-        names: of them, as text.
+        kind: kind of problem.
+        count: number of clips, groups of clips, sources or classes.
+        names: their names.
         remedy: what to do about it.
     """
 
@@ -68,11 +68,11 @@ class Part:
     """Numbers of clips of a split.
 
     Attributes:
-        name: of the split.
-        expected: as published, or else as listed.
-        found: usable.
-        missing: listed without a file, or expected but not listed.
-        broken: with a file that cannot be used.
+        name: name of the split.
+        expected: clips as published, or else as listed.
+        found: usable clips.
+        missing: clips listed without a file, or expected but not listed.
+        broken: clips with a file that cannot be used.
     """
 
     name: str
@@ -87,14 +87,14 @@ class ClassCount:
     """Positives of a class.
 
     Attributes:
-        name: of the class.
-        found: in each split, in the order of the parts.
-        lost: among missing and broken clips; None if their labels are unknown.
+        name: name of the class.
+        found: positives in each split, in the order of the parts.
+        skipped: positives among missing and broken clips; None if their labels are unknown.
     """
 
     name: str
     found: tuple[int, ...]
-    lost: int | None
+    skipped: int | None
 
 
 @dataclass(frozen=True)
@@ -104,24 +104,24 @@ class Spread:
     Attributes:
         known: clips that were measured.
         unknown: clips that were not.
-        least: the shortest.
-        quarters: the quartiles.
-        most: the longest.
+        shortest: the shortest.
+        quartiles: the quartiles.
+        longest: the longest.
         values: lengths rounded to 10 ms → clips, if there are at most five; else empty.
     """
 
     known: int
     unknown: int
-    least: float
-    quarters: tuple[float, float, float]
-    most: float
+    shortest: float
+    quartiles: tuple[float, float, float]
+    longest: float
     values: dict[str, int]
 
     def __str__(self) -> str:
         """In words, e.g. ``1 s (12 clips), 2.5 s (3 clips)``."""
-        low, middle, high = self.quarters
+        low, middle, high = self.quartiles
         words = (
-            f"{self.least:.2f} to {self.most:.2f} s, half of them between {low:.2f} and "
+            f"{self.shortest:.2f} to {self.longest:.2f} s, half of them between {low:.2f} and "
             f"{high:.2f} s, median {middle:.2f} s"
         )
         if self.values:
@@ -135,20 +135,20 @@ class Checked:
 
     Attributes:
         dataset: registered name.
-        digest: of the fingerprint, part of the key of every run.
-        expected: clips; None if unknown.
+        digest: digest of the fingerprint, part of the key of every run.
+        expected: expected clips; None if unknown.
         found: clips of the fingerprint.
-        fold: that was held out; None for the splits as they are.
+        fold: fold held out; None for the splits as they are.
         compared: whether identical files were searched for.
         decoded: whether every file was decoded.
         parts: numbers of clips of each split.
-        classes: in the data set's order.
+        classes: positives of each class, in the data set's order.
         seconds: stored lengths of the clips; None if not measured.
         rates: Hz as text → clips.
         channels: number as text → clips.
-        findings: at most one of a kind, the most serious first.
-        notes: of the fingerprint.
-        refusal: why no study may run on it; empty if one may.
+        findings: at most one per kind, the most serious first.
+        notes: notes of the fingerprint.
+        refusal: why studies on it are refused; empty if they are not.
     """
 
     dataset: str
@@ -178,15 +178,15 @@ def spread_of(seconds: np.ndarray) -> Spread | None:
     known = seconds[~np.isnan(seconds)].astype(np.float64)
     if not len(known):
         return None
-    least, low, middle, high, most = np.quantile(known, [0, 0.25, 0.5, 0.75, 1]).tolist()
+    shortest, low, middle, high, longest = np.quantile(known, [0, 0.25, 0.5, 0.75, 1]).tolist()
     values, counts = np.unique(np.round(known, 2), return_counts=True)
     named = dict(zip((f"{value:g}" for value in values), counts.tolist(), strict=True))
     return Spread(
         known=len(known),
         unknown=len(seconds) - len(known),
-        least=least,
-        quarters=(low, middle, high),
-        most=most,
+        shortest=shortest,
+        quartiles=(low, middle, high),
+        longest=longest,
         values=named if len(named) <= _FEW else {},
     )
 

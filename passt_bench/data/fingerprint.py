@@ -15,7 +15,7 @@ import numpy as np
 from passt_bench.data.targets import Targets, classes_present
 
 _PIECE = 4096  # bytes; enough to distinguish two recordings of the same size
-_SPREAD = 1024  # clips of which a piece is hashed where many are in one file
+_SPREAD = 1024  # clips of which a piece is hashed if one file holds many
 _NAMED = 5  # examples in a message
 
 
@@ -45,7 +45,7 @@ def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
 
     Args:
         file: must be seekable.
-        start: first byte of the part to take as the file.
+        start: first byte of the part to use as the file.
         end: byte after that part; None is the file's end.
     """
     end = file.seek(0, os.SEEK_END) if end is None else end
@@ -69,7 +69,7 @@ def lacking_classes(
         targets: (N, classes).
         split: (N,) code of each clip's split.
         splits: names of the splits by code.
-        classes: their names.
+        classes: names of the classes.
     """
     notes = []
     for code, name in enumerate(splits):

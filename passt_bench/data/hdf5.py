@@ -1,9 +1,9 @@
 """Opens data sets whose clips are in HDF5 files of the reference code's layout, see `hdf5_file`.
 
-Targets stay packed and names stay bytes, so that AudioSet's two million clips are open in a second
-or two and take 210 MiB, 430 while they are opened. A row without sound is left out, counted and
-named in the fingerprint; if that is more than one row in twenty, the files are refused. Nothing is
-decoded before a clip is requested; a piece of the bytes of some rows is read for the digest.
+Targets stay packed and names stay bytes, so that AudioSet's two million clips open in a second
+or two and take 210 MiB, 430 while they are opened. An empty row is skipped, counted and named in
+the fingerprint; if more than one row in twenty is empty, the files are refused. Nothing is decoded
+before a clip is requested; a piece of the bytes of some rows is read for the digest.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Hdf5Dataset(StoredDataset):
         """Like `waveform`, but beginning at sample ``start``.
 
         Everything before it is decoded as well: otherwise decoder and resampler would round the
-        last bit of a sample in another way.
+        last bit of a sample differently.
         """
         end = start + self.samples
         return read_waveform(self.sound(index), self.sampling_rate, end)[start:]
@@ -77,18 +77,18 @@ def open_hdf5(
     Args:
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all clips are resampled.
-        name: of the data set.
+        name: name of the data set.
         files: split (``train``, ``valid``, ``test``; or ``fold1``, ``fold2``, …) → its files, in
-            their order.
-        classes: in the order of the targets' bits.
+            order.
+        classes: names in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).
         multi_label: whether a clip may have several classes, or none; else it has exactly one.
-        expected: how many clips there should be; None is as many rows as there are.
-        source_of: gives the recording that a clip was cut from, if the files do not say.
+        expected: expected clips; None means as many as the files have rows.
+        source_of: name of a clip → recording that it was cut from, if the files do not state it.
 
     Raises:
-        InputError: files that cannot be read or do not fit the classes, too many rows without
-            sound, or fewer clips than the spec asks for.
+        InputError: files that cannot be read or do not fit the classes, too many empty rows,
+            or fewer clips than the spec asks for.
     """
     splits = _split_names(files)
     paths = [path for some in files.values() for path in some]
@@ -137,7 +137,7 @@ def _split_names(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
 
 
 def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """A column of all files; None if one lacks it."""
+    """A column of all files; None if a file does not have it."""
     known = [column for column in columns if column is not None]
     return np.concatenate(known) if len(known) == len(columns) else None
 
@@ -148,24 +148,24 @@ def _clip_table(
     parts: Sequence[Columns],
     source_of: Callable[[str], str],
 ) -> ClipTable:
-    """The rows that have sound; lengths, rates and channels are not measured."""
+    """The rows that are not empty; lengths, rates and channels are not measured."""
     raw = np.concatenate([part.names for part in parts])
     sources = _joined([part.sources for part in parts])
     skipped = [name for part in parts for name in part.empty]
-    found = [len(part.rows) for part in parts]
-    lost = [len(part.empty) for part in parts]
-    listed = np.bincount(codes, np.add(found, lost), minlength=len(splits)).astype(int)
+    usable = [len(part.rows) for part in parts]
+    empty = [len(part.empty) for part in parts]
+    listed = np.bincount(codes, np.add(usable, empty), minlength=len(splits)).astype(int)
     return ClipTable(
         root=parts[0].path.parent,
         splits=splits,
         expected=tuple(listed.tolist()),
         names=Names(raw),
-        split=np.repeat(codes, found),
+        split=np.repeat(codes, usable),
         sources=Names(raw, source_of) if sources is None else Names(sources),
         seconds=np.full(len(raw), np.nan, dtype=np.float32),
         rates=np.zeros(len(raw), dtype=np.int32),
         channels=np.zeros(len(raw), dtype=np.int16),
-        skipped=SkippedClips(skipped, np.repeat(codes, lost), ["empty, 0 bytes"] * len(skipped)),
+        skipped=SkippedClips(skipped, np.repeat(codes, empty), ["empty, 0 bytes"] * len(skipped)),
         sizes=_joined([part.sizes for part in parts]),
     )
 
@@ -173,7 +173,7 @@ def _clip_table(
 def _digested(
     splits: Sequence[str], codes: np.ndarray, parts: Sequence[Columns]
 ) -> Iterator[str | np.ndarray]:
-    """What the digest covers: columns, and a piece of the sound of some rows of each file."""
+    """The parts of the digest: columns, and a piece of the sound of some rows of each file."""
     for code, part in zip(codes, parts, strict=True):
         count = len(part.rows)
         yield f"\n{splits[code]} {count}\n"
@@ -188,7 +188,7 @@ def _digested(
 def _notes(
     parts: Sequence[Columns], table: ClipTable, targets: Targets, classes: Sequence[str]
 ) -> tuple[str, ...]:
-    """What a reader of a result should know of its data."""
+    """Notes on the data for readers of a result."""
     skipped, unlabelled = table.skipped, 0
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
@@ -211,7 +211,7 @@ def _check_skipped(parts: Sequence[Columns], usable: Hdf5Dataset) -> None:
         rows = len(part.rows) + len(part.empty)
         if len(part.empty) > MAX_SKIPPED * rows or not len(part.rows):
             refusal = Incomplete(
-                f"{len(part.empty)} of {rows} rows hold no sound",
+                f"{len(part.empty)} of {rows} rows are empty",
                 source=part.path,
                 field="mp3",
                 remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",

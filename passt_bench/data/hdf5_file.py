@@ -28,7 +28,7 @@ from passt_bench.records.files import storing
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
 _ROWS = 1 << 16  # read at a time
-_TRIED = 16  # rows whose bytes are counted to trust the sizes that the file keeps
+_TRIED = 16  # rows whose bytes are counted to verify the stored sizes
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # LAME's level for constant 128 kbit/s from 32 kHz on, as ffmpeg made the published files.
 _LEVEL = 2 / 3
@@ -36,16 +36,16 @@ _LEVEL = 2 / 3
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a file, without the sound, of the N rows that have some.
+    """The columns of a file, without the sound, of the N rows that are not empty.
 
     Attributes:
         path: the file.
-        rows: (N,) their numbers in the file.
+        rows: (N,) numbers of the rows in the file.
         names: (N,) fixed-length bytes, each valid UTF-8.
         targets: (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32, NaN where unknown.
-        sizes: (N,) bytes of sound; None if the whole file would have to be read for them.
+        sizes: (N,) bytes of sound; None if the whole file would have to be read.
         sources: (N,) fixed-length bytes, recordings; None if the file has no such column.
-        empty: names of the rows without sound, as far as ``sizes`` are known.
+        empty: names of the empty rows, as far as ``sizes`` are known.
     """
 
     path: Path
@@ -60,11 +60,11 @@ class Columns:
 def read_columns(
     path: Path, classes: int, *, masked: bool = False, single: bool = False
 ) -> Columns:
-    """Names, targets and sizes of the rows that have sound; nothing is decoded.
+    """Names, targets and sizes of the rows that are not empty; nothing is decoded.
 
     Args:
         path: an HDF5 file.
-        classes: how many its targets must have.
+        classes: number of classes that its targets must have.
         masked: whether the targets are probabilities and a mask.
         single: whether each row has exactly one class.
 
@@ -90,7 +90,7 @@ def read_columns(
         wrong = np.flatnonzero(labels != 1)
         if len(wrong):
             raise InputError(
-                f"{len(wrong)} rows have not exactly one class",
+                f"{len(wrong)} rows do not have exactly one class",
                 source=path,
                 field=TARGET,
                 value=f"row {wrong[0]} has {labels[wrong[0]]}",
@@ -149,7 +149,7 @@ def _opened(path: Path, process: int) -> h5py.File:
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Opens the file for a moment.
+    """Opens the file for the duration of the block.
 
     Raises:
         InputError: it is missing, cut off, not an HDF5 file, or may not be read.
@@ -233,7 +233,7 @@ def _wrong(
 
 
 def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
-    """Bytes of each clip, (N,) int64; None if the whole file would have to be read for them.
+    """Bytes of each clip, (N,) int64; None if the whole file would have to be read.
 
     Two million rows hold 150 GB of sound. The file keeps a reference of 16 bytes for each: the
     length (4 bytes), the address of a heap in the file, and a number in it.
@@ -300,7 +300,7 @@ def check_mp3_rate(sampling_rate: int) -> None:
     """Refuses a sampling rate that mp3 does not have.
 
     Raises:
-        InputError: it is one.
+        InputError: mp3 does not have the rate.
     """
     if sampling_rate not in MP3_RATES:
         raise InputError(
@@ -318,12 +318,12 @@ def write_hdf5(
     sounds: Iterable[bytes],
     target: np.ndarray,
 ) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file completely or not at all.
 
     Args:
         path: the file.
-        names: of the clips.
-        sources: the recordings they were cut from, a column that the published files lack.
+        names: names of the clips.
+        sources: the recordings they were cut from, a column that published files do not have.
         sounds: the bytes of their mp3 files.
         target: (N, ceil(classes / 8)) uint8, or (N, 2 classes) float32.
 

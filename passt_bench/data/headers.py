@@ -1,6 +1,6 @@
-"""Checks whether an audio file is as long as its header promises.
+"""Checks whether an audio file is as long as its header states.
 
-In Ogg files also whether a page is damaged or missing: a decoder skips such a page silently.
+For Ogg files also whether a page is damaged or missing, which a decoder skips silently.
 
 Source: RFC 3533 (pages of Ogg files, their numbers and checksums).
 """
@@ -17,32 +17,32 @@ from passt_bench.data.mp3_frames import Beginning, Look, cut_off, look_at_mp3
 
 _TAIL = 1 << 16  # bytes; an Ogg page is no longer
 _LAST_PAGE = 4  # flag in the header of an Ogg page
-_UNKNOWN = 0xFFFFFFFF  # the size of a part that was not known when it was written
-# Sizes of a WAV's data, as programs write them into a pipe. SoX has a number of its own, and
-# arecord two: the most that it records, and the most that it takes a WAV to hold.
+_UNKNOWN = 0xFFFFFFFF  # size of a part that was unknown when it was written
+# Sizes of a WAV's data, as programs write them into a pipe. SoX has its own number, and
+# arecord has two: the maximum that it records, and its maximum for a WAV.
 _UNKNOWN_LENGTHS = (_UNKNOWN, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
 _HEAD = 27  # bytes of a page before the lengths of its parts
 _FIRST = 2  # flag of the first page of a stream
 _AHEAD = 1.0  # seconds that a decoder may look ahead
-_OPUS_RATE = 48000  # Hz in which Opus counts, whatever it was made from (RFC 7845)
-_BLOCK = 1 << 16  # bytes, in which the next page is looked for
-SEVERAL = "several recordings, one behind the other; only the first would be heard"
+_OPUS_RATE = 48000  # Hz in which Opus counts, regardless of the source (RFC 7845)
+_BLOCK = 1 << 16  # bytes read at a time to find the next page
+SEVERAL = "several recordings in a row; only the first would be decoded"
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def look_at(sound: Path | bytes) -> Look:
-    """What a WAV, AIFF, AU, Ogg or MP3 file lacks, and how a decoder can know its length.
+    """Inspects a WAV, AIFF, AU, Ogg or MP3 file for completeness and length.
 
-    libsndfile decodes incomplete files of these formats without an error, those of FLAC not.
+    libsndfile decodes incomplete files of these formats without an error, but not those of FLAC.
 
     Args:
-        sound: an audio file of any format, or its bytes; others are not looked at.
+        sound: an audio file of any format, or its bytes; other formats are not inspected.
     """
     with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound) as file:
         head = file.read(28)
         size = file.seek(0, 2)
-        if (promised := _promised(head)) is not None:
-            return Look(cut_off("bytes", promised, size))
+        if (expected := _expected_bytes(head)) is not None:
+            return Look(cut_off("bytes", expected, size))
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
             return _look_at_wave(file, size)
         if head[:4] == b"OggS":
@@ -50,7 +50,7 @@ def look_at(sound: Path | bytes) -> Look:
         return look_at_mp3(file, size)
 
 
-def _promised(head: bytes) -> int | None:
+def _expected_bytes(head: bytes) -> int | None:
     """Bytes of a whole AIFF, AU, RF64 or W64 file by its first 28; None for other formats."""
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return 8 + int.from_bytes(head[4:8])
@@ -65,18 +65,18 @@ def _promised(head: bytes) -> int | None:
 
 
 def _look_at_wave(file: BinaryIO, size: int) -> Look:
-    """An unknown length means: up to the end of the file."""
+    """Inspects a WAV; an unknown length means up to the end of the file."""
     file.seek(12)
     while len(chunk := file.read(8)) == 8:
-        promised, begin = int.from_bytes(chunk[4:], "little"), file.tell()
+        expected, begin = int.from_bytes(chunk[4:], "little"), file.tell()
         if chunk[:4] == b"data":
-            if promised in _UNKNOWN_LENGTHS and promised > size - begin:
-                return Look()  # the decoder reads up to there
-            if promised == 0 and not _ends_with_chunks(file, size):
-                file.seek(0)  # decoders understand the other mark
+            if expected in _UNKNOWN_LENGTHS and expected > size - begin:
+                return Look()  # the decoder reads to the end
+            if expected == 0 and not _ends_with_chunks(file, size):
+                file.seek(0)  # decoders understand this mark
                 return Look(None, Beginning(file.read(begin - 4) + b"\xff" * 4, begin))
-            return Look(cut_off("bytes", promised, size - begin))
-        file.seek(promised + promised % 2, 1)
+            return Look(cut_off("bytes", expected, size - begin))
+        file.seek(expected + expected % 2, 1)
     return Look()
 
 
@@ -96,7 +96,7 @@ def _end_of_ogg(file: BinaryIO, size: int) -> str | None:
     page = tail.rfind(b"OggS")
     head = tail[page : page + 18] if page >= 0 else b""
     if len(head) < 18 or not head[5] & _LAST_PAGE:
-        return "cut off: the last page of the stream is not there"
+        return "cut off: the last page of the stream is missing"
     file.seek(0)
     return None if head[14:18] in begun(file) else SEVERAL
 
@@ -108,12 +108,12 @@ def broken_page(file: BinaryIO, rate: int, end: float = math.inf) -> str | None:
 
     Args:
         file: an Ogg file, at its beginning.
-        rate: Hz of its sound.
+        rate: sampling rate in Hz.
         end: seconds; later pages are not checked. Those before a clip are, since after a gap a
-            decoder seeks to a wrong place.
+            decoder seeks to a wrong position.
     """
-    numbers: dict[bytes, int] = {}  # of a stream → number of its next page
-    beginning = True  # streams side by side begin before anything else
+    numbers: dict[bytes, int] = {}  # stream → number of its next page
+    beginning = True  # parallel streams begin before anything else
     while len(head := _next_head(file)) == _HEAD:
         lengths = file.read(head[26])
         reached = int.from_bytes(head[6:14], "little", signed=True)
@@ -138,7 +138,7 @@ def broken_page(file: BinaryIO, rate: int, end: float = math.inf) -> str | None:
 
 
 def begun(file: BinaryIO) -> set[bytes]:
-    """Serial numbers of the streams that begin with an Ogg file, side by side.
+    """Serial numbers of the parallel streams at the beginning of an Ogg file.
 
     Args:
         file: an Ogg file, at its beginning.
@@ -151,7 +151,7 @@ def begun(file: BinaryIO) -> set[bytes]:
 
 
 def _next_head(file: BinaryIO) -> bytes:
-    """Reads the head of the next page, here or later; less than one at the end."""
+    """Reads the head of the next page; less than a head at the end of the file."""
     head = file.read(_HEAD)
     if head[:4] == b"OggS":
         return head
@@ -167,5 +167,5 @@ def _next_head(file: BinaryIO) -> bytes:
 
 def _checksum(page: bytes) -> bytes:
     """CRC of a page: zlib's polynomial, but most significant bit first and starting at zero."""
-    found = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return found.to_bytes(4, "big").translate(_MIRRORED)
+    checksum = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return checksum.to_bytes(4, "big").translate(_MIRRORED)

@@ -20,21 +20,21 @@ from passt_bench.vocabulary import built_in
 class DatasetLayout(ABC):
     """The files of a data set, and its published numbers.
 
-    An instance is registered as what opens the data set.
+    A registered instance opens the data set when it is called.
 
     Attributes:
         name: registered name.
-        contents: what the folder must hold, in words.
-        marks: files of which at least one is in its folder, and in no other's.
-        published: clips to train on, to test on and to validate on, as published; None if as many
+        contents: description of what the folder must hold, for messages.
+        marks: files that identify its folder: it holds at least one, and no other data set's does.
+        published: numbers of training, test and validation clips as published; None means as many
             as are listed.
-        hdf5_files: split → names of its HDF5 files in the reference code's layout, in their order;
-            they are in the folder or in its ``mp3/``.
+        hdf5_files: split → names of its HDF5 files in the reference code's layout, in order; they
+            are in the folder or in its ``mp3/``.
         partly_labelled: whether labels in HDF5 files are likelihoods and a mask.
-        default_metrics: that an evaluation computes; empty for those that fit the labels.
-        published_metrics: the metric of the publications, and those that equal it where every
-            class has a positive clip; empty where no results of checkpoints are published.
-        published_test_clips: that the publications evaluate on; with folds those of one.
+        default_metrics: metrics of an evaluation; empty means those that fit the labels.
+        published_metrics: the metric of the publications, and metrics that equal it if every
+            class has a positive clip; empty if no results of model files are published.
+        published_test_clips: number of test clips in the publications; with folds, per fold.
     """
 
     name: ClassVar[str]
@@ -48,7 +48,7 @@ class DatasetLayout(ABC):
     published_test_clips: ClassVar[int | None] = None
 
     def __call__(self, spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
-        """Opens the data set: the HDF5 files in the folder if there are some, or else its lists.
+        """Opens the data set: the HDF5 files in the folder if it holds any, else its lists.
 
         Args:
             spec: clip length; numbers of clips of each split (default all).
@@ -101,12 +101,12 @@ class DatasetLayout(ABC):
 
     def found_hdf5(self, folder: Path) -> dict[str, tuple[Path, ...]]:
         """Split → its HDF5 files in the folder or in ``mp3/`` below it."""
-        found = {}
+        files = {}
         for split, names in self.hdf5_files.items():
             places = [(folder / name, folder / "mp3" / name) for name in names]
             paths = [next((path for path in pair if path.is_file()), None) for pair in places]
-            found[split] = tuple(path for path in paths if path is not None)
-        return {split: paths for split, paths in found.items() if paths}
+            files[split] = tuple(path for path in paths if path is not None)
+        return {split: paths for split, paths in files.items() if paths}
 
     def is_in(self, folder: Path) -> bool:
         """Whether the folder holds the data set, by its marks."""
@@ -117,7 +117,7 @@ class DatasetLayout(ABC):
         """The folder of the data set.
 
         Raises:
-            InputError: none was given, or it is no folder.
+            InputError: none was given, or it is not a folder.
         """
         if root is None:
             raise InputError(

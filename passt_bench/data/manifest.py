@@ -3,9 +3,9 @@
 Columns ``path`` (relative to the file's folder), ``labels`` (or ``label``; several separated by
 ``;``) and ``split`` (``train``, ``test``, ``validation``) or ``fold`` (a whole number); optional
 ``start`` and ``end`` (seconds within the file) and ``source`` (the recording that a clip was cut
-from, by default its file: no validation split divides one). If every clip has one label the data
-are single-label, else multi-label. Classes are sorted by name, or in the order of a file
-``classes.txt`` or ``vocabulary.csv`` beside the manifest.
+from, by default its file; a validation split never separates clips of one source). If every clip
+has one label the data are single-label, else multi-label. Classes are sorted by name, or in the
+order of a file ``classes.txt`` or ``vocabulary.csv`` beside the manifest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MANIFEST = "manifest.csv"
 VOCABULARIES = ("classes.txt", "vocabulary.csv")
 _CODES = {"train": TRAIN, "test": TEST, "validation": VALIDATION, "eval": TEST}
 _CODES |= {"evaluation": TEST, "valid": VALIDATION, "val": VALIDATION}
-_MOST_FOLDS = 100
+_MAX_FOLDS = 100
 _COLUMNS = ("path", "labels", "label", "split", "fold", "start", "end", "source")
 
 
@@ -72,7 +72,7 @@ class Manifest(DatasetLayout):
         builder = ListingBuilder(classes)
         labels, split = _check_columns(file, columns_of(file))
         for row in read_rows(file, ("path", labels, split)):
-            path, (start, end) = _path(row), _stretch(row)
+            path, (start, end) = _path(row), _segment(row)
             whole = start == 0 and end is None
             name = path if whole else f"{path}@{start:.10g}-" + _or_empty(end)
             row.unlisted("path", name, builder)
@@ -84,12 +84,12 @@ class Manifest(DatasetLayout):
                 row.known(labels, words, known, beside.name, remedy)
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
-        if len(listing.folds) > _MOST_FOLDS:
+        if len(listing.folds) > _MAX_FOLDS:
             raise InputError(
                 f"{len(listing.folds)} folds",
                 source=file,
                 field="fold",
-                remedy="Give 100 at most.",
+                remedy="Give at most 100.",
             )
         return listing
 
@@ -98,7 +98,7 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
     """The columns of labels and of splits."""
     for column in columns:
         meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
-        if column not in _COLUMNS and meant:  # it would be ignored silently
+        if column not in _COLUMNS and meant:  # would be silently ignored
             raise InputError(
                 "no such column",
                 source=file,
@@ -107,7 +107,7 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
             )
     if columns and not set(columns).intersection(_COLUMNS):
         raise InputError(
-            "its first line names none of the columns",
+            "the first line names none of the columns",
             source=file,
             field="first line",
             value=",".join(columns),
@@ -119,7 +119,7 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
-    """Which of two columns that exclude each other is there."""
+    """The one of two mutually exclusive columns that the file has."""
     if (one in columns) == (other in columns):
         raise InputError(
             f"both of {one} and {other}" if one in columns else f"neither {one} nor {other}",
@@ -134,9 +134,9 @@ def _path(row: Row) -> str:
     """The file relative to the folder, in its shortest form."""
     given = row.text("path")
     path = posixpath.normpath(given)
-    # A backslash is a letter of a name here, and divides folders on Windows.
-    there = posixpath.normpath(given.replace("\\", "/"))
-    climbs = any(form == ".." or form.startswith("../") for form in (path, there))
+    # A backslash is part of a name here, but separates folders on Windows.
+    windows = posixpath.normpath(given.replace("\\", "/"))
+    climbs = any(form == ".." or form.startswith("../") for form in (path, windows))
     if climbs or path.startswith(("/", "\\")) or PureWindowsPath(path).drive:
         raise row.wrong(
             "path",
@@ -172,11 +172,11 @@ def _fold(row: Row) -> int:
     return int(fold)
 
 
-def _stretch(row: Row) -> tuple[float, float | None]:
-    """Where the clip begins in its file, and where it ends."""
+def _segment(row: Row) -> tuple[float, float | None]:
+    """Begin and end of the clip in its file."""
     start, end = _seconds(row, "start") or 0.0, _seconds(row, "end")
     if end is not None and end <= start:
-        raise row.wrong("end", f"the clip ends before or where it begins, at {start:g} s")
+        raise row.wrong("end", f"end must be after start, {start:g} s")
     return start, end
 
 

@@ -1,10 +1,10 @@
-"""Checks whether an mp3 file is complete, and counts its frames if the file does not.
+"""Checks whether an mp3 file is complete, and counts its frames if its header does not state them.
 
-The first frame may say how many bytes and frames follow; this is compared with the size. Without
+The first frame may state how many bytes and frames follow; this is compared with the size. Without
 it, as in streams and in files of some encoders, a decoder assumes that all frames are as long as
-the first, and at a variable bit rate decodes a part of the sound, or promises too much. Then all
-frames are counted here, and the decoder reads the file with another beginning: a frame that says
-the number. The file itself stays as it is.
+the first, and at a variable bit rate decodes only a part or expects too much. Then all frames are
+counted here, and the decoder gets the file with another beginning: a frame that states the number.
+The file itself is not changed.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers), the Xing and LAME header in the first frame.
 """
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-# kbit/s of layer III by the header's index; 0 is free, which is not followed.
+# kbit/s of layer III by the header's index; 0 is the free format, which is not supported.
 _MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version
 _MONO = 3
-_HAS_FRAMES, _HAS_BYTES = 1, 2  # flags of a Xing header that tells their number
-_VBRI = 36  # place of the header of Fraunhofer's encoder in the first frame
+_HAS_FRAMES, _HAS_BYTES = 1, 2  # flags of a Xing header that states their number
+_VBRI = 36  # offset of the header of Fraunhofer's encoder in the first frame
 _SEARCHED = 1 << 20  # bytes after a gap that are searched for more frames
 _SHARED = 0xFFFE0C00  # bits of a header that are the same in all frames of a file
-_IN_A_ROW = 3  # headers that are no coincidence
+_IN_A_ROW = 3  # consecutive headers that prove frames
 _LONGEST = 1441  # bytes of a frame
 
 
@@ -37,11 +37,11 @@ class Beginning:
 
     Attributes:
         content: the bytes.
-        behind: how many of the file's own they replace.
+        replaced: how many bytes of the file they replace.
     """
 
     content: bytes
-    behind: int
+    replaced: int
 
 
 class PatchedFile(io.RawIOBase):
@@ -49,7 +49,7 @@ class PatchedFile(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, beginning: Beginning) -> None:
         self._file, self._head = file, beginning.content
-        self._shift = beginning.behind - len(beginning.content)
+        self._shift = beginning.replaced - len(beginning.content)
         self._place = 0
 
     def readable(self) -> bool:
@@ -70,7 +70,7 @@ class PatchedFile(io.RawIOBase):
         return offset
 
     def readinto(self, buffer: Buffer) -> int:
-        """Reads; fewer bytes than the buffer takes where the beginning ends."""
+        """Reads into the buffer; fewer bytes than it holds at the end of the beginning."""
         view = memoryview(buffer)
         if self._place < len(self._head):
             part = self._head[self._place : self._place + len(view)]
@@ -82,36 +82,36 @@ class PatchedFile(io.RawIOBase):
         return len(part)
 
     def close(self) -> None:
-        """Closes the file too."""
+        """Closes this file and the file behind it."""
         self._file.close()
         super().close()
 
 
 class Look(NamedTuple):
-    """What the header, the frames and the end of a file show.
+    """The result of inspecting header, frames and end of a file.
 
     Attributes:
-        missing: what is wrong with it; None if it is complete.
-        beginning: what a decoder must be given in place of the file's own; None for nothing.
+        problem: what is wrong with it; None if it is complete.
+        beginning: what a decoder must read instead of the file's own; None if unchanged.
     """
 
-    missing: str | None = None
+    problem: str | None = None
     beginning: Beginning | None = None
 
 
 class _Stated(NamedTuple):
-    """What the header in the first frame says; None if it does not."""
+    """Numbers that the header in the first frame states; None if it does not."""
 
     frames: int | None
     size: int | None  # bytes of all frames
 
 
 def look_at_mp3(file: BinaryIO, size: int) -> Look:
-    """Whether an mp3 file is complete, and how its length can be known; nothing of other files.
+    """Inspects an mp3 file for completeness and length; an empty result for other files.
 
     Args:
         file: must be seekable.
-        size: its bytes.
+        size: size in bytes.
     """
     start = _first_frame(file)
     if start is None:
@@ -123,20 +123,21 @@ def look_at_mp3(file: BinaryIO, size: int) -> Look:
     stated = _stated_count(head, file.read(length - 4))
     if stated is not None and stated.frames and stated.size:
         return Look(
-            cut_off("bytes", stated.size, size - start) or _unheard(file, start + stated.size, size)
+            cut_off("bytes", stated.size, size - start)
+            or _ignored_frames(file, start + stated.size, size)
         )
-    begin = start if stated is None else start + length  # such a frame holds no sound
-    count, missing = _count(file, begin, size)
-    if missing is None and stated is not None and stated.frames:
-        more = f"the header tells of {stated.frames} frames, and there are {count}"
+    begin = start if stated is None else start + length  # such a frame has no sound
+    count, problem = _count(file, begin, size)
+    if problem is None and stated is not None and stated.frames:
+        more = f"the header states {stated.frames} frames, but the file has {count}"
         return Look(
             cut_off("frames", stated.frames, count) or (more if count > stated.frames else None)
         )
-    return Look(missing, Beginning(_number_frame(head, count), begin) if count else None)
+    return Look(problem, Beginning(_number_frame(head, count), begin) if count else None)
 
 
 def frame_length(head: bytes) -> int | None:
-    """Bytes of a frame of layer III by its first four; None where no frame begins."""
+    """Bytes of a frame of layer III by its first four; None if they do not begin one."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None
     version, kbits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
@@ -146,15 +147,15 @@ def frame_length(head: bytes) -> int | None:
     return slots * table[kbits] // _RATES[version][rate] + (head[2] >> 1 & 1)
 
 
-def cut_off(what: str, promised: int, there: int) -> str | None:
-    """What is wrong if there is less than a header promises."""
-    if promised <= there:
+def cut_off(what: str, expected: int, found: int) -> str | None:
+    """The problem of a file that has less than its header states; None if it has all."""
+    if expected <= found:
         return None
-    return f"cut off: the header promises {promised} {what}, {there} are there"
+    return f"cut off: {expected} {what} expected, {found} found"
 
 
-def _unheard(file: BinaryIO, place: int, size: int) -> str | None:
-    """What is wrong if more than a frame or two comes after the end according to a header.
+def _ignored_frames(file: BinaryIO, place: int, size: int) -> str | None:
+    """The problem of a file with more than a frame or two after its end according to the header.
 
     Some encoders do not count the header's own frame.
     """
@@ -163,7 +164,7 @@ def _unheard(file: BinaryIO, place: int, size: int) -> str | None:
     more = _next_frames(file, place)
     if more is None or size - more <= _IN_A_ROW * _LONGEST:
         return None
-    return f"several recordings: one ends at byte {place}, and what follows would not be heard"
+    return f"several recordings: one ends at byte {place}, and what follows would be ignored"
 
 
 def _first_frame(file: BinaryIO) -> int | None:
@@ -173,12 +174,12 @@ def _first_frame(file: BinaryIO) -> int | None:
     head = file.read(4)
     if frame_length(head) is not None:
         return start
-    # A tag may be longer than it says.
+    # A tag may be longer than it states.
     return _next_frames(file, start) if start and head != b"fLaC" else None
 
 
 def _behind_tags(file: BinaryIO, place: int) -> int:
-    """The end of the ID3 tags that begin at a place."""
+    """The end of the ID3 tags that begin at an offset."""
     while True:
         file.seek(place)
         head = file.read(10)
@@ -194,7 +195,7 @@ def _behind_tags(file: BinaryIO, place: int) -> int:
 
 
 def _count(file: BinaryIO, place: int, size: int) -> tuple[int, str | None]:
-    """Frames from a place on, and what is wrong with them."""
+    """Number of frames from an offset on, and what is wrong with them."""
     count, kind = 0, None
     while True:
         file.seek(place)
@@ -208,7 +209,7 @@ def _count(file: BinaryIO, place: int, size: int) -> tuple[int, str | None]:
             continue
         count, kind, place = count + 1, _kind(head), place + length
         if place > size:
-            return count, "cut off: the last frame is not whole"
+            return count, "cut off: the last frame is incomplete"
     more = _next_frames(file, place)
     if more is None:
         return count, None
@@ -216,12 +217,12 @@ def _count(file: BinaryIO, place: int, size: int) -> tuple[int, str | None]:
 
 
 def _kind(head: bytes) -> int:
-    """What the frames of a file share: version, layer and sampling rate."""
+    """The bits that the frames of a file share: version, layer and sampling rate."""
     return int.from_bytes(head, "big") & _SHARED
 
 
 def _next_frames(file: BinaryIO, place: int) -> int | None:
-    """Where several frames follow each other, at a place or after it."""
+    """Offset of the first of several consecutive frames, from an offset on."""
     file.seek(place)
     rest = file.read(_SEARCHED)
     at = rest.find(0xFF)
@@ -238,9 +239,9 @@ def _next_frames(file: BinaryIO, place: int) -> int | None:
 
 
 def _stated_count(head: bytes, rest: bytes) -> _Stated | None:
-    """What the first frame says of all; None if it is one like the others."""
+    """The numbers stated in the first frame; None if it is a frame like the others."""
     if rest[_VBRI - 4 : _VBRI] == b"VBRI":
-        return _Stated(None, None)  # which the decoder does not read
+        return _Stated(None, None)  # the decoder does not read it
     side = _side(head) + (0 if head[1] & 1 else 2)  # a checksum
     if rest[side : side + 4] not in (b"Xing", b"Info"):
         return None
@@ -259,15 +260,15 @@ def _side(head: bytes) -> int:
 
 
 def _number_frame(head: bytes, frames: int) -> bytes:
-    """A frame without sound that says how many follow.
+    """A frame without sound that states how many follow.
 
     A decoder that knows the number drops its own delay of 529 samples at the start, as in files of
-    common encoders. Silent frames to make up for it would be wrong: if a file begins in the middle
-    of a stream, its first frames refer to bits of earlier ones, and would find these.
+    common encoders. Silent frames to compensate would be wrong: if a file begins in the middle of a
+    stream, its first frames refer to bits of earlier ones and would read these instead.
 
     Args:
         head: the header of a frame of the file.
-        frames: how many the file has.
+        frames: number of frames of the file.
     """
     kbits = 5 if head[1] >> 3 & 3 == 3 else 8  # 64 kbit/s
     info = bytes([0xFF, head[1] | 1, kbits << 4 | head[2] & 0x0C, head[3] & 0xC0])

@@ -58,7 +58,7 @@ class OpenMic(DatasetLayout):
 
     @staticmethod
     def source_of(clip: str) -> str:
-        """The track of a clip: ``000046`` of ``000046_3840.ogg``."""
+        """The track of a clip, e.g. ``000046`` for ``000046_3840.ogg``."""
         return PurePosixPath(clip).stem.partition("_")[0]
 
     def read(self, folder: Path) -> Listing:

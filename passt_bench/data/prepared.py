@@ -73,7 +73,7 @@ class PreparedDataset(StoredDataset):
 
 @lru_cache(maxsize=16)
 def _mapped(path: Path) -> np.ndarray:
-    """Not an attribute of the data set: pickled, a map becomes a copy of the file."""
+    """The mapped samples; not an attribute, because pickling would copy the file."""
     if path.stat().st_size == 0:
         return np.zeros(0, dtype="<i2")
     return np.memmap(path, dtype="<i2", mode="r")
@@ -91,7 +91,7 @@ def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def find_prepared(root: Path, sampling_rate: int) -> Path | None:
-    """The prepared folder that ``root`` is, or holds for a sampling rate; None if neither."""
+    """``root`` if it is a prepared folder, else the one in it for the rate; None if neither."""
     for folder in (root, default_folder(root, sampling_rate)):
         if (folder / INDEX).is_file():
             return folder
@@ -139,10 +139,10 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         prepared=True,
     )
     lacking = lacking_classes(targets, table.split, table.splits, index.source.classes)
-    # The digest begins with what the clips were made from, and how.
-    lost = [name for name, _, _ in index.lost]
+    # The digest begins with the source of the clips and how they were made.
+    skipped = [name for name, _, _ in index.lost]
     length = index.seconds if index.cut else None
-    made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, lost)
+    made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, skipped)
     digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
     dataset = PreparedDataset(
         fingerprint=_fingerprint(index, digest, lacking),
@@ -178,7 +178,7 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
     own, table = dataset.fingerprint, dataset.table
     # The files' digest covers a piece of some rows, that of the source one of every file.
     both = digest_of((own.digest, source.digest), ())
-    # A split for which there were no clips has no file.
+    # A split without clips has no file.
     codes = np.array([index.splits.index(name) for name in table.splits], dtype=np.int8)
     before, empty = _skipped(index), table.skipped
     skipped = SkippedClips(
@@ -210,9 +210,9 @@ def _skipped(index: Index) -> SkippedClips:
 def _digested(
     index: Index, columns: Mapping[str, np.ndarray], samples: Path
 ) -> Iterator[str | np.ndarray]:
-    """What the digest covers: the columns, and a piece of the samples of some clips.
+    """The parts of the digest: the columns, and a piece of the samples of some clips.
 
-    A change between the pieces is only found by ``data check --decode``.
+    A change between the pieces is found only by ``data check --decode``.
     """
     for name, column in columns.items():
         yield f"\n{name} {column.dtype.str} {column.shape}\n"
@@ -228,12 +228,14 @@ def _digested(
 
 
 def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
-    """The source's fingerprint, with what preparing changed; ``own`` are notes on the clips."""
-    source, lost = index.source, [name for name, _, _ in index.lost]
+    """The source's fingerprint with the changes by preparing; ``own`` are notes on the clips."""
+    source, skipped = index.source, [name for name, _, _ in index.lost]
     stored = "mp3" if index.form == "hdf5" else "16-bit samples"
     notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
-    if lost:
-        notes.append(f"{len(lost)} clips broke in decoding and were left out: {some(lost, lost)}")
+    if skipped:
+        notes.append(
+            f"{len(skipped)} clips could not be decoded and were skipped: {some(skipped, skipped)}"
+        )
     if index.clipped:
         count = len(index.clipped_clips)
         notes.append(
@@ -277,5 +279,5 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
             source=folder,
             field="data.seconds",
             value=spec.seconds,
-            remedy=f"Prepare them longer: {again} --seconds {spec.seconds:g}",
+            remedy=f"Prepare again with longer clips: {again} --seconds {spec.seconds:g}",
         )

@@ -34,17 +34,17 @@ class Index:
     Attributes:
         form: 16-bit samples, or HDF5 files with mp3 inside.
         source: fingerprint of the data that it was made from.
-        sampling_rate: Hz of what is stored.
-        resampler: used for files of another rate.
-        seconds: at which longer clips were cut; None if none was cut.
-        cut: clips that were.
-        clips: how many are stored.
-        samples: of all of them.
+        sampling_rate: Hz of the stored clips.
+        resampler: resampler for files of another rate.
+        seconds: length that longer clips were cut to; None if none was cut.
+        cut: number of clips that were cut.
+        clips: number of clips.
+        samples: number of samples.
         splits: names of the splits by code: as in `SPLITS`, or ``fold 1``, ….
-        expected: clips of each split before any was left out.
+        expected: clips of each split before any was skipped.
         clipped: samples beyond ±1, which are stored as ±1.
-        clipped_clips: clips that have some.
-        lost: clips that could not be decoded and were left out: name, code of the split, reason.
+        clipped_clips: names of the clips with such samples.
+        lost: clips that could not be decoded and were skipped: name, code of the split, reason.
         checksum: SHA-256 of the stored samples, or of the mp3 files one after the other.
         masked: whether some labels are unknown.
         files: split → names of its HDF5 files; empty in the other form.
@@ -77,7 +77,7 @@ def write_clips(
     split: np.ndarray,
     targets: Targets,
 ) -> None:
-    """Writes the columns; the same bytes for the same columns."""
+    """Writes the columns; the same columns give the same bytes."""
     columns = {
         "offsets": offsets.astype("<i8"),
         "names": _encoded(names),
@@ -99,7 +99,7 @@ def _encoded(texts: list[str]) -> np.ndarray:
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Writes the index, with which a folder is a prepared one."""
+    """Writes the index, which makes a folder a prepared one."""
     plain = to_plain(index)
     text = json.dumps(plain, sort_keys=True, allow_nan=False, indent=1)
     write_atomically(folder / INDEX, f"{text}\n".encode())
@@ -137,13 +137,13 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
     offsets = columns["offsets"]
     rows = [len(columns[name]) for name in _COLUMNS[1:]]
     if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:
-        raise broken(path, f"{rows[0]} clips, where the index says {index.clips}")
+        raise broken(path, f"{rows[0]} clips, but the index states {index.clips}")
     try:
         size = (folder / WAVEFORMS).stat().st_size
     except OSError as error:
         raise broken(folder / WAVEFORMS, f"cannot be read ({error.strerror})") from None
     if size != 2 * index.samples or offsets[-1] != index.samples:
-        raise broken(folder / WAVEFORMS, f"{size} bytes, where the index says {2 * index.samples}")
+        raise broken(folder / WAVEFORMS, f"{size} bytes, but the index states {2 * index.samples}")
     if offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise broken(path, "clips that end before they begin")
     return columns
@@ -153,9 +153,9 @@ def check_samples(folder: Path, index: Index, progress: Callable[[float], None])
     """Compares the checksum of all samples with the index.
 
     Args:
-        folder: of 16-bit samples.
-        index: of the same.
-        progress: called with the share that is done.
+        folder: folder with 16-bit samples.
+        index: its index.
+        progress: called with the share done.
 
     Raises:
         InputError: they differ, or cannot be read.

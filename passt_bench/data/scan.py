@@ -1,9 +1,9 @@
 """Finds the audio files of a folder, and reads the header and the last sample of each once.
 
-Threads do it, because most of the time is spent waiting for a disk or a server. The headers of a
-big folder are cached in the user's cache, by the path of the folder, with size and time of change
-of each file: when the folder is opened again, only files in which one of the two differs are read.
-``PASST_BENCH_CACHE`` names another folder for the cache, which can be deleted at any time.
+Threads do it, because most of the time is waiting for a disk or a server. The headers of a big
+folder are cached by the path of the folder, with size and modification time of each file: when the
+folder is opened again, only files in which either differs are read. ``PASST_BENCH_CACHE`` names
+another folder for the cache, which can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 5  # of the cache; raise when a file is judged in another way
+_VERSION = 5  # of the cache; raise when files are judged differently
 _THREADS = 16
-_CHUNK = 256  # files that a thread looks at in one go
-_WORTH = 500  # files read anew; fewer are read again sooner than they are found in the cache
+_CHUNK = 256  # files per task of a thread
+_MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
 _ROW = np.dtype(
     [
         ("key", np.uint64),
@@ -45,7 +45,7 @@ _ROW = np.dtype(
 
 
 def stems(name: str) -> tuple[str, ...]:
-    """The name of a file's clip: its own without the suffix."""
+    """The name of a file's clip: the file name without suffix."""
     return (PurePosixPath(name).stem,)
 
 
@@ -58,13 +58,13 @@ def find_audio(
     """Finds the audio files of clips in one walk, whatever their suffixes and subfolders.
 
     Args:
-        root: of the data set.
-        below: folders relative to it that hold the files at any depth; ``""`` is the root itself.
+        root: folder of the data set.
+        below: folders relative to it with the files at any depth; ``""`` is the root itself.
         wanted: names of the clips.
-        called: possible names of a file's clip; the first that is wanted counts.
+        called: gives possible names of a file's clip; the first in ``wanted`` counts.
 
     Returns:
-        Name of a clip → path relative to ``root``; of two files the first by path.
+        Name of a clip → path relative to ``root``; of several files, the first by path.
     """
     found: dict[str, str] = {}
     for folder in below:
@@ -78,7 +78,7 @@ def find_audio(
 
 
 def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Files at any depth, sorted, relative to the root; links to folders are followed, once."""
+    """Files at any depth, sorted, relative to the root; links to folders are followed once."""
     seen: set[str] = set()
     for where, inside, files in os.walk(f"{root}/{folder}".rstrip("/"), followlinks=True):
         real = os.path.realpath(where)
@@ -97,12 +97,12 @@ class Scan:
     """Sizes and headers of files, in columns; zeros for unusable ones.
 
     Attributes:
-        stamps: (files, 2) int64, bytes and time of change in ns.
-        frames: (files,) int64, samples of each channel.
+        stamps: (files, 2) int64, bytes and modification time in ns.
+        frames: (files,) int64, samples per channel.
         rates: (files,) int32, Hz.
         channels: (files,) int16.
-        pieces: (files,) uint64, hash of bytes in the middle of each.
-        lost: index of an unusable file → what is wrong with it.
+        pieces: (files,) uint64, hash of a piece from the middle of each.
+        problems: index of an unusable file → what is wrong with it.
     """
 
     stamps: np.ndarray
@@ -110,7 +110,7 @@ class Scan:
     rates: np.ndarray
     channels: np.ndarray
     pieces: np.ndarray
-    lost: dict[int, str]
+    problems: dict[int, str]
 
 
 def scan_files(root: Path, files: Sequence[str]) -> Scan:
@@ -122,54 +122,54 @@ def scan_files(root: Path, files: Sequence[str]) -> Scan:
     """
     cache = _Cache(root)
     rows = np.zeros(len(files), dtype=_ROW)
-    lost: dict[int, str] = {}
+    problems: dict[int, str] = {}
     opened = 0
     starts = range(0, len(files), _CHUNK)
     with (
         ThreadPoolExecutor(_THREADS) as pool,
-        late_stage(f"Looking at {len(files):,} files") as update,
+        late_stage(f"Reading {len(files):,} files") as update,
     ):
         chunks = pool.map(lambda at: _scan_chunk(root, files[at : at + _CHUNK], cache), starts)
         for at, (part, wrong, read) in zip(starts, chunks, strict=True):
             rows[at : at + _CHUNK] = part
-            lost |= {at + number: reason for number, reason in wrong.items()}
+            problems |= {at + number: reason for number, reason in wrong.items()}
             opened += read
             update((at + len(part)) / len(files))
-    if opened >= _WORTH:
+    if opened >= _MIN_FILES_TO_CACHE:
         cache.save(rows[rows["frames"] > 0])
     stamps = np.stack([rows["size"], rows["changed"]], axis=1)
-    return Scan(stamps, rows["frames"], rows["rate"], rows["channels"], rows["piece"], lost)
+    return Scan(stamps, rows["frames"], rows["rate"], rows["channels"], rows["piece"], problems)
 
 
 def _scan_chunk(
     root: Path, files: Sequence[str], cache: _Cache
 ) -> tuple[np.ndarray, dict[int, str], int]:
-    """Rows of some files, what is wrong with which, and how many were opened."""
+    """Rows of some files, index of an unusable one → why, and how many were opened."""
     rows = np.zeros(len(files), dtype=_ROW)
-    lost: dict[int, str] = {}
+    problems: dict[int, str] = {}
     for number, name in enumerate(files):
         try:
             key = hash_of(name.encode("utf-8", "surrogateescape"))
             rows[number] = (key, *_size_and_change(root, name), 0, 0, 0, 0)
         except InputError as error:
-            lost[number] = error.problem
+            problems[number] = error.problem
     opened = 0
     for number in np.flatnonzero(~cache.fill(rows)).tolist():
-        if number in lost:
+        if number in problems:
             continue
         opened += 1
         try:
             header = _header_and_piece(root / files[number])
         except InputError as error:
-            lost[number] = error.problem
+            problems[number] = error.problem
             rows[number] = np.zeros((), dtype=_ROW)
         else:
             rows[number] = (*rows[number].item()[:3], *header)
-    return rows, lost, opened
+    return rows, problems, opened
 
 
 def _size_and_change(root: Path, name: str) -> tuple[int, int]:
-    """Size in bytes and time of change in ns."""
+    """Size in bytes and modification time in ns."""
     if not name:
         raise InputError("no such file")
     try:
@@ -179,23 +179,23 @@ def _size_and_change(root: Path, name: str) -> tuple[int, int]:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from None
     except ValueError:
-        raise InputError("no possible name of a file") from None
+        raise InputError("not a valid file name") from None
     if stat.S_ISDIR(found.st_mode):
-        raise InputError("a folder, and no file")
-    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-        raise InputError("no regular file")
+        raise InputError("a folder, not a file")
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait
+        raise InputError("not a regular file")
     return found.st_size, found.st_mtime_ns
 
 
 def _header_and_piece(path: Path) -> tuple[int, int, int, int]:
-    """Frames, rate, channels and piece of a file whose last sample can be read."""
+    """Samples, rate, channels and piece of a file whose last sample can be read."""
     try:
         with path.open("rb") as file:
             piece = piece_of(file)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from None
     header = read_header(path, to_end=True)
-    return header.frames, header.rate, header.channels, piece
+    return header.samples, header.rate, header.channels, piece
 
 
 class _Cache:
@@ -211,25 +211,25 @@ class _Cache:
         self._path = folder / "headers" / f"{name}.npy"
         try:
             rows = np.load(self._path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # not there, or not readable
+        except (OSError, ValueError, EOFError):  # missing, or not readable
             rows = np.zeros(0, dtype=_ROW)
         self._rows = rows if rows.dtype == _ROW and rows.ndim == 1 else np.zeros(0, dtype=_ROW)
         self._keys = np.ascontiguousarray(self._rows["key"])
 
     def fill(self, rows: np.ndarray) -> np.ndarray:
-        """Completes the rows of files that are unchanged, and says which these are."""
+        """Fills in the rows of unchanged files, and returns which these are."""
         if not len(self._rows):
             return np.zeros(len(rows), dtype=bool)
         at = np.minimum(self._keys.searchsorted(rows["key"]), len(self._rows) - 1)
-        found = self._rows[at]
+        cached = self._rows[at]
         same: np.ndarray = np.logical_and.reduce(
-            [found[column] == rows[column] for column in ("key", "size", "changed")]
+            [cached[column] == rows[column] for column in ("key", "size", "changed")]
         )
-        rows[same] = found[same]
+        rows[same] = cached[same]
         return same
 
     def save(self, rows: np.ndarray) -> None:
-        """Writes the rows in place of the earlier ones, if the folder can be written to."""
+        """Replaces the cached rows, if the folder can be written to."""
         content = io.BytesIO()
         np.save(content, np.sort(rows, order="key"))
         try:

@@ -1,4 +1,4 @@
-"""Hands an open data set to other processes through a file, so that none opens it again."""
+"""Hands an open data set to other processes through a file, so that they need not open it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SharedDataset:
             if self._path is None:
                 with storing(Path(tempfile.gettempdir())):
                     handle, name = tempfile.mkstemp(prefix="passt-bench-data-")
-                    # Not by a fork of this process, which may end before it.
+                    # Only by this process: a fork may end earlier.
                     weakref.finalize(self, _remove, Path(name), os.getpid())
                     with os.fdopen(handle, "wb") as file:
                         _write(file, self._dataset)

@@ -18,15 +18,15 @@ def validation_split(
     """Divides training clips into clips to train on and clips to validate on.
 
     Clips of one source stay together. Sources are drawn in random order; one joins the validation
-    split if that brings the numbers of clips of the classes closer to their share, so that classes
-    stay balanced. The share of a class with two clips or more is at least one clip.
+    split if the numbers of clips per class then are closer to their share, so that classes stay
+    balanced. The share of a class with two clips or more is at least one clip.
 
     Args:
         train: indices of the training clips.
-        sources: of every clip of the data set.
-        targets: (N, C) of every clip.
-        share: of the training clips to validate on.
-        seed: of the order.
+        sources: source of every clip of the data set.
+        targets: (N, C), targets of every clip.
+        share: share of the training clips to validate on.
+        seed: seed of the order.
 
     Returns:
         Indices to train on, and indices to validate on; both ascending.
@@ -41,13 +41,13 @@ def validation_split(
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
     totals = class_counts(targets, train)
     lacking = np.maximum(share * totals, np.minimum(totals // 2, 1))
-    inner: list[int] = []
+    validation: list[int] = []
     for name in (names[i] for i in order):
         labels = class_counts(targets, np.array(groups[name]))
         if np.abs(lacking - labels).sum() < np.abs(lacking).sum():
-            inner += groups[name]
+            validation += groups[name]
             lacking = lacking - labels
-    if not 0 < len(inner) < len(train):
+    if not 0 < len(validation) < len(train):
         raise InputError(
             f"{len(train)} clips of {len(groups)} sources cannot be divided",
             field="training.validation_share",
@@ -55,7 +55,7 @@ def validation_split(
             remedy="Give more clips or another share, or set training.checkpoint_selection to "
             "'last'.",
         )
-    chosen = np.array(sorted(inner), dtype=np.int64)
+    chosen = np.array(sorted(validation), dtype=np.int64)
     return np.setdiff1d(train, chosen), chosen
 
 
@@ -63,9 +63,9 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
     """The first ``count`` clips, taken from each class in turn, so that classes are balanced.
 
     Args:
-        indices: of the clips to choose from, in their order.
-        targets: (N, C) of every clip; of several classes the first counts.
-        count: at most the number of indices.
+        indices: indices of the clips to choose from, in order.
+        targets: (N, C), targets of every clip; of several classes, the first counts.
+        count: number of clips, at most the number of indices.
 
     Returns:
         The chosen indices, ascending.
@@ -86,19 +86,19 @@ def limited(indices: np.ndarray, targets: Targets, count: int | None, field: str
     """The clips of a split, or the first of them by `first_stratified`.
 
     Args:
-        indices: of the split's clips.
-        targets: (N, C) of every clip.
+        indices: indices of the split's clips.
+        targets: (N, C), targets of every clip.
         count: number of clips; None is all.
-        field: that gives it, for the message.
+        field: field with the number, for the message.
 
     Raises:
-        InputError: fewer than that.
+        InputError: the split has fewer clips.
     """
     if count is None:
         return indices
     if count > len(indices):
         raise InputError(
-            "more clips than there are",
+            "more clips than the split has",
             field=field,
             value=count,
             remedy=f"Give at most {len(indices)}, or leave it out for all.",

@@ -4,15 +4,15 @@ A scene is colored noise with one to four events, each 4 to 20 dB above the nois
 differ in what distinguishes their classes, so that the effect of dropping a part of the input can
 be predicted:
 
-* ``frequency``: steady bands of noise that differ only in their place on the mel scale;
+* ``frequency``: steady bands of noise that differ only in their position on the mel scale;
 * ``time``: broadband noise that differs only in its envelope;
 * ``both``: gliding tones that cross the same frequencies for the same time in another order;
-* ``position``: a broadband burst that differs only in its place in the clip.
+* ``position``: a broadband burst that differs only in its position in the clip.
 
-No side effect may give a class away. All noise is colored so that it is flat on the log-mel
-spectrogram: an event raises it alike wherever it is. Bands vary by an eighth of the mel scale and
+No side effect may reveal a class. All noise is colored so that it is flat on the log-mel
+spectrogram: an event raises it equally everywhere. Bands vary by an eighth of the mel scale and
 bursts by an eighth of the clip, height and width of a patch on a grid of 8 x 8, so that the
-content of a single patch does not give its place away. Bursts are three eighths apart: a multiple
+content of a single patch does not reveal its position. Bursts are three eighths apart: a multiple
 of the strides 8 and 6 in 64 frames.
 
 Lengths are shares of the clip and frequencies shares of the mel scale, so that every clip length
@@ -37,12 +37,12 @@ from passt_bench.spec.recipe import DataSpec
 
 VERSION = 1  # raise when any sample of unchanged settings changes
 
-_EVENTS = (1, 4)  # least and most events of a clip
+_EVENTS = (1, 4)  # minimum and maximum events per clip
 _LEVELS = (4.0, 20.0)  # dB over the background
-_GAIN = 6.0  # dB, largest change of a whole clip's level either way
+_GAIN = 6.0  # dB, maximum change of a clip's level, up or down
 _LOUDNESS = 0.02  # root mean square of the background
 _TOP = 0.46  # the mel scale ends at this share of the sampling rate
-_PATCH = 1 / 8  # by how much places of bands and bursts vary
+_PATCH = 1 / 8  # by how much positions of bands and bursts vary
 _BAND = 1 / 16  # width of a band on the mel scale
 _RAMP = 20.0  # dB from one end of a ramp to the other
 _GLIDE_LENGTHS = (0.7, 0.9)  # share of the clip
@@ -51,7 +51,7 @@ _GLIDE_CHORD = 1 / 8  # from the lower to the upper tone
 _GLIDE_WIDTH = 1 / 32  # a tone's level is that over the background in this part of the scale
 _BURST, _FIRST_BURST, _BURST_STEP = 0.08, 0.025, 3 / 8  # length, earliest onset, spacing
 TRAIN_CLIPS, TEST_CLIPS = 1500, 400
-_LEAST_SAMPLES = 1000
+_MIN_SAMPLES = 1000
 
 Envelope = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -84,7 +84,9 @@ _PATTERNS: dict[str, Envelope] = {
     "ramp up": partial(_ramp, True),
     "ramp down": partial(_ramp, False),
 }
-_GLIDES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # share of the glide → of its range
+_GLIDES: dict[
+    str, Callable[[np.ndarray], np.ndarray]
+] = {  # share of the glide's time → share of its range
     "glide up": lambda share: share,
     "glide down": lambda share: 1 - share,
     "glide up and down": lambda share: 1 - np.abs(2 * share - 1),
@@ -105,12 +107,12 @@ CLASSES = tuple(name for names in GROUPS.values() for name in names)
 
 @dataclass(frozen=True)
 class _Axes:
-    """What is the same for all clips of one length and rate."""
+    """Arrays shared by all clips of one length and rate."""
 
     time: np.ndarray  # (samples,) share of the clip
     scale: np.ndarray  # (samples // 2 + 1,) share of the mel scale of each FFT bin
     color: np.ndarray  # (samples // 2 + 1,) amplitude of each FFT bin of the background
-    power: float  # of the background after pre-emphasis, on the whole mel scale
+    power: float  # power of the background after pre-emphasis, on the whole mel scale
 
 
 def _tilt(frequency: np.ndarray, rate: int) -> np.ndarray:
@@ -254,12 +256,12 @@ def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Syn
             remedy="Leave it out.",
         )
     samples = round(spec.seconds * sampling_rate)
-    if samples < _LEAST_SAMPLES:
+    if samples < _MIN_SAMPLES:
         raise InputError(
             f"{samples} samples at {sampling_rate} Hz are too few for a scene",
             field="data.seconds",
             value=spec.seconds,
-            remedy=f"Give at least {_LEAST_SAMPLES / sampling_rate:g} s.",
+            remedy=f"Give at least {_MIN_SAMPLES / sampling_rate:g} s.",
         )
     counts = {"train": spec.train_clips or TRAIN_CLIPS, "test": spec.test_clips or TEST_CLIPS}
     total = sum(counts.values())

@@ -19,9 +19,9 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        path: of the table.
-        line: the row's last line in it, from 1.
-        values: by column, stripped.
+        path: path of the table.
+        line: last line of the row, from 1.
+        values: column → value, stripped.
     """
 
     path: Path
@@ -40,10 +40,10 @@ class Row(NamedTuple):
         return value
 
     def unlisted(self, column: str, name: str, listed: Container[str]) -> str:
-        """The name, if it is not listed yet.
+        """Returns the name if it is not listed yet.
 
         Raises:
-            InputError: it is.
+            InputError: it is listed already.
         """
         if name in listed:
             raise self.wrong(column, "listed twice")
@@ -52,10 +52,10 @@ class Row(NamedTuple):
     def known(
         self, column: str, names: Sequence[str], known: Container[str], where: str, remedy: str
     ) -> list[str]:
-        """The names without repetitions, if all are known.
+        """Returns the names without repetitions, if all are known.
 
         Raises:
-            InputError: one is not in ``known``, which ``where`` is the name of.
+            InputError: a name is not in ``known``; the message calls it ``where``.
         """
         for name in names:
             if name not in known:
@@ -105,8 +105,8 @@ def read_rows(
 
     Args:
         path: a CSV file in UTF-8, with a byte order mark or without.
-        columns: that must be there; without a head all, in their order.
-        delimiter: between values.
+        columns: required columns; without a head all columns, in order.
+        delimiter: delimiter of values.
         head: whether the first line names the columns.
         comment: prefix of lines to skip.
 

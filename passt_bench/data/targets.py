@@ -19,7 +19,7 @@ class PackedTargets:
         classes: number of classes.
 
     Raises:
-        ValueError: a width that does not belong to the number of classes.
+        ValueError: a width that does not match the number of classes.
     """
 
     def __init__(self, packed: np.ndarray, classes: int) -> None:
@@ -42,12 +42,12 @@ class PackedTargets:
 Targets = np.ndarray | PackedTargets
 
 
-def take(targets: Targets, clips: np.ndarray) -> Targets:
-    """The targets of some clips, stored as they are."""
+def select(targets: Targets, clips: np.ndarray) -> Targets:
+    """The targets of some clips, in the same storage."""
     if isinstance(targets, PackedTargets):
         return PackedTargets(targets.packed[clips], targets.shape[1])
-    chosen: np.ndarray = targets[clips]
-    return chosen
+    selected: np.ndarray = targets[clips]
+    return selected
 
 
 def class_counts(targets: Targets, clips: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def classes_present(targets: Targets, clips: np.ndarray) -> np.ndarray:
     if not isinstance(targets, PackedTargets):
         present: np.ndarray = class_counts(targets, clips) > 0
         return present
-    found = np.zeros(targets.packed.shape[1], dtype=np.uint8)
+    present_bits = np.zeros(targets.packed.shape[1], dtype=np.uint8)
     for start in range(0, len(clips), _ROWS):
-        found |= np.bitwise_or.reduce(targets.packed[clips[start : start + _ROWS]], axis=0)
-    return np.unpackbits(found, count=targets.shape[1]).astype(bool)
+        present_bits |= np.bitwise_or.reduce(targets.packed[clips[start : start + _ROWS]], axis=0)
+    return np.unpackbits(present_bits, count=targets.shape[1]).astype(bool)

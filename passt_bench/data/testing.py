@@ -58,43 +58,43 @@ def _splits(data: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def check_clips(subject: Subject) -> None:
-    """Names, sources, labels and fingerprint are of the same clips."""
+    """Names, sources, labels and fingerprint describe the same clips."""
     data = subject.open()
     clips, found = len(data.ids), data.fingerprint
-    _require(found.dataset == subject.spec.name, "the fingerprint has the registered name")
-    _require(bool(found.digest), "the fingerprint has a digest")
-    _require(found.found == clips, f"the fingerprint counts {found.found} clips of {clips}")
-    _require(len(set(data.ids)) == clips > 0, "each clip has a name of its own")
-    _require(len(data.sources) == clips, "each clip has a source")
+    _require(found.dataset == subject.spec.name, "the fingerprint must have the registered name")
+    _require(bool(found.digest), "the fingerprint must have a digest")
+    _require(found.found == clips, f"the fingerprint must count {clips} clips, not {found.found}")
+    _require(len(set(data.ids)) == clips > 0, "each clip must have a unique name")
+    _require(len(data.sources) == clips, "each clip must have a source")
     shape = (clips, len(found.classes))
-    _require(tuple(data.targets.shape) == shape, f"targets are (clips, classes) = {shape}")
+    _require(tuple(data.targets.shape) == shape, f"targets must be (clips, classes) = {shape}")
     labels = data.targets[np.arange(clips)]
     known = labels[~np.isnan(labels)]
-    _require(bool(np.isin(known, (0, 1)).all()), "targets are 0, 1 or NaN")
+    _require(bool(np.isin(known, (0, 1)).all()), "targets must be 0, 1 or NaN")
     single = bool((np.nansum(labels, axis=1) == 1).all())
-    _require(found.multi_label or single, "a clip of single-label data has one class")
+    _require(found.multi_label or single, "a clip of single-label data must have one class")
 
 
 def check_splits(subject: Subject) -> None:
-    """Training, evaluation and validation clips are different ones; each fold is held out."""
+    """Training, test and validation clips do not overlap; each fold is held out."""
     data = subject.open()
     validation = data.validation()
     for train, test in _splits(data):
         parts = [train, test] if validation is None or data.folds else [train, test, validation]
         together = np.concatenate(parts)
-        _require(len(np.unique(together)) == len(together), "no clip is in two splits")
+        _require(len(np.unique(together)) == len(together), "no clip may be in two splits")
         inside = (together >= 0) & (together < len(data.ids))
-        _require(bool(inside.all()), "splits are indices of clips")
-        _require(len(test) > 0, "there are clips to evaluate on")
+        _require(bool(inside.all()), "splits must be indices of clips")
+        _require(len(test) > 0, "there must be test clips")
     try:
         data.split(max(data.folds, default=0) + 1)
     except InputError:
         return
-    _require(not data.folds, "a fold that does not exist is refused")
+    _require(not data.folds, "a fold that does not exist must raise InputError")
 
 
 def check_numbers(subject: Subject) -> None:
-    """The spec's numbers of clips are kept, by the same choice each time."""
+    """The spec's numbers of clips are kept, with the same choice each time."""
     splits = _splits(subject.open())
     train, test = (min(len(split[side]) for split in splits) for side in (0, 1))
     wanted = {"test_clips": max(1, test - 1)} | (
@@ -103,9 +103,9 @@ def check_numbers(subject: Subject) -> None:
     first, again = (_splits(subject.open(**wanted)) for _ in range(2))
     for split in first:
         found = {"test_clips": len(split[1])} | ({"train_clips": len(split[0])} if train else {})
-        _require(found == wanted, f"as many clips as the spec says, {wanted}, not {found}")
+        _require(found == wanted, f"must have the numbers of the spec, {wanted}, not {found}")
     for one, two in zip(first, again, strict=True):
-        _require(all(map(np.array_equal, one, two)), "the choice is the same each time")
+        _require(all(map(np.array_equal, one, two)), "the choice must be the same each time")
 
 
 def check_waveforms(subject: Subject) -> None:
@@ -114,53 +114,63 @@ def check_waveforms(subject: Subject) -> None:
     samples = round(subject.spec.seconds * subject.sampling_rate)
     for clip in _some(data):
         wave, length = data.waveform(clip), data.length(clip)
-        _require(wave.dtype == np.float32, f"samples are float32, not {wave.dtype}")
-        _require(wave.shape == (samples,), f"a waveform is ({samples},), not {wave.shape}")
-        _require(bool(np.isfinite(wave).all()), "samples are finite")
-        _require(np.array_equal(wave, data.waveform(clip)), "a clip is the same each time")
-        _require(np.array_equal(wave, data.excerpt(clip, 0)), "an excerpt from 0 is the waveform")
+        _require(wave.dtype == np.float32, f"samples must be float32, not {wave.dtype}")
+        _require(wave.shape == (samples,), f"waveforms must be ({samples},), not {wave.shape}")
+        _require(bool(np.isfinite(wave).all()), "samples must be finite")
+        _require(np.array_equal(wave, data.waveform(clip)), "a clip must be the same each time")
+        _require(
+            np.array_equal(wave, data.excerpt(clip, 0)), "an excerpt from 0 must be the waveform"
+        )
         if length is not None and length > samples:
             last, whole = data.excerpt(clip, length - samples), data.whole(clip)
-            _require(len(whole) == length, f"a whole clip has {length} samples, not {len(whole)}")
-            _require(np.allclose(last, whole[-samples:], atol=1e-4), "an excerpt is a part of it")
+            _require(
+                len(whole) == length, f"a whole clip must have {length} samples, not {len(whole)}"
+            )
+            _require(
+                np.allclose(last, whole[-samples:], atol=1e-4),
+                "an excerpt must be part of the clip",
+            )
 
 
 def check_fingerprint(subject: Subject) -> None:
     """Opened again, the data have the same fingerprint."""
     first, again = subject.open().fingerprint, subject.open().fingerprint
-    _require(first == again, "the fingerprint is the same each time")
+    _require(first == again, "the fingerprint must be the same each time")
 
 
 def check_shared(subject: Subject) -> None:
     """Another process gets the same data set from a file."""
     data = subject.open()
     shared = SharedDataset(data)
-    there: Dataset = pickle.loads(pickle.dumps(shared)).dataset
-    _require(there is not data, "it is read from the file")
-    _require(there.fingerprint == data.fingerprint, "the fingerprint is handed over")
-    _require(list(there.ids) == list(data.ids), "names are handed over")
-    _require(list(there.sources) == list(data.sources), "sources are handed over")
-    for one, two in zip(_splits(there), _splits(data), strict=True):
-        _require(all(map(np.array_equal, one, two)), "splits are handed over")
+    copy: Dataset = pickle.loads(pickle.dumps(shared)).dataset
+    _require(copy is not data, "it must be read from the file")
+    _require(copy.fingerprint == data.fingerprint, "the fingerprint must be passed on")
+    _require(list(copy.ids) == list(data.ids), "names must be passed on")
+    _require(list(copy.sources) == list(data.sources), "sources must be passed on")
+    for one, two in zip(_splits(copy), _splits(data), strict=True):
+        _require(all(map(np.array_equal, one, two)), "splits must be passed on")
     clips = np.arange(len(data.ids))
-    same = np.array_equal(there.targets[clips], data.targets[clips], equal_nan=True)
-    _require(same, "targets are handed over")
+    same = np.array_equal(copy.targets[clips], data.targets[clips], equal_nan=True)
+    _require(same, "targets must be passed on")
     for clip in _some(data):
-        _require(np.array_equal(there.waveform(clip), data.waveform(clip)), "clips are the same")
+        same = np.array_equal(copy.waveform(clip), data.waveform(clip))
+        _require(same, "clips must be the same")
 
 
 def check_clip_table(subject: Subject) -> None:
-    """A clip table, where there is one, lists the same clips."""
+    """The clip table, if there is one, lists the same clips."""
     data = subject.open()
     table = data.clip_table()
     if table is None:
         return
-    _require(list(table.names) == list(data.ids), "the clip table lists the clips in their order")
+    _require(list(table.names) == list(data.ids), "the clip table must list the clips in order")
     columns = (table.split, table.sources, table.seconds, table.rates, table.channels)
-    _require({len(column) for column in columns} == {len(table)}, "each clip is in each column")
-    _require(len(table.expected) == len(table.splits), "clips are expected of each split")
+    _require(
+        {len(column) for column in columns} == {len(table)}, "each column must have a row per clip"
+    )
+    _require(len(table.expected) == len(table.splits), "`expected` must have an entry per split")
     inside = (table.split >= 0) & (table.split < len(table.splits))
-    _require(bool(inside.all()), "each clip is in a split")
+    _require(bool(inside.all()), "each clip must be in a split")
 
 
 def _some(data: Dataset) -> list[int]:

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from passt_bench.data.audio import Encoded, read_header, read_whole
-from passt_bench.data.contents import hear
+from passt_bench.data.contents import decode_file
 from passt_bench.data.scan import scan_files
 from passt_bench.errors import InputError
 
@@ -34,15 +34,15 @@ ENCODED = (*LOSSY, "FLAC", "AIFF", "AU", "CAF", "RF64", "RIFX", "W64")
 KINDS = {
     "missing": r"^no such file",
     "folder": r"^a folder",
-    "irregular": r"^no regular file",
+    "irregular": r"^not a regular file",
     "system": r"^cannot be read",
     "empty": r"^empty",
     "no samples": r"holds no samples",
-    "untold": r"does not tell how many",
+    "untold": r"does not state the number",
     "cut": r"^cut off",
     "damaged": r"^damaged",
     "several": r"^several recordings",
-    "more": r"^the header tells of",
+    "more": r"^the header states",
     "unreadable": r"^not readable as audio",
     "not finite": r"NaN or infinity",
 }
@@ -278,7 +278,7 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
 
     told: dict[str, Any] = {}
     head = [rate, int(scan.channels[0]), length(int(scan.frames[0]))]
-    told["header"] = wrong(scan.lost[0]) if scan.lost else head
+    told["header"] = wrong(scan.problems[0]) if scan.problems else head
     if path.is_fifo():  # nobody would write into it
         return told
     try:
@@ -288,13 +288,13 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
     except InputError as error:
         assert error.source == path and error.remedy
         told["sound"] = [error.field, error.value, wrong(error.problem)]
-    heard = hear(path)
+    heard = decode_file(path)
     all_of_it = [length(heard.seconds * rate), heard.channels, heard.silent]
     told["heard"] = wrong(heard.problem) if heard.problem else all_of_it
     if path.is_file():
         try:
             there = read_header(Encoded(path.read_bytes(), "row"), to_end=True)
-            other: Any = [there.rate, there.channels, length(there.frames)]
+            other: Any = [there.rate, there.channels, length(there.samples)]
         except InputError as error:
             other = wrong(error.problem)
         told |= {"bytes": other} if other != told["header"] else {}

@@ -64,7 +64,7 @@ def test_prepared_clips_outlive_what_was_taken_away_and_nothing_else(tmp_path: P
     ]
     for path in sounds[1:]:
         path.unlink()
-    with pytest.raises(InputError, match=r"have changed since .* are missing or hold no sound"):
+    with pytest.raises(InputError, match=r"have changed since .* are missing or unreadable"):
         open_dataset(SPEC, 16000, tmp_path)
     sounds[0].unlink()
     assert open_dataset(SPEC, 16000, tmp_path).ids
@@ -102,7 +102,7 @@ def test_a_pipe_and_an_impossible_name_are_lost_clips(tmp_path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
     dataset = open_dataset(SPEC, 16000, tmp_path)
-    assert any("no regular file" in note for note in dataset.fingerprint.notes)
+    assert any("not a regular file" in note for note in dataset.fingerprint.notes)
     path.unlink()
     path.symlink_to(path)
     notes = " ".join(open_dataset(SPEC, 16000, tmp_path).fingerprint.notes)
@@ -117,8 +117,8 @@ def test_a_file_that_is_cut_off_is_told_and_a_whole_one_is_read(kind: str, tmp_p
     np.testing.assert_allclose(read_waveform(whole, 16000, 16000), sound, atol=1e-3)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     scan = scan_files(tmp_path, ["whole.wav", "cut.wav"])
-    assert set(scan.lost) == {1}
-    assert "cut off" in scan.lost[1] or "not readable" in scan.lost[1]
+    assert set(scan.problems) == {1}
+    assert "cut off" in scan.problems[1] or "not readable" in scan.problems[1]
 
 
 @pytest.mark.parametrize("column", ["Start", "sources", "lables"])

@@ -12,7 +12,7 @@ from sounds import encoded, sound, write_sound
 from passt_bench.data.audio import Encoded
 from passt_bench.data.check import divided, equal_sets, listed_twice
 from passt_bench.data.clip_table import ClipTable, SkippedClips
-from passt_bench.data.contents import hear, identical, in_threads
+from passt_bench.data.contents import decode_file, identical, in_threads
 from passt_bench.data.findings import counted, spread_of
 
 
@@ -155,7 +155,7 @@ def test_lengths_in_words() -> None:
 def test_a_whole_file_is_heard_to_its_end(ending: str, tmp_path: Path) -> None:
     samples = sound(3, 1.5, 16000, channels=2)
     path = write_sound(tmp_path / f"a.{ending}", samples, 16000)
-    for heard in (hear(path), hear(Encoded(path.read_bytes(), "row 1"))):
+    for heard in (decode_file(path), decode_file(Encoded(path.read_bytes(), "row 1"))):
         assert (heard.problem, heard.rate, heard.channels, heard.silent) == ("", 16000, 2, False)
         assert heard.seconds == pytest.approx(1.5, abs=0.1)
 
@@ -163,7 +163,7 @@ def test_a_whole_file_is_heard_to_its_end(ending: str, tmp_path: Path) -> None:
 def test_the_same_sound_in_two_formats() -> None:
     samples = (32767 * sound(3, 0.5, 16000)).astype(np.int16)
     digests = {
-        name: hear(Encoded(encoded(what, rate, name.split()[0]), name)).digest
+        name: decode_file(Encoded(encoded(what, rate, name.split()[0]), name)).digest
         for name, what, rate in (
             ("wav", samples, 16000),
             ("flac", samples, 16000),
@@ -181,8 +181,8 @@ def test_silence_and_what_cannot_be_heard(tmp_path: Path) -> None:
     quiet = np.zeros(8000, dtype=np.float32)
     opposed = np.stack([samples, -samples], axis=1)
     for ending in ("wav", "ogg", "mp3"):
-        assert hear(Encoded(encoded(quiet, 16000, ending), "row")).silent
-    assert hear(Encoded(encoded(opposed, 16000, "wav"), "row")).silent
+        assert decode_file(Encoded(encoded(quiet, 16000, ending), "row")).silent
+    assert decode_file(Encoded(encoded(opposed, 16000, "wav"), "row")).silent
     broken = samples.copy()
     broken[100] = np.nan
     soundfile.write(tmp_path / "nan.wav", broken, 16000, subtype="FLOAT")
@@ -196,6 +196,6 @@ def test_silence_and_what_cannot_be_heard(tmp_path: Path) -> None:
         "no such file": tmp_path / "gone.wav",
     }
     for problem, broken_sound in cases.items():
-        heard = hear(broken_sound)
+        heard = decode_file(broken_sound)
         assert problem in heard.problem
         assert heard.digest == b""

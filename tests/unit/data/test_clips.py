@@ -115,7 +115,7 @@ LOST: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "no such file"),
     "a broken link": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "no such file"),
     "empty": (lambda p: p.write_bytes(b""), "empty, 0 bytes"),
-    "a folder": (lambda p: (p.unlink(), p.mkdir()), "a folder, and no file"),
+    "a folder": (lambda p: (p.unlink(), p.mkdir()), "a folder, not a file"),
     "text": (lambda p: p.write_text("no audio"), "not readable as audio"),
     "no samples": (lambda p: soundfile.write(p, np.zeros(0), 8000), "the file holds no samples"),
     "cut WAV": (lambda p: half(p, "wav"), "cut off"),
@@ -145,7 +145,7 @@ def test_a_lost_file_is_counted_and_named(tmp_path: Path, case: str) -> None:
     assert note.startswith(f"1 clips left out, {kinds} without sound: 07.wav ({reason}"[:60])
     for at in (11, 13):
         spoil(tmp_path / f"{at}.wav")
-    with pytest.raises(InputError, match=r"3 of 40 clips are missing or hold no sound"):
+    with pytest.raises(InputError, match=r"3 of 40 clips are missing or unreadable"):
         read(tmp_path, names)
 
 
@@ -200,7 +200,7 @@ def test_clips_that_lie_behind_the_end_of_their_file(tmp_path: Path) -> None:
 def test_headers_are_remembered(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "_WORTH", 10)
+    monkeypatch.setattr(scan, "_MIN_FILES_TO_CACHE", 10)
     opened: list[Path] = []
     plain = scan.read_header
 
@@ -235,7 +235,7 @@ def test_headers_are_remembered(
 def test_a_cache_that_takes_nothing_does_no_harm(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "_WORTH", 1)
+    monkeypatch.setattr(scan, "_MIN_FILES_TO_CACHE", 1)
     cache.write_text("a file where the folder should be")
     names = [f"{at}.wav" for at in range(4)]
     fill(tmp_path, names)

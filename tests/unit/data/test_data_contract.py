@@ -103,13 +103,13 @@ class _Leaking(NoiseClips):
 
 
 BROKEN = {
-    "each clip has a name": lambda: _changed(ids=("a",) * 24),
-    "each clip has a source": lambda: _changed(sources=("a",)),
-    "targets are 0, 1": lambda: _changed(targets=open_noise().targets * 2),
-    "targets are (clips, classes)": lambda: _changed(targets=open_noise().targets[:, :2]),
-    "samples are finite": lambda: _Loud(**vars(open_noise())),
+    "each clip must have a unique name": lambda: _changed(ids=("a",) * 24),
+    "each clip must have a source": lambda: _changed(sources=("a",)),
+    "targets must be 0, 1": lambda: _changed(targets=open_noise().targets * 2),
+    "targets must be (clips, classes)": lambda: _changed(targets=open_noise().targets[:, :2]),
+    "samples must be finite": lambda: _Loud(**vars(open_noise())),
     "the same each time": lambda: _Drifting(**vars(open_noise())),
-    "no clip is in two splits": lambda: _Leaking(**vars(open_noise())),
+    "no clip may be in two splits": lambda: _Leaking(**vars(open_noise())),
 }
 
 

@@ -145,7 +145,7 @@ def test_esc50_has_folds_and_one_class_a_clip(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such fold"):
         data.split(4)
     write_hdf5(files["fold2"][0], ["a"], [MP3], np.array([[255, 0]], np.uint8))
-    with pytest.raises(InputError, match=r"fold2.*row 0 has 8.*not exactly one class"):
+    with pytest.raises(InputError, match=r"fold2.*row 0 has 8.*not have exactly one class"):
         opened(files, multi_label=False)
 
 
@@ -219,7 +219,7 @@ def test_rows_without_sound(tmp_path: Path, layout: str) -> None:
             if row != 17:
                 sounds[row] = np.frombuffer(MP3, dtype=np.uint8)
     if layout == "never written":
-        with pytest.raises(InputError, match=r"a\.hdf.*40 of 40 rows hold no sound"):
+        with pytest.raises(InputError, match=r"a\.hdf.*40 of 40 rows are empty"):
             opened({"test": (path,)})
         return
     data = opened({"test": (path,)})
@@ -332,7 +332,7 @@ def nan() -> bytes:
     [
         (MP3[: len(MP3) // 2], "cut off"),
         (b"no audio at all", "not readable as audio"),
-        (encoded(sound(0, 0.5, RATE), RATE, "wav")[:3000], "cut off: the header promises"),
+        (encoded(sound(0, 0.5, RATE), RATE, "wav")[:3000], " bytes expected, "),
         (encoded(np.zeros(0), RATE, "wav"), "the file holds no samples"),
         (nan(), "NaN or infinity"),
     ],

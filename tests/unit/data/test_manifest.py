@@ -229,7 +229,7 @@ STRETCHES = {
     "start is no number": ("one,2", "start", "one"),
     "start is negative": ("-1,2", "start", "-1"),
     "end is no number": ("0,nan", "end", "nan"),
-    "ends before": ("0.5,0.2", "end", "0.2"),
+    "end before start": ("0.5,0.2", "end", "0.2"),
     "is empty": ("0.5,0.5", "end", "0.5"),
 }
 
@@ -254,7 +254,7 @@ def test_names_the_broken_fold(tmp_path: Path, fold: str) -> None:
     assert read(write(tmp_path, text)).folds == (1, 2)
     with pytest.raises(InputError, match=f"line 6: fold = '{fold}'"):
         read(write(tmp_path, f"{text}e.wav,dog,{fold}\n"))
-    with pytest.raises(InputError, match="one fold alone"):
+    with pytest.raises(InputError, match="a single fold"):
         read(write(tmp_path, text.replace(",2", ",1")))
 
 

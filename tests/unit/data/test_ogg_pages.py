@@ -11,7 +11,7 @@ import soundfile
 from sounds import recordings, sound
 
 from passt_bench.data.audio import Encoded, read_header, read_waveform, read_whole
-from passt_bench.data.contents import hear
+from passt_bench.data.contents import decode_file
 from passt_bench.data.headers import broken_page, look_at
 from passt_bench.errors import InputError
 
@@ -45,7 +45,7 @@ def test_a_hole_is_told(subtype: str, tmp_path: Path) -> None:
                     read_waveform(found, RATE, samples)
             with pytest.raises(InputError, match=problem):
                 read_whole(found, RATE)
-            assert hear(found).problem == problem
+            assert decode_file(found).problem == problem
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
@@ -60,9 +60,9 @@ def test_a_hole_is_told_where_the_mark_of_a_page_is_gone(subtype: str) -> None:
         for begin, samples in ((0, 7), (3, 4), (6, 1)):
             with pytest.raises(InputError, match=f"pages are missing at byte {behind}"):
                 read_waveform(Encoded(content, "clip"), RATE, samples * RATE, begin * RATE)
-        assert hear(Encoded(content, "clip")).problem
+        assert decode_file(Encoded(content, "clip")).problem
     last = data[: found[-1]] + b"o" + data[found[-1] + 1 :]
-    with pytest.raises(InputError, match="cut off: the last page of the stream is not there"):
+    with pytest.raises(InputError, match="cut off: the last page of the stream is missing"):
         read_header(Encoded(last, "clip"))
 
 
@@ -82,7 +82,7 @@ def test_what_stands_between_whole_pages_is_passed_over(subtype: str, junk: byte
 def test_recordings_one_behind_the_other_are_refused(subtype: str) -> None:
     first, second = ogg(subtype), ogg(subtype, 2, 5.0)
     for read in (read_header, lambda found: read_waveform(found, RATE, RATE)):
-        with pytest.raises(InputError, match="several recordings, one behind the other"):
+        with pytest.raises(InputError, match="several recordings in a row"):
             read(Encoded(first + second, "clip"))
     for twice in (first + second, first + first):  # of the same serial number
         assert (broken_page(io.BytesIO(twice), RATE) or "").startswith("several recordings")
@@ -94,7 +94,7 @@ def test_streams_side_by_side_are_whole(subtype: str) -> None:
     ((a, b), (c, d)) = (pages(data)[1::][:1] + pages(data)[-1:] for data in (one, other))
     mixed = one[:a] + other[:c] + one[a:b] + other[c:d] + one[b:] + other[d:]
     assert broken_page(io.BytesIO(mixed), RATE) is None
-    assert look_at(mixed).missing is None
+    assert look_at(mixed).problem is None
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
@@ -118,7 +118,7 @@ def test_whole_files_are_whole() -> None:
     data = ogg()
     for content in (data, data + b"more", data + bytes(100_000) + b"Ogg", data + b"OggS", b""):
         assert broken_page(io.BytesIO(content), RATE) is None
-    assert read_header(Encoded(data + b"more", "clip")).frames == 8 * RATE
+    assert read_header(Encoded(data + b"more", "clip")).samples == 8 * RATE
     for path in recordings()[:20]:
         with path.open("rb") as file:
             assert broken_page(file, RATE) is None

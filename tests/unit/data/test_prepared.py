@@ -220,14 +220,14 @@ def crossing_clips(folder: Path) -> None:
 
 # What is wrong → (how the folder comes to it, what the message says).
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut samples": (cut_samples, "11000 bytes, where the index says 11002"),
+    "cut samples": (cut_samples, "11000 bytes, but the index states 11002"),
     "no samples": (lambda folder: (folder / WAVEFORMS).unlink(), "cannot be read (No such file"),
     "no columns": (lambda folder: (folder / CLIPS).unlink(), "clips.npz: not readable"),
     "cut columns": (
         lambda folder: (folder / CLIPS).write_bytes((folder / CLIPS).read_bytes()[:500]),
         "clips.npz: not readable",
     ),
-    "fewer clips": (fewer_clips, "1 clips, where the index says 6"),
+    "fewer clips": (fewer_clips, "1 clips, but the index states 6"),
     "crossing clips": (crossing_clips, "clips.npz: clips that end before they begin"),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "prepared.json: not an index"),
     "newer": (lambda folder: write(folder, schema=99), "written by a newer version (schema 99)"),
@@ -251,7 +251,7 @@ def test_broken_folders_are_refused(wrong: str, tmp_path: Path) -> None:
         (SPEC, 32000, "frontend.sampling_rate = 32000: the clips are prepared at 1000 Hz"),
         (replace(SPEC, seconds=3.0), RATE, "data.seconds = 3.0: 2 of the prepared clips were cut"),
         (replace(SPEC, name="openmic"), RATE, "data.name = 'openmic': prepared clips of fsd50k"),
-        (replace(SPEC, train_clips=4), RATE, "data.train_clips = 4: more clips than there are"),
+        (replace(SPEC, train_clips=4), RATE, "data.train_clips = 4: more clips than the split has"),
     ],
     ids=["rate", "seconds", "name", "clips"],
 )  # fmt: skip

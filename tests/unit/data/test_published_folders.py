@@ -124,7 +124,7 @@ def test_missing_clips(case: tuple[str, Written]) -> None:
         assert clip.path is not None
         clip.path.unlink()
     if name != "audioset":
-        with pytest.raises(InputError, match="are missing or hold no sound"):
+        with pytest.raises(InputError, match="are missing or unreadable"):
             read(name, written.root)
         return
     data = read(name, written.root)

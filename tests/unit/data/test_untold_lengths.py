@@ -14,8 +14,8 @@ from layouts import write_hdf5
 from sounds import sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import Encoded, Sound, read_header, read_waveform, read_whole
-from passt_bench.data.contents import hear
+from passt_bench.data.audio import AudioFile, Encoded, read_header, read_waveform, read_whole
+from passt_bench.data.contents import decode_file
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.mp3_frames import frame_length
 from passt_bench.errors import InputError
@@ -56,9 +56,9 @@ def bare(data: bytes) -> bytes:
     return data[starts(data)[1] :]
 
 
-def check(found: Sound, expected: np.ndarray, rate: int) -> None:
+def check(found: AudioFile, expected: np.ndarray, rate: int) -> None:
     """Every way to read it gives these samples."""
-    assert read_header(found, to_end=True).frames == len(expected)
+    assert read_header(found, to_end=True).samples == len(expected)
     wave = read_whole(found, rate)
     np.testing.assert_allclose(wave[BEGINNING:], expected[BEGINNING:], atol=1e-6)
     for start in (0, len(wave) // 2 - 7, len(wave) - 500):
@@ -66,7 +66,7 @@ def check(found: Sound, expected: np.ndarray, rate: int) -> None:
         there = wave[start : start + 1000]
         np.testing.assert_allclose(part[: len(there)], there, atol=1e-6)
         assert not part[len(there) :].any()
-    heard = hear(found)
+    heard = decode_file(found)
     assert heard.problem == ""
     assert heard.seconds == pytest.approx(len(expected) / rate)
 
@@ -140,7 +140,7 @@ def test_a_header_that_tells_a_part(change: Callable[[bytes], bytes]) -> None:
     check(Encoded(changed, "clip"), expected, 44100)
     cut = changed[: starts(data)[-10]]
     if change is untold_bytes:
-        with pytest.raises(InputError, match=r"the header promises 78 frames, 68 are there"):
+        with pytest.raises(InputError, match=r"78 frames expected, 68 found"):
             read_header(Encoded(cut, "clip"))
 
 
@@ -158,7 +158,7 @@ def test_an_mp3_with_other_bytes_between_its_frames() -> None:
         for read in (read_header, lambda found: read_whole(found, 44100)):
             with pytest.raises(InputError, match="damaged: the frames break off at byte"):
                 read(Encoded(damaged, "clip"))
-        assert "damaged" in hear(Encoded(damaged, "clip")).problem
+        assert "damaged" in decode_file(Encoded(damaged, "clip")).problem
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
@@ -183,19 +183,19 @@ def test_recordings_behind_each_other_are_told() -> None:
             with pytest.raises(InputError, match=f"one ends at byte {len(one)}"):
                 read(Encoded(data, "clip"))
     frames = len(starts(one)) + len(starts(other)) - 1
-    with pytest.raises(InputError, match=rf"tells of 78 frames, and there are {frames}"):
+    with pytest.raises(InputError, match=rf"states 78 frames, but the file has {frames}"):
         read_header(Encoded(untold_bytes(one) + other, "clip"))
     tags = b"APETAGEX" + bytes(9000) + ID3V1
-    assert read_header(Encoded(one + tags, "clip")).frames == 88200
+    assert read_header(Encoded(one + tags, "clip")).samples == 88200
 
 
 def test_a_damaged_frame_is_told_where_a_header_promises_it() -> None:
     data = mp3(sound(1, 2.0, 44100), 44100)
     at = starts(data)[40]
     clip = Encoded(data[:at] + b"\0" + data[at + 1 :], "clip")
-    with pytest.raises(InputError, match="cut off: 88200 samples are promised"):
+    with pytest.raises(InputError, match="cut off: 88200 samples expected"):
         read_waveform(clip, 44100, 100000)
-    assert "cut off: 88200 samples are promised" in hear(clip).problem
+    assert "cut off: 88200 samples expected" in decode_file(clip).problem
 
 
 def test_every_form_of_a_data_set_hears_all(tmp_path: Path, cli: Cli) -> None:
