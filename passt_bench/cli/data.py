@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +80,7 @@ def check(
     from passt_bench.data.prepared import find_prepared
     from passt_bench.data.prepared_files import INDEX, read_index
     from passt_bench.records.files import write_atomically
+    from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
 
     name, folder = _folder_of(named)
@@ -91,7 +92,7 @@ def check(
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
         checked = _check(spec, hertz, folder, index, options, update)
-    text = json.dumps({"clean": checked.clean, **asdict(checked)}, indent=1) + "\n"
+    text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
         typer.echo(text, nl=False)
     else:

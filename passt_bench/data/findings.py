@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+
+from passt_bench.spec.codec import written_as
 
 Kind = Literal[
     "missing",
@@ -94,7 +96,7 @@ class ClassCount:
 
     name: str
     found: tuple[int, ...]
-    skipped: int | None
+    skipped: Annotated[int | None, written_as("lost")]
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ class Spread:
 
     known: int
     unknown: int
-    shortest: float
-    quartiles: tuple[float, float, float]
-    longest: float
+    shortest: Annotated[float, written_as("least")]
+    quartiles: Annotated[tuple[float, float, float], written_as("quarters")]
+    longest: Annotated[float, written_as("most")]
     values: dict[str, int]
 
     def __str__(self) -> str:
