@@ -231,7 +231,7 @@ class TrainingSpec:
         int, Field(ge=0, description="Waveform gain in whole dB, from -gain to gain - 1."), LATER
     ] = 0
     shift: Annotated[
-        int, Field(ge=0, description="Waveform rolled by up to that many samples."), LATER
+        int, Field(ge=0, description="Largest circular shift of the waveform, in samples."), LATER
     ] = 0
     wavmix: Annotated[
         float,
@@ -245,7 +245,8 @@ class TrainingSpec:
         float, Field(ge=0, description="Alpha of Beta(alpha, alpha) for spectrograms; 0 is off.")
     ] = 0.0
     roll: Annotated[
-        float, Field(ge=0, le=1, description="Largest circular time shift, share of the clip.")
+        float,
+        Field(ge=0, le=1, description="Largest roll of the log-mel in time, share of the clip."),
     ] = 0.0
     mask_time: Annotated[
         int, Field(ge=0, description="SpecAugment: masks shorter than this many frames; 0 is off.")
