@@ -97,7 +97,7 @@ def test_what_cannot_be_read_is_named_and_left_alone(
 def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "studies" / "tiny.json"
     path.write_text(path.read_text()[:99])
-    with pytest.raises(InputError, match=rf"not a whole JSON file.*Remove {path} "):
+    with pytest.raises(InputError, match=rf"not a complete JSON file.*Remove {path} "):
         Store(tmp_path / "runs").study("tiny")
     Store(tmp_path / "runs").write_study(plan.record)
     assert Store(tmp_path / "runs").study("tiny") == plan.record
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_the_old_record_whole(plan: StudyPlan, tmp_path: Path
         store.write(failure(cell, "error", "x" * 3000))
     assert error.value.errno == errno.EFBIG
     text = str(error.value)
-    for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "resumes from"):
+    for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "it resumes"):
         assert fragment in text
     assert files(store.root) == before
     store.write(failure(cell, "error", "x" * 3000))
@@ -154,7 +154,7 @@ def test_a_full_disk_ends_a_run_with_a_message(
     with disk_of(50_000):  # the features are larger
         code, said = cli("run", study_file, "--no-track", "--no-cost")
     assert code == 2
-    for fragment in ("cache/features-", "cannot be written", "Free space", "resumes from here"):
+    for fragment in ("cache/features-", "cannot be written", "Free space", "it resumes"):
         assert fragment in said
     assert not list((tmp_path / "runs" / "cache").glob("*features*"))
 

@@ -342,7 +342,7 @@ def test_another_name_is_that_of_all_studies(tmp_path: Path) -> None:
 
 def test_rows_are_listed_and_are_no_single_study(cli: Cli) -> None:
     assert set(TABLES) < set(study_names())
-    assert summary("paper_table3").endswith("(25 rows; hours by `plan`)")
+    assert summary("paper_table3").endswith("(25 rows; `plan` shows the hours)")
     status, text = cli("search", "paper_table3")
     assert status == 2
     assert "rows of a published table, not a single study" in text

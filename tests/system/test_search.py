@@ -254,7 +254,7 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
 
 
 def test_a_search_file_that_is_missing_broken_or_newer_is_named(found, tmp_path):
-    with pytest.raises(InputError, match="no such search"):
+    with pytest.raises(InputError, match="no search of this name"):
         read_search("search-x", tmp_path)
     path = tmp_path / "search" / "search-x.json"
     path.parent.mkdir()
@@ -279,7 +279,7 @@ class Clock(Estimate):
 
 
 def budget(elapsed, seconds=100.0):
-    made = Budget(seconds, Clock(elapsed), reserved=4, workers=2, dearer=1.25)
+    made = Budget(seconds, Clock(elapsed), reserved=4, workers=2, confirmation_factor=1.25)
     made.note([9.0, 11.0])
     return made
 

@@ -42,7 +42,7 @@ def test_text_is_canonical() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:100], "not a whole JSON file"),
+        (lambda text: text[:100], "not a complete JSON file"),
         (lambda text: text.replace('"schema":1', '"schema":99'), "schema = 99.*newer"),
         (lambda text: text.replace('"status":"ok"', '"status":"fine"'), "status"),
         (lambda text: "[]", "schema"),

@@ -120,5 +120,5 @@ def test_a_table_without_anything_published_has_no_empty_columns() -> None:
 def test_a_broken_record_is_named(runs: Path, tmp_path: Path) -> None:
     path = Store(runs).folder(RECORD.key) / "record.json"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match="not a whole JSON file"):
+    with pytest.raises(InputError, match="not a complete JSON file"):
         build_evaluations(runs, tmp_path / "reports")
