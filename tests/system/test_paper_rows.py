@@ -194,7 +194,7 @@ def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None
     asked += tuple(w for s in (*SMALL, *BRIEF, "data.train_clips=4") for w in ("--set", s))
     status, text = cli("run", "paper_table3", *asked, "--no-cost", "--no-track")
     assert status == 0, text
-    assert "paper_table3_esc50: 1 variant x 1 seeds x 1 folds = 1 runs" in text
+    assert "paper_table3_esc50: 1 variant x 1 seed x 1 fold = 1 run" in text
     page = tmp_path / "runs" / "reports" / "paper_table3_esc50" / "index.html"
     assert "PaSST-S-N reaches accuracy" in page.read_text(encoding="utf-8")
     status, text = cli("status", "paper_table3", *asked, "--no-baseline")
