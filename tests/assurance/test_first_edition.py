@@ -42,6 +42,7 @@ from editions import (
 _ADDED = "a field that came after the first edition; at its default it enters no key"
 _WORDS = "the same refusal in other words"
 _OPTION = "the option has another name"
+_NO_VALUE = "a setting without a value names none"
 _RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
 ALLOWED: dict[str, str] = {
@@ -54,6 +55,10 @@ ALLOWED: dict[str, str] = {
     "mistakes/status good.py --out good.py/field": _OPTION,
     "mistakes/records clean --out gone/field": _OPTION,
     "mistakes/run good.py --timeout 0/field": _OPTION,
+    "mistakes/list nothing/field": _OPTION,
+    "mistakes/plan good.py --device tpu/field": "the option that was given, not the field it sets",
+    "mistakes/plan good.py --out runs --set =3/value": _NO_VALUE,
+    "mistakes/plan good.py --out runs --set training.epochs/value": _NO_VALUE,
     "mistakes/plan inner.py */field": _RENAMED,
     "mistakes/plan inner.py */value": _RENAMED,
     "mistakes/plan averaged.py */field": _RENAMED,
