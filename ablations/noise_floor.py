@@ -7,7 +7,7 @@ Command: nox -s ablate -- noise_floor
 Expected time: about 5 minutes on two CPU cores (embedded scenes).
 
 Expected outcome: no verdict of better or worse; the spread of the differences is the noise floor
-that a real effect has to pass (`passt_bench.analysis.noise.noise_floor` computes it).
+that a real effect has to pass (`passt_bench.analysis.compare.noise_floor` computes it).
 """
 
 from __future__ import annotations

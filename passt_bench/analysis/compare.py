@@ -1,17 +1,28 @@
-"""Compares the variants of a study with its baseline in a metric."""
+"""Compares the variants of a study with its baseline, and measures the noise floor."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from passt_bench.analysis.blocks import NAN, Pool, pool_variance
-from passt_bench.analysis.power import LEVEL, blocks_to_settle, detectable
-from passt_bench.analysis.statistics import Contrast, contrast, holm, mean_interval
+from passt_bench.analysis.statistics import (
+    LEVEL,
+    NAN,
+    Contrast,
+    Pool,
+    blocks_to_settle,
+    contrast,
+    detectable,
+    fit_blocks,
+    holm,
+    mean_interval,
+    pool_variance,
+    smallest_margin,
+)
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
@@ -42,9 +53,6 @@ class Comparison:
     """A variant against the baseline in one metric.
 
     Attributes:
-        variant: name of the variant.
-        baseline: name of the baseline.
-        metric: column of the cells' frame.
         n: blocks that both have.
         value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
@@ -54,7 +62,6 @@ class Comparison:
         verdict: ``better`` or ``worse`` (p below .05), ``same`` (equivalent within the margin),
             ``undecided``, ``not estimable`` (the runs that succeeded do not determine the
             difference), or ``failed`` (no run of the variant succeeded).
-        margin: the maximum difference that counts as the same.
         detectable: the true difference that these blocks detect with probability 0.8.
         blocks_needed: if undecided, the blocks that would decide it with probability 0.8 if the
             true difference is the observed one; None if decided, or beyond 1000.
@@ -80,10 +87,7 @@ class Comparison:
 def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> list[Comparison]:
     """Compares every variant of a study with its baseline, in the study's order.
 
-    Args:
-        study: gives baseline, variants, metric and margin.
-        cells: see `frame.cells_frame`.
-        metric: another column of ``cells`` than the study's primary metric.
+    Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
 
     Raises:
         InputError: there is no such numeric column, or its direction is unknown.
@@ -108,10 +112,7 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
 def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
     """Whether a higher or lower value is better, by the study's record or the registered metric.
 
-    Args:
-        study: study whose cells have the column.
-        column: another column than the study's primary metric; an occlusion test has the direction
-            of the metric that it computes.
+    An occlusion test has the direction of the metric that it computes.
 
     Raises:
         InputError: the direction is unknown.
@@ -151,9 +152,9 @@ def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:
     means = []
     for arm, name in enumerate(table.index):
         own = y[arm][np.isfinite(y[arm])]
-        low, high = mean_interval(y, pool, arm)
         value = float(own.mean()) if len(own) else NAN
-        means.append(VariantMean(str(name), metric, len(own), value, low, high))
+        ends = mean_interval(y, pool, arm)
+        means.append(VariantMean(str(name), metric, len(own), value, *ends))
     return means
 
 
@@ -195,12 +196,12 @@ def _comparison(
 ) -> Comparison:
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
     verdict = _verdict(mean, c, p, margin, better)
+    comparisons = max(tested, 1)
     needed = None
     if verdict == "undecided":
-        noise = (c.estimate, c.unit, c.df_per_block)
-        comparisons = max(tested, 1)
-        needed = blocks_to_settle(*noise, margin, comparisons=comparisons, more_than=c.n)
-        needed = 2 if c.n < 2 else needed
+        needed = 2 if c.n < 2 else blocks_to_settle(
+            c.estimate, c.unit, c.df_per_block, margin, comparisons=comparisons, more_than=c.n
+        )  # fmt: skip
     low, high = c.interval()
     return Comparison(
         variant=mean.variant,
@@ -214,7 +215,7 @@ def _comparison(
         p=p,
         verdict=verdict,
         margin=margin,
-        detectable=detectable(c.error, c.df, max(tested, 1)),
+        detectable=detectable(c.error, c.df, comparisons),
         blocks_needed=needed,
         method=_method(c, tested),
     )
@@ -243,3 +244,63 @@ def _method(c: Contrast, tested: int) -> str:
         )
     constant = "; the differences do not vary at all" if c.error == 0.0 else ""
     return f"{how}; Holm over {tested}{constant}"
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The noise of a comparison, from arms that differ only in their salt."""
+
+    metric: str
+    arms: int  # with at least one block
+    n: int  # blocks with at least two arms
+    df: int  # residual degrees of freedom, over which the noise is pooled
+    deviation: float  # standard deviation of one difference of two arms in one block
+    largest: float  # absolute difference of an arm's mean to the baseline's
+    false_positives: tuple[str, ...]  # arms with the verdict better or worse: wrong here
+
+    def margin(self, blocks: int, variants: int) -> float:
+        """The smallest margin that an equivalence test can confirm with probability 0.8.
+
+        For a planned study with that many seeds, and variants including the baseline.
+        """
+        return smallest_margin(self._error(blocks), (variants - 1) * (blocks - 1))
+
+    def detectable(self, blocks: int, variants: int) -> float:
+        """The smallest difference detected with probability 0.8; arguments as in `margin`."""
+        df = (variants - 1) * (blocks - 1)
+        return detectable(self._error(blocks), df, comparisons=max(variants - 1, 1))
+
+    def _error(self, blocks: int) -> float:
+        return self.deviation / float(np.sqrt(blocks)) if blocks > 0 else NAN
+
+
+def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
+    """Measures the noise floor from an A/A study, whose differences are all due to chance.
+
+    Raises:
+        InputError: two variants differ in more than their salt, or there is no such column.
+    """
+    first = replace(study.variants[0].recipe, salt=0)
+    for variant in study.variants:
+        if replace(variant.recipe, salt=0) != first:
+            raise InputError(
+                "not an A/A study: a variant differs from the first in more than its salt",
+                source=study.name,
+                field=variant.name,
+                remedy="Measure the noise floor on a study such as ablations/noise_floor.py.",
+            )
+    metric = metric or study.metric
+    y = block_table(study, cells, metric).to_numpy(dtype=np.float64)
+    fit = fit_blocks(y)
+    comparisons = compare(study, cells, metric)
+    present = np.isfinite(y)
+    differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
+    return NoiseFloor(
+        metric=metric,
+        arms=int(present.any(axis=1).sum()),
+        n=int((present.sum(axis=0) > 1).sum()),
+        df=fit.df,
+        deviation=float(np.sqrt(2 * fit.variance)),
+        largest=max(differences, default=NAN),
+        false_positives=tuple(c.variant for c in comparisons if c.verdict in ("better", "worse")),
+    )

@@ -29,9 +29,6 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     over clips, ``METRIC_low`` and ``METRIC_high``; they have the recipe of a single model file and
     no seed (the column is then a nullable integer).
 
-    Args:
-        root: the folder that ``run --runs`` wrote to.
-
     Raises:
         InputError: there is no such folder, or a record is broken.
     """
@@ -152,7 +149,7 @@ def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
 def _measured(record: RunRecord) -> dict[str, Any]:
     row: dict[str, Any] = {"tokens": record.tokens, "tokens_full": record.tokens_full}
     row.update(_grid(record.grid))
-    row.update(parameters=record.parameters, flops=number(record.flops))
+    row.update(parameters=record.parameters, flops=NAN if record.flops is None else record.flops)
     if record.status == "ok":
         row.update(record.metrics)
         for name, values in record.occlusions.items():
@@ -175,11 +172,6 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
         nested = is_dataclass(value) and not isinstance(value, type)
         row.update(_flat(value, f"{prefix}{item.name}.") if nested else {prefix + item.name: value})
     return row
-
-
-def number(value: float | None) -> float:
-    """The value, or NaN for None, which keeps a column numeric."""
-    return NAN if value is None else value
 
 
 def _with_integer_folds(frame: pd.DataFrame) -> pd.DataFrame:

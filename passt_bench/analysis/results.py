@@ -1,52 +1,38 @@
-"""Reads the results of one study for its report, from one or several stores."""
+"""Reads the results of one study, from one or several stores."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from passt_bench.analysis.compare import Comparison, VariantMean, compare, variant_means
-from passt_bench.analysis.costs import costs_of, memory_of, sessions_used
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.run import RunRecord, StudyRecord
-from passt_bench.records.session import SessionRecord
+from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
 from passt_bench.records.store import Store
+
+Measured = tuple[SessionRecord, ArmRecord]
 
 
 @dataclass(frozen=True)
 class Results:
-    """A study with its results.
-
-    Attributes:
-        study: the expansion.
-        cells: see `frame.cells_frame`.
-        means: the primary metric of every variant, the baseline among them, in the study's order.
-        comparisons: every variant except the baseline, in the study's order.
-        costs: see `costs.costs_of`.
-        memory: see `costs.memory_of`.
-        records: key → record, of the cells that have one.
-        sessions: the cost sessions that the costs come from, oldest first.
-    """
+    """A study with its results; variants are in the study's order."""
 
     study: StudyRecord
-    cells: pd.DataFrame
-    means: tuple[VariantMean, ...]
-    comparisons: tuple[Comparison, ...]
-    costs: pd.DataFrame
-    memory: pd.DataFrame
-    records: dict[str, RunRecord]
-    sessions: tuple[SessionRecord, ...]
+    cells: pd.DataFrame  # see `frame.cells_frame`
+    means: tuple[VariantMean, ...]  # of the primary metric, that of the baseline too
+    comparisons: tuple[Comparison, ...]  # every variant except the baseline
+    records: dict[str, RunRecord]  # by key, of the cells that have one
+    arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
+    sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
-    """Reads a study and its results.
-
-    Args:
-        name: name of a study that was run.
-        stores: searched in this order; the study and each record come from the first that has it.
+    """Reads a study and its records, each from the first of the stores that has it.
 
     Raises:
         InputError: no store has the study, or a record is broken or of other data.
@@ -69,25 +55,45 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
 def analyze(
     study: StudyRecord, records: Mapping[str, RunRecord], sessions: Iterable[SessionRecord]
 ) -> Results:
-    """Computes the results of a study.
-
-    Args:
-        study: the expansion; only its variants are used.
-        records: key → record, of its cells and possibly others.
-        sessions: cost sessions, of its variants and possibly others.
+    """Computes the results of a study from records of its cells and sessions, and possibly others.
 
     Raises:
         InputError: a record is of other data than the study's, or the metric has no direction.
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
-    cells, used = cells_of(study, records), sessions_used(study, sessions)
+    cells, measured = cells_of(study, records), measured_arms(study, sessions)
+    used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
         cells=cells,
         means=tuple(variant_means(study, cells)),
         comparisons=tuple(compare(study, cells)),
-        costs=costs_of(study, used),
-        memory=memory_of(study, used),
         records={key: records[key] for key in keys if key in records},
-        sessions=used,
+        arms={name: arm for name, (_, arm) in measured.items()},
+        sessions=tuple(sorted(used.values(), key=_age)),
     )
+
+
+def measured_arms(
+    study: StudyRecord | ComparisonRecord, sessions: Iterable[SessionRecord]
+) -> dict[str, Measured]:
+    """Variant → its arm in the newest session that measured it against the baseline.
+
+    Every session has the baseline; its seconds are taken from the session that most variants come
+    from, so that they are of the same session.
+    """
+    base = next(v.arm for v in study.variants if v.name == study.baseline)
+    newest: dict[str, Measured] = {}
+    for session in sorted(sessions, key=_age):
+        if session.baseline == base:
+            newest.update({arm.key: (session, arm) for arm in session.arms})
+    others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]
+    if others:
+        serving = Counter(newest[arm][0].key for arm in others)
+        chosen = max((newest[arm][0] for arm in others), key=lambda s: (serving[s.key], *_age(s)))
+        newest[base] = (chosen, next(arm for arm in chosen.arms if arm.key == base))
+    return {v.name: newest[v.arm] for v in study.variants if v.arm in newest}
+
+
+def _age(session: SessionRecord) -> tuple[str, str]:
+    return session.finished, session.key

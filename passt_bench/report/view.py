@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
-from passt_bench.analysis.costs import last_arms
-from passt_bench.analysis.results import Results
+from passt_bench.analysis.results import Results, measured_arms
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
 from passt_bench.registry import Better
@@ -235,7 +234,6 @@ def study_view(results: Results) -> StudyView:
     """Collects a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
-    arms = last_arms(results.study, results.sessions)
     variants = []
     for record in results.study.variants:
         cells = [results.records.get(cell.key) for cell in record.cells]
@@ -243,7 +241,7 @@ def study_view(results: Results) -> StudyView:
         variants.append(
             VariantView(
                 record=record,
-                arm=arms.get(record.name),
+                arm=results.arms.get(record.name),
                 value=means.get(record.name, UNKNOWN.seconds),
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in cells if run is not None),
@@ -257,7 +255,7 @@ def measured_variants(
     record: ComparisonRecord, sessions: Iterable[SessionRecord]
 ) -> list[VariantView]:
     """The variants of a comparison, with costs and without quality."""
-    arms = last_arms(record, sessions)
+    arms = {name: arm for name, (_, arm) in measured_arms(record, sessions).items()}
     return [VariantView(variant, arms.get(variant.name)) for variant in record.variants]
 
 

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from passt_bench.analysis.costs import last_arms
+from passt_bench.analysis.results import measured_arms
 from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
@@ -171,11 +171,11 @@ def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
         cost: whether costs were to be measured.
     """
     ends = [store.outcome(cell.key) for cell in plan.cells]
-    arms = last_arms(plan.record, store.sessions()) if cost else {}
+    measured = measured_arms(plan.record, store.sessions()) if cost else {}
     return Incomplete(
         failed=sum(end is not None and end.status != "ok" for end in ends),
         interrupted=ends.count(None),
-        arms=sum(arm.status != "ok" for arm in arms.values()),
+        arms=sum(arm.status != "ok" for _, arm in measured.values()),
     )
 
 

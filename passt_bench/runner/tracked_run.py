@@ -229,21 +229,24 @@ def _quality(results: Results, variant: str) -> dict[str, float]:
     return found
 
 
-def _cost(results: Results, variant: VariantRecord) -> dict[str, float]:
-    found = {"tokens": float(variant.tokens), "tokens_full": float(variant.tokens_full)}
-    costs, cells, memory = results.costs, results.cells, results.memory
-    for row in costs[costs["variant"] == variant.name].to_dict("records"):
-        name = "step_time" if row["phase"] == "train_step" else str(row["phase"])
-        found |= {f"{name}_ms": 1000 * row["median"], f"{name}_ratio": row["ratio"]}
-        for end in ("low", "high"):
-            found |= {f"{name}_ms_{end}": 1000 * row[end]}
-            found |= {f"{name}_ratio_{end}": row[f"ratio_{end}"]}
+def _cost(results: Results, variant: VariantRecord) -> dict[str, Any]:
+    found: dict[str, Any] = {"tokens": variant.tokens, "tokens_full": variant.tokens_full}
+    cells = results.cells
     found["parameters"] = float(cells[cells["variant"] == variant.name]["parameters"].max())
-    arm = memory[memory["variant"] == variant.name].iloc[0]
-    found |= {name: arm[name] for name in ("flops", "flops_inference", "mfu", "batch_size")}
-    for name in {entry for session in results.sessions for a in session.arms for entry in a.memory}:
-        found[f"memory/{name}_mib"] = arm[name] / 2**20
-    found["peak_memory_mib"] = found.pop("memory/train_peak_mib", float("nan"))
+    arm = results.arms.get(variant.name)
+    if arm is None:
+        return found
+    for phase, seconds in arm.phases.items():
+        name, ratio = "step_time" if phase == "train_step" else phase, arm.ratios.get(phase)
+        found[f"{name}_ms"] = 1000 * seconds.median
+        found |= {f"{name}_ms_{end}": 1000 * getattr(seconds, end) for end in ("low", "high")}
+        if ratio is not None:
+            found[f"{name}_ratio"] = ratio.median
+            found |= {f"{name}_ratio_{end}": getattr(ratio, end) for end in ("low", "high")}
+    found |= {name: getattr(arm, name) for name in ("flops", "flops_inference", "mfu")}
+    found |= {f"memory/{name}_mib": value / 2**20 for name, value in arm.memory.items()}
+    found["batch_size"] = arm.batch_size
+    found["peak_memory_mib"] = found.pop("memory/train_peak_mib", None)
     return found
 
 

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from passt_bench.analysis.blocks import pool_variance
-from passt_bench.analysis.power import detectable
-from passt_bench.analysis.statistics import contrast, holm, mean_interval
+from passt_bench.analysis.statistics import contrast, detectable, holm, mean_interval, pool_variance
 
 VARIANTS = 10  # nine comparisons
 SHARED = 1.0  # standard deviation of the block effects; the noise has 1

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from small_studies import cells_with, study
 
-from passt_bench.analysis.blocks import Floats, fit_blocks, pool_variance
 from passt_bench.analysis.compare import compare
-from passt_bench.analysis.statistics import contrast
+from passt_bench.analysis.statistics import Floats, contrast, fit_blocks, pool_variance
 
 NAN = float("nan")
 RANDOM = np.random.default_rng

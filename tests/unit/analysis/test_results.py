@@ -1,19 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_studies import key, run, session, session_key, study
+from small_studies import arm_key, key, run, session, session_key, study
 
-from passt_bench.analysis.results import load_results
+from passt_bench.analysis.results import analyze, load_results
 from passt_bench.errors import InputError
+from passt_bench.records.run import StudyRecord
+from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> tuple[Store, Store]:
-    return Store(tmp_path / "runs"), Store(tmp_path / "reports" / "tiny")
 
 
 def fill(store: Store, value: float) -> None:
@@ -23,24 +21,15 @@ def fill(store: Store, value: float) -> None:
             store.write(run(tiny, variant.name, seed, value + 0.01 * seed - 0.1 * shift))
 
 
-def test_everything_of_a_study_comes_together(stores: tuple[Store, Store]) -> None:
-    first, _ = stores
-    first.write_study(study())
-    fill(first, 0.9)
-    seconds = {"none": 1.0, "time": 0.5, "frequency": 0.4}
-    first.write(session("s", "2026", seconds))
-    results = load_results("tiny", [first])
-    assert results.study == study()
-    assert len(results.cells) == len(results.records) == 9
-    assert [m.variant for m in results.means] == ["none", "time", "frequency"]
-    assert [c.verdict for c in results.comparisons] == ["worse", "worse"]
-    assert results.costs["ratio"].tolist() == [1.0, 0.5, 0.4]
-    assert results.memory["status"].tolist() == ["ok"] * 3
-    assert [s.key for s in results.sessions] == [session_key("s")]
+def costs(of: StudyRecord, sessions: Sequence[SessionRecord]) -> tuple[dict[str, float], list[str]]:
+    """Variant → ratio of its training step, and the sessions that were used."""
+    results = analyze(of, {}, sessions)
+    ratios = {name: arm.ratios["train_step"].median for name, arm in results.arms.items()}
+    return ratios, [session.key for session in results.sessions]
 
 
-def test_all_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store]) -> None:
-    first, second = stores
+def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
+    first, second = Store(tmp_path / "runs"), Store(tmp_path / "reports" / "tiny")
     first.write_study(study())
     second.write_study(replace(study(), question="Old?"))
     fill(second, 0.5)
@@ -51,16 +40,57 @@ def test_all_comes_from_the_first_store_that_has_it(stores: tuple[Store, Store])
     assert load_results("tiny", [second, first]).study.question == "Old?"
     results = load_results("tiny", [first, second])
     assert results.study == study()
+    assert len(results.cells) == len(results.records) == 9
     assert results.records[key("none", 0, None)].metrics["mAP"] == 0.9
     assert results.records[key("none", 1, None)].metrics["mAP"] == pytest.approx(0.51)
-    assert results.costs.set_index("variant")["ratio"].to_dict() == {
-        "none": 1.0, "time": 0.5, "frequency": 0.7,
-    }  # fmt: skip
+    assert [m.variant for m in results.means] == ["none", "time", "frequency"]
+    assert [c.variant for c in results.comparisons] == ["time", "frequency"]
+    ratios = {name: arm.ratios["train_step"].median for name, arm in results.arms.items()}
+    assert ratios == {"none": 1.0, "time": 0.5, "frequency": 0.7}
     assert [s.key for s in results.sessions] == [session_key("t"), session_key("s")]
-
-
-def test_an_unknown_study_names_the_known(stores: tuple[Store, Store]) -> None:
-    first, second = stores
-    second.write_study(study())
-    with pytest.raises(InputError, match=r"study = 'tinny'.*Did you mean 'tiny'"):
+    with pytest.raises(InputError, match="Did you mean 'tiny'") as refused:
         load_results("tinny", [first, second])
+    assert (refused.value.field, refused.value.value) == ("study", "tinny")
+
+
+def test_each_variant_keeps_the_ratio_of_its_own_session() -> None:
+    old = session("old", "2026-01", {"none": 1.0, "time": 0.5})
+    new = session("new", "2026-02", {"none": 2.0, "frequency": 0.8}, failed=["frequency"])
+    results = analyze(study(), {}, [old, new])
+    assert results.arms["time"].ratios["train_step"].median == 0.5
+    assert results.arms["frequency"].status == "oom"  # a failure is a measurement too
+    assert results.arms["none"].phases["train_step"].median == 2.0
+    assert [s.key for s in results.sessions] == [session_key("old"), session_key("new")]
+
+
+def test_the_newest_session_wins_then_the_greater_key() -> None:
+    sessions = [
+        session("b", "2026-02", {"none": 1.0, "time": 0.3}),
+        session("c", "2026-01", {"none": 1.0, "time": 0.1}),
+        session("a", "2026-02", {"none": 1.0, "time": 0.2}),
+    ]
+    assert costs(study(), sessions) == ({"none": 1.0, "time": 0.3}, [session_key("b")])
+
+
+def test_the_baseline_is_shown_where_most_variants_are() -> None:
+    sessions = [
+        session("all", "2026-01", {"none": 1.0, "time": 0.5, "frequency": 0.6}),
+        session("one", "2026-02", {"none": 3.0, "late": 1.2}),
+        session("alone", "2026-03", {"none": 9.0}),
+    ]
+    of = study(("none", "time", "frequency", "late"))
+    # A session that another study opened with the same baseline is not this one's.
+    assert costs(of, sessions)[1] == [session_key("all"), session_key("one")]
+    assert analyze(of, {}, sessions).arms["none"].phases["train_step"].median == 1.0
+
+
+def test_arms_that_share_a_key_share_the_measurement() -> None:
+    aa = study(("none", "salt 1"))
+    shared = replace(aa, variants=tuple(replace(v, arm=arm_key("none")) for v in aa.variants))
+    found, _ = costs(shared, [session("s", "2026", {"none": 1.0})])
+    assert found == {"none": 1.0, "salt 1": 1.0}
+
+
+def test_a_session_of_another_baseline_does_not_count() -> None:
+    other = session("s", "2026", {"time": 1.0, "frequency": 0.5}, baseline="time")
+    assert costs(study(), [other]) == costs(study(), []) == ({}, [])
