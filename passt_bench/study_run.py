@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.console import Console
 from passt_bench.console import Estimate, duration
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.runner.background_sync import PATIENCE_SECONDS, LastSync, live
+from passt_bench.runner.background_sync import live, updating_mlflow
 from passt_bench.runner.cells import MODEL
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -59,7 +59,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
             "Trained models are not kept; use --keep-models to save each beside its record."
         )
     incomplete = execute_plan(plan, config, paths, console, todo)
-    with updating_mlflow(paths.runs, clock, console, wanted=config.track):
+    with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
     console.print(f"Finished in {duration(clock.elapsed)}. Page: {page}", markup=False)
     for sentence in incomplete.sentences():
@@ -111,33 +111,6 @@ def _count_models(plan: StudyPlan, store: Store) -> str:
         without = len(plan.cells) - kept
         text += f" {without} runs have no model: they failed, or were done before."
     return text
-
-
-@contextmanager
-def updating_mlflow(
-    runs: Path, clock: Estimate, console: Console, *, wanted: bool
-) -> Iterator[None]:
-    """Updates MLflow while the body runs, then waits for it; a failure is printed, not raised.
-
-    Args:
-        runs: folder of the records.
-        clock: clock of the whole command; a slow server may take 2 % more.
-        console: shows progress.
-        wanted: whether to update MLflow at all.
-    """
-    if not wanted:
-        yield
-        return
-    last = LastSync(runs)
-    try:
-        yield
-    except BaseException:
-        last.cancel()
-        raise
-    with console.status("Updating MLflow"):
-        failure = last.wait(max(PATIENCE_SECONDS, 0.02 * clock.elapsed))
-    if failure is not None:
-        console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
 
 
 def _newer_page(name: str, paths: Paths) -> Path | None:

@@ -85,8 +85,9 @@ def sync(runs: Runs = RUNS) -> None:
     with stage(console, "Updating MLflow") as update:
         done = update_mlflow(runs, progress=update)
     console.print(
-        f"{done.studies} studies at {done.uri}: {done.created} runs added, {done.finished} "
-        f"finished, {done.updated} updated, {done.unchanged} unchanged."
+        f"{done.studies} studies at {done.uri}: {done.runs['created']} runs added, "
+        f"{done.runs['finished']} finished, {done.runs['updated']} updated, "
+        f"{done.runs['unchanged']} unchanged."
     )
 
 

@@ -212,12 +212,11 @@ def search(
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     from passt_bench.console import Estimate
     from passt_bench.report.build import build_named
-    from passt_bench.runner.background_sync import live
+    from passt_bench.runner.background_sync import live, updating_mlflow
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig, typed
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.studies import load_study
-    from passt_bench.study_run import updating_mlflow
 
     clock, paths = Estimate(), replace(paths, pages=reports)
     study = plan_request(load_study(request.study), request, paths, named=False)
@@ -226,7 +225,7 @@ def search(
     with live(paths.runs) if track else nullcontext():
         result = explore(study, request, config, paths, console, command=typed())
     name = result.record.name
-    with updating_mlflow(paths.runs, clock, console, wanted=track):
+    with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
         page, *_ = build_named(name, paths.runs, paths.reports)
     console.print(f"Page: {page}")
     if result.failed:

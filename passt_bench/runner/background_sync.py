@@ -1,7 +1,7 @@
 """Syncs with MLflow during a run, in separate processes.
 
 A server that hangs, a client that crashes or a locked database costs the run only the bounded wait
-at its end. The processes may be killed at any point of a sync.
+at its end. The processes may be killed at any point of a sync, and end with their parent.
 """
 
 from __future__ import annotations
@@ -16,98 +16,74 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
-FIRST_SECONDS = 20.0  # a shorter study needs no live curves
-EVERY_SECONDS = 20.0
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from passt_bench.console import Estimate
+
+EVERY_SECONDS = 20.0  # also before the first sync: a shorter study needs no live curves
 REST = 30.0  # pause in seconds per CPU second of the last sync
 PATIENCE_SECONDS = 30.0  # maximum wait for the last sync
 
 
 @contextmanager
 def live(
-    root: Path,
-    study: str | None = None,
-    *,
-    first: float = FIRST_SECONDS,
-    every: float = EVERY_SECONDS,
-    rest: float = REST,
+    root: Path, study: str | None = None, *, every: float = EVERY_SECONDS, rest: float = REST
 ) -> Iterator[None]:
-    """Syncs regularly while the body trains; ends with it, even in the middle of a sync.
+    """Syncs a study, or all, regularly while the body trains; ends with it, even amid a sync.
 
     The process has the lowest priority, and the import of MLflow and the set-up of its database
-    count as part of the first sync. It ends with its parent. Failures are not reported here; the
-    last sync reports lasting ones.
-
-    Args:
-        root: the output folder.
-        study: name of the study to log; None is all in the folder.
-        first: seconds before the first sync.
-        every: minimum pause in seconds between syncs.
-        rest: pause in seconds per CPU second of the last sync.
+    count as part of the first sync. Failures are not reported here; the last sync reports lasting
+    ones.
     """
-    child = _start(root, study=study, first=first, every=every, rest=rest)
-    try:
+    with _child(root, study=study, every=every, rest=rest):
         yield
-    finally:
-        _end(child)
 
 
-class LastSync:
-    """A sync in a separate process, which starts at once.
+@contextmanager
+def updating_mlflow(runs: Path, clock: Estimate, console: Console) -> Iterator[None]:
+    """Syncs once beside the body, then waits for the sync; a failure is printed, not raised.
 
-    Args:
-        root: the output folder.
+    A slow server may take 2 % more of the time on the clock, which is that of the whole command.
     """
-
-    def __init__(self, root: Path) -> None:
-        self._root, self._child = root, _start(root)
-
-    def wait(self, patience: float = PATIENCE_SECONDS) -> str | None:
-        """Waits for the end of the sync, and ends it after so many seconds.
-
-        Returns:
-            Why MLflow was not updated, with a remedy; None if it was updated.
-        """
-        try:
-            status = self._child.wait(patience)
-            if status == 0 and self._child.stdout is not None:
-                return self._child.stdout.read().decode() or None
-            problem = f"ended with status {status}"
-        except subprocess.TimeoutExpired:
-            problem = f"did not finish within {patience:.0f} s more"
-        finally:
-            self.cancel()
-        return (
-            f"the sync {problem}; the records are not affected. "
-            f"Run later: passt-bench sync --runs {self._root}"
-        )
-
-    def cancel(self) -> None:
-        """Ends the sync."""
-        _end(self._child)
+    with _child(runs) as child:
+        yield
+        patience = max(PATIENCE_SECONDS, 0.02 * clock.elapsed)
+        with console.status("Updating MLflow"):
+            try:
+                status = child.wait(patience)
+                failure = f"the sync ended with status {status}" if status else ""
+            except subprocess.TimeoutExpired:
+                failure = f"the sync did not finish within {patience:.0f} s more"
+        if failure:
+            failure += f"; the records are not affected. Run later: passt-bench sync --runs {runs}"
+        elif child.stdout is not None:
+            failure = child.stdout.read().decode()
+    if failure:
+        console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
 
 
-def _start(root: Path, **rhythm: str | float | None) -> subprocess.Popen[bytes]:
+@contextmanager
+def _child(root: Path, **rhythm: str | float | None) -> Iterator[subprocess.Popen[bytes]]:
     words = ["-m", "passt_bench.runner.background_sync", str(root.resolve()), json.dumps(rhythm)]
     with without_current_folder():
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.PIPE,  # never written to: it closes when this process dies
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            stream.close()
+    with child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def _die_with_parent() -> None:
@@ -115,11 +91,11 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _follow(root: Path, study: str | None, first: float, every: float, rest: float) -> None:
+def _follow(root: Path, study: str | None, every: float, rest: float) -> None:
     from passt_bench.runner.tracking import sync
 
     os.nice(19)
-    time.sleep(first)
+    time.sleep(every)
     before = 0.0  # the imports count
     while True:
         with suppress(InputError):

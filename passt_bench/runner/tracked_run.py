@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count, takewhile
@@ -14,13 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from passt_bench.analysis.results import Results
-from passt_bench.records.run import CellRecord, RunRecord, StudyRecord, VariantRecord
+from passt_bench.records.run import CellRecord, VariantRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.locks import is_running
+from passt_bench.runner.locks import PROGRESS, is_running
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.override import flatten
-
-DIGEST = "passt_bench.digest"
 
 # Of MLflow's own: SCHEDULED is yet to begin, KILLED was begun and is not being run.
 Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]
@@ -30,16 +29,8 @@ Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]
 class TrackedRun:
     """One MLflow run as it should be: the summary of a variant, or a cell nested under it.
 
-    Attributes:
-        key: identifies the run within its experiment.
-        name: what the page shows.
-        status: FINISHED or FAILED where nothing is expected to follow.
-        start: milliseconds since 1970.
-        end: the same; None while something is expected to follow.
-        tags: with `DIGEST` where there is a record: the hash of its file.
-        curves: metric → its value after epoch 1, 2, …
-        record: the record's file, which is kept with the run.
-        parent: key of the summary that a cell is nested under; None for a summary.
+    Times are in milliseconds since 1970; a run that is not finished has no end. Curves hold the
+    values after epoch 1, 2, …; the record's file is kept with the run.
     """
 
     key: str
@@ -54,33 +45,35 @@ class TrackedRun:
     record: Path | None = None
     parent: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """The hash of the record's file, or of what an unfinished cell or a summary shows."""
+        if self.record is not None:
+            return hashlib.sha256(self.record.read_bytes()).hexdigest()[:16]
+        shown = (self.tags, self.params, self.metrics, self.curves)
+        return digest([self.status, self.end, *map(dict, shown)])
+
 
 def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
-    """The runs of a study, each summary before its cells.
+    """The MLflow runs of a study, each summary before its cells.
 
     Cells that have neither a record nor a finished epoch have no run. Variants that share a cell
     share its run, which is nested under the first of them.
-
-    Args:
-        results: of the study.
-        store: where the records are.
     """
     seen: set[str] = set()
     for variant in results.study.variants:
-        yield summary_run(results, variant, store)
+        summary = _summary(results, variant, store)
+        yield summary
         for cell in variant.cells:
             if cell.key in seen:
                 continue
             seen.add(cell.key)
-            begun = _begun_run(results.study, variant, cell, store)
-            record = results.records.get(cell.key)
-            if record is not None:
-                yield _recorded_run(begun, record, results, store)
-            elif begun.curves:
-                yield begun
+            run = _cell_run(summary, results, variant, cell, store)
+            if run.record is not None or run.curves:
+                yield run
 
 
-def summary_run(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
+def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
     """The summary of a variant: quality with its interval, cost, tokens and verdict together.
 
     Metrics, with ``mAP`` as the study's own: ``mAP``, ``mAP_low``, ``mAP_high`` (95 % interval of
@@ -89,16 +82,11 @@ def summary_run(results: Results, variant: VariantRecord, store: Store) -> Track
     and ``step_time_ratio`` likewise, other phases by their names; ``peak_memory_mib`` (training),
     other entries as ``memory/NAME_mib``; ``tokens``, FLOPs and parameters. The tag ``verdict``
     holds the verdict, ``baseline`` for the baseline itself.
-
-    Args:
-        results: of the study.
-        variant: one of its variants.
-        store: where the records are.
     """
     study = results.study
     records = [results.records[c.key] for c in variant.cells if c.key in results.records]
-    done = len(records) == len(variant.cells)
     status: Status = "FINISHED" if any(record.status == "ok" for record in records) else "FAILED"
+    done = len(records) == len(variant.cells)
     if not done:
         states = {_state(cell, store) for cell in variant.cells if cell.key not in results.records}
         status = next(s for s in ("RUNNING", "KILLED", "SCHEDULED") if s in states)
@@ -114,67 +102,74 @@ def summary_run(results: Results, variant: VariantRecord, store: Store) -> Track
     }
     if comparison is not None:
         tags |= {"baseline": comparison.baseline, "method": comparison.method}
+    identity = {  # another recipe or other data make another summary
+        "study": study.name,
+        "variant": variant.name,
+        "recipe": key_fields(variant.recipe),
+        "arm": variant.arm,
+        "fingerprint": study.fingerprint.digest,
+    }
+    # Only what decides the key: MLflow refuses a parameter that comes with another value.
+    params = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
+    ends = [_milliseconds(record.finished) for record in records]
+    lasted = [int(1000 * sum(record.clocks.values())) for record in records]
     return TrackedRun(
-        key=_summary_key(study, variant),
+        key=digest(identity),
         name=variant.name,
         status=status,
-        start=min(map(_start, records), default=0),
-        end=max(_milliseconds(record.finished) for record in records) if done else None,
+        start=min((end - t for end, t in zip(ends, lasted, strict=True)), default=0),
+        end=max(ends) if done else None,
         tags=tags,
-        params=_params(variant),
+        params={name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()},
         metrics=_finite({**_quality(results, variant.name), **_cost(results, variant)}),
     )
 
 
 def _state(cell: CellRecord, store: Store) -> Status:
     """The status of a cell that has no record; its progress file is there once it has begun."""
-    if not (store.folder(cell.key) / "progress.jsonl").is_file():
+    if not (store.folder(cell.key) / PROGRESS).is_file():
         return "SCHEDULED"
     return "RUNNING" if is_running(store.root, cell.key) else "KILLED"
 
 
-def _begun_run(
-    study: StudyRecord, variant: VariantRecord, cell: CellRecord, store: Store
+def _cell_run(
+    summary: TrackedRun, results: Results, variant: VariantRecord, cell: CellRecord, store: Store
 ) -> TrackedRun:
-    """The run of a cell without a record, with the losses of the epochs that are done."""
-    start, losses = _progress(store.folder(cell.key) / "progress.jsonl")
-    tags = {"role": "cell", "study": study.name, "variant": variant.name, "seed": str(cell.seed)}
-    tags |= {"fold": str(cell.fold)} if cell.fold is not None else {}
-    fold = f" · fold {cell.fold}" if cell.fold is not None else ""
-    status = _state(cell, store)
-    return TrackedRun(
-        key=cell.key,
-        name=f"{variant.name} · seed {cell.seed}{fold}",
-        status=status,
-        start=start,
-        end=None,
-        tags={**tags, "status": "running" if status == "RUNNING" else "interrupted"},
-        params=_params(variant),
-        curves={"train_loss": losses} if losses else {},
-        parent=_summary_key(study, variant),
-    )
+    """The run of a cell: its record, or the losses of the epochs that are done.
 
-
-def _recorded_run(
-    begun: TrackedRun, record: RunRecord, results: Results, store: Store
-) -> TrackedRun:
-    """The run of a cell that has its record; metrics are its row of `Results.cells`."""
-    path, cells = store.folder(record.key) / "record.json", results.cells
-    named = (cells["key"] == record.key) & (cells["variant"] == begun.tags["variant"])
-    row = cells[named].iloc[0]
+    Metrics of a record are its row of `Results.cells`.
+    """
+    place = {"study": results.study.name, "variant": variant.name, "seed": str(cell.seed)}
+    place |= {"fold": str(cell.fold)} if cell.fold is not None else {}
+    name = " · ".join([variant.name, *(f"{k} {place[k]}" for k in ("seed", "fold") if k in place)])
+    run = TrackedRun(
+        cell.key, name, "FINISHED", 0, None, {"role": "cell", **place}, summary.params,
+        parent=summary.key,
+    )  # fmt: skip
+    record = results.records.get(cell.key)
+    if record is None:
+        start, losses = _progress(store.folder(cell.key) / PROGRESS)
+        status = _state(cell, store)
+        said = "running" if status == "RUNNING" else "interrupted"
+        curves = {"train_loss": losses} if losses else {}
+        tags = {**run.tags, "status": said}
+        return replace(run, status=status, start=start, tags=tags, curves=curves)
+    cells = results.cells
+    row = cells[(cells["key"] == cell.key) & (cells["variant"] == variant.name)].iloc[0]
     shown = row.drop([c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")])
+    more = {"message": record.message, "commit": record.commit}
     tags = {"status": record.status, "attempt": str(record.attempt)}
-    tags |= {"message": record.message} if record.message else {}
-    tags |= {"commit": record.commit} if record.commit else {}
+    tags |= {name: text for name, text in more.items() if text}
+    end = _milliseconds(record.finished)
     return replace(
-        begun,
+        run,
         status="FINISHED" if record.status == "ok" else "FAILED",
-        start=_start(record),
-        end=_milliseconds(record.finished),
-        tags={**begun.tags, **tags, DIGEST: hashlib.sha256(path.read_bytes()).hexdigest()[:16]},
+        start=end - int(1000 * sum(record.clocks.values())),
+        end=end,
+        tags={**run.tags, **tags},
         metrics=_finite({str(k): v for k, v in shown.items() if isinstance(v, Real)}),
         curves=record.curves,
-        record=path,
+        record=store.folder(cell.key) / "record.json",
     )
 
 
@@ -187,28 +182,13 @@ def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
         return 0, ()
     losses, seconds = dict[int, float](), 0.0
     for line in lines[:-1]:  # what follows the last line feed is still being written
-        try:
+        # A killed writer leaves half a line; a resumed cell repeats some.
+        with suppress(ValueError, TypeError):
             found = json.loads(line)
-        except ValueError:  # half a line of a killed writer, and what the next one added to it
-            continue
-        if isinstance(found, dict):
-            losses[int(found["epoch"])] = float(found["train_loss"])  # a resumed cell repeats some
+            losses[int(found["epoch"])] = float(found["train_loss"])
             seconds = float(found["seconds"])
     known = takewhile(losses.__contains__, count(1))
     return int(1000 * (written - seconds)), tuple(losses[epoch] for epoch in known)
-
-
-def _summary_key(study: StudyRecord, variant: VariantRecord) -> str:
-    """Another recipe or other data make another summary."""
-    return digest(
-        {
-            "study": study.name,
-            "variant": variant.name,
-            "recipe": key_fields(variant.recipe),
-            "arm": variant.arm,
-            "fingerprint": study.fingerprint.digest,
-        }
-    )
 
 
 def _quality(results: Results, variant: str) -> dict[str, float]:
@@ -222,10 +202,8 @@ def _quality(results: Results, variant: str) -> dict[str, float]:
                 f"{metric}_difference": comparison.difference,
                 f"{metric}_difference_low": comparison.low,
                 f"{metric}_difference_high": comparison.high,
-                "p": comparison.p,
-                "margin": comparison.margin,
-                "detectable": comparison.detectable,
             }
+            found |= {name: getattr(comparison, name) for name in ("p", "margin", "detectable")}
     return found
 
 
@@ -250,19 +228,9 @@ def _cost(results: Results, variant: VariantRecord) -> dict[str, Any]:
     return found
 
 
-def _params(variant: VariantRecord) -> dict[str, str]:
-    # Only what decides the key: MLflow refuses a parameter that comes with another value.
-    values = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
-    return {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
-
-
 def _milliseconds(finished: str) -> int:
     """An ISO 8601 time as milliseconds since 1970; 0 where a record has none."""
     return int(datetime.fromisoformat(finished).timestamp() * 1000) if finished else 0
-
-
-def _start(record: RunRecord) -> int:
-    return _milliseconds(record.finished) - int(1000 * sum(record.clocks.values()))
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

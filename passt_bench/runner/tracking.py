@@ -1,9 +1,9 @@
 """Logs studies to MLflow from their records; the only module that uses MLflow.
 
 Each study is an experiment with one run per variant (its summary) and, nested under it, one run per
-cell. A record is immutable, so the run of a cell is written once, tagged with its key and the hash
-of its record; a run with another hash, or still open, is deleted and rewritten. Summaries, and
-cells in training, are updated.
+cell. Every run is tagged with its key and a hash of its content, written last: a run that has the
+hash is complete and left alone. The run of a finished cell is otherwise written anew as a whole;
+summaries and cells in training are updated.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from math import isnan, nan
+from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -34,15 +31,13 @@ from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.tracked_run import DIGEST, TrackedRun, tracked_runs
+from passt_bench.runner.tracked_run import TrackedRun, tracked_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-KEY, PARENT = "passt_bench.key", "mlflow.parentRunId"
-REACH_SECONDS = 3.0  # timeout of the first answer of a server
-ANSWER_SECONDS = 5  # timeout of each later answer
+KEY, DIGEST, PARENT = "passt_bench.key", "passt_bench.digest", "mlflow.parentRunId"
 LOCK_SECONDS = 5.0  # timeout for another process to release the database
 SYNC_SECONDS = 600.0  # timeout for another sync to end
 SETTINGS = {
@@ -52,32 +47,21 @@ SETTINGS = {
     # By default MLflow retries for minutes; here the next sync retries. MLflow would also repeat
     # requests that must not be repeated, such as the creation of a run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 
 _LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "sqlite3")  # whose errors reach a user
+_ENDED = ("FINISHED", "FAILED")
 Outcome = Literal["created", "finished", "updated", "unchanged"]
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """The result of a sync, counted in MLflow runs (summaries and cells).
-
-    Attributes:
-        uri: address of the MLflow store, without credentials.
-        studies: number of experiments.
-        created: number of runs that MLflow did not have, or had of another record.
-        finished: number of open runs that now have their final record.
-        updated: number of runs with changes.
-        unchanged: number of runs that were up to date.
-    """
+    """The result of a sync: studies and MLflow runs (summaries and cells); no credentials."""
 
     uri: str
-    studies: int
-    created: int = 0
-    finished: int = 0
-    updated: int = 0
-    unchanged: int = 0
+    studies: int = 0
+    runs: Counter[Outcome] = field(default_factory=Counter)
 
 
 def sync(
@@ -103,12 +87,12 @@ def sync(
             catches up), another sync does not end, or a record or study cannot be read.
     """
     root = root.resolve()
-    store, uri, counts = Store(root), store_uri(root, tracking_uri), Counter[Outcome]()
+    store, uri = Store(root), store_uri(root, tracking_uri)
     names = [name for name in store.studies() if study in (None, name)]
+    report = SyncReport(without_password(uri), len(names))
     if not names:
-        return SyncReport(without_password(uri), 0)
+        return report
     with _explained(uri, root), FileLock(root / "mlflow.lock", timeout=SYNC_SECONDS):
-        _probe(uri, root)
         loaded = [load_results(name, [store]) for name in names]
         wanted = [(results.study, list(tracked_runs(results, store))) for results in loaded]
         total = sum(len(runs) for _, runs in wanted)
@@ -118,10 +102,11 @@ def sync(
         for record, runs in wanted:
             experiment = _Experiment(client, record, artifacts)
             for run in runs:
-                counts[experiment.deliver(run)] += 1
-                progress(counts.total() / total, f"{counts.total()} of {total} runs")
+                report.runs[experiment.deliver(run)] += 1
+                done = report.runs.total()
+                progress(done / total, f"{done} of {total} runs")
             experiment.index()
-    return SyncReport(without_password(uri), len(names), **{str(k): n for k, n in counts.items()})
+    return report
 
 
 class _Experiment:
@@ -151,11 +136,7 @@ class _Experiment:
         Two arise if two machines sync at once, or if a server creates a run after the sync that
         requested it gave up.
         """
-        found, page = list[Any](), None
-        while page is None or page:
-            batch = self._client.search_runs([self._id], max_results=1000, page_token=page)
-            found += batch
-            page = batch.token or ""
+        found = self._client.search_runs([self._id], max_results=50_000)
         runs: dict[str, Run] = {}
         for run in sorted(found, key=lambda r: (r.info.status == "RUNNING", -len(r.data.metrics))):
             key = run.data.tags.get(KEY)
@@ -166,69 +147,58 @@ class _Experiment:
         return runs
 
     def deliver(self, wanted: TrackedRun) -> Outcome:
-        """Updates one run from its record, progress or summary."""
+        """Writes or updates one run, unless it is complete."""
+        outcome: Outcome = "created"
         run = self._runs.get(wanted.key)
-        outcome: Outcome = "created" if run is None else "updated"
-        tags = {KEY: wanted.key, **{name: text[:5000] for name, text in wanted.tags.items()}}
+        place = {KEY: wanted.key}
         if wanted.parent is not None:
-            tags[PARENT] = self._runs[wanted.parent].info.run_id
-            if run is not None:
-                same = all(run.data.tags.get(n) == tags.get(n) for n in (DIGEST, PARENT))
-                final = wanted.record is not None
-                if same and final and run.info.status == wanted.status:
-                    return "unchanged"
-                if final or not same:
-                    outcome = "finished" if run.info.status in ("RUNNING", "KILLED") else "created"
-                    self._client.delete_run(run.info.run_id)
-                    run = None
+            place[PARENT] = self._runs[wanted.parent].info.run_id
+        tags = {**place, **wanted.tags, DIGEST: wanted.digest}
+        if run is not None:
+            seen, status = run.data.tags, run.info.status
+            placed = place.items() <= seen.items()
+            if placed and seen.get(DIGEST) == tags[DIGEST] and status == wanted.status:
+                return "unchanged"
+            outcome = "updated"
+            if not placed or wanted.record or (wanted.parent is not None and status in _ENDED):
+                outcome = "created" if status in _ENDED else "finished"
+                self._client.delete_run(run.info.run_id)
+                run = None
         if run is None:
             start, name = wanted.start or _now(), wanted.name
-            run = self._client.create_run(self._id, start_time=start, tags=tags, run_name=name)
+            run = self._client.create_run(self._id, start_time=start, tags=place, run_name=name)
             self._runs[wanted.key] = run
-        changed = self._write(run, wanted, tags)
-        return outcome if changed else "unchanged"
+        self._write(run, wanted, tags)
+        return outcome
 
-    def _write(self, run: Run, wanted: TrackedRun, tags: dict[str, str]) -> bool:
-        """Logs what a run does not have; its status last, so that an interrupted one stays open."""
+    def _write(self, run: Run, wanted: TrackedRun, tags: dict[str, str]) -> None:
+        """Logs all of a run: its hash after the values, and its status last."""
         from mlflow.entities import Metric, Param, RunTag
 
-        run_id, seen, now = run.info.run_id, run.data, _now()
+        run_id, seen, now = run.info.run_id, run.data.metrics, _now()
         end = now if wanted.end is None else wanted.end
         values = dict(wanted.metrics)
-        if (
-            wanted.parent is None
-        ):  # overwrite values that are no longer true; MLflow shows the latest
-            values |= dict.fromkeys(seen.metrics.keys() - values.keys(), nan)
-        metrics = [
-            Metric(name, value, end if wanted.parent else now, 0)
-            for name, value in values.items()
-            if not _same(seen.metrics.get(name), value)
-        ]
+        if wanted.parent is None:  # overwrite values that are no longer true; the latest is shown
+            values |= dict.fromkeys(seen.keys() - values.keys(), nan)
+        shown = end if wanted.parent else now
+        metrics = [Metric(name, value, shown, 0) for name, value in values.items()]
         for name, curve in wanted.curves.items():
-            points = self._client.get_metric_history(run_id, name) if name in seen.metrics else []
-            logged = {point.step for point in points}
-            for step, value in enumerate(curve, 1):
+            logged = len(self._client.get_metric_history(run_id, name)) if name in seen else 0
+            for step, value in list(enumerate(curve, 1))[logged:]:
                 moment = wanted.start + (end - wanted.start) * step // len(curve)
-                metrics += [Metric(name, value, moment, step)] if step not in logged else []
-        params = [
-            Param(n, text[:6000]) for n, text in wanted.params.items() if n not in seen.params
-        ]
-        new = [RunTag(name, text) for name, text in tags.items() if seen.tags.get(name) != text]
-        changed = bool(metrics or params or new or run.info.status != wanted.status)
-        while metrics or params or new:  # MLflow takes 1000 values per call, 100 of them parameters
-            self._client.log_batch(run_id, metrics[:800], params[:100], new[:100])
-            metrics, params, new = metrics[800:], params[100:], new[100:]
+                metrics.append(Metric(name, value, moment, step))
+        params = [Param(name, text[:6000]) for name, text in wanted.params.items()]
         if wanted.record is not None:
             self._client.log_artifact(run_id, str(wanted.record))
-        if changed and wanted.status in ("FINISHED", "FAILED", "KILLED"):
-            self._client.set_terminated(run_id, wanted.status, end_time=wanted.end)
-        elif run.info.status != wanted.status:
+        while len(metrics) > 800 or len(params) > 100:  # MLflow takes 1000 values per call
+            self._client.log_batch(run_id, metrics[:800], params[:100])
+            metrics, params = metrics[800:], params[100:]
+        run_tags = [RunTag(name, text[:5000]) for name, text in tags.items()]
+        self._client.log_batch(run_id, metrics, params, run_tags)
+        if wanted.status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(run_id, status=wanted.status)
-        return changed
-
-
-def _same(seen: float | None, value: float) -> bool:
-    return seen is not None and (seen == value or (isnan(seen) and isnan(value)))
+        else:
+            self._client.set_terminated(run_id, wanted.status, end_time=wanted.end)
 
 
 def _now() -> int:
@@ -242,12 +212,17 @@ def _connect(uri: str, root: Path) -> MlflowClient:
     with warnings.catch_warnings():
         # MLflow 3.17 beside SQLAlchemy 2.1.
         warnings.filterwarnings("ignore", message=".*noload", category=DeprecationWarning)
+        import sqlalchemy
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # `_explained` reports failures
-        path = database(root)
-        if uri == local_uri(root) and not holds_data(path):
-            _make_database(path)
+        if uri == local_uri(root) and not holds_data(database(root)):
+            _make_database(database(root))
+        elif uri == local_uri(root):
+            with closing(sqlite3.connect(database(root), timeout=LOCK_SECONDS)) as probe:
+                probe.execute("BEGIN IMMEDIATE")  # fails earlier than MLflow if it is locked
+        elif not _is_server(uri):
+            sqlalchemy.create_engine(uri).connect().close()  # MLflow would retry for minutes
         return MlflowClient(tracking_uri=uri)
 
 
@@ -315,49 +290,9 @@ def _is_server(uri: str) -> bool:
 
 def without_password(text: str) -> str:
     """Text without the credentials of any address in it."""
-    text = re.sub(
-        r"//[^\s'\"]*@", "//", text
-    )  # up to the last @, because a password may contain one
+    # Up to the last @, because a password may contain one.
+    text = re.sub(r"//[^\s'\"]*@", "//", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text)
-
-
-def _probe(uri: str, root: Path) -> None:
-    """Fails within seconds if the store is unreachable, hangs or is locked; MLflow waits longer.
-
-    Unclear cases pass, because MLflow supports more kinds of servers than this function.
-    """
-    if uri.startswith("http"):
-        _ask_server(uri)
-    elif uri == local_uri(root):
-        if holds_data(database(root)):
-            opened = sqlite3.connect(database(root), timeout=LOCK_SECONDS, isolation_level=None)
-            with closing(opened):
-                opened.execute("BEGIN IMMEDIATE")
-                opened.execute("ROLLBACK")
-    elif not _is_server(uri):
-        import sqlalchemy
-
-        sqlalchemy.create_engine(uri).connect().close()
-
-
-def _ask_server(uri: str) -> None:
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]  # this request needs no credentials
-    url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health"
-    try:
-        urllib.request.urlopen(url, timeout=REACH_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code >= 500:
-            raise OSError(f"the server answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(reason, TimeoutError):
-            text = f"the server does not answer within {REACH_SECONDS:g} s"
-            raise TimeoutError(text) from error
-        # Other errors pass; e.g. MLflow may be configured to trust the certificate.
-        if isinstance(reason, ConnectionError) or "resolution" in str(reason):
-            raise OSError(f"the server is unreachable: {reason}") from error
 
 
 @contextmanager
@@ -371,22 +306,30 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
         library = type(error).__module__.partition(".")[0]
         if not isinstance(error, OSError | ImportError) and library not in _LIBRARIES:
             raise
+        cause: BaseException = error
+        while cause.__context__ is not None:  # MLflow wraps what happened several times
+            cause = cause.__context__
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason, again = without_password(first)[:300], f"passt-bench sync --runs {root}"
+        again = f"passt-bench sync --runs {root}"
         local = uri == local_uri(root)
         rebuild = f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both"
         remedy = f"When it answers again: {again}"
-        if "is locked" in reason or isinstance(error, Timeout):
-            reason = "another process holds the lock of the database"
+        if "is locked" in first or isinstance(error, Timeout):
+            first = "another process holds the lock of the database"
             remedy = f"End that process (or let it finish), then: {again}"
-        elif "database schema" in reason or "locate revision" in reason:
-            reason = f"the database is of another version of MLflow ({reason.partition('. ')[0]})"
+        elif "database schema" in first or "locate revision" in first:
+            first = f"the database is of another version of MLflow ({first.partition('. ')[0]})"
             other = rebuild if local else "have it upgraded: mlflow db upgrade"
             remedy = f"Install that version of MLflow, or {other}."
         elif local:
             remedy = f"If it persists, {rebuild} from the records."
+        elif isinstance(cause, TimeoutError):
+            first = "the server does not answer"
+        elif isinstance(cause, OSError):
+            first = f"the server is unreachable: {cause}"
         raise InputError(
-            f"MLflow was not updated; the records are not affected: {reason}",
+            "MLflow was not updated; the records are not affected: "
+            + without_password(first)[:300],
             source=without_password(uri),
             remedy=remedy,
         ) from error

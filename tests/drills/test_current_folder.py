@@ -41,10 +41,12 @@ SCRIPT = """import os
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
+from passt_bench.console import Estimate
 from passt_bench.measure.arm import ArmProcess
 from passt_bench.runner.executor import fork_server
-from passt_bench.runner.background_sync import LastSync
+from passt_bench.runner.background_sync import updating_mlflow
 from passt_bench.training.batches import loading
 
 
@@ -54,7 +56,8 @@ def make(number):
 
 if __name__ == "__main__":
     before = dict(os.environ)
-    LastSync(Path("runs")).wait(120)
+    with updating_mlflow(Path("runs"), Estimate(), Console()):
+        pass
     if {first!r} == "arm":
         arm = ArmProcess()
         arm.send("nothing_of_that_name")

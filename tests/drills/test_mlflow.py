@@ -11,10 +11,12 @@ import time
 import pytest
 import tiny
 from faulty_server import Proxy, content, mlflow_server
+from rich.console import Console
 from tracked_study import runs_of, write_all
 
+from passt_bench.console import Estimate
 from passt_bench.records.store import Store
-from passt_bench.runner.background_sync import LastSync
+from passt_bench.runner import background_sync
 from passt_bench.runner.tracking import database, local_uri, sync
 
 KILLS = 3  # in each of three places
@@ -35,7 +37,7 @@ def undisturbed(tmp_path_factory):
 
 def assert_set_right(root, name, uri, undisturbed):
     sync(root, tracking_uri=uri)
-    assert sync(root, tracking_uri=uri).unchanged == RUNS
+    assert sync(root, tracking_uri=uri).runs["unchanged"] == RUNS
     sync(root, tracking_uri=undisturbed)
     expected = content(undisturbed, name)
     assert len(expected) == RUNS
@@ -47,15 +49,19 @@ def assert_set_right(root, name, uri, undisturbed):
     [("refuse", 9), ("hang", 9), ("stall", 0), ("500", 0), ("500", 9), ("cut", 0)],
 )
 def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
-    fault, after, server, undisturbed, tmp_path, monkeypatch
+    fault, after, server, undisturbed, tmp_path, monkeypatch, capsys
 ):
     name = f"{fault}-{after}"
     write_all(tmp_path, name=name)
     with contextlib.closing(Proxy(server, fault, after)) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
-        failure = LastSync(tmp_path).wait(60)  # seconds; longer than any of them may take
+        # Seconds; longer than any of them may take.
+        monkeypatch.setattr(background_sync, "PATIENCE_SECONDS", 60)
+        with background_sync.updating_mlflow(tmp_path, Estimate(), Console(soft_wrap=True)):
+            pass
         assert proxy.failed or fault == "refuse"
-    assert failure is not None and "records are not affected" in failure
+    failure = capsys.readouterr().out
+    assert "records are not affected" in failure
     assert "did not finish" not in failure and f"passt-bench sync --runs {tmp_path}" in failure
     assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
 
@@ -79,7 +85,7 @@ def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path)
     assert (tmp_path / "runs" / "reports" / "tiny" / "index.html").is_file()
     url = f"http://127.0.0.1:{server}"
     sync(tmp_path / "runs", tracking_uri=url)
-    assert sync(tmp_path / "runs", tracking_uri=url).unchanged == 9
+    assert sync(tmp_path / "runs", tracking_uri=url).runs["unchanged"] == 9
 
 
 def imported_sync(root, uri, ready):
@@ -138,7 +144,7 @@ def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     (tmp_path / ".mlflow-left" / "mlflow.db").write_bytes(b"half")
     code = (
         "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
-        "print(sync(Path(sys.argv[1])).created)"
+        "print(sync(Path(sys.argv[1])).runs['created'])"
     )
     both = [
         subprocess.Popen(

@@ -27,7 +27,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small study, synced."""
     root = tmp_path_factory.mktemp("with space ä")
     write_all(root)
-    assert sync(root).created == 12
+    assert sync(root).runs == {"created": 12}
     return root
 
 
