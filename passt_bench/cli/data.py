@@ -19,7 +19,6 @@ from passt_bench.cli.options import (
     error_console,
     flag,
     number,
-    one_of,
     option,
 )
 from passt_bench.errors import InputError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from passt_bench.console import Progress
     from passt_bench.data.check import CheckOptions
     from passt_bench.data.findings import Checked
-    from passt_bench.data.prepared_files import Index
+    from passt_bench.data.prepared import Index
     from passt_bench.spec.recipe import DataSpec
 
 SECONDS, RATE = 5.0, 32000  # defaults of a check, unless the clips are prepared
@@ -77,8 +76,7 @@ def check(
     """Count clips, and report missing, broken, duplicate and leaking ones."""
     from passt_bench.console import stage
     from passt_bench.data.check import CheckOptions
-    from passt_bench.data.prepared import find_prepared
-    from passt_bench.data.prepared_files import INDEX, read_index
+    from passt_bench.data.prepared import INDEX, find_prepared, read_index
     from passt_bench.records.files import write_atomically
     from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
@@ -150,7 +148,7 @@ def _check(
     from passt_bench.data import open_dataset
     from passt_bench.data.check import check
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.data.prepared_files import check_samples
+    from passt_bench.data.prepared import WAVEFORMS, broken, checksum_of
     from passt_bench.registry import DATASETS
 
     update(0.0, "reading lists and headers")
@@ -161,7 +159,10 @@ def _check(
     except Incomplete as error:
         dataset, refusal = error.dataset, str(error)
     if options.decode and index is not None and index.form == "int16":
-        check_samples(folder, index, lambda share: update(share, "comparing with the checksum"))
+        path = folder / WAVEFORMS
+        checksum = checksum_of(path, lambda share: update(share, "comparing with the checksum"))
+        if checksum != index.checksum:
+            raise broken(path, "the checksum differs: the samples were changed")
     return replace(check(dataset, options, update), refusal=refusal)
 
 
@@ -177,29 +178,34 @@ def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
     return f"passt-bench data prepare {named} --rate {RATE}"
 
 
+def _refuse_hdf5(value: str) -> str:
+    if value != "cache":
+        raise InputError(
+            "clips are prepared as 16-bit samples only; HDF5 files are read, but no longer written",
+            field="--format",
+            value=value,
+            remedy="Leave the option out.",
+        )
+    return value
+
+
 @data.command()
 def prepare(
     named: Named,
     rate: Annotated[int, option("HZ", "Sampling rate of the recipes' front end.", callback=_RATE)],
     folder: Annotated[
-        Path | None, option("DIR", "Output folder; by default prepared-HZ or hdf5-HZ in DIR.")
+        Path | None, option("DIR", "Output folder; by default prepared-HZ in DIR.")
     ] = None,
     workers: Annotated[
         int,
         option("N", "Clips to decode in parallel.", min=1, show_default="one per core"),
     ] = CORES,
-    form: Annotated[
-        str,
-        option(
-            "NAME",
-            "cache: 16-bit samples; hdf5: MP3 in HDF5 files.",
-            "--format",
-            callback=one_of("cache", "hdf5"),
-        ),
-    ] = "cache",
     seconds: Annotated[
         float | None, option("SECONDS", "Cut clips to this length.", callback=_LENGTH)
     ] = None,
+    form: Annotated[
+        str, option("NAME", "", "--format", hidden=True, callback=_refuse_hdf5)
+    ] = "cache",
 ) -> None:
     """Decode and resample a data set once, for all later runs."""
     from passt_bench.console import stage
@@ -210,7 +216,6 @@ def prepare(
         name=name,
         root=root,
         sampling_rate=rate,
-        form="hdf5" if form == "hdf5" else "int16",
         out=folder,
         seconds=seconds,
         workers=workers,

@@ -7,8 +7,7 @@ from pathlib import Path
 from passt_bench.data import audioset, dcase20, esc50, fsd50k, manifest, openmic, synthetic
 from passt_bench.data.dataset import Dataset, Incomplete
 from passt_bench.data.layout import DatasetLayout, layouts
-from passt_bench.data.prepared import find_prepared, open_prepared
-from passt_bench.data.prepared_files import INDEX, read_index
+from passt_bench.data.prepared import INDEX, find_prepared, open_prepared, read_index
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.registry import DATASETS

@@ -1,4 +1,9 @@
-"""Opens data sets whose clips are in HDF5 files of the reference code's layout, see `hdf5_file`.
+"""Opens data sets whose clips are in HDF5 files of the reference code's layout.
+
+A row is a clip, with the bytes of its mp3 file. Three columns of N rows: ``audio_name``
+(fixed-length bytes), ``mp3`` (variable-length uint8) and ``target`` (uint8, packed bits of the
+classes; of partly labelled data float32, (N, 2C): likelihood of each class, then a mask of those
+that are known). Source: ``audioset/prepare_scripts/create_h5pymp3_dataset.py`` there.
 
 Targets stay packed and names stay bytes, so that AudioSet's two million clips open in a second
 or two and take 210 MiB, 430 while they are opened. An empty row is skipped, counted and named in
@@ -8,24 +13,29 @@ before a clip is requested; a piece of the bytes of some rows is read for the di
 
 from __future__ import annotations
 
-import re
+import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
-from passt_bench.data.fingerprint import digest_of, lacking_classes, some, spread_over
-from passt_bench.data.hdf5_file import Columns, read_columns, read_pieces, read_sound
+from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
 from passt_bench.data.targets import PackedTargets, Targets
+from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
-_FOLD = re.compile(r"fold([1-9]\d?)")
+NAME, SOUND, TARGET = "audio_name", "mp3", "target"
+SOURCE = "source"  # fixed-length bytes; not in published files
+_TRIED = 16  # rows whose bytes are counted to verify the stored sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +48,14 @@ class Hdf5Dataset(StoredDataset):
 
     def sound(self, index: int) -> Encoded:
         """The bytes of a clip's audio file."""
-        file = int(self.file[index])
-        self.check_unchanged(self.files[file], file)
-        return read_sound(self.files[file], int(self.row[index]), self.ids[index])
+        path, row = self.files[self.file[index]], int(self.row[index])
+        self.check_unchanged(path, int(self.file[index]))
+        source = f"{path} row {row} ({self.ids[index]})"
+        try:
+            data = _opened(path, os.getpid())[SOUND][row]
+        except (OSError, KeyError) as error:
+            raise _unreadable(source, error) from None
+        return Encoded(data.tobytes(), source)
 
     def length(self, index: int) -> int:
         """Samples of the whole clip at the sampling rate, according to its header."""
@@ -58,6 +73,20 @@ class Hdf5Dataset(StoredDataset):
     def whole(self, index: int) -> np.ndarray:
         """Mono float32 samples of the whole clip."""
         return read_whole(self.sound(index), self.sampling_rate)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a file, without the sound, of the N rows that are not empty."""
+
+    path: Path
+    rows: np.ndarray  # (N,) numbers of the rows in the file
+    names: np.ndarray  # (N,) fixed-length bytes, each valid UTF-8
+    targets: np.ndarray  # (N, ceil(C / 8)) uint8, packed; with a mask (N, C) float32 with NaN
+    sizes: np.ndarray | None  # (N,) bytes of sound; None if the whole file would have to be read
+    sources: np.ndarray | None  # (N,) fixed-length bytes, recordings
+    empty: list[str]  # names of the empty rows, as far as ``sizes`` are known
+    pieces: np.ndarray  # uint64, hashes of a piece from the middle of some rows' sound
 
 
 def open_hdf5(
@@ -90,12 +119,11 @@ def open_hdf5(
         InputError: files that cannot be read or do not fit the classes, too many empty rows,
             or fewer clips than the spec asks for.
     """
-    splits = _split_names(files)
+    splits = tuple(SPLITS.get(key, f"fold {key.removeprefix('fold')}") for key in files)
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)
-    single = not multi_label
-    parts = [read_columns(path, len(classes), masked=masked, single=single) for path in paths]
+    parts = [_read_columns(path, len(classes), masked) for path in paths]
     table = _clip_table(splits, codes, parts, source_of)
     stored = np.concatenate([part.targets for part in parts])
     targets: Targets = stored if masked else PackedTargets(stored, len(classes))
@@ -122,18 +150,19 @@ def open_hdf5(
         table=table,
         stamps=stamps,
     )
-    _check_skipped(parts, dataset)
+    for part in parts:
+        rows = len(part.rows) + len(part.empty)
+        if len(part.empty) > MAX_SKIPPED * rows or not len(part.rows):
+            refusal = Incomplete(
+                f"{len(part.empty)} of {rows} rows are empty",
+                source=part.path,
+                field=SOUND,
+                remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",
+            )
+            refusal.dataset = dataset
+            raise refusal
     dataset.check_splits()
     return dataset
-
-
-def _split_names(files: Mapping[str, tuple[Path, ...]]) -> tuple[str, ...]:
-    """Names of the splits, as in a clip table."""
-    folds = [_FOLD.fullmatch(key) for key in files]
-    named = all(key in SPLITS for key in files)
-    if not any(files.values()) or not (named or all(folds)):
-        raise ValueError(f"files of {', '.join(SPLITS)} or fold1, fold2, …, but got {list(files)}")
-    return tuple(SPLITS[key] if named else f"fold {key.removeprefix('fold')}" for key in files)
 
 
 def _joined(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -182,7 +211,7 @@ def _digested(
         yield from (part.names, part.targets, sizes.astype("<i8"))
         if part.sources is not None:
             yield part.sources
-        yield read_pieces(part.path, part.rows[spread_over(count)]).astype("<u8")
+        yield part.pieces.astype("<u8")
 
 
 def _notes(
@@ -205,16 +234,166 @@ def _notes(
     )
 
 
-def _check_skipped(parts: Sequence[Columns], usable: Hdf5Dataset) -> None:
-    """Refuses files in which too many rows are empty."""
-    for part in parts:
-        rows = len(part.rows) + len(part.empty)
-        if len(part.empty) > MAX_SKIPPED * rows or not len(part.rows):
-            refusal = Incomplete(
-                f"{len(part.empty)} of {rows} rows are empty",
-                source=part.path,
-                field="mp3",
-                remedy=f"At most {100 * MAX_SKIPPED:g} % may be empty; write the file again.",
-            )
-            refusal.dataset = usable
-            raise refusal
+@lru_cache(maxsize=64)
+def _opened(path: Path, process: int) -> h5py.File:
+    """The file, opened once per process: a handle must not cross a fork."""
+    return h5py.File(path, "r", locking=False)  # nobody writes it, and some disks lack locks
+
+
+def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
+    """Names, targets and sizes of the rows that are not empty; nothing is decoded.
+
+    Raises:
+        InputError: the file cannot be read, is cut off, lacks a column, or has targets of another
+            width, type or number of classes, or names that are not text.
+    """
+    try:  # not the handle that `_opened` keeps: a fork may come after this
+        with h5py.File(path, "r", locking=False) as file:
+            return _columns(file, path, classes, masked)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns:
+    for name in (NAME, SOUND, TARGET):
+        if not isinstance(file.get(name), h5py.Dataset):
+            layout = f"{NAME}, {SOUND} and {TARGET} as published, in place of {', '.join(file)}"
+            raise _wrong(path, name, "no such column", None, layout)
+    lengths = {name: len(file[name]) for name in (NAME, SOUND, TARGET)}
+    if len(set(lengths.values())) != 1:
+        raise _wrong(path, NAME, "the columns differ in length", lengths)
+    sound = file[SOUND]
+    kind = h5py.check_vlen_dtype(sound.dtype)
+    if kind != np.uint8:
+        found, remedy = str(kind or sound.dtype), "variable-length uint8"
+        raise _wrong(path, SOUND, "not the bytes of audio files", found, remedy)
+    names = _names(file[NAME], path)
+    sources = _names(file[SOURCE], path) if SOURCE in file else None
+    targets = (_masked_targets if masked else _packed_targets)(file[TARGET], classes, path)
+    sizes = _sizes(sound, path)
+    rows, empty = np.arange(len(names)), []
+    if sizes is not None and not sizes.all():
+        rows, empty = np.flatnonzero(sizes), names[sizes == 0].tolist()
+        names, targets, sizes = names[rows], targets[rows], sizes[rows]
+        sources = None if sources is None else sources[rows]
+    pieces = []
+    for row in rows[spread_over(len(rows))].tolist():
+        try:
+            pieces.append(piece_of(io.BytesIO(sound[row].tobytes())))
+        except OSError as error:
+            raise _unreadable(f"{path} row {row}", error) from None
+    return Columns(
+        path=path,
+        rows=rows,
+        names=names,
+        targets=targets,
+        sizes=sizes,
+        sources=sources,
+        empty=[name.decode() for name in empty],
+        pieces=np.array(pieces, dtype=np.uint64),
+    )
+
+
+def _names(column: h5py.Dataset, path: Path) -> np.ndarray:
+    field = column.name[1:]
+    if column.dtype.kind not in "SO" or column.ndim != 1:  # fixed-length bytes, or text
+        found = f"{column.dtype} {column.shape}"
+        raise _wrong(path, field, "not names", found, "fixed-length bytes")
+    raw = column[:]
+    names: np.ndarray = raw if raw.dtype.kind == "S" else np.array(raw.tolist(), dtype=np.bytes_)
+    width = max(1, names.dtype.itemsize)
+    letters = np.frombuffer(names.tobytes(), dtype=np.uint8).reshape(len(names), width)
+    for row in np.flatnonzero((letters >= 128).any(axis=1)):
+        try:
+            bytes(names[row]).decode()
+        except UnicodeDecodeError:
+            problem = f"row {row} has a name that is not text in UTF-8"
+            raise _wrong(path, field, problem, bytes(names[row])) from None
+    return names
+
+
+def _packed_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
+    width = -(-classes // 8)
+    if column.dtype != np.uint8 or column.shape[1:] != (width,):
+        problem, found = f"not packed bits of {classes} classes", f"{column.dtype} {column.shape}"
+        raise _wrong(path, TARGET, problem, found, f"uint8 (N, {width}), from np.packbits")
+    targets: np.ndarray = column[:]
+    unused = (1 << (8 * width - classes)) - 1  # bits of the last byte
+    wrong = np.flatnonzero(targets[:, -1] & unused)
+    if len(wrong):
+        problem = f"{len(wrong)} rows have labels beyond the last of {classes} classes"
+        raise _wrong(path, TARGET, problem, f"row {wrong[0]}", "labels of the given classes")
+    return targets
+
+
+def _masked_targets(column: h5py.Dataset, classes: int, path: Path) -> np.ndarray:
+    if column.dtype.kind != "f" or column.shape[1:] != (2 * classes,):
+        problem = f"not likelihoods and a mask of {classes} classes"
+        found, remedy = f"{column.dtype} {column.shape}", f"float32 (N, {2 * classes})"
+        raise _wrong(path, TARGET, problem, found, f"{remedy}: Y_true, then Y_mask")
+    likely, known = np.split(column[:].astype(np.float32), 2, axis=1)
+    wrong = np.flatnonzero(~((known == 0) | (known == 1)).all(axis=1) | ~np.isfinite(likely).all(1))
+    if len(wrong):
+        problem = f"{len(wrong)} rows hold NaN, or a mask that is neither 0 nor 1"
+        raise _wrong(path, TARGET, problem, f"row {wrong[0]}")
+    targets: np.ndarray = np.where(known == 1, likely > 0.5, np.nan).astype(np.float32)
+    return targets
+
+
+def _unreadable(source: object, error: Exception) -> InputError:
+    return InputError(
+        f"not readable as HDF5 ({error})",
+        source=source,
+        remedy="Give the complete file, and the right to read it.",
+    )
+
+
+def _wrong(
+    path: Path, field: str, problem: str, value: object, wanted: str | None = None
+) -> InputError:
+    remedy = "Write the file again" + (f", with {wanted}." if wanted else ".")
+    return InputError(problem, source=path, field=field, value=value, remedy=remedy)
+
+
+def _sizes(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """Bytes of each clip, (N,) int64; None if the whole file would have to be read.
+
+    Two million rows hold 150 GB of sound. The file keeps a reference of 16 bytes for each: the
+    length (4 bytes), the address of a heap in the file, and a number in it.
+    """
+    found = _references(column, path)
+    if found is None or len(found) != len(column):
+        return None
+    sizes = found["size"].astype(np.int64)
+    tried = np.linspace(0, len(sizes) - 1, min(_TRIED, len(sizes))).astype(int)
+    if any(len(column[int(row)]) != sizes[row] for row in tried):
+        return None
+    return sizes
+
+
+def _references(column: h5py.Dataset, path: Path) -> np.ndarray | None:
+    """The references of all rows; None if they are compressed or of an unknown form."""
+    address, _ = column.file.id.get_create_plist().get_sizes()
+    kind = np.dtype([("size", "<u4"), ("heap", f"V{address}"), ("number", "<u4")])
+    places = []  # (first row, offset in the file, rows)
+    if column.chunks is None:
+        offset = column.id.get_offset()
+        if offset is None:  # nothing was ever written
+            return np.zeros(len(column), dtype=kind)
+        places.append((0, offset, len(column)))
+    elif column.id.get_create_plist().get_nfilters() == 0:
+        for number in range(column.id.get_num_chunks()):
+            chunk = column.id.get_chunk_info(number)
+            first = chunk.chunk_offset[0]
+            places.append((first, chunk.byte_offset, min(column.chunks[0], len(column) - first)))
+    else:
+        return None
+    found = np.zeros(len(column), dtype=kind)
+    with path.open("rb") as file:
+        for first, offset, rows in places:
+            file.seek(offset)
+            data = file.read(rows * kind.itemsize)
+            if len(data) < rows * kind.itemsize:
+                return None
+            found[first : first + rows] = np.frombuffer(data, dtype=kind)
+    return found

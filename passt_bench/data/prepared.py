@@ -6,19 +6,25 @@ The folder holds::
     waveforms.i16    the samples of all clips, one after the other, 16 bits, little-endian
     clips.npz        offsets, names, sources, splits and targets, a row per clip
 
-In the HDF5 form, ``*.hdf`` files in the published layout replace the last two.
+Version 0.1 also wrote folders with ``*.hdf`` files in the published layout in place of the last
+two; they are still read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
+from pydantic import ValidationError
 
 from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
@@ -26,13 +32,41 @@ from passt_bench.data.dataset import Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
-from passt_bench.data.prepared_files import INDEX, WAVEFORMS, Index, broken, read_clips, read_index
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
+from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.run import Fingerprint
+from passt_bench.spec.codec import from_json, to_plain
 from passt_bench.spec.recipe import DataSpec
 
 SCALE = 32768  # 16-bit samples divided by it are within ±1
+INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
+SCHEMA = 1
+_BLOCK = 1 << 22  # bytes read at a time
+_COLUMNS = ("offsets", "names", "sources", "split", "targets")
+
+
+@dataclass(frozen=True)
+class Index:
+    """The contents of a prepared folder."""
+
+    source: Fingerprint  # of the data that it was made from
+    sampling_rate: int  # Hz of the stored clips
+    resampler: str  # for files of another rate
+    seconds: float | None  # length that longer clips were cut to
+    cut: int  # number of clips that were cut
+    clips: int
+    samples: int
+    splits: tuple[str, ...]  # names by code: train, test, validation; or fold 1, …
+    expected: tuple[int, ...]  # clips of each split before any was skipped
+    clipped: int  # samples beyond ±1, which are stored as ±1
+    clipped_clips: tuple[str, ...]  # names of the clips with such samples
+    lost: tuple[tuple[str, int, str], ...]  # skipped as broken: name, code of the split, reason
+    checksum: str  # SHA-256 of the stored samples
+    masked: bool = False  # whether some labels are unknown
+    form: Literal["int16", "hdf5"] = "int16"
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)  # split → HDF5 files, if any
+    schema: int = SCHEMA
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +107,7 @@ class PreparedDataset(StoredDataset):
 
 @lru_cache(maxsize=16)
 def _mapped(path: Path) -> np.ndarray:
-    """The mapped samples; not an attribute, because pickling would copy the file."""
+    """The map of a file of samples; not an attribute, because pickling would copy the file."""
     if path.stat().st_size == 0:
         return np.zeros(0, dtype="<i2")
     return np.memmap(path, dtype="<i2", mode="r")
@@ -82,12 +116,6 @@ def _mapped(path: Path) -> np.ndarray:
 def _unscaled(stored: np.ndarray) -> np.ndarray:
     wave: np.ndarray = np.multiply(stored, np.float32(1 / SCALE), dtype=np.float32)
     return wave
-
-
-def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
-    """Samples in 16 bits, and how many were beyond ±1."""
-    beyond = int((np.abs(wave) > 1).sum())
-    return np.rint(wave * SCALE).clip(-SCALE, SCALE - 1).astype("<i2"), beyond
 
 
 def find_prepared(root: Path, sampling_rate: int) -> Path | None:
@@ -105,11 +133,6 @@ def default_folder(root: Path, sampling_rate: int) -> Path:
 
 def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     """Opens a prepared folder.
-
-    Args:
-        spec: name, clip length; numbers of clips of each split.
-        sampling_rate: Hz, which must be that of the folder.
-        folder: with an index.
 
     Raises:
         InputError: another data set, another rate, clips that were cut shorter than in the spec,
@@ -237,10 +260,10 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
             f"{len(skipped)} clips could not be decoded and were skipped: {some(skipped, skipped)}"
         )
     if index.clipped:
-        count = len(index.clipped_clips)
+        clips = index.clipped_clips
         notes.append(
-            f"{index.clipped} samples of {count} clips beyond ±1 were clipped: "
-            f"{some(index.clipped_clips, index.clipped_clips)}"
+            f"{index.clipped} samples of {len(clips)} clips beyond ±1 were clipped: "
+            f"{some(clips, clips)}"
         )
     return replace(
         source,
@@ -281,3 +304,89 @@ def _check_fits(index: Index, spec: DataSpec, sampling_rate: int, folder: Path) 
             value=spec.seconds,
             remedy=f"Prepare again with longer clips: {again} --seconds {spec.seconds:g}",
         )
+
+
+def write_clips(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes the columns of `read_clips`; the same columns give the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in _COLUMNS:
+            part = io.BytesIO()
+            np.lib.format.write_array(part, np.ascontiguousarray(columns[name]), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())  # dated 1980
+    write_atomically(folder / CLIPS, content.getvalue())
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Writes the index, which makes a folder a prepared one."""
+    text = json.dumps(to_plain(index), sort_keys=True, allow_nan=False, indent=1)
+    write_atomically(folder / INDEX, f"{text}\n".encode())
+
+
+def read_index(folder: Path) -> Index:
+    """Reads the index of a prepared folder.
+
+    Raises:
+        InputError: it cannot be read, or has a newer schema.
+    """
+    path = folder / INDEX
+    try:
+        index = from_json(Index, read_bytes(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise broken(path, f"not an index of prepared clips ({first['msg']})") from None
+    if index.schema > SCHEMA:
+        raise broken(path, f"written by a newer version (schema {index.schema})")
+    return index
+
+
+def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
+    """Offsets (N + 1,) of the samples, and names, sources, split codes and targets of N clips.
+
+    Raises:
+        InputError: they cannot be read, or do not fit the index or the samples.
+    """
+    path, samples = folder / CLIPS, folder / WAVEFORMS
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in _COLUMNS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise broken(path, f"not readable ({error})") from None
+    offsets = columns["offsets"]
+    rows = [len(columns[name]) for name in _COLUMNS[1:]]
+    if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:
+        raise broken(path, f"{rows[0]} clips, but the index states {index.clips}")
+    try:
+        size = samples.stat().st_size
+    except OSError as error:
+        raise broken(samples, f"cannot be read ({error.strerror})") from None
+    if size != 2 * index.samples or offsets[-1] != index.samples:
+        raise broken(samples, f"{size} bytes, but the index states {2 * index.samples}")
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise broken(path, "clips that end before they begin")
+    return columns
+
+
+def checksum_of(path: Path, progress: Callable[[float], None]) -> str:
+    """SHA-256 of a file of samples; ``progress`` is called with the share read.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    hasher, done = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            while data := file.read(_BLOCK):
+                hasher.update(data)
+                done += len(data)
+                progress(min(1.0, done / size))
+    except OSError as error:
+        raise broken(path, f"cannot be read ({error.strerror})") from None
+    return hasher.hexdigest()
+
+
+def broken(path: Path, problem: str) -> InputError:
+    """The error that names a file of a prepared folder, its problem and the remedy."""
+    remedy = "Remove the folder, and prepare the data set again."
+    return InputError(problem, source=path, remedy=remedy)

@@ -45,6 +45,7 @@ _OPTION = "the option has another name"
 _NO_VALUE = "a setting without a value names none"
 _RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
+_HDF5 = "HDF5 is no longer written; cells on manifest-hdf5 compare how what was written is read"
 ALLOWED: dict[str, str] = {
     "*/recipe/engine/attention": _ADDED,
     "*/recipe/engine/graph": _ADDED,
@@ -65,6 +66,8 @@ ALLOWED: dict[str, str] = {
     "mistakes/*frontend.deviation=0/field": _RENAMED,
     "mistakes/*engine.loaders=-1/field": _RENAMED,
     "mistakes/*training.select=frist/field": _RENAMED,
+    "checks/data prepare * --format hdf5/0": _HDF5,
+    "prepared/packed/*": _HDF5,
     "cells/engine/*/variants/*/cells/*/key": _HALF,
     **{
         f"cells/engine/*float16/0/{field}": _HALF

@@ -6,7 +6,8 @@ them; the contents are those of tagging_layouts.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -24,26 +25,77 @@ from written import (
     video_id,
 )
 
+from passt_bench.data.prepared import open_prepared, read_index, write_index
+from passt_bench.spec import DataSpec
+
 
 def write_hdf5(
-    path: Path, names: Sequence[str], sounds: Sequence[bytes], target: np.ndarray
+    path: Path,
+    names: Sequence[str],
+    sounds: Sequence[bytes],
+    target: np.ndarray,
+    sources: Sequence[str] = (),
 ) -> Path:
     """One file in that layout.
 
     Args:
         path: to write; its folder is made.
-        names: up to 20 bytes each.
+        names: of the clips.
         sounds: bytes of mp3 files; empty ones are allowed, as in broken files.
         target: (N, any width) of any type.
+        sources: recordings, a column that published files do not have.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.create_dataset("audio_name", data=np.array(names, dtype="S20"))
+        for column, texts in (("audio_name", names), *([("source", sources)] if sources else ())):
+            raw = [text.encode() for text in texts]
+            file[column] = np.array(raw, dtype=f"S{max(20, *map(len, raw))}")
         mp3 = file.create_dataset("mp3", (len(names),), dtype=h5py.vlen_dtype(np.dtype("uint8")))
         for row, sound in enumerate(sounds):
             mp3[row] = np.frombuffer(sound, dtype=np.uint8)
         file.create_dataset("target", data=target)
     return path
+
+
+def write_prepared_hdf5(
+    prepared: Path,
+    out: Path,
+    encode: Callable[[str, np.ndarray, int], bytes] = lambda name, wave, rate: encoded(
+        wave, rate, "mp3"
+    ),
+) -> Path:
+    """Prepared clips as version 0.1 wrote them with ``--format hdf5``: HDF5 files and the index.
+
+    Args:
+        prepared: a folder of 16-bit samples.
+        out: where to.
+        encode: name, samples and rate of a clip → its bytes.
+    """
+    index = read_index(prepared)
+    rate = index.sampling_rate
+    data = open_prepared(DataSpec(index.source.dataset, seconds=0.01), rate, prepared)
+    table = data.clip_table()
+    assert table is not None
+    files: dict[str, tuple[str, ...]] = {}
+    for code, split in enumerate(table.splits):
+        clips = np.flatnonzero(table.split == code)
+        if not len(clips):
+            continue
+        key = {"validation": "valid"}.get(split, split.replace(" ", ""))
+        names = [f"{data.ids[clip].removesuffix('.mp3')}.mp3" for clip in clips]
+        target = data.targets[clips]
+        known = ~np.isnan(target)
+        masked = np.concatenate([np.where(known, target, 0.5), known], axis=1, dtype=np.float32)
+        write_hdf5(
+            out / f"{key}.hdf",
+            names,
+            [encode(n, data.whole(clip), rate) for n, clip in zip(names, clips, strict=True)],
+            masked if index.masked else np.packbits(target > 0, axis=-1),
+            [data.sources[clip] for clip in clips],
+        )
+        files[key] = (f"{key}.hdf",)
+    write_index(out, replace(index, form="hdf5", files=files))
+    return out
 
 
 def mp3s(clips: Sequence[WrittenClip], seconds: float, rate: int) -> list[bytes]:

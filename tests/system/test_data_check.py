@@ -16,11 +16,12 @@ from layouts import (
     write_esc50,
     write_hdf5,
     write_manifest,
+    write_prepared_hdf5,
 )
 from sounds import encoded, sound, write_sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.prepared_files import WAVEFORMS
+from passt_bench.data.prepared import WAVEFORMS
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
@@ -295,10 +296,10 @@ def test_decoding_compares_prepared_samples_with_their_checksum(tmp_path: Path, 
     assert f"{folder / WAVEFORMS}: the checksum differs" in said
 
 
-def test_mp3_made_for_hdf5_files_is_checked_at_any_rate(tmp_path: Path, cli: Cli) -> None:
+def test_prepared_hdf5_files_are_checked_at_any_rate(tmp_path: Path, cli: Cli) -> None:
     written = write_manifest(tmp_path / "own")
-    out = tmp_path / "packed"
-    prepare_data(Preparation("manifest", written.root, 16000, form="hdf5", out=out))
+    prepare_data(Preparation("manifest", written.root, 16000))
+    out = write_prepared_hdf5(written.root / "prepared-16000", tmp_path / "packed")
     assert cli("data", "check", f"manifest={out}", "--decode")[0] == 0
     assert cli("data", "check", f"manifest={out}", "--rate", 32000)[0] == 0
 

@@ -7,12 +7,13 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from sounds import sound
+from sounds import encoded, sound
 
 from passt_bench.data.audio import Encoded, read_whole
-from passt_bench.data.hdf5_file import MP3_RATES, encode_mp3
 from passt_bench.data.headers import look_at
 from passt_bench.data.mp3_frames import frame_length
+
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 def missing_end(data: bytes) -> str | None:
@@ -53,7 +54,7 @@ def test_a_cut_is_told_whatever_the_rate(rate: int, mode: str, channels: int) ->
 
 
 def test_tags_before_and_behind_do_not_count() -> None:
-    data = encode_mp3(sound(0, 0.5, 32000), 32000)
+    data = encoded(sound(0, 0.5, 32000), 32000, "mp3")
     tag = b"ID3\x04\0\0\0\0\x01\x05" + b"\0" * (128 + 5)
     for whole in (tag + data, data + b"TAG" + b"\0" * 125, tag + data + b"TAG" + b"\0" * 125):
         assert missing_end(whole) is None
@@ -65,11 +66,6 @@ def test_tags_before_and_behind_do_not_count() -> None:
 )
 def test_of_other_files_nothing_is_said(data: bytes) -> None:
     assert missing_end(data) is None
-
-
-def test_the_bit_rate_is_that_of_the_published_files() -> None:
-    data = encode_mp3(np.zeros(320000, np.float32), 32000)
-    assert {frame_length(data[at : at + 4]) for at in frames(data)} == {576}  # 128 kbit/s
 
 
 @pytest.mark.parametrize("rate", [32000, 44100])

@@ -13,18 +13,20 @@ from layouts import write_openmic_hdf5
 
 from passt_bench.data import find_folders, open_dataset
 from passt_bench.data.audio import read_whole
-from passt_bench.data.prepared import PreparedDataset, open_prepared, scaled
-from passt_bench.data.prepared_files import (
+from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
     WAVEFORMS,
     Index,
+    PreparedDataset,
+    open_prepared,
     read_index,
     write_clips,
     write_index,
 )
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
+from passt_bench.runner.prepare_data import scaled
 from passt_bench.spec.recipe import DataSpec
 
 RATE = 1000
@@ -39,18 +41,25 @@ SOURCE = Fingerprint(
 )
 
 
+def columns(clips: int = 6, **changes: list[int]) -> dict[str, np.ndarray]:
+    """Of the first few clips."""
+    made = {
+        "offsets": np.concatenate([[0], np.cumsum(LENGTHS[:clips])]),
+        "names": np.array([b"clip%d" % n for n in range(clips)]),
+        "sources": np.array([f"é{n}".encode() for n in range(clips)]),
+        "split": np.array([0, 0, 0, 2, 2, 1][:clips], dtype=np.int8),
+        "targets": np.packbits(np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]][:clips], -1),
+    }
+    return made | {name: np.array(values) for name, values in changes.items()}
+
+
 def write(folder: Path, **changes: object) -> Index:
     """Six clips of three classes: three to train on, two to choose by, one to test on."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = [scaled(wave)[0] for wave in WAVES]
     (folder / WAVEFORMS).write_bytes(b"".join(clip.tobytes() for clip in stored))
-    labels = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]]
-    names = [f"clip{n}" for n in range(6)]
-    split = np.array([0, 0, 0, 2, 2, 1])
-    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
-    write_clips(folder, offsets, names, [f"é{n}" for n in range(6)], split, np.packbits(labels, -1))
+    write_clips(folder, columns())
     index = Index(
-        form="int16",
         source=SOURCE,
         sampling_rate=RATE,
         resampler="none",
@@ -208,16 +217,6 @@ def cut_samples(folder: Path) -> None:
     (folder / WAVEFORMS).write_bytes((folder / WAVEFORMS).read_bytes()[:-2])
 
 
-def fewer_clips(folder: Path) -> None:
-    write_clips(folder, np.array([0, sum(LENGTHS)]), ["a"], ["a"], np.zeros(1), np.zeros((1, 1)))
-
-
-def crossing_clips(folder: Path) -> None:
-    ends = [0, 5000, 20, 30, 40, 50, sum(LENGTHS)]
-    names = [f"clip{n}" for n in range(6)]
-    write_clips(folder, np.array(ends), names, names, np.zeros(6), np.zeros((6, 1), np.uint8))
-
-
 # What is wrong → (how the folder comes to it, what the message says).
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut samples": (cut_samples, "11000 bytes, but the index states 11002"),
@@ -227,8 +226,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / CLIPS).write_bytes((folder / CLIPS).read_bytes()[:500]),
         "clips.npz: not readable",
     ),
-    "fewer clips": (fewer_clips, "1 clips, but the index states 6"),
-    "crossing clips": (crossing_clips, "clips.npz: clips that end before they begin"),
+    "fewer clips": (
+        lambda folder: write_clips(folder, columns(1)),
+        "1 clips, but the index states 6",
+    ),
+    "crossing clips": (
+        lambda folder: write_clips(
+            folder, columns(offsets=[0, 5000, 20, 30, 40, 50, sum(LENGTHS)])
+        ),
+        "clips.npz: clips that end before they begin",
+    ),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "prepared.json: not an index"),
     "newer": (lambda folder: write(folder, schema=99), "written by a newer version (schema 99)"),
 }
