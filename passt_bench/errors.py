@@ -31,11 +31,14 @@ class InputError(ValueError):
     ) -> None:
         self.problem, self.source, self.field = problem, source, field
         self.value, self.remedy = value, remedy
-        where = f"{source}: " if source is not None else ""
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        where = f"{self.source}: " if self.source is not None else ""
         what = ""
-        if field is not None:
-            what = f"{field} = {value!r}: " if value is not None else f"{field}: "
-        super().__init__(f"{where}{what}{problem}." + (f" {remedy}" if remedy else ""))
+        if self.field is not None:
+            what = f"{self.field}: " if self.value is None else f"{self.field} = {self.value!r}: "
+        return f"{where}{what}{self.problem}." + (f" {self.remedy}" if self.remedy else "")
 
 
 class StorageError(InputError, OSError):

@@ -132,7 +132,7 @@ class AudioModel(nn.Module, ABC):
         """The arguments of ``forward`` in a training step besides its input: a pure function.
 
         Args:
-            setting: patchout of the step, see `training.schedule.at_stage`.
+            setting: patchout of the step, see `training.loop.at_stage`.
             frames: columns of the input.
             seed: seed of the run.
             step: training step.

@@ -20,8 +20,7 @@ from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.runner.estimates import batch_size
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.engine import Engine, Inputs, ModelStep, StepGraph
-from passt_bench.training.loop import set_up
-from passt_bench.training.schedule import stages
+from passt_bench.training.loop import set_up, stages
 
 _SEED = 0
 

@@ -26,11 +26,10 @@ from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.training import checkpoint
-from passt_bench.training.engine import Engine
+from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
 from passt_bench.training.features import Features, Streamed, features_path, open_features
-from passt_bench.training.loop import run_training, set_up, total_steps
-from passt_bench.training.loss import Diverged
+from passt_bench.training.loop import set_up, train
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 MODEL = "model.safetensors"  # in the folder of the record, where models are kept
@@ -128,7 +127,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    state = run_training(net, task, lambda done: _note_epoch(folder, recipe.training.epochs, done))
+    state = train(net, task, lambda done: _note_epoch(folder, recipe.training.epochs, done))
     done = state.progress
     clock.seconds["train"] = done.seconds
     clock.start()
@@ -145,7 +144,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         curves=_curves(done, recipe.metrics[0]),
         train=_train_facts(done, recipe.engine.device),
         clocks=add_clocks(clock.seconds, done.before),
-        picture=_picture(cell, features[train_clips[0]], total_steps(task)),
+        picture=_picture(cell, features[train_clips[0]], task.total_steps),
         notes=(*notes, *result.notes),
     )
 

@@ -36,8 +36,8 @@ from passt_bench.spec.recipe import (
     Recipe,
 )
 from passt_bench.training.batches import epoch_steps
-from passt_bench.training.loss import loss_of
-from passt_bench.training.schedule import stages
+from passt_bench.training.engine import loss_of
+from passt_bench.training.loop import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU

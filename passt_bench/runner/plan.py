@@ -30,9 +30,7 @@ from passt_bench.runner.study_names import join_record
 from passt_bench.spec.key import arm_key, component_versions, digest, key_fields, quality_key
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
-from passt_bench.training.batches import epoch_steps
-from passt_bench.training.loop import check_training
-from passt_bench.training.schedule import check_steps
+from passt_bench.training.loop import check_labels, check_settings
 
 
 class Datasets:
@@ -57,17 +55,13 @@ class Datasets:
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:
-        """Refuses a training that the recipe's data do not allow; checks each combination once.
-
-        Raises:
-            InputError: see `check_training`.
-        """
+        """Refuses labels that the recipe cannot use, see `check_labels`, once per combination."""
         key = digest(
             [key_fields(recipe.data), recipe.data.storage, key_fields(recipe.training), fold]
         )
         if key not in self._checked:
             dataset = self.get(recipe)
-            check_training(recipe, dataset.targets, dataset.split(fold)[0])
+            check_labels(recipe, dataset.targets, dataset.split(fold)[0])
             self._checked.add(key)
 
 
@@ -125,9 +119,8 @@ def plan_cell(
     components = component_versions(recipe)
     facts = summarize_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
-    per_epoch = epoch_steps(recipe.training, len(train))
     datasets.check(recipe, fold)
-    check_steps(recipe.patchout, recipe.training.epochs * per_epoch)
+    check_settings(recipe, len(train))
     return PlannedCell(
         key=quality_key(recipe, seed, fold, fingerprint.digest, components),
         variant=variant,

@@ -4,9 +4,6 @@ Batches are a pure function of seed, salt and step, so that a resumed training c
 exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
 jitter, SpecAugment, mixup of spectrograms.
 
-Other processes may make batches ahead of the training, in order: process i of n makes the batches
-i, i + n, i + 2n, … and sends each when it is asked for, so every process is one batch ahead.
-
 Shapes: B batch, F mels, T frames, C classes.
 """
 
@@ -15,16 +12,15 @@ from __future__ import annotations
 import mmap
 import pickle
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, TypeVar
+from warnings import catch_warnings
 
 import numpy as np
 import torch
+from torch.utils import data
 
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
@@ -32,13 +28,14 @@ from passt_bench.models.frontend import mask_fill
 from passt_bench.models.patchout import philox
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
+from passt_bench.training.engine import with_known
 from passt_bench.training.features import Features, changes_waves, draw_waves
-from passt_bench.training.loss import with_known
 
-_ORDER, _AUGMENT = 0x0D3E, 0xA063  # keep the streams of one seed apart
-Arrays = tuple[np.ndarray, ...]
-Make = Callable[[int], Arrays]
-_EXIT_TIMEOUT = 5.0  # seconds that a process has to end before it is killed
+_ORDER, _AUGMENT, _KEYS = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
+_ROWS = 1 << 14  # clips whose labels are unpacked at a time
+_SCALE, _OFFSET = 1000.0, 100.0  # as published
+Item = TypeVar("Item")
+Batch = TypeVar("Batch")
 
 
 def augment(
@@ -54,7 +51,7 @@ def augment(
 
     Args:
         x_BFT: normalized log-mel.
-        targets_BC: labels, or (B, 2, C) as `loss.with_known` makes them.
+        targets_BC: labels, or (B, 2, C) as `engine.with_known` makes them.
         training: strengths; 0 turns an augmentation off.
         step: training step.
         seed: seed of the run.
@@ -67,13 +64,12 @@ def augment(
     """
     random = philox(_AUGMENT, seed, salt, step)
     x = np.array(x_BFT, dtype=np.float32)
-    frames = x.shape[2]
     if training.roll:
-        limit = int(training.roll * frames)
+        limit = int(training.roll * x.shape[2])
         for row, shift in zip(x, random.integers(-limit, limit + 1, len(x)), strict=True):
             row[:] = np.roll(row, shift, axis=1)
-    _mask(x, training.mask_time, 2, fill, random)
-    _mask(x, training.mask_frequency, 1, fill, random)
+    _mask(np.moveaxis(x, 2, 1), training.mask_time, fill, random)
+    _mask(x, training.mask_frequency, fill, random)
     targets = np.array(targets_BC, dtype=np.float32)
     if training.mixup:
         other = random.permutation(len(x))
@@ -85,25 +81,15 @@ def augment(
     return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
 
 
-def _mask(
-    x_BFT: np.ndarray, width_limit: int, axis: int, fill: float, random: np.random.Generator
-) -> None:
-    """Masks one band per clip along the axis, from 0 to below ``width_limit`` entries wide."""
+def _mask(x: np.ndarray, width_limit: int, fill: float, random: np.random.Generator) -> None:
+    """Masks one band of rows per clip, from 0 to below ``width_limit`` rows high."""
     if not width_limit:
         return
-    length = x_BFT.shape[axis]
-    for row in x_BFT:
+    length = x.shape[1]
+    for clip in x:
         width = int(random.integers(0, min(width_limit, length + 1)))
         start = int(random.integers(0, length - width + 1))
-        if axis == 2:
-            row[:, start : start + width] = fill
-        else:
-            row[start : start + width] = fill
-
-
-_KEYS = 0x5EED  # keeps this random stream apart from others with the same seed
-_ROWS = 1 << 14  # clips whose labels are unpacked at a time
-_SCALE, _OFFSET = 1000.0, 100.0  # as published
+        clip[start : start + width] = fill
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
@@ -119,10 +105,6 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
 
     The count of a label is the number of training clips with it. ``audioset/dataset.py`` of the
     reference code; paper, section 3. An unknown label (NaN) adds nothing.
-
-    Args:
-        targets: labels of all clips.
-        train: indices of the training clips.
 
     Returns:
         (len(train),) float64.
@@ -146,49 +128,16 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     return weights
 
 
-def check_sampling(training: TrainingSpec, clips: int) -> None:
-    """Checks ``epoch_clips``.
-
-    Raises:
-        InputError: it exceeds the training clips, or is set without weighted sampling.
-    """
-    wanted = training.epoch_clips
-    if wanted is None:
-        return
-    if training.sampling != "weighted":
-        raise InputError(
-            "without weighted sampling an epoch is every clip once",
-            field="training.epoch_clips",
-            value=wanted,
-            remedy="Leave it out, or set training.sampling to 'weighted'.",
-        )
-    if wanted > clips:
-        raise InputError(
-            f"more clips than the {clips} to train on; none is drawn twice in an epoch",
-            field="training.epoch_clips",
-            value=wanted,
-            remedy=f"Give at most {clips}, or leave it out for all.",
-        )
-
-
 class Sampler:
-    """The clips of each training step.
-
-    Args:
-        training: kind of sampling, batch size, clips per epoch.
-        targets: labels of all clips.
-        train: indices of the training clips.
-        seed: seed of the run.
-        salt: salt of the run.
+    """The clips of each training step, whole batches of the indices ``train``.
 
     Raises:
-        InputError: see `check_sampling` and `clip_weights`.
+        InputError: see `clip_weights`.
     """
 
     def __init__(
         self, training: TrainingSpec, targets: Targets, train: np.ndarray, seed: int, salt: int
     ) -> None:
-        check_sampling(training, len(train))
         self.train = train
         self.steps = epoch_steps(training, len(train))  # per epoch
         self._training, self._stream = training, (seed, salt)
@@ -222,15 +171,7 @@ class Sampler:
 
 @dataclass
 class Supply:
-    """Makes the batch of a training step from the number of the step.
-
-    Attributes:
-        features: features of the whole data set.
-        targets: labels of the whole data set.
-        sampler: chooses the clips of each step.
-        recipe: augmentation and loss.
-        seed: seed of the run.
-    """
+    """Makes the batch of a training step, from features and labels of the whole data set."""
 
     features: Features
     targets: Targets
@@ -238,13 +179,11 @@ class Supply:
     recipe: Recipe
     seed: int
 
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
-        clips, recipe = self.sampler.clips(step), self.recipe
-        x, targets = self._log_mels(clips, step)
-        fill = mask_fill(recipe.frontend)
-        augmented = augment(x, targets, recipe.training, step, self.seed, recipe.salt, fill)
-        return augmented[0].numpy(), augmented[1].numpy()
+        x, targets = self._log_mels(self.sampler.clips(step), step)
+        recipe, fill = self.recipe, mask_fill(self.recipe.frontend)
+        return augment(x, targets, recipe.training, step, self.seed, recipe.salt, fill)
 
     def _log_mels(self, clips: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-mels (B, mels, frames) before spectrograms are augmented, and targets."""
@@ -261,7 +200,7 @@ class Supply:
         return features.training_logmels(waves, self.seed, recipe.salt, step), targets
 
     def _labels(self, clips: np.ndarray) -> np.ndarray:
-        """Targets as the loss takes them, see `loss.with_known` for labels that may be unknown."""
+        """Targets as the loss takes them."""
         rows = self.targets[clips]
         return with_known(rows) if self.recipe.training.loss == "masked_bce" else rows
 
@@ -270,112 +209,75 @@ class Supply:
         return rows[0]
 
 
-@dataclass
-class Slices:
-    """Log-mels of clips in batches, in the order of the clips.
-
-    Attributes:
-        features: features of the whole data set.
-        clips: indices.
-        size: clips per batch.
-    """
-
-    features: Features
-    clips: np.ndarray
-    size: int
-
-    def __len__(self) -> int:
-        return -(-len(self.clips) // self.size)
-
-    def __call__(self, number: int) -> tuple[np.ndarray]:
-        """Log-mels (size or fewer, mels, frames)."""
-        return (self.features[self.clips[number * self.size : (number + 1) * self.size]],)
-
-
-@contextmanager
-def loading(make: Make, numbers: Sequence[int], processes: int) -> Generator[Iterator[Arrays]]:
-    """Makes the batches with the given numbers, in order.
+def load(
+    make: Callable[[Item], Batch], items: Sequence[Item], workers: int, pin: bool = False
+) -> Generator[Batch]:
+    """Makes a batch of each item, in order; closing the generator ends its processes.
 
     Args:
-        make: makes the batch with a number; each process gets a pickled copy.
-        numbers: numbers of the batches.
-        processes: how many processes make them; 0: the training process makes them itself.
+        make: makes the batch of an item; each process gets a pickled copy.
+        items: for example the numbers of the steps.
+        workers: processes that make batches ahead; 0: this process makes each when asked for it.
+        pin: whether tensors from other processes are moved to pinned memory.
 
-    Yields:
-        An iterator over the batches. An error in a process is raised at the batch that failed.
+    Raises:
+        Exception: any error of ``make``, at the batch that failed.
     """
-    if processes < 1:
-        yield map(make, numbers)
+    if not workers or not items:
+        yield from map(make, items)
         return
-    count = min(processes, len(numbers))
-    children: list[tuple[BaseProcess, Connection]] = []
+    with catch_warnings(action="ignore", category=UserWarning):  # more workers than cores
+        loader = data.DataLoader(
+            _Caught(make),
+            batch_size=None,
+            sampler=items,
+            num_workers=min(workers, len(items)),
+            collate_fn=_unchanged,
+            pin_memory=pin,
+            worker_init_fn=_follow,
+            multiprocessing_context=fork_server(__name__),
+            generator=torch.Generator(),  # and not the global one, which training draws from
+        )
+        batches = iter(loader)
     try:
-        for first in range(count):
-            children.append(_start(make, numbers[first::count]))
-        yield _in_turn(children, len(numbers))
+        for batch in batches:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
     finally:
-        for child, reader in children:
-            reader.close()
-            child.terminate()
-        for child, _ in children:
-            child.join(_EXIT_TIMEOUT)
-            if child.is_alive():
-                child.kill()
-                child.join()
+        batches._shutdown_workers()  # type: ignore[attr-defined]  # now, and not when collected
 
 
-def _start(make: Make, numbers: Sequence[int]) -> tuple[BaseProcess, Connection]:
-    context = fork_server(__name__)
-    reader, writer = context.Pipe(duplex=False)
-    child = context.Process(target=_serve, args=(make, numbers, writer), daemon=True)
-    child.start()
-    writer.close()
-    return child, reader
+class _Caught(data.Dataset[Any]):
+    """Batches, or the errors that they raised; torch keeps only the text of an error."""
 
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
 
-def _in_turn(children: Sequence[tuple[BaseProcess, Connection]], total: int) -> Iterator[Arrays]:
-    for number in range(total):
-        child, reader = children[number % len(children)]
+    def __getitem__(self, item: Any) -> Any:
         try:
-            shapes = reader.recv()
-            if isinstance(shapes, BaseException):
-                raise shapes
-            arrays = tuple(np.empty(shape, dtype=kind) for shape, kind in shapes)
-            for array in arrays:
-                reader.recv_bytes_into(array.data.cast("B"))
-        except EOFError:
-            child.join()
-            raise RuntimeError(
-                f"a process that makes batches ended with exit status {child.exitcode}"
-            ) from None
-        yield arrays
+            return self._make(item)
+        except Exception as error:
+            return _portable(error)
 
 
-def _serve(make: Make, numbers: Sequence[int], writer: Connection) -> None:
-    """Main function of a process that makes batches."""
-    follow_parent()
-    with suppress(BrokenPipeError):  # the reader has gone
-        try:
-            for number in numbers:
-                arrays = [np.ascontiguousarray(array) for array in make(number)]
-                writer.send([(array.shape, array.dtype.str) for array in arrays])
-                for array in arrays:
-                    writer.send_bytes(array.data.cast("B"))
-        except BrokenPipeError:
-            raise
-        except BaseException as error:  # raised again by the process that trains
-            writer.send(_portable(error))
-
-
-def _portable(error: BaseException) -> BaseException:
+def _portable(error: Exception) -> Exception:
     """The error with a note of its origin, or one that can be pickled instead."""
     text = traceback.format_exc(limit=-6)
     try:
-        copy: BaseException = pickle.loads(pickle.dumps(error))
+        copy: Exception = pickle.loads(pickle.dumps(error))
     except Exception:  # its class may raise anything
         return RuntimeError(text)
     copy.add_note(f"in a process that makes batches:\n{text}")
     return copy
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
+
+
+def _follow(worker: int) -> None:
+    follow_parent()  # torch would ask every five seconds, and the fork server instead of the parent
 
 
 def _reduce_memmap(array: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from passt_bench.records.files import write_atomically
 
-FORMAT = 2  # raise when the state's layout changes: older checkpoints are then not used
+FORMAT = 3  # raise when the state's layout changes: older checkpoints are then not used
 LATEST, PREVIOUS, BEST = "checkpoint.pt", "checkpoint-before.pt", "best.pt"
 _UNFINISHED = "checkpoint-next.pt"
 
@@ -47,52 +47,42 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def states(
-    folder: Path, identity: tuple[str, int], warn: Callable[[str], None] = warn
+    folder: Path,
+    identity: tuple[str, int],
+    warn: Callable[[str], None] = warn,
+    names: Sequence[str] = (LATEST, PREVIOUS),
 ) -> Iterator[dict[str, Any]]:
-    """The states to continue from, the newest first; unreadable files are skipped with a warning.
+    """The states that can be used, in the order of the files' names.
 
     Args:
         folder: folder of the cell.
         identity: key and attempt that the state must belong to.
         warn: called with a sentence for each file that cannot be used.
+        names: of the files; by default those to continue from, the newest first.
     """
-    for name in (LATEST, PREVIOUS):
-        path = folder / name
-        if path.is_file():
-            state = _read(path, identity, warn)
-            if state is not None:
-                yield state
+    for path in (folder / name for name in names):
+        state, problem = _read(path, identity) if path.is_file() else (None, None)
+        if problem:
+            warn(f"{folder.name}/{path.name}: {problem}; it is not used")
+        elif state is not None:
+            yield state
 
 
-def load_best(
-    folder: Path, identity: tuple[str, int], warn: Callable[[str], None] = warn
-) -> dict[str, Any] | None:
-    """The weights of the best epoch so far, or None if they cannot be read."""
-    path = folder / BEST
-    return _read(path, identity, warn) if path.is_file() else None
-
-
-def _read(
-    path: Path, identity: tuple[str, int], warn: Callable[[str], None]
-) -> dict[str, Any] | None:
-    label = f"{path.parent.name}/{path.name}"
+def _read(path: Path, identity: tuple[str, int]) -> tuple[Any, str | None]:
+    """The state in a file, and why it cannot be used."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
         if damaged is not None:
-            warn(f"{label}: damaged at {damaged}; it is not used")
-            return None
+            return None, f"damaged at {damaged}"
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile and torch raise many kinds for a broken file
-        warn(f"{label}: not a readable checkpoint ({type(error).__name__}); it is not used")
-        return None
+        return None, f"not a readable checkpoint ({type(error).__name__})"
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        warn(f"{label}: a checkpoint of another version of passt-bench; it is not used")
-        return None
+        return None, "a checkpoint of another version of passt-bench"
     if (state.get("key"), state.get("attempt")) != identity:
-        warn(f"{label}: a checkpoint of another run; it is not used")
-        return None
-    return state
+        return None, "a checkpoint of another run"
+    return state, None
 
 
 def remove(folder: Path) -> None:

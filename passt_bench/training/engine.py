@@ -1,16 +1,20 @@
-"""The engine: how the steps of a model are computed, in training, cost sessions and evaluation."""
+"""The engine: how the steps of a model are computed, in training, cost sessions and evaluation.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.models.vit import Attention, Blocks
 from passt_bench.spec.recipe import EngineSpec, Recipe
-from passt_bench.training.loss import loss_of
 
 Inputs = Mapping[str, torch.Tensor | None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -18,15 +22,55 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _EAGER_STEPS = 3
 
 
-class Engine:
-    """Computes the steps of a model with the settings of a recipe.
+class Diverged(RuntimeError):
+    """The loss or the outputs of the trained model are not finite."""
+
+
+def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss of a batch.
+
+    ``bce`` is binary cross-entropy over all labels, ``ce`` cross-entropy with (mixed) one-hot
+    targets. ``masked_bce`` is binary cross-entropy over the known labels, see `with_known`: their
+    weighted mean. The reference code
+    (``ex_openmic.py:157-187``) takes the mean over all entries, so that its loss falls with the
+    share of known labels, and weights a mixed clip only by the mask of its first clip: the second
+    clip's labels are ignored where the first's are unknown, and count as absent where only the
+    first's are known.
 
     Args:
-        spec: device, precision, attention, residual stream, compilation, graph.
-
-    Raises:
-        InputError: incompatible settings, see `check_engine`.
+        kind: name in a recipe.
+        logits: (B, C).
+        targets: (B, C); for ``masked_bce`` (B, 2, C), or (B, C) with NaN for unknown labels.
     """
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    if kind == "ce":
+        return F.cross_entropy(logits, targets)
+    if targets.ndim == 2:
+        targets = torch.stack([targets.nan_to_num(), (~targets.isnan()).to(targets)], dim=1)
+    positive, known = targets.unbind(dim=1)
+    # Known * BCE(logits, positive / known), without the division.
+    total = (known * F.softplus(logits) - positive * logits).sum()
+    return total / known.sum().clamp(min=1e-6)  # 0 for a batch without known labels
+
+
+def with_known(targets: np.ndarray) -> np.ndarray:
+    """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
+
+    Mixing is then the same weighted sum for both: a mixture of two clips has, for each label, the
+    weighted sum of the known targets and the sum of their weights. Its loss is the weighted mean of
+    the two clips' losses, whichever of their labels are known.
+
+    Returns:
+        (B, 2, C) float32: positive (0 where unknown), and known (1 or 0).
+    """
+    known = ~np.isnan(targets)
+    stacked: np.ndarray = np.stack([np.where(known, targets, 0), known], axis=1).astype(np.float32)
+    return stacked
+
+
+class Engine:
+    """Computes the steps of a model with the settings of a recipe."""
 
     def __init__(self, spec: EngineSpec) -> None:
         check_engine(spec)
@@ -49,28 +93,13 @@ class Engine:
         """Scales the loss in float16, where gradients would underflow; otherwise does nothing."""
         return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
 
-    def make_optimizer(
-        self, net: nn.Module, learning_rate: float, weight_decay: float
-    ) -> torch.optim.Optimizer:
-        """AdamW over all parameters, as one fused operation."""
-        graph = self.spec.graph  # replays read the rate from the device, where it can change
-        return torch.optim.AdamW(
-            net.parameters(),
-            lr=torch.tensor(learning_rate, device=self.device) if graph else learning_rate,
-            weight_decay=weight_decay,
-            fused=True,
-            capturable=graph,
-        )
-
     def send(self, inputs: Inputs) -> dict[str, torch.Tensor | None]:
         """Copies through pinned memory, so the CPU need not wait for the GPU."""
         if self.spec.device == "cpu":
             return dict(inputs)
         return {
-            name: None
-            if tensor is None
-            else tensor.pin_memory().to(self.device, non_blocking=True)
-            if tensor.device.type == "cpu"
+            name: tensor.pin_memory().to(self.device, non_blocking=True)
+            if tensor is not None and tensor.device.type == "cpu"
             else tensor
             for name, tensor in inputs.items()
         }
@@ -95,11 +124,7 @@ class Engine:
         return outputs.float()
 
     def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
-        """Configures a model for training.
-
-        Returns:
-            The callable for a step: the model or its compiled form; both share their parameters.
-        """
+        """Configures a model for training; returns it or its compiled form, to be called."""
         self.configure(net)
         if not self.spec.compile:
             return net
@@ -113,26 +138,30 @@ class Engine:
 class ModelStep:
     """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
 
-    Training and cost sessions share them.
-
-    Args:
-        net: the model, on the recipe's device.
-        recipe: engine, loss and optimizer.
-
-    Attributes:
-        optimizer: optimizer of the model's parameters.
-        scaler: scaler of the loss, see `Engine.make_scaler`.
-        call: the model or its compiled form.
+    Training and cost sessions share them. The model must be on the recipe's device.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe) -> None:
-        self.engine, self._loss = Engine(recipe.engine), recipe.training.loss
-        training = recipe.training
-        self.optimizer = self.engine.make_optimizer(
-            net, training.learning_rate, training.weight_decay
+        self.engine, training, graph = Engine(recipe.engine), recipe.training, recipe.engine.graph
+        self._loss, rate = training.loss, training.learning_rate
+        self.optimizer = torch.optim.AdamW(
+            net.parameters(),
+            # Replays of a graph read the rate from the device, where it can change.
+            lr=torch.tensor(rate, device=self.engine.device) if graph else rate,
+            weight_decay=training.weight_decay,
+            fused=True,
+            capturable=graph,
         )
         self.scaler = self.engine.make_scaler()
-        self.call = self.engine.prepare(net)
+        self.call = self.engine.prepare(net)  # the model or its compiled form
+
+    def set_rate(self, rate: float) -> None:
+        """Sets the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def predict(self, x: torch.Tensor, **extra: torch.Tensor | None) -> torch.Tensor:
         """Logits (B, classes), float32, of log-mels (B, 1, mels, frames)."""
@@ -167,11 +196,7 @@ class ModelStep:
 
 
 def check_engine(spec: EngineSpec) -> None:
-    """Refuses incompatible settings.
-
-    Raises:
-        InputError: names the field.
-    """
+    """Raises InputError for settings that cannot be combined."""
     if spec.graph and spec.device != "cuda":
         raise InputError(
             "CUDA graphs need a CUDA device",
@@ -188,23 +213,14 @@ def check_engine(spec: EngineSpec) -> None:
         )
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of the next step."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
 class StepGraph:
     """Replays a whole training step as one CUDA graph, one per input shape.
 
     Replaces about a thousand kernel launches, which dominate small batches.
 
     Args:
-        step: forward, backward and optimizer on tensors of the device; returns the loss. It must
-            not synchronize, and must set gradients to None before backward.
+        step: a whole step on tensors of the device; returns the loss. It must not synchronize, and
+            must set gradients to None before backward.
     """
 
     def __init__(self, step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor]) -> None:
@@ -212,11 +228,7 @@ class StepGraph:
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
-        """Takes a step and returns the loss, on the device.
-
-        Args:
-            inputs: tensors on any device, or None.
-        """
+        """Takes a step on tensors of any device, and returns the loss, on this one."""
         shapes = tuple(
             (name, None if tensor is None else (tensor.shape, tensor.dtype))
             for name, tensor in inputs.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,10 @@ from torch import nn
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import EngineSpec
-from passt_bench.training.batches import Slices, loading
-from passt_bench.training.engine import Engine
+from passt_bench.training.batches import load
+from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.features import Features
-from passt_bench.training.loss import Diverged
-from passt_bench.training.metrics import PerClass, score, scored_note
+from passt_bench.training.metrics import score, scored_note
 
 
 def hide_frequency(x: torch.Tensor) -> torch.Tensor:
@@ -52,9 +52,7 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     occlusions: dict[str, dict[str, float]] = field(default_factory=dict)
-    notes: list[str] = field(
-        default_factory=list
-    )  # of metrics that scored only some of the classes
+    notes: list[str] = field(default_factory=list)  # of metrics that scored only some classes
 
 
 def predict(
@@ -79,10 +77,10 @@ def predict(
     net.eval()
     engine.configure(net)
     logits = []
-    slices = Slices(features, indices, _BATCH)
-    stored = isinstance(features, np.ndarray)
-    with loading(slices, range(len(slices)), 0 if stored else engine.spec.num_workers) as batches:
-        for (logmels,) in batches:
+    parts = [indices[at : at + _BATCH] for at in range(0, len(indices), _BATCH)]
+    workers = 0 if isinstance(features, np.ndarray) else engine.spec.num_workers
+    with closing(load(features.__getitem__, parts, workers)) as batches:
+        for logmels in batches:
             x = torch.from_numpy(logmels).unsqueeze(1)
             x = change(x) if change else x
             logits.append(engine.infer(net, x).cpu().numpy())
@@ -90,18 +88,6 @@ def predict(
     if not np.isfinite(scores).all():
         raise Diverged("the outputs of the trained model are not finite")
     return scores
-
-
-def group_means(
-    per_class: Mapping[str, float], groups: Mapping[str, Sequence[str]]
-) -> dict[str, float]:
-    """The mean over each class group, of the classes that were scored."""
-    means = {}
-    for group, classes in groups.items():
-        values = [per_class[name] for name in classes if name in per_class]
-        if values:
-            means[group] = float(np.mean(values))
-    return means
 
 
 def evaluate(
@@ -129,23 +115,25 @@ def evaluate(
     """
     result, primary, rows = Evaluation(), metrics[0], targets[indices]
 
-    def named(per_class: PerClass) -> dict[str, float]:
-        return {fingerprint.classes[c]: value for c, value in per_class.items()}
+    def scored(metric: str, scores: np.ndarray) -> tuple[float, dict[str, float]]:
+        value, per_class = score(metric, rows, scores)
+        return value, {fingerprint.classes[c]: of_class for c, of_class in per_class.items()}
 
     scores = predict(net, features, indices, engine)
     for metric in metrics:
-        result.metrics[metric], per_class = score(metric, rows, scores)
-        result.per_class[metric] = named(per_class)
+        result.metrics[metric], result.per_class[metric] = scored(metric, scores)
         note = scored_note(metric, rows, fingerprint.classes)
         result.notes += [note] if note else []
     if not fingerprint.groups:
         return result
-    scored = {"none": (result.metrics[primary], result.per_class[primary])}
+    tests = {"none": (result.metrics[primary], result.per_class[primary])}
     for name, change in OCCLUSIONS.items():
-        value, per_class = score(primary, rows, predict(net, features, indices, engine, change))
-        scored[name] = value, named(per_class)
-    for name, (value, by_name) in scored.items():
-        means = group_means(by_name, fingerprint.groups)
-        result.occlusions[name] = {f"{primary}/{g}": v for g, v in means.items()}
-        result.occlusions[name][primary] = value
+        tests[name] = scored(primary, predict(net, features, indices, engine, change))
+    for name, (value, by_name) in tests.items():
+        means = {}  # over the classes of a group that were scored
+        for group, classes in fingerprint.groups.items():
+            values = [by_name[label] for label in classes if label in by_name]
+            if values:
+                means[f"{primary}/{group}"] = float(np.mean(values))
+        result.occlusions[name] = {**means, primary: value}
     return result

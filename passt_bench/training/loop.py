@@ -1,10 +1,15 @@
-"""The training loop (fixed steps, AdamW, exact resume), and its checks of recipe and data."""
+"""The training loop (fixed steps, AdamW, exact resume), its schedules, and its checks of a recipe.
+
+Schedules are pure functions of the step, so that a resumed run continues exactly.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,24 +17,14 @@ import torch
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel
-from passt_bench.models.patchout import philox
+from passt_bench.models.patchout import philox, scaled
 from passt_bench.registry import METRICS
-from passt_bench.spec.recipe import EngineSpec, Recipe
-from passt_bench.training.batches import (
-    Arrays,
-    Sampler,
-    Supply,
-    check_sampling,
-    clip_weights,
-    epoch_steps,
-    loading,
-)
-from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine, set_rate
+from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
+from passt_bench.training.batches import Sampler, Supply, clip_weights, epoch_steps, load
+from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
 from passt_bench.training.evaluate import predict
-from passt_bench.training.loss import Diverged
 from passt_bench.training.metrics import score
-from passt_bench.training.schedule import at_stage, rate_at
-from passt_bench.training.state import Progress, Task, Training, check_averaging
+from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
 _TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
@@ -42,58 +37,87 @@ def set_up(engine: EngineSpec) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _seed_torch(device: str, seed: int, step: int) -> None:
-    """Seeds torch's generators, which dropout uses, as a function of seed and step."""
-    value = int(philox(_TORCH, seed, step).integers(2**63))
-    torch.default_generator.manual_seed(value)
-    if device == "cuda":
-        torch.cuda.manual_seed(value)
+def rate_at(training: TrainingSpec, step: int, per_epoch: int) -> float:
+    """The learning rate of a training step, counted from 0.
+
+    Either `ramp`, or a linear warm-up in a share of the steps and then a cosine to zero.
+    """
+    peak = training.learning_rate
+    if training.schedule == "ramp":
+        return peak * ramp(training, step // per_epoch)
+    steps = training.epochs * per_epoch
+    rising = round(training.warmup * steps)
+    if step < rising:
+        return peak * (step + 1) / (rising + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def ramp(training: TrainingSpec, epoch: int) -> float:
+    """Factor of the peak learning rate in an epoch: exponential warm-up, then linear decay.
+
+    ``helpers/ramp.py`` of the reference code. The warm-up is exp(-5 (1 - e / r)²) with e at least
+    0.5: for r = 5 epochs .0174, .0408, .165, .449, .819, and 1 from then on.
+    """
+    factor = 1.0
+    if epoch < training.ramp_epochs:
+        factor = math.exp(-5 * (1 - max(epoch, 0.5) / training.ramp_epochs) ** 2)
+    fallen = min(1.0, max(0, epoch - training.decay_start) / training.decay_epochs)
+    return factor * (1 - fallen * (1 - training.min_lr_ratio))
+
+
+def stages(setting: Patchout, grid: Pair) -> tuple[Patchout, ...]:
+    """The constant settings of a schedule's stages, in order; one if it is constant.
+
+    The amounts are evenly spaced from no patchout to the setting itself. The number of patches is
+    constant within a stage, so each stage is compiled once.
+    """
+    if setting.schedule == "constant":
+        return (setting,)
+    full = replace(setting, schedule="constant", stages=Patchout.stages)
+    last = setting.stages - 1
+    between = (scaled(full, number / last, grid) for number in range(1, last))
+    rising = (Patchout(), *between, full)
+    return rising if setting.schedule == "rising" else rising[::-1]
+
+
+def at_stage(setting: Patchout, grid: Pair, step: int, steps: int) -> Patchout:
+    """The constant setting of a step of a training; stages are equal shares, to within a step."""
+    settings = stages(setting, grid)
+    return settings[step * len(settings) // steps]
 
 
 def train(
-    net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
-) -> Progress:
-    """Trains a model, see `run_training`; it then holds the weights to test."""
-    return run_training(net, task, on_epoch).progress
-
-
-def run_training(
     net: AudioModel, task: Task, on_epoch: Callable[[Progress], None] = lambda progress: None
 ) -> Training:
     """Trains a model, from its last checkpoint if there is one, and writes one at the end.
 
     Args:
-        net: model on the recipe's device, with initial weights.
+        net: model on the recipe's device, with initial weights; afterwards it holds the weights to
+            test.
         task: data and recipe.
         on_epoch: called after each epoch.
 
-    Returns:
-        The state at the end; the model holds the weights to test.
-
     Raises:
         Diverged: a loss was NaN or infinite; the message names epoch and value.
-        InputError: sampling or averaging do not fit the clips or epochs.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
-    stateful: dict[str, Any] = {"optimizer": step.optimizer}
-    stateful |= {"scaler": step.scaler} if step.scaler.is_enabled() else {}
     sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
-    state = Training(net, stateful, task)
-    progress, steps = state.progress, sampler.steps
+    state = Training(net, step, task)
+    progress, steps, total = state.progress, sampler.steps, task.total_steps
     run_step = StepGraph(step.take) if recipe.engine.graph else step.take
     supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
-    remaining = range(progress.epoch * steps + progress.step, recipe.training.epochs * steps)
-    with loading(supply, remaining, recipe.engine.num_workers) as batches:
+    remaining = range(progress.epoch * steps + progress.step, total)
+    pin = recipe.engine.device == "cuda"
+    with closing(load(supply, remaining, recipe.engine.num_workers, pin)) as batches:
         while progress.epoch < recipe.training.epochs:
             net.train()
             state.begin_epoch()
-            for number in range(
-                progress.epoch * steps + progress.step, (progress.epoch + 1) * steps
-            ):
-                set_rate(step.optimizer, rate_at(recipe.training, number, steps))
-                inputs = _inputs(net, task, number, recipe.training.epochs * steps, next(batches))
+            first = progress.epoch * steps
+            for number in range(first + progress.step, first + steps):
+                step.set_rate(rate_at(recipe.training, number, steps))
+                inputs = _inputs(net, task, number, *next(batches))
                 state.stepped(run_step(step.engine.send(inputs)))
-            _end_epoch(state, steps, float(step.optimizer.param_groups[0]["lr"]))
+            state.end_epoch(float(step.optimizer.param_groups[0]["lr"]))
             if task.validation is not None:
                 _validate(state, task.validation)
             on_epoch(progress)
@@ -102,32 +126,21 @@ def run_training(
 
 
 def _inputs(
-    net: AudioModel, task: Task, step: int, total: int, batch: Arrays
+    net: AudioModel, task: Task, step: int, x: torch.Tensor, targets: torch.Tensor
 ) -> dict[str, torch.Tensor | None]:
-    """The inputs of a training step: a batch, and the random inputs of the model."""
-    x, targets = map(torch.from_numpy, batch)
-    grid = net.grid(x.shape[3])
-    setting = task.recipe.patchout
+    """The inputs of a training step: a batch, and the random inputs of the model.
+
+    Seeds torch's generators, which dropout uses, as a function of seed and step.
+    """
+    setting, grid = task.recipe.patchout, net.grid(x.shape[3])
     if grid:
-        setting = at_stage(setting, grid, step, total)
+        setting = at_stage(setting, grid, step, task.total_steps)
     extra = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
-    _seed_torch(task.recipe.engine.device, task.seed, step)
+    value = int(philox(_TORCH, task.seed, step).integers(2**63))
+    torch.default_generator.manual_seed(value)
+    if task.recipe.engine.device == "cuda":
+        torch.cuda.manual_seed(value)
     return {"x": x, "targets": targets, **extra}
-
-
-def _end_epoch(state: Training, steps: int, rate: float) -> None:
-    """Records an epoch after its last step."""
-    progress, epochs = state.progress, state.task.recipe.training.epochs
-    mean = float(torch.stack(state.losses).mean())
-    if not np.isfinite(mean):
-        raise Diverged(f"the loss is {mean} in epoch {progress.epoch + 1} of {epochs}")
-    state.stop()
-    state.losses = []
-    progress.epoch, progress.step = progress.epoch + 1, 0
-    progress.train_loss.append(mean)
-    progress.learning_rate.append(rate)
-    progress.step_seconds.append(progress.epoch_seconds / steps)
-    progress.epoch_seconds = 0.0
 
 
 def _validate(state: Training, clips: np.ndarray) -> None:
@@ -146,25 +159,71 @@ def _validate(state: Training, clips: np.ndarray) -> None:
     task.clocks["select"] = task.clocks.get("select", 0.0) + elapsed
 
 
-def total_steps(task: Task) -> int:
-    """Steps of the whole training."""
-    training = task.recipe.training
-    return training.epochs * epoch_steps(training, len(task.train))
-
-
 _ROWS = 1 << 16  # clips whose labels are checked at a time
 
 
-def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
-    """Raises InputError if recipe and data do not fit.
+def check_settings(recipe: Recipe, clips: int) -> None:
+    """Raises InputError if the settings of a training do not fit each other or the clips.
+
+    Args:
+        recipe: recipe of a run.
+        clips: number of training clips.
+    """
+    training, patchout = recipe.training, recipe.patchout
+    check_engine(recipe.engine)
+    if training.swa_start is not None and not snapshot_epochs(training):
+        raise InputError(
+            f"must be at most {training.epochs - 1}, because epochs count from 0",
+            field="training.swa_start",
+            value=training.swa_start,
+            remedy="Start averaging earlier, or train for longer.",
+        )
+    if training.swa_start is None and training.eval_weights == "swa":
+        raise InputError(
+            "averaged weights are to be evaluated, but training.swa_start is not set",
+            field="training.eval_weights",
+            value="swa",
+            remedy="Set training.swa_start to an epoch, or training.eval_weights to 'last'.",
+        )
+    wanted = training.epoch_clips
+    if wanted is not None and training.sampling != "weighted":
+        raise InputError(
+            "without weighted sampling an epoch is every clip once",
+            field="training.epoch_clips",
+            value=wanted,
+            remedy="Leave it out, or set training.sampling to 'weighted'.",
+        )
+    if wanted is not None and wanted > clips:
+        raise InputError(
+            f"more clips than the {clips} to train on; none is drawn twice in an epoch",
+            field="training.epoch_clips",
+            value=wanted,
+            remedy=f"Give at most {clips}, or leave it out for all.",
+        )
+    steps = training.epochs * epoch_steps(training, clips)
+    if patchout.schedule != "constant" and steps < patchout.stages:
+        raise InputError(
+            f"the training has {steps} steps, fewer than stages",
+            field="patchout.stages",
+            value=patchout.stages,
+            remedy="Train for longer, or use fewer stages.",
+        )
+    if recipe.data.crop == "random" and recipe.data.storage == "prepared":
+        raise InputError(
+            "random crops of longer clips cannot be prepared",
+            field="data.storage",
+            value="prepared",
+            remedy="Use 'auto' or 'streamed'; `passt-bench data prepare` makes reading fast.",
+        )
+
+
+def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
+    """Raises InputError if the labels of the training clips do not fit the recipe.
 
     Args:
         recipe: recipe of a run.
         targets: labels of all clips.
         train: indices of the training clips.
-
-    Raises:
-        InputError: names the field.
     """
     training = recipe.training
     if not len(train):
@@ -174,25 +233,16 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             value=recipe.data.name,
             remedy="Add the training split to the data folder; `passt-bench evaluate` needs none.",
         )
-    if training.loss == "ce" and not _one_class(targets, train):
+    blocks = (train[at : at + _ROWS] for at in range(0, len(train), _ROWS))
+    if training.loss == "ce" and any((targets[block].sum(axis=1) != 1).any() for block in blocks):
         raise InputError(
             "some clips have several classes, or none",
             field="training.loss",
             value="ce",
             remedy="Use 'bce'.",
         )
-    check_engine(recipe.engine)
-    check_averaging(training)
-    check_sampling(training, len(train))
     if training.sampling == "weighted":
         clip_weights(targets, train)
-    if recipe.data.crop == "random" and recipe.data.storage == "prepared":
-        raise InputError(
-            "random crops of longer clips cannot be prepared",
-            field="data.storage",
-            value="prepared",
-            remedy="Use 'auto' or 'streamed'; `passt-bench data prepare` makes reading fast.",
-        )
     unknown = isinstance(targets, np.ndarray) and bool(np.isnan(targets[train]).any())
     if unknown and training.loss != "masked_bce":
         raise InputError(
@@ -201,8 +251,3 @@ def check_training(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
             value=training.loss,
             remedy="Use 'masked_bce', which skips them.",
         )
-
-
-def _one_class(targets: Targets, clips: np.ndarray) -> bool:
-    blocks = (clips[at : at + _ROWS] for at in range(0, len(clips), _ROWS))
-    return all(bool((targets[block].sum(axis=1) == 1).all()) for block in blocks)

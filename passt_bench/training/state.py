@@ -24,16 +24,21 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from passt_bench.data.targets import Targets
-from passt_bench.errors import InputError
 from passt_bench.measure.memory import peak_bytes
 from passt_bench.spec.codec import to_plain, validate, written_as
 from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training import checkpoint
+from passt_bench.training.batches import epoch_steps
+from passt_bench.training.engine import Diverged, ModelStep
 from passt_bench.training.features import Features
 
 Weights = dict[str, torch.Tensor]
+CHECKPOINT_SECONDS = 20.0
+# Minimum time between two checkpoints, in units of the time that writing one takes.
+_CHECKPOINT_COST_FACTOR = 30
 
 
 def snapshot_epochs(training: TrainingSpec) -> range:
@@ -43,60 +48,9 @@ def snapshot_epochs(training: TrainingSpec) -> range:
     return range(training.swa_start, training.epochs, training.swa_every)
 
 
-def check_averaging(training: TrainingSpec) -> None:
-    """Checks the settings of weight averaging.
-
-    Raises:
-        InputError: it starts after the last epoch, or averaged weights are to be evaluated without
-            ``swa_start``.
-    """
-    if training.swa_start is not None and not snapshot_epochs(training):
-        raise InputError(
-            f"must be at most {training.epochs - 1}, because epochs count from 0",
-            field="training.swa_start",
-            value=training.swa_start,
-            remedy="Start averaging earlier, or train for longer.",
-        )
-    if training.swa_start is None and training.eval_weights == "swa":
-        raise InputError(
-            "averaged weights are to be evaluated, but training.swa_start is not set",
-            field="training.eval_weights",
-            value="swa",
-            remedy="Set training.swa_start to an epoch, or training.eval_weights to 'last'.",
-        )
-
-
-class Average:
-    """The equal-weight mean of several states of a model.
-
-    Attributes:
-        count: number of states.
-        weights: the mean, by name; integers are those of the last state.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.weights: Weights = {}
-
-    @torch.no_grad()
-    def add(self, net: nn.Module) -> None:
-        """Adds the current weights of the model."""
-        for name, value in net.state_dict().items():
-            mean = self.weights.get(name)
-            if mean is None or not value.is_floating_point():
-                self.weights[name] = value.clone()
-            else:
-                mean += (value - mean) / (self.count + 1)
-        self.count += 1
-
-    def state(self) -> dict[str, Any]:
-        """The state for a checkpoint."""
-        return {"count": self.count, "weights": self.weights}
-
-    def load(self, state: dict[str, Any], device: str) -> None:
-        """Restores the state from a checkpoint."""
-        self.count = int(state["count"])
-        self.weights = {name: value.to(device) for name, value in state["weights"].items()}
+def _mean(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+    """The equal-weight mean with one more value; integers are those of the last state."""
+    return mean + (value - mean) / (count + 1) if value.is_floating_point() else value
 
 
 def copy_of(net: nn.Module) -> Weights:
@@ -115,77 +69,49 @@ def temporarily_load(net: nn.Module, weights: Weights) -> Iterator[None]:
         net.load_state_dict(original)
 
 
-CHECKPOINT_SECONDS = 20.0
-
-
 @dataclass
 class Task:
-    """The data and settings of a training. Fields marked * do not affect the result.
+    """The data and settings of a training. Fields marked * do not affect the result."""
 
-    Attributes:
-        key: key of the cell. *
-        recipe: all settings of the run.
-        seed: seed of the run.
-        features: (clips, mels, frames) of the whole data set.
-        targets: (clips, classes).
-        train: indices of the training clips.
-        folder: folder of checkpoints. *
-        validation: indices of the validation split, for ``best_on_validation``.
-        attempt: checkpoints of earlier attempts are not used. *
-        checkpoint_seconds: seconds between two checkpoints. *
-        clocks: wall seconds that this process has spent before training, by part. *
-        warn: called with a sentence for each checkpoint that cannot be used. *
-    """
-
-    key: str
+    key: str  # * of the cell
     recipe: Recipe
     seed: int
-    features: Features
-    targets: Targets
-    train: np.ndarray
-    folder: Path
-    validation: np.ndarray | None = None
-    attempt: int = 1
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    features: Features  # of the whole data set
+    targets: Targets  # of the whole data set
+    train: np.ndarray  # indices of the training clips
+    folder: Path  # * of checkpoints
+    validation: np.ndarray | None = None  # indices, for ``best_on_validation``
+    attempt: int = 1  # * checkpoints of earlier attempts are not used
+    checkpoint_seconds: float = CHECKPOINT_SECONDS  # * between two checkpoints
+    # * Wall seconds that this process has spent before training, by part.
     clocks: dict[str, float] = field(default_factory=dict)
-    warn: Callable[[str], None] = checkpoint.warn
+    warn: Callable[[str], None] = checkpoint.warn  # * of checkpoints that cannot be used
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        training = self.recipe.training
+        return training.epochs * epoch_steps(training, len(self.train))
 
 
 @dataclass
 class Progress:
-    """What a training has done so far, over all resumes; saved in checkpoints.
+    """What a training has done so far, over all resumes; saved in checkpoints."""
 
-    Attributes:
-        epoch: completed epochs.
-        step: completed steps of the current epoch.
-        train_loss: mean loss of each epoch.
-        learning_rate: last learning rate of each epoch.
-        validation: metric on the validation split after each epoch, for ``best_on_validation``.
-        best_epoch: the first epoch with the best of these, counted from 1; 0 is none.
-        seconds: wall seconds of training steps.
-        cpu_seconds: CPU seconds of the process in training steps.
-        epoch_seconds: wall seconds of the current epoch.
-        step_seconds: mean seconds per step of each epoch.
-        peak_bytes: maximum memory use.
-        before: wall seconds of earlier processes by part, training steps not included.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    train_loss: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
+    epoch: int = 0  # completed
+    step: int = 0  # completed in the current epoch
+    train_loss: list[float] = field(default_factory=list)  # mean of each epoch
+    learning_rate: list[float] = field(default_factory=list)  # last of each epoch
+    # The metric on the validation split after each epoch, for ``best_on_validation``.
     validation: Annotated[list[float], written_as("inner")] = field(default_factory=list)
-    best_epoch: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    step_seconds: list[float] = field(default_factory=list)
+    best_epoch: int = 0  # the first with the best of these, counted from 1; 0 is none
+    seconds: float = 0.0  # wall seconds of training steps
+    cpu_seconds: float = 0.0  # of the process in training steps
+    epoch_seconds: float = 0.0  # wall seconds of the current epoch
+    step_seconds: list[float] = field(default_factory=list)  # mean per step of each epoch
     peak_bytes: int = 0
+    # Wall seconds of earlier processes by part, training steps not included.
     before: dict[str, float] = field(default_factory=dict)
-
-
-# Minimum time between two checkpoints, in units of the time that writing one takes.
-_CHECKPOINT_COST_FACTOR = 30
 
 
 class Training:
@@ -193,44 +119,34 @@ class Training:
 
     Random numbers are not part of the state: they are functions of seed and step.
 
-    Args:
-        net: model on the recipe's device, with initial weights.
-        stateful: other objects with a state (optimizer, scaler of the loss), by name.
-        task: data and recipe.
-
     Attributes:
         average: average of the weights, if the recipe asks for one.
         other_weights: after the training, the kind and values of the weights that the run's metrics
             are not of; None if there is only one kind.
-
-    Raises:
-        InputError: see `check_averaging`.
     """
 
-    def __init__(self, net: nn.Module, stateful: dict[str, Any], task: Task) -> None:
-        training = task.recipe.training
-        check_averaging(training)
-        self.net, self.stateful, self.task = net, stateful, task
-        self.average = Average() if training.swa_start is not None else None
+    def __init__(self, net: nn.Module, step: ModelStep, task: Task) -> None:
+        self.net, self.task = net, task
+        self._stateful: dict[str, Any] = {"optimizer": step.optimizer}
+        if step.scaler.is_enabled():
+            self._stateful["scaler"] = step.scaler
+        self.average: AveragedModel | None = None
+        if task.recipe.training.swa_start is not None:
+            self.average = AveragedModel(net, avg_fn=_mean, use_buffers=True)
         self.other_weights: tuple[str, Weights] | None = None
         self.progress = Progress()
-        self.losses: list[torch.Tensor] = []  # of the current epoch
+        self._losses: list[torch.Tensor] = []  # of the current epoch
         self._unsaved, self._wait = 0, task.checkpoint_seconds
+        self._identity = task.key, task.attempt
         self._resume()
         self._saved = time.monotonic()
         self.start()
 
-    @property
-    def identity(self) -> tuple[str, int]:
-        """Key and attempt that a checkpoint must belong to."""
-        return self.task.key, self.task.attempt
-
     def begin_epoch(self) -> None:
         """Averages the weights if the recipe says so, and starts the clock."""
-        epochs = snapshot_epochs(self.task.recipe.training)
-        progress = self.progress
+        progress, epochs = self.progress, snapshot_epochs(self.task.recipe.training)
         if self.average is not None and progress.epoch in epochs and not progress.step:
-            self.average.add(self.net)  # otherwise the checkpoint includes it
+            self.average.update_parameters(self.net)  # otherwise the checkpoint includes it
         self.start()
 
     def start(self) -> None:
@@ -247,13 +163,30 @@ class Training:
 
     def stepped(self, loss: torch.Tensor) -> None:
         """Counts a step; writes a checkpoint if one is due."""
-        self.losses.append(loss)
+        self._losses.append(loss)
         self.progress.step += 1
         self._unsaved += 1
         if time.monotonic() - self._saved > self._wait:
             self.stop()
             self.save()
             self.start()
+
+    def end_epoch(self, rate: float) -> None:
+        """Records an epoch after its last step.
+
+        Raises:
+            Diverged: a loss was NaN or infinite.
+        """
+        progress, epochs = self.progress, self.task.recipe.training.epochs
+        mean = float(torch.stack(self._losses).mean())
+        if not np.isfinite(mean):
+            raise Diverged(f"the loss is {mean} in epoch {progress.epoch + 1} of {epochs}")
+        self.stop()
+        self._losses = []
+        progress.train_loss.append(mean)
+        progress.learning_rate.append(rate)
+        progress.step_seconds.append(progress.epoch_seconds / progress.step)
+        progress.epoch, progress.step, progress.epoch_seconds = progress.epoch + 1, 0, 0.0
 
     def save(self) -> None:
         """Writes a checkpoint, unless the last one holds everything."""
@@ -266,10 +199,10 @@ class Training:
             "key": task.key,
             "attempt": task.attempt,
             "net": self.net.state_dict(),
-            "parts": {name: part.state_dict() for name, part in self.stateful.items()},
+            "parts": {name: part.state_dict() for name, part in self._stateful.items()},
             "progress": {**to_plain(progress), "before": clocks},
-            "losses": torch.stack(self.losses) if self.losses else None,
-            "average": self.average.state() if self.average is not None else None,
+            "losses": torch.stack(self._losses) if self._losses else None,
+            "average": self.average.state_dict() if self.average is not None else None,
         }
         began = time.monotonic()
         checkpoint.save(task.folder, state)
@@ -282,84 +215,82 @@ class Training:
 
     def save_best(self) -> None:
         """Keeps the weights of the epoch that has just ended."""
-        state = {
-            "key": self.task.key,
-            "attempt": self.task.attempt,
-            "net": self.net.state_dict(),
-            "epoch": self.progress.epoch,
-        }
-        checkpoint.save_best(self.task.folder, state)
+        key, attempt = self._identity
+        state = {"key": key, "attempt": attempt, "net": self.net.state_dict()}
+        checkpoint.save_best(self.task.folder, {**state, "epoch": self.progress.epoch})
 
     def evaluated(self) -> AbstractContextManager[None]:
         """Loads the weights that would be evaluated if the training ended now."""
-        if self.task.recipe.training.eval_weights == "swa" and self.average and self.average.count:
-            return temporarily_load(self.net, self.average.weights)
+        average, swa = self.average, self.task.recipe.training.eval_weights == "swa"
+        if swa and average is not None and average.n_averaged:
+            return temporarily_load(self.net, average.module.state_dict())
         return nullcontext()
 
     def finish(self) -> None:
-        """Puts the weights to evaluate into the model, and the others into `other_weights`."""
-        self.save()
-        training, average = self.task.recipe.training, self.average
-        if average is not None:
-            swa = training.eval_weights == "swa"
-            self.other_weights = ("last", copy_of(self.net)) if swa else ("swa", average.weights)
-            if swa:
-                self.net.load_state_dict(average.weights)
-        if self.task.validation is not None:
-            self.use_best()
-
-    def use_best(self) -> None:
-        """Puts the weights of the best epoch into the model.
+        """Puts the weights to evaluate into the model, and the others into `other_weights`.
 
         Raises:
-            OSError: the file with these weights is missing or damaged.
+            OSError: the file with the weights of the best epoch is missing or damaged.
         """
-        state = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
-        if state is None or state["epoch"] != self.progress.best_epoch:
-            raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")
-        self.net.load_state_dict(state["net"])
+        self.save()
+        if self.average is not None:
+            self.other_weights = "swa", self.average.module.state_dict()
+            if self.task.recipe.training.eval_weights == "swa":
+                self.other_weights = "last", copy_of(self.net)
+                self.net.load_state_dict(self.average.module.state_dict())
+        if self.task.validation is not None:
+            state = self._best()
+            if state is None or state["epoch"] != self.progress.best_epoch:
+                raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")
+            self.net.load_state_dict(state["net"])
+
+    def _best(self) -> dict[str, Any] | None:
+        task = self.task
+        names = (checkpoint.BEST,)
+        return next(checkpoint.states(task.folder, self._identity, task.warn, names), None)
 
     def _resume(self) -> None:
         """Resumes from the newest usable checkpoint."""
-        warn = self.task.warn
-        for state in checkpoint.states(self.task.folder, self.identity, warn):
+        task = self.task
+        for state in checkpoint.states(task.folder, self._identity, task.warn):
             if not self._fits(state):
-                warn(f"{self.task.key}: a checkpoint does not fit the model; it is not used")
-            elif state["progress"]["best_epoch"] and not self._has_best(state):
-                warn(f"{self.task.key}: the weights of the best epoch are missing")
+                task.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
+            elif state["progress"]["best_epoch"] and not self._has_best(state["progress"]):
+                task.warn(f"{task.key}: the weights of the best epoch are missing")
             else:
                 self._load(state)
                 return
-        if checkpoint.exists(self.task.folder):
-            warn(f"{self.task.key}: no checkpoint can be used; the run starts from the beginning")
+        if checkpoint.exists(task.folder):
+            task.warn(f"{task.key}: no checkpoint can be used; the run starts from the beginning")
 
     def _fits(self, state: dict[str, Any]) -> bool:
-        current, saved = self.net.state_dict(), state["net"]
-        shapes = {name: value.shape for name, value in current.items()}
-        averaged = state.get("average") is not None
+        current, saved = (
+            {name: value.shape for name, value in weights.items()}
+            for weights in (self.net.state_dict(), state["net"])
+        )
+        averaged = state["average"] is not None
         return (
-            shapes == {name: value.shape for name, value in saved.items()}
-            and set(state["parts"]) == set(self.stateful)
+            current == saved
+            and set(state["parts"]) == set(self._stateful)
             and averaged == (self.average is not None)
         )
 
-    def _has_best(self, state: dict[str, Any]) -> bool:
+    def _has_best(self, progress: dict[str, Any]) -> bool:
         """Whether the best weights are of this state or of an epoch that will be repeated."""
-        best = checkpoint.load_best(self.task.folder, self.identity, self.task.warn)
-        known = state["progress"]
+        best = self._best()
         return best is not None and (
-            best["epoch"] == known["best_epoch"] or best["epoch"] > known["epoch"]
+            best["epoch"] == progress["best_epoch"] or best["epoch"] > progress["epoch"]
         )
 
     def _load(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
-        for name, part in self.stateful.items():
+        for name, part in self._stateful.items():
             part.load_state_dict(state["parts"][name])
         self.progress = validate(Progress, state["progress"])
         if self.average is not None:
-            self.average.load(state["average"], self.task.recipe.engine.device)
+            self.average.load_state_dict(state["average"])
         if state["losses"] is not None:
-            self.losses = list(state["losses"].to(self.task.recipe.engine.device))
+            self._losses = list(state["losses"].to(self.task.recipe.engine.device))
 
 
 def add_clocks(one: dict[str, float], two: dict[str, float]) -> dict[str, float]:

@@ -29,7 +29,7 @@ def _train(engine: EngineSpec, folder: Path) -> tuple[list[float], torch.Tensor]
     folder.mkdir()
     recipe = replace(RECIPE, engine=engine)
     task = Task("k", recipe, 0, FEATURES, TARGETS, np.arange(16), folder, checkpoint_seconds=0.0)
-    return train(net, task).train_loss, net.head[1].weight.detach()
+    return train(net, task).progress.train_loss, net.head[1].weight.detach()
 
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # inductor's own

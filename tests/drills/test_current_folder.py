@@ -38,6 +38,7 @@ HALF = Patchout("time", rate=0.5)
 """
 # Users of the Python interface start processes without the command's entry point.
 SCRIPT = """import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ from passt_bench.console import Estimate
 from passt_bench.measure.arm import ArmProcess
 from passt_bench.runner.executor import fork_server
 from passt_bench.runner.background_sync import updating_mlflow
-from passt_bench.training.batches import loading
+from passt_bench.training.batches import load
 
 
 def make(number):
@@ -64,7 +65,7 @@ if __name__ == "__main__":
         assert arm._pipe.poll(120)
         arm.close()
     elif {first!r} == "loaders":
-        with loading(make, [1, 2], 1) as batches:
+        with closing(load(make, [1, 2], 1)) as batches:
             assert [int(batch[0][0]) for batch in batches] == [1, 2]
     else:
         child = fork_server().Process(target=make, args=(1,))

@@ -12,7 +12,7 @@ import torch
 
 from passt_bench.models import create_model
 from passt_bench.spec import ModelSpec, Patchout, Recipe, TrainingSpec
-from passt_bench.training.loop import run_training
+from passt_bench.training.loop import train
 from passt_bench.training.state import Task, Training
 
 EPOCHS, STEPS = 4, 4
@@ -57,7 +57,7 @@ def fresh(width: int = 16) -> torch.nn.Module:
 
 def trained(task: Task, net: torch.nn.Module | None = None, **more: Any) -> Training:
     """The state after a training, of a fresh model unless one is given."""
-    return run_training(net or fresh(), task, **more)
+    return train(net or fresh(), task, **more)
 
 
 def stopped(monkeypatch: pytest.MonkeyPatch, steps: int, task: Task, net: Any = None) -> None:

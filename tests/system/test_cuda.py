@@ -46,7 +46,7 @@ def _train(
     folder.mkdir(exist_ok=True)
     clips = np.arange(CLIPS)
     task = Task("k", recipe, 0, FEATURES, TARGETS, clips, folder, checkpoint_seconds=0.0)
-    return train(net, task)
+    return train(net, task).progress
 
 
 @pytest.mark.parametrize(

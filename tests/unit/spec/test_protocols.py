@@ -13,7 +13,7 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.registry import DATASETS, METRICS
 from passt_bench.spec import Recipe, override
 from passt_bench.spec.key import key_fields
-from passt_bench.training.schedule import ramp
+from passt_bench.training.loop import ramp
 from passt_bench.training.state import snapshot_epochs
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocols.md"

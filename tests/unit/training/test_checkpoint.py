@@ -25,7 +25,7 @@ from small_training import (
 
 from passt_bench.registry import METRICS
 from passt_bench.training import checkpoint
-from passt_bench.training.loss import Diverged
+from passt_bench.training.engine import Diverged
 from passt_bench.training.metrics import Metric, PerClass
 from passt_bench.training.state import Progress, Training, copy_of
 

@@ -1,7 +1,8 @@
-"""Half precision and compilation in training."""
+"""The engine: losses by hand, half precision, attention kernels, and settings that cannot work."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,54 @@ import numpy as np
 import pytest
 import torch
 from small_training import make_task, trained
+from torch.nn import functional as F
 
-from passt_bench.errors import InputError
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec
-from passt_bench.training.engine import Engine, check_engine
+from passt_bench.training.engine import Engine, loss_of, with_known
 from passt_bench.training.evaluate import predict
 from passt_bench.training.state import Training
 
 X = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+NAN = math.nan
+TARGETS = np.array([[1, NAN, 0], [NAN, NAN, 1], [0, 1, NAN]], dtype="f4")
+LOGITS = torch.tensor([[0.3, 9.0, -1.0], [7.0, -7.0, 0.2], [0.5, -0.4, 5.0]])
+
+
+def test_masked_loss_is_the_mean_over_known_labels() -> None:
+    targets = torch.from_numpy(TARGETS)
+    known = ~targets.isnan()
+    expected = float(F.binary_cross_entropy_with_logits(LOGITS[known], targets[known]))
+    for form in (targets, torch.from_numpy(with_known(TARGETS))):
+        logits = LOGITS.clone().requires_grad_()
+        loss = loss_of("masked_bce", logits, form)
+        assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert logits.grad is not None
+        assert torch.equal(logits.grad != 0, known)
+    nothing = loss_of("masked_bce", LOGITS, torch.full((3, 3), NAN))
+    assert float(nothing) == 0
+
+
+def test_a_mixed_clip_has_the_mixed_loss_of_both() -> None:
+    """Known in one clip alone, a label counts with that clip's share and its own target."""
+    share, both = 0.7, with_known(TARGETS)
+    mixed = torch.from_numpy(share * both[:1] + (1 - share) * both[2:])
+    entries = F.binary_cross_entropy_with_logits(
+        LOGITS[:1].expand(2, 3), torch.tensor([[1.0, 0, 0], [0, 1, 0]]), reduction="none"
+    )
+    weights = torch.tensor([[share, 0, share], [1 - share, 1 - share, 0]])
+    expected = float((entries * weights).sum() / weights.sum())
+    assert float(loss_of("masked_bce", LOGITS[:1], mixed)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("bce", [1.0, 0.0]), ("masked_bce", [1.0, 0.0]), ("ce", [0.7, 0.3])]
+)
+def test_losses_of_logits_that_are_zero(kind: str, targets: list[float]) -> None:
+    found = loss_of(kind, torch.zeros(1, 2), torch.tensor([targets]))
+    assert float(found) == pytest.approx(math.log(2))
 
 
 def _net() -> torch.nn.Module:
@@ -47,8 +86,7 @@ def test_half_precision_trains_like_float32_at_first(precision: Any, tmp_path: P
 
 
 def test_float32_is_left_alone() -> None:
-    engine = Engine(EngineSpec())
-    net = torch.nn.Linear(2, 2)
+    engine, net = Engine(EngineSpec()), torch.nn.Linear(2, 2)
     assert engine.prepare(net) is net
     assert not engine.make_scaler().is_enabled()
     with engine.autocast():
@@ -84,15 +122,6 @@ def test_materialised_attention_is_kept_for_backward() -> None:
         call = Engine(EngineSpec(attention=attention)).prepare(net)
         saved.append(saved_for_backward(partial(call, X), net.parameters()))
     assert saved[1] > saved[0]
-
-
-@pytest.mark.parametrize(
-    "engine", [{"graph": True}, {"graph": True, "device": "cuda", "precision": "float16"}], ids=str
-)
-def test_a_graph_that_cannot_work_is_refused(engine: dict[str, object]) -> None:
-    with pytest.raises(InputError) as caught:
-        check_engine(EngineSpec(**engine))
-    assert (caught.value.field, caught.value.value) == ("engine.graph", True)
 
 
 def test_an_engine_describes_itself() -> None:

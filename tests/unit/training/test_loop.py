@@ -1,9 +1,12 @@
-"""Schedules of patchout: exact counts in each stage, from nothing to all or back."""
+"""Schedules of learning rate and patchout, what a step draws, and refused recipes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +17,44 @@ from passt_bench.errors import InputError
 from passt_bench.models import PaSST, create_model, draw_batch, initialize, resolve
 from passt_bench.spec import Patchout, Recipe, TrainingSpec, override
 from passt_bench.spec.key import quality_key
-from passt_bench.training.loop import train
-from passt_bench.training.schedule import at_stage, check_steps, stages
+from passt_bench.training.loop import (
+    at_stage,
+    check_labels,
+    check_settings,
+    ramp,
+    rate_at,
+    stages,
+    train,
+)
 from passt_bench.training.state import Task
 
+PUBLISHED = TrainingSpec(epochs=130, learning_rate=2e-5, schedule="ramp")
 GRID = (8, 8)
 MOST = Patchout("unstructured", rate=0.75, schedule="rising")
 
 
-def kept(setting: Patchout, grid: tuple[int, int] = GRID) -> list[int]:
-    return [resolve(stage, grid).kept for stage in stages(setting, grid)]
+def test_the_published_ramp() -> None:
+    """Exponential warm-up, constant, linear decay, constant."""
+    first = [ramp(PUBLISHED, epoch) for epoch in range(7)]
+    assert first == pytest.approx([0.0174, 0.0408, 0.165, 0.449, 0.819, 1, 1], abs=5e-4)
+    assert [ramp(PUBLISHED, epoch) for epoch in range(5, 51)] == [1] * 46
+    assert ramp(PUBLISHED, 51) == pytest.approx(1 - 0.99 / 50)
+    assert ramp(PUBLISHED, 75) == pytest.approx(0.01 + 0.99 / 2)
+    assert [ramp(PUBLISHED, epoch) for epoch in (100, 101, 129)] == pytest.approx([0.01] * 3)
+    other = replace(PUBLISHED, ramp_epochs=0, decay_start=0, decay_epochs=1, min_lr_ratio=0.5)
+    assert [ramp(other, epoch) for epoch in range(3)] == [1, 0.5, 0.5]
+    rates = [rate_at(PUBLISHED, step, 3) for step in range(9)]  # constant within an epoch
+    assert rates == [2e-5 * ramp(PUBLISHED, epoch) for epoch in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
+
+
+def test_the_cosine_rises_and_falls() -> None:
+    training = TrainingSpec(epochs=10, learning_rate=1.0, warmup=0.1)
+    rates = [rate_at(training, step, 10) for step in range(100)]
+    assert rates.index(max(rates)) == 10
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+    assert rate_at(replace(training, epochs=1, warmup=0.0), 0, 1) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -52,11 +83,11 @@ def kept(setting: Patchout, grid: tuple[int, int] = GRID) -> list[int]:
 def test_every_stage_keeps_exactly(
     setting: Patchout, grid: tuple[int, int], counts: list[int]
 ) -> None:
-    assert kept(setting, grid) == counts
+    assert [resolve(stage, grid).kept for stage in stages(setting, grid)] == counts
 
 
 @pytest.mark.parametrize("kind", ["unstructured", "time", "frequency", "structured", "block"])
-def test_ends_are_nothing_and_everything(kind: str) -> None:
+def test_stages_go_from_no_patchout_to_the_setting(kind: str) -> None:
     full = Patchout(kind, rate=0.6, scope="sample")
     for number in range(2, 7):
         rising = stages(Patchout(**{**vars(full), "schedule": "rising", "stages": number}), GRID)
@@ -83,20 +114,12 @@ def test_stages_are_equal_shares_of_the_steps() -> None:
     assert {at_stage(constant, GRID, step, 9) for step in range(9)} == {constant}
 
 
-def test_too_few_steps_for_the_stages_are_refused() -> None:
-    check_steps(MOST, 4)
-    check_steps(Patchout("time", rate=0.5), 1)
-    with pytest.raises(InputError, match=r"patchout\.stages = 4: the training has 3 steps"):
-        check_steps(MOST, 3)
-
-
 def test_a_schedule_enters_the_key() -> None:
     def key(setting: Patchout) -> str:
         return quality_key(override(Recipe(), {"patchout": setting}), 0, None, "data", {})
 
-    constant = Patchout("unstructured", rate=0.75)
-    falling = Patchout("unstructured", rate=0.75, schedule="falling")
-    assert len({key(constant), key(MOST), key(falling)}) == 3
+    settings = (replace(MOST, schedule=name) for name in ("constant", "rising", "falling"))
+    assert len({key(setting) for setting in settings}) == 3
 
 
 def test_offsets_are_uniform_and_pure() -> None:
@@ -127,7 +150,7 @@ def test_a_step_draws_what_the_model_takes() -> None:
 
 
 class Watched(PaSST):
-    """Notes what each training step hands over."""
+    """Notes what each training step passes to the model."""
 
     def forward(
         self,
@@ -139,7 +162,7 @@ class Watched(PaSST):
         return super().forward(x, kept, offset)
 
 
-def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Path) -> None:
+def test_the_loop_goes_through_the_stages_and_passes_the_offset(tmp_path: Path) -> None:
     recipe = Recipe(
         patchout=Patchout("unstructured", rate=0.75, schedule="rising", scope="sample"),
         training=TrainingSpec(epochs=4, batch_size=8),
@@ -154,7 +177,7 @@ def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Pa
         initialize(net, 0)
         torch.manual_seed(torch_seed)  # which must not matter
         task = Task("key", recipe, 5, features, targets, np.arange(16), tmp_path / folder)
-        return net, train(net, task).train_loss
+        return net, train(net, task).progress.train_loss
 
     net, losses = trained("a", 1)
     shapes = [None if kept is None else tuple(kept.shape) for kept, _ in net.seen]
@@ -164,3 +187,71 @@ def test_the_loop_goes_through_the_stages_and_hands_over_the_offset(tmp_path: Pa
     again, same = trained("b", 2)
     assert losses == same
     assert all(map(torch.equal, net.parameters(), again.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"engine.graph": True}, "engine.graph"),
+        (
+            {"engine.graph": True, "engine.device": "cuda", "engine.precision": "float16"},
+            "engine.graph",
+        ),
+        ({"training.epochs": 6, "training.swa_start": 6}, "training.swa_start"),
+        ({"training.eval_weights": "swa"}, "training.eval_weights"),
+        ({"training.epoch_clips": 20}, "training.epoch_clips"),
+        ({"training.epoch_clips": 101, "training.sampling": "weighted"}, "training.epoch_clips"),
+        ({"patchout": MOST, "training.epochs": 3, "training.batch_size": 100}, "patchout.stages"),
+        ({"data.crop": "random", "data.storage": "prepared"}, "data.storage"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_trained_are_refused(changes: dict[str, Any], field: str) -> None:
+    recipe = override(Recipe(), changes)
+    with pytest.raises(InputError) as caught:
+        check_settings(recipe, 100)
+    value: Any = recipe
+    for name in field.split("."):
+        value = getattr(value, name)
+    assert (caught.value.field, caught.value.value) == (field, value)
+
+
+def test_settings_at_their_limits_are_accepted() -> None:
+    four = {"patchout": MOST, "training.epochs": 4, "training.batch_size": 100}
+    every = {"training.epoch_clips": 100, "training.sampling": "weighted"}
+    for changes in (four, every, {"training.epochs": 6, "training.swa_start": 5}):
+        check_settings(override(Recipe(), changes), 100)
+
+
+@pytest.mark.parametrize(
+    ("label", "changes", "field", "value"),
+    [
+        (0, {"training.sampling": "weighted"}, "training.sampling", "weighted"),
+        (np.nan, {}, "training.loss", "bce"),
+        (1, {"training.loss": "ce"}, "training.loss", "ce"),
+    ],
+    ids=["no label", "an unknown label", "two classes"],
+)
+def test_labels_need_a_recipe_that_can_use_them(
+    label: float, changes: Mapping[str, Any], field: str, value: object
+) -> None:
+    targets = np.eye(3, dtype="f4")[np.arange(100) % 3]
+    recipe = override(Recipe(), changes)
+    check_labels(recipe, targets, np.arange(100))
+    targets[5, [0, 2]] = label
+    with pytest.raises(InputError) as caught:
+        check_labels(recipe, targets, np.arange(100))
+    assert (caught.value.field, caught.value.value) == (field, value)
+    check_labels(recipe, targets, np.arange(10, 100))  # clips that are not trained on may be so
+    check_labels(override(recipe, {"training.loss": "masked_bce"}), *_known(targets))
+
+
+def _known(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The targets and the clips with a label that is present."""
+    return targets, np.flatnonzero((targets > 0.5).any(axis=1))
+
+
+def test_no_clip_to_train_on_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        check_labels(Recipe(), np.eye(3), np.arange(0))
+    assert (caught.value.field, caught.value.value) == ("data.name", "synthetic")

@@ -1,0 +1,148 @@
+"""Batches: augmentation of spectrograms, weights of clips, and which clips an epoch has."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from passt_bench.data.targets import PackedTargets
+from passt_bench.errors import InputError
+from passt_bench.spec import TrainingSpec
+from passt_bench.training.batches import Sampler, augment, clip_weights, epoch_steps
+from passt_bench.training.engine import with_known
+
+RANDOM = np.random.default_rng(0)
+WEIGHTED = TrainingSpec(batch_size=4, sampling="weighted", epoch_clips=20)
+
+
+def _targets(clips: int = 300, classes: int = 11) -> np.ndarray:
+    targets = (RANDOM.random((clips, classes)) < np.linspace(0.02, 0.6, classes)).astype("f4")
+    targets[~targets.any(axis=1), 0] = 1
+    return targets
+
+
+def test_augmentation_off_changes_nothing() -> None:
+    x, y = RANDOM.normal(size=(3, 4, 6)).astype("f4"), np.eye(3, dtype="f4")
+    out, targets = augment(x, y, TrainingSpec(), 0, 0, 0)
+    assert torch.equal(out, torch.from_numpy(x).unsqueeze(1))
+    assert torch.equal(targets, torch.from_numpy(y))
+
+
+def test_augmentation_is_pure_and_leaves_its_input() -> None:
+    x, y = RANDOM.normal(size=(8, 4, 20)).astype("f4"), np.eye(8, dtype="f4")
+    copy = x.copy()
+    training = TrainingSpec(mixup=0.3, roll=0.5, mask_time=5, mask_frequency=2)
+    one, two = (augment(x, y, training, 5, 1, 0) for _ in range(2))
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])
+    assert (x == copy).all()
+    assert not torch.equal(one[0], augment(x, y, training, 6, 1, 0)[0])
+    assert not torch.equal(one[0], augment(x, y, training, 5, 1, 1)[0])
+    assert torch.allclose(one[1].sum(1), torch.ones(8))
+
+
+def test_roll_keeps_the_columns() -> None:
+    x = np.arange(20, dtype="f4").reshape(1, 1, 20)
+    out, _ = augment(x, np.ones((1, 1)), TrainingSpec(roll=1.0), 3, 0, 0)
+    assert sorted(out.flatten().tolist()) == list(range(20))
+
+
+def test_masks_are_filled_and_narrower_than_asked_for() -> None:
+    x = np.ones((200, 8, 30), dtype="f4")
+    training = TrainingSpec(mask_time=5, mask_frequency=3)
+    out, _ = augment(x, np.ones((200, 1)), training, 0, 0, 0, fill=0.25)
+    masked = out[:, 0].numpy() == 0.25
+    assert set(masked.all(axis=1).sum(axis=1)) == {0, 1, 2, 3, 4}
+    assert set(masked.all(axis=2).sum(axis=1)) == {0, 1, 2}
+    assert (out[:, 0].numpy()[~masked] == 1).all()
+
+
+def test_mixup_mixes_the_labels_that_are_known() -> None:
+    targets = with_known(np.array([[1, np.nan, 0], [np.nan, np.nan, 1], [0, 1, np.nan]]))
+    _, mixed = augment(np.zeros((3, 4, 5)), targets, TrainingSpec(mixup=0.3), 0, 0, 0)
+    positive, known = mixed.unbind(dim=1)
+    assert ((positive >= 0) & (positive <= known) & (known <= 1)).all()
+    assert ((known > 0) & (known < 1)).any()
+
+
+def test_weights_by_hand() -> None:
+    targets = np.array([[1, 0], [1, 1], [0, 1], [1, 0]], dtype="f4")
+    train = np.array([0, 1, 3])  # counts 3 and 1: clip 2 is not trained on
+    one, two = 1000 / 103, 1000 / 101
+    assert clip_weights(targets, train) == pytest.approx([one, one + two, one])
+    targets[0, 1] = np.nan
+    assert clip_weights(targets, train) == pytest.approx([one, one + two, one])
+    targets[0] = 0
+    with pytest.raises(InputError) as caught:
+        clip_weights(targets, train)
+    assert (caught.value.field, caught.value.value) == ("training.sampling", "weighted")
+
+
+def test_packed_targets_weigh_the_same() -> None:
+    targets, train = _targets(20_000), np.arange(5, 20_000)
+    packed = PackedTargets(np.packbits(targets.astype("u1"), axis=1), targets.shape[1])
+    np.testing.assert_array_equal(clip_weights(packed, train), clip_weights(targets, train))
+
+
+def test_a_million_clips_are_weighed_in_blocks() -> None:
+    clips, classes = 1_000_000, 64
+    packed = np.zeros((clips, classes // 8), dtype="u1")
+    packed[np.arange(clips), np.arange(clips) % 8] = 128
+    targets, train = PackedTargets(packed, classes), np.arange(clips)
+    tracemalloc.start()
+    weights = clip_weights(targets, train)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6  # unpacked they take 256 MB
+    assert weights == pytest.approx(1000 / (100 + clips / 8))
+
+
+@pytest.mark.parametrize(
+    ("training", "steps"),
+    [
+        (WEIGHTED, 5),
+        (replace(WEIGHTED, epoch_clips=None, batch_size=30), 6),  # all but an incomplete batch
+        (TrainingSpec(batch_size=50), 4),
+    ],
+    ids=["weighted", "weighted, all clips", "shuffled"],
+)
+def test_an_epoch_has_no_clip_twice_and_is_drawn_anew(training: TrainingSpec, steps: int) -> None:
+    targets, train = _targets(), np.arange(100, 300)
+    sampler = Sampler(training, targets, train, 3, 0)
+    assert sampler.steps == steps == epoch_steps(training, len(train))
+    epochs = [
+        np.concatenate([sampler.clips(epoch * steps + step) for step in range(steps)])
+        for epoch in range(4)
+    ]
+    for clips in epochs:
+        assert len(set(clips.tolist())) == steps * training.batch_size
+        assert set(clips) <= set(train)
+    assert len({tuple(clips) for clips in epochs}) == 4
+    again = Sampler(training, targets, train, 3, 0)  # from any step on, as after a kill
+    size = training.batch_size
+    np.testing.assert_array_equal(again.clips(3 * steps + 2), epochs[3][2 * size : 3 * size])
+    for seed, salt in ((4, 0), (3, 1)):
+        other = Sampler(training, targets, train, seed, salt)
+        assert (other.clips(0) != epochs[0][:size]).any()
+
+
+def test_fewer_clips_than_a_batch_are_one_step() -> None:
+    sampler = Sampler(TrainingSpec(batch_size=16), np.zeros((200, 1)), np.arange(3), 0, 0)
+    assert sorted(sampler.clips(0)) == [0, 1, 2]
+
+
+def test_the_first_draw_is_as_likely_as_its_weight() -> None:
+    targets = np.zeros((6, 3), dtype="f4")
+    targets[[0, 1, 2, 3, 4, 5], [0, 1, 1, 2, 2, 2]] = 1
+    targets[0, 1:] = 1
+    training, train, epochs = replace(WEIGHTED, epoch_clips=1, batch_size=1), np.arange(6), 6000
+    sampler = Sampler(training, targets, train, 0, 0)
+    seen = np.bincount([sampler.clips(step)[0] for step in range(epochs)], minlength=6) / epochs
+    weights = clip_weights(targets, train)
+    expected = weights / weights.sum()
+    assert (abs(seen - expected) < 4 * np.sqrt(expected / epochs)).all()
+    assert expected[0] > 2.5 * expected[1]  # otherwise the test could not tell
