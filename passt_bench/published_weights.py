@@ -1,4 +1,4 @@
-"""Lists the published weights (address, geometry, reported result) and finds their files.
+"""The published weights: address, geometry and reported result; finds and downloads their files.
 
 ``published_weights.csv`` is compiled from the reference code's ``models/passt.py`` and its releases
 page, and from the ``hear21passt`` package. A file is checked against it after its download.
@@ -7,16 +7,26 @@ page, and from the ``hear21passt`` package. A file is checked against it after i
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
-from collections.abc import Iterable
+import urllib.request
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError, URLError
 
+from filelock import FileLock
+
+from passt_bench.console import Progress
 from passt_bench.errors import InputError, choose_from
+from passt_bench.records.files import storing, write_atomically
 from passt_bench.spec.codec import validate
 from passt_bench.vocabulary import class_names
 
 FOLDER_VARIABLE = "PASST_BENCH_WEIGHTS"
+SUMS = "SHA256SUMS"  # hashes of the first downloads, beside the files
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0  # seconds without a response
 _CLASSES = {"audioset": 527, "openmic": 20, "fsd50k": 200, "esc50": 50, "imagenet": 1000}
 
 
@@ -26,7 +36,6 @@ class Published:
 
     Attributes:
         name: name in the reference code.
-        url: address of the file.
         stride: patch stride along both axes; None if only the file has it.
         frames: number of frames that the time encodings cover.
         claimed: result reported by the authors (accuracy of the fold for ESC-50, otherwise mAP).
@@ -34,9 +43,6 @@ class Published:
         labels: data set of the classes.
         hop: hop of the front end, in samples at 32 kHz.
         clip: length in seconds of the training clips.
-        depth: number of blocks.
-        width: embedding width.
-        remark: further information.
     """
 
     name: str
@@ -75,17 +81,23 @@ def _read_table() -> dict[str, Published]:
 
 PUBLISHED = _read_table()
 
+_S10 = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_128_ap4761", "passt_s_p16_128_ap472")
+_S12 = ("passt_s_p16_s12_128_ap470", "passt_s_swa_p16_s12_128_ap473")
+_S14 = ("passt_s_p16_s14_128_ap469", "passt_s_swa_p16_s14_128_ap471")
+_S16 = ("passt_s_p16_s16_128_ap468", "passt_s_swa_p16_s16_128_ap473")
+_FOUR = (_S10[0], _S12[1], _S14[1], _S16[1])
+# As in config_updates.py of the reference code; 2, 4, 5 and 9 are the rows of Table 2.
+ENSEMBLES: dict[str, tuple[str, ...]] = {
+    "ensemble_s16_14": (_S14[1], _S16[1]),
+    "ensemble_s10": _S10,
+    "ensemble_4": _FOUR,
+    "ensemble_5": (*_FOUR, _S10[1]),
+    "ensemble_many": (*_S10, *_S12, *_S14, *_S16),
+}
+
 
 def find_published(name: str, sets: Iterable[str] = ()) -> Published:
-    """The published weights with a name.
-
-    Args:
-        name: a name from `passt-bench weights list`.
-        sets: further valid names, for the message.
-
-    Raises:
-        InputError: the name is unknown.
-    """
+    """The published weights with a name; the message about an unknown one names ``sets`` too."""
     if name not in PUBLISHED:
         raise InputError(
             "no published weights of that name",
@@ -132,3 +144,117 @@ def locate(source: str | Path, folder: Path | None = None) -> Path:
             "and put it there.",
         )
     return known
+
+
+def get(
+    entry: Published,
+    check: Callable[[Published, Path], None],
+    folder: Path | None = None,
+    progress: Progress = lambda share, text: None,
+) -> Path:
+    """Downloads a published file if it is missing, and checks it either way.
+
+    A download is complete or absent, and an interrupted one resumes. The hash of the first download
+    is written to ``SHA256SUMS``; later downloads must match it.
+
+    Args:
+        entry: the file.
+        check: refuses another model, see `models.weights.check_published`.
+        folder: target folder; None is the default one.
+        progress: called with the share done and a text.
+
+    Raises:
+        InputError: it cannot be downloaded (the message says what to put where), does not match the
+            table, or differs from the first download.
+    """
+    folder = folder or weights_folder()
+    path, part = folder / entry.file, folder / f"{entry.file}.part"
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{entry.file}.lock"):
+        if not path.is_file():
+            _download(entry.url, part, path, progress)
+        arrived = path if path.is_file() else part
+        with arrived.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        recorded = recorded_hashes(folder).get(path.name)
+        if recorded not in (None, found):
+            part.unlink(missing_ok=True)
+            raise InputError(
+                "the file differs from the first download",
+                source=path,
+                field="sha256",
+                value=found,
+                remedy=f"Expected {recorded}. Remove the file and get it again; if it was released "
+                f"anew, remove its line in {folder / SUMS} first.",
+            )
+        arrived.replace(path)
+        try:
+            check(entry, path)
+        except InputError as error:
+            raise InputError(
+                error.problem,
+                source=path,
+                field=error.field,
+                value=error.value,
+                remedy=f"It is not the published file: remove it and get it again ({entry.url}).",
+            ) from None
+        if recorded is None:
+            with FileLock(folder / f".{SUMS}.lock"):
+                sums = recorded_hashes(folder) | {path.name: found}
+                text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+                write_atomically(folder / SUMS, text.encode())
+    return path
+
+
+def _download(url: str, part: Path, path: Path, progress: Progress) -> None:
+    try:
+        _transfer(url, part, progress)
+    except OSError as error:
+        reason: object = error
+        if isinstance(error, URLError) and not isinstance(error, HTTPError):
+            reason = error.reason  # what the URLError wraps
+        raise InputError(
+            f"could not be downloaded ({reason})",
+            source=url,
+            remedy=f"Try again, the download resumes; or download it elsewhere, put it at {path}, "
+            "and run the same command, which checks it.",
+        ) from None
+
+
+def _transfer(url: str, part: Path, progress: Progress) -> None:
+    """Downloads into ``part``, from its end on where the server can.
+
+    Raises:
+        OSError: no connection, a server error, or an incomplete response.
+    """
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        if error.code != 416 or not have:  # 416: nothing follows the part on disk
+            raise
+        part.unlink()
+        return _transfer(url, part, progress)
+    with answer:
+        resumed = answer.status == 206
+        have = have if resumed else 0
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        with part.open("ab" if resumed else "wb") as file:
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                progress(have / max(total, have), f"{have / 1e6:.0f} of {total / 1e6:.0f} MB")
+    if have < total:
+        raise OSError(f"the connection broke off after {have} of {total} bytes")
+    return None
+
+
+def recorded_hashes(folder: Path) -> dict[str, str]:
+    """The hashes of the first downloads, from ``SHA256SUMS``: file name → hash."""
+    sums = folder / SUMS
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}

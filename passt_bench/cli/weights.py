@@ -24,31 +24,28 @@ _WIDE = 150  # columns of a terminal in which the whole list fits
 @weights.command("list")
 def list_(folder: Folder = None) -> None:
     """List the published weights, the metrics their authors report, and which are downloaded."""
-    from passt_bench.models.ensemble import ENSEMBLES
-    from passt_bench.published_weights import PUBLISHED, weights_folder
+    from passt_bench.published_weights import ENSEMBLES, PUBLISHED, weights_folder
 
     if folder is not None:
         check_exists(folder, "--folder", "Give the folder that holds the files.")
     here = folder or weights_folder()
-    rows = []
+    wide = console.width >= _WIDE
+    shown = ["name", "reported", "classes", "here"]
+    if wide:
+        shown = ["name", "file", "stride", "frames", "reported", "SWA", "classes", "here"]
+    table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
     for entry in PUBLISHED.values():
         metric = "accuracy" if entry.labels == "esc50" else "mAP"
-        rows.append(
-            {
-                "name": entry.name,
-                "file": entry.file,
-                "stride": str(entry.stride) if entry.stride else "-",
-                "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
-                "reported": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
-                "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
-                "classes": f"{entry.classes} {entry.labels}",
-                "here": "yes" if (here / entry.file).is_file() else "no",
-            }
-        )
-    wide = console.width >= _WIDE
-    shown = list(rows[0]) if wide else ["name", "reported", "classes", "here"]
-    table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
-    for row in rows:
+        row = {
+            "name": entry.name,
+            "file": entry.file,
+            "stride": str(entry.stride or "-"),
+            "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
+            "reported": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
+            "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
+            "classes": f"{entry.classes} {entry.labels}",
+            "here": "yes" if (here / entry.file).is_file() else "no",
+        }
         table.add_row(*(row[column] for column in shown))
     console.print(table)
     for entry in PUBLISHED.values():
@@ -68,14 +65,14 @@ def get(
 ) -> None:
     """Download published weights, or a set of them, and verify the files."""
     from passt_bench.console import stage
-    from passt_bench.models.ensemble import ENSEMBLES
-    from passt_bench.models.weights import get as download
-    from passt_bench.published_weights import find_published
+    from passt_bench.models.weights import check_published
+    from passt_bench.published_weights import ENSEMBLES, find_published
+    from passt_bench.published_weights import get as download
 
     for member in ENSEMBLES.get(name, (name,)):
         entry = find_published(member, ENSEMBLES)
         with stage(console, entry.file) as update:
-            path = download(entry, folder, update)
+            path = download(entry, check_published, folder, update)
         console.print(str(path))
 
 

@@ -91,10 +91,6 @@ def build_model(
         options: options of the model (``stride``, ``width``, ``depth``, …), see the ``Options`` of
             its class; None is the model's default. A pair may be one number.
 
-    Returns:
-        A module: log-mel (B, 1, mels, frames) → logits (B, num_classes); a second argument holds
-        the indices of the kept patches, see `models.patchout.draw_batch`.
-
     Raises:
         InputError: an unknown name, a model whose packages are not installed, an option that the
             model does not take, a size below one, or patchout that the model cannot do.

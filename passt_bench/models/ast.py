@@ -16,8 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.models.patchout import draw_plain, gather
-from passt_bench.models.vit import (
+from passt_bench.models.passt import (
     SPECIAL_TOKENS,
     Block,
     Blocks,
@@ -25,6 +24,7 @@ from passt_bench.models.vit import (
     PatchTransformer,
     TransformerOptions,
 )
+from passt_bench.models.patchout import draw_plain, gather
 from passt_bench.spec.frontends import ast_frontend
 from passt_bench.spec.recipe import Pair
 
@@ -60,31 +60,22 @@ def from_hugging_face(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     Takes the names in its files and those of its modules; query, key and value become one matrix.
     """
     renamed = {}
-    for old, tensor in state.items():
-        name = old
+    for name, tensor in state.items():
         for pattern, replacement in _HUGGING_FACE:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
-    out = {
-        name: tensor for name, tensor in renamed.items() if not re.search(r"\.[qkv]_proj\.", name)
-    }
-    for name in renamed:
-        if ".q_proj." in name:
-            parts = [renamed[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
-            out[name.replace("q_proj", "qkv")] = torch.cat(parts)
-    return out
+    for name in [name for name in renamed if ".q_proj." in name]:
+        parts = [renamed.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+        renamed[name.replace("q_proj", "qkv")] = torch.cat(parts)
+    return renamed
 
 
 def resample_positions(positions: torch.Tensor, old: Pair, new: Pair) -> torch.Tensor:
     """Position encodings for another grid, as the official code makes them.
 
-    An axis that becomes shorter is cut from its middle, one that becomes longer is
+    They are (1, 2 + rows * columns, E), class and distillation token first; grids are (frequency,
+    time). An axis that becomes shorter is cut from its middle, one that becomes longer is
     interpolated (bilinear); time first, then frequency.
-
-    Args:
-        positions: (1, 2 + rows * columns, E), class and distillation token first.
-        old: their grid (frequency, time).
-        new: the new grid (frequency, time).
     """
     special, places = positions[:, :SPECIAL_TOKENS], positions[:, SPECIAL_TOKENS:]
     x_1EFT = places.transpose(1, 2).reshape(1, -1, *old)
@@ -114,17 +105,9 @@ class _Trunk(nn.Module):
 
 
 class AST(PatchTransformer):
-    """The audio spectrogram transformer.
+    """The audio spectrogram transformer; ``frames`` is what the position encodings are for.
 
-    Args:
-        num_classes: number of classes.
-        options: options of the model.
-        mels: rows of the input.
-        frames: columns that the position encodings are for; for input of another length they
-            are resampled, see `resample_positions`.
-
-    Raises:
-        InputError: the heads do not divide the width, or the input is shorter than a patch.
+    For input of another length they are resampled, see `resample_positions`.
     """
 
     frontend = ast_frontend()
@@ -144,11 +127,7 @@ class AST(PatchTransformer):
         return self.patch_grid(frames)
 
     def features(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """The mean of class and distillation token after the last norm, (B, E).
-
-        Raises:
-            InputError: not the number of mels that the model was made for, or too few frames.
-        """
+        """The mean of class and distillation token after the last norm, (B, E)."""
         self.check_mels(x)
         grid = self.grid(x.shape[3])
         if kept is None and self.training:

@@ -58,8 +58,7 @@ class AudioModel(nn.Module, ABC):
         frontend: what the model was published with; its output is the default input size.
         special_tokens: tokens that are not patches, e.g. the class token.
         unused: names of parameters that nothing reads.
-        patch: patch size (frequency, time).
-        stride: patch stride (frequency, time).
+        patch, stride: size and stride of the patches (frequency, time).
         patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
             always the full amount, because a schedule belongs to the training loop.
     """
@@ -78,29 +77,20 @@ class AudioModel(nn.Module, ABC):
 
     @classmethod
     def parse_options(cls, given: Mapping[str, Any]) -> Any:
-        """The model's ``Options`` from values by name; the others have their defaults.
-
-        Raises:
-            InputError: an option that the model does not have, or a value that it does not take.
-        """
+        """The model's ``Options`` from values by name; the others have their defaults."""
         for name, value in given.items():
             if python_name(cls.Options, name) is None:
+                known = choose_from([item.name for item in fields(cls.Options)], name)
+                field = f"model.{name}"
                 raise InputError(
-                    "the model does not take it",
-                    field=f"model.{name}",
-                    value=value,
-                    remedy=choose_from([item.name for item in fields(cls.Options)], name),
+                    "the model does not take it", field=field, value=value, remedy=known
                 )
         try:
             return validate(cls.Options, dict(given))
         except InputError as error:
             name = str(error.field).partition(".")[0]
-            raise InputError(
-                error.problem,
-                field=f"model.{name}",
-                value=given.get(name),
-                remedy=error.remedy,
-            ) from None
+            value, field = given.get(name), f"model.{name}"
+            raise InputError(error.problem, field=field, value=value, remedy=error.remedy) from None
 
     def grid(self, frames: int) -> Pair | None:
         """The patch grid (frequency, time) of an input with that many frames; None: no patches."""
@@ -131,16 +121,8 @@ class AudioModel(nn.Module, ABC):
     ) -> dict[str, Any]:
         """The arguments of ``forward`` in a training step besides its input: a pure function.
 
-        Args:
-            setting: patchout of the step, see `training.loop.at_stage`.
-            frames: columns of the input.
-            seed: seed of the run.
-            step: training step.
-            batch: number of clips.
-
-        Returns:
-            ``kept``, the indices of the patches to keep or None, and ``offset`` for input that is
-            shorter than the time encodings.
+        ``kept``, the indices of the patches to keep or None, and ``offset`` for input that is
+        shorter than the time encodings.
 
         Raises:
             InputError: patchout that the model cannot do, or that leaves no patches.
@@ -153,9 +135,8 @@ class AudioModel(nn.Module, ABC):
                 value=setting.kind,
                 remedy="Use 'none' with this model.",
             )
-        drawn: dict[str, Any] = {
-            "kept": draw_batch(setting, grid, seed, step, batch) if grid else None
-        }
+        kept = draw_batch(setting, grid, seed, step, batch) if grid else None
+        drawn: dict[str, Any] = {"kept": kept}
         if places > 1:  # a tensor, because torch.compile makes a graph per plain number
             drawn["offset"] = torch.tensor(int(philox(_OFFSET, seed, step).integers(places)))
         return drawn
@@ -187,11 +168,7 @@ def initialize(net: AudioModel, seed: int) -> None:
 
 
 class Cnn(AudioModel):
-    """A convolutional model, which has no patches; a subclass gives ``logits`` and ``min_size``.
-
-    Raises:
-        InputError: the input is too small for the poolings.
-    """
+    """A convolutional model, which has no patches; a subclass gives ``logits`` and ``min_size``."""
 
     min_size: ClassVar[int] = 1  # smallest mels and frames that survive pooling
 
@@ -214,11 +191,7 @@ class Cnn(AudioModel):
         """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Log-mel (B, 1, mels, frames) → logits (B, num_classes); ``kept`` must be None.
-
-        Raises:
-            InputError: the input has too few frames for the poolings.
-        """
+        """Log-mel (B, 1, mels, frames) → logits (B, num_classes); ``kept`` must be None."""
         if kept is not None:
             raise ValueError("a CNN has no patches to keep")
         self._check("frames", x.shape[3])

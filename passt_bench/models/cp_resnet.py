@@ -12,7 +12,7 @@ Shapes: B batch, C channels, mels and frames of the input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -26,13 +26,6 @@ _POOLED = (1, 2, 4)  # blocks of the first stage that are followed by max poolin
 _MAX_RHO = 22  # with it every filter is 3 x 3
 
 
-class Layer(NamedTuple):
-    """Kernel size and stride of a layer."""
-
-    kernel: int
-    stride: int
-
-
 def kernels(rho: int) -> list[list[tuple[int, int]]]:
     """Filter sizes, three stages of four blocks of two convolutions.
 
@@ -44,26 +37,20 @@ def kernels(rho: int) -> list[list[tuple[int, int]]]:
     return [pairs[start : start + _BLOCKS] for start in range(0, len(pairs), _BLOCKS)]
 
 
-def layers(rho: int) -> list[Layer]:
-    """Convolutions and poolings from the input to the last feature map, without shortcuts."""
-    path = [Layer(5, 2)]
-    for stage, pairs in enumerate(kernels(rho)):
-        for block, pair in enumerate(pairs, start=1):
-            path += [Layer(size, 1) for size in pair]
-            if stage == 0 and block in _POOLED:
-                path.append(Layer(2, 2))
-    return path
-
-
 def receptive_field(rho: int) -> int:
     """Receptive field of a value of the last feature map, in mels and in frames.
 
     Each layer adds (kernel - 1) times the product of the strides before it. 23 at rho 0, 135 at 7.
     """
+    path = [(5, 2)]  # kernel and stride of each layer, without shortcuts
+    for stage, pairs in enumerate(kernels(rho)):
+        for block, pair in enumerate(pairs, start=1):
+            path += [(size, 1) for size in pair]
+            path += [(2, 2)] * (stage == 0 and block in _POOLED)
     field, jump = 1, 1
-    for layer in layers(rho):
-        field += (layer.kernel - 1) * jump
-        jump *= layer.stride
+    for kernel, stride in path:
+        field += (kernel - 1) * jump
+        jump *= stride
     return field
 
 
@@ -98,11 +85,7 @@ def _stage(inputs: int, outputs: int, pairs: list[tuple[int, int]], *, pooled: b
 
 
 class CpResNet(Cnn):
-    """The receptive-field-regularized ResNet.
-
-    Raises:
-        InputError: the input is too small.
-    """
+    """The receptive-field-regularized ResNet."""
 
     @dataclass(frozen=True)
     class Options:

@@ -58,11 +58,7 @@ def mask_fill(spec: FrontendSpec) -> float:
 
 
 def at_least(spec: FrontendSpec, samples: int, minimum: int, why: str) -> None:
-    """Refuses a clip of too few samples.
-
-    Raises:
-        InputError: names the clip's length and the minimum.
-    """
+    """Refuses a clip of fewer samples than the minimum."""
     if samples < minimum:
         raise InputError(
             f"{samples} samples are too few for {why}",
@@ -72,38 +68,31 @@ def at_least(spec: FrontendSpec, samples: int, minimum: int, why: str) -> None:
         )
 
 
-def _refuse(name: str, value: object, problem: str, remedy: str) -> None:
-    raise InputError(problem, field=f"frontend.{name}", value=value, remedy=remedy)
-
-
 def _check(spec: FrontendSpec) -> None:
-    if spec.n_fft % 2:
-        _refuse("n_fft", spec.n_fft, "must be even", "A power of two is best.")
-    if spec.window > spec.n_fft:
-        remedy = f"Give at most frontend.n_fft = {spec.n_fft}."
-        _refuse("window", spec.window, "longer than the FFT", remedy)
-    if spec.mels < 4:
-        _refuse("mels", spec.mels, "too few filters", "Give at least 4.")
-    half = spec.sampling_rate / 2
-    if not spec.fmin < spec.fmax <= half:
-        remedy = (
-            f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
-            f"frontend.sampling_rate = {spec.sampling_rate}."
-        )
-        _refuse("fmax", spec.fmax, "outside the spectrum", remedy)
-    jitter = spec.fmax_jitter // 2
-    if spec.fmax + jitter > half or spec.fmax - jitter <= spec.fmin + spec.fmin_jitter:
-        remedy = f"Give at most 2 x ({half:g} - {spec.fmax:g}) = {2 * (half - spec.fmax):g} Hz."
-        _refuse("fmax_jitter", spec.fmax_jitter, "moves the edge out of the spectrum", remedy)
+    half, jitter = spec.sampling_rate / 2, spec.fmax_jitter // 2
+    inside = (
+        f"Give more than frontend.fmin = {spec.fmin:g} and at most half of "
+        f"frontend.sampling_rate = {spec.sampling_rate}."
+    )
+    room = f"Give at most 2 x ({half:g} - {spec.fmax:g}) = {2 * (half - spec.fmax):g} Hz."
+    moved_out = spec.fmax + jitter > half or spec.fmax - jitter <= spec.fmin + spec.fmin_jitter
+    longest = f"Give at most frontend.n_fft = {spec.n_fft}."
+    for name, wrong, problem, remedy in (
+        ("n_fft", spec.n_fft % 2, "must be even", "A power of two is best."),
+        ("window", spec.window > spec.n_fft, "longer than the FFT", longest),
+        ("mels", spec.mels < 4, "too few filters", "Give at least 4."),
+        ("fmax", not spec.fmin < spec.fmax <= half, "outside the spectrum", inside),
+        ("fmax_jitter", moved_out, "moves the edge out of the spectrum", room),
+    ):
+        if wrong:
+            field, value = f"frontend.{name}", getattr(spec, name)
+            raise InputError(problem, field=field, value=value, remedy=remedy)
 
 
 class FrontEnd(nn.Module, ABC):
     """Waveform to normalized log-mel; nothing in it is trained or saved.
 
     A front end is a subclass that is registered in `registry.FRONTENDS`.
-
-    Args:
-        spec: sizes, edges and normalization.
 
     Raises:
         InputError: sizes that do not fit each other, filters beyond half the sampling rate, or the
@@ -117,7 +106,12 @@ class FrontEnd(nn.Module, ABC):
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
         if FRONTENDS.get(spec.name).build is not type(self):
-            _refuse("name", spec.name, f"not {type(self).__name__}", "Use `make_frontend`.")
+            raise InputError(
+                f"not {type(self).__name__}",
+                field="frontend.name",
+                value=spec.name,
+                remedy="Use `make_frontend`.",
+            )
         _check(spec)
         self.spec = spec
         self.register_buffer("filters", self.banks(spec.fmin, spec.fmax), persistent=False)
@@ -139,17 +133,9 @@ class FrontEnd(nn.Module, ABC):
 
     def banks(self, fmin: float, fmax: float) -> torch.Tensor:
         """Kaldi's mel filters between two edges in Hz, (mels, n_fft // 2 + 1)."""
-        spec = self.spec
-        banks, _ = kaldi.get_mel_banks(
-            spec.mels,
-            spec.n_fft,
-            spec.sampling_rate,
-            fmin,
-            fmax,
-            vtln_low=100.0,
-            vtln_high=-500.0,
-            vtln_warp_factor=1.0,
-        )
+        mels, n_fft, rate = self.spec.mels, self.spec.n_fft, self.spec.sampling_rate
+        no_warping = (100.0, -500.0, 1.0)  # of the vocal tract: two edges and the factor
+        banks, _ = kaldi.get_mel_banks(mels, n_fft, rate, fmin, fmax, *no_warping)
         return F.pad(banks.float(), (0, 1))  # the last bin stays empty
 
     def forward(
@@ -157,12 +143,8 @@ class FrontEnd(nn.Module, ABC):
     ) -> torch.Tensor:
         """Waveform (B, samples) → normalized log-mel (B, 1, mels, frames), float32.
 
-        Args:
-            waveform: mono, at the sampling rate of the recipe, within -1 and 1.
-            edges: filter edges in Hz if they differ from the recipe's, see `draw_edges`.
-
-        Raises:
-            InputError: a clip too short for one frame.
+        The waveform is mono, at the sampling rate of the recipe, within -1 and 1; ``edges`` are
+        filter edges in Hz if they differ from the recipe's, see `draw_edges`.
         """
         spec = self.spec
         self.frames(spec, waveform.shape[1])
@@ -175,6 +157,12 @@ class FrontEnd(nn.Module, ABC):
                 # Padding is 0 before normalization, as in AST.
                 mel = F.pad(mel[..., : spec.frames], (0, max(0, spec.frames - mel.shape[2])))
             return ((mel - spec.mean) / spec.std).unsqueeze(1)
+
+
+def centered_power(x: torch.Tensor, spec: FrontendSpec, window: torch.Tensor) -> torch.Tensor:
+    """Power spectrogram, frame t centered on sample t * hop: (B, samples) → (B, bins, T)."""
+    n_fft, hop, length = spec.n_fft, spec.hop, spec.window
+    return torch.stft(x, n_fft, hop, length, window, return_complex=True).abs().square()
 
 
 @FRONTENDS.register("logmel", version=1, summary="PaSST: Kaldi's mel filters, centered")
@@ -198,16 +186,7 @@ class LogMel(FrontEnd):
         frames = self.frames(spec, x.shape[1])
         if spec.preemphasis:
             x = x[:, 1:] - spec.preemphasis * x[:, :-1]
-        spectrum = torch.stft(
-            x,
-            spec.n_fft,
-            spec.hop,
-            spec.window,
-            self.window,
-            center=True,
-            return_complex=True,
-        )
-        return spectrum.abs().square()[..., :frames]
+        return centered_power(x, spec, self.window)[..., :frames]
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
         """Natural logarithm of energy + 1e-5."""
@@ -273,25 +252,15 @@ class PannsLogMel(FrontEnd):
 
     def banks(self, fmin: float, fmax: float) -> torch.Tensor:
         """Mel filters between two edges in Hz, (mels, bins)."""
-        spec = self.spec
+        mels, bins, rate = self.spec.mels, self.spec.n_fft // 2 + 1, self.spec.sampling_rate
         filters: torch.Tensor = torchaudio.functional.melscale_fbanks(
-            spec.n_fft // 2 + 1,
-            fmin,
-            fmax,
-            spec.mels,
-            spec.sampling_rate,
-            norm="slaney",
-            mel_scale="slaney",
+            bins, fmin, fmax, mels, rate, norm="slaney", mel_scale="slaney"
         )
         return filters.T.contiguous()
 
     def power(self, x: torch.Tensor) -> torch.Tensor:
         """(B, samples) → (B, bins, T)."""
-        spec = self.spec
-        spectrum = torch.stft(
-            x, spec.n_fft, spec.hop, spec.window, self.window, center=True, return_complex=True
-        )
-        return spectrum.abs().square()
+        return centered_power(x, self.spec, self.window)
 
     def compress(self, mel: torch.Tensor) -> torch.Tensor:
         """Decibels relative to 1."""
@@ -299,21 +268,13 @@ class PannsLogMel(FrontEnd):
 
 
 def make_frontend(spec: FrontendSpec) -> FrontEnd:
-    """The front end of a recipe, a module without parameters: (B, samples) → (B, 1, mels, frames).
-
-    Raises:
-        InputError: an unknown name, or sizes that do not fit each other.
-    """
+    """The front end of a recipe, without parameters: (B, samples) → (B, 1, mels, frames)."""
     net: FrontEnd = FRONTENDS.get(spec.name).build(spec)
     return net
 
 
 def frame_count(spec: FrontendSpec, seconds: float) -> int:
-    """Frames of a clip.
-
-    Raises:
-        InputError: an unknown front end, or a clip too short for one frame.
-    """
+    """Frames of a clip; refuses one that is too short."""
     kind: type[FrontEnd] = FRONTENDS.get(spec.name).build
     frames = kind.frames(spec, round(seconds * spec.sampling_rate))
     return spec.frames or frames

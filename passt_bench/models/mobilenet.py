@@ -30,7 +30,6 @@ class Row(NamedTuple):
     stride: int
 
 
-_FIRST = 16
 _ROWS = (
     Row(3, 16, 16, False, False, 1),
     Row(3, 64, 24, False, False, 2),
@@ -48,8 +47,6 @@ _ROWS = (
     Row(5, 960, 160, True, True, 1),
     Row(5, 960, 160, True, True, 1),
 )
-_LAST = 1280
-_DROPOUT = 0.2
 
 
 def scaled(channels: float) -> int:
@@ -59,19 +56,12 @@ def scaled(channels: float) -> int:
 
 
 def _convolution(
-    inputs: int,
-    outputs: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    activation: nn.Module | None = None,
+    inputs: int, outputs: int, kernel: int, *activation: nn.Module, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    convolution = nn.Conv2d(
-        inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
-    )
+    padding = (kernel - 1) // 2
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     norm = nn.BatchNorm2d(outputs, eps=0.001, momentum=0.01)
-    return nn.Sequential(convolution, norm, *([activation] if activation else []))
+    return nn.Sequential(convolution, norm, *activation)
 
 
 class SqueezeExcite(nn.Module):
@@ -96,22 +86,13 @@ class InvertedResidual(nn.Module):
         super().__init__()
         expanded, outputs = scaled(row.expanded * multiplier), scaled(row.outputs * multiplier)
         self.shortcut = row.stride == 1 and inputs == outputs
-
-        def activation() -> nn.Module:
-            return nn.Hardswish() if row.hard else nn.ReLU()
-
+        activation = nn.Hardswish() if row.hard else nn.ReLU()
         parts: list[nn.Module] = []
         if expanded != inputs:
-            parts.append(_convolution(inputs, expanded, 1, activation=activation()))
+            parts.append(_convolution(inputs, expanded, 1, activation))
+        stride, groups = row.stride, expanded
         parts.append(
-            _convolution(
-                expanded,
-                expanded,
-                row.kernel,
-                stride=row.stride,
-                groups=expanded,
-                activation=activation(),
-            )
+            _convolution(expanded, expanded, row.kernel, activation, stride=stride, groups=groups)
         )
         if row.squeeze:
             parts.append(SqueezeExcite(expanded))
@@ -139,18 +120,18 @@ class MobileNetV3(Cnn):
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
         multiplier = options.width_mult
-        channels = scaled(_FIRST * multiplier)
-        parts: list[nn.Module] = [_convolution(1, channels, 3, stride=2, activation=nn.Hardswish())]
+        channels = scaled(16 * multiplier)
+        parts: list[nn.Module] = [_convolution(1, channels, 3, nn.Hardswish(), stride=2)]
         for row in _ROWS:
             parts.append(InvertedResidual(channels, row, multiplier))
             channels = scaled(row.outputs * multiplier)
-        parts.append(_convolution(channels, 6 * channels, 1, activation=nn.Hardswish()))
+        parts.append(_convolution(channels, 6 * channels, 1, nn.Hardswish()))
         self.features = nn.Sequential(*parts)
-        last = scaled(_LAST * multiplier)
+        last = scaled(1280 * multiplier)
         self.classifier = nn.Sequential(
             nn.Linear(6 * channels, last),
             nn.Hardswish(),
-            nn.Dropout(_DROPOUT),
+            nn.Dropout(0.2),
             nn.Linear(last, num_classes),
         )
         channels_last(self)

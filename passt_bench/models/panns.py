@@ -11,8 +11,9 @@ Shapes: B batch, C channels, mels and frames of the input.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -25,10 +26,11 @@ from passt_bench.spec.frontends import panns_frontend
 
 
 class ConvBlock(nn.Module):
-    """Two convolutions with batch norm and ReLU, then 2 x 2 average pooling."""
+    """Two convolutions with batch norm and ReLU, then 2 x 2 average pooling if ``pooled``."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, pooled: bool = True) -> None:
         super().__init__()
+        self.pooled = pooled
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
@@ -38,7 +40,7 @@ class ConvBlock(nn.Module):
         """(B, C, H, W) → (B, outputs, H // 2, W // 2)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
-        return F.avg_pool2d(x, 2)
+        return F.avg_pool2d(x, 2) if self.pooled else x
 
 
 class Panns(Cnn):
@@ -84,15 +86,6 @@ class WideBlock(nn.Module):
         return F.avg_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
 
 
-class LastBlock(ConvBlock):
-    """CNN14's sixth block: nothing is pooled."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) → (B, outputs, H, W)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)))
-
-
 class PublishedPanns(Cnn):
     """Blocks that double the channels, mean over mels, mean plus max over time, two linear layers.
 
@@ -107,7 +100,7 @@ class PublishedPanns(Cnn):
         width: Annotated[Positive, Field(description="Channels of the first block.")] = 64
 
     frontend = panns_frontend()
-    blocks: ClassVar[Sequence[type[nn.Module]]]
+    blocks: ClassVar[Sequence[Callable[[int, int], nn.Module]]]
 
     def __init__(self, num_classes: int, options: Options, *, mels: int, frames: int) -> None:
         super().__init__(num_classes, options, mels=mels, frames=frames)
@@ -148,4 +141,4 @@ class Cnn14(PublishedPanns):
     """Six blocks of two 3 x 3 convolutions, the last without pooling."""
 
     min_size = 32
-    blocks = (*(ConvBlock,) * 5, LastBlock)
+    blocks = (*(ConvBlock,) * 5, partial(ConvBlock, pooled=False))

@@ -1,12 +1,14 @@
 """PaSST: a patch transformer over log-mel spectrograms with separated position encodings.
 
-Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 Computes what ``models/passt.py`` of the reference code computes, under the same parameter names;
-written anew. Paper section 2 and figure 2.
+written anew. Paper section 2 and figure 2. AST shares the blocks (of DeiT) and the patch grid.
+
+Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,30 +18,176 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
+from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal
 from passt_bench.models.patchout import draw_plain, gather
-from passt_bench.models.vit import (
-    SPECIAL_TOKENS,
-    Block,
-    Blocks,
-    PatchEmbed,
-    PatchTransformer,
-    TransformerOptions,
-)
 from passt_bench.spec.recipe import Pair
+
+SPECIAL_TOKENS = 2  # class and distillation token
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    # Whether one kernel computes it; else its matrix is written to memory, as in the reference code
+    # of 2021.
+    fused = True
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
+        """(B, L, E) → (B, L, E)."""
+        B, L, E = x_BLE.shape
+        qkv = self.qkv(x_BLE).view(B, L, 3, self.heads, E // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.fused:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+            out = scores.softmax(dim=-1) @ v
+        return self.proj(out.transpose(1, 2).reshape(B, L, E))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, E) → (…, E)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; LayerNorm epsilon 1e-6 as in DeiT."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int = 4) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, mlp_ratio * width)
+
+    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
+        """(B, L, E) → (B, L, E)."""
+        x_BLE = x_BLE + self.attn(self.norm1(x_BLE))
+        return x_BLE + self.mlp(self.norm2(x_BLE))
+
+
+class Blocks(nn.ModuleList):
+    """Transformer blocks one after the other."""
+
+    # Whether the residual stream is kept in autocast's precision instead of float32, which halves
+    # the memory traffic between the products.
+    compute_residual = False
+
+    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
+        """(B, L, E) → (B, L, E)."""
+        device = x_BLE.device.type
+        if self.compute_residual and torch.is_autocast_enabled(device):
+            x_BLE = x_BLE.to(torch.get_autocast_dtype(device))
+        for block in self:
+            x_BLE = block(x_BLE)
+        return x_BLE
+
+
+class PatchEmbed(nn.Module):
+    """Patches by a strided convolution; they overlap if the stride is smaller than the patch."""
+
+    def __init__(self, width: int, patch: Pair, stride: Pair) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, patch, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, mels, frames) → (B, E, F, T)."""
+        return self.proj(x)
+
+
+@dataclass(frozen=True)
+class TransformerOptions:
+    """Hyper-parameters of a patch transformer; the defaults are those of DeiT-B."""
+
+    patch: Annotated[PositivePair, Field(description="Patch size (frequency, time).")] = (16, 16)
+    stride: Annotated[PositivePair, Field(description="Patch stride (frequency, time).")] = (10, 10)
+    width: Annotated[Positive, Field(description="Embedding width.")] = 768
+    depth: Annotated[Positive, Field(description="Blocks.")] = 12
+    heads: Annotated[Positive, Field(description="Attention heads; must divide the width.")] = 12
+
+
+class PatchTransformer(AudioModel):
+    """A transformer over patches, with class and distillation token."""
+
+    Options = TransformerOptions
+    special_tokens = SPECIAL_TOKENS
+
+    def __init__(
+        self, num_classes: int, options: TransformerOptions, *, mels: int, frames: int
+    ) -> None:
+        super().__init__(num_classes, options, mels=mels, frames=frames)
+        if options.width % options.heads:
+            raise InputError(
+                f"{options.heads} heads do not divide it",
+                field="model.width",
+                value=options.width,
+                remedy="Choose a multiple of model.heads.",
+            )
+        self.patch, self.stride = options.patch, options.stride
+
+    def patch_grid(self, frames: int) -> Pair:
+        """Rows and columns of the patches of an input with that many frames."""
+        counts = []
+        for axis, (name, length) in enumerate((("mels", self.mels), ("frames", frames))):
+            if length < self.patch[axis]:
+                raise InputError(
+                    f"shorter than a patch of {self.patch[axis]}",
+                    field=name,
+                    value=length,
+                    remedy="Use longer input or smaller patches.",
+                )
+            counts.append((length - self.patch[axis]) // self.stride[axis] + 1)
+        return counts[0], counts[1]
+
+    def check_mels(self, x: torch.Tensor) -> None:
+        """Refuses input with another number of mels than the position encodings are for."""
+        if x.shape[2] != self.mels:
+            raise InputError(
+                f"the position encodings are for {self.mels} mels",
+                field="mels",
+                value=int(x.shape[2]),
+                remedy="Build the model with `mels` of the input.",
+            )
+
+    def init_parameter(
+        self, name: str, parameter: torch.Tensor, generator: torch.Generator
+    ) -> None:
+        """Initial values of one parameter, for training from scratch; norms 1, biases 0.
+
+        Weights are truncated normal with DeiT's 0.02 at its width of 768, and with the same gain at
+        other widths. Encodings begin at half the scale of the patch tokens instead of at 0.02: in
+        the few epochs of a study from scratch they would stay too weak to distinguish positions.
+        """
+        if name.endswith("patch_embed.proj.weight"):
+            fill_normal(parameter, 1 / math.sqrt(parameter[0].numel()), generator)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        elif "norm" in name or name.endswith("head.0.weight"):
+            parameter.fill_(1.0)
+        elif name.endswith(("token", "pos_embed")):
+            fill_normal(parameter, 0.5, generator)
+        else:
+            fill_normal(parameter, 0.02 * math.sqrt(768 / parameter.shape[1]), generator)
 
 
 class PaSST(PatchTransformer):
-    """The patchout spectrogram transformer.
+    """The patchout spectrogram transformer; ``frames`` is what the time encodings cover.
 
-    Args:
-        num_classes: number of classes.
-        options: sizes, and what happens to long input.
-        mels: rows of the input.
-        frames: columns that the time encodings cover; shorter input uses a part of them: in
-            training a random one, as published, else the first.
-
-    Raises:
-        InputError: heads that do not divide the width, or an input smaller than a patch.
+    Shorter input uses a part of them: in training a random one, as published, else the first.
     """
 
     @dataclass(frozen=True)
@@ -82,7 +230,7 @@ class PaSST(PatchTransformer):
         return max(rows, self.mels // self.stride[0]), max(columns, frames // self.stride[1])
 
     def grid(self, frames: int) -> Pair:
-        """The patch grid (frequency, time) of an input with that many frames."""
+        """The patch grid (frequency, time) of an input with that many frames, after cutting."""
         rows, columns = self.patch_grid(frames)
         known = self.time_new_pos_embed.shape[3]
         return rows, (min(columns, known) if self.overlong == "cut" else columns)
@@ -92,11 +240,7 @@ class PaSST(PatchTransformer):
         return max(1, self.time_new_pos_embed.shape[3] - self.grid(frames)[1] + 1)
 
     def embed(self, x: torch.Tensor, offset: int | torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 1, mels, frames) → patches with position encodings, (B, E, F, T).
-
-        Raises:
-            InputError: not the number of mels that the model was made for.
-        """
+        """(B, 1, mels, frames) → patches with position encodings, (B, E, F, T)."""
         self.check_mels(x)
         x_BEFT = self.patch_embed(x)
         if self.overlong == "cut":  # first, so that patchout draws from the columns that remain
@@ -157,29 +301,3 @@ class PaSST(PatchTransformer):
 def interpolate(encodings: torch.Tensor, columns: int) -> torch.Tensor:
     """Time encodings (1, E, 1, T) interpolated linearly to (1, E, 1, columns)."""
     return F.interpolate(encodings[:, :, 0], size=columns, mode="linear")[:, :, None]
-
-
-def published_blocks(have: int, want: int) -> tuple[int, ...]:
-    """The blocks that remain when a network is made less deep as published.
-
-    The first, every k-th in between, and the last: 7 of 12 are 0, 1, 3, 5, 7, 9, 11
-    (PaSST-S-L; ``lighten_model`` in models/passt.py of the reference code).
-
-    Args:
-        have: blocks of the deeper network.
-        want: blocks to keep.
-
-    Raises:
-        InputError: no such cut keeps that many.
-    """
-    cuts = {2 + len(range(1, have - 1, k)): k for k in range(have - 1, 0, -1)} if have > 1 else {}
-    if want == have:
-        return tuple(range(have))
-    if want not in cuts:
-        raise InputError(
-            f"no evenly spaced cut reduces {have} blocks to that many",
-            field="model.depth",
-            value=want,
-            remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",
-        )
-    return (0, *range(1, have - 1, cuts[want]), have - 1)

@@ -55,12 +55,9 @@ class Resolved:
 class Kind(Protocol):
     """What a registered patchout kind offers; `models.testing.PatchoutContract` tests it.
 
-    A kind whose amounts cannot simply be multiplied has ``scale(setting, share, grid)`` as well,
-    see `patchout.scaled`.
-
-    Attributes:
-        fields: amounts of `spec.Patchout` that it takes, and amounts of its own: what
-            ``Patchout("my_kind", holes=3)`` gives is ``own_options(setting)["holes"]``.
+    ``fields`` names the amounts of `spec.Patchout` that it takes, and amounts of its own: what
+    ``Patchout("my_kind", holes=3)`` gives is ``own_options(setting)["holes"]``. A kind whose
+    amounts cannot simply be multiplied has ``scale(setting, share, grid)`` as well, see `scaled`.
     """
 
     fields: tuple[str, ...]
@@ -147,16 +144,16 @@ class Block:
     fields: tuple[str, ...] = ("rate", "patches")
 
     def resolve(self, setting: Patchout, grid: Pair) -> Resolved:
-        """The hole's height and width; a rate takes the nearest area that a rectangle can have."""
-        total = grid[0] * grid[1]
+        """The hole's height and width.
+
+        A rate takes the nearest area of a rectangle that has at most twice the grid's aspect ratio,
+        and at least half of it.
+        """
+        total, exact = grid[0] * grid[1], setting.patches is not None
         wanted = _dropped(setting.patches, setting.rate, total, "patches")
-        areas = (
-            [wanted]
-            if setting.patches is not None
-            else sorted(range(total), key=lambda area: (abs(area - wanted), area))
-        )
-        for area in areas:
-            shape = self._shape(area, grid, exact=setting.patches is not None)
+        nearest = sorted(range(total), key=lambda area: (abs(area - wanted), area))
+        for area in [wanted] if exact else nearest:
+            shape = self._shape(area, grid, exact=exact)
             if shape:
                 return Resolved("block", grid, total - shape[0] * shape[1], *shape)
         raise InputError(
@@ -170,17 +167,13 @@ class Block:
     def _shape(area: int, grid: Pair, *, exact: bool) -> Pair | None:
         if area == 0:
             return (0, 0)
-        shapes = [
-            (height, area // height)
-            for height in range(1, grid[0] + 1)
-            if area % height == 0 and area // height <= grid[1]
-        ]
-        aspect = math.log(grid[0] / grid[1])
-        shapes.sort(key=lambda s: abs(math.log(s[0] / s[1]) - aspect))
-        if not shapes:
-            return None
-        off = abs(math.log(shapes[0][0] / shapes[0][1]) - aspect)
-        return shapes[0] if exact or off <= math.log(2) else None
+        heights = [h for h in range(1, grid[0] + 1) if area % h == 0 and area // h <= grid[1]]
+        off = {
+            (h, area // h): abs(math.log(h / (area // h)) - math.log(grid[0] / grid[1]))
+            for h in heights
+        }
+        best = min(off, key=off.__getitem__, default=None)
+        return best if best and (exact or off[best] <= math.log(2)) else None
 
     def scale(self, setting: Patchout, share: float, grid: Pair) -> Patchout:
         """Scales the rate, because a scaled count need not be the area of a rectangle."""
@@ -197,22 +190,21 @@ class Block:
         return np.flatnonzero(keep)
 
 
-for _kind, _name, _summary in (
-    (KeepAll(), "none", "every patch is kept"),
-    (Unstructured(), "unstructured", "single patches anywhere"),
-    (Structured("time", ("time",)), "time", "whole time columns"),
-    (Structured("frequency", ("frequency",)), "frequency", "whole frequency rows"),
+for _name, _kind, _summary in (
+    ("none", KeepAll(), "every patch is kept"),
+    ("unstructured", Unstructured(), "single patches anywhere"),
+    ("time", Structured("time", ("time",)), "whole time columns"),
+    ("frequency", Structured("frequency", ("frequency",)), "whole frequency rows"),
     (
-        Structured("structured", ("frequency", "time")),
         "structured",
+        Structured("structured", ("frequency", "time")),
         "time columns and frequency rows",
     ),
-    (Block(), "block", "one contiguous rectangle"),
+    ("block", Block(), "one contiguous rectangle"),
 ):
     PATCHOUTS.register(_name, version=1, summary=_summary)(_kind)
 
 
-_AMOUNTS = ("rate", "time", "frequency", "patches")  # a plug-in's kind may have others
 _STREAM = 0x9A7C  # keeps patchout's random stream apart from others with the same seed
 
 
@@ -236,33 +228,34 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
             value=setting.schedule,
             remedy="Use 'constant', or another kind.",
         )
-    for name in (*_AMOUNTS, *own_options(setting)):
-        value = getattr(setting, name)
-        if value is not None and name not in kind.fields:
-            raise InputError(
-                f"kind {setting.kind!r} does not use it",
-                field=f"patchout.{name}",
-                value=value,
-                remedy=f"It takes: {', '.join(kind.fields) or 'nothing'}.",
-            )
-        if value is not None and name != "rate" and setting.rate is not None:
-            raise InputError(
-                "a rate and a count are mutually exclusive",
-                field=f"patchout.{name}",
-                value=value,
-                remedy="Give one of them.",
-            )
+    amounts = _amounts(setting)
+    for name, value in amounts.items():
+        problem = None
+        if name not in kind.fields:
+            problem = f"kind {setting.kind!r} does not use it"
+            remedy = f"It takes: {', '.join(kind.fields) or 'nothing'}."
+        elif name != "rate" and setting.rate is not None:
+            problem = "a rate and a count are mutually exclusive"
+            remedy = "Give one of them."
+        if problem:
+            raise InputError(problem, field=f"patchout.{name}", value=value, remedy=remedy)
     resolved = kind.resolve(setting, grid)
     if resolved.kept < 1:
-        given = {name: getattr(setting, name) for name in kind.fields}
-        given = {name: value for name, value in given.items() if value is not None}
+        values = tuple(amounts.values())
         raise InputError(
             f"leaves no patches of the {grid[0]} x {grid[1]} grid",
-            field=", ".join(f"patchout.{name}" for name in given),
-            value=next(iter(given.values())) if len(given) == 1 else tuple(given.values()),
+            field=", ".join(f"patchout.{name}" for name in amounts),
+            value=values[0] if len(values) == 1 else values,
             remedy="Drop less; at least one patch must remain.",
         )
     return resolved
+
+
+def _amounts(setting: Patchout) -> dict[str, Any]:
+    """What the setting gives, of the suite's fields and of those of a plug-in's kind."""
+    names = ("rate", "time", "frequency", "patches", *own_options(setting))
+    values = {name: getattr(setting, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def matched_unstructured(setting: Patchout, grid: Pair) -> Patchout:
@@ -288,10 +281,9 @@ def scaled(setting: Patchout, share: float, grid: Pair) -> Patchout:
     if hasattr(kind, "scale"):
         made: Patchout = kind.scale(setting, share, grid)
         return made
-    amounts = {name: getattr(setting, name) for name in (*_AMOUNTS, *own_options(setting))}
     less: dict[str, Any] = {
         name: round(share * amount) if isinstance(amount, int) else share * amount
-        for name, amount in amounts.items()
+        for name, amount in _amounts(setting).items()
         if isinstance(amount, int | float)
     }
     return replace(setting, **less)
@@ -300,15 +292,8 @@ def scaled(setting: Patchout, share: float, grid: Pair) -> Patchout:
 def draw_kept(setting: Patchout, grid: Pair, seed: int, step: int, sample: int = 0) -> np.ndarray:
     """Draws the kept patches of one pattern: a pure function of its arguments.
 
-    Args:
-        setting: kind, amount and scope.
-        grid: (frequency, time).
-        seed: seed of the run.
-        step: training step.
-        sample: position in the batch if the scope is "sample", else 0.
-
-    Returns:
-        Flat frequency-major indices, ascending, int64.
+    Flat frequency-major indices, ascending, int64. ``sample`` is the position in the batch if the
+    scope is "sample", else 0.
     """
     kind: Kind = PATCHOUTS.get(setting.kind).build
     return kind.draw(resolve(setting, grid), philox(_STREAM, seed, step, sample))
@@ -319,9 +304,7 @@ def draw_batch(
 ) -> torch.Tensor | None:
     """Kept indices for a training batch, on the CPU.
 
-    Returns:
-        None where every patch is kept, (n,) for one pattern per batch, (batch, n) for one per
-        sample.
+    None where every patch is kept, (n,) for one pattern per batch, (batch, n) for one per sample.
     """
     if setting.kind == "none":
         return None

@@ -11,7 +11,7 @@ Nothing here needs pytest: each check is a method ``test_…`` that raises `Cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -34,16 +34,17 @@ def _require(kept: bool, what: str) -> None:
         raise ContractError(what)
 
 
-class ModelContract:
-    """What every model must do.
+def _refused(call: Callable[[], object], kind: type[Exception], what: str) -> Any:
+    """The error that a call must raise."""
+    try:
+        call()
+    except kind as error:
+        return error
+    raise ContractError(what)
 
-    Attributes:
-        model: registered name.
-        options: options of the model; choose a size that is checked in a second.
-        classes: number of classes.
-        mels: rows of the input.
-        frames: columns of the input.
-    """
+
+class ModelContract:
+    """What every model must do; choose options with which it is checked in a second."""
 
     model: str
     options: Mapping[str, Any] = {}
@@ -73,10 +74,8 @@ class ModelContract:
         with torch.device("meta"):
             net = self._build()
             x = torch.empty(_BATCH, 1, self.mels, self.frames)
-        tensors = [*net.parameters(), *net.buffers()]
-        _require(
-            all(t.device.type == "meta" for t in tensors), "the model must build on the meta device"
-        )
+        on_meta = all(t.device.type == "meta" for t in (*net.parameters(), *net.buffers()))
+        _require(on_meta, "the model must build on the meta device")
         shape = tuple(net.eval()(x).shape)
         _require(shape == (_BATCH, self.classes), f"logits must be (batch, classes), not {shape}")
         grid = net.grid(self.frames)
@@ -123,20 +122,16 @@ class ModelContract:
         _require(same, "logits of a clip must not depend on other clips")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             _require(bool(net(x).isfinite().all()), "logits must be finite in bfloat16")
-        _require(
-            torch.equal(net.train().eval()(x), logits), "train() and eval() must not change logits"
-        )
+        same = torch.equal(net.train().eval()(x), logits)
+        _require(same, "train() and eval() must not change logits")
 
     def test_gradients(self) -> None:
         """Every parameter gets a gradient, except those named in ``unused``."""
         net = self._create().train()
         torch.manual_seed(0)
         net(self._input(batch=8)).square().sum().backward()
-        without = {
-            name
-            for name, parameter in net.named_parameters()
-            if parameter.grad is None or not parameter.grad.any()
-        }
+        gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+        without = {name for name, grad in gradients.items() if grad is None or not grad.any()}
         problem = f"exactly `unused` must be without a gradient, not {sorted(without)}"
         _require(without == set(net.unused), problem)
 
@@ -146,11 +141,9 @@ class ModelContract:
         net, x = self._create().train(), self._input()
         grid = net.grid(self.frames)
         if grid is None:
-            try:
-                net(x, torch.arange(1))
-            except ValueError:
-                return
-            raise ContractError("without patches, `kept` must raise ValueError")
+            problem = "without patches, `kept` must raise ValueError"
+            _refused(lambda: net(x, torch.arange(1)), ValueError, problem)
+            return
         patches = grid[0] * grid[1]
 
         def logits(kept: torch.Tensor | None) -> torch.Tensor:
@@ -177,8 +170,7 @@ class ModelContract:
         net(x, kept).square().sum().backward()
         assert x.grad is not None
         top, left = (int(n - 1) * s for n, s in zip(grid, net.stride, strict=True))
-        height, width = net.patch
-        patch = x.grad[0, 0, top : top + height, left : left + width]
+        patch = x.grad[0, 0, top : top + net.patch[0], left : left + net.patch[1]]
         _require(bool(patch.any()), "kept patches must be read; indices are frequency-major")
         elsewhere = int(x.grad.count_nonzero() - patch.count_nonzero())
         _require(elsewhere == 0, "no other patch may be read")
@@ -188,11 +180,9 @@ class ModelContract:
         """A model's own patchout is active only in training; without patches it is refused."""
         x, setting = self._input(), Patchout("unstructured", rate=0.5)
         if self._build().grid(self.frames) is None:
-            try:
-                self._build(patchout=setting)
-            except InputError:
-                return
-            raise ContractError("without patches, patchout must raise InputError")
+            problem = "without patches, patchout must raise InputError"
+            _refused(lambda: self._build(patchout=setting), InputError, problem)
+            return
         net, plain = self._create(patchout=setting), self._create()
         _require(torch.equal(net(x), plain(x)), "patchout must be off in evaluation")
         net.train()
@@ -200,43 +190,30 @@ class ModelContract:
 
     def test_options(self) -> None:
         """An option that the model does not have is refused by name."""
-        try:
-            self._build(no_such_option=1)
-        except InputError as error:
-            _require(error.field == "model.no_such_option", "the error must name the option")
-            return
-        raise ContractError("an unknown option must raise InputError")
+        problem = "an unknown option must raise InputError"
+        error = _refused(lambda: self._build(no_such_option=1), InputError, problem)
+        _require(error.field == "model.no_such_option", "the error must name the option")
 
     @torch.no_grad()
     def test_offsets(self) -> None:
         """If input fits several positions in the time encodings, ``offset`` selects one."""
         net = self._create()
         _require(net.num_offsets(self.frames) >= 1, "num_offsets must be at least 1")
-        shorter = [n for n in range(self.frames, 0, -1) if _fits(net, n) and net.num_offsets(n) > 1]
-        for frames in shorter[:1]:
-            x, count = self._input()[..., :frames], net.num_offsets(frames)
-            sums = {net(x, offset=torch.tensor(i)).sum().item() for i in range(count)}
-            _require(len(sums) == count, "each offset must give other logits")
-
-
-def _fits(net: AudioModel, frames: int) -> bool:
-    try:
-        net.grid(frames)
-    except InputError:
-        return False
-    return True
+        places = ((n, net.num_offsets(n)) for n in range(self.frames, 0, -1))
+        try:
+            frames, count = next((pair for pair in places if pair[1] > 1), (0, 0))
+        except InputError:  # fewer frames than a patch has
+            return
+        x = self._input()[..., :frames]
+        sums = {net(x, offset=torch.tensor(i)).sum().item() for i in range(count)}
+        _require(len(sums) == count, "each offset must give other logits")
 
 
 class PatchoutContract:
-    """What every patchout kind must do.
-
-    Attributes:
-        setting: a setting of the kind; it must leave patches on every grid.
-        grids: (frequency, time).
-    """
+    """What every patchout kind must do; the setting must leave patches on every grid."""
 
     setting: Patchout
-    grids: ClassVar[tuple[Pair, ...]] = ((8, 8), (12, 99), (5, 7))
+    grids: ClassVar[tuple[Pair, ...]] = ((8, 8), (12, 99), (5, 7))  # (frequency, time)
 
     def test_draws(self) -> None:
         """A draw keeps exactly the number of patches that was resolved, each once, in order."""
@@ -253,11 +230,11 @@ class PatchoutContract:
     def test_draws_are_pure(self) -> None:
         """A draw depends only on seed and step."""
         for grid in self.grids:
-            draws = [draw_kept(self.setting, grid, 0, step) for step in range(20)]
-            again = [draw_kept(self.setting, grid, 0, step) for step in range(20)]
-            _require(
-                all(map(np.array_equal, draws, again)), "draws must depend only on seed and step"
+            draws, again = (
+                [draw_kept(self.setting, grid, 0, step) for step in range(20)] for _ in range(2)
             )
+            same = all(map(np.array_equal, draws, again))
+            _require(same, "draws must depend only on seed and step")
             dropped = grid[0] * grid[1] - len(draws[0])
             differ = any(not np.array_equal(draws[0], other) for other in draws)
             _require(differ or not dropped, "steps must draw different patches")
@@ -275,12 +252,7 @@ class PatchoutContract:
 
 
 class FrontEndContract:
-    """What every front end must do.
-
-    Attributes:
-        spec: names the front end; its sizes should be small.
-        seconds: length of a clip.
-    """
+    """What every front end must do; the sizes of its spec should be small."""
 
     spec: FrontendSpec
     seconds = 0.5
@@ -303,9 +275,8 @@ class FrontEndContract:
         """Finite float32, with and without autocast; each clip is independent of the others."""
         net, waves = make_frontend(self.spec), self._waves()
         x = net(waves)
-        _require(
-            x.dtype == torch.float32 and bool(x.isfinite().all()), "log-mel must be finite float32"
-        )
+        finite = x.dtype == torch.float32 and bool(x.isfinite().all())
+        _require(finite, "log-mel must be finite float32")
         _require(not torch.equal(x[0], x[1]), "log-mel must depend on the sound")
         alone = torch.cat([net(wave[None]) for wave in waves])
         same = torch.allclose(alone, x, rtol=1e-4, atol=1e-4)
@@ -330,17 +301,12 @@ class FrontEndContract:
         """Other filter edges give another log-mel, because jitter in training needs it."""
         net, waves = make_frontend(self.spec), self._waves()
         same = net(waves, (self.spec.fmin, self.spec.fmax))
-        _require(
-            torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4),
-            "its own edges must change nothing",
-        )
+        unchanged = torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4)
+        _require(unchanged, "its own edges must change nothing")
         other = net(waves, (self.spec.fmin, 0.8 * self.spec.fmax))
         _require(not torch.equal(other, same), "other edges must change log-mel")
 
     def test_short_clips(self) -> None:
         """A clip too short for a frame is refused."""
-        try:
-            make_frontend(self.spec)(self._waves()[:, :1])
-        except InputError:
-            return
-        raise ContractError("a clip of one sample must raise InputError")
+        net, problem = make_frontend(self.spec), "a clip of one sample must raise InputError"
+        _refused(lambda: net(self._waves()[:, :1]), InputError, problem)

@@ -22,9 +22,9 @@ from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
 from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.models.ensemble import ENSEMBLES, Ensemble, build_ensemble
+from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
-from passt_bench.models.weights import locate
+from passt_bench.published_weights import ENSEMBLES, locate
 from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult, Split
 from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store

@@ -10,8 +10,8 @@ import numpy as np
 
 from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError
-from passt_bench.models.ensemble import ENSEMBLES, Ensemble, Member
-from passt_bench.published_weights import PUBLISHED, Published, by_file
+from passt_bench.models.ensemble import Ensemble, Member
+from passt_bench.published_weights import ENSEMBLES, PUBLISHED, Published, by_file
 from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec

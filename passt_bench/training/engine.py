@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.vit import Attention, Blocks
+from passt_bench.models.passt import Attention, Blocks
 from passt_bench.spec.recipe import EngineSpec, Recipe
 
 Inputs = Mapping[str, torch.Tensor | None]

@@ -17,7 +17,7 @@ import torch
 from frontend_cases import FrontendCase
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from passt_bench.models.weights import PUBLISHED
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.runner.evaluation import evaluate_checkpoints
 
 SECONDS, CLIPS = 10, 12

@@ -12,7 +12,7 @@ import torch
 from passt_bench.cli import app
 from passt_bench.cli.options import console
 from passt_bench.models import create_model, save_model
-from passt_bench.models.weights import PUBLISHED
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
 
 Cli = Callable[..., tuple[int, str]]

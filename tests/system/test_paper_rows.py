@@ -14,7 +14,7 @@ from published_weights import HEADS, WIDTH, write_published
 
 from passt_bench import report
 from passt_bench.errors import InputError
-from passt_bench.models.ensemble import ENSEMBLES
+from passt_bench.published_weights import ENSEMBLES
 from passt_bench.records.store import Store
 from passt_bench.report.paper import find_evaluations
 from passt_bench.runner.request import Paths, StudyRequest, data_folders

@@ -20,7 +20,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
-from passt_bench.models.weights import PUBLISHED
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.runner.predict import cut_windows, find_audio, predict_file
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "intervals": ("records",),
     "torchaudio_guard": (),
     "vocabulary": (),
-    "published_weights": ("errors", "spec", "vocabulary"),
+    "published_weights": ("console", "errors", "records", "spec", "vocabulary"),
     "models": (*BASE, "torchaudio_guard"),
     "data": (*BASE, "torchaudio_guard"),
     "measure": BASE,

@@ -1,6 +1,6 @@
 """Changes weights to fit a model of other input channels, patch grid or depth.
 
-Shapes: E width, F and T the patch grid, G the side of an image model's grid.
+Shapes: E width, F and T the patch grid.
 """
 
 from __future__ import annotations
@@ -8,41 +8,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.models.ast import PUBLISHED_GRID, resample_positions
-from passt_bench.models.vit import SPECIAL_TOKENS
+from passt_bench.models.passt import SPECIAL_TOKENS
+from passt_bench.models.weights.formats import Tensors
 from passt_bench.spec.recipe import Pair
 
-Tensors = dict[str, torch.Tensor]
-_BLOCK = re.compile(r"^(?:v\.)?blocks\.(\d+)\.(.+)$")
+ROWS, COLUMNS = "freq_new_pos_embed", "time_new_pos_embed"  # of PaSST, one per axis
+GRID = "v.pos_embed"  # of AST, for the whole grid
+FRAMES = (998, 2000, 3000, 3200)  # of the published files
+BLOCK = re.compile(r"^(?:v\.)?blocks\.(\d+)\.(.+)$")
+_STRIDES = (10, 12, 14, 16)  # of the published files
 
 
-def resample_axis(encoding: torch.Tensor, size: Pair) -> torch.Tensor:
+def resample(encoding: torch.Tensor, size: Pair) -> torch.Tensor:
     """Position encodings (1, E, f, t) on a grid of another size, bicubic."""
     return F.interpolate(encoding.float(), size=size, mode="bicubic", align_corners=False)
-
-
-def split_grid(grid_GGE: torch.Tensor, size: Pair) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image model's position encodings as separate ones for frequency and time.
-
-    The square grid is resized to (F, T), bicubic; frequency is its mean over time, time its mean
-    over frequency (``adapt_image_pos_embed_to_passt`` of the reference code).
-
-    Args:
-        grid_GGE: encodings of G * G positions, shape (G * G, E).
-        size: (F, T).
-
-    Returns:
-        Frequency (1, E, F, 1) and time (1, E, 1, T).
-    """
-    side = math.isqrt(len(grid_GGE))
-    square = grid_GGE.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    resized = resample_axis(square, size)
-    return resized.mean(dim=3, keepdim=True), resized.mean(dim=2, keepdim=True)
 
 
 def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
@@ -55,7 +41,7 @@ def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
         adapted[name] = "red, green and blue summed to mono"
 
 
-def _side(encodings: torch.Tensor, special: int, source: object, what: str) -> int:
+def _side(encodings: torch.Tensor, special: int, source: Path, what: str) -> int:
     """The side of the square that an image model's encodings are for.
 
     Raises:
@@ -74,39 +60,28 @@ def _side(encodings: torch.Tensor, special: int, source: object, what: str) -> i
     return side
 
 
-def from_image_model(
-    tensors: Tensors, target: Tensors, source: object
-) -> tuple[Tensors, dict[str, str], list[str]]:
+def image_model_as_passt(
+    tensors: Tensors, target: Tensors, adapted: dict[str, str], source: Path
+) -> Tensors:
     """A ViT's or DeiT's weights under PaSST's names; without its classifiers.
 
-    A ViT has no distillation token. It then gets the class token's position encoding and keeps
-    its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
+    The square grid of encodings is resized to (F, T), bicubic; those of frequency are its mean over
+    time, those of time its mean over frequency (``adapt_image_pos_embed_to_passt`` of the reference
+    code). A ViT has no distillation token. It then gets the class token's position encoding and
+    keeps its own initial direction at DeiT's initial scale of 0.02: a copy of the class token would
     always have the same output.
-
-    Args:
-        tensors: as timm names them.
-        target: tensors of the PaSST.
-        source: the file, for messages.
-
-    Returns:
-        Tensors, what was adapted (name → how), and notes.
-
-    Raises:
-        InputError: the position encodings are not those of a square grid.
     """
     out = {name: t for name, t in tensors.items() if not name.startswith(("head", "pos_embed"))}
-    adapted: dict[str, str] = {}
-    notes: list[str] = []
     _mono(out, "patch_embed.proj.weight", adapted)
     encodings = tensors["pos_embed"]
     special = 2 if "dist_token" in tensors else 1
     side = _side(encodings, special, source, f"a square grid behind {special} special tokens")
-    rows, columns = target["freq_new_pos_embed"].shape[2], target["time_new_pos_embed"].shape[3]
-    frequency, time = split_grid(encodings[0, special:], (rows, columns))
-    out["freq_new_pos_embed"], out["time_new_pos_embed"] = frequency, time
+    rows, columns = target[ROWS].shape[2], target[COLUMNS].shape[3]
+    square = encodings[0, special:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = resample(square, (rows, columns))
+    out[ROWS], out[COLUMNS] = resized.mean(dim=3, keepdim=True), resized.mean(dim=2, keepdim=True)
     how = f"pos_embed, {side} x {side}, resized to {rows} x {columns} (bicubic), mean over"
-    adapted["freq_new_pos_embed"] = f"{how} time"
-    adapted["time_new_pos_embed"] = f"{how} frequency"
+    adapted |= {ROWS: f"{how} time", COLUMNS: f"{how} frequency"}
     out["new_pos_embed"] = encodings[:, :special]
     adapted["new_pos_embed"] = "the special tokens' part of pos_embed"
     if special == 1:
@@ -115,103 +90,34 @@ def from_image_model(
         out["new_pos_embed"] = encodings[:, :1].repeat(1, 2, 1)
         adapted["dist_token"] = "the file has none: initial values at DeiT's scale of 0.02"
         adapted["new_pos_embed"] = "pos_embed of the class token, for both tokens"
-        notes.append("the file has no distillation token; it is a ViT, not a distilled DeiT")
-    return out, adapted, notes
+    return out
 
 
 def image_model_as_ast(
-    tensors: Tensors, grid: Pair, source: object
-) -> tuple[Tensors, dict[str, str]]:
+    tensors: Tensors, grid: Pair, adapted: dict[str, str], source: Path
+) -> Tensors:
     """A distilled DeiT's weights under AST's names; without its classifiers.
 
     As ``src/models/ast_models.py`` of AST's official code does: colors summed, the square of
     position encodings cut from its middle along frequency and interpolated along time.
-
-    Args:
-        tensors: as timm names them.
-        grid: the AST's (frequency, time).
-        source: the file, for messages.
-
-    Returns:
-        Tensors, and what was adapted (name → how).
-
-    Raises:
-        InputError: no distillation token, or no square grid behind the two.
     """
     encodings = tensors["pos_embed"]
     special = SPECIAL_TOKENS if "dist_token" in tensors else encodings.shape[1]
     what = "a distilled DeiT of square images, with which AST begins"
     side = _side(encodings, special, source, what)
     out = {f"v.{name}": t for name, t in tensors.items() if not name.startswith("head")}
-    adapted: dict[str, str] = {}
     _mono(out, "v.patch_embed.proj.weight", adapted)
-    out["v.pos_embed"], adapted["v.pos_embed"] = _on_grid(encodings, (side, side), grid)
-    return out, adapted
+    out[GRID], adapted[GRID] = on_grid(encodings, (side, side), grid)
+    return out
 
 
-def _on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor, str]:
+def on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor, str]:
     """AST's position encodings on another grid, and how they were made."""
     how = f"{old[0]} x {old[1]} to {new[0]} x {new[1]}, cut from the middle or interpolated"
     return resample_positions(encodings.float(), old, new), how
 
 
-def depth_of(names: Iterable[str]) -> int:
-    """Number of transformer blocks among parameter names."""
-    return max((int(m[1]) for name in names if (m := _BLOCK.match(name))), default=-1) + 1
-
-
-def choose_blocks(tensors: Tensors, blocks: tuple[int, ...]) -> tuple[Tensors, dict[str, str]]:
-    """Keeps some blocks and renumbers them.
-
-    Returns:
-        The tensors, and what was dropped (name → why).
-    """
-    out: Tensors = {}
-    dropped: dict[str, str] = {}
-    why = "the model takes blocks " + ", ".join(map(str, blocks)) + " (depth cut as published)"
-    for name, tensor in tensors.items():
-        match = _BLOCK.match(name)
-        if match is None:
-            out[name] = tensor
-        elif int(match.group(1)) in blocks:
-            out[f"blocks.{blocks.index(int(match.group(1)))}.{match.group(2)}"] = tensor
-        else:
-            dropped[name] = why
-    return out, dropped
-
-
-def fit_rows(encoding: torch.Tensor, rows: int) -> tuple[torch.Tensor, str]:
-    """Frequency encodings (1, E, F, 1) for another number of rows, and how they were made."""
-    how = f"resampled from {encoding.shape[2]} to {rows} rows (bicubic)"
-    return resample_axis(encoding, (rows, 1)), how
-
-
-def fit_columns(encoding: torch.Tensor, columns: int, covered: int) -> tuple[torch.Tensor, str]:
-    """Time encodings (1, E, 1, T) for another number of columns.
-
-    A column keeps its time: if the model covers no more time than the file, the encodings are
-    resampled to the model's stride and cut to its columns. If it covers more, they are
-    interpolated to cover it.
-
-    Args:
-        encoding: time encodings of the file.
-        columns: columns of the model.
-        covered: columns that the file's time span covers at the model's stride.
-
-    Returns:
-        The encodings, and how they were made.
-    """
-    have, made = encoding.shape[3], max(covered, columns)
-    steps = []
-    if made != have:
-        encoding = resample_axis(encoding, (1, made))
-        steps.append(f"resampled from {have} to {made} columns (bicubic)")
-    if columns < made:
-        steps.append(f"the first {columns} of {made} columns")
-    return encoding[..., :columns], ", ".join(steps)
-
-
-def grid_of(places: int, rows: int, source: object) -> Pair:
+def grid_of(places: int, rows: int, source: Path) -> Pair:
     """The grid of an AST's position encodings: as published, or with that many rows.
 
     Raises:
@@ -223,21 +129,55 @@ def grid_of(places: int, rows: int, source: object) -> Pair:
         raise InputError(
             f"{places} positions do not form a grid of {rows} rows",
             source=source,
-            field="v.pos_embed",
+            field=GRID,
             value=places,
             remedy="Give weights of the same number of mels and frequency stride.",
         )
     return rows, places // rows
 
 
-def fit_grid(tensor: torch.Tensor, grid: Pair, source: object) -> tuple[torch.Tensor, str]:
-    """AST's position encodings (1, 2 + positions, E) on another grid, and how they were made."""
-    old = grid_of(tensor.shape[1] - SPECIAL_TOKENS, grid[0], source)
-    return _on_grid(tensor, old, grid)
+def depth_of(names: Iterable[str]) -> int:
+    """Number of transformer blocks among parameter names."""
+    return max((int(m[1]) for name in names if (m := BLOCK.match(name))), default=-1) + 1
 
 
-FRAMES = (998, 2000, 3000, 3200)  # of the published files
-_STRIDES = (10, 12, 14, 16)  # of the published files
+def published_blocks(have: int, want: int) -> tuple[int, ...]:
+    """The blocks that remain when a network is made less deep as published.
+
+    The first, every k-th in between, and the last: 7 of 12 are 0, 1, 3, 5, 7, 9, 11
+    (PaSST-S-L; ``lighten_model`` in models/passt.py of the reference code).
+
+    Raises:
+        InputError: no such cut keeps that many.
+    """
+    cuts = {2 + len(range(1, have - 1, k)): k for k in range(have - 1, 0, -1)} if have > 1 else {}
+    if want == have:
+        return tuple(range(have))
+    if want not in cuts:
+        raise InputError(
+            f"no evenly spaced cut reduces {have} blocks to that many",
+            field="model.depth",
+            value=want,
+            remedy=f"Choose from {', '.join(map(str, sorted({*cuts, have})))}.",
+        )
+    return (0, *range(1, have - 1, cuts[want]), have - 1)
+
+
+def fit_columns(encoding: torch.Tensor, columns: int, covered: int) -> tuple[torch.Tensor, str]:
+    """Time encodings (1, E, 1, T) for another number of columns, and how they were made.
+
+    A column keeps its time: if the model covers no more time than the file (whose span is
+    ``covered`` columns at the model's stride), the encodings are resampled to the model's stride
+    and cut to its columns. If it covers more, they are interpolated to cover it.
+    """
+    have, made = encoding.shape[3], max(covered, columns)
+    steps = []
+    if made != have:
+        encoding = resample(encoding, (1, made))
+        steps.append(f"resampled from {have} to {made} columns (bicubic)")
+    if columns < made:
+        steps.append(f"the first {columns} of {made} columns")
+    return encoding[..., :columns], ", ".join(steps)
 
 
 def infer(
@@ -245,17 +185,9 @@ def infer(
 ) -> tuple[Pair, int] | None:
     """Stride and frames of a PaSST from its encodings: ``mels // stride``, ``frames // stride``.
 
-    Published strides and lengths come first, equal strides of both axes before others; if none
-    explains the columns, as many frames as they need.
-
-    Args:
-        rows: rows of the frequency encodings.
-        columns: columns of the time encodings.
-        mels: mels of the input.
-        frames: lengths to try before the published ones.
-
-    Returns:
-        Stride (frequency, time) and frames; None if no stride up to 16 gives the rows.
+    Published strides and lengths come first (after ``frames``), equal strides of both axes before
+    others; if none explains the columns, as many frames as they need. None if no stride up to 16
+    gives the rows.
     """
     lengths = (*frames, *FRAMES)
     strides = dict.fromkeys((*_STRIDES, *range(16, 0, -1)))

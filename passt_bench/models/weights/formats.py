@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from passt_bench.errors import InputError
 
+Tensors = dict[str, torch.Tensor]
 _NESTED = ("state_dict", "model")  # where trainers put the tensors
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
@@ -31,21 +32,48 @@ _STARTS = (
     (("<!doctype", "<html", "<?xml", "<head"), "a web page instead of weights"),
     (("version https://git-lfs",), "a pointer of Git LFS instead of weights"),
 )
+_STATE_DICT = "Give a state dict, or a mapping with one under 'state_dict' or 'model'."
+_METADATA = "passt_bench"  # name of this package's text in a safetensors file
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a weight file holds.
-
-    Attributes:
-        path: path of the file.
-        tensors: name → tensor on the CPU.
-        metadata: texts beside the tensors (safetensors).
-    """
+    """A weight file: tensors by name on the CPU, and the texts beside them (safetensors)."""
 
     path: Path
-    tensors: dict[str, torch.Tensor]
+    tensors: Tensors
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any] | None:
+        """What `pack` wrote; None if it is not a file of this package.
+
+        Raises:
+            InputError: they are not JSON, or have a newer schema.
+        """
+        if _METADATA not in self.metadata:
+            return None
+        try:
+            facts = json.loads(self.metadata[_METADATA])
+        except ValueError:
+            facts = None
+        schema = facts.get("schema") if isinstance(facts, dict) else None
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise InputError(
+                "metadata that this version cannot read",
+                source=self.path,
+                field="schema",
+                value=schema,
+                remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, "
+                "or save the model again.",
+            )
+        return dict(facts)
+
+
+def pack(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts as the metadata of a safetensors file."""
+    content = {"schema": SCHEMA, **facts}
+    return {_METADATA: json.dumps(content, sort_keys=True, allow_nan=False, ensure_ascii=False)}
 
 
 def read_tensors(path: Path) -> TensorFile:
@@ -58,19 +86,22 @@ def read_tensors(path: Path) -> TensorFile:
         InputError: the file is missing, empty, cut off, not a weight file, or holds objects other
             than plain data, or numbers that are not finite.
     """
-    if _start(path)[8:9] == b"{":
-        return _checked(_read_safetensors(path))
-    return _checked(TensorFile(path, _state_of(_read_torch(path), path)))
+    if _start(path)[8:9] != b"{":
+        return TensorFile(path, _checked(_read_torch(path), path))
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _broken(path, f"not a whole safetensors file ({error})") from None
+    return TensorFile(path, _checked(tensors, path), metadata)
 
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file that may hold weights."""
     if not path.is_file():
-        raise InputError(
-            "no such file",
-            source=path,
-            remedy="Give a weight file, or a name of `passt-bench weights list`.",
-        )
+        remedy = "Give a weight file, or a name of `passt-bench weights list`."
+        raise InputError("no such file", source=path, remedy=remedy)
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -86,16 +117,6 @@ def _start(path: Path) -> bytes:
 
 def _broken(path: Path, problem: str) -> InputError:
     return InputError(problem, source=path, remedy="Get the file again from its source.")
-
-
-def _read_safetensors(path: Path) -> TensorFile:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _broken(path, f"not a whole safetensors file ({error})") from None
-    return TensorFile(path, tensors, metadata)
 
 
 def _read_torch(path: Path) -> Any:
@@ -117,60 +138,28 @@ def _read_torch(path: Path) -> Any:
         raise _broken(path, f"not a whole file of torch.save ({first})") from None
 
 
-def _state_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The mapping of names to tensors in what was loaded."""
+def _checked(loaded: Any, path: Path) -> Tensors:
+    """The mapping of names to finite, dense tensors in what was loaded."""
     if isinstance(loaded, Mapping):
-        for name in _NESTED:
-            if isinstance(loaded.get(name), Mapping):
-                loaded = loaded[name]
-                break
+        nested = (loaded[name] for name in _NESTED if isinstance(loaded.get(name), Mapping))
+        loaded = next(nested, loaded)
     if not isinstance(loaded, Mapping) or not loaded:
-        raise InputError(
-            f"holds a {type(loaded).__name__} instead of named tensors"
-            if not isinstance(loaded, Mapping)
-            else "holds no tensors",
-            source=path,
-            remedy="Give a state dict, or a mapping with one under 'state_dict' or 'model'.",
-        )
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise InputError(
-                "not a tensor",
-                source=path,
-                field=str(name),
-                value=type(value).__name__,
-                remedy="Give a state dict, or a mapping with one under 'state_dict' or 'model'.",
-            )
-    return {str(name): value.detach() for name, value in loaded.items()}
-
-
-def _checked(file: TensorFile) -> TensorFile:
-    if not file.tensors:
-        raise InputError(
-            "holds no tensors", source=file.path, remedy="Give a file with a model's weights."
-        )
-    for name, tensor in file.tensors.items():
-        plain = tensor.layout == torch.strided and not tensor.is_quantized
-        if not plain or tensor.device.type != "cpu":
-            raise InputError(
-                "not a plain dense tensor",
-                source=file.path,
-                field=name,
-                value=str(tensor.layout),
-                remedy="Save the weights as dense tensors.",
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                "holds NaN or infinity",
-                source=file.path,
-                field=name,
-                remedy="Take a checkpoint from before the training diverged.",
-            )
-    return file
-
-
-PREFIXES = ("module.", "_orig_mod.", "net_swa.", "net.")  # DataParallel, torch.compile, Lightning
-_COUNTERS = ("n_averaged",)  # torch's AveragedModel counts beside the weights
+        problem = f"holds a {type(loaded).__name__} without named tensors"
+        raise InputError(problem, source=path, remedy=_STATE_DICT)
+    for name, tensor in loaded.items():
+        problem, value, remedy = "", "", ""
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            problem, value, remedy = "not a tensor", type(tensor).__name__, _STATE_DICT
+        elif tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            problem, value = "not a plain dense tensor", str(tensor.layout)
+            remedy = "Save the weights as dense tensors."
+        elif tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            problem = "holds NaN or infinity"
+            remedy = "Take a checkpoint from before the training diverged."
+        if problem:
+            field = str(name)
+            raise InputError(problem, source=path, field=field, value=value or None, remedy=remedy)
+    return {name: tensor.detach() for name, tensor in loaded.items()}
 
 
 @dataclass(frozen=True)
@@ -186,7 +175,7 @@ class Family:
 
     name: str
     marks: tuple[str, ...]
-    heads: tuple[str, ...] = ()
+    heads: tuple[str, ...]
     ignored: tuple[str, ...] = ()
 
 
@@ -222,99 +211,48 @@ CP_RESNET = Family(
 MOBILENET = Family(
     "MobileNetV3", ("features.0.0.weight", "classifier.3.weight"), heads=("classifier.3.",)
 )
-FAMILIES = (PASST, VIT, AST, AST_HF, PANNS, CP_RESNET, MOBILENET)
+OWN = Family("names of this package's model", (), heads=("head.",))  # marks no file by itself
 
 
-def family_of(names: Collection[str]) -> Family | None:
-    """The family whose marks are all among the names; None if there is none."""
-    for family in FAMILIES:
+def family_of(names: Collection[str]) -> Family:
+    """The family whose marks are all among the names."""
+    for family in (PASST, VIT, AST, AST_HF, PANNS, CP_RESNET, MOBILENET):
         if all(mark in names for mark in family.marks):
             return family
-    return None
+    return OWN
 
 
-@dataclass
-class Stripped:
-    """Tensors under the network's own names.
-
-    Attributes:
-        tensors: name → tensor.
-        unused: names of the file that are not used → why.
-        note: which of two networks was chosen; empty if there was one.
-    """
-
-    tensors: dict[str, torch.Tensor]
-    unused: dict[str, str]
-    note: str = ""
+_PREFIXES = ("module.", "_orig_mod.", "net_swa.", "net.")  # DataParallel, torch.compile, Lightning
+_COUNTERS = ("n_averaged",)  # torch's AveragedModel counts beside the weights
 
 
-def strip_prefixes(tensors: Mapping[str, torch.Tensor], known: Collection[str] = ()) -> Stripped:
+def strip_prefixes(
+    tensors: Tensors, known: Collection[str] = ()
+) -> tuple[Tensors, dict[str, str], list[str]]:
     """Removes prefixes of wrappers; of plain and averaged weights, chooses the averaged.
 
     Args:
         tensors: as the file has them.
         known: the model's own names; a file with exactly these is left as it is.
+
+    Returns:
+        Tensors under the network's own names, names that are not used → why, and notes.
     """
     if set(tensors) == set(known):
-        return Stripped(dict(tensors), {})
+        return dict(tensors), {}, []
     groups: dict[str, dict[str, str]] = {}
     for full in tensors:
         name, owner = full, ""
-        while (prefix := next((p for p in PREFIXES if name.startswith(p)), None)) is not None:
+        while (prefix := next((p for p in _PREFIXES if name.startswith(p)), None)) is not None:
             owner = prefix if prefix.startswith("net") else owner
             name = name.removeprefix(prefix)
         groups.setdefault(owner, {})[name] = full
-    chosen = next((owner for owner in ("net_swa.", "net.", "") if owner in groups), "")
-    unused = {
-        full: f"not among the weights under {chosen}*"
-        for owner, names in groups.items()
-        if owner != chosen
-        for full in names.values()
-    }
-    note = ""
+    chosen = next((owner for owner in ("net_swa.", "net.") if owner in groups), "")
+    picked = groups.pop(chosen)
+    why = f"not among the weights under {chosen}*"
+    unused = {full: why for names in groups.values() for full in names.values()}
+    unused |= {picked.pop(n): "a counter of the averaging" for n in _COUNTERS if n in picked}
+    notes = []
     if chosen == "net_swa." and "net." in groups:
-        note = "the averaged weights (net_swa.*) were chosen, the plain ones (net.*) left out"
-    picked = {}
-    for name, full in groups[chosen].items():
-        if name in _COUNTERS:
-            unused[full] = "a counter of the averaging"
-        else:
-            picked[name] = tensors[full]
-    return Stripped(picked, unused, note)
-
-
-_NAME = "passt_bench"
-SCHEMA = 1
-
-
-def pack(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Facts as the metadata of a safetensors file."""
-    text = json.dumps(
-        {"schema": SCHEMA, **facts}, sort_keys=True, allow_nan=False, ensure_ascii=False
-    )
-    return {_NAME: text}
-
-
-def unpack(file: TensorFile) -> dict[str, Any] | None:
-    """The facts of a file; None if it is not a file of this package.
-
-    Raises:
-        InputError: they are not JSON, or have a newer schema.
-    """
-    if _NAME not in file.metadata:
-        return None
-    try:
-        facts = json.loads(file.metadata[_NAME])
-    except ValueError:
-        facts = None
-    schema = facts.get("schema") if isinstance(facts, dict) else None
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise InputError(
-            "metadata that this version cannot read",
-            source=file.path,
-            field="schema",
-            value=schema,
-            remedy=f"This version reads schemas up to {SCHEMA}; install a newer passt-bench, or "
-            "save the model again.",
-        )
-    return dict(facts)
+        notes = ["the averaged weights (net_swa.*) were chosen, the plain ones (net.*) left out"]
+    return {name: tensors[full] for name, full in picked.items()}, unused, notes

@@ -13,19 +13,22 @@ from torch import nn
 
 from passt_bench.errors import InputError
 from passt_bench.models import ast
-from passt_bench.models.ast import from_hugging_face
-from passt_bench.models.passt import PaSST, published_blocks
+from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
 from passt_bench.models.weights.adapt import (
+    BLOCK,
+    COLUMNS,
     FRAMES,
-    Tensors,
-    choose_blocks,
+    GRID,
+    ROWS,
     depth_of,
     fit_columns,
-    fit_grid,
-    fit_rows,
-    from_image_model,
+    grid_of,
     image_model_as_ast,
+    image_model_as_passt,
     infer,
+    on_grid,
+    published_blocks,
+    resample,
 )
 from passt_bench.models.weights.formats import (
     AST,
@@ -34,10 +37,10 @@ from passt_bench.models.weights.formats import (
     VIT,
     Family,
     TensorFile,
+    Tensors,
     family_of,
     read_tensors,
     strip_prefixes,
-    unpack,
 )
 from passt_bench.published_weights import by_file, locate
 from passt_bench.spec.recipe import Pair
@@ -83,22 +86,12 @@ class Loaded:
             out += [f"{what}: {_listed(names)}: {why}" for why, names in reasons.items()]
         return tuple(out)
 
-    def log(self) -> None:
-        """Writes every line to the log ``passt_bench.weights``."""
-        for line in self.lines():
-            _LOG.info(line)
-
 
 def _listed(names: list[str]) -> str:
     """Names for a line, with one entry per block."""
     short = list(dict.fromkeys(re.sub(r"^((?:v\.)?blocks\.\d+)\..*", r"\1", n) for n in names))
     rest = len(short) - _SHOWN
     return ", ".join(short[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-_ROWS, _COLUMNS = "freq_new_pos_embed", "time_new_pos_embed"  # of PaSST, one per axis
-_GRID = "v.pos_embed"  # of AST, for the whole grid
-_OWN = Family("names of this package's model", (), heads=("head.",))
 
 
 def load_weights(
@@ -130,7 +123,8 @@ def load_weights(
         InputError: no such file, a broken or hostile one, or weights of another model.
     """
     loaded = load_tensors(net, read_tensors(locate(source, folder)), classes)
-    loaded.log()
+    for line in loaded.lines():
+        _LOG.info(line)
     return loaded
 
 
@@ -138,63 +132,106 @@ def load_weights(
 def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None = None) -> Loaded:
     """Like `load_weights`, for a file that has been read; on the meta device it only checks."""
     target: Tensors = dict(net.state_dict())
-    ours = family_of(target) or _OWN
-    loaded, theirs, tensors = _translate(file, net, ours)
+    ours = family_of(target)
+    loaded, theirs, tensors = _translate(file, net, target, ours)
     # An image model has nothing for the classifier, not even its norm.
     heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
     others = _other_classes(file, classes)
-    rows = tensors[_ROWS].shape[2] if _ROWS in tensors and tensors[_ROWS].ndim == 4 else 0
+    rows = tensors[ROWS].shape[2] if ROWS in tensors and tensors[ROWS].ndim == 4 else 0
     ready: Tensors = {}
     for name, own in target.items():
         given = tensors.pop(name, None)
         is_head = name.startswith(heads)
-        if given is not None and given.is_floating_point() != own.is_floating_point():
+        if given is None and not is_head:
+            raise InputError(
+                f"is missing; the model has it in shape {tuple(own.shape)}",
+                source=file.path,
+                field=name,
+                remedy="Give complete weights of this model.",
+            )
+        if given is None:
+            loaded.reinitialized[name] = "not in the file"
+        elif given.is_floating_point() != own.is_floating_point():
             raise _unfit(file, name, given, own)
-        if given is not None and given.shape == own.shape and not (is_head and others):
+        elif given.shape == own.shape and is_head and others:
+            loaded.reinitialized[name] = "other classes in the file"
+        elif given.shape == own.shape:
             ready[name] = given
             if name not in loaded.adapted:
                 loaded.taken.append(name)
-        elif is_head and (given is None or given.shape[1:] == own.shape[1:]):
-            loaded.reinitialized[name] = _why_reinitialized(given, own)
-        elif given is not None and name == _ROWS and _same_width(given, own, 1):
-            ready[name], loaded.adapted[name] = fit_rows(given, own.shape[2])
-        elif given is not None and name == _COLUMNS and _same_width(given, own, 1):
-            covered = _covered_columns(net, rows, given.shape[3])
-            ready[name], loaded.adapted[name] = fit_columns(given, own.shape[3], covered)
-        elif given is not None and name == _GRID and _same_width(given, own, 2):
-            ready[name], loaded.adapted[name] = fit_grid(given, _known_grid(net), file.path)
+        elif is_head and given.shape[1:] == own.shape[1:]:
+            counts = f"{given.shape[0]} classes in the file, {own.shape[0]} in the model"
+            loaded.reinitialized[name] = counts
         else:
-            raise _unfit(file, name, given, own)
+            fitted = _encodings(net, file, name, given, own, rows)
+            if fitted is None:
+                raise _unfit(file, name, given, own)
+            ready[name], loaded.adapted[name] = fitted
     _check_rest(file, theirs, tensors, heads, loaded)
     for name, tensor in ready.items():
         target[name].copy_(tensor)
     return loaded
 
 
-def _translate(file: TensorFile, net: nn.Module, ours: Family) -> tuple[Loaded, Family, Tensors]:
-    """The file's tensors under the model's names, and the report begun."""
-    target: Tensors = dict(net.state_dict())
-    stripped = strip_prefixes(file.tensors, target)
-    tensors = stripped.tensors
-    theirs = family_of(tensors) or _OWN
-    loaded = Loaded(file.path.name, theirs.name, dropped=dict(stripped.unused))
-    loaded.notes += [stripped.note] if stripped.note else []
+def _unfit(file: TensorFile, name: str, given: torch.Tensor, own: torch.Tensor) -> InputError:
+    return InputError(
+        f"does not fit the model's {tuple(own.shape)} of {own.dtype}",
+        source=file.path,
+        field=name,
+        value=f"{tuple(given.shape)} of {given.dtype}",
+        remedy="Build the model in the size of the file (width, depth, …), or give another file.",
+    )
+
+
+def _encodings(
+    net: nn.Module, file: TensorFile, name: str, given: torch.Tensor, own: torch.Tensor, rows: int
+) -> tuple[torch.Tensor, str] | None:
+    """Position encodings on the model's grid, and how they were made; None for other tensors.
+
+    The file's encodings are for that many rows.
+    """
+    width = 2 if name == GRID else 1  # the axis
+    if (
+        name not in (ROWS, COLUMNS, GRID)
+        or given.ndim != own.ndim
+        or given.shape[width] != own.shape[width]
+    ):
+        return None
+    if name == ROWS:
+        how = f"resampled from {given.shape[2]} to {own.shape[2]} rows (bicubic)"
+        return resample(given, (own.shape[2], 1)), how
+    if name == COLUMNS:
+        return fit_columns(given, own.shape[3], _covered_columns(net, rows, given.shape[3]))
+    grid = _known_grid(net)
+    return on_grid(given, grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0], file.path), grid)
+
+
+def _translate(
+    file: TensorFile, net: nn.Module, target: Tensors, ours: Family
+) -> tuple[Loaded, Family, Tensors]:
+    """The report begun, the file's family, and its tensors under the model's names."""
+    tensors, unused, notes = strip_prefixes(file.tensors, target)
+    theirs = family_of(tensors)
+    loaded = Loaded(file.path.name, theirs.name, dropped=unused, notes=notes)
     if theirs is AST_HF and ours is AST:
-        tensors = from_hugging_face(tensors)
+        tensors = ast.from_hugging_face(tensors)
         loaded.notes.append("transformers' names translated to the authors'")
-    elif theirs is VIT and ours is PASST:
-        image = tensors
-        tensors, loaded.adapted, notes = from_image_model(image, target, file.path)
-        loaded.notes += notes
-        loaded.dropped |= _of_images(image)
-    elif theirs is VIT and ours is AST:
-        tensors, loaded.adapted = image_model_as_ast(tensors, _known_grid(net), file.path)
-        loaded.dropped |= _of_images(stripped.tensors)
+    elif theirs is VIT and ours in (PASST, AST):
+        images = [name for name in tensors if name.startswith(VIT.heads)]
+        loaded.dropped |= dict.fromkeys(images, "classifier of images")
+        if ours is AST:
+            grid = _known_grid(net)
+            tensors = image_model_as_ast(tensors, grid, loaded.adapted, file.path)
+        else:
+            if "dist_token" not in tensors:
+                why = "the file has no distillation token; it is a ViT, not a distilled DeiT"
+                loaded.notes.append(why)
+            tensors = image_model_as_passt(tensors, target, loaded.adapted, file.path)
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
             source=file.path,
-            field=next(iter(sorted(tensors))),
+            field=min(tensors),
             remedy="Give weights of that model.",
         )
     if ours is PASST:
@@ -207,12 +244,8 @@ def _known_grid(net: nn.Module) -> Pair:
     return net.known_grid
 
 
-def _of_images(tensors: Tensors) -> dict[str, str]:
-    heads = ("head.", "head_dist.")
-    return {name: "classifier of images" for name in tensors if name.startswith(heads)}
-
-
 def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
+    """Keeps as many blocks as the model has, and renumbers them."""
     have, want = depth_of(tensors), depth_of(target)
     if have == want:
         return tensors
@@ -224,69 +257,47 @@ def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Load
             value=want,
             remedy=f"Use model.depth={have}.",
         )
-    tensors, dropped = choose_blocks(tensors, published_blocks(have, want))
-    loaded.dropped |= dropped
-    loaded.notes.append(next(iter(dropped.values())))
-    return tensors
+    blocks = published_blocks(have, want)
+    why = "the model takes blocks " + ", ".join(map(str, blocks)) + " (depth cut as published)"
+    loaded.notes.append(why)
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        match = BLOCK.match(name)
+        if match is None:
+            out[name] = tensor
+        elif int(match[1]) in blocks:
+            out[f"blocks.{blocks.index(int(match[1]))}.{match[2]}"] = tensor
+        else:
+            loaded.dropped[name] = why
+    return out
 
 
 def _covered_columns(net: nn.Module, rows: int, columns: int) -> int:
     """Columns that the time span of a file's encodings covers at the model's stride."""
     assert isinstance(net, PaSST)  # no other model's tensors have these names
-    stride, mels = net.stride, net.mels
-    inferred = infer(rows, columns, mels)
+    stride = net.stride
+    inferred = infer(rows, columns, net.mels)
     if inferred is None:
         return columns
     # Equal rows mean equal strides, unless the model's two strides differ and a published length
     # shows that the file has another stride along time.
     another = stride[0] != stride[1] and inferred[1] in FRAMES
-    if rows == mels // stride[0] and not another:
+    if rows == net.mels // stride[0] and not another:
         return columns
     return inferred[1] // stride[1]
-
-
-def _same_width(given: torch.Tensor, own: torch.Tensor, axis: int) -> bool:
-    return given.ndim == own.ndim and given.shape[axis] == own.shape[axis]
 
 
 def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
     """Whether the file's classes are known to differ from the model's."""
     if classes is None:
         return False
-    facts = unpack(file)
+    facts = file.facts()
     if facts is not None:
         return list(classes) != facts.get("classes")
     entry = by_file(file.path.name)
     if entry is None or entry.labels == "imagenet":
         return False
     return len(classes) == entry.classes and tuple(classes) != entry.class_names()
-
-
-def _why_reinitialized(given: torch.Tensor | None, own: torch.Tensor) -> str:
-    if given is None:
-        return "not in the file"
-    if given.shape == own.shape:
-        return "other classes in the file"
-    return f"{given.shape[0]} classes in the file, {own.shape[0]} in the model"
-
-
-def _unfit(
-    file: TensorFile, name: str, given: torch.Tensor | None, own: torch.Tensor
-) -> InputError:
-    if given is None:
-        return InputError(
-            f"is missing; the model has it in shape {tuple(own.shape)}",
-            source=file.path,
-            field=name,
-            remedy="Give complete weights of this model.",
-        )
-    return InputError(
-        f"does not fit the model's {tuple(own.shape)} of {own.dtype}",
-        source=file.path,
-        field=name,
-        value=f"{tuple(given.shape)} of {given.dtype}",
-        remedy="Build the model in the size of the file (width, depth, …), or give another file.",
-    )
 
 
 def _check_rest(

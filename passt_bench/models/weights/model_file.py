@@ -24,34 +24,28 @@ from passt_bench.errors import InputError
 from passt_bench.models.ast import from_hugging_face
 from passt_bench.models.base import AudioModel
 from passt_bench.models.frontend import frame_count
-from passt_bench.models.vit import SPECIAL_TOKENS
-from passt_bench.models.weights.adapt import Tensors, depth_of, grid_of, infer
+from passt_bench.models.passt import SPECIAL_TOKENS
+from passt_bench.models.weights.adapt import depth_of, grid_of, infer
 from passt_bench.models.weights.formats import (
     AST,
     AST_HF,
+    OWN,
     PANNS,
     PASST,
     VIT,
     TensorFile,
+    Tensors,
     family_of,
     pack,
     read_tensors,
     strip_prefixes,
-    unpack,
 )
 from passt_bench.models.weights.load import load_tensors
 from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import write_atomically
 from passt_bench.spec.codec import to_plain, validate
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.recipe import (
-    DataSpec,
-    FrontendSpec,
-    ModelSpec,
-    Pair,
-    Recipe,
-    TrainingSpec,
-)
+from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.vocabulary import class_names
 
 _HEAD_WIDTH = 64  # of DeiT and all models derived from it
@@ -64,32 +58,27 @@ def check_published(entry: Published, path: Path) -> None:
     Raises:
         InputError: it is another model, or not a weight file.
     """
-    tensors = strip_prefixes(read_tensors(path).tensors).tensors
+    tensors = strip_prefixes(read_tensors(path).tensors)[0]
     wanted = VIT if entry.labels == "imagenet" else PASST
     if family_of(tensors) is not wanted:
-        raise InputError(
-            f"not {wanted.name}", source=path, field="parameters", value=sorted(tensors)[:3]
-        )
-    expected: dict[str, object] = {"width": entry.width, "depth": entry.depth}
-    found: dict[str, object] = {
-        "width": tensors["cls_token"].shape[-1],
-        "depth": depth_of(tensors),
+        names = sorted(tensors)[:3]
+        raise InputError(f"not {wanted.name}", source=path, field="parameters", value=names)
+    pairs: dict[str, tuple[object, object]] = {
+        "width": (entry.width, tensors["cls_token"].shape[-1]),
+        "depth": (entry.depth, depth_of(tensors)),
     }
     if wanted is PASST:
-        geometry = infer_passt(tensors, path, entry)
-        expected |= {"classes": entry.classes, "frames": entry.frames}
-        found |= {"classes": _classes_of(tensors, path), "frames": geometry.frames}
+        geometry = _infer_passt(tensors, path, entry)
+        pairs["classes"] = entry.classes, _classes_of(tensors, path, "head.1.weight")
+        pairs["frames"] = entry.frames, geometry.frames
         if entry.stride is not None:
-            expected["stride"] = (entry.stride, entry.stride)
-            found["stride"] = geometry.stride
-    for field, value in expected.items():
-        if found[field] != value:
-            raise InputError(
-                f"{entry.name} has {value}", source=path, field=field, value=found[field]
-            )
+            pairs["stride"] = (entry.stride, entry.stride), geometry.stride
+    for field, (expected, found) in pairs.items():
+        if found != expected:
+            raise InputError(f"{entry.name} has {expected}", source=path, field=field, value=found)
 
 
-def _classes_of(tensors: Tensors, path: Path, name: str = "head.1.weight") -> int:
+def _classes_of(tensors: Tensors, path: Path, name: str) -> int:
     if name not in tensors or tensors[name].ndim != 2:
         raise InputError(
             "the file has no classifier",
@@ -100,7 +89,7 @@ def _classes_of(tensors: Tensors, path: Path, name: str = "head.1.weight") -> in
     return tensors[name].shape[0]
 
 
-def infer_passt(tensors: Tensors, path: Path, entry: Published | None = None) -> ModelSpec:
+def _infer_passt(tensors: Tensors, path: Path, entry: Published | None) -> ModelSpec:
     """Infers a PaSST's size from the shapes of its parameters.
 
     Raises:
@@ -118,31 +107,29 @@ def infer_passt(tensors: Tensors, path: Path, entry: Published | None = None) ->
             value=tuple(tensors["freq_new_pos_embed"].shape),
             remedy="Build the model yourself and use load_weights.",
         )
-    stride, frames = found
     return ModelSpec(
         name="passt_s",
         patch=(weight.shape[2], weight.shape[3]),
-        stride=stride,
+        stride=found[0],
         width=width,
         depth=depth_of(tensors),
         heads=width // _HEAD_WIDTH,
-        frames=frames,
+        frames=found[1],
     )
 
 
 def _infer_ast(tensors: Tensors, path: Path) -> ModelSpec:
     weight = tensors["v.patch_embed.proj.weight"]
-    patch: Pair = (weight.shape[2], weight.shape[3])
     rows, columns = grid_of(tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS, 8, path)
     stride = 10 if rows == 12 else 16
     return ModelSpec(
         name="ast" if stride == 10 else "ast_n",
-        patch=patch,
+        patch=(weight.shape[2], weight.shape[3]),
         stride=(stride, stride),
         width=weight.shape[0],
         depth=depth_of(tensors),
         heads=max(1, weight.shape[0] // _HEAD_WIDTH),
-        frames=(columns - 1) * stride + patch[1],
+        frames=(columns - 1) * stride + weight.shape[3],
     )
 
 
@@ -152,48 +139,35 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
 
 
-def _frontend(model: ModelSpec, entry: Published | None) -> FrontendSpec:
-    """The model's front end with the published file's hop; 3200 frames in 10 s mean hop 100."""
-    spec = frontend_of(model.name)
-    if entry is not None:
-        return replace(spec, hop=entry.hop)
-    if model.frames == 3200:
-        return replace(spec, hop=100)
-    return spec
-
-
-def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe and the class names of a file that holds only parameters.
-
-    Args:
-        tensors: tensors of a PaSST, AST or PANNs, under their official names.
-        path: path of the file; its name may be that of a published one.
-
-    Returns:
-        A recipe with model, front end, clip length and loss, and a name for each logit.
+def _describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
+    """Model, front end, clip length and loss of an official file, and a name per logit.
 
     Raises:
         InputError: the model cannot be recognized, or there is no classifier.
     """
     family, entry = family_of(tensors), by_file(path.name)
     if family is PASST:
-        model, head = infer_passt(tensors, path, entry), "head.1.weight"
+        model, head = _infer_passt(tensors, path, entry), "head.1.weight"
     elif family is AST:
         model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
     elif family is PANNS:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
+        kind = "unknown parameters" if family is OWN else family.name
         raise InputError(
-            f"{family.name if family else 'unknown parameters'}: no audio model can be recognized",
+            f"{kind}: no audio model can be recognized",
             source=path,
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
         )
     count = _classes_of(tensors, path, head)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
+    frontend = frontend_of(model.name)
+    if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
+        frontend = replace(frontend, hop=entry.hop if entry else 100)
     recipe = Recipe(
         model=model,
-        frontend=_frontend(model, entry),
+        frontend=frontend,
         data=DataSpec(name=labels or "unknown", seconds=entry.clip if entry else _SECONDS),
         training=TrainingSpec(loss="ce" if labels == "esc50" else "bce"),
     )
@@ -201,13 +175,7 @@ def describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
 
 
 class Model(NamedTuple):
-    """A model that is ready to use.
-
-    Attributes:
-        net: the model with its weights, in evaluation mode.
-        recipe: recipe of the model; of an official file as far as it is known.
-        classes: a name per logit.
-    """
+    """A model in evaluation mode, its recipe (of an official file as far as known), its classes."""
 
     net: AudioModel
     recipe: Recipe
@@ -223,20 +191,12 @@ def save_model(
     metrics: Mapping[str, float] | None = None,
     key: str = "",
 ) -> Path:
-    """Writes a model as safetensors, atomically.
+    """Writes a model as safetensors, atomically; ``key`` is that of the run that trained it.
 
-    Args:
-        path: path of the file.
-        net: the model, whose parameters and buffers are written.
-        recipe: recipe of the model; paths of this machine are removed.
-        classes: a name per logit.
-        metrics: metrics of the model by name.
-        key: key of the run that trained it.
+    Of the recipe, paths of this machine are removed.
     """
-    named = recipe.init.checkpoint
-    recipe = replace(
-        recipe, init=replace(recipe.init, checkpoint=Path(named).name if named else None)
-    )
+    named = Path(recipe.init.checkpoint).name if recipe.init.checkpoint else None
+    recipe = replace(recipe, init=replace(recipe.init, checkpoint=named))
     facts = {
         "version": __version__,
         "recipe": to_plain(recipe),
@@ -256,24 +216,22 @@ def save_model(
 def read_model(source: str | Path, folder: Path | None = None) -> Model:
     """Builds the model of a file of this package, or of an official one of PaSST, AST or PANNs.
 
-    Args:
-        source: a file, or a name of `passt-bench weights list`.
-        folder: folder of published files; None is the default one.
+    The source is a file, or a name of `passt-bench weights list`, looked up in ``folder``.
 
     Raises:
         InputError: no such file, a broken one, or one whose model cannot be recognized.
     """
     file = read_tensors(locate(source, folder))
-    facts = unpack(file)
+    facts = file.facts()
     if facts is not None:
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors = strip_prefixes(file.tensors).tensors
+        tensors = strip_prefixes(file.tensors)[0]
         if family_of(tensors) is AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
-        recipe, classes = describe(tensors, file.path)
+        recipe, classes = _describe(tensors, file.path)
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 
@@ -289,9 +247,7 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
 def export_model(source: str | Path, path: Path) -> Path:
     """Writes only a PaSST's parameters, under official names, for the reference code to load.
 
-    Args:
-        source: a file of this package, or any that `read_model` reads.
-        path: path of the new file, as ``torch.save`` writes it.
+    The source is any file that `read_model` reads; the new file is one of ``torch.save``.
 
     Raises:
         InputError: the model is not a PaSST.

@@ -11,9 +11,10 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
-from passt_bench.models.ensemble import ENSEMBLES, Ensemble, build_ensemble
+from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
-from passt_bench.models.weights import PUBLISHED, read_model
+from passt_bench.models.weights import read_model
+from passt_bench.published_weights import ENSEMBLES, PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 
 WAVES = 0.1 * torch.randn(2, 32000, generator=torch.Generator().manual_seed(2))
@@ -67,7 +68,7 @@ def test_members_of_other_rates_are_resampled(tmp_path: Path) -> None:
     slow = _own(tmp_path / "slow.safetensors", 1, classes="".join(map(chr, range(40, 567))))
     fast = small_weights.save(tmp_path / "fast.pt", small_weights.passt())
     models = [read_model(fast), read_model(slow)._replace(classes=read_model(fast).classes)]
-    ensemble = Ensemble(models)
+    ensemble = Ensemble(models, ("fast", "slow"))
     assert (ensemble.sampling_rate, ensemble.window) == (32000, 1.0)
     with torch.no_grad():
         assert ensemble(WAVES).isfinite().all()

@@ -7,7 +7,8 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import PaSST, Patchout, build_model, create_model, resolve
-from passt_bench.models.passt import interpolate, published_blocks
+from passt_bench.models.passt import interpolate
+from passt_bench.models.weights.adapt import published_blocks
 
 SMALL = {"patch": (8, 8), "mels": 32, "frames": 64, "width": 16, "depth": 1, "heads": 2}
 

@@ -14,8 +14,8 @@ import small_weights
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.models.weights import PUBLISHED, Published, get, load_weights, locate
-from passt_bench.models.weights.fetch import SUMS, recorded_hash
+from passt_bench.models.weights import check_published, load_weights
+from passt_bench.published_weights import PUBLISHED, SUMS, Published, get, locate, recorded_hashes
 
 
 @dataclass
@@ -79,12 +79,12 @@ def test_a_file_arrives_whole_checked_and_with_its_hash(
     server: Server, entry: Published, tmp_path: Path
 ) -> None:
     told: list[float] = []
-    path = get(entry, tmp_path / "w", lambda share, text: told.append(share))
+    path = get(entry, check_published, tmp_path / "w", lambda share, text: told.append(share))
     assert path.read_bytes() == server.content
     digest = hashlib.sha256(server.content).hexdigest()
     assert (tmp_path / "w" / SUMS).read_text() == f"{digest}  {entry.file}\n"
     assert told[-1] == 1.0
-    assert get(entry, tmp_path / "w") == path
+    assert get(entry, check_published, tmp_path / "w") == path
     assert server.asked == [None]  # what is there is not downloaded again
     left = {p.name for p in (tmp_path / "w").iterdir() if not p.name.startswith(".")}
     assert left == {entry.file, SUMS}
@@ -96,10 +96,10 @@ def test_a_broken_download_goes_on(
 ) -> None:
     server.break_after, server.ranges = 1000, ranges
     with pytest.raises(InputError, match="broke off after 1000 of") as caught:
-        get(entry, tmp_path)
+        get(entry, check_published, tmp_path)
     assert str(tmp_path / entry.file) in str(caught.value)  # what to put where
     assert not (tmp_path / entry.file).exists()
-    path = get(entry, tmp_path)
+    path = get(entry, check_published, tmp_path)
     assert path.read_bytes() == server.content
     assert server.asked == [None, "bytes=1000-"]
 
@@ -108,7 +108,7 @@ def test_a_whole_part_that_was_not_moved_yet(
     server: Server, entry: Published, tmp_path: Path
 ) -> None:
     (tmp_path / f"{entry.file}.part").write_bytes(server.content)
-    assert get(entry, tmp_path).read_bytes() == server.content
+    assert get(entry, check_published, tmp_path).read_bytes() == server.content
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_another_model_under_the_name_is_refused(
 ) -> None:
     wrong = replace(entry, **change)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not the published file") as caught:
-        get(wrong, tmp_path)
+        get(wrong, check_published, tmp_path)
     assert caught.value.field == field
-    assert recorded_hash(tmp_path / entry.file) is None
+    assert entry.file not in recorded_hashes(tmp_path)
 
 
 def test_a_page_instead_of_a_file_is_refused(
@@ -137,19 +137,19 @@ def test_a_page_instead_of_a_file_is_refused(
 ) -> None:
     server.content = b"<!DOCTYPE html><p>Sign in first"
     with pytest.raises(InputError, match="a web page instead of weights"):
-        get(entry, tmp_path)
+        get(entry, check_published, tmp_path)
 
 
 def test_a_file_that_changed_is_refused(server: Server, entry: Published, tmp_path: Path) -> None:
-    path = get(entry, tmp_path)
+    path = get(entry, check_published, tmp_path)
     small_weights.save(path, small_weights.randomised(small_weights.passt(stride=14), 8))
     with pytest.raises(InputError, match="differs from the first download") as caught:
-        get(entry, tmp_path)
-    assert recorded_hash(path) in str(caught.value)
+        get(entry, check_published, tmp_path)
+    assert recorded_hashes(tmp_path)[entry.file] in str(caught.value)
     server.content = path.read_bytes()
     path.unlink()
-    with pytest.raises(InputError, match="differs from the first one"):
-        get(entry, tmp_path)
+    with pytest.raises(InputError, match="differs from the first download"):
+        get(entry, check_published, tmp_path)
     assert not path.exists()
 
 
@@ -158,16 +158,16 @@ def test_without_a_network_it_says_what_to_put_where(
 ) -> None:
     away = replace(entry, url="http://127.0.0.1:9/" + entry.file)
     with pytest.raises(InputError, match="could not be downloaded") as caught:
-        get(away, tmp_path)
+        get(away, check_published, tmp_path)
     assert away.url in str(caught.value)
     assert str(tmp_path / entry.file) in str(caught.value)
     server.status = 404
     with pytest.raises(InputError, match="404"):
-        get(entry, tmp_path)
+        get(entry, check_published, tmp_path)
     # Put there by hand, it is checked and noted.
     (tmp_path / entry.file).write_bytes(server.content)
-    assert get(away, tmp_path).is_file()
-    assert recorded_hash(tmp_path / entry.file)
+    assert get(away, check_published, tmp_path).is_file()
+    assert entry.file in recorded_hashes(tmp_path)
 
 
 def test_names_and_file_names_are_found_in_the_folder(

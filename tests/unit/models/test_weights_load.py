@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model, load_weights, read_model
-from passt_bench.models.weights import PUBLISHED
 from passt_bench.models.weights.adapt import infer
+from passt_bench.published_weights import PUBLISHED
 
 X = torch.randn(2, 1, 128, 998, generator=torch.Generator().manual_seed(1))
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from passt_bench import __version__
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
-from passt_bench.models.weights import PUBLISHED, export_model, find_published
+from passt_bench.models.weights import export_model
+from passt_bench.published_weights import PUBLISHED, find_published
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.vocabulary import class_names
