@@ -220,10 +220,10 @@ def search(
 
     clock, paths = Estimate(), replace(paths, pages=reports)
     study = plan_request(load_study(request.study), request, paths, named=False)
-    request, paths = replace(request, trials=trials), replace(paths, storage=storage)
+    paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)
     with live(paths.runs) if track else nullcontext():
-        result = explore(study, request, config, paths, console, command=typed())
+        result = explore(study, trials, config, paths, console, command=typed())
     name = result.record.name
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
         page, *_ = build_named(name, paths.runs, paths.reports)

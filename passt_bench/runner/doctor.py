@@ -32,14 +32,7 @@ State = Literal["good", "note", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One item of the report.
-
-    Attributes:
-        what: name of the item.
-        state: ``good``, ``note`` (works, with a caveat) or ``missing`` (a command cannot run).
-        detail: the state in words.
-        remedy: what to do; empty if there is nothing to do.
-    """
+    """One item; ``note`` works with a caveat, ``missing`` means that a command cannot run."""
 
     what: str
     state: State
@@ -47,11 +40,16 @@ class Finding:
     remedy: str = ""
 
 
-def examine(out: Path) -> list[Finding]:
-    """Examines the machine; takes about a second and changes nothing.
+def _finding(
+    what: str, good: bool, detail: str, remedy: str = "", *, otherwise: State = "note"
+) -> Finding:
+    return Finding(what, "good" if good else otherwise, detail, "" if good else remedy)
 
-    Args:
-        out: folder that runs would write to.
+
+def examine(out: Path) -> list[Finding]:
+    """Examines the machine, for runs that would write to a folder.
+
+    It takes about a second and changes nothing.
     """
     parts = (_machine(), _measuring(), _gpu(), _storage(out), _data(), _packages())
     return [finding for part in parts for finding in part]
@@ -68,40 +66,24 @@ def _machine() -> Iterator[Finding]:
 def _measuring() -> Iterator[Finding]:
     state = background_load(1.0)
     load = f"load {state['load'][0]} on {state['cores']} cores, {state['other_cores']} in other use"
-    busy = [text for text in state["warnings"] if "GPU" not in text]
-    yield Finding(
-        "other work",
-        "note" if busy else "good",
-        " ".join(busy) or load,
-        "Stop it before measuring; ratios stay right, but intervals widen." if busy else "",
-    )
+    busy = " ".join(text for text in state["warnings"] if "GPU" not in text)
+    remedy = "Stop it before measuring; ratios stay right, but intervals widen."
+    yield _finding("other work", not busy, busy or load, remedy)
     governor = state["governor"] or "not readable (a virtual machine?); the clock may change"
-    fixed = state["governor"] == "performance"
-    yield Finding("clock governor", "good" if fixed else "note", governor)
-    throttled = state["throttled"]
-    yield Finding(
-        "throttled by heat",
-        "good" if throttled in (None, "0") else "note",
-        "not readable here" if throttled is None else f"{throttled} times since boot",
-    )
+    yield _finding("clock governor", state["governor"] == "performance", governor)
+    heat = state["throttled"]
+    detail = "not readable here" if heat is None else f"{heat} times since boot"
+    yield _finding("throttled by heat", heat in (None, "0"), detail)
     given = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    yield Finding(
-        "threads",
-        "good",
-        "set by engine.threads (1 by default)" + (f"; in the environment {given}" if given else ""),
-    )
+    detail = "set by engine.threads (1 by default)"
+    detail += f"; in the environment {given}" if given else ""
+    yield Finding("threads", "good", detail)
     resets = reset_resident_peak()
-    yield Finding(
-        "resident peak",
-        "good" if resets else "note",
-        "can be reset" if resets else "cannot be reset: train_peak covers the whole process",
-    )
+    detail = "can be reset" if resets else "cannot be reset: train_peak covers the whole process"
+    yield _finding("resident peak", resets, detail)
     kills = oom_kills()
-    yield Finding(
-        "kills for memory",
-        "good" if kills is not None else "note",
-        f"{kills} since boot" if kills is not None else "not readable: signal 9 counts as oom",
-    )
+    detail = "not readable: signal 9 counts as oom" if kills is None else f"{kills} since boot"
+    yield _finding("kills for memory", kills is not None, detail)
 
 
 def _gpu() -> Iterator[Finding]:
@@ -111,58 +93,40 @@ def _gpu() -> Iterator[Finding]:
         busy = gpu["busy_percent"] > 0 or gpu["used_mib"] > 500
         detail = f"{gpu['name']}, {gpu['busy_percent']} % busy, {gpu['used_mib']} MiB in use"
         detail += ", slowed by power or heat" if slowed else ""
-        yield Finding(f"GPU {number}", "note" if busy or slowed else "good", detail)
-    built = torch.version.cuda
+        yield _finding(f"GPU {number}", not (busy or slowed), detail)
+    built, detail, remedy = torch.version.cuda, "no GPU", "Only --device cuda needs one."
     if torch.cuda.is_available():
-        yield Finding("CUDA", "good", f"torch is built for {built}")
+        detail = f"torch is built for {built}"
     elif gpus:
-        yield Finding(
-            "CUDA",
-            "missing",
-            f"there is a GPU, but torch is built for {built or 'the CPU only'}",
-            "Install the CUDA build of torch for --device cuda.",
-        )
-    else:
-        yield Finding("CUDA", "missing", "no GPU", "Only --device cuda needs one.")
+        detail = f"there is a GPU, but torch is built for {built or 'the CPU only'}"
+        remedy = "Install the CUDA build of torch for --device cuda."
+    yield _finding("CUDA", torch.cuda.is_available(), detail, remedy, otherwise="missing")
     compiler = shutil.which("g++") or shutil.which("clang++")
-    yield Finding(
-        "compiler",
-        "good" if compiler else "missing",
-        Path(compiler).name if compiler else "no C++ compiler",
-        "" if compiler else "`compare --engine compiled` on the CPU needs g++.",
-    )
+    detail = Path(compiler).name if compiler else "no C++ compiler"
+    remedy = "`compare --engine compiled` on the CPU needs g++."
+    yield _finding("compiler", compiler is not None, detail, remedy, otherwise="missing")
 
 
 def _storage(out: Path) -> Iterator[Finding]:
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(nearest).free
-    yield Finding(
-        "disk",
-        "good" if free > _LOW_DISK else "note",
+    free, memory = shutil.disk_usage(nearest).free, psutil.virtual_memory().available
+    detail, remedy = (
         f"{free / GIB:.0f} GiB free for {out}",
-        "" if free > _LOW_DISK else "Free some space: a long study writes much.",
+        "Free some space: a long study writes much.",
     )
+    yield _finding("disk", free > _LOW_DISK, detail, remedy)
     writable = os.access(nearest, os.W_OK)
-    yield Finding(
-        "output folder",
-        "good" if writable else "missing",
-        "can be written" if writable else f"{nearest} cannot be written",
-        "" if writable else "Give a writable folder with --runs.",
-    )
-    memory = psutil.virtual_memory().available
-    yield Finding(
-        "memory", "good" if memory > _LOW_MEMORY else "note", f"{memory / GIB:.0f} GiB available"
-    )
+    detail = "can be written" if writable else f"{nearest} cannot be written"
+    remedy = "Give a writable folder with --runs."
+    yield _finding("output folder", writable, detail, remedy, otherwise="missing")
+    yield _finding("memory", memory > _LOW_MEMORY, f"{memory / GIB:.0f} GiB available")
 
 
 def _data() -> Iterator[Finding]:
     folders = data_folders(())
-    yield Finding(
-        "real audio",
-        "good" if folders else "note",
-        f"{DATA_VARIABLE}: {', '.join(sorted(folders)) or 'none'}",
-        "" if folders else f"Set {DATA_VARIABLE}, or give --data NAME=DIR; `quick` needs none.",
-    )
+    detail = f"{DATA_VARIABLE}: {', '.join(sorted(folders)) or 'none'}"
+    remedy = f"Set {DATA_VARIABLE}, or give --data NAME=DIR; `quick` needs none."
+    yield _finding("real audio", bool(folders), detail, remedy)
 
 
 def _packages() -> Iterator[Finding]:
@@ -174,16 +138,9 @@ def _packages() -> Iterator[Finding]:
         except InputError as error:  # a plug-in that cannot be loaded
             what, detail = f"plug-in {error.field}", f"{error.value}: {error.problem}"
             yield Finding(what, "missing", detail, error.remedy or "")
-    for item in components:
-        if not item.packages:
-            continue
+    for item in (item for item in components if item.packages):
         missing = item.missing()
-        versions = [
-            f"{name} {installed_version(name) or 'not installed'}" for name in item.packages
-        ]
-        yield Finding(
-            item.name,
-            "missing" if missing else "good",
-            ", ".join(versions),
-            f"Install {', '.join(missing)} to use it." if missing else "",
-        )
+        versions = {name: installed_version(name) or "not installed" for name in item.packages}
+        detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+        remedy = f"Install {', '.join(missing)} to use it."
+        yield _finding(item.name, not missing, detail, remedy, otherwise="missing")

@@ -33,7 +33,6 @@ class StudyRequest:
         name: name of the study in records and reports.
         variants: names of the variants that the command is about; empty is all.
         baseline: whether the baseline is included.
-        trials: number of trials of a search, those of earlier calls included.
     """
 
     study: str
@@ -44,7 +43,6 @@ class StudyRequest:
     name: str | None = None
     variants: Sequence[str] = ()
     baseline: bool = True
-    trials: int = 40
 
 
 @dataclass(frozen=True)

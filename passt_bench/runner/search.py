@@ -14,7 +14,10 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from math import ceil, inf
 from pathlib import Path
+from statistics import fmean
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -27,7 +30,7 @@ from passt_bench.records.store import Store, read_search, search_names, write_se
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
-from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import check_device, prepare, train
 from passt_bench.runner.study_names import (
     free_name,
@@ -37,7 +40,6 @@ from passt_bench.runner.study_names import (
 )
 from passt_bench.runner.trials import (
     KINDS,
-    Budget,
     Space,
     Trials,
     baseline_of,
@@ -54,13 +56,7 @@ CONFIRMED = 3  # maximum number of best settings that are trained again and test
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The result of a search.
-
-    Attributes:
-        record: the written record.
-        trained: number of trial cells that this call trained.
-        failed: number of settings and confirming cells whose status is not ok.
-    """
+    """The written record, the number of trained cells, and that of failed settings and cells."""
 
     record: SearchRecord
     trained: int
@@ -69,7 +65,7 @@ class SearchResult:
 
 def search(
     plan: StudyPlan,
-    request: StudyRequest,
+    trials: int,
     config: RunConfig,
     paths: Paths,
     console: Console,
@@ -78,16 +74,8 @@ def search(
 ) -> SearchResult:
     """Searches over a study's baseline and confirms the best settings.
 
-    If interrupted, the same call resumes: cells from their checkpoints, trials from
-    Optuna's storage.
-
-    Args:
-        plan: plan of the study; the confirmation uses its seeds and its first fold.
-        request: number of trials.
-        config: number of processes and time limit.
-        paths: folders of records and trials.
-        console: shows progress.
-        command: the command as typed.
+    The number of trials includes those of earlier calls. If interrupted, the same call resumes:
+    cells from their checkpoints, trials from Optuna's storage.
 
     Raises:
         InputError: there is nothing to search over, the storage cannot be opened, or a search of
@@ -99,8 +87,8 @@ def search(
     if differs is not None:
         console.print(renamed_note(wanted, name, differs), markup=False)
     with _search_locked(paths.runs, name):
-        work = _Search(name, space, plan, request, config, paths, command)
-        work.explore(console)
+        work = _Search(name, space, plan, config, paths, command)
+        work.explore(trials, console)
         return work.confirm(console)
 
 
@@ -117,6 +105,38 @@ def _difference(name: str, space: Space, plan: StudyPlan, runs: Path) -> str | N
     return recipe_difference(space.recipe, recorded.recipe)
 
 
+class Budget:
+    """Decides whether the time suffices for more cells, by how long those so far have taken.
+
+    A confirming cell takes ``factor`` times as long as a trial's; some cells are reserved for the
+    confirmation.
+    """
+
+    def __init__(self, minutes: float | None, reserved: int, workers: int, factor: float) -> None:
+        self.seconds = inf if minutes is None else 60 * minutes
+        self.clock, self.taken = Estimate(), list[float]()
+        self._reserved, self._workers, self._factor = reserved, workers, factor
+
+    def _needed(self, cells: int) -> float:
+        return ceil(cells / self._workers) * fmean(self.taken) if self.taken else 0.0
+
+    @property
+    def _for_trials(self) -> float:
+        return max(0.0, self.seconds - self._factor * self._needed(self._reserved))
+
+    def used(self) -> float:
+        """The fraction of the time for trials that is used, at most 1."""
+        return min(1.0, self.clock.elapsed / self._for_trials) if self._for_trials else 1.0
+
+    def allows(self, cells: int) -> bool:
+        """Whether there is time for so many trial cells; true if none has been timed."""
+        return not self.taken or self.clock.elapsed + self._needed(cells) <= self._for_trials
+
+    def allows_confirming(self, cells: int) -> bool:
+        """Whether there is time for so many confirming cells."""
+        return self.clock.elapsed + self._factor * self._needed(cells) <= self.seconds
+
+
 class _Search:
     """One search: its space, its trials and its remaining time."""
 
@@ -125,82 +145,73 @@ class _Search:
         name: str,
         space: Space,
         plan: StudyPlan,
-        request: StudyRequest,
         config: RunConfig,
         paths: Paths,
         command: str,
     ) -> None:
-        self._plan, self._paths, self._command = plan, paths, command
-        self._name, self._space, self._wanted = name, space, request.trials
-        self._config = RunConfig(workers=config.workers)
+        self._name, self._space, self._plan = name, space, plan
+        self._config, self._paths, self._command = config, paths, command
         self._store, self._trained = Store(paths.runs), 0
-        self._cells: dict[tuple[str, float], PlannedCell] = {}
+        self._cell = cache(lambda kind, rate: space.cell(kind, rate, plan.datasets))
         self._records: dict[str, RunRecord] = {}
         missing = sum(not self._store.has(cell.key) for cell in baseline_of(plan).cells)
         self._budget = Budget(
-            None if config.search_minutes is None else 60 * config.search_minutes,
-            Estimate(),
+            config.search_minutes,
             reserved=CONFIRMED * len(plan.study.seeds) + missing,
             workers=config.workers,
-            confirmation_factor=1 / (1 - self._space.recipe.training.validation_share),
+            factor=1 / (1 - space.recipe.training.validation_share),
         )
         self._trials = Trials(
-            open_storage(paths.runs, self._name, paths.storage),
-            f"{self._name}-{_identity(self._space, plan)}",
-            self._space.rates,
+            open_storage(paths.runs, name, paths.storage),
+            f"{name}-{_identity(space, plan)}",
+            space.rates,
             digest([platform.node(), str(paths.runs.resolve())]),
             plan.record.better or "greater",
         )
-        self._budget.note(trial.seconds for trial in self.record().settings if trial.seconds)
-
-    def _cell(self, kind: str, rate: float) -> PlannedCell:
-        if (kind, rate) not in self._cells:
-            self._cells[kind, rate] = self._space.cell(kind, rate, self._plan.datasets)
-        return self._cells[kind, rate]
+        self._budget.taken += [t.seconds for t in self.record().settings if t.seconds]
 
     def _record_of(self, cell: PlannedCell) -> RunRecord | None:
-        if cell.key not in self._records:
-            record = self._store.run(cell.key)
-            if record is None:
-                return None
+        record = self._records.get(cell.key) or self._store.run(cell.key)
+        if record is not None:
             self._records[cell.key] = record
-        return self._records[cell.key]
+        return record
 
     def _value(self, cell: PlannedCell) -> float | None:
         """The objective of a trial; None if its cell failed or has no record."""
         run = self._record_of(cell)
         return run.metrics[self._plan.study.metric] if run and run.status == "ok" else None
 
-    def explore(self, console: Console) -> None:
+    def explore(self, wanted: int, console: Console) -> None:
         """Runs trials until there are enough or the time is up."""
+        budget = self._budget
         prepare([self._cell(KINDS[0], 0.0)], self._paths, self._plan.datasets, console)
-        with stage(console, f"Searching: {self._wanted} trials{self._budget.limit}") as update:
-            while batch := self._batch():
+        limit = "" if budget.seconds == inf else f", at most {budget.seconds / 60:g} min"
+        with stage(console, f"Searching: {wanted} trials{limit}") as update:
+            while batch := self._batch(wanted):
                 done = len(self._history())
 
                 def show(share: float, text: str, done: int = done, size: int = len(batch)) -> None:
                     now = done + share * size
-                    used = max(now / self._wanted, self._budget.share())
-                    update(min(used, 0.99), f"{int(now)} of {self._wanted} trials")
+                    update(max(now / wanted, budget.used()), f"{int(now)} of {wanted} trials")
 
                 todo = {cell.key: cell for cell in batch.values() if not self._store.has(cell.key)}
                 run_cells(list(todo.values()), self._paths, self._config, show)
                 runs = [run for run in map(self._record_of, todo.values()) if run is not None]
                 self._trained += len(runs)
-                self._budget.note(sum(run.clocks.values()) for run in runs)
+                budget.taken += [sum(run.clocks.values()) for run in runs]
                 for number, cell in batch.items():
                     self._trials.tell(number, self._value(cell))
                 self._write(self.record())
         self._write(self.record())
 
-    def _batch(self) -> dict[int, PlannedCell]:
+    def _batch(self, wanted: int) -> dict[int, PlannedCell]:
         """New trials to train, enough to keep the workers busy, by number."""
-        rounds = 2 if self._budget.has_times else 1  # the first cells show how long one takes
+        rounds = 2 if self._budget.taken else 1  # the first cells show how long one takes
         batch: dict[int, PlannedCell] = {}
         while (
             (different := len({cell.key for cell in batch.values()}))
             < rounds * self._config.workers
-            and len(self._history()) + len(batch) < self._wanted
+            and len(self._history()) + len(batch) < wanted
             and self._budget.allows(different + 1)
         ):
             number, kind, rate = self._trials.ask()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from math import ceil
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -16,7 +15,6 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models.patchout import resolve
 from passt_bench.records.run import VariantRecord
@@ -35,14 +33,9 @@ _MIN_FOR_IMPORTANCE = 8  # settings; a forest on fewer is meaningless
 
 @dataclass(frozen=True)
 class Space:
-    """A search space over the recipe of a study's baseline.
+    """A search space: the baseline's recipe on a validation split, one fold and one other seed.
 
-    Attributes:
-        recipe: recipe of the baseline, set to report on the validation split.
-        grid: patch grid (frequency, time).
-        rates: rates that leave some patches with every kind.
-        fold: fold whose training clips are used; None for a data set without folds.
-        seed: seed of every trial; not a seed of the study.
+    The rates are those that leave some patches of the grid (frequency, time) with every kind.
     """
 
     recipe: Recipe
@@ -72,21 +65,14 @@ def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) ->
     if rate == 0:
         return Patchout()
     resolved = resolve(Patchout(kind, rate=rate), grid)
-    dropped = {
+    counts: dict[str, Any] = {
         "patches": grid[0] * grid[1] - resolved.kept,
         "frequency": grid[0] - resolved.frequency,
         "time": grid[1] - resolved.time,
     }
     fields = PATCHOUTS.get(kind).build.fields
-    counts = {name: count for name, count in dropped.items() if name in fields}
-    return replace(
-        like or Patchout(),
-        kind=kind,
-        rate=None,
-        patches=counts.get("patches"),
-        frequency=counts.get("frequency"),
-        time=counts.get("time"),
-    )
+    counts = {name: number if name in fields else None for name, number in counts.items()}
+    return replace(like or Patchout(), kind=kind, rate=None, **counts)
 
 
 def space_of(plan: StudyPlan) -> Space:
@@ -133,81 +119,11 @@ def baseline_of(plan: StudyPlan) -> VariantRecord:
     return next(v for v in plan.record.variants if v.name == plan.record.baseline)
 
 
-class Budget:
-    """Decides whether there is time for more cells.
-
-    Args:
-        seconds: time limit, the confirmation included; None is no limit.
-        clock: a clock that was started with the search.
-        reserved: number of cells of the confirmation.
-        workers: number of processes.
-        confirmation_factor: seconds of a confirming cell divided by those of a trial's cell.
-    """
-
-    def __init__(
-        self,
-        seconds: float | None,
-        clock: Estimate,
-        reserved: int,
-        workers: int,
-        confirmation_factor: float,
-    ) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._reserved, self._workers, self._factor = reserved, workers, confirmation_factor
-        self._taken: list[float] = []
-
-    @property
-    def limit(self) -> str:
-        """The time in words, if it is limited."""
-        return "" if self._seconds is None else f", at most {self._seconds / 60:g} min"
-
-    @property
-    def has_times(self) -> bool:
-        """Whether any cell has been timed."""
-        return bool(self._taken)
-
-    def note(self, seconds: Iterable[float]) -> None:
-        """Notes the seconds of cells."""
-        self._taken += seconds
-
-    def share(self) -> float:
-        """Fraction of the time for trials that is used, at most 1; 0 without a limit."""
-        left = self._for_trials()
-        if left is None:
-            return 0.0
-        return min(1.0, self._clock.elapsed / left) if left else 1.0
-
-    def allows(self, cells: int) -> bool:
-        """Whether there is time for so many trial cells; true if none has been timed."""
-        left = self._for_trials()
-        return left is None or not self._taken or self._clock.elapsed + self._wall(cells) <= left
-
-    def allows_confirming(self, cells: int) -> bool:
-        """Whether there is time for so many confirming cells."""
-        needed = self._factor * self._wall(cells)
-        return self._seconds is None or self._clock.elapsed + needed <= self._seconds
-
-    def _for_trials(self) -> float | None:
-        if self._seconds is None:
-            return None
-        return max(0.0, self._seconds - self._factor * self._wall(self._reserved))
-
-    def _wall(self, cells: int) -> float:
-        return ceil(cells / self._workers) * fmean(self._taken) if self._taken else 0.0
-
-
 class Trials:
     """The trials of one search, from Optuna's tree-structured Parzen estimator.
 
-    Trials that an earlier process of the same owner left running are ended, and suggested first.
-    The very first suggestion is to drop nothing.
-
-    Args:
-        storage: see `open_storage`.
-        name: name of the Optuna study; another space or recipe needs another name.
-        rates: rates from 0 in steps of `STEP`.
-        owner: distinguishes the trials of output folders that share a storage.
-        better: direction of the objective.
+    Trials that an earlier process of the same owner (an output folder; several may share a storage)
+    left running are ended, and suggested first. The very first suggestion is to drop nothing.
     """
 
     def __init__(
@@ -252,12 +168,7 @@ class Trials:
 
 
 def open_storage(root: Path, name: str, address: str | None) -> BaseStorage:
-    """Opens the storage of Optuna's trials.
-
-    Args:
-        root: output folder, which has a journal by default.
-        name: name of the search.
-        address: SQLAlchemy address of another storage.
+    """Opens the storage of Optuna's trials: at an SQLAlchemy address, or a journal in the folder.
 
     Raises:
         InputError: the address cannot be opened.
@@ -282,12 +193,12 @@ def importance(record: SearchRecord) -> dict[str, float]:
 
     Each setting counts once; empty if there are too few, or all have the same value.
     """
-    settings = record.best
+    settings = [trial for trial in record.settings if trial.value is not None]
     if len(settings) < _MIN_FOR_IMPORTANCE or len({t.value for t in settings}) == 1:
         return {}
     axes = _axes(record.kinds, record.rates)
     study = optuna.create_study(direction="maximize")
-    for trial in sorted(settings, key=lambda trial: trial.number):
+    for trial in settings:
         params = {"kind": trial.kind, "rate": trial.rate}
         study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
     found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

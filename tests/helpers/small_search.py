@@ -6,7 +6,7 @@ import optuna
 from rich.console import Console
 
 from passt_bench.runner.plan import Datasets, plan_study
-from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import SearchResult, search
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import (
@@ -32,7 +32,7 @@ STUDY = Study(
     base=BASE,
     variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
     baseline="none",
-    seeds=(0, 1),
+    seeds=(0,),
 )
 
 
@@ -45,12 +45,8 @@ def run_search(
 ) -> SearchResult:
     paths = Paths(root, storage=storage)
     plan = plan_study(study, paths, datasets=Datasets(paths))
-    request, config = (
-        StudyRequest("tiny", trials=trials),
-        RunConfig(workers=2, search_minutes=minutes),
-    )
-    command = "passt-bench search tiny"
-    return search(plan, request, config, paths, Console(quiet=True), command=command)
+    config, command = RunConfig(workers=2, search_minutes=minutes), "passt-bench search tiny"
+    return search(plan, trials, config, paths, Console(quiet=True), command=command)
 
 
 def journal(root: Path, name: str = "search-tiny") -> optuna.Study:

@@ -11,8 +11,13 @@ def _found(out: Path) -> dict[str, doctor.Finding]:
     return {finding.what: finding for finding in examine(out)}
 
 
-def test_it_names_the_machine_and_changes_nothing(tmp_path: Path) -> None:
-    found = _found(tmp_path / "runs")
+def test_it_names_the_machine_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
+    found = _found(tmp_path / "runs" / "deeper")
+    assert found["real audio"].state == "note"
+    assert found["disk"].detail.endswith("deeper")
     assert "cores" in found["processor"].detail
     assert "torch" in found["versions"].detail
     assert found["output folder"].state == "good"
@@ -49,12 +54,3 @@ def test_background_load_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doctor, "background_load", lambda seconds: quiet | {"gpus": [hot]})
     assert _found(tmp_path)["GPU 0"].detail.endswith("slowed by power or heat")
     assert found_gpu["CUDA"].state == "missing"
-
-
-def test_a_place_that_does_not_exist_yet(tmp_path: Path) -> None:
-    assert _found(tmp_path / "a" / "b" / "c")["disk"].detail.endswith("c")
-
-
-def test_data_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
-    assert _found(tmp_path)["real audio"].state == "note"
