@@ -82,7 +82,6 @@ def compare(
     """Measure time, memory and FLOPs of models or settings side by side."""
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
-    from passt_bench.names import plain_name
     from passt_bench.records.store import Store
     from passt_bench.report.build import render_index
     from passt_bench.report.comparison import all_tables, build_comparison
@@ -90,7 +89,7 @@ def compare(
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import foresee_now
     from passt_bench.runner.request import Paths, typed
-    from passt_bench.runner.study_names import free_name, renamed_note
+    from passt_bench.runner.studies import free_name, renamed_note
     from passt_bench.spec import (
         DataSpec,
         EngineSpec,
@@ -101,6 +100,7 @@ def compare(
         parse_assignments,
         validate,
     )
+    from passt_bench.spec.key import plain_name
 
     fields = {"device": device, "precision": precision, "threads": threads}
     shared = Recipe(

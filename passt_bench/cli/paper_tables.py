@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
+from functools import reduce
 from math import nan
 from typing import Any
 
@@ -10,27 +12,21 @@ from passt_bench.cli.options import console
 from passt_bench.cli.results import paper_status
 from passt_bench.cli.study import print_missing, print_status
 from passt_bench.console import stage
+from passt_bench.paper import Row, Setting, published_pace
 from passt_bench.report.build import build_paper
+from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.rows import PlannedRow, RowsPlan, evaluate_row, plan_rows
+from passt_bench.runner.rows import PlannedRow, RowsPlan, plan_rows
 from passt_bench.runner.run import warn_of_unused_cuda
 from passt_bench.runner.studies import RowsFile
-from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.rows import patchout_in_short
+from passt_bench.spec.recipe import InitSpec, Patchout, Recipe
 from passt_bench.study_run import run_plan
 
-_NOTHING = "-"
 _TITLES = (
-    "row",
-    "published",
-    "trained at",
-    "tokens",
-    "runs",
-    "GPU h",
-    "recipe",
-    "starts from",
-    "here",
+    *("row", "published", "trained at", "tokens", "runs", "GPU h", "GPU GB", "recipe"),
+    *("starts from", "here"),
 )
+_UNPUBLISHED = ("ours", "inferred")  # beginnings of the sources of such settings
 
 
 def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> None:
@@ -41,43 +37,41 @@ def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths:
     _print_notes(plan.rows)
     console.print(
         "GPU h: hours of training (of evaluation where nothing is trained) on one Titan RTX, "
-        "from runs x epochs x clips and the clips per second in the paper's Table 1; for models "
-        "that are not in that table, scaled by FLOPs."
+        "from runs x epochs x clips and the clips per second in the paper's Table 1. GPU GB: "
+        "memory of a training, from the batch and the GB per clip there. Both are scaled by FLOPs "
+        "for settings that are not in that table."
     )
     print_missing(plan.studies, request, config, paths)
     _print_summary(plan)
 
 
 def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> bool:
-    """Runs the rows of a paper table that can run here.
-
-    Returns:
-        Whether all of them are done.
-    """
+    """Runs the rows of a paper table that can run here; whether all of them are done."""
     plan = plan_rows(file, request, paths)
     _print_summary(plan)
     warn_of_unused_cuda(plan.studies, request, console)
     done = [run_plan(study, config, paths, console) for study in plan.studies]
     for planned in plan.rows:
         if planned.can_run and planned.row.members:
-            _evaluate(planned, request, paths)
+            _evaluate(planned.row, request.device or "cuda", paths)
     if any(planned.can_run for planned in plan.rows):
-        page = build_paper(
-            paths.runs, paths.reports, paper_status(paths.runs, paths.reports, paths.data)
-        )
+        status = paper_status(paths.runs, paths.reports, paths.data)
+        page = build_paper(paths.runs, paths.reports, status)
         console.print(f"Page of the paper's tables: {page}")
     return all(done)
 
 
-def _evaluate(planned: PlannedRow, request: StudyRequest, paths: Paths) -> None:
-    row = planned.row
-    title = f"Evaluating {row.name}, {len(row.members)} models"
-    with stage(console, title) as update:
-        record, _ = evaluate_row(planned, request, paths, update)
+def _evaluate(row: Row, device: str, paths: Paths) -> None:
+    data = f"{row.corpus.name}={paths.data[row.corpus.name]}"
+    title = f"{row.name}, {len(row.members)} models"
+    with stage(console, f"Evaluating {title}") as update:
+        record, _ = evaluate_checkpoints(
+            row.members, data, paths.runs, device=device, progress=update
+        )
     low, high = record.intervals.get(row.metric, (nan, nan))
     console.print(
-        f"{row.name}, {len(row.members)} models: {row.metric} {record.metrics[row.metric]:.4f} "
-        f"[{low:.4f}, {high:.4f}] over {record.clips} clips; published {row.published:.3f}."
+        f"{title}: {row.metric} {record.metrics[row.metric]:.4f} [{low:.4f}, {high:.4f}] "
+        f"over {record.clips} clips; published {row.published:.3f}."
     )
 
 
@@ -93,6 +87,11 @@ def _print_table(rows: Sequence[PlannedRow]) -> None:
     # A block for each data set; the columns of a rich table would be too narrow for words.
     cells = [_cells(planned) for planned in rows]
     lengths = [max(map(len, column)) for column in zip(_TITLES, *cells, strict=True)]
+
+    def print_line(values: Sequence[str]) -> None:
+        padded = (value.ljust(length) for value, length in zip(values, lengths, strict=True))
+        console.print(f"  {'  '.join(padded)}".rstrip())
+
     corpus = None
     for planned, values in zip(rows, cells, strict=True):
         if planned.row.corpus != corpus:
@@ -101,43 +100,38 @@ def _print_table(rows: Sequence[PlannedRow]) -> None:
             console.print(
                 f"{corpus.title} ({corpus.name}): {corpus.classes} classes, {corpus.training:,} "
                 f"clips for training, {corpus.evaluation:,} for evaluation{folds}, "
-                f"{planned.row.metric}"
+                f"{planned.row.metric}; about {corpus.disk_gb:g} GB on disk"
             )
-            console.print(_line(_TITLES, lengths))
-        console.print(_line(values, lengths))
-
-
-def _line(cells: Sequence[str], lengths: Sequence[int]) -> str:
-    padded = (cell.ljust(length) for cell, length in zip(cells, lengths, strict=True))
-    return f"  {'  '.join(padded)}".rstrip()
+            print_line(_TITLES)
+        print_line(values)
 
 
 def _cells(planned: PlannedRow) -> tuple[str, ...]:
-    row = planned.row
-    starts, recipe = _NOTHING, _NOTHING
-    if planned.recipe is not None:
-        starts = planned.recipe.init.checkpoint or "scratch"
-        recipe = _in_short(planned.recipe)
+    row, pace, starts, how = planned.row, None, "", ""
+    if row.recipe is not None:
+        starts, how = row.recipe.init.checkpoint or "scratch", _in_short(row.recipe)
+        pace = published_pace(row.name) if row.table == "table1" else None
     elif row.members:
-        starts, recipe = ", ".join(row.members), f"mean logits of {len(row.members)}, evaluated"
-    pace = f"{row.speed:g} clips/s, {row.memory:g} GB/clip" if row.speed and row.memory else ""
-    return (
+        starts, how = ", ".join(row.members), f"mean logits of {len(row.members)}, evaluated"
+    cells = (
         row.name,
         f"{row.published:.3f}",
-        pace or _NOTHING,
-        ", ".join(map(str, planned.tokens)) or _NOTHING,
-        str(planned.runs or _NOTHING),
-        f"{planned.hours:.1f}" if planned.hours is not None else _NOTHING,
-        recipe,
+        f"{pace.clips_per_second:g} clips/s, {pace.gb_per_clip:g} GB/clip" if pace else "",
+        ", ".join(map(str, planned.tokens)),
+        str(planned.runs or ""),
+        f"{planned.hours:.1f}" if planned.hours is not None else "",
+        f"{planned.memory_gb:.1f}" if planned.memory_gb is not None else "",
+        how,
         starts,
         "cited by the paper" if row.cited else ", ".join(planned.reasons) or "can run",
     )
+    return tuple(cell or "-" for cell in cells)
 
 
 def _in_short(recipe: Recipe) -> str:
     """The model, patchout, stride, depth, epochs, batch size and learning rate in words."""
     training, model = recipe.training, recipe.model
-    dropped = patchout_in_short(recipe.patchout)
+    dropped = _value_in_short(recipe.patchout)
     parts = [model.name, f"patchout {dropped}" if dropped != "none" else "no patchout"]
     parts += [f"stride {model.stride[0]}"] if model.stride else []
     parts += [f"depth {model.depth}"] if model.depth else []
@@ -148,20 +142,49 @@ def _in_short(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
+def _value_in_short(value: Any) -> str:
+    """A value of a recipe; patchout as the paper writes it: ``t40 f4``, ``u400``, or ``none``."""
+    if isinstance(value, InitSpec):
+        return value.checkpoint or value.source
+    if isinstance(value, Patchout):
+        letters = {"t": value.time, "f": value.frequency, "u": value.patches}
+        counts = " ".join(f"{letter}{count}" for letter, count in letters.items() if count)
+        return counts or (f"{value.kind} {value.rate:g}" if value.rate else "none")
+    return "" if is_dataclass(value) else str(value)
+
+
 def _print_notes(rows: Sequence[PlannedRow]) -> None:
     """Prints settings that the authors do not state, or state differently, with their rows."""
-    for title, field in (
-        ("Not given by the paper:", "notes"),
-        (
-            "Given differently in the authors' paper, code and README; the first is used:",
-            "conflicts",
-        ),
+    unpublished: list[tuple[str, PlannedRow]] = []
+    conflicts: list[tuple[str, PlannedRow]] = []
+    for planned in rows:
+        by_source: dict[str, list[str]] = {}
+        for setting in planned.row.settings.values():
+            text = _setting_in_short(planned.row, setting)
+            if setting.source.startswith(_UNPUBLISHED):
+                by_source.setdefault(setting.source, []).append(text)
+            if setting.conflict:
+                conflicts.append((f"{text} ({setting.source}; {setting.conflict})", planned))
+        for source, texts in by_source.items():
+            unpublished.append((f"{', '.join(texts)} ({source})", planned))
+        if planned.row.members:
+            source = "members as in config_updates.py of the reference code"
+            unpublished.append((source, planned))
+    for title, pairs in (
+        ("Not given by the paper:", unpublished),
+        ("Given differently in the authors' paper, code and README; the first is used:", conflicts),
     ):
-        pairs = [(text, planned) for planned in rows for text in getattr(planned.row, field)]
         if pairs:
             console.print(title)
         for text, given in _grouped(pairs).items():
             console.print(f"  {_name(given)}: {text}")
+
+
+def _setting_in_short(row: Row, setting: Setting) -> str:
+    assert row.study is not None  # rows without a study have no settings
+    variant = row.study.variant(row.name)
+    value = reduce(getattr, setting.field.split("."), row.study.recipe(variant))
+    return f"{setting.field.removeprefix('training.')} {_value_in_short(value)}".rstrip()
 
 
 def _grouped(pairs: Iterable[tuple[Any, PlannedRow]]) -> dict[Any, list[PlannedRow]]:

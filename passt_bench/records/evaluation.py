@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from passt_bench.names import Key
 from passt_bench.records.run import SCHEMA, Fingerprint
+from passt_bench.spec.key import Key
 from passt_bench.spec.recipe import Recipe
 
 Split = Literal["test", "valid", "train"]

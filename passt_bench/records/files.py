@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from pydantic import ValidationError
 
 from passt_bench.errors import InputError, StorageError
-from passt_bench.names import Key
 from passt_bench.records.run import SCHEMA, RunRecord, Status, StudyRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.spec.codec import from_json, to_plain, wrong_field
+from passt_bench.spec.key import Key
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

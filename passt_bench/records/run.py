@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from passt_bench.names import Key, Name
 from passt_bench.registry import Better
 from passt_bench.spec.codec import written_as
+from passt_bench.spec.key import Key, Name
 from passt_bench.spec.recipe import Pair, Recipe
 
 SCHEMA = 1

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from passt_bench.names import Key, Name
 from passt_bench.records.run import SCHEMA, Fingerprint, Status
 from passt_bench.registry import Better
+from passt_bench.spec.key import Key, Name
 from passt_bench.spec.recipe import Patchout, Recipe
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from passt_bench.names import Key, Name
 from passt_bench.records.run import SCHEMA, Status, VariantRecord
+from passt_bench.spec.key import Key, Name
 from passt_bench.spec.recipe import Recipe
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from passt_bench.errors import InputError
-from passt_bench.names import is_key, plain_name
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import (
     Outcome,
@@ -21,6 +20,7 @@ from passt_bench.records.files import (
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import ComparisonRecord, SessionRecord
+from passt_bench.spec.key import is_key, plain_name
 
 SEARCHES = "search"
 COMPARISONS = "comparisons"

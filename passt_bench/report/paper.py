@@ -1,19 +1,15 @@
-"""Renders the tables of the PaSST paper, with the result of each row here or why it has none.
-
-Koutini, Schlüter, Eghbal-zadeh, Widmer: Efficient Training of Audio Transformers with Patchout,
-Interspeech 2022, arXiv 2110.05069. The published numbers are in ``published/tableN.csv``.
-"""
+"""Renders the tables of the PaSST paper, with the result of each row here or why it has none."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.compare import VariantMean
 from passt_bench.analysis.results import Results
+from passt_bench.paper import PUBLISHED_TABLES, Available, Row, read_published, why_not
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
@@ -21,9 +17,8 @@ from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.rows import Available, Row, deviations, why_not
 
-_PUBLISHED = Path(__file__).parent / "published"
+CITED = "cited"  # the authors took the row's number from another paper
 
 
 @dataclass(frozen=True)
@@ -74,87 +69,6 @@ _TABLES = {
 }
 
 
-def render_paper(folder: Path, status: PaperStatus) -> Path:
-    """Writes the paper's tables with a column of results here.
-
-    A row counts as run if a study on its data set has a variant of its name, or if its members
-    were evaluated on it. Writes ``index.html``, and for each table ``tableN.csv`` as published,
-    ``tableN_here.csv``, ``tableN.md`` and ``tableN.tex``.
-
-    Args:
-        folder: the folder to write to.
-        status: what this machine has and what was run on it.
-
-    Returns:
-        The path of the page.
-    """
-    tables = []
-    for name, source in _TABLES.items():
-        published = (_PUBLISHED / f"{name}.csv").read_text(encoding="utf-8")
-        rows = list(csv.DictReader(published.splitlines()))
-        made = _paper_table(name, source, rows, status)
-        write_text(folder / f"{name}.csv", published)
-        write_text(folder / f"{name}.md", to_markdown(made))
-        write_text(folder / f"{name}.tex", to_latex(made, f"paper-{name}"))
-        write_text(folder / f"{name}_here.csv", to_csv(made))
-        tables.append(made)
-    context = {"tables": tables, "available": status.available, "needed": _needed(status.rows)}
-    return write_page(folder / "index.html", "paper.html", context)
-
-
-def _paper_table(
-    name: str, source: _Source, rows: list[dict[str, str]], status: PaperStatus
-) -> Table:
-    first = next(iter(source.titles))
-    words = (first, "own_run")
-    columns = [
-        Column(key, title, None if key in words else str) for key, title in source.titles.items()
-    ]
-    columns.append(Column("ran_here", "ran here"))
-    cells: list[tuple[Any, ...]] = []
-    for row in rows:
-        published = [row[key] or None for key in source.titles]
-        outcomes = {
-            title: outcome(_row(name, row, dataset, status.rows), status)
-            for dataset, title in source.datasets.items()
-        }
-        cells.append((*published, _merged(outcomes)))
-    return Table(name, source.caption, tuple(columns), tuple(cells))
-
-
-def _row(table: str, published: Mapping[str, str], dataset: str, rows: Sequence[Row]) -> Row:
-    """The row that belongs to a line of a published table, for one of its data sets."""
-    name, members = next(iter(published.values())), published.get("members", "")
-    return next(
-        row
-        for row in rows
-        if (row.table, row.name, row.corpus.name) == (table, name, dataset)
-        and (not row.members or str(len(row.members)) == members)
-    )
-
-
-def _merged(texts: Mapping[str, str]) -> str:
-    """The texts of all data sets on one line, data sets with the same text together."""
-    if len(set(texts.values())) == 1:
-        return next(iter(texts.values()))
-    by_text: dict[str, list[str]] = {}
-    for title, text in texts.items():
-        by_text.setdefault(text, []).append(title)
-    return "; ".join(f"{', '.join(titles)}: {text}" for text, titles in by_text.items())
-
-
-def _needed(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
-    """All data sets and weights that the rows need, by name."""
-    return {
-        "datasets": tuple(dict.fromkeys(row.corpus.name for row in rows)),
-        "weights": tuple(dict.fromkeys(name for row in rows for name in row.weights)),
-    }
-
-
-CITED = "cited"  # the authors took the row's number from another paper
-_WAITING = "not run yet"
-
-
 @dataclass(frozen=True)
 class PaperStatus:
     """The state of the paper's rows on this machine.
@@ -175,12 +89,7 @@ class PaperStatus:
 def find_evaluations(
     rows: Iterable[Row], stores: Iterable[Store]
 ) -> dict[tuple[str, ...], EvaluationRecord]:
-    """Evaluations of published weights that belong to rows: members → the newest record.
-
-    Args:
-        rows: rows, some of which have members.
-        stores: stores to search for records.
-    """
+    """Evaluations of published weights that belong to rows: members → the newest record."""
     by_files = {}
     for store in stores:
         for record in store.evaluations():
@@ -195,12 +104,62 @@ def find_evaluations(
     return evaluated
 
 
-def outcome(row: Row, status: PaperStatus) -> str:
+def render_paper(folder: Path, status: PaperStatus) -> Path:
+    """Writes the paper's tables with a column of results here; the path of the page.
+
+    A row counts as run if a study on its data set has a variant of its name, or if its members
+    were evaluated on it. Writes ``index.html``, and for each table ``tableN.csv`` as published,
+    ``tableN_here.csv``, ``tableN.md`` and ``tableN.tex``.
+    """
+    tables = []
+    for name, source in _TABLES.items():
+        made = _paper_table(name, source, status)
+        published = (PUBLISHED_TABLES / f"{name}.csv").read_text(encoding="utf-8")
+        write_text(folder / f"{name}.csv", published)
+        write_text(folder / f"{name}.md", to_markdown(made))
+        write_text(folder / f"{name}.tex", to_latex(made, f"paper-{name}"))
+        write_text(folder / f"{name}_here.csv", to_csv(made))
+        tables.append(made)
+    needed = {
+        "datasets": dict.fromkeys(row.corpus.name for row in status.rows),
+        "weights": dict.fromkeys(name for row in status.rows for name in row.weights),
+    }
+    context = {"tables": tables, "available": status.available, "needed": needed}
+    return write_page(folder / "index.html", "paper.html", context)
+
+
+def _paper_table(table: str, source: _Source, status: PaperStatus) -> Table:
+    """A published table; its last column joins it with the results of each data set."""
+    first = next(iter(source.titles))
+    columns = [
+        Column(key, title, None if key in (first, "own_run") else str)
+        for key, title in source.titles.items()
+    ]
+    columns.append(Column("ran_here", "ran here"))
+    cells: list[tuple[Any, ...]] = []
+    for line in read_published(table):
+        outcomes: dict[str, list[str]] = {}
+        for dataset, title in source.datasets.items():
+            row = next(
+                row
+                for row in status.rows
+                if (row.table, row.name, row.corpus.name) == (table, line[first], dataset)
+                and (not row.members or str(len(row.members)) == line["members"])
+            )
+            outcomes.setdefault(_outcome(row, status), []).append(title)
+        ran = "; ".join(f"{', '.join(titles)}: {text}" for text, titles in outcomes.items())
+        if len(outcomes) == 1:
+            ran = next(iter(outcomes))
+        cells.append((*(line[key] or None for key in source.titles), ran))
+    return Table(table, source.caption, tuple(columns), tuple(cells))
+
+
+def _outcome(row: Row, status: PaperStatus) -> str:
     """The result of a row, or why it was not run."""
     if row.cited:
         return CITED
     result = _evaluated(row, status) if row.members else _trained(row, status)
-    return result or ", ".join(why_not(row, status.available)) or _WAITING
+    return result or ", ".join(why_not(row, status.available)) or "not run yet"
 
 
 def _evaluated(row: Row, status: PaperStatus) -> str | None:
@@ -219,21 +178,25 @@ def _trained(row: Row, status: PaperStatus) -> str | None:
     for result in status.results:
         if result.study.fingerprint.dataset != row.corpus.name or row.recipe is None:
             continue
-        recipes = {variant.name: variant.recipe for variant in result.study.variants}
         for mean in result.means:
-            what = _outcome(result, mean) if mean.variant == row.name else None
+            what = _result(result, mean) if mean.variant == row.name else None
             if what is not None:
-                recipe = recipes[row.name]
-                departed = [
-                    *_shortfalls(result, mean, row),
-                    *_other_start(recipe, row.recipe),
-                    *deviations(recipe, row.recipe),
-                ]
+                recipe = next(v.recipe for v in result.study.variants if v.name == row.name)
+                departed = [*_shortfalls(result, mean, row), *deviations(recipe, row.recipe)]
                 more = f" and {len(departed) - 3} more" if len(departed) > 3 else ""
                 differs = f"; not as published: {', '.join(departed[:3])}{more}" if departed else ""
                 shown = f"{what} (study {result.study.name}{differs})"
                 candidates.append((not mean.n, len(departed), shown))
     return min(candidates)[2] if candidates else None
+
+
+def _result(result: Results, mean: VariantMean) -> str | None:
+    """The mean of a variant, or how all its runs failed; None if none is on record."""
+    if mean.n:
+        return f"{mean.metric} {interval(Span(mean.value, mean.low, mean.high))}"
+    cells = next(v.cells for v in result.study.variants if v.name == mean.variant)
+    statuses = {result.records[cell.key].status for cell in cells if cell.key in result.records}
+    return f"failed ({', '.join(sorted(statuses))})" if statuses else None
 
 
 def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
@@ -245,18 +208,30 @@ def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
     return fewer + ([f"{clips} of {published} clips"] if clips < published else [])
 
 
-def _other_start(recipe: Recipe, meant: Recipe) -> list[str]:
-    """The weights that training starts from, if they differ from those of the published row."""
-    start, published_start = recipe.init.checkpoint, meant.init.checkpoint
-    published = PUBLISHED.get(published_start or "")
-    same = start in (None, published_start, published and published.file)
-    return [] if same else [f"init.checkpoint = {start}"]
+def deviations(recipe: Recipe, meant: Recipe) -> list[str]:
+    """Fields in which a recipe deviates from the one that was meant, as ``training.epochs = 1``.
+
+    Fields of the engine (except precision) and of the cost session are ignored; the file of initial
+    weights may be given by its name.
+    """
+    start, published = recipe.init.checkpoint, PUBLISHED.get(meant.init.checkpoint or "")
+    same = start in (None, meant.init.checkpoint, published and published.file)
+    meant_values = dict(_leaves(meant))
+    ignored, kept = (
+        ("engine.", "measurement.", "init.", "salt"),
+        ("init.source", "engine.precision"),
+    )
+    return ([] if same else [f"init.checkpoint = {start}"]) + [
+        f"{name} = {value}"
+        for name, value in _leaves(recipe)
+        if value != meant_values[name] and (name in kept or not name.startswith(ignored))
+    ]
 
 
-def _outcome(result: Results, mean: VariantMean) -> str | None:
-    """The mean of a variant, or how all its runs failed; None if none is on record."""
-    if mean.n:
-        return f"{mean.metric} {interval(Span(mean.value, mean.low, mean.high))}"
-    cells = next(v.cells for v in result.study.variants if v.name == mean.variant)
-    statuses = {result.records[cell.key].status for cell in cells if cell.key in result.records}
-    return f"failed ({', '.join(sorted(statuses))})" if statuses else None
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value

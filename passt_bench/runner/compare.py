@@ -20,7 +20,7 @@ from passt_bench.records.store import Store, comparison_names, read_comparison, 
 from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import measure_now
 from passt_bench.runner.estimates import summarize_model
-from passt_bench.runner.study_names import recipe_difference
+from passt_bench.runner.studies import recipe_difference
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.errors import InputError
-from passt_bench.names import is_key
 from passt_bench.records.files import storing
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
@@ -25,7 +24,7 @@ from passt_bench.records.store import (
     search_names,
 )
 from passt_bench.runner.locks import discard, is_running
-from passt_bench.spec.key import key_fields
+from passt_bench.spec.key import is_key, key_fields
 from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path

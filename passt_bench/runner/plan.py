@@ -10,7 +10,6 @@ from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
-from passt_bench.names import plain_name
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
@@ -25,9 +24,15 @@ from passt_bench.runner.request import (
     typed,
     with_seeds,
 )
-from passt_bench.runner.studies import StudyFile
-from passt_bench.runner.study_names import join_record
-from passt_bench.spec.key import arm_key, component_versions, digest, key_fields, quality_key
+from passt_bench.runner.studies import StudyFile, join_record
+from passt_bench.spec.key import (
+    arm_key,
+    component_versions,
+    digest,
+    key_fields,
+    plain_name,
+    quality_key,
+)
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.training.loop import check_labels, check_settings

@@ -22,7 +22,7 @@ from passt_bench.runner.executor import run_cells
 from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, check_device_name
-from passt_bench.runner.study_names import study_difference, study_on_record
+from passt_bench.runner.studies import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features

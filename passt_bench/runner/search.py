@@ -32,7 +32,7 @@ from passt_bench.runner.locks import studies_held
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import check_device, prepare, train
-from passt_bench.runner.study_names import (
+from passt_bench.runner.studies import (
     free_name,
     is_other_data,
     recipe_difference,

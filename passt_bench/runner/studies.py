@@ -1,4 +1,4 @@
-"""Finds study files by name or path, and imports them."""
+"""Finds study files by name or path and imports them; finds names that no other study has."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.names import plain_name
+from passt_bench.paper import Available, Row
 from passt_bench.published_weights import PUBLISHED, locate
-from passt_bench.spec.rows import Available, Row
+from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.store import Store
+from passt_bench.spec.key import key_fields, plain_name
+from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study
+
+if TYPE_CHECKING:
+    from passt_bench.runner.plan import StudyPlan
 
 PACKAGE = "passt_bench.ablations"
 OWN = Path("ablations")  # a user's own studies, in the current folder
@@ -38,12 +47,16 @@ class StudyFile:
 
 @dataclass(frozen=True)
 class RowsFile:
-    """Rows of a published table, the studies that train them, and their lab notebook."""
+    """Rows of a published table, and their lab notebook."""
 
     name: str
     rows: tuple[Row, ...]
-    studies: tuple[Study, ...]
     notebook: str
+
+    @property
+    def studies(self) -> dict[str, Study]:
+        """The studies that train the rows, by name."""
+        return {row.study.name: row.study for row in self.rows if row.study is not None}
 
 
 def study_names() -> list[str]:
@@ -87,7 +100,7 @@ def load_file(name: str) -> StudyFile | RowsFile:
 
     Raises:
         InputError: the file does not exist, cannot be imported, defines neither ``STUDY`` nor
-            ``ROWS``, or its rows and studies do not match.
+            ``ROWS``, or a study is not named after the file.
     """
     if name.endswith(".py"):
         path = Path(name)
@@ -106,12 +119,12 @@ def load_file(name: str) -> StudyFile | RowsFile:
             module = importlib.import_module(f"{PACKAGE}.{path.stem}")
     else:
         module = _import_path(path)
+    notebook = (module.__doc__ or "").strip()
     if hasattr(module, "ROWS"):
-        return _rows_of(module, path)
-    return _study_of(module, path)
-
-
-def _study_of(module: ModuleType, path: Path) -> StudyFile:
+        file = RowsFile(path.stem, module.ROWS, notebook)
+        for own in file.studies:
+            _check_name(own, path, own == path.stem or own.startswith(f"{path.stem}_"))
+        return file
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(
@@ -121,39 +134,20 @@ def _study_of(module: ModuleType, path: Path) -> StudyFile:
             value=type(study).__name__,
             remedy="Add STUDY = Study(...), see ablations/quick.py.",
         )
-    if study.name != path.stem:
-        raise _misnamed(study, path, f"Write name={path.stem!r}, or rename the file.")
-    plain_name(study.name, field="name")
-    return StudyFile(study, (module.__doc__ or "").strip())
+    _check_name(study.name, path, study.name == path.stem)
+    return StudyFile(study, notebook)
 
 
-def _rows_of(module: ModuleType, path: Path) -> RowsFile:
-    rows, studies = module.ROWS, getattr(module, "STUDIES", ())
-    for kind, field, values in ((Row, "ROWS", rows), (Study, "STUDIES", studies)):
-        whole = isinstance(values, tuple)
-        wrong = [value for value in values if not isinstance(value, kind)] if whole else [values]
-        if wrong:
-            raise InputError(
-                f"not a tuple of {kind.__name__}",
-                source=path,
-                field=field,
-                value=type(wrong[0]).__name__,
-                remedy="See ablations/paper_table3.py.",
-            )
-    for study in studies:
-        if study.name != path.stem and not study.name.startswith(f"{path.stem}_"):
-            raise _misnamed(study, path, f"Begin its name with {path.stem}_.")
-    trained = {(study.name, variant.name) for study in studies for variant in study.variants}
-    for row in rows:
-        if row.study is not None and (row.study, row.name) not in trained:
-            raise InputError(
-                "no study of the file has this variant",
-                source=path,
-                field="ROWS",
-                value=f"{row.study}: {row.name}",
-                remedy="A row must have the name of the variant that trains it.",
-            )
-    return RowsFile(path.stem, rows, studies, (module.__doc__ or "").strip())
+def _check_name(study: str, path: Path, fits: bool) -> None:
+    if not fits:
+        raise InputError(
+            "a study must have the name of its file",
+            source=path,
+            field="name",
+            value=study,
+            remedy=f"Write name={path.stem!r}, or rename the file.",
+        )
+    plain_name(study, field="name")
 
 
 def published_rows() -> tuple[Row, ...]:
@@ -167,7 +161,7 @@ def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Availa
 
     Args:
         data: names of the available data sets.
-        weights: further names or files of weights to look for.
+        weights: names or files of weights to look for, beside the published ones.
     """
     gpu = shutil.which("nvidia-smi") is not None
     if gpu:
@@ -206,16 +200,6 @@ def _shipped() -> Path:
 def _studies_in(folder: Path) -> list[str]:
     files = sorted(folder.glob("*.py"))
     return [f.stem for f in files if _ASSIGNS.search(f.read_text("utf-8", errors="replace"))]
-
-
-def _misnamed(study: Study, path: Path, remedy: str) -> InputError:
-    return InputError(
-        "a study must have the name of its file",
-        source=path,
-        field="name",
-        value=study.name,
-        remedy=remedy,
-    )
 
 
 def _import_path(path: Path) -> ModuleType:
@@ -272,3 +256,135 @@ def _place_of(error: BaseException) -> str | None:
         if not frame.filename.startswith(libraries)
     ]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
+def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, str | None]:
+    """The first of NAME, NAME-2, NAME-3, … that is unused or has the same settings on record.
+
+    Args:
+        name: preferred name.
+        difference: returns how settings differ from those on record under a name; None if they are
+            the same, or nothing is on record.
+
+    Returns:
+        The name; if it is not the preferred one, also the difference from the record there.
+    """
+    first = difference(name)
+    if first is None:
+        return name, None
+    names = (f"{name}-{number}" for number in count(2))
+    return next(other for other in names if difference(other) is None), first
+
+
+def renamed_note(name: str, chosen: str, difference: str) -> str:
+    """A sentence that explains why a study, search or comparison has another name."""
+    return (
+        f"{name} is on record with other settings, so this one is called {chosen} "
+        f"(first difference: {difference})."
+    )
+
+
+def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
+    """Gives a plan a name that is unused or its own, and keeps what is on record under it.
+
+    Args:
+        plan: plan of a whole study; `StudyPlan.whole` also gets the seeds, folds and variants on
+            record.
+        store: the records.
+        expand: expands the study with other seeds and folds.
+
+    Raises:
+        InputError: a newer version of this package wrote the study on record.
+    """
+    name, study = plan.study.name, plan.study
+    recorded = cache(lambda name: study_on_record(name, store))
+    chosen, differs = free_name(name, lambda name: study_difference(plan, recorded(name)))
+    notes = [renamed_note(name, chosen, differs)] if differs else []
+    whole, old = plan.record, recorded(chosen)
+    if old is not None:
+        seeds = tuple(dict.fromkeys((*old.seeds, *whole.seeds)))
+        folds = tuple(sorted({*(old.folds or ()), *(whole.folds or ())})) or None
+        if (seeds, folds) != (whole.seeds, whole.folds):
+            whole = expand(replace(study, seeds=seeds, folds=folds))
+        new = {variant.name: variant for variant in whole.variants}
+        if any(_cells(v).items() - _cells(new.get(v.name, v)).items() for v in old.variants):
+            notes.append(f"Runs of {chosen} by earlier versions stay on record but are not shown.")
+        known = {variant.name: variant for variant in old.variants} | new
+        variants = tuple(known[v.name] for v in study.variants if v.name in known)
+        baseline = study.baseline if study.baseline in known else whole.baseline
+        whole = replace(whole, variants=variants, baseline=baseline)
+    return replace(
+        plan,
+        study=replace(study, name=chosen),
+        record=replace(plan.record, name=chosen),
+        whole=replace(whole, name=chosen),
+        notes=tuple(notes),
+    )
+
+
+def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:
+    return {(cell.seed, cell.fold): cell.key for cell in variant.cells}
+
+
+def study_on_record(name: str, store: Store) -> StudyRecord | None:
+    """The study on record under a name; None if there is none or it cannot be read.
+
+    Raises:
+        InputError: a newer version of this package wrote it.
+    """
+    try:
+        return store.study(name) if name in store.studies() else None
+    except InputError as error:
+        if error.field == "schema":
+            raise
+        return None  # it will be rewritten
+
+
+def study_difference(plan: StudyPlan, recorded: StudyRecord | None) -> str | None:
+    """The first difference of a study from one on record; None if it is the same or extends it.
+
+    A study with more seeds, folds or variants, or newer versions of components, is the same.
+    """
+    if recorded is None:
+        return None
+    own = {variant.name: variant.recipe for variant in plan.record.variants}
+    old = {variant.name: variant.recipe for variant in recorded.variants}
+    if is_other_data(plan, recorded.fingerprint):
+        return "the data"
+    if plan.study.metric != recorded.metric:
+        return f"metric = {plan.study.metric}"
+    # If the row that is the baseline cannot run, another row is the baseline of the record.
+    if plan.study.baseline != recorded.baseline and plan.study.baseline in old:
+        return f"baseline = {plan.study.baseline}"
+    if plan.study.margin != recorded.margin:
+        return f"margin = {plan.study.margin}"
+    declared = {variant.name for variant in plan.study.variants}
+    for name, recipe in old.items():
+        if name not in declared:
+            return f"no variant {name!r}"
+        change = recipe_difference(own[name], recipe) if name in own else None
+        if change is not None:
+            return f"variant {name!r}, {change}"
+    return None
+
+
+def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
+    """Whether the data of a study are not those on record."""
+    own, recipe = plan.record.fingerprint, plan.record.variants[0].recipe
+    # The digest of embedded data follows from the recipe and from the version of the component.
+    embedded = plan.datasets.get(recipe).clip_table() is None and recorded.dataset == own.dataset
+    return not embedded and recorded.digest != own.digest
+
+
+def recipe_difference(recipe: Recipe, other: Recipe) -> str | None:
+    """The first field that decides a result and differs, as ``training.epochs = 1``."""
+    own, old = (_leaves(key_fields(one, as_written=False)) for one in (recipe, other))
+    fields = [field for field in {**own, **old} if own.get(field) != old.get(field)]
+    return f"{fields[0]} = {own.get(fields[0])}" if fields else None
+
+
+def _leaves(node: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping):
+        return {name: node}
+    parts = (_leaves(part, f"{name}.{key}".lstrip(".")) for key, part in node.items())
+    return {key: value for part in parts for key, value in part.items()}

@@ -1,14 +1,19 @@
-"""Computes keys: short hashes of the canonical JSON of everything that decides a result."""
+"""Computes keys, hashes of everything that decides a result; checks names and keys in paths."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.codec import Free, Later, spellings
 from passt_bench.spec.recipe import Recipe
@@ -127,3 +132,42 @@ def arm_key(recipe: Recipe, versions: Mapping[str, int]) -> str:
 def session_key(arms: list[str], machine: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """The key of a cost session: its arms, the machine and the library versions."""
     return digest({"arms": sorted(arms), "machine": dict(machine), "versions": dict(versions)})
+
+
+_RULE = "may contain only letters, digits, - and _"
+
+
+def _is_plain(text: str) -> bool:
+    return text.replace("-", "").replace("_", "").isalnum()
+
+
+def _name(text: str) -> str:
+    if not _is_plain(text):
+        raise PydanticCustomError("name", _RULE)
+    return text
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is a key, like the names of the folders of records."""
+    return re.fullmatch(f"[0-9a-f]{{{KEY_LENGTH}}}", text) is not None
+
+
+def _key(text: str) -> str:
+    if not is_key(text):
+        raise PydanticCustomError("key", "not a key (16 hexadecimal digits in lower case)")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]  # of a file and of a folder
+Key = Annotated[str, AfterValidator(_key)]  # of a record, its folder, and of what points to it
+
+
+def plain_name(text: str, *, field: str) -> str:
+    """Checks and returns a name or key that becomes part of a path.
+
+    Raises:
+        InputError: the text has other characters than letters, digits, - and _.
+    """
+    if not _is_plain(text):
+        raise InputError(_RULE, field=field, value=text, remedy="Choose another name.")
+    return text

@@ -21,9 +21,9 @@ from layouts import (
 )
 from published_weights import HEADS, WIDTH, write_published
 
+from passt_bench.paper import REASONS
 from passt_bench.records.store import Store
 from passt_bench.runner.studies import published_rows
-from passt_bench.spec.rows import REASONS
 
 Cli = Callable[..., tuple[int, str]]
 NARROW = (f"model.width={WIDTH}", f"model.heads={HEADS}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from passt_bench.ablations.protocols import esc50
 from rich.console import Console
 
+from passt_bench.paper import protocol_recipe
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.executor import run_cells
@@ -20,7 +20,7 @@ from passt_bench.spec import ModelSpec, override
 def plan(folder: Path, loaders: int) -> tuple[PlannedCell, Paths]:
     """Everything random that a protocol has, in seconds on synthetic scenes."""
     recipe = override(
-        esc50(),
+        protocol_recipe("esc50"),
         {
             "model": ModelSpec("passt_micro", patch=(16, 16), stride=(16, 16), width=16, depth=1),
             "data.name": "synthetic", "data.seconds": 0.5, "data.train_clips": 48,

@@ -1,10 +1,8 @@
-"""The rows of the paper's tables: what they say, what they need, and that they run."""
+"""The rows of the paper's tables: what they need, and that they run."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,18 +10,12 @@ import torch
 from layouts import write_audioset_folder, write_esc50
 from published_weights import HEADS, WIDTH, write_published
 
-from passt_bench import report
 from passt_bench.errors import InputError
-from passt_bench.published_weights import ENSEMBLES
+from passt_bench.paper import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS, read_published
 from passt_bench.records.store import Store
 from passt_bench.report.paper import find_evaluations
 from passt_bench.runner.request import Paths, StudyRequest, data_folders
-from passt_bench.runner.rows import (
-    PlannedRow,
-    RowsPlan,
-    evaluate_row,
-    plan_rows,
-)
+from passt_bench.runner.rows import PlannedRow, RowsPlan, plan_rows
 from passt_bench.runner.studies import (
     RowsFile,
     find_available,
@@ -32,13 +24,12 @@ from passt_bench.runner.studies import (
     study_names,
     summary,
 )
-from passt_bench.spec.rows import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS
 
 Cli = Callable[..., tuple[int, str]]
-PUBLISHED = Path(report.__file__).with_name("published")
 TABLES = ("paper_table1", "paper_table2", "paper_table3")
 SMALL = (f"model.width={WIDTH}", f"model.heads={HEADS}", "engine.precision=float32")
 BRIEF = ("training.epochs=1", "training.batch_size=2", "training.swa_start=null")
+PASST = ("PaSST-B", "PaSST-U", "PaSST-S", "PaSST-S-L", "PaSST-S-N")
 
 
 @pytest.fixture(autouse=True)
@@ -50,77 +41,32 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-RUNS = Paths(Path("runs"))
-
-
-def rows_of(name: str) -> RowsFile:
-    file = load_file(name)
+def plan(table: str, *data: str, sets: tuple[str, ...] = (), **asked: object) -> RowsPlan:
+    file = load_file(table)
     assert isinstance(file, RowsFile)
-    return file
-
-
-def plan(name: str, *data: str, sets: tuple[str, ...] = (), device: str | None = None) -> RowsPlan:
-    paths = Paths(Path("runs"), data_folders(data))
-    return plan_rows(rows_of(name), StudyRequest(name, sets, device=device), paths)
+    request = StudyRequest(table, sets, **asked)  # type: ignore[arg-type]
+    return plan_rows(file, request, Paths(Path("runs"), data_folders(data)))
 
 
 def named(rows: tuple[PlannedRow, ...], name: str, corpus: str = "audioset") -> PlannedRow:
     return next(row for row in rows if (row.row.name, row.row.corpus.name) == (name, corpus))
 
 
-def published(table: str) -> list[dict[str, str]]:
-    with (PUBLISHED / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def names(rows: RowsPlan) -> list[str]:
+    return [row.row.name for row in rows.rows]
 
 
-def test_rows_have_the_numbers_of_the_published_tables() -> None:
-    ones = {row.name: row for row in rows_of("paper_table1").rows}
-    for line in published("table1"):
-        row = ones.pop(line["model"])
-        assert row.published == float(line["mAP"])
-        if not row.cited:
-            assert row.speed == float(line["train_spectrograms_per_s"])
-            assert row.memory == float(line["memory_gb_per_sample"])
-    twos = [(r.name, r.published, len(r.members)) for r in rows_of("paper_table2").rows]
-    ours = {name for name, _, members in twos if members}
-    assert twos == [
-        (line["system"], float(line["mAP"]), int(line["members"]) if line["system"] in ours else 0)
-        for line in published("table2")
-    ]
-    threes = {(r.name, r.corpus.name): r.published for r in rows_of("paper_table3").rows}
-    columns = {"openmic": ("openmic_mAP", 1), "fsd50k": ("fsd50k_mAP", 1)}
-    columns |= {"esc50": ("esc50_accuracy", 100), "dcase20": ("dcase20_accuracy", 100)}
-    for line in published("table3"):
-        for data, (column, scale) in columns.items():
-            assert threes.pop((line["model"], data)) * scale == pytest.approx(float(line[column]))
-    again = {row.name: row.published for row in rows_of("paper_table1").rows}
-    assert {name: again[name] for name, _ in threes} == {n: v for (n, _), v in threes.items()}
-    assert not ones
-
-
-def test_five_data_sets_by_five_letters() -> None:
-    letters = {"PaSST-B", "PaSST-U", "PaSST-S", "PaSST-S-L", "PaSST-S-N"}
-    found = {(r.corpus.name, r.name) for r in rows_of("paper_table3").rows if not r.cited}
-    sets = ("audioset", "openmic", "esc50", "dcase20", "fsd50k")
-    assert found == {(data, letter) for data in sets for letter in letters}
-
-
-def test_ensembles_are_those_of_the_reference_code() -> None:
-    members = [row.members for row in rows_of("paper_table2").rows if row.members]
-    names = ("ensemble_s16_14", "ensemble_4", "ensemble_5", "ensemble_many")
-    assert members == [ENSEMBLES[name] for name in names]
-
-
-def test_tokens_and_hours_follow_from_the_paper() -> None:
+def test_tokens_hours_and_memory_follow_from_the_paper() -> None:
     rows = plan("paper_table1").rows
-    wanted = {line["model"]: line["train_sequence"] for line in published("table1")}
-    for row in rows:
+    for line in read_published("table1"):
+        row = named(rows, line["model"])
         if not row.row.cited:
-            assert row.tokens == ((int(wanted[row.row.name]),) if wanted[row.row.name] else ())
-            assert row.row.speed is not None
-            hours = 130 * 100_000 / row.row.speed / 3600
-            assert row.hours == pytest.approx(hours, rel=1e-6)
-    assert named(rows, "PaSST-S").hours == pytest.approx(40.7, abs=0.05)
+            assert row.row.recipe is not None
+            tokens, speed = line["train_sequence"], float(line["train_spectrograms_per_s"])
+            assert row.tokens == ((int(tokens),) if tokens else ())
+            assert row.hours == pytest.approx(130 * 100_000 / speed / 3600, rel=1e-6)
+            memory = float(line["memory_gb_per_sample"]) * row.row.recipe.training.batch_size
+            assert row.memory_gb == pytest.approx(memory, rel=1e-6)
     three = plan("paper_table3", sets=("training.epochs=1",)).rows
     tuned = named(three, "PaSST-S", "openmic")
     assert (tuned.tokens, tuned.runs) == ((474,), 3)
@@ -128,7 +74,7 @@ def test_tokens_and_hours_follow_from_the_paper() -> None:
     folded = named(three, "PaSST-S-N", "esc50")
     assert (folded.tokens, folded.runs) == ((158,), 15)
     nine = plan("paper_table2").rows[-1]
-    assert nine.tokens == (1190, 832, 641, 498)
+    assert (nine.tokens, nine.memory_gb) == ((1190, 832, 641, 498), None)
     assert nine.hours is not None
     assert 0 < nine.hours < 1
 
@@ -165,25 +111,17 @@ def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
 
 
 def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
-    request = StudyRequest("paper_table1", variants=("PaSST-S-N",))
-    both = plan_rows(rows_of("paper_table1"), request, RUNS).rows
-    assert [row.row.name for row in both] == ["PaSST-B", "PaSST-S-N"]
-    assert [round(row.hours or 0) for row in both] == [156, 20]
-    alone = plan_rows(rows_of("paper_table1"), replace(request, baseline=False), RUNS).rows
-    assert [row.row.name for row in alone] == ["PaSST-S-N"]
-    others = plan_rows(rows_of("paper_table1"), StudyRequest("paper_table1", baseline=False), RUNS)
-    assert {row.name for row in rows_of("paper_table1").rows} - {"PaSST-B"} == {
-        row.row.name for row in others.rows
-    }
+    one = ("PaSST-S-N",)
+    assert names(plan("paper_table1", variants=one)) == ["PaSST-B", "PaSST-S-N"]
+    assert names(plan("paper_table1", variants=one, baseline=False)) == ["PaSST-S-N"]
+    rest = names(plan("paper_table1", baseline=False))
+    assert sorted([*rest, "PaSST-B"]) == sorted(names(plan("paper_table1")))
     status, text = cli("plan", "paper_table1", "--variant", "PaSST-S-N", "--set", "model.depth=1")
     assert (status, "PaSST-S-L" in text, "0 of 2 rows can run here" in text) == (0, False, True)
     # A name is that of a row of each data set; one that is cited has no baseline beside it.
-    five = plan_rows(rows_of("paper_table3"), replace(request, study="paper_table3"), RUNS).rows
-    assert [row.row.name for row in five] == ["PaSST-B", "PaSST-S-N"] * 5
-    cited = plan_rows(rows_of("paper_table3"), StudyRequest("", variants=("Baseline",)), RUNS).rows
-    assert {row.row.name for row in cited} == {"Baseline"}
-    ensembles = StudyRequest("", variants=("PaSST-S S10-16",))
-    assert len(plan_rows(rows_of("paper_table2"), ensembles, RUNS).rows) == 3
+    assert names(plan("paper_table3", variants=one)) == ["PaSST-B", "PaSST-S-N"] * 5
+    assert set(names(plan("paper_table3", variants=("Baseline",)))) == {"Baseline"}
+    assert len(plan("paper_table2", variants=("PaSST-S S10-16",)).rows) == 3
 
 
 def test_a_row_runs_with_its_own_weights_alone(cli: Cli, tmp_path: Path) -> None:
@@ -234,27 +172,26 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     assert (status, "5 runs, all done" in text) == (0, True)
 
 
-def test_an_ensemble_is_evaluated_and_found_again(tmp_path: Path) -> None:
-    row = next(row for row in rows_of("paper_table2").rows if len(row.members) == 2)
+def test_an_ensemble_is_evaluated_and_found_again(cli: Cli, tmp_path: Path) -> None:
+    row = next(row.row for row in plan("paper_table2").rows if len(row.row.members) == 2)
     write_published(tmp_path / "weights", row.members)
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
-    request = StudyRequest("paper_table2", device="cpu")
-    paths = Paths(tmp_path / "runs", data_folders((data,)))
-    planned = plan_rows(rows_of("paper_table2"), request, paths)
-    (able,) = (row for row in planned.rows if row.can_run)
-    assert able.row == row
-    record, new = evaluate_row(able, request, paths, lambda share, text: None)
-    assert new
-    assert not evaluate_row(able, request, paths, lambda share, text: None)[1]
-    assert record.clips == 5
+    for _ in range(2):
+        status, text = cli("run", "paper_table2", "--data", data, "--device", "cpu")
+        assert (status, "1 of 4 rows can run here" in text) == (0, True), text
+        assert "PaSST-S S16,14, 2 models: mAP_official" in text
+        assert "over 5 clips; published 0.486" in text
+    store = Store(tmp_path / "runs")
+    (record,) = store.evaluations()
     assert record.published_of(row.metric) is not None
-    found = find_evaluations(rows_of("paper_table2").rows, [Store(tmp_path / "runs")])
-    assert found == {row.members: record}
+    assert find_evaluations([row], [store]) == {row.members: record}
 
 
 def test_the_clips_of_an_epoch_are_set_where_they_are_drawn_by_weight() -> None:
     rows = plan("paper_table3", sets=("training.epoch_clips=40",)).rows
-    given = {row.row.corpus.name: row.recipe.training.epoch_clips for row in rows if row.recipe}
+    given = {
+        row.row.corpus.name: row.row.recipe.training.epoch_clips for row in rows if row.row.recipe
+    }
     assert given == {
         "audioset": 40, "openmic": None, "esc50": None, "dcase20": None, "fsd50k": None,
     }  # fmt: skip
@@ -269,8 +206,8 @@ def test_what_holds_for_some_rows_alone_is_told(cli: Cli, tmp_path: Path) -> Non
     assert status == 0, text
     assert "--folds 2 applies to esc50; openmic, dcase20, fsd50k, audioset have" in text
     assert "epoch_clips=40 applies to audioset; the clips of openmic, esc50, dcase20" in text
-    rows = plan_rows(rows_of("paper_table3"), StudyRequest("paper_table3", folds=2), RUNS).rows
-    assert {row.row.corpus.name: row.runs for row in rows if row.recipe} == {
+    rows = plan("paper_table3", folds=2).rows
+    assert {row.row.corpus.name: row.runs for row in rows if row.row.study} == {
         "openmic": 3, "esc50": 6, "dcase20": 3, "fsd50k": 3, "audioset": 1,
     }  # fmt: skip
     assert plan("paper_table3", sets=("training.epochs=2",)).remarks == ()
@@ -326,18 +263,19 @@ def test_what_the_authors_give_differently_is_listed_beside_the_rows(cli: Cli) -
     assert (
         "5 rows on audioset: learning_rate 2e-05 (ex_audioset.py:76; the paper has 1e-5)" in listed
     )
-    conflicts = {row.name: row.conflicts for row in rows_of("paper_table1").rows}
-    assert len(conflicts["PaSST-S"]) == 3
-    assert len(conflicts["PANNs"]) == 2  # its rate is its own
-    assert not any(row.conflicts for row in rows_of("paper_table2").rows)
+    rows = {row.row.name: row.row for row in plan("paper_table1").rows}
+    counts = {
+        name: sum(bool(setting.conflict) for setting in rows[name].settings.values())
+        for name in ("PaSST-S", "PANNs")
+    }
+    assert counts == {"PaSST-S": 3, "PANNs": 2}  # the learning rate of PANNs is its own
 
 
-def test_another_name_is_that_of_all_studies(tmp_path: Path) -> None:
-    request = StudyRequest("paper_table3", name="mine")
-    rows = plan_rows(rows_of("paper_table3"), request, Paths(tmp_path)).rows
-    names = {row.study for row in rows if row.study}
-    assert "mine_esc50" in names
-    assert not {name for name in names if not name.startswith("mine_")}
+def test_another_name_is_that_of_all_studies() -> None:
+    rows = [row.row for row in plan("paper_table3", name="mine").rows]
+    assert {row.study.name for row in rows if row.study} == {
+        f"mine_{data}" for data in ("openmic", "esc50", "dcase20", "fsd50k", "audioset")
+    }
 
 
 def test_rows_are_listed_and_are_no_single_study(cli: Cli) -> None:
@@ -350,31 +288,9 @@ def test_rows_are_listed_and_are_no_single_study(cli: Cli) -> None:
         load_study("paper_table1")
 
 
-BROKEN = '''"""Rows."""
-from passt_bench.ablations.recipes import synthetic
-from passt_bench.spec import Study, Variant
-from passt_bench.spec.rows import Corpus, Row
-
-STUDY_ = Study("{name}", "?", synthetic(), (Variant("a"), Variant("b")), "a")
-STUDIES = ({studies})
-ROWS = ({rows})
-'''
-ROW = 'Row("t", "{}", Corpus("esc50", "E", 50, 4, 4), "mAP", 0.5, study="{}"),'
-
-
-@pytest.mark.parametrize(
-    ("name", "studies", "rows", "message"),
-    [
-        ("other", "STUDY_,", ROW.format("a", "other"), "a study must have the name of its file"),
-        ("mine", "STUDY_,", ROW.format("c", "mine"), "no study of the file has this variant"),
-        ("mine", "STUDY_,", '"a",', "ROWS = 'str': not a tuple of Row"),
-        ("mine", "STUDY_", ROW.format("a", "mine"), "STUDIES = 'Study': not a tuple of Study"),
-    ],
-)
-def test_files_whose_parts_do_not_belong_together(
-    tmp_path: Path, name: str, studies: str, rows: str, message: str
-) -> None:
+def test_a_study_of_rows_has_the_name_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(BROKEN.format(name=name, studies=studies, rows=rows))
-    with pytest.raises(InputError, match=message):
+    path.write_text("from passt_bench.ablations.paper_table1 import ROWS")
+    with pytest.raises(InputError, match="a study must have the name of its file") as caught:
         load_file(str(path))
+    assert (caught.value.field, caught.value.value) == ("name", "paper_table1")

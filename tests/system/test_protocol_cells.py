@@ -12,11 +12,11 @@ import pytest
 from layouts import write_esc50, write_fsd50k_hdf5, write_openmic_hdf5
 from rich.console import Console
 
-from passt_bench.ablations import protocols
 from passt_bench.data import open_dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import read_model
+from passt_bench.paper import protocol_recipe
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import MODEL, run_cell, split_clips
@@ -58,7 +58,7 @@ def _run(recipe: Recipe, out: Path, data: dict[str, Path]) -> RunRecord:
 def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path) -> None:
     written = write_fsd50k_hdf5(tmp_path / "data")
     data = {"fsd50k": written.root}
-    recipe = override(protocols.fsd50k(), SMALL | {"training.swa_start": 1})
+    recipe = override(protocol_recipe("fsd50k"), SMALL | {"training.swa_start": 1})
     record = _run(recipe, tmp_path / "runs", data)
     assert len(record.curves["inner/mAP_official"]) == 4
     assert record.train["epoch"] >= 1
@@ -80,7 +80,7 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path
 
 def test_openmic_learns_from_labels_that_are_partly_known(tmp_path: Path) -> None:
     written = write_openmic_hdf5(tmp_path / "data")
-    recipe = override(protocols.openmic(), SMALL)
+    recipe = override(protocol_recipe("openmic"), SMALL)
     record = _run(recipe, tmp_path / "runs", {"openmic": written.root})
     assert set(record.metrics) == {"mAP_masked", "swa_mAP_masked"}
     assert all(np.isfinite(record.curves["train_loss"]))
@@ -91,7 +91,7 @@ def test_openmic_learns_from_labels_that_are_partly_known(tmp_path: Path) -> Non
 
 def _synthetic(**changes: Any) -> Recipe:
     base = override(
-        protocols.esc50(),
+        protocol_recipe("esc50"),
         SMALL
         | {
             "data.name": "synthetic", "data.train_clips": 24, "data.test_clips": 40,
@@ -144,7 +144,7 @@ def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: P
     """A cell and its loaders read no list; a file that is not the one planned on is named."""
     written = write_esc50(tmp_path / "data", rate=8000, seconds=0.5)
     recipe = override(
-        protocols.esc50(),
+        protocol_recipe("esc50"),
         SMALL
         | {
             "training.epochs": 2,

@@ -18,8 +18,7 @@ from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run import describe, write_study
-from passt_bench.runner.studies import StudyFile, load_study
-from passt_bench.runner.study_names import free_name
+from passt_bench.runner.studies import StudyFile, free_name, load_study
 from passt_bench.spec import Recipe, Variant, override
 
 

@@ -1,0 +1,268 @@
+"""The paper's protocols, data sets and published numbers, as studies and rows.
+
+Koutini, Schlüter, Eghbal-zadeh, Widmer: Efficient Training of Audio Transformers with Patchout,
+Interspeech 2022, arXiv 2110.05069. The numbers, and each setting with its source, are in
+``report/published/*.csv``; files with line numbers are those of the reference code,
+github.com/kkoutini/PaSST at 2a5c818.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from passt_bench.errors import InputError, choose_from
+from passt_bench.published_weights import ENSEMBLES
+from passt_bench.spec import (
+    Recipe,
+    Study,
+    Variant,
+    override,
+    panns_frontend,
+    parse_assignments,
+    passt_frontend,
+    validate,
+)
+
+PUBLISHED_TABLES = Path(__file__).parent / "report" / "published"
+# AudioSet has two: paper and code disagree. The paper's times fit the code's number of clips.
+PROTOCOLS = ("audioset paper", "audioset code", "openmic", "esc50", "dcase20", "fsd50k")
+TRAINED = "audioset code"  # the protocol of the rows on AudioSet
+ALL_ROWS = "all"  # in place of a row: settings that the rows of the tables add to a protocol
+_FRONTENDS = {"passt": passt_frontend(), "panns": panns_frontend()}
+
+
+@lru_cache
+def read_published(name: str) -> tuple[dict[str, str], ...]:
+    """The lines of a published table."""
+    with (PUBLISHED_TABLES / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set as the authors used it, for plans on machines that do not have it.
+
+    Attributes:
+        name: registered name.
+        title: usual name.
+        classes: number of classes.
+        training: number of training clips; with folds, of all folds but one.
+        evaluation: number of test clips; with folds, of one fold.
+        folds: number of folds; 1 for a fixed split.
+        disk_gb: size of the published files (AudioSet: as mp3 of 128 kbit/s).
+    """
+
+    name: str
+    title: str
+    classes: int
+    training: int
+    evaluation: int
+    folds: int
+    disk_gb: float
+
+
+CORPORA = {entry.name: entry for entry in validate(list[Corpus], read_published("datasets"))}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of a protocol.
+
+    Attributes:
+        field: dotted name of a recipe's field.
+        value: value of the field.
+        source: where it is published; begins with ``ours`` or ``inferred`` if it is not.
+        conflict: what another of the authors' publications (paper, code, README) has.
+    """
+
+    field: str
+    value: Any
+    source: str
+    conflict: str
+
+
+def settings(protocol: str, row: str = "") -> dict[str, Setting]:
+    """Field → setting of a protocol itself, of `ALL_ROWS`, or of one row of the tables."""
+    parts = ("shared", protocol.split()[0], protocol)
+    found = {}
+    for line in read_published("protocols"):
+        if line["protocol"] in parts and line["row"] == row:
+            name, text = line["field"], line["value"]
+            value = parse_assignments([f"{name}={text}"])[name]
+            value = _FRONTENDS[text] if name == "frontend" else value
+            found[name] = Setting(name, value, line["source"], line["conflict"])
+    return found
+
+
+def _changes(protocol: str, row: str = "") -> dict[str, Any]:
+    return {name: setting.value for name, setting in settings(protocol, row).items()}
+
+
+def protocol_recipe(protocol: str) -> Recipe:
+    """A protocol as a recipe, without the model, patchout and initial weights of a row.
+
+    Raises:
+        InputError: it is none of `PROTOCOLS`.
+    """
+    if protocol not in PROTOCOLS:
+        remedy = choose_from(PROTOCOLS, protocol)
+        raise InputError("unknown protocol", value=protocol, remedy=remedy)
+    return override(Recipe(), _changes(protocol), source=f"protocol {protocol}")
+
+
+def published_study(name: str, question: str, protocol: str, prefix: str = "") -> Study:
+    """The study of the published rows with a protocol; its variants have the rows' names.
+
+    A variant sets only what it changes, so ``--set model.width=192`` makes all of them smaller.
+
+    Args:
+        name: name of the study.
+        question: its question.
+        protocol: one of `PROTOCOLS`.
+        prefix: beginning of the names of the rows, e.g. ``PaSST``.
+    """
+    base = override(protocol_recipe(protocol), _changes(protocol, ALL_ROWS))
+    names = (line["model"] for line in read_published("table1"))
+    rows = [name for name in names if name.startswith(prefix) and settings(protocol, name)]
+    return Study(
+        name=name,
+        question=question,
+        base=base,
+        baseline="PaSST-B",
+        variants=tuple(Variant(row, _changes(protocol, row)) for row in rows),
+        metric=base.metrics[0],
+        seeds=(0,) if base.data.name == "audioset" else (0, 1, 2),
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published number: a training, an evaluation of published weights, or only cited.
+
+    Attributes:
+        table: table of the paper, e.g. ``table1``.
+        name: name in the table, and of the study's variant.
+        protocol: one of `PROTOCOLS`.
+        metric: registered name.
+        published: value of the metric; accuracy as a fraction.
+        study: study with the variant that trains it.
+        members: names of published weights whose logits are averaged.
+    """
+
+    table: str
+    name: str
+    protocol: str
+    metric: str
+    published: float
+    study: Study | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def corpus(self) -> Corpus:
+        """The data set of training or evaluation."""
+        return CORPORA[self.protocol.split()[0]]
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of its variant."""
+        return self.study.recipe(self.study.variant(self.name)) if self.study else None
+
+    @property
+    def runs(self) -> int:
+        """Number of trainings (seeds times folds) that the published number averages."""
+        return len(self.study.seeds) * self.corpus.folds if self.study else 1
+
+    @property
+    def cited(self) -> bool:
+        """Whether the number was taken from another paper, with nothing to run."""
+        return self.study is None and not self.members
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights that it starts from or consists of."""
+        given = self.recipe.init.checkpoint if self.recipe is not None else None
+        return self.members or ((given,) if given is not None else ())
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """Field → setting of its protocol and of the row itself."""
+        parts = ("", ALL_ROWS, self.name) if self.study else ()
+        return {k: v for part in parts for k, v in settings(self.protocol, part).items()}
+
+
+def published_rows(table: str, protocol: str, study: Study | None = None) -> tuple[Row, ...]:
+    """The rows of a table of the paper on the data of a protocol.
+
+    Args:
+        table: ``table1``, ``table2`` or ``table3``.
+        protocol: one of `PROTOCOLS`.
+        study: study that trains the rows of its variants' names; others are cited or ensembles.
+    """
+    trained = {variant.name for variant in study.variants} if study else set()
+    data, rows = protocol.split()[0], []
+    for line in read_published(table):
+        name = next(iter(line.values()))
+        percent = line.get(f"{data}_accuracy")
+        value = line.get(f"{data}_mAP") or line.get("mAP")
+        size = line.get("members", "") if name.startswith("PaSST") else ""
+        rows.append(
+            Row(
+                table=table,
+                name=name,
+                protocol=protocol,
+                metric=study.metric if study else "mAP_official",
+                published=round(float(percent) / 100, 4) if percent else float(value or "nan"),
+                study=study if name in trained else None,
+                members=next((m for m in ENSEMBLES.values() if str(len(m)) == size), ()),
+            )
+        )
+    return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a model of Table 1 trained on one Nvidia Titan RTX, and in how much memory."""
+
+    clips_per_second: float
+    gb_per_clip: float
+    recipe: Recipe
+
+
+@lru_cache
+def published_pace(name: str) -> Pace:
+    """The pace of a row of Table 1."""
+    line = next(line for line in read_published("table1") if line["model"] == name)
+    changes = _changes(TRAINED, ALL_ROWS) | _changes(TRAINED, name)
+    return Pace(
+        float(line["train_spectrograms_per_s"]),
+        float(line["memory_gb_per_sample"]),
+        override(protocol_recipe(TRAINED), changes),
+    )
+
+
+# All reasons why a row cannot be run on a machine.
+NO_DATA, NO_WEIGHTS, NO_GPU = REASONS = ("no data", "no weights", "no GPU")
+
+
+@dataclass(frozen=True)
+class Available:
+    """The data sets and published weights that a machine has, by name, and whether it has CUDA."""
+
+    datasets: frozenset[str] = field(default_factory=frozenset)
+    weights: frozenset[str] = field(default_factory=frozenset)
+    gpu: bool = False
+
+
+def why_not(row: Row, available: Available, device: str | None = None) -> tuple[str, ...]:
+    """Why a row cannot be run on a machine, on its own device by default; see `REASONS`."""
+    device = device or (row.recipe.engine.device if row.recipe else "cuda")
+    satisfied = {
+        NO_DATA: row.corpus.name in available.datasets,
+        NO_WEIGHTS: available.weights.issuperset(row.weights),
+        NO_GPU: device != "cuda" or available.gpu,
+    }
+    return tuple(reason for reason in REASONS if not satisfied[reason])
