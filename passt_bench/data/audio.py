@@ -1,25 +1,30 @@
-"""Opens audio files (WAV, FLAC, Ogg, MP3), from disk or as bytes, and decodes them to waveforms.
+"""Opens audio files with soundfile, from disk or as bytes, and decodes them to waveforms.
 
-Incomplete files are refused.
+Incomplete files are refused. What soundfile cannot size (an MP3 whose first frame does not state
+the number of frames, a WAV that was written into a pipe) is copied packet by packet, by PyAV, into
+a file in memory that states its length; nothing is decoded for that.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
 
-from passt_bench.data.headers import broken_page, look_at
-from passt_bench.data.mp3_frames import Beginning, PatchedFile
 from passt_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.audio.stream import AudioStream
 
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
@@ -30,16 +35,26 @@ _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
 _BLOCK = 1 << 20  # samples read at a time
 _MAX_PHASES = 4000  # of the resampler, which stores a filter per phase
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
+# libsndfile decodes cut files of these formats (WAV, AIFF, AU, CAF, RF64, W64) without an error,
+# but its log compares the stated with the true number of bytes.
+_CUT = re.compile(
+    r"^ *(?:data|FORM|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+# Sizes that programs write into a pipe, where they do not know them: usual ones, SoX's, arecord's.
+_PIPED = (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
+# In the log if a WAV states 0 bytes of data, and what follows is sound instead of chunks.
+_PIPED_0 = re.compile("Unknown chunk marker|Chunk size|Have 0 marker")
+# The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f]")
+_HEAD = 4096  # bytes that are searched for it
+_LACKING, _BEYOND = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
+_LONGEST = 2.0  # seconds of a packet
+_GAP = 0.05  # seconds between packets in which nothing is missing
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The bytes of an audio file that is inside another file.
-
-    Attributes:
-        data: the bytes.
-        source: file and row, for messages.
-    """
+    """The bytes of an audio file that is inside another file; ``source`` is for messages."""
 
     data: bytes
     source: str
@@ -52,10 +67,13 @@ AudioFile = Path | Encoded
 
 
 @contextmanager
-def opened(sound: AudioFile) -> Iterator[soundfile.SoundFile]:
-    """Opens an audio file that is complete according to its header.
+def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.SoundFile]:
+    """Opens an audio file that is as long as its header states.
 
-    If the header does not state the length, the file is read to its end.
+    Args:
+        sound: an audio file.
+        thorough: whether to count the packets of an MP3 or Ogg file, which finds lost pages and
+            several recordings in a row.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples; inside the
@@ -63,51 +81,21 @@ def opened(sound: AudioFile) -> Iterator[soundfile.SoundFile]:
     """
     try:
         _check_there(sound)
-        look = look_at(sound if isinstance(sound, Path) else sound.data)
-        if look.problem is not None:
-            raise broken(sound, look.problem)
-        with _source(sound, look.beginning) as source, soundfile.SoundFile(source) as file:
+        with _open(sound) as file:
+            for stated, found in _CUT.findall(file.extra_info):
+                if int(stated) > int(found) and int(stated) not in _PIPED:
+                    raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
             if file.frames == 0:
                 raise broken(sound, "the file holds no samples")
             if file.frames == _UNKNOWN:
                 raise broken(sound, "the header does not state the number of samples")
+            if thorough and file.format in ("MP3", "OGG"):
+                _compare_packets(sound, file.frames / file.samplerate)
             yield file
     except (soundfile.LibsndfileError, OSError) as error:
         # Without the library's prefix, the path, because the reason goes into records.
         reason = error.strerror if isinstance(error, OSError) else error.error_string
         raise broken(sound, f"not readable as audio ({reason})") from None
-
-
-def check_pages(file: soundfile.SoundFile, sound: AudioFile, end: int | None = None) -> None:
-    """Refuses an Ogg file with a hole, which its decoder would skip silently.
-
-    Args:
-        file: the open file.
-        sound: the same file, to read its bytes.
-        end: the sample after the last one needed; None is the end of the file.
-
-    Raises:
-        InputError: a page is damaged or missing.
-    """
-    if file.format == "OGG":
-        with _raw(sound) as raw:
-            rate, last = file.samplerate, file.frames if end is None else end
-            damage = broken_page(raw, rate, last / rate)
-        if damage is not None:
-            raise broken(sound, damage)
-
-
-def _raw(sound: AudioFile) -> BinaryIO:
-    return sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data)
-
-
-def _source(
-    sound: AudioFile, beginning: Beginning | None
-) -> AbstractContextManager[Path | BinaryIO]:
-    """The input for soundfile: a path if possible, which it reads faster than a Python file."""
-    if beginning is not None:
-        return io.BufferedReader(PatchedFile(_raw(sound), beginning))
-    return nullcontext(sound) if isinstance(sound, Path) else _raw(sound)
 
 
 def _check_there(sound: AudioFile) -> None:
@@ -116,9 +104,77 @@ def _check_there(sound: AudioFile) -> None:
             raise broken(sound, "a folder, not a file")
         if not sound.exists():
             raise broken(sound, "no such file")
-    size = sound.stat().st_size if isinstance(sound, Path) else len(sound.data)
-    if size == 0:
+    if (sound.stat().st_size if isinstance(sound, Path) else len(sound.data)) == 0:
         raise broken(sound, "empty, 0 bytes")
+
+
+def _raw(sound: AudioFile) -> BinaryIO:
+    return sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data)
+
+
+def _open(sound: AudioFile) -> soundfile.SoundFile:
+    # A path is read faster than a Python file.
+    file = soundfile.SoundFile(sound if isinstance(sound, Path) else io.BytesIO(sound.data))
+    sized = file.frames > 0 or not _PIPED_0.search(file.extra_info)
+    if file.format == "MP3":
+        with _raw(sound) as raw:
+            sized = _COUNTED.search(raw.read(_HEAD)) is not None
+    if sized:
+        return file
+    file.close()
+    return soundfile.SoundFile(_rewritten(sound, "mp3" if file.format == "MP3" else "wav"))
+
+
+def _packets(sound: AudioFile) -> Iterator[tuple[AudioStream, Packet[AudioStream]]]:
+    import av  # takes 50 ms to import, and few files need it
+
+    try:
+        with _raw(sound) as raw, av.open(raw, "r") as container:
+            stream = container.streams.audio[0]
+            yield from ((stream, packet) for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, IndexError) as error:
+        raise broken(sound, f"not readable as audio ({error})") from None
+
+
+def _rewritten(sound: AudioFile, kind: str) -> io.BytesIO:
+    """The same packets in a file that states its length."""
+    import av
+
+    content, copy = io.BytesIO(), None
+    with av.open(content, "w", format=kind) as container:
+        for stream, packet in _packets(sound):
+            if copy is None:
+                copy = container.add_stream_from_template(stream)
+                if kind == "mp3" and re.search(b"Xing|Info", bytes(packet)):
+                    continue  # a header that does not state the number of frames, not sound
+            packet.stream = copy
+            container.mux(packet)
+    content.seek(0)
+    return content
+
+
+def _compare_packets(sound: AudioFile, stated: float) -> None:
+    """Refuses a file whose packets are shorter or longer than the seconds that it states."""
+    found = end = 0.0
+    try:
+        for _, packet in _packets(sound):
+            begin = end if packet.pts is None else float(packet.pts * packet.time_base)
+            length = float((packet.duration or 0) * packet.time_base)
+            if length > _LONGEST:  # FFmpeg's length of a last packet can overflow
+                continue
+            # Vorbis has gaps of milliseconds between long and short packets.
+            found += length + (begin - end if 0 < begin - end < _GAP else 0)
+            end = begin + length
+    except InputError:
+        return  # soundfile may read what PyAV does not
+    if found < stated - _LACKING:
+        raise broken(sound, f"cut off or damaged: {stated:.2f} s expected, {found:.2f} s found")
+    if found > stated + _BEYOND:
+        raise broken(
+            sound,
+            f"the header states {stated:.2f} s, but the file has {found:.2f} s: perhaps several "
+            "recordings in a row",
+        )
 
 
 def broken(sound: AudioFile, problem: str) -> InputError:
@@ -130,49 +186,29 @@ def broken(sound: AudioFile, problem: str) -> InputError:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A part of a file, in seconds from its beginning.
-
-    Attributes:
-        start: beginning.
-        end: end; None is the end of the file.
-    """
-
-    start: float = 0.0
-    end: float | None = None
-
-    def samples(self, rate: int) -> tuple[int, int | None]:
-        """First sample, and the one after the last, at a rate in Hz."""
-        return round(self.start * rate), None if self.end is None else round(self.end * rate)
-
-
-WHOLE = Segment()
-
-
-@dataclass(frozen=True)
 class Header:
-    """The header of an audio file."""
+    """Rate in Hz, channels, and samples per channel of an audio file."""
 
-    rate: int  # Hz
+    rate: int
     channels: int
-    samples: int = 0  # per channel
+    samples: int = 0
 
 
-def read_header(sound: AudioFile, to_end: bool = False) -> Header:
+def read_header(sound: AudioFile, thorough: bool = False) -> Header:
     """Rate, channels and length of a complete audio file.
 
     Args:
         sound: an audio file.
-        to_end: whether to also decode the last sample; some damage shows only there.
+        thorough: whether to also count packets and decode the last sample; some damage shows only
+            there.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples.
     """
-    with opened(sound) as file:
+    with opened(sound, thorough) as file:
         header = Header(int(file.samplerate), int(file.channels), int(file.frames))
-        if to_end and not _has_last(file):
-            problem = f"cut off: {header.samples} samples expected, the last is missing"
-            raise broken(sound, problem)
+        if thorough and not _has_last(file):
+            raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
         return header
 
 
@@ -190,15 +226,11 @@ def length_at(header: Header, sampling_rate: int) -> int:
 
 
 def ratio_of(rate: int, sampling_rate: int) -> Fraction:
-    """The resampling ratio, in whole numbers small enough for the resampler.
+    """The resampling ratio from ``rate``, in whole numbers small enough for the resampler.
 
     The filters for 11,127 and 32,000 Hz, which have no common divisor, would take 6 GiB. There the
     nearest ratio of smaller numbers is used: it is off by less than 1 in 4000, four thousandths
     of a semitone.
-
-    Args:
-        rate: Hz of the file.
-        sampling_rate: Hz of the result.
     """
     exact = Fraction(sampling_rate, rate)
     if max(exact.numerator, exact.denominator) <= _MAX_PHASES:
@@ -216,7 +248,11 @@ def read_whole(sound: AudioFile, sampling_rate: int) -> np.ndarray:
 
 
 def read_waveform(
-    sound: AudioFile, sampling_rate: int, samples: int, start: int = 0, segment: Segment = WHOLE
+    sound: AudioFile,
+    sampling_rate: int,
+    samples: int,
+    start: int = 0,
+    part: tuple[float, float | None] = (0.0, None),
 ) -> np.ndarray:
     """Mono float32 samples at the given rate, cut or zero-padded at the end to a length.
 
@@ -226,14 +262,14 @@ def read_waveform(
         sound: an audio file of any rate and number of channels.
         sampling_rate: Hz of the result.
         samples: length of the result.
-        start: samples of the segment, at ``sampling_rate``, to skip.
-        segment: the part of the file that is the clip; nothing outside it is read.
+        start: samples of the clip, at ``sampling_rate``, to skip.
+        part: begin and end of the clip in the file in seconds; None is the file's end.
 
     Raises:
         InputError: the file cannot be read, is empty, is cut off, holds NaN, or ends before the
-            segment begins.
+            clip begins.
     """
-    wave = _read_mono(sound, sampling_rate, samples, start, segment)
+    wave = _read_mono(sound, sampling_rate, samples, start, part)
     fitted = np.zeros(samples, dtype=np.float32)
     fitted[: len(wave)] = wave[:samples]
     return fitted
@@ -244,10 +280,10 @@ def _read_mono(
     sampling_rate: int,
     samples: int | None,
     start: int = 0,
-    segment: Segment = WHOLE,
+    part: tuple[float, float | None] = (0.0, None),
 ) -> np.ndarray:
     """At least ``samples`` from ``start`` on, or all for None."""
-    with opened(sound) as file:
+    with opened(sound, thorough=samples is None) as file:
         rate, total = int(file.samplerate), int(file.frames)
         # Reading begins where input and output samples align, and before the first sample that the
         # resampler needs: the start of reading does not change the result.
@@ -255,13 +291,11 @@ def _read_mono(
         step, spacing = ratio.denominator, ratio.numerator
         back = 0 if rate == sampling_rate else -(-rate // (10 * step))
         skipped = max(0, start // spacing - back)
-        begin, last = segment.samples(rate)
+        begin = round(part[0] * rate)
         if begin and begin >= total:
-            raise broken(
-                sound, f"the clip starts at {segment.start:g} s, after the end of the file"
-            )
+            raise broken(sound, f"the clip starts at {part[0]:g} s, after the end of the file")
         first = begin + skipped * step
-        end = total if last is None else min(total, last)
+        end = total if part[1] is None else min(total, round(part[1] * rate))
         if samples is not None:
             wanted = math.ceil((start - skipped * spacing + samples) / ratio)
             if rate != sampling_rate:
@@ -282,7 +316,6 @@ def _read_mono(
 
 def _read(file: soundfile.SoundFile, sound: AudioFile, first: int, end: int) -> np.ndarray:
     """Samples (n, channels) from ``first`` to ``end``; in blocks, since a header may state TBs."""
-    check_pages(file, sound, end)
     blocks = [np.zeros((0, file.channels), dtype=np.float32), *blocks_of(file, first, end - first)]
     audio = np.concatenate(blocks) if len(blocks) != 2 else blocks[1]
     if len(audio) < end - first:
@@ -294,17 +327,11 @@ def _read(file: soundfile.SoundFile, sound: AudioFile, first: int, end: int) -> 
 def blocks_of(
     file: soundfile.SoundFile, first: int, count: int, size: int = _BLOCK
 ) -> Iterator[np.ndarray]:
-    """Samples (n, channels) float32 of an open file, in blocks.
+    """Samples (n, channels) float32 of an open file from ``first`` on, in blocks of ``size``.
 
-    soundfile seeks after each read, and after a seek in an MP3 up to five frames are wrong in a
-    third of all positions (libsndfile 1.2.2). So reading a block of an MP3 starts earlier, and what
-    comes before the block is dropped.
-
-    Args:
-        file: open for reading.
-        first: first sample.
-        count: samples to read; fewer if the file ends before.
-        size: samples of a block.
+    Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
+    in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
+    a block of an MP3 starts earlier, and what comes before the block is dropped.
     """
     lead = _MP3_BACK if file.format == "MP3" else 0
     place, end = first, first + count

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import RESAMPLER, Header, Segment, length_at, read_waveform
+from passt_bench.data.audio import RESAMPLER, Header, length_at, read_waveform
 from passt_bench.data.clip_table import ClipTable, Listing, SkippedClips
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some
@@ -65,11 +65,12 @@ class FolderDataset(StoredDataset):
         return length_at(header, self.sampling_rate)
 
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        table, segment = self.table, Segment()
+        table = self.table
+        part: tuple[float, float | None] = (0.0, None)
         if table.start is not None and table.end is not None:
             end = float(table.end[index])
-            segment = Segment(float(table.start[index]), None if math.isnan(end) else end)
-        return read_waveform(self.sound(index), self.sampling_rate, samples, start, segment)
+            part = (float(table.start[index]), None if math.isnan(end) else end)
+        return read_waveform(self.sound(index), self.sampling_rate, samples, start, part)
 
 
 def open_listing(

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from passt_bench.data.audio import AudioFile, blocks_of, check_pages, opened
+from passt_bench.data.audio import AudioFile, blocks_of, opened
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.fingerprint import piece_of
@@ -183,8 +183,7 @@ class Decoded:
 def decode_file(sound: AudioFile) -> Decoded:
     """Decodes a whole file, in blocks."""
     try:
-        with opened(sound) as file:
-            check_pages(file, sound)
+        with opened(sound, thorough=True) as file:
             return _decode(file)
     except InputError as error:
         return Decoded(error.problem)

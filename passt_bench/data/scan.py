@@ -27,7 +27,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 5  # of the cache; raise when files are judged differently
+_VERSION = 6  # of the cache; raise when files are judged differently
 _THREADS = 16
 _CHUNK = 256  # files per task of a thread
 _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
@@ -194,7 +194,7 @@ def _header_and_piece(path: Path) -> tuple[int, int, int, int]:
             piece = piece_of(file)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from None
-    header = read_header(path, to_end=True)
+    header = read_header(path, thorough=True)
     return header.samples, header.rate, header.channels, piece
 
 

@@ -40,8 +40,6 @@ KINDS = {
     "no samples": r"holds no samples",
     "untold": r"does not state the number",
     "cut": r"^cut off",
-    "damaged": r"^damaged",
-    "several": r"^several recordings",
     "more": r"^the header states",
     "unreadable": r"^not readable as audio",
     "not finite": r"NaN or infinity",
@@ -293,7 +291,7 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
     told["heard"] = wrong(heard.problem) if heard.problem else all_of_it
     if path.is_file():
         try:
-            there = read_header(Encoded(path.read_bytes(), "row"), to_end=True)
+            there = read_header(Encoded(path.read_bytes(), "row"), thorough=True)
             other: Any = [there.rate, there.channels, length(there.samples)]
         except InputError as error:
             other = wrong(error.problem)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from esc_layout import rows_of
 from sounds import sound, write_sound
 
+from passt_bench.data import open_dataset
 from passt_bench.data.audio import (
     blocks_of,
     length_at,
@@ -18,6 +21,9 @@ from passt_bench.data.audio import (
     read_waveform,
     read_whole,
 )
+from passt_bench.spec.recipe import DataSpec
+
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(16000)
 
 
 def tone(rate: int, seconds: float = 0.5, frequency: float = 500.0) -> np.ndarray:
@@ -93,3 +99,27 @@ def test_blocks_make_up_the_whole(kind: str, size: int, tmp_path: Path) -> None:
     with soundfile.SoundFile(path) as file:
         blocks = list(blocks_of(file, 100, len(whole), size))
     np.testing.assert_allclose(np.concatenate(blocks), whole[100:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "error"), [("PCM_24", 1e-6), ("PCM_32", 1e-8), ("PCM_U8", 1e-2)]
+)
+def test_any_depth(subtype: str, error: float, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, NOISE, 8000, subtype=subtype)
+    np.testing.assert_allclose(read_waveform(path, 8000, 16000), NOISE, atol=error)
+
+
+def test_channels_and_rates_are_noted(layout: Callable[..., Path]) -> None:
+    root = layout()
+    stereo, slow = (root / "audio" / str(rows_of()[index]["filename"]) for index in (0, 1))
+    soundfile.write(stereo, np.stack([NOISE, -NOISE / 2], axis=1), 8000, subtype="PCM_24")
+    soundfile.write(slow, NOISE, 4000)
+    data = open_dataset(DataSpec(name="esc50", seconds=0.1), 8000, root)
+    assert data.fingerprint.sampling_rates == {"4000": 1, "8000": 29}
+    assert data.fingerprint.notes == (
+        "1 clips resampled to 8000 Hz by torchaudio sinc_interp_hann",
+        "1 clips of several channels mixed to one",
+    )
+    mixed = data.waveform(data.ids.index(stereo.stem))
+    np.testing.assert_allclose(mixed, NOISE[:800] / 4, atol=1e-6)

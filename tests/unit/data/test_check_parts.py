@@ -191,7 +191,7 @@ def test_silence_and_what_cannot_be_heard(tmp_path: Path) -> None:
         "NaN or infinity": tmp_path / "nan.wav",
         "0 bytes": Encoded(b"", "row"),
         "not readable as audio": Encoded(b"no audio", "row"),
-        "cut off: ": Encoded(mp3[: len(mp3) // 2], "row"),
+        "cut off": Encoded(mp3[: len(mp3) // 2], "row"),
         "no samples": Encoded(encoded(samples[:0], 16000, "wav"), "row"),
         "no such file": tmp_path / "gone.wav",
     }

@@ -97,3 +97,18 @@ def test_a_training_that_draws_resumes_exactly(
     resumed = trained(task("b"), fresh())
     assert resumed.progress.train_loss == whole.progress.train_loss
     assert equal(copy_of(whole.net), copy_of(resumed.net))
+
+
+def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> None:
+    def stop(share: float, text: str) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "cache" / "features.npy"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_features(open_noise(), STILL, SAMPLES / RATE, path, stop)
+    assert not list(path.parent.iterdir())
+    data = open_noise()
+    prepare_features(data, STILL, SAMPLES / RATE, path)
+    wave = torch.from_numpy(data.waveform(9)[None])
+    expected = make_frontend(STILL).eval()(wave)[0, 0]
+    np.testing.assert_allclose(np.load(path)[9], expected, atol=1e-5)

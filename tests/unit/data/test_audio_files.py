@@ -1,0 +1,265 @@
+"""Audio files that state no length, are cut off, or hold more or less than they state."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from layouts import write_hdf5
+from sounds import encoded, sound
+
+from passt_bench.data import open_dataset
+from passt_bench.data.audio import AudioFile, Encoded, read_header, read_waveform, read_whole
+from passt_bench.data.contents import decode_file
+from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.errors import InputError
+from passt_bench.runner.prepare_data import Preparation, prepare_data
+from passt_bench.spec import DataSpec
+
+OWN = 529  # samples of a decoder's own delay, which it leaves out where it knows the length
+DELAY = 576  # samples that LAME puts before the sound, where no header takes them off
+BEGINNING = 2304  # samples; the first frames may build on bits in the header that is taken away
+RATE = 16000
+ID3, ID3V1 = b"ID3\x04\0\0\0\0\x01\x05" + bytes(128 + 5), b"TAG" + bytes(125)
+
+
+def mp3(rate: int, seconds: float = 2.0, mode: str = "VARIABLE", channels: int = 1) -> bytes:
+    """Nearly silent in its first third: at a variable bit rate the first frames are small."""
+    wave, file = sound(1, seconds, rate, channels), io.BytesIO()
+    wave[: len(wave) // 3] *= 1e-4
+    soundfile.write(file, wave, rate, format="MP3", bitrate_mode=mode, compression_level=0.5)
+    return file.getvalue()
+
+
+def starts(data: bytes) -> list[int]:
+    """Where frames begin: what their headers share occurs nowhere else in these files."""
+    return [found.start() for found in re.finditer(re.escape(data[:2]), data)]
+
+
+def bare(data: bytes) -> bytes:
+    """Without the frame that states how many follow."""
+    return data[starts(data)[1] :]
+
+
+def clip(data: bytes) -> Encoded:
+    return Encoded(data, "clip")
+
+
+def check(found: AudioFile, expected: np.ndarray, rate: int) -> None:
+    """Every way to read it gives these samples."""
+    assert read_header(found, thorough=True).samples == len(expected)
+    wave = read_whole(found, rate)
+    np.testing.assert_allclose(wave[BEGINNING:], expected[BEGINNING:], atol=1e-6)
+    for start in (0, len(wave) // 2 - 7, len(wave) - 500):
+        part = read_waveform(found, rate, 1000, start)
+        there = wave[start : start + 1000]
+        np.testing.assert_allclose(part[: len(there)], there, atol=1e-6)
+        assert not part[len(there) :].any()
+    heard = decode_file(found)
+    assert (heard.problem, heard.seconds) == ("", pytest.approx(len(expected) / rate))
+
+
+def refused(data: bytes, kind: str, rate: int = RATE) -> None:
+    """Refused by its header, and by whatever reads all of it."""
+    for read in (lambda: read_header(clip(data), True), lambda: read_whole(clip(data), rate)):
+        with pytest.raises(InputError) as error:
+            read()
+        assert isinstance(error.value.source, Encoded) and error.value.remedy
+        assert re.search(kind, error.value.problem)
+    assert re.search(kind, decode_file(clip(data)).problem)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+def test_an_mp3_that_states_no_length(rate: int, mode: str, channels: int, tmp_path: Path) -> None:
+    data = mp3(rate, mode=mode, channels=channels)
+    counted, plain = read_whole(clip(data), rate), bare(data)
+    assert len(counted) == 2 * rate
+    expected = read_whole(clip(plain), rate)
+    assert (len(expected) + OWN) % (1152 if rate >= 32000 else 576) == 0
+    np.testing.assert_allclose(
+        expected[BEGINNING : DELAY + 2 * rate], counted[BEGINNING - DELAY :], atol=1e-6
+    )
+    path = tmp_path / "clip.mp3"
+    for content in (plain, ID3 + plain + ID3V1):
+        path.write_bytes(content)
+        check(path, expected, rate)
+        check(clip(content), expected, rate)
+
+
+def test_an_mp3_whose_header_states_bytes_alone_or_is_of_another_kind() -> None:
+    data = mp3(44100)
+    at, end = data.index(b"Xing") + 4, starts(data)[1]
+    vbri = data[:4] + bytes(32) + b"VBRI" + struct.pack(">HHHII", 1, 0, 50, len(data), 78)
+    only_bytes = data[:at] + struct.pack(">II", 2, len(data)).ljust(end - at, b"\0")
+    for head in (only_bytes, vbri.ljust(end, b"\0")):
+        check(clip(head + bare(data)), read_whole(clip(bare(data)), 44100), 44100)
+
+
+def test_a_stream_that_begins_anywhere() -> None:
+    """Its first frames build on bits that are not there, and must not become noise."""
+    data = mp3(44100, 4.0)
+    whole = read_whole(clip(bare(data)), 44100)
+    for first in range(2, 100, 14):
+        wave = read_whole(clip(data[starts(data)[first] :]), 44100)
+        left_out = (first - 1) * 1152
+        assert (len(wave), np.abs(wave).max() < 1) == (len(whole) - left_out, True)
+        there = slice(12 * 1152, None)  # 511 bytes at the lowest bit rate
+        np.testing.assert_allclose(wave[there], whole[left_out:][there], atol=1e-5)
+
+
+def test_an_mp3_holds_what_it_states() -> None:
+    data, second = mp3(44100), mp3(44100, 1.0)
+    at = starts(data)
+    for cut in (len(data) - 1, len(data) // 2, at[3]):
+        refused(data[:cut], "^cut off", 44100)
+    refused(bare(data)[:-1], "^cut off", 44100)
+    for more in (data + second, data + ID3 + second, data + bare(second)):
+        refused(more, "^the header states 2.00 s, but the file has 3.", 44100)
+    with pytest.raises(InputError, match="cut off: 88200 samples expected"):
+        read_waveform(clip(data[: at[40]] + b"\0" + data[at[40] + 1 :]), 44100, 100000)
+    tagged = ID3 + data + b"APETAGEX" + bytes(9000) + ID3V1
+    assert read_header(clip(tagged), thorough=True).samples == 88200
+    joined = bare(data) + bare(data)
+    check(clip(bare(data) + ID3 + bare(data)), read_whole(clip(joined), 44100), 44100)
+
+
+@pytest.mark.parametrize("rate", [32000, 44100])
+def test_ffmpeg_hears_the_same(rate: int) -> None:
+    """The published clips were made by it."""
+    import av
+
+    data = mp3(rate)
+    for content, delay in ((data, 0), (ID3 + bare(data) + ID3V1, OWN)):
+        with av.open(io.BytesIO(content)) as container:
+            parts = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        expected = np.concatenate(parts, axis=1).mean(axis=0)[delay:]
+        wave = read_whole(clip(content), rate)
+        assert len(wave) == len(expected)
+        np.testing.assert_allclose(wave[BEGINNING:], expected[BEGINNING:], atol=1e-5)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_holds_what_it_states(subtype: str) -> None:
+    first, second = io.BytesIO(), io.BytesIO()
+    for file, seconds in ((first, 8.0), (second, 5.0)):
+        soundfile.write(file, sound(1, seconds, RATE), RATE, format="OGG", subtype=subtype)
+    data = first.getvalue()
+    at, behind = [page.start() for page in re.finditer(b"OggS", data)][-4:-2]
+    flipped = data[: at + 500] + bytes([data[at + 500] ^ 1]) + data[at + 501 :]
+    unmarked = data[: at + 1] + b"f" + data[at + 2 :]
+    for hole in (data[:at] + data[behind:], flipped, unmarked):
+        refused(hole, "^cut off or damaged: 8.00 s expected")
+        with pytest.raises(InputError, match="cut off: 128000 samples expected"):
+            read_waveform(clip(hole), RATE, 8 * RATE)
+    refused(data + second.getvalue(), "^the header states 8.00 s, but the file has 13.")
+    whole = read_whole(clip(data), RATE)
+    for junk in (b"between", bytes(70_000)):
+        check(clip(data[:at] + junk + data[at:]), whole, RATE)
+        check(clip(data + junk), whole, RATE)
+
+
+@pytest.mark.parametrize("before", [b"", b"LIST\x04\0\0\0INFO"])
+@pytest.mark.parametrize("riff", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x80000000])
+def test_a_wav_from_a_pipe_is_read_to_its_end(
+    size: int, riff: int, before: bytes, tmp_path: Path
+) -> None:
+    wave, path = sound(2, 0.5, 8000), tmp_path / "clip.wav"
+    plain = encoded(wave, 8000, "wav")
+    sizes = [struct.pack("<I", stated) for stated in (riff, size)]
+    head = plain[:4] + sizes[0] + plain[8:36] + before + plain[36:40] + sizes[1]
+    path.write_bytes(head + plain[44:])
+    whole = read_whole(clip(plain), 8000)
+    for found in (path, clip(head + plain[44:])):
+        check(found, whole, 8000)
+    for silent in (bytes(8000), b"\0\0\1\0" * 2000, b"abcd" * 2000):
+        assert read_header(clip(head + silent)).samples == len(wave)
+    refused(head, "the file holds no samples")
+    if not size:
+        refused(head + b"LIST\x03\0\0\0abc\0id3 \0\0\0\0", "the file holds no samples")
+
+
+def wav(samples: int = 16000, **format_of: str) -> bytes:
+    file, noise = io.BytesIO(), 0.1 * np.random.default_rng(0).standard_normal(samples)
+    soundfile.write(file, noise, 8000, **({"format": "WAV"} | format_of))
+    return file.getvalue()
+
+
+def half(kind: str) -> bytes:
+    content = wav(format=kind)
+    return content[: len(content) // 2]
+
+
+def promising(data: bytes, at: int, size: bytes) -> bytes:
+    return data[:at] + size + data[at + len(size) :]
+
+
+# What is wrong → (how the file comes to it, the problem).
+BROKEN: dict[str, tuple[Callable[[Path], object] | bytes, str]] = {
+    "missing": (lambda path: None, "no such file"),
+    "empty": (b"", "empty, 0 bytes"),
+    "a folder": (Path.mkdir, "a folder, not a file"),
+    "text": (b"no audio", "not readable as audio"),
+    "no samples": (wav(0), "no samples"),
+    "a header alone": (wav()[:44], "cut off: 32000 bytes expected, 0 found"),
+    "half a header": (wav()[:30], "not readable as audio"),
+    "cut WAV": (half("WAV"), "cut off: 32000 bytes expected"),
+    "cut AIFF": (half("AIFF"), "cut off: "),
+    "cut FLAC": (half("FLAC"), "not readable as audio"),
+    "cut MP3": (half("MP3"), "cut off"),
+    "4 GB": (promising(wav(), 40, b"\xf0\xff\xff\xff"), "4294967280 bytes expected, 32000 found"),
+    "2^36 samples": (promising(wav(format="FLAC"), 21, b"\x0f" + b"\xff" * 4), "not readable"),
+}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_a_broken_file_is_named_and_costs_no_memory(wrong: str, tmp_path: Path) -> None:
+    spoil, message = BROKEN[wrong]
+    path = tmp_path / "clip.wav"
+    if isinstance(spoil, bytes):
+        path.write_bytes(spoil)
+    else:
+        spoil(path)
+    tracemalloc.start()
+    try:
+        for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_whole(path, 16000)):
+            with pytest.raises(InputError, match=re.escape(message)) as error:
+                read()
+            assert error.value.source == path and error.value.remedy
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_form_of_a_data_set_hears_all(tmp_path: Path) -> None:
+    data, rate, root = bare(mp3(32000, 3.0)), 32000, tmp_path / "own"
+    expected = read_whole(clip(data), rate)
+    root.mkdir()
+    rows = "".join(f"{name}.mp3,{name},{part}\n" for name, part in [("a", "train"), ("b", "test")])
+    (root / "manifest.csv").write_text("path,labels,split\n" + rows)
+    for name in "ab":
+        (root / f"{name}.mp3").write_bytes(data)
+    spec = DataSpec(name="manifest", seconds=2.5)
+    folder = open_dataset(spec, rate, root)
+    write_hdf5(tmp_path / "a.hdf", ["a.mp3"], [data], np.array([[128]], np.uint8))
+    hdf5 = open_hdf5(
+        spec, rate, name="manifest", files={"test": (tmp_path / "a.hdf",)}, classes=("a", "b")
+    )
+    prepare_data(Preparation("manifest", root, rate))
+    prepared = open_dataset(spec, rate, root / f"prepared-{rate}")
+    for found, step in ((folder, 1e-6), (hdf5, 1e-6), (prepared, 1 / 32768)):
+        assert found.length(0) == len(expected) > 3 * rate
+        np.testing.assert_allclose(found.whole(0), expected, atol=step)
+        there = expected[2 * rate :]
+        wave = found.excerpt(0, 2 * rate)
+        np.testing.assert_allclose(wave[: len(there)], there, atol=step)
+        assert not wave[len(there) :].any()
