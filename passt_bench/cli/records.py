@@ -27,21 +27,17 @@ def diff(
     from passt_bench.runner.maintenance import compare_records, find_record
 
     store = Store(runs)
-    changes = compare_records(find_record(first, store), find_record(second, store))
-    same = changes.first == changes.second
-    console.print(
-        f"Same key: {changes.first}." if same else f"{changes.first} and {changes.second}"
-    )
-    for title, differences in (
-        ("Fields in the key", changes.decides),
-        ("Other fields", changes.context),
-    ):
+    one, other = find_record(first, store), find_record(second, store)
+    decides, context = compare_records(one, other)
+    same = one.key == other.key
+    console.print(f"Same key: {one.key}." if same else f"{one.key} and {other.key}")
+    for title, differences in (("Fields in the key", decides), ("Other fields", context)):
         if not differences:
             console.print(f"{title}: no differences.")
             continue
         table = Table(title, "A", "B")
-        for item in differences:
-            table.add_row(item.field, item.first, item.second)
+        for name, values in differences.items():
+            table.add_row(name, *values)
         console.print(table)
 
 
@@ -61,11 +57,6 @@ def merge(
         console.print(f"{key}: a different record exists here; kept the existing one.")
     if done.studies:
         console.print(f"Studies: {', '.join(done.studies)}.")
-    for key in done.busy:
-        console.print(f"{key}: not copied, because another command is running it.")
-    if done.busy:
-        console.print("Run the same command again when that command has ended.")
-        raise typer.Exit(1)
 
 
 @records.command()

@@ -9,17 +9,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from passt_bench.errors import InputError, StorageError
-from passt_bench.records.run import SCHEMA, RunRecord, Status, StudyRecord
-from passt_bench.records.session import SessionRecord
+from passt_bench.records.run import SCHEMA
 from passt_bench.spec.codec import from_json, to_plain, wrong_field
-from passt_bench.spec.key import Key
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -49,16 +46,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Writes a file whole or not at all, see `writing`.
-
-    Args:
-        path: the file; its folder is created if missing.
-        data: the content.
-        sync: whether it must be on the disk before the old file is replaced.
-
-    Raises:
-        StorageError: the disk is full, or nothing can be written; an old file is not affected.
-    """
+    """Writes a file whole or not at all, see `writing`."""
     with writing(path, sync=sync) as file:
         file.write(data)
 
@@ -67,9 +55,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Yields a file that replaces another when it is complete (temporary file, fsync, rename).
 
-    Args:
-        path: the file; its folder is created if missing.
-        sync: whether it must be on the disk before the old file is replaced.
+    Its folder is created if missing. ``sync``: it must be on the disk before it replaces the other.
 
     Raises:
         StorageError: the disk is full, or nothing can be written; an old file is not affected.
@@ -133,17 +119,6 @@ def unpack_json(data: bytes) -> Any:
     return json.loads(gzip.decompress(data))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a quality cell ended: the few fields of its record that are quick to read."""
-
-    status: Status
-    attempt: int = 1
-    message: str | None = None
-    schema: int = SCHEMA
-    key: Key = ""
-
-
 class Versioned(Protocol):
     """A dataclass with the version of its schema."""
 
@@ -162,13 +137,12 @@ def to_json(record: Versioned) -> str:
     )
 
 
-def read(kind: type[T], path: Path, *, remedy: str | None = None, in_store: bool = True) -> T:
-    """Reads a record, a study, a search or a comparison.
+def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
+    """Reads a record, or a document about several.
 
     Args:
         kind: the dataclass.
         path: path of the file.
-        remedy: remedy if the file is broken, in place of the usual one of the kind.
         in_store: whether the file must be in the place of its key or name, and not a link; false
             for a file that a user names.
 
@@ -176,91 +150,46 @@ def read(kind: type[T], path: Path, *, remedy: str | None = None, in_store: bool
         InputError: the file cannot be read, is incomplete, of another kind, or of a newer schema;
             or a name or key in it is not valid, or not that of its place.
     """
-    if in_store:
-        _refuse_links(kind, path)
+    has_key = "key" in kind.__annotations__
+    if in_store:  # folders above may be links
+        refuse_link(*([path.parent] if has_key else []), path)
     data = read_bytes(path)
     try:
         record = from_json(kind, data)
     except ValidationError as error:
-        raise _unreadable(kind, path, data, error, remedy) from None
+        raise _unreadable(kind, path, data, error) from None
     if record.schema > SCHEMA:
         raise _other_schema(path, record.schema)
     if in_store:
-        _check_place(record, path)
+        field = "key" if has_key else "name"
+        name, place = getattr(record, field), path.parent.name if has_key else path.stem
+        if name != place:
+            raise InputError(
+                "differs from the name of the folder"
+                if has_key
+                else "differs from the file's name",
+                source=path,
+                field=field,
+                value=name,
+                remedy=f"It is in {place}: rename that, or remove it.",
+            )
     return record
 
 
-def _refuse_links(kind: type, path: Path) -> None:
-    """Refuses a record that is a link or in a linked folder; parent folders may be links."""
-    if "key" in kind.__annotations__:
-        refuse_link(path.parent)
-    refuse_link(path)
-
-
-def _check_place(record: object, path: Path) -> None:
-    """Refuses a record in the place of another key or name."""
-    key, name = getattr(record, "key", None), getattr(record, "name", None)
-    if key is not None and key != path.parent.name:
-        raise InputError(
-            "this record is in the folder of another key",
-            source=path,
-            field="key",
-            value=key,
-            remedy=f"Move it to a folder of this name; it is in {path.parent.name}.",
-        )
-    if key is None and name != path.stem:
-        raise InputError(
-            "differs from the name of the file",
-            source=path,
-            field="name",
-            value=name,
-            remedy="Rename the file, or remove it.",
-        )
-
-
-def read_outcome(path: Path) -> Outcome:
-    """Reads how a quality cell ended, ten times as fast as its whole record.
-
-    Raises:
-        InputError: as `read`, but only if the outcome itself is broken.
-    """
-    try:
-        _refuse_links(Outcome, path)
-        outcome = from_json(Outcome, read_bytes(path))
-    except ValidationError:
-        whole = read(RunRecord, path)  # reports what is wrong
-        return Outcome(whole.status, whole.attempt, whole.message)
-    if outcome.schema > SCHEMA:
-        raise _other_schema(path, outcome.schema)
-    _check_place(outcome, path)
-    return outcome
-
-
-def _unreadable(
-    kind: type[T], path: Path, data: bytes, error: ValidationError, remedy: str | None
-) -> InputError:
+def _unreadable(kind: type[T], path: Path, data: bytes, error: ValidationError) -> InputError:
     """The error for a file that is not a valid record of this version."""
-    action = "run the study" if kind in (RunRecord, SessionRecord, StudyRecord) else "evaluate"
-    usual = f"Remove {path if kind is StudyRecord else path.parent} and {action} again"
+    place = path.parent if "key" in kind.__annotations__ else path
+    remedy = f"Remove {place} and run what made it again; nothing else is affected."
     try:
         plain = json.loads(data)
     except ValueError as broken:
-        return InputError(
-            f"not a complete JSON file ({broken})",
-            source=path,
-            remedy=remedy or f"{usual}; nothing else is affected.",
-        )
+        return InputError(f"not a complete JSON file ({broken})", source=path, remedy=remedy)
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if not isinstance(schema, int) or schema > SCHEMA:
         return _other_schema(path, schema)
     first, (name, _) = error.errors()[0], wrong_field(kind, error)
-    return InputError(
-        first["msg"],
-        source=path,
-        field=name,
-        value=first["input"] if isinstance(first["input"], str | int | float) else None,
-        remedy=remedy or f"{usual}.",
-    )
+    value = first["input"] if isinstance(first["input"], str | int | float) else None
+    return InputError(first["msg"], source=path, field=name, value=value, remedy=remedy)
 
 
 def _other_schema(path: Path, schema: object) -> InputError:

@@ -8,24 +8,17 @@ from typing import TypeVar
 
 from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.files import (
-    Outcome,
-    pack_json,
-    read,
-    read_outcome,
-    refuse_link,
-    to_json,
-    write_atomically,
-)
-from passt_bench.records.run import RunRecord, StudyRecord
+from passt_bench.records.files import pack_json, read, refuse_link, to_json, write_atomically
+from passt_bench.records.run import Outcome, RunRecord, StudyRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import ComparisonRecord, SessionRecord
 from passt_bench.spec.key import is_key, plain_name
 
-SEARCHES = "search"
-COMPARISONS = "comparisons"
+STUDIES, SEARCHES, COMPARISONS = "studies", "search", "comparisons"  # folders
 Record = RunRecord | SessionRecord | EvaluationRecord
-Named = TypeVar("Named", SearchRecord, ComparisonRecord)
+Document = StudyRecord | SearchRecord | ComparisonRecord
+Named = TypeVar("Named", StudyRecord, SearchRecord, ComparisonRecord)
+Final = TypeVar("Final", RunRecord, Outcome, EvaluationRecord)
 
 _RUN = b'{"attempt":'
 _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
@@ -56,18 +49,24 @@ class Store:
 
     def run(self, key: str) -> RunRecord | None:
         """The record of a quality cell, or None if there is none."""
-        path = self.folder(key) / "record.json"
-        return read(RunRecord, path) if path.is_file() else None
+        return self._final(RunRecord, key)
 
     def outcome(self, key: str) -> Outcome | None:
         """How a quality cell ended, or None if it has no record; faster than `run`."""
-        path = self.folder(key) / "record.json"
-        return read_outcome(path) if path.is_file() else None
+        return self._final(Outcome, key)
 
     def evaluation(self, key: str) -> EvaluationRecord | None:
         """The record of an evaluation, or None if there is none."""
+        return self._final(EvaluationRecord, key)
+
+    def kind(self, key: str) -> type[Record] | None:
+        """The kind of the record under a key, or None if there is none."""
         path = self.folder(key) / "record.json"
-        return read(EvaluationRecord, path) if path.is_file() else None
+        return _kind(path) if path.is_file() else None
+
+    def _final(self, kind: type[Final], key: str) -> Final | None:
+        path = self.folder(key) / "record.json"
+        return read(kind, path) if path.is_file() else None
 
     def write(self, record: Record, samples: object = None) -> Path:
         """Writes a record; for a session, first its raw samples beside it."""
@@ -76,16 +75,11 @@ class Store:
             write_atomically(folder / "samples.json.gz", pack_json(samples))
         path = folder / "record.json"
         if isinstance(record, RunRecord) and record.attempt > 1:
-            self._keep(record)
+            last = self.outcome(record.key)
+            if last is not None and last.attempt < record.attempt:
+                write_atomically(path.with_name(f"attempt-{last.attempt}.json"), path.read_bytes())
         write_atomically(path, to_json(record).encode())
         return path
-
-    def _keep(self, following: RunRecord) -> None:
-        """Keeps the record of an earlier attempt in a file of its own."""
-        path = self.folder(following.key) / "record.json"
-        last = self.outcome(following.key)
-        if last is not None and last.attempt < following.attempt:
-            write_atomically(path.with_name(f"attempt-{last.attempt}.json"), path.read_bytes())
 
     def attempts(self, key: str) -> list[RunRecord]:
         """The records of all attempts at a quality cell, in order."""
@@ -108,14 +102,6 @@ class Store:
         """The keys of all records; ignores folders with other names, such as copies."""
         return [path.parent.name for path in self._paths() if is_key(path.parent.name)]
 
-    def is_session(self, key: str) -> bool:
-        """Whether the record under a key is that of a cost session."""
-        return _kind(self.folder(key) / "record.json") is SessionRecord
-
-    def is_evaluation(self, key: str) -> bool:
-        """Whether the record under a key is that of an evaluation."""
-        return _kind(self.folder(key) / "record.json") is EvaluationRecord
-
     def sessions(self) -> list[SessionRecord]:
         """Every cost session, oldest first."""
         found = [read(SessionRecord, path) for path in self._paths(SessionRecord)]
@@ -132,20 +118,12 @@ class Store:
         Raises:
             InputError: no study of this name is on record.
         """
-        path = self.root / "studies" / f"{name}.json"
-        if not path.is_file():
-            raise InputError(
-                "no study of this name is on record",
-                source=self.root,
-                field="study",
-                value=name,
-                remedy=f"Run it first: passt-bench run {name} --runs {self.root}",
-            )
-        return read(StudyRecord, path)
+        command = f"passt-bench run {name} --runs {self.root}"
+        return _read_named(StudyRecord, name, self.root / STUDIES, "study", command)
 
     def studies(self) -> list[str]:
         """Names of the studies on record."""
-        return _names(self.root / "studies")
+        return _names(self.root / STUDIES)
 
     def write_study(self, study: StudyRecord) -> None:
         """Writes the expansion of a study; it may grow with later commands.
@@ -154,32 +132,21 @@ class Store:
             InputError: a newer version of this package wrote the one on record, or the name is not
                 valid.
         """
-        path = self.root / "studies" / f"{plain_name(study.name, field='name')}.json"
-        if path.is_file():
+        if study.name in self.studies():
             try:
-                read(StudyRecord, path)
+                self.study(study.name)
             except InputError as error:
                 if error.field == "schema":  # a broken one is replaced
                     raise
-        data = to_json(study).encode()
-        if not path.is_file() or path.read_bytes() != data:
-            write_atomically(path, data)
+        _write_named(study, self.root / STUDIES)
 
 
 def read_record(path: Path, *, in_store: bool = True) -> Record:
-    """Reads a record of any kind from a file.
-
-    Args:
-        path: path of the file.
-        in_store: see `files.read`.
-
-    Raises:
-        InputError: `files.read` refuses the file.
-    """
+    """Reads a record of any kind from a file, see `files.read`."""
     try:
         kind = _kind(path, in_store=in_store)
     except OSError:
-        return read(RunRecord, path, in_store=in_store)  # reports what is wrong
+        kind = RunRecord  # reports what is wrong
     return read(kind, path, in_store=in_store)
 
 
@@ -211,14 +178,8 @@ def read_search(name: str, root: Path) -> SearchRecord:
     Raises:
         InputError: there is none of that name, or its file is broken or of a newer schema.
     """
-    return _read_named(
-        SearchRecord,
-        name,
-        root / SEARCHES,
-        field="search",
-        missing=f"Run it first: passt-bench search {name.removeprefix('search-')}",
-        remedy="Remove the file and run the search again; its trials are kept.",
-    )
+    command = f"passt-bench search {name.removeprefix('search-')}"
+    return _read_named(SearchRecord, name, root / SEARCHES, "search", command)
 
 
 def comparison_names(root: Path) -> list[str]:
@@ -237,34 +198,25 @@ def read_comparison(name: str, root: Path) -> ComparisonRecord:
     Raises:
         InputError: there is none of that name, or its file is broken or of a newer schema.
     """
-    return _read_named(
-        ComparisonRecord,
-        name,
-        root / COMPARISONS,
-        field="comparison",
-        missing="Run it first: passt-bench compare A B … --name NAME",
-        remedy="Remove the file and compare again; the sessions are kept.",
-    )
+    command = "passt-bench compare A B … --name NAME"
+    return _read_named(ComparisonRecord, name, root / COMPARISONS, "comparison", command)
 
 
 def _names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def _write_named(record: SearchRecord | ComparisonRecord, folder: Path) -> Path:
+def _write_named(record: Document, folder: Path) -> Path:
+    """Writes ``folder/NAME.json``, unless the same is there."""
     path = folder / f"{plain_name(record.name, field='name')}.json"
-    write_atomically(path, to_json(record).encode())
+    data = to_json(record).encode()
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomically(path, data)
     return path
 
 
-def _read_named(
-    kind: type[Named], name: str, folder: Path, *, field: str, missing: str, remedy: str
-) -> Named:
-    """Reads ``folder/NAME.json``; the remedies are for a missing and for a broken file.
-
-    Raises:
-        InputError: there is none of this name, or `files.read` refuses its file.
-    """
+def _read_named(kind: type[Named], name: str, folder: Path, field: str, command: str) -> Named:
+    """Reads ``folder/NAME.json``, which a command makes."""
     path = folder / f"{name}.json"
     if not path.is_file():
         raise InputError(
@@ -272,6 +224,6 @@ def _read_named(
             source=folder.parent,
             field=field,
             value=name,
-            remedy=missing,
+            remedy=f"Run it first: {command}",
         )
-    return read(kind, path, remedy=remedy)
+    return read(kind, path)

@@ -27,7 +27,7 @@ from passt_bench import processes
 from passt_bench.console import Progress
 from passt_bench.errors import StorageError
 from passt_bench.measure.failure import explain_exit, is_storage_error, oom_kills, was_interrupted
-from passt_bench.records.files import Outcome
+from passt_bench.records.run import Outcome
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import clear, failure, run_cell
 from passt_bench.runner.locks import PROGRESS, lock
@@ -272,7 +272,7 @@ def _run_in_child(cell: PlannedCell, context: _RunContext, gpu: str | None) -> O
             else:
                 record = failure(cell, *explain_exit(child.exitcode, kills))
             Store(paths.runs).write(record)
-            outcome = Outcome(record.status, record.attempt, record.message, key=cell.key)
+            outcome = Outcome(cell.key, record.status, record.attempt, record.message)
         clear(paths, config, cell.key)  # in case the child was killed before it did this
         return outcome
     finally:

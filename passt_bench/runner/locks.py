@@ -2,26 +2,25 @@
 
 Each key has two: ``KEY.lock`` is held by the command that runs a cell or an evaluation,
 ``KEY.work.lock`` by the process that computes a cell. If a command is killed, its process may run
-a moment longer, and no other may write to the same folder then. Merging records holds both while
-it copies.
+a moment longer, and no other may write to the same folder then.
 
-``studies.lock`` is the innermost: its holder waits for no other lock and holds it only briefly.
+``studies.lock`` is the innermost: its holder waits for no other lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from passt_bench.records.files import storing
+from passt_bench.spec.key import is_key
 
 PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
-MERGE = "merge.lock"  # held to merge into a folder, and to choose the key of a session
+MERGE = "merge.lock"  # held to choose the key of a session
 STUDIES = "studies.lock"  # held to write or merge studies and searches
-_MOMENT = 0.5  # seconds; a process that only tests a lock holds it for less
 
 
 def lock(root: Path, name: str) -> FileLock:
@@ -55,22 +54,10 @@ def is_running(root: Path, key: str) -> bool:
     return False
 
 
-@contextmanager
-def try_hold(root: Path, key: str) -> Iterator[bool]:
-    """Holds both locks of a key, unless a command is working on it; yields whether it holds them.
-
-    Raises:
-        StorageError: nothing can be written there.
-    """
-    with ExitStack() as locks:
-        held = True
-        try:
-            for name in _names(key):
-                locks.enter_context(lock(root, name).acquire(timeout=_MOMENT))
-        except Timeout:
-            locks.close()
-            held = False
-        yield held
+def running_keys(root: Path) -> list[str]:
+    """The keys that commands, or processes left by them, are working on in a folder."""
+    keys = {path.name.partition(".")[0] for path in (root / "locks").glob("*.lock")}
+    return [key for key in sorted(keys) if is_key(key) and is_running(root, key)]
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from passt_bench.errors import InputError
+from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import storing
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
@@ -34,47 +35,20 @@ ABSENT = "-"
 WRITING_SECONDS = 3600.0  # a younger temporary file may still be in use
 _TEMPORARY = ("records/*/.*.*", "studies/.*.*", "search/.*.*", "cache/.*.*", "cache/*.tmp")
 _CHECKPOINTS = ("checkpoint*.pt", "best.pt", "progress.jsonl")
+_UNUSED = "records that no study in this folder refers to"
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One field in which two records differ, as text."""
-
-    field: str
-    first: str
-    second: str
-
-
-@dataclass(frozen=True)
-class RecordDiff:
-    """The differences between two records.
-
-    Attributes:
-        first: key of the first record.
-        second: key of the second record.
-        decides: fields that enter the key.
-        context: other fields: the recipe's free ones, machine, library versions, outcome.
-    """
-
-    first: str
-    second: str
-    decides: tuple[Difference, ...]
-    context: tuple[Difference, ...]
+Differences = dict[str, tuple[str, str]]  # field → its two values, as text
 
 
 def find_record(name: str, store: Store) -> Record:
-    """Finds the record with a key, a unique prefix of a key, or a path.
-
-    Args:
-        name: a key of the store, a unique prefix of one, or the path of a record or of its folder.
-        store: the store that is searched for keys.
+    """Finds a record by its key, a unique prefix of it, or a path (of the file or its folder).
 
     Raises:
         InputError: there is no such record, or several keys start with the prefix.
     """
     path = Path(name)
     if path.is_dir() and (path / "record.json").is_file():
-        return read_record(path / "record.json", in_store=False)
+        path /= "record.json"
     if path.is_file():
         return read_record(path, in_store=False)
     matches = [key for key in store.record_keys() if name and key.startswith(name)]
@@ -91,8 +65,10 @@ def find_record(name: str, store: Store) -> Record:
     )
 
 
-def compare_records(first: Record, second: Record) -> RecordDiff:
-    """The differences between two records of the same kind.
+def compare_records(first: Record, second: Record) -> tuple[Differences, Differences]:
+    """The differences of two records in fields that enter the key, and in all others.
+
+    The others are the recipe's free fields, machine, library versions and outcome.
 
     Raises:
         InputError: the records are of different kinds.
@@ -108,18 +84,12 @@ def compare_records(first: Record, second: Record) -> RecordDiff:
     # A LATER field is in a key only when not at its default; a record without it in the key has the
     # default, which the whole recipe (context) shows.
     one, other = {**context_a, **decides_a}, {**context_b, **decides_b}
-    differing = {
-        name: Difference(name, one.get(name, ABSENT), other.get(name, ABSENT))
-        for name in (*decides_a, *decides_b, *context_a, *context_b)
-        if one.get(name) != other.get(name)
-    }
-    decides = {**decides_a, **decides_b}
-    return RecordDiff(
-        first.key,
-        second.key,
-        tuple(change for name, change in differing.items() if name in decides),
-        tuple(change for name, change in differing.items() if name not in decides),
-    )
+    decides, context = Differences(), Differences()
+    for name in (*decides_a, *decides_b, *context_a, *context_b):
+        if one.get(name) != other.get(name):
+            kind = decides if name in decides_a or name in decides_b else context
+            kind[name] = one.get(name, ABSENT), other.get(name, ABSENT)
+    return decides, context
 
 
 def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
@@ -167,19 +137,12 @@ def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Removable:
-    """Paths of one kind that can be removed.
-
-    Attributes:
-        what: the kind in words.
-        paths: files, or whole folders of records.
-        size: bytes in total.
-        results: whether they are results, which are removed only on explicit request.
-    """
+    """Paths of one kind that can be removed: files, or whole folders of records."""
 
     what: str
     paths: tuple[Path, ...]
-    size: int
-    results: bool = False
+    size: int  # bytes in total
+    results: bool = False  # removed only on explicit request
 
 
 def find_removable(root: Path) -> list[Removable]:
@@ -193,47 +156,59 @@ def find_removable(root: Path) -> list[Removable]:
         raise InputError(
             "no such folder", field="--runs", value=str(root), remedy="Give a folder of records."
         )
-    store, home = Store(root), root.resolve()
-    keys, features = _in_use(store)
-    done = {key for key in store.record_keys() if not is_running(root, key)}
-    before = time.time() - WRITING_SECONDS
-    temporary = (path for pattern in _TEMPORARY for path in root.glob(pattern) if path.is_file())
-    kinds: tuple[tuple[str, Iterable[Path], bool], ...] = (
-        (
-            "temporary files of killed processes",
-            (path for path in temporary if path.stat().st_mtime < before),
-            False,
+    store, home, before = Store(root), root.resolve(), time.time() - WRITING_SECONDS
+    used, features = _in_use(store)
+    done = {key: store.kind(key) for key in store.record_keys() if not is_running(root, key)}
+    found: dict[str, Iterable[Path]] = {
+        "temporary files of killed processes": (
+            path
+            for pattern in _TEMPORARY
+            for path in root.glob(pattern)
+            if path.is_file() and path.stat().st_mtime < before
         ),
-        (
-            "checkpoints of finished runs",
-            (
-                path
-                for key in done
-                if _succeeded(store, key)
-                for name in _CHECKPOINTS
-                for path in store.folder(key).glob(name)
-            ),
-            False,
+        "checkpoints of finished runs": (
+            path
+            for key, kind in done.items()
+            if kind is RunRecord and _succeeded(store, key)
+            for name in _CHECKPOINTS
+            for path in store.folder(key).glob(name)
         ),
-        (
-            # The two locks of the whole folder stay, because the next command needs them.
-            "locks of finished keys",
-            (p for p in (root / "locks").glob("*.lock") if p.name.split(".")[0] in done),
-            False,
+        # The two locks of the whole folder stay, because the next command needs them.
+        "locks of finished keys": (
+            path for path in (root / "locks").glob("*.lock") if path.name.split(".")[0] in done
         ),
-        (
-            "cached features that no study in this folder uses",
-            (path for path in (root / "cache").glob("*.npy") if path not in features),
-            False,
+        "cached features that no study in this folder uses": (
+            path for path in (root / "cache").glob("*.npy") if path not in features
         ),
-        ("records that no study in this folder refers to", _unused(store, keys), True),
-    )
+        _UNUSED: (
+            path
+            for path in (root / "records").glob("*")
+            if path.is_dir() and is_key(path.name) and not is_running(root, path.name)
+            if path.name not in used and not _is_kept(store, path.name, done.get(path.name), used)
+        ),
+    }
     removable = []
-    for what, paths, results in kinds:
+    for what, paths in found.items():
         # A link in the folder may lead to files of others.
         chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
-        removable.append(Removable(what, chosen, sum(map(_size, chosen)), results))
+        removable.append(Removable(what, chosen, sum(map(_size, chosen)), what == _UNUSED))
     return removable
+
+
+def _succeeded(store: Store, key: str) -> bool:
+    outcome = store.outcome(key)
+    return outcome is not None and outcome.status == "ok"
+
+
+def _is_kept(store: Store, key: str, kind: type[Record] | None, used: Collection[str]) -> bool:
+    """Whether a record that nothing refers to by its key is kept all the same."""
+    if kind is EvaluationRecord:  # evaluations belong to no study
+        return True
+    if kind is not SessionRecord:
+        return False
+    session = read_record(store.folder(key) / "record.json")
+    # A session is named by the variants that it measured.
+    return isinstance(session, SessionRecord) and any(arm.key in used for arm in session.arms)
 
 
 def remove(removable: Removable) -> None:
@@ -273,26 +248,3 @@ def _in_use(store: Store) -> tuple[set[str], set[Path]]:
         keys |= {*comparison.sessions, *(variant.arm for variant in comparison.variants)}
     cache = store.root / "cache"
     return keys, {features_path(cache, recipe, data) for recipe, data in recipes}
-
-
-def _succeeded(store: Store, key: str) -> bool:
-    """Whether the record under a key is that of a successful quality cell."""
-    if store.is_session(key) or store.is_evaluation(key):
-        return False
-    outcome = store.outcome(key)
-    return outcome is not None and outcome.status == "ok"
-
-
-def _unused(store: Store, named: Collection[str]) -> Iterator[Path]:
-    """Folders of records that nothing refers to; evaluations belong to no study."""
-    for folder in (store.root / "records").glob("*"):
-        key = folder.name
-        if not is_key(key) or not folder.is_dir() or key in named or is_running(store.root, key):
-            continue
-        if (folder / "record.json").is_file():
-            if store.is_evaluation(key):
-                continue
-            record = read_record(folder / "record.json")
-            if record.kind == "cost" and any(arm.key in named for arm in record.arms):
-                continue  # a session is named by the variants that it measured
-        yield folder

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from passt_bench.errors import InputError
-from passt_bench.records.files import Outcome
-from passt_bench.records.run import CellRecord, StudyRecord
+from passt_bench.records.run import CellRecord, Outcome, StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.locks import PROGRESS, is_running
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from passt_bench.records.files import read, read_outcome
-from passt_bench.records.run import RunRecord
+from passt_bench.records.files import read
+from passt_bench.records.run import Outcome, RunRecord
 from passt_bench.records.store import Store
 
 KEPT = Path(__file__).parents[2] / "reports" / "quick"
@@ -14,7 +14,7 @@ KEPT = Path(__file__).parents[2] / "reports" / "quick"
 def paths() -> list[Path]:
     """The records of the quick study's cells, as they are kept with its report."""
     store = Store(KEPT)
-    keys = [key for key in store.record_keys() if not store.is_session(key)]
+    keys = [key for key in store.record_keys() if store.kind(key) is RunRecord]
     return [store.folder(key) / "record.json" for key in keys]
 
 
@@ -26,7 +26,7 @@ def test_bench_read_records(benchmark: BenchmarkFixture, paths: list[Path]) -> N
 
 def test_bench_read_outcomes(benchmark: BenchmarkFixture, paths: list[Path]) -> None:
     """Only how runs ended, as a plan and a status read them."""
-    found = benchmark(lambda: [read_outcome(path) for path in paths])
+    found = benchmark(lambda: [read(Outcome, path) for path in paths])
     benchmark.extra_info["records"] = len(found)
 
 

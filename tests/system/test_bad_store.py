@@ -66,7 +66,7 @@ def test_what_is_wrong_with_a_record_is_named(wrong: str, plan: StudyPlan, tmp_p
         error = caught.value
         assert (error.source, error.field, error.value) == (path, field, value)
         again = (
-            "install a newer" if field == "schema" else f"Remove {path.parent} and run the study"
+            "install a newer" if field == "schema" else f"Remove {path.parent} and run what made it"
         )
         assert again in error.remedy
 
@@ -217,5 +217,6 @@ def test_outcome_and_record_agree(plan: StudyPlan, tmp_path: Path) -> None:
     path = store.folder("session") / "record.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"schema": 1, "kind": "cost"}))
-    with pytest.raises(InputError, match="key"):
+    with pytest.raises(InputError) as caught:
         store.outcome("session")
+    assert caught.value.field == "key"

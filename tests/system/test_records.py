@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.locks import MERGE, STUDIES, discard, lock, try_hold
+from passt_bench.runner.locks import MERGE, STUDIES, discard, lock
 from passt_bench.runner.maintenance import compare_records, find_record, find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
@@ -63,25 +62,10 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Lets somebody act right after a merge has begun to copy."""
-    acts = [act]
-
-    @contextmanager
-    def copying(root: Path, key: str) -> Iterator[bool]:
-        with try_hold(root, key) as free:
-            if acts:
-                acts.pop()()
-            yield free
-
-    monkeypatch.setattr("passt_bench.runner.merge.try_hold", copying)
-
-
 def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
     cell = plan.cells[0]
     one = ok(cell)
-    assert compare_records(one, one).decides == ()
-    assert compare_records(one, one).context == ()
+    assert compare_records(one, one) == ({}, {})
     changes = {"training.epochs": 7, "patchout.schedule": "rising", "engine.threads": 2}
     other = replace(
         one,
@@ -94,8 +78,7 @@ def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
         machine={"cpu": "other"},
         commit="abc",
     )
-    found = compare_records(one, other)
-    decides = {item.field: (item.first, item.second) for item in found.decides}
+    decides, context = compare_records(one, other)
     assert decides == {
         "recipe.training.epochs": ("2", "7"),
         "recipe.patchout.schedule": ('"constant"', '"rising"'),
@@ -105,16 +88,15 @@ def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
         "data fingerprint": (f'"{cell.fingerprint.digest}"', '"another"'),
         "version of.model": (str(cell.components["model"]), "9"),
     }
-    context = {item.field for item in found.context}
-    assert {"recipe.measurement.rounds", "library.torch", "machine.cpu", "commit"} <= context
-    assert "data.clips" in context
-    assert not any(name in decides for name in context)
+    free = {"recipe.measurement.rounds", "library.torch", "machine.cpu", "commit", "data.clips"}
+    assert free <= context.keys()
+    assert not decides.keys() & context.keys()
 
 
 def test_what_differs_is_what_makes_the_key(plan: StudyPlan) -> None:
     for a in plan.cells:
         for b in plan.cells:
-            assert (a.key == b.key) == (not compare_records(ok(a), ok(b)).decides)
+            assert (a.key == b.key) == (not compare_records(ok(a), ok(b))[0])
 
 
 def test_records_are_found_by_beginning_and_path(plan: StudyPlan, tmp_path: Path) -> None:
@@ -181,78 +163,30 @@ def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
     assert [r.attempt for r in store.attempts(plan.cells[5].key)] == [1, 2]
     kept = sorted(path.name for path in store.folder(failed.key).iterdir())
     assert kept == ["attempt-1.json", "record.json"]
+    stamp = (store.root / "studies" / "tiny.json").stat()
     again = merge([one.root, two.root], tmp_path / "all")
     assert not again.copied and not again.replaced
+    assert (store.root / "studies" / "tiny.json").stat() == stamp  # the same is not written again
 
 
 @pytest.mark.parametrize("name", ["{}.lock", "{}.work.lock"])
-def test_what_is_being_run_is_left_out_and_told(
+def test_nothing_is_merged_into_a_folder_in_use(
     plan: StudyPlan, tmp_path: Path, cli: Cli, name: str
 ) -> None:
-    two = write(tmp_path / "two", plan)
-    target = Store(tmp_path / "all")
-    key, other = plan.cells[0].key, plan.cells[1].key
+    two, target, key = write(tmp_path / "two", plan), Store(tmp_path / "all"), "a" * 16
     with lock(target.root, name.format(key)):
-        status, told = cli("records", "merge", two.root, "--runs", target.root)
-        assert (status, target.has(key), target.has(other)) == (1, False, True)
-        assert f"{key}: not copied, because another command is running it." in told
-        assert "Run the same command again" in told
-        assert f"{len(plan.cells) - 1} records copied" in told
-    status, told = cli("records", "merge", two.root, "--runs", target.root)
-    assert (status, "1 records copied" in told) == (0, True)
-    assert target.run(key) == two.run(key)
-
-
-def test_what_is_written_while_a_merge_copies_counts(
-    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
-    own = replace(plan.record, name="own")
-    target.write_study(own)
-    search = target.root / "search" / "search-own.json"
-    search.parent.mkdir()
-    grown = (0, 1, 2, 3, 4, 5)
-    failed, both, *free = sorted(plan.cells, key=lambda cell: cell.key)[::-1]
-
-    def act() -> None:
-        target.write(replace(failure(failed, "error", "why"), finished="2026-11-23T12:00:00+00:00"))
-        target.write(ok(both))  # as another merge brings it
-        for study in (plan.record, own):
-            target.write_study(replace(study, seeds=grown))
-        search.write_bytes(b"2")
-
-    meanwhile(monkeypatch, act)
-    done = merge([two.root], target.root)
-    assert (done.replaced, done.same, done.busy) == ([failed.key], [both.key], [])
-    assert sorted(done.copied) == sorted(cell.key for cell in free)
-    assert [record.status for record in target.attempts(failed.key)] == ["error", "ok"]
-    assert done.studies == ["tiny"]
-    assert (target.study("tiny").seeds, target.study("own").seeds) == (grown, grown)
-    assert search.read_bytes() == b"2"
-    stamp = (target.root / "studies" / "tiny.json").stat()
-    merge([two.root], target.root)  # what adds nothing is not written
-    assert (target.root / "studies" / "tiny.json").stat() == stamp
-
-
-def test_after_a_contradiction_that_arises_meanwhile_studies_are_as_they_were(
-    plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
-    two.write_study(replace(plan.record, name="fine"))
-    other = replace(plan.record, margin=0.5)
-    meanwhile(monkeypatch, lambda: target.write_study(other))
-    with pytest.raises(InputError) as caught:
-        merge([two.root], target.root)
-    assert (caught.value.field, caught.value.value) == ("margin", None)
-    assert len(target.record_keys()) == len(plan.cells)
-    assert (target.studies(), target.study("tiny")) == (["tiny"], other)
+        status, said = cli("records", "merge", two.root, "--runs", target.root)
+    assert (status, target.record_keys()) == (2, [])
+    assert f"key = '{key}': a command is running in this folder" in said
+    status, said = cli("records", "merge", two.root, "--runs", target.root)
+    assert (status, target.record_keys()) == (0, two.record_keys())
+    assert f"{len(plan.cells)} records copied" in said
 
 
 def test_studies_are_written_under_their_lock(
     plan: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two, target = write(tmp_path / "two", plan), write(tmp_path / "all", plan)
-    (target.root / "studies" / "tiny.json").unlink()
+    two, target = write(tmp_path / "two", plan), Store(tmp_path / "all")
     write_study, held = Store.write_study, []
 
     def watched(store: Store, study: StudyRecord) -> None:
@@ -263,48 +197,9 @@ def test_studies_are_written_under_their_lock(
 
     monkeypatch.setattr(Store, "write_study", watched)
     merge([two.root], target.root)
-    context = Paths(target.root)
     options = RunConfig(cost=False, track=False)
-    execute_plan(plan, options, context, Console(quiet=True))
+    execute_plan(plan, options, Paths(target.root), Console(quiet=True))
     assert held == ["tiny", "tiny"]
-
-
-def test_merges_and_writers_at_once_leave_whole_records(plan: StudyPlan, tmp_path: Path) -> None:
-    """Two merges and a run's own writing, again and again on the same keys."""
-    good = write(tmp_path / "good", plan)
-    bad = Store(tmp_path / "bad")
-    bad.write_study(plan.record)
-    for cell in plan.cells:
-        bad.write(failure(cell, "error", "there"))
-    target = Store(tmp_path / "all")
-    ended: list[Path] = []
-
-    def run() -> None:
-        for cell in plan.cells:  # as `executor` does: under the lock, unless a record stands
-            with lock(target.root, f"{cell.key}.lock").acquire(timeout=30):
-                if not target.has(cell.key):
-                    target.write(failure(cell, "timeout", "here"))
-        ended.append(target.root)
-
-    def bring(source: Path) -> None:
-        for _ in range(50):  # a key changes twice at most: none, a failure, a success
-            if not merge([source], target.root).busy:
-                ended.append(source)
-                return
-
-    work = (run, lambda: bring(good.root), lambda: bring(bad.root))
-    threads = [threading.Thread(target=step, daemon=True) for step in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert sorted(ended) == sorted([good.root, bad.root, target.root])
-    for cell in plan.cells:
-        assert target.run(cell.key) == good.run(cell.key)
-        assert len(target.attempts(cell.key)) <= 2
-    assert not list((target.root / "records").rglob(".*"))
-    assert target.study("tiny") == plan.record
 
 
 def with_margin(store: Store, plan: StudyPlan) -> None:

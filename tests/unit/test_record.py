@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from passt_bench.errors import InputError
-from passt_bench.records.files import pack_json, read, to_json, unpack_json, write_atomically
+from passt_bench.records.files import pack_json, to_json, unpack_json
 from passt_bench.records.run import Fingerprint, RunRecord
 from passt_bench.records.store import Store
 from passt_bench.spec import Recipe, override
@@ -37,40 +37,6 @@ def test_text_is_canonical() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(_record(metrics={"mAP": float("nan")}))
     assert pack_json({"b": 1, "a": 2}) == pack_json({"a": 2, "b": 1})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda text: text[:100], "not a complete JSON file"),
-        (lambda text: text.replace('"schema":1', '"schema":99'), "schema = 99.*newer"),
-        (lambda text: text.replace('"status":"ok"', '"status":"fine"'), "status"),
-        (lambda text: "[]", "schema"),
-    ],
-)
-def test_broken_records_are_named(tmp_path: Path, change: object, message: str) -> None:
-    path = tmp_path / "record.json"
-    assert callable(change)
-    path.write_text(change(to_json(_record())))
-    with pytest.raises(InputError, match=message) as error:
-        read(RunRecord, path)
-    assert str(path) in str(error.value)
-
-
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x" / "f"
-    write_atomically(path, b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_an_unknown_study_says_how_to_run_it(tmp_path: Path) -> None:
