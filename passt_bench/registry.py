@@ -30,7 +30,7 @@ class Component(Generic[T]):
         name: name in recipes.
         version: part of every key; raise it when the component's output changes.
         summary: one line for `passt-bench list`.
-        build: the component (a class or function), which is called to build an instance.
+        build: the component, a class or function.
         packages: optional distributions that the component wraps; a comparison records their
             versions.
         preset: options and patchout of a model that differ from the defaults of its class.

@@ -14,12 +14,7 @@ _FOLDER = files("passt_bench") / "labels"
 
 @lru_cache
 def built_in(data: str) -> tuple[str, ...]:
-    """The class names of a data set; empty if they are not built in.
-
-    Args:
-        data: ``audioset`` (527), ``fsd50k`` (200), ``esc50`` (50), ``openmic`` (20) or ``dcase20``
-            (10).
-    """
+    """The class names of a published data set; empty if they are not built in."""
     if data == "audioset":
         return tuple(row["display_name"] for row in _audioset())
     if data == "fsd50k":
@@ -41,15 +36,7 @@ def audioset_ids() -> tuple[str, ...]:
 
 
 def class_names(labels: str, count: int) -> tuple[str, ...]:
-    """The names of the classes of a model.
-
-    Args:
-        labels: the data set, see `built_in`.
-        count: number of classes.
-
-    Returns:
-        Names in the order of the logits; ``class 0``, ``class 1``, … if none are known.
-    """
+    """The class names of a data set, in the order of the logits; ``class 0``, … if unknown."""
     names = built_in(labels)
     return names if len(names) == count else _numbers(count)
 

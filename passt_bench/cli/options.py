@@ -62,24 +62,17 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
-    """An option with a value, as typer takes it.
-
-    Args:
-        metavar: placeholder for the value in the help.
-        text: line in the help.
-        names: names of the option; by default the parameter's.
-        more: further arguments for typer.
-    """
+    """An option with a value; its names are by default the parameter's."""
     return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
 def flag(names: str, text: str) -> Any:
-    """An option without a value, as typer takes it."""
+    """An option without a value."""
     return typer.Option(names, help=text)
 
 
 def argument(metavar: str, text: str) -> Any:
-    """An argument with its name and its line in the help, as typer takes it."""
+    """An argument."""
     return typer.Argument(metavar=metavar, help=text)
 
 
@@ -119,13 +112,7 @@ def _top_level(
 
 
 def number(unit: str, low: float = 0, high: float = math.inf) -> Callable[..., Any]:
-    """A check of a numeric option; unlike typer's, its message has the value.
-
-    Args:
-        unit: unit of the number, for the remedy.
-        low: exclusive minimum.
-        high: inclusive maximum.
-    """
+    """A check of a numeric option between ``low`` (exclusive) and ``high`` (inclusive)."""
 
     def check(given: typer.CallbackParam, value: float | None) -> float | None:
         if value is not None and not low < value <= high:
@@ -164,32 +151,20 @@ def _device(device: str) -> str:
 
 
 def check_runs(folder: Path) -> Path:
-    """Refuses a folder of records that does not exist, unless it is the default one.
-
-    Raises:
-        InputError: the folder does not exist.
-    """
+    """Refuses a folder of records that does not exist, unless it is the default one."""
     if folder != RUNS:
         check_exists(folder, "--runs", "Give the folder that holds the records of your runs.")
     return check_new_runs(folder)
 
 
 def check_exists(path: Path, field: str, remedy: str) -> None:
-    """Refuses a path that does not exist.
-
-    Raises:
-        InputError: the file or folder does not exist.
-    """
+    """Refuses a path that does not exist (raises `InputError`)."""
     if not path.exists():
         raise InputError("no such file or folder", field=field, value=str(path), remedy=remedy)
 
 
 def check_new_runs(folder: Path) -> Path:
-    """Refuses a folder of records that cannot be created, because a file is in its place.
-
-    Raises:
-        InputError: the path, or a part of it, is a file.
-    """
+    """Refuses a folder of records that cannot be created, because a file is in its place."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise InputError(
@@ -259,12 +234,9 @@ Labels = Annotated[
 def print_table(
     made: "ReportTable", *, caption: str | None = None, without: Sequence[str] = ()
 ) -> None:
-    """Prints a table of a page; text too long for its column is wrapped, so that names stay whole.
+    """Prints a table of a page, possibly with another caption and without some columns.
 
-    Args:
-        made: the table.
-        caption: replaces the caption of the table.
-        without: names of columns to leave out.
+    Text too long for its column is wrapped, so that names stay whole.
     """
     shown = Table(
         title=Text(made.caption if caption is None else caption),
@@ -346,11 +318,7 @@ def listed(items: Iterable[str] | None) -> list[str]:
 
 
 def statuses(items: Iterable[str] | None) -> tuple["Status", ...]:
-    """Kinds of failure, as in ``--retry oom,error``.
-
-    Raises:
-        InputError: an unknown kind.
-    """
+    """Kinds of failure, as in ``--retry oom,error`` (raises `InputError` for an unknown one)."""
     from passt_bench.records.run import STATUSES
 
     known, chosen = [status for status in STATUSES if status != "ok"], listed(items)

@@ -177,7 +177,7 @@ def expand(
     *,
     named: bool = True,
 ) -> StudyPlan:
-    """Expands a study for the requested variants.
+    """Expands a study for the requested variants; raises `InputError` like `plan_study`.
 
     Args:
         study: the study.
@@ -186,37 +186,23 @@ def expand(
         notebook: docstring of the study file.
         only: names of the variants that can be planned here; None is all.
         named: see `plan_request`.
-
-    Raises:
-        InputError: the study or the data are not valid.
     """
-    plan = plan_study(
-        study,
-        paths,
-        seeds=request.seeds,
-        folds=request.folds,
-        notebook=notebook,
-        command=typed(),
-        only=only,
-    )
+    command = typed()
+    plan = plan_study(study, paths, request.seeds, request.folds, notebook, command, only=only)
     if named:
 
         def expand_again(study: Study) -> StudyRecord:
-            whole = plan_study(study, paths, datasets=plan.datasets, only=only).record
-            return replace(whole, notebook=notebook, command=plan.record.command)
+            again = plan_study(
+                study, paths, notebook=notebook, command=command, datasets=plan.datasets, only=only
+            )
+            return again.record
 
         plan = join_record(plan, Store(paths.runs), expand_again)
     return choose_variants(plan, request.variants, request.baseline)
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
-    """The plan of only some variants; `StudyPlan.whole` stays the same.
-
-    Args:
-        plan: plan of the whole study.
-        names: names of the variants, see `check_choice`; empty is all.
-        baseline: whether the baseline is included.
-    """
+    """The plan of only some variants, by default of all; `StudyPlan.whole` stays the same."""
     record = choose(plan.record, names, baseline)
     if record == plan.record:
         return plan
@@ -229,11 +215,11 @@ def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> 
 def plan_study(
     study: Study,
     paths: Paths,
-    *,
     seeds: int | None = None,
     folds: int | None = None,
     notebook: str = "",
     command: str = "",
+    *,
     datasets: Datasets | None = None,
     only: Collection[str] | None = None,
 ) -> StudyPlan:
@@ -263,13 +249,26 @@ def plan_study(
     for variant in planned:
         with located(study.place(variant.name)):
             recipe = study.recipe(variant)
-            own_cells = [
+            own = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
                 for seed in study.seeds
                 for fold in (chosen or (None,))
             ]
-        cells += own_cells
-        variants.append(_variant_record(variant, own_cells))
+        facts = own[0].facts
+        variants.append(
+            VariantRecord(
+                name=variant.name,
+                recipe=own[0].recipe,
+                arm=arm_key(own[0].recipe, own[0].components),
+                cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own),
+                tokens=facts.tokens,
+                tokens_full=facts.tokens_full,
+                grid=facts.grid,
+                patchout=facts.patchout,
+                reference=variant.reference,
+            )
+        )
+        cells += own
     names = [variant.name for variant in planned]
     record = StudyRecord(
         name=study.name,
@@ -285,7 +284,12 @@ def plan_study(
         notebook=notebook,
         command=command,
     )
-    return StudyPlan(study, record, tuple(_by_block(cells)), whole=record, datasets=datasets)
+    unique: dict[str, PlannedCell] = {}
+    for cell in cells:  # variants may share one
+        unique.setdefault(cell.key, cell)
+    # By seed and fold, so that blocks are completed early.
+    ordered = sorted(unique.values(), key=lambda cell: (cell.seed, cell.fold or 0))
+    return StudyPlan(study, record, tuple(ordered), whole=record, datasets=datasets)
 
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:
@@ -307,21 +311,6 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
             )
     assert first is not None  # a study has variants
     return first
-
-
-def _variant_record(variant: Variant, cells: list[PlannedCell]) -> VariantRecord:
-    facts, recipe = cells[0].facts, cells[0].recipe
-    return VariantRecord(
-        name=variant.name,
-        recipe=recipe,
-        arm=arm_key(recipe, cells[0].components),
-        cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in cells),
-        tokens=facts.tokens,
-        tokens_full=facts.tokens_full,
-        grid=facts.grid,
-        patchout=facts.patchout,
-        reference=variant.reference,
-    )
 
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
@@ -374,13 +363,6 @@ def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...]
             remedy=f"Give 1 to {len(chosen)}, or omit the option for all.",
         )
     return chosen[:folds]
-
-
-def _by_block(cells: list[PlannedCell]) -> list[PlannedCell]:
-    """Drops duplicates; orders cells by seed and fold, so that blocks are completed early."""
-    unique = {cell.key: cell for cell in reversed(cells)}
-    kept = [cell for cell in cells if unique.get(cell.key) is cell]
-    return sorted(kept, key=lambda cell: (cell.seed, cell.fold or 0))
 
 
 def missing_cells(plan: StudyPlan, store: Store, retry: tuple[str, ...] = ()) -> list[PlannedCell]:

@@ -65,10 +65,7 @@ def study_names() -> list[str]:
 
 
 def files_named(name: str) -> list[Path]:
-    """The files that a name can mean; the first one is used.
-
-    They are in the suite, in ``./ablations``, or ``./NAME.py``, in this order.
-    """
+    """The files that a name can mean, the one to use first: the suite's, ``./ablations``, ``.``."""
     shipped = [_shipped() / f"{name}.py"] if name in _studies_in(_shipped()) else []
     files: list[Path] = []
     for path in (*shipped, OWN / f"{name}.py", Path(f"{name}.py")):
@@ -157,15 +154,10 @@ def published_rows() -> tuple[Row, ...]:
 
 
 def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
-    """The requirements of rows that this machine has; imports PyTorch only with a GPU driver.
-
-    Args:
-        data: names of the available data sets.
-        weights: names or files of weights to look for, beside the published ones.
-    """
+    """The data and the weights, published ones and others, that this machine has, and its GPU."""
     gpu = shutil.which("nvidia-smi") is not None
     if gpu:
-        import torch  # slow, and not needed otherwise by a list of studies or a report
+        import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
     available = frozenset(name for name in {*PUBLISHED, *weights} if _is_available(name))
@@ -180,11 +172,7 @@ def _is_available(weights: str) -> bool:
 
 
 def summary(name: str) -> str:
-    """One line with the question and duration of a study, or the title and number of rows.
-
-    Raises:
-        InputError: the file cannot be loaded.
-    """
+    """One line with the question and duration of a study, or the title and number of rows."""
     file = load_file(name)
     if isinstance(file, RowsFile):
         rows = sum(not row.cited for row in file.rows)
@@ -267,7 +255,7 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
             the same, or nothing is on record.
 
     Returns:
-        The name; if it is not the preferred one, also the difference from the record there.
+        The name, and the difference from the record under the preferred one, if there is any.
     """
     first = difference(name)
     if first is None:
@@ -287,11 +275,8 @@ def renamed_note(name: str, chosen: str, difference: str) -> str:
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
     """Gives a plan a name that is unused or its own, and keeps what is on record under it.
 
-    Args:
-        plan: plan of a whole study; `StudyPlan.whole` also gets the seeds, folds and variants on
-            record.
-        store: the records.
-        expand: expands the study with other seeds and folds.
+    `StudyPlan.whole` also gets the seeds, folds and variants on record; ``expand`` expands the
+    study with other seeds and folds.
 
     Raises:
         InputError: a newer version of this package wrote the study on record.

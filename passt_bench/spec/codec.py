@@ -35,11 +35,9 @@ LATER = Later()
 
 
 class Spelling:
-    """How a field and its values are written in records; pydantic reads both spellings of a value.
+    """How a field is written in records, and its values (Python → records) where they differ.
 
-    Attributes:
-        name: name of the field in records.
-        values: value in Python → value in records, where they differ.
+    Pydantic reads both spellings of a value.
     """
 
     def __init__(self, name: str, values: Mapping[str, str]) -> None:
@@ -66,12 +64,7 @@ class Spelling:
 
 
 def written_as(name: str, **values: str) -> Any:
-    """Mark of a field that was renamed after records had been written.
-
-    Args:
-        name: name of the field in records, keys and MLflow.
-        values: value in Python → value there, where they differ.
-    """
+    """Mark of a field that was renamed after records had been written, see `Spelling`."""
     mark = Field(alias=name)
     mark.metadata.append(Spelling(name, values))
     return mark

@@ -22,11 +22,9 @@ KEY_LENGTH = 16
 
 
 def key_fields(node: Any, *, as_written: bool = True) -> Any:
-    """The fields of a dataclass tree that decide a result, as plain JSON values.
+    """The fields of a recipe or a part of it that decide a result, as plain JSON values.
 
-    Args:
-        node: a recipe or a part of a recipe.
-        as_written: whether names and values are those of records, as in every key.
+    With ``as_written`` names and values are those of records, as in every key.
     """
     if not is_dataclass(node) or isinstance(node, type):
         return list(node) if isinstance(node, tuple) else node
@@ -87,15 +85,7 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
 def quality_key(
     recipe: Recipe, seed: int, fold: int | None, fingerprint: str, versions: Mapping[str, int]
 ) -> str:
-    """The key of a quality cell.
-
-    Args:
-        recipe: its fields not marked free enter the key.
-        seed: seed of initial weights, data order and patchout.
-        fold: held-out fold, or None for a data set with one split.
-        fingerprint: digest of the data set's files.
-        versions: versions of the registered components, see `component_versions`.
-    """
+    """The key of a quality cell; ``fingerprint`` is the digest of the data set's files."""
     return digest(
         {
             "recipe": _cached_fields(recipe),

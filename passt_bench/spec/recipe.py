@@ -23,6 +23,11 @@ def _pair(value: object) -> object:
     return (value, value) if type(value) is int else value
 
 
+def _names(value: object) -> object:
+    """``"mAP,AUC"`` as ``("mAP", "AUC")``; anything else is left to the check that follows."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 Pair = tuple[int, int]
 GivenPair = Annotated[Pair, BeforeValidator(_pair)]
 
@@ -380,7 +385,9 @@ class Recipe:
     engine: EngineSpec = field(default_factory=EngineSpec)
     measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
     metrics: Annotated[
-        tuple[str, ...], Field(min_length=1, description="Registered metrics that are evaluated.")
+        tuple[str, ...],
+        BeforeValidator(_names),
+        Field(min_length=1, description="Registered metrics that are evaluated."),
     ] = ("mAP",)
     salt: Annotated[
         int, Field(ge=0, description="Changes only batch order and augmentation (A/A studies).")

@@ -58,15 +58,15 @@ class Study:
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(
-                    "two variants share a name",
-                    source=self.name,
-                    field="variants",
-                    value=name,
-                    remedy="Give every variant a name of its own.",
-                )
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InputError(
+                "two variants share a name",
+                source=self.name,
+                field="variants",
+                value=twice[0],
+                remedy="Give every variant a name of its own.",
+            )
         if len(names) < 2:
             raise InputError(
                 "a study compares at least two variants",
@@ -109,16 +109,9 @@ class Study:
 def one_at_a_time(
     baseline: str, factors: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> tuple[Variant, ...]:
-    """The baseline, and one variant for each level of each factor.
-
-    Args:
-        baseline: name of the unchanged variant.
-        factors: factor → level name → changes.
-    """
-    levels = [
-        Variant(name, dict(change)) for group in factors.values() for name, change in group.items()
-    ]
-    return (Variant(baseline), *levels)
+    """The baseline, and one variant for each level of each factor (factor → level → changes)."""
+    levels = (level for group in factors.values() for level in group.items())
+    return (Variant(baseline), *(Variant(name, dict(change)) for name, change in levels))
 
 
 def factorial(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[Variant, ...]:
