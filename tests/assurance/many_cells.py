@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import small_study
 
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Picture, RunRecord
@@ -16,27 +17,10 @@ from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 
-_TEXT = '''"""What do {rates} rates of patchout do?"""
-
-from passt_bench.ablations.recipes import synthetic
-from passt_bench.spec import Patchout, Study, Variant
-
-STUDY = Study(
-    name="{name}",
-    question="What do {rates} rates of patchout do?",
-    base=synthetic(),
-    baseline="none",
-    variants=(
-        Variant("none"),
-        *(
-            Variant(f"rate {{i}}", {{"patchout": Patchout("unstructured", rate=i / 32)}})
-            for i in range(1, {rates})
-        ),
-    ),
-    seeds=tuple(range({seeds})),
-    margin=0.02,
-)
-'''
+_RATES = """Variant("none"), *(
+    Variant(f"rate {{i}}", {{"patchout": Patchout("unstructured", rate=i / 32)}})
+    for i in range(1, {rates})
+)"""
 
 
 def write_many(folder: Path, variants: int, seeds: int) -> tuple[Path, Store]:
@@ -44,8 +28,10 @@ def write_many(folder: Path, variants: int, seeds: int) -> tuple[Path, Store]:
 
     Every fiftieth cell diverged. Returns the study file and the store, ``folder/runs``.
     """
-    file = folder / "many.py"
-    file.write_text(_TEXT.format(name="many", rates=variants, seeds=seeds))
+    file = small_study.write(
+        folder, "many", changes="", variants=_RATES.format(rates=variants),
+        seeds=tuple(range(seeds)),
+    )  # fmt: skip
     store = Store(folder / "runs")
     plan = plan_study(load_study(str(file)).study, Paths(store.root))
     store.write_study(plan.record)

@@ -21,17 +21,6 @@ from passt_bench.records.store import Store
 
 COMMAND = Path(sys.executable).with_name("passt-bench")
 ROOT = Path(__file__).parents[2]
-# It imports its neighbour, and one of the suite's own studies' recipes.
-STUDY = (
-    small_study.STUDY.format(epochs=1, seeds=1)
-    .replace(
-        "\nfrom",
-        "\nfrom neighbour import HALF\nfrom passt_bench.ablations.recipes import synthetic\nfrom",
-        1,
-    )
-    .replace('Patchout("unstructured", rate=0.5, scope="sample")', "HALF")
-    .replace('DataSpec("synthetic"', 'DataSpec("synthetic", storage="streamed"')
-)
 NEIGHBOUR = """from passt_bench.spec import Patchout
 
 HALF = Patchout("time", rate=0.5)
@@ -76,6 +65,14 @@ if __name__ == "__main__":
 """
 
 
+def write_study(folder: Path) -> None:
+    """A study that imports its neighbour."""
+    imports = "from neighbour import HALF\n"
+    base = 'override(synthetic(), {"data.storage": "streamed"})'
+    small_study.killed(folder, 1, 1, "HALF", imports=imports, base=base)
+    (folder / "neighbour.py").write_text(NEIGHBOUR)
+
+
 def environment() -> dict[str, str]:
     """Of somebody who has never heard of the variable; the package is found as it is here."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
@@ -85,8 +82,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> HostileFolder:
     folder = HostileFolder(tmp_path_factory.mktemp("hostile"))
-    (folder.path / "small.py").write_text(STUDY)
-    (folder.path / "neighbour.py").write_text(NEIGHBOUR)
+    write_study(folder.path)
     write_manifest(folder.path / "DIR", folds=2)
     return folder
 
@@ -178,8 +174,7 @@ def test_processes_of_the_python_interface(
 def test_what_python_m_starts(tmp_path: Path) -> None:
     # The process itself is its user's to aim; it needs nothing of these names before it starts any.
     hostile = HostileFolder(tmp_path, ("mlflow", "alembic", "optuna"))
-    (hostile.path / "small.py").write_text(STUDY)
-    (hostile.path / "neighbour.py").write_text(NEIGHBOUR)
+    write_study(hostile.path)
     done = subprocess.run(
         [sys.executable, "-m", "passt_bench", "run", "small.py", "--no-cost"],
         cwd=hostile.path,

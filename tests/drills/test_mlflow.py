@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-import tiny
+import small_study
 from faulty_server import Proxy, content, mlflow_server
 from rich.console import Console
 from tracked_study import runs_of, write_all
@@ -67,7 +67,7 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
 
 
 def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path):
-    study = tiny.write(tmp_path)
+    study = small_study.write(tmp_path)
     words = ["-m", "passt_bench", "run", str(study), "--no-cost", "--set", "training.epochs=1"]
     with contextlib.closing(Proxy(server, "hang", after=3)) as proxy:
         done = subprocess.run(

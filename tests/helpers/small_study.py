@@ -1,4 +1,4 @@
-"""A study of tiny cells as a file, and its command in a process of its own that can be killed."""
+"""Study files that run in seconds on one core, and their command in a process to be killed."""
 
 from __future__ import annotations
 
@@ -12,45 +12,92 @@ from typing import Any
 
 import psutil
 
-STUDY = '''"""Small."""
+TEXT = '''"""Does time patchout cost anything?"""
 
-from passt_bench.spec import (
-    DataSpec, FrontendSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, Study, TrainingSpec,
-    Variant,
-)
-
+from passt_bench.ablations.recipes import synthetic
+from passt_bench.spec import InitSpec, ModelSpec, Patchout, Recipe, Study, Variant, override
+{imports}
 STUDY = Study(
-    name="small",
-    question="?",
-    base=Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-        frontend=FrontendSpec(
-            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
-        ),
-        data=DataSpec("synthetic", seconds=0.5, train_clips=96, test_clips=60),
-        training=TrainingSpec(epochs={epochs}, batch_size=16, mixup=0.3, roll=0.2, mask_time=4),
-        measurement=MeasurementSpec(rounds=6, most_rounds=6, steps=1, seconds=1.0),
-    ),
-    variants=(
-        Variant("none"),
-        Variant("half", {{"patchout": Patchout("unstructured", rate=0.5, scope="sample")}}),
-        Variant("best", {{"training.checkpoint_selection": "best_on_validation"}}),
-    ),
+    name="{name}",
+    question="{question}",
+    base=override({base}, {{{changes}}}),
     baseline="none",
-    seeds=tuple(range({seeds})),
+    variants=({variants},),
+    seeds={seeds},
+    metric="{metric}",
 )
 '''
+QUICK = """
+    "data.train_clips": 64, "data.test_clips": 120, "training.epochs": 2, "measurement.rounds": 6,
+    "measurement.most_rounds": 6, "measurement.steps": 1, "measurement.seconds": 20.0,
+"""
+SMALL = (
+    QUICK
+    + """
+    "model.width": 16, "model.depth": 1, "model.heads": 2, "model.patch": (16, 16),
+    "model.stride": (16, 16),
+"""
+)
+TIME = """
+    Variant("none"),
+    Variant("time", {"patchout": Patchout("time", rate=0.5)})"""
+DIVERGES = """,
+    Variant("diverges", {"training.learning_rate": 1e30, "training.warmup": 0.0})"""
+# A tenth of a second per epoch, and states that only a checkpoint can restore.
+KILLED = (
+    SMALL
+    + """
+    "model.patch": (8, 8), "model.stride": (8, 8), "frontend.sampling_rate": 8000,
+    "frontend.n_fft": 256, "frontend.window": 200, "frontend.hop": 125, "frontend.mels": 32,
+    "frontend.fmax": 3500.0, "data.seconds": 0.5, "data.train_clips": 96, "data.test_clips": 60,
+    "training.learning_rate": 1e-3, "training.batch_size": 16, "training.mixup": 0.3,
+    "training.roll": 0.2, "training.mask_time": 4, "measurement.seconds": 1.0,
+"""
+)
+HALF = 'Patchout("unstructured", rate=0.5, scope="sample")'
+THREE = """
+    Variant("none"),
+    Variant("half", {{"patchout": {half}}}),
+    Variant("best", {{"training.checkpoint_selection": "best_on_validation"}})"""
+
+
+def text(
+    name: str = "tiny",
+    *,
+    question: str = "Does time patchout cost anything?",
+    variants: str = TIME + DIVERGES,
+    changes: str = SMALL,
+    base: str = "synthetic()",
+    seeds: tuple[int, ...] = (0, 1),
+    metric: str = "mAP",
+    imports: str = "",
+) -> str:
+    """The text of a study file; variants and changes to the base are Python."""
+    return TEXT.format(
+        name=name, question=question, variants=variants, changes=changes, base=base, seeds=seeds,
+        metric=metric, imports=imports,
+    )  # fmt: skip
+
+
+def write(folder: Path, name: str = "tiny", **options: Any) -> Path:
+    """Writes a study file, see `text`; its path."""
+    path = folder / f"{name}.py"
+    path.write_text(text(name, **options))
+    return path
+
+
+def killed(folder: Path, epochs: int, seeds: int, half: str = HALF, **options: Any) -> Path:
+    """Writes the study that the drills kill."""
+    return write(
+        folder, "small", variants=THREE.format(half=half), seeds=tuple(range(seeds)),
+        changes=f'{KILLED} "training.epochs": {epochs}', **options,
+    )  # fmt: skip
+
+
 ENVIRONMENT = {
     **os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200", "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
 }  # fmt: skip
-
-
-def write_study(folder: Path, epochs: int = 60, seeds: int = 2) -> Path:
-    """Writes the study file; its path."""
-    path = folder / "small.py"
-    path.write_text(STUDY.format(epochs=epochs, seeds=seeds))
-    return path
 
 
 def results(runs: Path) -> dict[str, dict[str, Any]]:
@@ -69,7 +116,7 @@ class Command:
     """`passt-bench run` of the study in a session of its own, as a terminal would start it."""
 
     def __init__(self, folder: Path, *words: str, epochs: int = 60, seeds: int = 2) -> None:
-        study = write_study(folder, epochs, seeds)
+        study = killed(folder, epochs, seeds)
         self.runs = folder / "runs"
         self.words = ["run", str(study), "--no-cost", *words]
         self.log = folder / f"log-{time.monotonic_ns()}.txt"

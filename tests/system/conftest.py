@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-import tiny
+import small_study
 from tracked_study import write_all
 
 from passt_bench.runner.tracking import sync
@@ -14,7 +14,7 @@ from passt_bench.runner.tracking import sync
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write(tmp_path_factory.mktemp("study"))
+    return small_study.write(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
+import small_study
 
 from passt_bench.errors import InputError
 
@@ -137,7 +137,7 @@ def test_a_bad_command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = tiny.write(tmp_path)
+    file = small_study.write(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     error = mistake(*line.replace("STUDY", str(file)).split())
@@ -146,7 +146,7 @@ def test_a_bad_command(
     assert said in str(error)
     assert error.remedy
     assert not list((tmp_path / "here").iterdir())
-    assert file.read_text() == tiny.TEXT
+    assert file.read_text() == small_study.text()
 
 
 def test_an_unknown_option(cli: Callable[..., tuple[int, str]]) -> None:

@@ -12,22 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import small_study
 
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ("passt_bench", "ablations", "pyproject.toml", "README.md", "LICENSE")
-ONE = '''"""Notes."""
-
-from passt_bench.ablations.recipes import synthetic
-from passt_bench.spec import Patchout, Study, Variant
-
-STUDY = Study(
-    name="{name}",
-    question="{question}",
-    base=synthetic(),
-    baseline="none",
-    variants=(Variant("none"), Variant("time", {{"patchout": Patchout("time", rate=0.5)}})),
-)
-'''
 SMALL = ("training.epochs=1", "data.train_clips=40", "data.test_clips=20")
 TINY = ("--seeds=1", "--no-cost", "--no-track", *(f"--set={change}" for change in SMALL))
 
@@ -110,18 +98,18 @@ def test_a_name_is_looked_for_in_three_places(installed: Installed) -> None:
         "beside.py": ("beside", "Beside?"),
     }
     for path, (name, question) in places.items():
-        (folder / path).write_text(ONE.format(name=name, question=question))
+        (folder / path).write_text(small_study.text(name, question=question))
     try:
         listed = installed.run("list")
         assert "In the folder?" in listed
         assert not any(word in listed for word in ("beside", "Hidden"))
-        assert "beside: 2 variants" in installed.run("plan", "beside")
+        assert "beside: 3 variants" in installed.run("plan", "beside")
         assert "mine.py is not used: 'mine' means ablations/mine.py" in installed.run(
             "plan", "mine"
         )
         said = installed.run("plan", "quick")
         assert "ablations/quick.py is not used" in said and "quick: 12 variants" in said
-        assert "quick: 2 variants" in installed.run("plan", "ablations/quick.py")
+        assert "quick: 3 variants" in installed.run("plan", "ablations/quick.py")
         copied = (ROOT / "ablations" / "quick.py").read_text()  # it imports from `.recipes`
         (folder / "mine.py").write_text(copied.replace('name="quick"', 'name="mine"'))
         assert "mine: 12 variants" in installed.run("plan", "./mine.py")

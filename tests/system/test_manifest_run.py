@@ -8,35 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_study
 import soundfile
 from layouts import write_audioset_folder, write_manifest, write_prepared_hdf5
 
 Cli = Callable[..., tuple[int, str]]
-STUDY = '''"""Does dropping columns cost anything on my own recordings?"""
+CHANGES = """
+    "data.name": "manifest", "data.seconds": 0.8, "data.train_clips": None, "data.test_clips": None,
+    "model.width": 32, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
+    "frontend.window": 200, "frontend.hop": 80, "frontend.mels": 32, "frontend.fmax": 3500.0,
+    "training.epochs": 12, "training.batch_size": 8, "training.learning_rate": 1e-3,
+"""
 
-from passt_bench.spec import Patchout, Recipe, Study, Variant, override
 
-STUDY = Study(
-    name="mine",
-    question="Does dropping columns cost anything on my own recordings?",
-    base=override(
-        Recipe(),
-        {
-            "model.name": "passt_micro", "model.width": 32, "model.depth": 1, "model.heads": 2,
-            "model.patch": (16, 16), "model.stride": (16, 16), "data.name": "manifest",
-            "data.seconds": 0.8, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
-            "frontend.window": 200, "frontend.hop": 80, "frontend.mels": 32,
-            "frontend.fmax": 3500.0, "training.epochs": 12, "training.batch_size": 8,
-            "training.loss": LOSS, "metrics": (METRIC,), "measurement.rounds": 6,
-            "measurement.most_rounds": 6, "measurement.steps": 1, "measurement.seconds": 10.0,
-        },
-    ),
-    baseline="none",
-    variants=(Variant("none"), Variant("time", {"patchout": Patchout("time", rate=0.5)})),
-    seeds=(0,),
-    metric=METRIC,
-)
-'''
+def write_study(folder: Path, loss: str, metric: str) -> Path:
+    more = f'"training.loss": {loss!r}, "metrics": ({metric!r},)'
+    changes = small_study.SMALL + CHANGES + more
+    return small_study.write(
+        folder, "mine", changes=changes, variants=small_study.TIME, seeds=(0,), metric=metric
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,8 +37,7 @@ def test_trained_evaluated_and_predicted(
     multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
 ) -> None:
     written = write_manifest(tmp_path / "data", multi_label=multi_label, folds=folds, each=6)
-    study, out = tmp_path / "mine.py", tmp_path / "runs"
-    study.write_text(STUDY.replace("LOSS", repr(loss)).replace("METRIC", repr(metric)))
+    study, out = write_study(tmp_path, loss, metric), tmp_path / "runs"
     code, said = cli(
         "run", study, "--data", f"manifest={written.root}", "--runs", out,
         "--reports", tmp_path / "reports", "--keep-models",
@@ -78,8 +67,7 @@ def test_trained_evaluated_and_predicted(
 
 def test_what_does_not_fit_the_labels_is_refused(tmp_path: Path, cli: Cli) -> None:
     written = write_manifest(tmp_path / "data", multi_label=True)
-    study = tmp_path / "mine.py"
-    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'mAP'"))
+    study = write_study(tmp_path, "ce", "mAP")
     code, said = cli("plan", study, "--data", f"manifest={written.root}", "--runs", tmp_path / "o")
     assert code == 2
     assert "training.loss = 'ce': some clips have several classes, or none. Use 'bce'." in said
@@ -87,8 +75,7 @@ def test_what_does_not_fit_the_labels_is_refused(tmp_path: Path, cli: Cli) -> No
 
 def test_without_its_training_part_audioset_is_not_trained_on(tmp_path: Path, cli: Cli) -> None:
     write_audioset_folder(tmp_path / "data", {"eval": 3})
-    study = tmp_path / "mine.py"
-    study.write_text(STUDY.replace("LOSS", "'bce'").replace("METRIC", "'mAP'"))
+    study = write_study(tmp_path, "bce", "mAP")
     code, said = cli(
         "plan", study, "--data", f"audioset={tmp_path / 'data'}", "--set", "data.name=audioset"
     )
@@ -103,8 +90,7 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
     listed = written.root / "manifest.csv"
     head, *rows = listed.read_text().splitlines()
     listed.write_text("\n".join([head, *(row for row in rows if row.endswith(",test")), ""]))
-    study = tmp_path / "mine.py"
-    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'accuracy'"))
+    study = write_study(tmp_path, "ce", "accuracy")
     folders = [written.root]
     for form in ("cache", "hdf5"):
         folders.append(tmp_path / form)
@@ -132,8 +118,7 @@ def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
     written = write_manifest(tmp_path / "data")
     path = next(c.path for c in written.clips if c.path is not None and c.path.suffix == ".wav")
     soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
-    study, out = tmp_path / "mine.py", tmp_path / "runs"
-    study.write_text(STUDY.replace("LOSS", "'ce'").replace("METRIC", "'accuracy'"))
+    study, out = write_study(tmp_path, "ce", "accuracy"), tmp_path / "runs"
     words = ("--data", f"manifest={written.root}", "--runs", out, "--no-track", "--no-cost")
     code, said = cli("run", study, *words)
     assert code == 2

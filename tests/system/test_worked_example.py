@@ -11,28 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import small_study
 
 ROOT = Path(__file__).parents[2]
-STUDY = '''"""Does a bag of patches suffer from patchout?"""
-
-from passt_bench.ablations.recipes import synthetic
-from passt_bench.spec import ModelSpec, Patchout, Study, Variant, override
-
-STUDY = Study(
-    name="bags",
-    question="Does a bag of patches suffer from patchout?",
-    base=override(
-        synthetic(),
-        {
-            "model": ModelSpec("bag_of_patches", width=16),
-            "data.train_clips": 64, "data.test_clips": 120, "training.epochs": 2,
-        },
-    ),
-    baseline="none",
-    variants=(Variant("none"), Variant("half", {"patchout": Patchout("time", rate=0.5)})),
-)
-'''
-
 TWICE = """
 from passt_bench.errors import InputError
 from passt_bench.registry import PATCHOUTS
@@ -60,7 +41,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (model_kind, toml_kind, test_kind) == ("python", "toml", "python")
     (folder / "bag_of_patches.py").write_text(model, encoding="utf-8")
     (folder / "test_bag.py").write_text(test, encoding="utf-8")
-    (folder / "bags.py").write_text(STUDY, encoding="utf-8")
+    changes = small_study.QUICK + '"model": ModelSpec("bag_of_patches", width=16)'
+    small_study.write(folder, "bags", changes=changes, variants=small_study.TIME)
     installed = folder / "bag_of_patches-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: bag-of-patches\nVersion: 1\n")

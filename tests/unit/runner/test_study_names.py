@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
+import small_study
 from single_layouts import write_esc50
 
 from passt_bench.errors import InputError
@@ -24,7 +24,7 @@ from passt_bench.spec import Recipe, Variant, override
 
 @pytest.fixture
 def file(tmp_path: Path) -> StudyFile:
-    return load_study(str(tiny.write(tmp_path)))
+    return load_study(str(small_study.write(tmp_path)))
 
 
 @pytest.fixture
