@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -49,6 +50,12 @@ class StorageError(InputError, OSError):
     """
 
     errno: int | None = None
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether the disk caused an error: it is full or read-only, or files may not grow further."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+    return isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in full)
 
 
 class ContractError(AssertionError):

@@ -1,4 +1,4 @@
-"""Starts child processes that leave Ctrl-C to their parent and import nothing by accident.
+"""Starts, watches and ends child processes, which import nothing from the current folder.
 
 Python puts the current folder first on the path of a process that is started by ``-c`` or ``-m``,
 as fork servers, resource trackers and MLflow are: a ``shutil.py`` there would be run instead of the
@@ -11,11 +11,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
+from pathlib import Path
+from typing import Literal
 
 VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
@@ -47,13 +49,9 @@ def without_current_folder() -> Iterator[None]:
 
 
 def fork_server(*modules: str) -> ForkServerContext:
-    """The fork server of this process; starts it if it is not running.
+    """The fork server of this process; starts it, with some modules imported, if there is none.
 
     Children are not forks of this process, because its threads and its GPU do not survive a fork.
-
-    Args:
-        modules: modules that the server imports once for all its children; ignored if it is
-            already running.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
@@ -80,6 +78,97 @@ def follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Child:
+    """A process from the fork server that runs ``target(*arguments)`` and follows its parent.
+
+    Args:
+        target: function of a module.
+        arguments: its arguments, which must be picklable.
+        modules: see `fork_server`.
+        daemon: a daemon may not start processes; it is killed when this process exits.
+    """
+
+    def __init__(
+        self,
+        target: Callable[..., object],
+        *arguments: object,
+        modules: Sequence[str] = (),
+        daemon: bool = False,
+    ) -> None:
+        self._kills = oom_kills()
+        self._process = fork_server(*modules).Process(
+            target=_follow_and_run, args=(target, arguments), daemon=daemon
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The ID of the process."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; 255 also if the fork server died."""
+        return self._process.exitcode
+
+    def ended(self, seconds: float) -> bool:
+        """Waits for the end, for at most so many seconds; returns whether it has ended."""
+        self._process.join(seconds)
+        return not self._process.is_alive()
+
+    def kill(self) -> None:
+        """Kills the process, even if it outlived the fork server."""
+        if self.status in (None, 255) and self.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def explain_exit(self) -> tuple[Exit, str]:
+        """Why the process ended, see `explain_exit`."""
+        return explain_exit(self.status, self._kills)
+
+
+def _follow_and_run(target: Callable[..., object], arguments: Sequence[object]) -> None:
+    follow_parent()
+    target(*arguments)
+
+
+Exit = Literal["interrupted", "oom", "error"]
+# Signals that people, schedulers and shutdowns send; a process's own errors end in other signals.
+# SIGKILL is not among them, because the kernel sends it as well.
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has killed for memory since it started; None if unknown."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return None
+    counts = dict(line.split() for line in text.splitlines())
+    return int(counts["oom_kill"]) if "oom_kill" in counts else None
+
+
+def explain_exit(exitcode: int | None, kills_before: int | None) -> tuple[Exit, str]:
+    """Why a process ended without an answer: from outside, for memory, or by its own error.
+
+    Args:
+        exitcode: see `Child.status`.
+        kills_before: value of `oom_kills` when the process started.
+    """
+    if exitcode is None or exitcode >= 0:
+        reason: Exit = "interrupted" if exitcode in (None, 255) else "error"
+        return reason, f"the process ended with exit status {exitcode}"
+    if exitcode == -signal.SIGKILL:
+        kills = oom_kills()
+        if kills is None or kills_before is None:
+            return "oom", "killed by signal 9, most likely by the kernel for memory"
+        if kills > kills_before:
+            return "oom", "killed by the kernel: out of memory"
+    outside = -exitcode in (signal.SIGKILL, *_FROM_OUTSIDE)
+    message = f"killed by signal {-exitcode} ({signal.Signals(-exitcode).name})"
+    return "interrupted" if outside else "error", message
 
 
 def default_workers() -> int:

@@ -76,15 +76,9 @@ def execute_plan(
     console: Console,
     todo: Sequence[PlannedCell] | None = None,
 ) -> Incomplete:
-    """Trains and measures the missing runs of a planned study.
+    """Trains and measures the missing runs of a planned study (``todo``, if already known).
 
-    Args:
-        plan: the study.
-        config: how to run; MLflow is updated while models are trained, not while costs are
-            measured.
-        paths: folders of the records.
-        console: shows progress.
-        todo: the cells to run, if already known.
+    MLflow is updated while models are trained, not while costs are measured.
 
     Returns:
         Counts of failed and unfinished runs.
@@ -100,8 +94,7 @@ def execute_plan(
     with live(paths.runs, plan.study.name) if config.track and todo else nullcontext():
         prepare(todo, paths, plan.datasets, console)
         train(todo, paths, config, console)
-    measure(plan, config, store, console)
-    return find_incomplete(plan, store, cost=config.cost and plan.has_baseline)
+    return find_incomplete(plan, store, measure(plan, config, store, console))
 
 
 def _count_models(plan: StudyPlan, store: Store) -> str:

@@ -87,7 +87,7 @@ def compare(
     from passt_bench.report.comparison import all_tables, build_comparison
     from passt_bench.report.view import measured_variants
     from passt_bench.runner import compare as runner
-    from passt_bench.runner.cost import foresee_now
+    from passt_bench.runner.cost import foresee_cost, plan_cost
     from passt_bench.runner.request import Paths, typed
     from passt_bench.runner.studies import free_name, renamed_note
     from passt_bench.spec import (
@@ -119,8 +119,8 @@ def compare(
         console.print(renamed_note(wanted, chosen, differs))
     protocol = PublishedProtocol(published_batch, steps=published_steps) if published else None
     profiles = runs / "profiles" / chosen if profile else None
-    foreseen = foresee_now(recipes, classes, published=protocol, profiles=profiles)
-    console.print(announcement(len(recipes), shared, foreseen))
+    costs = plan_cost(recipes, next(iter(recipes)), classes, published=protocol, profiles=profiles)
+    console.print(announcement(len(recipes), shared, foresee_cost(costs)))
     with stage(console, "Measuring side by side") as update:
         record = runner.compare(
             chosen,

@@ -11,12 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.intervals import ratio_intervals
-from passt_bench.measure.arm import Arm
-from passt_bench.measure.clock import Clock
 from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import measure_peak, saved_for_backward
-from passt_bench.measure.session import run_session
-from passt_bench.measure.target import STEP, Subject
+from passt_bench.measure.session import Arm, run_session
+from passt_bench.measure.target import STEP, Clock, Subject
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIB = 2**20
@@ -25,20 +23,12 @@ _SLEEP = 0.05
 
 @dataclass(frozen=True)
 class Check:
-    """A measured and the known value.
-
-    Attributes:
-        what: the instrument.
-        known: the known value.
-        measured: the measured value.
-        tolerance: maximum relative difference that passes; 0: exact.
-        unit: unit of both.
-    """
+    """A measured and the known value of an instrument."""
 
     what: str
     known: float
     measured: float
-    tolerance: float
+    tolerance: float  # maximum relative difference that passes
     unit: str
 
     @property

@@ -1,12 +1,7 @@
 """Floating-point operations of a model, and peak rates of devices.
 
-Operations are counted on the meta device and from a closed form. A multiply-add is two operations.
-Matrix products, convolutions and attention are counted; elementwise work, norms, softmax, biases
-and the optimizer are not (below 2 % in a transformer).
-
-Peak rates are measured with matrix products in a session. The peaks that vendors state for their
-GPUs are listed too: dense matrix products, without sparsity, from the data sheets. A GPU that is
-not listed has None: a guess would look like a fact.
+A multiply-add is two operations. Matrix products, convolutions and attention are counted;
+elementwise work, norms, softmax, biases and the optimizer are not (below 2 % in a transformer).
 """
 
 from __future__ import annotations
@@ -20,17 +15,13 @@ from typing import Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from passt_bench.measure.clock import Clock
+from passt_bench.measure.target import Clock
 
 
 def count_flops(forward: Callable[[], torch.Tensor], *, backward: bool) -> int:
-    """Counts the operations of a pass over meta tensors.
+    """Counts the operations of a pass over meta tensors, with its backward pass if wanted.
 
     On the CPU the counter misses fused attention; on the meta device nothing is fused.
-
-    Args:
-        forward: runs the model and returns its output or loss, on the meta device.
-        backward: whether to count the backward pass as well.
 
     Raises:
         ValueError: the output is not on the meta device.
@@ -43,39 +34,6 @@ def count_flops(forward: Callable[[], torch.Tensor], *, backward: bool) -> int:
         if backward:
             output.sum().backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
-
-
-def vit_flops(
-    *,
-    tokens: int,
-    width: int,
-    depth: int,
-    classes: int,
-    patches: int,
-    patch_elements: int,
-    mlp_ratio: int = 4,
-    backward: bool,
-) -> int:
-    """Operations of a vision transformer for one clip, in closed form.
-
-    The patch embedding is a convolution over the whole grid, before patchout; its input needs no
-    gradient, so its backward costs as much as its forward, and everything else twice as much.
-
-    Args:
-        tokens: tokens in the blocks, class tokens included, after patchout.
-        width: embedding width.
-        depth: number of blocks.
-        classes: outputs of the head, which is one linear layer on one vector.
-        patches: patches of the whole grid, before patchout.
-        patch_elements: input values of a patch, e.g. 256 for 16 x 16.
-        mlp_ratio: hidden width of the MLP over the width.
-        backward: whether the backward pass is included.
-    """
-    embed = 2 * patches * patch_elements * width
-    linear = 2 * tokens * width * width * (4 + 2 * mlp_ratio)  # qkv 3, projection 1, MLP 2 ratio
-    attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
-    rest = depth * (linear + attention) + 2 * width * classes
-    return (2 * embed + 3 * rest) if backward else (embed + rest)
 
 
 Size = tuple[int, int, int]
@@ -94,14 +52,8 @@ def matmul_peak(
 ) -> float:
     """The maximum rate of (m, k) x (k, n) products over the sizes, in FLOP/s.
 
-    Uses the threads of the calling process. Each size gets its share of the seconds and at least
-    three products after one warm-up; its rate is that of its fastest product.
-
-    Args:
-        device: device of the products.
-        precision: data type of both factors and the product.
-        sizes: (m, k, n), e.g. `SQUARES` and the sizes of the model's own layers.
-        seconds: approximate wall seconds in total.
+    Uses the threads of the calling process. Each size gets its share of the wall ``seconds`` and at
+    least three products after one warm-up; its rate is that of its fastest product.
     """
     dtype: torch.dtype = getattr(torch, precision)
     best = 0.0
@@ -129,7 +81,7 @@ _L4 = "NVIDIA L4 Tensor Core GPU data sheet, 2023 (halved: stated with sparsity)
 
 @dataclass(frozen=True)
 class VendorPeak:
-    """Peaks of a GPU in TFLOP/s by precision, as its vendor states them.
+    """Peaks of a GPU in TFLOP/s by precision, as its vendor states them: dense, without sparsity.
 
     ``float32`` is without tensor cores, which PyTorch uses for float32 only if TF32 is allowed.
     """
@@ -154,11 +106,9 @@ VENDOR_PEAKS: tuple[VendorPeak, ...] = (
 
 
 def stated_peak(gpu: str, precision: str) -> tuple[float, str] | None:
-    """FLOP/s that the vendor states, and the source; None if not listed.
+    """FLOP/s that the vendor states for a GPU by its driver's name, and the source.
 
-    Args:
-        gpu: name from the driver, e.g. ``NVIDIA H200``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
+    None if it is not listed: a guess would look like a fact.
     """
     words = gpu.replace("-", " ").split()
     for entry in VENDOR_PEAKS:

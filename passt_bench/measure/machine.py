@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +34,7 @@ def describe_machine() -> dict[str, Any]:
     """The properties of the machine that affect speed; the same on every call."""
     machine: dict[str, Any] = {
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": os.cpu_count() if (cores := all_cores()) is None else len(cores),
         "memory_gib": round(psutil.virtual_memory().total / GIB),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
@@ -45,11 +44,6 @@ def describe_machine() -> dict[str, Any]:
     if gpus:
         machine["gpus"] = [gpu["name"] for gpu in gpus]
     return machine
-
-
-def _usable_cores() -> int | None:
-    cores = all_cores()
-    return os.cpu_count() if cores is None else len(cores)
 
 
 def _cpu_model() -> str:
@@ -84,23 +78,20 @@ def git_commit(package: Path = _PACKAGE) -> str | None:
 
     Rendered reports do not count, because runs write them. Without a repository (a copy of the
     files on a machine without network), the environment variable ``PASST_BENCH_COMMIT``, or None.
-
-    Args:
-        package: folder of the package, in the top folder of its repository.
     """
-    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+    git = ("git", "-C", str(package))
+    if _output(*git, "ls-files", "--error-unmatch", "__init__.py") is None:
         return os.environ.get("PASST_BENCH_COMMIT")
-    commit = _git(package, "rev-parse", "HEAD")
+    commit = _output(*git, "rev-parse", "HEAD")
     sources = ("--", ":(top)", ":(top,exclude)reports")
-    changed = _git(package, "status", "--porcelain", "--untracked-files=no", *sources)
+    changed = _output(*git, "status", "--porcelain", "--untracked-files=no", *sources)
     return f"{commit}-dirty" if commit and changed else commit
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _output(*command: str) -> str | None:
+    """What a program prints; None if it fails or hangs."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -110,10 +101,9 @@ def background_load(seconds: float = 0.2) -> dict[str, Any]:
     """The load by other work on this machine; call it while nothing is measured.
 
     Returns:
-        ``load`` (averages over 1, 5 and 15 minutes), ``other_cores`` (cores used by processes other
-        than this one and its children), ``stolen_cores`` (taken by the hypervisor),
-        ``governor`` and ``throttled`` (count of thermal throttlings) if readable, ``gpus``, and
-        ``warnings`` for the user.
+        ``load`` (averages over 1, 5 and 15 minutes), ``other_cores`` (used by processes other than
+        this one and its children), ``stolen_cores`` (taken by the hypervisor), ``governor``,
+        ``throttled`` (count of thermal throttlings), ``gpus``, ``warnings`` for the user.
     """
     own, total = own_seconds(), psutil.cpu_times()
     start = time.perf_counter()
@@ -194,21 +184,10 @@ def query_gpus() -> list[dict[str, Any]]:
 
     Asks ``nvidia-smi``, because CUDA would allocate hundreds of MiB on every GPU.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
     fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,"
     fields += "clocks.sm,power.draw,driver_version"
-    try:
-        done = subprocess.run(
-            [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return parse_gpus(done.stdout) if done.returncode == 0 else []
+    text = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    return parse_gpus(text or "")
 
 
 def _idle_gpus() -> list[dict[str, Any]]:
@@ -247,23 +226,15 @@ def parse_gpus(text: str) -> list[dict[str, Any]]:
     return gpus
 
 
-_THREADS = Path("/proc/self/task")
-
-
 def all_cores() -> tuple[int, ...] | None:
     """The cores that this process may run on; None if the system does not report them."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def cores_of_round(number: int, threads: int) -> tuple[int, ...] | None:
-    """The cores that every variant runs on in a round; each round shifts them by one.
+    """The cores that every variant runs on in a round, as many as threads.
 
-    Args:
-        number: number of the round.
-        threads: threads of the variant; with as many as there are cores it runs on all.
-
-    Returns:
-        Numbers of cores, or None if the system does not let a process choose.
+    Each round shifts them by one. None if the system does not let a process choose.
     """
     cores = all_cores()
     if cores is None:
@@ -275,7 +246,8 @@ def bind(cores: tuple[int, ...] | None) -> None:
     """Binds all threads of this process to some cores; None changes nothing."""
     if cores is None:
         return
-    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+    threads = Path("/proc/self/task")
+    for thread in threads.iterdir() if threads.is_dir() else ():
         try:
             os.sched_setaffinity(int(thread.name), cores)
         except ProcessLookupError:

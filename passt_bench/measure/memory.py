@@ -1,12 +1,14 @@
-"""Memory: peaks of a process, and the bytes that autograd keeps for the backward pass."""
+"""Memory: peaks of a process, bytes that autograd keeps, a limit, and errors of memory."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import resource
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,23 +18,30 @@ import torch
 KIB = 1024
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+# Messages of PyTorch, oneDNN, CUDA and its libraries for which they have no exception class.
+_OOM_MESSAGES = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "_STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+    "could not execute a primitive",
+)
 
 
 @dataclass(frozen=True)
 class Peak:
     """The maximum memory use during a piece of work, in bytes.
 
-    Attributes:
-        before: resident (CPU) or allocated (CUDA) just before the work.
-        peak: maximum during the work; on the CPU of the whole process, libraries included.
-        reserved: CUDA only, the maximum that the caching allocator reserved.
-        method: ``VmHWM``, ``ru_maxrss`` or ``cuda``. With ``ru_maxrss`` the peak could not be
-            reset and is that since the process started: an upper bound.
+    With the method ``ru_maxrss`` the peak could not be reset and is that since the process started:
+    an upper bound.
     """
 
-    before: int
+    before: int  # resident (CPU, with libraries) or allocated (CUDA)
     peak: int
-    reserved: int | None
+    reserved: int | None  # CUDA only, by the caching allocator
     method: Literal["VmHWM", "ru_maxrss", "cuda"]
 
     @property
@@ -115,10 +124,6 @@ def saved_for_backward(
     makes. Does not count tensors in ``leave_out`` (parameters and buffers, which stay anyway),
     gradients, and workspace that is freed inside the pass. The attention kernel and the precision
     change the result: report them with it.
-
-    Args:
-        forward: runs the forward pass with gradients on.
-        leave_out: tensors whose storages are not counted.
     """
     skip = {tensor.untyped_storage()._cdata for tensor in leave_out}
     # Keeping the storages alive keeps their addresses from being used twice.
@@ -133,3 +138,38 @@ def saved_for_backward(
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         forward()
     return sum(storage.nbytes() for storage in kept.values())
+
+
+@contextmanager
+def memory_limit(limit: int | None) -> Iterator[None]:
+    """Makes allocations of this process beyond so many bytes fail, inside the context.
+
+    The limit counts private writable memory (``RLIMIT_DATA``), which is the memory a process
+    allocates, without the libraries that it maps. Memory on a GPU is not counted.
+    """
+    if limit is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def classify(error: BaseException) -> Literal["oom", "error"]:
+    """``oom`` if memory ran out, else ``error``.
+
+    PyTorch raises `torch.OutOfMemoryError` on CUDA and a plain RuntimeError on the CPU.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "oom"
+    if isinstance(error, OSError):
+        return "oom" if error.errno == errno.ENOMEM else "error"
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _OOM_MESSAGES):
+        return "oom"
+    # Memory may have run out earlier and caused this error.
+    cause = error.__cause__ or error.__context__
+    return classify(cause) if cause is not None else "error"

@@ -8,31 +8,58 @@ runs, and no two arms run at once; only their builds overlap.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
-from passt_bench.measure.arm import Arm, ArmError, ArmProcess
-from passt_bench.measure.flops import SQUARES, Size
-from passt_bench.measure.machine import background_load, changes, cores_of_round
-from passt_bench.measure.target import STEP, PublishedProtocol
+from passt_bench.measure.flops import SQUARES, Size, matmul_peak
+from passt_bench.measure.machine import all_cores, background_load, changes, cores_of_round
+from passt_bench.measure.memory import classify
+from passt_bench.measure.target import (
+    STEP,
+    PublishedProtocol,
+    Subject,
+    bind_to,
+    build,
+    compile_seconds,
+    measure_memory,
+    release,
+    run_published,
+    run_turn,
+    warm_up,
+    write_profile,
+)
+from passt_bench.processes import Child
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up blocks' medians
 WARM_BLOCKS = 4
+_MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 2  # cores per arm that compiles for a GPU at the same time as others
 # Positions of the progress bar after each part; the rest is writing.
 _BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
 _ROUNDS = 0.6  # if profiles or the published speed test follow
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant to measure."""
+
+    name: str  # unique in the session
+    factory: Callable[[], Subject]  # called inside the arm's process, so it must be picklable
+    engine: EngineSpec = field(default_factory=EngineSpec)
 
 
 @dataclass
@@ -59,21 +86,87 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """The results of a session.
+    """The results of a session."""
 
-    Attributes:
-        arms: results by name of the arm, failed arms included.
-        rounds: number of completed rounds.
-        peaks: engine → matmul peak in FLOP/s; an engine whose arms all failed is absent.
-        disturbance: background load before and after, and warnings.
-        seconds: wall seconds of the whole session.
+    arms: dict[str, ArmResult]  # failed arms included
+    rounds: int
+    peaks: dict[EngineSpec, float]  # matmul peak in FLOP/s; none where all arms failed
+    disturbance: dict[str, Any]  # background load before and after, and warnings
+    seconds: float
+
+
+class ArmError(Exception):
+    """An arm's process raised, died or took too long."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message[:_MESSAGE_LENGTH]
+
+
+class ArmProcess:
+    """Starts the process of an arm, which calls the functions that it is sent.
+
+    The first function builds the subject; it is the first argument of all others.
     """
 
-    arms: dict[str, ArmResult]
-    rounds: int
-    peaks: dict[EngineSpec, float]
-    disturbance: dict[str, Any]
-    seconds: float
+    def __init__(self, *modules: str) -> None:
+        self._pipe, other_end = multiprocessing.Pipe()
+        # The first optimizer of a process imports torch._dynamo, which takes two seconds.
+        modules = (__name__, "torch._dynamo", *modules)
+        self._child = Child(_serve, other_end, modules=modules, daemon=True)
+        self.pid = self._child.pid
+        other_end.close()
+
+    def send(self, function: Callable[..., object], *arguments: object) -> None:
+        """Sends a function and its arguments; `receive` detects a dead process."""
+        with suppress(OSError):
+            self._pipe.send((function, arguments))
+
+    def receive(self, seconds: float) -> Any:
+        """Waits for the result of the last function.
+
+        Raises:
+            ArmError: it raised, the process died, or there was no answer within ``seconds``.
+        """
+        try:
+            if not self._pipe.poll(seconds):
+                raise ArmError("timeout", f"no answer within {seconds:g} s")
+            status, value = self._pipe.recv()
+        except (EOFError, OSError):
+            self._child.ended(10)
+            reason, message = self._child.explain_exit()
+            raise ArmError("oom" if reason == "oom" else "error", message) from None
+        if status != "ok":
+            raise ArmError(status, value)
+        return value
+
+    def close(self) -> None:
+        """Kills the process."""
+        self._child.kill()
+        self._child.ended(10)
+        self._pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    subject: Subject | None = None
+    while True:
+        answer: tuple[Status, Any] = ("ok", None)
+        try:
+            function, arguments = pipe.recv()
+            if subject is None:
+                subject = function(*arguments)
+            else:
+                answer = ("ok", function(subject, *arguments))
+        except (EOFError, ConnectionError):  # the coordinator has ended
+            return
+        except Exception as error:  # an error of a variant becomes its row in the table
+            answer = (classify(error), f"{type(error).__name__}: {error}")
+        with suppress(ConnectionError):
+            pipe.send(answer)
+
+
+def _peak(subject: Subject, precision: Any, sizes: Sequence[Size]) -> float:
+    return matmul_peak(subject.device, precision, sizes)
 
 
 def run_session(
@@ -83,10 +176,9 @@ def run_session(
     *,
     seed: int = 0,
     sizes: Sequence[Size] = (),
-    preload: Sequence[str] = (),
     published: PublishedProtocol | None = None,
     profiles: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda share, text: None,
 ) -> SessionResult:
     """Measures arms together; an arm that fails becomes a row and does not stop the others.
 
@@ -96,7 +188,6 @@ def run_session(
         spec: warm-up, steps, rounds, desired half width and limits.
         seed: seed of the order of the arms in each round.
         sizes: (m, k, n) of products for the matmul peak, in addition to `flops.SQUARES`.
-        preload: modules that the arms' factories need, imported once for all arms.
         published: sizes of the published speed test, which then follows the rounds.
         profiles: folder for a table of operators and a Chrome trace of each arm, made at the end.
         progress: called with the share done, always below 1, and a short text.
@@ -104,10 +195,11 @@ def run_session(
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names) or baseline not in names:
         raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
-    session = _Session(arms, baseline, spec, progress or (lambda share, text: None))
+    start = time.monotonic()
+    session = _Session(arms, baseline, spec, progress)
     before = background_load()
     try:
-        session.build(preload)
+        session.build()
         session.warm_up()
         peaks = session.find_peaks(sizes)
         rounds = session.run_rounds(
@@ -116,9 +208,8 @@ def run_session(
         session.finish(published, profiles)
     finally:
         session.close()
-    return SessionResult(
-        session.results, rounds, peaks, changes(before, background_load()), session.elapsed()
-    )
+    disturbance = changes(before, background_load())
+    return SessionResult(session.results, rounds, peaks, disturbance, time.monotonic() - start)
 
 
 def enough(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_width: float) -> bool:
@@ -151,21 +242,18 @@ class _Session:
         self._engines = {arm.name: arm.engine for arm in arms}
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
-        self._start = time.monotonic()
-        self._first_round = self._start  # replaced by `run_rounds`
+        self._first_round = time.monotonic()  # replaced by `run_rounds`
 
-    def elapsed(self) -> float:
-        return time.monotonic() - self._start
-
-    def build(self, preload: Sequence[str]) -> None:
+    def build(self) -> None:
         """Starts the processes; as many build at once as there are cores."""
+        modules = {type(arm.factory).__module__ for arm in self.arms}
         width = os.cpu_count() or 1
         for first in range(0, len(self.arms), width):
             self._progress(_BUILD * first / len(self.arms), "building")
             group = self.arms[first : first + width]
             for arm in group:
-                self._running[arm.name] = ArmProcess(preload)
-                self._running[arm.name].send("build", arm.factory, arm.engine.threads)
+                self._running[arm.name] = ArmProcess(*modules)
+                self._running[arm.name].send(build, arm.factory, arm.engine.threads)
             for arm in group:
                 self._receive(arm.name)
 
@@ -174,20 +262,17 @@ class _Session:
         self._compile_on_gpu()
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
-            blocks = self.results[name].warm
-            if self._engines[name].compile and self.results[name].compile_seconds is None:
-                self.results[name].compile_seconds = self._ask(name, "compile")
-                if name not in self._running:
-                    continue
-            while not _agree(blocks):
-                seconds = self._ask(name, "warm_up", (self.spec.warmup_steps + 1) // 2)
-                if seconds is None:
-                    break
-                blocks.append(seconds)
+            result = self.results[name]
+            if self._engines[name].compile and result.compile_seconds is None:
+                result.compile_seconds = self._ask(name, compile_seconds)
+            while name in self._running and not _agree(result.warm):
+                seconds = self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2)
+                if seconds is not None:
+                    result.warm.append(seconds)
             if name in self._running:
-                answer = self._ask(name, "memory")
+                answer = self._ask(name, measure_memory)
                 if answer is not None:
-                    self.results[name].memory, self.results[name].attention = answer
+                    result.memory, result.attention = answer
 
     def _compile_on_gpu(self) -> None:
         """Compiles as many arms at once as cores allow, because compiling is CPU work."""
@@ -200,7 +285,7 @@ class _Session:
         for first in range(0, len(compiled), width):
             self._progress(_BUILD, "compiling")
             for name in compiled[first : first + width]:
-                self._running[name].send("compile")
+                self._running[name].send(compile_seconds)
             for name in compiled[first : first + width]:
                 self.results[name].compile_seconds = self._receive(name)
 
@@ -210,7 +295,7 @@ class _Session:
         for arm in self.arms:
             if arm.name in self._running and arm.engine not in peaks:
                 shapes = (*SQUARES[arm.engine.device], *sizes)
-                peak = self._ask(arm.name, "peak", arm.engine.precision, shapes)
+                peak = self._ask(arm.name, _peak, arm.engine.precision, shapes)
                 if peak is not None:
                     peaks[arm.engine] = peak
         return peaks
@@ -230,41 +315,15 @@ class _Session:
             for turn, name in enumerate(names):
                 share = self._share_of_rounds(rounds + turn / len(names))
                 self._progress(_WARM + (bar_end - _WARM) * share, f"round {rounds + 1}")
-                phases = self._ask(name, "round", self.spec.steps, self._cores(name, rounds))
-                for phase, seconds in (phases or {}).items():
+                engine = self._engines[name]
+                cores = cores_of_round(rounds, engine.threads) if engine.device == "cpu" else None
+                phases = self._ask(name, run_turn, self.spec.steps, cores) or {}
+                for phase, seconds in phases.items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             rounds += 1
         for name in list(self._running):
-            self._ask(name, "unbind")
+            self._ask(name, bind_to, all_cores())
         return rounds
-
-    def _cores(self, name: str, number: int) -> tuple[int, ...] | None:
-        engine = self._engines[name]
-        return cores_of_round(number, engine.threads) if engine.device == "cpu" else None
-
-    def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
-        """Makes profiles and runs the published speed test, once, after the rounds.
-
-        If this fails (its batch may not fit), the results of the rounds are kept.
-        """
-        parts = (profiles is not None) + (published is not None)
-        whole = max(1, parts * len(self._running))
-
-        def show(done: int, text: str) -> None:
-            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, text)
-
-        done = 0
-        for name in list(self._running) if profiles else ():
-            show(done, "profiling")
-            self._extra(name, "profiling", "profile", profiles, name)
-            done += 1
-        for name in list(self._running) if published else ():
-            self._extra(name, "releasing memory", "release")  # its batch may need all of it
-        for name in list(self._running) if published else ():
-            show(done, "the published speed test")
-            speed = self._extra(name, "the published speed test", "published", published)
-            self.results[name].published = speed
-            done += 1
 
     def _share_of_rounds(self, done: float) -> float:
         """Share done after ``done`` rounds, if the ratios are not known earlier."""
@@ -285,26 +344,45 @@ class _Session:
             or enough(samples, self.baseline, self.spec.half_width)
         )
 
-    def _ask(self, name: str, command: str, *arguments: object) -> Any:
-        self._running[name].send(command, *arguments)
-        return self._receive(name)
+    def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
+        """Makes profiles and runs the published speed test, once, after the rounds.
 
-    def _extra(self, name: str, what: str, command: str, *arguments: object) -> Any:
-        """Like `_ask`, but a failure sets only the message, not the status."""
-        self._running[name].send(command, *arguments)
+        If this fails (its batch may not fit), the results of the rounds are kept.
+        """
+        parts = (profiles is not None) + (published is not None)
+        whole, done = max(1, parts * len(self._running)), 0
+        for name in list(self._running) if profiles else ():
+            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, "profiling")
+            self._ask(name, write_profile, profiles, name, after_rounds="profiling")
+            done += 1
+        for name in list(self._running) if published else ():
+            self._ask(name, release, after_rounds="releasing memory")
+        for name in list(self._running) if published else ():
+            what = "the published speed test"
+            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, what)
+            speed = self._ask(name, run_published, published, after_rounds=what)
+            self.results[name].published = speed
+            done += 1
+
+    def _ask(
+        self, name: str, function: Callable[..., Any], *arguments: object, after_rounds: str = ""
+    ) -> Any:
+        self._running[name].send(function, *arguments)
+        return self._receive(name, after_rounds)
+
+    def _receive(self, name: str, after_rounds: str = "") -> Any:
+        """The answer of an arm; None if it failed, which removes it from the session.
+
+        What fails ``after_rounds`` (its name) sets only the message, not the status.
+        """
         try:
             return self._running[name].receive(self.spec.turn_seconds)
         except ArmError as failure:
-            self.results[name].message = f"{what}: {failure.status}, {failure.message}"
-            self._running.pop(name).close()
-            return None
-
-    def _receive(self, name: str) -> Any:
-        """The answer of an arm; None if it failed, which removes it from the session."""
-        try:
-            return self._running[name].receive(self.spec.turn_seconds)
-        except ArmError as failure:
-            self.results[name].status, self.results[name].message = failure.status, failure.message
+            result = self.results[name]
+            if after_rounds:
+                result.message = f"{after_rounds}: {failure.status}, {failure.message}"
+            else:
+                result.status, result.message = failure.status, failure.message
             self._running.pop(name).close()
             return None
 

@@ -1,13 +1,14 @@
-"""Measures one variant in a cost session: its turns, memory, profile and published speed test.
+"""Measures one variant in a cost session: its turns, memory, attention kernel and profile.
 
-Besides the suite's own protocol there is the speed test of the reference code,
-``model_speed_test`` in ``ex_audioset.py``: a constant input of ones, only the network, ten warm-up
-and one hundred timed steps, SGD with a learning rate of 0.001, binary cross-entropy, automatic
-mixed precision with a gradient scaler; gradients are never zeroed, and one mean is reported.
+On the CPU a mark in time is a reading of ``time.perf_counter``. On CUDA it is an event in the
+stream, which needs no synchronization; events are read at the end of a turn, so that the device
+never waits between timed steps. CPU seconds of the process are kept with both: if wall time on the
+CPU is longer, something else used the core.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from passt_bench.measure.clock import Clock
-from passt_bench.measure.memory import measure_peak, saved_for_backward
+from passt_bench.measure.machine import bind
+from passt_bench.measure.memory import measure_peak, release_free_memory, saved_for_backward
 
 STEP = "train_step"
 # A turn on a GPU: steps that raise its frequency, then as many as fit into a second, at most 30.
@@ -31,6 +32,20 @@ _FREQUENCY = 2e9  # of a GPU in Hz, about
 # Steps during a peak measurement: memory that the first step leaves adds to the second's peak. A
 # CUDA graph allocates its memory when it is captured, after a few eager steps.
 PEAK_STEPS, CAPTURE_STEPS = 2, 5
+_PROFILED_STEPS, _PROFILE_ROWS = 3, 40
+Work = Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class PublishedProtocol:
+    """Sizes of the reference code's speed test, see `runner.benchmark_target`.
+
+    The batch was 100 in the code until 2023 and is not given in the paper.
+    """
+
+    batch: int = 100
+    warmup: int = 10  # untimed steps
+    steps: int = 100  # timed as a whole
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,6 @@ class Subject:
         step: the consecutive parts of a training step, in order, e.g. forward, backward and
             optimizer; together they are the phase ``train_step``.
         others: phases measured separately, e.g. ``inference_1``.
-        device: device of the variant.
         resident: parameters and buffers, which stay in memory between steps.
         published: the speed test of the reference code on this variant, in clips per second.
         parts: the separate parts, if ``step`` replays all of them at once; bytes saved for
@@ -51,12 +65,12 @@ class Subject:
             stages of a patchout schedule.
     """
 
-    step: Mapping[str, Callable[[], object]]
-    others: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    step: Work
+    others: Work = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resident: tuple[torch.Tensor, ...] = ()
     published: Callable[[PublishedProtocol], float] | None = None
-    parts: Mapping[str, Callable[[], object]] | None = None
+    parts: Work | None = None
     forget: Callable[[], object] = lambda: None
     cycle: int = 1
 
@@ -65,6 +79,79 @@ class Subject:
         for _ in range(steps * self.cycle):
             for part in self.step.values():
                 part()
+
+
+class Clock:
+    """Times named pieces of work on one device and returns the seconds once per turn."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._steps: list[tuple[str | None, list[str], list[float | torch.cuda.Event]]] = []
+        self._cpu: dict[str, list[float]] = {}
+
+    def run(self, work: Work, total: str | None = None) -> None:
+        """Runs pieces of work one after the other without a gap and times each.
+
+        The total is timed under its name, if it has one, and its CPU seconds as ``<total>_cpu``.
+        """
+        cpu = time.process_time()
+        marks = [self._mark()]
+        for call in work.values():
+            call()
+            marks.append(self._mark())
+        self._steps.append((total, list(work), marks))
+        if total is not None:
+            self._cpu.setdefault(f"{total}_cpu", []).append(time.process_time() - cpu)
+
+    def _mark(self) -> float | torch.cuda.Event:
+        return _event() if self._cuda else time.perf_counter()
+
+    def read(self) -> dict[str, list[float]]:
+        """Waits for the device; returns phase → seconds of each step since the last reading."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        seconds: dict[str, list[float]] = {}
+        for total, names, marks in self._steps:
+            for name, start, end in zip(names, marks, marks[1:], strict=False):
+                seconds.setdefault(name, []).append(_between(start, end))
+            if total is not None:
+                seconds.setdefault(total, []).append(_between(marks[0], marks[-1]))
+        seconds |= self._cpu
+        self._steps, self._cpu = [], {}
+        return seconds
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def _between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    if isinstance(start, float) and isinstance(end, float):
+        return end - start
+    assert isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event)
+    return float(start.elapsed_time(end)) / 1000
+
+
+def build(factory: Callable[[], Subject], threads: int) -> Subject:
+    """Builds the subject of an arm in its process."""
+    torch.set_num_threads(threads)
+    subject = factory()
+    # These objects stay: the collector need not visit them between timed steps.
+    gc.collect()
+    gc.freeze()
+    return subject
+
+
+def bind_to(subject: Subject, cores: tuple[int, ...] | None) -> None:
+    """Binds the process of the subject to some cores."""
+    bind(cores)
+
+
+def release(subject: Subject) -> None:
+    """Returns free memory, which another arm's process may need."""
+    release_free_memory()
 
 
 def warm_up(subject: Subject, steps: int) -> list[float]:
@@ -81,7 +168,6 @@ def compile_seconds(subject: Subject) -> float:
     """Seconds that compiling takes: those of the first call of all phases minus the second."""
 
     def once() -> float:
-        """Seconds of one call of all phases."""
         start = time.perf_counter()
         subject.train(1)
         for call in subject.others.values():
@@ -94,8 +180,10 @@ def compile_seconds(subject: Subject) -> float:
     return max(0.0, first - once())
 
 
-def run_turn(subject: Subject, steps: int) -> dict[str, list[float]]:
-    """One turn in a round: ``steps`` training steps, then every other phase once.
+def run_turn(
+    subject: Subject, steps: int, cores: tuple[int, ...] | None = None
+) -> dict[str, list[float]]:
+    """One turn in a round, on some cores: ``steps`` training steps, then every other phase once.
 
     Returns:
         Phase → seconds of each run. On CUDA each phase is timed by two events around many runs and
@@ -103,6 +191,7 @@ def run_turn(subject: Subject, steps: int) -> dict[str, list[float]]:
         ``train_step_device`` the time on the device if launches are queued ahead: if the two
         differ, the step waits for its launches.
     """
+    bind(cores)
     if subject.device.type == "cuda":
         return _run_gpu_turn(subject)
     clock = Clock(subject.device)
@@ -119,28 +208,28 @@ def _run_gpu_turn(subject: Subject) -> dict[str, list[float]]:
     subject.train(GPU_WARM_STEPS)
     torch.cuda.synchronize()
     began, steps = time.perf_counter(), 0
-    first, last = _event(), _event()
-    first.record()
+    first = _event()
     while steps < GPU_STEPS and (steps < 3 or time.perf_counter() - began < GPU_SECONDS):
         for _ in range(subject.cycle):
             clock.run(subject.step, total=STEP)
         steps += 1
-    last.record()
+    last = _event()
     torch.cuda.synchronize()
     wall = (time.perf_counter() - began) / (steps * subject.cycle)
     seconds = {phase: [fmean(times)] for phase, times in clock.read().items()}
-    seconds[STEP] = [first.elapsed_time(last) / 1000 / (steps * subject.cycle)]
+    seconds[STEP] = [_between(first, last) / (steps * subject.cycle)]
     seconds[f"{STEP}_wall"] = [wall]
     seconds[f"{STEP}_device"] = [_device_seconds(subject, wall)]
     for phase, call in subject.others.items():
         for _ in range(3):
             call()
-        first.record()
+        first = _event()
         for _ in range(_GPU_CALLS):
             call()
-        last.record()
+        last = _event()
         torch.cuda.synchronize()
-        seconds[phase] = [first.elapsed_time(last) / 1000 / _GPU_CALLS]
+        seconds[phase] = [_between(first, last) / _GPU_CALLS]
+    torch.cuda.empty_cache()  # the other arms need it while this one waits
     return seconds
 
 
@@ -151,21 +240,14 @@ def _device_seconds(subject: Subject, wall: float) -> float:
     """
     seconds = []
     for _ in range(3):
-        first, last = _event(), _event()
         pause = round(_FREQUENCY * (1.5 * wall * subject.cycle + 0.001))
         torch.cuda._sleep(pause)  # type: ignore[no-untyped-call]
-        first.record()
-        for _ in range(subject.cycle):
-            for part in subject.step.values():
-                part()
-        last.record()
+        first = _event()
+        subject.train(1)
+        last = _event()
         torch.cuda.synchronize()
-        seconds.append(first.elapsed_time(last) / 1000 / subject.cycle)
+        seconds.append(_between(first, last) / subject.cycle)
     return min(seconds)
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _samples(subject: Subject, clock: Clock) -> dict[str, list[float]]:
@@ -233,12 +315,11 @@ class _OperatorNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def attention_kernel(forward: Callable[[], torch.Tensor | object]) -> str:
+def attention_kernel(forward: Callable[[], object]) -> str:
     """The fused attention operators that a forward pass calls, e.g. ``flash_attention_for_cpu``.
 
-    Returns:
-        Names joined by ``+``; ``unfused`` if only a softmax runs; empty if neither does, as in a
-        CNN.
+    Several are joined by ``+``; ``unfused`` if only a softmax runs; empty if neither does, as in a
+    CNN.
     """
     with _OperatorNames() as operators:
         forward()
@@ -252,69 +333,31 @@ def attention_kernel(forward: Callable[[], torch.Tensor | object]) -> str:
     return "unfused" if operators.seen & {"_softmax", "softmax"} else ""
 
 
-@dataclass(frozen=True)
-class PublishedProtocol:
-    """Sizes of the published speed test.
-
-    Attributes:
-        batch: clips per step; 100 in the code until 2023, not given in the paper.
-        warmup: untimed steps.
-        steps: steps that are timed as a whole.
-    """
-
-    batch: int = 100
-    warmup: int = 10
-    steps: int = 100
-
-
-def published_speed(
-    step: Callable[[], object], protocol: PublishedProtocol, device: torch.device
-) -> float:
-    """Clips per second: steps times batch, divided by the wall seconds of all timed steps.
-
-    Args:
-        step: one training step on ``protocol.batch`` clips.
-        protocol: number of steps.
-        device: synchronized before the clock starts and before it stops, as published.
-    """
-    for _ in range(protocol.warmup):
-        step()
-    _wait(device)
-    start = time.perf_counter()
-    for _ in range(protocol.steps):
-        step()
-    _wait(device)
-    return protocol.batch * protocol.steps / (time.perf_counter() - start)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-_STEPS = 3
-_ROWS = 40
+def run_published(subject: Subject, protocol: PublishedProtocol) -> float | None:
+    """Runs the published speed test, if the subject has one; returns clips per second."""
+    try:
+        return subject.published(protocol) if subject.published else None
+    finally:
+        release_free_memory()
 
 
 def write_profile(subject: Subject, folder: Path, name: str) -> None:
-    """Profiles a few training steps, which the profiler slows down.
+    """Profiles a few training steps of a warm subject, which the profiler slows down.
 
     Writes ``NAME.operators.txt``, a table of operators by their own time, and
     ``NAME.trace.json.gz`` for chrome://tracing or https://ui.perfetto.dev.
-
-    Args:
-        subject: subject, already warmed up.
-        folder: folder of the files, created if missing.
-        name: name of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cuda = subject.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities, record_shapes=True) as profiler:
-        subject.train(_STEPS)
+        subject.train(_PROFILED_STEPS)
         if cuda:
             torch.cuda.synchronize()
-    key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-    table = profiler.key_averages().table(sort_by=key, row_limit=_ROWS, max_name_column_width=60)
+    table = profiler.key_averages().table(
+        sort_by="self_cuda_time_total" if cuda else "self_cpu_time_total",
+        row_limit=_PROFILE_ROWS,
+        max_name_column_width=60,
+    )
     (folder / f"{name}.operators.txt").write_text(table + "\n", encoding="utf-8")
     profiler.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))

@@ -15,16 +15,16 @@ import numpy as np
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import validation_split
-from passt_bench.measure.failure import classify, is_storage_error, memory_limit
+from passt_bench.errors import is_storage_error
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import peak_bytes
+from passt_bench.measure.memory import classify, memory_limit, peak_bytes
 from passt_bench.models import draw_kept, from_recipe, save_model
-from passt_bench.records.run import Fingerprint, Picture, RunRecord, Status
+from passt_bench.records.run import Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import fill
-from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import PROGRESS
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
@@ -136,13 +136,23 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     if config.keep_models:
         path = folder / MODEL
         save_model(path, net, recipe, classes, metrics=result.metrics, key=cell.key)
+    curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
+    if done.validation:
+        curves[f"inner/{recipe.metrics[0]}"] = tuple(done.validation)
+    facts = {
+        "step_seconds": float(np.median(done.step_seconds)),
+        "cpu_seconds": done.cpu_seconds,
+        "peak_bytes": float(max(done.peak_bytes, peak_bytes(recipe.engine.device))),
+    }
+    if done.best_epoch:
+        facts["epoch"] = float(done.best_epoch)
     return replace(
         _new_record(cell),
         metrics=result.metrics,
         per_class=result.per_class,
         occlusions=result.occlusions,
-        curves=_curves(done, recipe.metrics[0]),
-        train=_train_facts(done, recipe.engine.device),
+        curves=curves,
+        train=facts,
         clocks=add_clocks(clock.seconds, done.before),
         picture=_picture(cell, features[train_clips[0]], task.total_steps),
         notes=(*notes, *result.notes),
@@ -157,40 +167,14 @@ def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluatio
     """
     task = state.task
     recipe, facts = task.recipe, dataset.fingerprint
-
-    def evaluate_now(fingerprint: Fingerprint) -> Evaluation:
-        """Evaluates the current weights of the model on the clips."""
-        return evaluate(
-            state.net,
-            task.features,
-            dataset.targets,
-            clips,
-            recipe.metrics,
-            fingerprint,
-            Engine(recipe.engine),
-        )
-
-    result = evaluate_now(facts)
+    data = (task.features, dataset.targets, clips, recipe.metrics)
+    result = evaluate(state.net, *data, facts, Engine(recipe.engine))
     if state.other_weights is not None:
         kind, weights = state.other_weights
         with temporarily_load(state.net, weights):
-            other = evaluate_now(replace(facts, groups={}))
+            other = evaluate(state.net, *data, replace(facts, groups={}), Engine(recipe.engine))
         result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
     return result
-
-
-def _train_facts(done: Progress, device: str) -> dict[str, float]:
-    facts = {
-        "step_seconds": float(np.median(done.step_seconds)),
-        "cpu_seconds": done.cpu_seconds,
-        "peak_bytes": float(max(done.peak_bytes, peak_bytes(device))),
-    }
-    return facts | ({"epoch": float(done.best_epoch)} if done.best_epoch else {})
-
-
-def _curves(done: Progress, metric: str) -> dict[str, tuple[float, ...]]:
-    curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
-    return {**curves, f"inner/{metric}": tuple(done.validation)} if done.validation else curves
 
 
 class Clock:

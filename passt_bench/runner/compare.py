@@ -18,7 +18,7 @@ from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
 from passt_bench.registry import MODELS, installed_version
-from passt_bench.runner.cost import measure_now
+from passt_bench.runner.cost import measure_cost, plan_cost
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.studies import recipe_difference
 from passt_bench.spec.codec import spellings
@@ -143,7 +143,7 @@ def compare(
     published: PublishedProtocol | None = None,
     profile: bool = False,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = lambda share, text: None,
 ) -> ComparisonRecord:
     """Measures recipes side by side and writes the sessions and the comparison.
 
@@ -165,9 +165,8 @@ def compare(
         _variant(label, recipe, keys[label], classes) for label, recipe in recipes.items()
     )
     profiles = store.root / "profiles" / name if profile else None
-    sessions = measure_now(
-        recipes, classes, store, published=published, profiles=profiles, progress=progress
-    )
+    costs = plan_cost(recipes, next(iter(recipes)), classes, published=published, profiles=profiles)
+    sessions = measure_cost(costs, store, progress)
     if profiles is not None:
         _rename(profiles, keys)
     record = ComparisonRecord(

@@ -13,7 +13,6 @@ import psutil
 import torch
 
 from passt_bench.errors import InputError
-from passt_bench.measure.failure import oom_kills
 from passt_bench.measure.machine import (
     GPU_SLOWED,
     background_load,
@@ -21,6 +20,7 @@ from passt_bench.measure.machine import (
     library_versions,
 )
 from passt_bench.measure.memory import reset_resident_peak
+from passt_bench.processes import oom_kills
 from passt_bench.registry import ALL, Component, installed_version
 from passt_bench.runner.request import DATA_VARIABLE, data_folders
 

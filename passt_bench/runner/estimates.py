@@ -25,16 +25,7 @@ from passt_bench.measure.target import (
 )
 from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
-from passt_bench.spec.recipe import (
-    DataSpec,
-    EngineSpec,
-    FrontendSpec,
-    MeasurementSpec,
-    ModelSpec,
-    Pair,
-    Patchout,
-    Recipe,
-)
+from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Pair, Patchout, Recipe
 from passt_bench.training.batches import epoch_steps
 from passt_bench.training.engine import loss_of
 from passt_bench.training.loop import stages
@@ -112,21 +103,20 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
         patchout=patchout,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         flops=flops,
-        flops_inference=_inference_flops(recipe.model, recipe.frontend, recipe.data, classes),
+        flops_inference=_inference_flops(
+            Recipe(model=recipe.model, frontend=recipe.frontend, data=recipe.data), classes
+        ),
         model_shape=(net.patch, net.stride) if grid is not None else None,
     )
 
 
 @lru_cache(maxsize=512)
-def _inference_flops(
-    model: ModelSpec, frontend: FrontendSpec, data: DataSpec, classes: int
-) -> float:
-    """FLOPs of a forward pass per clip, which drops no patches, so patchout does not matter."""
-    frames = frame_count(frontend, data.seconds)
-    recipe = Recipe(model=model, frontend=frontend, data=data)
+def _inference_flops(recipe: Recipe, classes: int) -> float:
+    """FLOPs of a forward pass per clip; the same for all recipes that share model and input."""
+    frames = frame_count(recipe.frontend, recipe.data.seconds)
     with torch.device("meta"):
         net = from_recipe(recipe, classes, frames).eval()
-        x = torch.empty(1, 1, frontend.mels, frames)
+        x = torch.empty(1, 1, recipe.frontend.mels, frames)
     return count_flops(lambda: net(x), backward=False)
 
 
@@ -166,16 +156,10 @@ def foreseen_bytes(recipe: Recipe, classes: int) -> int:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """Expected seconds of measuring.
+    """Expected seconds of measuring."""
 
-    Attributes:
-        apart: seconds of all sessions outside the rounds: building, warm-up, memory, and whatever
-            follows the rounds.
-        rounds: seconds of one round of each session.
-    """
-
-    apart: float = 0.0
-    rounds: tuple[float, ...] = ()
+    apart: float = 0.0  # of all sessions outside the rounds
+    rounds: tuple[float, ...] = ()  # of one round of each session
 
     @property
     def least(self) -> float:
@@ -190,12 +174,7 @@ class Foreseen:
 
 
 def rate(engine: EngineSpec, gpu: str | None) -> float:
-    """Expected FLOP/s.
-
-    Args:
-        engine: device, threads and precision.
-        gpu: the driver's name of the GPU; None without a GPU.
-    """
+    """Expected FLOP/s; ``gpu`` is the driver's name of the GPU."""
     if engine.device != "cuda":
         return CORE_RATE * engine.threads
     stated = stated_peak(gpu, engine.precision) if gpu else None
@@ -211,57 +190,38 @@ def foresee(
     published: PublishedProtocol | None = None,
     profile: bool = False,
 ) -> Foreseen:
-    """Adds up the expected seconds of the arms of sessions.
-
-    Args:
-        sessions: recipes of each session.
-        classes: number of the models' outputs.
-        spec: steps of a round and of the warm-up.
-        gpu: see `rate`.
-        published: sizes of the published speed test, if it follows.
-        profile: whether every arm is profiled.
+    """Adds up the expected seconds of the arms of sessions, each a sequence of recipes.
 
     Raises:
         InputError: a model cannot be built.
     """
+
+    def arm(recipe: Recipe) -> tuple[float, float]:
+        """Seconds of one arm outside the rounds, and per round."""
+        facts, clips = summarize_model(recipe, classes), batch_size(recipe)
+        speed = rate(recipe.engine, gpu)
+        cycle = max(1, len(facts.patchout.get("stages", ())))
+        step = clips * facts.flops / speed + CALL_SECONDS
+        # Inference of a batch, and of one clip.
+        infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS
+        steps = spec.steps
+        if recipe.engine.device != "cpu":
+            steps = GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / (cycle * step))))
+        warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
+        outside = ARM_SECONDS + facts.parameters / WEIGHT_RATE
+        outside += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
+        if recipe.engine.compile:
+            outside += COMPILE_SECONDS
+        if published is not None:
+            each = published.batch * facts.flops / speed + CALL_SECONDS
+            outside += (published.warmup + published.steps) * each
+        if profile:
+            outside += PROFILE_SECONDS + 3 * cycle * step
+        return outside, steps * cycle * step + 2 * infer  # inference runs twice, once untimed
+
     apart, rounds = 0.0, []
     for recipes in sessions:
-        arms = [_arm(recipe, classes, spec, gpu, published, profile) for recipe in recipes]
+        arms = list(map(arm, recipes))
         apart += SESSION_SECONDS + sum(outside for outside, _ in arms)
         rounds.append(sum(turn for _, turn in arms))
     return Foreseen(apart, tuple(rounds))
-
-
-def _steps_of_turn(spec: MeasurementSpec, recipe: Recipe, step: float) -> int:
-    if recipe.engine.device == "cpu":
-        return spec.steps
-    return GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / step)))
-
-
-def _arm(
-    recipe: Recipe,
-    classes: int,
-    spec: MeasurementSpec,
-    gpu: str | None,
-    published: PublishedProtocol | None,
-    profile: bool,
-) -> tuple[float, float]:
-    """Seconds of one arm outside the rounds, and per round."""
-    facts, clips = summarize_model(recipe, classes), batch_size(recipe)
-    speed = rate(recipe.engine, gpu)
-    cycle = max(1, len(facts.patchout.get("stages", ())))
-    step = clips * facts.flops / speed + CALL_SECONDS
-    infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS  # a batch, and one clip
-    # Each turn runs inference twice, once untimed.
-    turn = _steps_of_turn(spec, recipe, cycle * step) * cycle * step + 2 * infer
-    warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
-    apart = ARM_SECONDS + facts.parameters / WEIGHT_RATE
-    apart += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
-    if recipe.engine.compile:
-        apart += COMPILE_SECONDS
-    if published is not None:
-        steps = published.warmup + published.steps
-        apart += steps * (published.batch * facts.flops / speed + CALL_SECONDS)
-    if profile:
-        apart += PROFILE_SECONDS + 3 * cycle * step
-    return apart, turn

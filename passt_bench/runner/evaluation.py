@@ -20,8 +20,8 @@ from passt_bench.data import open_dataset
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
-from passt_bench.measure.failure import classify
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
+from passt_bench.measure.memory import classify
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
@@ -39,8 +39,8 @@ from passt_bench.runner.evaluation_inputs import (
     with_published,
 )
 from passt_bench.runner.initial_weights import sha256_of
-from passt_bench.runner.locks import lock
 from passt_bench.runner.request import data_folders, typed
+from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import EngineSpec

@@ -24,7 +24,7 @@ from passt_bench.records.store import (
     read_search,
     search_names,
 )
-from passt_bench.runner.locks import discard, is_running
+from passt_bench.runner.run_status import discard, is_running
 from passt_bench.spec.key import is_key, key_fields
 from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe

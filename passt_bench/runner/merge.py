@@ -15,7 +15,7 @@ from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import ComparisonRecord, SessionRecord
 from passt_bench.records.store import COMPARISONS, SEARCHES, Store, read_record
-from passt_bench.runner.locks import running_keys, studies_held
+from passt_bench.runner.run_status import running_keys, studies_held
 
 _TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
 _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # prefixes of files of unfinished runs

@@ -22,58 +22,33 @@ DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """A study, and the changes to it from the command line.
+    """A study, and the changes to it from the command line."""
 
-    Attributes:
-        study: name of a study, or path of a study file.
-        sets: overrides of the base recipe, ``a.b=value``.
-        seeds: number of seeds.
-        folds: number of folds.
-        device: device type.
-        name: name of the study in records and reports.
-        variants: names of the variants that the command is about; empty is all.
-        baseline: whether the baseline is included.
-    """
-
-    study: str
-    sets: Sequence[str] = ()
-    seeds: int | None = None
-    folds: int | None = None
+    study: str  # name of a study, or path of a study file
+    sets: Sequence[str] = ()  # overrides of the base recipe, ``a.b=value``
+    seeds: int | None = None  # number of seeds
+    folds: int | None = None  # number of folds
     device: str | None = None
-    name: str | None = None
-    variants: Sequence[str] = ()
-    baseline: bool = True
+    name: str | None = None  # of the study in records and reports
+    variants: Sequence[str] = ()  # names; empty is all
+    baseline: bool = True  # whether it is included
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How to run a study; none of these settings decides a result.
+    """How to run a study; none of these settings decides a result."""
 
-    Attributes:
-        workers: number of processes in parallel.
-        retry: statuses of runs to try again.
-        timeout: time limit in seconds of one attempt at a run, its earlier processes included.
-        memory: maximum bytes that the process of a run may allocate; None is no limit.
-        checkpoint_seconds: seconds between two checkpoints of a run.
-        keep_checkpoints: whether checkpoints stay when the record is written.
-        keep_models: whether the trained model is written to the folder of the record.
-        cost: whether costs are measured after training.
-        remeasure: whether costs on record are measured again.
-        track: whether the runs are logged to MLflow.
-        search_minutes: time limit of a search: no trial starts that would not leave enough time for
-            the confirmation; None is no limit.
-    """
-
-    workers: int = field(default_factory=default_workers)
-    retry: tuple[Status, ...] = ()
-    timeout: float | None = None
-    memory: int | None = None
-    checkpoint_seconds: float = 20.0
-    keep_checkpoints: bool = False
-    keep_models: bool = False
-    cost: bool = True
-    remeasure: bool = False
-    track: bool = True
+    workers: int = field(default_factory=default_workers)  # number of processes in parallel
+    retry: tuple[Status, ...] = ()  # statuses of runs to try again
+    timeout: float | None = None  # seconds of an attempt at a run, its earlier processes included
+    memory: int | None = None  # maximum bytes that the process of a run may allocate
+    checkpoint_seconds: float = 20.0  # between two checkpoints of a run
+    keep_checkpoints: bool = False  # also when the record is written
+    keep_models: bool = False  # writes the trained model to the folder of the record
+    cost: bool = True  # whether costs are measured after training
+    remeasure: bool = False  # also costs on record
+    track: bool = True  # whether the runs are logged to MLflow
+    # Time limit of a search: no trial starts that would not leave enough time to confirm.
     search_minutes: float | None = None
 
     @property
@@ -84,19 +59,12 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Paths:
-    """The folders of a command.
+    """The folders of a command."""
 
-    Attributes:
-        runs: folder of the records.
-        data: data set name → folder.
-        pages: folder of the rendered pages; None is ``reports`` in the folder of the records.
-        storage: address of the Optuna storage of a search; None is a journal in ``runs``.
-    """
-
-    runs: Path
-    data: Mapping[str, Path] = field(default_factory=dict)
-    pages: Path | None = None
-    storage: str | None = None
+    runs: Path  # of the records
+    data: Mapping[str, Path] = field(default_factory=dict)  # by name of the data set
+    pages: Path | None = None  # by default ``reports`` in the folder of the records
+    storage: str | None = None  # Optuna's, of a search; by default a journal in ``runs``
 
     @property
     def reports(self) -> Path:
@@ -155,17 +123,10 @@ def check_choice(
     baselines: Collection[str],
     source: str,
 ) -> None:
-    """Refuses a choice of variants that is not possible.
-
-    Args:
-        names: names of the chosen variants; empty is all.
-        baseline: whether the baseline is included.
-        known: names that may be chosen.
-        baselines: names of the baselines, one per study.
-        source: name of the study or file.
+    """Refuses unknown variants, and a baseline that is both chosen and excluded.
 
     Raises:
-        InputError: a name is unknown, or a baseline is both chosen and excluded.
+        InputError: names the variant; the ``source`` is the name of the study or file.
     """
     for name in names:
         if name not in known:
@@ -187,24 +148,14 @@ def check_choice(
 
 
 def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> StudyRecord:
-    """The record of a study with only some of its variants.
-
-    Args:
-        record: record of the whole study.
-        names: names of the variants, see `check_choice`; empty is all.
-        baseline: whether the baseline is included.
-    """
+    """The record of a study with only some variants (none named: all), see `check_choice`."""
     wanted = {*names} or {variant.name for variant in record.variants} - {record.baseline}
     wanted |= {record.baseline} if baseline else set()
     return replace(record, variants=tuple(v for v in record.variants if v.name in wanted))
 
 
 def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
-    """The data set and the folder in ``NAME=DIR``.
-
-    Args:
-        item: the value.
-        field: the option or argument that has the value.
+    """The data set and the folder in ``NAME=DIR``, the value of an option or argument.
 
     Raises:
         InputError: the value does not have this form, or the data set is unknown.

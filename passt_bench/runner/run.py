@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from filelock import FileLock
@@ -15,13 +15,14 @@ from passt_bench.console import duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
+from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import clear
-from passt_bench.runner.cost import foresee_cost, measure_cost
+from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.locks import PROGRESS, is_running, studies_held
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, check_device_name
+from passt_bench.runner.run_status import PROGRESS, is_running, studies_held
 from passt_bench.runner.studies import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
@@ -69,35 +70,24 @@ def prepare(
 ) -> None:
     """Computes the features that cells need and that are not in the cache."""
     torch.set_num_threads(1)  # features must not depend on the number of cores
-    missing = {}
+    missing: dict[Path, Recipe] = {}
     for cell in todo:
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
-        if path.is_file() or path in missing:
-            continue
         clips = len(datasets.get(cell.recipe).ids)
-        if is_prepared(cell.recipe, clips, path):
-            missing[path] = cell.recipe
+        if not path.is_file() and is_prepared(cell.recipe, clips, path):
+            missing.setdefault(path, cell.recipe)
     for path, recipe in missing.items():
         what = "waveforms" if keeps_waves(recipe) else "log-mel features"
-        title = f"Preparing {what} of {recipe.data.name}"
+        paths.cache.mkdir(parents=True, exist_ok=True)
         # If several commands use the folder, one computes and the others wait.
-        with stage(console, title) as update, _cache_locked(paths):
-            prepare_features(
-                datasets.get(recipe),
-                recipe.frontend,
-                recipe.data.seconds,
-                path,
-                update,
-            )
-
-
-@contextmanager
-def _cache_locked(paths: Paths) -> Iterator[None]:
-    paths.cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.cache / "prepare.lock"):
-        for path in paths.cache.glob("*.tmp"):
-            path.unlink()  # left by a command that was killed
-        yield
+        with (
+            stage(console, f"Preparing {what} of {recipe.data.name}") as update,
+            FileLock(paths.cache / "prepare.lock"),
+        ):
+            for left in paths.cache.glob("*.tmp"):
+                left.unlink()  # left by a command that was killed
+            dataset = datasets.get(recipe)
+            prepare_features(dataset, recipe.frontend, recipe.data.seconds, path, update)
 
 
 def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
@@ -108,70 +98,61 @@ def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console:
             run_cells(todo, paths, config, update)
 
 
-def measure(plan: StudyPlan, config: RunConfig, store: Store, console: Console) -> None:
-    """Measures costs of variants, if requested and if the baseline is included."""
+def measure(
+    plan: StudyPlan, config: RunConfig, store: Store, console: Console
+) -> list[SessionRecord]:
+    """Measures costs of variants, if requested and if the baseline is included.
+
+    Returns:
+        All sessions on record; none if costs are not measured.
+    """
     if not (config.cost and plan.has_baseline):
-        return
-    recipes, baseline, classes = _arms(plan)
-    with stage(console, f"Measuring the cost of {len(recipes)} variants, interleaved") as update:
-        measure_cost(recipes, baseline, classes, store, retry=config.remeasured, progress=update)
+        return []
+    variants, sessions = len(plan.record.variants), store.sessions()
+    with stage(console, f"Measuring the cost of {variants} variants, interleaved") as update:
+        return sessions + measure_cost(_cost_plan(plan, config, sessions), store, update)
 
 
-def _arms(plan: StudyPlan) -> tuple[dict[str, Recipe], str, int]:
-    """Arguments of a cost session: recipes by variant, name of the baseline, number of classes."""
+def _cost_plan(plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRecord]) -> CostPlan:
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
-    return recipes, plan.record.baseline, len(plan.record.fingerprint.classes)
+    classes = len(plan.record.fingerprint.classes)
+    return plan_cost(
+        recipes, plan.record.baseline, classes, sessions=sessions, retry=config.remeasured
+    )
 
 
 @dataclass(frozen=True)
 class Incomplete:
-    """Counts of what failed or did not finish in a study; false if everything is done.
+    """Counts of what failed or did not finish in a study; false if everything is done."""
 
-    Attributes:
-        failed: number of cells whose final status is not ok.
-        interrupted: number of cells without a record.
-        arms: number of variants whose cost could not be measured.
-    """
-
-    failed: int = 0
-    interrupted: int = 0
-    arms: int = 0
+    failed: int = 0  # cells whose final status is not ok
+    interrupted: int = 0  # cells without a record
+    arms: int = 0  # variants whose cost could not be measured
 
     def __bool__(self) -> bool:
         return bool(self.failed or self.interrupted or self.arms)
 
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
-        sentences = []
-        if self.failed:
-            sentences.append(
-                f"{_runs(self.failed)} failed; see the report. To run them again, give --retry "
-                "with their kinds of failure."
-            )
-        if self.interrupted:
-            sentences.append(
-                f"{_runs(self.interrupted)} did not finish; run the same command to resume."
-            )
-        if self.arms:
-            what = "variant" if self.arms == 1 else "variants"
-            sentences.append(f"The cost of {self.arms} {what} could not be measured.")
-        return sentences
+        sentences = {
+            f"{_count(self.failed, 'run')} failed; see the report. To run them again, give --retry "
+            "with their kinds of failure.": self.failed,
+            f"{_count(self.interrupted, 'run')} did not finish; run the same command to resume.": (
+                self.interrupted
+            ),
+            f"The cost of {_count(self.arms, 'variant')} could not be measured.": self.arms,
+        }
+        return [sentence for sentence, number in sentences.items() if number]
 
 
-def _runs(number: int) -> str:
-    return f"{number} run" if number == 1 else f"{number} runs"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def find_incomplete(plan: StudyPlan, store: Store, *, cost: bool) -> Incomplete:
-    """Counts what failed or did not finish, from the records.
-
-    Args:
-        plan: the study.
-        store: records of the study.
-        cost: whether costs were to be measured.
-    """
+def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRecord]) -> Incomplete:
+    """Counts what failed or did not finish, from the records of a study and its cost sessions."""
     ends = [store.outcome(cell.key) for cell in plan.cells]
-    measured = measured_arms(plan.record, store.sessions()) if cost else {}
+    measured = measured_arms(plan.record, sessions)
     return Incomplete(
         failed=sum(end is not None and end.status != "ok" for end in ends),
         interrupted=ends.count(None),
@@ -209,27 +190,18 @@ def check_available(device: str, source: str | None = None, field: str = "engine
 def describe(
     plan: StudyPlan, store: Store, config: RunConfig, todo: Sequence[PlannedCell] | None = None
 ) -> str:
-    """Sentences about what a command will run and how long that takes.
-
-    Args:
-        plan: the study.
-        store: records of the study.
-        config: how to run.
-        todo: the cells to run, if already known.
-    """
+    """Sentences about what a command will run (``todo``, if known) and how long that takes."""
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
     text += plan.record.count_runs(len(plan.whole.variants), len(plan.cells) - len(todo))
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:
-        costs = "; missing costs are measured" if cost else ""
-        return f"{text} Nothing to train{costs}.{without}"
+        return f"{text} Nothing to train{'; missing costs are measured' if cost else ''}.{without}"
     seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
     if cost:
-        recipes, baseline, classes = _arms(plan)
-        expected = foresee_cost(recipes, baseline, classes, store, retry=config.remeasured)
-        seconds += expected.limited(recipes[baseline].measurement)
+        costs = _cost_plan(plan, config, store.sessions())
+        seconds += foresee_cost(costs).limited(costs.recipes[costs.baseline].measurement)
     return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
 
 
@@ -248,19 +220,7 @@ def warn_of_unused_cuda(
 ) -> None:
     """Warns that a CUDA device is available and unused, unless a device was chosen."""
     named = request.device is not None or "engine.device" in parse_assignments(list(request.sets))
-    sentence = None if named else unused_cuda(plans, torch.cuda.is_available())
-    if sentence is not None:
-        console.print(sentence, style="yellow", markup=False)
-
-
-def unused_cuda(plans: Iterable[StudyPlan], available: bool) -> str | None:
-    """A warning if CUDA is available and no variant uses it; None otherwise.
-
-    Args:
-        plans: the studies.
-        available: whether there is a CUDA device.
-    """
     devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
-    if not available or not devices or "cuda" in devices:
-        return None
-    return "A CUDA device is available but not used; to use it, add --device cuda."
+    if torch.cuda.is_available() and devices == {"cpu"} and not named:
+        sentence = "A CUDA device is available but not used; to use it, add --device cuda."
+        console.print(sentence, style="yellow", markup=False)

@@ -1,37 +1,115 @@
-"""Counts how many runs of a study are done, failed, running, interrupted or missing."""
+"""What runs of a folder are doing: the locks of those in progress, and the state of each.
+
+The kernel releases locks when their holder ends. Each key has two: ``KEY.lock`` is held by the
+command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that computes a cell. If
+a command is killed, its process may run a moment longer, and no other may write to the same folder
+then.
+
+``studies.lock`` is the innermost: its holder waits for no other lock.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from passt_bench.errors import InputError
+from passt_bench.records.files import storing
 from passt_bench.records.run import CellRecord, Outcome, StudyRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.locks import PROGRESS, is_running
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
+from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
+PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
+MERGE = "merge.lock"  # held to choose the key of a session
+STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missing")
 
 
+def lock(root: Path, name: str) -> FileLock:
+    """A lock of a store that is not held yet; acquiring it fails at once unless given a timeout.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    folder = root / "locks"
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / name, timeout=0)
+
+
+def is_running(root: Path, key: str) -> bool:
+    """Whether a command, or a process left by one, is working on the key."""
+    for name in _names(key):
+        path = root / "locks" / name
+        if path.is_file():
+            try:
+                with FileLock(path, timeout=0):
+                    pass
+            except Timeout:
+                return True
+            except OSError:  # a read-only folder
+                continue
+    return False
+
+
+def running_keys(root: Path) -> list[str]:
+    """The keys that commands, or processes left by them, are working on in a folder."""
+    keys = {path.name.partition(".")[0] for path in (root / "locks").glob("*.lock")}
+    return [key for key in sorted(keys) if is_key(key) and is_running(root, key)]
+
+
+@contextmanager
+def studies_held(root: Path) -> Iterator[None]:
+    """Waits for the lock on the studies and searches of a folder, and holds it.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    with storing(root / "locks" / STUDIES):
+        held = lock(root, STUDIES).acquire(timeout=-1)
+    with held:
+        yield
+
+
+def discard(path: Path) -> None:
+    """Removes the file of a lock, unless the lock is held.
+
+    The file is removed while this process holds it. A process that opened it before and acquires it
+    afterwards notices that the file was unlinked (`FileLock` checks) and opens the new one, so no
+    process holds a lock that others cannot see.
+
+    Raises:
+        StorageError: the file cannot be removed.
+    """
+    with storing(path):
+        try:
+            with FileLock(path, timeout=0):
+                path.unlink(missing_ok=True)
+        except Timeout:
+            return
+
+
+def _names(key: str) -> tuple[str, str]:
+    return f"{key}.lock", f"{key}.work.lock"
+
+
 @dataclass(frozen=True)
 class VariantStatus:
-    """How many runs of a variant are in which state.
-
-    Attributes:
-        variant: name of the variant.
-        cells: state → number of cells.
-        retried: number of cells whose record is not from the first attempt.
-        failures: a line for each cell that failed.
-    """
+    """How many runs of a variant are in which state."""
 
     variant: str
     cells: dict[State, int]
-    retried: int
-    failures: tuple[str, ...]
+    retried: int  # number of cells whose record is not from the first attempt
+    failures: tuple[str, ...]  # a line for each cell that failed
 
 
 def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
@@ -53,16 +131,10 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
 
 
 def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:
-    """The part of a study's record that a request is about; needs neither data nor PyTorch.
+    """The seeds, folds and variants of a request, from the record of a study; needs no PyTorch.
 
-    Args:
-        study: the study with the changes of the command line.
-        request: seeds, folds and variants.
-        store: where the study may be on record.
-
-    Returns:
-        The record with only these seeds, folds and variants. None if the study must be planned: it
-        is not on record, or not with these recipes or this many seeds or folds.
+    None if the study must be planned: it is not on record, or not with these recipes or this many
+    seeds or folds.
 
     Raises:
         InputError: a variant is unknown, see `check_choice`.

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from passt_bench.analysis.results import Results
 from passt_bench.records.run import CellRecord, VariantRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.locks import PROGRESS, is_running
+from passt_bench.runner.run_status import PROGRESS, is_running
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.override import flatten
 

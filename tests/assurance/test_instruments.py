@@ -11,8 +11,7 @@ import pytest
 from timed_subjects import Products
 
 from passt_bench.intervals import ratio_intervals
-from passt_bench.measure.arm import Arm
-from passt_bench.measure.session import SessionResult, run_session
+from passt_bench.measure.session import Arm, SessionResult, run_session
 from passt_bench.records.session import Interval
 from passt_bench.spec import MeasurementSpec
 
@@ -45,7 +44,7 @@ def _load(busy: bool) -> Iterator[None]:
 
 def _session(first: int, second: int, spec: MeasurementSpec, seed: int) -> SessionResult:
     arms = [Arm("base", Products(first)), Arm("other", Products(second))]
-    return run_session(arms, "base", spec, seed=seed, preload=("timed_subjects",))
+    return run_session(arms, "base", spec, seed=seed)
 
 
 def _ratio(result: SessionResult) -> Interval:

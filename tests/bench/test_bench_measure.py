@@ -2,9 +2,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from passt_bench.intervals import ratio_intervals
-from passt_bench.measure.clock import Clock
 from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import saved_for_backward
+from passt_bench.measure.target import Clock
 from passt_bench.models import build_model
 
 

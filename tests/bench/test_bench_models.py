@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from closed_form import vit_flops
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.nn import functional as F
 
-from passt_bench.measure.flops import count_flops, vit_flops
+from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import Patchout, build_model, create_model, draw_batch, draw_kept
 from passt_bench.models.passt import gather

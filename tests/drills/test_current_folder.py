@@ -34,7 +34,7 @@ import numpy as np
 from rich.console import Console
 
 from passt_bench.console import Estimate
-from passt_bench.measure.arm import ArmProcess
+from passt_bench.measure.session import ArmProcess
 from passt_bench.runner.executor import fork_server
 from passt_bench.runner.background_sync import updating_mlflow
 from passt_bench.training.batches import load
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         pass
     if {first!r} == "arm":
         arm = ArmProcess()
-        arm.send("nothing_of_that_name")
+        arm.send(make, 1)
         assert arm._pipe.poll(120)
         arm.close()
     elif {first!r} == "loaders":

@@ -10,11 +10,12 @@ SUBJECTS = Path(__file__).parents[1] / "helpers"
 KILLED = """
 import time
 from known_subjects import Sleeps
-from passt_bench.measure.arm import ArmProcess
+from passt_bench.measure.session import ArmProcess
+from passt_bench.measure.target import build
 
 if __name__ == "__main__":
     process = ArmProcess()
-    process.send("build", Sleeps(0.001), 1)
+    process.send(build, Sleeps(0.001), 1)
     process.receive(60)
     print(process.pid, flush=True)
     time.sleep(60)

@@ -13,24 +13,17 @@ from passt_bench.measure.target import Subject
 MIB = 1024**2
 
 
-def idle() -> None:
-    """Takes no time to speak of."""
-
-
 @dataclass(frozen=True)
 class Sleeps:
-    """A step of known wall time."""
+    """A step of known wall time; building takes a while too where asked."""
 
     seconds: float
+    build: float = 0.0
 
     def __call__(self) -> Subject:
-        return Subject(
-            step={
-                "forward": lambda: time.sleep(self.seconds / 2),
-                "backward": lambda: time.sleep(self.seconds / 2),
-            },
-            others={"inference_1": idle},
-        )
+        time.sleep(self.build)
+        half = {name: lambda: time.sleep(self.seconds / 2) for name in ("forward", "backward")}
+        return Subject(step=half, others={"inference_1": lambda: None})
 
 
 @dataclass(frozen=True)
@@ -47,33 +40,46 @@ class NotesCores:
         return Subject(step={"forward": forward})
 
 
+def _allocate(mebibytes: int) -> None:
+    torch.ones(mebibytes * MIB, dtype=torch.uint8)
+
+
+def _fill_heap() -> None:
+    [torch.ones(4096, dtype=torch.uint8) for _ in range(8192)]
+
+
 @dataclass(frozen=True)
 class Allocates:
-    """A step whose peak rises by a known amount."""
-
-    mebibytes: int
+    """Phases whose peaks rise by known amounts, the last two by 32 MiB on the heap."""
 
     def __call__(self) -> Subject:
-        def forward() -> None:
-            torch.ones(self.mebibytes * MIB, dtype=torch.uint8)
-
-        return Subject(step={"forward": forward})
+        return Subject(
+            step={"forward": lambda: _allocate(64)},
+            others={
+                "large": lambda: _allocate(256),
+                "small": lambda: _allocate(16),
+                "heap": _fill_heap,
+                "heap_again": _fill_heap,
+            },
+        )
 
 
 @dataclass(frozen=True)
 class Fails:
-    """A step that goes wrong in a named way from its n-th call on."""
+    """A step that fails in a named way from its n-th call on, or what else the way names."""
 
     way: str
     after: int = 0
 
     def __call__(self) -> Subject:
+        if self.way == "build":
+            raise RuntimeError("no such model")
         calls = 0
 
         def forward() -> None:
             nonlocal calls
             calls += 1
-            if calls <= self.after:
+            if calls <= self.after or self.way == "published":
                 return
             if self.way == "raise":
                 raise ValueError("a planted fault")
@@ -87,34 +93,8 @@ class Fails:
                 os._exit(3)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        return Subject(step={"forward": forward})
-
-
-@dataclass(frozen=True)
-class FailsLater:
-    """A published speed test whose batch does not fit."""
-
-    def __call__(self) -> Subject:
-        def test(protocol: object) -> float:
+        def published(protocol: object) -> float:
             raise MemoryError("too large a batch")
 
-        return Subject(step={"forward": idle}, published=test)
-
-
-@dataclass(frozen=True)
-class BuildsSlowly:
-    """A factory that takes its time, and a step that takes none."""
-
-    seconds: float
-
-    def __call__(self) -> Subject:
-        time.sleep(self.seconds)
-        return Subject(step={"forward": idle})
-
-
-@dataclass(frozen=True)
-class CannotBuild:
-    """A factory that raises."""
-
-    def __call__(self) -> Subject:
-        raise RuntimeError("no such model")
+        test = published if self.way == "published" else None
+        return Subject(step={"forward": forward}, published=test)

@@ -18,7 +18,7 @@ from passt_bench.registry import MODELS
 from passt_bench.report.build import render_index
 from passt_bench.report.comparison import build_comparison
 from passt_bench.runner.compare import compare, default_name, subjects
-from passt_bench.runner.cost import foresee_now
+from passt_bench.runner.cost import foresee_cost, plan_cost
 from passt_bench.runner.estimates import Foreseen
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
@@ -206,9 +206,10 @@ def test_what_is_said_beforehand() -> None:
 
 def test_what_is_foreseen_follows_the_settings() -> None:
     recipes = subjects(["passt_micro", "panns_micro"], SMALL)
-    found = foresee_now(recipes, CLASSES)
+    found = foresee_cost(plan_cost(recipes, "passt_micro", CLASSES))
     assert len(found.rounds) == 1
-    more = foresee_now(recipes, CLASSES, published=PublishedProtocol(), profiles=Path())
+    everything = {"published": PublishedProtocol(), "profiles": Path()}
+    more = foresee_cost(plan_cost(recipes, "passt_micro", CLASSES, **everything))
     assert more.apart > found.apart
     assert more.rounds == found.rounds
 

@@ -1,19 +1,21 @@
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from closed_form import vit_flops
 
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.flops import vit_flops
+from passt_bench.measure.machine import git_commit
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import cost
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.cost import foresee_cost, measure_cost
+from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
 from passt_bench.runner.estimates import foreseen_bytes, summarize_model
 from passt_bench.spec import (
     DataSpec,
@@ -46,6 +48,10 @@ RECIPES = {
 }
 
 
+def planned(recipes: dict[str, Recipe], store: Store, retry: tuple[str, ...] = ()) -> CostPlan:
+    return plan_cost(recipes, "all", CLASSES, sessions=store.sessions(), retry=retry)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("runs"))
@@ -55,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def session(store: Store) -> SessionRecord:
     seen: list[float] = []
     (session,) = measure_cost(
-        RECIPES, "all", CLASSES, store, progress=lambda share, text: seen.append(share)
+        planned(RECIPES, store), store, lambda share, text: seen.append(share)
     )
     assert seen == sorted(seen)
     assert seen[-2] < seen[-1] == 1
@@ -109,23 +115,25 @@ def test_every_statistic_can_be_computed_again(session: SessionRecord, store: St
 
 
 def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
-    assert measure_cost(RECIPES, "all", CLASSES, store) == []
-    assert foresee_cost(RECIPES, "all", CLASSES, store).least == 0
+    known = planned(RECIPES, store)
+    assert known.all_known
+    assert measure_cost(known, store) == []
+    assert foresee_cost(known).least == 0
     new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
-    alone = foresee_cost({"all": BASE, "time": new}, "all", CLASSES, store)
-    assert foresee_cost({**RECIPES, "time": new}, "all", CLASSES, store) == alone
-    assert alone.least > 0
-    (second,) = measure_cost({**RECIPES, "time": new}, "all", CLASSES, store)
+    one = planned({**RECIPES, "time": new}, store)
+    assert foresee_cost(one) == foresee_cost(planned({"all": BASE, "time": new}, store))
+    assert foresee_cost(one).least > 0
+    (second,) = measure_cost(one, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
 
 
-def test_another_machine_measures_anew(session: SessionRecord, tmp_path: Path) -> None:
-    other = Store(tmp_path)
-    other.write(replace(session, machine={**session.machine, "cpu": "another"}))
-    (again,) = measure_cost({"all": BASE}, "all", CLASSES, other)
-    assert again.key != session.key
-    assert [arm.key for arm in again.arms] == [session.baseline]
+def test_another_machine_measures_anew(session: SessionRecord, store: Store) -> None:
+    elsewhere = replace(session, machine={**session.machine, "cpu": "another"})
+    for sessions, new in ([session], False), ([elsewhere], True):
+        plan = plan_cost({"all": BASE}, "all", CLASSES, sessions=sessions)
+        assert (plan.all_known, plan.new) == (not new, ())
+    assert cost._free_key(plan, [session.baseline], store) not in store.record_keys()
 
 
 def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
@@ -138,8 +146,8 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
         seen.append((share, text))
         assert share < 1 or len(store.sessions()) == 2
 
-    assert len(foresee_cost(recipes, "all", CLASSES, store).rounds) == 2
-    first, second = measure_cost(recipes, "all", CLASSES, store, progress=tell)
+    assert len(foresee_cost(planned(recipes, store)).rounds) == 2
+    first, second = measure_cost(planned(recipes, store), store, tell)
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
     assert shares[-2] < shares[-1] == 1
@@ -153,8 +161,8 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
     assert "allocate" in failed.message
     assert failed.phases == failed.ratios == {}
     assert failed.tokens == first.arms[0].tokens
-    assert measure_cost(recipes, "all", CLASSES, store) == []  # a failure is a result
-    (again,) = measure_cost(recipes, "all", CLASSES, store, retry=("oom",))
+    assert planned(recipes, store).all_known  # a failure is a result
+    (again,) = measure_cost(planned(recipes, store, retry=("oom",)), store)
     assert [arm.status for arm in again.arms] == ["ok", "oom"]
     assert again.key != second.key
     assert len(store.sessions()) == 3
@@ -163,7 +171,7 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
 def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
     wrong = override(BASE, {"patchout": Patchout(kind="unstructured", patches=9999)})
     with pytest.raises(InputError, match=r"patchout\.patches"):
-        measure_cost({"all": BASE, "wrong": wrong}, "all", CLASSES, Store(tmp_path))
+        measure_cost(planned({"all": BASE, "wrong": wrong}, store := Store(tmp_path)), store)
 
 
 def test_the_peak_is_sought_at_the_models_own_size() -> None:
@@ -178,18 +186,18 @@ def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch)
     recipes = {
         str(batch): override(BASE, {"measurement.batch_size": batch}) for batch in (1, 2, 3, 4)
     }
-    plan = cost._Plan(recipes, "1", CLASSES, {}, {})
+    plan = plan_cost(recipes, "1", CLASSES)
+    one, two, three, four = plan.recipes
     each = foreseen_bytes(recipes["4"], CLASSES)
     assert each > foreseen_bytes(recipes["1"], CLASSES)
     for free, groups in (
-        (10 * each, [["1", "2", "3", "4"]]),
-        (3.9 * each, [["1", "2", "3"], ["1", "4"]]),
-        (0, [["1", "2"], ["1", "3"], ["1", "4"]]),
+        (10 * each, [[one, two, three, four]]),
+        (3.9 * each, [[one, two, three], [one, four]]),
+        (0, [[one, two], [one, three], [one, four]]),
     ):
         monkeypatch.setattr(cost, "_free_bytes", lambda _, free=free: free)
-        assert cost._groups(plan, ["2", "3", "4"]) == groups
-    monkeypatch.setattr(cost, "_free_bytes", lambda _: 0)
-    assert cost._groups(plan, []) == [["1"]]
+        assert cost._groups(plan) == groups
+    assert cost._groups(replace(plan, new=())) == [[one]]
 
 
 @pytest.mark.parametrize(
@@ -228,3 +236,19 @@ def test_foreseen_memory_covers_what_is_saved() -> None:
         subject = RecipeFactory(recipe, CLASSES)()
         saved = saved_for_backward(subject.step["forward"], subject.resident)
         assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
+
+
+def test_a_rendered_report_makes_no_other_source(tmp_path: Path) -> None:
+    package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
+    for file in (package / "__init__.py", page):
+        file.parent.mkdir()
+        file.write_text("first")
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True)
+    commit = git_commit(package)
+    assert commit is not None and len(commit) == 40
+    page.write_text("second")
+    assert git_commit(package) == commit
+    (package / "__init__.py").write_text("second")
+    assert git_commit(package) == f"{commit}-dirty"

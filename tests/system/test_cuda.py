@@ -90,8 +90,7 @@ def test_a_graph_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
-    from passt_bench.measure.arm import Arm
-    from passt_bench.measure.session import run_session
+    from passt_bench.measure.session import Arm, run_session
     from passt_bench.runner.benchmark_target import RecipeFactory
 
     engines = {
@@ -108,7 +107,7 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
         for name, engine in engines.items()
     ]
     spec = MeasurementSpec(rounds=6, most_rounds=6, half_width=9.0, turn_seconds=120.0)
-    result = run_session(arms, "eager", spec, preload=("passt_bench.runner.benchmark_target",))
+    result = run_session(arms, "eager", spec)
     for name, arm in result.arms.items():
         assert (arm.status, arm.message) == ("ok", None), name
         assert {"train_step", "train_step_wall", "train_step_device"} <= set(arm.samples)

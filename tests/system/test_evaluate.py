@@ -156,7 +156,7 @@ def test_a_batch_too_large_is_told(tmp_path: Path) -> None:
         from pathlib import Path
         from evaluating import evaluated
         from passt_bench.errors import InputError
-        from passt_bench.measure.failure import memory_limit
+        from passt_bench.measure.memory import memory_limit
         status = Path("/proc/self/status").read_text()
         used = 1024 * int(status.split("VmData:")[1].split()[0])
         with memory_limit(used + 50 * 2**20):

@@ -15,15 +15,14 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from passt_bench.measure.failure import oom_kills
+from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.executor import RESTARTS, run_cells
-from passt_bench.runner.locks import is_running
 from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import find_incomplete, prepare
-from passt_bench.runner.run_status import variant_statuses
+from passt_bench.runner.run_status import is_running, variant_statuses
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.training import checkpoint
@@ -209,7 +208,7 @@ def test_who_is_killed_again_and_again_is_left_to_the_next_command(
         thread.join()
     assert len(killed) == 1 + RESTARTS
     assert study.store.run(study.cell("long").key) is None
-    short = find_incomplete(study.plan, study.store, cost=False)
+    short = find_incomplete(study.plan, study.store, ())
     assert short.interrupted == 2
     assert short.sentences() == ["2 runs did not finish; run the same command to resume."]
 

@@ -15,10 +15,10 @@ from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.cells import failure
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.locks import PROGRESS
 from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import Incomplete, find_incomplete
+from passt_bench.runner.run_status import PROGRESS
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant, override
 from passt_bench.spec.key import digest
@@ -55,16 +55,16 @@ def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
 
 def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
-    assert find_incomplete(plan, store, cost=True) == Incomplete(interrupted=2)
+    assert find_incomplete(plan, store, store.sessions()) == Incomplete(interrupted=2)
     _done(plan, store)
-    assert not find_incomplete(plan, store, cost=True)
+    assert not find_incomplete(plan, store, store.sessions())
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
-    short = find_incomplete(plan, store, cost=True)
+    short = find_incomplete(plan, store, store.sessions())
     assert short == Incomplete(arms=1)
     assert short.sentences() == ["The cost of 1 variant could not be measured."]
-    assert not find_incomplete(plan, store, cost=False)
+    assert not find_incomplete(plan, store, ())
     store.write(_session(plan, {"none": "ok", "wide": "ok"}, "2026-01-02"))
-    assert not find_incomplete(plan, store, cost=True)
+    assert not find_incomplete(plan, store, store.sessions())
 
 
 def test_a_finished_study_does_nothing(
@@ -73,7 +73,7 @@ def test_a_finished_study_does_nothing(
     plan, store = two_variants, Store(tmp_path)
     _done(plan, store)
     started = []
-    monkeypatch.setattr("passt_bench.runner.executor._run_once", started.append)
+    monkeypatch.setattr("passt_bench.runner.executor._CellRunner.run", started.append)
     monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
     paths = Paths(tmp_path)
     options = RunConfig(cost=False, track=False)

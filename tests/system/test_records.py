@@ -17,11 +17,11 @@ from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.locks import MERGE, STUDIES, discard, lock
 from passt_bench.runner.maintenance import compare_records, find_record, find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.run_status import MERGE, STUDIES, discard, lock
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
 from passt_bench.study_run import execute_plan

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from closed_form import vit_flops
 
-from passt_bench.measure.flops import vit_flops
 from passt_bench.measure.target import Subject, measure_memory, run_turn, warm_up
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import foreseen_bytes, summarize_model

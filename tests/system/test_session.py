@@ -1,21 +1,24 @@
+"""Cost sessions over subjects of known cost, and the processes of their arms."""
+
 import random
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from known_subjects import (
-    MIB,
-    Allocates,
-    BuildsSlowly,
-    CannotBuild,
-    Fails,
-    FailsLater,
-    Sleeps,
-)
+from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.arm import Arm
-from passt_bench.measure.session import SessionResult, enough, run_session
-from passt_bench.measure.target import PublishedProtocol
+from passt_bench.measure.machine import all_cores, cores_of_round, own_seconds
+from passt_bench.measure.session import (
+    Arm,
+    ArmError,
+    ArmProcess,
+    SessionResult,
+    enough,
+    run_session,
+)
+from passt_bench.measure.target import PublishedProtocol, build, warm_up
 from passt_bench.spec import MeasurementSpec
 
 QUICK = MeasurementSpec(
@@ -33,7 +36,7 @@ def run(arms: dict, spec: MeasurementSpec = QUICK, **options: object) -> Session
 def test_known_times_memory_and_order() -> None:
     seen: list[float] = []
     result = run(
-        {"base": Sleeps(0.02), "slow": Sleeps(0.03), "memory": Allocates(64)},
+        {"base": Sleeps(0.02), "slow": Sleeps(0.03), "memory": Allocates()},
         progress=lambda share, text: seen.append(share),
     )
     assert [arm.status for arm in result.arms.values()] == ["ok"] * 3
@@ -47,8 +50,12 @@ def test_known_times_memory_and_order() -> None:
     ratio = ratio_intervals(slow, base)["train_step"]
     assert ratio.low > 1.2
     assert ratio.median == pytest.approx(1.5, rel=0.15)
-    rise = result.arms["memory"].memory["train_rise"]
-    assert rise == pytest.approx(64 * MIB, abs=2 * MIB)
+    memory = result.arms["memory"].memory
+    for phase, known in {"train": 64, "large": 256, "small": 16}.items():  # whatever was before
+        assert memory[f"{phase}_rise"] == pytest.approx(known * MIB, abs=2 * MIB)
+    for phase in ("heap", "heap_again"):  # what the allocator held back counts again
+        assert 0.75 * 32 * MIB < memory[f"{phase}_rise"] < 1.5 * 32 * MIB
+    assert "peak_not_reset" not in memory
     assert result.arms["base"].memory["train_rise"] < 2 * MIB
     assert result.arms["base"].memory["saved_for_backward"] == 0
     assert all(peak > 0 for peak in result.peaks.values())
@@ -58,13 +65,10 @@ def test_known_times_memory_and_order() -> None:
 
 
 def test_failures_become_rows_and_stop_nobody() -> None:
-    spec = MeasurementSpec(
-        warmup_steps=1, rounds=6, most_rounds=6, steps=1, half_width=9, turn_seconds=10
-    )
     result = run(
         {
             "base": Sleeps(0.001),
-            "build": CannotBuild(),
+            "build": Fails("build"),
             "raise": Fails("raise"),
             "late": Fails("raise", after=10),
             "allocate": Fails("allocate"),
@@ -72,8 +76,10 @@ def test_failures_become_rows_and_stop_nobody() -> None:
             "kill": Fails("kill", after=10),
             "exit": Fails("exit"),
             "stall": Fails("stall", after=1),
+            "published": Fails("published"),
         },
-        spec,
+        replace(QUICK, steps=1, half_width=9, turn_seconds=5),
+        published=PublishedProtocol(1),
     )
     found = {name: (arm.status, arm.message) for name, arm in result.arms.items()}
     assert found["base"] == ("ok", None)
@@ -82,60 +88,50 @@ def test_failures_become_rows_and_stop_nobody() -> None:
     assert found["allocate"][0] == found["memory"][0] == "oom"
     assert found["kill"] == ("error", "killed by signal 9 (SIGKILL)")
     assert found["exit"] == ("error", "the process ended with exit status 3")
-    assert found["stall"] == ("timeout", "no answer within 10 s")
+    assert found["stall"] == ("timeout", "no answer within 5 s")
+    late = "the published speed test: oom, MemoryError: too large a batch"
+    assert found["published"] == ("ok", late)  # what the rounds gave remains
+    assert result.arms["published"].published is None
     assert result.rounds == 6
-    assert len(result.arms["base"].samples["train_step"]) == 6
+    for name in ("base", "published"):
+        assert len(result.arms[name].samples["train_step"]) == 6
     assert len(result.arms["late"].samples["train_step"]) < 6
 
 
-def test_what_the_rounds_gave_remains_if_the_baseline_or_a_published_test_fails() -> None:
-    arms = {"base": CannotBuild(), "other": Sleeps(0.001), "later": FailsLater()}
-    found = run(arms, published=PublishedProtocol(1)).arms
-    assert [found[name].status for name in arms] == ["error", "ok", "ok"]
-    assert found["other"].message is None
-    assert found["later"].message == "the published speed test: oom, MemoryError: too large a batch"
-    assert found["later"].published is None
-    for name in ("other", "later"):
-        assert len(found[name].samples["train_step"]) == QUICK.rounds
+def test_a_baseline_that_fails_leaves_the_others() -> None:
+    found = run({"base": Fails("build"), "other": Sleeps(0.001)}).arms
+    assert [arm.status for arm in found.values()] == ["error", "ok"]
+    assert len(found["other"].samples["train_step"]) == QUICK.rounds
+    alone = run({"base": Fails("build")})
+    assert (alone.rounds, alone.peaks) == (0, {})
 
 
-def test_no_arm_left_ends_the_session() -> None:
-    result = run({"base": CannotBuild()})
-    assert result.rounds == 0
-    assert result.peaks == {}
+@pytest.mark.parametrize(
+    ("changes", "rounds"),
+    [
+        ({"most_rounds": 8, "half_width": 1e-9}, 8),  # never so exact: the limit says so
+        ({"rounds": 7, "most_rounds": 50, "half_width": 9}, 7),
+        # Time is over, but fewer give no interval.
+        ({"rounds": 40, "most_rounds": 50, "half_width": 1e-9, "seconds": 0.01}, 6),
+        # Building takes longer than the limit, and the rounds go on all the same.
+        ({"most_rounds": 12, "half_width": 1e-9, "seconds": 3}, 12),
+    ],
+    ids=["limit", "width", "time", "slow building"],
+)
+def test_rounds_go_on_until_the_width_or_a_limit(changes: dict, rounds: int) -> None:
+    slow = 4.0 if changes.get("seconds") == 3 else 0.0
+    seen: list[float] = []
 
+    def note(share: float, text: str) -> None:
+        if text.startswith("round"):
+            seen.append(share)
 
-def test_rounds_go_on_until_the_width_or_the_limit() -> None:
-    spec = MeasurementSpec(
-        warmup_steps=1, rounds=6, most_rounds=8, steps=1, half_width=1e-9, turn_seconds=20
-    )
-    arms = {"base": Sleeps(0.001), "other": Sleeps(0.001)}
-    assert run(arms, spec).rounds == 8  # never so exact: the limit says so
-    wide = MeasurementSpec(
-        warmup_steps=1, rounds=7, most_rounds=50, steps=1, half_width=9, turn_seconds=20
-    )
-    assert run(arms, wide).rounds == 7
-    late = MeasurementSpec(
-        warmup_steps=1, rounds=40, most_rounds=50, steps=1, half_width=1e-9, seconds=0.01,
-        turn_seconds=20,
-    )  # fmt: skip
-    seen: list[tuple[str, float]] = []
-    result = run(arms, late, progress=lambda share, text: seen.append((text, share)))
-    assert result.rounds == 6  # time is over, but fewer give no interval
-    shares = [share for text, share in seen if text.startswith("round")]
-    assert shares == sorted(shares)
-    assert shares[0] < shares[-2] < shares[-1] < 1  # and what is left of the six is still to come
-
-
-def test_the_limit_counts_from_the_first_round() -> None:
-    """Building takes longer than the limit, and the rounds go on all the same."""
-    spec = MeasurementSpec(
-        warmup_steps=1, rounds=6, most_rounds=12, steps=1, half_width=1e-9, seconds=3,
-        turn_seconds=20,
-    )  # fmt: skip
-    result = run({"base": BuildsSlowly(4), "other": BuildsSlowly(4)}, spec)
-    assert result.rounds == 12
-    assert result.seconds > 4  # of all of it, building included
+    arms = {"base": Sleeps(0.001, slow), "other": Sleeps(0.001, slow)}
+    result = run(arms, replace(QUICK, steps=1, **changes), progress=note)
+    assert result.rounds == rounds
+    assert result.seconds > slow  # of all of it, building included
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1] < 1
 
 
 def test_the_width_rule_by_hand() -> None:
@@ -184,3 +180,54 @@ def test_an_interrupt_ends_the_processes() -> None:
     with pytest.raises(KeyboardInterrupt):
         run({"base": Sleeps(0.001), "other": Sleeps(0.001)}, progress=interrupt)
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
+def test_arms_of_a_round_share_a_core(tmp_path: Path) -> None:
+    names = ("base", "other")
+    arms = {name: NotesCores(tmp_path / name) for name in names}
+    assert run(arms, replace(QUICK, half_width=9)).rounds == 6
+    base, other = ((tmp_path / name).read_text().split() for name in names)
+    assert base[-12:] == other[-12:]  # two steps in each of six rounds
+    assert base[-12:] == [str(core) for n in range(6) for core in cores_of_round(n, 1) * 2]
+    everywhere = ",".join(map(str, all_cores()))
+    assert set(base[:-12]) == {everywhere}  # while it warmed up and memory was measured
+
+
+def test_functions_and_answers_of_a_process() -> None:
+    process = ArmProcess()
+    process.send(build, Fails("build"), 1)
+    with pytest.raises(ArmError, match="no such model"):  # it lives on
+        process.receive(60)
+    process.send(build, Sleeps(0.01), 1)
+    assert process.receive(60) is None
+    process.send(warm_up, 2)
+    seconds = process.receive(60)
+    assert len(seconds) == 2 and min(seconds) >= 0.01
+    process.close()
+
+
+def _burn(subject: object) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pass
+
+
+def test_own_children_do_not_count_as_others() -> None:
+    before, process = own_seconds(), ArmProcess()
+    process.send(build, Sleeps(0.01), 1)
+    process.receive(60)
+    process.send(_burn)
+    deadline = time.monotonic() + 30
+    while own_seconds() < before + 0.5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found = own_seconds()
+    process.close()
+    assert found >= before + 0.5
+
+
+def test_a_factory_that_cannot_be_sent_is_a_bug_and_raises() -> None:
+    process = ArmProcess()
+    with pytest.raises((AttributeError, TypeError, ValueError), match=r"(?i)pickle|local"):
+        process.send(build, lambda: Sleeps(0.01)(), 1)
+    process.close()

@@ -21,7 +21,7 @@ from tracked_study import (
 
 from passt_bench.records.run import CellRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.locks import lock
+from passt_bench.runner.run_status import lock
 from passt_bench.runner.tracking import KEY, sync
 from passt_bench.spec import Recipe
 

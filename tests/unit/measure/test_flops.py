@@ -1,8 +1,9 @@
 import pytest
 import torch
+from closed_form import vit_flops
 from torch import nn
 
-from passt_bench.measure.flops import count_flops, vit_flops
+from passt_bench.measure.flops import VENDOR_PEAKS, count_flops, matmul_peak, stated_peak
 from passt_bench.models import build_model
 
 
@@ -62,3 +63,35 @@ def test_the_closed_form_equals_the_count(
         patch_elements=patch[0] * patch[1],
         backward=backward,
     )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_matmul_peak_is_the_best_of_its_sizes(precision: str) -> None:
+    torch.set_num_threads(1)
+    rate = matmul_peak(torch.device("cpu"), precision, ((8, 8, 8), (256, 256, 256)), 0.05)
+    assert 1e8 < rate < 1e14
+
+
+@pytest.mark.parametrize(
+    ("gpu", "precision", "tflops"),
+    [
+        ("NVIDIA H200", "bfloat16", 989.5),
+        ("NVIDIA H100 80GB HBM3", "float16", 989.5),
+        ("NVIDIA H100 PCIe", "float16", 756),
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", 312),
+        ("Tesla V100-SXM2-16GB", "float16", 125),
+        ("TITAN RTX", "float16", 130.5),
+        ("NVIDIA GeForce RTX 2080 Ti", "float32", 13.4),
+        ("Tesla T4", "float16", 65),
+        ("NVIDIA GeForce RTX 9999", "float16", None),
+        ("", "float32", None),
+        ("Tesla V100-SXM2-16GB", "bfloat16", None),  # it has none
+        ("NVIDIA H100 NVL", "float16", None),  # another board than those listed
+        ("NVIDIA L40S", "float16", None),  # not an L4
+    ],
+)
+def test_stated_peaks(gpu: str, precision: str, tflops: float | None) -> None:
+    found = stated_peak(gpu, precision)
+    assert (found and found[0]) == (tflops and pytest.approx(tflops * 1e12))
+    assert found is None or found[1]
+    assert all(entry.source and entry.tflops["float32"] > 0 for entry in VENDOR_PEAKS)

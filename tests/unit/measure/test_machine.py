@@ -1,23 +1,22 @@
 import getpass
 import json
-import multiprocessing
+import os
 import platform
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from passt_bench.measure import machine
-from passt_bench.measure.flops import matmul_peak
 from passt_bench.measure.machine import (
+    all_cores,
     background_load,
+    bind,
     changes,
+    cores_of_round,
     describe_machine,
     git_commit,
     library_versions,
-    own_seconds,
     parse_gpus,
 )
 
@@ -32,49 +31,10 @@ def test_the_machine_is_described_without_names() -> None:
     assert getpass.getuser() not in text.split()
 
 
-def test_versions_name_torch() -> None:
+def test_versions_name_torch_and_the_commit_is_a_hash_or_unknown() -> None:
     assert library_versions()["torch"] == torch.__version__
-
-
-def test_the_commit_is_a_hash_or_unknown() -> None:
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
-
-
-def test_a_rendered_report_makes_no_other_source(tmp_path: Path) -> None:
-    package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
-    for file in (package / "__init__.py", page):
-        file.parent.mkdir()
-        file.write_text("first")
-    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
-        subprocess.run(["git", "-C", tmp_path, *words], check=True)
-    commit = git_commit(package)
-    assert commit is not None and len(commit) == 40
-    page.write_text("second")
-    assert git_commit(package) == commit
-    (package / "__init__.py").write_text("second")
-    assert git_commit(package) == f"{commit}-dirty"
-
-
-def _burn(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
-
-
-def test_own_children_do_not_count_as_others() -> None:
-    before = own_seconds()
-    child = multiprocessing.get_context("forkserver").Process(target=_burn, args=(60,), daemon=True)
-    child.start()
-    deadline = time.monotonic() + 30
-    while own_seconds() < before + 0.5 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    found = own_seconds()
-    child.kill()
-    child.join()
-    child.close()
-    assert found >= before + 0.5
 
 
 def test_warnings_are_sentences() -> None:
@@ -113,8 +73,29 @@ def test_a_gpu_that_was_busy_is_looked_at_again(monkeypatch: pytest.MonkeyPatch)
         assert left == []
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_matmul_peak_is_the_best_of_its_sizes(precision: str) -> None:
-    torch.set_num_threads(1)
-    rate = matmul_peak(torch.device("cpu"), precision, ((8, 8, 8), (256, 256, 256)), 0.05)
-    assert 1e8 < rate < 1e14
+@pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
+def test_rounds_go_round_all_cores() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    n = len(cores)
+    assert [cores_of_round(number, 1) for number in range(2 * n)] == [(c,) for c in cores] * 2
+    for number in range(n):
+        assert set(cores_of_round(number, n) or ()) == set(cores)
+        assert set(cores_of_round(number, n + 3) or ()) == set(cores)
+
+
+@pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
+def test_all_threads_are_bound() -> None:
+    """Also those that a library has started before."""
+    before, core = all_cores(), max(all_cores() or ())
+    torch.set_num_threads(2)
+    torch.rand(600, 600) @ torch.rand(600, 600)
+    try:
+        bind((core,))
+        threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+        assert len(threads) > 1
+        assert {tuple(os.sched_getaffinity(thread)) for thread in threads} == {(core,)}
+        bind(None)
+        assert all_cores() == (core,)
+    finally:
+        bind(before)
+        torch.set_num_threads(1)

@@ -1,5 +1,5 @@
-import subprocess
-import sys
+import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,47 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from passt_bench.errors import StorageError, is_storage_error
 from passt_bench.measure import memory
-from passt_bench.measure.memory import measure_peak, saved_for_backward
+from passt_bench.measure.memory import classify, measure_peak, memory_limit, saved_for_backward
 
 CPU = torch.device("cpu")
 MIB = 1024**2
-linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone")
 
 
-def rises(made: str, *sizes: int) -> list[int]:
-    """What memory rises by, size after size, in a process of its own.
-
-    A long test session frees memory at any moment, and its heap has holes. The last size comes
-    first too, uncounted: code that runs for the first time is read into memory, up to 2 MiB of it.
-    """
-    code = f"""if True:
-        import torch
-        from passt_bench.measure.memory import measure_peak
-        for size in {(sizes[-1], *sizes)}:
-            peak = measure_peak(lambda: {made}, torch.device("cpu"))
-            assert peak.method == "VmHWM" and peak.peak == peak.before + peak.rise
-            print(peak.rise)
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [int(line) for line in done.stdout.split()][1:]
-
-
-@linux
-def test_known_allocations_whatever_was_before() -> None:
-    sizes = (64 * MIB, 256 * MIB, 16 * MIB)
-    found = rises("torch.ones(size, dtype=torch.uint8)", *sizes)
-    assert found == pytest.approx(sizes, abs=1.5 * MIB)
-
-
-@linux
-def test_memory_that_the_allocator_held_back_counts_again() -> None:
-    on_the_heap = "[torch.ones(4096, dtype=torch.uint8) for _ in range(size)]"
-    for rise in rises(on_the_heap, 8192, 8192):
-        assert 0.75 * 32 * MIB < rise < 1.5 * 32 * MIB
-
-
-@linux
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone")
 def test_doing_nothing_hardly_rises() -> None:
     assert measure_peak(lambda: None, CPU).rise < 1.5 * MIB
 
@@ -116,3 +84,48 @@ def test_saved_bytes_on_the_meta_device() -> None:
         layer, x = nn.Linear(8, 16), torch.ones(10, 8)
     parameters = list(layer.parameters())
     assert saved_for_backward(lambda: layer(x).relu(), parameters) == 4 * (10 * 8 + 10 * 16)
+
+
+def _because_of(first: Exception) -> RuntimeError:
+    error = RuntimeError("unexpected pos 64 vs 0")
+    error.__context__ = first
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (OSError(errno.ENOMEM, "mmap"), "oom"),
+        (_because_of(MemoryError()), "oom"),  # what broke because memory had run out
+        (RuntimeError("CUDA error: out of memory"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("size mismatch"), "error"),
+        (ValueError("out of memory of names"), "error"),
+        (OSError(errno.ENOENT, "no file"), "error"),
+        (_because_of(ValueError()), "error"),
+    ],
+    ids=repr,
+)
+def test_kinds_of_exceptions(error: Exception, kind: str) -> None:
+    assert classify(error) == kind
+    assert not is_storage_error(error)
+
+
+def test_a_full_disk_is_a_storage_error() -> None:
+    assert is_storage_error(OSError(errno.ENOSPC, "full"))
+    assert is_storage_error(StorageError("cannot be written"))
+
+
+def test_a_memory_limit_holds_while_it_lasts() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with memory_limit(None):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with pytest.raises(RuntimeError) as caught, memory_limit(1 << 20):
+        torch.empty(1 << 33, dtype=torch.uint8)  # more than a long test session's heap has free
+    assert classify(caught.value) == "oom"
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert torch.empty(1 << 28, dtype=torch.uint8).numel() == 1 << 28

@@ -1,36 +1,43 @@
-"""What started processes find on their path, and that they end with their parent."""
+"""What started processes find on their path, and how they end."""
 
 from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from hostile_folder import HostileFolder
 
-from passt_bench.processes import VARIABLE, without_current_folder
+from passt_bench.processes import (
+    VARIABLE,
+    Child,
+    explain_exit,
+    oom_kills,
+    without_current_folder,
+)
 
 PACKAGE = Path(__file__).parents[2] / "passt_bench"
-
-
-def start(hostile: HostileFolder) -> int:
-    words = [sys.executable, "-c", "import shutil"]
-    return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
 
 
 def test_a_process_runs_nothing_of_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def start() -> int:
+        words = [sys.executable, "-c", "import shutil"]
+        return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
+
     monkeypatch.delenv(VARIABLE, raising=False)
     hostile = HostileFolder(tmp_path, ["shutil"])
     with without_current_folder():
-        assert start(hostile) == 0
+        assert start() == 0
     assert not hostile.marks()
-    assert start(hostile) != 0  # the folder is what it is said to be
+    assert start() != 0  # the folder is what it is said to be
     assert list(hostile.marks()) == ["shutil"]
 
 
@@ -38,20 +45,10 @@ def test_a_process_runs_nothing_of_the_current_folder(
 def test_the_environment_is_left_as_it_was(
     before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if before is None:
-        monkeypatch.delenv(VARIABLE, raising=False)
-    else:
-        monkeypatch.setenv(VARIABLE, before)
-    with pytest.raises(ZeroDivisionError), without_current_folder():
-        with without_current_folder():
-            assert os.environ[VARIABLE] == "1"
-        assert os.environ[VARIABLE] == "1"
-        raise ZeroDivisionError
-    assert os.environ.get(VARIABLE) == before
-
-
-def test_threads_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where bodies are nested, and where those of two threads overlap."""
     monkeypatch.delenv(VARIABLE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(VARIABLE, before)
     inside, go = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -60,13 +57,16 @@ def test_threads_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
             go.wait(60)
 
     thread = threading.Thread(target=stay)
-    with without_current_folder():
-        thread.start()
-        assert inside.wait(60)
+    with pytest.raises(ZeroDivisionError), without_current_folder():
+        with without_current_folder():
+            thread.start()
+            assert inside.wait(60)
+        assert os.environ[VARIABLE] == "1"
+        raise ZeroDivisionError
     assert os.environ[VARIABLE] == "1"  # the other thread may still start something
     go.set()
     thread.join()
-    assert VARIABLE not in os.environ
+    assert os.environ.get(VARIABLE) == before
 
 
 def test_whatever_starts_python_takes_care() -> None:
@@ -76,6 +76,45 @@ def test_whatever_starts_python_takes_care() -> None:
     starting.remove(PACKAGE / "processes.py")
     assert len(starting) >= 2
     assert all("passt_bench.processes" in files[path] for path in starting)
+
+
+@pytest.mark.parametrize(
+    ("target", "argument", "status", "why"),
+    [
+        (os._exit, 0, 0, ("error", "the process ended with exit status 0")),
+        (os._exit, 3, 3, ("error", "the process ended with exit status 3")),
+        (signal.raise_signal, signal.SIGSEGV, -11, ("error", "killed by signal 11 (SIGSEGV)")),
+        (
+            signal.raise_signal,
+            signal.SIGTERM,
+            -15,
+            ("interrupted", "killed by signal 15 (SIGTERM)"),
+        ),
+        (signal.raise_signal, signal.SIGINT, 0, ("error", "the process ended with exit status 0")),
+    ],
+)
+def test_how_a_child_ended(
+    target: object, argument: int, status: int, why: tuple[str, str]
+) -> None:
+    child = Child(target, argument)
+    assert child.ended(60)
+    assert (child.status, child.explain_exit()) == (status, why)
+
+
+def test_a_child_that_is_killed() -> None:
+    child = Child(signal.pause)
+    assert not child.ended(0.01) and child.status is None
+    child.kill()
+    assert child.ended(60) and child.status == -signal.SIGKILL
+    assert child.pid is not None and not psutil.pid_exists(child.pid)
+    # Where the kernel's count is unknown, a SIGKILL nobody sent is most likely its doing.
+    assert explain_exit(-signal.SIGKILL, None)[0] == "oom"
+    kills = oom_kills()
+    if kills is not None:
+        assert child.explain_exit() == ("interrupted", "killed by signal 9 (SIGKILL)")
+        killed_for_memory = ("oom", "killed by the kernel: out of memory")
+        assert explain_exit(-signal.SIGKILL, kills - 1) == killed_for_memory
+    assert explain_exit(255, kills)[0] == explain_exit(None, kills)[0] == "interrupted"
 
 
 AS_BY_M = """import os, runpy, sys

@@ -1,11 +1,28 @@
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from passt_bench.measure.clock import Clock
+from passt_bench.measure.target import Clock, attention_kernel
 
 CPU = torch.device("cpu")
+Q = torch.rand(1, 2, 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("forward", "name"),
+    [
+        (lambda: F.scaled_dot_product_attention(Q, Q, Q), "flash_attention_for_cpu"),
+        (lambda: (Q @ Q.transpose(2, 3)).softmax(-1) @ Q, "unfused"),
+        (lambda: nn.Conv2d(1, 2, 3)(torch.rand(1, 1, 5, 5)), ""),
+    ],
+    ids=["fused", "by hand", "none"],
+)
+def test_the_kernel_of_attention(forward: Callable[[], torch.Tensor], name: str) -> None:
+    assert attention_kernel(forward) == name
 
 
 def test_parts_add_up_to_the_total() -> None:
@@ -16,6 +33,7 @@ def test_parts_add_up_to_the_total() -> None:
     assert sorted(seconds) == ["a", "b", "step", "step_cpu"]
     for a, b, step in zip(seconds["a"], seconds["b"], seconds["step"], strict=True):
         assert a + b == pytest.approx(step, abs=1e-9)
+    assert clock.read() == {}
 
 
 def test_cpu_seconds_leave_waiting_out() -> None:
@@ -24,10 +42,3 @@ def test_cpu_seconds_leave_waiting_out() -> None:
     seconds = clock.read()
     assert seconds["step"][0] >= 0.05
     assert seconds["step_cpu"][0] < 0.02
-
-
-def test_reading_starts_afresh() -> None:
-    clock = Clock(CPU)
-    clock.run({"a": lambda: None})
-    assert len(clock.read()["a"]) == 1
-    assert clock.read() == {}

@@ -1,0 +1,36 @@
+"""Operations of a vision transformer in closed form, to check counted ones."""
+
+from __future__ import annotations
+
+
+def vit_flops(
+    *,
+    tokens: int,
+    width: int,
+    depth: int,
+    classes: int,
+    patches: int,
+    patch_elements: int,
+    mlp_ratio: int = 4,
+    backward: bool,
+) -> int:
+    """Operations of a vision transformer for one clip, in closed form.
+
+    The patch embedding is a convolution over the whole grid, before patchout; its input needs no
+    gradient, so its backward costs as much as its forward, and everything else twice as much.
+
+    Args:
+        tokens: tokens in the blocks, class tokens included, after patchout.
+        width: embedding width.
+        depth: number of blocks.
+        classes: outputs of the head, which is one linear layer on one vector.
+        patches: patches of the whole grid, before patchout.
+        patch_elements: input values of a patch, e.g. 256 for 16 x 16.
+        mlp_ratio: hidden width of the MLP over the width.
+        backward: whether the backward pass is included.
+    """
+    embed = 2 * patches * patch_elements * width
+    linear = 2 * tokens * width * width * (4 + 2 * mlp_ratio)  # qkv 3, projection 1, MLP 2 ratio
+    attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
+    rest = depth * (linear + attention) + 2 * width * classes
+    return (2 * embed + 3 * rest) if backward else (embed + rest)
