@@ -83,8 +83,8 @@ def compare(
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.records.store import Store
-    from passt_bench.report.build import render_index
-    from passt_bench.report.comparison import all_tables, build_comparison
+    from passt_bench.report.build import build_comparison, render_index
+    from passt_bench.report.comparison import all_tables
     from passt_bench.report.view import measured_variants
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import foresee_cost, plan_cost

@@ -116,8 +116,8 @@ def evaluate(
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
-    from passt_bench.report.build import render_index
-    from passt_bench.report.pages import build_evaluations, evaluations_table
+    from passt_bench.report.build import build_evaluations, render_index
+    from passt_bench.report.pages import evaluations_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
 

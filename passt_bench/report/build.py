@@ -12,15 +12,20 @@ from typing import Any
 
 from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.errors import InputError, choose_from
+from passt_bench.records.files import read_bytes, write_atomically
+from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
     COMPARISONS,
     SEARCHES,
     Store,
     comparison_names,
     read_comparison,
+    read_search,
     search_names,
+    write_comparison,
+    write_search,
 )
-from passt_bench.report.comparison import build_comparison, build_comparisons
+from passt_bench.report import comparison, search_page
 from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
@@ -29,42 +34,40 @@ from passt_bench.report.files import (
     replacing,
     write_page,
 )
-from passt_bench.report.pages import EVALUATIONS, PAGE, SUMMARY, build_evaluations, render, written
+from passt_bench.report.pages import (
+    EVALUATED,
+    EVALUATIONS,
+    PAGE,
+    SUMMARY,
+    render,
+    render_evaluations,
+    written,
+)
 from passt_bench.report.paper import PaperStatus, render_paper
-from passt_bench.report.search_page import PAGE as SEARCH
-from passt_bench.report.search_page import build_search, build_searches
 from passt_bench.report.text import listed, quoted
+from passt_bench.report.view import study_view
 from passt_bench.spec.key import digest
+
+# Every function takes the folder of the runs, whose records come first, and that of all reports.
 
 
 def build_study(name: str, runs: Path, reports: Path) -> Path:
     """Renders one study into ``reports/NAME/``, with the records that it shows.
 
-    Args:
-        name: name of a study that was run, or that is kept in ``reports/NAME/``.
-        runs: the store that runs write to; its records come first.
-        reports: the folder of all reports.
-
-    Returns:
-        The path of the page.
+    The study was run, or is kept in that folder. Variants that have not begun are named, not shown.
 
     Raises:
         InputError: no study of that name was run, or a record is broken.
     """
     results = _load(name, runs, reports)  # a broken record is refused before anything is written
     with exclusive(reports):
-        page = _build(results, runs, reports)
+        page = _build_study(results, runs, reports)
         render_index(reports)
     return page
 
 
 def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
     """Renders the search, the comparison and the study of that name, if they exist.
-
-    Takes what `build_study` takes.
-
-    Returns:
-        The paths of the pages.
 
     Raises:
         InputError: nothing has that name, or a record is broken.
@@ -86,15 +89,6 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     The page is written to ``reports/NAME/variants/``, to one folder per choice; the page of the
     whole study does not change.
 
-    Args:
-        name: name of the study, as in `build_study`.
-        variants: names of the variants.
-        runs: the store that runs write to; its records come first.
-        reports: the folder of all reports.
-
-    Returns:
-        The path of the page.
-
     Raises:
         InputError: no such study or variant, or a record is broken.
     """
@@ -112,32 +106,22 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     baseline = whole.study.baseline
     part = _restrict(whole, {*variants, baseline})
     chosen = [v for v in known if v in variants and v != baseline] or [baseline]
-    folder = reports / name / "variants" / _folder_name(chosen)
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(chosen)).strip("-.")
+    folder = reports / name / "variants" / f"{readable[:60]}-{digest(chosen)[:6]}"
     note = (
         f"This page shows {len(part.study.variants)} of the {len(known)} variants of the study, as "
         "requested. The others do not count here: neither towards the pooled noise nor towards "
         "Holm's correction. So intervals, p values and verdicts can differ from those of the whole "
         "study."
     )
-    with replacing(folder, written(), reports=reports) as new:
-        _keep(part, [Store(runs), Store(reports / name)], Store(folder), Store(new))
-        render(part, new, note if len(part.study.variants) < len(known) else "")
-    return folder / PAGE
-
-
-def _folder_name(variants: Sequence[str]) -> str:
-    """A readable folder name, unique to the choice of variants."""
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(variants)).strip("-.")
-    return f"{readable[:60]}-{digest(variants)[:6]}"
+    note = note if len(part.study.variants) < len(known) else ""
+    return _write_study(part, part, note, folder, [Store(runs), Store(reports / name)], reports)
 
 
 def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
     """Renders all that is in the store and in the reports, and the paper's tables.
 
-    Args:
-        runs: the store that runs write to; its records come first.
-        reports: the folder of all reports.
-        status: state of the paper's rows, to which the studies found are added.
+    ``status`` is the state of the paper's rows, to which the studies found are added.
 
     Returns:
         The paths of all pages, the index last.
@@ -153,29 +137,78 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
     results = _load_all(runs, reports)
+    searches = {*search_names(runs), *kept_names(reports, SEARCHES)}
+    comparisons = {*comparison_names(runs), *kept_names(reports, COMPARISONS)}
     with exclusive(reports):
-        pages = [_build(study, runs, reports) for study in results]
-        pages += build_searches(runs, reports)
-        pages += build_comparisons(runs, reports)
+        pages = [_build_study(study, runs, reports) for study in results]
+        pages += [build_search(name, runs, reports) for name in sorted(searches)]
+        pages += [build_comparison(name, runs, reports) for name in sorted(comparisons)]
         pages += build_evaluations(runs, reports)
         paper = _build_paper(reports, replace(status, results=results))
         return [*pages, paper, render_index(reports)]
 
 
 def build_paper(runs: Path, reports: Path, status: PaperStatus) -> Path:
-    """Renders the paper's tables with the results here, the evaluations, and the index.
-
-    Takes what `build_all` takes.
-
-    Returns:
-        The path of the page.
-    """
+    """Renders the paper's tables with the results here, the evaluations, and the index."""
     results = _load_all(runs, reports)
     with exclusive(reports):
         build_evaluations(runs, reports)
         page = _build_paper(reports, replace(status, results=results))
         render_index(reports)
     return page
+
+
+def build_search(name: str, runs: Path, reports: Path) -> Path:
+    """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
+
+    Raises:
+        InputError: no search of that name was run, or a file is broken.
+    """
+    folder = reports / name
+    search = read_search(name, runs if name in search_names(runs) else folder)
+    stores = [Store(runs), Store(folder)]
+    confirmation = None
+    if search.confirmed and any(name in store.studies() for store in stores):
+        confirmation = study_view(load_results(name, stores))
+    with replacing(folder, search_page.WRITTEN) as new:
+        write_search(search, new)
+        search_page.render_search(search, confirmation, new)
+    return folder / search_page.PAGE
+
+
+def build_comparison(name: str, runs: Path, reports: Path) -> Path:
+    """Renders one comparison into ``reports/NAME/``, with the sessions that it shows.
+
+    Raises:
+        InputError: no comparison of that name was made, or a file is broken.
+    """
+    folder = reports / name
+    record = read_comparison(name, runs if name in comparison_names(runs) else folder)
+    sessions = [_session(key, [Store(runs), Store(folder)]) for key in record.sessions]
+    with replacing(folder, comparison.WRITTEN) as new:
+        write_comparison(record, new)
+        for key in record.sessions:
+            keep_record(key, Store(runs), Store(folder), Store(new))
+        comparison.render_comparison(record, sessions, new)
+    return folder / comparison.PAGE
+
+
+def build_evaluations(runs: Path, reports: Path) -> list[Path]:
+    """Renders every evaluation into ``reports/evaluations/``; no page if there is none.
+
+    Raises:
+        InputError: a record is broken.
+    """
+    folder = reports / EVALUATIONS
+    found = {record.key: record for record in Store(folder).evaluations()}
+    found |= {record.key: record for record in Store(runs).evaluations()}
+    if not found:
+        return []
+    with replacing(folder, EVALUATED) as new:
+        for key in found:
+            keep_record(key, Store(runs), Store(folder), Store(new))
+        render_evaluations(found.values(), new)
+    return [folder / PAGE]
 
 
 def _build_paper(reports: Path, status: PaperStatus) -> Path:
@@ -193,9 +226,21 @@ def _load_all(runs: Path, reports: Path) -> list[Results]:
     return [_load(name, runs, reports) for name in sorted(names)]
 
 
-def _build(results: Results, runs: Path, reports: Path) -> Path:
+def _session(key: str, stores: Sequence[Store]) -> SessionRecord:
+    for store in stores:
+        if store.has(key):
+            return next(session for session in store.sessions() if session.key == key)
+    raise InputError(
+        "the session of a comparison is missing",
+        source=stores[0].root,
+        field="records",
+        value=key,
+        remedy="Compare again.",
+    )
+
+
+def _build_study(results: Results, runs: Path, reports: Path) -> Path:
     study = results.study
-    folder = reports / study.name
     # Costs do not make a variant begun: variants of equal cost share one measurement.
     begun = [
         variant.name
@@ -211,10 +256,7 @@ def _build(results: Results, runs: Path, reports: Path) -> Path:
             f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
             f"Not run yet: {listed(not_begun)}."
         )
-    with replacing(folder, written()) as new:
-        _keep(results, [Store(runs)], Store(folder), Store(new))
-        render(shown, new, note)
-    return folder / PAGE
+    return _write_study(results, shown, note, reports / study.name, [Store(runs)], reports)
 
 
 def _restrict(results: Results, names: Collection[str]) -> Results:
@@ -224,37 +266,45 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     return analyze(study, results.records, results.sessions)
 
 
-def _keep(results: Results, sources: Sequence[Store], before: Store, kept: Store) -> None:
-    """Copies the records of a study into its new report folder, which has those of the old one.
+def _write_study(
+    results: Results,
+    shown: Results,
+    note: str,
+    folder: Path,
+    sources: Sequence[Store],
+    reports: Path,
+) -> Path:
+    """Writes the page of what is shown, and keeps the records of all results beside it.
 
-    Records of the old one that the study no longer uses are removed if a source has them too.
+    Records there that the study no longer uses are removed if a source has them too.
     """
-    kept.write_study(results.study)
+    kept = Store(folder)
     wanted = {*results.records, *(session.key for session in results.sessions)}
+    with replacing(folder, written(), reports=reports) as new:
+        old = Path("studies", f"{results.study.name}.json")
+        if (folder / old).is_file():  # so that the record of a newer version is not replaced
+            write_atomically(new / old, read_bytes(folder / old), sync=False)
+        Store(new).write_study(results.study)
+        for key in sorted(wanted):
+            source = next((store for store in sources if store.has(key)), None)
+            if source is not None:
+                keep_record(key, source, kept, Store(new))
+        render(shown, new, note, kept=kept)
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
-        old = before.folder(key).resolve()
-        if any(s.has(key) and s.folder(key).resolve() != old for s in sources):
+        here = kept.folder(key).resolve()
+        if any(store.has(key) and store.folder(key).resolve() != here for store in sources):
             for name in ("record.json", "samples.json.gz"):
                 (kept.folder(key) / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it may contain a user's files
                 kept.folder(key).rmdir()
-    for key in sorted(wanted):
-        source = next((store for store in sources if store.has(key)), None)
-        if source is not None:
-            keep_record(key, source, kept)
+    return folder / PAGE
 
 
 def render_index(root: Path) -> Path:
-    """Writes ``root/index.html``, which links every report below ``root``.
+    """Writes ``root/index.html``, which links every report below ``root``, the newest study first.
 
-    Reads the ``summary.json`` that `pages.render` left in each folder; the newest study is first.
-
-    Args:
-        root: the folder of all reports.
-
-    Returns:
-        The path of the index.
+    Reads the ``summary.json`` that `pages.render` left in each folder.
 
     Raises:
         InputError: a summary is cut off.
@@ -262,16 +312,13 @@ def render_index(root: Path) -> Path:
     studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
     names = sorted(kept_names(root, COMPARISONS))
-    comparisons = [read_comparison(name, root / name) for name in names]
-    paper = (root / "paper" / "index.html").is_file()
-    evaluations = (root / EVALUATIONS / "index.html").is_file()
     context = {
         "studies": studies,
-        "comparisons": comparisons,
-        "evaluations": evaluations,
-        "paper": paper,
+        "comparisons": [read_comparison(name, root / name) for name in names],
+        "evaluations": (root / EVALUATIONS / PAGE).is_file(),
+        "paper": (root / "paper" / PAGE).is_file(),
     }
-    return write_page(root / "index.html", "index.html", context)
+    return write_page(root / PAGE, "index.html", context)
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -283,5 +330,6 @@ def _summary(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(summary, dict) or "study" not in summary:
         raise InputError("not a summary of a report", source=path, remedy="Render it again.")
-    search = (path.parent / SEARCH).is_file()
-    return {**summary, "folder": path.parent.name, "search": SEARCH if search else None}
+    search = (path.parent / search_page.PAGE).is_file()
+    page = search_page.PAGE if search else None
+    return {**summary, "folder": path.parent.name, "search": page}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import isfinite
@@ -14,9 +14,9 @@ from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
-from passt_bench.report.files import files_of, keep_record, replacing, write_report, write_text
+from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import distinct, finished, machine_text, study_facts, warnings
-from passt_bench.report.study_tables import TABLES, all_tables, cell_name
+from passt_bench.report.study_tables import TABLES, all_tables
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
     NAN,
@@ -36,6 +36,7 @@ from passt_bench.report.view import (
     Cost,
     StudyView,
     VariantView,
+    cell_name,
     study_view,
 )
 
@@ -48,20 +49,13 @@ def written() -> frozenset[str]:
     return parts | {SUMMARY, PAGE}
 
 
-def render(results: Results, out: Path, note: str = "") -> Path:
-    """Writes the report of a study: a self-contained page, and its parts.
+def render(results: Results, out: Path, note: str = "", kept: Store | None = None) -> Path:
+    """Writes the report of a study into a folder: a self-contained page, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
-    Records are linked if they are in ``out/records``, beside the page.
-
-    Args:
-        results: results of the study.
-        out: folder of this report.
-        note: a remark above the answer, about variants of the study that the page does not show.
-
-    Returns:
-        The path of the page.
+    Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
+    above the answer is about variants that the page does not show.
     """
     view = study_view(results)
     study, tables = view.study, all_tables(view)
@@ -88,7 +82,7 @@ def render(results: Results, out: Path, note: str = "") -> Path:
         "facts": study_facts(view),
         "warnings": warnings(results.sessions),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
-        "records": _records(view, out),
+        "records": _records(view, [Store(out), *([kept] if kept else [])]),
     }
     figures = partial(draw_all, view)
     return write_report(out / PAGE, "study.html", context, tables, figures, label=study.name)
@@ -101,20 +95,20 @@ def _rows_of(table: Table | None, variant: str) -> Table | None:
     return replace(table, rows=tuple(row for row in table.rows if row[0] == variant))
 
 
-def _records(view: StudyView, out: Path) -> list[dict[str, str]]:
+def _records(view: StudyView, beside: Sequence[Store]) -> list[dict[str, str]]:
     """Every cell and session with its key, and a link if its record is beside the page."""
-    rows = []
+    found = []
     for v in view.variants:
         statuses = {run.key: run.status for run in v.runs}
         for cell in v.record.cells:
-            status, name = statuses.get(cell.key, "missing"), cell_name(cell.seed, cell.fold)
-            rows.append({"what": v.name, "run": name, "key": cell.key, "status": status})
+            status = statuses.get(cell.key, "missing")
+            found.append((v.name, cell_name(cell.seed, cell.fold), cell.key, status))
     for session in view.results.sessions:
-        size = counted(len(session.arms), "variant")
-        rows.append({"what": "cost session", "run": size, "key": session.key, "status": "ok"})
+        found.append(("cost session", counted(len(session.arms), "variant"), session.key, "ok"))
+    rows = [dict(zip(("what", "run", "key", "status"), row, strict=True)) for row in found]
     for row in rows:
-        link = f"records/{row['key']}/record.json"
-        row["link"] = link if (out / link).is_file() else ""
+        has = any(store.has(row["key"]) for store in beside)
+        row["link"] = f"records/{row['key']}/record.json" if has else ""
     return rows
 
 
@@ -230,40 +224,17 @@ EVALUATIONS = "evaluations"  # folder of the page of all evaluations
 EVALUATED = files_of("tables", [EVALUATIONS]) | {PAGE}
 
 
-def build_evaluations(runs: Path, reports: Path) -> list[Path]:
-    """Renders every evaluation in the runs and in the reports, with their records.
-
-    Writes ``reports/evaluations/``: a page, its table as csv, md and tex, and the records.
-
-    Args:
-        runs: the folder that `evaluate` wrote to; its records come first.
-        reports: the folder of all reports.
-
-    Returns:
-        The path of the page; empty if there is no evaluation.
-
-    Raises:
-        InputError: a record is broken.
-    """
-    kept = Store(reports / EVALUATIONS)
-    old = {record.key: record for record in kept.evaluations()}
-    new = {record.key: record for record in Store(runs).evaluations()}
-    records = list((old | new).values())
-    if not records:
-        return []
-    records.sort(key=lambda record: (record.fingerprint.dataset, record.finished, record.key))
+def render_evaluations(found: Iterable[EvaluationRecord], out: Path) -> Path:
+    """Writes the page of all evaluations, and its table as csv, md and tex."""
+    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
     table = evaluations_table(records)
     context = {
         "table": table,
         "records": [(record, _evaluation_facts(record)) for record in records],
         "datasets": distinct(record.fingerprint.dataset for record in records),
     }
-    with replacing(reports / EVALUATIONS, EVALUATED) as folder:
-        for key in new:
-            keep_record(key, Store(runs), Store(folder))
-        tables = {EVALUATIONS: table}
-        write_report(folder / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
-    return [reports / EVALUATIONS / PAGE]
+    tables = {EVALUATIONS: table}
+    return write_report(out / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:

@@ -41,13 +41,7 @@ def measurement_facts(
     records: Sequence[RunRecord | SessionRecord],
     sessions: Sequence[SessionRecord],
 ) -> list[Fact]:
-    """(name, value) pairs about machine, engine, versions and the cost sessions.
-
-    Args:
-        recipes: recipes of all variants.
-        records: records that name a machine, versions and a commit.
-        sessions: the cost sessions among them.
-    """
+    """(name, value) pairs about machine, engine, versions and the cost sessions."""
     rounds = [
         f"{session.rounds} interleaved rounds of {counted(session.steps, 'step')}, "
         f"one process per variant, {significant(session.seconds, 2)} s"

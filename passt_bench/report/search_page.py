@@ -8,53 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from passt_bench.analysis.results import load_results
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import SEARCHES, Store, read_search, search_names, write_search
 from passt_bench.report.figures.search import NAMES, draw_search
-from passt_bench.report.files import files_of, kept_names, replacing, write_report
+from passt_bench.report.files import files_of, write_report
 from passt_bench.report.pages import answers
 from passt_bench.report.provenance import Fact, fact
 from passt_bench.report.study_tables import comparison_columns, name_column, tokens_column
 from passt_bench.report.tables import Column, Table, table_of
 from passt_bench.report.text import counted, fixed, interval, listed, significant
-from passt_bench.report.view import StudyView, study_view
+from passt_bench.report.view import StudyView
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 PAGE = "search.html"
 WRITTEN = files_of("search", ("settings", "confirmed"), NAMES) | {PAGE}
-
-
-def build_search(name: str, runs: Path, reports: Path) -> Path:
-    """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
-
-    Args:
-        name: name of a search that was run, or that is kept in ``reports/NAME/``.
-        runs: the folder that runs write to; its records come first.
-        reports: the folder of all reports.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        InputError: no search of that name was run, or a file is broken.
-    """
-    folder = reports / name
-    search = read_search(name, runs if name in search_names(runs) else folder)
-    stores = [Store(runs), Store(folder)]
-    confirmation = None
-    if search.confirmed and any(name in store.studies() for store in stores):
-        confirmation = study_view(load_results(name, stores))
-    with replacing(folder, WRITTEN) as new:
-        write_search(search, new)
-        render_search(search, confirmation, new)
-    return folder / PAGE
-
-
-def build_searches(runs: Path, reports: Path) -> list[Path]:
-    """Renders every search in the runs and in the reports; returns the paths of the pages."""
-    names = {*search_names(runs), *kept_names(reports, SEARCHES)}
-    return [build_search(name, runs, reports) for name in sorted(names)]
 
 
 def render_search(search: SearchRecord, confirmation: StudyView | None, out: Path) -> Path:
@@ -79,7 +45,7 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
         "headline": headline(search),
         "answers": answers(confirmation) if confirmation else [],
         "facts": facts(search),
-        "full": (out / "index.html").is_file(),
+        "full": confirmation is not None,
     }
     return write_report(
         out / PAGE, PAGE, context, tables, partial(draw_search, search),

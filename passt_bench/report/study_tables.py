@@ -21,7 +21,7 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, mean
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, cell_name, mean
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -168,7 +168,7 @@ def quality(view: StudyView) -> Table:
         PARAMETERS,
         Column("runs", "runs", get=runs),
         Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
-        *(Column(name, name, partial(significant, digits=3), get=partial(_mean_metric, name))
+        *(Column(name, name, significant, get=methodcaller("mean_of", name))
           for name in sorted(metrics - {view.metric})),
         Column("detectable", "detectable difference", partial(significant, digits=2),
                get=lambda v: v.comparison and v.comparison.detectable),
@@ -180,10 +180,6 @@ def quality(view: StudyView) -> Table:
         "these seeds detect with probability 0.8."
     )
     return _of_variants(view, "quality", caption, columns)
-
-
-def _mean_metric(name: str, v: VariantView) -> float | None:
-    return mean(run.metrics.get(name) for run in v.ok_runs)
 
 
 def cost(view: StudyView) -> Table:
@@ -241,19 +237,11 @@ def per_class(view: StudyView) -> Table:
 
 def probes(view: StudyView) -> Table:
     """The occlusion tests: the metric with a part of the input hidden, by class group."""
-    every = {name for v in view.variants for run in v.ok_runs for name in run.occlusions}
-    names = sorted(every - {"none"})
+    tests = [tests for v in view.variants for run in v.ok_runs for tests in run.occlusions.items()]
+    names = sorted({name for name, _ in tests} - {"none"})
     prefix = f"{view.metric}/"
-    groups = sorted(
-        {
-            entry.removeprefix(prefix)
-            for v in view.variants
-            for run in v.ok_runs
-            for values in run.occlusions.values()
-            for entry in values
-            if entry.startswith(prefix)
-        }
-    )
+    entries = sorted({e for _, values in tests for e in values if e.startswith(prefix)})
+    groups = [entry.removeprefix(prefix) for entry in entries]
     columns = [
         Column("variant", "variant"),
         Column("hidden", "hidden at evaluation"),
@@ -267,10 +255,9 @@ def probes(view: StudyView) -> Table:
         whole = group_values(view, class_values(view, v))
         rows.append((v.name, "nothing", v.value.value, *(whole.get(group) for group in groups)))
         for name in names:
-            tests = [run.occlusions.get(name, {}) for run in v.ok_runs]
-            entries = (view.metric, *(prefix + group for group in groups))
-            hidden = name.removeprefix("hide_")
-            rows.append((v.name, hidden, *(mean(t.get(e) for t in tests) for e in entries)))
+            found = [run.occlusions.get(name, {}) for run in v.ok_runs]
+            means = (mean(test.get(entry) for test in found) for entry in (view.metric, *entries))
+            rows.append((v.name, name.removeprefix("hide_"), *means))
     caption = (
         f"{view.study.name}: occlusion tests. Mean {view.metric} by class group, with nothing, "
         "frequency or time hidden at evaluation."
@@ -287,38 +274,25 @@ def failures(view: StudyView) -> Table:
         Column("message", "why"),
         Column("key", "record"),
     ]
-    rows = [row for v in view.variants for row in (*_failed_cells(v), *_missing_cells(v))]
+    rows: list[tuple[str, ...]] = []
+    for v in view.variants:
+        for run in v.runs:
+            if run.status != "ok":
+                why = run.message or "no message"
+                rows.append((v.name, cell_name(run.seed, run.fold), run.status, why, run.key))
+        recorded = {run.key for run in v.runs}
+        missing = [cell for cell in v.record.cells if cell.key not in recorded]
+        if len(missing) == 1:
+            where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
+            rows.append((v.name, where, "missing", "not run yet", key))
+        elif missing:  # one row, so that an unfinished study does not bury its failures
+            where = f"{len(missing)} of {len(v.record.cells)} cells"
+            rows.append((v.name, where, "missing", "not run yet", ""))
     if not view.results.sessions:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
     else:
-        rows += [row for v in view.variants for row in _failed_arm(v)]
-    caption = f"{view.study.name}: what failed or is missing."
-    return table("failures", caption, columns, rows)
-
-
-def _failed_cells(v: VariantView) -> list[tuple[str, ...]]:
-    return [
-        (v.name, cell_name(run.seed, run.fold), run.status, run.message or "no message", run.key)
-        for run in v.runs
-        if run.status != "ok"
-    ]
-
-
-def _missing_cells(v: VariantView) -> list[tuple[str, ...]]:
-    """One row for all missing cells, so that an unfinished study does not bury its failures."""
-    recorded = {run.key for run in v.runs}
-    missing = [cell for cell in v.record.cells if cell.key not in recorded]
-    where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""
-    if len(missing) == 1:
-        where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
-    return [(v.name, where, "missing", "not run yet", key)] if missing else []
-
-
-def _failed_arm(v: VariantView) -> list[tuple[str, ...]]:
-    why = "not measured yet" if v.cost_status == "missing" else v.message
-    return [(v.name, "cost session", v.cost_status, why, "")] if v.cost_status != "ok" else []
-
-
-def cell_name(seed: int, fold: int | None) -> str:
-    """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
-    return f"seed {seed}" + ("" if fold is None else f", fold {fold}")
+        for v in view.variants:
+            if v.cost_status != "ok":
+                why = "not measured yet" if v.cost_status == "missing" else v.message
+                rows.append((v.name, "cost session", v.cost_status, why, ""))
+    return table("failures", f"{view.study.name}: what failed or is missing.", columns, rows)

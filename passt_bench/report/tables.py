@@ -18,25 +18,15 @@ _PAGE, _CHARACTER, _GAP = 345.0, 4.3, 12.0
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-        name: CSV heading, e.g. ``difference``; spans also have ``difference_low`` and ``_high``.
-        title: heading in HTML, Markdown and LaTeX.
-        show: formats a value; None for columns of text.
-        unit: shown under the title in HTML, Markdown and LaTeX.
-        span: whether the values are `Span`.
-        label: what HTML, Markdown and LaTeX show for a text; CSV has the text itself.
-        get: gets the value from an item, in `table_of`.
-    """
-
-    name: str
-    title: str
-    show: Callable[[Any], str] | None = None
+    name: str  # in CSV, e.g. difference; spans also have difference_low and difference_high
+    title: str  # in HTML, Markdown and LaTeX
+    show: Callable[[Any], str] | None = None  # formats a value; None for columns of text
     unit: str = ""
-    span: bool = False
-    label: Callable[[str], str] | None = None
-    get: Callable[[Any], Any] = itemgetter(0)
+    span: bool = False  # whether the values are `Span`
+    label: Callable[[str], str] | None = None  # of a text, but in CSV, which has the text itself
+    get: Callable[[Any], Any] = itemgetter(0)  # the value of an item, in `table_of`
 
     @property
     def numeric(self) -> bool:
@@ -90,20 +80,13 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """A table of a report."""
 
-    Attributes:
-        name: name of its files.
-        caption: a sentence or two.
-        rows: one value per column; a `Span` or number, a string, or None.
-        highlight: index of the row to highlight (the baseline), or None.
-    """
-
-    name: str
+    name: str  # of its files
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    highlight: int | None = None
+    rows: tuple[tuple[Any, ...], ...]  # one value per column: a `Span`, number, string, or None
+    highlight: int | None = None  # index of the baseline's row
 
     def texts(self) -> list[list[str]]:
         """All cells in HTML, Markdown and LaTeX."""
@@ -161,13 +144,9 @@ def to_markdown(table: Table) -> str:
     """The table as a Markdown pipe table with its caption above."""
     titles = [markdown(column.heading) for column in table.columns]
     marks = ["--:" if column.numeric else ":--" for column in table.columns]
-    lines = [markdown(table.caption), "", _pipes(titles), _pipes(marks)]
-    lines += [_pipes([markdown(cell) for cell in row]) for row in table.texts()]
+    rows = [titles, marks, *([markdown(cell) for cell in row] for row in table.texts())]
+    lines = [markdown(table.caption), "", *("| " + " | ".join(row) + " |" for row in rows)]
     return "\n".join(lines) + "\n"
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def to_latex(table: Table, label: str) -> str:

@@ -29,8 +29,7 @@ from passt_bench.records.run import (
 )
 from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.registry import FIGURES
-from passt_bench.report.layout import freeze_layout, overlaps
-from passt_bench.report.theme import Drawing, figure_style, to_svg
+from passt_bench.report.theme import Drawing, figure_style, freeze_layout, overlaps, to_svg
 from passt_bench.report.view import StudyView, study_view
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
@@ -39,11 +38,7 @@ _RATES, _CLASSES = (0.0, 0.25, 0.5), ("low", "high")
 
 
 def example_view(*, begun: bool = True) -> StudyView:
-    """A study of three variants and two seeds, in the form that figures get.
-
-    Args:
-        begun: whether all its cells were run and its costs measured.
-    """
+    """A study of three variants and two seeds, run and measured or not begun."""
     data = Fingerprint("synthetic", "0123456789abcdef", 8, 8, _CLASSES, multi_label=True)
     variants, records = [], {}
     for rate in _RATES:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, isfinite, log10
+from typing import NamedTuple
 
 NAN = float("nan")
 MINUS = "−"
@@ -123,8 +124,7 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else significant(p, 2)
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """A unit and how much of the base unit it is."""
 
     name: str
@@ -141,9 +141,7 @@ _UNITS = {
 def unit_for(values: Iterable[float], base: str) -> Unit:
     """The unit that suits a column: the largest in which its middle value is at least 1.
 
-    Args:
-        values: values in the base unit; NaN is ignored.
-        base: base unit: ``s``, ``B`` or ``FLOP``.
+    The values are in the base unit, ``s``, ``B`` or ``FLOP``; NaN is ignored.
     """
     known = sorted(value for value in values if isfinite(value) and value > 0)
     middle = known[len(known) // 2] if known else 1.0

@@ -1,4 +1,4 @@
-"""Style of all figures: a color per patchout kind and per verdict, and reproducible SVG.
+"""Style of all figures, reproducible SVG, and where a figure's text is drawn.
 
 Kinds have the Okabe-Ito palette, verdicts darker hues and a mark each; a test checks that both can
 be distinguished under protanopia and deuteranopia.
@@ -9,16 +9,23 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations, product
+from math import cos, hypot, pi, radians, sin
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox, IdentityTransform
 
 NO_PATCHES = "no patches"
 
@@ -110,11 +117,9 @@ def kind_styles(kinds: Iterable[str]) -> dict[str, Style]:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as SVG text that depends only on the figure.
+    """The figure as SVG text that depends only on the figure, made under `figure_style`.
 
-    Args:
-        figure: a figure made under `figure_style`.
-        name: prefix of all ids, so that one HTML page can hold several figures.
+    All ids begin with the name, so that one HTML page can hold several figures.
     """
     FigureCanvasSVG(figure)
     buffer = io.BytesIO()
@@ -151,21 +156,13 @@ _MIN_SPAN = 0.03  # of a metric's axis, so that noise does not look like an effe
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a report.
+    """A figure of a report."""
 
-    Attributes:
-        name: name of its files, ``NAME.svg`` and ``NAME.csv``.
-        title: its heading.
-        caption: how to read it; if ``figure`` is None, why it is left out.
-        data: what is drawn, one row per mark.
-        figure: the figure; None if there is nothing to draw.
-    """
-
-    name: str
+    name: str  # of its files, NAME.svg and NAME.csv
     title: str
-    caption: str
-    data: pd.DataFrame
-    figure: Figure | None
+    caption: str  # how to read it; without a figure, why it is left out
+    data: pd.DataFrame  # what is drawn, one row per mark
+    figure: Figure | None  # None if there is nothing to draw
 
 
 def placeholder(name: str, title: str, why: str) -> Drawing:
@@ -186,13 +183,167 @@ def kind_handles(kinds: Iterable[str], styles: Mapping[str, Style]) -> list[Line
     ]
 
 
-def columns_and_rows(panels: int, max_columns: int = 4) -> tuple[int, int]:
-    """Columns and rows of a grid of panels, avoiding a single panel in the last row."""
+def balanced_columns(panels: int, max_columns: int = 4) -> int:
+    """Columns of a grid of panels, so that its last row is not much shorter than the others."""
     rows = -(-panels // max_columns)
-    return -(-panels // rows), rows
+    return -(-panels // rows)
+
+
+def panel_grid(
+    panels: int, columns: int, height: float, spare: float, *, shared: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure of panels of that height, with spare inches for legends, and their axes."""
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(WIDTH, height * rows + spare), layout="constrained")
+    axes = list(figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).flat)
+    for place in range(panels, len(axes)):
+        axes[place].set_axis_off()
+        axes[place - columns].tick_params(labelbottom=True)  # the panel below has no axis
+    return figure, axes[:panels]
+
+
+def draw_cross(axes: Axes, x: float, color: str) -> None:
+    """Marks on the x axis what has no value."""
+    axes.plot(
+        x, 0, marker="x", color=color, markersize=7, clip_on=False,
+        transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
 
 
 def axis_range(low: float, high: float) -> tuple[float, float]:
     """The range of a metric's axis, widened around its middle if it is too narrow."""
     spare = max(0.0, _MIN_SPAN - (high - low)) / 2
     return low - spare, high + spare
+
+
+class _TextRecorder(RendererAgg):
+    """Records every line of text that a figure draws, with its box in pixels."""
+
+    def __init__(self, figure: Figure) -> None:
+        width, height = figure.bbox.size
+        super().__init__(width, height, figure.dpi)  # type: ignore[no-untyped-call]
+        self.lines: list[tuple[str, Bbox]] = []
+
+    def draw_text(self, gc: Any, x: float, y: float, s: str, *style: Any, **more: Any) -> None:
+        """Records the line instead of painting it; (x, y) is its baseline's left end, y down."""
+        if not s.strip():
+            return
+        prop, angle = style
+        measure: Any = self.get_text_width_height_descent
+        width, height, descent = measure(s, prop, more.get("ismath", False))
+        turn = radians(angle)
+        corners = [
+            (x + u * cos(turn) - v * sin(turn), self.height - y + u * sin(turn) + v * cos(turn))
+            for u in (0.0, width)
+            for v in (-descent, height - descent)
+        ]
+        xs, ys = zip(*corners, strict=True)
+        self.lines.append((s, Bbox.from_extents(min(xs), min(ys), max(xs), max(ys))))
+
+
+def freeze_layout(figure: Figure) -> None:
+    """Computes the layout and fixes it, so that the figure is written exactly as it was checked.
+
+    The layout solver sums in an order that varies between processes; its results are rounded to
+    give the same file, because ids in the file are hashes of such numbers.
+    """
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            sides = axes.get_position().bounds
+            axes.set_position(Bbox.from_bounds(*(round(side, 5) for side in sides)))
+
+
+def drawn_text(figure: Figure) -> list[tuple[str, Bbox]]:
+    """The lines of text that the figure draws, each with its box in pixels, y up."""
+    recorder = _TextRecorder(figure)
+    figure.draw(recorder)
+    return recorder.lines
+
+
+def overlaps(figure: Figure, tolerance: float = 0.6) -> list[str]:
+    """Descriptions of collisions in the figure's text, beyond a tolerance in pixels."""
+    canvas = figure.bbox.padded(tolerance)
+    lines = drawn_text(figure)
+    problems = [
+        f"{text!r} leaves the canvas"
+        for text, box in lines
+        if Bbox.union([box, canvas]).bounds != canvas.bounds
+    ]
+    for (one, a), (two, b) in combinations(lines, 2):
+        if a.padded(-tolerance / 2).overlaps(b.padded(-tolerance / 2)):
+            problems.append(f"{one!r} covers {two!r}")
+    return problems
+
+
+_REACHES = (3, 7, 12, 19, 28, 39, 52, 67, 86, 111)  # distances from the marker's rim, in pixels
+_TURNS = tuple(2 * pi * k / 16 for k in range(16))
+_FAR = 16  # with a leader line from here on
+_COVERED = 4.0  # cost per covered square pixel of a marker or error bar
+_AMBIGUOUS = 12.0  # cost of being nearer to another point
+
+
+class Label(NamedTuple):
+    """A text that belongs to a point in data coordinates; ``rim`` is its marker's radius."""
+
+    text: str
+    x: float
+    y: float
+    rim: float = 3.0
+
+
+def place_labels(axes: Axes, labels: Sequence[Label], obstacles: Sequence[Bbox] = ()) -> bool:
+    """Writes labels beside their points without collisions; distant ones get a leader line.
+
+    Each label takes the nearest of 160 places where it touches no other text and is inside the
+    axes; it avoids the obstacles, boxes in pixels. The figure's layout is final. If a label has no
+    such place, none is written and the result is False.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes are on a figure
+    recorder, occupied = _TextRecorder(figure), [box for _, box in drawn_text(figure)]
+    inside = Bbox(axes.get_window_extent().get_points())
+    points = [axes.transData.transform((label.x, label.y)) for label in labels]
+    written: list[Artist] = []
+    for label, point in zip(labels, points, strict=True):
+        text = axes.annotate(
+            label.text, (label.x, label.y), (0, 0), textcoords="offset points", fontsize=8,
+            color=INK, ha="left", va="bottom", linespacing=1.15, zorder=5,
+        )  # fmt: skip
+        written.append(text)
+        size = text.get_window_extent(recorder).size
+        places: list[tuple[float, int, int, Bbox]] = []
+        for reach, turn in product(_REACHES, _TURNS):
+            way = np.array([cos(turn), sin(turn)])
+            # The box's nearest edge or corner faces the point.
+            corner = point + (label.rim + reach) * way - size * (0.5 - 0.5 * way)
+            box = Bbox([corner, corner + size])
+            outside = Bbox.union([box, inside]).bounds != inside.bounds
+            if outside or box.padded(2).count_overlaps(occupied):
+                continue
+            shared = (Bbox.intersection(box, other) for other in obstacles)
+            covered = sum(part.width * part.height for part in shared if part is not None)
+            own = _distance(box, point)
+            nearer = sum(_distance(box, other) < own for other in points)
+            effort = reach + 3 * abs(way[1]) + _AMBIGUOUS * nearer + _COVERED * covered
+            places.append((effort, len(places), reach, box))
+        if not places:
+            for artist in written:
+                artist.remove()
+            return False
+        _, _, reach, box = min(places)
+        occupied.append(box)
+        text.set_position((box.x0 - point[0], box.y0 - point[1]))
+        if reach >= _FAR:
+            ends = np.array([np.clip(point, box.min, box.max), point]).T
+            line = Line2D(*ends, color=MUTED, linewidth=0.5, zorder=1.5)
+            line.set_transform(IdentityTransform())
+            written.append(axes.add_artist(line))
+    return True
+
+
+def _distance(box: Bbox, point: np.ndarray) -> float:
+    """Distance from a point to the nearest point of a box."""
+    x, y = point
+    return hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))

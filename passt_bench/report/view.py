@@ -57,23 +57,14 @@ def _span(interval: Interval | None) -> Span:
 
 @dataclass(frozen=True)
 class VariantView:
-    """What a report shows of one variant.
-
-    Attributes:
-        record: the variant as recorded with the study.
-        arm: its measurement in a cost session; None if it has none.
-        value: mean of the study's metric over its runs.
-        comparison: None for the baseline.
-        runs: records of its cells, in the order of seeds and folds.
-        statuses: status → number of cells; ``missing`` are those without a record.
-    """
+    """What a report shows of one variant."""
 
     record: VariantRecord
-    arm: ArmRecord | None = None
-    value: Span = UNKNOWN.seconds
-    comparison: Comparison | None = None
-    runs: tuple[RunRecord, ...] = ()
-    statuses: Mapping[str, int] = field(default_factory=dict)
+    arm: ArmRecord | None = None  # its measurement in a cost session
+    value: Span = UNKNOWN.seconds  # mean of the study's metric over its runs
+    comparison: Comparison | None = None  # None for the baseline
+    runs: tuple[RunRecord, ...] = ()  # of its cells, in the order of seeds and folds
+    statuses: Mapping[str, int] = field(default_factory=dict)  # number of cells by status
 
     @property
     def kind(self) -> str:
@@ -109,6 +100,10 @@ class VariantView:
     def ok_runs(self) -> tuple[RunRecord, ...]:
         """The runs that succeeded."""
         return tuple(run for run in self.runs if run.status == "ok")
+
+    def mean_of(self, metric: str) -> float | None:
+        """The mean of any metric over the runs that have it."""
+        return mean(run.metrics.get(metric) for run in self.ok_runs)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -263,3 +258,8 @@ def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def cell_name(seed: int, fold: int | None) -> str:
+    """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
+    return f"seed {seed}" + ("" if fold is None else f", fold {fold}")

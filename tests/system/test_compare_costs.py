@@ -15,8 +15,7 @@ from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store, comparison_names, read_comparison
 from passt_bench.registry import MODELS
-from passt_bench.report.build import render_index
-from passt_bench.report.comparison import build_comparison
+from passt_bench.report.build import build_comparison, render_index
 from passt_bench.runner.compare import compare, default_name, subjects
 from passt_bench.runner.cost import foresee_cost, plan_cost
 from passt_bench.runner.estimates import Foreseen

@@ -24,9 +24,7 @@ from passt_bench.records.store import (
     write_comparison,
     write_search,
 )
-from passt_bench.report.build import build_study, build_variants
-from passt_bench.report.comparison import build_comparison
-from passt_bench.report.search_page import build_search
+from passt_bench.report.build import build_comparison, build_search, build_study, build_variants
 from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe

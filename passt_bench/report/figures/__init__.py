@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
-from passt_bench.report.layout import freeze_layout
-from passt_bench.report.theme import Drawing, figure_style, placeholder
+from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
 _OWN = tuple(part.NAME for part in (tradeoff, forest, rates, scaling, classes, curves, patches))

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+import seaborn
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES, METRICS
 from passt_bench.report.text import NAN, wrapped
-from passt_bench.report.theme import INK, WIDTH, Drawing, placeholder
+from passt_bench.report.theme import WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView, VariantView
 
 NAME, TITLE = "quality_by_class", "Quality by class"
@@ -102,42 +98,23 @@ def draw_classes(data: pd.DataFrame) -> Figure:
     difference = difference[list(value.columns)]
     written = value.shape[1] <= _MAX_WRITTEN
     names = [wrapped(name, 30, 2) for name in order]
-    height = sum(0.16 * name.count("\n") + 0.27 for name in names)
-    figure = Figure(
-        figsize=(WIDTH, max(2.4, height + (0.9 if written else 1.9))), layout="constrained"
-    )
+    height = sum(0.16 * name.count("\n") + 0.27 for name in names) + (0.9 if written else 1.9)
+    figure = Figure(figsize=(WIDTH, max(2.4, height)), layout="constrained")
     axes = figure.subplots()
-    limit = max(
-        _MIN_RANGE, float(np.nanmax(np.abs(difference))) if difference.notna().any(axis=None) else 0
-    )
-    norm = Normalize(-limit, limit)
-    mesh = axes.imshow(difference.to_numpy(), cmap="BrBG", norm=norm, aspect="auto")
-    axes.set_xticks(
-        range(value.shape[1]), [wrapped(str(name), 18, 2) for name in value.columns],
-        rotation=0 if written else 90,
+    limit = np.nanmax([_MIN_RANGE, *np.abs(difference.to_numpy()).flat])
+    seaborn.heatmap(
+        # What differs from a baseline without a result has no color, but its number.
+        difference.fillna(0.0).where(value.notna()),
+        annot=value if written else None, fmt=".2f", annot_kws={"fontsize": 8},
+        cmap="BrBG", vmin=-limit, vmax=limit, ax=axes,
+        xticklabels=[wrapped(str(name), 18, 2) for name in value.columns], yticklabels=names,
+        cbar_kws={"label": "difference to the baseline", "shrink": 0.8, "pad": 0.02, "aspect": 24},
     )  # fmt: skip
-    axes.set_yticks(range(len(order)), names)
     axes.tick_params(length=0, labeltop=written, labelbottom=not written)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    if written:
-        for (i, j), number in np.ndenumerate(value.to_numpy()):
-            _write_cell(axes, i, j, number, float(difference.to_numpy()[i, j]), norm)
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
-    bar.set_label("difference to the baseline")
-    bar.outline.set_visible(False)
+    axes.tick_params("x", rotation=0 if written else 90)
+    axes.tick_params("y", rotation=0)
+    axes.set(xlabel=None, ylabel=None)
     return figure
-
-
-def _write_cell(
-    axes: Axes, row: int, column: int, value: float, difference: float, norm: Normalize
-) -> None:
-    if isfinite(value):
-        red, green, blue, _ = colormaps["BrBG"](norm(difference))
-        dark = isfinite(difference) and 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
-        centered: Any = {"ha": "center", "va": "center", "color": "white" if dark else INK}
-        axes.text(column, row, f"{value:.2f}", fontsize=8, **centered)
 
 
 def _columns(data: pd.DataFrame, value: pd.DataFrame) -> list[str]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import (
     MUTED,
-    WIDTH,
     Drawing,
-    columns_and_rows,
+    balanced_columns,
     kind_styles,
+    panel_grid,
     placeholder,
 )
-from passt_bench.report.view import StudyView
+from passt_bench.report.view import StudyView, cell_name
 
 NAME, TITLE = "learning_curves", "Learning curves"
 CURVE = "train_loss"
@@ -31,10 +32,11 @@ def curves_data(view: StudyView) -> pd.DataFrame:
     rows = []
     for v in view.variants:
         series = [("ok", "", [run.curves[CURVE] for run in v.ok_runs if CURVE in run.curves])]
-        for run in v.runs:
-            if run.status != "ok" and run.curves.get(CURVE):
-                cell = f"seed {run.seed}" + ("" if run.fold is None else f" fold {run.fold}")
-                series.append((run.status, cell, [run.curves[CURVE]]))
+        series += [
+            (run.status, cell_name(run.seed, run.fold).replace(",", ""), [run.curves[CURVE]])
+            for run in v.runs
+            if run.status != "ok" and run.curves.get(CURVE)
+        ]
         for status, cell, curves in series:
             for epoch, losses in enumerate(zip(*curves, strict=False), 1):
                 mean, number = sum(losses) / len(losses), len(losses)
@@ -63,23 +65,19 @@ def curves(view: StudyView) -> Drawing:
 def draw_curves(data: pd.DataFrame, baseline: str) -> Figure:
     """Draws `curves_data`."""
     variants = list(dict.fromkeys(data["variant"]))
-    columns, rows = columns_and_rows(len(variants))
-    figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.6), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    columns = balanced_columns(len(variants))
+    figure, panels = panel_grid(len(variants), columns, 1.75, 0.6, shared=True)
     styles = kind_styles(data["kind"])
     whole = data[data["status"] == "ok"]
     base = whole[whole["variant"] == baseline]
-    for axes, variant in zip(panels, variants, strict=False):
+    for axes, variant in zip(panels, variants, strict=True):
         curves = data[data["variant"] == variant]
         axes.plot(base["epoch"], base["mean"], color="#b9bec7", linewidth=1.3)
         _draw_panel(axes, curves, styles[curves["kind"].iloc[0]].color)
         axes.set_title(wrapped(variant, 120 // columns - 2, 3), fontsize=8)
-    for place in range(len(variants), len(panels)):
-        panels[place].set_axis_off()
-        panels[place - columns].tick_params(labelbottom=True)  # the panel below has no axis
     if len(whole):
         panels[0].set_ylim(0, whole["high"].max() * 1.08)
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("training loss", fontsize=9)
     return figure

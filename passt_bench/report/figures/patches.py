@@ -15,8 +15,9 @@ from passt_bench.report.theme import (
     PAPER,
     WIDTH,
     Drawing,
-    columns_and_rows,
+    balanced_columns,
     kind_styles,
+    panel_grid,
     placeholder,
 )
 from passt_bench.report.view import StudyView
@@ -64,18 +65,14 @@ def patches(view: StudyView) -> Drawing:
 def draw_patches(data: pd.DataFrame, pictures: dict[str, Picture]) -> Figure:
     """Draws `patches_data` on its log-mels."""
     mels, frames = np.shape(next(iter(pictures.values())).logmel)
-    columns, rows = columns_and_rows(len(data), 5 if frames <= 2 * mels else 3)
-    width = WIDTH / columns
-    height = min(max(width * 0.9 * mels / frames, 0.9), 1.75)
-    figure = Figure(figsize=(WIDTH, (height + 0.62) * rows + 0.1), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    columns = balanced_columns(len(data), 5 if frames <= 2 * mels else 3)
+    height = min(max(WIDTH / columns * 0.9 * mels / frames, 0.9), 1.75)
+    figure, panels = panel_grid(len(data), columns, height + 0.62, 0.1)
     styles = kind_styles(data["kind"])
-    for axes, row in zip(panels, data.to_dict("records"), strict=False):
+    for axes, row in zip(panels, data.to_dict("records"), strict=True):
         _draw_panel(axes, pictures[row["variant"]], styles[row["kind"]].color)
         title = wrapped(row["variant"], 120 // columns - 2, 3)
         axes.set_title(f"{title}\n{row['kept']} of {row['of']} patches", fontsize=8)
-    for axes in panels[len(data) :]:
-        axes.set_axis_off()
     return figure
 
 

@@ -16,12 +16,13 @@ from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import (
     INK,
-    WIDTH,
     Drawing,
     Style,
     axis_range,
+    draw_cross,
     kind_handles,
     kind_styles,
+    panel_grid,
     placeholder,
 )
 from passt_bench.report.view import StudyView, VariantView
@@ -92,18 +93,14 @@ def draw_rates(data: pd.DataFrame, metric: str) -> Figure:
     """Draws `rates_data`."""
     groups = list(dict.fromkeys(data["group"]))
     columns = min(2, len(groups))
-    rows = -(-len(groups) // columns)
-    figure = Figure(figsize=(WIDTH, 3.1 * rows + 1.0), layout="constrained")
-    panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    figure, panels = panel_grid(len(groups), columns, 3.1, 1.0, shared=True)
     styles = kind_styles(data["kind"])
-    for axes, group in zip(panels, groups, strict=False):
+    for axes, group in zip(panels, groups, strict=True):
         _draw_panel(axes, data[data["group"] == group], styles)
         axes.set_title(wrapped(group, 100 // columns - 8, 2))
         axes.set_xlabel("share of patches dropped")
         axes.set_ylabel(metric)
         axes.label_outer()
-    for axes in panels[len(groups) :]:
-        axes.set_axis_off()
     ends = data[["value", "value_low", "value_high"]]
     low, high = axis_range(float(np.nanmin(ends)), float(np.nanmax(ends)))
     panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
@@ -133,10 +130,7 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, styles: dict[str, Style]) -> Non
         for row in members.to_dict("records"):
             x = row["rate"] + shift * (kind != "none")
             if not isfinite(row["value"]):
-                axes.plot(
-                    x, 0, marker="x", color=style.color, markersize=7, clip_on=False,
-                    transform=axes.get_xaxis_transform(),
-                )  # fmt: skip
+                draw_cross(axes, x, style.color)
                 continue
             axes.plot(x, row["value"], marker=style.marker, color=style.color, markersize=5)
             axes.plot([x, x], [row["value_low"], row["value_high"]], color=style.color, lw=1.0)

@@ -12,11 +12,11 @@ from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, unit_for
 from passt_bench.report.theme import (
     NO_PATCHES,
-    WIDTH,
     Drawing,
     Style,
     kind_handles,
     kind_styles,
+    panel_grid,
     placeholder,
 )
 from passt_bench.report.view import StudyView
@@ -71,15 +71,10 @@ def scaling(view: StudyView) -> Drawing:
 def draw_scaling(data: pd.DataFrame) -> Figure:
     """Draws `scaling_data`, one panel per quantity."""
     present = [quantity for quantity in _PANELS if (data["quantity"] == quantity).any()]
-    columns = min(2, len(present))
-    rows = -(-len(present) // columns)
-    figure = Figure(figsize=(WIDTH, 2.7 * rows + 0.7), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, panels = panel_grid(len(present), min(2, len(present)), 2.7, 0.7)
     styles = kind_styles(data["kind"])
-    for axes, quantity in zip(panels, present, strict=False):
+    for axes, quantity in zip(panels, present, strict=True):
         _draw_panel(axes, data[data["quantity"] == quantity], quantity, styles)
-    for axes in panels[len(present) :]:
-        axes.set_axis_off()
     handles = kind_handles(data["kind"], styles)
     for handle in handles:
         dotted = handle.get_label() == NO_PATCHES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -17,7 +17,7 @@ from passt_bench.report.theme import (
     MUTED,
     WIDTH,
     Drawing,
-    Style,
+    draw_cross,
     kind_handles,
     kind_styles,
     placeholder,
@@ -70,7 +70,7 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
     for row in data.to_dict("records"):
         style = styles[row["kind"]]
         if row["status"] != "ok":
-            _cross(axes, row["trial"], style)
+            draw_cross(axes, row["trial"], style.color)
             continue
         hollow = row["repeats"] != ""
         axes.plot(
@@ -96,16 +96,9 @@ def draw_history(data: pd.DataFrame, metric: str) -> Figure:
 
 def landscape_data(search: SearchRecord) -> pd.DataFrame:
     """One row per configuration: its kind, tokens and value."""
-    rows = [
-        (
-            trial.patchout.kind,
-            trial.tokens,
-            trial.status,
-            NAN if trial.value is None else trial.value,
-        )
-        for trial in search.settings
-    ]
+    rows = [(t.patchout.kind, t.tokens, t.status, t.value) for t in search.settings]
     data = pd.DataFrame(rows, columns=["kind", "tokens", "status", "value"])
+    data["value"] = data["value"].astype(float)
     return data.sort_values(["kind", "tokens"], ignore_index=True)
 
 
@@ -127,18 +120,18 @@ def draw_landscape(data: pd.DataFrame, metric: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
     styles = kind_styles(data["kind"])
-    origin = data[data["kind"] == "none"]
-    for kind, members in data.groupby("kind", sort=True):
-        style = styles[str(kind)]
-        line = members if kind == "none" else pd.concat([origin, members])
-        line = line[line["value"].notna()].sort_values("tokens")
-        axes.plot(line["tokens"], line["value"], color=style.color, linewidth=1.2)
-        good = members[members["value"].notna()]
-        axes.plot(
-            good["tokens"], good["value"], color=style.color, marker=style.marker, linestyle="none"
-        )
-        for tokens in members[members["value"].isna()]["tokens"]:
-            _cross(axes, tokens, style)
+    look = {
+        "x": "tokens", "y": "value", "hue": "kind", "legend": False, "ax": axes,
+        "palette": {kind: style.color for kind, style in styles.items()},
+    }  # fmt: skip
+    origin = data[data["kind"] == "none"]  # every line begins where nothing is dropped
+    kinds = sorted(set(data["kind"]) - {"none"})
+    lines = pd.concat([data, *(origin.assign(kind=k) for k in kinds)], ignore_index=True)
+    seaborn.lineplot(lines, errorbar=None, linewidth=1.2, **look)
+    markers = {kind: style.marker for kind, style in styles.items()}
+    seaborn.scatterplot(data, style="kind", markers=markers, s=36, zorder=3, **look)
+    for row in data[data["value"].isna()].to_dict("records"):
+        draw_cross(axes, row["tokens"], styles[row["kind"]].color)
     axes.set_xlabel("tokens kept in training")
     axes.set_ylabel(f"{metric} on the validation split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -169,22 +162,10 @@ def draw_influence(data: pd.DataFrame) -> Figure:
     """Draws `influence_data`."""
     figure = Figure(figsize=(WIDTH, 0.7 + 0.42 * len(data)), layout="constrained")
     axes = figure.subplots()
-    names = list(data["parameter"])[::-1]
-    shares = list(data["importance"])[::-1]
-    axes.barh(names, shares, color=kind_styles([])["unstructured"].color, height=0.55)
-    for place, share in enumerate(shares):
-        axes.annotate(
-            f"{share:.2f}", (share, place), xytext=(4, 0), textcoords="offset points", va="center"
-        )
-    axes.set_xlim(0, 1.08)
+    color = kind_styles([])["unstructured"].color
+    seaborn.barplot(data, x="importance", y="parameter", color=color, saturation=1, ax=axes)
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="%.2f", padding=4)  # type: ignore[arg-type]
+    axes.set(xlim=(0, 1.08), ylabel=None)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("importance")
     return figure
-
-
-def _cross(axes: Axes, x: float, style: Style) -> None:
-    """Marks a trial or configuration without a value on the axis."""
-    axes.plot(
-        x, 0, marker="x", color=style.color, markersize=7, clip_on=False,
-        transform=axes.get_xaxis_transform(),
-    )  # fmt: skip

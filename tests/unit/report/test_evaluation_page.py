@@ -13,8 +13,8 @@ from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
-from passt_bench.report.build import render_index
-from passt_bench.report.pages import build_evaluations, evaluations_table
+from passt_bench.report.build import build_evaluations, render_index
+from passt_bench.report.pages import evaluations_table
 from passt_bench.spec import Recipe
 
 CLAIM = PublishedResult("mAP_official", 0.476, "released weights")

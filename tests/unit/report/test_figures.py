@@ -24,8 +24,7 @@ from passt_bench.report.figures.forest import forest_data
 from passt_bench.report.figures.patches import covered, patches_data
 from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
-from passt_bench.report.figures.tradeoff import _areas, tradeoff, tradeoff_data
-from passt_bench.report.layout import drawn_text, overlaps
+from passt_bench.report.figures.tradeoff import areas, tradeoff, tradeoff_data
 from passt_bench.report.testing import (
     CHECKS,
     check_drawing,
@@ -33,7 +32,7 @@ from passt_bench.report.testing import (
     check_same_bytes,
     check_text,
 )
-from passt_bench.report.theme import columns_and_rows, figure_style
+from passt_bench.report.theme import balanced_columns, drawn_text, figure_style, overlaps
 from passt_bench.report.view import StudyView, study_view
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
@@ -187,11 +186,11 @@ def test_a_variant_with_a_speed_but_no_result_is_in_a_strip(tmp_path: Path) -> N
 
 def test_circles_grow_with_memory_by_area(quick_view: StudyView) -> None:
     data = tradeoff_data(quick_view)
-    areas = _areas(data)
+    sizes = areas(data)
     memory = data["saved_bytes_per_clip"].to_numpy()
     known = np.isfinite(memory)
-    assert np.ptp(areas[known] / memory[known]) == pytest.approx(0, abs=1e-12)
-    assert areas[~known] == 0
+    assert np.ptp(sizes[known] / memory[known]) == pytest.approx(0, abs=1e-12)
+    assert sizes[~known] == 0
 
 
 def test_rates_come_from_tokens_and_groups_differ_only_in_patchout(quick_view: StudyView) -> None:
@@ -282,8 +281,6 @@ def test_pictures_list_what_was_kept(quick_view: StudyView) -> None:
     assert "CNN" not in data.index
 
 
-@pytest.mark.parametrize(
-    ("panels", "max_columns", "grid"), [(1, 4, (1, 1)), (5, 4, (3, 2)), (12, 5, (4, 3))]
-)
-def test_panels_fill_their_rows(panels: int, max_columns: int, grid: tuple[int, int]) -> None:
-    assert columns_and_rows(panels, max_columns) == grid
+@pytest.mark.parametrize(("panels", "max_columns", "columns"), [(1, 4, 1), (5, 4, 3), (12, 5, 4)])
+def test_panels_fill_their_rows(panels: int, max_columns: int, columns: int) -> None:
+    assert balanced_columns(panels, max_columns) == columns

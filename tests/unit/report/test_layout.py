@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from passt_bench.report.layout import Label, drawn_text, overlaps, place_labels
-from passt_bench.report.theme import figure_style
+from passt_bench.report.theme import Label, drawn_text, figure_style, overlaps, place_labels
 
 
 def canvas(width: float = 4.0, height: float = 3.0) -> Figure:

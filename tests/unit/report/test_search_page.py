@@ -9,24 +9,21 @@ from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, write_search
-from passt_bench.report.build import build_named
+from passt_bench.report.build import build_named, build_search
 from passt_bench.report.figures.search import (
     draw_search,
     history_data,
     influence_data,
     landscape_data,
 )
-from passt_bench.report.layout import overlaps
 from passt_bench.report.search_page import (
-    build_search,
-    build_searches,
     confirmed,
     describe,
     headline,
     render_search,
     settings,
 )
-from passt_bench.report.theme import figure_style
+from passt_bench.report.theme import figure_style, overlaps
 from passt_bench.report.view import study_view
 from passt_bench.spec import Patchout, Recipe
 from passt_bench.spec.key import digest
@@ -102,7 +99,8 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(runs, tmp_path_factory):
-    return build_search("search-quick", runs, tmp_path_factory.mktemp("reports"))
+    page, _ = build_named("search-quick", runs, tmp_path_factory.mktemp("reports"))
+    return page
 
 
 def test_the_history_has_the_best_so_far():
@@ -184,9 +182,7 @@ def test_the_page_is_self_contained_and_its_links_work(page):
 
 def test_a_page_rendered_only_from_its_report_is_the_same(page, tmp_path):
     before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
-    folder = page.parent
-    write_study(folder, ARMS, name="search-quick", session=False)  # as build_study keeps it
-    build_search("search-quick", tmp_path / "none", folder.parent)
+    build_named("search-quick", tmp_path / "none", page.parent.parent)
     for path, text in before.items():
         assert path.read_bytes() == text, path
 
@@ -199,12 +195,10 @@ def test_an_unfinished_search_has_a_page(tmp_path):
     assert "too few different configurations" in text
 
 
-def test_all_searches_are_found_in_runs_and_reports(runs, tmp_path):
+def test_a_search_that_only_the_reports_have_is_rendered(tmp_path):
     write_search(replace(searched(3), name="search-kept", confirmed=()), tmp_path / "search-kept")
-    pages = build_searches(runs, tmp_path)
-    assert [path.parent.name for path in pages] == ["search-kept", "search-quick"]
-    assert build_searches(tmp_path / "none", tmp_path) == pages
-    assert build_named("search-kept", tmp_path / "none", tmp_path) == pages[:1]
+    pages = build_named("search-kept", tmp_path / "none", tmp_path)
+    assert [path.parent.name for path in pages] == ["search-kept"]
 
 
 def test_an_unknown_search_is_named(tmp_path):
