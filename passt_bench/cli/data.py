@@ -25,8 +25,7 @@ from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.console import Progress
-    from passt_bench.data.check import CheckOptions
-    from passt_bench.data.findings import Checked
+    from passt_bench.data.check import Checked, CheckOptions
     from passt_bench.data.prepared import Index
     from passt_bench.spec.recipe import DataSpec
 
@@ -246,7 +245,7 @@ def _describe(index: Index) -> str:
 
 def _show(checked: Checked) -> None:
     """Prints splits, classes, properties of the files, and the findings."""
-    from passt_bench.data.findings import NOTES
+    from passt_bench.data.check import NOTES
 
     splits = Table("split", "expected", "found", "missing", "broken")
     for part in checked.parts:

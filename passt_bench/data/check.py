@@ -2,73 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
 from passt_bench.console import Progress
-from passt_bench.data.clip_table import ClipTable
-from passt_bench.data.clips import MISSING
-from passt_bench.data.contents import Files, decode_all, identical
-from passt_bench.data.dataset import Dataset
-from passt_bench.data.findings import (
-    OF_PREPARED,
-    OF_ROWS,
-    REMEDIES,
-    Checked,
-    ClassCount,
-    Finding,
-    Kind,
-    Part,
-    counted,
-    spread_of,
+from passt_bench.data.audio import AudioFile
+from passt_bench.data.clip_table import MISSING, ClipTable
+from passt_bench.data.contents import (
+    Decoded,
+    decode_file,
+    divided_sources,
+    duplicates,
+    identical,
+    in_threads,
+    named,
 )
+from passt_bench.data.dataset import Dataset
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
+from passt_bench.spec.codec import written_as
 
+REMEDIES: dict[str, str] = {
+    "missing": "Add the files, or remove their rows from the list.",
+    "broken": "Replace the files, or remove their rows from the list.",
+    "identical across splits": "Keep it in one split: evaluation must not see what training saw.",
+    "listed twice": "Remove all rows but one: what is listed twice counts twice.",
+    "identical files": "Remove all but one: duplicates count twice.",
+    "identical sound": "Remove all but one: duplicates count twice.",
+    "one source in two splits": "Keep all clips of a recording in one split or fold.",
+    "class without a positive": "Add clips of it, or leave the class out: it can be neither "
+    "learned nor evaluated there.",
+    "digital silence": "Listen to them: they are silent, despite their labels.",
+    "not listed": "They were published, but are not listed; report it with your results.",
+}
+# Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
+OF_PREPARED: dict[str, str] = {
+    "broken": "Fix the data that the clips were made from, and prepare them again.",
+    "not listed": "The data that the clips were made from lacked them, see the notes; report it "
+    "with your results.",
+}
+OF_ROWS: dict[str, str] = {
+    "broken": "Write these rows of the HDF5 file again, or remove them.",
+    "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
+}
+NOTES: tuple[str, ...] = ("digital silence", "not listed")  # shown, but not a failure
+_FEW = 5  # different lengths that are all listed
 _DECODING = 0.8  # share of the time, if files are both decoded and compared
-_SHOWN = 4  # members of a group that are named
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How thoroughly to check.
+    """How thoroughly to check."""
 
-    Attributes:
-        fold: fold to hold out; None treats each fold as a split.
-        compare: whether to search for identical files.
-        decode: whether to decode every file, which finds NaN, cut ends, silence and equal sound.
-        threads: number of threads.
-    """
-
-    fold: int | None = None
-    compare: bool = True
-    decode: bool = False
+    fold: int | None = None  # fold to hold out; None treats each fold as a split
+    compare: bool = True  # whether to search for identical files
+    decode: bool = False  # whether to decode every file: finds NaN, cut ends, silence, equal sound
     threads: int = 1
 
 
-def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
-    """Checks an open data set.
+@dataclass(frozen=True)
+class Finding:
+    """All findings of one kind: how many and which clips, groups of clips, sources or classes."""
 
-    Args:
-        dataset: the data set; procedural data have nothing to check.
-        options: how thoroughly to check.
-        update: called with the share done and the activity.
+    kind: str
+    count: int
+    names: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """Numbers of clips of a split."""
+
+    name: str
+    expected: int  # as published, or else as listed
+    found: int
+    missing: int  # listed without a file, or expected but not listed
+    broken: int  # with a file that cannot be used
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Positives of a class in each split, in the order of the parts, and among skipped clips."""
+
+    name: str
+    found: tuple[int, ...]
+    skipped: Annotated[int | None, written_as("lost")]  # None if their labels are unknown
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Lengths of clips in seconds."""
+
+    known: int  # clips that were measured
+    unknown: int
+    shortest: Annotated[float, written_as("least")]
+    quartiles: Annotated[tuple[float, float, float], written_as("quarters")]
+    longest: Annotated[float, written_as("most")]
+    values: dict[str, int]  # rounded to 10 ms → clips, if there are at most five; else empty
+
+    def __str__(self) -> str:
+        """In words, e.g. ``1 s (12 clips), 2.5 s (3 clips)``."""
+        low, middle, high = self.quartiles
+        words = (
+            f"{self.shortest:.2f} to {self.longest:.2f} s, half of them between {low:.2f} and "
+            f"{high:.2f} s, median {middle:.2f} s"
+        )
+        if self.values:
+            words = ", ".join(f"{value} s ({count} clips)" for value, count in self.values.items())
+        return words + (f"; of {self.unknown} clips not known" if self.unknown else "")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of checking a data set."""
+
+    dataset: str
+    digest: str  # of the fingerprint, part of the key of every run
+    expected: int | None
+    found: int
+    fold: int | None
+    compared: bool
+    decoded: bool
+    parts: tuple[Part, ...]
+    classes: tuple[ClassCount, ...]
+    seconds: Spread | None  # stored lengths of the clips; None if not measured
+    rates: dict[str, int]  # Hz → clips
+    channels: dict[str, int]
+    findings: tuple[Finding, ...]  # at most one per kind, the most serious first
+    notes: tuple[str, ...]
+    refusal: str = ""  # why studies on it are refused; empty if they are not
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found that would invalidate a study."""
+        return not self.refusal and all(item.kind in NOTES for item in self.findings)
+
+
+def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
+    """Checks an open data set; ``update`` is called with the share done and the activity.
 
     Raises:
-        InputError: procedural data, or no such fold.
+        InputError: procedural data, which have nothing to check, or no such fold.
     """
-    seen = _read(dataset, options, update)
-    table, found = seen.table, dataset.fingerprint
-    parts, classes = _parts(seen), _classes(dataset, seen)
-    missing, broken = _missing_and_broken(seen)
-    unlisted, count = _not_listed(table, parts, found.expected or 0)
-    names: dict[Kind, Sequence[str]] = {
+    fingerprint, table = dataset.fingerprint, _table_of(dataset, options.fold)
+    clips = _read(dataset, table, options, update)
+    if options.decode:
+        cut = table.start is not None  # seconds of a whole file are not those of its parts
+        table = replace(
+            table,
+            seconds=table.seconds if cut else clips["seconds"].to_numpy(np.float32),
+            rates=clips["rate"].to_numpy(),
+            channels=clips["channels"].to_numpy(),
+        )
+    parts, classes = _parts(table, clips), _classes(dataset, table, clips)
+    missing, broken = _missing_and_broken(table, clips)
+    unlisted, count = _not_listed(table, parts, fingerprint.expected or 0)
+    silent = np.flatnonzero(clips["silent"]).tolist() if options.decode else []
+    names: dict[str, Sequence[str]] = {
         "missing": missing,
         "broken": broken,
-        **_duplicates(seen),
+        **duplicates(table, clips),
         "one source in two splits": list(divided_sources(table)),
         "class without a positive": [
             f"{part.name} {item.name}"
@@ -76,17 +174,17 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
             for item in classes
             if not item.found[at]
         ],
-        "digital silence": [_named(table, clip) for clip in seen.silent.tolist()],
+        "digital silence": [named(table, clip) for clip in silent],
         "not listed": unlisted,
     }
     other = OF_PREPARED if table.prepared else {} if table.files is not None else OF_ROWS
     remedies = REMEDIES | other
     counts = {kind: len(of_kind) for kind, of_kind in names.items()} | {"not listed": count}
     return Checked(
-        dataset=found.dataset,
-        digest=found.digest,
-        expected=found.expected,
-        found=found.found,
+        dataset=fingerprint.dataset,
+        digest=fingerprint.digest,
+        expected=fingerprint.expected,
+        found=fingerprint.found,
         fold=options.fold,
         compared=options.compare,
         decoded=options.decode,
@@ -100,61 +198,8 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
             for kind, of_kind in names.items()
             if counts[kind]
         ),
-        notes=found.notes,
+        notes=fingerprint.notes,
     )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The clips, and the result of reading their files."""
-
-    table: ClipTable
-    files: Files
-    same: np.ndarray  # (files,) group of identical files; -1 if no other is identical
-    decoded: np.ndarray | None  # see `decode_all`
-    broken: Mapping[int, str]  # index of a file → why it cannot be read
-
-    @property
-    def unusable(self) -> np.ndarray:
-        """(N,) whether a clip's file cannot be read."""
-        return np.isin(self.files.of_clip, list(self.broken))
-
-    @property
-    def silent(self) -> np.ndarray:
-        """Indices of the silent clips, as far as they were decoded."""
-        if self.decoded is None:
-            return np.arange(0)
-        return np.flatnonzero(self.decoded["silent"][self.files.of_clip])
-
-
-def _read(dataset: Dataset, options: CheckOptions, update: Progress) -> _Seen:
-    table = _table_of(dataset, options.fold)
-    files, share = Files(dataset, table), 0.0
-    same = np.full(len(files), -1, dtype=np.int64)
-    broken: dict[int, str] = {}
-    decoded = None
-    if options.decode:
-        share = _DECODING if options.compare else 1.0
-        decoded, broken = decode_all(
-            files, options.threads, lambda done: update(share * done, "decoding")
-        )
-        measured = decoded[files.of_clip]
-        table = replace(
-            table,
-            seconds=measured["seconds"] if table.start is None else table.seconds,
-            rates=measured["rate"],
-            channels=measured["channels"],
-        )
-    if options.compare:
-        same, unreadable = identical(
-            files.sizes(),
-            files.sound,
-            options.threads,
-            lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces=files.separate,
-        )
-        broken = unreadable | broken
-    return _Seen(table, files, same, decoded, broken)
 
 
 def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
@@ -170,11 +215,9 @@ def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
     if fold is None:
         return table
     if fold not in dataset.folds:
+        existing = ", ".join(map(str, dataset.folds)) or "none"
         raise InputError(
-            "no such fold",
-            field="--fold",
-            value=fold,
-            remedy=f"There are {', '.join(map(str, dataset.folds)) or 'none'}.",
+            "no such fold", field="--fold", value=fold, remedy=f"There are {existing}."
         )
     held_out = table.splits.index(f"fold {fold}")
     expected = table.expected[held_out]
@@ -187,14 +230,54 @@ def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
     )
 
 
-def _parts(seen: _Seen) -> tuple[Part, ...]:
+def _read(
+    dataset: Dataset, table: ClipTable, options: CheckOptions, update: Progress
+) -> pd.DataFrame:
+    """What the files say of each clip.
+
+    The columns are ``file``, ``same`` (group of identical files; -1 if no other is identical),
+    ``problem`` and, if files are decoded, the fields of `Decoded`.
+    """
+    first = of_clip = np.arange(len(table))  # first clip of each file, file of each clip
+    if table.file is not None:
+        _, first, of_clip = np.unique(table.file, return_index=True, return_inverse=True)
+
+    def sound(number: int) -> AudioFile:
+        clip = int(first[number])
+        return table.path(clip) or dataset.sound(clip)
+
+    files = pd.DataFrame({"same": np.full(len(first), -1), "problem": ""})
+    share = 0.0
+    if options.decode:
+        share = _DECODING if options.compare else 1.0
+        decoded = in_threads(
+            lambda number: decode_file(sound(number)),
+            range(len(first)),
+            options.threads,
+            lambda done: update(share * done, "decoding"),
+        )
+        files = files.assign(**pd.DataFrame(decoded, columns=Decoded._fields))
+    if options.compare:
+        files["same"], unreadable = identical(
+            np.zeros(len(first)) if table.sizes is None else table.sizes[first],
+            sound,
+            options.threads,
+            lambda done: update(share + (1 - share) * done, "comparing"),
+            pieces=table.file is not None,
+        )
+        for number, problem in unreadable.items():
+            files.loc[number, "problem"] = files["problem"][number] or problem
+    clips = files.iloc[of_clip].reset_index(drop=True)
+    return clips.assign(file=of_clip)
+
+
+def _parts(table: ClipTable, clips: pd.DataFrame) -> tuple[Part, ...]:
     """Counts of each split that the data set has."""
-    table, unusable = seen.table, seen.unusable
     missing = np.array([reason == MISSING for reason in table.skipped.reasons], dtype=bool)
     parts = []
     for code, (name, expected) in enumerate(zip(table.splits, table.expected, strict=True)):
         inside, skipped = table.split == code, missing[table.skipped.split == code]
-        bad = int(unusable[inside].sum())
+        bad = int((clips["problem"][inside] != "").sum())
         found = int(inside.sum()) - bad
         unlisted = max(0, expected - found - bad - len(skipped))
         absent = int(skipped.sum())
@@ -202,10 +285,9 @@ def _parts(seen: _Seen) -> tuple[Part, ...]:
     return tuple(part for part in parts if part.expected or part.found)
 
 
-def _classes(dataset: Dataset, seen: _Seen) -> tuple[ClassCount, ...]:
+def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[ClassCount, ...]:
     """Positives of each class in the existing splits and among the skipped clips."""
-    table, skipped = seen.table, seen.table.skipped
-    usable = ~seen.unusable
+    skipped, usable = table.skipped, (clips["problem"] == "").to_numpy()
     counts = []
     for code, expected in enumerate(table.expected):
         inside = table.split == code
@@ -221,18 +303,17 @@ def _classes(dataset: Dataset, seen: _Seen) -> tuple[ClassCount, ...]:
     )
 
 
-def _missing_and_broken(seen: _Seen) -> tuple[list[str], list[str]]:
+def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
-    table, skipped, files = seen.table, seen.table.skipped, seen.files
-    missing, broken = [], []
+    missing, broken, skipped = [], [], table.skipped
     for name, split, reason in zip(skipped.names, skipped.split, skipped.reasons, strict=True):
         where = f"{table.splits[split]} {name}"
         if reason == MISSING:
             missing.append(where)
         else:
             broken.append(f"{where} ({reason})")
-    for clip in np.flatnonzero(seen.unusable).tolist():
-        broken.append(f"{_named(table, clip)} ({seen.broken[int(files.of_clip[clip])]})")
+    for clip in np.flatnonzero(clips["problem"] != "").tolist():
+        broken.append(f"{named(table, clip)} ({clips['problem'][clip]})")
     return missing, broken
 
 
@@ -250,107 +331,25 @@ def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> tupl
     return names, max(0, others)
 
 
-def _duplicates(seen: _Seen) -> dict[Kind, list[str]]:
-    """Clips that occur more than once, by list, by bytes or by sound."""
-    table, of_clip = seen.table, seen.files.of_clip
-    # One clip represents all clips of a file in a split: parts of one file are no duplicates.
-    pairs = pd.DataFrame({"file": of_clip, "split": table.split})
-    clips = pairs.drop_duplicates().sort_values(["file", "split"]).index.to_numpy()
-    same = seen.same[of_clip[clips]]
-    alike = [clips[part] for part in equal_sets({"same": same}, same >= 0)]
-    heard = []
-    if seen.decoded is not None:
-        sound = seen.decoded[of_clip[clips]]
-        first, second = sound["digest"].T
-        audible = ~np.isnan(sound["seconds"]) & ~sound["silent"]
-        for part in equal_sets({"first": first, "second": second}, audible):
-            if same[part[0]] < 0 or (same[part] != same[part[0]]).any():  # else found by bytes
-                heard.append(clips[part])
-    found: dict[Kind, list[str]] = {"identical across splits": []}
-    sets: dict[Kind, list[np.ndarray]] = {
-        "listed twice": listed_twice(table),
-        "identical files": alike,
-        "identical sound": heard,
-    }
-    for kind, sets_of_kind in sets.items():
-        found[kind] = []
-        for members in sets_of_kind:
-            across = len(np.unique(table.split[members])) > 1
-            found["identical across splits" if across else kind].append(_together(table, members))
-    across_splits = dict.fromkeys(found["identical across splits"])
-    return {**found, "identical across splits": list(across_splits)}
+def spread_of(seconds: np.ndarray) -> Spread | None:
+    """The spread of lengths, NaN where not measured; None if none was measured."""
+    known = seconds[~np.isnan(seconds)].astype(np.float64)
+    if not len(known):
+        return None
+    shortest, low, middle, high, longest = np.quantile(known, [0, 0.25, 0.5, 0.75, 1]).tolist()
+    values = pd.Series(np.round(known, 2)).value_counts().sort_index()
+    return Spread(
+        known=len(known),
+        unknown=len(seconds) - len(known),
+        shortest=shortest,
+        quartiles=(low, middle, high),
+        longest=longest,
+        values={f"{v:g}": int(n) for v, n in values.items()} if len(values) <= _FEW else {},
+    )
 
 
-def listed_twice(table: ClipTable) -> list[np.ndarray]:
-    """Sets of clips that are the same part of the same file, or have the same name."""
-    if table.file is None:
-        return equal_sets({"name": _hashes(table.names)})
-    if table.start is None or table.end is None:
-        return equal_sets({"file": table.file})
-    return equal_sets({"file": table.file, "start": table.start, "end": table.end})
-
-
-def divided_sources(table: ClipTable) -> Iterator[str]:
-    """Recordings that have clips in several splits, with one clip of each.
-
-    Clips of one file are of one recording, even if the list names several sources.
-    """
-    named: set[str] = set()
-    for members in divided(_hashes(table.sources), table.split):
-        together = _together(table, members, ", ")
-        named.add(together)
-        yield f"{table.sources[int(members[0])]}: {together}"
-    if table.file is None or table.files is None:
-        return
-    for members in divided(table.file, table.split):
-        together = _together(table, members, ", ")
-        if together not in named:
-            yield f"{table.files[table.file[members[0]]]}: {together}"
-
-
-def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
-    """For each group with clips in several splits, one clip of each split.
-
-    Args:
-        groups: (N,) group of each clip.
-        split: (N,) code of each clip's split.
-    """
-    pairs = pd.DataFrame({"group": groups, "split": split})
-    first = pairs.drop_duplicates().index.to_numpy()
-    return [first[part] for part in equal_sets({"group": groups[first]})]
-
-
-def equal_sets(
-    columns: Mapping[str, np.ndarray], among: np.ndarray | None = None
-) -> list[np.ndarray]:
-    """Indices of each set of two or more equal rows, ordered by their first; NaN equals NaN.
-
-    Args:
-        columns: (N,) each.
-        among: (N,) bool, rows to compare; None is all.
-    """
-    rows = pd.DataFrame(dict(columns))
-    rows = rows if among is None else rows[among]
-    rows = rows[rows.duplicated(keep=False)]
-    if not len(rows):
-        return []
-    number = rows.groupby(list(rows), sort=False, dropna=False).ngroup().to_numpy()
-    order = np.argsort(number, kind="stable")
-    cuts = np.flatnonzero(np.diff(number[order])) + 1
-    return np.split(rows.index.to_numpy()[order], cuts)
-
-
-def _hashes(texts: Sequence[str]) -> np.ndarray:
-    """64-bit hashes of texts: with two million, the chance of a collision is 1 in 10 million."""
-    return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-
-
-def _named(table: ClipTable, clip: int) -> str:
-    """A clip's split and name."""
-    return f"{table.splits[table.split[clip]]} {table.names[int(clip)]}"
-
-
-def _together(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
-    more = len(clips) - _SHOWN
-    names = [_named(table, int(clip)) for clip in clips[:_SHOWN]]
-    return between.join(names) + (f" and {more} more" if more > 0 else "")
+def counted(values: np.ndarray) -> dict[str, int]:
+    """Values as text → clips, the most frequent first, without 0, which is not measured."""
+    found, counts = np.unique(values[values > 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {str(found[place]): int(counts[place]) for place in order}

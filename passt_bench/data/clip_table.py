@@ -19,6 +19,7 @@ from passt_bench.data.targets import PackedTargets, Targets
 
 SPLITS = ("train", "test", "validation")
 TRAIN, TEST, VALIDATION = range(3)
+MISSING = "no such file"  # why a clip was skipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,8 @@ class ClipTable:
         file: (N,) int32, index of each clip's file in ``files``; None if ``files`` is None.
         start: (N,) float64, begin of each clip in its file in seconds; None if all begin at 0.
         end: (N,) float64, end in seconds; NaN is the file's end; None if ``start`` is None.
-        sizes: (N,) int64, bytes of each clip's audio inside a larger file; None if unknown, or if
-            ``files`` is given.
+        sizes: (N,) int64, bytes of each clip's file, or of its audio inside a larger one; None if
+            unknown.
         prepared: whether the clips were made from other data by ``data prepare``.
     """
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.audio import RESAMPLER, Header, length_at, read_waveform
-from passt_bench.data.clip_table import ClipTable, Listing, SkippedClips
+from passt_bench.data.clip_table import MISSING, ClipTable, Listing, SkippedClips
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import digest_of, lacking_classes, some
 from passt_bench.data.scan import Scan, scan_files
@@ -25,7 +25,6 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
-MISSING = "no such file"
 _MAX_OVERRUN = 0.05  # seconds that a clip may end after its file without a note
 _BLOCK = 1 << 16  # names that are hashed at a time
 
@@ -194,6 +193,7 @@ def _clip_table(
         file=file,
         start=clips["start"].to_numpy() if "start" in clips else None,
         end=clips["end"].to_numpy() if "end" in clips else None,
+        sizes=scan.stamps[file, 0],
     )
 
 

@@ -1,8 +1,4 @@
-"""Reads and decodes whole files, to find identical, silent and broken ones.
-
-Threads read the files in blocks (decoding and hashing release Python's lock); only a few bytes per
-file are kept.
-"""
+"""Reads whole files in threads, and finds clips that occur more than once."""
 
 from __future__ import annotations
 
@@ -10,100 +6,47 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from passt_bench.data.audio import AudioFile, blocks_of, opened
 from passt_bench.data.clip_table import ClipTable
-from passt_bench.data.dataset import Dataset
 from passt_bench.data.fingerprint import piece_of
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
 _AHEAD = 32  # files per thread that are submitted at a time
-_DECODED = np.dtype(
-    [
-        ("seconds", np.float32),
-        ("rate", np.int32),
-        ("channels", np.int16),
-        ("silent", np.bool_),
-        ("digest", "<i8", (2,)),
-    ]
-)
+_SHOWN = 4  # members of a group that are named
 
-Progress = Callable[[float], None]
+Share = Callable[[float], None]
 Result = TypeVar("Result")
 
 
 def in_threads(
-    work: Callable[[int], Result], items: Sequence[int] | np.ndarray, threads: int, update: Progress
-) -> Iterator[tuple[int, Result]]:
-    """Pairs of item and result, in the order of the items; stops within moments if interrupted."""
+    work: Callable[[int], Result], items: Sequence[int], threads: int, update: Share
+) -> Iterator[Result]:
+    """Results in the order of the items; stops within moments if interrupted."""
     pool = ThreadPoolExecutor(threads)
     block = _AHEAD * threads
     try:
         for first in range(0, len(items), block):
-            part = [int(item) for item in items[first : first + block]]
-            yield from zip(part, pool.map(work, part), strict=True)
+            yield from pool.map(work, items[first : first + block])
             update(min(1.0, (first + block) / len(items)))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-class Files:
-    """The files of a data set, in a folder or, as bytes, in other files.
-
-    Attributes:
-        of_clip: (N,) index of each clip's file.
-        first: (files,) index of the first clip of each file.
-        separate: whether each is a file on disk.
-    """
-
-    def __init__(self, dataset: Dataset, table: ClipTable) -> None:
-        self._dataset, self._table = dataset, table
-        self.separate = table.file is not None
-        self.of_clip = self.first = np.arange(len(table))
-        if table.file is not None:
-            _, self.first, self.of_clip = np.unique(
-                table.file, return_index=True, return_inverse=True
-            )
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def sound(self, number: int) -> AudioFile:
-        """A file, or its bytes."""
-        clip = int(self.first[number])
-        return self._table.path(clip) or self._dataset.sound(clip)
-
-    def sizes(self) -> np.ndarray:
-        """(files,) bytes of each file; -1 if it is missing, 0 for all if unknown."""
-        if not self.separate:
-            known = self._table.sizes
-            return np.zeros(len(self), dtype=np.int64) if known is None else known
-        return np.fromiter(map(self._size, self.first.tolist()), dtype=np.int64, count=len(self))
-
-    def _size(self, clip: int) -> int:
-        path = self._table.path(clip)
-        try:
-            return -1 if path is None else path.stat().st_size
-        except OSError:
-            return -1
 
 
 def identical(
     sizes: np.ndarray,
     sound_of: Callable[[int], AudioFile],
     threads: int,
-    update: Progress,
+    update: Share,
     pieces: bool = True,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Finds files that are identical, byte by byte.
+    """Each file's group of identical files, (N,), -1 if no other is identical; and file → problem.
 
     Only files of the same size are opened: a piece from the middle of each is compared, and if that
     is the same, the whole file.
@@ -114,121 +57,157 @@ def identical(
         threads: number of threads.
         update: called with the share that is done.
         pieces: whether reading a piece is cheaper than reading the whole file.
-
-    Returns:
-        (N,) each file's group of identical files, -1 if no other is identical; and index of a file
-        that could not be read → why.
     """
     alike = pd.DataFrame({"size": sizes})
-    wrong: dict[int, str] = {}
+    problems: dict[int, str] = {}
     for whole in (False, True) if pieces else (True,):
         alike = alike[alike.duplicated(keep=False)]
-        digests = np.zeros((len(alike), 2), dtype="<i8")
 
-        def digest(number: int, whole: bool = whole) -> bytes | str:
+        def digest(number: int, whole: bool = whole) -> bytes | InputError:
             return _digest(sound_of(number), whole)
 
         def advance(share: float, whole: bool = whole) -> None:
             update(whole / 2 + share / 2)
 
-        results = in_threads(digest, alike.index.to_numpy(), threads, advance)
-        for place, (number, digested) in enumerate(results):
-            if isinstance(digested, str):
-                wrong[number] = digested
-            else:
-                digests[place] = np.frombuffer(digested, dtype="<i8")
-        alike = alike.assign(**{f"{whole} {half}": digests[:, half] for half in (0, 1)})
-        alike = alike.drop(index=list(wrong), errors="ignore")
+        numbers: list[int] = alike.index.tolist()
+        digests = list(in_threads(digest, numbers, threads, advance))
+        found = pd.Series(digests, index=alike.index, dtype=object)
+        failed = {
+            n: each
+            for n, each in zip(numbers, digests, strict=True)
+            if isinstance(each, InputError)
+        }
+        problems |= {number: error.problem for number, error in failed.items()}
+        alike = alike.assign(**{str(whole): found}).drop(index=list(failed))
     alike = alike[alike.duplicated(keep=False)]
     groups = np.full(len(sizes), -1, dtype=np.int64)
     groups[alike.index] = alike.groupby(list(alike), sort=False).ngroup()
-    return groups, wrong
+    return groups, problems
 
 
-def _digest(sound: AudioFile, whole: bool) -> bytes | str:
-    """Hash of a file or of its middle, 16 bytes; or why it cannot be read."""
-    hasher = hashlib.blake2b(digest_size=16)
+def _digest(sound: AudioFile, whole: bool) -> bytes | InputError:
+    """Hash of a file or of its middle; or why it cannot be read."""
     try:
         with sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data) as file:
             if not whole:
-                return piece_of(file).to_bytes(16, "little")
-            while data := file.read(1 << 20):
-                hasher.update(data)
+                return piece_of(file).to_bytes(8, "little")
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    return hasher.digest()
+        return InputError(f"cannot be read ({error.strerror or error})")
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The result of decoding a whole file.
+class Decoded(NamedTuple):
+    """The result of decoding a whole file."""
 
-    Attributes:
-        problem: why it cannot be used; empty if it can.
-        seconds: length.
-        rate: Hz.
-        channels: number of channels.
-        silent: whether the mean of its channels is zero throughout, in 16 bits.
-        digest: hash of rate and samples (mean of channels in 16 bits), 16 bytes.
-    """
-
-    problem: str = ""
-    seconds: float = 0.0
-    rate: int = 0
+    problem: str = ""  # why it cannot be used; empty if it can
+    seconds: float = np.nan
+    rate: int = 0  # Hz
     channels: int = 0
-    silent: bool = False
-    digest: bytes = b""
+    silent: bool = False  # whether the mean of its channels is zero throughout, in 16 bits
+    digest: bytes = b""  # of rate and samples (mean of channels in 16 bits)
 
 
 def decode_file(sound: AudioFile) -> Decoded:
     """Decodes a whole file, in blocks."""
     try:
         with opened(sound, thorough=True) as file:
-            return _decode(file)
+            hasher = hashlib.blake2b(str(file.samplerate).encode(), digest_size=16)
+            count, silent = 0, True
+            # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
+            for block in blocks_of(file, 0, file.frames, _BLOCK):
+                if not np.isfinite(block).all():
+                    return Decoded("the file holds NaN or infinity")
+                count += len(block)
+                mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
+                silent = silent and not mono.any()
+                hasher.update(mono.tobytes())
+            if count < file.frames:
+                return Decoded(f"cut off: {file.frames} samples expected, {count} found")
+            seconds = count / file.samplerate
+            return Decoded("", seconds, file.samplerate, file.channels, silent, hasher.digest())
     except InputError as error:
         return Decoded(error.problem)
 
 
-def _decode(file: soundfile.SoundFile) -> Decoded:
-    hasher = hashlib.blake2b(str(file.samplerate).encode(), digest_size=16)
-    count, silent = 0, True
-    # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
-    for block in blocks_of(file, 0, file.frames, _BLOCK):
-        if not np.isfinite(block).all():
-            return Decoded("the file holds NaN or infinity")
-        count += len(block)
-        mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
-        silent = silent and not mono.any()
-        hasher.update(mono.tobytes())
-    if count < file.frames:
-        return Decoded(f"cut off: {file.frames} samples expected, {count} found")
-    seconds = count / file.samplerate
-    return Decoded("", seconds, file.samplerate, file.channels, silent, hasher.digest())
+def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
+    """Clips that occur more than once, by list, by bytes or by sound."""
+    # One clip represents all clips of a file in a split: parts of one file are no duplicates.
+    single = clips.assign(split=table.split).drop_duplicates(["file", "split"])
+    single = single.sort_values(["file", "split"])
+    heard = []
+    if "digest" in single:
+        audible = single[(single["problem"] == "") & ~single["silent"].astype(bool)]
+        for members in equal_sets(audible[["digest"]]):
+            same = clips["same"][members]
+            if same.min() < 0 or same.nunique() > 1:  # else found by bytes
+                heard.append(members)
+    sets: dict[str, list[np.ndarray]] = {
+        "listed twice": listed_twice(table),
+        "identical files": equal_sets(single[["same"]][single["same"] >= 0]),
+        "identical sound": heard,
+    }
+    found: dict[str, list[str]] = {"identical across splits": [], **{kind: [] for kind in sets}}
+    for kind, sets_of_kind in sets.items():
+        for members in sets_of_kind:
+            across = len(np.unique(table.split[members])) > 1
+            found["identical across splits" if across else kind].append(_together(table, members))
+    across_splits = dict.fromkeys(found["identical across splits"])
+    return {**found, "identical across splits": list(across_splits)}
 
 
-def decode_all(files: Files, threads: int, update: Progress) -> tuple[np.ndarray, dict[int, str]]:
-    """Decodes every file to its end.
+def listed_twice(table: ClipTable) -> list[np.ndarray]:
+    """Sets of clips that are the same part of the same file, or have the same name."""
+    if table.file is None:
+        return equal_sets(pd.DataFrame({"name": _hashes(table.names)}))
+    columns = {"file": table.file, "start": table.start, "end": table.end}
+    return equal_sets(pd.DataFrame({name: c for name, c in columns.items() if c is not None}))
 
-    Args:
-        files: files to decode.
-        threads: number of threads.
-        update: called with the share that is done.
 
-    Returns:
-        (files,) fields of `Decoded`, with ``seconds`` NaN if a file could not be decoded; and
-        index of such a file → why.
+def divided_sources(table: ClipTable) -> Iterator[str]:
+    """Recordings that have clips in several splits, with one clip of each.
+
+    Clips of one file are of one recording, even if the list names several sources.
     """
-    decoded = np.zeros(len(files), dtype=_DECODED)
-    problems: dict[int, str] = {}
-    work = in_threads(
-        lambda number: decode_file(files.sound(number)), range(len(files)), threads, update
-    )
-    for number, result in work:
-        if result.problem:
-            problems[number] = result.problem
-            decoded["seconds"][number] = np.nan
-        else:
-            digest = np.frombuffer(result.digest, dtype="<i8")
-            row = (result.seconds, result.rate, result.channels, result.silent, digest)
-            decoded[number] = row
-    return decoded, problems
+    named: set[str] = set()
+    for members in divided(_hashes(table.sources), table.split):
+        together = _together(table, members, ", ")
+        named.add(together)
+        yield f"{table.sources[int(members[0])]}: {together}"
+    if table.file is None or table.files is None:
+        return
+    for members in divided(table.file, table.split):
+        together = _together(table, members, ", ")
+        if together not in named:
+            yield f"{table.files[table.file[members[0]]]}: {together}"
+
+
+def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:
+    """For each group, (N,), with clips in several splits, (N,), one clip of each split."""
+    first = pd.DataFrame({"group": groups, "split": split}).drop_duplicates()
+    return equal_sets(first[["group"]])
+
+
+def equal_sets(rows: pd.DataFrame) -> list[np.ndarray]:
+    """Labels of each set of two or more equal rows, ordered by their first; NaN equals NaN."""
+    rows = rows[rows.duplicated(keep=False)]
+    if not len(rows):
+        return []
+    number = rows.groupby(list(rows), sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    return np.split(rows.index.to_numpy()[order], np.flatnonzero(np.diff(number[order])) + 1)
+
+
+def _hashes(texts: Sequence[str]) -> np.ndarray:
+    """64-bit hashes of texts: with two million, the chance of a collision is 1 in 10 million."""
+    return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+
+
+def named(table: ClipTable, clip: int) -> str:
+    """A clip's split and name."""
+    return f"{table.splits[table.split[clip]]} {table.names[clip]}"
+
+
+def _together(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
+    more = len(clips) - _SHOWN
+    names = [named(table, int(clip)) for clip in clips[:_SHOWN]]
+    return between.join(names) + (f" and {more} more" if more > 0 else "")

@@ -287,8 +287,10 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
         assert error.source == path and error.remedy
         told["sound"] = [error.field, error.value, wrong(error.problem)]
     heard = decode_file(path)
-    all_of_it = [length(heard.seconds * rate), heard.channels, heard.silent]
-    told["heard"] = wrong(heard.problem) if heard.problem else all_of_it
+    if heard.problem:
+        told["heard"] = wrong(heard.problem)
+    else:
+        told["heard"] = [length(heard.seconds * rate), heard.channels, heard.silent]
     if path.is_file():
         try:
             there = read_header(Encoded(path.read_bytes(), "row"), thorough=True)

@@ -12,7 +12,7 @@ from layouts import write_manifest
 
 from passt_bench.data import open_dataset
 from passt_bench.data.audio import read_waveform
-from passt_bench.data.check import divided_sources
+from passt_bench.data.contents import divided_sources
 from passt_bench.data.scan import scan_files
 from passt_bench.errors import InputError
 from passt_bench.runner.prepare_data import Preparation, prepare_data
