@@ -11,7 +11,7 @@ reports the coverage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,8 +26,6 @@ SEED = 0
 FEW_CLIPS, FEW_POSITIVES = 200, 10
 _TOGETHER = 64  # resamples at a time: their draw counts fit into the processor's cache
 
-Progress = Callable[[float], None]
-
 
 class RankSums:
     """The clips of one class sorted by score, and sums of their draw counts per rank.
@@ -36,18 +34,13 @@ class RankSums:
     negative tied with one, or a negative between two. Clips with an unknown label are skipped.
 
     Args:
-        targets: (N,), 0 or 1, NaN where unknown.
+        targets: (N,), 0 or 1, NaN where unknown; at least one is positive.
         scores: (N,), finite.
-
-    Raises:
-        ValueError: no clip is positive.
     """
 
     def __init__(self, targets: np.ndarray, scores: np.ndarray) -> None:
         positive = np.flatnonzero(targets > 0.5)
         negative = np.flatnonzero(targets <= 0.5)  # NaN is neither
-        if not len(positive):
-            raise ValueError("a class without positives has no ranks")
         thresholds, group = np.unique(scores[positive], return_inverse=True)
         k = self._k = len(thresholds)
         left = np.searchsorted(thresholds, scores[negative], side="left")
@@ -62,13 +55,9 @@ class RankSums:
         self._sum = csr_matrix((ones, clips, ends), shape=(3 * k + 1, len(targets)))
 
     def statistics(self, draw_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Average precision and AUC of each resample.
+        """Average precision and AUC of each resample, (B,), of its draw counts, (N, B) float32.
 
-        Args:
-            draw_counts: (N, B), whole numbers as float32.
-
-        Returns:
-            Both (B,); NaN if no positive was drawn, AUC also if no negative was.
+        Both are NaN if no positive was drawn, AUC also if no negative was.
         """
         k = self._k
         sums = (self._sum @ draw_counts).astype(np.float64)
@@ -94,12 +83,7 @@ class RankMeans(NamedTuple):
 
 
 class ScoredClips:
-    """Targets and scores of clips, and rank means that several metrics share.
-
-    Args:
-        targets: (N, C), 0, 1, or NaN where unknown.
-        scores: (N, C), finite.
-    """
+    """Targets and scores (N, C) of clips, and rank means that several metrics share."""
 
     def __init__(self, targets: np.ndarray, scores: np.ndarray) -> None:
         self.targets, self.scores = targets, scores
@@ -112,11 +96,7 @@ class ScoredClips:
         return [RankSums(self.targets[:, c], self.scores[:, c]) for c in present]
 
     def rank_means(self, draw_counts: np.ndarray) -> RankMeans:
-        """Mean average precision and area under the curve of resamples; the last call is cached.
-
-        Args:
-            draw_counts: (N, B), how often each resample drew each clip, as float32.
-        """
+        """Means of resamples, of their draw counts, (N, B) float32; the last call is cached."""
         if self._last is None or self._last[0] is not draw_counts:
             sums = np.zeros((4, draw_counts.shape[1]))
             for ranks in self._ranks:  # class by class: none of their statistics is kept
@@ -136,26 +116,20 @@ def clip_intervals(
     targets: np.ndarray,
     scores: np.ndarray,
     resamples: int = RESAMPLES,
-    progress: Progress = lambda share: None,
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals of metrics from resampling clips.
+    """95 % intervals (low, high) of metrics from resampling clips.
 
     Args:
         values: registered metric → value on all clips.
         targets: (N, C), 0, 1, or NaN where unknown.
         scores: (N, C), finite.
         resamples: number of resamples.
-        progress: called with the share done.
-
-    Returns:
-        Metric → (low, high).
     """
     clips, metrics = ScoredClips(targets, scores), {n: METRICS.get(n).build for n in values}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
-    for done, draw_counts in enumerate(_draw_counts(len(targets), resamples), start=1):
+    for draw_counts in _draw_counts(len(targets), resamples):
         for name, metric in metrics.items():
             parts[name].append(metric.resample(clips, draw_counts))
-        progress(min(1.0, done * _TOGETHER / resamples))
     tail, intervals = (1 - LEVEL) / 2, {}
     for name, metric in metrics.items():
         resampled = np.concatenate(parts[name])

@@ -81,12 +81,7 @@ class Metric(ABC):
 
 
 def score(name: str, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-    """A registered metric of some clips, in total and by class index.
-
-    Args:
-        name: name of the metric.
-        targets: (N, C), 0, 1, or NaN where unknown.
-        scores: (N, C).
+    """A registered metric of targets and scores (N, C), in total and by class index.
 
     Raises:
         InputError: the metric is unknown, cannot use the labels, or can score no class.
@@ -102,11 +97,7 @@ def score(name: str, targets: np.ndarray, scores: np.ndarray) -> tuple[float, Pe
 
 
 def check_labels(name: str, targets: np.ndarray) -> None:
-    """Refuses labels that a metric cannot use.
-
-    Raises:
-        InputError: the metric is unknown, or it needs all labels and some are unknown (NaN).
-    """
+    """Raises InputError if a metric needs all labels and some are unknown (NaN)."""
     if METRICS.get(name).build.needs_all_labels and np.isnan(targets).any():
         others = [item.name for item in METRICS.all() if not item.build.needs_all_labels]
         raise InputError(
@@ -285,36 +276,26 @@ class Accuracy(Metric):
         return accuracies
 
 
-for _name, _metric, _summary in (
-    ("mAP", MeanAveragePrecision(), "macro average precision over classes with positives"),
-    (
-        "mAP_official",
+_SUMMARIES: dict[str, tuple[Metric, str]] = {
+    "mAP": (MeanAveragePrecision(), "macro average precision over classes with positives"),
+    "mAP_official": (
         OfficialAveragePrecision(),
         "macro average precision, a class without positives is 0",
     ),
-    (
-        "mAP_masked",
+    "mAP_masked": (
         MaskedAveragePrecision(),
         "macro average precision over the labels that are known",
     ),
-    ("AUC", AreaUnderCurve(), "macro area under the ROC curve"),
-    ("dprime", DPrime(), "d' of the macro AUC, from its normal score"),
-    ("accuracy", Accuracy(), "share of clips whose class has the top score"),
-):
+    "AUC": (AreaUnderCurve(), "macro area under the ROC curve"),
+    "dprime": (DPrime(), "d' of the macro AUC, from its normal score"),
+    "accuracy": (Accuracy(), "share of clips whose class has the top score"),
+}
+for _name, (_metric, _summary) in _SUMMARIES.items():
     METRICS.register(_name, version=1, summary=_summary)(_metric)
 
 
 def scored_note(name: str, targets: np.ndarray, classes: Sequence[str]) -> str | None:
-    """How many classes a metric is the mean of, if not all.
-
-    Args:
-        name: name of the metric.
-        targets: (N, C) that were scored.
-        classes: names of the classes.
-
-    Returns:
-        A sentence for the record, or None if every class was scored.
-    """
+    """A sentence for the record on how many classes a metric is the mean of, if not all."""
     metric: Metric = METRICS.get(name).build
     absent, why = np.asarray(~(targets > 0.5).any(axis=0)), "a positive clip"
     if metric.needs_negatives:

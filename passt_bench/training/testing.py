@@ -1,15 +1,16 @@
-"""Checks that every metric must pass, in or outside this package.
+"""Contract tests for metrics, to be subclassed by plug-ins.
 
-A check raises `errors.ContractError` that says what is broken, without a test framework::
+In the tests of a plug-in, for pytest::
 
-    @pytest.mark.parametrize("check", CHECKS)
-    def test_my_metric(check):
-        check("my_metric")
+    class TestMyMetric(MetricContract):
+        metric = "my_metric"
+
+Nothing here needs pytest: each check is a method ``test_…`` that raises `ContractError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -22,105 +23,97 @@ from passt_bench.training.metrics import Metric, score
 _CLIPS, _CLASSES, _RESAMPLES, _CLOSE = 60, 4, 100, 1e-9
 
 
-def _tables(name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Targets and scores from good to bad: one class per clip, several, and partly unknown."""
-    random = np.random.default_rng(0)
-    metric: Metric = METRICS.get(name).build
-    one = np.eye(_CLASSES, dtype=np.float32)[np.arange(_CLIPS) % _CLASSES]
-    several = np.maximum(one, random.random(one.shape) < 0.2).astype(np.float32)
-    known = np.where(random.random(one.shape) < 0.8, several, np.nan)
-    kinds = [one]
-    kinds += [] if metric.one_class_a_clip else [several]
-    kinds += [] if metric.needs_all_labels or metric.one_class_a_clip else [known]
-    for targets in kinds:
-        noise = random.standard_normal(targets.shape).astype(np.float32)
-        for signal in (4, 1, 0, -1):
-            yield targets, signal * (np.nan_to_num(targets) - 0.5) + noise
+class MetricContract:
+    """What every metric must do; ``metric`` is the registered name."""
 
+    metric: str
 
-def _fail(name: str, broken: str) -> None:
-    raise ContractError(f"metric {name!r}: {broken}")
+    def _require(self, kept: bool, what: str) -> None:
+        if not kept:
+            raise ContractError(f"metric {self.metric!r}: {what}")
 
+    @property
+    def _object(self) -> Metric:
+        built: Metric = METRICS.get(self.metric).build
+        return built
 
-def is_a_metric(name: str) -> None:
-    """The registered object is an instance of `Metric` with a valid ``better``."""
-    metric = METRICS.get(name).build
-    if not isinstance(metric, Metric):
-        _fail(
-            name, "the registered object is not an instance of passt_bench.training.metrics.Metric"
+    def _tables(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Targets and scores from good to bad: one class per clip, several, and partly unknown."""
+        random, metric = np.random.default_rng(0), self._object
+        one = np.eye(_CLASSES, dtype=np.float32)[np.arange(_CLIPS) % _CLASSES]
+        several = np.maximum(one, random.random(one.shape) < 0.2).astype(np.float32)
+        known = np.where(random.random(one.shape) < 0.8, several, np.nan)
+        kinds = [one]
+        kinds += [] if metric.one_class_a_clip else [several]
+        kinds += [] if metric.needs_all_labels or metric.one_class_a_clip else [known]
+        for targets in kinds:
+            noise = random.standard_normal(targets.shape).astype(np.float32)
+            for signal in (4, 1, 0, -1):
+                yield targets, signal * (np.nan_to_num(targets) - 0.5) + noise
+
+    def test_is_a_metric(self) -> None:
+        """The registered object is an instance of `Metric` with a valid ``better``."""
+        metric = METRICS.get(self.metric).build
+        self._require(isinstance(metric, Metric), "must be an instance of training.metrics.Metric")
+        known = metric.better in ("greater", "less")
+        self._require(known, f"better must be 'greater' or 'less', not {metric.better!r}")
+
+    def test_values(self) -> None:
+        """Values are finite, within the bounds and reproducible; classes are column indices."""
+        minimum, maximum = self._object.bounds
+        for targets, scores in self._tables():
+            before = targets.copy(), scores.copy()
+            value, per_class = score(self.metric, targets, scores)
+            same = (value, per_class) == score(self.metric, targets, scores)
+            self._require(same, "a second call must give the same value")
+            equal = map(partial(np.array_equal, equal_nan=True), before, (targets, scores))
+            self._require(all(equal), "must not modify its arguments")
+            for number in (value, *per_class.values()):
+                inside = minimum - _CLOSE <= number <= maximum + _CLOSE
+                problem = f"{number} must be finite and within {minimum} and {maximum}"
+                self._require(bool(np.isfinite(number)) and inside, problem)
+            columns = set(per_class) <= set(range(_CLASSES))
+            self._require(columns, f"classes {sorted(per_class)} must be below {_CLASSES}")
+
+    def test_better(self) -> None:
+        """Scores that follow the labels are better than scores that follow their opposite."""
+        sign = 1 if self._object.better == "greater" else -1
+        tables = list(self._tables())
+        good, bad = (score(self.metric, *tables[number])[0] for number in (0, 3))
+        self._require(
+            sign * good > sign * bad,
+            f"good scores have {good} and bad ones {bad}: is `better` the other way?",
         )
-    if metric.better not in ("greater", "less"):
-        _fail(name, f"better is {metric.better!r}, not 'greater' or 'less'")
 
+    def test_order(self) -> None:
+        """The order of the clips does not change the value."""
+        order = np.random.default_rng(1).permutation(_CLIPS)
+        for targets, scores in self._tables():
+            value, _ = score(self.metric, targets, scores)
+            again, _ = score(self.metric, targets[order], scores[order])
+            same = bool(np.isclose(value, again))
+            self._require(same, f"{value} for some clips, {again} for the same in another order")
 
-def values_are_bounded_and_pure(name: str) -> None:
-    """Values are finite, within the bounds and reproducible; classes are indices of columns."""
-    minimum, maximum = METRICS.get(name).build.bounds
-    for targets, scores in _tables(name):
-        before = targets.copy(), scores.copy()
-        value, per_class = score(name, targets, scores)
-        if (value, per_class) != score(name, targets, scores):
-            _fail(name, "a second call gives another value for the same clips")
-        if not all(map(partial(np.array_equal, equal_nan=True), before, (targets, scores))):
-            _fail(name, "it modifies its arguments")
-        for number in (value, *per_class.values()):
-            if not (np.isfinite(number) and minimum - _CLOSE <= number <= maximum + _CLOSE):
-                _fail(name, f"{number} is not finite or not within {minimum} and {maximum}")
-        if not set(per_class) <= set(range(_CLASSES)):
-            _fail(name, f"classes {sorted(per_class)} of {_CLASSES}")
+    def test_resamples(self) -> None:
+        """A resample has the value of its clips, each repeated as often as it was drawn."""
+        random, tables = np.random.default_rng(2), list(self._tables())
+        del tables[::4]  # nearly perfect: some metrics treat a perfect value specially
+        for targets, scores in tables:
+            weights = random.multinomial(_CLIPS, np.full(_CLIPS, 1 / _CLIPS), 5).T
+            clips, weights = ScoredClips(targets, scores), weights.astype(np.float32)
+            found = self._object.resample(clips, weights)
+            expected = Metric.resample(self._object, clips, weights)
+            self._require(
+                found.shape == expected.shape and np.allclose(found, expected, equal_nan=True),
+                f"resamples have {found}, but the clips that they drew {expected}",
+            )
 
-
-def better_is_better(name: str) -> None:
-    """Scores that follow the labels closely are better than scores that follow their opposite."""
-    sign = 1 if METRICS.get(name).build.better == "greater" else -1
-    tables = list(_tables(name))
-    good, bad = score(name, *tables[0])[0], score(name, *tables[3])[0]
-    if sign * good <= sign * bad:
-        _fail(name, f"good scores have {good} and bad ones {bad}: is `better` the other way?")
-
-
-def order_of_clips_decides_nothing(name: str) -> None:
-    """The order of the clips does not change the value."""
-    order = np.random.default_rng(1).permutation(_CLIPS)
-    for targets, scores in _tables(name):
-        value, _ = score(name, targets, scores)
-        again, _ = score(name, targets[order], scores[order])
-        if not np.isclose(value, again):
-            _fail(name, f"{value} for some clips, and {again} for the same in another order")
-
-
-def resamples_agree(name: str) -> None:
-    """A resample has the value of its clips, each repeated as often as it was drawn."""
-    metric: Metric = METRICS.get(name).build
-    random = np.random.default_rng(2)
-    tables = list(_tables(name))
-    del tables[::4]  # nearly perfect: some metrics treat a perfect value specially
-    for targets, scores in tables:
-        weights = random.multinomial(_CLIPS, np.full(_CLIPS, 1 / _CLIPS), 5).T.astype(np.float32)
-        clips = ScoredClips(targets, scores)
-        resampled = metric.resample(clips, weights)
-        expected = Metric.resample(metric, clips, weights)
-        if resampled.shape != expected.shape or not np.allclose(
-            resampled, expected, equal_nan=True
-        ):
-            _fail(name, f"resamples have {resampled}, but the clips that they drew {expected}")
-
-
-def intervals_hold_the_value(name: str) -> None:
-    """The interval over clips is finite, within the bounds, and contains the value."""
-    minimum, maximum = METRICS.get(name).build.bounds
-    targets, scores = list(_tables(name))[1]
-    value, _ = score(name, targets, scores)
-    low, high = clip_intervals({name: value}, targets, scores, _RESAMPLES)[name]
-    if not minimum <= low <= value <= high <= maximum or not np.isfinite([low, high]).all():
-        _fail(name, f"interval [{low}, {high}] of {value}")
-
-
-CHECKS: tuple[Callable[[str], None], ...] = (
-    is_a_metric,
-    values_are_bounded_and_pure,
-    better_is_better,
-    order_of_clips_decides_nothing,
-    resamples_agree,
-    intervals_hold_the_value,
-)
+    def test_intervals(self) -> None:
+        """The interval over clips is finite, within the bounds, and contains the value."""
+        minimum, maximum = self._object.bounds
+        targets, scores = list(self._tables())[1]
+        value, _ = score(self.metric, targets, scores)
+        low, high = clip_intervals({self.metric: value}, targets, scores, _RESAMPLES)[self.metric]
+        right = minimum <= low <= value <= high <= maximum
+        finite = bool(np.isfinite([low, high]).all())
+        self._require(right and finite, f"[{low}, {high}] must be an interval of {value}")

@@ -1,0 +1,298 @@
+"""Metrics and their intervals over clips against scikit-learn, known truth and the contract."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from passt_bench.errors import ContractError, InputError
+from passt_bench.registry import METRICS
+from passt_bench.training.clip_bootstrap import RankSums, clip_intervals, few_clips_note
+from passt_bench.training.metrics import Metric, PerClass, score, scored_note
+from passt_bench.training.testing import MetricContract
+
+NAMES = ("mAP", "mAP_official", "mAP_masked", "AUC", "dprime", "accuracy")
+CHECKS = [name for name in vars(MetricContract) if name.startswith("test_")]
+Tables = tuple[np.ndarray, np.ndarray]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Tables:
+    """Targets and scores with ties, absent and ever-present classes, one clip, one class."""
+    clips, classes = draw(st.integers(1, 40)), draw(st.integers(1, 5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    targets = (random.random((clips, classes)) < random.random(classes)).astype(np.float32)
+    kind = draw(st.sampled_from(("normal", "levels", "equal", "half")))
+    scores = random.standard_normal((clips, classes)).astype(np.float32)
+    if kind == "levels":
+        scores = np.round(scores)
+    elif kind == "equal":
+        scores = np.zeros_like(scores)
+    elif kind == "half":
+        scores = (100 * scores).astype(np.float16)
+    return targets, scores
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.integers(0, 2**32 - 1), st.sampled_from((0.6, 1.1)))
+def test_every_class_is_scikit_learns(table: Tables, seed: int, share: float) -> None:
+    """Unknown labels count as in the reference code, which gives the mask as sample_weight."""
+    targets, scores = table
+    known = np.random.default_rng(seed).random(targets.shape) < share
+    partial = np.where(known, targets, np.nan)
+    classes = range(targets.shape[1])
+    present = [c for c in classes if (targets[:, c] * known[:, c]).any()]
+    mixed = [c for c in present if ((1 - targets[:, c]) * known[:, c]).any()]
+
+    def theirs(function: object, chosen: list[int]) -> PerClass:
+        return {
+            c: function(targets[:, c], scores[:, c], sample_weight=known[:, c])  # type: ignore[operator]
+            for c in chosen
+        }
+
+    if present:
+        wanted = theirs(average_precision_score, present)
+        mean = np.mean(list(wanted.values()))
+        for name in ("mAP", "mAP_masked") if known.all() else ("mAP_masked",):
+            value, per_class = score(name, partial, scores)
+            assert per_class == pytest.approx(wanted, abs=1e-6)
+            assert value == pytest.approx(mean, abs=1e-6)
+        if known.all():
+            value, per_class = score("mAP_official", targets, scores)
+            assert value == pytest.approx(mean * len(present) / targets.shape[1], abs=1e-6)
+            assert set(per_class) == set(classes)
+    if mixed:
+        wanted = theirs(roc_auc_score, mixed)
+        value, per_class = score("AUC", partial, scores)
+        assert per_class == pytest.approx(wanted, abs=1e-6)
+        assert value == pytest.approx(np.mean(list(wanted.values())), abs=1e-6)
+        if 0 < value < 1:
+            d_prime = score("dprime", partial, scores)[0]
+            assert d_prime == pytest.approx(sqrt(2) * norm.ppf(value), abs=1e-6)
+
+
+def test_known_truth() -> None:
+    targets = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=np.float32)
+    scores = np.array([[4, 0, 0], [3, 0, 9], [2, 0, 0], [1, 0, 0]], dtype=np.float32)
+    first = (1 + 2 / 3) / 2
+    assert score("mAP", targets, scores)[0] == pytest.approx((first + 1) / 2)
+    assert score("mAP_official", targets, scores)[0] == pytest.approx((first + 1) / 3)
+    assert score("AUC", targets, scores) == (pytest.approx(0.875), {0: 0.75, 2: 1.0})
+    value, per_class = score("accuracy", np.eye(2)[[0, 0, 1]], np.array([[2, 1], [1, 2], [1, 2]]))
+    assert value == pytest.approx(2 / 3)
+    assert per_class == {0: 0.5, 1: 1.0}
+
+
+def test_d_prime_is_that_of_the_mean_area_and_not_the_mean() -> None:
+    targets = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], dtype=np.float32)
+    scores = np.array([[4, 0], [3, 1], [0, 2], [0, 1]], dtype=np.float32)
+    value, per_class = score("dprime", targets, scores)
+    assert score("AUC", targets, scores)[0] == pytest.approx((1 + 0.5) / 2)
+    assert value == pytest.approx(sqrt(2) * norm.ppf(0.75))
+    assert np.mean(list(per_class.values())) != pytest.approx(value)
+
+
+def test_only_an_area_of_zero_or_one_is_moved_by_half_a_pair() -> None:
+    targets = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1]], dtype=np.float32)
+    scores = np.array([[-3, -2, -1], [-5, -1, 0], [-4, 0, 2]], dtype=np.float32)
+    assert score("AUC", targets, scores)[0] == pytest.approx(5 / 6)
+    assert score("dprime", targets, scores)[0] == pytest.approx(sqrt(2) * norm.ppf(5 / 6))
+    targets, scores = np.array([[1.0], [0], [0]]), np.array([[2.0], [1], [0]])
+    value, per_class = score("dprime", targets, scores)
+    assert value == per_class[0] == pytest.approx(sqrt(2) * norm.ppf(1 - 0.5 / 2))
+    assert score("dprime", targets, -scores)[0] == pytest.approx(-value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        score("AUC", np.eye(2), np.array([[bad, 0.0], [1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2,), (3, 2)])
+def test_shapes_are_checked(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be one"):
+        score("AUC", np.zeros(shape), np.zeros((0, 2) if shape == (0, 2) else (2, 2)))
+
+
+@pytest.mark.parametrize("name", ["mAP", "mAP_official", "accuracy"])
+def test_unknown_labels_are_refused_where_all_are_needed(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        score(name, np.array([[1, np.nan], [0, 1]]), np.zeros((2, 2)))
+    assert (caught.value.field, caught.value.value) == ("metrics", name)
+    assert "AUC, dprime, mAP_masked" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [*((name, 0) for name in NAMES if name != "accuracy"), ("AUC", 1)]
+)
+def test_clips_that_no_class_can_be_scored_on_are_refused(name: str, label: int) -> None:
+    with pytest.raises(InputError, match="no class has") as caught:
+        score(name, np.full((3, 2), float(label)), np.zeros((3, 2)))
+    assert caught.value.field == "metrics"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mAP", "1 of 3 classes have a positive clip; the others are left out: b, c"),
+        ("mAP_official", "1 of 3 classes have a positive clip; the others count as 0: b, c"),
+        ("AUC", "0 of 3 classes have both positive and negative clips"),
+    ],
+)
+def test_how_many_classes_were_scored_is_noted(name: str, words: str) -> None:
+    targets = np.array([[1, 0, 0], [1, 0, np.nan]])
+    assert words in str(scored_note(name, targets, ("a", "b", "c")))
+    assert scored_note(name, np.array([[1, 0], [0, 1]]), ("a", "b")) is None
+    many = scored_note(name, np.zeros((2, 9)), [str(c) for c in range(9)])
+    assert str(many).endswith("0, 1, 2, 3, 4 and 4 more")
+
+
+def scenes(seed: int, clips: int = 400, classes: int = 8, rate: float = 0.15) -> Tables:
+    random = np.random.default_rng(seed)
+    targets = (random.random((clips, classes)) < rate).astype(np.float32)
+    scores = random.standard_normal(targets.shape).astype(np.float32) + 1.5 * targets
+    return targets, scores
+
+
+def values(names: tuple[str, ...], targets: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    return {name: score(name, targets, scores)[0] for name in names}
+
+
+def test_weights_count_as_scikit_learns() -> None:
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        clips = int(random.integers(2, 50))
+        targets = (random.random(clips) < 0.4).astype(np.float32)
+        targets[:2] = 1, 0
+        scores = random.integers(0, 1 + seed % 20, clips).astype(np.float32)
+        weights = random.integers(0, 4, (clips, 4)).astype(np.float32)
+        weights[:2], weights[:, 0] = 1, 1
+        for found, theirs in zip(
+            RankSums(targets, scores).statistics(weights),
+            (average_precision_score, roc_auc_score),
+            strict=True,
+        ):
+            wanted = [theirs(targets, scores, sample_weight=weight) for weight in weights.T]
+            assert found == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_resample_without_positives_or_negatives_is_unknown() -> None:
+    weights = np.array([[1, 0, 2], [1, 2, 0]], dtype=np.float32)
+    precision, area = RankSums(np.array([1.0, 0.0]), np.array([1.0, 2.0])).statistics(weights)
+    np.testing.assert_array_equal(precision, [0.5, np.nan, 1])
+    np.testing.assert_array_equal(area, [0, np.nan, np.nan])
+
+
+def test_intervals_hold_the_value_and_are_the_same_again() -> None:
+    targets, scores = scenes(0)
+    known = values(NAMES, targets, scores)
+    found = clip_intervals(known, targets, scores, 300)
+    assert set(found) == set(NAMES)
+    assert all(found[name][0] < known[name] < found[name][1] for name in NAMES)
+    assert found == clip_intervals(known, targets, scores, 300)
+    assert found["mAP"] == pytest.approx(found["mAP_masked"])
+
+
+def test_more_clips_make_a_narrower_interval() -> None:
+    widths = []
+    for clips in (200, 800, 3200):
+        targets, scores = scenes(1, clips)
+        low, high = clip_intervals(values(("mAP",), targets, scores), targets, scores, 300)["mAP"]
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.35)
+    assert widths[1] / widths[2] == pytest.approx(2, rel=0.35)
+
+
+def test_an_accuracys_interval_is_the_binomials() -> None:
+    random = np.random.default_rng(2)
+    targets = np.eye(4)[random.integers(0, 4, 1000)]
+    scores = targets + 2 * (random.random((1000, 1)) < 0.2) * np.roll(targets, 1, axis=1)
+    known = values(("accuracy",), targets, scores)
+    low, high = clip_intervals(known, targets, scores)["accuracy"]
+    share = known["accuracy"]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 1000), rel=0.06)
+
+
+def test_intervals_stay_within_the_bounds() -> None:
+    targets, scores = np.array([[1.0], [0], [0], [0]]), np.array([[3.0], [2], [1], [0]])
+    known = values(("mAP", "AUC", "dprime"), targets, scores)
+    found = clip_intervals(known, targets, scores, 200)
+    assert np.isfinite(list(found.values())).all()
+    assert found["mAP"] == found["AUC"] == (1, 1)
+
+
+def test_the_interval_covers_what_other_clips_give() -> None:
+    """95 % in theory; of 60 draws, 0.95 ± 2.6 standard errors are 52 to 60."""
+    names = ("mAP", "AUC")
+    truths = [values(names, *scenes(1000 + seed)) for seed in range(150)]
+    covered = dict.fromkeys(names, 0)
+    for seed in range(60):
+        targets, scores = scenes(seed)
+        found = clip_intervals(values(names, targets, scores), targets, scores, 200)
+        for name, (low, high) in found.items():
+            covered[name] += low <= np.mean([value[name] for value in truth]) <= high
+    assert all(52 <= count <= 60 for count in covered.values())
+
+
+@pytest.mark.parametrize(
+    ("clips", "rate", "words"),
+    [(199, 0.5, "199 clips"), (400, 0.01, "fewer than 10 positive clips"), (400, 0.5, None)],
+)
+def test_few_clips_are_noted(clips: int, rate: float, words: str | None) -> None:
+    note = few_clips_note(scenes(0, clips, rate=rate)[0])
+    assert note is None if words is None else words in str(note)
+
+
+def _check(check: str, name: str) -> None:
+    contract = MetricContract()
+    contract.metric = name
+    getattr(contract, check)()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_metric_keeps_the_contract(check: str, name: str) -> None:
+    _check(check, name)
+
+
+class Broken(Metric):
+    """Each entry of `FLAWS` breaks one part of the contract of a sound metric."""
+
+    bounds = (0.0, 1.0)
+    needs_all_labels = True
+    calls = 0
+
+    def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+        return float(((targets > 0.5) == (scores > 0)).mean()), {}
+
+
+def _impure(self: Broken, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
+    self.calls += 1
+    return 1 / self.calls, {}
+
+
+FLAWS: dict[str, dict[str, object]] = {
+    "test_is_a_metric": {"better": "more"},
+    "test_values": {"compute": _impure},
+    "test_better": {"better": "less"},
+    "test_order": {"compute": lambda self, t, s: (float(s[0, 0] > 0), {})},
+    "test_resamples": {"resample": lambda self, clips, weights: np.zeros(weights.shape[1])},
+    "test_intervals": {"bounds": (0.0, 0.5)},
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_contract_finds_what_is_broken(check: str) -> None:
+    METRICS.register("broken", version=1, summary="?")(type("Flawed", (Broken,), FLAWS[check])())
+    try:
+        with pytest.raises(ContractError, match="broken"):
+            _check(check, "broken")
+    finally:
+        del METRICS._table["broken"]
