@@ -16,9 +16,8 @@ import torch
 from filelock import Timeout
 
 from passt_bench.console import Progress
-from passt_bench.data import open_dataset
+from passt_bench.data import Dataset, layouts, open_dataset
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.data.dataset import Dataset
 from passt_bench.errors import InputError
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import classify
@@ -35,8 +34,8 @@ from passt_bench.runner.evaluation_inputs import (
     data_spec,
     match_classes,
     metrics_of,
+    published_results,
     published_set,
-    with_published,
 )
 from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.request import data_folders, typed
@@ -101,7 +100,9 @@ def evaluate_checkpoints(
             together; logits are not finite; another process runs the same evaluation; or memory
             is too small for the batch.
     """
-    paths = [locate(name) for name in _members(checkpoints)]
+    if len(checkpoints) == 1:
+        checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
+    paths = [locate(name) for name in checkpoints]
     ensemble = build_ensemble(paths)
     if classes is not None:
         ensemble.rename(classes)
@@ -133,17 +134,6 @@ def evaluate_checkpoints(
         ) from None
 
 
-def _member_name(path: Path) -> str:
-    """The file's name; for a model beside its record the key, because such files share a name."""
-    kept = path.name == MODEL and path.with_name("record.json").is_file()
-    return path.resolve().parent.name if kept else path.name
-
-
-def _members(checkpoints: Sequence[str]) -> Sequence[str]:
-    """The names; for one published set, those of its members."""
-    return ENSEMBLES.get(checkpoints[0], checkpoints) if len(checkpoints) == 1 else checkpoints
-
-
 def _prepare(
     paths: Sequence[Path],
     ensemble: Ensemble,
@@ -154,23 +144,35 @@ def _prepare(
     device: str,
 ) -> _Job:
     name, _, folder = data.partition("=")
-    spec, notes = data_spec(ensemble, DATASETS.get(name).name)
+    version = DATASETS.get(name).version
+    models = cast(list[Model], list(ensemble.members))
+    spec, notes = data_spec([model.recipe.data for model in models], name, ensemble.clip)
     root = data_folders([data] if folder else []).get(name)
     dataset = open_dataset(spec, ensemble.sampling_rate, root)
     columns, unnamed = match_classes(ensemble.classes, dataset.fingerprint.classes)
-    notes += [unnamed] if unnamed else []
+    notes += unnamed
     clips = clips_of(dataset, split, fold)
     metrics = metrics_of(asked, dataset, clips)
     members = tuple(
-        Member(_member_name(path), sha256_of(path), model.recipe)
-        for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
+        Member(_file_name(path), sha256_of(path), model.recipe)
+        for path, model in zip(paths, models, strict=True)
     )
-    versions = {"data": DATASETS.get(name).version} | {
-        f"model {m.recipe.model.name}": MODELS.get(m.recipe.model.name).version for m in members
-    }
+    files = [member.name for member in members]
+    components = {"data": version}
+    for member in members:
+        kind = member.recipe.model.name
+        components[f"model {kind}"] = MODELS.get(kind).version
+    components |= {f"metric {metric}": METRICS.get(metric).version for metric in metrics}
+    published: tuple[PublishedResult, ...] = ()
+    if split == "test":
+        published = published_results(files, dataset.fingerprint.dataset, fold)
+    layout = layouts().get(dataset.fingerprint.dataset)
+    theirs = (layout and layout.published_test_clips) or len(clips)
+    if published and theirs != len(clips):
+        notes.append(f"published on {theirs} clips, {len(clips)} here")
     record = EvaluationRecord(
         key="",
-        name=published_set([m.name for m in members]) or ", ".join(m.name for m in members),
+        name=published_set(files) or ", ".join(files),
         members=members,
         fingerprint=dataset.fingerprint,
         split=cast(Split, split),
@@ -181,40 +183,18 @@ def _prepare(
         device=device,
         metrics=dict.fromkeys(metrics, 0.0),
         resamples=RESAMPLES,
-        components=versions | {f"metric {m}": METRICS.get(m).version for m in metrics},
+        published=published,
+        components=components,
         command=typed(),
         notes=tuple(notes),
     )
-    if record.split == "test":
-        record = with_published(record)
     return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))
 
 
-def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
-    """The record with its metrics in the requested order.
-
-    If the same weights were evaluated under other file names before, the record gets the published
-    names and the published result.
-    """
-    published = _comparable(asked, known.scored, len(known.fingerprint.classes))
-    if published and not known.published:
-        notes = tuple(note for note in asked.notes if note not in known.notes)
-        known = replace(
-            known,
-            name=asked.name,
-            members=asked.members,
-            published=published,
-            notes=known.notes + notes,
-        )
-        store.write(known)
-    return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
-
-
-def _comparable(
-    record: EvaluationRecord, scored: Mapping[str, int], classes: int
-) -> tuple[PublishedResult, ...]:
-    """Published results of metrics that scored every class; other means are not comparable."""
-    return tuple(p for p in record.published if scored.get(p.metric) == classes)
+def _file_name(path: Path) -> str:
+    """The file's name; for a model beside its record the key, because such files share a name."""
+    kept = path.name == MODEL and path.with_name("record.json").is_file()
+    return path.resolve().parent.name if kept else path.name
 
 
 def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
@@ -237,11 +217,35 @@ def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
     )
 
 
+def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> EvaluationRecord:
+    """The record with its metrics in the requested order.
+
+    If the same weights were evaluated under other file names before, the record gets the published
+    names and the published result.
+    """
+    published = _comparable(asked, known.scored)
+    if published and not known.published:
+        notes = tuple(note for note in asked.notes if note not in known.notes)
+        known = replace(
+            known,
+            name=asked.name,
+            members=asked.members,
+            published=published,
+            notes=known.notes + notes,
+        )
+        store.write(known)
+    return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
+
+
+def _comparable(record: EvaluationRecord, scored: Mapping[str, int]) -> tuple[PublishedResult, ...]:
+    """Published results of metrics that scored every class; other means are not comparable."""
+    classes = len(record.fingerprint.classes)
+    return tuple(p for p in record.published if scored.get(p.metric) == classes)
+
+
 def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
     clock = Clock()
-    logits = score_clips(
-        job.ensemble, job.dataset, job.clips, folder, batch, job.record.device, progress
-    )
+    logits = _score_clips(job, batch, folder / PARTIAL, progress)
     clock.lap("score")
     progress(1.0, "resampling the clips")
     targets, scores = job.dataset.targets[job.clips], logits[:, job.columns]
@@ -264,7 +268,7 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         intervals=intervals,
         scored=scored,
         per_class=per_class,
-        published=_comparable(job.record, scored, len(names)),
+        published=_comparable(job.record, scored),
         clocks=clock.seconds,
         machine=describe_machine(),
         versions=library_versions(),
@@ -274,54 +278,36 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     )
 
 
-def score_clips(
-    ensemble: Ensemble,
-    dataset: Dataset,
-    clips: np.ndarray,
-    folder: Path,
-    batch: int,
-    device: str = "cpu",
-    progress: Progress = lambda share, text: None,
-) -> np.ndarray:
-    """Computes logits of clips; resumes an interrupted evaluation.
-
-    At most two batches of waveforms are in memory; the next one is read during the computation.
-
-    Args:
-        ensemble: one model or several.
-        dataset: the data set at the ensemble's sampling rate and clip length.
-        clips: indices.
-        folder: folder for the logits so far, saved every half minute and when interrupted.
-        batch: clips per batch.
-        device: device of the computation.
-        progress: called with the fraction done.
-
-    Returns:
-        Logits (n, classes), float32.
-
-    Raises:
-        InputError: a clip cannot be read, or its logits are not finite.
-        StorageError: nothing can be written.
-    """
-    engine = Engine(validate(EngineSpec, {"device": device}))
-    ensemble = ensemble.to(engine.device)
+def _score_clips(job: _Job, batch: int, partial: Path, progress: Progress) -> np.ndarray:
+    """Logits (n, classes), float32; those so far are saved every half minute and at a stop."""
+    clips, dataset = job.clips, job.dataset
+    engine = Engine(validate(EngineSpec, {"device": job.record.device}))
+    ensemble = job.ensemble.to(engine.device)
     engine.configure(ensemble)
     scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
-    done = _resume(scores, folder / PARTIAL)
+    done = _resume(scores, partial)
     saved, since = time.monotonic(), done
     try:
         for waves in _batches(dataset, clips[done:], batch):
             logits = engine.infer(ensemble, torch.from_numpy(waves)).cpu().numpy()
-            _check(logits, dataset, clips[done : done + len(logits)])
+            wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(wrong):
+                raise InputError(
+                    "the model outputs NaN or infinity for this clip",
+                    source="model",
+                    field="clip",
+                    value=dataset.ids[int(clips[done + wrong[0]])],
+                    remedy="Check whether its training diverged.",
+                )
             scores[done : done + len(logits)] = logits
             done += len(logits)
             progress(done / len(clips), f"{done} of {len(clips)} clips")
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(scores[:done], folder / PARTIAL)
+                _save(scores[:done], partial)
                 saved, since = time.monotonic(), done
     except BaseException:
         if done > since:
-            _save(scores[:done], folder / PARTIAL)
+            _save(scores[:done], partial)
         raise
     return scores
 
@@ -329,29 +315,15 @@ def score_clips(
 def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
     """Yields waveforms (B, samples) and reads the next ones meanwhile."""
 
-    def read(start: int) -> np.ndarray:
-        return np.stack([dataset.waveform(int(i)) for i in clips[start : start + batch]])
+    def read(start: int) -> list[np.ndarray]:
+        return [dataset.waveform(int(clip)) for clip in clips[start : start + batch]]
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(read, 0) if len(clips) else None
+        coming = pool.submit(read, 0)
         for start in range(0, len(clips), batch):
-            assert coming is not None  # submitted before
             waves = coming.result()
-            if start + batch < len(clips):
-                coming = pool.submit(read, start + batch)
-            yield waves
-
-
-def _check(logits: np.ndarray, dataset: Dataset, clips: np.ndarray) -> None:
-    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(wrong):
-        raise InputError(
-            "the model outputs NaN or infinity for this clip",
-            source="model",
-            field="clip",
-            value=dataset.ids[int(clips[wrong[0]])],
-            remedy="Check whether its training diverged.",
-        )
+            coming = pool.submit(read, start + batch)
+            yield np.stack(waves)
 
 
 def _save(scores: np.ndarray, path: Path) -> None:
@@ -362,12 +334,10 @@ def _save(scores: np.ndarray, path: Path) -> None:
 
 def _resume(scores: np.ndarray, path: Path) -> int:
     """Loads the logits that an interrupted evaluation saved; returns their number."""
-    if not path.is_file():
-        return 0
     try:
         known = np.load(path)
     except (OSError, ValueError, EOFError):
-        return 0  # a broken file is ignored
+        return 0  # there is no file, or a broken one
     if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
         return 0
     scores[: len(known)] = known

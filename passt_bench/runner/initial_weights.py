@@ -23,11 +23,7 @@ from passt_bench.spec.recipe import DataSpec, Recipe
 
 
 def settle_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
-    """Finds a recipe's initial weights, checks that they fit the model, and notes their hash.
-
-    Args:
-        recipe: the recipe; ``init.checkpoint`` is a file or a name from `passt-bench weights list`.
-        classes: names of the model's logits.
+    """Finds a recipe's initial weights and checks that they fit the model with these classes.
 
     Returns:
         The recipe with ``init.sha256`` and only the file's name, and the path of the file (None for
@@ -99,14 +95,7 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
 def fill(
     net: AudioModel, recipe: Recipe, seed: int, checkpoint: Path | None, classes: Sequence[str]
 ) -> tuple[str, ...]:
-    """Gives a model its initial weights.
-
-    Args:
-        net: the model of the recipe.
-        recipe: the recipe from `settle_init`.
-        seed: seed of parameters that are not in the file.
-        checkpoint: path of the file; None is from scratch.
-        classes: names of the model's logits.
+    """Gives a model the initial weights that `settle_init` found, and draws the others.
 
     Returns:
         Sentences about loaded, adapted, newly drawn and dropped weights; none from scratch.
@@ -118,7 +107,5 @@ def fill(
     if checkpoint is None:
         return ()
     if sha256_of(checkpoint) != recipe.init.sha256:
-        raise RuntimeError(
-            "the model file changed since the study was planned; run the study again"
-        )
+        raise RuntimeError("the model file changed since the study was planned; run it again")
     return load_weights(net, checkpoint, classes=classes).lines()
