@@ -19,7 +19,7 @@ from layouts import (
     write_fsd50k,
     write_openmic,
 )
-from published_weights import HEADS, WIDTH, write_published
+from small_weights import HEADS, WIDTH, write_published
 
 from passt_bench.paper import REASONS
 from passt_bench.records.store import Store

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from passt_bench.models import create_model
+from passt_bench.published_weights import PUBLISHED
 
-KEYS = Path(__file__).parent / "official_passt_keys.txt"
+WIDTH, HEADS = 64, 1  # that a recipe must give for its model to begin with these files
+
+# Parts of names of our AST, which are the authors', and of transformers': before version 5, since.
+_BODY = "audio_spectrogram_transformer."
+_HUGGING_FACE = (
+    ("v.blocks.", f"{_BODY}encoder.layer.", f"{_BODY}layers."),
+    (".norm1.", ".layernorm_before.", ".layernorm_before."),
+    (".norm2.", ".layernorm_after.", ".layernorm_after."),
+    (".attn.proj.", ".attention.output.dense.", ".attention.o_proj."),
+    (".mlp.fc1.", ".intermediate.dense.", ".mlp.fc1."),
+    (".mlp.fc2.", ".output.dense.", ".mlp.fc2."),
+    ("v.norm.", f"{_BODY}layernorm.", f"{_BODY}layernorm."),
+    ("v.cls_token", *2 * (f"{_BODY}embeddings.cls_token",)),
+    ("v.dist_token", *2 * (f"{_BODY}embeddings.distillation_token",)),
+    ("v.pos_embed", *2 * (f"{_BODY}embeddings.position_embeddings",)),
+    ("v.patch_embed.proj.", *2 * (f"{_BODY}embeddings.patch_embeddings.projection.",)),
+    ("mlp_head.0.", *2 * ("classifier.layernorm.",)),
+    ("mlp_head.1.", *2 * ("classifier.dense.",)),
+)
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
@@ -24,10 +44,8 @@ def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
 
 def passt(classes: int = 527, *, stride: int = 10, frames: int = 998, depth: int = 1) -> nn.Module:
     """A PaSST on 128 mels with random weights."""
-    net = create_model(
-        "passt_s", classes, stride=stride, frames=frames, width=64, depth=depth, heads=1
-    )
-    return randomised(net, stride + frames + depth).eval()
+    size = {"stride": stride, "frames": frames, "depth": depth, "width": WIDTH, "heads": HEADS}
+    return randomised(create_model("passt_s", classes, **size), stride + frames + depth).eval()
 
 
 def save(path: Path, net: nn.Module, prefix: str = "") -> Path:
@@ -37,62 +55,50 @@ def save(path: Path, net: nn.Module, prefix: str = "") -> Path:
 
 
 def deit(
-    side: int = 6, *, width: int = 64, depth: int = 1, distilled: bool = True
+    side: int = 6, *, depth: int = 1, distilled: bool = True, width: int = WIDTH
 ) -> dict[str, torch.Tensor]:
     """Random weights of a DeiT (or ViT) under timm's names."""
-    blocks = {
-        name: tensor
-        for name, tensor in passt(10, depth=depth).state_dict().items()
-        if name.startswith(("blocks.", "norm.", "cls_token"))
-    }
+    net = create_model("passt_s", 10, depth=depth, width=width, heads=width // 64)
+    shared = ("blocks.", "norm.", "cls_token")
     generator = torch.Generator().manual_seed(5)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    out = {
-        **blocks,
-        "pos_embed": random(1, side * side + (2 if distilled else 1), width),
-        "patch_embed.proj.weight": random(width, 3, 16, 16),
-        "patch_embed.proj.bias": random(width),
-        "head.weight": random(1000, width),
-        "head.bias": random(1000),
+    shapes = {
+        "pos_embed": (1, side * side + (2 if distilled else 1), width),
+        "patch_embed.proj.weight": (width, 3, 16, 16),
+        "patch_embed.proj.bias": (width,),
+        "head.weight": (1000, width),
+        "head.bias": (1000,),
     }
     if distilled:
-        out |= {"dist_token": random(1, 1, width)}
-        out |= {"head_dist.weight": random(1000, width), "head_dist.bias": random(1000)}
-    return out
+        shapes |= {"dist_token": (1, 1, width)}
+        shapes |= {"head_dist.weight": (1000, width), "head_dist.bias": (1000,)}
+    drawn = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return {n: t for n, t in net.state_dict().items() if n.startswith(shared)} | drawn
 
 
-def hugging_face(net: torch.nn.Module, *, old: bool) -> dict[str, torch.Tensor]:
-    """An AST's weights under the names of transformers, before version 5 or from then on."""
-    state = net.state_dict()
-    body = "audio_spectrogram_transformer."
-    out = {
-        f"{body}embeddings.cls_token": state["v.cls_token"],
-        f"{body}embeddings.distillation_token": state["v.dist_token"],
-        f"{body}embeddings.position_embeddings": state["v.pos_embed"],
-    }
-    for part in ("weight", "bias"):
-        out[f"{body}embeddings.patch_embeddings.projection.{part}"] = state[
-            f"v.patch_embed.proj.{part}"
-        ]
-        out[f"{body}layernorm.{part}"] = state[f"v.norm.{part}"]
-        out[f"classifier.layernorm.{part}"] = state[f"mlp_head.0.{part}"]
-        out[f"classifier.dense.{part}"] = state[f"mlp_head.1.{part}"]
-        for i in range(len(net.v.blocks)):
-            block = f"{body}{'encoder.layer' if old else 'layers'}.{i}"
-            names = {
-                "norm1": "layernorm_before",
-                "norm2": "layernorm_after",
-                "attn.proj": "attention.output.dense" if old else "attention.o_proj",
-                "mlp.fc1": "intermediate.dense" if old else "mlp.fc1",
-                "mlp.fc2": "output.dense" if old else "mlp.fc2",
-            }
-            for ours, theirs in names.items():
-                out[f"{block}.{theirs}.{part}"] = state[f"v.blocks.{i}.{ours}.{part}"]
-            thirds = state[f"v.blocks.{i}.attn.qkv.{part}"].chunk(3)
-            for third, word in zip(thirds, ("query", "key", "value"), strict=True):
-                name = f"attention.{word}" if old else f"{word[0]}_proj"
-                out[f"{block}.attention.{name}.{part}"] = third
-    return out
+def hugging_face(net: nn.Module, *, old: bool = False) -> dict[str, torch.Tensor]:
+    """An AST's weights under the names of transformers, before version 5 or since."""
+    found = {}
+    for name, tensor in net.state_dict().items():
+        for ours, before, since in _HUGGING_FACE:
+            name = name.replace(ours, before if old else since)
+        if ".attn.qkv." not in name:
+            found[name] = tensor
+            continue
+        for word, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+            part = f"attention.{word}" if old else f"{word[0]}_proj"
+            found[name.replace(".attn.qkv.", f".attention.{part}.")] = third
+    return found
+
+
+def write_published(folder: Path, names: Iterable[str], width: int = WIDTH) -> Path:
+    """Writes files as they are released, but narrower; the folder, for ``PASST_BENCH_WEIGHTS``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        entry = PUBLISHED[name]
+        if entry.labels == "imagenet":
+            torch.save({"model": deit(24, depth=entry.depth, width=width)}, folder / entry.file)
+        else:
+            size = {"stride": entry.stride or 10, "frames": entry.frames, "depth": entry.depth}
+            size |= {"width": width, "heads": width // 64, "seed": len(name)}
+            save(folder / entry.file, create_model("passt_s", entry.classes, **size))
+    return folder

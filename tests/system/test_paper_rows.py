@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from layouts import write_audioset_folder, write_esc50
-from published_weights import HEADS, WIDTH, write_published
+from small_weights import HEADS, WIDTH, write_published
 
 from passt_bench.errors import InputError
 from passt_bench.paper import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS, read_published

@@ -21,7 +21,7 @@ TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
 
 class Hostile:
-    """A pickle of it would make a file where its reader executes pickles."""
+    """A pickle of it makes a file where its reader executes pickles."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -30,22 +30,19 @@ class Hostile:
         return (os.mkdir, (str(self.mark),))
 
 
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
 @pytest.mark.parametrize("under", [None, "state_dict", "model"])
-def test_files_of_torch_save_are_read(tmp_path: Path, under: str | None, legacy: bool) -> None:
+def test_tensors_are_read(tmp_path: Path, under: str | None, form: str) -> None:
     content: object = OrderedDict(TENSORS) if under is None else {under: TENSORS, "epoch": 3}
-    path = tmp_path / "w.pt"
-    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    found = read_tensors(path).tensors
-    assert found.keys() == TENSORS.keys()
-    assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
-
-
-def test_safetensors_are_read_with_their_texts(tmp_path: Path) -> None:
-    save_file(TENSORS, tmp_path / "w.any", metadata={"say": "hello"})
-    found = read_tensors(tmp_path / "w.any")
-    assert found.metadata == {"say": "hello"}
-    assert torch.equal(found.tensors["a.weight"], TENSORS["a.weight"])
+    path = tmp_path / "w.any"
+    if form == "safetensors":
+        save_file(TENSORS, path, metadata={"say": "hello"})
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    found = read_tensors(path)
+    assert found.tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(found.tensors[name], TENSORS[name]) for name in TENSORS)
+    assert found.metadata == ({"say": "hello"} if form == "safetensors" else {})
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "pickle"])
@@ -56,13 +53,13 @@ def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path, kind: str)
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(InputError, match="w.pt") as caught:
+    with pytest.raises(InputError) as caught:
         read_tensors(path)
     assert not mark.exists()
-    assert "allowlist" not in str(caught.value)  # nobody is told to trust the file
+    assert caught.value.source == path
+    assert "allowlist" not in str(caught.value)  # nobody is advised to trust the file
     if kind == "zip":
-        assert "posix.mkdir" in str(caught.value)
-        assert "state_dict" in str(caught.value)
+        assert caught.value.field == "posix.mkdir"
         # The test itself would notice an execution.
         torch.load(path, weights_only=False)
         assert mark.exists()
@@ -73,7 +70,6 @@ def test_foreign_classes_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_tensors(tmp_path / "w.ckpt")
     assert caught.value.field == "argparse.Namespace"
-    assert "torch.save(checkpoint['state_dict'], FILE)" in str(caught.value)
 
 
 def test_lightnings_hyper_parameters_are_read_as_a_plain_dictionary(tmp_path: Path) -> None:
@@ -82,41 +78,17 @@ def test_lightnings_hyper_parameters_are_read_as_a_plain_dictionary(tmp_path: Pa
     torch.save({"state_dict": TENSORS, "hyper_parameters": OrderedDict(lr=1)}, path)
     with zipfile.ZipFile(path) as old:
         parts = {name: old.read(name) for name in old.namelist()}
-    lightning = b"pytorch_lightning.utilities.parsing\nAttributeDict\n"
-    changed = [name for name in parts if name.endswith("data.pkl")]
-    head, _, tail = parts[changed[0]].rpartition(b"collections\nOrderedDict\n")
-    parts[changed[0]] = head + lightning + tail
+    pickled = next(name for name in parts if name.endswith("data.pkl"))
+    head, _, tail = parts[pickled].rpartition(b"collections\nOrderedDict\n")
+    parts[pickled] = head + b"pytorch_lightning.utilities.parsing\nAttributeDict\n" + tail
     with zipfile.ZipFile(path, "w") as new:
         for name, data in parts.items():
             new.writestr(name, data)
     assert read_tensors(path).tensors.keys() == TENSORS.keys()
 
 
-def _write(path: Path, kind: str) -> None:
-    whole = path.with_suffix(".whole")
-    if kind.startswith("torch"):
-        torch.save(TENSORS, whole)
-    else:
-        save_file(TENSORS, whole)
-    data = whole.read_bytes()
-    whole.unlink()
-    path.write_bytes(
-        {
-            "torch half": data[: len(data) // 2],
-            "torch start": data[:30],
-            "safe half": data[: len(data) // 2],
-            "safe less": data[:-1],
-            "safe more": struct.pack("<Q", 2**60) + b"{" + data[9:],
-            "empty": b"",
-            "html": b"\n <!DOCTYPE html><html>Not found</html>",
-            "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-            "text": b"hello, these are no weights",
-        }[kind]
-    )
-
-
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "problem"),
     [
         ("torch half", "not a whole file of torch.save"),
         ("torch start", "not a whole file of torch.save"),
@@ -127,37 +99,50 @@ def _write(path: Path, kind: str) -> None:
         ("html", "a web page"),
         ("lfs", "a pointer of Git LFS"),
         ("text", "neither safetensors nor"),
+        ("absent", "no such file"),
     ],
 )
-def test_broken_files_say_what_they_are(tmp_path: Path, kind: str, message: str) -> None:
+def test_broken_files_say_what_they_are(tmp_path: Path, kind: str, problem: str) -> None:
     path = tmp_path / "w.pt"
-    _write(path, kind)
-    with pytest.raises(InputError, match=message) as caught:
+    torch.save(TENSORS, tmp_path / "torch")
+    save_file(TENSORS, tmp_path / "safe")
+    saved, safe = ((tmp_path / name).read_bytes() for name in ("torch", "safe"))
+    content = {
+        "torch half": saved[: len(saved) // 2],
+        "torch start": saved[:30],
+        "safe half": safe[: len(safe) // 2],
+        "safe less": safe[:-1],
+        "safe more": struct.pack("<Q", 2**60) + b"{" + safe[9:],
+        "empty": b"",
+        "html": b"\n <!DOCTYPE html><html>Not found</html>",
+        "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "text": b"hello, these are no weights",
+    }
+    if kind in content:
+        path.write_bytes(content[kind])
+    with pytest.raises(InputError, match=problem) as caught:
         read_tensors(path)
     assert caught.value.source == path
-    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "field", "value"),
     [
-        ([torch.ones(1)], "holds a list without named tensors"),
-        ({}, "holds a dict without named tensors"),
-        ({"a": torch.ones(1), "epoch": 3}, "epoch = 'int': not a tensor"),
-        ({1: torch.ones(1)}, "1 = 'Tensor': not a tensor"),
-        ({"a": torch.eye(2).to_sparse()}, "not a plain dense tensor"),
-        ({"a": torch.tensor([1.0, torch.inf])}, "a: holds NaN or infinity"),
+        ([torch.ones(1)], None, None),
+        ({}, None, None),
+        ({"a": torch.ones(1), "epoch": 3}, "epoch", "int"),
+        ({1: torch.ones(1)}, "1", "Tensor"),
+        ({"a": torch.eye(2).to_sparse()}, "a", "torch.sparse_coo"),
+        ({"a": torch.tensor([1.0, torch.inf])}, "a", None),
     ],
 )
-def test_other_contents_are_refused(tmp_path: Path, content: object, message: str) -> None:
+def test_other_contents_are_refused(
+    tmp_path: Path, content: object, field: str | None, value: str | None
+) -> None:
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         read_tensors(tmp_path / "w.pt")
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.pt: no such file.*weights list"):
-        read_tensors(tmp_path / "none.pt")
+    assert (caught.value.field, caught.value.value) == (field, value)
 
 
 def test_prefixes_that_are_the_models_own_names_stay() -> None:
@@ -165,4 +150,4 @@ def test_prefixes_that_are_the_models_own_names_stay() -> None:
     assert strip_prefixes(own, own)[0] == own
     tensors, unused, _ = strip_prefixes({"net.a": torch.ones(1), "mel.window": torch.ones(1)})
     assert list(tensors) == ["a"]
-    assert unused == {"mel.window": "not among the weights under net.*"}
+    assert list(unused) == ["mel.window"]

@@ -16,7 +16,7 @@ from passt_bench import __version__
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
 from passt_bench.models.weights import export_model
-from passt_bench.published_weights import PUBLISHED, find_published
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.vocabulary import class_names
@@ -28,6 +28,7 @@ RECIPE = Recipe(
     training=TrainingSpec(loss="ce"),
     init=InitSpec("checkpoint", "/home/somebody/secret/start.pt", "0" * 64),
 )
+CNN = replace(RECIPE, model=ModelSpec("panns_micro"))
 CLASSES = ("dog", "Hund, groß", "cat")
 X = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -38,73 +39,60 @@ def _net() -> torch.nn.Module:
 
 
 def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
-    net = _net()
-    path = save_model(
-        tmp_path / "m.safetensors", net, RECIPE, CLASSES, metrics={"mAP": 0.5}, key="abc"
-    )
+    net, saved = _net(), {"metrics": {"mAP": 0.5}, "key": "abc"}
+    path = save_model(tmp_path / "m.safetensors", net, RECIPE, CLASSES, **saved)
     again, recipe, classes = read_model(path)
     assert torch.equal(again(X), net(X))
     assert not again.training
     assert recipe == replace(RECIPE, init=replace(RECIPE.init, checkpoint="start.pt"))
     assert classes == CLASSES
     with safe_open(path, framework="pt") as file:
-        told = json.loads(file.metadata()["passt_bench"])
-    assert (told["key"], told["version"]) == ("abc", __version__)
-    assert told["metrics"] == {"mAP": 0.5}
+        facts = json.loads(file.metadata()["passt_bench"])
+    assert {"version": __version__, **saved}.items() <= facts.items()
     assert b"somebody" not in path.read_bytes()
-
-
-def test_the_same_model_gives_the_same_file(tmp_path: Path) -> None:
-    one, two = (save_model(tmp_path / n, _net(), RECIPE, CLASSES).read_bytes() for n in "ab")
-    assert one == two
+    same = save_model(tmp_path / "same", _net(), RECIPE, CLASSES, **saved)
+    assert same.read_bytes() == path.read_bytes()
 
 
 def test_a_compiled_or_channels_last_model_is_saved_under_plain_names(tmp_path: Path) -> None:
     net = create_model("panns_micro", 3, mels=64, frames=64)
-    recipe = replace(RECIPE, model=ModelSpec("panns_micro"))
-    path = save_model(
-        tmp_path / "m.safetensors", torch.compile(net, backend="eager"), recipe, CLASSES
-    )
-    again = read_model(path).net
+    compiled = torch.compile(net, backend="eager")
+    again = read_model(save_model(tmp_path / "m.safetensors", compiled, CNN, CLASSES)).net
     assert again.state_dict().keys() == net.state_dict().keys()
     assert torch.equal(again(X), net.eval()(X))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "field"),
     [
         ({"recipe": None}, "Recipe"),
-        ({"recipe": {"model": {"name": 3}}}, "model.name = 3"),
-        ({"classes": [1]}, "0 = 1"),
+        ({"recipe": {"model": {"name": 3}}}, "model.name"),
+        ({"classes": [1]}, "0"),
         ({"classes": None}, "tuple"),
-        ({"schema": 2}, "schema = 2: metadata that this version cannot read"),
-        (None, "schema: metadata that this version"),
+        ({"schema": 2}, "schema"),
+        (None, "schema"),
     ],
 )
 def test_wrong_facts_inside_a_file_are_named(
-    tmp_path: Path, change: dict[str, object] | None, message: str
+    tmp_path: Path, change: dict[str, object] | None, field: str | None
 ) -> None:
     path = save_model(tmp_path / "m.safetensors", _net(), RECIPE, CLASSES)
     with safe_open(path, framework="pt") as file:
-        told = json.loads(file.metadata()["passt_bench"])
+        facts = json.loads(file.metadata()["passt_bench"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    text = "{" if change is None else json.dumps(told | change)
-    save_file(tensors, path, {"passt_bench": text})
-    with pytest.raises(InputError, match="m.safetensors") as caught:
+    save_file(tensors, path, {"passt_bench": "{" if change is None else json.dumps(facts | change)})
+    with pytest.raises(InputError) as caught:
         read_model(path)
-    assert message in str(caught.value)
+    assert (caught.value.source, caught.value.field) == (path, field)
 
 
 @pytest.mark.parametrize(
-    ("stride", "frames", "hop", "window"),
-    [(10, 998, 320, 10.0), (16, 998, 320, 10.0), (10, 3200, 100, 10.0), (14, 3000, 320, 30.0)],
+    ("stride", "frames", "hop"),
+    [(10, 998, 320), (16, 998, 320), (10, 3200, 100), (14, 3000, 320)],
 )
-def test_an_official_file_tells_its_model(
-    tmp_path: Path, stride: int, frames: int, hop: int, window: float
-) -> None:
+def test_the_model_of_an_official_file(tmp_path: Path, stride: int, frames: int, hop: int) -> None:
     source = small_weights.passt(stride=stride, frames=frames)
-    path = small_weights.save(tmp_path / "unknown.pt", source)
-    net, recipe, classes = read_model(path)
+    net, recipe, classes = read_model(small_weights.save(tmp_path / "unknown.pt", source))
     assert recipe.model.stride == (stride, stride)
     assert (recipe.model.frames, recipe.frontend.hop) == (frames, hop)
     assert recipe.training.loss == "bce"
@@ -113,86 +101,65 @@ def test_an_official_file_tells_its_model(
     assert torch.equal(net(x), source(x))
 
 
-def test_the_name_of_a_published_file_tells_hop_classes_and_loss(tmp_path: Path) -> None:
-    slow = small_weights.passt(frames=2000)
-    for name, hop, clip in (("stfthop160", 160, 10.0), ("passt_20sec", 320, 10.0)):
-        path = small_weights.save(tmp_path / find_published(name).file, slow)
-        recipe = read_model(path).recipe
-        assert (recipe.frontend.hop, recipe.data.seconds) == (hop, clip)
-    path = small_weights.save(tmp_path / PUBLISHED["esc50_fold1"].file, small_weights.passt(50))
-    _, recipe, classes = read_model(path)
-    assert (recipe.training.loss, recipe.data.seconds, classes[49]) == ("ce", 5.0, "hand_saw")
-    path = small_weights.save(tmp_path / PUBLISHED["openmic"].file, small_weights.passt(20))
-    assert read_model(path).classes[::19] == ("accordion", "voice")
+@pytest.mark.parametrize(
+    ("name", "hop", "seconds", "loss", "last"),
+    [
+        ("stfthop160", 160, 10.0, "bce", "Field recording"),
+        ("passt_20sec", 320, 10.0, "bce", "Field recording"),
+        ("esc50_fold1", 320, 5.0, "ce", "hand_saw"),
+        ("openmic", 320, 10.0, "bce", "voice"),
+    ],
+)
+def test_what_the_name_of_a_published_file_adds(
+    tmp_path: Path, name: str, hop: int, seconds: float, loss: str, last: str
+) -> None:
+    entry = PUBLISHED[name]
+    net = small_weights.passt(entry.classes, frames=entry.frames)
+    _, recipe, classes = read_model(small_weights.save(tmp_path / entry.file, net))
+    assert (recipe.frontend.hop, recipe.data.seconds, recipe.training.loss) == (hop, seconds, loss)
+    assert classes[-1] == last
 
 
-def test_official_files_of_ast_and_panns_tell_their_models(tmp_path: Path) -> None:
-    sources = {
-        "ast": create_model("ast", 527, width=64, depth=1, heads=1, frames=1024),
-        "cnn14": create_model("cnn14", 527, width=4, mels=64),
-        "cnn6": create_model("cnn6", 527, width=4, mels=64),
-    }
-    for name, net in sources.items():
-        small_weights.randomised(net).eval()
-        path = small_weights.save(tmp_path / f"{name}.pth", net)
-        again, recipe, classes = read_model(path)
-        assert recipe.model.name == name
-        assert recipe.frontend == frontend_of(name)
-        assert len(classes) == 527
-        for one, other in zip(again.parameters(), net.parameters(), strict=True):
-            assert torch.equal(one, other)
+@pytest.mark.parametrize("name", ["ast", "cnn14", "cnn6"])
+def test_the_model_of_an_official_file_of_ast_and_panns(tmp_path: Path, name: str) -> None:
+    size = {"depth": 1, "heads": 1, "frames": 1024} if name == "ast" else {"mels": 64}
+    net = create_model(name, 527, width=64 if name == "ast" else 4, **size)
+    small_weights.randomised(net).eval()
+    again, recipe, classes = read_model(small_weights.save(tmp_path / f"{name}.pth", net))
+    assert (recipe.model.name, recipe.frontend) == (name, frontend_of(name))
+    assert len(classes) == 527
+    assert all(map(torch.equal, again.parameters(), net.parameters()))
 
 
-def test_files_that_do_not_tell_a_model_are_refused(tmp_path: Path) -> None:
+def test_files_whose_model_cannot_be_recognized_are_refused(tmp_path: Path) -> None:
     state = dict(small_weights.passt().state_dict())
-    torch.save(small_weights.deit(), tmp_path / "image.pt")
-    torch.save({n: t for n, t in state.items() if "head" not in n}, tmp_path / "headless.pt")
-    torch.save({"a": torch.ones(1)}, tmp_path / "other.pt")
-    torch.save({**state, "freq_new_pos_embed": torch.ones(1, 64, 200, 1)}, tmp_path / "rows.pt")
-    for name, message in (
-        ("image.pt", "ViT or DeiT"),
-        ("headless.pt", "no classifier"),
-        ("other.pt", "unknown parameters"),
-        ("rows.pt", "no PaSST on 128 mels"),
-        ("passt_s_p16_128_ap47", "no such file"),
+    headless = {n: t for n, t in state.items() if "head" not in n}
+    rows = {"freq_new_pos_embed": torch.ones(1, 64, 200, 1)}
+    for name, content, field in (
+        ("image.pt", small_weights.deit(), "blocks.0.attn.proj.bias"),
+        ("headless.pt", headless, "head.1.weight"),
+        ("other.pt", {"a": torch.ones(1)}, "a"),
+        ("rows.pt", state | rows, "freq_new_pos_embed"),
+        ("passt_s_p16_128_ap47", None, None),
     ):
-        with pytest.raises(InputError, match=message):
+        if content:
+            torch.save(content, tmp_path / name)
+        with pytest.raises(InputError) as caught:
             read_model(tmp_path / name)
+        assert (caught.value.source, caught.value.field) == (tmp_path / name, field)
 
 
 def test_export_writes_official_names_in_a_plain_file(tmp_path: Path) -> None:
     path = save_model(tmp_path / "m.safetensors", _net(), RECIPE, CLASSES)
-    written = export_model(path, tmp_path / "official.pt")
-    state = torch.load(written, weights_only=True)
+    state = torch.load(export_model(path, tmp_path / "official.pt"), weights_only=True)
     assert list(state) == list(_net().state_dict())
     assert {"freq_new_pos_embed", "head_dist.weight", "head.0.bias"} <= set(state)
     net = create_model("panns_micro", 3, mels=64, frames=64)
-    other = save_model(
-        tmp_path / "c.safetensors", net, replace(RECIPE, model=ModelSpec("panns_micro")), CLASSES
-    )
-    with pytest.raises(InputError, match="panns_micro"):
+    other = save_model(tmp_path / "c.safetensors", net, CNN, CLASSES)
+    with pytest.raises(InputError) as caught:
         export_model(other, tmp_path / "no.pt")
+    assert (caught.value.field, caught.value.value) == ("model.name", "panns_micro")
     assert not (tmp_path / "no.pt").exists()
-
-
-def test_the_table_holds_every_released_file() -> None:
-    assert len(PUBLISHED) == 28
-    assert len({entry.url for entry in PUBLISHED.values()}) == 28
-    assert len({entry.file for entry in PUBLISHED.values()}) == 28
-    swa = [entry for entry in PUBLISHED.values() if "swa" in entry.file]
-    assert all(entry.averaged for entry in swa)
-    for entry in PUBLISHED.values():
-        stride = next(
-            (
-                int(part[1:])
-                for part in entry.file.split("-")
-                if part[:1] == "s" and part[1:].isdigit()
-            ),
-            None,
-        )
-        assert entry.stride in (stride, None) or stride is None
-    with pytest.raises(InputError, match="Did you mean 'passt_20sec'"):
-        find_published("passt_20se")
 
 
 def test_class_names_are_built_in() -> None:

@@ -1,0 +1,163 @@
+"""The CNNs: published sizes and names, receptive fields, pooling, the authors' own logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passt_bench.errors import InputError
+from passt_bench.models import build_model, create_model
+from passt_bench.models.cp_resnet import kernels, receptive_field
+from passt_bench.models.mobilenet import scaled
+
+# The table of Koutini et al. 2019 ("Receptive-field-regularized CNN variants ..."), and on.
+FIELDS = [23, 31, 39, 55, 71, 87, 103, 135, 167, 199, 231, 263, 295, 327, 359, 391]
+
+
+def parameters(name: str, classes: int = 527, **options: float) -> int:
+    with torch.device("meta"):
+        net = build_model(name, classes, **options)
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_published_sizes() -> None:
+    sizes = {name: parameters(name) for name in ("cnn14", "cnn10", "cnn6")}
+    assert sizes == {"cnn14": 80_753_615, "cnn10": 5_219_279, "cnn6": 4_837_455}
+    colors = 2 * 9 * 16  # the first filters see one channel in place of three
+    assert parameters("mobilenetv3", 1000) + colors == 5_483_032  # of torchvision's weights
+    assert parameters("cp_resnet") == 4_222_366  # counted with the authors' code
+
+
+def test_names_of_cnn14_are_those_of_the_checkpoints() -> None:
+    with torch.device("meta"):
+        names = set(build_model("cnn14", 527, mels=64).state_dict())
+    norm = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    wanted = {f"bn0.{part}" for part in norm}
+    for block in range(1, 7):
+        wanted |= {f"conv_block{block}.conv{i}.weight" for i in (1, 2)}
+        wanted |= {f"conv_block{block}.bn{i}.{part}" for i in (1, 2) for part in norm}
+    wanted |= {f"{layer}.{part}" for layer in ("fc1", "fc_audioset") for part in ("weight", "bias")}
+    assert names == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("cnn14", 32), ("cnn10", 16), ("cnn6", 16), ("cp_resnet", 17)]
+)
+def test_least_input(name: str, least: int) -> None:
+    net = create_model(name, 3, width=2, mels=least, frames=least).eval()
+    assert net(torch.randn(2, 1, least, least)).shape == (2, 3)
+    assert net(torch.randn(2, 1, least, 3 * least + 1)).shape == (2, 3)
+    with pytest.raises(InputError) as refused:
+        net(torch.randn(2, 1, least, least - 1))
+    assert (refused.value.field, refused.value.value) == ("frames", least - 1)
+    with pytest.raises(InputError) as refused:
+        build_model(name, 3, width=2, mels=least - 1)
+    assert refused.value.field == "frontend.mels"
+
+
+@torch.no_grad()
+def test_cnn14_takes_the_mean_over_mels_then_maximum_and_mean_over_time() -> None:
+    net = create_model("cnn14", 2, width=2, mels=64, frames=96).eval()
+    seen: dict[str, torch.Tensor] = {}
+    net.conv_block6.register_forward_hook(lambda *found: seen.update(map=found[2]))
+    net.fc1.register_forward_hook(lambda *found: seen.update(pooled=found[1][0]))
+    net(torch.randn(3, 1, 64, 96))
+    assert seen["map"].shape == (3, 64, 3, 2)  # time down, mels across: five poolings, not six
+    by_time = seen["map"].mean(dim=3)
+    torch.testing.assert_close(seen["pooled"], by_time.amax(dim=2) + by_time.mean(dim=2))
+
+
+@torch.no_grad()
+def test_panns_micro_gives_what_it_gave() -> None:
+    """Committed reports rest on it."""
+    net = create_model("panns_micro", 4, mels=64, frames=64).eval()
+    x = torch.sin(torch.arange(2 * 64 * 64.0)).reshape(2, 1, 64, 64)
+    wanted = torch.tensor(
+        [
+            [0.1357988, -0.29623, -0.1315677, -0.3991852],
+            [0.1356253, -0.2971672, -0.1303837, -0.3996139],
+        ]
+    )
+    torch.testing.assert_close(net(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "found"),
+    [(16, 16), (4, 8), (12, 16), (11, 16), (18, 24), (28, 32), (1280.4, 1280)],
+)
+def test_channels_of_mobilenet_are_multiples_of_eight(channels: float, found: int) -> None:
+    assert scaled(channels) == found >= 0.9 * channels
+
+
+def test_the_multiplier_scales_all_channels_of_mobilenet() -> None:
+    assert 3 < parameters("mobilenetv3", 10, width_mult=2.0) / parameters("mobilenetv3", 10) < 4.5
+    with torch.device("meta"):
+        net = build_model("mobilenetv3", 10, width_mult=0.5)
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    assert shapes["features.0.0.weight"] == (8, 1, 3, 3)
+    assert shapes["features.4.block.2.fc1.weight"][:2] == (16, 40)  # 8 is less than 0.9 x 10
+    assert shapes["features.16.0.weight"] == (480, 80, 1, 1)
+    assert shapes["classifier.0.weight"] == (640, 480)
+    assert shapes["classifier.3.weight"] == (10, 640)
+
+
+def test_receptive_fields_of_the_publication() -> None:
+    assert [receptive_field(rho) for rho in range(len(FIELDS))] == FIELDS
+    assert receptive_field(22) == 615
+
+
+@pytest.mark.parametrize("rho", [0, 5, 9])
+@pytest.mark.parametrize("axis", ["mels", "frames"])
+@torch.no_grad()
+def test_the_measured_field_is_the_computed_one(rho: int, axis: str) -> None:
+    """An impulse anywhere within the field reaches one value of the last map, and none beyond."""
+    field = receptive_field(rho)
+    length = field + 200  # the field of a value in the middle is within
+    net = build_model("cp_resnet", 1, mels=64, frames=64, width=1, rho=rho).eval()
+    for parameter in net.parameters():
+        parameter.fill_(0.5)  # positive, so that no impulse dies in a ReLU and pooling takes it
+    impulses = torch.zeros(length, 1, length, 17)
+    impulses[torch.arange(length), 0, torch.arange(length)] = 1e3
+    silence = torch.zeros(1, 1, length, 17)
+    if axis == "frames":
+        impulses, silence = impulses.transpose(2, 3), silence.transpose(2, 3)
+
+    def middle(x: torch.Tensor) -> torch.Tensor:
+        found = net.double().features(x.double())[:, 0]
+        line = found[:, :, 0] if axis == "mels" else found[:, 0]
+        return line[:, line.shape[1] // 2]
+
+    heard = (middle(impulses) != middle(silence)).nonzero()[:, 0]
+    assert len(heard) == int(heard[-1] - heard[0]) + 1 == field
+
+
+@pytest.mark.parametrize("rho", [0, 5, 22])
+def test_parameters_of_cp_resnet_in_closed_form(rho: int) -> None:
+    count, inputs = 27 * 128, 128
+    for stage, pairs in enumerate(kernels(rho)):
+        outputs = 128 * 2**stage
+        for first, second in pairs:
+            count += outputs * (inputs * first**2 + outputs * second**2) + 4 * outputs
+            count += (inputs + 2) * outputs if inputs != outputs else 0
+            inputs = outputs
+    assert parameters("cp_resnet", rho=rho) == count + inputs * 527 + 2 * 527
+
+
+# Computed with models/cp_resnet.py of github.com/kkoutini/cpjku_dcase20 from the same weights.
+AUTHORS = {5: [16.49117, 14.95635, 9.102225], 9: [24.22708, 22.3274, 14.20869]}
+
+
+@pytest.mark.parametrize("rho", AUTHORS)
+@torch.no_grad()
+def test_logits_of_cp_resnet_are_those_of_the_authors_code(rho: int) -> None:
+    net = build_model("cp_resnet", 3, width=4, rho=rho, mels=64, frames=100).eval()
+    for number, (name, tensor) in enumerate(sorted(net.state_dict().items())):
+        if tensor.is_floating_point():
+            places = torch.arange(tensor.numel(), dtype=torch.float64)
+            wave = torch.sin(0.37 * places + number).reshape(tensor.shape).float()
+            scale = tensor.ndim == 1 and name.endswith("weight")
+            positive = scale or name.endswith("running_var")
+            tensor.copy_(1 + 0.5 * wave if positive else 0.3 * wave)
+    places = torch.arange(64 * 100, dtype=torch.float64)
+    x = torch.sin(0.11 * places).reshape(1, 1, 64, 100).float()
+    torch.testing.assert_close(net(x)[0], torch.tensor(AUTHORS[rho]), rtol=1e-4, atol=1e-5)
