@@ -12,7 +12,6 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.plan import (
     Datasets,
     StudyPlan,
@@ -24,7 +23,7 @@ from passt_bench.runner.plan import (
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed
 from passt_bench.runner.run import describe
 from passt_bench.runner.studies import StudyFile, load_file, load_study, study_names
-from passt_bench.spec import Recipe, Variant, override
+from passt_bench.spec import ModelSpec, Variant, override
 
 
 def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:
@@ -51,6 +50,9 @@ def test_a_plan_is_repeatable_and_shares_cells(study_file: Path, tmp_path: Path)
     same = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
     assert len(same.cells) == 2
     assert same.record.variants[0].cells == same.record.variants[1].cells
+    again = choose_variants(same, ["again"], baseline=False)  # the cells are those of the chosen
+    assert [cell.key for cell in again.cells] == [cell.key for cell in same.cells]
+    assert {cell.variant for cell in again.cells} == {"again"}
 
 
 def test_some_variants_are_planned_within_the_whole_study(study_file: Path, tmp_path: Path) -> None:
@@ -72,15 +74,6 @@ def test_some_variants_are_planned_within_the_whole_study(study_file: Path, tmp_
     assert names(baseline=False) == ["time", "diverges"]
 
 
-def test_a_cell_that_variants_share_is_of_the_one_that_is_chosen(
-    study_file: Path, tmp_path: Path
-) -> None:
-    plan = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
-    again = choose_variants(plan, ["again"], baseline=False)
-    assert [cell.key for cell in again.cells] == [cell.key for cell in plan.cells]
-    assert {cell.variant for cell in again.cells} == {"again"}
-
-
 def test_names_of_variants_are_taken_whole(tmp_path: Path) -> None:
     request = StudyRequest("quick", variants=("stride 6, 64 patches",), baseline=False)
     (variant,) = _asked(request, tmp_path).record.variants
@@ -97,18 +90,14 @@ def test_the_command_on_record_can_be_typed_again(monkeypatch: pytest.MonkeyPatc
     assert shlex.split(typed()) == ["passt-bench", *words[:-1], "esc50=DIR"]
 
 
-def test_grid_and_tokens_are_resolved(study_file: Path, tmp_path: Path) -> None:
-    none, time, _ = _plan(study_file, tmp_path).record.variants
-    assert (none.grid, none.tokens, none.tokens_full) == ((4, 4), 18, 18)
-    assert (time.tokens, time.tokens_full, time.patchout["rate"]) == (10, 18, 0.5)
-
-
-def test_the_record_says_which_way_the_metric_is_better_and_who_is_a_reference(
+def test_the_record_has_grid_tokens_direction_and_references(
     study_file: Path, tmp_path: Path
 ) -> None:
-    study = load_study(str(study_file)).study
-    one, two, three = study.variants
+    one, two, three = load_study(str(study_file)).study.variants
     record = _plan(study_file, tmp_path, variants=(one, two, replace(three, reference=True))).record
+    none, time, _ = record.variants
+    assert (none.grid, none.tokens, none.tokens_full) == ((4, 4), 18, 18)
+    assert (time.tokens, time.tokens_full, time.patchout["rate"]) == (10, 18, 0.5)
     assert record.better == "greater"
     assert [variant.reference for variant in record.variants] == [False, False, True]
 
@@ -128,32 +117,26 @@ def test_more_seeds_are_counted_on(study_file: Path, tmp_path: Path) -> None:
     study = load_study(str(study_file)).study
     for number, seeds in ((1, (0,)), (4, (0, 1, 2, 3))):
         assert plan_study(study, paths, seeds=number).record.seeds == seeds
-    with pytest.raises(InputError, match="must be at least 1"):
-        plan_study(study, paths, seeds=0)
 
 
 @pytest.mark.parametrize(
-    ("variant", "message"),
+    ("variant", "field"),
     [
-        ({"metrics": ("mAP", "f1")}, "unknown metric"),
-        ({"metrics": ("accuracy",)}, "the study's metric is not among"),
-        ({"training.checkpoint_selection": "validation"}, "a study must report on the test split"),
-        ({"frontend.mels": 8}, "shorter than a patch"),
-        ({"data.seed": 5}, "share one data set"),
+        ({"metrics": ("mAP", "f1")}, "metric"),
+        ({"metrics": ("accuracy",)}, "metrics"),
+        ({"training.checkpoint_selection": "validation"}, "training.checkpoint_selection"),
+        ({"frontend.mels": 8}, "mels"),
+        ({"data.seed": 5}, "data"),
+        ({"model": ModelSpec("panns_micro"), "patchout.kind": "time"}, "patchout.kind"),
     ],
 )
 def test_what_cannot_run_is_refused(
-    study_file: Path, tmp_path: Path, variant: dict[str, object], message: str
+    study_file: Path, tmp_path: Path, variant: dict[str, object], field: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         _plan(study_file, tmp_path, variants=(Variant("none"), Variant("bad", variant)))
+    assert caught.value.field == field
     assert not list(tmp_path.iterdir())
-
-
-def test_a_cnn_refuses_patchout() -> None:
-    recipe = override(Recipe(), {"model.name": "panns_micro", "patchout.kind": "time"})
-    with pytest.raises(InputError, match="no patches to drop"):
-        summarize_model(recipe, 4)
 
 
 def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:

@@ -101,3 +101,12 @@ def test_a_study_may_change_the_path_itself(tmp_path: Path) -> None:
     before = list(sys.path)
     assert load_study(str(path)).study.question == "Why?"
     sys.path[:] = before
+
+
+def test_a_name_that_could_not_be_read_again_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "QUESTION = '?'")
+    hidden = tmp_path / ".near.py"
+    hidden.write_text(path.read_text().replace('"near"', '".near"'))
+    with pytest.raises(InputError) as caught:
+        load_study(str(hidden))
+    assert (caught.value.field, caught.value.value) == ("name", ".near")

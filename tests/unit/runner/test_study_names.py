@@ -163,13 +163,11 @@ def test_raised_versions_are_the_same_study_and_said(
 def test_another_command_that_takes_the_name_meanwhile_is_noticed(
     file: StudyFile, runs: Path
 ) -> None:
-    request = StudyRequest("tiny", ("training.epochs=3",))
-    late = plan_request(file, request, Paths(runs))
+    late = plan_request(file, StudyRequest("tiny", ("training.epochs=3",)), Paths(runs))
     begin(file, runs)
     with pytest.raises(InputError) as caught:
         write_study(late, Store(runs))
     assert (caught.value.field, caught.value.value) == ("name", "tiny")
-    assert plan_request(file, request, Paths(runs)).study.name == "tiny-2"
 
 
 def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Path) -> None:

@@ -29,62 +29,40 @@ def _key(recipe: Recipe, seed: int = 0, fold: int | None = None, data: str = "d"
     return quality_key(recipe, seed, fold, data, VERSIONS)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("patchout.schedule", "rising"),
-        ("frontend.fmin_jitter", 10),
-        ("model.frames", 998),
-        ("init", InitSpec("checkpoint", "a.pt", "12ab")),
-    ],
-)
-def test_a_later_field_enters_the_key_where_it_differs_from_its_default(
-    name: str, value: object
-) -> None:
-    changed = override(Recipe(), {name: value})
-    assert _key(changed) != _key(Recipe())
-    part = name.split(".")
-    assert part[-1] not in str(key_fields(Recipe()))
-    assert part[-1] in str(key_fields(changed))
-
-
-def test_the_place_of_a_checkpoint_is_not_in_the_key_and_its_content_is() -> None:
+def test_a_checkpoint_enters_the_key_by_its_content() -> None:
     keys = {
         _key(override(Recipe(), {"init": InitSpec("checkpoint", place, content)}))
         for place, content in (("a/x.pt", "1"), ("b/y.pt", "1"), ("a/x.pt", "2"))
     }
-    assert len(keys) == 2
+    assert len(keys | {_key(Recipe())}) == 3
+    assert "init" not in key_fields(Recipe())  # a later field
 
 
 def test_override_by_dotted_name() -> None:
-    recipe = override(Recipe(), {"training.epochs": 3, "model.stride": [6, 6], "salt": 2})
-    assert recipe.training.epochs == 3
-    assert recipe.model.stride == (6, 6)
-    assert recipe.salt == 2
-    assert recipe.training == replace(TrainingSpec(), epochs=3)
-
-
-def test_override_of_a_whole_part() -> None:
-    assert override(Recipe(), {"patchout": Patchout("time", rate=0.5)}).patchout.kind == "time"
+    changes = {"training.epochs": 3, "salt": 2, "patchout": Patchout("time", rate=0.5)}
+    recipe = override(Recipe(), changes)
+    assert recipe == replace(
+        Recipe(), training=TrainingSpec(epochs=3), salt=2, patchout=Patchout("time", rate=0.5)
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "remedy"),
     [
-        (
-            {"training.epoch": 3},
-            r"training.epoch = 3: unknown field. Did you mean 'training.epochs'",
-        ),
-        ({"training.epochs": 0}, r"training.epochs = 0: .*greater than 0.*passes over"),
-        ({"training.epochs": "many"}, r"training.epochs = 'many'"),
-        ({"salt.x": 1}, "no fields of its own"),
-        ({"patchout.rate": 1.0}, r"patchout.rate = 1.0: .*less than 1"),
-        ({"model": 3}, "model = 3"),
+        ({"training.epoch": 3}, "Did you mean 'training.epochs'"),
+        ({"training.epochs": 0}, "passes over"),
+        ({"training.epochs": "many"}, "passes over"),
+        ({"salt.x": 1}, "Set salt itself"),
+        ({"patchout.rate": 1.0}, "fraction of the patch grid"),
+        ({"model": 3}, "Set one of its fields"),
     ],
 )
-def test_bad_overrides_name_field_value_and_remedy(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_overrides_name_field_value_and_remedy(changes: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
         override(Recipe(), changes, source="--set")
+    ((field, value),) = changes.items()
+    assert (caught.value.source, caught.value.field, caught.value.value) == ("--set", field, value)
+    assert remedy in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("pair", ["6", "6,6", "[6,6]"])
@@ -94,13 +72,17 @@ def test_a_pair_is_given_in_three_ways(pair: str) -> None:
     assert model.stride == model.patch == (6, 6)
 
 
+@pytest.mark.parametrize("names", ["mAP,AUC", '["mAP", "AUC"]'])
+def test_metrics_are_given_in_two_ways(names: str) -> None:
+    changes = parse_assignments([f"metrics={names}"])
+    assert override(Recipe(), changes).metrics == ("mAP", "AUC")
+
+
 def test_assignments() -> None:
     items = ["a.b=3", "c=[6,6]", "d=text", "e=null", "f=1e-3", "patchout.kind=none"]
     assert parse_assignments(items) == {
         "a.b": 3, "c": [6, 6], "d": "text", "e": None, "f": 1e-3, "patchout.kind": "none",
     }  # fmt: skip
-    with pytest.raises(InputError, match="FIELD=VALUE"):
-        parse_assignments(["nothing"])
 
 
 def _paths(node: Any, prefix: str = "") -> list[str]:
@@ -131,20 +113,15 @@ def _other(recipe: Recipe, path: str) -> Recipe:
 
 
 @pytest.mark.parametrize("path", _paths(Recipe()))
-def test_each_deciding_field_makes_another_key(path: str) -> None:
+def test_each_field_is_described_and_makes_another_key_if_it_decides(path: str) -> None:
     changed = _other(Recipe(), path)
     free = path.startswith("measurement.") or path in FREE
     assert (_key(changed) == _key(Recipe())) is free
-
-
-@pytest.mark.parametrize("path", _paths(Recipe()))
-def test_every_field_is_described(path: str) -> None:
     owner: Any = Recipe
     for part in path.split("."):
         hint = get_type_hints(owner, include_extras=True)[part]
         owner = getattr(hint, "__origin__", hint)
-    notes = [getattr(mark, "description", None) for mark in hint.__metadata__]
-    assert any(notes)
+    assert any(getattr(mark, "description", None) for mark in hint.__metadata__)
 
 
 RENAMED = {  # name and value in Python → the same in records
@@ -235,23 +212,25 @@ def test_a_study_gives_validated_recipes() -> None:
     study = _study()
     assert study.recipe(study.variant("b")).salt == 1
     bad = _study(variants=(Variant("a"), Variant("b", {"salty": 1})))
-    with pytest.raises(InputError, match="study s, variant 'b': salty = 1: unknown field"):
+    with pytest.raises(InputError) as caught:
         bad.recipe(bad.variants[1])
+    assert (caught.value.source, caught.value.field) == ("study s, variant 'b'", "salty")
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("field", "given", "value"),
     [
-        ({"baseline": "c"}, "baseline = 'c'"),
-        ({"variants": (Variant("a"),)}, "at least two"),
-        ({"variants": (Variant("a"), Variant("a"))}, "share a name"),
-        ({"seeds": ()}, "seeds"),
-        ({"seeds": (1, 1)}, "distinct"),
+        ("baseline", "c", "c"),
+        ("variants", (Variant("a"),), ["a"]),
+        ("variants", (Variant("a"), Variant("a")), "a"),
+        ("seeds", (), ()),
+        ("seeds", (1, 1), (1, 1)),
     ],
 )
-def test_bad_studies_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        _study(**changes)
+def test_bad_studies_are_refused(field: str, given: object, value: object) -> None:
+    with pytest.raises(InputError) as caught:
+        _study(**{field: given})
+    assert (caught.value.field, caught.value.value) == (field, value)
 
 
 def test_designs() -> None:
