@@ -28,7 +28,7 @@ from passt_bench.runner.run_status import PROGRESS
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
-from passt_bench.training.features import Features, Streamed, features_path, open_features
+from passt_bench.training.features import Features, features_path, open_features
 from passt_bench.training.loop import set_up, train
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
@@ -236,9 +236,8 @@ def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | Non
 def cell_features(cell: PlannedCell, paths: Paths) -> Features:
     """The cached features of a cell, or features computed from the data set."""
     recipe = cell.recipe
-    samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
     path = features_path(paths.cache, recipe, cell.fingerprint.digest)
-    return open_features(path, recipe, Streamed(cell.data, samples))
+    return open_features(path, recipe, cell.data)
 
 
 def split_clips(

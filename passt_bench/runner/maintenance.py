@@ -232,7 +232,7 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def _in_use(store: Store) -> tuple[set[str], set[Path]]:
+def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
     """Keys and cached features that studies, searches and comparisons refer to."""
     keys, recipes = set[str](), list[tuple[Recipe, str]]()
     for study in map(store.study, store.studies()):

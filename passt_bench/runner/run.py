@@ -26,7 +26,7 @@ from passt_bench.runner.run_status import PROGRESS, is_running, studies_held
 from passt_bench.runner.studies import study_difference, study_on_record
 from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
-from passt_bench.training.features import features_path, is_prepared, keeps_waves, prepare_features
+from passt_bench.training.features import features_path, fits_cache, prepare_features
 
 
 def write_study(plan: StudyPlan, store: Store) -> None:
@@ -73,15 +73,15 @@ def prepare(
     missing: dict[Path, Recipe] = {}
     for cell in todo:
         path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
-        clips = len(datasets.get(cell.recipe).ids)
-        if not path.is_file() and is_prepared(cell.recipe, clips, path):
+        if path is None or path.is_file():
+            continue
+        if fits_cache(cell.recipe, len(datasets.get(cell.recipe).ids), paths.cache):
             missing.setdefault(path, cell.recipe)
     for path, recipe in missing.items():
-        what = "waveforms" if keeps_waves(recipe) else "log-mel features"
         paths.cache.mkdir(parents=True, exist_ok=True)
         # If several commands use the folder, one computes and the others wait.
         with (
-            stage(console, f"Preparing {what} of {recipe.data.name}") as update,
+            stage(console, f"Preparing log-mel features of {recipe.data.name}") as update,
             FileLock(paths.cache / "prepare.lock"),
         ):
             for left in paths.cache.glob("*.tmp"):

@@ -174,8 +174,9 @@ class DataSpec:
     storage: Annotated[
         Literal["auto", "prepared", "streamed"],
         Field(
-            description="Features are cached (prepared), or clips are decoded in each epoch "
-            "(streamed); auto caches up to 16 GiB."
+            description="Log-mels are cached (prepared), or clips are decoded in each epoch "
+            "(streamed), as always if training changes waveforms or filter edges; auto caches up "
+            "to 16 GiB."
         ),
         FREE,
     ] = "auto"

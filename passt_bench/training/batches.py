@@ -191,11 +191,11 @@ class Supply:
         if isinstance(features, np.ndarray):
             return features[clips], self._labels(clips)
         if not changes_waves(recipe):
-            waves, targets = features.waves[clips], self._labels(clips)
+            waves, targets = features.read(clips), self._labels(clips)
         else:
             epoch, train = step // self.sampler.steps, self.sampler.train
             waves, targets = draw_waves(
-                features.waves, self._labels_of, clips, train, recipe, self.seed, epoch
+                features.dataset, self._labels_of, clips, train, recipe, self.seed, epoch
             )
         return features.training_logmels(waves, self.seed, recipe.salt, step), targets
 

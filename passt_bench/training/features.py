@@ -1,9 +1,8 @@
 """The features of a data set's clips: waveforms, their augmentation, and log-mels.
 
-Where every epoch sees the same log-mels, they are prepared once, shared by all cells of a study as
-a memory map. Where training changes the front end (the edges of its filters move) or the waveforms,
-waveforms are prepared, and a front end makes log-mels of them batch by batch. Features that would
-be too large are not prepared: the data set is read at each use.
+Where every epoch sees the same log-mels, they are cached once, shared by all cells of a study as a
+memory map. Where training changes waveforms or the front end (the edges of its filters move), or
+the cache would be too large, waveforms are read from the data set at each use.
 
 Waveforms are augmented in the order of the reference code, before the log-mel: gain, then the crop
 of a longer clip, then the circular shift, then the mixture with another clip augmented in the same
@@ -20,7 +19,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,67 +33,21 @@ from passt_bench.records.files import writing
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import FrontendSpec, Recipe
 
-
-class Streamed:
-    """Waveforms that are read from the data set at each use, indexed like a `numpy.ndarray`.
-
-    Args:
-        shared: the data set, which other processes get from a file.
-        samples: samples per clip.
-    """
-
-    def __init__(self, shared: SharedDataset, samples: int) -> None:
-        self._shared, self._samples = shared, samples
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data set."""
-        return self._shared.dataset
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(clips, samples)."""
-        return len(self.dataset.ids), self._samples
-
-    def __getitem__(self, clips: np.ndarray) -> np.ndarray:
-        """Waveforms (clips, S) from their start, float32."""
-        return np.stack([self.dataset.waveform(int(clip)) for clip in clips])
-
-
-Waves = np.ndarray | Streamed
-
-
-def length(waves: Waves, clip: int) -> int:
-    """Samples of a whole clip."""
-    samples: int = waves.shape[1]
-    if isinstance(waves, Streamed):
-        whole = waves.dataset.length(clip)
-        return samples if whole is None else whole
-    return samples
-
-
-def excerpt(waves: Waves, clip: int, start: int) -> np.ndarray:
-    """A waveform (S,) that begins at sample ``start`` of the clip."""
-    if isinstance(waves, Streamed):
-        return waves.dataset.excerpt(clip, start)
-    if start:
-        raise ValueError("stored waveforms begin at the start of their clips")
-    stored: np.ndarray = waves[clip]
-    return stored
-
-
+VERSION = 1  # raise when the features of unchanged settings change
+MAX_BYTES = 16 << 30  # largest features that ``auto`` caches
+_BATCH = 50
 _WAVE_STREAM = 0x3A7E  # keeps this random stream apart from others with the same seed
 
 
 def changes_waves(recipe: Recipe) -> bool:
-    """Whether training changes waveforms, so that log-mels cannot be kept."""
+    """Whether training changes waveforms, so that log-mels cannot be cached."""
     training = recipe.training
     crops = recipe.data.crop == "random"
     return crops or bool(training.gain or training.shift or training.wavmix)
 
 
 def draw_waves(
-    waves: Waves,
+    dataset: Dataset,
     labels: Callable[[int], np.ndarray],
     clips: np.ndarray,
     train: np.ndarray,
@@ -105,7 +58,7 @@ def draw_waves(
     """The waveforms of a training step's clips, with their labels.
 
     Args:
-        waves: waveforms of the whole data set.
+        dataset: waveforms of all clips.
         labels: returns the labels of a clip, as an array that can be mixed.
         clips: indices, each at most once per epoch.
         train: indices of the training clips, from which a mixture's partner is drawn.
@@ -114,18 +67,18 @@ def draw_waves(
         epoch: epoch of the training.
 
     Returns:
-        (B, samples) float32, and the labels of the clips, (B, …) float32.
+        (B, S) float32, and the labels of the clips, (B, …) float32.
     """
     training = recipe.training
     sounds, targets = [], []
     for clip in clips.tolist():
         random = philox(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
-        sound, target = _augment_wave(waves, clip, recipe, random), labels(clip)
+        sound, target = _augment_wave(dataset, clip, recipe, random), labels(clip)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
             beta = random.beta(training.wavmix_alpha, training.wavmix_alpha)
             weight = np.float32(max(beta, 1 - beta))
-            sound = mix(sound, _augment_wave(waves, other, recipe, random), weight)
+            sound = mix(sound, _augment_wave(dataset, other, recipe, random), weight)
             target = weight * target + (1 - weight) * labels(other)
         sounds.append(sound)
         targets.append(target)
@@ -133,15 +86,16 @@ def draw_waves(
 
 
 def _augment_wave(
-    waves: Waves, clip: int, recipe: Recipe, random: np.random.Generator
+    dataset: Dataset, clip: int, recipe: Recipe, random: np.random.Generator
 ) -> np.ndarray:
     """One clip with random gain, crop and circular shift."""
-    training, samples = recipe.training, waves.shape[1]
+    training = recipe.training
     decibels = random.integers(2 * training.gain) - training.gain if training.gain else 0
     start = 0
     if recipe.data.crop == "random":
-        start = int(random.integers(max(0, length(waves, clip) - samples) + 1))
-    sound = excerpt(waves, clip, start)
+        samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
+        start = int(random.integers(max(0, (dataset.length(clip) or 0) - samples) + 1))
+    sound = dataset.excerpt(clip, start)
     if decibels:
         sound = sound * np.float32(10 ** (decibels / 20))
     if training.shift:
@@ -156,36 +110,39 @@ def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
     return result
 
 
-VERSION = 1  # raise when the features of unchanged settings change
-MAX_BYTES = 16 << 30  # largest features that ``auto`` prepares
-_BATCH = 50
-_WAVES = "waveforms-"  # prefix of files of waveforms
-
-
 class Waveforms:
     """Log-mels of clips by index, made at each use.
 
     Indexing makes those of evaluation, `training_logmels` those of a training step.
 
     Args:
-        waves: (clips, samples), float32, stored or read from the data set.
+        shared: the data set, which other processes get from a file.
         frontend: computes the log-mels.
+        seconds: clip length.
     """
 
-    def __init__(self, waves: Waves, frontend: FrontendSpec) -> None:
-        self.waves, self._spec = waves, frontend
+    def __init__(self, shared: SharedDataset, frontend: FrontendSpec, seconds: float) -> None:
+        self._shared, self._spec, self._seconds = shared, frontend, seconds
         self._net = make_frontend(frontend)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        return self._shared.dataset
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(clips, mels, frames)."""
-        clips, samples = self.waves.shape
-        spec = self._spec
-        return clips, spec.mels, frame_count(spec, samples / spec.sampling_rate)
+        clips, spec = len(self.dataset.ids), self._spec
+        return clips, spec.mels, frame_count(spec, self._seconds)
+
+    def read(self, clips: np.ndarray) -> np.ndarray:
+        """Waveforms (clips, S) from their start, float32."""
+        return np.stack([self.dataset.waveform(int(clip)) for clip in clips])
 
     def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
         """Log-mel of one clip (mels, frames), or of several (clips, mels, frames)."""
-        batch = logmels(self._net, self.waves[np.atleast_1d(index)])
+        batch = logmels(self._net, self.read(np.atleast_1d(index)))
         return batch[0] if np.ndim(index) == 0 else batch
 
     def training_logmels(self, waves: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
@@ -197,11 +154,8 @@ class Waveforms:
         edges = draw_edges(self._spec, seed, salt, step) if moving else None
         return logmels(self._net, waves, edges)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"waves": self.waves, "frontend": self._spec}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Waveforms, (self._shared, self._spec, self._seconds)
 
 
 Features = np.ndarray | Waveforms
@@ -211,9 +165,9 @@ Features = np.ndarray | Waveforms
 def logmels(
     net: torch.nn.Module, waves: np.ndarray, edges: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Log-mels (B, mels, frames) of waveforms (B, samples), with one thread.
+    """Log-mels (B, mels, frames) of waveforms (B, S), with one thread.
 
-    Log-mels prepared in one process must equal those made in another to the last bit.
+    Log-mels cached by one process must equal those made in another to the last bit.
     """
     with _one_thread():
         x = torch.from_numpy(np.array(waves, dtype=np.float32))
@@ -234,66 +188,34 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def keeps_waves(recipe: Recipe) -> bool:
-    """Whether waveforms are prepared, because training changes them or the front end."""
-    return is_jittered(recipe.frontend) or changes_waves(recipe)
-
-
-def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path:
-    """The file that is prepared for a recipe's data and front end."""
+def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path | None:
+    """The file with the log-mels of a recipe's data; None if they cannot or shall not be cached."""
     frontend, seconds = recipe.frontend, recipe.data.seconds
-    if keeps_waves(recipe):
-        name = digest([VERSION, fingerprint, frontend.sampling_rate, seconds])
-        return cache / f"{_WAVES}{name}.npy"
+    if recipe.data.storage == "streamed" or is_jittered(frontend) or changes_waves(recipe):
+        return None
     name = digest([VERSION, fingerprint, key_fields(frontend), seconds])
     return cache / f"features-{name}.npy"
 
 
-def is_prepared(recipe: Recipe, clips: int, path: Path) -> bool:
-    """Whether the features of a recipe are to be written, or the data set is read at each use.
+def fits_cache(recipe: Recipe, clips: int, cache: Path) -> bool:
+    """Whether log-mels of a number of clips may be cached.
 
-    Args:
-        recipe: ``data.storage`` says so; ``auto`` writes what is at most `MAX_BYTES` and leaves
-            half of the disk's free space. Random parts of longer clips are always read.
-        clips: clips of the data set.
-        path: see `features_path`.
+    ``data.storage=auto`` caches at most `MAX_BYTES` and leaves half of the disk's free space.
     """
-    if recipe.data.crop == "random" or recipe.data.storage == "streamed":
-        return False
-    if recipe.data.storage == "prepared" or path.is_file():
+    if recipe.data.storage == "prepared":
         return True
-    size = 4 * clips * int(np.prod(_inner(recipe.frontend, recipe.data.seconds, path)))
-    folder = next(folder for folder in path.parents if folder.is_dir())
+    frontend = recipe.frontend
+    size = 4 * clips * frontend.mels * frame_count(frontend, recipe.data.seconds)
+    folder = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     return size <= min(MAX_BYTES, shutil.disk_usage(folder).free // 2)
 
 
-def open_features(path: Path, recipe: Recipe, stream: Streamed) -> Features:
-    """The features of a recipe: written by `prepare_features`, or read from the data set.
-
-    Args:
-        path: see `features_path`.
-        recipe: recipe with the front end.
-        stream: waveforms of the data set.
-    """
-    chosen = recipe.data.storage
-    if recipe.data.crop == "random" or chosen == "streamed":
-        return Waveforms(stream, recipe.frontend)
-    if chosen == "prepared" or path.is_file():
-        return load_features(path, recipe.frontend)
-    return Waveforms(stream, recipe.frontend)
-
-
-def load_features(path: Path, frontend: FrontendSpec) -> Features:
-    """The features that `prepare_features` wrote."""
-    stored: np.ndarray = np.load(path, mmap_mode="r")
-    return Waveforms(stored, frontend) if path.name.startswith(_WAVES) else stored
-
-
-def _inner(frontend: FrontendSpec, seconds: float, path: Path) -> tuple[int, ...]:
-    """The shape of one clip's features in the file."""
-    if path.name.startswith(_WAVES):
-        return (round(seconds * frontend.sampling_rate),)
-    return frontend.mels, frame_count(frontend, seconds)
+def open_features(path: Path | None, recipe: Recipe, shared: SharedDataset) -> Features:
+    """The log-mels that `prepare_features` cached, else those made of the data set at each use."""
+    if path is not None and path.is_file():
+        cached: np.ndarray = np.load(path, mmap_mode="r")
+        return cached
+    return Waveforms(shared, recipe.frontend, recipe.data.seconds)
 
 
 def prepare_features(
@@ -303,14 +225,9 @@ def prepare_features(
     path: Path,
     progress: Progress = lambda share, text: None,
 ) -> Path:
-    """Writes the log-mel or the waveform of every clip, float32, unless the file exists.
+    """Writes the log-mel of every clip, float32, unless the file exists.
 
-    Args:
-        dataset: source of the waveforms.
-        frontend: computes the log-mels.
-        seconds: clip length.
-        path: see `features_path`; its name says whether log-mels or waveforms are written.
-        progress: called with the share done and an empty text.
+    Not through a memory map: on a full disk, that kills the process without a message.
 
     Raises:
         InputError: a clip cannot be read.
@@ -318,31 +235,16 @@ def prepare_features(
     """
     if path.is_file():
         return path
-    with writing(path) as file:
-        _write(dataset, frontend, _inner(frontend, seconds, path), file, progress)
-    return path
-
-
-def _write(
-    dataset: Dataset,
-    frontend: FrontendSpec,
-    inner: tuple[int, ...],
-    file: BinaryIO,
-    progress: Progress,
-) -> None:
-    """Writes an array in NumPy's format, batch by batch.
-
-    Not through a memory map: on a full disk, that kills the process without a message.
-    """
-    clips = len(dataset.ids)
-    net = make_frontend(frontend).eval()
+    clips, net = len(dataset.ids), make_frontend(frontend).eval()
+    shape = clips, frontend.mels, frame_count(frontend, seconds)
     kind = np.lib.format.dtype_to_descr(np.dtype(np.float32))
-    header = {"descr": kind, "fortran_order": False, "shape": (clips, *inner)}
-    np.lib.format.write_array_header_1_0(file, header)
-    for start in range(0, clips, _BATCH):
-        stop = min(start + _BATCH, clips)
-        batch = np.stack([dataset.waveform(index) for index in range(start, stop)])
-        if len(inner) == 2:
-            batch = logmels(net, batch)
-        file.write(np.ascontiguousarray(batch, dtype=np.float32).tobytes())
-        progress(stop / clips, "")
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    with writing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, clips, _BATCH):
+            stop = min(start + _BATCH, clips)
+            waves = np.stack([dataset.waveform(index) for index in range(start, stop)])
+            batch = np.ascontiguousarray(logmels(net, waves), dtype=np.float32)
+            file.write(batch.tobytes())
+            progress(stop / clips, "")
+    return path

@@ -24,7 +24,7 @@ from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, overri
 from passt_bench.training.batches import Sampler, Supply, load
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import predict
-from passt_bench.training.features import Streamed, Waveforms
+from passt_bench.training.features import Waveforms
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
@@ -43,7 +43,7 @@ RECIPE = override(
 
 
 def _supply() -> Supply:
-    features = Waveforms(Streamed(SharedDataset(open_noise()), SAMPLES), FRONTEND)
+    features = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
     sampler = Sampler(RECIPE.training, labels(), np.arange(TRAIN), 3, 0)
     return Supply(features, labels(), sampler, RECIPE, 3)
 
@@ -63,7 +63,7 @@ def test_batches_are_the_same_whoever_makes_them(workers: int) -> None:
 
 def _train(folder: Path, workers: int, stop: int | None = None) -> tuple[list[float], np.ndarray]:
     recipe = replace(RECIPE, engine=EngineSpec(num_workers=workers))
-    features = Waveforms(Streamed(SharedDataset(open_noise()), SAMPLES), FRONTEND)
+    features = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
     torch.manual_seed(0)
     net = create_model("panns_micro", CLASSES, mels=16, frames=50, width=2, depth=1)
     task = Task("k", recipe, 3, features, labels(), np.arange(TRAIN), folder)

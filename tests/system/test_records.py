@@ -283,7 +283,9 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
     store.write(session(plan, (arm,)))
     store.write(session(plan, ("9" * 16,), key="6" * 16))
     alien = store.write(replace(ok(begun), key="7" * 16)).parent
-    used = _old(features_path(tmp_path / "cache", begun.recipe, begun.fingerprint.digest))
+    path = features_path(tmp_path / "cache", begun.recipe, begun.fingerprint.digest)
+    assert path is not None
+    used = _old(path)
     kept = [
         used,
         _old(store.folder(begun.key) / "checkpoint.pt"),

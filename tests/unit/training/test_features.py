@@ -1,9 +1,11 @@
-"""Features kept as log-mels or as waveforms, and trainings that draw: exact to resume."""
+"""Log-mels that are cached or made at each use; trainings that draw are exact to resume."""
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +13,16 @@ import torch
 from noise_clips import CLIPS, RATE, SAMPLES, labels, open_noise
 from small_training import equal, make_task, stopped, trained
 
+from passt_bench.data.shared import SharedDataset
 from passt_bench.models import create_model
 from passt_bench.models.frontend import draw_edges, make_frontend
-from passt_bench.spec import DataSpec, FrontendSpec, Patchout, Recipe, TrainingSpec
+from passt_bench.spec import DataSpec, FrontendSpec, Patchout, Recipe, TrainingSpec, override
 from passt_bench.training.features import (
     Features,
     Waveforms,
     features_path,
-    load_features,
+    fits_cache,
+    open_features,
     prepare_features,
 )
 from passt_bench.training.state import Task, copy_of
@@ -27,46 +31,71 @@ STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16,
 MOVING = replace(STILL, fmin_jitter=10, fmax_jitter=900)
 
 
-def _prepared(folder: Path, frontend: FrontendSpec) -> Features:
-    recipe = Recipe(frontend=frontend, data=DataSpec(seconds=SAMPLES / RATE))
+SECONDS = SAMPLES / RATE
+
+
+def _recipe(frontend: FrontendSpec = STILL, **changes: Any) -> Recipe:
+    base = Recipe(frontend=frontend, data=DataSpec(seconds=SECONDS))
+    return override(base, {name.replace("_", ".", 1): value for name, value in changes.items()})
+
+
+def _opened(folder: Path, recipe: Recipe) -> Features:
     path = features_path(folder, recipe, "noise")
-    assert prepare_features(open_noise(), frontend, SAMPLES / RATE, path) == path
-    return load_features(path, frontend)
+    if path is not None:
+        assert prepare_features(open_noise(), recipe.frontend, SECONDS, path) == path
+    return open_features(path, recipe, SharedDataset(open_noise()))
 
 
-def test_waveforms_are_kept_where_filters_move(tmp_path: Path) -> None:
-    still, moving = _prepared(tmp_path, STILL), _prepared(tmp_path, MOVING)
-    assert isinstance(still, np.ndarray)
-    assert isinstance(moving, Waveforms)
-    assert moving.shape == still.shape == (CLIPS, 16, 50)
-    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"features", "waveforms"}
+def test_cached_and_streamed_log_mels_are_the_same(tmp_path: Path) -> None:
+    cached = _opened(tmp_path, _recipe())
+    assert isinstance(cached, np.ndarray)
     some = np.array([3, 20, 3])
-    np.testing.assert_array_equal(moving[some], still[some])  # evaluation: nothing moves
-    np.testing.assert_array_equal(moving[5], still[5])
-
-
-def test_another_jitter_shares_the_waveforms(tmp_path: Path) -> None:
-    def name(frontend: FrontendSpec) -> str:
-        return features_path(tmp_path, Recipe(frontend=frontend), "noise").name
-
-    assert name(MOVING) == name(replace(MOVING, fmax_jitter=100, mels=32))
-    assert name(MOVING) != name(replace(MOVING, sampling_rate=16000))
-    assert name(STILL) != name(replace(STILL, mels=32))
+    for recipe in (_recipe(data_storage="streamed"), _recipe(MOVING)):
+        made = _opened(tmp_path, recipe)  # in evaluation no edges move
+        assert isinstance(made, Waveforms)
+        assert made.shape == cached.shape == (CLIPS, 16, 50)
+        np.testing.assert_array_equal(made[some], cached[some])
+        np.testing.assert_array_equal(made[5], cached[5])
+        again = pickle.loads(pickle.dumps(made))
+        np.testing.assert_array_equal(again[some], cached[some])
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_training_moves_the_filters_of_a_batch(tmp_path: Path) -> None:
-    still, moving = _prepared(tmp_path, STILL), _prepared(tmp_path, MOVING)
-    assert isinstance(moving, Waveforms)
-    waves = moving.waves[np.array([1, 4])]
+    still, moving = _opened(tmp_path, _recipe()), _opened(tmp_path, _recipe(MOVING))
+    fixed = _opened(tmp_path, _recipe(data_storage="streamed"))
+    assert isinstance(moving, Waveforms) and isinstance(fixed, Waveforms)
+    waves = moving.read(np.array([1, 4]))
     found = moving.training_logmels(waves, 0, 0, 3)
-    edges = draw_edges(MOVING, 0, 0, 3)
-    wanted = make_frontend(MOVING)(torch.from_numpy(waves), edges)
+    wanted = make_frontend(MOVING)(torch.from_numpy(waves), draw_edges(MOVING, 0, 0, 3))
     np.testing.assert_array_equal(found, wanted.squeeze(1).numpy())
     np.testing.assert_array_equal(moving.training_logmels(waves, 0, 0, 3), found)
     assert (moving.training_logmels(waves, 0, 0, 4) != found).any()
-    np.testing.assert_array_equal(
-        Waveforms(waves, STILL).training_logmels(waves, 0, 0, 3), still[[1, 4]]
-    )
+    np.testing.assert_array_equal(fixed.training_logmels(waves, 0, 0, 3), still[[1, 4]])
+
+
+def test_what_can_be_cached_and_is_small_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {
+        features_path(tmp_path, recipe, digest)
+        for recipe in (
+            _recipe(), _recipe(replace(STILL, mels=32)), _recipe(replace(STILL, sampling_rate=9000))
+        )
+        for digest in ("noise", "other")
+    }  # fmt: skip
+    assert len(paths) == 6 and None not in paths
+    for recipe in (
+        _recipe(MOVING), _recipe(training_gain=7), _recipe(training_shift=1),
+        _recipe(training_wavmix=0.5), _recipe(data_crop="random"), _recipe(data_storage="streamed"),
+    ):  # fmt: skip
+        assert features_path(tmp_path, recipe, "noise") is None
+    cache = tmp_path / "new" / "cache"
+    assert fits_cache(_recipe(), CLIPS, cache)
+    monkeypatch.setattr("passt_bench.training.features.MAX_BYTES", 4 * 16 * 50 * CLIPS - 1)
+    assert not fits_cache(_recipe(), CLIPS, cache)
+    assert fits_cache(_recipe(), CLIPS - 1, cache)
+    assert fits_cache(_recipe(data_storage="prepared"), CLIPS, cache)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +107,7 @@ def test_a_training_that_draws_resumes_exactly(
     tmp_path: Path, model: str, options: dict[str, int], frontend: FrontendSpec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    features = _prepared(tmp_path / "cache", frontend)
+    features = _opened(tmp_path / "cache", _recipe(frontend))
     training = TrainingSpec(epochs=3, batch_size=8, mask_time=4, mixup=0.3)
 
     def fresh() -> torch.nn.Module:

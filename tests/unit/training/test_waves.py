@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from noise_clips import CLIPS, RATE, SAMPLES, TRAIN, NoiseClips, labels, open_noise
+from noise_clips import RATE, SAMPLES, TRAIN, labels, open_noise
 
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
 from passt_bench.training.batches import Sampler, Supply
-from passt_bench.training.features import (
-    Streamed,
-    Waveforms,
-    changes_waves,
-    draw_waves,
-    features_path,
-    is_prepared,
-    logmels,
-    mix,
-    open_features,
-    prepare_features,
-)
+from passt_bench.training.features import Waveforms, changes_waves, draw_waves, logmels, mix
 
 STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
 MOVING = override(Recipe(frontend=STILL), {"frontend.fmax_jitter": 900}).frontend
@@ -39,13 +27,9 @@ def _recipe(**changes: Any) -> Recipe:
     return override(base, {"data.seconds": SAMPLES / RATE, "training.batch_size": 4, **dotted})
 
 
-def _stream(dataset: NoiseClips | None = None) -> Streamed:
-    return Streamed(SharedDataset(dataset or open_noise()), SAMPLES)
-
-
 def _drawn(recipe: Recipe, epoch: int = 0, clips: np.ndarray = ALL) -> tuple[Any, Any]:
     label = lambda clip: TARGETS[clip]  # noqa: E731
-    return draw_waves(_stream(), label, clips, ALL, recipe, 5, epoch)
+    return draw_waves(open_noise(), label, clips, ALL, recipe, 5, epoch)
 
 
 def _plain(clip: int) -> np.ndarray:
@@ -126,7 +110,7 @@ def test_shares_are_beta_and_at_least_half() -> None:
     found = []
     for epoch in range(60):
         recipe = _recipe(wavmix=1.0)
-        _, rows = draw_waves(_stream(), lambda clip: targets[clip], ALL, ALL, recipe, 1, epoch)
+        _, rows = draw_waves(open_noise(), lambda clip: targets[clip], ALL, ALL, recipe, 1, epoch)
         found += [row[clip] for clip, row in enumerate(rows) if row[clip] < 1]
     assert min(found) >= 0.5
     assert np.mean(found) == pytest.approx(expected.mean(), abs=0.02)
@@ -181,7 +165,7 @@ def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
     recipe = override(
         _recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING, "training.mixup": 0.3}
     )
-    features = Waveforms(_stream(), MOVING)
+    features = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
     supply = _supply(recipe, features)
     x, targets = supply(6)
     clips = supply.sampler.clips(6)
@@ -193,33 +177,3 @@ def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
     np.testing.assert_array_equal(same, mixed)
     assert (x != again).any()
     assert targets.shape == mixed.shape
-
-
-@pytest.mark.parametrize("frontend", [STILL, MOVING], ids=["still", "moving"])
-def test_stored_and_streamed_are_the_same(tmp_path: Path, frontend: FrontendSpec) -> None:
-    found = []
-    for storage in ("prepared", "streamed"):
-        recipe = override(_recipe(storage=storage, mixup=0.3), {"frontend": frontend})
-        path = features_path(tmp_path, recipe, "noise")
-        if is_prepared(recipe, CLIPS, path):
-            prepare_features(open_noise(), frontend, SAMPLES / RATE, path)
-        features = open_features(path, recipe, _stream())
-        assert features.shape == (CLIPS, 16, 50)
-        batches = [_supply(recipe, features)(step)[0] for step in range(5)]
-        found.append([*batches, features[np.arange(CLIPS)], features[3]])
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_what_is_too_large_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = _recipe(gain=7)
-    path = features_path(tmp_path / "new" / "cache", recipe, "noise")
-    assert path.name.startswith("waveforms-")
-    assert is_prepared(recipe, CLIPS, path)
-    size = 4 * SAMPLES * CLIPS
-    monkeypatch.setattr("passt_bench.training.features.MAX_BYTES", size - 1)
-    assert not is_prepared(recipe, CLIPS, path)
-    assert is_prepared(recipe, CLIPS - 1, path)
-    assert is_prepared(_recipe(gain=7, storage="prepared"), CLIPS, path)
-    assert not is_prepared(_recipe(crop="random"), 1, path)
-    assert isinstance(open_features(path, recipe, _stream()), Waveforms)
