@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from passt_bench.data.clip_table import TEST, TRAIN, Listing, ListingBuilder
-from passt_bench.data.clips import open_listing
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.layout import DatasetLayout
+from passt_bench.data.layout import DatasetLayout, open_listing
 from passt_bench.data.scan import find_audio
 from passt_bench.data.tables import read_rows
 from passt_bench.errors import InputError

@@ -24,19 +24,12 @@ MISSING = "no such file"  # why a clip was skipped
 
 @dataclass(frozen=True, eq=False)
 class SkippedClips:
-    """Clips that are listed but cannot be used.
+    """Clips that are listed but cannot be used."""
 
-    Attributes:
-        names: names as listed.
-        split: (skipped,) int8, codes of their splits.
-        reasons: what is wrong with each, e.g. ``no such file``.
-        targets: (skipped, classes); None where their labels are unknown.
-    """
-
-    names: Sequence[str]
-    split: np.ndarray
-    reasons: Sequence[str]
-    targets: Targets | None = None
+    names: Sequence[str]  # as listed
+    split: np.ndarray  # (skipped,) int8, codes of their splits
+    reasons: Sequence[str]  # what is wrong with each
+    targets: Targets | None = None  # (skipped, classes); None if their labels are unknown
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,44 +37,24 @@ class SkippedClips:
 
 @dataclass(frozen=True, eq=False)
 class ClipTable:
-    """The clips of a data set that can be used, and those that cannot.
-
-    Attributes:
-        root: folder of the data set.
-        splits: names of the splits by code: ``train``, ``test``, ``validation``, or ``fold 1``, ….
-        expected: expected clips of each split: as published, or else as listed.
-        names: one per clip, as in `Dataset.ids`.
-        split: (N,) int8, code of each clip's split.
-        sources: the recordings that clips were cut from.
-        seconds: (N,) float32, stored length of each clip; NaN if not measured.
-        rates: (N,) int32, Hz of each file; 0 if not measured.
-        channels: (N,) int16, channels of each file; 0 if not measured.
-        skipped: clips that are listed but cannot be used.
-        files: distinct files, relative to ``root``; None if clips are stored inside larger files.
-        file: (N,) int32, index of each clip's file in ``files``; None if ``files`` is None.
-        start: (N,) float64, begin of each clip in its file in seconds; None if all begin at 0.
-        end: (N,) float64, end in seconds; NaN is the file's end; None if ``start`` is None.
-        sizes: (N,) int64, bytes of each clip's file, or of its audio inside a larger one; None if
-            unknown.
-        prepared: whether the clips were made from other data by ``data prepare``.
-    """
+    """The clips of a data set that can be used, and those that cannot."""
 
     root: Path
-    splits: tuple[str, ...]
-    expected: tuple[int, ...]
-    names: Sequence[str]
-    split: np.ndarray
-    sources: Sequence[str]
-    seconds: np.ndarray
-    rates: np.ndarray
-    channels: np.ndarray
+    splits: tuple[str, ...]  # by code: ``train``, ``test``, ``validation``, or ``fold 1``, …
+    expected: tuple[int, ...]  # clips of each split, as published, or else as listed
+    names: Sequence[str]  # one per clip, as in `Dataset.ids`
+    split: np.ndarray  # (N,) int8, code of each clip's split
+    sources: Sequence[str]  # the recordings that clips were cut from
+    seconds: np.ndarray  # (N,) float32, stored length of each clip; NaN if not measured
+    rates: np.ndarray  # (N,) int32, Hz of each file; 0 if not measured
+    channels: np.ndarray  # (N,) int16; 0 if not measured
     skipped: SkippedClips
-    files: Sequence[str] | None = None
-    file: np.ndarray | None = None
-    start: np.ndarray | None = None
-    end: np.ndarray | None = None
-    sizes: np.ndarray | None = None
-    prepared: bool = False
+    files: Sequence[str] | None = None  # relative to ``root``; None if clips are in larger files
+    file: np.ndarray | None = None  # (N,) int32, index of each clip's file in ``files``
+    start: np.ndarray | None = None  # (N,) float64, begin in the file in seconds; None is 0
+    end: np.ndarray | None = None  # (N,) float64, NaN is the file's end; None if ``start`` is
+    sizes: np.ndarray | None = None  # (N,) int64, bytes of each clip's file or row, if known
+    prepared: bool = False  # whether the clips were made from other data by ``data prepare``
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,26 +99,19 @@ class Names(Sequence[str]):
 class Listing:
     """The clips that a data set's lists name, before their files are read.
 
-    Attributes:
-        root: the folder that files are relative to.
-        clips: one row per clip, with the columns ``name``, ``file`` (index into ``files``) and
-            ``split`` (code as in `SPLITS`, or index into ``folds``); ``source`` (the recording
-            that it was cut from), unless that is the clip's name; ``start`` and ``end`` (seconds in
-            the file; NaN is the file's end), unless all clips are whole files.
-        files: distinct files; an empty name is a missing file.
-        targets: (N, classes).
-        folds: numbers of the folds, ascending; empty if splits have names.
-        classes: names of the classes.
-        multi_label: whether a clip may have several classes.
+    ``clips`` has a row per clip, with the columns ``name``, ``file`` (index into ``files``) and
+    ``split`` (code as in `SPLITS`, or index into ``folds``); ``source`` (the recording that it was
+    cut from), unless that is the clip's name; ``start`` and ``end`` (seconds in the file; NaN is
+    the file's end), unless all clips are whole files.
     """
 
-    root: Path
+    root: Path  # the folder that files are relative to
     clips: pd.DataFrame
-    files: Sequence[str]
-    targets: Targets
-    folds: tuple[int, ...]
+    files: Sequence[str]  # distinct files; an empty name is a missing file
+    targets: Targets  # (N, classes)
+    folds: tuple[int, ...]  # ascending; empty if splits have names
     classes: tuple[str, ...]
-    multi_label: bool
+    multi_label: bool  # whether a clip may have several classes
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -156,8 +122,7 @@ class Listing:
 class ListingBuilder:
     """Builds a `Listing` clip by clip; ``name in builder`` tests whether a clip is listed.
 
-    Args:
-        classes: names in order; None uses the classes of the clips, sorted by name.
+    Without ``classes``, in order, they are those of the clips, sorted by name.
     """
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
@@ -182,7 +147,7 @@ class ListingBuilder:
         start: float = 0.0,
         end: float | None = None,
     ) -> None:
-        """Adds a clip.
+        """Adds a clip with a unique name.
 
         Args:
             name: unique name of the clip.
@@ -223,6 +188,12 @@ class ListingBuilder:
         """
         used = (label for labels in self._label_sets for label in labels)
         classes = tuple(sorted(set(used)) if self.classes is None else self.classes)
+        numbers = {name: number for number, name in enumerate(classes)}
+        packed = np.zeros((len(self._label_sets), -(-len(classes) // 8)), dtype=np.uint8)
+        for row, labels in zip(packed, self._label_sets, strict=True):
+            bits = np.zeros(len(classes), dtype=np.uint8)
+            bits[[numbers[label] for label in labels]] = 1
+            row[:] = np.packbits(bits)
         split = np.array(self._split, dtype=np.int16)
         folds = np.unique(split) if folded else np.zeros(0, dtype=np.int16)
         clips = pd.DataFrame(
@@ -234,29 +205,18 @@ class ListingBuilder:
         )
         if any(source is not None for source in self._sources.values()):
             sources = [name if given is None else given for name, given in self._sources.items()]
-            clips.insert(1, "source", pd.Series(sources, dtype=object))
+            clips["source"] = pd.Series(sources, dtype=object)
         start, end = np.array(self._start), np.array(self._end)
         if start.any() or not np.isnan(end).all():
             clips["start"], clips["end"] = start, end
         if multi_label is None:
             multi_label = any(len(labels) != 1 for labels in self._label_sets)
-        packed = self._packed_sets(classes)[np.array(self._label_set)]
         return Listing(
             root=root,
             clips=clips,
             files=[file if found is None else found.get(file, "") for file in self._files],
-            targets=PackedTargets(packed, len(classes)),
+            targets=PackedTargets(packed[np.array(self._label_set)], len(classes)),
             folds=tuple(folds.tolist()),
             classes=classes,
             multi_label=multi_label,
         )
-
-    def _packed_sets(self, classes: Sequence[str]) -> np.ndarray:
-        """The bits of each set of labels, (sets, ceil(classes / 8)) uint8."""
-        numbers = {name: number for number, name in enumerate(classes)}
-        packed = np.zeros((len(self._label_sets), -(-len(classes) // 8)), dtype=np.uint8)
-        for row, labels in zip(packed, self._label_sets, strict=True):
-            bits = np.zeros(len(classes), dtype=np.uint8)
-            bits[[numbers[label] for label in labels]] = 1
-            row[:] = np.packbits(bits)
-        return packed

@@ -14,10 +14,11 @@ import os
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
 import pooch
 
 from passt_bench.console import late_stage
@@ -34,7 +35,7 @@ _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
 _ROW = np.dtype(
     [
         ("key", np.uint64),
-        ("size", np.int64),
+        ("bytes", np.int64),
         ("changed", np.int64),
         ("frames", np.int64),
         ("rate", np.int32),
@@ -55,7 +56,7 @@ def find_audio(
     wanted: Container[str],
     called: Callable[[str], Iterable[str]] = stems,
 ) -> dict[str, str]:
-    """Finds the audio files of clips in one walk, whatever their suffixes and subfolders.
+    """Finds the audio files of clips, whatever their suffixes and subfolders.
 
     Args:
         root: folder of the data set.
@@ -92,70 +93,67 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
             yield f"{prefix}/{name}" if prefix else name
 
 
-@dataclass(frozen=True, eq=False)
-class Scan:
-    """Sizes and headers of files, in columns; zeros for unusable ones.
-
-    Attributes:
-        stamps: (files, 2) int64, bytes and modification time in ns.
-        frames: (files,) int64, samples per channel.
-        rates: (files,) int32, Hz.
-        channels: (files,) int16.
-        pieces: (files,) uint64, hash of a piece from the middle of each.
-        problems: index of an unusable file → what is wrong with it.
-    """
-
-    stamps: np.ndarray
-    frames: np.ndarray
-    rates: np.ndarray
-    channels: np.ndarray
-    pieces: np.ndarray
-    problems: dict[int, str]
-
-
-def scan_files(root: Path, files: Sequence[str]) -> Scan:
+def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
     """Reads the header and the last sample of files.
 
     Args:
         root: a folder.
         files: relative to it; an empty name is a file that was not found.
+
+    Returns:
+        A row per file: ``bytes``, ``changed`` (modification time in ns), ``frames`` (samples per
+        channel), ``rate``, ``channels``, ``piece`` (hash of a piece from the middle), and
+        ``problem``, what is wrong with an unusable file, whose numbers are 0; else empty.
     """
-    cache = _Cache(root)
+    cache = _cache_of(root)
+    cached = _cached_rows(cache)
+    keys = np.ascontiguousarray(cached["key"])
     rows = np.zeros(len(files), dtype=_ROW)
-    problems: dict[int, str] = {}
+    problems = np.full(len(files), "", dtype=object)
     opened = 0
     starts = range(0, len(files), _CHUNK)
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         late_stage(f"Reading {len(files):,} files") as update,
     ):
-        chunks = pool.map(lambda at: _scan_chunk(root, files[at : at + _CHUNK], cache), starts)
+        chunks = pool.map(
+            lambda at: _scan_chunk(root, files[at : at + _CHUNK], keys, cached), starts
+        )
         for at, (part, wrong, read) in zip(starts, chunks, strict=True):
-            rows[at : at + _CHUNK] = part
-            problems |= {at + number: reason for number, reason in wrong.items()}
+            rows[at : at + _CHUNK], problems[at : at + _CHUNK] = part, wrong
             opened += read
             update((at + len(part)) / len(files))
     if opened >= _MIN_FILES_TO_CACHE:
-        cache.save(rows[rows["frames"] > 0])
-    stamps = np.stack([rows["size"], rows["changed"]], axis=1)
-    return Scan(stamps, rows["frames"], rows["rate"], rows["channels"], rows["piece"], problems)
+        # Unusable files are read again each time, since they may be replaced.
+        content = io.BytesIO()
+        np.save(content, np.sort(rows[rows["frames"] > 0], order="key"))
+        with suppress(StorageError):  # the next scan reads the files again
+            write_atomically(cache, content.getvalue(), sync=False)
+    return pd.DataFrame(rows).drop(columns="key").assign(problem=problems)
 
 
 def _scan_chunk(
-    root: Path, files: Sequence[str], cache: _Cache
-) -> tuple[np.ndarray, dict[int, str], int]:
-    """Rows of some files, index of an unusable one → why, and how many were opened."""
+    root: Path, files: Sequence[str], keys: np.ndarray, cached: np.ndarray
+) -> tuple[np.ndarray, list[str], int]:
+    """Rows of some files, what is wrong with each, and how many were opened."""
     rows = np.zeros(len(files), dtype=_ROW)
-    problems: dict[int, str] = {}
+    problems = [""] * len(files)
     for number, name in enumerate(files):
         try:
-            key = hash_of(name.encode("utf-8", "surrogateescape"))
-            rows[number] = (key, *_size_and_change(root, name), 0, 0, 0, 0)
+            size, changed = _size_and_change(root, name)
         except InputError as error:
             problems[number] = error.problem
+        else:
+            key = hash_of(name.encode("utf-8", "surrogateescape"))
+            rows[number] = (key, size, changed, 0, 0, 0, 0)
+    if len(cached):
+        known = cached[np.minimum(keys.searchsorted(rows["key"]), len(cached) - 1)]
+        columns = ("key", "bytes", "changed")
+        same = np.logical_and.reduce([known[name] == rows[name] for name in columns])
+        rows[same] = known[same]
     opened = 0
-    for number in np.flatnonzero(~cache.fill(rows)).tolist():
-        if number in problems:
+    for number in np.flatnonzero(rows["frames"] == 0).tolist():
+        if problems[number]:
             continue
         opened += 1
         try:
@@ -198,41 +196,17 @@ def _header_and_piece(path: Path) -> tuple[int, int, int, int]:
     return header.samples, header.rate, header.channels, piece
 
 
-class _Cache:
-    """Rows of the usable files of a folder from an earlier scan, sorted by hash of their names.
+def _cache_of(root: Path) -> Path:
+    """Where the rows of the usable files of a folder are kept."""
+    name = hashlib.sha256(f"{_VERSION} {root.resolve()}".encode()).hexdigest()[:16]
+    folder = os.environ.get(CACHE_VARIABLE) or pooch.os_cache("passt_bench")
+    return Path(folder) / "headers" / f"{name}.npy"
 
-    Unusable files are not in it: they are read again each time, since they may be replaced.
-    """
 
-    def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(f"{_VERSION} {root.resolve()}".encode()).hexdigest()[:16]
-        named = os.environ.get(CACHE_VARIABLE)
-        folder = Path(named) if named else Path(pooch.os_cache("passt_bench"))
-        self._path = folder / "headers" / f"{name}.npy"
-        try:
-            rows = np.load(self._path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # missing, or not readable
-            rows = np.zeros(0, dtype=_ROW)
-        self._rows = rows if rows.dtype == _ROW and rows.ndim == 1 else np.zeros(0, dtype=_ROW)
-        self._keys = np.ascontiguousarray(self._rows["key"])
-
-    def fill(self, rows: np.ndarray) -> np.ndarray:
-        """Fills in the rows of unchanged files, and returns which these are."""
-        if not len(self._rows):
-            return np.zeros(len(rows), dtype=bool)
-        at = np.minimum(self._keys.searchsorted(rows["key"]), len(self._rows) - 1)
-        cached = self._rows[at]
-        same: np.ndarray = np.logical_and.reduce(
-            [cached[column] == rows[column] for column in ("key", "size", "changed")]
-        )
-        rows[same] = cached[same]
-        return same
-
-    def save(self, rows: np.ndarray) -> None:
-        """Replaces the cached rows, if the folder can be written to."""
-        content = io.BytesIO()
-        np.save(content, np.sort(rows, order="key"))
-        try:
-            write_atomically(self._path, content.getvalue(), sync=False)
-        except StorageError:
-            return  # the next scan reads the files again
+def _cached_rows(path: Path) -> np.ndarray:
+    """The rows of an earlier scan, sorted by hash of the names."""
+    try:
+        rows: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # missing, or not readable
+        return np.zeros(0, dtype=_ROW)
+    return rows if rows.dtype == _ROW and rows.ndim == 1 else np.zeros(0, dtype=_ROW)

@@ -262,8 +262,8 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
     decoder finds the end of files that are `SEEKING` hangs on where the encoder's frames lie.
     """
     kind = name.replace(",", "").split()[0]
-    lossy, scan = kind in LOSSY, scan_files(path.parent, [path.name])
-    rate = int(scan.rates[0]) or RATE
+    lossy, scan = kind in LOSSY, scan_files(path.parent, [path.name]).loc[0]
+    rate = int(scan.rate) or RATE
 
     def length(samples: float) -> float:
         return round(samples / rate, 1) if lossy else round(samples)
@@ -275,8 +275,8 @@ def verdict(name: str, path: Path) -> dict[str, Any]:
         return " ".join([*kinds, *(() if words else re.findall(r"\d+", problem))])
 
     told: dict[str, Any] = {}
-    head = [rate, int(scan.channels[0]), length(int(scan.frames[0]))]
-    told["header"] = wrong(scan.problems[0]) if scan.problems else head
+    head = [rate, int(scan.channels), length(int(scan.frames))]
+    told["header"] = wrong(scan.problem) if scan.problem else head
     if path.is_fifo():  # nobody would write into it
         return told
     try:

@@ -13,7 +13,7 @@ from sounds import sound, write_sound
 
 from passt_bench.data import scan
 from passt_bench.data.clip_table import TEST, TRAIN, ListingBuilder
-from passt_bench.data.clips import FolderDataset, open_listing
+from passt_bench.data.layout import FolderDataset, open_listing
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
 

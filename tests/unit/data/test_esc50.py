@@ -12,7 +12,7 @@ import soundfile
 from esc_layout import COLUMNS, rows_of, write_meta
 
 from passt_bench.data import find_folders, open_dataset
-from passt_bench.data.clips import FolderDataset
+from passt_bench.data.layout import FolderDataset
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
 

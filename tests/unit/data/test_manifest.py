@@ -10,7 +10,7 @@ import soundfile
 from layouts import write_manifest
 
 from passt_bench.data import find_folders, open_dataset
-from passt_bench.data.clips import FolderDataset
+from passt_bench.data.layout import FolderDataset
 from passt_bench.data.tables import read_rows
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
