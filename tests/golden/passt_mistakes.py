@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from passt_cases import PasstCase
+from model_cases import PasstCase
 from torch import nn
 from torch.nn import functional as F
 

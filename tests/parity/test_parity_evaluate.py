@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import frontend_peers
 import layouts
 import numpy as np
 import peers
@@ -25,18 +24,7 @@ SECONDS, CLIPS = 10, 12
 
 def official(stride: int, seed: int) -> Any:
     """The authors' model, small, with random weights."""
-    module = peers.load("hear21passt.models.passt")
-    module.first_RUN = False
-    with peers.quiet():
-        net = module.PaSST(
-            img_size=(128, 998),
-            stride=(stride, stride),
-            num_classes=527,
-            embed_dim=64,
-            depth=2,
-            num_heads=1,
-            distilled=True,
-        ).eval()
+    net = peers.official_passt(527, stride=stride, depth=2)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -46,7 +34,7 @@ def official(stride: int, seed: int) -> Any:
 
 def answers(net: Any, waves: np.ndarray) -> np.ndarray:
     """Logits (clips, classes) by the authors' front end and model, a clip at a time."""
-    mel = frontend_peers.passt_module(FrontendCase("passt", "files")).eval()
+    mel = peers.official_frontend(FrontendCase("passt", "files")).eval()
     with torch.no_grad(), peers.quiet():
         rows = [net(mel(torch.from_numpy(wave)[None])[:, None])[0][0].numpy() for wave in waves]
     return np.stack(rows)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from frontend_cases import FULL, SMALL, FrontendCase, thinned_frames
-from frontend_peers import frontend_outputs, passt_module
 from golden_store import Outputs
-from peers import quiet
+from peers import frontend_outputs, official_frontend, quiet
 
 from passt_bench.data.audio import read_waveform
 from passt_bench.models.frontend import mask_fill
@@ -71,8 +70,8 @@ def test_masks_are_filled_alike() -> None:
     case = FrontendCase("passt", "noise", 2.0)
     wave = torch.from_numpy(case.waveform())[None]
     with quiet():
-        masked = passt_module(case, (48, 192)).train()
-        whole = passt_module(case).train()
+        masked = official_frontend(case, (48, 192)).train()
+        whole = official_frontend(case).train()
         for seed in range(8):
             torch.manual_seed(seed)
             one = masked(wave)

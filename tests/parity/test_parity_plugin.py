@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from unittest import mock
 
 import peers
 import pytest
 import torch
 
-from passt_bench.cli import main
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.models.testing import ModelContract
@@ -112,27 +110,14 @@ def test_what_the_official_code_does_not_have_is_refused(
     assert refused.value.field == field
 
 
-def test_they_are_compared_with_ours(tmp_path: Path) -> None:
+def test_they_are_compared_with_ours(cli: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     size = "width=32,depth=1,heads=1"
     dropping = f"hear21passt:{size},patchout.kind=structured,patchout.time=3,patchout.frequency=2"
     items = [f"hear21passt:{size}", dropping, f"transformers_ast:{size}", "panns_inference"]
     words = ["compare", f"passt_s:{size},patchout.kind=none", *items, "--name", "mine"]
-    words += [
-        "--batch",
-        "2",
-        "--seconds",
-        "1",
-        "--classes",
-        "4",
-        "--session-limit",
-        "1",
-        "--steps",
-        "1",
-    ]
-    words += ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
-    with mock.patch.object(sys, "argv", ["passt-bench", *words]), pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code in (0, None)
+    words += ["--batch", 2, "--seconds", 1, "--classes", 4, "--session-limit", 1, "--steps", 1]
+    words += ["--runs", tmp_path / "runs", "--reports", tmp_path / "reports"]
+    assert cli(*words)[0] == 0
     record = read_comparison("mine", tmp_path / "runs")
     assert record.packages == tuple((name, version(name)) for name in PACKAGES)
     arms = {a.key: a for s in Store(tmp_path / "runs").sessions() for a in s.arms}

@@ -15,21 +15,6 @@ from passt_bench.models.weights import export_model
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
 
 
-def official(classes: int, stride: int, frames: int, depth: int = 1) -> Any:
-    module = peers.load("hear21passt.models.passt")
-    module.first_RUN = False
-    with peers.quiet():
-        return module.PaSST(
-            img_size=(128, frames),
-            stride=(stride, stride),
-            num_classes=classes,
-            embed_dim=64,
-            depth=depth,
-            num_heads=1,
-            distilled=True,
-        ).eval()
-
-
 def outputs(peer: Any, net: torch.nn.Module, frames: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Logits and every parameter: ours, theirs."""
     x = torch.randn(2, 1, 128, frames, generator=torch.Generator().manual_seed(3))
@@ -50,7 +35,7 @@ def test_an_image_model_becomes_what_it_becomes_there(
     )
     load_weights(net, tmp_path / "deit.pth")
 
-    peer = official(50, stride, frames)
+    peer = peers.official_passt(50, stride=stride, frames=frames)
     module = peers.load("hear21passt.models.passt")
     helpers = peers.load("hear21passt.models.helpers.vit_helpers")
     state = module.checkpoint_filter_fn({"model": image}, peer)
@@ -79,7 +64,7 @@ def test_an_exported_model_is_loaded_there(
     )
     names = [f"class {number}" for number in range(50)]
     own = save_model(tmp_path / "own.safetensors", net, recipe, names)
-    peer = official(50, stride, frames, depth)
+    peer = peers.official_passt(50, stride=stride, frames=frames, depth=depth)
     state = torch.load(export_model(own, tmp_path / "official.pt"), weights_only=True)
     peer.load_state_dict(state, strict=True)
     ours, theirs = outputs(peer, net, frames)

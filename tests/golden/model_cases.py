@@ -1,16 +1,16 @@
-"""PaSST: the cases of both comparisons, live with the official code and frozen, on our side.
+"""The cases of both comparisons, live with the authors' code and frozen, on our side.
 
 Small cases go into the golden files, full-size ones are compared live alone (but for one).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import known_weights
 import numpy as np
 import torch
-from computing import compute, targets
 from golden_store import Outputs
 from torch import nn
 
@@ -18,11 +18,55 @@ from passt_bench.models import build_model
 
 MELS = 128
 PATCH = 16
+_HEADS = {"ast": "mlp_head", "cnn14": "fc_audioset", "mobilenetv3": "classifier.3"}
+
+
+@dataclass(frozen=True)
+class BaselineCase:
+    """AST, CNN14 or MobileNetV3, its options and its input."""
+
+    name: str
+    family: str  # the model, and its golden file
+    mels: int
+    frames: int
+    classes: int = 527
+    batch: int = 2
+    options: Mapping[str, int | float] = field(default_factory=dict)
+    training: bool = False
+    # Batch statistics multiply rounding: gradients of two layouts differ by 7e-3 in float32.
+    precision: torch.dtype = torch.float32
+
+    @property
+    def tolerance(self) -> float:
+        return 1e-4 if self.training else 1e-5
+
+    def build(self) -> nn.Module:
+        """Our model with known weights."""
+        size = {"mels": self.mels, "frames": self.frames, **self.options}
+        net = build_model(self.family, self.classes, **size)
+        known_weights.fill(net)
+        return net.to(self.precision)
+
+    def input(self) -> torch.Tensor:
+        """(B, 1, mels, frames)."""
+        x = known_weights.spectrogram(self.name, self.batch, self.mels, self.frames)
+        return x.to(self.precision)
+
+    def targets(self) -> torch.Tensor | None:
+        """For the loss, in training."""
+        if not self.training:
+            return None
+        return known_weights.targets(self.name, self.batch, self.classes).to(self.precision)
+
+    def ours(self, net: nn.Module) -> Outputs:
+        """What ours computes."""
+        head = net.get_submodule(_HEADS[self.family])
+        return known_weights.compute(net, head, (self.input(),), self.targets())
 
 
 @dataclass(frozen=True)
 class PasstCase:
-    """A configuration, its input, and in training what is dropped; names are the official ones."""
+    """A PaSST, its input, and in training what is dropped; names are the official ones."""
 
     name: str
     stride: int = 10
@@ -37,6 +81,7 @@ class PasstCase:
     s_patchout_f: int = 0
     u_patchout: int = 0
     offset: int | None = None  # of the time encodings, for shorter input in training
+    family = "passt"
 
     @property
     def training(self) -> bool:
@@ -45,31 +90,43 @@ class PasstCase:
         return bool(dropped) or self.offset is not None
 
     @property
+    def tolerance(self) -> float:
+        return 1e-4 if self.training else 1e-5
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Patches (frequency, time) of the input."""
         frames = self.given or self.frames
         return (MELS - PATCH) // self.stride + 1, (frames - PATCH) // self.stride + 1
+
+    def build(self) -> nn.Module:
+        """Our model with known weights."""
+        size = {"width": self.width, "depth": self.depth, "heads": self.heads}
+        net = build_model("passt_b", self.classes, stride=self.stride, frames=self.frames, **size)
+        known_weights.fill(net)
+        return net
 
     def input(self) -> torch.Tensor:
         """(B, 1, 128, frames)."""
         return known_weights.spectrogram(self.name, self.batch, MELS, self.given or self.frames)
 
     def targets(self) -> torch.Tensor | None:
-        """Zeros and ones for the loss, in training."""
-        return targets(self.name, self.batch, self.classes) if self.training else None
+        """For the loss, in training."""
+        if not self.training:
+            return None
+        return known_weights.targets(self.name, self.batch, self.classes)
 
     def permutations(self) -> list[np.ndarray]:
         """What the official code's calls of ``torch.randperm`` are to return, in their order."""
         rows, columns = self.grid
-        found = []
-        if self.s_patchout_t:
-            found.append(known_weights.permutation(f"{self.name}/time", columns))
-        if self.s_patchout_f:
-            found.append(known_weights.permutation(f"{self.name}/frequency", rows))
-        if self.u_patchout:
-            left = (rows - self.s_patchout_f) * (columns - self.s_patchout_t)
-            found.append(known_weights.permutation(f"{self.name}/patches", left))
-        return found
+        left = (rows - self.s_patchout_f) * (columns - self.s_patchout_t)
+        draws = (
+            ("time", self.s_patchout_t, columns),
+            ("frequency", self.s_patchout_f, rows),
+            ("patches", self.u_patchout, left),
+        )
+        name = self.name
+        return [known_weights.permutation(f"{name}/{axis}", n) for axis, some, n in draws if some]
 
     def kept(self) -> torch.Tensor | None:
         """The same choice as flat frequency-major indices; None where nothing is dropped."""
@@ -85,35 +142,21 @@ class PasstCase:
             flat = flat[np.sort(next(draws)[: len(flat) - self.u_patchout])]
         return None if len(flat) == rows * columns else torch.from_numpy(flat)
 
-    def build(self) -> nn.Module:
-        """Our model with known weights."""
-        net = build_model(
-            "passt_b",
-            self.classes,
-            stride=self.stride,
-            frames=self.frames,
-            width=self.width,
-            depth=self.depth,
-            heads=self.heads,
-        )
-        known_weights.fill(net)
-        return net
-
     def ours(self, net: nn.Module) -> Outputs:
         """What ours computes."""
-        return compute(net, net.head, (self.input(), self.kept(), self.offset), self.targets())
+        given = (self.input(), self.kept(), self.offset)
+        return known_weights.compute(net, net.head, given, self.targets())
 
 
 _SMALL = {"width": 96, "heads": 3, "depth": 2}
-SMALL = (
+_TRAINED = {"training": True, "precision": torch.float64}
+SMALL: tuple[PasstCase | BaselineCase, ...] = (
     PasstCase("s10", classes=527, batch=2, **_SMALL),
     PasstCase("s12", stride=12, classes=200, given=1000, **_SMALL),
     PasstCase("s12-998", stride=12, classes=50, **_SMALL),
     PasstCase("s14", stride=14, classes=50, **_SMALL),
     PasstCase("s16", stride=16, classes=20, given=1000, **_SMALL),
-    PasstCase("2000", frames=2000, classes=50, **_SMALL),
-    PasstCase("3000", frames=3000, classes=50, **_SMALL),
-    PasstCase("3200", frames=3200, classes=50, **_SMALL),
+    *(PasstCase(str(n), frames=n, classes=50, **_SMALL) for n in (2000, 3000, 3200)),
     PasstCase("depth7", classes=50, **{**_SMALL, "depth": 7}),
     PasstCase("shorter", classes=50, given=501, **_SMALL),
     PasstCase("s16-full", stride=16, classes=527),
@@ -121,7 +164,9 @@ SMALL = (
     PasstCase("training-u", classes=50, batch=2, u_patchout=400, **_SMALL),
     PasstCase(
         "training-all",
-        classes=50,
+        10,
+        998,
+        50,
         batch=2,
         s_patchout_t=20,
         s_patchout_f=2,
@@ -129,6 +174,15 @@ SMALL = (
         **_SMALL,
     ),
     PasstCase("training-offset", classes=50, given=500, offset=23, s_patchout_t=10, **_SMALL),
+    BaselineCase("stride 10", "ast", 128, 1024, options={"stride": 10, **_SMALL}),
+    BaselineCase("stride 16", "ast", 128, 1024, 35, options={"stride": 16, **_SMALL}),
+    BaselineCase("training", "ast", 128, 256, 50, options=_SMALL, training=True),
+    BaselineCase("2 s", "cnn14", 64, 201),
+    BaselineCase("training", "cnn14", 64, 101, 50, batch=3, **_TRAINED),
+    BaselineCase("width 1", "mobilenetv3", 128, 200),
+    BaselineCase("width 0.4", "mobilenetv3", 128, 200, 50, options={"width_mult": 0.4}),
+    BaselineCase("width 2", "mobilenetv3", 64, 100, 10, options={"width_mult": 2.0}),
+    BaselineCase("training", "mobilenetv3", 128, 200, 50, batch=4, **_TRAINED),
 )
 # As released by the authors: strides, clip lengths, data sets, depth.
 RELEASED = (
@@ -152,8 +206,14 @@ TRAINING = (
     PasstCase("PaSST-U: 400 patches", u_patchout=400),
     PasstCase("PaSST-S-N", stride=16, batch=2, s_patchout_t=20, s_patchout_f=2),
     PasstCase("PaSST-S-L", depth=7, s_patchout_t=40, s_patchout_f=4),
-    PasstCase(
-        "both kinds at once", stride=16, classes=50, s_patchout_t=20, s_patchout_f=1, u_patchout=50
-    ),
+    PasstCase("both kinds at once", 16, 998, 50, s_patchout_t=20, s_patchout_f=1, u_patchout=50),
     PasstCase("5 s in, offset 37", classes=50, given=500, offset=37, s_patchout_t=10),
+)
+BASELINES = (
+    BaselineCase("AudioSet, stride 10", "ast", 128, 1024, batch=1),
+    BaselineCase("AudioSet, stride 16", "ast", 128, 1024, options={"stride": 16}),
+    BaselineCase("ESC-50, 512 frames", "ast", 128, 512, 50),
+    BaselineCase("Speech Commands, 128 frames", "ast", 128, 128, 35, batch=4),
+    BaselineCase("AudioSet, 10 s", "cnn14", 64, 1001),
+    BaselineCase("AudioSet, 10 s", "mobilenetv3", 128, 1000),
 )
