@@ -157,10 +157,6 @@ def parity(session: nox.Session) -> None:
 @nox.session(name="bench")
 def benchmarks(session: nox.Session) -> None:
     """Benchmarks with pytest-benchmark, saved and compared with the last saved run."""
-    install(session)
-    pip = (binary(ENVIRONMENT, "python"), "-m", "pip", "--disable-pip-version-check", "install")
-    # Without PyAV the benchmark that decodes with it is skipped, and says so.
-    session.run(*pip, "-q", "-c", "constraints.txt", "av", success_codes=[0, 1])
     words = ["--override-ini=addopts=-q", "tests/bench", "--benchmark-autosave"]
     if any(ROOT.glob(".benchmarks/*/*.json")):
         words.append("--benchmark-compare")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import pickle
 import tempfile
+import time
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -16,22 +19,23 @@ from passt_bench.data.dataset import Dataset
 from passt_bench.records.files import storing
 
 _ALIGNED = 64  # bytes, at which columns begin
+_PREFIX = "shared-"
+_LOCKING_SECONDS = 60.0  # a new file may not be locked yet
 
 
 class SharedDataset:
     """A data set that was opened and fingerprinted once, for any number of processes.
 
-    Pickling it writes the data set to a temporary file, once, and passes on the file's name. A
-    process that gets it maps the columns of the clip table into its memory instead of copying
-    them. The file is removed with the object that wrote it.
-
-    Args:
-        dataset: the open data set; None in a process that reads the file.
-        path: the file; None until it is written.
+    Pickling it writes the data set to a file in a folder (by default that for temporary files),
+    once, and passes on the file's name. A process that gets it maps the columns of the clip table
+    into its memory instead of copying them. The file is removed with the object that wrote it, and
+    locked until then; those of processes that were killed are removed before the next is written.
     """
 
-    def __init__(self, dataset: Dataset | None, path: Path | None = None) -> None:
-        self._dataset, self._path, self._lock = dataset, path, Lock()
+    def __init__(
+        self, dataset: Dataset | None, folder: Path | None = None, path: Path | None = None
+    ) -> None:
+        self._dataset, self._folder, self._path, self._lock = dataset, folder, path, Lock()
 
     @property
     def dataset(self) -> Dataset:
@@ -46,21 +50,35 @@ class SharedDataset:
         """Writes the file unless it is there.
 
         Raises:
-            StorageError: the folder for temporary files is full or cannot be written to.
+            StorageError: the folder is full or cannot be written to.
         """
         with self._lock:
             if self._path is None:
-                with storing(Path(tempfile.gettempdir())):
-                    handle, name = tempfile.mkstemp(prefix="passt-bench-data-")
+                folder = self._folder or Path(tempfile.gettempdir())
+                with storing(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    for left in abandoned(folder):
+                        left.unlink(missing_ok=True)
+                    handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
                     # Only by this process: a fork may end earlier.
-                    weakref.finalize(self, _remove, Path(name), os.getpid())
-                    with os.fdopen(handle, "wb") as file:
+                    weakref.finalize(self, _remove, Path(name), handle, os.getpid())
+                    with os.fdopen(handle, "wb", closefd=False) as file:
                         _write(file, self._dataset)
                 self._path = Path(name)
             return self._path
 
-    def __reduce__(self) -> tuple[type[SharedDataset], tuple[None, Path]]:
-        return SharedDataset, (None, self.write())
+    def __reduce__(self) -> tuple[type[SharedDataset], tuple[None, None, Path]]:
+        return SharedDataset, (None, None, self.write())
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """The files of processes that were killed: the kernel released their locks."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_mtime < time.time() - _LOCKING_SECONDS:
+                yield path
 
 
 def _write(file: BinaryIO, dataset: Dataset | None) -> None:
@@ -89,7 +107,8 @@ def _read(path: Path) -> Dataset:
     return dataset
 
 
-def _remove(path: Path, process: int) -> None:
+def _remove(path: Path, handle: int, process: int) -> None:
     if os.getpid() == process:
         with suppress(OSError):
             path.unlink()
+            os.close(handle)

@@ -7,9 +7,11 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from passt_bench.data.shared import abandoned
 from passt_bench.errors import InputError
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import storing
@@ -160,11 +162,14 @@ def find_removable(root: Path) -> list[Removable]:
     used, features = _in_use(store)
     done = {key: store.kind(key) for key in store.record_keys() if not is_running(root, key)}
     found: dict[str, Iterable[Path]] = {
-        "temporary files of killed processes": (
-            path
-            for pattern in _TEMPORARY
-            for path in root.glob(pattern)
-            if path.is_file() and path.stat().st_mtime < before
+        "temporary files of killed processes": chain(
+            (
+                path
+                for pattern in _TEMPORARY
+                for path in root.glob(pattern)
+                if path.is_file() and path.stat().st_mtime < before
+            ),
+            abandoned(root / "cache"),
         ),
         "checkpoints of finished runs": (
             path

@@ -56,7 +56,9 @@ class Datasets:
         name = digest([key_fields(recipe.data), rate])
         if name not in self._open:
             root = self._paths.data.get(recipe.data.name)
-            self._open[name] = SharedDataset(open_dataset(recipe.data, rate, root))
+            self._open[name] = SharedDataset(
+                open_dataset(recipe.data, rate, root), self._paths.cache
+            )
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:

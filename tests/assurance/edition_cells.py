@@ -154,15 +154,7 @@ STOPPED_CELLS = """
 
 @dataclass(frozen=True)
 class Batch:
-    """A study of cells.
-
-    Attributes:
-        name: of the study.
-        cells: a line each.
-        shared: fields that all have in common.
-        data: folder below INPUTS, for data that lie in files.
-        metric: of the study.
-    """
+    """A study of cells, a line each, with shared fields, on data in a folder below INPUTS."""
 
     name: str
     cells: str

@@ -38,19 +38,9 @@ RENAMED: dict[tuple[str, str], str] = {
 Words = Sequence[str]
 
 
-class Unavailable(Exception):
-    """The first edition cannot be checked out here; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Edition:
-    """One of the two.
-
-    Attributes:
-        name: "first" or "now".
-        root: top folder of its source.
-        cache: what it knows of audio files; shared, one edition would repeat what the other found.
-    """
+    """One of the two, "first" or "now", with a cache of its own of what it knows of audio files."""
 
     name: str
     root: Path
@@ -128,42 +118,27 @@ class Edition:
         assert found.resolve() == wanted.resolve(), f"{found} is imported, and not {wanted}"
 
 
-def git(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs git in this repository."""
-    return subprocess.run(
-        ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
+def git(*words: object) -> str:
+    """Runs git in this repository; what it printed."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *map(str, words)], capture_output=True, text=True, check=False
     )
+    remedy = f"In a shallow clone, bring it: git fetch origin {FIRST_EDITION}"
+    assert done.returncode == 0, f"the first edition is not at hand: {done.stderr}\n{remedy}"
+    return done.stdout.strip()
 
 
 def first_edition() -> Edition:
-    """The first edition, checked out where it is not yet.
-
-    Raises:
-        Unavailable: there is no git here, or the repository lacks the commit.
-    """
-    if git("rev-parse", "--git-dir").returncode:
-        raise Unavailable(
-            f"{ROOT} is no git repository, so the first edition cannot be checked out. Clone the "
-            "project with git, and run this there."
-        )
-    if git("cat-file", "-e", f"{FIRST_EDITION}^{{commit}}").returncode:
-        shallow = git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
-        remedy = "git fetch --unshallow" if shallow else f"git fetch origin {FIRST_EDITION}"
-        raise Unavailable(
-            f"The first edition, commit {FIRST_EDITION}, is not in this "
-            f"{'shallow clone' if shallow else 'repository'}. Bring it: {remedy}"
-        )
+    """The first edition, checked out where it is not yet."""
     tree = KEPT / "tree"
     if not (tree / ".git").exists():
         shutil.rmtree(tree, ignore_errors=True)
         tree.parent.mkdir(parents=True, exist_ok=True)
         # Forced, for git may still know a tree that was removed by hand.
-        done = git("worktree", "add", "--force", "--detach", str(tree), FIRST_EDITION)
-        if done.returncode:
-            raise Unavailable(f"git worktree add failed: {done.stderr.strip()}")
-    for wanted, words in ((FIRST_EDITION, ["rev-parse", "HEAD"]), ("", ["status", "--porcelain"])):
-        if git("-C", str(tree), *words).stdout.strip() != wanted:
-            raise Unavailable(f"{tree} was changed. Remove it: git worktree remove --force {tree}")
+        git("worktree", "add", "--force", "--detach", tree, FIRST_EDITION)
+    found = git("-C", tree, "rev-parse", "HEAD"), git("-C", tree, "status", "--porcelain")
+    remedy = f"git worktree remove --force {tree}"
+    assert found == (FIRST_EDITION, ""), f"{tree} was changed. Remove it: {remedy}"
     return Edition("first", tree, kept_folder() / "cache")
 
 
@@ -193,15 +168,7 @@ class Pair:
         return self.kept / "inputs"
 
     def both(self, name: str, work: Callable[[Edition, Path], object]) -> tuple[Path, Path]:
-        """Lets both editions do the same in empty folders, at the same time.
-
-        Args:
-            name: of the work; what the first edition has done under it is not done again.
-            work: told the edition and its folder.
-
-        Returns:
-            The folders of the first edition and of this one.
-        """
+        """Lets both editions do a named work in empty folders, at the same time; the folders."""
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(self.done, name, lambda folder: work(self.first, folder))
             mine = self.scratch / name

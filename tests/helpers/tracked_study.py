@@ -4,108 +4,41 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from passt_bench.records.run import (
-    CellRecord,
-    Fingerprint,
-    RunRecord,
-    StudyRecord,
-    VariantRecord,
-)
-from passt_bench.records.session import ArmRecord, Interval, SessionRecord
+import small_studies
+
+from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.tracking import KEY, store_uri
-from passt_bench.spec import Patchout, Recipe
-from passt_bench.spec.key import digest
 
-FINGERPRINT = Fingerprint("synthetic", "f" * 16, 10, 10, ("a", "b"), True)
-RECIPES = {
-    "none": Recipe(),
-    "half": replace(Recipe(), patchout=Patchout("unstructured", rate=0.5)),
-    "huge": replace(Recipe(), patchout=Patchout("time", rate=0.25)),
-}
-TOKENS = {"none": 82, "half": 42, "huge": 62}
-MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63)}
+MAP = {"none": (0.80, 0.82, 0.81), "half": (0.60, 0.61, 0.63), "huge": (0.0, 0.0, 0.0)}
+SESSION = small_studies.session_key("costs")
 
 
 def cell_key(variant: str, seed: int) -> str:
-    return digest([variant, seed])
-
-
-def arm_key(variant: str) -> str:
-    return digest(["arm", variant])
-
-
-def cell_record(variant: str, seed: int) -> RunRecord:
-    record = RunRecord(
-        key=cell_key(variant, seed),
-        status="ok",
-        recipe=RECIPES[variant],
-        seed=seed,
-        fold=None,
-        fingerprint=FINGERPRINT,
-        tokens=TOKENS[variant],
-        tokens_full=82,
-        parameters=76_000,
-        finished=f"2026-11-20T10:00:0{seed}+00:00",
-        clocks={"train": 20.0},
-    )
-    if variant == "huge":
-        return replace(record, status="oom", message="killed at 3 GiB")
-    quality = MAP[variant][seed]
-    return replace(
-        record,
-        metrics={"mAP": quality, "accuracy": quality / 2},
-        curves={"train_loss": (0.5, 0.25, 0.125), "learning_rate": (1e-3, 5e-4, 0.0)},
-        occlusions={"hide_frequency": {"mAP": 0.3}},
-        train={"step_seconds": 0.02, "peak_bytes": 1e8},
-    )
+    return small_studies.key(variant, seed, None)
 
 
 def study_record(seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> StudyRecord:
-    variants = tuple(
-        VariantRecord(
-            name=variant,
-            recipe=recipe,
-            arm=arm_key(variant),
-            cells=tuple(CellRecord(cell_key(variant, seed), seed, None) for seed in seeds),
-            tokens=TOKENS[variant],
-            tokens_full=82,
-            patchout={"rate": 0.5, "patches": 40},
-        )
-        for variant, recipe in RECIPES.items()
-    )
-    return StudyRecord(name, "Why?", "mAP", "none", variants, seeds, None, FINGERPRINT)
+    return replace(small_studies.study(tuple(MAP), seeds), name=name)
 
 
-def session_record() -> SessionRecord:
-    def arm(variant: str, milliseconds: float, mebibytes: float) -> ArmRecord:
-        seconds = milliseconds / 1000
-        return ArmRecord(
-            key=arm_key(variant),
-            status="ok",
-            recipe=RECIPES[variant],
-            tokens=TOKENS[variant],
-            batch_size=32,
-            phases={"train_step": Interval(seconds, seconds * 0.9, seconds * 1.1, 15)},
-            ratios={"train_step": Interval(seconds / 0.02, seconds / 0.021, seconds / 0.019, 15)},
-            memory={"train_peak": mebibytes * 2**20, "saved_for_backward": 2.0**20},
-            flops=1e9,
-            mfu=0.25,
-        )
-
-    failed = ArmRecord(arm_key("huge"), "oom", RECIPES["huge"], message="killed")
-    arms = (arm("none", 20.0, 400.0), arm("half", 12.0, 300.0), failed)
-    return SessionRecord("5" * 16, arm_key("none"), arms, finished="2026-11-20T11:00:00+00:00")
+def cell_record(variant: str, seed: int) -> RunRecord:
+    status = "oom" if variant == "huge" else "ok"
+    record = small_studies.run(study_record(), variant, seed, MAP[variant][seed], status=status)
+    curves = {"train_loss": (0.5, 0.25, 0.125), "learning_rate": (1e-3, 5e-4, 0.0)}
+    return record if variant == "huge" else replace(record, curves=curves)
 
 
 def write_all(root: Path, seeds: tuple[int, ...] = (0, 1, 2), name: str = "small") -> Store:
     """Writes the study with all its records: a summary and a cell a seed for each variant."""
     store = Store(root)
     store.write_study(study_record(seeds, name))
-    for variant in RECIPES:
+    for variant in MAP:
         for seed in seeds:
             store.write(cell_record(variant, seed))
-    store.write(session_record())
+    seconds = {"none": 0.02, "half": 0.012, "huge": 1.0}
+    session = small_studies.session("costs", "2026-11-20T11:00:00+00:00", seconds, failed=["huge"])
+    store.write(session)
     return store
 
 

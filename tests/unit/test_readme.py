@@ -15,7 +15,7 @@ def test_what_it_links_to_exists(target: str) -> None:
 
 def test_every_block_is_found() -> None:
     assert 2 * len(blocks()) == TEXT.count("```")
-    # tests/drills/test_readme.py runs what is a command or Python.
+    # tests/drills/test_readme_commands.py runs what is a command or Python.
     assert {language for language, _ in blocks()} == {"", "python"}
 
 

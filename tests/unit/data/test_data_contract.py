@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from noise_clips import NoiseClips, open_noise
 
 from passt_bench.data import testing as contract
 from passt_bench.data.dataset import FileChanged, StoredDataset
-from passt_bench.data.shared import SharedDataset
+from passt_bench.data.shared import SharedDataset, abandoned
 from passt_bench.data.testing import CHECKS, Subject
 from passt_bench.errors import ContractError
 from passt_bench.registry import DATASETS
@@ -72,9 +73,17 @@ def test_a_file_that_changes_after_opening_is_named(name: str, folder: Folder) -
     np.testing.assert_array_equal(there.waveform(0), before)
 
 
-def test_the_file_of_a_shared_data_set_is_written_once_and_removed() -> None:
-    shared = SharedDataset(open_noise())
+def test_the_file_of_a_shared_data_set_is_written_once_and_removed(tmp_path: Path) -> None:
+    shared = SharedDataset(open_noise(), tmp_path / "cache")
     path = shared.write()
+    assert path.parent == tmp_path / "cache"
+    left = path.with_name("shared-left")  # by a process that was killed
+    left.write_bytes(b"half")
+    for file in (path, left):
+        os.utime(file, (0, 0))
+    assert list(abandoned(path.parent)) == [left]
+    second = SharedDataset(open_noise(), path.parent).write()
+    assert not left.exists() and second != path
     other = pickle.loads(pickle.dumps(shared))
     assert other.write() == shared.write() == path
     del other

@@ -1,4 +1,4 @@
-"""Gives many commands in one process, each as if typed; run under either edition.
+"""Gives many commands in one process, each as if typed; either edition can run it.
 
 Read are JSON lists of words; written is for each its exit status, what it printed, and field and
 value of the error that it ended with.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 from passt_bench.cli import main
 from passt_bench.errors import InputError
 
+ROOT = Path(__file__).parents[2]
 CREATED: list[InputError] = []
 _init = InputError.__init__
 
@@ -54,6 +58,31 @@ def give(words: list[str]) -> dict[str, Any]:
         "out": out.getvalue(),
         "printed": printed,
     }
+
+
+def python(words: Sequence[str], folder: Path, *path: Path) -> str:
+    """Runs Python in a folder, with more folders on its path; what it printed."""
+    found = [*map(str, path), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(found), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def give_all(commands: Sequence[str], folder: Path, *path: Path) -> dict[str, dict[str, Any]]:
+    """Gives commands in one new process; what came of each."""
+    (folder / "commands.json").write_text(json.dumps([line.split() for line in commands]))
+    said = python([__file__, "commands.json", "results.json"], folder, *path)
+    results = json.loads((folder / "results.json").read_text())
+    assert "Traceback" not in said, said
+    return dict(zip(commands, results, strict=True))
 
 
 if __name__ == "__main__":
