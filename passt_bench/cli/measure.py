@@ -117,21 +117,16 @@ def compare(
     chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, runs))
     if differs is not None:
         console.print(renamed_note(wanted, chosen, differs))
-    protocol = PublishedProtocol(published_batch, steps=published_steps) if published else None
-    profiles = runs / "profiles" / chosen if profile else None
-    costs = plan_cost(recipes, next(iter(recipes)), classes, published=protocol, profiles=profiles)
+    costs = plan_cost(
+        recipes,
+        next(iter(recipes)),
+        classes,
+        published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
+        profiles=runs / "profiles" / chosen if profile else None,
+    )
     console.print(announcement(len(recipes), shared, foresee_cost(costs)))
-    with stage(console, "Measuring side by side") as update:
-        record = runner.compare(
-            chosen,
-            recipes,
-            classes,
-            store,
-            published=protocol,
-            profile=profile,
-            command=typed(),
-            progress=update,
-        )
+    with stage(console, "Measuring side by side") as progress:
+        record = runner.compare(chosen, recipes, costs, store, command=typed(), progress=progress)
     reports = Paths(runs, pages=reports).reports
     page = build_comparison(chosen, runs, reports)
     render_index(reports)
@@ -141,8 +136,8 @@ def compare(
     if "failures" in tables:
         print_table(tables["failures"])
     console.print(f"The page: {page}")
-    if profile:
-        console.print(f"Profiles: {runs / 'profiles' / chosen}")
+    if costs.profiles is not None:
+        console.print(f"Profiles: {costs.profiles}")
     if "failures" in tables:
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,25 +12,19 @@ import torch
 
 from passt_bench.console import Progress
 from passt_bench.errors import InputError
-from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import build_model
 from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
 from passt_bench.registry import MODELS, installed_version
-from passt_bench.runner.cost import measure_cost, plan_cost
+from passt_bench.runner.cost import CostPlan, measure_cost
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.runner.studies import recipe_difference
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.override import override, parse_assignments
-from passt_bench.spec.recipe import (
-    EngineSpec,
-    ModelSpec,
-    Patchout,
-    Recipe,
-)
+from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
 
 # Table 1 of the paper, as far as its systems can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
@@ -50,25 +44,30 @@ def subjects(
 ) -> dict[str, Recipe]:
     """Recipes by the typed items: ``passt_s``, ``passt_s:stride=16``, ``ast:threads=2``.
 
-    A model has its published patchout and front end. Fields follow after a colon, separated by
-    commas: those of the model or the engine by their short names, any other field of a recipe by
-    its dotted name. ``paper`` means the systems of the paper's Table 1.
-
-    Args:
-        items: the typed items.
-        shared: clip length, batch, engine and measurement of all recipes.
-        overrides: changes to every recipe whose model has the field, ``a.b`` → value.
+    A model has its published patchout and front end, and otherwise what is shared. Fields follow
+    after a colon, separated by commas: those of the model or the engine by their short names, any
+    other field of a recipe by its dotted name. ``paper`` means the systems of the paper's Table 1.
+    ``overrides`` (``a.b`` → value) change every recipe whose model has the field.
 
     Raises:
         InputError: a model or field is unknown, there are fewer than two, or two are the same.
     """
     typed = [name for item in items for name in SETS.get(item, (item,))]
     recipes: dict[str, Recipe] = {}
+    keys: dict[str, str] = {}
     for item in typed:
         label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long labels need places to wrap
         if label in recipes:
             raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
-        recipes[label] = _recipe(item, shared, overrides or {})
+        recipes[label] = recipe = _recipe(item, shared, overrides or {})
+        same = keys.setdefault(arm_key(recipe, component_versions(recipe)), label)
+        if same != label:
+            raise InputError(
+                f"has the same cost settings as {same!r}",
+                field="compare",
+                value=label,
+                remedy="Omit one of them.",
+            )
     if len(recipes) < 2:
         raise InputError(
             "needs at least two models or settings",
@@ -77,50 +76,25 @@ def subjects(
             remedy="Name models or settings, e.g. passt_s passt_s:stride=16; "
             f"known: {', '.join(component.name for component in MODELS.all())}.",
         )
-    keys: dict[str, str] = {}
-    for item, recipe in recipes.items():
-        key = arm_key(recipe, component_versions(recipe))
-        if key in keys:
-            raise InputError(
-                f"has the same cost settings as {keys[key]!r}",
-                field="compare",
-                value=item,
-                remedy="Omit one of them.",
-            )
-        keys[key] = item
     return recipes
 
 
 def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
     name, _, rest = item.partition(":")
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
-    recipe = replace(
-        shared,
-        model=ModelSpec(name=name),
-        patchout=_published_patchout(name),
-        frontend=frontend_of(name),
-    )
-    changed = {field: value for field, value in overrides.items() if _has(name, field)}
+    with torch.device("meta"):
+        patchout = build_model(name, 1).patchout
+    model, frontend = ModelSpec(name=name), frontend_of(name)
+    recipe = replace(shared, model=model, patchout=patchout, frontend=frontend)
+    # Fields of other models are not set: a CNN, for example, has no heads.
+    options = {"frames", *(item.name for item in fields(MODELS.get(name).build.Options))}
+    others = {f"model.{item.name}" for item in fields(ModelSpec) if item.name not in options}
+    changed = {field: value for field, value in overrides.items() if field not in others}
     recipe = override(recipe, changed, source="--set")
     named = {_SHORT.get(short, short): value for short, value in changes.items()}
     if "patchout.kind" in named:  # the published counts are not those of another kind
         recipe = replace(recipe, patchout=Patchout())
     return override(recipe, named, source=item)
-
-
-def _has(model: str, field: str) -> bool:
-    """Whether a model has a field that is set for all models; a CNN, for example, has no heads."""
-    owner, _, last = field.partition(".")
-    known = {item.name for item in fields(ModelSpec)}
-    if owner != "model" or last not in known:
-        return True
-    return last in {"frames", *(item.name for item in fields(MODELS.get(model).build.Options))}
-
-
-def _published_patchout(name: str) -> Patchout:
-    with torch.device("meta"):
-        net = build_model(name, 1)
-    return net.patchout
 
 
 def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
@@ -137,79 +111,49 @@ def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | No
 def compare(
     name: str,
     recipes: Mapping[str, Recipe],
-    classes: int,
+    costs: CostPlan,
     store: Store,
     *,
-    published: PublishedProtocol | None = None,
-    profile: bool = False,
     command: str = "",
     progress: Progress = lambda share, text: None,
 ) -> ComparisonRecord:
-    """Measures recipes side by side and writes the sessions and the comparison.
-
-    Args:
-        name: name of the comparison.
-        recipes: recipes from `subjects`; the first is the baseline.
-        classes: number of the models' outputs.
-        store: store for the records.
-        published: sizes of the reference code's speed test; None skips it.
-        profile: whether every arm is profiled.
-        command: the command as typed.
-        progress: called with the fraction that is done and a few words.
+    """Measures recipes side by side as planned, and writes the sessions and the comparison.
 
     Raises:
         InputError: a model cannot be built.
     """
     keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
-    variants = tuple(
-        _variant(label, recipe, keys[label], classes) for label, recipe in recipes.items()
-    )
-    profiles = store.root / "profiles" / name if profile else None
-    costs = plan_cost(recipes, next(iter(recipes)), classes, published=published, profiles=profiles)
+    models = {label: summarize_model(recipe, costs.classes) for label, recipe in recipes.items()}
     sessions = measure_cost(costs, store, progress)
-    if profiles is not None:
-        _rename(profiles, keys)
+    if costs.profiles is not None:
+        for label, key in keys.items():
+            for path in costs.profiles.glob(f"{key}.*"):
+                readable = re.sub(r"[^\w.=-]+", "-", label)
+                path.replace(path.with_name(path.name.replace(key, readable)))
+    packages = [package for r in recipes.values() for package in MODELS.get(r.model.name).packages]
+    versions = ((package, installed_version(package)) for package in dict.fromkeys(packages))
     record = ComparisonRecord(
         name=name,
         baseline=next(iter(recipes)),
-        variants=variants,
+        variants=tuple(
+            VariantRecord(
+                name=label,
+                recipe=recipe,
+                arm=keys[label],
+                cells=(),
+                tokens=models[label].tokens,
+                tokens_full=models[label].tokens_full,
+                grid=models[label].grid,
+                patchout=models[label].patchout,
+            )
+            for label, recipe in recipes.items()
+        ),
         sessions=tuple(session.key for session in sessions),
         command=command,
-        packages=tuple(_packages(recipes.values())),
+        packages=tuple((package, version) for package, version in versions if version is not None),
     )
     write_comparison(record, store.root)
     return record
-
-
-def _variant(label: str, recipe: Recipe, key: str, classes: int) -> VariantRecord:
-    facts = summarize_model(recipe, classes)
-    return VariantRecord(
-        name=label,
-        recipe=recipe,
-        arm=key,
-        cells=(),
-        tokens=facts.tokens,
-        tokens_full=facts.tokens_full,
-        grid=facts.grid,
-        patchout=facts.patchout,
-    )
-
-
-def _rename(profiles: Path, keys: Mapping[str, str]) -> None:
-    """Renames profiles from keys to labels."""
-    for label, key in keys.items():
-        for path in profiles.glob(f"{key}.*"):
-            safe = re.sub(r"[^\w.=-]+", "-", label)
-            path.replace(path.with_name(path.name.replace(key, safe)))
-
-
-def _packages(recipes: Iterable[Recipe]) -> Iterator[tuple[str, str]]:
-    """Names and versions of the packages that the models wrap."""
-    wrapped = [package for r in recipes for package in MODELS.get(r.model.name).packages]
-    for package in dict.fromkeys(wrapped):
-        installed = installed_version(package)
-        if installed is not None:
-            yield package, installed
 
 
 def default_name(items: Sequence[str]) -> str:

@@ -19,30 +19,19 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     assert "Is &lt;b&gt; newer?" in text
     assert "2026-12-24" in text and "3 variants" in text and "baseline none" in text
     assert summary["headline"] in text
-    assert "paper/index.html" not in text
+    assert "paper/index.html" not in text and "search.html" not in text
     assert render_index(tmp_path).read_text(encoding="utf-8") == text
-
-
-def test_a_search_is_linked_beside_its_confirmation(small: Path, tmp_path: Path) -> None:
-    (tmp_path / "quick").mkdir()
-    summary = (small / "summary.json").read_text(encoding="utf-8")
-    (tmp_path / "quick" / "summary.json").write_text(summary, encoding="utf-8")
-    assert "search.html" not in render_index(tmp_path).read_text(encoding="utf-8")
-    (tmp_path / "quick" / "search.html").write_text("", encoding="utf-8")
-    assert 'href="quick/search.html"' in render_index(tmp_path).read_text(encoding="utf-8")
-
-
-def test_the_paper_is_linked_where_it_was_rendered(tmp_path: Path) -> None:
+    (tmp_path / "a" / "search.html").touch()
     (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "index.html").write_text("", encoding="utf-8")
+    (tmp_path / "paper" / "index.html").touch()
     text = render_index(tmp_path).read_text(encoding="utf-8")
-    assert 'href="paper/index.html"' in text
-    assert "No study has been rendered yet." in text
+    assert 'href="a/search.html"' in text and 'href="paper/index.html"' in text
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
 def test_a_broken_summary_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "summary.json").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"summary\.json"):
+    with pytest.raises(InputError) as refused:
         render_index(tmp_path)
+    assert refused.value.source == tmp_path / "x" / "summary.json"

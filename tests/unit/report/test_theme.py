@@ -6,7 +6,17 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from passt_bench.report.theme import VERDICTS, figure_style, inline, kind_styles, to_svg
+from passt_bench.report.theme import (
+    VERDICTS,
+    Label,
+    drawn_text,
+    figure_style,
+    inline,
+    kind_styles,
+    overlaps,
+    place_labels,
+    to_svg,
+)
 
 # Machado, Oliveira, Fernandes 2009: full deficiency, on linear RGB.
 DEFICIENCY = {
@@ -71,12 +81,12 @@ def picture(name: str) -> str:
 
 
 def test_svg_depends_only_on_the_figure() -> None:
-    assert picture("one") == picture("one")
-
-
-def test_svg_has_no_date_and_no_tool() -> None:
     svg = picture("one")
+    assert svg == picture("one")
     assert not any(word in svg for word in ("<dc:date>", "<dc:creator>", "Matplotlib"))
+    shown = inline(svg, 'speed & "quality"')
+    assert shown.startswith('<svg role="img" aria-label="speed &amp; &quot;quality&quot;"')
+    assert shown.endswith("</svg>")
 
 
 def test_ids_of_two_figures_on_one_page_differ() -> None:
@@ -86,7 +96,62 @@ def test_ids_of_two_figures_on_one_page_differ() -> None:
     assert used and used <= ids[0]
 
 
-def test_inline_svg_is_named_for_screen_readers() -> None:
-    svg = inline(picture("one"), 'speed & "quality"')
-    assert svg.startswith('<svg role="img" aria-label="speed &amp; &quot;quality&quot;"')
-    assert svg.endswith("</svg>")
+@pytest.mark.parametrize(
+    ("texts", "problems"),
+    [
+        ([(0.2, 0.5, "left"), (0.6, 0.5, "right")], []),
+        ([(0.2, 0.5, "here"), (0.21, 0.51, "there")], ["'here' covers 'there'"]),
+        ([(0.3, 0.5, "two\nlines"), (0.3, 0.5, "x")], ["'lines' covers 'x'"]),
+        ([(-0.01, 0.5, "a"), (0.99, 0.5, "bb"), (0.4, 0.99, "cc"), (0.6, -0.02, "dg")],
+         [f"{text!r} leaves the canvas" for text in ("a", "bb", "cc", "dg")]),
+    ],
+)  # fmt: skip
+def test_collisions_of_text_are_found(
+    texts: list[tuple[float, float, str]], problems: list[str]
+) -> None:
+    with figure_style():
+        figure = Figure(figsize=(4, 3))
+        for x, y, text in texts:
+            figure.text(x, y, text)
+        assert overlaps(figure) == problems
+
+
+def test_text_is_measured_as_it_is_drawn() -> None:
+    with figure_style():
+        figure = Figure(figsize=(4, 3))
+        figure.text(0.5, 0.3, "a long vertical label", rotation=90)
+        ((_, box),) = drawn_text(figure)
+        assert box.height > 5 * box.width
+        axes = figure.add_axes((0.2, 0.2, 0.6, 0.6))
+        axes.set_xticks([0, 1, 50], ["zero", "one", "far outside"])
+        axes.set_xlim(0, 1)
+        figure.text(0.1, 0.1, "hidden", visible=False)
+        shown = {text for text, _ in drawn_text(figure)}
+        assert "zero" in shown and not {"far outside", "hidden"} & shown
+
+
+def test_labels_of_crowded_points_never_touch() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(0.3, 0.02, (10, 2)), rng.random((10, 2))])
+    with figure_style():
+        figure = Figure(figsize=(9, 5))
+        axes = figure.subplots()
+        axes.plot(points[:, 0], points[:, 1], "o")
+        labels = [Label(f"setting {i}", float(x), float(y)) for i, (x, y) in enumerate(points)]
+        assert place_labels(axes, labels)
+        assert {label.text for label in labels} <= {text for text, _ in drawn_text(figure)}
+        assert overlaps(figure) == []
+
+
+def test_a_label_is_beside_its_point_or_not_written() -> None:
+    with figure_style():
+        figure = Figure(figsize=(4, 3))
+        axes = figure.subplots()
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        assert place_labels(axes, [Label("here", 0.4, 0.5)])
+        box = dict(drawn_text(figure))["here"]
+        x, y = axes.transData.transform((0.4, 0.5))
+        assert 0 < box.x0 - x < 10 and box.y0 < y < box.y1
+        before = drawn_text(figure)
+        assert not place_labels(axes, [Label("wider than all of the axes " * 3, 0.5, 0.5)])
+        assert [text for text, _ in drawn_text(figure)] == [text for text, _ in before]
