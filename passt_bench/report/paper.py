@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from passt_bench.records.store import Store
 from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
+from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
 
 CITED = "cited"  # the authors took the row's number from another paper
@@ -216,22 +217,11 @@ def deviations(recipe: Recipe, meant: Recipe) -> list[str]:
     """
     start, published = recipe.init.checkpoint, PUBLISHED.get(meant.init.checkpoint or "")
     same = start in (None, meant.init.checkpoint, published and published.file)
-    meant_values = dict(_leaves(meant))
-    ignored, kept = (
-        ("engine.", "measurement.", "init.", "salt"),
-        ("init.source", "engine.precision"),
-    )
+    meant_values = flatten(asdict(meant))
+    ignored = ("engine.", "measurement.", "init.", "salt")
+    kept = ("init.source", "engine.precision")
     return ([] if same else [f"init.checkpoint = {start}"]) + [
         f"{name} = {value}"
-        for name, value in _leaves(recipe)
+        for name, value in flatten(asdict(recipe)).items()
         if value != meant_values[name] and (name in kept or not name.startswith(ignored))
     ]
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value

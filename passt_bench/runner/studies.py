@@ -10,14 +10,14 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.paper import Available, Row
@@ -25,6 +25,7 @@ from passt_bench.published_weights import PUBLISHED, locate
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.spec.key import key_fields, plain_name
+from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study
 
@@ -117,8 +118,9 @@ def load_file(name: str) -> StudyFile | RowsFile:
     else:
         module = _import_path(path)
     notebook = (module.__doc__ or "").strip()
-    if hasattr(module, "ROWS"):
-        file = RowsFile(path.stem, module.ROWS, notebook)
+    rows = getattr(module, "ROWS", None)
+    if isinstance(rows, tuple) and all(isinstance(row, Row) for row in rows):
+        file = RowsFile(path.stem, rows, notebook)
         for own in file.studies:
             _check_name(own, path, own == path.stem or own.startswith(f"{path.stem}_"))
         return file
@@ -363,13 +365,6 @@ def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
 
 def recipe_difference(recipe: Recipe, other: Recipe) -> str | None:
     """The first field that decides a result and differs, as ``training.epochs = 1``."""
-    own, old = (_leaves(key_fields(one, as_written=False)) for one in (recipe, other))
+    own, old = (flatten(key_fields(one, as_written=False)) for one in (recipe, other))
     fields = [field for field in {**own, **old} if own.get(field) != old.get(field)]
     return f"{fields[0]} = {own.get(fields[0])}" if fields else None
-
-
-def _leaves(node: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping):
-        return {name: node}
-    parts = (_leaves(part, f"{name}.{key}".lstrip(".")) for key, part in node.items())
-    return {key: value for part in parts for key, value in part.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from passt_bench.errors import InputError, choose_from, located
@@ -23,7 +23,7 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
     for name, value in changes.items():
         recipe = _put(recipe, name.split("."), value, name, source)
     checked = validate(Recipe, recipe, source=source)
-    _check_finite(checked, "", source)
+    _check_finite(checked, source)
     with located(source):
         _check_own(checked)
     return checked
@@ -54,17 +54,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _check_finite(node: Any, prefix: str, source: object) -> None:
+def _check_finite(recipe: Recipe, source: object) -> None:
     """Refuses infinity, which pydantic accepts as a number but a key cannot contain."""
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if is_dataclass(value):
-            _check_finite(value, f"{prefix}{item.name}.", source)
-        elif isinstance(value, float) and not math.isfinite(value):
+    for name, value in flatten(asdict(recipe)).items():
+        if isinstance(value, float) and not math.isfinite(value):
             raise InputError(
                 "not a finite number",
                 source=source,
-                field=prefix + item.name,
+                field=name,
                 value=value,
                 remedy="Give a finite number.",
             )

@@ -7,8 +7,7 @@ real size for the five rows of ESC-50.
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,15 +37,21 @@ BRIEF = (
 QUIETLY = ("--no-cost", "--no-track", "--device", "cpu")
 
 
+WRITE = {
+    "audioset": write_audioset_folder,
+    "openmic": write_openmic,
+    "fsd50k": write_fsd50k,
+    "dcase20": write_dcase20,
+    "esc50": write_esc50,
+}
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small data of all five sets, ``data/NAME``, and the weights of all rows."""
     root = tmp_path_factory.mktemp("machine")
-    write_audioset_folder(root / "data" / "audioset")
-    write_openmic(root / "data" / "openmic")
-    write_fsd50k(root / "data" / "fsd50k")
-    write_dcase20(root / "data" / "dcase20")
-    write_esc50(root / "data" / "esc50")
+    for name, write in WRITE.items():
+        write(root / "data" / name)
     write_published(root / "weights", {name for row in published_rows() for name in row.weights})
     return root
 
@@ -66,13 +71,9 @@ def run(cli: Cli, table: str, *words: object, sets: tuple[str, ...] = ()) -> str
     return text
 
 
-def data_of(machine: Path) -> list[str]:
-    folders = sorted((machine / "data").iterdir())
-    return [word for path in folders for word in ("--data", f"{path.name}={path}")]
-
-
 def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
-    data, sets = data_of(machine), (*NARROW, *BRIEF)
+    data = [word for name in WRITE for word in ("--data", f"{name}={machine / 'data' / name}")]
+    sets = (*NARROW, *BRIEF)
     assert "9 of 9 rows can run here" in run(cli, "paper_table1", *data, sets=sets)
     assert "4 of 4 rows can run here" in run(cli, "paper_table2", *data)
     text = run(cli, "paper_table3", *data, "--seeds", 1, "--folds", 1, sets=sets)
@@ -99,18 +100,11 @@ def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
         assert not [text for text in ran for reason in REASONS if reason in text]
 
 
-@pytest.fixture
-def large(machine: Path) -> Iterator[Path]:
-    names = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_s16_128_ap473")
-    folder = write_published(machine / "large", names, width=768)
-    yield folder
-    shutil.rmtree(folder)
-
-
 def test_rows_of_their_real_size(
-    cli: Cli, machine: Path, large: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(large))
+    names = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_s16_128_ap473")
+    monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(write_published(tmp_path, names, width=768)))
     data = ("--data", f"esc50={machine / 'data' / 'esc50'}")
     more = ("--seeds", 1, "--folds", 1, "--workers", 1, "--runs", machine / "large_runs")
     run(cli, "paper_table3", *data, *more, sets=BRIEF)

@@ -29,25 +29,28 @@ from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Waveforms
 from passt_bench.training.metrics import score
 
-SMALL: dict[str, Any] = {
-    "model": ModelSpec("passt_micro", patch=(16, 16), stride=(16, 16), width=16, depth=1, heads=2),
-    "data.seconds": 0.5, "training.epochs": 4, "training.batch_size": 4, "training.ramp_epochs": 1,
-    "training.learning_rate": 1e-3, "engine.precision": "float32", "training.mask_time": 8,
-    "training.mask_frequency": 8,
-}  # fmt: skip
+
+def small(protocol: str, **changes: Any) -> Recipe:
+    """A protocol with a tiny model on half a second."""
+    model = ModelSpec("passt_micro", patch=(16, 16), stride=(16, 16), width=16, depth=1, heads=2)
+    usual = {
+        "model": model, "data.seconds": 0.5, "engine.precision": "float32", "training.epochs": 4,
+        "training.batch_size": 4, "training.ramp_epochs": 1, "training.learning_rate": 1e-3,
+        "training.mask_time": 8, "training.mask_frequency": 8,
+    }  # fmt: skip
+    own = {name.replace("__", "."): value for name, value in changes.items()}
+    return override(protocol_recipe(protocol), usual | own)
 
 
-def _plan(recipe: Recipe, out: Path, data: dict[str, Path]) -> tuple[PlannedCell, Paths]:
-    paths = Paths(out, data)
+def plan(recipe: Recipe, runs: Path, **data: Path) -> tuple[PlannedCell, Paths]:
+    paths = Paths(runs, data)
     datasets = Datasets(paths)
-    fold = 1 if recipe.data.name == "esc50" else None
-    cell = plan_cell("a", recipe, 0, fold, datasets)
+    cell = plan_cell("a", recipe, 0, None, datasets)
     prepare([cell], paths, datasets, Console(quiet=True))
     return cell, paths
 
 
-def _run(recipe: Recipe, out: Path, data: dict[str, Path]) -> RunRecord:
-    cell, paths = _plan(recipe, out, data)
+def run(cell: PlannedCell, paths: Paths) -> RunRecord:
     run_cell(cell, paths, RunConfig(keep_models=True))
     record = Store(paths.runs).run(cell.key)
     assert record is not None
@@ -56,55 +59,43 @@ def _run(recipe: Recipe, out: Path, data: dict[str, Path]) -> RunRecord:
 
 
 def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path) -> None:
-    written = write_fsd50k_hdf5(tmp_path / "data")
-    data = {"fsd50k": written.root}
-    recipe = override(protocol_recipe("fsd50k"), SMALL | {"training.swa_start": 1})
-    record = _run(recipe, tmp_path / "runs", data)
+    root = write_fsd50k_hdf5(tmp_path / "data").root
+    cell, paths = plan(small("fsd50k", training__swa_start=1), tmp_path / "runs", fsd50k=root)
+    record = run(cell, paths)
     assert len(record.curves["inner/mAP_official"]) == 4
     assert record.train["epoch"] >= 1
     assert {"mAP_official", "swa_mAP_official", "AUC", "swa_AUC"} <= set(record.metrics)
-    cell, _ = _plan(recipe, tmp_path / "other", data)
-    dataset = open_dataset(recipe.data, 32000, written.root)
+    dataset = open_dataset(cell.recipe.data, 32000, root)
+    train, test = dataset.split(None)[:2]
     official = dataset.validation()
-    assert official is not None
-    learn, inner, test = split_clips(cell, dataset)
-    np.testing.assert_array_equal(learn, dataset.split(None)[0])
-    np.testing.assert_array_equal(test, dataset.split(None)[1])
-    assert inner is not None
-    np.testing.assert_array_equal(inner, official)
-    searched = override(recipe, {"training.checkpoint_selection": "validation"})
+    for found, wanted in zip(split_clips(cell, dataset), (train, official, test), strict=True):
+        np.testing.assert_array_equal(found, wanted)  # type: ignore[arg-type]
+    searched = override(cell.recipe, {"training.checkpoint_selection": "validation"})
     _, nothing, shown = split_clips(replace(cell, recipe=searched), dataset)
     assert nothing is None
-    np.testing.assert_array_equal(shown, official)
+    np.testing.assert_array_equal(shown, official)  # type: ignore[arg-type]
 
 
 def test_openmic_learns_from_labels_that_are_partly_known(tmp_path: Path) -> None:
-    written = write_openmic_hdf5(tmp_path / "data")
-    recipe = override(protocol_recipe("openmic"), SMALL)
-    record = _run(recipe, tmp_path / "runs", {"openmic": written.root})
+    root = write_openmic_hdf5(tmp_path / "data").root
+    record = run(*plan(small("openmic"), tmp_path / "runs", openmic=root))
     assert set(record.metrics) == {"mAP_masked", "swa_mAP_masked"}
     assert all(np.isfinite(record.curves["train_loss"]))
-    with pytest.raises(InputError, match="training.loss = 'bce': some labels"):
-        wrong = override(recipe, {"training.loss": "bce"})
-        _plan(wrong, tmp_path / "b", {"openmic": written.root})
+    with pytest.raises(InputError) as caught:
+        plan(small("openmic", training__loss="bce"), tmp_path / "b", openmic=root)
+    assert (caught.value.field, caught.value.value) == ("training.loss", "bce")
 
 
-def _synthetic(**changes: Any) -> Recipe:
-    base = override(
-        protocol_recipe("esc50"),
-        SMALL
-        | {
-            "data.name": "synthetic", "data.train_clips": 24, "data.test_clips": 40,
-            "training.loss": "bce", "metrics": ["accuracy", "mAP"], "training.wavmix": 0.5,
-        },
-    )  # fmt: skip
-    return override(base, {name.replace("__", "."): value for name, value in changes.items()})
-
-
-def test_each_set_of_weights_answers_for_itself(tmp_path: Path) -> None:
+def test_each_set_of_weights_has_its_own_metrics(tmp_path: Path) -> None:
     """The reference code counts right answers of the plain weights for both (ex_esc50.py:218)."""
-    last = _run(_synthetic(), tmp_path, {})
-    swa = _run(_synthetic(training__tested="swa"), tmp_path, {})
+    own = {
+        "data__name": "synthetic", "data__train_clips": 24, "data__test_clips": 40,
+        "training__loss": "bce", "metrics": ("accuracy", "mAP"), "training__wavmix": 0.5,
+    }  # fmt: skip
+    last, swa = (
+        run(*plan(small("esc50", **own, training__eval_weights=weights), tmp_path))
+        for weights in ("last", "swa")
+    )
     for name in ("accuracy", "mAP"):
         assert last.metrics[f"swa_{name}"] == swa.metrics[name]
         assert swa.metrics[f"last_{name}"] == last.metrics[name]
@@ -120,38 +111,10 @@ def test_each_set_of_weights_answers_for_itself(tmp_path: Path) -> None:
         assert score("accuracy", dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
 
 
-def test_storage_and_loaders_change_nothing(tmp_path: Path) -> None:
-    records = []
-    for storage, loaders in (("prepared", 0), ("streamed", 2)):
-        recipe = _synthetic(data__storage=storage, engine__num_workers=loaders)
-        out = tmp_path / storage
-        cell, paths = _plan(recipe, out, {})
-        assert not list((out / "cache").glob("*.npy"))  # training changes the waveforms
-        run_cells([cell], paths, RunConfig(workers=1))
-        record = Store(paths.runs).run(cell.key)
-        assert record is not None
-        assert record.status == "ok", record.message
-        records.append(record)
-    for record in records[1:]:
-        assert record.key == records[0].key
-        assert record.metrics == records[0].metrics
-        assert record.curves == records[0].curves
-        assert record.picture == records[0].picture
-
-
 def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: Path) -> None:
     """A cell and its loaders read no list; a file that is not the one planned on is named."""
     written = write_esc50(tmp_path / "data", rate=8000, seconds=0.5)
-    recipe = override(
-        protocol_recipe("esc50"),
-        SMALL
-        | {
-            "training.epochs": 2,
-            "data.storage": "streamed",
-            "engine.num_workers": 1,
-            "training.swa_start": 1,
-        },
-    )
+    recipe = small("esc50", training__epochs=2, data__storage="streamed", engine__num_workers=1)
     paths = Paths(tmp_path / "runs", {"esc50": written.root})
     datasets = Datasets(paths)
     good, bad = (plan_cell("a", recipe, seed, 1, datasets) for seed in (0, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from passt_bench.paper import (
     ALL_ROWS,
     CORPORA,
     PROTOCOLS,
-    PUBLISHED_TABLES,
     protocol_recipe,
     read_published,
     settings,
@@ -23,8 +21,7 @@ from passt_bench.paper import (
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.registry import DATASETS, METRICS
 from passt_bench.runner.studies import published_rows
-from passt_bench.spec import Recipe
-from passt_bench.spec.key import key_fields
+from passt_bench.spec import Recipe, override
 from passt_bench.training.loop import ramp
 from passt_bench.training.state import snapshot_epochs
 
@@ -77,26 +74,14 @@ def test_a_conflict_names_the_value_of_the_other_publication() -> None:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_is_a_recipe_with_the_values_of_its_settings(name: str) -> None:
+def test_a_protocol_is_a_recipe_with_registered_components(name: str) -> None:
     recipe = protocol_recipe(name)
     assert recipe.data.name == name.split()[0] == DATASETS.get(recipe.data.name).name
     assert all(METRICS.get(metric) for metric in recipe.metrics)
-    given = settings(name)
-    for field, value in leaves(key_fields(recipe, as_written=False)).items():
-        own = next((given[part] for part in (field, field.split(".")[0]) if part in given), None)
-        plain = leaves(key_fields(Recipe(), as_written=False)).get(field)
-        if own is None:
-            assert value == plain, f"{field} comes from elsewhere"
-        elif own.field == field:
-            assert value == own.value
-
-
-def leaves(node: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {prefix[:-1]: node}
-    return {
-        k: v for name, part in node.items() for k, v in leaves(part, f"{prefix}{name}.").items()
-    }
+    changed = override(
+        Recipe(), {setting.field: setting.value for setting in settings(name).values()}
+    )
+    assert changed == recipe
 
 
 def test_an_unknown_protocol_is_refused() -> None:
@@ -135,21 +120,16 @@ def test_a_row_keeps_the_published_tokens(data: str, row: str, tokens: int) -> N
     assert resolve(recipe.patchout, net.grid(frames)).kept + 2 == tokens  # type: ignore[operator]
 
 
-def published(table: str) -> list[dict[str, str]]:
-    with (PUBLISHED_TABLES / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_rows_have_the_numbers_of_the_published_tables() -> None:
     of = {(row.table, row.corpus.name, row.name, len(row.members)): row.published for row in ROWS}
-    for line in published("table1"):
+    for line in read_published("table1"):
         assert of["table1", "audioset", line["model"], 0] == float(line["mAP"])
-    for line in published("table2"):
+    for line in read_published("table2"):
         members = int(line["members"]) if line["system"].startswith("PaSST") else 0
         assert of["table2", "audioset", line["system"], members] == float(line["mAP"])
     columns = {"openmic": ("mAP", 1), "fsd50k": ("mAP", 1)}
     columns |= {"esc50": ("accuracy", 100), "dcase20": ("accuracy", 100)}
-    for line in published("table3"):
+    for line in read_published("table3"):
         for data, (metric, scale) in columns.items():
             value = of["table3", data, line["model"], 0] * scale
             assert value == pytest.approx(float(line[f"{data}_{metric}"]))
