@@ -36,43 +36,29 @@ class PublishedResult:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One or several models (the mean of their logits) on one split of a data set.
+    """One or several models (the mean of their logits) on one split of a data set."""
 
-    Attributes:
-        key: hash of the model files' content and recipes, their classes, the data, split, fold, the
-            metrics with their versions, and the device type.
-        name: name of the ensemble, or of the model files.
-        members: the models in the requested order, which decides nothing.
-        clips: number of scored clips.
-        seconds: clip length; shorter clips are padded, longer ones cut at the end.
-        sampling_rate: sampling rate in Hz of the waveforms.
-        metrics: name → value.
-        intervals: name → 95 % interval over samples of clips (not of trainings).
-        resamples: number of resamples for the intervals.
-        scored: name → number of classes in the mean.
-        per_class: name → class → value; a class that cannot be scored is absent.
-        published: published results of these weights on this data.
-        clocks: wall seconds: ``score`` and ``intervals``.
-        notes: further information about the numbers.
-    """
-
+    # Hash of the model files' content and recipes, their classes, the data, split, fold, metrics
+    # with their versions, and the device type.
     key: Key
-    name: str
-    members: tuple[Member, ...]
+    name: str  # of the ensemble, or of the model files
+    members: tuple[Member, ...]  # in the requested order, which decides nothing
     fingerprint: Fingerprint
     split: Split
     fold: int | None
-    clips: int
-    seconds: float
-    sampling_rate: int
+    clips: int  # number of scored clips
+    seconds: float  # clip length; shorter clips are padded, longer ones cut at the end
+    sampling_rate: int  # Hz of the waveforms
     device: str
     metrics: dict[str, float] = field(default_factory=dict)
+    # 95 % intervals over samples of clips (not of trainings).
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    resamples: int = 0
-    scored: dict[str, int] = field(default_factory=dict)
+    resamples: int = 0  # for the intervals
+    scored: dict[str, int] = field(default_factory=dict)  # metric → classes in its mean
+    # metric → class → value; a class that cannot be scored is absent
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    published: tuple[PublishedResult, ...] = ()
-    clocks: dict[str, float] = field(default_factory=dict)
+    published: tuple[PublishedResult, ...] = ()  # of these weights on this data
+    clocks: dict[str, float] = field(default_factory=dict)  # wall s: score, intervals
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries
     components: dict[str, int] = field(default_factory=dict)

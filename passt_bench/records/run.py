@@ -44,27 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A quality cell: one recipe, seed and fold, trained and evaluated.
-
-    Attributes:
-        metrics: metric name → value on the test split (on the validation split if
-            ``recipe.training.checkpoint_selection`` is ``validation``).
-        curves: name → one value per epoch, e.g. ``train_loss``, ``learning_rate``.
-        per_class: metric → class → value; a class without positives is absent.
-        occlusions: results of the occlusion tests, e.g. ``hide_frequency`` →
-            {"mAP": …, "mAP/frequency": …} with one entry per class group.
-        tokens: tokens kept in training, class tokens included (0 for a CNN); with a schedule the
-            mean over its stages, like ``flops``.
-        patchout: patchout on the grid: rate and counts; of a schedule the full amount, and under
-            ``stages`` the patches kept in each stage.
-        grid: patch grid (frequency, time), None for a CNN.
-        train: in-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
-            ``cpu_seconds``; for information, never for verdicts. ``epoch`` is the evaluated epoch
-            if ``recipe.training.checkpoint_selection`` is ``best_on_validation``.
-        clocks: wall seconds by part: build, data, train, evaluate, and select if an epoch is
-            chosen; summed over resumes.
-        notes: which initial weights were loaded, adapted, drawn anew or dropped.
-    """
+    """A quality cell: one recipe, seed and fold, trained and evaluated."""
 
     key: Key
     status: Status
@@ -74,19 +54,32 @@ class RunRecord:
     fingerprint: Fingerprint
     schema: int = SCHEMA
     kind: Literal["quality"] = "quality"
+    # On the test split (on the validation split if ``checkpoint_selection`` is ``validation``).
     metrics: dict[str, float] = field(default_factory=dict)
+    # One value per epoch, e.g. ``train_loss``, ``learning_rate``.
     curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    # metric → class → value; a class without positives is absent
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    # Test, e.g. ``hide_frequency`` → {"mAP": …, "mAP/frequency": …} with one entry per class group.
     occlusions: Annotated[dict[str, dict[str, float]], written_as("probes")] = field(
         default_factory=dict
     )
+    # Kept in training, class tokens included (0 for a CNN); with a schedule the mean over its
+    # stages, like ``flops``.
     tokens: int = 0
     tokens_full: int = 0
-    grid: Pair | None = None
+    grid: Pair | None = None  # (frequency, time); None for a CNN
+    # On the grid: rate and counts; of a schedule the full amount, and under ``stages`` the patches
+    # kept in each stage.
     patchout: dict[str, Any] = field(default_factory=dict)
     parameters: int = 0
     flops: float | None = None  # a training step (forward and backward), per clip
+    # In-training ``step_seconds`` (median), ``peak_bytes`` (resident or allocated) and
+    # ``cpu_seconds``; for information, never for verdicts. ``epoch`` is the evaluated epoch if
+    # ``checkpoint_selection`` is ``best_on_validation``.
     train: dict[str, float] = field(default_factory=dict)
+    # Wall seconds by part: build, data, train, evaluate, and select if an epoch is chosen; summed
+    # over resumes.
     clocks: dict[str, float] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries
@@ -96,7 +89,7 @@ class RunRecord:
     message: str | None = None
     finished: str = ""  # ISO 8601, UTC
     picture: Picture | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # which initial weights were loaded, adapted, drawn anew or dropped
 
 
 @dataclass(frozen=True)

@@ -19,69 +19,41 @@ from passt_bench.spec.recipe import Patchout, Recipe
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One setting that a search tried.
+    """One setting that a search tried."""
 
-    Attributes:
-        number: order of the trial, from 0.
-        kind: suggested patchout kind.
-        rate: suggested rate; at 0 every kind keeps all patches.
-        patchout: the setting in counts on the grid; equal counts are one setting.
-        tokens: tokens kept in training, class tokens included.
-        keys: keys of its cells, one per seed.
-        status: ``ok``, or the status of a failed cell.
-        value: mean of the metric over its cells; None if one failed.
-        repeats: number of the first trial with the same setting, which was not trained again.
-        seconds: total seconds of its cells; 0 if it repeats another trial.
-    """
-
-    number: int
+    number: int  # order, from 0
     kind: str
-    rate: float
-    patchout: Patchout
-    tokens: int
-    keys: tuple[Key, ...]
-    status: Status
-    value: float | None
-    repeats: int | None = None
-    seconds: float = 0.0
+    rate: float  # at 0 every kind keeps all patches
+    patchout: Patchout  # in counts on the grid; equal counts are one setting
+    tokens: int  # kept in training, class tokens included
+    keys: tuple[Key, ...]  # of its cells, one per seed
+    status: Status  # ``ok``, or that of a failed cell
+    value: float | None  # mean of the metric over its cells; None if one failed
+    repeats: int | None = None  # first trial with the same setting, which was not trained again
+    seconds: float = 0.0  # of all its cells; 0 if it repeats another trial
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search over kind and rate of patchout.
+    """A search over kind and rate of patchout."""
 
-    Attributes:
-        name: name of the search, and of the study that confirms its best settings.
-        question: question of the search.
-        metric: the objective, on a split cut from the training clips.
-        better: direction of the metric; written only if less is better, because the first records
-            do not have it.
-        baseline: name of the study's baseline, whose recipe every trial changes.
-        recipe: recipe of the baseline in the search.
-        kinds: kinds of patchout in the space.
-        rates: rates in the space.
-        fold: fold whose training clips were used; None for a data set without folds.
-        seeds: seeds of every trial.
-        importance: parameter → fraction of the objective's variance that it explains; empty if
-            there are too few trials.
-        confirmed: names of the variants that were trained again, the best first.
-        confirmation_seeds: seeds of the confirmation; none of them is among ``seeds``.
-    """
-
-    name: Name
+    name: Name  # also of the study that confirms its best settings
     question: str
-    metric: str
-    baseline: str
-    recipe: Recipe
+    metric: str  # the objective, on a split cut from the training clips
+    baseline: str  # of the study; every trial changes its recipe
+    recipe: Recipe  # of the baseline in the search
     kinds: tuple[str, ...]
     rates: tuple[float, ...]
-    fold: int | None
-    seeds: tuple[int, ...]
+    fold: int | None  # whose training clips were used; None for a data set without folds
+    seeds: tuple[int, ...]  # of every trial
     fingerprint: Fingerprint
     trials: tuple[TrialRecord, ...] = ()
+    # Parameter → fraction of the objective's variance that it explains; empty if there are too few
+    # trials.
     importance: dict[str, float] = field(default_factory=dict)
-    confirmed: tuple[str, ...] = ()
-    confirmation_seeds: tuple[int, ...] = ()
+    confirmed: tuple[str, ...] = ()  # variants that were trained again, the best first
+    confirmation_seeds: tuple[int, ...] = ()  # none of them is among ``seeds``
+    # Written only if less is better, because the first records do not have it.
     better: Annotated[Better, Field(exclude_if=lambda better: better == "greater")] = "greater"
     command: str = ""
     schema: int = SCHEMA

@@ -22,42 +22,33 @@ class Interval:
 
 @dataclass(frozen=True)
 class ArmRecord:
-    """One variant inside a cost session.
+    """One variant inside a cost session."""
 
-    Attributes:
-        key: see `spec.key.arm_key`.
-        phases: seconds of one step: ``train_step`` (forward, backward and optimizer together),
-            ``forward``, ``backward``, ``optimizer``, ``inference_1`` (batch 1),
-            ``inference_batch`` (the training batch), ``frontend`` (one batch of waveforms);
-            ``train_step_cpu`` are CPU seconds of the process, all others are wall seconds.
-        ratios: the same phases, divided by the baseline's in each round.
-        memory: bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak
-            over the level before the step), ``inference_peak``, ``inference_rise``,
-            ``saved_for_backward``, ``resident`` (parameters and buffers), and on CUDA ``reserved``.
-        flops: a training step (forward and backward) per clip, counted on meta tensors.
-        flops_inference: forward without patchout, per clip.
-        mfu: fraction of the matmul peak measured in the same session.
-        compile_seconds: seconds of compiling, if the model is compiled.
-        published: clips per second in the reference code's speed test, if requested.
-    """
-
-    key: Key
+    key: Key  # see `spec.key.arm_key`
     status: Status
     recipe: Recipe
     tokens: int = 0
     tokens_full: int = 0
     parameters: int = 0
     batch_size: int = 0
+    # Seconds of one step: ``train_step`` (forward, backward and optimizer together), ``forward``,
+    # ``backward``, ``optimizer``, ``inference_1`` (batch 1), ``inference_batch`` (the training
+    # batch), ``frontend`` (one batch of waveforms); ``train_step_cpu`` are CPU seconds of the
+    # process, all others are wall seconds.
     phases: dict[str, Interval] = field(default_factory=dict)
+    # The same phases, divided by the baseline's in each round.
     ratios: dict[str, Interval] = field(default_factory=dict)
+    # Bytes: ``train_peak`` (resident or allocated, whole process), ``train_rise`` (peak over the
+    # level before the step), ``inference_peak``, ``inference_rise``, ``saved_for_backward``,
+    # ``resident`` (parameters and buffers), and on CUDA ``reserved``.
     memory: dict[str, float] = field(default_factory=dict)
-    flops: float | None = None
-    flops_inference: float | None = None
-    mfu: float | None = None
+    flops: float | None = None  # of a training step per clip, counted on meta tensors
+    flops_inference: float | None = None  # forward without patchout, per clip
+    mfu: float | None = None  # fraction of the matmul peak of the same session
     attention: str = ""
     message: str | None = None
-    compile_seconds: float | None = None
-    published: float | None = None
+    compile_seconds: float | None = None  # if the model is compiled
+    published: float | None = None  # clips per second in the reference code's speed test
 
 
 @dataclass(frozen=True)
@@ -85,22 +76,14 @@ class SessionRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """Models or settings whose cost was measured side by side.
+    """Models or settings whose cost was measured side by side."""
 
-    Attributes:
-        name: name of the file and of the page.
-        baseline: the first variant; ratios are relative to it.
-        variants: the variants in the requested order, without cells.
-        sessions: keys of the sessions that measured them.
-        command: the command as typed.
-        packages: names and versions of the packages that compared models wrap.
-    """
-
-    name: Name
-    baseline: str
-    variants: tuple[VariantRecord, ...]
-    sessions: tuple[Key, ...]
-    command: str = ""
+    name: Name  # of the file and of the page
+    baseline: str  # the first variant; ratios are relative to it
+    variants: tuple[VariantRecord, ...]  # in the requested order, without cells
+    sessions: tuple[Key, ...]  # that measured them
+    command: str = ""  # as typed
+    # Names and versions of the packages that compared models wrap.
     packages: tuple[tuple[str, str], ...] = ()
     kind: Literal["comparison"] = "comparison"
     schema: int = SCHEMA
