@@ -7,8 +7,10 @@ them; the contents are those of tagging_layouts.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -98,94 +100,79 @@ def write_prepared_hdf5(
     return out
 
 
-def mp3s(clips: Sequence[WrittenClip], seconds: float, rate: int) -> list[bytes]:
-    """The clips' sounds as mp3."""
-    return [encoded(signal(clip, seconds, rate), rate, "mp3") for clip in clips]
+@dataclass(frozen=True)
+class _Layout:
+    """How a data set is packed."""
+
+    classes: Sequence[str]
+    file: str  # name, with SPLIT in it
+    counts: Mapping[str, int]  # split → clips, by default
+    name_of: Callable[[int, str, int], str]  # seed of a clip, split, number in it → name
+    known_of: Callable[[int], tuple[int, ...] | None] = lambda seed: None  # None: all classes
 
 
-def write_audioset_hdf5(
+def _write(
+    layout: _Layout,
     root: Path,
     counts: Mapping[str, int] | None = None,
     *,
     rate: int = 32000,
     seconds: float = 1.0,
 ) -> Written:
-    """AudioSet: ``Y<id>.mp3``, with ``NN/`` before it in the unbalanced part; 527 packed bits."""
-    counts = counts or {"balanced_train": 6, "unbalanced_train": 8, "eval": 5}
     clips: list[WrittenClip] = []
-    written = Written(root, tuple(name for _, name in audioset_classes()), ())
-    for split, count in counts.items():
+    for split, count in (counts or layout.counts).items():
         for number in range(count):
             seed = len(clips)
-            part = f"{number % 41:02}/" if split == "unbalanced_train" else ""
-            name = f"{part}Y{video_id(seed)}.mp3"
-            clips.append(WrittenClip(name, split, labels_of(seed), seed))
-    written = Written(root, written.classes, tuple(clips))
-    for split in counts:
-        part_clips = written.of(split)
-        write_hdf5(
-            root / f"{split}_segments_mp3.hdf",
-            [clip.name for clip in part_clips],
-            mp3s(part_clips, seconds, rate),
-            np.packbits(written.targets(split) > 0, axis=-1),
-        )
+            name, known = layout.name_of(seed, split, number), layout.known_of(seed)
+            clips.append(WrittenClip(name, split, labels_of(seed), seed, known=known))
+    written = Written(root, tuple(layout.classes), tuple(clips))
+    for split in counts or layout.counts:
+        part, target = written.of(split), written.targets(split)
+        stored, known_labels = np.packbits(target > 0, axis=-1), ~np.isnan(target)
+        if not known_labels.all():
+            likely = np.where(known_labels, np.where(target == 1, 0.875, 0.125), 0.5)
+            stored = np.concatenate([likely, known_labels], axis=1).astype(np.float32)
+        sounds = [encoded(signal(clip, seconds, rate), rate, "mp3") for clip in part]
+        file = root / layout.file.replace("SPLIT", split)
+        write_hdf5(file, [clip.name for clip in part], sounds, stored)
     return written
 
 
-def write_fsd50k_hdf5(
-    root: Path,
-    counts: Mapping[str, int] | None = None,
-    *,
-    rate: int = 32000,
-    seconds: float = 1.0,
-    vocabulary: bool = True,
-) -> Written:
-    """FSD50K: ``FSD50K.train|val|eval_mp3.hdf``; 200 packed bits; ``vocabulary.csv`` beside."""
-    counts = counts or {"train": 8, "val": 4, "eval": 5}
-    known = fsd50k_classes()
-    clips: list[WrittenClip] = []
-    for split, count in counts.items():
-        for _ in range(count):
-            seed = len(clips)
-            clips.append(WrittenClip(f"{64760 + 37 * seed}.mp3", split, labels_of(seed), seed))
-    written = Written(root, tuple(name for name, _ in known), tuple(clips))
-    for split in counts:
-        write_hdf5(
-            root / f"FSD50K.{split}_mp3.hdf",
-            [clip.name for clip in written.of(split)],
-            mp3s(written.of(split), seconds, rate),
-            np.packbits(written.targets(split) > 0, axis=-1),
-        )
-    if vocabulary:
-        rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
-        (root / "vocabulary.csv").write_text("\n".join(rows) + "\n")
-    return written
+def _audioset_name(seed: int, split: str, number: int) -> str:
+    folder = f"{number % 41:02}/" if split == "unbalanced_train" else ""
+    return f"{folder}Y{video_id(seed)}.mp3"
 
 
-def write_openmic_hdf5(
-    root: Path,
-    counts: Mapping[str, int] | None = None,
-    *,
-    rate: int = 32000,
-    seconds: float = 1.0,
-) -> Written:
-    """OpenMIC-2018: ``openmic_train|test.csv_mp3.hdf``; 20 likelihoods, then 20 masks, float32."""
-    counts = counts or {"train": 8, "test": 5}
-    clips: list[WrittenClip] = []
-    for split, count in counts.items():
-        for _ in range(count):
-            seed = len(clips)
-            name = f"{46 + 1001 * seed:06}_{3840 + 7680 * (seed % 5)}.mp3"
-            clips.append(WrittenClip(name, split, labels_of(seed), seed, known=openmic_known(seed)))
-    written = Written(root, openmic_classes(), tuple(clips))
-    for split in counts:
-        truth = written.targets(split)
-        known = ~np.isnan(truth)
-        likely = np.where(known, np.where(truth == 1, 0.875, 0.125), 0.5)
-        write_hdf5(
-            root / f"openmic_{split}.csv_mp3.hdf",
-            [clip.name for clip in written.of(split)],
-            mp3s(written.of(split), seconds, rate),
-            np.concatenate([likely, known], axis=1).astype(np.float32),
-        )
+write_audioset_hdf5 = partial(
+    _write,
+    _Layout(
+        [name for _, name in audioset_classes()],
+        "SPLIT_segments_mp3.hdf",
+        {"balanced_train": 6, "unbalanced_train": 8, "eval": 5},
+        _audioset_name,
+    ),
+)
+write_openmic_hdf5 = partial(
+    _write,
+    _Layout(
+        openmic_classes(),
+        "openmic_SPLIT.csv_mp3.hdf",
+        {"train": 8, "test": 5},
+        lambda seed, split, number: f"{46 + 1001 * seed:06}_{3840 + 7680 * (seed % 5)}.mp3",
+        openmic_known,
+    ),
+)
+_FSD50K = _Layout(
+    [name for name, _ in fsd50k_classes()],
+    "FSD50K.SPLIT_mp3.hdf",
+    {"train": 8, "val": 4, "eval": 5},
+    lambda seed, split, number: f"{64760 + 37 * seed}.mp3",
+)
+
+
+def write_fsd50k_hdf5(root: Path, counts: Mapping[str, int] | None = None, **sound: Any) -> Written:
+    """FSD50K has a ``vocabulary.csv`` beside its files."""
+    written = _write(_FSD50K, root, counts, **sound)
+    rows = (f"{n},{name},{mid}\n" for n, (name, mid) in enumerate(fsd50k_classes()))
+    (root / "vocabulary.csv").write_text("".join(rows))
     return written

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
@@ -103,15 +102,6 @@ def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> 
     assert Store(tmp_path / "runs").study("tiny") == plan.record
 
 
-def test_a_finished_study_is_counted(
-    plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
-) -> None:
-    code, said = cli("status", study_file, "--runs", tmp_path / "runs")
-    assert code == 0
-    assert "6 runs, all done" in said
-    assert "diverges, seed 1: error: ValueError: why" in said
-
-
 @contextlib.contextmanager
 def disk_of(size: int) -> Iterator[None]:
     """The kernel refuses to write a file beyond so many bytes: EFBIG where a disk says ENOSPC."""
@@ -186,17 +176,6 @@ def test_a_folder_that_takes_nothing(study_file: Path, cli: Cli) -> None:
     assert code == 2
     assert "/proc/runs/locks: cannot be written" in said
     assert "Give a folder that can be written to" in said
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the rights of a folder do not bind root")
-def test_a_folder_that_may_only_be_read(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
-    folder = Store(tmp_path / "runs").folder(plan.cells[0].key)
-    folder.chmod(0o555)
-    try:
-        with pytest.raises(StorageError, match=r"Permission denied.*Give a folder"):
-            Store(tmp_path / "runs").write(failure(plan.cells[0], "error", "why"))
-    finally:
-        folder.chmod(0o755)
 
 
 def test_where_it_came_from_is_added_once() -> None:
