@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -45,8 +46,8 @@ class RecipeFactory:
             parts=parts,
             forget=work.graph.clear,
             others={
-                "inference_1": work.infer_one,
-                "inference_batch": work.infer_batch,
+                "inference_1": partial(work.infer, 1),
+                "inference_batch": partial(work.infer, batch_size(self.recipe)),
                 "frontend": work.run_frontend,
             },
             device=work.device,
@@ -114,16 +115,10 @@ class _Work:
         self.graph(self._draw(self._batch))
 
     @torch.no_grad()
-    def infer_one(self) -> None:
-        """Inference of one clip with all patches."""
+    def infer(self, clips: int) -> None:
+        """Inference of some clips of the batch, with all patches."""
         self._mode(training=False)
-        self.model.predict(self._x[:1])
-
-    @torch.no_grad()
-    def infer_batch(self) -> None:
-        """Inference of a batch with all patches."""
-        self._mode(training=False)
-        self.model.predict(self._x)
+        self.model.predict(self._x[:clips])
 
     @torch.no_grad()
     def run_frontend(self) -> None:

@@ -116,27 +116,26 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
 
 
-class Gpus:
-    """Assigns each GPU to one process at a time, among all commands that use a folder of locks."""
+@contextmanager
+def free_gpu(
+    names: Sequence[str], locks: Path, stopped: Callable[[], bool]
+) -> Iterator[str | None]:
+    """Waits for a GPU that no process of any command on the folder of locks uses, and holds it.
 
-    def __init__(self, names: Sequence[str], locks: Path) -> None:
-        self.names, self._locks = tuple(names), locks
-
-    @contextmanager
-    def one(self, stopped: Callable[[], bool]) -> Iterator[str | None]:
-        """Waits for a free GPU; yields its name, or None once ``stopped`` returns true."""
-        while not stopped():
-            for name in self.names:
-                gpu = FileLock(self._locks / f"gpu-{name.replace('/', '-')}.lock", timeout=0)
-                try:
-                    held = gpu.acquire()
-                except Timeout:
-                    continue
-                with held:
-                    yield name
-                return
-            time.sleep(POLL)
-        yield None
+    Yields its name, or None once ``stopped`` returns true.
+    """
+    while not stopped():
+        for name in names:
+            gpu = FileLock(locks / f"gpu-{name.replace('/', '-')}.lock", timeout=0)
+            try:
+                held = gpu.acquire()
+            except Timeout:
+                continue
+            with held:
+                yield name
+            return
+        time.sleep(POLL)
+    yield None
 
 
 class _CellRunner:
@@ -145,8 +144,7 @@ class _CellRunner:
     def __init__(self, cells: Sequence[PlannedCell], paths: Paths, config: RunConfig) -> None:
         self._paths, self._config, self._store = paths, config, Store(paths.runs)
         cuda = any(cell.recipe.engine.device == "cuda" for cell in cells)
-        names = visible_gpus(os.environ, torch.cuda.device_count() if cuda else 0)
-        self._gpus = Gpus(names, paths.runs / "locks")
+        self._gpus = visible_gpus(os.environ, torch.cuda.device_count() if cuda else 0)
         self.stop = Event()
 
     def share(self, futures: Mapping[Future[Outcome | None], PlannedCell]) -> tuple[float, str]:
@@ -194,13 +192,14 @@ class _CellRunner:
         return None
 
     def _run_until_final(self, cell: PlannedCell) -> Outcome | None:
+        gpus, locks, stopped = self._gpus, self._paths.runs / "locks", self.stop.is_set
         on_gpu = cell.recipe.engine.device == "cuda"
         for _ in range(1 + RESTARTS):
             outcome = _final(cell, self._store)
-            if outcome is not None or self.stop.is_set():
+            if outcome is not None or stopped():
                 return outcome
-            with self._gpus.one(self.stop.is_set) if on_gpu else nullcontext() as gpu:
-                if self.stop.is_set():
+            with free_gpu(gpus, locks, stopped) if on_gpu else nullcontext() as gpu:
+                if stopped():
                     return None
                 outcome = self._run_in_child(cell, gpu)
             if outcome is not None:
@@ -210,7 +209,7 @@ class _CellRunner:
     def _run_in_child(self, cell: PlannedCell, gpu: str | None) -> Outcome | None:
         """Runs a cell in a child; None if the child was killed from outside."""
         paths, config = self._paths, self._config
-        left = None
+        left = float("inf")
         if config.timeout is not None:
             left = config.timeout - self._last_progress(cell.key).get("seconds", 0.0)
         try:
@@ -218,9 +217,13 @@ class _CellRunner:
             child = processes.Child(_child, cell, paths, config, gpu, modules=_MODULES)
         except (OSError, EOFError):  # the fork server died; the next attempt starts it again
             return None
-        work = lock(paths.runs, f"{cell.key}.work.lock")
-        timed_out = self._wait(child, work, left)
-        try:
+        deadline, timed_out = time.monotonic() + left, False
+        while not child.ended(POLL):
+            timed_out = time.monotonic() > deadline
+            if timed_out or self.stop.is_set():
+                child.kill()
+        child.kill()  # where it outlived the fork server
+        with lock(paths.runs, f"{cell.key}.work.lock").acquire(timeout=-1):
             outcome = _final(cell, self._store)
             if outcome is None:
                 if self.stop.is_set():
@@ -242,28 +245,6 @@ class _CellRunner:
                 outcome = Outcome(cell.key, record.status, record.attempt, record.message)
             clear(paths, config, cell.key)  # in case the child was killed before it did this
             return outcome
-        finally:
-            work.release()
-
-    def _wait(self, child: processes.Child, work: FileLock, seconds: float | None) -> bool:
-        """Waits until the child has ended, and takes its lock; returns whether it timed out.
-
-        The lock decides, because children outlive a fork server that dies and cannot be joined
-        then.
-        """
-        began, timed_out, killed = time.monotonic(), False, False
-        while True:
-            if child.ended(POLL):
-                try:
-                    work.acquire()
-                except Timeout:
-                    time.sleep(POLL)
-                else:
-                    return timed_out
-            timed_out = timed_out or (seconds is not None and time.monotonic() - began > seconds)
-            if (timed_out or self.stop.is_set()) and not killed:
-                killed = True
-                child.kill()
 
 
 def _final(cell: PlannedCell, store: Store) -> Outcome | None:

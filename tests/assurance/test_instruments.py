@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from timed_subjects import Products
+from known_subjects import Products, burn
 
 from passt_bench.intervals import ratio_intervals
 from passt_bench.measure.session import Arm, SessionResult, run_session
+from passt_bench.processes import Child
 from passt_bench.records.session import Interval
 from passt_bench.spec import MeasurementSpec
 
 SESSIONS = 100
 STEP = 60  # products: about a millisecond
 PLANTED = 63  # 1.05 times as many
-
-
-def _spin(until: float) -> None:
-    while time.monotonic() < until:
-        pass
-
-
-@contextmanager
-def _load(busy: bool) -> Iterator[None]:
-    """Another process that never lets a core go, as long as the sessions last."""
-    if not busy:
-        yield
-        return
-    process = multiprocessing.get_context("spawn").Process(
-        target=_spin, args=(time.monotonic() + 1800,), daemon=True
-    )
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
 
 
 def _session(first: int, second: int, spec: MeasurementSpec, seed: int) -> SessionResult:
@@ -58,8 +32,10 @@ def test_equal_variants_have_a_ratio_of_one(busy: bool, capsys: pytest.CaptureFi
     spec = MeasurementSpec(
         warmup_steps=6, rounds=15, most_rounds=15, steps=4, half_width=0.03, seconds=60
     )
-    with _load(busy):
-        found = [_ratio(_session(STEP, STEP, spec, seed)) for seed in range(SESSIONS)]
+    load = Child(burn, None, 1800.0, daemon=True) if busy else None
+    found = [_ratio(_session(STEP, STEP, spec, seed)) for seed in range(SESSIONS)]
+    if load is not None:
+        load.kill()
     held = sum(ratio.low <= 1 <= ratio.high for ratio in found)
     halves = sorted((ratio.high - ratio.low) / 2 for ratio in found)
     with capsys.disabled():

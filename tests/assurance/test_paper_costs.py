@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, read_comparison
@@ -14,20 +14,23 @@ from passt_bench.runner.compare import PAPER
 SMALL = ("model.depth=1", "model.width=48", "model.heads=3")
 
 
-def _run(folder: Path, words: str) -> str:
+SIZES = "--device cpu --batch 1 --session-limit 1 --published-batch 1 --published-steps 2"
+
+
+@pytest.fixture
+def run(
+    cli: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     shrink = [word for item in SMALL for word in ("--set", item)]
-    sizes = "--device cpu --batch 1 --session-limit 1 --published-batch 1 --published-steps 2"
-    done = subprocess.run(
-        [sys.executable, "-m", "passt_bench", *words.split(), *sizes.split(), *shrink],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+
+    def run(words: str) -> str:
+        status, out = cli("paper-costs", *words.split(), *SIZES.split(), *shrink)
+        assert status == 0, out
+        return out
+
+    return run
 
 
 def _check(folder: Path, name: str) -> ComparisonRecord:
@@ -42,9 +45,9 @@ def _check(folder: Path, name: str) -> ComparisonRecord:
     return record
 
 
-def test_the_systems_of_the_paper_side_by_side(tmp_path: Path) -> None:
-    words = "paper-costs --precision float32,bfloat16 --engine eager"
-    assert "saved for backward, a small network" in _run(tmp_path, words)
+def test_the_systems_of_the_paper_side_by_side(run: Callable[[str], str], tmp_path: Path) -> None:
+    out = run("--precision float32,bfloat16 --engine eager")
+    assert "saved for backward, a small network" in out
     for precision in ("float32", "bfloat16"):
         record = _check(tmp_path, f"paper-costs-cpu-{precision}-eager")
         assert tuple(v.name for v in record.variants)[: len(PAPER)] == PAPER
@@ -52,7 +55,9 @@ def test_the_systems_of_the_paper_side_by_side(tmp_path: Path) -> None:
         assert [v.tokens for v in record.variants[:5]] == [1190, 790, 474, 474, 254]
 
 
-def test_compiled_models_are_measured_like_others(tmp_path: Path) -> None:
-    _run(tmp_path, "paper-costs passt_s passt_s_n --precision float32 --engine compiled")
+def test_compiled_models_are_measured_like_others(
+    run: Callable[[str], str], tmp_path: Path
+) -> None:
+    run("passt_s passt_s_n --precision float32 --engine compiled")
     record = _check(tmp_path, "paper-costs-cpu-float32-compiled")
     assert [v.recipe.engine.compile for v in record.variants] == [True, True]

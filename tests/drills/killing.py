@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,45 +135,22 @@ def _watch_files(moment: Moment) -> None:
     tempfile.mkstemp, os.fsync, os.replace = make, sync, move
 
 
-def study() -> Any:
+def study(folder: Path) -> Any:
     """Cells of a tenth of a second: some good, one that diverges, one whose process dies."""
-    from passt_bench.spec import (
-        DataSpec,
-        FrontendSpec,
-        ModelSpec,
-        Patchout,
-        Recipe,
-        Study,
-        TrainingSpec,
-        Variant,
-    )
+    sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+    import small_study
 
-    base = Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-        frontend=FrontendSpec(
-            sampling_rate=8000, n_fft=256, window=200, hop=125, mels=32, fmax=3500.0
-        ),
-        data=DataSpec("synthetic", seconds=0.5, train_clips=96, test_clips=60),
-        training=TrainingSpec(epochs=3, batch_size=16, mixup=0.3, roll=0.2, mask_time=4),
-    )
-    half = {"patchout": Patchout("unstructured", rate=0.5, scope="sample")}
-    return Study(
-        name="small",
-        question="?",
-        base=base,
-        variants=(
-            Variant("none"),
-            Variant("half", half),
-            Variant("best", {**half, "training.checkpoint_selection": "best_on_validation"}),
-            Variant("diverges", {"training.learning_rate": 1e30, "training.warmup": 0.0}),
-            Variant("dies", {"salt": 3}),
-        ),
-        baseline="none",
-        seeds=(0, 1, 2),
-    )
+    from passt_bench.runner.studies import load_study
+
+    variants = small_study.THREE.format(half=small_study.HALF) + small_study.DIVERGES
+    file = small_study.write(
+        folder, "small", variants=f'{variants}, Variant("dies", {{"salt": 3}})', seeds=(0, 1, 2),
+        changes=f'{small_study.KILLED} "training.epochs": 3',
+    )  # fmt: skip
+    return load_study(str(file)).study
 
 
-def invoke(folder: Path, checkpoint_seconds: float) -> int:
+def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     """One invocation; its exit status."""
     from rich.console import Console
 
@@ -185,20 +161,18 @@ def invoke(folder: Path, checkpoint_seconds: float) -> int:
     sys.argv = [sys.argv[0], str(folder)]  # the children get this
     arm(folder, ("self",))
     paths = Paths(folder)
-    datasets = Datasets(paths)
-    plan = plan_study(study(), paths, datasets=datasets)
+    plan = plan_study(study, paths, datasets=Datasets(paths))
     options = RunConfig(cost=False, track=False, checkpoint_seconds=checkpoint_seconds)
-    fell_short = execute_plan(plan, options, paths, Console(quiet=True))
-    return 1 if fell_short.interrupted else 0
+    return 1 if execute_plan(plan, options, paths, Console(quiet=True)).interrupted else 0
 
 
-def forked(folder: Path, checkpoint_seconds: float) -> int:
+def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     """Invokes in a fork; the exit status, negative for a signal."""
     pid = os.fork()
     if not pid:
         status = 70
         try:
-            status = invoke(folder, checkpoint_seconds)
+            status = invoke(folder, study, checkpoint_seconds)
         except BaseException:
             import traceback
 
@@ -221,11 +195,10 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     executor.fork_server()
     # The forks use this one; it is not their child, so they could not ask how it is.
     processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None
-    warm = Paths(root / "plan")
-    plan_study(study(), warm, datasets=Datasets(warm))  # what is counted once, all forks know
-    began = time.monotonic()
-    assert forked(root / "undisturbed", 1e9) == 0
-    number, invocations = 0, 0
+    warm, small = Paths(root / "plan"), study(root)
+    plan_study(small, warm, datasets=Datasets(warm))  # what is counted once, all forks know
+    assert forked(root / "undisturbed", small, 1e9) == 0
+    number = 0
     for batch, moments in enumerate(batches):
         while moments:
             folder = root / f"killed-{number:02d}"
@@ -233,8 +206,7 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
             for index, moment in enumerate(moments):
                 path = folder / "moments" / f"{batch:02d}-{index:02d}.json"
                 path.write_text(json.dumps(moment))
-            invocations += 1
-            status = forked(folder, moments[0]["checkpoint_seconds"])
+            status = forked(folder, small, moments[0]["checkpoint_seconds"])
             assert status in (0, 1, -signal.SIGKILL), status
             left = sorted((folder / "moments").glob(f"{batch:02d}-*.json"))
             moments = [json.loads(path.read_text()) for path in left]
@@ -243,9 +215,7 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
             if status == 0:
                 number += 1  # nothing is left there to be killed in
     for folder in sorted(root.glob("killed-*")):
-        assert forked(folder, 1.0) == 0
-    seconds = time.monotonic() - began
-    print(json.dumps({"invocations": invocations, "folders": number + 1, "seconds": seconds}))
+        assert forked(folder, small, 1.0) == 0
 
 
 if __name__ == "__mp_main__":

@@ -1,10 +1,11 @@
-"""The command itself, killed, interrupted, and given twice at once."""
+"""The command itself, killed, interrupted, and given twice at once; and a killed cost session."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -13,46 +14,65 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import small_study
 from small_study import ENVIRONMENT, Command, results
+
+QUIET = ("--no-track", "--checkpoint-seconds", "0.1")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    command = Command(folder, "--no-track")
+    command = Command(tmp_path_factory.mktemp("undisturbed"), *QUIET)
     assert command.end() == 0, command.text()
     assert Counter(r["status"] for r in results(command.runs).values()) == {"ok": 6}
     return results(command.runs)
 
 
-def test_the_command_killed_six_times_comes_to_the_same(
-    tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A folder where the command and its processes were killed while models were trained."""
+    command = Command(tmp_path, *QUIET)
+    command.wait_for("records/*/checkpoint.pt")
+    os.killpg(command.process.pid, signal.SIGKILL)
+    command.end()
+    command.gone(30)
+    return tmp_path
+
+
+def finish(folder: Path, undisturbed: dict[str, dict[str, Any]]) -> None:
+    """Gives the command once more; it leaves what an undisturbed one does."""
+    last = Command(folder, *QUIET)
+    assert last.end() == 0, last.text()
+    assert results(last.runs) == undisturbed
+    assert not list(last.runs.glob("records/*/checkpoint*"))
+    assert not list(last.runs.glob("records/*/.*"))
+
+
+def test_a_command_killed_time_and_again_comes_to_the_same(
+    killed: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
+    """Killed alone, so that its children are left behind, and with them."""
     drawn = random.Random(6)
-    for number in range(6):
-        command = Command(tmp_path, "--no-track", "--checkpoint-seconds", "0.1")
-        if number < 3:  # it must have begun for its children to be left behind
+    for number in range(4):
+        command = Command(killed, *QUIET)
+        if number < 2:
             command.wait_for("records/*/checkpoint.pt")
-            time.sleep(drawn.uniform(0, 0.5))
-        else:
-            time.sleep(drawn.uniform(0.5, 8))
+        time.sleep(drawn.uniform(0, 0.5) if number < 2 else drawn.uniform(0.5, 8))
         if number % 2:
             os.killpg(command.process.pid, signal.SIGKILL)
         else:
             command.process.send_signal(signal.SIGKILL)
         command.process.wait()
         command.gone(30)
-    last = Command(tmp_path, "--no-track")
-    assert last.end() == 0, last.text()
-    assert results(last.runs) == undisturbed
-    assert not list(last.runs.glob("records/*/checkpoint*"))
+    finish(killed, undisturbed)
 
 
-def test_control_c_stops_within_seconds_and_says_how_to_go_on(
+def test_control_c_stops_within_seconds_and_says_how_to_resume(
     tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    command = Command(tmp_path, "--no-track", "--checkpoint-seconds", "0.1")
+    command = Command(tmp_path, *QUIET)
     command.wait_for("records/*/checkpoint.pt")
     began = time.monotonic()
     for _ in range(3):  # as people do
@@ -65,12 +85,10 @@ def test_control_c_stops_within_seconds_and_says_how_to_go_on(
     assert f"Stopped. Run the same command to resume: {again}" in command.text()
     assert "Traceback" not in command.text()
     assert list(command.runs.glob("records/*/checkpoint.pt"))
-    following = Command(tmp_path, "--no-track")
-    assert following.end() == 0
-    assert results(following.runs) == undisturbed
+    finish(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.0, 1.5])
 def test_control_c_at_any_time_before_the_first_cell(tmp_path: Path, seconds: float) -> None:
     command = Command(tmp_path, "--no-track", epochs=2000)
     command.wait_for("../log-*.txt")
@@ -85,28 +103,18 @@ def test_control_c_at_any_time_before_the_first_cell(tmp_path: Path, seconds: fl
     assert "Stopped. Run the same command to resume" in command.text()
 
 
-def test_two_at_once_run_each_cell_once(
-    tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
-) -> None:
-    two = [Command(tmp_path, "--no-track") for _ in range(2)]
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_two_at_once_with_many_workers_run_each_cell_once(tmp_path: Path) -> None:
+    """In a fresh folder, with MLflow."""
+    from mlflow import MlflowClient
+
+    two = [Command(tmp_path, "--workers", "16", epochs=2, seeds=6) for _ in range(2)]
     two[0].wait_for("records/*/record.json")
     seen: dict[str, int] = {}
     while any(command.process.poll() is None for command in two):
         for path in two[0].runs.glob("records/*/record.json"):
             assert seen.setdefault(path.parent.name, path.stat().st_ino) == path.stat().st_ino
         time.sleep(0.02)
-    assert [command.end() for command in two] == [0, 0], two[0].text() + two[1].text()
-    assert results(two[0].runs) == undisturbed
-
-
-@pytest.mark.filterwarnings("ignore")  # MLflow's own
-@pytest.mark.parametrize("workers", [4, 16])
-def test_many_workers_on_a_fresh_folder_with_mlflow(tmp_path: Path, workers: int) -> None:
-    from mlflow import MlflowClient
-
-    two = [
-        Command(tmp_path, "--workers", str(workers), epochs=2, seeds=6) for _ in range(2)
-    ]  # fmt: skip
     assert [command.end() for command in two] == [0, 0], two[0].text() + two[1].text()
     found = results(two[0].runs)
     assert len(found) == 18
@@ -121,11 +129,8 @@ def test_many_workers_on_a_fresh_folder_with_mlflow(tmp_path: Path, workers: int
 
 
 def test_many_workers_search_a_fresh_folder(tmp_path: Path) -> None:
-    command = Command(tmp_path, "--no-track", epochs=1, seeds=1)
-    command.process.kill()
-    command.end()
-    command.gone(30)
-    words = ["search", *command.words[1:2], "--workers", "16", "--trials", "24", "--no-track"]
+    study = small_study.killed(tmp_path, epochs=1, seeds=1)
+    words = ["search", str(study), "--workers", "16", "--trials", "24", "--no-track"]
     done = subprocess.run(
         [sys.executable, "-m", "passt_bench", *words],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400,
@@ -137,20 +142,13 @@ def test_many_workers_search_a_fresh_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_with_a_message_and_loses_nothing(
-    tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+    killed: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
-    import resource
-
-    command = Command(tmp_path, "--no-track", "--checkpoint-seconds", "0.1")
-    command.wait_for("records/*/checkpoint.pt")
-    os.killpg(command.process.pid, signal.SIGKILL)
-    command.end()
-    command.gone(30)
-    left = set(command.runs.glob("records/*/.*"))  # the kill may have hit a write
+    left = set((killed / "runs").glob("records/*/.*"))  # the kill may have hit a write
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))  # below a checkpoint's size
     try:
-        full = Command(tmp_path, "--no-track", "--checkpoint-seconds", "0.1")
+        full = Command(killed, *QUIET)
         assert full.end() == 2, full.text()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -159,7 +157,39 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(
     assert "Traceback" not in full.text()
     assert not [r for r in results(full.runs).values() if r["status"] != "ok"]
     assert set(full.runs.glob("records/*/.*")) <= left  # no half-written file
-    following = Command(tmp_path, "--no-track")
-    assert following.end() == 0
-    assert not list(full.runs.glob("records/*/.*"))
-    assert results(following.runs) == undisturbed
+    finish(killed, undisturbed)
+
+
+COORDINATOR = """
+import time
+from known_subjects import Sleeps
+from passt_bench.measure.session import ArmProcess
+from passt_bench.measure.target import build
+
+if __name__ == "__main__":
+    process = ArmProcess()
+    process.send(build, Sleeps(0.001), 1)
+    process.receive(60)
+    print(process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_arms_end_with_a_killed_coordinator(tmp_path: Path) -> None:
+    script = tmp_path / "coordinator.py"
+    script.write_text(COORDINATOR)
+    tests = Path(__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": f"{tests / 'helpers'}{os.pathsep}{tests.parent}"},
+    ) as parent:
+        assert parent.stdout is not None
+        arm = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 20
+    while arm.is_running() and arm.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the arm outlived its coordinator"
+        time.sleep(0.05)

@@ -26,6 +26,32 @@ class Sleeps:
         return Subject(step=half, others={"inference_1": lambda: None})
 
 
+def burn(subject: object, seconds: float) -> None:
+    """Keeps a core busy."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@dataclass(frozen=True)
+class Products:
+    """A step of real arithmetic: products of small matrices, a tenth of a millisecond at most."""
+
+    count: int
+
+    def __call__(self) -> Subject:
+        random = torch.Generator().manual_seed(0)
+        a = torch.rand(96, 96, generator=random)
+        b = torch.rand(96, 96, generator=random)
+        out = torch.empty(96, 96)
+
+        def forward() -> None:
+            for _ in range(self.count):
+                torch.mm(a, b, out=out)
+
+        return Subject(step={"forward": forward})
+
+
 @dataclass(frozen=True)
 class NotesCores:
     """A step that writes down the cores it may run on, a line each."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rich.console import Console
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.executor import RESTARTS, run_cells
+from passt_bench.runner.executor import RESTARTS, free_gpu, run_cells, visible_gpus
 from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import find_incomplete, prepare
@@ -89,66 +91,44 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_a_cell_beyond_its_time_is_a_row_and_the_others_go_on(make: Callable[..., Study]) -> None:
-    study = make(long=LONG)
-    records = {r.recipe.training.epochs: r for r in study.run("none", "long", timeout=12)}
-    assert records[2].status == "ok"
-    late = records[100_000]
-    assert (late.status, late.message, late.attempt) == ("timeout", "stopped after 12 s", 1)
-    folder = study.store.folder(study.cell("long").key)
-    assert [path.name for path in folder.iterdir()] == ["record.json"]
-    assert not children()
-
-
-def test_an_attempt_has_its_time_and_the_old_one_is_kept(make: Callable[..., Study]) -> None:
+def test_a_cell_beyond_its_time_is_a_row_and_the_others_finish(make: Callable[..., Study]) -> None:
     study = make(long=LONG)
     key = study.cell("long").key
-    study.run("long", timeout=2)
-    before = (study.store.folder(key) / "record.json").read_bytes()
+    folder = study.store.folder(key)
+    folder.mkdir(parents=True)
+    # Time adds up over the processes of an attempt.
+    (folder / "progress.jsonl").write_text('{"epoch": 3, "epochs": 9, "seconds": 3600.0}\n')
+    records = {r.recipe.training.epochs: r for r in study.run("none", "long", timeout=3602)}
+    assert records[2].status == "ok"
+    late = records[100_000]
+    assert (late.status, late.message, late.attempt) == ("timeout", "stopped after 3602 s", 1)
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+    assert not children()
+    before = (folder / "record.json").read_bytes()
     assert study.run("long", timeout=2) == []  # only on demand
     began = time.monotonic()
     (again,) = study.run("long", retry=("timeout",), timeout=2)
     assert time.monotonic() - began > 2  # what the first attempt took is not counted
     assert (again.status, again.attempt) == ("timeout", 2)
-    assert (study.store.folder(key) / "attempt-1.json").read_bytes() == before
+    assert (folder / "attempt-1.json").read_bytes() == before
     assert [record.attempt for record in study.store.attempts(key)] == [1, 2]
     assert study.store.run(key) == again
-    (standing,) = [
+    status = next(
         s for s in variant_statuses(study.plan.record, study.store) if s.variant == "long"
-    ]
-    assert standing.retried == 1
-    assert standing.failures == (
+    )
+    assert status.retried == 1
+    assert status.failures == (
         "long, seed 0: timeout (attempt 2, before: timeout): stopped after 2 s",
     )
 
 
-def test_time_adds_up_over_the_processes_of_an_attempt(make: Callable[..., Study]) -> None:
-    study = make(long=LONG)
-    folder = study.store.folder(study.cell("long").key)
-    folder.mkdir(parents=True)
-    (folder / "progress.jsonl").write_text('{"epoch": 3, "epochs": 9, "seconds": 3600.0}\n')
-    began = time.monotonic()
-    (record,) = study.run("long", timeout=3601)
-    assert record.status == "timeout"
-    assert time.monotonic() - began < 60
-
-
 def test_memory_that_runs_out_is_a_row(make: Callable[..., Study]) -> None:
-    study = make(wide={"model.width": 4096, "model.depth": 4})
-    records = {r.recipe.model.width: r for r in study.run(
-        "none", "wide", memory=1500 * 2**20)}  # fmt: skip
-    assert records[16].status == "ok"
-    assert records[4096].status == "oom"
-    assert "memory" in (records[4096].message or "")
-
-
-@pytest.mark.parametrize("megabytes", [1, 300])
-def test_a_limit_below_what_a_process_needs_is_a_row_too(
-    make: Callable[..., Study], megabytes: int
-) -> None:
-    study = make()
-    (record,) = study.run("none", memory=megabytes * 2**20)
-    assert record.status == "oom"
+    study = make(wide={"model.width": 4096, "model.depth": 4}, less={"salt": 1}, least={"salt": 2})
+    first, wide = study.run("none", "wide", memory=1500 * 2**20)
+    assert (first.status, wide.status) == ("ok", "oom")
+    assert "memory" in (wide.message or "")
+    for name, megabytes in ("less", 300), ("least", 1):  # below what a process needs
+        assert [r.status for r in study.run(name, memory=megabytes * 2**20)] == ["oom"]
 
 
 def test_an_error_keeps_its_traceback(make: Callable[..., Study]) -> None:
@@ -163,23 +143,26 @@ def test_an_error_keeps_its_traceback(make: Callable[..., Study]) -> None:
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
-def test_a_process_that_somebody_kills_goes_on_from_its_checkpoint(
-    make: Callable[..., Study],
+@pytest.mark.parametrize("server", [False, True], ids=["the process", "the fork server"])
+def test_what_somebody_kills_resumes_from_its_checkpoint(
+    make: Callable[..., Study], server: bool
 ) -> None:
     study = make(some={"training.epochs": 40})
     folder = study.store.folder(study.cell("some").key)
-    seen: list[int] = []
+    killed: list[int] = []
 
     def kill() -> None:
         until(lambda: checkpoint.exists(folder))
         (child,) = children()
-        seen.append(child.pid)
-        child.send_signal(signal.SIGKILL)
+        victim = child.parent() if server else child
+        assert victim is not None
+        killed.append(victim.pid)
+        victim.send_signal(signal.SIGKILL)
 
     thread = meanwhile(kill)
     (record,) = study.run("some")
     thread.join()
-    assert len(seen) == 1
+    assert len(killed) == 1
     assert record.status == "ok"
     assert len(record.curves["train_loss"]) == 40
 
@@ -213,27 +196,6 @@ def test_who_is_killed_again_and_again_is_left_to_the_next_command(
     assert short.sentences() == ["2 runs did not finish; run the same command to resume."]
 
 
-def test_a_fork_server_that_dies_loses_nothing(make: Callable[..., Study]) -> None:
-    study = make(some={"training.epochs": 40})
-    folder = study.store.folder(study.cell("some").key)
-    pids: list[int] = []
-
-    def kill() -> None:
-        until(lambda: checkpoint.exists(folder))
-        (child,) = children()
-        server = child.parent()
-        assert server is not None
-        pids.extend((child.pid, server.pid))
-        server.send_signal(signal.SIGKILL)
-
-    thread = meanwhile(kill)
-    (record,) = study.run("some")
-    thread.join()
-    assert len(pids) == 2
-    assert record.status == "ok"
-    assert len(record.curves["train_loss"]) == 40
-
-
 def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[..., Study]) -> None:
     study = make(long=LONG)
     key = study.cell("long").key
@@ -257,31 +219,20 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
     assert study.store.run(key) is None
 
 
-def test_a_cell_that_another_invocation_has_is_waited_for(make: Callable[..., Study]) -> None:
+@pytest.mark.parametrize("name", ["lock", "work.lock"], ids=["command", "process left behind"])
+def test_a_cell_that_another_command_has_is_waited_for(
+    make: Callable[..., Study], name: str
+) -> None:
     study = make()
     cell = study.cell("none")
     locks = study.paths.runs / "locks"
     locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{cell.key}.lock"):
+    with FileLock(locks / f"{cell.key}.{name}"):
         assert is_running(study.paths.runs, cell.key)
         found: list[list[RunRecord]] = []
         thread = meanwhile(lambda: found.append(study.run("none")))
-        time.sleep(1.5)
-        assert not study.store.has(cell.key)
-    thread.join(60)
-    assert found[0][0].status == "ok"
-
-
-def test_nobody_writes_beside_a_process_left_behind(make: Callable[..., Study]) -> None:
-    study = make()
-    cell = study.cell("none")
-    locks = study.paths.runs / "locks"
-    locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{cell.key}.work.lock"):  # as its process would
-        assert is_running(study.paths.runs, cell.key)
-        found: list[list[RunRecord]] = []
-        thread = meanwhile(lambda: found.append(study.run("none")))
-        until(children)
+        if name == "work.lock":
+            until(children)
         time.sleep(1)
         folder = study.store.folder(cell.key)
         assert not folder.exists() or not list(folder.iterdir())
@@ -299,3 +250,43 @@ def test_checkpoints_stay_where_they_are_asked_for(make: Callable[..., Study]) -
     inner = record.curves["inner/mAP"]
     assert inner.index(max(inner)) == record.train["epoch"] - 1
     assert set(record.clocks) == {"data", "build", "train", "select", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "count", "names"),
+    [
+        ({}, 0, ()),
+        ({}, 2, ("0", "1")),
+        ({"CUDA_VISIBLE_DEVICES": "3,5"}, 2, ("3", "5")),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8a, MIG-1/2 "}, 2, ("GPU-8a", "MIG-1/2")),
+        ({"CUDA_VISIBLE_DEVICES": ""}, 0, ()),
+        ({"CUDA_VISIBLE_DEVICES": "0,9"}, 1, ("0",)),  # CUDA stops at one that is not there
+    ],
+)
+def test_what_a_scheduler_chose_is_respected(
+    environment: dict[str, str], count: int, names: tuple[str, ...]
+) -> None:
+    assert visible_gpus(environment, count) == names
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(1, 4), (2, 3), (4, 16)])
+def test_no_two_have_the_same_gpu(tmp_path: Path, gpus: int, workers: int) -> None:
+    names = visible_gpus({}, gpus)
+    held: Counter[str] = Counter()
+    guard = threading.Lock()
+
+    def work() -> None:
+        with free_gpu(names, tmp_path, lambda: False) as gpu:
+            assert gpu in names
+            with guard:
+                held[gpu] += 1
+                assert held[gpu] == 1
+            time.sleep(0.01)
+            with guard:
+                held[gpu] -= 1
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for future in [pool.submit(work) for _ in range(3 * workers)]:
+            future.result()
+    with free_gpu(names, tmp_path, lambda: True) as stopped:
+        assert stopped is None

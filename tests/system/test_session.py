@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps
+from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps, burn
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import all_cores, cores_of_round, own_seconds
@@ -207,17 +207,11 @@ def test_functions_and_answers_of_a_process() -> None:
     process.close()
 
 
-def _burn(subject: object) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        pass
-
-
 def test_own_children_do_not_count_as_others() -> None:
     before, process = own_seconds(), ArmProcess()
     process.send(build, Sleeps(0.01), 1)
     process.receive(60)
-    process.send(_burn)
+    process.send(burn, 60.0)
     deadline = time.monotonic() + 30
     while own_seconds() < before + 0.5 and time.monotonic() < deadline:
         time.sleep(0.05)

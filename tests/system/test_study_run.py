@@ -1,4 +1,4 @@
-"""What fell short of a study, by its records; and that a finished one does nothing."""
+"""What a study still lacks by its records; a finished one does nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import Incomplete, find_incomplete
 from passt_bench.runner.run_status import PROGRESS
 from passt_bench.runner.studies import load_study
-from passt_bench.spec import Variant, override
+from passt_bench.spec import Variant
 from passt_bench.spec.key import digest
 from passt_bench.study_run import _newer_page, execute_plan
 from passt_bench.training import checkpoint
@@ -102,30 +102,6 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_pa
     execute_plan(plan, RunConfig(cost=False, track=False), paths, Console(quiet=True))
     assert [path.name for path in left.iterdir()] == ["record.json"]
     assert checkpoint.exists(asked)  # with --keep-checkpoints
-
-
-def test_what_does_not_decide_is_not_in_the_key(
-    two_variants: StudyPlan, study_file: Path, tmp_path: Path
-) -> None:
-    keys = [cell.key for cell in two_variants.cells]
-    paths = Paths(tmp_path / "elsewhere")
-    study = load_study(str(study_file)).study
-    base = override(study.base, {"measurement.rounds": 9, "measurement.seconds": 3.0})
-    same = replace(
-        study,
-        base=base,
-        variants=(Variant("renamed"), Variant("wide", {"model.width": 32})),
-        baseline="renamed",
-        seeds=(0,),
-        question="Another?",
-    )
-    plan = plan_study(same, paths, datasets=Datasets(paths))
-    assert [cell.key for cell in plan.cells] == keys
-    best = replace(
-        same, base=override(base, {"training.checkpoint_selection": "best_on_validation"})
-    )
-    other = plan_study(best, paths, datasets=Datasets(paths))
-    assert not {cell.key for cell in other.cells} & set(keys)
 
 
 def test_attempts_are_kept_one_by_one(two_variants: StudyPlan, tmp_path: Path) -> None:
