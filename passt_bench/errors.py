@@ -79,6 +79,16 @@ def located(source: object) -> Iterator[None]:
         ) from None
 
 
+def check_known(
+    name: str, known: Iterable[str], problem: str, *, field: str, source: object = None
+) -> None:
+    """Refuses a name that is not a known one (raises `InputError`)."""
+    known = list(known)
+    if name not in known:
+        remedy = choose_from(known, name)
+        raise InputError(problem, source=source, field=field, value=name, remedy=remedy)
+
+
 def choose_from(names: Iterable[str], wrong: str, prefix: str = "") -> str:
     """A remedy for an unknown name: the nearest known one (after a prefix), then all of them."""
     known = sorted(names)

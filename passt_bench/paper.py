@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import check_known
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.spec import (
     Recipe,
@@ -108,9 +108,7 @@ def protocol_recipe(protocol: str) -> Recipe:
     Raises:
         InputError: it is none of `PROTOCOLS`.
     """
-    if protocol not in PROTOCOLS:
-        remedy = choose_from(PROTOCOLS, protocol)
-        raise InputError("unknown protocol", value=protocol, remedy=remedy)
+    check_known(protocol, PROTOCOLS, "unknown protocol", field="protocol")
     return override(Recipe(), _changes(protocol), source=f"protocol {protocol}")
 
 

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from filelock import FileLock
 
 from passt_bench.console import Progress
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.records.files import storing, write_atomically
 from passt_bench.spec.codec import validate
 from passt_bench.vocabulary import class_names
@@ -98,13 +98,7 @@ ENSEMBLES: dict[str, tuple[str, ...]] = {
 
 def find_published(name: str, sets: Iterable[str] = ()) -> Published:
     """The published weights with a name; the message about an unknown one names ``sets`` too."""
-    if name not in PUBLISHED:
-        raise InputError(
-            "no published weights of that name",
-            field="NAME",
-            value=name,
-            remedy=choose_from([*PUBLISHED, *sets], name),
-        )
+    check_known(name, [*PUBLISHED, *sets], "no published weights of that name", field="NAME")
     return PUBLISHED[name]
 
 

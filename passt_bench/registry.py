@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, entry_points
 from importlib.metadata import version as version_of
 from typing import Any, Generic, Literal, TypeVar
 
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 
 T = TypeVar("T")
 Better = Literal["greater", "less"]
@@ -118,13 +118,7 @@ class Registry(Generic[T]):
             InputError: nothing is registered under the name.
         """
         self._load()
-        if name not in self._table:
-            raise InputError(
-                f"unknown {self.kind}",
-                field=self._field,
-                value=name,
-                remedy=choose_from(self._table, name),
-            )
+        check_known(name, self._table, f"unknown {self.kind}", field=self._field)
         return self._table[name]
 
     def all(self) -> list[Component[T]]:

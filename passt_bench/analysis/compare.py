@@ -23,7 +23,7 @@ from passt_bench.analysis.statistics import (
     pool_variance,
     smallest_margin,
 )
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
 
@@ -168,14 +168,9 @@ def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.Data
     Raises:
         InputError: no such column in ``cells``.
     """
-    if metric not in cells.select_dtypes("number").columns:
-        raise InputError(
-            "no such metric in the results of the study",
-            source=study.name,
-            field="metric",
-            value=metric,
-            remedy=choose_from(cells.select_dtypes("number").columns, metric),
-        )
+    known = cells.select_dtypes("number").columns
+    problem = "no such metric in the results of the study"
+    check_known(metric, known, problem, field="metric", source=study.name)
     names = [variant.name for variant in study.variants]
     seeds = sorted(set(cells["seed"]))
     used = cells[cells["fold"].isna() | cells["fold"].isin(_folds_in_use(cells))]

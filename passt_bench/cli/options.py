@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from passt_bench import __version__
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
 
 # No `from __future__ import annotations`: `asks_for_study` needs evaluated annotations.
@@ -131,13 +131,7 @@ def one_of(*names: str) -> Callable[..., Any]:
     """A check that an option's value is one of some names."""
 
     def check(given: typer.CallbackParam, value: str) -> str:
-        if value not in names:
-            raise InputError(
-                "unknown value",
-                field=given.opts[0],
-                value=value,
-                remedy=choose_from(names, value),
-            )
+        check_known(value, names, "unknown value", field=given.opts[0])
         return value
 
     return check
@@ -323,11 +317,5 @@ def statuses(items: Iterable[str] | None) -> tuple["Status", ...]:
 
     known, chosen = [status for status in STATUSES if status != "ok"], listed(items)
     for status in chosen:
-        if status not in known:
-            raise InputError(
-                "not a kind of failure",
-                field="--retry",
-                value=status,
-                remedy=f"Known: {', '.join(known)}.",
-            )
+        check_known(status, known, "not a kind of failure", field="--retry")
     return tuple(status for status in known if status in chosen)

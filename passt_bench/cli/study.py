@@ -31,7 +31,7 @@ from passt_bench.cli.options import (
     option,
     statuses,
 )
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
     from passt_bench.records.run import StudyRecord
@@ -58,13 +58,7 @@ def list_(
         "metrics": registry.METRICS,
         "figures": registry.FIGURES,
     }
-    if what not in ("studies", *tables):
-        raise InputError(
-            "cannot be listed",
-            field="WHAT",
-            value=what,
-            remedy=choose_from(("studies", *tables), what),
-        )
+    check_known(what, ("studies", *tables), "cannot be listed", field="WHAT")
     if what != "studies":
         rows = [(item.name, item.summary) for item in tables[what].all()]
     else:

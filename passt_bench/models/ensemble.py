@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.models.frontend import make_frontend
 from passt_bench.models.weights import Model, read_model
 from passt_bench.published_weights import ENSEMBLES
@@ -131,10 +131,5 @@ def build_ensemble(
         raise InputError("no member", field="ensemble", remedy="Give at least one model file.")
     name = str(members[0])
     if len(members) == 1 and name.startswith("ensemble_") and not Path(name).exists():
-        raise InputError(
-            "no published set of that name",
-            field="ensemble",
-            value=name,
-            remedy=choose_from(ENSEMBLES, name),
-        )
+        check_known(name, ENSEMBLES, "no published set of that name", field="ensemble")
     return Ensemble([read_model(member, folder) for member in members], list(map(str, members)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.results import Results, analyze, load_results
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
@@ -95,14 +95,7 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     whole = _load(name, runs, reports)
     known = [variant.name for variant in whole.study.variants]
     for variant in variants:
-        if variant not in known:
-            raise InputError(
-                "no such variant",
-                source=name,
-                field="--variant",
-                value=variant,
-                remedy=choose_from(known, variant),
-            )
+        check_known(variant, known, "no such variant", field="--variant", source=name)
     baseline = whole.study.baseline
     part = _restrict(whole, {*variants, baseline})
     chosen = [v for v in known if v in variants and v != baseline] or [baseline]

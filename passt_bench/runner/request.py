@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passt_bench.data import find_folders
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
 from passt_bench.records.run import STATUSES, Status, StudyRecord
 from passt_bench.registry import DATASETS
@@ -129,14 +129,7 @@ def check_choice(
         InputError: names the variant; the ``source`` is the name of the study or file.
     """
     for name in names:
-        if name not in known:
-            raise InputError(
-                "no such variant",
-                source=source,
-                field="--variant",
-                value=name,
-                remedy=choose_from(known, name),
-            )
+        check_known(name, known, "no such variant", field="--variant", source=source)
         if name in baselines and not baseline:
             raise InputError(
                 "this is the baseline, which --no-baseline excludes",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from passt_bench.errors import InputError, located
-from passt_bench.paper import Available, Corpus, Row, published_pace, why_not
+from passt_bench.paper import Available, Row, published_pace, why_not
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.runner.estimates import ModelSummary, summarize_model
 from passt_bench.runner.plan import StudyPlan, expand
@@ -231,42 +231,32 @@ def _remarks(file: RowsFile, request: StudyRequest) -> tuple[str, ...]:
             )
     remarks = []
     if request.folds is not None:
-        folded = [corpus for corpus in corpora.values() if corpus.folds > 1]
-        most = max((corpus.folds for corpus in folded), default=0)
-        if not 1 <= request.folds <= most:
-            raise InputError(
-                f"there are {most} folds" if most else "the data sets have no folds",
-                source=file.name,
-                field="--folds",
-                value=request.folds,
-                remedy=f"Give 1 to {most}, or omit it for all." if most else "Omit it.",
-            )
-        others = [corpus for corpus in corpora.values() if corpus not in folded]
-        if others:
-            remarks.append(
-                f"--folds {request.folds} applies to {_names(folded)}; {_names(others)} have no "
-                "folds."
-            )
+        remarks += _limited(
+            "--folds",
+            request.folds,
+            {corpus.name: 1 <= request.folds <= corpus.folds > 1 for corpus in corpora.values()},
+            "no data set of these rows has that many folds",
+            file.name,
+        )
     clips = parse_assignments(list(request.sets)).get(EPOCH_CLIPS)
     if clips is not None:
-        changed = {name: apply_overrides(study, request) for name, study in file.studies.items()}
-        drawn = [corpora[name] for name, study in changed.items() if _draws_by_weight(study)]
-        if not drawn:
-            raise InputError(
-                "the clips of these rows are shuffled, so an epoch has every clip once",
-                source=file.name,
-                field=EPOCH_CLIPS,
-                value=clips,
-                remedy="Omit it, or also set training.sampling=weighted.",
-            )
-        others = [corpus for corpus in corpora.values() if corpus not in drawn]
-        if others:
-            remarks.append(
-                f"{EPOCH_CLIPS}={clips} applies to {_names(drawn)}; the clips of {_names(others)} "
-                "are shuffled, and an epoch has every clip once."
-            )
+        changed = [apply_overrides(study, request) for study in file.studies.values()]
+        remarks += _limited(
+            EPOCH_CLIPS,
+            clips,
+            {corpora[study.name].name: _draws_by_weight(study) for study in changed},
+            "the clips of these rows are shuffled, so an epoch has every clip once",
+            file.name,
+        )
     return tuple(remarks)
 
 
-def _names(corpora: Sequence[Corpus]) -> str:
-    return ", ".join(corpus.name for corpus in corpora)
+def _limited(
+    option: str, value: object, applies: dict[str, bool], problem: str, source: str
+) -> list[str]:
+    """Refuses an option that applies to no data set; a sentence if it applies to only some."""
+    chosen = ", ".join(name for name, yes in applies.items() if yes)
+    others = ", ".join(name for name, yes in applies.items() if not yes)
+    if not chosen:
+        raise InputError(problem, source=source, field=option, value=value, remedy="Leave it out.")
+    return [f"{option} {value} applies to {chosen}, but not to {others}."] if others else []

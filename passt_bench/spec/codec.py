@@ -22,16 +22,7 @@ from passt_bench.errors import InputError
 T = TypeVar("T")
 
 
-class Free:
-    """Mark of a field that does not decide the quality of a run (see `spec.key`)."""
-
-
-class Later:
-    """Mark of a field that enters a key only when it is not at its default."""
-
-
-FREE = Free()
-LATER = Later()
+FREE, LATER = "free", "later"  # marks of fields
 
 
 class Spelling:

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
-from passt_bench.spec.codec import Free, Later, spellings
+from passt_bench.spec.codec import FREE, LATER, spellings
 from passt_bench.spec.recipe import Recipe
 
 KEY_LENGTH = 16
@@ -45,9 +45,7 @@ def _marked(kind: Any) -> tuple[tuple[Field[Any], bool], ...]:
     hints = get_type_hints(kind, include_extras=True)
     marks = {item.name: getattr(hints[item.name], "__metadata__", ()) for item in fields(kind)}
     return tuple(
-        (item, any(isinstance(mark, Later) for mark in marks[item.name]))
-        for item in fields(kind)
-        if not any(isinstance(mark, Free) for mark in marks[item.name])
+        (item, LATER in marks[item.name]) for item in fields(kind) if FREE not in marks[item.name]
     )
 
 

@@ -37,12 +37,9 @@ def _check_own(recipe: Recipe) -> None:
     for name, value in own_options(recipe.patchout).items():
         amounts = PATCHOUTS.get(recipe.patchout.kind).build.fields
         if name not in amounts:
-            raise InputError(
-                "unknown field",
-                field=f"patchout.{name}",
-                value=value,
-                remedy=choose_from({*known, *amounts}, name),
-            )
+            remedy = choose_from({*known, *amounts}, name)
+            field = f"patchout.{name}"
+            raise InputError("unknown field", field=field, value=value, remedy=remedy)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from passt_bench.errors import InputError, choose_from
+from passt_bench.errors import InputError, check_known
 from passt_bench.spec.override import override
 from passt_bench.spec.recipe import Recipe
 
@@ -58,40 +58,22 @@ class Study:
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise InputError(
-                "two variants share a name",
-                source=self.name,
-                field="variants",
-                value=twice[0],
-                remedy="Give every variant a name of its own.",
-            )
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            remedy = "Give every variant a name of its own."
+            raise self._error("two variants share a name", "variants", twice, remedy)
         if len(names) < 2:
-            raise InputError(
-                "a study compares at least two variants",
-                source=self.name,
-                field="variants",
-                value=names,
-                remedy="Add a variant beside the baseline.",
-            )
-        if self.baseline not in names:
-            raise InputError(
-                "the baseline is not a variant of the study",
-                source=self.name,
-                field="baseline",
-                value=self.baseline,
-                remedy=choose_from(names, self.baseline),
-            )
+            remedy = "Add a variant beside the baseline."
+            raise self._error("a study compares at least two variants", "variants", names, remedy)
+        problem = "the baseline is not a variant of the study"
+        check_known(self.baseline, names, problem, field="baseline", source=self.name)
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
-            raise InputError(
-                "seeds must be distinct whole numbers from 0, at least one",
-                source=self.name,
-                field="seeds",
-                value=self.seeds,
-                remedy="Give e.g. seeds=(0, 1, 2).",
-            )
+            problem = "seeds must be distinct whole numbers from 0, at least one"
+            raise self._error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
+
+    def _error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
+        return InputError(problem, source=self.name, field=field, value=value, remedy=remedy)
 
     def recipe(self, variant: Variant) -> Recipe:
         """The validated recipe of a variant."""

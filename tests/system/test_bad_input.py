@@ -83,7 +83,7 @@ COMMANDS = [
     ("run STUDY --run-timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --memory inf", "--memory", float("inf"), "Give GiB"),
-    ("run STUDY --retry oom,bogus", "--retry", "bogus", "Known: oom"),
+    ("run STUDY --retry oom,bogus", "--retry", "bogus", "Known: diverged"),
     ("predict a.wav --checkpoint x --device tpu", "--device", "tpu", "Known: cpu, cuda"),
     ("compare passt_s cnn14 --engine fast", "--engine", "fast", "Known: compiled, eager"),
     ("weights list --folder gone", "--folder", "gone", "no such file or folder"),
