@@ -15,7 +15,7 @@ ESC-50 and FSD50K, within a point on DCASE20); seven blocks and no overlap cost 
 
 from __future__ import annotations
 
-from passt_bench.paper import CORPORA, TRAINED, published_rows, published_study
+from passt_bench.paper import TRAINED, corpora, published_rows, published_study
 
 _FINE_TUNED = [
     row
@@ -25,7 +25,7 @@ _FINE_TUNED = [
         data,
         published_study(
             f"paper_table3_{data}",
-            f"How much patchout does fine-tuning on {CORPORA[data].title} tolerate?",
+            f"How much patchout does fine-tuning on {corpora()[data].title} tolerate?",
             data,
         ),
     )

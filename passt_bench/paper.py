@@ -32,7 +32,7 @@ PUBLISHED_TABLES = Path(__file__).parent / "report" / "published"
 PROTOCOLS = ("audioset paper", "audioset code", "openmic", "esc50", "dcase20", "fsd50k")
 TRAINED = "audioset code"  # the protocol of the rows on AudioSet
 ALL_ROWS = "all"  # in place of a row: settings that the rows of the tables add to a protocol
-_FRONTENDS = {"passt": passt_frontend(), "panns": panns_frontend()}
+_FRONTENDS = {"passt": passt_frontend, "panns": panns_frontend}
 
 
 @lru_cache
@@ -65,7 +65,10 @@ class Corpus:
     disk_gb: float
 
 
-CORPORA = {entry.name: entry for entry in validate(list[Corpus], read_published("datasets"))}
+@lru_cache
+def corpora() -> dict[str, Corpus]:
+    """The data sets of the paper, by name."""
+    return {entry.name: entry for entry in validate(list[Corpus], read_published("datasets"))}
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def settings(protocol: str, row: str = "") -> dict[str, Setting]:
         if line["protocol"] in parts and line["row"] == row:
             name, text = line["field"], line["value"]
             value = parse_assignments([f"{name}={text}"])[name]
-            value = _FRONTENDS[text] if name == "frontend" else value
+            value = _FRONTENDS[text]() if name == "frontend" else value
             found[name] = Setting(name, value, line["source"], line["conflict"])
     return found
 
@@ -162,7 +165,7 @@ class Row:
     @property
     def corpus(self) -> Corpus:
         """The data set of training or evaluation."""
-        return CORPORA[self.protocol.split()[0]]
+        return corpora()[self.protocol.split()[0]]
 
     @property
     def recipe(self) -> Recipe | None:

@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.paper import Available, Row
 from passt_bench.published_weights import PUBLISHED, locate
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
@@ -30,6 +29,7 @@ from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study
 
 if TYPE_CHECKING:
+    from passt_bench.paper import Available, Row
     from passt_bench.runner.plan import StudyPlan
 
 PACKAGE = "passt_bench.ablations"
@@ -118,12 +118,8 @@ def load_file(name: str) -> StudyFile | RowsFile:
     else:
         module = _import_path(path)
     notebook = (module.__doc__ or "").strip()
-    rows = getattr(module, "ROWS", None)
-    if isinstance(rows, tuple) and all(isinstance(row, Row) for row in rows):
-        file = RowsFile(path.stem, rows, notebook)
-        for own in file.studies:
-            _check_name(own, path, own == path.stem or own.startswith(f"{path.stem}_"))
-        return file
+    if hasattr(module, "ROWS"):
+        return _rows_of(module, path, notebook)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(
@@ -135,6 +131,19 @@ def load_file(name: str) -> StudyFile | RowsFile:
         )
     _check_name(study.name, path, study.name == path.stem)
     return StudyFile(study, notebook)
+
+
+def _rows_of(module: ModuleType, path: Path, notebook: str) -> RowsFile:
+    from passt_bench.paper import Row
+
+    rows = module.ROWS
+    if not isinstance(rows, tuple) or not all(isinstance(row, Row) for row in rows):
+        remedy = "See ablations/paper_table1.py."
+        raise InputError("not a tuple of rows", source=path, field="ROWS", remedy=remedy)
+    file = RowsFile(path.stem, rows, notebook)
+    for study in file.studies:
+        _check_name(study, path, study == path.stem or study.startswith(f"{path.stem}_"))
+    return file
 
 
 def _check_name(study: str, path: Path, fits: bool) -> None:
@@ -157,6 +166,8 @@ def published_rows() -> tuple[Row, ...]:
 
 def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
     """The data and the weights, published ones and others, that this machine has, and its GPU."""
+    from passt_bench.paper import Available
+
     gpu = shutil.which("nvidia-smi") is not None
     if gpu:
         import torch  # slow, so only with a GPU driver

@@ -1,4 +1,4 @@
-"""Help, lists, reports and the status of a recorded study import no PyTorch and no other heavy."""
+"""Help, lists, reports and the status of a recorded study import no heavy library."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ COMMANDS = """
 import sys
 import typer
 from passt_bench.cli import app
+
+assert not sys.modules.keys() & {"pydantic", "numpy"}
 
 def helps(command, words):
     yield [*words, "--help"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,11 +115,3 @@ def test_studies_import_specs_and_recipes_alone() -> None:
 def test_nothing_imports_the_studies() -> None:
     for path in FILES:
         assert not any(name.startswith("passt_bench.ablations") for name in _imports(path)), path
-
-
-@pytest.mark.parametrize("part", ["spec", "records.store", "analysis.results", "report.build"])
-def test_reports_need_neither_torch_nor_mlflow_nor_optuna(part: str) -> None:
-    heavy = "{'torch', 'mlflow', 'optuna'}"
-    code = f"import sys, passt_bench.{part}; sys.exit(bool({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
