@@ -99,8 +99,7 @@ def ui(
     """Open MLflow's web interface on this machine."""
     from passt_bench.runner.tracking import (
         SETTINGS,
-        database,
-        holds_data,
+        has_database,
         local_uri,
         store_uri,
         without_password,
@@ -113,7 +112,7 @@ def ui(
             source="MLFLOW_TRACKING_URI",
             remedy=f"Open {without_password(uri)}",
         )
-    if uri == local_uri(runs) and not holds_data(database(runs)):
+    if uri == local_uri(runs) and not has_database(runs):
         raise InputError(
             "no MLflow store in this folder",
             source=runs,

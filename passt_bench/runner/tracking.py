@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sqlite3
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -24,7 +22,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from passt_bench.analysis.results import load_results
 from passt_bench.console import Progress
@@ -74,13 +72,7 @@ def sync(
     """Updates MLflow from the records of an output folder.
 
     It may be called at any time, also while cells are trained, and killed at any time. Syncs of the
-    same folder wait for each other, so each key gets one run.
-
-    Args:
-        root: output folder with ``records/`` and ``studies/``.
-        tracking_uri: address of the MLflow store, see `store_uri`.
-        study: name of the study to log; None is all.
-        progress: called with the fraction of runs that is done, and a few words.
+    same folder wait for each other, so each key gets one run. Without a study, all are logged.
 
     Raises:
         InputError: MLflow is unreachable or refuses (the records are not affected, and a later sync
@@ -216,7 +208,7 @@ def _connect(uri: str, root: Path) -> MlflowClient:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # `_explained` reports failures
-        if uri == local_uri(root) and not holds_data(database(root)):
+        if uri == local_uri(root) and not has_database(root):
             _make_database(database(root))
         elif uri == local_uri(root):
             with closing(sqlite3.connect(database(root), timeout=LOCK_SECONDS)) as probe:
@@ -227,7 +219,7 @@ def _connect(uri: str, root: Path) -> MlflowClient:
 
 
 def _make_database(path: Path) -> None:
-    """Creates MLflow's empty database in another folder and moves it to its place.
+    """Creates MLflow's empty database under another name and moves it to its place.
 
     MLflow creates it by dozens of migrations. A database that is interrupted among them cannot be
     opened again, and syncing each migration to the disk would take most of the time.
@@ -239,18 +231,17 @@ def _make_database(path: Path) -> None:
     def without_waiting(connection: sqlite3.Connection, record: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
-    for left in path.parent.glob(".mlflow-*"):  # left by a killed process; the caller has the lock
-        shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=".mlflow-", dir=path.parent))
+    new = path.with_name(f".mlflow-{path.name}")
+    for left in path.parent.glob(f"{new.name}*"):  # of a killed process; the caller has the lock
+        left.unlink()
     event.listen(Engine, "connect", without_waiting)
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{folder / path.name}").search_experiments()
+        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
     finally:
         event.remove(Engine, "connect", without_waiting)
-    with (folder / path.name).open("rb+") as file:
+    with new.open("rb+") as file:
         os.fsync(file.fileno())
-    (folder / path.name).replace(path)
-    shutil.rmtree(folder)
+    new.replace(path)
 
 
 def store_uri(root: Path, tracking_uri: str | None = None) -> str:
@@ -279,9 +270,9 @@ def database(root: Path) -> Path:
     return root.resolve() / "mlflow.db"
 
 
-def holds_data(path: Path) -> bool:
-    """Whether the file exists and is not empty."""
-    return path.is_file() and path.stat().st_size > 0
+def has_database(root: Path) -> bool:
+    """Whether the file exists and is not empty, as a killed sync may leave it."""
+    return database(root).is_file() and database(root).stat().st_size > 0
 
 
 def _is_server(uri: str) -> bool:
@@ -309,27 +300,16 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
         cause: BaseException = error
         while cause.__context__ is not None:  # MLflow wraps what happened several times
             cause = cause.__context__
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        again = f"passt-bench sync --runs {root}"
-        local = uri == local_uri(root)
-        rebuild = f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both"
-        remedy = f"When it answers again: {again}"
-        if "is locked" in first or isinstance(error, Timeout):
-            first = "another process holds the lock of the database"
-            remedy = f"End that process (or let it finish), then: {again}"
-        elif "database schema" in first or "locate revision" in first:
-            first = f"the database is of another version of MLflow ({first.partition('. ')[0]})"
-            other = rebuild if local else "have it upgraded: mlflow db upgrade"
-            remedy = f"Install that version of MLflow, or {other}."
-        elif local:
-            remedy = f"If it persists, {rebuild} from the records."
-        elif isinstance(cause, TimeoutError):
-            first = "the server does not answer"
-        elif isinstance(cause, OSError):
-            first = f"the server is unreachable: {cause}"
+        text = str(cause if isinstance(cause, OSError) else error).strip() or type(error).__name__
+        remedy = f"When it answers again: passt-bench sync --runs {root}"
+        if uri == local_uri(root):
+            remedy = (
+                f"Let other syncs end, then: passt-bench sync --runs {root}. If it persists, "
+                f"remove mlflow.db and mlartifacts in {root}: the next sync rebuilds both."
+            )
+        reason = without_password(text.splitlines()[0])[:300]
         raise InputError(
-            "MLflow was not updated; the records are not affected: "
-            + without_password(first)[:300],
+            f"MLflow was not updated; the records are not affected: {reason}",
             source=without_password(uri),
             remedy=remedy,
         ) from error

@@ -1,4 +1,4 @@
-"""The cells that both editions train: each option of model, patchout, front end, data and engine.
+"""What both editions train and are asked: each option of model, patchout, front end, data, engine.
 
 A cell is a line: its name and its fields, as the first edition spells them with --set; ``+name``
 stands for the fields of `NAMED`, INPUTS for the folder of edition_inputs.py. A batch is a study of
@@ -247,3 +247,54 @@ STOPPED = (
     _stopped("prepared_hdf5", "manifest_hdf5", "data.crop=random"),
     _stopped("published_hdf5", "audioset_hdf5", "+streamed"),
 )
+
+# Commands that both are given.
+_OWN = [
+    f"INPUTS/files/own{family}-{loss}.safetensors"
+    for family in ("", "-panns_micro", "-cp_resnet", "-mobilenetv3", "-ast", "-cnn6")
+    for loss in ("bce", "ce")
+]
+_PUBLISHED = """passt_s_swa_p16_s16_128_ap473 passt_s_swa_p16_128_ap476 passt_20sec stfthop160
+    openmic fsd50k-n esc50_fold1 ensemble_s16_14"""
+_FOREIGN = """p.safetensors legacy.pt no-names.pt lightning.ckpt ast.pth cnn6.pth cnn10.pth
+    cnn14.pth deit.pth vit.pth"""
+_SOUNDS = "INPUTS/files/a.wav INPUTS/files/b.wav"
+PREDICTIONS = [
+    *(f"predict --checkpoint {name} {_SOUNDS} --format json"
+      for name in (*_OWN, *_PUBLISHED.split())),
+    *(f"predict --checkpoint INPUTS/files/{name} {_SOUNDS} --format json"
+      for name in _FOREIGN.split()),
+    f"predict --checkpoint {_OWN[0]} --checkpoint {_OWN[0]} {_SOUNDS} --format json",
+    f"predict --checkpoint {_OWN[0]} {_SOUNDS} --format csv --hop 0.3",
+    f"predict --checkpoint {_OWN[0]} {_SOUNDS} --top 2",
+    f"predict --checkpoint INPUTS/files/no-names.pt {_SOUNDS} --labels INPUTS/files/names.txt",
+]  # fmt: skip
+_EVALUATE = "evaluate --out runs --reports reports --checkpoint"
+EVALUATIONS = [
+    f"{_EVALUATE} INPUTS/files/scenes.safetensors --data synthetic --batch 40",
+    f"{_EVALUATE} {_OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt",
+    f"{_EVALUATE} {_OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt --split valid",
+    f"{_EVALUATE} {_OWN[1]} --data esc50=INPUTS/esc50 --fold 1 --metrics mAP --labels esc50.txt",
+    f"{_EVALUATE} ensemble_s16_14 --data audioset=INPUTS/audioset-hdf5",
+    f"{_EVALUATE} openmic --data openmic=INPUTS/openmic",
+]
+PREPARATIONS = """\
+data prepare manifest=INPUTS/manifest --rate 16000 --out samples
+data prepare manifest=INPUTS/manifest --rate 16000 --out packed --format hdf5
+data prepare openmic=INPUTS/openmic-hdf5 --rate 8000 --seconds 0.5 --out short
+data check manifest=INPUTS/manifest --json --decode
+data check manifest=INPUTS/manifest-16000 --json --decode
+data check audioset=INPUTS/audioset-hdf5 --json --decode --rate 32000
+data check fsd50k=INPUTS/fsd50k --json
+data check esc50=INPUTS/esc50 --json --fold 2
+weights export INPUTS/files/scenes.safetensors official.pt""".splitlines()
+
+_SHARED = "+short +micro frontend.hop=250 data.train_clips=32 data.test_clips=32"
+_GOOD = Batch("good", "a:\nb: salt=1", _SHARED)
+
+
+def write_studies(folder: Path, inputs: Path) -> None:
+    """Writes a study file and class names."""
+    (folder / "classes.txt").write_text("bell\nengine\nvoice\n")
+    (folder / "esc50.txt").write_text("dog\nrain\nsea_waves\n")
+    (folder / "good.py").write_text(_GOOD.text().replace("INPUTS", str(inputs)))

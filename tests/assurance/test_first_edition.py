@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import edition_cells
-import edition_commands
 import pytest
 from edition_cells import Batch
 from editions import (
@@ -40,9 +39,6 @@ from editions import (
 # raised with it. A difference that is not here is reverted.
 _ADDED = "a field that came after the first edition; at its default it enters no key"
 _WORDS = "the same refusal in other words"
-_OPTION = "the option has another name"
-_NO_VALUE = "a setting without a value names none"
-_RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
 _HDF5 = "HDF5 is no longer written; cells on manifest-hdf5 compare how what was written is read"
 ALLOWED: dict[str, str] = {
@@ -51,20 +47,6 @@ ALLOWED: dict[str, str] = {
     "*/recipe/engine/residual": _ADDED,
     "predictions/*/deit.pth *--format json/1/0": _WORDS,
     "predictions/*/vit.pth *--format json/1/0": _WORDS,
-    "mistakes/plan good.py --out good.py*/field": _OPTION,
-    "mistakes/status good.py --out good.py/field": _OPTION,
-    "mistakes/records clean --out gone/field": _OPTION,
-    "mistakes/run good.py --timeout 0/field": _OPTION,
-    "mistakes/list nothing/field": _OPTION,
-    "mistakes/plan good.py --device tpu/field": "the option that was given, not the field it sets",
-    "mistakes/plan good.py --out runs --set =3/value": _NO_VALUE,
-    "mistakes/plan good.py --out runs --set training.epochs/value": _NO_VALUE,
-    "mistakes/plan inner.py */field": _RENAMED,
-    "mistakes/plan inner.py */value": _RENAMED,
-    "mistakes/plan averaged.py */field": _RENAMED,
-    "mistakes/*frontend.deviation=0/field": _RENAMED,
-    "mistakes/*engine.loaders=-1/field": _RENAMED,
-    "mistakes/*training.select=frist/field": _RENAMED,
     "checks/data prepare * --format hdf5/0": _HDF5,
     "prepared/packed/*": _HDF5,
     "cells/engine/*/variants/*/cells/*/key": _HALF,
@@ -169,7 +151,7 @@ def test_search(pair: Pair) -> None:
     def work(edition: Edition, folder: Path) -> None:
         shutil.rmtree(here, ignore_errors=True)
         here.mkdir(parents=True)
-        edition_commands.write_studies(here, pair.inputs)
+        edition_cells.write_studies(here, pair.inputs)
         words = "search good.py --trials 4 --minutes 9 --workers 1 --no-track --out runs"
         edition.bench([*words.split(), "--reports", "reports"], here)
         shutil.move(here / "runs", folder / "runs")
@@ -191,7 +173,7 @@ def given(pair: Pair, name: str, commands: list[str]) -> tuple[list[Path], list[
     def work(edition: Edition, folder: Path) -> None:
         here = folder / "here"
         here.mkdir()
-        edition_commands.write_studies(here, pair.inputs)
+        edition_cells.write_studies(here, pair.inputs)
         spelled = [edition.spelled(words) for words in placed]
         (folder / "commands.json").write_text(json.dumps(spelled))
         driver = [
@@ -207,7 +189,7 @@ def given(pair: Pair, name: str, commands: list[str]) -> tuple[list[Path], list[
 
 
 def test_predictions(pair: Pair) -> None:
-    commands = edition_commands.PREDICTIONS
+    commands = edition_cells.PREDICTIONS
     _, results = given(pair, "predictions", commands)
     refused = [result["status"] for result in results[0] if result["status"]]
     assert refused == [2, 2], "all but the two image models predict"
@@ -216,13 +198,13 @@ def test_predictions(pair: Pair) -> None:
 
 
 def test_evaluations(pair: Pair) -> None:
-    folders, results = given(pair, "evaluations", edition_commands.EVALUATIONS)
+    folders, results = given(pair, "evaluations", edition_cells.EVALUATIONS)
     assert not [result["printed"] for result in results[0] if result["status"]]
     compare("evaluations", *(records(folder / "runs") for folder in folders))
 
 
 def test_prepared_files(pair: Pair) -> None:
-    commands = edition_commands.PREPARATIONS
+    commands = edition_cells.PREPARATIONS
     folders, results = given(pair, "preparations", commands)
     assert {result["status"] for result in results[0]} <= {0, 1}, results[0]
     told = [[[r["status"], counted(r["out"])] for r in result] for result in results]
@@ -248,21 +230,6 @@ def hashes(folder: Path) -> dict[str, str]:
         for path in sorted(paths)
         if path.name != "log.txt"
     }
-
-
-def test_mistakes(pair: Pair) -> None:
-    commands = edition_commands.MISTAKES
-    assert len(commands) == len(set(commands)) > 60
-    folders, results = given(pair, "mistakes", commands)
-    good = [r["printed"] for r in results[0] if r["status"] not in (1, 2)]
-    assert not good, "no mistakes in the first edition"
-    assert sum(result["error"] for result in results[0]) > 60
-    told = []
-    for folder, result in zip(folders, results, strict=True):
-        text = json.dumps([{n: r[n] for n in ("status", "field", "value")} for r in result])
-        values = json.loads(text.replace(str(folder), "HERE"))
-        told.append(dict(zip(commands, values, strict=True)))
-    compare("mistakes", *told)
 
 
 def test_tables_of_the_committed_reports(pair: Pair) -> None:

@@ -140,8 +140,7 @@ def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypa
 def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     write_all(tmp_path, seeds=(0,))
     (tmp_path / "mlflow.db").touch()  # as a sync that was killed leaves it
-    (tmp_path / ".mlflow-left").mkdir()
-    (tmp_path / ".mlflow-left" / "mlflow.db").write_bytes(b"half")
+    (tmp_path / ".mlflow-mlflow.db").write_bytes(b"half")
     code = (
         "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
         "print(sync(Path(sys.argv[1])).runs['created'])"

@@ -85,7 +85,7 @@ def test_credentials_are_left_out_wherever_they_are():
 
 
 def test_a_server_that_refuses_is_one_clear_error(unsynced, refusing):
-    with pytest.raises(InputError, match="the server is unreachable.*refused") as caught:
+    with pytest.raises(InputError, match="records are not affected.*refused") as caught:
         sync(unsynced)
     assert caught.value.source == refusing and "secret" not in str(caught.value)
     assert f"passt-bench sync --runs {unsynced}" in caught.value.remedy
@@ -93,7 +93,7 @@ def test_a_server_that_refuses_is_one_clear_error(unsynced, refusing):
 
 def test_a_server_that_hangs_is_one_clear_error(unsynced, silent, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with pytest.raises(InputError, match="the server does not answer"):
+    with pytest.raises(InputError, match="timed out"):
         sync(unsynced)
 
 
@@ -150,8 +150,8 @@ def half_upgrade(path: Path) -> None:
     [
         (damage, "file is not a database"),
         (tear, "malformed|not a database|disk image|disk I/O"),
-        (upgrade, "another version of MLflow.*fedcba987654"),
-        (half_upgrade, "another version of MLflow.*fedcba987654"),
+        (upgrade, "fedcba987654"),
+        (half_upgrade, "fedcba987654"),
     ],
 )
 def test_a_database_that_cannot_be_used_says_how_to_rebuild_it(synced, spoil, reason, cli):
@@ -159,7 +159,7 @@ def test_a_database_that_cannot_be_used_says_how_to_rebuild_it(synced, spoil, re
     moved = synced.rename(synced.with_name("other"))  # what is open under an address stays open
     code, said = cli("sync", "--runs", moved)
     assert code == 2 and re.search(reason, said), said
-    assert f"remove mlflow.db and mlartifacts in {moved}" in said.replace("Remove", "remove")
+    assert f"remove mlflow.db and mlartifacts in {moved}" in said
 
 
 def test_the_database_can_be_rebuilt_after_a_move(template, tmp_path):
@@ -184,7 +184,7 @@ def test_a_store_that_is_locked_says_so(synced, holder, monkeypatch, cli):
         with held if holder == "sync" else contextlib.nullcontext():
             code, said = cli("sync", "--runs", synced)
     assert code == 2, said
-    assert "another process holds the lock of the database" in said
+    assert ("database is locked" if holder == "database" else "mlflow.lock") in said
     assert f"passt-bench sync --runs {synced}" in said
 
 
