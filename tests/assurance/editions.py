@@ -1,12 +1,7 @@
-"""Two editions of this package side by side: the first, in a git worktree of its own, and this one.
-
-What the first computes is kept below ``.nox/first-edition/``, under a name that covers all that it
-depends on, so that only the first run of a table costs twice.
-"""
+"""Two editions of this package: the first, in a git worktree of its own, and this one."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +18,7 @@ from typing import Any
 FIRST_EDITION = "a9df4f38e8aae082e8dbc2adbac37fccf861b32d"  # on which the rebuild starts
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-KEPT = ROOT / ".nox" / "first-edition" / FIRST_EDITION[:12]
+TREE = ROOT / ".nox" / "first-edition" / FIRST_EDITION[:12] / "tree"
 
 # Options that this edition calls otherwise: (command, the first edition's word) → this edition's.
 _KEEP_RECORDS = ("plan", "run", "status", "search", "evaluate", "records")
@@ -128,63 +123,41 @@ def git(*words: object) -> str:
     return done.stdout.strip()
 
 
-def first_edition() -> Edition:
+def first_edition(cache: Path) -> Edition:
     """The first edition, checked out where it is not yet."""
-    tree = KEPT / "tree"
-    if not (tree / ".git").exists():
-        shutil.rmtree(tree, ignore_errors=True)
-        tree.parent.mkdir(parents=True, exist_ok=True)
+    if not (TREE / ".git").exists():
+        shutil.rmtree(TREE, ignore_errors=True)
+        TREE.parent.mkdir(parents=True, exist_ok=True)
         # Forced, for git may still know a tree that was removed by hand.
-        git("worktree", "add", "--force", "--detach", tree, FIRST_EDITION)
-    found = git("-C", tree, "rev-parse", "HEAD"), git("-C", tree, "status", "--porcelain")
-    remedy = f"git worktree remove --force {tree}"
-    assert found == (FIRST_EDITION, ""), f"{tree} was changed. Remove it: {remedy}"
-    return Edition("first", tree, kept_folder() / "cache")
-
-
-def kept_folder() -> Path:
-    """Where results of the first edition lie: a name for tables, machine and libraries."""
-    known = hashlib.sha256(f"{sys.version} {ROOT}".encode())
-    for path in [*sorted(HERE.glob("edition_*.py")), ROOT / "constraints.txt"]:
-        known.update(path.read_bytes())
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.is_file() else []
-    known.update("".join(sorted({line for line in lines if "model name" in line})).encode())
-    return KEPT / known.hexdigest()[:12]
+        git("worktree", "add", "--force", "--detach", TREE, FIRST_EDITION)
+    found = git("-C", TREE, "rev-parse", "HEAD"), git("-C", TREE, "status", "--porcelain")
+    remedy = f"git worktree remove --force {TREE}"
+    assert found == (FIRST_EDITION, ""), f"{TREE} was changed. Remove it: {remedy}"
+    return Edition("first", TREE, cache)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two editions and where their results go."""
+    """The two editions, and the folder that their results go to."""
 
     first: Edition
     now: Edition
-    kept: Path
     scratch: Path
 
     @property
     def inputs(self) -> Path:
-        """Data, weight files and sounds, written by the first edition and read by both."""
-        return self.kept / "inputs"
+        """What both read, see edition_inputs.py."""
+        return self.scratch / "inputs"
 
-    def both(self, name: str, work: Callable[[Edition, Path], object]) -> tuple[Path, Path]:
+    def both(self, name: str, work: Callable[[Edition, Path], object]) -> list[Path]:
         """Lets both editions do a named work in empty folders, at the same time; the folders."""
-        with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(self.done, name, lambda folder: work(self.first, folder))
-            mine = self.scratch / name
-            mine.mkdir(parents=True)
-            work(self.now, mine)
-            return first.result(), mine
-
-    def done(self, name: str, work: Callable[[Path], object]) -> Path:
-        """The kept folder of a work of the first edition, which is done where it is missing."""
-        folder, mark = self.kept / name, self.kept / f"{name}.done"
-        if not mark.is_file():
-            shutil.rmtree(folder, ignore_errors=True)
+        editions = (self.first, self.now)
+        folders = [self.scratch / edition.name / name for edition in editions]
+        for folder in folders:
             folder.mkdir(parents=True)
-            work(folder)
-            mark.touch()
-        return folder
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, editions, folders))
+        return folders
 
 
 def plain(record: dict[str, Any]) -> dict[str, Any]:

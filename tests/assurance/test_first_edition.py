@@ -1,8 +1,7 @@
 """This edition computes what the first one did, bit for bit, side by side on this machine.
 
-`nox -s assurance -- first_edition`. Old is the commit FIRST_EDITION of editions.py, in a git
-worktree below ``.nox/first-edition/``, where its results are kept too. Removed when the engine's
-rebuild begins.
+`nox -s assurance -- first_edition`. The first is the commit FIRST_EDITION of editions.py, in a git
+worktree below ``.nox/first-edition/``.
 """
 
 from __future__ import annotations
@@ -25,13 +24,11 @@ from edition_cells import Batch
 from editions import (
     FIRST_EDITION,
     HERE,
-    KEPT,
     ROOT,
     Edition,
     Pair,
     differences,
     first_edition,
-    kept_folder,
     records,
 )
 
@@ -59,22 +56,14 @@ ALLOWED: dict[str, str] = {
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    first = first_edition()
-    scratch, kept = tmp_path_factory.mktemp("now"), kept_folder()
-    now = Edition("now", ROOT, scratch / "cache")
-    for edition in (first, now):
+    scratch = tmp_path_factory.mktemp("editions")
+    first = first_edition(scratch / "first-cache")
+    both = Pair(first, Edition("now", ROOT, scratch / "now-cache"), scratch)
+    for edition in (first, both.now):
         edition.check()
-    for other in KEPT.iterdir():
-        if other not in (KEPT / "tree", kept):
-            shutil.rmtree(other)  # of other tables
-    both = Pair(first, now, kept, scratch)
-
-    def write(folder: Path) -> None:
-        helpers = [first.root, first.root / "tests" / "helpers", first.root / "tests" / "models"]
-        path = os.pathsep.join(map(str, helpers))
-        first.python([str(HERE / "edition_inputs.py"), "."], folder, PYTHONPATH=path)
-
-    both.done("inputs", write)
+    both.inputs.mkdir()
+    path = os.pathsep.join(str(first.root / name) for name in ("", "tests/helpers", "tests/models"))
+    first.python([str(HERE / "edition_inputs.py"), "."], both.inputs, PYTHONPATH=path)
     return both
 
 
@@ -146,7 +135,7 @@ def killed(edition: Edition, words: list[str], folder: Path) -> None:
 
 def test_search(pair: Pair) -> None:
     """Trials, which train without the inner split; their draws depend on the folder's path."""
-    here = pair.kept / "search-here"
+    here = pair.scratch / "search-here"
 
     def work(edition: Edition, folder: Path) -> None:
         shutil.rmtree(here, ignore_errors=True)
@@ -156,11 +145,12 @@ def test_search(pair: Pair) -> None:
         edition.bench([*words.split(), "--reports", "reports"], here)
         shutil.move(here / "runs", folder / "runs")
 
-    first = pair.done("search", lambda folder: work(pair.first, folder))
-    mine = pair.scratch / "search"
-    mine.mkdir()
-    work(pair.now, mine)
-    found = [records(folder / "runs") for folder in (first, mine)]
+    found = []
+    for edition in (pair.first, pair.now):
+        folder = pair.scratch / edition.name / "search"
+        folder.mkdir(parents=True)
+        work(edition, folder)
+        found.append(records(folder / "runs"))
     assert any(r.get("recipe", {}).get("training", {}).get("select") == "inner"
                for r in found[0].values())  # fmt: skip
     compare("search", *found)

@@ -50,9 +50,8 @@ def mlflow_server(folder):
 class Proxy:
     """In front of a server, on a port of its own; after some requests it begins to fail.
 
-    Faults: ``refuse``: nobody listens; ``hang``: requests are taken and never answered; ``stall``:
-    the same, but the server still says that it is alive; ``500``; ``cut``: every third request
-    reaches the server, and half of its answer comes back.
+    Faults: ``refuse``: nobody listens; ``hang``: requests are taken and never answered; ``500``;
+    ``cut``: every third request reaches the server, and half of its answer comes back.
     """
 
     def __init__(self, behind, fault, after=0):
@@ -68,11 +67,11 @@ class Proxy:
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def fails(self, path):
+    def fails(self):
         """Whether, and how, the next request fails."""
         self.left -= 1
         self.asked += 1
-        if self.left >= 0 or (self.fault == "stall" and path.endswith("/health")):
+        if self.left >= 0:
             return None
         if self.fault == "refuse":
             self._server.socket.close()
@@ -100,8 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.proxy.fails(self.path)
-        if fault in ("hang", "stall"):
+        fault = self.server.proxy.fails()
+        if fault == "hang":
             self.server.proxy.released.wait()
         elif fault == "500":
             self.answer(500, [("Content-Type", "text/plain")], b"broken")

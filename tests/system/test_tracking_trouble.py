@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -97,7 +96,7 @@ def test_a_server_that_hangs_is_one_clear_error(unsynced, silent, monkeypatch):
         sync(unsynced)
 
 
-@pytest.mark.parametrize("uri", ["foo:bar", "postgresql+psycopg9://host/base", "sqlite:////no/x"])
+@pytest.mark.parametrize("uri", ["foo:bar", "sqlite:////no/x"])
 def test_an_address_that_cannot_be_opened_is_named(unsynced, uri):
     with pytest.raises(InputError, match="records are not affected") as caught:
         sync(unsynced, tracking_uri=uri)
@@ -129,36 +128,20 @@ def damage(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
 
 
-def tear(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(100)
-        file.write(b"\xff" * 60_000)
-
-
-def upgrade(path: Path, statement: str = "SELECT 1") -> None:
+def upgrade(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as opened, opened:
         opened.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
-        opened.execute(statement)
-
-
-def half_upgrade(path: Path) -> None:
-    upgrade(path, "DROP TABLE trace_tags")  # MLflow then migrates from a version it does not know
+        opened.execute("DROP TABLE trace_tags")  # MLflow then migrates, from an unknown version
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (damage, "file is not a database"),
-        (tear, "malformed|not a database|disk image|disk I/O"),
-        (upgrade, "fedcba987654"),
-        (half_upgrade, "fedcba987654"),
-    ],
+    ("spoil", "reason"), [(damage, "file is not a database"), (upgrade, "fedcba987654")]
 )
 def test_a_database_that_cannot_be_used_says_how_to_rebuild_it(synced, spoil, reason, cli):
     spoil(synced / "mlflow.db")
     moved = synced.rename(synced.with_name("other"))  # what is open under an address stays open
     code, said = cli("sync", "--runs", moved)
-    assert code == 2 and re.search(reason, said), said
+    assert code == 2 and reason in said, said
     assert f"remove mlflow.db and mlartifacts in {moved}" in said
 
 
