@@ -24,7 +24,6 @@ from passt_bench.cli.options import (
     option,
     print_table,
 )
-from passt_bench.errors import InputError
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -56,6 +55,7 @@ def predict(
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
     from passt_bench.console import stage
+    from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
@@ -64,7 +64,7 @@ def predict(
     paths = runner.find_audio(audio)
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
-        ensemble.rename(read_names(labels))
+        ensemble.rename(read_vocabulary(labels))
     errors = error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
@@ -77,26 +77,11 @@ def predict(
     else:
         write_atomically(output, text.encode())
         console.print(str(output))
-    failures = [result for result in results if isinstance(result, runner.Failure)]
+    failures = [result.error for result in results if result.error]
     for failure in failures:
-        errors.print(f"error: {failure.message}", style="red")
+        errors.print(f"error: {failure}", style="red")
     if failures:
         raise typer.Exit(1)
-
-
-def read_names(path: Path) -> list[str]:
-    """The class names in a text file, one per line.
-
-    Raises:
-        InputError: the file cannot be read as text.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"not readable as text ({error})", source=path, remedy="Give one class name per line."
-        ) from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 @app.command()
@@ -116,6 +101,7 @@ def evaluate(
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
+    from passt_bench.data.tables import read_vocabulary
     from passt_bench.report.build import build_evaluations, render_index
     from passt_bench.report.pages import evaluations_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
@@ -131,7 +117,7 @@ def evaluate(
             fold=fold,
             device=device,
             batch=batch,
-            classes=read_names(labels) if labels is not None else None,
+            classes=read_vocabulary(labels) if labels is not None else None,
             progress=update,
         )
     if not fresh:

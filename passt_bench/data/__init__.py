@@ -33,11 +33,6 @@ __all__ = [
 def open_dataset(spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
     """Opens a registered data set, or its prepared clips if the folder holds some at that rate.
 
-    Args:
-        spec: name, clip length, numbers of clips.
-        sampling_rate: Hz of the waveforms.
-        root: folder of the data set, or of prepared clips; None for procedural data.
-
     Raises:
         InputError: an unknown name, or data that are missing or broken.
     """

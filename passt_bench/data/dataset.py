@@ -21,13 +21,9 @@ MAX_SKIPPED = 0.05  # share of the clips that may be missing or broken
 
 
 class Incomplete(InputError):
-    """Too many clips of a data set are missing or broken to run anything on it.
+    """Too many clips of a data set are missing or broken to run anything on it."""
 
-    Attributes:
-        dataset: the clips that can be used, for a check.
-    """
-
-    dataset: Dataset
+    dataset: Dataset  # the clips that can be used, for a check
 
 
 class FileChanged(InputError):
@@ -49,30 +45,17 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """Clips of one length and sampling rate.
+    """Clips of one length and sampling rate."""
 
-    Attributes:
-        fingerprint: digest and summary of the data; part of the key of every run on it.
-        ids: one name per clip.
-        targets: (N, C), 0 or 1, NaN if unknown (OpenMIC's partial labels); rows by index.
-        sources: the recording that each clip was cut from; a validation split never separates clips
-            of one recording.
-        folds: numbers of the folds; empty for one fixed split.
-    """
-
-    fingerprint: Fingerprint
-    ids: Sequence[str]
-    targets: Targets
-    sources: Sequence[str]
-    folds: tuple[int, ...]
+    fingerprint: Fingerprint  # its digest is a part of the key of every run on the data
+    ids: Sequence[str]  # one name per clip
+    targets: Targets  # (N, C), 0 or 1, NaN if unknown (OpenMIC's partial labels)
+    sources: Sequence[str]  # recordings; a validation split never separates clips of one
+    folds: tuple[int, ...]  # numbers of the folds; empty for one fixed split
 
     @abstractmethod
     def split(self, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the training clips and of the test clips.
-
-        Args:
-            fold: the fold held out, or None where there are no folds.
-        """
+        """Indices of the training clips and of the test clips: the ``fold`` held out, if any."""
 
     @abstractmethod
     def waveform(self, index: int) -> np.ndarray:
@@ -126,19 +109,12 @@ class Dataset(ABC):
 
 @dataclass(frozen=True, eq=False)
 class StoredDataset(Dataset):
-    """A data set whose clips are stored and listed in a clip table.
+    """A data set whose clips are stored and listed in a clip table."""
 
-    Attributes:
-        spec: clip length; numbers of clips of each split.
-        sampling_rate: Hz of the waveforms.
-        table: the clip table.
-        stamps: `stamps_of` the files with the clips when the data set was opened.
-    """
-
-    spec: DataSpec
-    sampling_rate: int
+    spec: DataSpec  # clip length; numbers of clips of each split
+    sampling_rate: int  # Hz of the waveforms
     table: ClipTable
-    stamps: np.ndarray
+    stamps: np.ndarray  # `stamps_of` the files with the clips when the data set was opened
 
     @property
     def samples(self) -> int:
@@ -154,11 +130,7 @@ class StoredDataset(Dataset):
         """Like `waveform`, but beginning at sample ``start``; zeros beyond the clip's end."""
 
     def check_unchanged(self, path: Path, file: int) -> None:
-        """Refuses a file that changed after its header and labels were read.
-
-        Args:
-            path: the file.
-            file: its index in ``stamps``.
+        """Refuses a file, by its index in ``stamps``, that changed after its header was read.
 
         Raises:
             FileChanged: it has another size or modification time; a missing file is reported when

@@ -20,12 +20,7 @@ _NAMED = 5  # examples in a message
 
 
 def digest_of(what: object, parts: Iterable[str | np.ndarray]) -> str:
-    """16 hex digits of a hash.
-
-    Args:
-        what: settings that change the waveforms; hashed by their ``repr``.
-        parts: texts, and columns of any type, whose bytes are hashed.
-    """
+    """16 hex digits of a hash of settings, by their ``repr``, and of texts and columns' bytes."""
     hasher = hashlib.sha256(repr(what).encode())
     for part in parts:
         if isinstance(part, str):
@@ -41,13 +36,7 @@ def hash_of(content: bytes) -> int:
 
 
 def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
-    """Hash of 4 KiB from the middle of a file, or of the whole file if it is smaller.
-
-    Args:
-        file: must be seekable.
-        start: first byte of the part to use as the file.
-        end: byte after that part; None is the file's end.
-    """
+    """Hash of 4 KiB from the middle of the bytes ``start`` to ``end``, or of all if fewer."""
     end = file.seek(0, os.SEEK_END) if end is None else end
     file.seek(start + max(0, end - start - _PIECE) // 2)
     return hash_of(file.read(min(_PIECE, end - start)))
@@ -63,14 +52,7 @@ def spread_over(count: int) -> np.ndarray:
 def lacking_classes(
     targets: Targets, split: np.ndarray, splits: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
-    """A note for each split in which some classes have no clip.
-
-    Args:
-        targets: (N, classes).
-        split: (N,) code of each clip's split.
-        splits: names of the splits by code.
-        classes: names of the classes.
-    """
+    """A note for each split in which some classes have no clip."""
     notes = []
     for code, name in enumerate(splits):
         inside = np.flatnonzero(split == code)

@@ -74,7 +74,7 @@ class Manifest(DatasetLayout):
         for row in read_rows(file, ("path", labels, split)):
             path, (start, end) = _path(row), _segment(row)
             whole = start == 0 and end is None
-            name = path if whole else f"{path}@{start:.10g}-" + _or_empty(end)
+            name = path if whole else f"{path}@{start:.10g}-" + (f"{end:.10g}" if end else "")
             row.unlisted("path", name, builder)
             source = row.values.get("source") or (None if whole else path)
             code = _fold(row) if split == "fold" else _split(row)
@@ -85,12 +85,8 @@ class Manifest(DatasetLayout):
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
         if len(listing.folds) > _MAX_FOLDS:
-            raise InputError(
-                f"{len(listing.folds)} folds",
-                source=file,
-                field="fold",
-                remedy="Give at most 100.",
-            )
+            problem = f"{len(listing.folds)} folds"
+            raise InputError(problem, source=file, field="fold", remedy="Give at most 100.")
         return listing
 
 
@@ -99,12 +95,8 @@ def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
     for column in columns:
         meant = get_close_matches(column.strip().lower(), _COLUMNS, 1, 0.8)
         if column not in _COLUMNS and meant:  # would be silently ignored
-            raise InputError(
-                "no such column",
-                source=file,
-                field=column,
-                remedy=f"Write {meant[0]!r}, or give it another name if it is something else.",
-            )
+            remedy = f"Write {meant[0]!r}, or give it another name if it is something else."
+            raise InputError("no such column", source=file, field=column, remedy=remedy)
     if columns and not set(columns).intersection(_COLUMNS):
         raise InputError(
             "the first line names none of the columns",
@@ -191,10 +183,6 @@ def _seconds(row: Row, column: str) -> float | None:
     if not 0 <= seconds < math.inf:
         raise row.wrong(column, "not a number of seconds")
     return seconds
-
-
-def _or_empty(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.10g}"
 
 
 DATASETS.register("manifest", version=1, summary="your own recordings, listed in a CSV file")(

@@ -111,14 +111,9 @@ def _labels(path: Path, classes: int) -> tuple[np.ndarray, dict[str, int]]:
             f"not OpenMIC's labels ({error})", source=path, remedy="Put the published file there."
         ) from None
     shape = (len(keys), classes)
-    problem = ""
-    if likely.shape != shape or known.shape != shape:
-        problem = f"labels {likely.shape} and masks {known.shape} where {shape} are needed"
-    elif not np.isfinite(likely).all():
-        problem = "NaN or infinity among the labels"
-    if problem:
+    if not likely.shape == known.shape == shape or not np.isfinite(likely).all():
         raise InputError(
-            problem,
+            f"labels {likely.shape} and masks {known.shape} where {shape} without NaN are needed",
             source=path,
             field="Y_true, Y_mask",
             remedy="Put the published file there.",

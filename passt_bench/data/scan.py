@@ -1,9 +1,9 @@
 """Finds the audio files of a folder, and reads the header and the last sample of each once.
 
 Threads do it, because most of the time is waiting for a disk or a server. The headers of a big
-folder are cached by the path of the folder, with size and modification time of each file: when the
-folder is opened again, only files in which either differs are read. ``PASST_BENCH_CACHE`` names
-another folder for the cache, which can be deleted at any time.
+folder are cached, with size and modification time of each file: when the folder is opened again,
+only files in which either differs are read. ``PASST_BENCH_CACHE`` names another folder for the
+cache, which can be deleted at any time.
 """
 
 from __future__ import annotations

@@ -62,13 +62,7 @@ def validation_split(
 def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.ndarray:
     """The first ``count`` clips, taken from each class in turn, so that classes are balanced.
 
-    Args:
-        indices: indices of the clips to choose from, in order.
-        targets: (N, C), targets of every clip; of several classes, the first counts.
-        count: number of clips, at most the number of indices.
-
-    Returns:
-        The chosen indices, ascending.
+    Of several classes of a clip, the first counts. The result is ascending.
     """
     starts = range(0, len(indices), _ROWS)
     rows = (targets[indices[start : start + _ROWS]] > 0.5 for start in starts)
@@ -83,16 +77,10 @@ def first_stratified(indices: np.ndarray, targets: Targets, count: int) -> np.nd
 
 
 def limited(indices: np.ndarray, targets: Targets, count: int | None, field: str) -> np.ndarray:
-    """The clips of a split, or the first of them by `first_stratified`.
-
-    Args:
-        indices: indices of the split's clips.
-        targets: (N, C), targets of every clip.
-        count: number of clips; None is all.
-        field: field with the number, for the message.
+    """The clips of a split, or the first ``count`` by `first_stratified`; None is all.
 
     Raises:
-        InputError: the split has fewer clips.
+        InputError: the split has fewer clips; the message names ``field``.
     """
     if count is None:
         return indices

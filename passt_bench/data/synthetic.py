@@ -240,11 +240,6 @@ def _targets(seed: int, counts: tuple[int, ...]) -> np.ndarray:
 def open_synthetic(spec: DataSpec, sampling_rate: int, root: Path | None) -> Synthetic:
     """Draws the labels of procedural scenes; their audio is rendered on demand.
 
-    Args:
-        spec: clip length, numbers of clips (default 1500 and 400), seed.
-        sampling_rate: Hz.
-        root: None, since nothing is read.
-
     Raises:
         InputError: a folder was given, or clips are too short.
     """

@@ -16,17 +16,11 @@ FIX = "Fix or remove the row."
 
 
 class Row(NamedTuple):
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        path: path of the table.
-        line: last line of the row, from 1.
-        values: column → value, stripped.
-    """
-
-    path: Path
-    line: int
-    values: dict[str, str]
+    path: Path  # of the table
+    line: int  # last line of the row, from 1
+    values: dict[str, str]  # column → value, stripped
 
     def text(self, column: str) -> str:
         """The value of a column.
@@ -64,13 +58,8 @@ class Row(NamedTuple):
 
     def wrong(self, column: str, problem: str, remedy: str = FIX) -> InputError:
         """The error that names file, line, column and value."""
-        return InputError(
-            problem,
-            source=f"{self.path} line {self.line}",
-            field=column,
-            value=self.values.get(column),
-            remedy=remedy,
-        )
+        source, value = f"{self.path} line {self.line}", self.values.get(column)
+        return InputError(problem, source=source, field=column, value=value, remedy=remedy)
 
 
 def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
@@ -80,16 +69,15 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
         InputError: no such file, not UTF-8, or another delimiter.
     """
     names = tuple(next((words for _, _, words in _lines(path, delimiter)), ()))
-    other = {";": "semicolons", "\t": "tabs"}
-    found = [mark for mark in other if len(names) == 1 and mark in names[0]]
-    if found and delimiter == ",":
-        raise InputError(
-            f"its values are separated by {other[found[0]]}",
-            source=path,
-            field="first line",
-            value=names[0],
-            remedy="Separate values by commas, and quote a value that contains one.",
-        )
+    for mark, other in ((";", "semicolons"), ("\t", "tabs")):
+        if delimiter == "," and len(names) == 1 and mark in names[0]:
+            raise InputError(
+                f"its values are separated by {other}",
+                source=path,
+                field="first line",
+                value=names[0],
+                remedy="Separate values by commas, and quote a value that contains one.",
+            )
     return names
 
 
@@ -116,14 +104,10 @@ def read_rows(
     """
     lines = _lines(path, delimiter, comment)
     names = columns_of(path, delimiter) if head else tuple(columns)
-    absent = [name for name in columns if name not in names]
+    absent = ", ".join(name for name in columns if name not in names)
     if absent:
-        raise InputError(
-            "missing columns",
-            source=path,
-            field=", ".join(absent),
-            remedy=f"Give a first line that names {', '.join(columns)}.",
-        )
+        remedy = f"Give a first line that names {', '.join(columns)}."
+        raise InputError("missing columns", source=path, field=absent, remedy=remedy)
     twice = _repeated(names)
     if twice:
         raise InputError(
@@ -132,22 +116,19 @@ def read_rows(
     empty = True
     for first, line, words in islice(lines, int(head), None):
         if len(words) != len(names) or line > first:  # an unclosed quote swallows whole rows
-            raise _uneven(path, first, line, f"{len(words)} values for {len(names)} columns")
+            problem = f"{len(words)} values for {len(names)} columns"
+            remedy = "Put values that contain a delimiter in quotes."
+            if line > first:
+                problem += f": a quote is opened here and closed only in line {line}, or not at all"
+                remedy = (
+                    "Close the quote: everything after it is one value. A quote within a value is "
+                    "written twice, and no value spans several lines."
+                )
+            raise InputError(problem, source=f"{path} line {first}", remedy=remedy)
         empty = False
         yield Row(path, line, dict(zip(names, words, strict=True)))
     if empty:
         raise InputError("no clips are listed", source=path, remedy="Give the complete list.")
-
-
-def _uneven(path: Path, first: int, last: int, problem: str) -> InputError:
-    remedy = "Put values that contain a delimiter in quotes."
-    if last > first:
-        problem += f": a quote is opened here and closed only in line {last}, or not at all"
-        remedy = (
-            "Close the quote: everything after it is one value. A quote within a value is written "
-            "twice, and no value spans several lines."
-        )
-    return InputError(problem, source=f"{path} line {first}", remedy=remedy)
 
 
 def _lines(
@@ -180,17 +161,14 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(
-            "no such file", source=path, remedy="Give the folder that holds it."
-        ) from None
+        problem, remedy = "no such file", "Give the folder that holds it."
     except OSError as error:
-        raise InputError(
-            f"cannot be read ({error.strerror})", source=path, remedy="Give a readable file."
-        ) from None
+        problem, remedy = f"cannot be read ({error.strerror})", "Give a readable file."
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"not a text file in UTF-8 ({error})", source=path, remedy="Save it as UTF-8."
-        ) from None
+        problem, remedy = f"not a text file in UTF-8 ({error})", "Save it as UTF-8."
+    else:
+        return
+    raise InputError(problem, source=path, remedy=remedy)
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:

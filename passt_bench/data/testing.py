@@ -30,13 +30,7 @@ _READ = 4  # clips of each split that are read
 
 @dataclass(frozen=True)
 class Subject:
-    """A registered data set, small enough to be checked in a second.
-
-    Attributes:
-        spec: its name and the clip length.
-        sampling_rate: Hz of the waveforms.
-        root: its folder; None for procedural data.
-    """
+    """A registered data set, small enough to be checked in a second; procedural without a root."""
 
     spec: DataSpec
     sampling_rate: int = 16000

@@ -27,29 +27,13 @@ _BATCH = 8  # windows
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one file.
+    """The prediction for one file, or why there is none."""
 
-    Attributes:
-        file: path of the file as given.
-        seconds: length of the audio.
-        windows: number of windows that the probabilities are averaged over.
-        classes: names, the most probable first.
-        probabilities: probabilities of the classes, in the same order.
-    """
-
-    file: str
-    seconds: float
-    windows: int
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file without a prediction."""
-
-    file: str
-    message: str
+    file: str  # as given
+    seconds: float = 0.0
+    windows: int = 0  # that the probabilities are averaged over
+    probabilities: tuple[tuple[str, float], ...] = ()  # of the classes, the most probable first
+    error: str = ""
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
@@ -65,11 +49,8 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
             if not inside:
-                raise InputError(
-                    "no audio files in the folder",
-                    source=path,
-                    remedy=f"Looked for {', '.join(SUFFIXES)}.",
-                )
+                remedy = f"Looked for {', '.join(SUFFIXES)}."
+                raise InputError("no audio files in the folder", source=path, remedy=remedy)
             files |= dict.fromkeys(inside)
         elif path.is_file():
             files[path] = None
@@ -79,13 +60,9 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
 
 
 def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarray:
-    """Windows of a waveform, (windows, samples).
+    """Windows of mono samples, (windows, samples).
 
-    Args:
-        wave: mono samples.
-        clip: minimum number of samples; shorter audio is padded with zeros at its end.
-        window: number of samples per window; longer audio is cut into windows.
-        hop: samples between the starts of windows; the last window ends with the audio.
+    Audio that is shorter than a clip is padded with zeros at its end; the last window ends with it.
     """
     if len(wave) < clip:
         wave = np.pad(wave, (0, clip - len(wave)))
@@ -100,13 +77,7 @@ def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarra
 def predict_file(
     ensemble: Ensemble, path: Path, hop: float | None = None, device: str = "cpu"
 ) -> Prediction:
-    """Predicts one file.
-
-    Args:
-        ensemble: one model or several.
-        path: an audio file.
-        hop: seconds between the starts of windows; None is a whole window, without overlap.
-        device: device of the ensemble.
+    """Predicts one file; ``hop`` is in seconds, None is a whole window.
 
     Raises:
         InputError: the file cannot be read as audio.
@@ -122,13 +93,8 @@ def predict_file(
         parts.append(ensemble.probabilities(ensemble(x)).double().cpu())
     mean = torch.cat(parts).mean(dim=0)
     order = torch.argsort(mean, descending=True, stable=True).tolist()
-    return Prediction(
-        file=str(path),
-        seconds=len(wave) / rate,
-        windows=len(windows),
-        classes=tuple(ensemble.classes[index] for index in order),
-        probabilities=tuple(float(mean[index]) for index in order),
-    )
+    named = tuple((ensemble.classes[index], float(mean[index])) for index in order)
+    return Prediction(str(path), len(wave) / rate, len(windows), named)
 
 
 def predict_files(
@@ -137,56 +103,51 @@ def predict_files(
     hop: float | None = None,
     device: str = "cpu",
     progress: Progress = lambda share, text: None,
-) -> list[Prediction | Failure]:
+) -> list[Prediction]:
     """Predicts files one by one; a file that cannot be read does not stop the others."""
-    out: list[Prediction | Failure] = []
+    out = []
     for number, path in enumerate(paths, start=1):
         try:
             out.append(predict_file(ensemble, path, hop, device))
         except InputError as error:
-            out.append(Failure(str(path), str(error)))
+            out.append(Prediction(str(path), error=str(error)))
         progress(number / len(paths), f"{number} of {len(paths)} files")
     return out
 
 
-def as_text(results: Sequence[Prediction | Failure], top: int | None) -> str:
+def as_text(results: Sequence[Prediction], top: int | None) -> str:
     """One block of lines per file, the most probable class first."""
     lines = []
     for result in results:
-        if isinstance(result, Failure):
+        if result.error:
             lines.append(f"{result.file}: no prediction")
         else:
             windows = f"{result.windows} window" + ("s" if result.windows != 1 else "")
             lines.append(f"{result.file} ({result.seconds:.2f} s, {windows})")
-            lines += [f"  {p:.4f}  {name}" for name, p in _top(result, top)]
+            lines += [f"  {p:.4f}  {name}" for name, p in result.probabilities[:top]]
     return "\n".join(lines) + "\n"
 
 
-def as_csv(results: Sequence[Prediction | Failure], top: int | None) -> str:
+def as_csv(results: Sequence[Prediction], top: int | None) -> str:
     """One row per file and class: file, seconds, windows, rank, class, probability."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("file", "seconds", "windows", "rank", "class", "probability"))
     for result in results:
-        if isinstance(result, Prediction):
-            head = (result.file, f"{result.seconds:.6g}", result.windows)
-            for rank, (name, p) in enumerate(_top(result, top), start=1):
-                writer.writerow((*head, rank, name, f"{p:.6g}"))
+        head = (result.file, f"{result.seconds:.6g}", result.windows)
+        for rank, (name, p) in enumerate(result.probabilities[:top], start=1):
+            writer.writerow((*head, rank, name, f"{p:.6g}"))
     return out.getvalue()
 
 
-def as_json(results: Sequence[Prediction | Failure], top: int | None) -> str:
+def as_json(results: Sequence[Prediction], top: int | None) -> str:
     """A list with one object per file: its predictions, or the error."""
     plain: list[dict[str, object]] = []
     for result in results:
-        if isinstance(result, Failure):
-            plain.append({"file": result.file, "error": result.message})
+        if result.error:
+            plain.append({"file": result.file, "error": result.error})
         else:
-            named = [{"class": name, "probability": p} for name, p in _top(result, top)]
+            named = [{"class": n, "probability": p} for n, p in result.probabilities[:top]]
             facts = {"file": result.file, "seconds": result.seconds, "windows": result.windows}
             plain.append({**facts, "predictions": named})
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _top(result: Prediction, top: int | None) -> list[tuple[str, float]]:
-    return list(zip(result.classes, result.probabilities, strict=True))[:top]
