@@ -44,25 +44,15 @@ def read_published(name: str) -> tuple[dict[str, str], ...]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set as the authors used it, for plans on machines that do not have it.
+    """A data set as the authors used it, for plans on machines that do not have it."""
 
-    Attributes:
-        name: registered name.
-        title: usual name.
-        classes: number of classes.
-        training: number of training clips; with folds, of all folds but one.
-        evaluation: number of test clips; with folds, of one fold.
-        folds: number of folds; 1 for a fixed split.
-        disk_gb: size of the published files (AudioSet: as mp3 of 128 kbit/s).
-    """
-
-    name: str
+    name: str  # registered
     title: str
     classes: int
-    training: int
-    evaluation: int
-    folds: int
-    disk_gb: float
+    training: int  # clips; with folds, of all folds but one
+    evaluation: int  # clips; with folds, of one fold
+    folds: int  # 1 for a fixed split
+    disk_gb: float  # of the published files (AudioSet: as mp3 of 128 kbit/s)
 
 
 @lru_cache
@@ -73,19 +63,12 @@ def corpora() -> dict[str, Corpus]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a protocol.
+    """One value of a protocol."""
 
-    Attributes:
-        field: dotted name of a recipe's field.
-        value: value of the field.
-        source: where it is published; begins with ``ours`` or ``inferred`` if it is not.
-        conflict: what another of the authors' publications (paper, code, README) has.
-    """
-
-    field: str
+    field: str  # dotted name of a recipe's field
     value: Any
-    source: str
-    conflict: str
+    source: str  # where it is published; begins with ``ours`` or ``inferred`` if it is not
+    conflict: str  # what another of the authors' publications (paper, code, README) has
 
 
 def settings(protocol: str, row: str = "") -> dict[str, Setting]:
@@ -142,25 +125,15 @@ def published_study(name: str, question: str, protocol: str, prefix: str = "") -
 
 @dataclass(frozen=True)
 class Row:
-    """One published number: a training, an evaluation of published weights, or only cited.
+    """One published number: a training, an evaluation of published weights, or only cited."""
 
-    Attributes:
-        table: table of the paper, e.g. ``table1``.
-        name: name in the table, and of the study's variant.
-        protocol: one of `PROTOCOLS`.
-        metric: registered name.
-        published: value of the metric; accuracy as a fraction.
-        study: study with the variant that trains it.
-        members: names of published weights whose logits are averaged.
-    """
-
-    table: str
-    name: str
-    protocol: str
+    table: str  # of the paper, e.g. ``table1``
+    name: str  # in the table, and of the study's variant
+    protocol: str  # one of `PROTOCOLS`
     metric: str
-    published: float
-    study: Study | None = None
-    members: tuple[str, ...] = ()
+    published: float  # accuracy as a fraction
+    study: Study | None = None  # the one with the variant that trains it
+    members: tuple[str, ...] = ()  # names of published weights whose logits are averaged
 
     @property
     def corpus(self) -> Corpus:

@@ -24,26 +24,17 @@ Better = Literal["greater", "less"]
 
 @dataclass(frozen=True)
 class Component(Generic[T]):
-    """A registered component.
+    """A registered component."""
 
-    Attributes:
-        name: name in recipes.
-        version: part of every key; raise it when the component's output changes.
-        summary: one line for `passt-bench list`.
-        build: the component, a class or function.
-        packages: optional distributions that the component wraps; a comparison records their
-            versions.
-        preset: options and patchout of a model that differ from the defaults of its class.
-        beside_paper: items, as for `passt-bench compare`, that `passt-bench paper-costs` measures
-            in addition to the paper's systems.
-    """
-
-    name: str
-    version: int
-    summary: str
-    build: T
+    name: str  # in recipes
+    version: int  # part of every key; raise it when the component's output changes
+    summary: str  # one line for `passt-bench list`
+    build: T  # the class or function
+    # Optional distributions that it wraps; a comparison records their versions.
     packages: tuple[str, ...] = ()
+    # Options and patchout of a model that differ from the defaults of its class.
     preset: Mapping[str, Any] = field(default_factory=dict)
+    # Items, as for `passt-bench compare`, that `paper-costs` measures beside the paper's systems.
     beside_paper: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
@@ -62,11 +53,8 @@ def installed_version(package: str) -> str | None:
 class Registry(Generic[T]):
     """A table of components of one kind, filled by decorators, home packages and entry points.
 
-    Args:
-        kind: name of the kind in messages.
-        home: module whose import registers the components of this package.
-        group: entry-point group of other packages' components.
-        field: recipe field in messages about unknown names.
+    ``home`` is the module whose import registers this package's components, ``group`` the entry
+    points of other packages', ``field`` the recipe field in messages about unknown names.
     """
 
     def __init__(self, kind: str, home: str, group: str, field: str) -> None:

@@ -72,18 +72,12 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class PaperStatus:
-    """The state of the paper's rows on this machine.
-
-    Attributes:
-        available: data, weights and devices of this machine.
-        rows: rows of the paper's tables.
-        results: studies that may have trained some of them.
-        evaluated: members of an ensemble → the record of its evaluation.
-    """
+    """The state of the paper's rows on this machine."""
 
     available: Available
     rows: Sequence[Row]
-    results: Sequence[Results] = ()
+    results: Sequence[Results] = ()  # studies that may have trained some of them
+    # Members of an ensemble → the record of its evaluation.
     evaluated: Mapping[tuple[str, ...], EvaluationRecord] = field(default_factory=dict)
 
 

@@ -92,23 +92,14 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study, expanded on its data.
+    """A study, expanded on its data."""
 
-    Attributes:
-        study: the study with the changes of the request.
-        record: expansion of the requested variants.
-        cells: cells of the requested variants.
-        whole: expansion for the store: all variants, and also the seeds and folds on record.
-        datasets: the opened data sets.
-        notes: sentences about the study's name and what is on record under it.
-    """
-
-    study: Study
-    record: StudyRecord
-    cells: tuple[PlannedCell, ...]
-    whole: StudyRecord
+    study: Study  # with the changes of the request
+    record: StudyRecord  # expansion of the requested variants
+    cells: tuple[PlannedCell, ...]  # of the requested variants
+    whole: StudyRecord  # for the store: all variants, and also the seeds and folds on record
     datasets: Datasets
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about its name and what is on record under it
 
     @property
     def has_baseline(self) -> bool:

@@ -36,17 +36,11 @@ EPOCH_CLIPS = "training.epoch_clips"
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row as it would run here; its tokens, hours and memory are computed on demand.
+    """A row as it would run here; its tokens, hours and memory are computed on demand."""
 
-    Attributes:
-        row: the published row, with the changes of the command line in its study.
-        runs: number of trainings or evaluations.
-        reasons: why it cannot run here, see `paper.REASONS`; empty if it can.
-    """
-
-    row: Row
-    runs: int = 0
-    reasons: tuple[str, ...] = ()
+    row: Row  # with the changes of the command line in its study
+    runs: int = 0  # trainings or evaluations
+    reasons: tuple[str, ...] = ()  # why it cannot run here, see `paper.REASONS`
 
     @property
     def can_run(self) -> bool:

@@ -14,13 +14,10 @@ from passt_bench.spec.recipe import Recipe
 
 @dataclass(frozen=True)
 class Variant:
-    """A named change to the base recipe.
+    """A named change to the base recipe: dotted field name → value, see `spec.override`.
 
-    Attributes:
-        name: name of the variant in tables and figures.
-        changes: dotted field name → value, see `spec.override`.
-        reference: whether it only shows a scale and does not answer the question: it is compared
-            like the others, but headlines do not count it.
+    A ``reference`` only shows a scale and does not answer the question: it is compared like the
+    others, but headlines do not count it.
     """
 
     name: str
@@ -30,31 +27,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A controlled study.
+    """A controlled study: variants of a base recipe, compared with one of them."""
 
-    Attributes:
-        name: name of the study and of its file.
-        question: the question of the study, one sentence.
-        base: the recipe that variants change.
-        variants: at least two, the baseline among them.
-        baseline: name of the variant that the others are compared with.
-        metric: the primary metric, e.g. ``mAP`` or ``accuracy``.
-        seeds: the blocks; each variant runs with each seed.
-        folds: held-out folds of a data set with folds; None is all of them.
-        margin: largest difference that counts as the same; None is 0.02, see docs/statistics.md.
-        minutes: expected minutes on two CPU cores, for the list of studies.
-    """
-
-    name: str
-    question: str
+    name: str  # also of its file
+    question: str  # one sentence
     base: Recipe
-    variants: tuple[Variant, ...]
-    baseline: str
-    metric: str = "mAP"
-    seeds: tuple[int, ...] = (0, 1, 2)
-    folds: tuple[int, ...] | None = None
-    margin: float | None = None
-    minutes: float | None = None
+    variants: tuple[Variant, ...]  # at least two
+    baseline: str  # name of the variant that the others are compared with
+    metric: str = "mAP"  # the one that verdicts are about
+    seeds: tuple[int, ...] = (0, 1, 2)  # the blocks: each variant runs with each seed
+    folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
+    margin: float | None = None  # largest difference that counts as the same; None: 0.02
+    minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
