@@ -37,7 +37,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return trained(make_task(tmp_path_factory.mktemp("whole"), **more))
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5, 10, 16])
+@pytest.mark.parametrize("steps", [1, 4, 10, 16])
 def test_stopped_after_any_step_it_comes_to_the_same(
     tmp_path: Path, whole: Training, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,19 +87,11 @@ class _Hostile:
         return Path.touch, (self.target,)
 
 
-def _truncate(path: Path, folder: Path) -> None:
+def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _empty(path: Path, folder: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _garbage(path: Path, folder: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 40)
-
-
-def _flip(path: Path, folder: Path) -> None:
+def _flip(path: Path) -> None:
     """One bit of the weights: torch.load would take it."""
     data = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -108,43 +100,60 @@ def _flip(path: Path, folder: Path) -> None:
     path.write_bytes(data)
 
 
-def _pickle(path: Path, folder: Path) -> None:
-    path.write_bytes(pickle.dumps(_Hostile(folder / "touched")))
+def _pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(_Hostile(path.with_name("touched"))))
 
 
-def _hostile(path: Path, folder: Path) -> None:
+def _hostile(path: Path) -> None:
     """As torch writes it, so that all is right but the pickle inside."""
-    torch.save({"key": "key", "net": _Hostile(folder / "touched")}, path)
+    torch.save({"key": "key", "net": _Hostile(path.with_name("touched"))}, path)
 
 
-@pytest.mark.parametrize("damage", [_truncate, _empty, _garbage, _flip, _pickle, _hostile])
+DAMAGES = {
+    "truncated": _truncate,
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 40),
+    "flipped": _flip,
+    "pickle": _pickle,
+    "hostile": _hostile,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_not_used_and_run_no_code(tmp_path: Path, damage: str) -> None:
+    for number in (1, 2):
+        state = {"key": "key", "attempt": 1, "number": number, "net": torch.zeros(2000)}
+        checkpoint.save(tmp_path, state)
+    DAMAGES[damage](tmp_path / checkpoint.LATEST)
+    lines: list[str] = []
+    states = checkpoint.states(tmp_path, ("key", 1), lines.append)
+    assert [state["number"] for state in states] == [1]
+    (line,) = lines
+    assert line.startswith(f"{tmp_path.name}/checkpoint.pt: ")
+    assert not (tmp_path / "touched").exists()
+    if damage == "hostile":  # elsewhere it would
+        torch.load(tmp_path / checkpoint.LATEST, weights_only=False)
+        assert (tmp_path / "touched").exists()
+
+
 @pytest.mark.parametrize("whole", [False], indirect=True)
-def test_damaged_checkpoints_are_not_used(
-    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch, damage: Any
+def test_the_checkpoint_before_serves_or_the_run_starts_again(
+    tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one before serves; where it is damaged too, the run starts from the beginning."""
-    folder = tmp_path / "run"
-    stopped(monkeypatch, 6, make_task(folder))
-    damage(folder / checkpoint.LATEST, tmp_path)
-    assert [s["progress"]["step"] for s in checkpoint.states(folder, ("key", 1))] == [1]
-    task = make_task(folder)
+    stopped(monkeypatch, 6, make_task(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoint.PREVIOUS, checkpoint.LATEST}
+    _truncate(tmp_path / checkpoint.LATEST)
+    assert [s["progress"]["step"] for s in checkpoint.states(tmp_path, ("key", 1))] == [1]
+    task = make_task(tmp_path)
     stopped(monkeypatch, 1, task)
     assert len(warned(task)) == 1
-    assert "checkpoint.pt" in warned(task)[0]
-    damage(folder / checkpoint.LATEST, tmp_path)  # the damaged one is now the one before
-    task, epochs = make_task(folder), []
+    _truncate(tmp_path / checkpoint.LATEST)  # the damaged one is now the one before
+    task, epochs = make_task(tmp_path), []
     done = trained(task, on_epoch=lambda progress: epochs.append(progress.epoch))
     assert epochs == [1, 2, 3, 4]
     assert done.progress.train_loss == whole.progress.train_loss
     assert len(warned(task)) == 3
     assert "from the beginning" in warned(task)[-1]
-    assert not (tmp_path / "touched").exists()
-
-
-def test_the_hostile_files_would_run_code_elsewhere(tmp_path: Path) -> None:
-    _hostile(tmp_path / "a.pt", tmp_path)
-    torch.load(tmp_path / "a.pt", weights_only=False)
-    assert (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize(
@@ -165,14 +174,10 @@ def test_a_checkpoint_that_does_not_belong_is_passed_over(
     assert message in lines[0]
 
 
-def test_checkpoints_are_two_must_fit_and_can_be_removed(
+def test_a_checkpoint_of_another_model_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped(monkeypatch, 6, make_task(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        checkpoint.PREVIOUS,
-        checkpoint.LATEST,
-    ]
     task = make_task(tmp_path)
     assert len(trained(task, fresh(width=32)).progress.train_loss) == EPOCHS
     assert "does not fit the model" in warned(task)[0]
@@ -216,7 +221,7 @@ def test_lost_best_weights_start_the_run_again(
     tmp_path: Path, whole: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped(monkeypatch, 10, make_task(tmp_path, validation=VALIDATION))
-    _truncate(tmp_path / checkpoint.BEST, tmp_path)
+    _truncate(tmp_path / checkpoint.BEST)
     task = make_task(tmp_path, validation=VALIDATION)
     assert trained(task).progress.validation == whole.progress.validation
     assert "from the beginning" in warned(task)[-1]
@@ -228,10 +233,3 @@ def test_numbers_that_are_not_finite_are_divergence(tmp_path: Path, clips: np.nd
     task.features[clips] = np.nan
     with pytest.raises(Diverged, match=r"not finite|nan in epoch 1 of 4"):
         trained(task)
-
-
-def test_training_lowers_the_loss(tmp_path: Path) -> None:
-    task = make_task(tmp_path)
-    task.recipe = replace(task.recipe, training=replace(task.recipe.training, epochs=12))
-    losses = trained(task).progress.train_loss
-    assert losses[-1] < losses[0]
