@@ -53,11 +53,10 @@ def augment(
         x_BFT: normalized log-mel.
         targets_BC: labels, or (B, 2, C) as `engine.with_known` makes them.
         training: strengths; 0 turns an augmentation off.
-        step: training step.
-        seed: seed of the run.
-        salt: salt of the run.
-        fill: value of masked entries. The reference code writes 0 before the normalization, see
-            `models.frontend.mask_fill`.
+        step: number of the training step; it decides the draws, with seed and salt of the run.
+        seed: see ``step``.
+        salt: see ``step``.
+        fill: value of masked entries, see `models.frontend.mask_fill`.
 
     Returns:
         Log-mel (B, 1, F, T) and targets of their shape, float32.
@@ -214,14 +213,9 @@ def load(
 ) -> Generator[Batch]:
     """Makes a batch of each item, in order; closing the generator ends its processes.
 
-    Args:
-        make: makes the batch of an item; each process gets a pickled copy.
-        items: for example the numbers of the steps.
-        workers: processes that make batches ahead; 0: this process makes each when asked for it.
-        pin: whether tensors from other processes are moved to pinned memory.
-
-    Raises:
-        Exception: any error of ``make``, at the batch that failed.
+    Without workers, this process makes each batch when it is asked for. Otherwise each worker gets
+    a pickled copy of ``make`` and is up to two batches ahead; ``pin`` moves tensors to pinned
+    memory. An error of ``make`` is raised at the batch that failed.
     """
     if not workers or not items:
         yield from map(make, items)
@@ -282,10 +276,9 @@ def _follow(worker: int) -> None:
 
 def _reduce_memmap(array: Any) -> Any:
     """Pickles a memory map as the name of its file, without its content."""
-    if isinstance(array.base, mmap.mmap):  # not a view of one, whose offset is unknown
-        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-        arguments = (array.filename, array.dtype, "r", array.offset, array.shape, order)
-        return np.memmap, arguments
+    # Not a view of one, whose offset is unknown, nor columns first, as features never are.
+    if isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+        return np.memmap, (array.filename, array.dtype, "r", array.offset, array.shape)
     return np.asarray(array).__reduce__()
 
 

@@ -52,13 +52,13 @@ def states(
     warn: Callable[[str], None] = warn,
     names: Sequence[str] = (LATEST, PREVIOUS),
 ) -> Iterator[dict[str, Any]]:
-    """The states that can be used, in the order of the files' names.
+    """The states that can be used, by default those to continue from, the newest first.
 
     Args:
         folder: folder of the cell.
         identity: key and attempt that the state must belong to.
         warn: called with a sentence for each file that cannot be used.
-        names: of the files; by default those to continue from, the newest first.
+        names: names of the files.
     """
     for path in (folder / name for name in names):
         state, problem = _read(path, identity) if path.is_file() else (None, None)

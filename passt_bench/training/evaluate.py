@@ -20,20 +20,12 @@ from passt_bench.training.metrics import score, scored_note
 
 
 def hide_frequency(x: torch.Tensor) -> torch.Tensor:
-    """Replaces every row by the mean over frequency: removes spectral position, keeps timing.
-
-    Args:
-        x: log-mel (B, 1, mels, frames).
-    """
+    """Replaces every row of log-mels by the mean over frequency: keeps only timing."""
     return x.mean(dim=2, keepdim=True).expand_as(x)
 
 
 def hide_time(x: torch.Tensor) -> torch.Tensor:
-    """Replaces every column by the mean over time: removes timing, keeps the mean spectrum.
-
-    Args:
-        x: log-mel (B, 1, mels, frames).
-    """
+    """Replaces every column of log-mels by the mean over time: keeps only the mean spectrum."""
     return x.mean(dim=3, keepdim=True).expand_as(x)
 
 
@@ -66,10 +58,11 @@ def predict(
 
     Args:
         net: model on the engine's device.
-        features: features of the whole data set.
+        features: features of the whole data set; those that are not stored are made by the
+            engine's processes.
         indices: indices of the clips.
-        engine: how the model is computed; its processes make log-mels that are not stored.
-        change: applied to the log-mels.
+        engine: how the model is computed.
+        change: applied to the log-mels (B, 1, mels, frames).
 
     Raises:
         Diverged: some logits are not finite.
@@ -99,19 +92,9 @@ def evaluate(
     fingerprint: Fingerprint,
     engine: Engine = _CPU,
 ) -> Evaluation:
-    """Every metric on the clips; if the data define class groups, the occlusion tests as well.
+    """Every metric on the clips at ``indices``, see `predict`.
 
-    Args:
-        net: model on the engine's device.
-        features: features of the whole data set.
-        targets: (clips, classes) of the whole data set.
-        indices: indices of the clips to evaluate.
-        metrics: registered names; occlusion tests use the first.
-        fingerprint: fingerprint of the data set, with its classes and their groups.
-        engine: how the model is computed.
-
-    Raises:
-        Diverged: the logits are not finite.
+    If the data define class groups, the occlusion tests as well, with the first of the metrics.
     """
     result, primary, rows = Evaluation(), metrics[0], targets[indices]
 

@@ -91,11 +91,8 @@ def train(
 ) -> Training:
     """Trains a model, from its last checkpoint if there is one, and writes one at the end.
 
-    Args:
-        net: model on the recipe's device, with initial weights; afterwards it holds the weights to
-            test.
-        task: data and recipe.
-        on_epoch: called after each epoch.
+    The model must be on the recipe's device, with initial weights; afterwards it holds the weights
+    to test.
 
     Raises:
         Diverged: a loss was NaN or infinite; the message names epoch and value.
@@ -163,12 +160,7 @@ _ROWS = 1 << 16  # clips whose labels are checked at a time
 
 
 def check_settings(recipe: Recipe, clips: int) -> None:
-    """Raises InputError if the settings of a training do not fit each other or the clips.
-
-    Args:
-        recipe: recipe of a run.
-        clips: number of training clips.
-    """
+    """Raises InputError if the settings of a run do not fit each other or the training clips."""
     training, patchout = recipe.training, recipe.patchout
     check_engine(recipe.engine)
     if training.swa_start is not None and not snapshot_epochs(training):
@@ -218,13 +210,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
 
 
 def check_labels(recipe: Recipe, targets: Targets, train: np.ndarray) -> None:
-    """Raises InputError if the labels of the training clips do not fit the recipe.
-
-    Args:
-        recipe: recipe of a run.
-        targets: labels of all clips.
-        train: indices of the training clips.
-    """
+    """Raises InputError if the labels of the clips at ``train`` do not fit the recipe."""
     training = recipe.training
     if not len(train):
         raise InputError(

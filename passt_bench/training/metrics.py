@@ -50,25 +50,18 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """The value, and the value of each class by its index.
+        """The value, and the value of each class by its index; InputError if none can be scored.
 
         Args:
             targets: (N, C), 0 or 1, and NaN where unknown unless it `needs_all_labels`.
             scores: (N, C), finite.
-
-        Raises:
-            InputError: no class can be scored.
         """
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """The values of resamples of the clips, for an interval; computes each unless overridden.
+        """The values (B,) of resamples, for an interval; computes each unless overridden.
 
-        Args:
-            clips: all clips.
-            weights: (N, B), how often each resample drew each clip, whole numbers as float32.
-
-        Returns:
-            (B,); NaN for a resample in which no class can be scored.
+        ``weights`` (N, B) says how often each resample drew each clip, whole numbers as float32.
+        The value is NaN if no class can be scored.
         """
         values = np.full(weights.shape[1], np.nan)
         for number, column in enumerate(weights.T):
@@ -130,10 +123,10 @@ def _known(targets: np.ndarray, scores: np.ndarray) -> Iterator[tuple[int, np.nd
         yield c, targets[known, c] > 0.5, scores[known, c]
 
 
-class MeanAveragePrecision(Metric):
+class _AveragePrecision(Metric):
     """The mean of average precision over the classes that have a positive.
 
-    The reference code counts a class without positives as 0, see `OfficialAveragePrecision`.
+    The reference code counts a class without positives as 0, see `mAP_official`.
     """
 
     bounds = (0.0, 1.0)
@@ -142,7 +135,6 @@ class MeanAveragePrecision(Metric):
     per_class_name: str | None = "AP"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """See `Metric.compute`."""
         from sklearn.metrics import average_precision_score  # a second, which planning saves
 
         per_class = {
@@ -153,16 +145,15 @@ class MeanAveragePrecision(Metric):
         return _mean(per_class, "a positive")
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """See `Metric.resample`."""
         return clips.rank_means(weights).precision
 
 
-class OfficialAveragePrecision(MeanAveragePrecision):
+class _Official(_AveragePrecision):
     """Macro average precision as the paper reports it.
 
     ``ex_audioset.py`` of the reference code: the mean of scikit-learn's
     ``average_precision_score(average=None)`` over all classes, which is 0 for a class without
-    positives. If every class has one, it equals `MeanAveragePrecision`.
+    positives. If every class has one, it equals `mAP`.
     """
 
     default_for = None
@@ -170,16 +161,14 @@ class OfficialAveragePrecision(MeanAveragePrecision):
     absent = "count as 0"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """See `Metric.compute`."""
         _, present = super().compute(targets, scores)
         return _mean({c: present.get(c, 0.0) for c in range(targets.shape[1])}, "a positive")
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """See `Metric.resample`."""
         return clips.rank_means(weights).official
 
 
-class MaskedAveragePrecision(MeanAveragePrecision):
+class _Masked(_AveragePrecision):
     """The metric of OpenMIC: average precision of each class over the clips with a known label.
 
     ``ex_openmic.py`` of the reference code weights clips by the mask (``sample_weight``), which
@@ -191,7 +180,7 @@ class MaskedAveragePrecision(MeanAveragePrecision):
     per_class_name = None
 
 
-class AreaUnderCurve(Metric):
+class _Area(Metric):
     """Area under the ROC curve: how often a positive scores above a negative; a tie counts half.
 
     The mean over the classes with both positives and negatives among the known labels.
@@ -201,7 +190,6 @@ class AreaUnderCurve(Metric):
     needs_negatives = True
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """See `Metric.compute`."""
         per_class = {}
         for c, labels, values in _known(targets, scores):
             if labels.any() and not labels.all():
@@ -210,11 +198,10 @@ class AreaUnderCurve(Metric):
         return _mean(per_class, "both a positive and a negative")
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """See `Metric.resample`."""
         return clips.rank_means(weights).area
 
 
-class DPrime(AreaUnderCurve):
+class _DPrime(_Area):
     """Sensitivity index d' = √2 Φ⁻¹(AUC): distance of two normals in standard deviations.
 
     The total is d' of the mean AUC, as papers on AudioSet report it since Hershey et al. 2017 (the
@@ -227,14 +214,12 @@ class DPrime(AreaUnderCurve):
     same_classes_as = "AUC"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """See `Metric.compute`."""
         area, per_class = super().compute(targets, scores)
         halves = {c: _half_a_pair(targets[:, c]) for c in per_class}
         values = {c: _to_d_prime(x, halves[c]) for c, x in per_class.items()}
         return _to_d_prime(area, float(np.mean(list(halves.values())))), values
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """See `Metric.resample`."""
         columns = (clips.targets[:, c] for c in range(clips.targets.shape[1]))
         both = [t for t in columns if (t > 0.5).any() and (t <= 0.5).any()]
         half = float(np.mean([_half_a_pair(t) for t in both]))
@@ -242,7 +227,6 @@ class DPrime(AreaUnderCurve):
 
 
 def _half_a_pair(targets: np.ndarray) -> float:
-    """0.5 / (positives × negatives) of one class's targets (N,)."""
     return float(0.5 / ((targets > 0.5).sum() * (targets <= 0.5).sum()))
 
 
@@ -253,7 +237,7 @@ def _to_d_prime(area: float, half: float) -> float:
     return float(sqrt(2) * ndtri(area))
 
 
-class Accuracy(Metric):
+class _Accuracy(Metric):
     """Top-1 accuracy of single-label clips; per class, the recall."""
 
     bounds = (0.0, 1.0)
@@ -262,14 +246,12 @@ class Accuracy(Metric):
     default_for = "one_class"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        """See `Metric.compute`."""
         label = targets.argmax(axis=1)
         correct = scores.argmax(axis=1) == label
         per_class = {int(c): float(correct[label == c].mean()) for c in np.unique(label)}
         return float(correct.mean()), per_class
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        """See `Metric.resample`."""
         label = np.nan_to_num(clips.targets).argmax(axis=1)
         correct = (clips.scores.argmax(axis=1) == label).astype(np.float32)
         accuracies: np.ndarray = correct @ weights / len(correct)
@@ -277,18 +259,18 @@ class Accuracy(Metric):
 
 
 _SUMMARIES: dict[str, tuple[Metric, str]] = {
-    "mAP": (MeanAveragePrecision(), "macro average precision over classes with positives"),
+    "mAP": (_AveragePrecision(), "macro average precision over classes with positives"),
     "mAP_official": (
-        OfficialAveragePrecision(),
+        _Official(),
         "macro average precision, a class without positives is 0",
     ),
     "mAP_masked": (
-        MaskedAveragePrecision(),
+        _Masked(),
         "macro average precision over the labels that are known",
     ),
-    "AUC": (AreaUnderCurve(), "macro area under the ROC curve"),
-    "dprime": (DPrime(), "d' of the macro AUC, from its normal score"),
-    "accuracy": (Accuracy(), "share of clips whose class has the top score"),
+    "AUC": (_Area(), "macro area under the ROC curve"),
+    "dprime": (_DPrime(), "d' of the macro AUC, from its normal score"),
+    "accuracy": (_Accuracy(), "share of clips whose class has the top score"),
 }
 for _name, (_metric, _summary) in _SUMMARIES.items():
     METRICS.register(_name, version=1, summary=_summary)(_metric)
