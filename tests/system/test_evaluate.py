@@ -14,6 +14,7 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
+import small_study
 import torch
 from evaluating import evaluated, model
 from filelock import FileLock
@@ -23,18 +24,20 @@ from passt_bench import load_frame
 from passt_bench.data import open_dataset
 from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
-from passt_bench.models import create_model
+from passt_bench.models import create_model, read_model
 from passt_bench.models.ensemble import build_ensemble
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import to_json
+from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import evaluation
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.evaluation_inputs import match_classes, published_results
+from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.maintenance import compare_records, find_record, find_removable
 from passt_bench.runner.merge import merge
 from passt_bench.runner.request import DATA_VARIABLE
-from passt_bench.spec import DataSpec
+from passt_bench.spec import DataSpec, InitSpec
 
 Cli = Callable[..., tuple[int, str]]
 
@@ -329,29 +332,44 @@ def test_published_results_are_found_by_the_files_names(
     assert {result.value for result in found} == ({value} if value is not None else set())
 
 
-def test_a_trained_model_gets_the_metric_of_its_own_run(cli: Cli, tmp_path: Path) -> None:
-    study = tmp_path / "short.py"
-    study.write_text(
-        '"""Is it the same?"""\n'
-        "from passt_bench.ablations.recipes import synthetic\n"
-        "from passt_bench.spec import Study, Variant, override\n"
-        'STUDY = Study(name="short", question="?", base=override(synthetic(), {\n'
-        '    "model.width": 16, "model.depth": 1, "model.heads": 2, "data.train_clips": 32,\n'
-        '    "data.test_clips": 60, "training.epochs": 1}), baseline="a",\n'
-        '    variants=(Variant("a"), Variant("b", {"salt": 1})), seeds=(0,))\n'
-    )
-    out = tmp_path / "runs"
-    words = ("--no-cost", "--no-track", "--keep-models", "--runs", out)
-    status, said = cli("run", study, *words, "--reports", tmp_path / "reports")
-    assert status == 0, said
-    for run in list(Store(out).records()):
-        assert run.kind == "quality"
-        record = evaluated(out, Store(out).folder(run.key) / "model.safetensors")
-        assert record.name == run.key
-        assert record.fingerprint.digest == run.fingerprint.digest
-        assert record.metrics["mAP"] == pytest.approx(run.metrics["mAP"], abs=1e-6)
-    frame = load_frame(out)
-    assert sorted(frame["kind"]) == ["evaluation", "evaluation", "quality", "quality"]
+def test_a_kept_model_has_the_metric_of_its_run_and_starts_another(
+    cli: Cli, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+
+    def run(name: str, epochs: int, other: str, *more: str) -> list[RunRecord]:
+        changes = small_study.SMALL + f'"training.epochs": {epochs}, "training.learning_rate": 0.01'
+        variants = f'Variant("none"), {other}'
+        study = small_study.write(tmp_path, name, variants=variants, changes=changes, seeds=(0,))
+        words = ("--no-cost", "--no-track", "--runs", runs, "--reports", tmp_path / "reports")
+        status, said = cli("run", study, *words, *more)
+        assert status == 0, said
+        cells = [variant.cells[0] for variant in Store(runs).study(name).variants]
+        return [record for cell in cells if (record := Store(runs).run(cell.key))]
+
+    first = 'Variant("time", {"patchout": Patchout("time", rate=0.5)})'
+    taught, _ = run("learn", 6, first, "--keep-models")
+    model = runs / "records" / taught.key / "model.safetensors"
+    kept = read_model(model)
+    assert kept.recipe == taught.recipe
+    assert kept.classes == taught.fingerprint.classes
+
+    record = evaluated(runs, model)
+    assert record.name == taught.key
+    assert record.fingerprint.digest == taught.fingerprint.digest
+    assert record.metrics["mAP"] == pytest.approx(taught.metrics["mAP"], abs=1e-6)
+    assert sorted(load_frame(runs)["kind"]) == ["evaluation", "quality", "quality"]
+
+    tuned = f'Variant("tuned", {{"init": InitSpec("checkpoint", {str(model)!r})}})'
+    scratch, after = run("tune", 1, tuned)
+    assert after.curves["train_loss"][0] < 0.8 * scratch.curves["train_loss"][0]
+    assert after.metrics["mAP"] > scratch.metrics["mAP"]
+    assert after.recipe.init == InitSpec("checkpoint", "model.safetensors", sha256_of(model))
+    assert after.notes[0].startswith("model.safetensors: PaSST, ")
+    assert scratch.notes == ()
+    file = runs / "records" / after.key / "record.json"
+    assert str(tmp_path) not in file.read_text()
+    assert not file.with_name("model.safetensors").exists()
 
 
 def test_merge_diff_clean_and_frame_know_evaluations(
