@@ -12,7 +12,7 @@ from passt_bench.models.cp_resnet import CpResNet
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
 from passt_bench.models.passt import PaSST
-from passt_bench.models.patchout import draw_batch, draw_kept, matched_unstructured, resolve
+from passt_bench.models.patchout import draw_batch, draw_kept, resolve
 from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
 from passt_bench.spec.recipe import Patchout, Recipe
@@ -29,7 +29,6 @@ __all__ = [
     "from_recipe",
     "initialize",
     "load_weights",
-    "matched_unstructured",
     "read_model",
     "resolve",
     "save_model",

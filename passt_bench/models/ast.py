@@ -126,8 +126,8 @@ class AST(PatchTransformer):
         """The patch grid (frequency, time) of an input with that many frames."""
         return self.patch_grid(frames)
 
-    def features(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """The mean of class and distillation token after the last norm, (B, E)."""
+    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""
         self.check_mels(x)
         grid = self.grid(x.shape[3])
         if kept is None and self.training:
@@ -138,8 +138,4 @@ class AST(PatchTransformer):
         special = (tokens + positions[:, :SPECIAL_TOKENS]).expand(x.shape[0], -1, -1)
         x_BLE = torch.cat((special, gather(x_BNE, kept)), dim=1)
         x_BLE = self.v.blocks(x_BLE)
-        return self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1)
-
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Log-mel (B, 1, mels, frames) → logits (B, num_classes)."""
-        return self.mlp_head(self.features(x, kept))
+        return self.mlp_head(self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1))

@@ -262,25 +262,6 @@ class PaSST(PatchTransformer):
         places = torch.arange(columns, device=self.time_new_pos_embed.device) + offset
         return self.time_new_pos_embed.index_select(3, places)
 
-    def features(
-        self,
-        x: torch.Tensor,
-        kept: torch.Tensor | None = None,
-        offset: int | torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The mean of class and distillation token after the last norm, (B, E)."""
-        x_BEFT = self.embed(x, offset)
-        if kept is None and self.training:
-            kept = draw_plain(self.patchout, (x_BEFT.shape[2], x_BEFT.shape[3]), x.shape[0])
-        x_BNE = gather(x_BEFT.flatten(2).transpose(1, 2), kept)
-        B = x_BNE.shape[0]
-        cls = (self.cls_token + self.new_pos_embed[:, :1]).expand(B, -1, -1)
-        dist = (self.dist_token + self.new_pos_embed[:, 1:]).expand(B, -1, -1)
-        x_BLE = torch.cat((cls, dist, x_BNE), dim=1)
-        x_BLE = self.blocks(x_BLE)
-        x_BLE = self.norm(x_BLE[:, :SPECIAL_TOKENS])
-        return x_BLE.mean(dim=1)
-
     def forward(
         self,
         x: torch.Tensor,
@@ -295,7 +276,17 @@ class PaSST(PatchTransformer):
             offset: first column of the time encodings that shorter input uses, one for the batch,
                 below `num_offsets`. None draws it in training, and is 0 in evaluation.
         """
-        return self.head(self.features(x, kept, offset))
+        x_BEFT = self.embed(x, offset)
+        if kept is None and self.training:
+            kept = draw_plain(self.patchout, (x_BEFT.shape[2], x_BEFT.shape[3]), x.shape[0])
+        x_BNE = gather(x_BEFT.flatten(2).transpose(1, 2), kept)
+        B = x_BNE.shape[0]
+        cls = (self.cls_token + self.new_pos_embed[:, :1]).expand(B, -1, -1)
+        dist = (self.dist_token + self.new_pos_embed[:, 1:]).expand(B, -1, -1)
+        x_BLE = torch.cat((cls, dist, x_BNE), dim=1)
+        x_BLE = self.blocks(x_BLE)
+        x_BLE = self.norm(x_BLE[:, :SPECIAL_TOKENS])
+        return self.head(x_BLE.mean(dim=1))
 
 
 def interpolate(encodings: torch.Tensor, columns: int) -> torch.Tensor:

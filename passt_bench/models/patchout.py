@@ -258,23 +258,6 @@ def _amounts(setting: Patchout) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def matched_unstructured(setting: Patchout, grid: Pair) -> Patchout:
-    """The unstructured setting that keeps exactly the same number of patches.
-
-    Raises:
-        InputError: a schedule; its stages have no exact unstructured equivalent.
-    """
-    if setting.schedule != "constant":
-        raise InputError(
-            "a schedule has no exact unstructured equivalent",
-            field="patchout.schedule",
-            value=setting.schedule,
-            remedy="Match its stages one by one.",
-        )
-    kept = resolve(setting, grid).kept
-    return Patchout(kind="unstructured", patches=grid[0] * grid[1] - kept, scope=setting.scope)
-
-
 def scaled(setting: Patchout, share: float, grid: Pair) -> Patchout:
     """A setting that drops a share of the amount: of the rate, or of each count, rounded."""
     kind: Kind = PATCHOUTS.get(setting.kind).build

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -41,7 +40,7 @@ def _mono(out: Tensors, name: str, adapted: dict[str, str]) -> None:
         adapted[name] = "red, green and blue summed to mono"
 
 
-def _side(encodings: torch.Tensor, special: int, source: Path, what: str) -> int:
+def _side(encodings: torch.Tensor, special: int, what: str) -> int:
     """The side of the square that an image model's encodings are for.
 
     Raises:
@@ -52,7 +51,6 @@ def _side(encodings: torch.Tensor, special: int, source: Path, what: str) -> int
     if places < 1 or side * side != places:
         raise InputError(
             f"not {what}",
-            source=source,
             field="pos_embed",
             value=tuple(encodings.shape),
             remedy="Give e.g. passt_deit_bd_p16_384 of `passt-bench weights list`.",
@@ -60,9 +58,7 @@ def _side(encodings: torch.Tensor, special: int, source: Path, what: str) -> int
     return side
 
 
-def image_model_as_passt(
-    tensors: Tensors, target: Tensors, adapted: dict[str, str], source: Path
-) -> Tensors:
+def image_model_as_passt(tensors: Tensors, target: Tensors, adapted: dict[str, str]) -> Tensors:
     """A ViT's or DeiT's weights under PaSST's names; without its classifiers.
 
     The square grid of encodings is resized to (F, T), bicubic; those of frequency are its mean over
@@ -75,7 +71,7 @@ def image_model_as_passt(
     _mono(out, "patch_embed.proj.weight", adapted)
     encodings = tensors["pos_embed"]
     special = 2 if "dist_token" in tensors else 1
-    side = _side(encodings, special, source, f"a square grid behind {special} special tokens")
+    side = _side(encodings, special, f"a square grid behind {special} special tokens")
     rows, columns = target[ROWS].shape[2], target[COLUMNS].shape[3]
     square = encodings[0, special:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = resample(square, (rows, columns))
@@ -93,9 +89,7 @@ def image_model_as_passt(
     return out
 
 
-def image_model_as_ast(
-    tensors: Tensors, grid: Pair, adapted: dict[str, str], source: Path
-) -> Tensors:
+def image_model_as_ast(tensors: Tensors, grid: Pair, adapted: dict[str, str]) -> Tensors:
     """A distilled DeiT's weights under AST's names; without its classifiers.
 
     As ``src/models/ast_models.py`` of AST's official code does: colors summed, the square of
@@ -104,7 +98,7 @@ def image_model_as_ast(
     encodings = tensors["pos_embed"]
     special = SPECIAL_TOKENS if "dist_token" in tensors else encodings.shape[1]
     what = "a distilled DeiT of square images, with which AST begins"
-    side = _side(encodings, special, source, what)
+    side = _side(encodings, special, what)
     out = {f"v.{name}": t for name, t in tensors.items() if not name.startswith("head")}
     _mono(out, "v.patch_embed.proj.weight", adapted)
     out[GRID], adapted[GRID] = on_grid(encodings, (side, side), grid)
@@ -117,7 +111,7 @@ def on_grid(encodings: torch.Tensor, old: Pair, new: Pair) -> tuple[torch.Tensor
     return resample_positions(encodings.float(), old, new), how
 
 
-def grid_of(places: int, rows: int, source: Path) -> Pair:
+def grid_of(places: int, rows: int) -> Pair:
     """The grid of an AST's position encodings: as published, or with that many rows.
 
     Raises:
@@ -128,7 +122,6 @@ def grid_of(places: int, rows: int, source: Path) -> Pair:
     if places < 1 or places % rows:
         raise InputError(
             f"{places} positions do not form a grid of {rows} rows",
-            source=source,
             field=GRID,
             value=places,
             remedy="Give weights of the same number of mels and frequency stride.",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, located
 
 Tensors = dict[str, torch.Tensor]
 _NESTED = ("state_dict", "model")  # where trainers put the tensors
@@ -33,6 +33,7 @@ _STARTS = (
     (("version https://git-lfs",), "a pointer of Git LFS instead of weights"),
 )
 _STATE_DICT = "Give a state dict, or a mapping with one under 'state_dict' or 'model'."
+_AGAIN = "Get the file again from its source."
 _METADATA = "passt_bench"  # name of this package's text in a safetensors file
 SCHEMA = 1
 
@@ -86,37 +87,34 @@ def read_tensors(path: Path) -> TensorFile:
         InputError: the file is missing, empty, cut off, not a weight file, or holds objects other
             than plain data, or numbers that are not finite.
     """
-    if _start(path)[8:9] != b"{":
-        return TensorFile(path, _checked(_read_torch(path), path))
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _broken(path, f"not a whole safetensors file ({error})") from None
-    return TensorFile(path, _checked(tensors, path), metadata)
+    with located(path):
+        if _start(path)[8:9] != b"{":
+            return TensorFile(path, _checked(_read_torch(path)))
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = dict(file.metadata() or {})
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"not a whole safetensors file ({error})", remedy=_AGAIN) from None
+        return TensorFile(path, _checked(tensors), metadata)
 
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file that may hold weights."""
     if not path.is_file():
         remedy = "Give a weight file, or a name of `passt-bench weights list`."
-        raise InputError("no such file", source=path, remedy=remedy)
+        raise InputError("no such file", remedy=remedy)
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
-        raise _broken(path, "the file is empty")
+        raise InputError("the file is empty", remedy=_AGAIN)
     text = start.decode("latin-1").lstrip().lower()
     for beginnings, problem in _STARTS:
         if text.startswith(beginnings):
-            raise _broken(path, problem)
+            raise InputError(problem, remedy=_AGAIN)
     if not (start.startswith((b"PK", b"\x80")) or start[8:9] == b"{"):
-        raise _broken(path, "neither safetensors nor a file of torch.save")
+        raise InputError("neither safetensors nor a file of torch.save", remedy=_AGAIN)
     return start
-
-
-def _broken(path: Path, problem: str) -> InputError:
-    return InputError(problem, source=path, remedy="Get the file again from its source.")
 
 
 def _read_torch(path: Path) -> Any:
@@ -128,24 +126,23 @@ def _read_torch(path: Path) -> Any:
         match = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise InputError(
             "the file holds Python objects beside tensors, which are not loaded",
-            source=path,
             field=match.group(1) if match else None,
             remedy="Where the file was made, save only its tensors: "
             "torch.save(checkpoint['state_dict'], FILE).",
         ) from None
     except Exception as error:  # torch raises many kinds for a broken file
         first = str(error).strip().split("\n")[0]
-        raise _broken(path, f"not a whole file of torch.save ({first})") from None
+        raise InputError(f"not a whole file of torch.save ({first})", remedy=_AGAIN) from None
 
 
-def _checked(loaded: Any, path: Path) -> Tensors:
+def _checked(loaded: Any) -> Tensors:
     """The mapping of names to finite, dense tensors in what was loaded."""
     if isinstance(loaded, Mapping):
         nested = (loaded[name] for name in _NESTED if isinstance(loaded.get(name), Mapping))
         loaded = next(nested, loaded)
     if not isinstance(loaded, Mapping) or not loaded:
         problem = f"holds a {type(loaded).__name__} without named tensors"
-        raise InputError(problem, source=path, remedy=_STATE_DICT)
+        raise InputError(problem, remedy=_STATE_DICT)
     for name, tensor in loaded.items():
         problem, value, remedy = "", "", ""
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -157,8 +154,7 @@ def _checked(loaded: Any, path: Path) -> Tensors:
             problem = "holds NaN or infinity"
             remedy = "Take a checkpoint from before the training diverged."
         if problem:
-            field = str(name)
-            raise InputError(problem, source=path, field=field, value=value or None, remedy=remedy)
+            raise InputError(problem, field=str(name), value=value or None, remedy=remedy)
     return {name: tensor.detach() for name, tensor in loaded.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, located
 from passt_bench.models import ast
 from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
 from passt_bench.models.weights.adapt import (
@@ -132,27 +132,31 @@ def load_weights(
 def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None = None) -> Loaded:
     """Like `load_weights`, for a file that has been read; on the meta device it only checks."""
     target: Tensors = dict(net.state_dict())
+    with located(file.path):
+        loaded, ready = _fit(net, target, file, _other_classes(file, classes))
+    for name, tensor in ready.items():
+        target[name].copy_(tensor)
+    return loaded
+
+
+def _fit(net: nn.Module, target: Tensors, file: TensorFile, others: bool) -> tuple[Loaded, Tensors]:
+    """The report, and the tensors to copy into the model."""
     ours = family_of(target)
     loaded, theirs, tensors = _translate(file, net, target, ours)
     # An image model has nothing for the classifier, not even its norm.
     heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
-    others = _other_classes(file, classes)
     rows = tensors[ROWS].shape[2] if ROWS in tensors and tensors[ROWS].ndim == 4 else 0
     ready: Tensors = {}
     for name, own in target.items():
         given = tensors.pop(name, None)
         is_head = name.startswith(heads)
         if given is None and not is_head:
-            raise InputError(
-                f"is missing; the model has it in shape {tuple(own.shape)}",
-                source=file.path,
-                field=name,
-                remedy="Give complete weights of this model.",
-            )
+            problem = f"is missing; the model has it in shape {tuple(own.shape)}"
+            raise InputError(problem, field=name, remedy="Give complete weights of this model.")
         if given is None:
             loaded.reinitialized[name] = "not in the file"
         elif given.is_floating_point() != own.is_floating_point():
-            raise _unfit(file, name, given, own)
+            raise _unfit(name, given, own)
         elif given.shape == own.shape and is_head and others:
             loaded.reinitialized[name] = "other classes in the file"
         elif given.shape == own.shape:
@@ -163,20 +167,28 @@ def load_tensors(net: nn.Module, file: TensorFile, classes: Sequence[str] | None
             counts = f"{given.shape[0]} classes in the file, {own.shape[0]} in the model"
             loaded.reinitialized[name] = counts
         else:
-            fitted = _encodings(net, file, name, given, own, rows)
+            fitted = _encodings(net, name, given, own, rows)
             if fitted is None:
-                raise _unfit(file, name, given, own)
+                raise _unfit(name, given, own)
             ready[name], loaded.adapted[name] = fitted
-    _check_rest(file, theirs, tensors, heads, loaded)
-    for name, tensor in ready.items():
-        target[name].copy_(tensor)
-    return loaded
+    for name, tensor in tensors.items():
+        if name.startswith(theirs.ignored):
+            loaded.dropped[name] = "not a weight of the network"
+        elif name.startswith(heads):
+            loaded.dropped[name] = "the model has no such classifier"
+        else:
+            raise InputError(
+                "unknown; the model has no such parameter",
+                field=name,
+                value=tuple(tensor.shape),
+                remedy="Build the model that the file was made from, or remove the tensor.",
+            )
+    return loaded, ready
 
 
-def _unfit(file: TensorFile, name: str, given: torch.Tensor, own: torch.Tensor) -> InputError:
+def _unfit(name: str, given: torch.Tensor, own: torch.Tensor) -> InputError:
     return InputError(
         f"does not fit the model's {tuple(own.shape)} of {own.dtype}",
-        source=file.path,
         field=name,
         value=f"{tuple(given.shape)} of {given.dtype}",
         remedy="Build the model in the size of the file (width, depth, …), or give another file.",
@@ -184,7 +196,7 @@ def _unfit(file: TensorFile, name: str, given: torch.Tensor, own: torch.Tensor) 
 
 
 def _encodings(
-    net: nn.Module, file: TensorFile, name: str, given: torch.Tensor, own: torch.Tensor, rows: int
+    net: nn.Module, name: str, given: torch.Tensor, own: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, str] | None:
     """Position encodings on the model's grid, and how they were made; None for other tensors.
 
@@ -203,7 +215,7 @@ def _encodings(
     if name == COLUMNS:
         return fit_columns(given, own.shape[3], _covered_columns(net, rows, given.shape[3]))
     grid = _known_grid(net)
-    return on_grid(given, grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0], file.path), grid)
+    return on_grid(given, grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0]), grid)
 
 
 def _translate(
@@ -221,21 +233,20 @@ def _translate(
         loaded.dropped |= dict.fromkeys(images, "classifier of images")
         if ours is AST:
             grid = _known_grid(net)
-            tensors = image_model_as_ast(tensors, grid, loaded.adapted, file.path)
+            tensors = image_model_as_ast(tensors, grid, loaded.adapted)
         else:
             if "dist_token" not in tensors:
                 why = "the file has no distillation token; it is a ViT, not a distilled DeiT"
                 loaded.notes.append(why)
-            tensors = image_model_as_passt(tensors, target, loaded.adapted, file.path)
+            tensors = image_model_as_passt(tensors, target, loaded.adapted)
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
-            source=file.path,
             field=min(tensors),
             remedy="Give weights of that model.",
         )
     if ours is PASST:
-        tensors = _cut_depth(file, tensors, target, loaded)
+        tensors = _cut_depth(tensors, target, loaded)
     return loaded, theirs, tensors
 
 
@@ -244,7 +255,7 @@ def _known_grid(net: nn.Module) -> Pair:
     return net.known_grid
 
 
-def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
+def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
     """Keeps as many blocks as the model has, and renumbers them."""
     have, want = depth_of(tensors), depth_of(target)
     if have == want:
@@ -252,7 +263,6 @@ def _cut_depth(file: TensorFile, tensors: Tensors, target: Tensors, loaded: Load
     if have < want:
         raise InputError(
             f"{have} blocks in the file, but {want} in the model",
-            source=file.path,
             field="model.depth",
             value=want,
             remedy=f"Use model.depth={have}.",
@@ -298,22 +308,3 @@ def _other_classes(file: TensorFile, classes: Sequence[str] | None) -> bool:
     if entry is None or entry.labels == "imagenet":
         return False
     return len(classes) == entry.classes and tuple(classes) != entry.class_names()
-
-
-def _check_rest(
-    file: TensorFile, family: Family, rest: Tensors, heads: tuple[str, ...], loaded: Loaded
-) -> None:
-    """Reports or refuses the tensors that the model does not use."""
-    for name in rest:
-        if name.startswith(family.ignored):
-            loaded.dropped[name] = "not a weight of the network"
-        elif name.startswith(heads):
-            loaded.dropped[name] = "the model has no such classifier"
-        else:
-            raise InputError(
-                "unknown; the model has no such parameter",
-                source=file.path,
-                field=name,
-                value=tuple(rest[name].shape),
-                remedy="Build the model that the file was made from, or remove the tensor.",
-            )

@@ -20,7 +20,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from passt_bench import __version__
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, located
 from passt_bench.models.ast import from_hugging_face
 from passt_bench.models.base import AudioModel
 from passt_bench.models.frontend import frame_count
@@ -62,34 +62,33 @@ def check_published(entry: Published, path: Path) -> None:
     wanted = VIT if entry.labels == "imagenet" else PASST
     if family_of(tensors) is not wanted:
         names = sorted(tensors)[:3]
-        raise InputError(f"not {wanted.name}", source=path, field="parameters", value=names)
+        raise InputError(f"not {wanted.name}", field="parameters", value=names)
     pairs: dict[str, tuple[object, object]] = {
         "width": (entry.width, tensors["cls_token"].shape[-1]),
         "depth": (entry.depth, depth_of(tensors)),
     }
     if wanted is PASST:
-        geometry = _infer_passt(tensors, path, entry)
-        pairs["classes"] = entry.classes, _classes_of(tensors, path, "head.1.weight")
+        geometry = _infer_passt(tensors, entry)
+        pairs["classes"] = entry.classes, _classes_of(tensors, "head.1.weight")
         pairs["frames"] = entry.frames, geometry.frames
         if entry.stride is not None:
             pairs["stride"] = (entry.stride, entry.stride), geometry.stride
     for field, (expected, found) in pairs.items():
         if found != expected:
-            raise InputError(f"{entry.name} has {expected}", source=path, field=field, value=found)
+            raise InputError(f"{entry.name} has {expected}", field=field, value=found)
 
 
-def _classes_of(tensors: Tensors, path: Path, name: str) -> int:
+def _classes_of(tensors: Tensors, name: str) -> int:
     if name not in tensors or tensors[name].ndim != 2:
         raise InputError(
             "the file has no classifier",
-            source=path,
             field=name,
             remedy="Load it into a model with load_weights; it cannot predict on its own.",
         )
     return tensors[name].shape[0]
 
 
-def _infer_passt(tensors: Tensors, path: Path, entry: Published | None) -> ModelSpec:
+def _infer_passt(tensors: Tensors, entry: Published | None) -> ModelSpec:
     """Infers a PaSST's size from the shapes of its parameters.
 
     Raises:
@@ -102,7 +101,6 @@ def _infer_passt(tensors: Tensors, path: Path, entry: Published | None) -> Model
     if found is None or weight.ndim != 4 or width % _HEAD_WIDTH:
         raise InputError(
             f"with a width of {width}, no PaSST on {mels} mels has these rows",
-            source=path,
             field="freq_new_pos_embed",
             value=tuple(tensors["freq_new_pos_embed"].shape),
             remedy="Build the model yourself and use load_weights.",
@@ -118,9 +116,9 @@ def _infer_passt(tensors: Tensors, path: Path, entry: Published | None) -> Model
     )
 
 
-def _infer_ast(tensors: Tensors, path: Path) -> ModelSpec:
+def _infer_ast(tensors: Tensors) -> ModelSpec:
     weight = tensors["v.patch_embed.proj.weight"]
-    rows, columns = grid_of(tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS, 8, path)
+    rows, columns = grid_of(tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS, 8)
     stride = 10 if rows == 12 else 16
     return ModelSpec(
         name="ast" if stride == 10 else "ast_n",
@@ -139,28 +137,27 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
 
 
-def _describe(tensors: Tensors, path: Path) -> tuple[Recipe, tuple[str, ...]]:
+def _describe(tensors: Tensors, entry: Published | None) -> tuple[Recipe, tuple[str, ...]]:
     """Model, front end, clip length and loss of an official file, and a name per logit.
 
     Raises:
         InputError: the model cannot be recognized, or there is no classifier.
     """
-    family, entry = family_of(tensors), by_file(path.name)
+    family = family_of(tensors)
     if family is PASST:
-        model, head = _infer_passt(tensors, path, entry), "head.1.weight"
+        model, head = _infer_passt(tensors, entry), "head.1.weight"
     elif family is AST:
-        model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
+        model, head = _infer_ast(tensors), "mlp_head.1.weight"
     elif family is PANNS:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
         kind = "unknown parameters" if family is OWN else family.name
         raise InputError(
             f"{kind}: no audio model can be recognized",
-            source=path,
             field=min(tensors),
             remedy="Give a file of this package, or an official one of PaSST, AST or PANNs.",
         )
-    count = _classes_of(tensors, path, head)
+    count = _classes_of(tensors, head)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
     frontend = frontend_of(model.name)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
@@ -231,7 +228,8 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
         if family_of(tensors) is AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
-        recipe, classes = _describe(tensors, file.path)
+        with located(file.path):
+            recipe, classes = _describe(tensors, by_file(file.path.name))
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 

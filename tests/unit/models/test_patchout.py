@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, draw_batch, draw_kept, matched_unstructured, resolve
+from passt_bench.models import create_model, draw_batch, draw_kept, resolve
 from passt_bench.models.patchout import PATCHOUTS
 from passt_bench.spec import Patchout
 
@@ -162,18 +162,6 @@ def test_bad_settings_name_the_field(setting: Patchout, field: str) -> None:
     with pytest.raises(InputError) as refused:
         resolve(setting, GRID)
     assert refused.value.field == field
-
-
-@pytest.mark.parametrize("kind", DROPPING)
-def test_the_twin_keeps_as_many(kind: str) -> None:
-    setting = Patchout(kind, rate=0.4)
-    assert resolve(matched_unstructured(setting, GRID), GRID).kept == resolve(setting, GRID).kept
-
-
-def test_a_schedule_has_no_twin() -> None:
-    with pytest.raises(InputError) as refused:
-        matched_unstructured(Patchout("time", rate=0.5, schedule="falling"), GRID)
-    assert refused.value.field == "patchout.schedule"
 
 
 def _net() -> torch.nn.Module:
