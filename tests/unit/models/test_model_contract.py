@@ -88,74 +88,67 @@ class Plain(AudioModel):
         fill_normal(parameter, 0.1, generator)
 
 
-class WrongShape(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(x, kept).unsqueeze(1)
+def _drop_half(self: Plain, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    """In evaluation too."""
+    half = kept is None and self.patchout.kind != "none"
+    return PLAIN(self, x, torch.arange(32) if half else kept)
 
 
-class HalfFilled(Plain):
-    def init_parameter(self, name: str, parameter: torch.Tensor, generator: Any) -> None:
-        if name != "head.bias":
-            super().init_parameter(name, parameter, generator)
+def _time_major(self: Plain, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+    columns = x.shape[3] // 8
+    kept = kept if kept is None else ((kept % 8) * columns + kept // 8).clamp(max=62)
+    return PLAIN(self, x, kept)
 
 
-class GlobalSeed(Plain):
-    def init_parameter(self, name: str, parameter: torch.Tensor, generator: Any) -> None:
-        nn.init.normal_(parameter)
+def _half_filled(self: Plain, name: str, parameter: torch.Tensor, generator: Any) -> None:
+    if name != "head.bias":
+        fill_normal(parameter, 0.1, generator)
 
 
 class HiddenState(Plain):
-    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
-        super().__init__(num_classes, options, mels=mels, frames=frames)
+    def __init__(self, *arguments: Any, **size: Any) -> None:
+        super().__init__(*arguments, **size)
         self.secret = torch.randn(())
 
     def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         return super().forward(x, kept) + self.secret.to(x.device)
 
 
-class Dropout(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        return nn.functional.dropout(super().forward(x, kept))
-
-
-class MixesClips(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(x - x.mean(0), kept)
-
-
 class DeadWeight(Plain):
-    def __init__(self, num_classes: int, options: Any, *, mels: int, frames: int) -> None:
-        super().__init__(num_classes, options, mels=mels, frames=frames)
+    def __init__(self, *arguments: Any, **size: Any) -> None:
+        super().__init__(*arguments, **size)
         self.spare = nn.Linear(2, 2)
 
 
-class IgnoresKept(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(x)
-
-
-class TimeMajor(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        columns = x.shape[3] // 8
-        if kept is not None:
-            kept = (kept % 8) * columns + kept // 8
-        return super().forward(x, kept if kept is None else kept.clamp(max=62))
-
-
-class AlwaysDrops(Plain):
-    def forward(self, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        half = kept is None and self.patchout.kind != "none"
-        return super().forward(x, torch.arange(32) if half else kept)
-
-
-class NoPatches(Plain):
-    """Says that it has none, takes kept ones all the same, and refuses no patchout."""
-
-    def grid(self, frames: int) -> tuple[int, int] | None:
-        return None
-
-    def step_inputs(self, *arguments: Any) -> dict[str, Any]:
-        return {}
+PLAIN = Plain.forward
+SPOILT: list[tuple[str, dict[str, Any] | type[Plain], str]] = [
+    ("shape", {"forward": lambda self, x, kept=None: PLAIN(self, x, kept)[:, None]}, "shapes"),
+    ("not filled", {"init_parameter": _half_filled}, "initial_weights"),
+    ("global seed", {"init_parameter": lambda self, n, p, g: p.normal_()}, "initial_weights"),
+    ("hidden state", HiddenState, "state"),
+    (
+        "dropout",
+        {"forward": lambda self, x, kept=None: nn.functional.dropout(PLAIN(self, x, kept))},
+        "evaluation",
+    ),
+    (
+        "mixes clips",
+        {"forward": lambda self, x, kept=None: PLAIN(self, x - x.mean(0), kept)},
+        "evaluation",
+    ),
+    ("dead weight", DeadWeight, "gradients"),
+    *(
+        ("ignores kept", {"forward": lambda self, x, kept=None: PLAIN(self, x)}, check)
+        for check in ("kept_patches", "input_of_kept_patches")
+    ),
+    ("time-major", {"forward": _time_major}, "input_of_kept_patches"),
+    ("always drops", {"forward": _drop_half}, "own_patchout"),
+    # Says that it has no patches, takes kept ones all the same, and refuses no patchout.
+    *(
+        ("no patches", {"grid": lambda self, frames: None, "step_inputs": lambda *_: {}}, check)
+        for check in ("kept_patches", "own_patchout")
+    ),
+]
 
 
 Planted = Callable[[type[Plain]], ModelContract]
@@ -175,29 +168,13 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     return plant
 
 
-@pytest.mark.parametrize(
-    ("kind", "check"),
-    [
-        (WrongShape, "test_shapes"),
-        (HalfFilled, "test_initial_weights"),
-        (GlobalSeed, "test_initial_weights"),
-        (HiddenState, "test_state"),
-        (Dropout, "test_evaluation"),
-        (MixesClips, "test_evaluation"),
-        (DeadWeight, "test_gradients"),
-        (IgnoresKept, "test_kept_patches"),
-        (IgnoresKept, "test_input_of_kept_patches"),
-        (TimeMajor, "test_input_of_kept_patches"),
-        (AlwaysDrops, "test_own_patchout"),
-        (NoPatches, "test_kept_patches"),
-        (NoPatches, "test_own_patchout"),
-    ],
-)
+@pytest.mark.parametrize(("name", "change", "check"), SPOILT)
 def test_what_breaks_the_contract_is_noticed(
-    kind: type[Plain], check: str, planted: Planted
+    name: str, change: dict[str, Any] | type[Plain], check: str, planted: Planted
 ) -> None:
+    kind = type(name, (Plain,), change) if isinstance(change, dict) else change
     with pytest.raises(ContractError):
-        getattr(planted(kind), check)()
+        getattr(planted(kind), f"test_{check}")()
 
 
 def test_what_keeps_the_contract_passes(planted: Planted) -> None:
