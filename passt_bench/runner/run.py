@@ -152,7 +152,7 @@ def _count(number: int, noun: str) -> str:
 def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRecord]) -> Incomplete:
     """Counts what failed or did not finish, from the records of a study and its cost sessions."""
     ends = [store.outcome(cell.key) for cell in plan.cells]
-    measured = measured_arms(plan.record, sessions)
+    measured = measured_arms(plan.record, sessions) if sessions else {}
     return Incomplete(
         failed=sum(end is not None and end.status != "ok" for end in ends),
         interrupted=ends.count(None),
