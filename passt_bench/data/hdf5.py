@@ -241,12 +241,7 @@ def _opened(path: Path, process: int) -> h5py.File:
 
 
 def _read_columns(path: Path, classes: int, masked: bool) -> Columns:
-    """Names, targets and sizes of the rows that are not empty; nothing is decoded.
-
-    Raises:
-        InputError: the file cannot be read, is cut off, lacks a column, or has targets of another
-            width, type or number of classes, or names that are not text.
-    """
+    """Names, targets and sizes of the rows that are not empty; nothing is decoded."""
     try:  # not the handle that `_opened` keeps: a fork may come after this
         with h5py.File(path, "r", locking=False) as file:
             return _columns(file, path, classes, masked)

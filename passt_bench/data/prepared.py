@@ -132,12 +132,7 @@ def default_folder(root: Path, sampling_rate: int) -> Path:
 
 
 def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
-    """Opens a prepared folder.
-
-    Raises:
-        InputError: another data set, another rate, clips that were cut shorter than in the spec,
-            or incomplete files.
-    """
+    """Opens a prepared folder."""
     index = read_index(folder)
     _check_fits(index, spec, sampling_rate, folder)
     if index.form == "hdf5":
@@ -324,11 +319,7 @@ def write_index(folder: Path, index: Index) -> None:
 
 
 def read_index(folder: Path) -> Index:
-    """Reads the index of a prepared folder.
-
-    Raises:
-        InputError: it cannot be read, or has a newer schema.
-    """
+    """Reads the index of a prepared folder."""
     path = folder / INDEX
     try:
         index = from_json(Index, read_bytes(path))
@@ -341,11 +332,7 @@ def read_index(folder: Path) -> Index:
 
 
 def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
-    """Offsets (N + 1,) of the samples, and names, sources, split codes and targets of N clips.
-
-    Raises:
-        InputError: they cannot be read, or do not fit the index or the samples.
-    """
+    """Offsets (N + 1,) of the samples, and names, sources, split codes and targets of N clips."""
     path, samples = folder / CLIPS, folder / WAVEFORMS
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -368,11 +355,7 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
 
 
 def checksum_of(path: Path, progress: Callable[[float], None]) -> str:
-    """SHA-256 of a file of samples; ``progress`` is called with the share read.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """SHA-256 of a file of samples; ``progress`` is called with the share read."""
     hasher, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

@@ -78,11 +78,7 @@ def writing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads a file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """Reads a file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -94,11 +90,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def refuse_link(*paths: Path) -> None:
-    """Refuses links, which may lead out of the folder.
-
-    Raises:
-        InputError: one of the paths is a link.
-    """
+    """Refuses links, which may lead out of the folder."""
     for path in paths:
         if path.is_symlink():
             raise InputError(
@@ -140,11 +132,8 @@ def to_json(record: Versioned) -> str:
 def read(kind: type[T], path: Path, *, in_store: bool = True) -> T:
     """Reads a record, or a document about several.
 
-    Args:
-        kind: the dataclass.
-        path: path of the file.
-        in_store: whether the file must be in the place of its key or name, and not a link; false
-            for a file that a user names.
+    ``in_store``: it must be in the place of its key or name, and not a link; false for a file that
+    a user names.
 
     Raises:
         InputError: the file cannot be read, is incomplete, of another kind, or of a newer schema;

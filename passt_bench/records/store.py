@@ -34,11 +34,7 @@ class Store:
         self.root = root
 
     def folder(self, key: str) -> Path:
-        """The folder of one key.
-
-        Raises:
-            InputError: the key is not valid, or the folder is a link.
-        """
+        """The folder of one key; neither an invalid key nor a link is accepted."""
         folder = self.root / "records" / plain_name(key, field="key")
         refuse_link(folder)
         return folder
@@ -113,11 +109,7 @@ class Store:
         return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:
-        """The expansion of a study on record.
-
-        Raises:
-            InputError: no study of this name is on record.
-        """
+        """The expansion of a study on record."""
         command = f"passt-bench run {name} --runs {self.root}"
         return _read_named(StudyRecord, name, self.root / STUDIES, "study", command)
 
@@ -126,12 +118,7 @@ class Store:
         return _names(self.root / STUDIES)
 
     def write_study(self, study: StudyRecord) -> None:
-        """Writes the expansion of a study; it may grow with later commands.
-
-        Raises:
-            InputError: a newer version of this package wrote the one on record, or the name is not
-                valid.
-        """
+        """Writes the expansion of a study, which may grow; never replaces a newer version's."""
         if study.name in self.studies():
             try:
                 self.study(study.name)
@@ -173,11 +160,7 @@ def write_search(record: SearchRecord, root: Path) -> Path:
 
 
 def read_search(name: str, root: Path) -> SearchRecord:
-    """Reads a search.
-
-    Raises:
-        InputError: there is none of that name, or its file is broken or of a newer schema.
-    """
+    """Reads a search."""
     command = f"passt-bench search {name.removeprefix('search-')}"
     return _read_named(SearchRecord, name, root / SEARCHES, "search", command)
 
@@ -193,11 +176,7 @@ def write_comparison(record: ComparisonRecord, root: Path) -> Path:
 
 
 def read_comparison(name: str, root: Path) -> ComparisonRecord:
-    """Reads a comparison.
-
-    Raises:
-        InputError: there is none of that name, or its file is broken or of a newer schema.
-    """
+    """Reads a comparison."""
     command = "passt-bench compare A B … --name NAME"
     return _read_named(ComparisonRecord, name, root / COMPARISONS, "comparison", command)
 

@@ -43,11 +43,7 @@ Differences = dict[str, tuple[str, str]]  # field → its two values, as text
 
 
 def find_record(name: str, store: Store) -> Record:
-    """Finds a record by its key, a unique prefix of it, or a path (of the file or its folder).
-
-    Raises:
-        InputError: there is no such record, or several keys start with the prefix.
-    """
+    """Finds a record by its key, a unique prefix of it, or a path (of the file or its folder)."""
     path = Path(name)
     if path.is_dir() and (path / "record.json").is_file():
         path /= "record.json"
@@ -71,9 +67,6 @@ def compare_records(first: Record, second: Record) -> tuple[Differences, Differe
     """The differences of two records in fields that enter the key, and in all others.
 
     The others are the recipe's free fields, machine, library versions and outcome.
-
-    Raises:
-        InputError: the records are of different kinds.
     """
     if first.kind != second.kind:
         raise InputError(
@@ -217,11 +210,7 @@ def _is_kept(store: Store, key: str, kind: type[Record] | None, used: Collection
 
 
 def remove(removable: Removable) -> None:
-    """Removes the paths, except locks that are held by now.
-
-    Raises:
-        StorageError: a path cannot be removed.
-    """
+    """Removes the paths, except locks that are held by now."""
     for path in removable.paths:
         with storing(path):
             if path.is_dir() and not path.is_symlink():

@@ -155,11 +155,7 @@ def _copy(folder: Path, target: Path) -> None:
 
 
 def _documents(roots: Sequence[Path]) -> dict[str, bytes]:
-    """The searches and comparisons of some folders, by path within the folder.
-
-    Raises:
-        InputError: one is broken, or two with the same name differ.
-    """
+    """The searches and comparisons of some folders, by path within the folder."""
     documents: dict[str, bytes] = {}
     kinds: dict[str, Any] = {SEARCHES: SearchRecord, COMPARISONS: ComparisonRecord}
     for root in roots:
@@ -178,12 +174,7 @@ def _documents(roots: Sequence[Path]) -> dict[str, bytes]:
 
 
 def _merge_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
-    """The studies of some folders; those of the same name are merged.
-
-    Raises:
-        InputError: two studies of one name differ in more than variants, seeds and folds, or one
-            is broken.
-    """
+    """The studies of some folders; those of the same name are merged."""
     studies: dict[str, StudyRecord] = {}
     for root in roots:
         for name in Store(root).studies():

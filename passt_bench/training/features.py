@@ -228,10 +228,6 @@ def prepare_features(
     """Writes the log-mel of every clip, float32, unless the file exists.
 
     Not through a memory map: on a full disk, that kills the process without a message.
-
-    Raises:
-        InputError: a clip cannot be read.
-        StorageError: the disk is full, or the file cannot be written.
     """
     if path.is_file():
         return path
