@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import small_study
 import torch
-from evaluating import evaluated, model
 from filelock import FileLock
 from sklearn.metrics import average_precision_score
 
@@ -24,7 +23,7 @@ from passt_bench import load_frame
 from passt_bench.data import open_dataset
 from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, read_model
+from passt_bench.models import create_model, read_model, save_model
 from passt_bench.models.ensemble import build_ensemble
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import to_json
@@ -37,9 +36,41 @@ from passt_bench.runner.initial_weights import sha256_of
 from passt_bench.runner.maintenance import compare_records, find_record, find_removable
 from passt_bench.runner.merge import merge
 from passt_bench.runner.request import DATA_VARIABLE
-from passt_bench.spec import DataSpec, InitSpec
+from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 
 Cli = Callable[..., tuple[int, str]]
+SIZE = {"patch": (16, 16), "stride": (16, 16), "width": 16, "depth": 1, "heads": 2}
+
+
+def model(
+    path: Path,
+    classes: Sequence[str] = CLASSES,
+    *,
+    seed: int = 0,
+    loss: str = "bce",
+    data: DataSpec | None = None,
+    scale: float = 1.0,
+) -> Path:
+    """A small model with initial weights, as a file."""
+    recipe = Recipe(
+        model=ModelSpec("passt_micro", **SIZE),
+        frontend=FrontendSpec(hop=250),
+        data=data or DataSpec(seconds=1.0, test_clips=40),
+        training=TrainingSpec(loss=loss),  # type: ignore[arg-type]
+    )
+    net = create_model("passt_micro", len(classes), mels=64, frames=64, seed=seed, **SIZE)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= scale
+    return save_model(path, net, recipe, classes)
+
+
+def evaluated(
+    out: Path, *checkpoints: Path, data: str = "synthetic", **more: object
+) -> EvaluationRecord:
+    """Evaluates checkpoints; more arguments by name."""
+    names = [str(path) for path in checkpoints]
+    return evaluate_checkpoints(names, data, out, **more)[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +220,7 @@ def test_a_batch_that_is_too_large_is_refused(tmp_path: Path) -> None:
     # In a process of its own: the heap of a test session has room for a batch.
     code = f"""if True:
         from pathlib import Path
-        from evaluating import evaluated
+        from test_evaluate import evaluated
         from passt_bench.errors import InputError
         from passt_bench.measure.memory import memory_limit
         status = Path("/proc/self/status").read_text()
@@ -200,13 +231,13 @@ def test_a_batch_that_is_too_large_is_refused(tmp_path: Path) -> None:
             except InputError as error:
                 print(error)
     """
-    helpers = str(Path(__file__).parents[1] / "helpers")
-    path = os.pathsep.join([helpers, os.environ.get("PYTHONPATH", "")])
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent / "helpers"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert "--batch = 400: memory ran out" in done.stdout, done.stderr
 

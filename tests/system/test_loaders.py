@@ -1,10 +1,10 @@
-"""Processes that make batches: the same for any number of them, errors, and no leftovers."""
+"""Processes that make batches: the same for any number of them, errors, and no leftovers.
+
+`tests/drills/test_loader_kill.py` kills them.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -145,33 +145,3 @@ def test_stored_features_are_passed_by_name(tmp_path: Path) -> None:
 
 def _rows(stored: Any, view: Any, number: int) -> tuple[bool, np.ndarray, np.ndarray]:
     return isinstance(stored, np.memmap), np.array(stored[number]), np.array(view)
-
-
-CODE = """
-import time
-import test_loaders as here
-if __name__ == "__main__":
-    batches = here.load(here._supply(), range(100), 2)
-    next(batches)
-    print("begun", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_kill_leaves_nobody(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(CODE)
-    here = Path(__file__)
-    paths = [str(here.parent), str(here.parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")]
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"begun\n"
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) >= 3  # two, the fork server, and maybe its tracker
-        process.kill()
-        _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive, [child.cmdline() for child in alive]

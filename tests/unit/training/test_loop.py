@@ -16,7 +16,6 @@ from scipy.stats import chisquare
 from passt_bench.errors import InputError
 from passt_bench.models import PaSST, create_model, draw_batch, initialize, resolve
 from passt_bench.spec import Patchout, Recipe, TrainingSpec, override
-from passt_bench.spec.key import quality_key
 from passt_bench.training.loop import (
     at_stage,
     check_labels,
@@ -112,14 +111,6 @@ def test_stages_are_equal_shares_of_the_steps() -> None:
     assert [at_stage(MOST, GRID, step, 4) for step in range(4)] == list(settings)
     constant = Patchout("time", rate=0.5)
     assert {at_stage(constant, GRID, step, 9) for step in range(9)} == {constant}
-
-
-def test_a_schedule_enters_the_key() -> None:
-    def key(setting: Patchout) -> str:
-        return quality_key(override(Recipe(), {"patchout": setting}), 0, None, "data", {})
-
-    settings = (replace(MOST, schedule=name) for name in ("constant", "rising", "falling"))
-    assert len({key(setting) for setting in settings}) == 3
 
 
 def test_offsets_are_uniform_and_pure() -> None:

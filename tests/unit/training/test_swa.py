@@ -18,7 +18,6 @@ from passt_bench.training.state import (
     Weights,
     copy_of,
     snapshot_epochs,
-    temporarily_load,
 )
 
 BASE = TrainingSpec(epochs=6, batch_size=8, mixup=0.3, swa_start=1, swa_every=2)
@@ -116,12 +115,3 @@ def test_the_epoch_is_chosen_by_the_weights_that_are_evaluated(tmp_path: Path) -
     assert equal(copy_of(net), chosen[-1])
     first = _trained(tmp_path / "first", replace(training, epochs=1, checkpoint_selection="last"))
     assert equal(chosen[0], copy_of(first.net))  # after one epoch: the weights it began with
-
-
-def test_other_weights_are_loaded_temporarily() -> None:
-    net = _net().eval()
-    own = copy_of(net)
-    other = {name: torch.zeros_like(value) for name, value in own.items()}
-    with temporarily_load(net, other):
-        assert equal(copy_of(net), other)
-    assert equal(copy_of(net), own)
