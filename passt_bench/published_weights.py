@@ -10,7 +10,7 @@ import csv
 import hashlib
 import os
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
@@ -96,9 +96,9 @@ ENSEMBLES: dict[str, tuple[str, ...]] = {
 }
 
 
-def find_published(name: str, sets: Iterable[str] = ()) -> Published:
-    """The published weights with a name; the message about an unknown one names ``sets`` too."""
-    check_known(name, [*PUBLISHED, *sets], "no published weights of that name", field="NAME")
+def find_published(name: str) -> Published:
+    """The published weights with a name."""
+    check_known(name, [*PUBLISHED, *ENSEMBLES], "no published weights of that name", field="NAME")
     return PUBLISHED[name]
 
 

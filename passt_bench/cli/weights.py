@@ -70,7 +70,7 @@ def get(
     from passt_bench.published_weights import get as download
 
     for member in ENSEMBLES.get(name, (name,)):
-        entry = find_published(member, ENSEMBLES)
+        entry = find_published(member)
         with stage(console, entry.file) as update:
             path = download(entry, check_published, folder, update)
         console.print(str(path))

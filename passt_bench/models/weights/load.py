@@ -14,22 +14,7 @@ from torch import nn
 from passt_bench.errors import InputError, located
 from passt_bench.models import ast
 from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
-from passt_bench.models.weights.adapt import (
-    BLOCK,
-    COLUMNS,
-    FRAMES,
-    GRID,
-    ROWS,
-    depth_of,
-    fit_columns,
-    grid_of,
-    image_model_as_ast,
-    image_model_as_passt,
-    infer,
-    on_grid,
-    published_blocks,
-    resample,
-)
+from passt_bench.models.weights import adapt
 from passt_bench.models.weights.formats import (
     AST,
     AST_HF,
@@ -145,7 +130,8 @@ def _fit(net: nn.Module, target: Tensors, file: TensorFile, others: bool) -> tup
     loaded, theirs, tensors = _translate(file, net, target, ours)
     # An image model has nothing for the classifier, not even its norm.
     heads = (*theirs.heads, *ours.heads, *(("mlp_head.",) if theirs is VIT else ()))
-    rows = tensors[ROWS].shape[2] if ROWS in tensors and tensors[ROWS].ndim == 4 else 0
+    encoded = tensors.get(adapt.ROWS)
+    rows = encoded.shape[2] if encoded is not None and encoded.ndim == 4 else 0
     ready: Tensors = {}
     for name, own in target.items():
         given = tensors.pop(name, None)
@@ -202,20 +188,20 @@ def _encodings(
 
     The file's encodings are for that many rows.
     """
-    width = 2 if name == GRID else 1  # the axis
+    width = 2 if name == adapt.GRID else 1  # the axis
     if (
-        name not in (ROWS, COLUMNS, GRID)
+        name not in (adapt.ROWS, adapt.COLUMNS, adapt.GRID)
         or given.ndim != own.ndim
         or given.shape[width] != own.shape[width]
     ):
         return None
-    if name == ROWS:
+    if name == adapt.ROWS:
         how = f"resampled from {given.shape[2]} to {own.shape[2]} rows (bicubic)"
-        return resample(given, (own.shape[2], 1)), how
-    if name == COLUMNS:
-        return fit_columns(given, own.shape[3], _covered_columns(net, rows, given.shape[3]))
+        return adapt.resample(given, (own.shape[2], 1)), how
+    if name == adapt.COLUMNS:
+        return adapt.fit_columns(given, own.shape[3], _covered_columns(net, rows, given.shape[3]))
     grid = _known_grid(net)
-    return on_grid(given, grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0]), grid)
+    return adapt.on_grid(given, adapt.grid_of(given.shape[1] - SPECIAL_TOKENS, grid[0]), grid)
 
 
 def _translate(
@@ -233,12 +219,12 @@ def _translate(
         loaded.dropped |= dict.fromkeys(images, "classifier of images")
         if ours is AST:
             grid = _known_grid(net)
-            tensors = image_model_as_ast(tensors, grid, loaded.adapted)
+            tensors = adapt.image_model_as_ast(tensors, grid, loaded.adapted)
         else:
             if "dist_token" not in tensors:
                 why = "the file has no distillation token; it is a ViT, not a distilled DeiT"
                 loaded.notes.append(why)
-            tensors = image_model_as_passt(tensors, target, loaded.adapted)
+            tensors = adapt.image_model_as_passt(tensors, target, loaded.adapted)
     elif theirs is not ours:
         raise InputError(
             f"holds weights under {theirs.name} names, but the model has {ours.name} ones",
@@ -257,7 +243,7 @@ def _known_grid(net: nn.Module) -> Pair:
 
 def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
     """Keeps as many blocks as the model has, and renumbers them."""
-    have, want = depth_of(tensors), depth_of(target)
+    have, want = adapt.depth_of(tensors), adapt.depth_of(target)
     if have == want:
         return tensors
     if have < want:
@@ -267,12 +253,12 @@ def _cut_depth(tensors: Tensors, target: Tensors, loaded: Loaded) -> Tensors:
             value=want,
             remedy=f"Use model.depth={have}.",
         )
-    blocks = published_blocks(have, want)
+    blocks = adapt.published_blocks(have, want)
     why = "the model takes blocks " + ", ".join(map(str, blocks)) + " (depth cut as published)"
     loaded.notes.append(why)
     out: Tensors = {}
     for name, tensor in tensors.items():
-        match = BLOCK.match(name)
+        match = adapt.BLOCK.match(name)
         if match is None:
             out[name] = tensor
         elif int(match[1]) in blocks:
@@ -286,12 +272,12 @@ def _covered_columns(net: nn.Module, rows: int, columns: int) -> int:
     """Columns that the time span of a file's encodings covers at the model's stride."""
     assert isinstance(net, PaSST)  # no other model's tensors have these names
     stride = net.stride
-    inferred = infer(rows, columns, net.mels)
+    inferred = adapt.infer(rows, columns, net.mels)
     if inferred is None:
         return columns
     # Equal rows mean equal strides, unless the model's two strides differ and a published length
     # shows that the file has another stride along time.
-    another = stride[0] != stride[1] and inferred[1] in FRAMES
+    another = stride[0] != stride[1] and inferred[1] in adapt.FRAMES
     if rows == net.mels // stride[0] and not another:
         return columns
     return inferred[1] // stride[1]

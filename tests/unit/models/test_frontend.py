@@ -34,48 +34,32 @@ def noise(spec: FrontendSpec, samples: int, batch: int = 2) -> torch.Tensor:
     return torch.from_numpy(wave.astype(np.float32))
 
 
-def triangles(spec: FrontendSpec, edges: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Filters that rise to 1 at each inner edge and fall to 0 at its neighbors, (mels, bins)."""
-    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (bins - left) / (center - left), (right - bins) / (right - center)
-    return np.maximum(0, np.minimum(rising, falling))
-
-
 def kaldi_filters(spec: FrontendSpec) -> np.ndarray:
-    """Triangles that are straight on the mel scale 1127 ln(1 + f / 700)."""
+    """Triangles that are straight on the mel scale 1127 ln(1 + f / 700), (mels, bins)."""
 
     def mel(frequency: Any) -> Any:
         return 1127 * np.log1p(np.asarray(frequency, dtype=np.float64) / 700)
 
     edges = np.linspace(mel(spec.fmin), mel(spec.fmax), spec.mels + 2)
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bins = mel(np.arange(spec.n_fft // 2 + 1) * spec.sampling_rate / spec.n_fft)
-    filters = triangles(spec, edges, bins)
+    rising, falling = (bins - left) / (center - left), (right - bins) / (right - center)
+    filters = np.maximum(0, np.minimum(rising, falling))
     filters[:, -1] = 0  # the reference code pads the bin at half the sampling rate with zeros
     return filters
 
 
-def slaney_filters(spec: FrontendSpec) -> np.ndarray:
-    """Triangles of equal area, straight in Hz, between points even on Slaney's scale."""
-
-    def mel(hertz: Any) -> Any:
-        hertz = np.asarray(hertz, dtype=np.float64)
-        high = 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / np.log(6.4)
-        return np.where(hertz < 1000, hertz * 3 / 200, high)
-
-    grid = np.linspace(0, spec.sampling_rate / 2, 400_001)
-    edges = np.interp(np.linspace(mel(spec.fmin), mel(spec.fmax), spec.mels + 2), mel(grid), grid)
-    bins = np.linspace(0, spec.sampling_rate / 2, spec.n_fft // 2 + 1)
-    return triangles(spec, edges, bins) * 2 / (edges[2:] - edges[:-2])[:, None]
-
-
-def power(x: np.ndarray, spec: FrontendSpec, frames: int, window: np.ndarray) -> np.ndarray:
-    """The centered power spectrogram, (bins, frames)."""
+def log_mel(x: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """PaSST's, (mels, frames)."""
+    frames = (len(x) - 1) // spec.hop + 1
+    x = x[1:] - spec.preemphasis * x[:-1] if spec.preemphasis else x
     x = np.pad(x, spec.n_fft // 2, mode="reflect")
-    whole = np.zeros(spec.n_fft)
+    window = np.zeros(spec.n_fft)
     start = (spec.n_fft - spec.window) // 2
-    whole[start : start + spec.window] = window
-    columns = [x[t * spec.hop : t * spec.hop + spec.n_fft] * whole for t in range(frames)]
-    return np.abs(np.fft.rfft(np.stack(columns), axis=1).T) ** 2
+    window[start : start + spec.window] = np.hanning(spec.window)
+    columns = [x[t * spec.hop : t * spec.hop + spec.n_fft] * window for t in range(frames)]
+    power = np.abs(np.fft.rfft(np.stack(columns), axis=1).T) ** 2
+    return (np.log(kaldi_filters(spec) @ power + 1e-5) - spec.mean) / spec.std
 
 
 @pytest.mark.parametrize(
@@ -94,10 +78,7 @@ def test_passts_agrees_with_numpy(spec: FrontendSpec, samples: int) -> None:
     assert found.shape == (2, 1, spec.mels, frames)
     assert frame_count(spec, samples / spec.sampling_rate) == frames
     for wave, logmel in zip(waves.double().numpy(), found, strict=True):
-        x = wave[1:] - spec.preemphasis * wave[:-1] if spec.preemphasis else wave
-        mel = kaldi_filters(spec) @ power(x, spec, frames, np.hanning(spec.window))
-        wanted = (np.log(mel + 1e-5) - spec.mean) / spec.std
-        np.testing.assert_allclose(logmel[0].numpy(), wanted, atol=2e-4)
+        np.testing.assert_allclose(logmel[0].numpy(), log_mel(wave, spec), atol=2e-4)
 
 
 @pytest.mark.parametrize("samples", [16000, 16159, 16160, 400, 401])
@@ -117,15 +98,6 @@ def test_asts_agrees_with_torchaudio(samples: int) -> None:
             frame_shift=10,
         )
         torch.testing.assert_close(logmel[0].T, wanted, rtol=1e-4, atol=2e-3)
-
-
-def test_panns_agrees_with_numpy() -> None:
-    waves = noise(PANNS, 16000)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)  # periodic
-    for wave, logmel in zip(waves.double().numpy(), make_frontend(PANNS)(waves), strict=True):
-        mel = slaney_filters(PANNS) @ power(wave, PANNS, 51, window)
-        wanted = 10 * np.log10(np.maximum(mel, 1e-10))
-        np.testing.assert_allclose(logmel[0].numpy(), wanted, atol=2e-3)
 
 
 def test_a_tone_shows_in_its_filter() -> None:
