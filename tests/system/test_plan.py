@@ -36,17 +36,13 @@ def _asked(request: StudyRequest, out: Path) -> StudyPlan:
     return plan_request(load_study(request.study), request, Paths(out, data_folders(())))
 
 
-def test_cells_come_in_whole_blocks(study_file: Path, tmp_path: Path) -> None:
-    plan = _plan(study_file, tmp_path)
-    assert [(cell.seed, cell.variant) for cell in plan.cells] == [
-        (seed, name) for seed in (0, 1) for name in ("none", "time", "diverges")
-    ]
-    assert len({cell.key for cell in plan.cells}) == 6
-
-
 def test_a_plan_is_repeatable_and_shares_cells(study_file: Path, tmp_path: Path) -> None:
     one, two = _plan(study_file, tmp_path), _plan(study_file, tmp_path / "elsewhere")
+    assert [(cell.seed, cell.variant) for cell in one.cells] == [  # in whole blocks
+        (seed, name) for seed in (0, 1) for name in ("none", "time", "diverges")
+    ]
     assert [cell.key for cell in one.cells] == [cell.key for cell in two.cells]
+    assert len({cell.key for cell in one.cells}) == 6
     same = _plan(study_file, tmp_path, variants=(Variant("none"), Variant("again")))
     assert len(same.cells) == 2
     assert same.record.variants[0].cells == same.record.variants[1].cells
@@ -150,24 +146,17 @@ def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in study_names() if isinstance(load_file(n), StudyFile)])
-def test_every_study_of_the_house_can_be_planned(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_study_of_the_suite_can_be_planned(name: str, tmp_path: Path) -> None:
     if name == "patchout_type" and not os.environ.get("PASST_BENCH_DATA"):
         pytest.skip("needs real audio")
     plan = _asked(StudyRequest(name), tmp_path)
     assert plan.record.notebook
     assert plan.study.minutes
-
-
-def test_kinds_are_compared_at_equal_tokens(tmp_path: Path) -> None:
-    quick = _asked(StudyRequest("quick"), tmp_path).record
-    tokens = {variant.name: variant.tokens for variant in quick.variants}
-    assert len({tokens[f"{kind} .75"] for kind in KINDS}) == 1
-    assert len({tokens[f"{kind} .5"] for kind in KINDS[:3]}) == 1
-
-
-KINDS = ("unstructured", "time", "frequency", "structured")
+    if name == "quick":  # compares kinds at equal tokens
+        tokens = {variant.name: variant.tokens for variant in plan.record.variants}
+        kinds = ("unstructured", "time", "frequency", "structured")
+        assert len({tokens[f"{kind} .75"] for kind in kinds}) == 1
+        assert len({tokens[f"{kind} .5"] for kind in kinds[:3]}) == 1
 
 
 def test_data_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

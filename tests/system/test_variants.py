@@ -93,22 +93,25 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     assert "“stride 6” has not been run yet" in asked.read_text(encoding="utf-8")
 
 
-def test_failed_variants_are_shown(tmp_path: Path) -> None:
-    _, text = written(tmp_path, SMALL)
-    assert "too large" in text
-    assert "This page shows" not in text
-
-
-def test_a_baseline_alone_makes_a_page(tmp_path: Path) -> None:
-    _, text = written(tmp_path, (ARMS[0], *unrun(*ARMS[1:])))
-    assert "1 variant ·" in text
-    assert "nan" not in text.lower().replace("unanswered", "")
-
-
-def test_a_variant_without_its_baseline_is_not_compared(tmp_path: Path) -> None:
-    _, text = written(tmp_path, (*unrun(ARMS[0]), ARMS[1], *unrun(ARMS[2])))
-    assert "The baseline none has no result, so nothing can be compared with it." in text
-    assert "Not run yet: “stride 6”." in text
+@pytest.mark.parametrize(
+    ("arms", "said", "unsaid"),
+    [
+        (SMALL, ("too large",), "This page shows"),
+        ((ARMS[0], *unrun(*ARMS[1:])), ("1 variant ·",), "nan"),
+        (
+            (*unrun(ARMS[0]), ARMS[1], *unrun(ARMS[2])),
+            ("The baseline none has no result, so nothing can be", "Not run yet: “stride 6”."),
+            "This page shows 3",
+        ),
+    ],
+    ids=["failed", "only the baseline", "without the baseline"],
+)
+def test_pages_of_incomplete_studies(
+    arms: tuple[Arm, ...], said: tuple[str, ...], unsaid: str, tmp_path: Path
+) -> None:
+    _, text = written(tmp_path, arms)
+    assert all(words in text for words in said)
+    assert unsaid not in text.replace("unanswered", "")
 
 
 def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path) -> None:
