@@ -3,8 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,13 +255,6 @@ def print_table(
     console.print(shown)
 
 
-def choosing(
-    request: "StudyRequest", variants: list[str] | None, no_baseline: bool
-) -> "StudyRequest":
-    """The request, restricted to some variants."""
-    return replace(request, variants=tuple(variants or ()), baseline=not no_baseline)
-
-
 def _study_options(
     study: Annotated[str, argument("STUDY", "Name of a study, or path of its file.")],
     sets: Sets = None,
@@ -276,6 +268,8 @@ def _study_options(
         str | None, option("NAME", "Store under this name instead of the file's.", "--name")
     ] = None,
     runs: NewRuns = RUNS,
+    variants: Variants = None,
+    no_baseline: NoBaseline = False,
 ) -> tuple["StudyRequest", "Paths"]:
     """The request and the folders, from the options of every command about a study."""
     from passt_bench.runner.request import Paths, StudyRequest, data_folders
@@ -285,13 +279,17 @@ def _study_options(
     for path in files[1:]:
         text = f"{path} is not used: {study!r} means {files[0]}. To use it, give its path."
         console.print(text, style="yellow")
-    request = StudyRequest(study, sets or (), seeds, folds, device, name)
+    chosen = tuple(variants or ())
+    request = StudyRequest(study, sets or (), seeds, folds, device, name, chosen, not no_baseline)
     return request, Paths(runs, data_folders(data or ()))
 
 
-def asks_for_study(command: Callable[..., None]) -> Callable[..., None]:
+def asks_for_study(
+    command: Callable[..., None], without: Collection[str] = ()
+) -> Callable[..., None]:
     """Adds the options of a study to a command that takes a `StudyRequest` and `Paths` first."""
-    shared = inspect.signature(_study_options).parameters
+    every = inspect.signature(_study_options).parameters
+    shared = {name: option for name, option in every.items() if name not in without}
     own = dict(list(inspect.signature(command).parameters.items())[2:])
 
     @functools.wraps(command)

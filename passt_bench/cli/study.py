@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,17 +16,14 @@ from passt_bench.cli.options import (
     CORES,
     RUNS,
     Memory,
-    NoBaseline,
     Reports,
     Runs,
     RunTimeout,
     Track,
-    Variants,
     Workers,
     app,
     argument,
     asks_for_study,
-    choosing,
     console,
     flag,
     option,
@@ -78,8 +76,6 @@ def list_(
 def plan(
     request: "StudyRequest",
     paths: "Paths",
-    variants: Variants = None,
-    no_baseline: NoBaseline = False,
     workers: Workers = CORES,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
@@ -87,7 +83,7 @@ def plan(
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
 
-    request, config = choosing(request, variants, no_baseline), RunConfig(workers=workers)
+    config = RunConfig(workers=workers)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
@@ -134,8 +130,6 @@ def print_missing(
 def run(
     request: "StudyRequest",
     paths: "Paths",
-    variants: Variants = None,
-    no_baseline: NoBaseline = False,
     workers: Workers = CORES,
     retry: Annotated[
         list[str] | None, option("STATUS", "Kinds of failure to retry, e.g. oom,error.")
@@ -163,7 +157,7 @@ def run(
     from passt_bench.runner.studies import RowsFile, load_file
     from passt_bench.study_run import run_study
 
-    request, paths = choosing(request, variants, no_baseline), replace(paths, pages=reports)
+    paths = replace(paths, pages=reports)
     config = RunConfig(
         workers=workers,
         retry=statuses(retry),
@@ -188,7 +182,7 @@ def run(
 
 
 @app.command()
-@asks_for_study
+@partial(asks_for_study, without=("variants", "no_baseline"))
 def search(
     request: "StudyRequest",
     paths: "Paths",
@@ -232,8 +226,6 @@ def search(
 def status(
     request: "StudyRequest",
     paths: "Paths",
-    variants: Variants = None,
-    no_baseline: NoBaseline = False,
     runs: Runs = RUNS,
 ) -> None:
     """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
@@ -242,7 +234,6 @@ def status(
     from passt_bench.runner.run_status import recorded_study
     from passt_bench.runner.studies import RowsFile, load_file
 
-    request = choosing(request, variants, no_baseline)
     file = load_file(request.study)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_status

@@ -7,6 +7,8 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
 
 Cli = Callable[..., tuple[int, str]]
-REPORTS = Path(__file__).parents[2] / "reports"
 KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
 LEADING = ("/somewhere/thesis", "../thesis", "..", ".hidden", "", "a/../a", "a\\b", "a\0b")
 
@@ -111,17 +112,34 @@ def _places(runs: Path) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [*((folder, "another") for folder in KINDS), *(("studies", name) for name in LEADING)],
-)
-def test_a_name_that_is_not_that_of_its_file_is_refused(
-    folder: str, name: str, runs: Path, tmp_path: Path
+KEYS = ("../../outside", "0123456789ABCDEF", "0" * 16 + "\n")
+# A file, the place of a name or key in it, and what is put there.
+DAMAGES: list[tuple[str, tuple[str | int, ...], str]] = [
+    *((folder, ("name",), "another") for folder in KINDS),
+    *(("studies", ("name",), name) for name in LEADING),
+    *(("studies", ("variants", 1, "cells", 2, "key"), key) for key in KEYS),
+    ("studies", ("variants", 1, "arm"), KEYS[0]),
+    ("search", ("trials", 0, "keys", 0), KEYS[0]),
+    ("comparisons", ("sessions", 0), KEYS[0]),
+    *((what, ("key",), key) for what in ("record", "session") for key in (KEYS[0], "f" * 16)),
+]
+
+
+@pytest.mark.parametrize(("what", "place", "value"), DAMAGES)
+def test_a_name_or_key_that_leads_elsewhere_is_refused(
+    what: str, place: tuple[Any, ...], value: str, runs: Path, tmp_path: Path
 ) -> None:
-    path = _places(runs)[folder]
-    rewrite(path, lambda plain: plain.update(name=name))
-    error = refused(folder, runs, tmp_path)
-    assert (error.source, error.field, error.value) == (path, "name", name)
+    path = _places(runs)[what]
+    *parents, last = place
+    rewrite(path, lambda plain: reduce(getitem, parents, plain).__setitem__(last, value))
+    error = refused(what if what in KINDS else "studies", runs, tmp_path)
+    assert (error.source, error.field) == (path, ".".join(map(str, place)))
+    assert error.value == value
+    if what == "record":
+        for read in (lambda: read_record(path), lambda: Store(runs).outcome(path.parent.name)):
+            with pytest.raises(InputError) as caught:
+                read()
+            assert caught.value.field == "key"
 
 
 @pytest.mark.parametrize("folder", KINDS)
@@ -138,44 +156,6 @@ def test_a_report_that_was_given_to_you_is_read_with_the_same_care(
         build(folder, tmp_path / "none", reports)
     assert (error.value.field, error.value.value) == ("name", "../other")
     assert files(tmp_path) == before
-
-
-# What points to a record: kind of file, field, and what holds the key.
-POINTERS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
-    ("studies", "variants.1.cells.2.key", lambda plain: plain["variants"][1]["cells"][2]),
-    ("studies", "variants.1.arm", lambda plain: plain["variants"][1]),
-    ("search", "trials.0.keys.0", lambda plain: plain["trials"][0]["keys"]),
-    ("comparisons", "sessions.0", lambda plain: plain["sessions"]),
-)
-
-
-@pytest.mark.parametrize(("folder", "field", "owner"), POINTERS)
-@pytest.mark.parametrize("key", ["../../outside", "0123456789ABCDEF", "0" * 16 + "\n"])
-def test_what_points_to_a_record_is_hexadecimal(
-    folder: str, field: str, owner: Callable[[Any], Any], key: str, runs: Path, tmp_path: Path
-) -> None:
-    path, last = _places(runs)[folder], field.split(".")[-1]
-    place: Any = int(last) if last.isdigit() else last
-    rewrite(path, lambda plain: owner(plain).__setitem__(place, key))
-    error = refused(folder, runs, tmp_path)
-    assert (error.source, error.field, error.value) == (path, field, key)
-
-
-@pytest.mark.parametrize("key", ["../../outside", "f" * 16])
-@pytest.mark.parametrize("what", ["record", "session"])
-def test_a_record_has_the_key_of_its_folder(
-    what: str, key: str, runs: Path, tmp_path: Path
-) -> None:
-    path = _places(runs)[what]
-    rewrite(path, lambda plain: plain.update(key=key))
-    error = refused("studies", runs, tmp_path)
-    assert (error.source, error.field, error.value) == (path, "key", key)
-    reads: list[Callable[[], object]] = [lambda: read_record(path)]
-    reads += [lambda: Store(runs).outcome(path.parent.name)] if what == "record" else []
-    for read in reads:
-        with pytest.raises(InputError) as caught:
-            read()
-        assert caught.value.field == "key"
 
 
 def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: Path) -> None:
@@ -268,14 +248,6 @@ def test_clean_removes_links_and_not_what_they_point_to(
     assert files(home) == before
 
 
-def test_clean_leaves_what_is_no_record_alone(runs: Path) -> None:
-    key = _run(runs).key
-    shutil.copytree(runs / "records" / key, runs / "records" / f"{key}.bak")
-    (runs / "records" / "mine").mkdir()
-    assert [item.paths for item in find_removable(runs) if item.results] == [()]
-    assert f"{key}.bak" not in Store(runs).record_keys()
-
-
 def test_folders_on_another_disk_and_records_that_are_only_shown_may_be_links(
     runs: Path, cli: Cli, tmp_path: Path
 ) -> None:
@@ -297,14 +269,3 @@ def test_whatever_name_the_command_line_takes_is_read(name: str, tmp_path: Path)
     page = build_study(name, tmp_path / "runs", tmp_path / "reports")
     assert page == tmp_path / "reports" / name / "index.html" and page.is_file()
     assert merge([tmp_path / "runs"], tmp_path / "all").studies == [name]
-
-
-def test_all_committed_records_are_read() -> None:
-    count = 0
-    for root in sorted(path.parent for path in REPORTS.glob("*/records")):
-        store = Store(root)
-        count += len(list(store.records()))
-        assert [store.study(name).name for name in store.studies()] == store.studies()
-        for path in root.glob("search/*.json"):
-            assert read_search(path.stem, root).name == path.stem
-    assert count == len(list(REPORTS.glob("*/records/*/record.json"))) > 100
