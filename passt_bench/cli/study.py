@@ -211,13 +211,12 @@ def search(
     paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)
     with live(paths.runs) if track else nullcontext():
-        result = explore(study, trials, config, paths, console, command=typed())
-    name = result.record.name
+        record, failed = explore(study, trials, config, paths, console, command=typed())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
-        page, *_ = build_named(name, paths.runs, paths.reports)
+        page, *_ = build_named(record.name, paths.runs, paths.reports)
     console.print(f"Page: {page}")
-    if result.failed:
-        console.print(f"{result.failed} runs failed; see the page.")
+    if failed:
+        console.print(f"{failed} runs failed; see the page.")
         raise typer.Exit(1)
 
 

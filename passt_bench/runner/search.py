@@ -11,9 +11,8 @@ Trials are requested in batches that keep the workers busy (Optuna's ask-and-tel
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from math import ceil, inf
 from pathlib import Path
@@ -32,12 +31,7 @@ from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run import check_device, prepare, train
 from passt_bench.runner.run_status import studies_held
-from passt_bench.runner.studies import (
-    free_name,
-    is_other_data,
-    recipe_difference,
-    renamed_note,
-)
+from passt_bench.runner.studies import free_name, is_other_data, recipe_difference, renamed_note
 from passt_bench.runner.trials import (
     KINDS,
     Space,
@@ -49,18 +43,9 @@ from passt_bench.runner.trials import (
     space_of,
 )
 from passt_bench.spec.key import component_versions, digest, key_fields
-from passt_bench.spec.study import Study, Variant
+from passt_bench.spec.study import Variant
 
 CONFIRMED = 3  # maximum number of best settings that are trained again and tested
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The written record, the number of trained cells, and that of failed settings and cells."""
-
-    record: SearchRecord
-    trained: int
-    failed: int
 
 
 def search(
@@ -69,13 +54,15 @@ def search(
     config: RunConfig,
     paths: Paths,
     console: Console,
-    *,
     command: str = "",
-) -> SearchResult:
+) -> tuple[SearchRecord, int]:
     """Searches over a study's baseline and confirms the best settings.
 
     The number of trials includes those of earlier calls. If interrupted, the same call resumes:
     cells from their checkpoints, trials from Optuna's storage.
+
+    Returns:
+        The written record, and the number of settings and cells that failed.
 
     Raises:
         InputError: there is nothing to search over, the storage cannot be opened, or a search of
@@ -86,7 +73,19 @@ def search(
     name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
     if differs is not None:
         console.print(renamed_note(wanted, name, differs), markup=False)
-    with _search_locked(paths.runs, name):
+    folder = paths.runs / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / f"{name}.lock").acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            "this search is already running here",
+            source=paths.runs,
+            field="search",
+            value=name,
+            remedy="Wait until it ends, or search in another folder (--runs).",
+        ) from None
+    with held:
         work = _Search(name, space, plan, config, paths, command)
         work.explore(trials, console)
         return work.confirm(console)
@@ -151,7 +150,7 @@ class _Search:
     ) -> None:
         self._name, self._space, self._plan = name, space, plan
         self._config, self._paths, self._command = config, paths, command
-        self._store, self._trained = Store(paths.runs), 0
+        self._store = Store(paths.runs)
         self._cell = cache(lambda kind, rate: space.cell(kind, rate, plan.datasets))
         self._records: dict[str, RunRecord] = {}
         missing = sum(not self._store.has(cell.key) for cell in baseline_of(plan).cells)
@@ -196,9 +195,8 @@ class _Search:
 
                 todo = {cell.key: cell for cell in batch.values() if not self._store.has(cell.key)}
                 run_cells(list(todo.values()), self._paths, self._config, show)
-                runs = [run for run in map(self._record_of, todo.values()) if run is not None]
-                self._trained += len(runs)
-                budget.taken += [sum(run.clocks.values()) for run in runs]
+                runs = map(self._record_of, todo.values())
+                budget.taken += [sum(run.clocks.values()) for run in runs if run is not None]
                 for number, cell in batch.items():
                     self._trials.tell(number, self._value(cell))
                 self._write(self.record())
@@ -276,7 +274,7 @@ class _Search:
         with studies_held(self._paths.runs):
             write_search(record, self._paths.runs)
 
-    def confirm(self, console: Console) -> SearchResult:
+    def confirm(self, console: Console) -> tuple[SearchRecord, int]:
         """Trains the best settings again and tests as many of them as time allows."""
         record = self.record()
         failed = sum(trial.status != "ok" for trial in record.settings)
@@ -297,7 +295,7 @@ class _Search:
             failed += sum(end is None or end.status != "ok" for end in ends)
             record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
             self._write(record)
-        return SearchResult(record, self._trained, failed)
+        return record, failed
 
     def _confirmation(self, best: Sequence[TrialRecord]) -> StudyPlan:
         """A study of the best settings and the baseline, trained on all training clips.
@@ -308,7 +306,8 @@ class _Search:
         """
         source, fold = self._plan.study, self._space.fold
         named = {setting_name(trial.kind, trial.rate): trial.patchout for trial in best}
-        study = Study(
+        study = replace(
+            source,
             name=self._name,
             question=f"Do the best settings of the search beat {source.baseline!r}?",
             base=baseline_of(self._plan).recipe,
@@ -316,23 +315,16 @@ class _Search:
                 Variant(source.baseline),
                 *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
             ),
-            baseline=source.baseline,
-            metric=source.metric,
-            seeds=source.seeds,
             folds=None if fold is None else (fold,),
-            margin=source.margin,
         )
         notebook = (
             "The best settings of a search over kind and rate of patchout. The search chose by a "
             "split cut from the training clips; here they are trained anew on all training clips, "
             f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
         )
+        plan, command = self._plan, self._command
         return plan_study(
-            study,
-            self._paths,
-            notebook=notebook,
-            command=self._command,
-            datasets=self._plan.datasets,
+            study, self._paths, notebook=notebook, command=command, datasets=plan.datasets
         )
 
 
@@ -347,20 +339,3 @@ def _identity(space: Space, plan: StudyPlan) -> str:
             "space": [KINDS, space.rates, space.fold, [space.seed]],
         }
     )
-
-
-@contextmanager
-def _search_locked(root: Path, name: str) -> Iterator[None]:
-    folder = root / "search"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / f"{name}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise InputError(
-            "this search is already running here",
-            source=root,
-            field="search",
-            value=name,
-            remedy="Wait until it ends, or search in another folder (--runs).",
-        ) from None

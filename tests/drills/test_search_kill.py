@@ -45,10 +45,8 @@ def test_killed_three_times_it_comes_to_the_trials_that_were_asked_for(tmp_path)
         kill_after(tmp_path, finished)
         kept = {key: (tmp_path / "records" / key / "record.json").read_bytes()
                 for key in records(tmp_path)}  # fmt: skip
-    result = run_search(tmp_path, 10)
-    assert len(result.record.trials) == 10
-    assert len(result.record.confirmed) == 3
-    assert result.failed == 0
+    record, failed = run_search(tmp_path, 10)
+    assert (len(record.trials), len(record.confirmed), failed) == (10, 3, 0)
     study = journal(tmp_path)
     states = [trial.state for trial in study.trials]
     assert TrialState.RUNNING not in states and TrialState.WAITING not in states

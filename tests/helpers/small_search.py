@@ -5,9 +5,10 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
+from passt_bench.records.search import SearchRecord
 from passt_bench.runner.plan import Datasets, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.search import SearchResult, search
+from passt_bench.runner.search import search
 from passt_bench.runner.trials import open_storage
 from passt_bench.spec import (
     DataSpec,
@@ -42,7 +43,7 @@ def run_search(
     minutes: float | None = None,
     study: Study = STUDY,
     storage: str | None = None,
-) -> SearchResult:
+) -> tuple[SearchRecord, int]:
     paths = Paths(root, storage=storage)
     plan = plan_study(study, paths, datasets=Datasets(paths))
     config, command = RunConfig(workers=2, search_minutes=minutes), "passt-bench search tiny"
