@@ -106,16 +106,12 @@ def test_failures_cost_their_blocks_only() -> None:
 
 
 def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
-    assert one({"none": BASE, "copy": BASE}).verdict == "same"
+    same = one({"none": BASE, "copy": BASE})
+    assert (same.verdict, same.margin) == ("same", DEFAULT_MARGIN)
+    assert one({"none": BASE, "copy": BASE}, margin=0.001).margin == 0.001
     constant = one({"none": BASE, "plus": [v + 0.01 for v in BASE]})
     assert constant.verdict == "better"
     assert "do not vary" in constant.method
-
-
-def test_the_margin_is_the_study_s_or_the_default() -> None:
-    for margin in (None, 0.001):
-        found = one({"none": BASE, "time": BASE, "frequency": BASE}, margin)
-        assert found.margin == (DEFAULT_MARGIN if margin is None else margin)
 
 
 def test_another_metric_may_be_asked_for() -> None:
@@ -124,10 +120,6 @@ def test_another_metric_may_be_asked_for() -> None:
     found = compare(of, cells, "probe/hide_time/mAP")[0]
     assert found.metric == "probe/hide_time/mAP"
     assert found.difference == pytest.approx(0.02)
-    with pytest.raises(InputError, match="metric = 'mAPs'.*Did you mean 'mAP'"):
-        compare(of, cells, "mAPs")
-    with pytest.raises(InputError, match="metric"):
-        variant_means(of, cells, "accuracy")
 
 
 def test_means_include_the_baseline_and_the_failed() -> None:
@@ -255,12 +247,6 @@ def test_what_has_no_direction_gets_no_verdict(column: str) -> None:
     assert "mAP" in str(caught.value)
 
 
-def test_every_metric_of_the_package_says_which_way_is_better() -> None:
-    assert {item.name: item.build.better for item in METRICS.all()} == dict.fromkeys(
-        ("AUC", "accuracy", "dprime", "mAP", "mAP_masked", "mAP_official"), "greater"
-    )
-
-
 def salted(arms: int, seeds: int) -> StudyRecord:
     names = [f"salt {i}" for i in range(arms)]
     recipes = [replace(Recipe(), salt=i) for i in range(arms)]
@@ -289,29 +275,15 @@ def test_two_arms_and_two_blocks_by_hand() -> None:
     # Differences .01 and .03.
     assert floor.deviation == pytest.approx(np.std([0.01, 0.03], ddof=1))
     assert floor.largest == pytest.approx(0.02)
-
-
-def test_one_block_measures_no_noise() -> None:
-    of = salted(3, 1)
-    floor = noise_floor(of, cells_with(of, {v.name: [0.5] for v in of.variants}))
-    assert floor.df == 0
-    assert np.isnan([floor.deviation, floor.margin(3, 3), floor.detectable(3, 3)]).all()
-
-
-def test_a_planned_study_of_one_block_shows_nothing() -> None:
-    of = salted(2, 2)
-    floor = noise_floor(of, cells_with(of, {"salt 0": [0.5, 0.5], "salt 1": [0.51, 0.53]}))
+    # A planned study of one block shows nothing, and neither does one that was not run.
     assert np.isnan([floor.margin(1, 5), floor.margin(0, 5), floor.detectable(1, 5)]).all()
-
-
-def test_nothing_run_is_no_floor() -> None:
-    of = salted(2, 2)
-    floor = noise_floor(of, cells_with(of, {}))
-    assert (floor.arms, floor.n) == (0, 0)
-    assert np.isnan([floor.deviation, floor.largest]).all()
+    empty = noise_floor(of, cells_with(of, {}))
+    assert (empty.arms, empty.n) == (0, 0)
+    assert np.isnan([empty.deviation, empty.largest, empty.margin(3, 3)]).all()
 
 
 def test_a_study_of_real_differences_is_refused() -> None:
     of = study()
-    with pytest.raises(InputError, match="time: not an A/A study"):
+    with pytest.raises(InputError) as refused:
         noise_floor(of, cells_with(of, {}))
+    assert refused.value.field == "time"

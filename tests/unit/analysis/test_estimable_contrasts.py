@@ -73,17 +73,6 @@ def test_studies_with_holes() -> None:
         np.testing.assert_allclose(fitted(y)[0], least_squares(y)[0], atol=1e-11, equal_nan=True)
 
 
-@pytest.mark.parametrize(("arms", "blocks"), [(3, 29), (4, 28), (9, 22), (10, 21)])
-def test_ten_standard_deviations_get_their_verdict(arms: int, blocks: int) -> None:
-    names = [f"v{i}" for i in range(arms)]
-    noise = RANDOM(arms).normal(0, 0.01, (arms, blocks))
-    values = {name: 0.5 + 0.1 * i + noise[i] for i, name in enumerate(names)}
-    of = study(names, seeds=range(blocks))
-    found = compare(of, cells_with(of, values))
-    assert {c.verdict for c in found} == {"better"}
-    assert all(f"Holm over {arms - 1}" in c.method for c in found)
-
-
 def test_a_noisy_variant_costs_the_others_no_verdict() -> None:
     names, lost = ("none", "noisy", "a", "b", "c"), 0
     for seed in range(40):

@@ -72,18 +72,11 @@ def test_latex_is_escaped_and_balanced() -> None:
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert r"\begin{tabular}{@{}lrr@{}}" in text
-
-
-def test_a_latex_cell_that_begins_with_a_bracket_is_not_an_argument() -> None:
-    text = to_latex(Table("t", "c", (Column("a", "a"),), (("[x]",),)), "t")
-    assert "{}[x]" in text
-
-
-def test_wide_latex_is_scaled_to_the_page() -> None:
+    # A cell that begins with a bracket would be read as an argument.
+    assert "{}[x]" in to_latex(Table("t", "c", (Column("a", "a"),), (("[x]",),)), "t")
     columns = tuple(Column(f"c{i}", "c") for i in range(9))
-    text = to_latex(Table("t", "c", columns, (("a text of some length",) * 9,)), "t")
-    assert r"\resizebox{\textwidth}{!}{%" in text
-    assert text.count("{") == text.count("}")
+    wide = to_latex(Table("t", "c", columns, (("a text of some length",) * 9,)), "t")
+    assert r"\resizebox{\textwidth}{!}{%" in wide and wide.count("{") == wide.count("}")
 
 
 def test_verdicts_say_what_the_results_say(quick_view: StudyView) -> None:
@@ -140,17 +133,6 @@ def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: Study
     assert float(none["frequency"]["frequency"]) == pytest.approx(0.25 * value, rel=1e-5)
     assert float(none["frequency"]["time"]) == pytest.approx(0.9 * value, rel=1e-5)
     assert "stride 2" not in {row["variant"] for row in rows}
-
-
-def test_every_table_has_all_formats(quick_view: StudyView) -> None:
-    tables = all_tables(quick_view)
-    assert list(tables) == [
-        *("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
-    ]
-    for item in tables.values():
-        assert len(read(to_csv(item))) == len(item.rows)
-        assert len(to_markdown(item).splitlines()) == len(item.rows) + 4
-        assert to_latex(item, "x").count(r" \\") == len(item.rows) + 1
 
 
 @pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
