@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -189,33 +191,35 @@ def paper_costs(
             value=device,
             remedy="See the table above; measure on a machine without other work.",
         )
-    installed = [component for component in MODELS.all() if not component.missing()]
-    items = items or [*PAPER, *(item for model in installed for item in model.beside_paper)]
-    done = True
-    for how in listed(engine) or ENGINES:
-        for number in listed(precision) or ("float16", "bfloat16"):
-            name = f"paper-costs-{device}-{number}-{how}"
-            console.rule(name)
-            try:
-                compare(
-                    items,
-                    batch,
-                    seconds,
-                    device=device,
-                    precision=number,
-                    engine=how,
-                    session_limit=session_limit,
-                    published=True,
-                    published_batch=published_batch,
-                    published_steps=published_steps,
-                    sets=sets,
-                    name=name,
-                    runs=runs,
-                    reports=reports,
-                )
-            except typer.Exit:  # a failed measurement does not stop the others
-                done = False
-    if not done:
+    items = items or [
+        *PAPER,
+        *(item for model in MODELS.all() if not model.missing() for item in model.beside_paper),
+    ]
+    run = partial(
+        compare,
+        items,
+        batch,
+        seconds,
+        device=device,
+        session_limit=session_limit,
+        published=True,
+        published_batch=published_batch,
+        published_steps=published_steps,
+        sets=sets,
+        runs=runs,
+        reports=reports,
+    )
+    failed = False
+    for how, number in product(
+        listed(engine) or ENGINES, listed(precision) or ("float16", "bfloat16")
+    ):
+        name = f"paper-costs-{device}-{number}-{how}"
+        console.rule(name)
+        try:
+            run(engine=how, precision=number, name=name)
+        except typer.Exit:  # a failed measurement does not stop the others
+            failed = True
+    if failed:
         raise typer.Exit(1)
 
 

@@ -73,11 +73,11 @@ def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
         InputError: nothing has that name, or a record is broken.
     """
     pages = []
-    if name in {*search_names(runs), *kept_names(reports, SEARCHES)}:
+    if name in _names(SEARCHES, runs, reports):
         pages.append(build_search(name, runs, reports))
-    if name in {*comparison_names(runs), *kept_names(reports, COMPARISONS)}:
+    if name in _names(COMPARISONS, runs, reports):
         pages.append(build_comparison(name, runs, reports))
-    if not pages or name in {*Store(runs).studies(), *kept_names(reports, "studies")}:
+    if not pages or name in _names("studies", runs, reports):
         pages.append(build_study(name, runs, reports))
     render_index(reports)
     return pages
@@ -130,12 +130,11 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
     results = _load_all(runs, reports)
-    searches = {*search_names(runs), *kept_names(reports, SEARCHES)}
-    comparisons = {*comparison_names(runs), *kept_names(reports, COMPARISONS)}
     with exclusive(reports):
         pages = [_build_study(study, runs, reports) for study in results]
-        pages += [build_search(name, runs, reports) for name in sorted(searches)]
-        pages += [build_comparison(name, runs, reports) for name in sorted(comparisons)]
+        pages += [build_search(name, runs, reports) for name in _names(SEARCHES, runs, reports)]
+        comparisons = _names(COMPARISONS, runs, reports)
+        pages += [build_comparison(name, runs, reports) for name in comparisons]
         pages += build_evaluations(runs, reports)
         paper = _build_paper(reports, replace(status, results=results))
         return [*pages, paper, render_index(reports)]
@@ -215,8 +214,12 @@ def _load(name: str, runs: Path, reports: Path) -> Results:
 
 
 def _load_all(runs: Path, reports: Path) -> list[Results]:
-    names = {*Store(runs).studies(), *kept_names(reports, "studies")}
-    return [_load(name, runs, reports) for name in sorted(names)]
+    return [_load(name, runs, reports) for name in _names("studies", runs, reports)]
+
+
+def _names(kind: str, runs: Path, reports: Path) -> list[str]:
+    """Names of the studies, searches or comparisons that were run or are kept in a report."""
+    return sorted({path.stem for path in runs.glob(f"{kind}/*.json")} | kept_names(reports, kind))
 
 
 def _session(key: str, stores: Sequence[Store]) -> SessionRecord:

@@ -103,6 +103,7 @@ def write_page(page: Path, template: str, context: Mapping[str, Any]) -> Path:
         keep_trailing_newline=True,
     )
     environment.globals["signs"] = {verdict: style.sign for verdict, style in VERDICTS.items()}
+    environment.globals["m"] = environment.get_template("macros.html").module
     return write_text(page, environment.get_template(template).render(context))
 
 

@@ -24,18 +24,9 @@ WRITTEN = files_of("search", ("settings", "confirmed"), NAMES) | {PAGE}
 
 
 def render_search(search: SearchRecord, confirmation: StudyView | None, out: Path) -> Path:
-    """Writes the page of a search and its parts.
+    """Writes the page of a search and, in ``out/search``, its tables and figures.
 
-    Writes ``search.html``, and in ``search/`` the tables as md, csv and tex, the figures as svg
-    with their data as csv. The same search and results give the same bytes.
-
-    Args:
-        search: the search with its trials.
-        confirmation: the study of its best configurations; None if there is none yet.
-        out: folder of this report.
-
-    Returns:
-        The path of the page.
+    The confirmation is the study of its best configurations, if there is one.
     """
     tables = {"settings": settings(search)}
     if confirmation is not None:
@@ -44,7 +35,7 @@ def render_search(search: SearchRecord, confirmation: StudyView | None, out: Pat
         "search": search,
         "headline": headline(search),
         "answers": answers(confirmation) if confirmation else [],
-        "facts": facts(search),
+        "facts": _facts(search),
         "full": confirmation is not None,
     }
     return write_report(
@@ -125,8 +116,7 @@ def confirmed(search: SearchRecord, view: StudyView) -> Table:
     return table_of(view.variants, "confirmed", caption, columns, first)
 
 
-def facts(search: SearchRecord) -> list[Fact]:
-    """(name, value) pairs about how the search was made."""
+def _facts(search: SearchRecord) -> list[Fact]:
     recipe = search.recipe
     repeated = len(search.trials) - len(search.settings)
     failures = sum(trial.status != "ok" for trial in search.settings)
