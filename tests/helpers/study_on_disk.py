@@ -29,6 +29,15 @@ GROUPS = {
     "both": ("chirp up", "chirp down"),
     "position": ("burst early", "burst late"),
 }
+MACHINE = {"cpu": "Imaginary 3000", "cores": 2, "memory_gib": 8, "python": "3.11.4"}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MESSAGES = {
+    "oom": "CUDA out of memory: tried to allocate 2.50 GiB",
+    "diverged": "the loss became infinite in epoch 4",
+    "timeout": "the cell ran longer than 600 s",
+    "error": "RuntimeError: <weights> & biases",
+}
+EPOCHS = {"oom": 0, "diverged": 3}
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,7 @@ class Arm:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        side = (64 - 8) // self.stride + 1
-        return None if self.cnn else (side, side)
+        return None if self.cnn else ((64 - 8) // self.stride + 1,) * 2
 
     @property
     def patches(self) -> int:
@@ -58,22 +66,21 @@ class Arm:
         return round(self.patches * (1 - self.rate))
 
     @property
-    def tokens(self) -> dict[str, Any]:
-        """The fields of records that follow from the grid."""
+    def tokens(self) -> dict[str, int]:
         special = SPECIAL if self.grid else 0
-        return {
-            "grid": self.grid, "tokens": self.kept + special, "tokens_full": self.patches + special
-        }  # fmt: skip
+        return {"tokens": self.kept + special, "tokens_full": self.patches + special}
 
     @property
     def recipe(self) -> Recipe:
-        model = (
-            ModelSpec("panns_micro")
-            if self.cnn
-            else ModelSpec("passt_micro", patch=(8, 8), stride=(self.stride, self.stride))
-        )
+        stride = (self.stride, self.stride)
+        model = ModelSpec("passt_micro", patch=(8, 8), stride=stride)
         patchout = Patchout(self.kind, rate=self.rate) if self.kind != "none" else Patchout()
+        model = ModelSpec("panns_micro") if self.cnn else model
         return replace(Recipe(), model=model, patchout=patchout)
+
+    @property
+    def step_seconds(self) -> float:
+        return 0.055 if self.cnn else 0.006 + 4.4e-4 * (self.kept + SPECIAL)
 
 
 QUICK = (
@@ -91,17 +98,21 @@ QUICK = (
     Arm("CNN", cnn=True, effect=-0.05),
     Arm("stride 2", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
 )
+SMALL = (
+    Arm("none"),
+    Arm("time .5", "time", 0.5, effect=-0.2),
+    Arm("too large", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
+)
 
 
-def fingerprint(groups: bool = True, classes: int | None = None) -> Fingerprint:
+def fingerprint(classes: int | None = None) -> Fingerprint:
     """Of a synthetic data set; ``classes`` gives so many without groups."""
-    names = tuple(name for group in GROUPS.values() for name in group)
-    if classes is not None:
-        groups, names = False, tuple(f"class {i:03d}" for i in range(classes))
+    names = [name for group in GROUPS.values() for name in group]
     return Fingerprint(
-        dataset="synthetic", digest="5f2c9a1be04d7733", expected=1900, found=1900, classes=names,
-        multi_label=True, sampling_rates={"16000": 1900}, groups=dict(GROUPS) if groups else {},
-        notes=("procedural scenes, seed 0",),
+        dataset="synthetic", digest="5f2c9a1be04d7733", expected=1900, found=1900,
+        classes=tuple(names if classes is None else (f"class {i:03d}" for i in range(classes))),
+        multi_label=True, sampling_rates={"16000": 1900},
+        groups=dict(GROUPS) if classes is None else {}, notes=("procedural scenes, seed 0",),
     )  # fmt: skip
 
 
@@ -119,8 +130,7 @@ def write_study(
 ) -> Store:
     """Writes a study with its records; the first arm is the baseline.
 
-    Args:
-        rich: with curves, values by class, probes and pictures.
+    Rich records have curves, values by class, probes and pictures.
     """
     store, data = Store(root), data or fingerprint()
     variants = []
@@ -133,7 +143,7 @@ def write_study(
         variants.append(
             VariantRecord(
                 name=arm.name, recipe=arm.recipe, arm=digest(["arm", arm.name]),
-                cells=tuple(cells), **arm.tokens,
+                cells=tuple(cells), grid=arm.grid, **arm.tokens,
                 patchout={"kind": arm.kind, "kept": arm.kept} if arm.grid else {},
             )
         )  # fmt: skip
@@ -151,7 +161,14 @@ def write_study(
         )
     )  # fmt: skip
     if session:
-        store.write(_session(arms), samples={})
+        measured = SessionRecord(
+            key=digest(["session", [arm.name for arm in arms]]),
+            baseline=digest(["arm", arms[0].name]), arms=tuple(_arm(arm, arms[0]) for arm in arms),
+            rounds=20, steps=3, matmul_flops=6.1e10, machine=MACHINE, commit=COMMIT, seconds=61.0,
+            disturbance={"warnings": ["Other processes keep 0.4 of 2 cores busy."]},
+            versions={"torch": "2.13.0"}, finished="2026-11-22T10:05:00Z",
+        )  # fmt: skip
+        store.write(measured, samples={})
     return store
 
 
@@ -161,41 +178,28 @@ def _run(
     block = np.random.default_rng([cell.seed, cell.fold or 0])
     own = np.random.default_rng([cell.seed, cell.fold or 0, *arm.name.encode()])
     value = 0.84 + 0.012 * block.standard_normal() + arm.effect + 0.006 * own.standard_normal()
-    epochs = np.arange(1, 11)
-    loss = (0.12 - arm.effect * 0.3) + 0.55 * np.exp(-epochs / 3) + 0.01 * own.random(10)
-    ok = status == "ok"
-    classes = {
-        c: float(np.clip(value + _lean(arm, c) + 0.03 * own.standard_normal(), 0, 1))
-        for c in data.classes
-    }
+    loss = (0.12 - arm.effect * 0.3) + 0.55 * np.exp(-np.arange(1, 11) / 3) + 0.01 * own.random(10)
+    more: dict[str, Any] = {}
+    if rich:
+        more["curves"] = {"train_loss": tuple(loss[: EPOCHS.get(status, 10)].tolist())}
+        more["picture"] = _picture(arm) if arm.grid else None
+    if rich and status == "ok":
+        classes = {c: value + _lean(arm, c) + 0.03 * own.standard_normal() for c in data.classes}
+        more["per_class"] = {metric: {c: float(np.clip(v, 0, 1)) for c, v in classes.items()}}
+        more["occlusions"] = {
+            name: _hidden(metric, value, data, name.removeprefix("hide_"))
+            for name in ("none", "hide_frequency", "hide_time")
+        }
     return RunRecord(
         key=cell.key, status=status, recipe=arm.recipe, seed=cell.seed, fold=cell.fold,
-        fingerprint=data, metrics={metric: float(value)} if ok else {},
-        curves={"train_loss": tuple(loss[: _EPOCHS.get(status, 10)].tolist())} if rich else {},
-        per_class={metric: classes} if ok and rich else {},
-        occlusions=_probes(metric, value, data) if ok and rich else {},
-        **arm.tokens,
-        parameters=0 if status == "oom" else 76_000, flops=3.1e8,
+        fingerprint=data, metrics={metric: float(value)} if status == "ok" else {},
+        grid=arm.grid, **arm.tokens, parameters=0 if status == "oom" else 76_000, flops=3.1e8,
         train={"step_seconds": 0.02, "peak_bytes": 4.1e8, "cpu_seconds": 9.5},
-        clocks={"build": 0.2, "data": 1.4, "train": 9.8, "evaluate": 0.7},
-        machine={"cpu": "Imaginary 3000", "cores": 2, "memory_gib": 8, "python": "3.11.4"},
+        clocks={"build": 0.2, "data": 1.4, "train": 9.8, "evaluate": 0.7}, machine=MACHINE,
         versions={"torch": "2.13.0", "numpy": "2.3.1", "passt-bench": "0.1.0"},
-        components={"model": 1, "data": 1, "patchout": 1},
-        commit="0123456789abcdef0123456789abcdef01234567",
-        message=_MESSAGES.get(status), finished=f"2026-11-2{cell.seed % 10}T10:00:00Z",
-        picture=_picture(arm) if rich and arm.grid else None,
+        components={"model": 1, "data": 1, "patchout": 1}, commit=COMMIT,
+        message=MESSAGES.get(status), finished=f"2026-11-2{cell.seed % 10}T10:00:00Z", **more,
     )  # fmt: skip
-
-
-_MESSAGES = {
-    "oom": "CUDA out of memory: tried to allocate 2.50 GiB",
-    "diverged": "the loss became infinite in epoch 4",
-    "timeout": "the cell ran longer than 600 s",
-    "error": "RuntimeError: <weights> & biases",
-}
-
-
-_EPOCHS = {"oom": 0, "diverged": 3}
 
 
 def _lean(arm: Arm, name: str) -> float:
@@ -204,15 +208,10 @@ def _lean(arm: Arm, name: str) -> float:
     return 0.04 if name in GROUPS["frequency"] else -0.03
 
 
-def _probes(metric: str, value: float, data: Fingerprint) -> dict[str, dict[str, float]]:
-    probes = {}
-    for name in ("none", "hide_frequency", "hide_time"):
-        hidden = name.removeprefix("hide_")
-        groups = {g: value * (0.25 if g == hidden else 0.9) for g in data.groups}
-        whole = float(np.mean(list(groups.values()))) if groups else value * 0.5
-        entries = {f"{metric}/{group}": score for group, score in groups.items()}
-        probes[name] = {metric: whole, **entries}
-    return probes
+def _hidden(metric: str, value: float, data: Fingerprint, hidden: str) -> dict[str, float]:
+    """The occlusion test that hides this axis: classes of that group score a quarter."""
+    groups = {f"{metric}/{g}": value * (0.25 if g == hidden else 0.9) for g in data.groups}
+    return {metric: float(np.mean(list(groups.values()))) if groups else value * 0.5, **groups}
 
 
 def _picture(arm: Arm) -> Picture:
@@ -228,47 +227,23 @@ def _picture(arm: Arm) -> Picture:
     return Picture(logmel, tuple(sorted(kept.tolist())), arm.grid, (8, 8), stride)
 
 
-def _session(arms: Sequence[Arm]) -> SessionRecord:
-    base = _step_seconds(arms[0])
-    return SessionRecord(
-        key=digest(["session", [arm.name for arm in arms]]), baseline=digest(["arm", arms[0].name]),
-        arms=tuple(_arm(arm, base) for arm in arms), rounds=20, steps=3, matmul_flops=6.1e10,
-        machine={"cpu": "Imaginary 3000", "cores": 2, "memory_gib": 8, "python": "3.11.4"},
-        disturbance={"warnings": ["Other processes keep 0.4 of 2 cores busy."]},
-        versions={"torch": "2.13.0"}, commit="0123456789abcdef0123456789abcdef01234567",
-        seconds=61.0, finished="2026-11-22T10:05:00Z",
-    )  # fmt: skip
-
-
-def _step_seconds(arm: Arm) -> float:
-    return 0.055 if arm.cnn else 0.006 + 4.4e-4 * (arm.kept + SPECIAL)
-
-
-def _arm(arm: Arm, base: float) -> ArmRecord:
+def _arm(arm: Arm, baseline: Arm) -> ArmRecord:
+    key, step = digest(["arm", arm.name]), arm.step_seconds
     if arm.cost_status != "ok":
         return ArmRecord(
-            key=digest(["arm", arm.name]), status=arm.cost_status, recipe=arm.recipe,
-            batch_size=32, message=_MESSAGES.get(arm.cost_status),
+            key=key, status=arm.cost_status, recipe=arm.recipe, batch_size=32,
+            message=MESSAGES.get(arm.cost_status),
         )  # fmt: skip
-    step = _step_seconds(arm)
     phases = {"train_step": step, "forward": 0.35 * step, "backward": 0.6 * step,
               "optimizer": 0.05 * step, "inference_1": 0.002,
               "inference_batch": 0.012 if arm.stride == 8 else 0.019}  # fmt: skip
     saved = 32 * (1.1e6 if arm.cnn else 9e3 * (arm.kept + SPECIAL))
+    ratio = step / baseline.step_seconds
     return ArmRecord(
-        key=digest(["arm", arm.name]), status="ok", recipe=arm.recipe,
-        tokens=arm.tokens["tokens"], tokens_full=arm.tokens["tokens_full"],
-        parameters=76_000, batch_size=32,
+        key=key, status="ok", recipe=arm.recipe, **arm.tokens, parameters=76_000, batch_size=32,
         phases={p: Interval(x, x * 0.985, x * 1.02, 20) for p, x in phases.items()},
-        ratios={"train_step": Interval(step / base, step / base * 0.98, step / base * 1.02, 20)},
+        ratios={"train_step": Interval(ratio, ratio * 0.98, ratio * 1.02, 20)},
         memory={"train_peak": 4.0e8 + saved * 1.4, "train_rise": saved * 1.3,
                 "inference_peak": 3.9e8, "saved_for_backward": saved, "resident": 3e5},
         flops=step * 6e9, flops_inference=1.1e8, mfu=0.12, attention="fused",
     )  # fmt: skip
-
-
-SMALL = (
-    Arm("none"),
-    Arm("time .5", "time", 0.5, effect=-0.2),
-    Arm("too large", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
-)

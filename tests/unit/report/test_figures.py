@@ -138,7 +138,7 @@ def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path, number: int, long
 def test_one_seed_many_classes_and_folds_do_not_collide(tmp_path: Path) -> None:
     _, drawings = drawn(
         tmp_path, QUICK[:3], seeds=(0,), folds=(1, 2), metric="accuracy",
-        data=fingerprint(classes=60),
+        data=fingerprint(60),
     )  # fmt: skip
     assert collisions(drawings) == []
     figure = drawings["quality_against_speed"].figure
