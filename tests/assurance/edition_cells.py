@@ -249,7 +249,7 @@ STOPPED = (
 )
 
 # Commands that both are given.
-_OWN = [
+OWN = [
     f"INPUTS/files/own{family}-{loss}.safetensors"
     for family in ("", "-panns_micro", "-cp_resnet", "-mobilenetv3", "-ast", "-cnn6")
     for loss in ("bce", "ce")
@@ -261,22 +261,22 @@ _FOREIGN = """p.safetensors legacy.pt no-names.pt lightning.ckpt ast.pth cnn6.pt
 _SOUNDS = "INPUTS/files/a.wav INPUTS/files/b.wav"
 PREDICTIONS = [
     *(f"predict --checkpoint {name} {_SOUNDS} --format json"
-      for name in (*_OWN, *_PUBLISHED.split())),
+      for name in (*OWN, *_PUBLISHED.split())),
     *(f"predict --checkpoint INPUTS/files/{name} {_SOUNDS} --format json"
       for name in _FOREIGN.split()),
-    f"predict --checkpoint {_OWN[0]} --checkpoint {_OWN[0]} {_SOUNDS} --format json",
-    f"predict --checkpoint {_OWN[0]} {_SOUNDS} --format csv --hop 0.3",
-    f"predict --checkpoint {_OWN[0]} {_SOUNDS} --top 2",
+    f"predict --checkpoint {OWN[0]} --checkpoint {OWN[0]} {_SOUNDS} --format json",
+    f"predict --checkpoint {OWN[0]} {_SOUNDS} --format csv --hop 0.3",
+    f"predict --checkpoint {OWN[0]} {_SOUNDS} --top 2",
     f"predict --checkpoint INPUTS/files/no-names.pt {_SOUNDS} --labels INPUTS/files/names.txt",
 ]  # fmt: skip
-_EVALUATE = "evaluate --out runs --reports reports --checkpoint"
+EVALUATE = "evaluate --out runs --reports reports --checkpoint"
 EVALUATIONS = [
-    f"{_EVALUATE} INPUTS/files/scenes.safetensors --data synthetic --batch 40",
-    f"{_EVALUATE} {_OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt",
-    f"{_EVALUATE} {_OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt --split valid",
-    f"{_EVALUATE} {_OWN[1]} --data esc50=INPUTS/esc50 --fold 1 --metrics mAP --labels esc50.txt",
-    f"{_EVALUATE} ensemble_s16_14 --data audioset=INPUTS/audioset-hdf5",
-    f"{_EVALUATE} openmic --data openmic=INPUTS/openmic",
+    f"{EVALUATE} INPUTS/files/scenes.safetensors --data synthetic --batch 40",
+    f"{EVALUATE} {OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt",
+    f"{EVALUATE} {OWN[1]} --data manifest=INPUTS/manifest --labels classes.txt --split valid",
+    f"{EVALUATE} {OWN[1]} --data esc50=INPUTS/esc50 --fold 1 --metrics mAP --labels esc50.txt",
+    f"{EVALUATE} ensemble_s16_14 --data audioset=INPUTS/audioset-hdf5",
+    f"{EVALUATE} openmic --data openmic=INPUTS/openmic",
 ]
 PREPARATIONS = """\
 data prepare manifest=INPUTS/manifest --rate 16000 --out samples
@@ -289,12 +289,12 @@ data check fsd50k=INPUTS/fsd50k --json
 data check esc50=INPUTS/esc50 --json --fold 2
 weights export INPUTS/files/scenes.safetensors official.pt""".splitlines()
 
-_SHARED = "+short +micro frontend.hop=250 data.train_clips=32 data.test_clips=32"
-_GOOD = Batch("good", "a:\nb: salt=1", _SHARED)
+SHARED = "+short +micro frontend.hop=250 data.train_clips=32 data.test_clips=32"
+GOOD = Batch("good", "a:\nb: salt=1", SHARED)
 
 
 def write_studies(folder: Path, inputs: Path) -> None:
     """Writes a study file and class names."""
     (folder / "classes.txt").write_text("bell\nengine\nvoice\n")
     (folder / "esc50.txt").write_text("dog\nrain\nsea_waves\n")
-    (folder / "good.py").write_text(_GOOD.text().replace("INPUTS", str(inputs)))
+    (folder / "good.py").write_text(GOOD.text().replace("INPUTS", str(inputs)))

@@ -103,18 +103,23 @@ def write_foreign(root: Path) -> None:
         cnn = randomised(create_model(name, 527, width=4, mels=64), 3)
         torch.save({"model": cnn.state_dict()}, root / f"{name}.pth")
     (root / "names.txt").write_text("one\ntwo\nthree\n")
+    (root / "empty.pt").write_bytes(b"")
+    (root / "page.pt").write_text("<!DOCTYPE html><html>Not found</html>")
+    torch.save({"a": torch.ones(1)}, root / "other.pt")
 
 
 def write_sounds(root: Path) -> None:
-    """Short and long, mono and stereo sounds."""
+    """Short and long, mono and stereo sounds, and a file that is none."""
     for name, seconds, rate, channels in (("a", 0.6, 8000, 1), ("b", 2.5, 44100, 2)):
         noise = np.random.default_rng(rate).standard_normal((round(seconds * rate), channels))
         soundfile.write(root / f"{name}.wav", 0.1 * noise, rate, subtype="FLOAT")
+    (root / "broken.wav").write_bytes(b"RIFF, but no more")
 
 
 def main(root: Path) -> None:
     """Writes everything below a folder."""
     (root / "files").mkdir(parents=True)
+    (root / "empty").mkdir()
     write_data(root)
     write_published(root / "published", PUBLISHED)
     write_own(root / "files")

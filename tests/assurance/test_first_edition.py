@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import edition_cells
+import edition_mistakes
 import pytest
 from edition_cells import Batch
 from editions import (
@@ -36,6 +37,9 @@ from editions import (
 # raised with it. A difference that is not here is reverted.
 _ADDED = "a field that came after the first edition; at its default it enters no key"
 _WORDS = "the same refusal in other words"
+_OPTION = "the option has another name"
+_NO_VALUE = "a setting without a value names none"
+_RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
 _HDF5 = "HDF5 is no longer written; cells on manifest-hdf5 compare how what was written is read"
 ALLOWED: dict[str, str] = {
@@ -44,6 +48,20 @@ ALLOWED: dict[str, str] = {
     "*/recipe/engine/residual": _ADDED,
     "predictions/*/deit.pth *--format json/1/0": _WORDS,
     "predictions/*/vit.pth *--format json/1/0": _WORDS,
+    "mistakes/plan good.py --out good.py*/field": _OPTION,
+    "mistakes/status good.py --out good.py/field": _OPTION,
+    "mistakes/records clean --out gone/field": _OPTION,
+    "mistakes/run good.py --timeout 0/field": _OPTION,
+    "mistakes/list nothing/field": _OPTION,
+    "mistakes/plan good.py --device tpu/field": "the option that was given, not the field it sets",
+    "mistakes/plan good.py --out runs --set =3/value": _NO_VALUE,
+    "mistakes/plan good.py --out runs --set training.epochs/value": _NO_VALUE,
+    "mistakes/plan inner.py */field": _RENAMED,
+    "mistakes/plan inner.py */value": _RENAMED,
+    "mistakes/plan averaged.py */field": _RENAMED,
+    "mistakes/*frontend.deviation=0/field": _RENAMED,
+    "mistakes/*engine.loaders=-1/field": _RENAMED,
+    "mistakes/*training.select=frist/field": _RENAMED,
     "checks/data prepare * --format hdf5/0": _HDF5,
     "prepared/packed/*": _HDF5,
     "cells/engine/*/variants/*/cells/*/key": _HALF,
@@ -164,6 +182,7 @@ def given(pair: Pair, name: str, commands: list[str]) -> tuple[list[Path], list[
         here = folder / "here"
         here.mkdir()
         edition_cells.write_studies(here, pair.inputs)
+        edition_mistakes.write_wrong_studies(here, pair.inputs)
         spelled = [edition.spelled(words) for words in placed]
         (folder / "commands.json").write_text(json.dumps(spelled))
         driver = [
@@ -220,6 +239,21 @@ def hashes(folder: Path) -> dict[str, str]:
         for path in sorted(paths)
         if path.name != "log.txt"
     }
+
+
+def test_mistakes(pair: Pair) -> None:
+    commands = edition_mistakes.MISTAKES
+    assert len(commands) == len(set(commands)) > 60
+    folders, results = given(pair, "mistakes", commands)
+    good = [r["printed"] for r in results[0] if r["status"] not in (1, 2)]
+    assert not good, "no mistakes in the first edition"
+    assert sum(result["error"] for result in results[0]) > 60
+    told = []
+    for folder, result in zip(folders, results, strict=True):
+        text = json.dumps([{n: r[n] for n in ("status", "field", "value")} for r in result])
+        values = json.loads(text.replace(str(folder), "HERE"))
+        told.append(dict(zip(commands, values, strict=True)))
+    compare("mistakes", *told)
 
 
 def test_tables_of_the_committed_reports(pair: Pair) -> None:
