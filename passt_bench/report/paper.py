@@ -16,8 +16,8 @@ from passt_bench.records.store import Store
 from passt_bench.report.files import write_page, write_text
 from passt_bench.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval
-from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import flatten
 
 CITED = "cited"  # the authors took the row's number from another paper
 

@@ -23,8 +23,8 @@ from passt_bench.runner.studies import recipe_difference
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
-from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
+from passt_bench.spec.study import override, parse_assignments
 
 # Table 1 of the paper, as far as its systems can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")

@@ -28,8 +28,8 @@ from passt_bench.records.store import (
 )
 from passt_bench.runner.run_status import discard, is_running
 from passt_bench.spec.key import is_key, key_fields
-from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import flatten
 from passt_bench.training.features import features_path
 
 ABSENT = "-"

@@ -14,8 +14,7 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
 from passt_bench.records.run import STATUSES, Status, StudyRecord
 from passt_bench.registry import DATASETS
-from passt_bench.spec.override import override, parse_assignments
-from passt_bench.spec.study import Study
+from passt_bench.spec.study import Study, override, parse_assignments
 
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 

@@ -25,9 +25,8 @@ from passt_bench.runner.request import (
 from passt_bench.runner.studies import RowsFile, find_available
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import plain_name
-from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe
-from passt_bench.spec.study import Study
+from passt_bench.spec.study import Study, override, parse_assignments
 
 HOUR = 3600.0
 CLASSES = 527  # of AudioSet, where the published speeds were measured

@@ -24,8 +24,8 @@ from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, missing_ce
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, studies_held
 from passt_bench.runner.studies import study_difference, study_on_record
-from passt_bench.spec.override import parse_assignments
 from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import parse_assignments
 from passt_bench.training.features import features_path, fits_cache, prepare_features
 
 

@@ -24,9 +24,8 @@ from passt_bench.published_weights import PUBLISHED, locate
 from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.spec.key import key_fields, plain_name
-from passt_bench.spec.override import flatten
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Study
+from passt_bench.spec.study import Study, flatten
 
 if TYPE_CHECKING:
     from passt_bench.paper import Available, Row

@@ -19,7 +19,7 @@ from passt_bench.records.run import CellRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.run_status import PROGRESS, is_running
 from passt_bench.spec.key import digest, key_fields
-from passt_bench.spec.override import flatten
+from passt_bench.spec.study import flatten
 
 # Of MLflow's own: SCHEDULED is yet to begin, KILLED was begun and is not being run.
 Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]

@@ -2,7 +2,6 @@
 
 from passt_bench.spec.codec import validate
 from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend
-from passt_bench.spec.override import override, parse_assignments
 from passt_bench.spec.recipe import (
     DataSpec,
     EngineSpec,
@@ -14,7 +13,14 @@ from passt_bench.spec.recipe import (
     Recipe,
     TrainingSpec,
 )
-from passt_bench.spec.study import Study, Variant, factorial, one_at_a_time
+from passt_bench.spec.study import (
+    Study,
+    Variant,
+    factorial,
+    one_at_a_time,
+    override,
+    parse_assignments,
+)
 
 __all__ = [
     "DataSpec",

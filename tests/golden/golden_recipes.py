@@ -19,7 +19,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord
 from passt_bench.spec.codec import from_json
 from passt_bench.spec.key import arm_key, quality_key
-from passt_bench.spec.override import flatten
+from passt_bench.spec.study import flatten
 
 COUNT = 300
 Leaves = dict[str, Any]  # dotted name on disk → value
