@@ -13,7 +13,6 @@ import mmap
 import pickle
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 from warnings import catch_warnings
@@ -127,30 +126,36 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     return weights
 
 
-class Sampler:
-    """The clips of each training step, whole batches of the indices ``train``.
+class Supply:
+    """Makes the batch of a training step, from features and labels of the whole data set.
 
     Raises:
         InputError: see `clip_weights`.
     """
 
     def __init__(
-        self, training: TrainingSpec, targets: Targets, train: np.ndarray, seed: int, salt: int
+        self, features: Features, targets: Targets, train: np.ndarray, recipe: Recipe, seed: int
     ) -> None:
-        self.train = train
-        self.steps = epoch_steps(training, len(train))  # per epoch
-        self._training, self._stream = training, (seed, salt)
-        weighted = training.sampling == "weighted"
+        self._features, self._targets, self._train = features, targets, train
+        self._recipe, self._seed = recipe, seed
+        self.steps = epoch_steps(recipe.training, len(train))  # per epoch
+        weighted = recipe.training.sampling == "weighted"
         self._weights = clip_weights(targets, train) if weighted else None
         self._epoch, self._order = -1, train[:0]
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
+        x, targets = self._log_mels(self.clips(step), step)
+        recipe, fill = self._recipe, mask_fill(self._recipe.frontend)
+        return augment(x, targets, recipe.training, step, self._seed, recipe.salt, fill)
 
     def clips(self, step: int) -> np.ndarray:
         """Indices of the clips of a step."""
         epoch, position = divmod(step, self.steps)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._epoch_order(epoch)
-        size = self._training.batch_size
-        return self.train[self._order[position * size : (position + 1) * size]]
+        size = self._recipe.training.batch_size
+        return self._train[self._order[position * size : (position + 1) * size]]
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         """Positions in the training clips, in the order of an epoch.
@@ -158,50 +163,38 @@ class Sampler:
         Weighted sampling without replacement: draws an exponential waiting time at rate w per clip
         and takes the smallest (Efraimidis and Spirakis 2006).
         """
-        total = len(self.train)
+        total, stream = len(self._train), (self._seed, self._recipe.salt, epoch)
         if self._weights is None:
-            return philox(_ORDER, *self._stream, epoch).permutation(total)
-        random = philox(_KEYS, *self._stream, epoch)
+            return philox(_ORDER, *stream).permutation(total)
+        random = philox(_KEYS, *stream)
         waiting = random.standard_exponential(total) / self._weights
-        count = self._training.epoch_clips or total
+        count = self._recipe.training.epoch_clips or total
         clips = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
         return random.permutation(np.sort(clips))
 
-
-@dataclass
-class Supply:
-    """Makes the batch of a training step, from features and labels of the whole data set."""
-
-    features: Features
-    targets: Targets
-    sampler: Sampler
-    recipe: Recipe
-    seed: int
-
-    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
-        x, targets = self._log_mels(self.sampler.clips(step), step)
-        recipe, fill = self.recipe, mask_fill(self.recipe.frontend)
-        return augment(x, targets, recipe.training, step, self.seed, recipe.salt, fill)
-
     def _log_mels(self, clips: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-mels (B, mels, frames) before spectrograms are augmented, and targets."""
-        features, recipe = self.features, self.recipe
+        features, recipe = self._features, self._recipe
         if isinstance(features, np.ndarray):
             return features[clips], self._labels(clips)
         if not changes_waves(recipe):
             waves, targets = features.read(clips), self._labels(clips)
         else:
-            epoch, train = step // self.sampler.steps, self.sampler.train
             waves, targets = draw_waves(
-                features.dataset, self._labels_of, clips, train, recipe, self.seed, epoch
+                features.dataset,
+                self._labels_of,
+                clips,
+                self._train,
+                recipe,
+                self._seed,
+                step // self.steps,
             )
-        return features.training_logmels(waves, self.seed, recipe.salt, step), targets
+        return features.training_logmels(waves, self._seed, recipe.salt, step), targets
 
     def _labels(self, clips: np.ndarray) -> np.ndarray:
         """Targets as the loss takes them."""
-        rows = self.targets[clips]
-        return with_known(rows) if self.recipe.training.loss == "masked_bce" else rows
+        rows = self._targets[clips]
+        return with_known(rows) if self._recipe.training.loss == "masked_bce" else rows
 
     def _labels_of(self, clip: int) -> np.ndarray:
         rows: np.ndarray = self._labels(np.array([clip]))

@@ -49,16 +49,16 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 def states(
     folder: Path,
     identity: tuple[str, int],
-    warn: Callable[[str], None] = warn,
     names: Sequence[str] = (LATEST, PREVIOUS),
+    warn: Callable[[str], None] = warn,
 ) -> Iterator[dict[str, Any]]:
     """The states that can be used, by default those to continue from, the newest first.
 
     Args:
         folder: folder of the cell.
         identity: key and attempt that the state must belong to.
-        warn: called with a sentence for each file that cannot be used.
         names: names of the files.
+        warn: called with a sentence for each file that cannot be used.
     """
     for path in (folder / name for name in names):
         state, problem = _read(path, identity) if path.is_file() else (None, None)

@@ -20,7 +20,7 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import philox, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import Sampler, Supply, clip_weights, epoch_steps, load
+from passt_bench.training.batches import Supply, clip_weights, epoch_steps, load
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.metrics import score
@@ -98,11 +98,10 @@ def train(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
-    sampler = Sampler(recipe.training, task.targets, task.train, task.seed, recipe.salt)
+    supply = Supply(task.features, task.targets, task.train, recipe, task.seed)
     state = Training(net, step, task)
-    progress, steps, total = state.progress, sampler.steps, task.total_steps
+    progress, steps, total = state.progress, supply.steps, task.total_steps
     run_step = StepGraph(step.take) if recipe.engine.graph else step.take
-    supply = Supply(task.features, task.targets, sampler, recipe, task.seed)
     remaining = range(progress.epoch * steps + progress.step, total)
     pin = recipe.engine.device == "cuda"
     with closing(load(supply, remaining, recipe.engine.num_workers, pin)) as batches:

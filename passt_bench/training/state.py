@@ -137,10 +137,8 @@ class Training:
         self.progress = Progress()
         self._losses: list[torch.Tensor] = []  # of the current epoch
         self._unsaved, self._wait = 0, task.checkpoint_seconds
-        self._identity = task.key, task.attempt
         self._resume()
         self._saved = time.monotonic()
-        self.start()
 
     def begin_epoch(self) -> None:
         """Averages the weights if the recipe says so, and starts the clock."""
@@ -196,9 +194,7 @@ class Training:
         progress.peak_bytes = max(progress.peak_bytes, peak_bytes(task.recipe.engine.device))
         clocks = add_clocks(progress.before, task.clocks)
         state = {
-            "key": task.key,
-            "attempt": task.attempt,
-            "net": self.net.state_dict(),
+            **self._common(),
             "parts": {name: part.state_dict() for name, part in self._stateful.items()},
             "progress": {**to_plain(progress), "before": clocks},
             "losses": torch.stack(self._losses) if self._losses else None,
@@ -215,9 +211,12 @@ class Training:
 
     def save_best(self) -> None:
         """Keeps the weights of the epoch that has just ended."""
-        key, attempt = self._identity
-        state = {"key": key, "attempt": attempt, "net": self.net.state_dict()}
-        checkpoint.save_best(self.task.folder, {**state, "epoch": self.progress.epoch})
+        state = {**self._common(), "epoch": self.progress.epoch}
+        checkpoint.save_best(self.task.folder, state)
+
+    def _common(self) -> dict[str, Any]:
+        task = self.task
+        return {"key": task.key, "attempt": task.attempt, "net": self.net.state_dict()}
 
     def evaluated(self) -> AbstractContextManager[None]:
         """Loads the weights that would be evaluated if the training ended now."""
@@ -239,20 +238,19 @@ class Training:
                 self.other_weights = "last", copy_of(self.net)
                 self.net.load_state_dict(self.average.module.state_dict())
         if self.task.validation is not None:
-            state = self._best()
+            state = next(self._states(checkpoint.BEST), None)
             if state is None or state["epoch"] != self.progress.best_epoch:
                 raise OSError(f"the weights of epoch {self.progress.best_epoch} are missing")
             self.net.load_state_dict(state["net"])
 
-    def _best(self) -> dict[str, Any] | None:
+    def _states(self, *names: str) -> Iterator[dict[str, Any]]:
         task = self.task
-        names = (checkpoint.BEST,)
-        return next(checkpoint.states(task.folder, self._identity, task.warn, names), None)
+        return checkpoint.states(task.folder, (task.key, task.attempt), names, task.warn)
 
     def _resume(self) -> None:
         """Resumes from the newest usable checkpoint."""
         task = self.task
-        for state in checkpoint.states(task.folder, self._identity, task.warn):
+        for state in self._states(checkpoint.LATEST, checkpoint.PREVIOUS):
             if not self._fits(state):
                 task.warn(f"{task.key}: a checkpoint does not fit the model; it is not used")
             elif state["progress"]["best_epoch"] and not self._has_best(state["progress"]):
@@ -277,7 +275,7 @@ class Training:
 
     def _has_best(self, progress: dict[str, Any]) -> bool:
         """Whether the best weights are of this state or of an epoch that will be repeated."""
-        best = self._best()
+        best = next(self._states(checkpoint.BEST), None)
         return best is not None and (
             best["epoch"] == progress["best_epoch"] or best["epoch"] > progress["epoch"]
         )

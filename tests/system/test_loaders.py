@@ -21,7 +21,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
-from passt_bench.training.batches import Sampler, Supply, load
+from passt_bench.training.batches import Supply, load
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Waveforms
@@ -44,8 +44,7 @@ RECIPE = override(
 
 def _supply() -> Supply:
     features = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
-    sampler = Sampler(RECIPE.training, labels(), np.arange(TRAIN), 3, 0)
-    return Supply(features, labels(), sampler, RECIPE, 3)
+    return Supply(features, labels(), np.arange(TRAIN), RECIPE, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

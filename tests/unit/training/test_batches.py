@@ -11,8 +11,8 @@ import torch
 
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
-from passt_bench.spec import TrainingSpec
-from passt_bench.training.batches import Sampler, augment, clip_weights, epoch_steps
+from passt_bench.spec import Recipe, TrainingSpec
+from passt_bench.training.batches import Supply, augment, clip_weights, epoch_steps
 from passt_bench.training.engine import with_known
 
 RANDOM = np.random.default_rng(0)
@@ -23,6 +23,13 @@ def _targets(clips: int = 300, classes: int = 11) -> np.ndarray:
     targets = (RANDOM.random((clips, classes)) < np.linspace(0.02, 0.6, classes)).astype("f4")
     targets[~targets.any(axis=1), 0] = 1
     return targets
+
+
+def _supply(
+    training: TrainingSpec, targets: np.ndarray, train: np.ndarray, seed: int = 0, salt: int = 0
+) -> Supply:
+    """A supply of which only the clips are asked."""
+    return Supply(targets, targets, train, Recipe(training=training, salt=salt), seed)
 
 
 def test_augmentation_off_changes_nothing() -> None:
@@ -112,27 +119,27 @@ def test_a_million_clips_are_weighed_in_blocks() -> None:
 )
 def test_an_epoch_has_no_clip_twice_and_is_drawn_anew(training: TrainingSpec, steps: int) -> None:
     targets, train = _targets(), np.arange(100, 300)
-    sampler = Sampler(training, targets, train, 3, 0)
-    assert sampler.steps == steps == epoch_steps(training, len(train))
+    supply = _supply(training, targets, train, 3)
+    assert supply.steps == steps == epoch_steps(training, len(train))
     epochs = [
-        np.concatenate([sampler.clips(epoch * steps + step) for step in range(steps)])
+        np.concatenate([supply.clips(epoch * steps + step) for step in range(steps)])
         for epoch in range(4)
     ]
     for clips in epochs:
         assert len(set(clips.tolist())) == steps * training.batch_size
         assert set(clips) <= set(train)
     assert len({tuple(clips) for clips in epochs}) == 4
-    again = Sampler(training, targets, train, 3, 0)  # from any step on, as after a kill
+    again = _supply(training, targets, train, 3)  # from any step on, as after a kill
     size = training.batch_size
     np.testing.assert_array_equal(again.clips(3 * steps + 2), epochs[3][2 * size : 3 * size])
     for seed, salt in ((4, 0), (3, 1)):
-        other = Sampler(training, targets, train, seed, salt)
+        other = _supply(training, targets, train, seed, salt)
         assert (other.clips(0) != epochs[0][:size]).any()
 
 
 def test_fewer_clips_than_a_batch_are_one_step() -> None:
-    sampler = Sampler(TrainingSpec(batch_size=16), np.zeros((200, 1)), np.arange(3), 0, 0)
-    assert sorted(sampler.clips(0)) == [0, 1, 2]
+    supply = _supply(TrainingSpec(batch_size=16), np.zeros((200, 1)), np.arange(3))
+    assert sorted(supply.clips(0)) == [0, 1, 2]
 
 
 def test_the_first_draw_is_as_likely_as_its_weight() -> None:
@@ -140,8 +147,8 @@ def test_the_first_draw_is_as_likely_as_its_weight() -> None:
     targets[[0, 1, 2, 3, 4, 5], [0, 1, 1, 2, 2, 2]] = 1
     targets[0, 1:] = 1
     training, train, epochs = replace(WEIGHTED, epoch_clips=1, batch_size=1), np.arange(6), 6000
-    sampler = Sampler(training, targets, train, 0, 0)
-    seen = np.bincount([sampler.clips(step)[0] for step in range(epochs)], minlength=6) / epochs
+    supply = _supply(training, targets, train)
+    seen = np.bincount([supply.clips(step)[0] for step in range(epochs)], minlength=6) / epochs
     weights = clip_weights(targets, train)
     expected = weights / weights.sum()
     assert (abs(seen - expected) < 4 * np.sqrt(expected / epochs)).all()

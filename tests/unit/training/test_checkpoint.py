@@ -126,7 +126,7 @@ def test_damaged_files_are_not_used_and_run_no_code(tmp_path: Path, damage: str)
         checkpoint.save(tmp_path, state)
     DAMAGES[damage](tmp_path / checkpoint.LATEST)
     lines: list[str] = []
-    states = checkpoint.states(tmp_path, ("key", 1), lines.append)
+    states = checkpoint.states(tmp_path, ("key", 1), warn=lines.append)
     assert [state["number"] for state in states] == [1]
     (line,) = lines
     assert line.startswith(f"{tmp_path.name}/checkpoint.pt: ")
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_does_not_belong_is_passed_over(
 ) -> None:
     checkpoint.save(tmp_path, {"key": "key", "attempt": 1, **change})
     lines: list[str] = []
-    assert list(checkpoint.states(tmp_path, ("key", 1), lines.append)) == []
+    assert list(checkpoint.states(tmp_path, ("key", 1), warn=lines.append)) == []
     assert len(lines) == 1
     assert message in lines[0]
 

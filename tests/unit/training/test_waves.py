@@ -11,7 +11,7 @@ from noise_clips import RATE, SAMPLES, TRAIN, labels, open_noise
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
-from passt_bench.training.batches import Sampler, Supply
+from passt_bench.training.batches import Supply
 from passt_bench.training.features import Waveforms, changes_waves, draw_waves, logmels, mix
 
 STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
@@ -157,8 +157,7 @@ def test_what_is_off_changes_nothing() -> None:
 
 
 def _supply(recipe: Recipe, features: Any) -> Supply:
-    sampler = Sampler(recipe.training, TARGETS, ALL, 5, recipe.salt)
-    return Supply(features, TARGETS, sampler, recipe, 5)
+    return Supply(features, TARGETS, ALL, recipe, 5)
 
 
 def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
@@ -168,7 +167,7 @@ def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
     features = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
     supply = _supply(recipe, features)
     x, targets = supply(6)
-    clips = supply.sampler.clips(6)
+    clips = supply.clips(6)
     waves, mixed = _drawn(recipe, epoch=1, clips=clips)
     net = make_frontend(MOVING)
     plain = override(recipe, {"training.mixup": 0.0})
