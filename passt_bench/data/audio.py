@@ -70,10 +70,8 @@ AudioFile = Path | Encoded
 def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.SoundFile]:
     """Opens an audio file that is as long as its header states.
 
-    Args:
-        sound: an audio file.
-        thorough: whether to count the packets of an MP3 or Ogg file, which finds lost pages and
-            several recordings in a row.
+    Thoroughly means that the packets of an MP3 or Ogg file are counted, which finds lost pages and
+    several recordings in a row.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples; inside the
@@ -197,10 +195,7 @@ class Header:
 def read_header(sound: AudioFile, thorough: bool = False) -> Header:
     """Rate, channels and length of a complete audio file.
 
-    Args:
-        sound: an audio file.
-        thorough: whether to also count packets and decode the last sample; some damage shows only
-            there.
+    Thoroughly means that packets are counted and the last sample is decoded, too.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples.
@@ -258,12 +253,8 @@ def read_waveform(
 
     Only the part of the file that the result needs is read.
 
-    Args:
-        sound: an audio file of any rate and number of channels.
-        sampling_rate: Hz of the result.
-        samples: length of the result.
-        start: samples of the clip, at ``sampling_rate``, to skip.
-        part: begin and end of the clip in the file in seconds; None is the file's end.
+    The clip is a ``part`` of the file, from begin to end in seconds (None is the file's end), of
+    which ``start`` samples at ``sampling_rate`` are skipped.
 
     Raises:
         InputError: the file cannot be read, is empty, is cut off, holds NaN, or ends before the

@@ -147,16 +147,10 @@ class ListingBuilder:
         start: float = 0.0,
         end: float | None = None,
     ) -> None:
-        """Adds a clip with a unique name.
+        """Adds a clip with a unique name, a file relative to the folder, and names of classes.
 
-        Args:
-            name: unique name of the clip.
-            file: its file, relative to the folder.
-            labels: names of its classes.
-            split: a code of `SPLITS`, or the number of a fold.
-            source: the recording that it was cut from; None is the clip's own name.
-            start: begin in the file in seconds.
-            end: end in seconds; None is the file's end.
+        ``split`` is a code of `SPLITS` or the number of a fold, ``source`` the recording that the
+        clip was cut from, by default its own name; ``start`` and ``end`` are seconds in the file.
         """
         labels = tuple(labels)
         self._sources[name] = source
@@ -178,10 +172,9 @@ class ListingBuilder:
 
         Args:
             root: the folder that files are relative to.
-            multi_label: None means True unless every clip has exactly one label.
+            multi_label: by default True unless every clip has exactly one label.
             folded: whether splits are numbers of folds.
-            found: file as it was added → its path; files not in it are missing. None if files
-                were added by their paths.
+            found: file as it was added → its path, unless files were added by their paths.
 
         Raises:
             KeyError: a label that is not among the classes.

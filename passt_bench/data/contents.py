@@ -48,15 +48,9 @@ def identical(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Each file's group of identical files, (N,), -1 if no other is identical; and file → problem.
 
-    Only files of the same size are opened: a piece from the middle of each is compared, and if that
-    is the same, the whole file.
-
-    Args:
-        sizes: (N,) bytes of each file, or the same number for all if unknown.
-        sound_of: index → the file.
-        threads: number of threads.
-        update: called with the share that is done.
-        pieces: whether reading a piece is cheaper than reading the whole file.
+    Only files of the same size are opened (``sizes`` are all the same if unknown): a piece from the
+    middle of each is compared, if reading ``pieces`` is cheaper, and if that is the same, the whole
+    file.
     """
     alike = pd.DataFrame({"size": sizes})
     problems: dict[int, str] = {}

@@ -39,31 +39,21 @@ class DatasetLayout(ABC):
     """The files of a data set, and its published numbers.
 
     A registered instance opens the data set when it is called.
-
-    Attributes:
-        name: registered name.
-        contents: description of what the folder must hold, for messages.
-        marks: files that identify its folder: it holds at least one, and no other data set's does.
-        published: numbers of training, test and validation clips as published; None means as many
-            as are listed.
-        hdf5_files: split → names of its HDF5 files in the reference code's layout, in order; they
-            are in the folder or in its ``mp3/``.
-        partly_labelled: whether labels in HDF5 files are likelihoods and a mask.
-        default_metrics: metrics of an evaluation; empty means those that fit the labels.
-        published_metrics: the metric of the publications, and metrics that equal it if every
-            class has a positive clip; empty if no results of model files are published.
-        published_test_clips: number of test clips in the publications; with folds, per fold.
     """
 
     name: ClassVar[str]
-    contents: ClassVar[str]
-    marks: ClassVar[tuple[str, ...]]
+    contents: ClassVar[str]  # what the folder must hold, for messages
+    marks: ClassVar[tuple[str, ...]]  # its folder holds at least one, and no other data set's does
+    # Numbers of training, test and validation clips; None means as many as are listed.
     published: ClassVar[tuple[int, int, int] | None] = None
+    # Split → its files in the reference code's layout, in order, in the folder or in its mp3/.
     hdf5_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    partly_labelled: ClassVar[bool] = False
-    default_metrics: ClassVar[tuple[str, ...]] = ()
+    partly_labelled: ClassVar[bool] = False  # labels in HDF5 files are likelihoods and a mask
+    default_metrics: ClassVar[tuple[str, ...]] = ()  # empty means those that fit the labels
+    # The metric of the publications, and metrics that equal it if every class has a positive clip;
+    # empty if no results of model files are published.
     published_metrics: ClassVar[tuple[str, ...]] = ()
-    published_test_clips: ClassVar[int | None] = None
+    published_test_clips: ClassVar[int | None] = None  # with folds, per fold
 
     def __call__(self, spec: DataSpec, sampling_rate: int, root: Path | None) -> Dataset:
         """Opens the data set: the HDF5 files in the folder if it holds any, else its lists.
@@ -208,12 +198,8 @@ def open_listing(
 ) -> FolderDataset:
     """Reads the headers of the files of a listing, and makes a data set of the usable clips.
 
-    Args:
-        listing: all clips.
-        spec: clip length; numbers of clips of each split.
-        sampling_rate: Hz, to which all files are resampled.
-        expected: clips of each split, as published; None means as many as are listed.
-        incomplete: whether any number of files may be missing, because nobody has all of them.
+    ``expected`` are the clips of each split as published, by default as listed; of ``incomplete``
+    data any number of files may be missing, because nobody has all of them.
 
     Raises:
         InputError: too many files missing or broken, no test clip, or fewer clips than the spec

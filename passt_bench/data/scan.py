@@ -56,16 +56,11 @@ def find_audio(
     wanted: Container[str],
     called: Callable[[str], Iterable[str]] = stems,
 ) -> dict[str, str]:
-    """Finds the audio files of clips, whatever their suffixes and subfolders.
+    """Finds the audio files of clips: name of a clip → path relative to ``root``.
 
-    Args:
-        root: folder of the data set.
-        below: folders relative to it with the files at any depth; ``""`` is the root itself.
-        wanted: names of the clips.
-        called: gives possible names of a file's clip; the first in ``wanted`` counts.
-
-    Returns:
-        Name of a clip → path relative to ``root``; of several files, the first by path.
+    Files count at any depth ``below`` folders of the root (``""`` is the root itself), whatever
+    their suffix; of several files, the first by path. ``called`` gives possible names of a file's
+    clip, of which the first in ``wanted`` counts.
     """
     found: dict[str, str] = {}
     for folder in below:
@@ -94,16 +89,11 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 
 def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:
-    """Reads the header and the last sample of files.
+    """Reads the header and the last sample of files; an empty name is a file that was not found.
 
-    Args:
-        root: a folder.
-        files: relative to it; an empty name is a file that was not found.
-
-    Returns:
-        A row per file: ``bytes``, ``changed`` (modification time in ns), ``frames`` (samples per
-        channel), ``rate``, ``channels``, ``piece`` (hash of a piece from the middle), and
-        ``problem``, what is wrong with an unusable file, whose numbers are 0; else empty.
+    A row per file: ``bytes``, ``changed`` (modification time in ns), ``frames`` (samples per
+    channel), ``rate``, ``channels``, ``piece`` (hash of a piece from the middle), and ``problem``,
+    what is wrong with an unusable file, whose numbers are 0; else empty.
     """
     cache = _cache_of(root)
     cached = _cached_rows(cache)

@@ -91,12 +91,8 @@ def read_rows(
 ) -> Iterator[Row]:
     """The rows of a table; empty lines are skipped.
 
-    Args:
-        path: a CSV file in UTF-8, with a byte order mark or without.
-        columns: required columns; without a head all columns, in order.
-        delimiter: delimiter of values.
-        head: whether the first line names the columns.
-        comment: prefix of lines to skip.
+    The required ``columns`` are named in the first line; without a head they are all, in order.
+    Lines that begin with ``comment`` are skipped.
 
     Raises:
         InputError: no such file, not UTF-8, a missing column, a row with more or fewer values than
@@ -172,10 +168,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Names of classes in their order.
-
-    Args:
-        path: a text file with one name per line, or FSD50K's ``vocabulary.csv`` (number, name, …).
+    """Names of classes in order: one a line, or FSD50K's ``vocabulary.csv`` (number, name, …).
 
     Raises:
         InputError: a repeated name, a number out of order, or no name.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from passt_bench.data import open_dataset
-from passt_bench.data.synthetic import CLASSES, GROUPS, VERSION, Synthetic
+from passt_bench.data.synthetic import CLASSES, VERSION, Synthetic
 from passt_bench.errors import InputError
 from passt_bench.models.frontend import LogMel
 from passt_bench.spec.recipe import DataSpec, FrontendSpec
@@ -20,32 +20,11 @@ RATE = 16000
 # have changed: raise VERSION and put the new checksums here.
 GOLDEN = {
     1: [
-        0.00661011,
-        0.0103884,
-        0.0074309,
-        0.0073498,
-        0.00330313,
-        0.0133336,
-        0.0052657,
-        0.0128191,
-        0.00743212,
-        0.0018321,
-        0.00230899,
-        0.0037959,
-        0.0080984,
-        0.00981724,
-        0.00474581,
-        0.013971,
-        0.00428261,
-        0.00407201,
-        0.0141906,
-        0.0078445,
-        0.00636792,
-        0.0046801,
-        0.00950398,
-        0.00859402,
-    ],
-}
+        0.00661011, 0.0103884, 0.0074309, 0.0073498, 0.00330313, 0.0133336, 0.0052657, 0.0128191,
+        0.00743212, 0.0018321, 0.00230899, 0.0037959, 0.0080984, 0.00981724, 0.00474581, 0.013971,
+        0.00428261, 0.00407201, 0.0141906, 0.0078445, 0.00636792, 0.0046801, 0.00950398, 0.00859402,
+    ]
+}  # fmt: skip
 
 
 def scenes(rate: int = RATE, **fields: object) -> Synthetic:
@@ -81,16 +60,9 @@ def test_default_size_and_prevalence() -> None:
         assert prevalence.max() <= 0.22
         assert 0.14 < prevalence.mean() < 0.17
     assert data.targets.mean(axis=0).max() <= 0.2
-
-
-def test_groups_name_every_class_once() -> None:
-    fingerprint = scenes(train_clips=1, test_clips=1).fingerprint
-    assert fingerprint.classes == CLASSES
-    assert fingerprint.multi_label
-    assert sorted(name for names in fingerprint.groups.values() for name in names) == sorted(
-        CLASSES
-    )
-    assert set(GROUPS) == {"frequency", "time", "both", "position"}
+    assert data.fingerprint.classes == CLASSES and data.fingerprint.multi_label
+    assert sum(data.fingerprint.groups.values(), ()) == CLASSES
+    assert not np.allclose(data.waveform(0), data.waveform(1500))
 
 
 def test_a_subset_holds_the_same_clips() -> None:
@@ -101,11 +73,6 @@ def test_a_subset_holds_the_same_clips() -> None:
         assert large.ids[a] == small.ids[b]
         assert np.array_equal(large.targets[a], small.targets[b])
         assert np.array_equal(large.waveform(a), small.waveform(b))
-
-
-def test_training_and_evaluation_clips_differ() -> None:
-    data = scenes(train_clips=3, test_clips=3)
-    assert not np.allclose(data.waveform(0), data.waveform(3))
 
 
 def test_the_digest_tells_all_that_decides() -> None:
