@@ -107,11 +107,10 @@ def open_hdf5(
         spec: clip length; numbers of clips of each split.
         sampling_rate: Hz, to which all clips are resampled.
         name: name of the data set.
-        files: split (``train``, ``valid``, ``test``; or ``fold1``, ``fold2``, …) → its files, in
-            order.
+        files: split (``train``, ``valid``, ``test``; or ``fold1``, …) → its files, in order.
         classes: names in the order of the targets' bits.
         masked: whether the targets are likelihoods and a mask (OpenMIC).
-        multi_label: whether a clip may have several classes, or none; else it has exactly one.
+        multi_label: whether a clip may have several classes, or none.
         expected: expected clips; None means as many as the files have rows.
         source_of: name of a clip → recording that it was cut from, if the files do not state it.
 

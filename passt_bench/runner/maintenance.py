@@ -167,7 +167,7 @@ def find_removable(root: Path) -> list[Removable]:
         "checkpoints of finished runs": (
             path
             for key, kind in done.items()
-            if kind is RunRecord and _succeeded(store, key)
+            if kind is RunRecord and (end := store.outcome(key)) and end.status == "ok"
             for name in _CHECKPOINTS
             for path in store.folder(key).glob(name)
         ),
@@ -191,11 +191,6 @@ def find_removable(root: Path) -> list[Removable]:
         chosen = tuple(sorted(path for path in paths if path.parent.resolve().is_relative_to(home)))
         removable.append(Removable(what, chosen, sum(map(_size, chosen)), what == _UNUSED))
     return removable
-
-
-def _succeeded(store: Store, key: str) -> bool:
-    outcome = store.outcome(key)
-    return outcome is not None and outcome.status == "ok"
 
 
 def _is_kept(store: Store, key: str, kind: type[Record] | None, used: Collection[str]) -> bool:

@@ -116,26 +116,21 @@ def _summarize(root: Path, key: str) -> _Summary:
 
 def _check_equal(new: _Summary, old: _Summary) -> None:
     """Refuses two records that conflict."""
-    if new.kind != old.kind:
-        raise _conflict(new, old, "kind", new.kind, old.kind)
+    values: dict[str, tuple[Any, Any]] = {"kind": (new.kind, old.kind)}
     if new.status == old.status == "ok":
         for name in sorted({*new.metrics, *old.metrics}):
-            one, other = new.metrics.get(name), old.metrics.get(name)
-            known = one is not None and other is not None
-            close = new.kind == "evaluation" and known and abs(one - other) <= _TOLERANCE  # type: ignore[operator]
-            if one != other and not close:
-                raise _conflict(new, old, f"metrics.{name}", one, other)
-
-
-def _conflict(new: _Summary, old: _Summary, name: str, one: object, other: object) -> InputError:
-    return InputError(
-        f"{old.path} has {other!r} under the same key",
-        source=new.path,
-        field=name,
-        value=one,
-        remedy="Remove the wrong record (`passt-bench records diff` shows how they differ) and "
-        "merge again.",
-    )
+            values[f"metrics.{name}"] = new.metrics.get(name), old.metrics.get(name)
+    for name, (one, other) in values.items():
+        close = new.kind == "evaluation" and None not in (one, other) and name != "kind"
+        if one != other and not (close and abs(one - other) <= _TOLERANCE):
+            raise InputError(
+                f"{old.path} has {other!r} under the same key",
+                source=new.path,
+                field=name,
+                value=one,
+                remedy="Remove the wrong record (`passt-bench records diff` shows how they differ) "
+                "and merge again.",
+            )
 
 
 def _finished_files(folder: Path) -> list[Path]:

@@ -16,8 +16,7 @@ Shapes: B batch, S samples per clip.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +54,10 @@ def draw_waves(
     seed: int,
     epoch: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The waveforms of a training step's clips, with their labels.
+    """The waveforms (B, S) of a training step's clips, and their labels (B, …), float32.
 
-    Args:
-        dataset: waveforms of all clips.
-        labels: returns the labels of a clip, as an array that can be mixed.
-        clips: indices, each at most once per epoch.
-        train: indices of the training clips, from which a mixture's partner is drawn.
-        recipe: strengths; augmentations that are off draw no random numbers.
-        seed: seed of the run.
-        epoch: epoch of the training.
-
-    Returns:
-        (B, S) float32, and the labels of the clips, (B, …) float32.
+    ``labels`` returns those of a clip, as an array that can be mixed; a mixture's partner is drawn
+    from ``train``. Augmentations that are off draw no random numbers.
     """
     training = recipe.training
     sounds, targets = [], []
@@ -169,23 +159,14 @@ def logmels(
 
     Log-mels cached by one process must equal those made in another to the last bit.
     """
-    with _one_thread():
-        x = torch.from_numpy(np.array(waves, dtype=np.float32))
-        batch: np.ndarray = net(x, edges).squeeze(1).numpy()
-    return batch
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
     torch.set_num_threads(1)
     try:
-        yield
+        x = torch.from_numpy(np.array(waves, dtype=np.float32))
+        batch: np.ndarray = net(x, edges).squeeze(1).numpy()
     finally:
         torch.set_num_threads(threads)
+    return batch
 
 
 def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path | None:

@@ -70,8 +70,15 @@ def test_what_is_wrong_with_a_record_is_named(wrong: str, plan: StudyPlan, tmp_p
         assert again in error.remedy
 
 
-@pytest.mark.parametrize("wrong", ["a half record", "a newer study"])
-@pytest.mark.parametrize("command", ["plan", "status", "run", "report"])
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        ("plan", "a half record"),
+        ("status", "a half record"),
+        ("run", "a newer study"),
+        ("report", "a newer study"),
+    ],
+)
 def test_what_cannot_be_read_is_named_and_left_alone(
     wrong: str, command: str, plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
 ) -> None:
