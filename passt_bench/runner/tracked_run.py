@@ -64,9 +64,7 @@ def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
     for variant in results.study.variants:
         summary = _summary(results, variant, store)
         yield summary
-        for cell in variant.cells:
-            if cell.key in seen:
-                continue
+        for cell in (cell for cell in variant.cells if cell.key not in seen):
             seen.add(cell.key)
             run = _cell_run(summary, results, variant, cell, store)
             if run.record is not None or run.curves:
@@ -76,12 +74,9 @@ def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
     """The summary of a variant: quality with its interval, cost, tokens and verdict together.
 
-    Metrics, with ``mAP`` as the study's own: ``mAP``, ``mAP_low``, ``mAP_high`` (95 % interval of
-    the mean), ``blocks``, and to the baseline ``mAP_difference`` with ``_low`` and ``_high``,
-    ``p``, ``margin``, ``detectable``; ``step_time_ms`` (median training step) with its interval
-    and ``step_time_ratio`` likewise, other phases by their names; ``peak_memory_mib`` (training),
-    other entries as ``memory/NAME_mib``; ``tokens``, FLOPs and parameters. The tag ``verdict``
-    holds the verdict, ``baseline`` for the baseline itself.
+    Metrics are the study's own with its interval and its difference from the baseline, the median
+    training step (``step_time_ms``) and other phases with intervals and ratios, training memory
+    (``peak_memory_mib``) and other entries, tokens, FLOPs and parameters.
     """
     study = results.study
     records = [results.records[c.key] for c in variant.cells if c.key in results.records]

@@ -18,13 +18,7 @@ Outputs = dict[str, np.ndarray]
 
 
 def difference(found: np.ndarray, wanted: np.ndarray, least: float = 0.0) -> float:
-    """The largest difference, as a share of the largest magnitude that is wanted.
-
-    Args:
-        found: what is checked.
-        wanted: what it must be.
-        least: magnitude that the share is taken of where the largest is below it.
-    """
+    """The largest difference, as a share of the largest magnitude that is wanted, or ``least``."""
     assert found.shape == wanted.shape, f"{found.shape} instead of {wanted.shape}"
     assert np.isfinite(wanted).all() and np.isfinite(found).all(), "not finite"
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least))
