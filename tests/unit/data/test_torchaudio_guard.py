@@ -1,15 +1,10 @@
-"""torchaudio works with and without its compiled extension."""
+"""torchaudio works where its compiled extension is broken."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import textwrap
-
-import numpy as np
-import torch
-
-from passt_bench.torchaudio_guard import kaldi, resample
 
 BROKEN = textwrap.dedent(
     """
@@ -35,17 +30,3 @@ def test_a_broken_extension_is_passed_by() -> None:
         [sys.executable, "-c", BROKEN], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_resampling_keeps_a_tone() -> None:
-    rate, to = 44100, 16000
-    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
-    found = resample(torch.from_numpy(tone), rate, to).numpy()
-    wanted = np.sin(2 * np.pi * 1000 * np.arange(to) / to)
-    assert found.shape == (to,)
-    np.testing.assert_allclose(found[100:-100], wanted[100:-100], atol=5e-3)
-
-
-def test_filters_cover_the_spectrum() -> None:
-    banks, _ = kaldi.get_mel_banks(64, 512, 16000, 0.0, 7500.0, 100.0, -500.0, 1.0)
-    assert (banks.sum(dim=1) > 0).sum() >= 60
