@@ -88,7 +88,7 @@ def test_status(store: Store) -> None:
 
 def test_report(store: Store) -> None:
     taken = take(store.root.parent, "report", "many")
-    kept = Store(store.root.parent / "reports" / "many")
+    kept = Store(store.root / "reports" / "many")
     assert kept.record_keys() == store.record_keys()
     assert taken.seconds < 20
     assert taken.peak < GIB
@@ -99,7 +99,7 @@ def test_report(store: Store) -> None:
 def test_clean_and_merge(store: Store) -> None:
     taken = take(store.root.parent, "records", "clean")
     assert "Nothing was removed." in taken.output
-    taken = take(store.root.parent, "records", "merge", "runs", "--runs", "reports/many")
+    taken = take(store.root.parent, "records", "merge", "runs", "--runs", "runs/reports/many")
     assert "0 records copied, 10000 existed already." in taken.output
     assert taken.peak < GIB
 
