@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,7 @@ def test_the_cosine_rises_and_falls() -> None:
     ("setting", "grid", "counts"),
     [
         (MOST, GRID, [64, 48, 32, 16]),
-        (Patchout("time", rate=0.75, schedule="rising"), GRID, [64, 48, 32, 16]),
         (Patchout("unstructured", patches=48, schedule="falling"), GRID, [16, 32, 48, 64]),
-        (Patchout("block", rate=0.75, schedule="rising"), GRID, [64, 48, 32, 16]),
         (Patchout("block", patches=16, schedule="rising", stages=3), GRID, [64, 56, 48]),
         (Patchout("block", patches=25, schedule="rising", stages=2), GRID, [64, 39]),
         # PaSST-S: 40 columns and 4 rows of 12 x 99, a third and two thirds of each.
@@ -76,7 +73,6 @@ def test_the_cosine_rises_and_falls() -> None:
             (12, 99),
             [1188, 1108, 1028, 948, 868, 788],
         ),
-        (Patchout("unstructured", rate=0.5), GRID, [32]),
     ],
 )
 def test_every_stage_keeps_exactly(
@@ -98,7 +94,7 @@ def test_stages_go_from_no_patchout_to_the_setting(kind: str) -> None:
         assert rising[-1] == full
         assert {stage.schedule for stage in rising} == {"constant"}
         counts = [resolve(stage, GRID).kept for stage in rising]
-        assert all(before >= after for before, after in pairwise(counts))
+        assert counts == sorted(counts, reverse=True)
 
 
 def test_stages_are_equal_shares_of_the_steps() -> None:

@@ -74,10 +74,9 @@ def test_eval_weights_says_which_are_left_in_the_model(tmp_path: Path) -> None:
     assert not equal(copy_of(last.net), copy_of(swa.net))
 
 
-@pytest.mark.parametrize("kind", ["last", "swa"])
-@pytest.mark.parametrize("steps", [3, 4, 13])
+@pytest.mark.parametrize(("kind", "steps"), [("last", 3), ("swa", 4), ("swa", 13)])
 def test_it_resumes_exactly(
-    tmp_path: Path, steps: int, kind: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: Any, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = replace(BASE, eval_weights=kind)
     whole = _trained(tmp_path / "a", training)
