@@ -72,7 +72,10 @@ def deit(
         shapes |= {"dist_token": (1, 1, width)}
         shapes |= {"head_dist.weight": (1000, width), "head_dist.bias": (1000,)}
     drawn = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    return {n: t for n, t in net.state_dict().items() if n.startswith(shared)} | drawn
+    blocks = {name: t for name, t in net.state_dict().items() if name.startswith(shared)}
+    for name, tensor in blocks.items():  # no bias is 0, no norm 1
+        blocks[name] = tensor + 0.02 * torch.randn(tensor.shape, generator=generator)
+    return blocks | drawn
 
 
 def hugging_face(net: nn.Module, *, old: bool = False) -> dict[str, torch.Tensor]:
