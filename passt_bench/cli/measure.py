@@ -252,7 +252,7 @@ def _check_instruments(device: str) -> bool:
     """Prints readings of the instruments beside known values; returns whether all are right."""
     import torch
 
-    from passt_bench.measure.checks import check_instruments
+    from passt_bench.runner.doctor import check_instruments
 
     readings = check_instruments(torch.device(device))
     table = Table("instrument", "known value", "reading", "tolerance")

@@ -134,15 +134,14 @@ class Incomplete:
 
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
-        sentences = {
-            f"{_count(self.failed, 'run')} failed; see the report. To run them again, give --retry "
-            "with their kinds of failure.": self.failed,
-            f"{_count(self.interrupted, 'run')} did not finish; run the same command to resume.": (
-                self.interrupted
-            ),
-            f"The cost of {_count(self.arms, 'variant')} could not be measured.": self.arms,
-        }
-        return [sentence for sentence, number in sentences.items() if number]
+        runs, variants = _count(self.interrupted, "run"), _count(self.arms, "variant")
+        retry = "see the report. To run them again, give --retry with their kinds of failure."
+        sentences = (
+            (self.failed, f"{_count(self.failed, 'run')} failed; {retry}"),
+            (self.interrupted, f"{runs} did not finish; run the same command to resume."),
+            (self.arms, f"The cost of {variants} could not be measured."),
+        )
+        return [sentence for number, sentence in sentences if number]
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,9 +1,8 @@
 """Runs a small study in processes that are killed at chosen moments.
 
 A program of its own: ``python killing.py FOLDER PLAN``. It imports everything and starts the fork
-server once; each invocation of the study is then a fork of it, which saves the seconds of imports,
-and is otherwise what the command is: `run_study` with children from the fork server. The children
-run this file as ``__mp_main__`` and find the next moment in their folder.
+server once; each invocation of the study is then a fork of it, which saves the seconds of imports.
+The children run this file as ``__mp_main__`` and find the next moment in their folder.
 
 A moment is a JSON file: ``who`` is killed (``child``, ``parent``, or ``self`` for the parent in its
 own writing), in which ``phase``, at which ``point``, and ``at`` which occurrence of that.
@@ -74,8 +73,8 @@ def arm(folder: Path, whoes: tuple[str, ...]) -> None:
     _in_phase(moment, checkpoint, "save", "checkpoint")
     _in_phase(moment, Store, "write", "record")
     _in_phase(moment, Store, "write_study", "study")
-    _around(moment, Training, "stepped", "training")
-    _around(moment, evaluate, "predict", "evaluation")
+    _in_phase(moment, Training, "stepped", "training")
+    _in_phase(moment, evaluate, "predict", "evaluation")
     real = cells._run
 
     def run(cell: Any, *rest: Any) -> Any:
@@ -87,28 +86,18 @@ def arm(folder: Path, whoes: tuple[str, ...]) -> None:
 
 
 def _in_phase(moment: Moment, owner: Any, name: str, phase: str) -> None:
+    """Lets the moment pass before, in and after each call of a function."""
     real = getattr(owner, name)
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         before, moment.phase = moment.phase, phase
         try:
-            return real(*arguments, **named)
+            moment.pass_by("before")
+            result = real(*arguments, **named)
+            moment.pass_by("after")
+            return result
         finally:
             moment.phase = before
-
-    setattr(owner, name, wrapped)
-
-
-def _around(moment: Moment, owner: Any, name: str, phase: str) -> None:
-    real = getattr(owner, name)
-
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        before, moment.phase = moment.phase, phase
-        moment.pass_by("before")
-        result = real(*arguments, **named)
-        moment.pass_by("after")
-        moment.phase = before
-        return result
 
     setattr(owner, name, wrapped)
 

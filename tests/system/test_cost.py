@@ -235,7 +235,7 @@ def test_foreseen_memory_covers_what_is_saved() -> None:
         assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
 
 
-def test_a_rendered_report_makes_no_other_source(tmp_path: Path) -> None:
+def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> None:
     package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
     for file in (package / "__init__.py", page):
         file.parent.mkdir()

@@ -129,18 +129,15 @@ print([sys.path.index(os.getcwd()), len(sys.path) - 1, os.environ.get("PYTHONPAT
 
 
 @pytest.mark.parametrize("checkout", [True, False])
-def test_python_m_hands_its_folder_on_first_only_where_the_package_lies(
+def test_python_m_keeps_its_folder_first_only_where_the_package_is(
     checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(PACKAGE.parent)
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", "" if checkout else root)
+    folder = root if checkout else tmp_path
     done = subprocess.run(
-        [sys.executable, "-c", AS_BY_M],
-        cwd=root if checkout else tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", AS_BY_M], cwd=folder, capture_output=True, text=True, check=False
     )
     place, last, path = ast.literal_eval(done.stdout.splitlines()[-1])
     assert (place, path) == ((0, root) if checkout else (last, root)), done.stderr

@@ -13,6 +13,7 @@ import pytest
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.errors import InputError, StorageError
+from passt_bench.processes import Child
 from passt_bench.records.files import write_atomically
 from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, write_comparison
@@ -243,3 +244,14 @@ def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
                 or name == "search/search-quick.json"
             )
             assert own or name in known, name
+
+
+def test_two_processes_render_one_report(runs: Path, tmp_path: Path) -> None:
+    both = [Child(build_study, "quick", runs, tmp_path / "reports") for _ in range(2)]
+    assert all(child.ended(120) for child in both)
+    assert [child.status for child in both] == [0, 0]
+    folder = tmp_path / "reports" / "quick"
+    rendered = files(folder)
+    build_study("quick", runs, tmp_path / "reports")
+    assert files(folder) == rendered
+    assert "tables/verdicts.csv" in rendered

@@ -15,7 +15,6 @@ from passt_bench.measure.machine import (
     changes,
     cores_of_round,
     describe_machine,
-    git_commit,
     library_versions,
     parse_gpus,
 )
@@ -29,12 +28,7 @@ def test_the_machine_is_described_without_names() -> None:
     assert machine == json.loads(text)  # as it comes back from a record
     assert platform.node() not in text
     assert getpass.getuser() not in text.split()
-
-
-def test_versions_name_torch_and_the_commit_is_a_hash_or_unknown() -> None:
     assert library_versions()["torch"] == torch.__version__
-    commit = git_commit()
-    assert commit is None or len(commit.removesuffix("-dirty")) == 40
 
 
 def test_warnings_are_sentences() -> None:

@@ -56,14 +56,12 @@ def test_saved_bytes_count_a_storage_once_and_whole() -> None:
     assert saved_for_backward(forward) == 4 * (100 * 10 + 5 * 10 + 5 * 10)
 
 
-def test_saved_bytes_without_gradients_are_none() -> None:
-    layer = nn.Linear(8, 16)
-
-    def forward() -> torch.Tensor:
-        with torch.no_grad():
-            return layer(torch.ones(10, 8))
-
-    assert saved_for_backward(forward) == 0
+def test_saved_bytes_without_gradients_and_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        layer, x = nn.Linear(8, 16), torch.ones(10, 8)
+    parameters = list(layer.parameters())
+    assert saved_for_backward(lambda: layer(x).relu(), parameters) == 4 * (10 * 8 + 10 * 16)
+    assert saved_for_backward(torch.no_grad()(lambda: layer(x))) == 0
 
 
 def test_fused_attention_saves_no_scores() -> None:
@@ -77,13 +75,6 @@ def test_fused_attention_saves_no_scores() -> None:
     scores = 4 * 2 * 4 * 64 * 64
     assert fused == 4 * tokens + 4 * 2 * 4 * 64  # q, k, v, the output, and a log-sum each row
     assert saved_for_backward(by_hand) == 3 * tokens + scores
-
-
-def test_saved_bytes_on_the_meta_device() -> None:
-    with torch.device("meta"):
-        layer, x = nn.Linear(8, 16), torch.ones(10, 8)
-    parameters = list(layer.parameters())
-    assert saved_for_backward(lambda: layer(x).relu(), parameters) == 4 * (10 * 8 + 10 * 16)
 
 
 def _because_of(first: Exception) -> RuntimeError:

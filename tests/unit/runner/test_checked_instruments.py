@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import torch
 
-from passt_bench.measure.checks import Check, check_instruments
+from passt_bench.runner.doctor import Check, check_instruments
 
 
 def test_the_instruments_read_the_truth_here() -> None:
