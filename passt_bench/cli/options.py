@@ -137,7 +137,7 @@ def one_of(*names: str) -> Callable[..., Any]:
 
 
 def _device(device: str) -> str:
-    from passt_bench.runner.run import check_available
+    from passt_bench.runner.executor import check_available
 
     check_available(device, field="--device")
     return device

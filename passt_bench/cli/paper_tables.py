@@ -17,10 +17,9 @@ from passt_bench.report.build import build_paper
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.rows import PlannedRow, RowsPlan, plan_rows
-from passt_bench.runner.run import warn_of_unused_cuda
 from passt_bench.runner.studies import RowsFile
 from passt_bench.spec.recipe import InitSpec, Patchout, Recipe
-from passt_bench.study_run import run_plan
+from passt_bench.study_run import run_plan, warn_of_unused_cuda
 
 _TITLES = (
     *("row", "published", "trained at", "tokens", "runs", "GPU h", "GPU GB", "recipe"),

@@ -115,7 +115,7 @@ def print_missing(
 ) -> None:
     """Prints the data of planned studies, the missing runs, and whether a GPU is unused."""
     from passt_bench.records.store import Store
-    from passt_bench.runner.run import describe, describe_data, warn_of_unused_cuda
+    from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
 
     for study in studies:
         console.print(describe_data(study.record.fingerprint))
@@ -258,7 +258,7 @@ def print_status(plan: "StudyPlan", runs: Path) -> None:
     """Prints the status of a planned study, and how long its missing runs take."""
     from passt_bench.records.store import Store
     from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.run import describe
+    from passt_bench.study_run import describe
 
     store = Store(runs)
     _print_runs(plan.record, store)

@@ -69,7 +69,6 @@ class ArmResult:
     Attributes:
         message: why it failed; for an arm that is ``ok``, what failed after the rounds.
         samples: phase → [round][step] seconds.
-        warm: seconds of its warm-up steps by block.
         compile_seconds: seconds of compiling; None if nothing is compiled.
         published: clips per second in the published speed test; None if not requested.
     """
@@ -79,7 +78,6 @@ class ArmResult:
     samples: dict[str, list[list[float]]] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     attention: str = ""
-    warm: list[list[float]] = field(default_factory=list)
     compile_seconds: float | None = None
     published: float | None = None
 
@@ -265,14 +263,11 @@ class _Session:
             result = self.results[name]
             if self._engines[name].compile and result.compile_seconds is None:
                 result.compile_seconds = self._ask(name, compile_seconds)
-            while name in self._running and not _agree(result.warm):
-                seconds = self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2)
-                if seconds is not None:
-                    result.warm.append(seconds)
-            if name in self._running:
-                answer = self._ask(name, measure_memory)
-                if answer is not None:
-                    result.memory, result.attention = answer
+            blocks: list[list[float]] = []
+            while name in self._running and not _agree(blocks):
+                blocks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
+            if name in self._running and (answer := self._ask(name, measure_memory)):
+                result.memory, result.attention = answer
 
     def _compile_on_gpu(self) -> None:
         """Compiles as many arms at once as cores allow, because compiling is CPU work."""

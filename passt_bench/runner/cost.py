@@ -152,26 +152,21 @@ def measure_cost(
         InputError: a recipe that cannot be built, see `runner.estimates.summarize_model`.
     """
     groups = _groups(plan)
-    arms = sum(map(len, groups))
+    arms, before = sum(map(len, groups)), 0
     records: list[SessionRecord] = []
     for number, group in enumerate(groups):
-        before = sum(map(len, groups[:number]))
         which = f"session {number + 1} of {len(groups)}, " if len(groups) > 1 else ""
-
-        def report(
-            share: float,
-            text: str,
-            before: int = before,
-            mine: int = len(group),
-            which: str = which,
-        ) -> None:
-            """Reports the share of one session as that of all."""
-            progress((before + mine * share) / arms, which + text)
-
-        records.append(_measure(plan, group, store, report))
+        part = _part_of(progress, before / arms, len(group) / arms, which)
+        records.append(_measure(plan, group, store, part))
+        before += len(group)
     if records:
         progress(1.0, "written")
     return records
+
+
+def _part_of(progress: Progress, start: float, width: float, which: str) -> Progress:
+    """The progress of one session as a part of that of all."""
+    return lambda share, text: progress(start + width * share, which + text)
 
 
 def _groups(plan: CostPlan) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Runs cells a few at a time, each in a process of its own, and records how each one ended.
+"""Prepares and runs cells, a few at a time, each in a process of its own.
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
 (which has loaded torch), and records how the child ended.
@@ -19,17 +19,20 @@ from threading import Event
 
 import torch
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from passt_bench import processes
-from passt_bench.console import Progress
-from passt_bench.errors import StorageError, is_storage_error
+from passt_bench.console import Progress, stage
+from passt_bench.errors import InputError, StorageError, is_storage_error
 from passt_bench.records.run import Outcome
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import clear, failure, run_cell
-from passt_bench.runner.plan import PlannedCell
-from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan
+from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, lock
+from passt_bench.spec.recipe import Recipe
 from passt_bench.training import checkpoint
+from passt_bench.training.features import features_path, fits_cache, prepare_features
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
@@ -266,3 +269,63 @@ def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) 
                     checkpoint.warn(str(error))
                     sys.exit(_CANNOT_WRITE)
                 raise
+
+
+def check_device(plan: StudyPlan) -> None:
+    """Refuses a plan for a device that is not available.
+
+    Raises:
+        InputError: the plan uses CUDA, which is not available.
+    """
+    for variant in plan.record.variants:
+        check_available(variant.recipe.engine.device, plan.study.place(variant.name))
+
+
+def check_available(device: str, source: str | None = None, field: str = "engine.device") -> None:
+    """Refuses a device that is unknown or not available.
+
+    Raises:
+        InputError: the device is neither cpu nor cuda, or is cuda and not available.
+    """
+    check_device_name(device, source, field)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "no CUDA device is available on this machine",
+            source=source,
+            field=field,
+            value="cuda",
+            remedy="Use --device cpu.",
+        )
+
+
+def prepare(
+    todo: Sequence[PlannedCell], paths: Paths, datasets: Datasets, console: Console
+) -> None:
+    """Computes the features that cells need and that are not in the cache."""
+    torch.set_num_threads(1)  # features must not depend on the number of cores
+    missing: dict[Path, Recipe] = {}
+    for cell in todo:
+        path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
+        if path is None or path.is_file():
+            continue
+        if fits_cache(cell.recipe, len(datasets.get(cell.recipe).ids), paths.cache):
+            missing.setdefault(path, cell.recipe)
+    for path, recipe in missing.items():
+        paths.cache.mkdir(parents=True, exist_ok=True)
+        # If several commands use the folder, one computes and the others wait.
+        with (
+            stage(console, f"Preparing log-mel features of {recipe.data.name}") as update,
+            FileLock(paths.cache / "prepare.lock"),
+        ):
+            for left in paths.cache.glob("*.tmp"):
+                left.unlink()  # left by a command that was killed
+            dataset = datasets.get(recipe)
+            prepare_features(dataset, recipe.frontend, recipe.data.seconds, path, update)
+
+
+def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
+    """Trains and evaluates cells whose features are prepared."""
+    if todo:
+        cells = f"{len(todo)} runs, {config.workers} in parallel"
+        with stage(console, f"Training and evaluating {cells}") as update:
+            run_cells(todo, paths, config, update)

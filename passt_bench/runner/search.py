@@ -26,10 +26,9 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, search_names, write_search
-from passt_bench.runner.executor import run_cells
+from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run import check_device, prepare, train
 from passt_bench.runner.run_status import studies_held
 from passt_bench.runner.studies import free_name, is_other_data, recipe_difference, renamed_note
 from passt_bench.runner.trials import (

@@ -1,4 +1,4 @@
-"""Subjects of known cost for the tests of a cost session; importable by its processes."""
+"""Subjects of known cost for the tests of a cost session, and a recipe that costs little."""
 
 import os
 import signal
@@ -9,8 +9,15 @@ from pathlib import Path
 import torch
 
 from passt_bench.measure.target import Subject
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 
 MIB = 1024**2
+RECIPE = Recipe(
+    model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
+    frontend=FrontendSpec(mels=16),
+    data=DataSpec(seconds=0.42),
+    training=TrainingSpec(batch_size=2),
+)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from closed_form import vit_flops
+from known_subjects import RECIPE
 
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import git_commit
 from passt_bench.measure.memory import saved_for_backward
+from passt_bench.measure.target import measure_memory, run_turn, warm_up
 from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
@@ -18,24 +20,19 @@ from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
 from passt_bench.runner.estimates import foreseen_bytes, summarize_model
 from passt_bench.spec import (
-    DataSpec,
     EngineSpec,
     FrontendSpec,
     MeasurementSpec,
     ModelSpec,
     Patchout,
     Recipe,
-    TrainingSpec,
     override,
 )
 
 CLASSES = 3
 HALF = Patchout(kind="unstructured", rate=0.5)
-BASE = Recipe(
-    model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-    frontend=FrontendSpec(mels=16),
-    data=DataSpec(seconds=0.42),
-    training=TrainingSpec(batch_size=2),
+BASE = replace(
+    RECIPE,
     measurement=MeasurementSpec(
         warmup_steps=2, rounds=6, most_rounds=6, steps=2, half_width=9, turn_seconds=60
     ),
@@ -249,3 +246,52 @@ def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> No
     assert git_commit(package) == commit
     (package / "__init__.py").write_text("second")
     assert git_commit(package) == f"{commit}-dirty"
+
+
+# Of a run whose patchout has a schedule.
+SCHEDULED = override(
+    RECIPE,
+    {
+        "frontend": FrontendSpec(mels=64, hop=250),
+        "data.seconds": 1.0,
+        "patchout": Patchout("unstructured", rate=0.75, schedule="rising"),
+    },
+)
+
+
+def test_facts_are_means_over_the_stages() -> None:
+    facts = summarize_model(SCHEDULED, 3)
+    assert facts.patchout["stages"] == [64, 48, 32, 16]
+    assert facts.patchout["kept"] == 16
+    assert (facts.tokens, facts.tokens_full) == (2 + 40, 2 + 64)
+    sizes = {"width": 16, "depth": 1, "classes": 3, "patches": 64, "patch_elements": 64}
+    each = [vit_flops(tokens=2 + n, backward=True, **sizes) for n in (64, 48, 32, 16)]
+    assert facts.flops == sum(each) / 4
+    falling = summarize_model(override(SCHEDULED, {"patchout.schedule": "falling"}), 3)
+    assert falling.patchout["stages"] == [16, 32, 48, 64]
+    assert falling.flops == facts.flops
+
+
+def test_a_session_steps_through_the_stages() -> None:
+    subject = RecipeFactory(SCHEDULED, 3)()
+    work = subject.step["forward"].__self__  # type: ignore[attr-defined]
+    assert subject.cycle == 4
+    seen = [work._draw(2)["kept"] for _ in range(8)]
+    assert [None if k is None else len(k) for k in seen] == [None, 48, 32, 16] * 2
+    none = override(SCHEDULED, {"patchout": Patchout()})
+    assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)  # the largest stage
+    saved = [
+        measure_memory(RecipeFactory(r, 3)())[0]["saved_for_backward"] for r in (SCHEDULED, none)
+    ]
+    assert saved[0] == saved[1]
+
+
+def test_a_sample_is_the_mean_of_a_cycle() -> None:
+    subject = RecipeFactory(SCHEDULED, 3)()
+    assert len(warm_up(subject, 3)) == 3
+    seconds = run_turn(subject, 2)
+    parts = ("forward", "backward", "optimizer")
+    assert all(len(seconds[phase]) == 2 for phase in (*parts, "train_step", "train_step_cpu"))
+    assert len(seconds["inference_batch"]) == 1
+    for i in range(2):
+        assert sum(seconds[part][i] for part in parts) == pytest.approx(seconds["train_step"][i])

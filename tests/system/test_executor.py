@@ -20,13 +20,13 @@ from rich.console import Console
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.executor import RESTARTS, free_gpu, run_cells, visible_gpus
+from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, visible_gpus
 from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run import find_incomplete, prepare
 from passt_bench.runner.run_status import is_running, variant_statuses
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
+from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
 
 LONG = {"training.epochs": 100_000}  # would take hours

@@ -21,9 +21,9 @@ from passt_bench.runner.plan import (
     plan_study,
 )
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed
-from passt_bench.runner.run import describe
 from passt_bench.runner.studies import StudyFile, load_file, load_study, study_names
 from passt_bench.spec import ModelSpec, Variant, override
+from passt_bench.study_run import describe
 
 
 def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:

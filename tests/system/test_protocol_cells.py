@@ -20,10 +20,9 @@ from passt_bench.paper import protocol_recipe
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import MODEL, run_cell, split_clips
-from passt_bench.runner.executor import run_cells
+from passt_bench.runner.executor import prepare, run_cells
 from passt_bench.runner.plan import Datasets, PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run import prepare
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Waveforms

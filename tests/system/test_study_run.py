@@ -15,14 +15,13 @@ from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.runner.cells import failure
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.plan import Datasets, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.plan import Datasets, StudyPlan, choose_variants, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run import Incomplete, find_incomplete
 from passt_bench.runner.run_status import PROGRESS
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.spec.key import digest
-from passt_bench.study_run import _newer_page, execute_plan
+from passt_bench.study_run import Incomplete, _newer_page, execute_plan, find_incomplete
 from passt_bench.training import checkpoint
 
 
@@ -62,7 +61,8 @@ def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     short = find_incomplete(plan, store, store.sessions())
     assert short == Incomplete(arms=1)
     assert short.sentences() == ["The cost of 1 variant could not be measured."]
-    assert not find_incomplete(plan, store, ())
+    without = choose_variants(plan, ["wide"], baseline=False)
+    assert not execute_plan(without, RunConfig(track=False), Paths(tmp_path), Console(quiet=True))
     store.write(_session(plan, {"none": "ok", "wide": "ok"}, "2026-01-02"))
     assert not find_incomplete(plan, store, store.sessions())
 
@@ -102,23 +102,6 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_pa
     execute_plan(plan, RunConfig(cost=False, track=False), paths, Console(quiet=True))
     assert [path.name for path in left.iterdir()] == ["record.json"]
     assert checkpoint.exists(asked)  # with --keep-checkpoints
-
-
-def test_attempts_are_kept_one_by_one(two_variants: StudyPlan, tmp_path: Path) -> None:
-    cell, store = two_variants.cells[0], Store(tmp_path)
-    assert store.attempts(cell.key) == []
-    first = failure(cell, "oom", "too large")
-    store.write(first)
-    assert store.attempts(cell.key) == [first]
-    (again,) = missing_cells(two_variants, store, ("oom",))[:1]
-    second = failure(again, "timeout", "too long")
-    store.write(second)
-    store.write(second)  # as after a kill between the two files
-    third = failure(replace(cell, attempt=3), "error", "else")
-    store.write(third)
-    assert store.attempts(cell.key) == [first, second, third]
-    assert store.run(cell.key) == third
-    assert len(list(store.records())) == 1
 
 
 def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:

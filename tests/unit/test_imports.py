@@ -42,7 +42,7 @@ ALLOWED = {
     "runner": (*BASE, "models", "data", "measure", "training", "analysis"),
     "report": (*BASE, "analysis"),
     "ablations": (),
-    "study_run": (*BASE, "runner", "report"),
+    "study_run": (*BASE, "analysis", "runner", "report"),
 }
 FREE = ("cli", "__main__", "__init__")
 

@@ -3,39 +3,24 @@
 from dataclasses import replace
 
 import pytest
+from known_subjects import RECIPE
 
 from passt_bench.measure.flops import stated_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
 from passt_bench.runner.estimates import Foreseen, foresee, rate, summarize_model
-from passt_bench.spec import (
-    DataSpec,
-    EngineSpec,
-    FrontendSpec,
-    MeasurementSpec,
-    ModelSpec,
-    Patchout,
-    Recipe,
-    TrainingSpec,
-    override,
-)
+from passt_bench.spec import EngineSpec, MeasurementSpec, Patchout, Recipe, override
 
 CLASSES = 3
-BASE = Recipe(
-    model=ModelSpec(name="passt_micro", patch=(8, 8), stride=(8, 8), width=16, depth=1, heads=2),
-    frontend=FrontendSpec(mels=16),
-    data=DataSpec(seconds=0.42),
-    training=TrainingSpec(batch_size=2),
-)
 SPEC = MeasurementSpec(warmup_steps=5, rounds=15, most_rounds=60, steps=3, seconds=50)
 
 
-def alone(recipe: Recipe = BASE, spec: MeasurementSpec = SPEC, **options: object) -> Foreseen:
+def alone(recipe: Recipe = RECIPE, spec: MeasurementSpec = SPEC, **options: object) -> Foreseen:
     return foresee([[recipe]], CLASSES, spec, **options)  # type: ignore[arg-type]
 
 
 def test_a_turn_by_hand() -> None:
-    facts = summarize_model(BASE, CLASSES)
+    facts = summarize_model(RECIPE, CLASSES)
     step = 2 * facts.flops / 60e9 + 0.005
     inference = (2 * facts.flops_inference / 60e9 + 0.005) + (facts.flops_inference / 60e9 + 0.005)
     found = alone()
@@ -55,16 +40,16 @@ def test_six_rounds_at_least_and_the_limits_at_most() -> None:
 
 
 def test_arms_sessions_and_threads_add_up() -> None:
-    half = override(BASE, {"patchout": Patchout("time", rate=0.5)})
-    both = foresee([[BASE, half]], CLASSES, SPEC)
+    half = override(RECIPE, {"patchout": Patchout("time", rate=0.5)})
+    both = foresee([[RECIPE, half]], CLASSES, SPEC)
     assert both.rounds[0] == pytest.approx(alone().rounds[0] + alone(half).rounds[0])
-    two = foresee([[BASE, half], [BASE]], CLASSES, SPEC)
+    two = foresee([[RECIPE, half], [RECIPE]], CLASSES, SPEC)
     assert two.rounds == (both.rounds[0], alone().rounds[0])
     assert two.apart == pytest.approx(both.apart + alone().apart)
 
 
 def test_a_schedule_takes_a_step_in_each_stage() -> None:
-    scheduled = override(BASE, {"patchout": Patchout("time", rate=0.5, schedule="rising")})
+    scheduled = override(RECIPE, {"patchout": Patchout("time", rate=0.5, schedule="rising")})
     facts = summarize_model(scheduled, CLASSES)
     stages = len(facts.patchout["stages"])
     assert stages > 1
@@ -74,11 +59,11 @@ def test_a_schedule_takes_a_step_in_each_stage() -> None:
 
 
 def test_what_follows_the_rounds_and_compiling_count() -> None:
-    facts = summarize_model(BASE, CLASSES)
+    facts = summarize_model(RECIPE, CLASSES)
     more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - alone().apart
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
     assert alone(profile=True).apart > alone().apart
-    compiled = override(BASE, {"engine": EngineSpec(compile=True)})
+    compiled = override(RECIPE, {"engine": EngineSpec(compile=True)})
     assert alone(compiled).apart == pytest.approx(alone().apart + estimates.COMPILE_SECONDS)
 
 

@@ -17,9 +17,9 @@ from passt_bench.registry import METRICS
 from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run import describe, write_study
 from passt_bench.runner.studies import StudyFile, free_name, load_study
 from passt_bench.spec import Recipe, Variant, override
+from passt_bench.study_run import describe, write_study
 
 
 @pytest.fixture
