@@ -9,8 +9,6 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Reader(HTMLParser):
-    """Checks that tags close in order, and collects ids, links and text."""
-
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
@@ -23,20 +21,13 @@ class Reader(HTMLParser):
         self.tags.add(tag)
         if tag not in VOID:
             self.open.append(tag)
-        self._attributes(attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._attributes(attrs)
-
-    def _attributes(self, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(value or "")
-            elif name in ("href", "src", "xlink:href", "action"):
-                self.links.append(value or "")
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        links = ("href", "src", "xlink:href", "action")
+        self.links += [value or "" for name, value in attrs if name in links]
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        if tag not in VOID:
+            assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)

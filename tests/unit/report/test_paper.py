@@ -6,7 +6,7 @@ import pytest
 from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import Results, analyze, load_results
-from passt_bench.paper import PUBLISHED_TABLES, REASONS, Available, Row
+from passt_bench.paper import PUBLISHED_TABLES, REASONS, Available
 from passt_bench.records.evaluation import EvaluationRecord, Member
 from passt_bench.records.store import Store
 from passt_bench.report.paper import CITED, PaperStatus, deviations, render_paper
@@ -16,11 +16,7 @@ from passt_bench.spec import Recipe, override
 ROWS = published_rows()
 NOTHING = PaperStatus(Available(), ROWS)
 ALL_THREE = "no data, no weights, no GPU"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "paper"
+MEANT = next(row.recipe for row in ROWS if row.name == "PaSST-S" and row.table == "table1")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -28,47 +24,42 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def ran(folder: Path, table: int = 1) -> dict[str, str]:
+def ran(tmp_path: Path, table: int = 1) -> dict[str, str]:
     """Row (of Table 2 with its members) → what the last column tells."""
-    lines = rows(folder / f"table{table}_here.csv")
+    lines = rows(tmp_path / f"table{table}_here.csv")
     first = next(iter(lines[0]))
     return {f"{row[first]} {row.get('members', '')}".strip(): row["ran_here"] for row in lines}
 
 
-def test_published_numbers_are_kept_to_the_digit(folder: Path) -> None:
-    page = render_paper(folder, NOTHING).read_text(encoding="utf-8")
+def test_published_numbers_are_kept_to_the_digit(tmp_path: Path) -> None:
+    page = render_paper(tmp_path, NOTHING).read_text(encoding="utf-8")
     assert page.count('<th scope="row">') == 11 + 9 + 7
     for number in (1, 2, 3):
         published = rows(PUBLISHED_TABLES / f"table{number}.csv")
-        here = rows(folder / f"table{number}_here.csv")
+        here = rows(tmp_path / f"table{number}_here.csv")
         assert [{k: v for k, v in row.items() if k != "ran_here"} for row in here] == published
-        assert rows(folder / f"table{number}.csv") == published
+        assert rows(tmp_path / f"table{number}.csv") == published
     line = "| PaSST-S | yes | 0.471 | 88.7 | 3.8 | 0.513 | 474 |"
-    assert line in (folder / "table1.md").read_text(encoding="utf-8")
-    assert (folder / "table1.tex").read_text(encoding="utf-8").count(r" \\") == 12
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    render_paper(folder, NOTHING)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert line in (tmp_path / "table1.md").read_text(encoding="utf-8")
+    assert (tmp_path / "table1.tex").read_text(encoding="utf-8").count(r" \\") == 12
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    render_paper(tmp_path, NOTHING)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
-def test_without_data_weights_and_gpu_every_row_says_so(folder: Path) -> None:
-    render_paper(folder, NOTHING)
-    one, two, three = (ran(folder, table) for table in (1, 2, 3))
-    assert one["PaSST-S"] == one["AST"] == three["PaSST-S"] == ALL_THREE
-    assert one["CNN (RF-CNN)"] == one["PANNs"] == "no data, no GPU"
-    assert two["PaSST-S S10-16 9"] == two["PaSST-S S16,14 2"] == ALL_THREE
+def test_reasons_follow_what_is_available(tmp_path: Path) -> None:
+    render_paper(tmp_path, NOTHING)
+    one, two, three = (ran(tmp_path, table) for table in (1, 2, 3))
+    assert one["AST"] == three["PaSST-S"] == two["PaSST-S S16,14 2"] == ALL_THREE
+    assert one["PANNs"] == "no data, no GPU"
     texts = [text for table in (one, two, three) for text in table.values()]
     assert texts.count(CITED) == 2 + 5 + 2
     reasons = {part for text in texts if text != CITED for part in text.split(", ")}
     assert reasons == set(REASONS)
-
-
-def test_reasons_follow_what_is_available(folder: Path) -> None:
     some = Available(datasets=frozenset({"audioset", "esc50"}), gpu=True)
-    render_paper(folder, PaperStatus(some, ROWS))
-    assert ran(folder)["PaSST-S"] == "no weights"
-    assert ran(folder)["PANNs"] == "not run yet"
-    assert ran(folder, 3)["PaSST-S"] == (
+    render_paper(tmp_path, PaperStatus(some, ROWS))
+    assert ran(tmp_path)["PaSST-S"] == "no weights"
+    assert ran(tmp_path, 3)["PaSST-S"] == (
         "OpenMIC, DCASE20, FSD50K: no data, no weights; ESC-50: no weights"
     )
     everything = Available(
@@ -76,12 +67,9 @@ def test_reasons_follow_what_is_available(folder: Path) -> None:
         frozenset(name for row in ROWS for name in row.weights),
         gpu=True,
     )
-    render_paper(folder, PaperStatus(everything, ROWS))
-    texts = {text for table in (1, 2, 3) for text in ran(folder, table).values()}
-    assert texts == {"not run yet", CITED}
-
-
-MEANT = next(row.recipe for row in ROWS if row.name == "PaSST-S" and row.table == "table1")
+    render_paper(tmp_path, PaperStatus(everything, ROWS))
+    texts = [text for table in (1, 2, 3) for text in ran(tmp_path, table).values()]
+    assert set(texts) == {"not run yet", CITED}
 
 
 @pytest.fixture(scope="module")
@@ -104,76 +92,64 @@ def with_recipe(results: Results, recipe: Recipe | None, clips: int = 1900) -> R
     return replace(results, study=replace(results.study, variants=variants, fingerprint=data))
 
 
-def passt_s(folder: Path, *results: Results) -> str:
+def passt_s(tmp_path: Path, *results: Results) -> str:
     """What Table 1 says of PaSST-S."""
-    render_paper(folder, replace(NOTHING, results=results))
-    return ran(folder)["PaSST-S"]
+    render_paper(tmp_path, replace(NOTHING, results=results))
+    return ran(tmp_path)["PaSST-S"]
 
 
-def test_a_row_that_ran_shows_its_number(folder: Path, results: Results) -> None:
+def test_a_row_that_ran_shows_its_number(tmp_path: Path, results: Results) -> None:
     some = with_recipe(results, MEANT)
-    shown = passt_s(folder, some)
+    shown = passt_s(tmp_path, some)
     assert shown.startswith("mAP 0.8")
     assert shown.endswith("; not as published: 1900 of 1912644 clips)")
-    assert ran(folder)["PaSST-U"] == ALL_THREE
+    assert ran(tmp_path)["PaSST-U"] == ALL_THREE
     whole = with_recipe(results, MEANT, 1_912_644)
-    assert passt_s(folder, some, whole).endswith("(study quick)")
+    assert passt_s(tmp_path, some, whole).endswith("(study quick)")
     assert MEANT is not None
     other = replace(MEANT, init=replace(MEANT.init, checkpoint="mine.pt"))
     own_start = with_recipe(results, other, 1_912_644)
-    assert passt_s(folder, own_start).endswith("not as published: init.checkpoint = mine.pt)")
+    assert passt_s(tmp_path, own_start).endswith("not as published: init.checkpoint = mine.pt)")
 
 
 def test_a_row_says_how_its_run_differs_from_the_published_one(
-    folder: Path, results: Results
+    tmp_path: Path, results: Results
 ) -> None:
-    shown = passt_s(folder, results)
+    shown = passt_s(tmp_path, results)
     assert "(study quick; not as published: " in shown and "model.name = " in shown
     assert " runs, " not in shown
     runs = next(mean.n for mean in results.means if mean.variant == "PaSST-S")
     seeds = tuple(range(runs + 12))
     more = [replace(r, study=replace(r.study, seeds=seeds)) if r.study else r for r in ROWS]
-    render_paper(folder, replace(NOTHING, rows=more, results=[results]))
-    assert f"not as published: {runs} of {runs + 12} runs, " in ran(folder)["PaSST-S"]
+    render_paper(tmp_path, replace(NOTHING, rows=more, results=[results]))
+    assert f"not as published: {runs} of {runs + 12} runs, " in ran(tmp_path)["PaSST-S"]
 
 
 def test_a_row_whose_runs_failed_says_so_unless_another_study_succeeded(
-    folder: Path, store: Store, results: Results
+    tmp_path: Path, store: Store, results: Results
 ) -> None:
     failed = {
         key: replace(record, status="oom", metrics={}) for key, record in results.records.items()
     }
     lost = analyze(results.study, failed, [])
-    assert passt_s(folder, lost).startswith("failed (oom) (study quick")
+    assert passt_s(tmp_path, lost).startswith("failed (oom) (study quick")
     # However much nearer to the published recipe the failed ones are.
-    assert passt_s(folder, with_recipe(lost, MEANT), results).startswith("mAP 0.")
+    assert passt_s(tmp_path, with_recipe(lost, MEANT), results).startswith("mAP 0.")
 
 
-def test_an_ensemble_that_was_evaluated_shows_its_number(folder: Path) -> None:
-    ensembles = [row for row in ROWS if row.members]
-    nine = max(ensembles, key=lambda row: len(row.members))
-    render_paper(folder, replace(NOTHING, evaluated={nine.members: _evaluation(nine)}))
-    texts = ran(folder, 2)
+def test_an_ensemble_that_was_evaluated_shows_its_number(tmp_path: Path) -> None:
+    nine = max((row for row in ROWS if row.members), key=lambda row: len(row.members))
+    members = tuple(Member(name, "", Recipe()) for name in nine.members)
+    record = EvaluationRecord(
+        key="00ff", name="nine", members=members, split="test", fold=None, clips=18951,
+        fingerprint=replace(fingerprint(), dataset="audioset"), seconds=10.0, sampling_rate=32000,
+        device="cpu", metrics={"mAP_official": 0.4956}, intervals={"mAP_official": (0.49, 0.501)},
+    )  # fmt: skip
+    render_paper(tmp_path, replace(NOTHING, evaluated={nine.members: record}))
+    texts = ran(tmp_path, 2)
     assert texts["PaSST-S S10-16 9"].startswith("mAP_official 0.49")
     assert texts["PaSST-S S10-16 9"].endswith("over 18951 clips (evaluation 00ff)")
     assert texts["PaSST-S S10-16 5"] == ALL_THREE
-
-
-def _evaluation(row: Row) -> EvaluationRecord:
-    return EvaluationRecord(
-        key="00ff",
-        name="nine",
-        members=tuple(Member(name, "", Recipe()) for name in row.members),
-        fingerprint=replace(fingerprint(), dataset="audioset"),
-        split="test",
-        fold=None,
-        clips=18951,
-        seconds=10.0,
-        sampling_rate=32000,
-        device="cpu",
-        metrics={"mAP_official": 0.4956},
-        intervals={"mAP_official": (0.4901, 0.5011)},
-    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     assert "2026-12-24" in text and "3 variants" in text and "baseline none" in text
     assert summary["headline"] in text
     assert "paper/index.html" not in text and "search.html" not in text
-    assert render_index(tmp_path).read_text(encoding="utf-8") == text
     (tmp_path / "a" / "search.html").touch()
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "index.html").touch()

@@ -3,10 +3,8 @@ import pytest
 from passt_bench.report.text import (
     NAN,
     Span,
-    counted,
     interval,
     latex,
-    listed,
     markdown,
     p_value,
     significant,
@@ -21,11 +19,9 @@ from passt_bench.report.text import (
     [
         (Span(0.05123, 0.04023, 0.06223), "0.051 [0.040, 0.062]"),
         (Span(0.84291, 0.83448, 0.85134), "0.8429 [0.8345, 0.8513]"),
-        (Span(0.5, 0.1, 0.9), "0.50 [0.10, 0.90]"),
         (Span(1234.0, 1106.0, 1362.0), "1230 [1110, 1360]"),
         (Span(-0.0001, -0.011, 0.0108), "0.000 [−0.011, 0.011]"),
         (Span(0.7), "0.700"),
-        (Span(0.7, 0.7, 0.7), "0.700 [0.700, 0.700]"),
         (Span(NAN), "–"),
     ],
 )
@@ -42,7 +38,6 @@ def test_signs_are_shown_where_asked_and_never_on_zero() -> None:
     ("span", "shown"),
     [
         (Span(1.934, 1.85, 2.01), "1.93× [1.85, 2.01]"),
-        (Span(0.4, 0.399, 0.401), "0.400× [0.399, 0.401]"),
         (Span(12.34, 11.0, 14.0), "12.3× [11.0, 14.0]"),
         (Span(2.0), "2.00×"),
         (Span(NAN), "–"),
@@ -52,15 +47,11 @@ def test_ratios_have_at_most_three_digits(span: Span, shown: str) -> None:
     assert times(span) == shown
 
 
-def test_significant_never_uses_scientific_notation() -> None:
+def test_numbers_never_use_scientific_notation() -> None:
     shown = [significant(x) for x in (0.0, 3.0, 0.00012345, 123456.0, -2.345, NAN)]
     assert shown == ["0", "3.00", "0.000123", "123000", "−2.35", "–"]  # 2.345 is 2.34500…01
-
-
-def test_p_values() -> None:
-    assert [p_value(p) for p in (1.0, 0.0312, 1e-3, 9e-4, NAN)] == [
-        "1.0", "0.031", "0.0010", "< 0.001", "–",
-    ]  # fmt: skip
+    shown = [p_value(p) for p in (1.0, 0.0312, 1e-3, 9e-4, NAN)]
+    assert shown == ["1.0", "0.031", "0.0010", "< 0.001", "–"]
 
 
 def test_units_follow_the_middle_value() -> None:
@@ -81,12 +72,3 @@ def test_wrapping_cuts_what_does_not_fit() -> None:
     assert wrapped("short", 10) == "short"
     assert wrapped("one two three four", 9, 2) == "one two\nthree…"
     assert max(map(len, wrapped("x" * 100, 10, 3).splitlines())) <= 10
-
-
-def test_words() -> None:
-    assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
-        "", "a", "a and b", "a, b and c",
-    ]  # fmt: skip
-    assert [counted(1, "class", "classes"), counted(2, "class", "classes"), counted(0, "seed")] == [
-        "1 class", "2 classes", "0 seeds",
-    ]  # fmt: skip

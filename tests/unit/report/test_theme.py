@@ -58,12 +58,9 @@ def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
             assert distance > 10, f"{one} and {two}: {distance:.1f}"
 
 
-def test_marks_differ_where_colors_do() -> None:
+def test_every_mark_differs_and_kinds_of_plug_ins_get_further_colors() -> None:
     assert len({style.marker for style in kind_styles(()).values()}) == len(kind_styles(()))
     assert len({style.sign for style in VERDICTS.values()}) == len(VERDICTS)
-
-
-def test_kinds_of_plug_ins_get_further_colors() -> None:
     styles = kind_styles(["none", "spiral", "checkerboard"])
     assert styles["none"] == kind_styles(())["none"]
     assert len({style.color for style in styles.values()}) == len(styles)
@@ -80,20 +77,17 @@ def picture(name: str) -> str:
         return to_svg(figure, name)
 
 
-def test_svg_depends_only_on_the_figure() -> None:
+def test_svg_depends_only_on_the_figure_and_its_ids_on_the_name() -> None:
     svg = picture("one")
     assert svg == picture("one")
     assert not any(word in svg for word in ("<dc:date>", "<dc:creator>", "Matplotlib"))
     shown = inline(svg, 'speed & "quality"')
     assert shown.startswith('<svg role="img" aria-label="speed &amp; &quot;quality&quot;"')
     assert shown.endswith("</svg>")
-
-
-def test_ids_of_two_figures_on_one_page_differ() -> None:
-    ids = [set(re.findall(r'id="([^"]+)"', picture(name))) for name in ("one", "two")]
-    assert ids[0] and not ids[0] & ids[1]
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', picture("one")))
-    assert used and used <= ids[0]
+    one, two = (set(re.findall(r'id="([^"]+)"', text)) for text in (svg, picture("two")))
+    assert one and not one & two
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    assert used and used <= one
 
 
 @pytest.mark.parametrize(
@@ -128,19 +122,6 @@ def test_text_is_measured_as_it_is_drawn() -> None:
         figure.text(0.1, 0.1, "hidden", visible=False)
         shown = {text for text, _ in drawn_text(figure)}
         assert "zero" in shown and not {"far outside", "hidden"} & shown
-
-
-def test_labels_of_crowded_points_never_touch() -> None:
-    rng = np.random.default_rng(0)
-    points = np.concatenate([rng.normal(0.3, 0.02, (10, 2)), rng.random((10, 2))])
-    with figure_style():
-        figure = Figure(figsize=(9, 5))
-        axes = figure.subplots()
-        axes.plot(points[:, 0], points[:, 1], "o")
-        labels = [Label(f"setting {i}", float(x), float(y)) for i, (x, y) in enumerate(points)]
-        assert place_labels(axes, labels)
-        assert {label.text for label in labels} <= {text for text, _ in drawn_text(figure)}
-        assert overlaps(figure) == []
 
 
 def test_a_label_is_beside_its_point_or_not_written() -> None:
