@@ -32,30 +32,20 @@ def _supply(
     return Supply(targets, targets, train, Recipe(training=training, salt=salt), seed)
 
 
-def test_augmentation_off_changes_nothing() -> None:
-    x, y = RANDOM.normal(size=(3, 4, 6)).astype("f4"), np.eye(3, dtype="f4")
-    out, targets = augment(x, y, TrainingSpec(), 0, 0, 0)
-    assert torch.equal(out, torch.from_numpy(x).unsqueeze(1))
-    assert torch.equal(targets, torch.from_numpy(y))
-
-
-def test_augmentation_is_pure_and_leaves_its_input() -> None:
+def test_augmentation_is_pure_leaves_its_input_and_off_changes_nothing() -> None:
     x, y = RANDOM.normal(size=(8, 4, 20)).astype("f4"), np.eye(8, dtype="f4")
     copy = x.copy()
     training = TrainingSpec(mixup=0.3, roll=0.5, mask_time=5, mask_frequency=2)
     one, two = (augment(x, y, training, 5, 1, 0) for _ in range(2))
-    assert torch.equal(one[0], two[0])
-    assert torch.equal(one[1], two[1])
+    assert all(map(torch.equal, one, two))
     assert (x == copy).all()
-    assert not torch.equal(one[0], augment(x, y, training, 6, 1, 0)[0])
-    assert not torch.equal(one[0], augment(x, y, training, 5, 1, 1)[0])
+    for seed, salt in ((6, 0), (5, 1)):
+        assert not torch.equal(one[0], augment(x, y, training, seed, 1, salt)[0])
     assert torch.allclose(one[1].sum(1), torch.ones(8))
-
-
-def test_roll_keeps_the_columns() -> None:
-    x = np.arange(20, dtype="f4").reshape(1, 1, 20)
-    out, _ = augment(x, np.ones((1, 1)), TrainingSpec(roll=1.0), 3, 0, 0)
-    assert sorted(out.flatten().tolist()) == list(range(20))
+    rolled = augment(x, y, TrainingSpec(roll=1.0), 3, 0, 0)[0][:, 0].numpy()
+    assert (rolled != x).any() and (np.sort(rolled) == np.sort(x)).all()
+    out, targets = augment(x, y, TrainingSpec(), 0, 0, 0)
+    assert (out[:, 0].numpy() == x).all() and (targets.numpy() == y).all()
 
 
 def test_masks_are_filled_and_narrower_than_asked_for() -> None:
@@ -89,19 +79,15 @@ def test_weights_by_hand() -> None:
     assert (caught.value.field, caught.value.value) == ("training.sampling", "weighted")
 
 
-def test_packed_targets_weigh_the_same() -> None:
+def test_packed_targets_weigh_the_same_in_blocks() -> None:
     targets, train = _targets(20_000), np.arange(5, 20_000)
     packed = PackedTargets(np.packbits(targets.astype("u1"), axis=1), targets.shape[1])
     np.testing.assert_array_equal(clip_weights(packed, train), clip_weights(targets, train))
-
-
-def test_a_million_clips_are_weighed_in_blocks() -> None:
-    clips, classes = 1_000_000, 64
-    packed = np.zeros((clips, classes // 8), dtype="u1")
-    packed[np.arange(clips), np.arange(clips) % 8] = 128
-    targets, train = PackedTargets(packed, classes), np.arange(clips)
+    clips = 1_000_000
+    rows = np.zeros((clips, 8), dtype="u1")
+    rows[np.arange(clips), np.arange(clips) % 8] = 128
     tracemalloc.start()
-    weights = clip_weights(targets, train)
+    weights = clip_weights(PackedTargets(rows, 64), np.arange(clips))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 60e6  # unpacked they take 256 MB
@@ -118,28 +104,19 @@ def test_a_million_clips_are_weighed_in_blocks() -> None:
     ids=["weighted", "weighted, all clips", "shuffled"],
 )
 def test_an_epoch_has_no_clip_twice_and_is_drawn_anew(training: TrainingSpec, steps: int) -> None:
-    targets, train = _targets(), np.arange(100, 300)
+    targets, train, size = _targets(), np.arange(100, 300), training.batch_size
     supply = _supply(training, targets, train, 3)
     assert supply.steps == steps == epoch_steps(training, len(train))
-    epochs = [
-        np.concatenate([supply.clips(epoch * steps + step) for step in range(steps)])
-        for epoch in range(4)
-    ]
-    for clips in epochs:
-        assert len(set(clips.tolist())) == steps * training.batch_size
-        assert set(clips) <= set(train)
-    assert len({tuple(clips) for clips in epochs}) == 4
+    clips = np.stack([supply.clips(step) for step in range(4 * steps)]).reshape(4, -1)
+    assert set(clips.flat) <= set(train)
+    assert all(len(set(epoch)) == steps * size for epoch in clips)
+    assert len({tuple(epoch) for epoch in clips}) == 4
     again = _supply(training, targets, train, 3)  # from any step on, as after a kill
-    size = training.batch_size
-    np.testing.assert_array_equal(again.clips(3 * steps + 2), epochs[3][2 * size : 3 * size])
+    np.testing.assert_array_equal(again.clips(3 * steps + 2), clips[3, 2 * size : 3 * size])
     for seed, salt in ((4, 0), (3, 1)):
-        other = _supply(training, targets, train, seed, salt)
-        assert (other.clips(0) != epochs[0][:size]).any()
-
-
-def test_fewer_clips_than_a_batch_are_one_step() -> None:
-    supply = _supply(TrainingSpec(batch_size=16), np.zeros((200, 1)), np.arange(3))
-    assert sorted(supply.clips(0)) == [0, 1, 2]
+        assert (_supply(training, targets, train, seed, salt).clips(0) != clips[0, :size]).any()
+    few = _supply(replace(training, epoch_clips=None), targets, np.arange(3))
+    assert sorted(few.clips(0)) == [0, 1, 2]  # less than a batch
 
 
 def test_the_first_draw_is_as_likely_as_its_weight() -> None:

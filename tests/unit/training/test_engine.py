@@ -19,7 +19,6 @@ from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec
 from passt_bench.training.engine import Engine, loss_of, with_known
 from passt_bench.training.evaluate import predict
-from passt_bench.training.state import Training
 
 X = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 NAN = math.nan
@@ -66,31 +65,19 @@ def _net() -> torch.nn.Module:
     return create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32)
 
 
-def _train(engine: EngineSpec, folder: Path) -> Training:
-    task = make_task(folder)
-    task.recipe = replace(task.recipe, engine=engine)
-    return trained(task)
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_like_float32_at_first(precision: Any, tmp_path: Path) -> None:
-    whole = _train(EngineSpec(), tmp_path / "whole").progress
-    half = _train(EngineSpec(precision=precision), tmp_path / "half")
-    assert half.progress.train_loss == pytest.approx(whole.train_loss, rel=0.02)
-    assert half.progress.train_loss != whole.train_loss
-    assert {value.dtype for value in half.net.parameters()} == {torch.float32}
-    for folder, scaled in (("half", precision == "float16"), ("whole", False)):
-        state = torch.load(tmp_path / folder / "checkpoint.pt", weights_only=True)
-        assert set(state["parts"]) == {"optimizer"} | ({"scaler"} if scaled else set())
-        assert not scaled or state["parts"]["scaler"]["scale"] == 65536.0
-
-
-def test_float32_is_left_alone() -> None:
-    engine, net = Engine(EngineSpec()), torch.nn.Linear(2, 2)
-    assert engine.prepare(net) is net
-    assert not engine.make_scaler().is_enabled()
-    with engine.autocast():
-        assert net(torch.ones(1, 2)).dtype == torch.float32
+    losses = []
+    for folder, chosen in (("whole", "float32"), ("half", precision)):
+        task = make_task(tmp_path / folder)
+        task.recipe = replace(task.recipe, engine=EngineSpec(precision=chosen))
+        done = trained(task)
+        losses.append(done.progress.train_loss)
+        assert {value.dtype for value in done.net.parameters()} == {torch.float32}
+        parts = torch.load(tmp_path / folder / "checkpoint.pt", weights_only=True)["parts"]
+        assert set(parts) == {"optimizer"} | ({"scaler"} if chosen == "float16" else set())
+        assert chosen != "float16" or parts["scaler"]["scale"] == 65536.0
+    assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +109,8 @@ def test_materialised_attention_is_kept_for_backward() -> None:
         call = Engine(EngineSpec(attention=attention)).prepare(net)
         saved.append(saved_for_backward(partial(call, X), net.parameters()))
     assert saved[1] > saved[0]
+    net = _net()
+    assert Engine(EngineSpec()).prepare(net) is net
 
 
 def test_an_engine_describes_itself() -> None:

@@ -54,11 +54,13 @@ def test_cached_and_streamed_log_mels_are_the_same(tmp_path: Path) -> None:
         made = _opened(tmp_path, recipe)  # in evaluation no edges move
         assert isinstance(made, Waveforms)
         assert made.shape == cached.shape == (CLIPS, 16, 50)
-        np.testing.assert_array_equal(made[some], cached[some])
         np.testing.assert_array_equal(made[5], cached[5])
-        again = pickle.loads(pickle.dumps(made))
-        np.testing.assert_array_equal(again[some], cached[some])
+        for found in (made, pickle.loads(pickle.dumps(made))):
+            np.testing.assert_array_equal(found[some], cached[some])
     assert len(list(tmp_path.iterdir())) == 1
+    wave = torch.from_numpy(open_noise().waveform(9)[None])
+    expected = make_frontend(STILL).eval()(wave)[0, 0]
+    np.testing.assert_allclose(cached[9], expected, atol=1e-5)
 
 
 def test_training_moves_the_filters_of_a_batch(tmp_path: Path) -> None:
@@ -134,10 +136,5 @@ def test_features_of_an_interrupted_preparation_are_not_kept(tmp_path: Path) -> 
 
     path = tmp_path / "cache" / "features.npy"
     with pytest.raises(KeyboardInterrupt):
-        prepare_features(open_noise(), STILL, SAMPLES / RATE, path, stop)
+        prepare_features(open_noise(), STILL, SECONDS, path, stop)
     assert not list(path.parent.iterdir())
-    data = open_noise()
-    prepare_features(data, STILL, SAMPLES / RATE, path)
-    wave = torch.from_numpy(data.waveform(9)[None])
-    expected = make_frontend(STILL).eval()(wave)[0, 0]
-    np.testing.assert_allclose(np.load(path)[9], expected, atol=1e-5)

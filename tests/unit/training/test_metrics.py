@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,52 +92,43 @@ def test_known_truth() -> None:
 
 
 def test_d_prime_is_that_of_the_mean_area_and_not_the_mean() -> None:
-    targets = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], dtype=np.float32)
-    scores = np.array([[4, 0], [3, 1], [0, 2], [0, 1]], dtype=np.float32)
-    value, per_class = score("dprime", targets, scores)
-    assert score("AUC", targets, scores)[0] == pytest.approx((1 + 0.5) / 2)
-    assert value == pytest.approx(sqrt(2) * norm.ppf(0.75))
-    assert np.mean(list(per_class.values())) != pytest.approx(value)
-
-
-def test_only_an_area_of_zero_or_one_is_moved_by_half_a_pair() -> None:
+    """Only an area of 0 or 1 is moved, by half a pair."""
     targets = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1]], dtype=np.float32)
     scores = np.array([[-3, -2, -1], [-5, -1, 0], [-4, 0, 2]], dtype=np.float32)
     assert score("AUC", targets, scores)[0] == pytest.approx(5 / 6)
-    assert score("dprime", targets, scores)[0] == pytest.approx(sqrt(2) * norm.ppf(5 / 6))
+    value, per_class = score("dprime", targets, scores)
+    assert value == pytest.approx(sqrt(2) * norm.ppf(5 / 6))
+    assert np.mean(list(per_class.values())) != pytest.approx(value)
     targets, scores = np.array([[1.0], [0], [0]]), np.array([[2.0], [1], [0]])
     value, per_class = score("dprime", targets, scores)
     assert value == per_class[0] == pytest.approx(sqrt(2) * norm.ppf(1 - 0.5 / 2))
     assert score("dprime", targets, -scores)[0] == pytest.approx(-value)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        score("AUC", np.eye(2), np.array([[bad, 0.0], [1.0, 2.0]]))
-
-
-@pytest.mark.parametrize("shape", [(0, 2), (2,), (3, 2)])
-def test_shapes_are_checked(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must be one"):
-        score("AUC", np.zeros(shape), np.zeros((0, 2) if shape == (0, 2) else (2, 2)))
-
-
-@pytest.mark.parametrize("name", ["mAP", "mAP_official", "accuracy"])
-def test_unknown_labels_are_refused_where_all_are_needed(name: str) -> None:
-    with pytest.raises(InputError) as caught:
-        score(name, np.array([[1, np.nan], [0, 1]]), np.zeros((2, 2)))
-    assert (caught.value.field, caught.value.value) == ("metrics", name)
-    assert "AUC, dprime, mAP_masked" in str(caught.value)
-
-
 @pytest.mark.parametrize(
-    ("name", "label"), [*((name, 0) for name in NAMES if name != "accuracy"), ("AUC", 1)]
+    ("targets", "scores", "words"),
+    [
+        (np.eye(2), [[np.nan, 0], [1, 2]], "NaN or infinity"),
+        (np.eye(2), [[np.inf, 0], [1, 2]], "NaN or infinity"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), "must be one"),
+        (np.zeros(2), np.zeros((2, 2)), "must be one"),
+        (np.zeros((3, 2)), np.zeros((2, 2)), "must be one"),
+    ],
 )
-def test_clips_that_no_class_can_be_scored_on_are_refused(name: str, label: int) -> None:
-    with pytest.raises(InputError, match="no class has") as caught:
-        score(name, np.full((3, 2), float(label)), np.zeros((3, 2)))
-    assert caught.value.field == "metrics"
+def test_tables_that_cannot_be_scored(targets: Any, scores: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        score("AUC", targets, np.asarray(scores))
+
+
+def test_labels_that_a_metric_cannot_use_are_refused() -> None:
+    for name in ("mAP", "mAP_official", "accuracy"):
+        with pytest.raises(InputError) as caught:
+            score(name, np.array([[1, np.nan], [0, 1]]), np.zeros((2, 2)))
+        assert (caught.value.field, caught.value.value) == ("metrics", name)
+    for name, label in [*((name, 0.0) for name in NAMES if name != "accuracy"), ("AUC", 1.0)]:
+        with pytest.raises(InputError, match="no class has") as caught:
+            score(name, np.full((3, 2), label), np.zeros((3, 2)))
+        assert caught.value.field == "metrics"
 
 
 @pytest.mark.parametrize(
@@ -150,8 +143,6 @@ def test_how_many_classes_were_scored_is_noted(name: str, words: str) -> None:
     targets = np.array([[1, 0, 0], [1, 0, np.nan]])
     assert words in str(scored_note(name, targets, ("a", "b", "c")))
     assert scored_note(name, np.array([[1, 0], [0, 1]]), ("a", "b")) is None
-    many = scored_note(name, np.zeros((2, 9)), [str(c) for c in range(9)])
-    assert str(many).endswith("0, 1, 2, 3, 4 and 4 more")
 
 
 def scenes(seed: int, clips: int = 400, classes: int = 8, rate: float = 0.15) -> Tables:
@@ -190,7 +181,7 @@ def test_a_resample_without_positives_or_negatives_is_unknown() -> None:
     np.testing.assert_array_equal(area, [0, np.nan, np.nan])
 
 
-def test_intervals_hold_the_value_and_are_the_same_again() -> None:
+def test_intervals_hold_the_value_are_the_same_again_and_within_the_bounds() -> None:
     targets, scores = scenes(0)
     known = values(NAMES, targets, scores)
     found = clip_intervals(known, targets, scores, 300)
@@ -198,6 +189,11 @@ def test_intervals_hold_the_value_and_are_the_same_again() -> None:
     assert all(found[name][0] < known[name] < found[name][1] for name in NAMES)
     assert found == clip_intervals(known, targets, scores, 300)
     assert found["mAP"] == pytest.approx(found["mAP_masked"])
+    targets, scores = np.array([[1.0], [0], [0], [0]]), np.array([[3.0], [2], [1], [0]])
+    known = values(("mAP", "AUC", "dprime"), targets, scores)
+    found = clip_intervals(known, targets, scores, 200)
+    assert np.isfinite(list(found.values())).all()
+    assert found["mAP"] == found["AUC"] == (1, 1)
 
 
 def test_an_accuracys_interval_is_the_binomials() -> None:
@@ -208,14 +204,6 @@ def test_an_accuracys_interval_is_the_binomials() -> None:
     low, high = clip_intervals(known, targets, scores)["accuracy"]
     share = known["accuracy"]
     assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 1000), rel=0.06)
-
-
-def test_intervals_stay_within_the_bounds() -> None:
-    targets, scores = np.array([[1.0], [0], [0], [0]]), np.array([[3.0], [2], [1], [0]])
-    known = values(("mAP", "AUC", "dprime"), targets, scores)
-    found = clip_intervals(known, targets, scores, 200)
-    assert np.isfinite(list(found.values())).all()
-    assert found["mAP"] == found["AUC"] == (1, 1)
 
 
 def test_the_interval_covers_what_other_clips_give() -> None:
@@ -248,9 +236,9 @@ def _check(check: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("check", CHECKS)
-def test_every_metric_keeps_the_contract(check: str, name: str) -> None:
-    _check(check, name)
+def test_every_metric_keeps_the_contract(name: str) -> None:
+    for check in CHECKS:
+        _check(check, name)
 
 
 class Broken(Metric):
@@ -258,20 +246,15 @@ class Broken(Metric):
 
     bounds = (0.0, 1.0)
     needs_all_labels = True
-    calls = 0
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
         return float(((targets > 0.5) == (scores > 0)).mean()), {}
 
 
-def _impure(self: Broken, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-    self.calls += 1
-    return 1 / self.calls, {}
-
-
+CALLS = itertools.count(1)
 FLAWS: dict[str, dict[str, object]] = {
     "test_is_a_metric": {"better": "more"},
-    "test_values": {"compute": _impure},
+    "test_values": {"compute": lambda self, t, s: (1 / next(CALLS), {})},
     "test_better": {"better": "less"},
     "test_order": {"compute": lambda self, t, s: (float(s[0, 0] > 0), {})},
     "test_resamples": {"resample": lambda self, clips, weights: np.zeros(weights.shape[1])},
@@ -280,10 +263,8 @@ FLAWS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_contract_finds_what_is_broken(check: str) -> None:
+def test_the_contract_finds_what_is_broken(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_table", dict(METRICS._table))
     METRICS.register("broken", version=1, summary="?")(type("Flawed", (Broken,), FLAWS[check])())
-    try:
-        with pytest.raises(ContractError, match="broken"):
-            _check(check, "broken")
-    finally:
-        del METRICS._table["broken"]
+    with pytest.raises(ContractError, match="broken"):
+        _check(check, "broken")

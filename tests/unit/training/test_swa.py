@@ -38,13 +38,9 @@ def _average(state: Training) -> Weights:
     return state.average.module.state_dict()
 
 
-def test_the_published_epochs() -> None:
+def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path: Path) -> None:
     published = TrainingSpec(epochs=130, swa_start=49, swa_every=5)
     assert list(snapshot_epochs(published)) == list(range(49, 130, 5))
-    assert not snapshot_epochs(TrainingSpec())
-
-
-def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path: Path) -> None:
     ends: list[Weights] = []
     net = _net()
     task = make_task(tmp_path / "a", BASE, Patchout())
@@ -61,46 +57,36 @@ def test_it_is_the_mean_of_the_weights_at_the_beginning_of_those_epochs(tmp_path
     assert plain.other_weights is None
     assert plain.progress.train_loss == state.progress.train_loss  # averaging only averages
     assert equal(copy_of(plain.net), copy_of(state.net))
+    warnings: list[str] = []  # a checkpoint without an average is not used
+    assert equal(_average(_trained(tmp_path / "b", warn=warnings.append)), _average(state))
+    assert "does not fit" in warnings[0]
 
 
-def test_eval_weights_says_which_are_left_in_the_model(tmp_path: Path) -> None:
-    last = _trained(tmp_path / "a")
-    swa = _trained(tmp_path / "b", replace(BASE, eval_weights="swa"))
-    assert last.other_weights is not None
-    assert swa.other_weights is not None
+def test_it_resumes_exactly_and_eval_weights_says_which_are_left_in_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    last, swa = (
+        _trained(tmp_path / "a"),
+        _trained(tmp_path / "b", replace(BASE, eval_weights="swa")),
+    )
+    assert last.other_weights is not None and swa.other_weights is not None
     assert (last.other_weights[0], swa.other_weights[0]) == ("swa", "last")
     assert equal(copy_of(swa.net), last.other_weights[1])
     assert equal(copy_of(last.net), swa.other_weights[1])
     assert not equal(copy_of(last.net), copy_of(swa.net))
-
-
-@pytest.mark.parametrize(("kind", "steps"), [("last", 3), ("swa", 4), ("swa", 13)])
-def test_it_resumes_exactly(
-    tmp_path: Path, kind: Any, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = replace(BASE, eval_weights=kind)
-    whole = _trained(tmp_path / "a", training)
-    stopped(monkeypatch, steps, make_task(tmp_path / "b", training, Patchout()), _net())
-    resumed = _trained(tmp_path / "b", training)
-    assert equal(_average(resumed), _average(whole))
-    assert equal(copy_of(resumed.net), copy_of(whole.net))
-
-
-def test_a_checkpoint_without_an_average_is_not_used(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    _trained(tmp_path, replace(BASE, swa_start=None))
-    assert _average(_trained(tmp_path, warn=warnings.append))
-    assert "does not fit" in warnings[0]
+    for whole, steps in ((last, 3), (swa, 4), (swa, 13)):
+        training = whole.task.recipe.training
+        folder = tmp_path / str(steps)
+        stopped(monkeypatch, steps, make_task(folder, training, Patchout()), _net())
+        resumed = _trained(folder, training)
+        assert equal(_average(resumed), _average(whole))
+        assert equal(copy_of(resumed.net), copy_of(whole.net))
 
 
 def test_the_epoch_is_chosen_by_the_weights_that_are_evaluated(tmp_path: Path) -> None:
-    training = replace(
-        BASE,
-        eval_weights="swa",
-        checkpoint_selection="best_on_validation",
-        swa_start=0,
-        swa_every=1,
-    )
+    every = replace(BASE, eval_weights="swa", swa_start=0, swa_every=1)
+    training = replace(every, checkpoint_selection="best_on_validation")
     chosen: list[Weights] = []
 
     def on_epoch(progress: Progress) -> None:
@@ -112,5 +98,5 @@ def test_the_epoch_is_chosen_by_the_weights_that_are_evaluated(tmp_path: Path) -
     task = make_task(tmp_path, training, Patchout(), validation=VALIDATION)
     trained(task, net, on_epoch=on_epoch)
     assert equal(copy_of(net), chosen[-1])
-    first = _trained(tmp_path / "first", replace(training, epochs=1, checkpoint_selection="last"))
+    first = _trained(tmp_path / "first", replace(every, epochs=1))
     assert equal(chosen[0], copy_of(first.net))  # after one epoch: the weights it began with

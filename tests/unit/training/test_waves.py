@@ -12,7 +12,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
 from passt_bench.training.batches import Supply
-from passt_bench.training.features import Waveforms, changes_waves, draw_waves, logmels, mix
+from passt_bench.training.features import Waveforms, changes_waves, draw_waves, logmels
 
 STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
 MOVING = override(Recipe(frontend=STILL), {"frontend.fmax_jitter": 900}).frontend
@@ -74,53 +74,33 @@ def test_longer_clips_begin_anywhere_and_others_at_their_start() -> None:
 
 def test_mixtures_are_without_mean_and_mix_labels_alike() -> None:
     waves, targets = _drawn(_recipe(wavmix=1.0, wavmix_alpha=2.0))
+    centred = [_plain(clip) - _plain(clip).mean() for clip in ALL]
     for clip, (wave, target) in enumerate(zip(waves, targets, strict=True)):
         assert abs(float(wave.mean())) < 1e-7
-        one = _plain(clip) - _plain(clip).mean()
-        shares = {}
-        for other in range(TRAIN):
-            two = _plain(other) - _plain(other).mean()
-            share = (
-                1.0
-                if clip == other
-                else float((wave - two) @ (one - two) / ((one - two) ** 2).sum())
-            )
+        one, shares = centred[clip], {}
+        for other, two in enumerate(centred):
+            length = float(((one - two) ** 2).sum())
+            share = float((wave - two) @ (one - two)) / length if length else 1.0
             if np.allclose(share * one + (1 - share) * two, wave, atol=1e-5):
                 shares[other] = share
         ((other, share),) = shares.items()
         assert 0.5 <= share <= 1
-        np.testing.assert_allclose(
-            target, share * TARGETS[clip] + (1 - share) * TARGETS[other], atol=1e-4
-        )
+        labels = share * TARGETS[clip] + (1 - share) * TARGETS[other]
+        np.testing.assert_allclose(target, labels, atol=1e-4)
 
 
-def test_a_part_of_the_clips_is_mixed() -> None:
-    mixed = total = 0
-    for epoch in range(30):
-        waves, _ = _drawn(_recipe(wavmix=0.5), epoch)
-        mixed += sum((wave != _plain(clip)).any() for clip, wave in enumerate(waves))
-        total += len(waves)
-    assert mixed / total == pytest.approx(0.5, abs=4 * 0.5 / total**0.5)
-
-
-def test_shares_are_beta_and_at_least_half() -> None:
+def test_half_of_the_clips_are_mixed_by_shares_that_are_beta_and_at_least_half() -> None:
     random = np.random.default_rng(0).beta(2, 2, 4000)
     expected = np.maximum(random, 1 - random)
-    targets = np.eye(TRAIN, dtype="f4")
-    found = []
-    for epoch in range(60):
-        recipe = _recipe(wavmix=1.0)
-        _, rows = draw_waves(open_noise(), lambda clip: targets[clip], ALL, ALL, recipe, 1, epoch)
+    targets, found = np.eye(TRAIN, dtype="f4"), []
+    for epoch in range(120):
+        recipe = _recipe(wavmix=0.5)
+        waves, rows = draw_waves(open_noise(), targets.__getitem__, ALL, ALL, recipe, 1, epoch)
         found += [row[clip] for clip, row in enumerate(rows) if row[clip] < 1]
+    assert len(found) / (120 * TRAIN) == pytest.approx(0.5, abs=4 * 0.5 / (120 * TRAIN) ** 0.5)
     assert min(found) >= 0.5
     assert np.mean(found) == pytest.approx(expected.mean(), abs=0.02)
     assert np.std(found) == pytest.approx(expected.std(), abs=0.02)
-
-
-def test_the_mean_goes_before_and_after_the_mixture() -> None:
-    one, two = np.float32([1, 2, 3]), np.float32([5, 5, 8])
-    mixed = mix(one, two, np.float32(0.75))
-    np.testing.assert_allclose(mixed, 0.75 * (one - 2) + 0.25 * (two - 6), atol=1e-6)
 
 
 def test_the_roll_turns_the_part_and_not_the_whole_clip() -> None:
@@ -147,32 +127,22 @@ def test_it_is_a_function_of_seed_salt_epoch_and_clip() -> None:
     np.testing.assert_array_equal(few, targets[[11, 2]])
     assert (_drawn(recipe, epoch=1)[0] != waves).any(axis=1).all()
     assert (_drawn(override(recipe, {"salt": 1}))[0] != waves).any(axis=1).all()
-
-
-def test_what_is_off_changes_nothing() -> None:
     assert not changes_waves(_recipe(mixup=0.3, roll=0.5, mask_time=4))
     waves, targets = _drawn(_recipe())
     np.testing.assert_array_equal(waves, [_plain(clip) for clip in ALL])
     np.testing.assert_array_equal(targets, TARGETS[ALL])
 
 
-def _supply(recipe: Recipe, features: Any) -> Supply:
-    return Supply(features, TARGETS, ALL, recipe, 5)
-
-
 def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
-    recipe = override(
-        _recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING, "training.mixup": 0.3}
-    )
-    features = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
-    supply = _supply(recipe, features)
+    recipe = override(_recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING})
+    features: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+    supply = Supply(features, TARGETS, ALL, recipe, 5)
     x, targets = supply(6)
-    clips = supply.clips(6)
-    waves, mixed = _drawn(recipe, epoch=1, clips=clips)
-    net = make_frontend(MOVING)
-    plain = override(recipe, {"training.mixup": 0.0})
-    again, same = _supply(plain, features)(6)
-    np.testing.assert_array_equal(again[:, 0], logmels(net, waves, draw_edges(MOVING, 5, 0, 6)))
-    np.testing.assert_array_equal(same, mixed)
+    waves, mixed = _drawn(recipe, epoch=1, clips=supply.clips(6))
+    edges = draw_edges(MOVING, 5, 0, 6)
+    np.testing.assert_array_equal(x[:, 0], logmels(make_frontend(MOVING), waves, edges))
+    np.testing.assert_array_equal(targets, mixed)
+    more = override(recipe, {"training.mixup": 0.3})
+    again, same = Supply(features, TARGETS, ALL, more, 5)(6)
     assert (x != again).any()
-    assert targets.shape == mixed.shape
+    assert targets.shape == same.shape
