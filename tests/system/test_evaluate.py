@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import layouts
 import numpy as np
@@ -24,7 +23,7 @@ from passt_bench.data import open_dataset
 from passt_bench.data.synthetic import CLASSES
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, read_model, save_model
-from passt_bench.models.ensemble import build_ensemble
+from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord
@@ -40,6 +39,7 @@ from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
 
 Cli = Callable[..., tuple[int, str]]
 SIZE = {"patch": (16, 16), "stride": (16, 16), "width": 16, "depth": 1, "heads": 2}
+S16 = "passt-s-f128-p16-s16-ap.473-swa.pt"
 
 
 def model(
@@ -47,7 +47,7 @@ def model(
     classes: Sequence[str] = CLASSES,
     *,
     seed: int = 0,
-    loss: str = "bce",
+    loss: Any = "bce",
     data: DataSpec | None = None,
     scale: float = 1.0,
 ) -> Path:
@@ -56,7 +56,7 @@ def model(
         model=ModelSpec("passt_micro", **SIZE),
         frontend=FrontendSpec(hop=250),
         data=data or DataSpec(seconds=1.0, test_clips=40),
-        training=TrainingSpec(loss=loss),  # type: ignore[arg-type]
+        training=TrainingSpec(loss=loss),
     )
     net = create_model("passt_micro", len(classes), mels=64, frames=64, seed=seed, **SIZE)
     with torch.no_grad():
@@ -66,11 +66,10 @@ def model(
 
 
 def evaluated(
-    out: Path, *checkpoints: Path, data: str = "synthetic", **more: object
+    out: Path, *checkpoints: Path, data: str = "synthetic", **more: Any
 ) -> EvaluationRecord:
     """Evaluates checkpoints; more arguments by name."""
-    names = [str(path) for path in checkpoints]
-    return evaluate_checkpoints(names, data, out, **more)[0]  # type: ignore[arg-type]
+    return evaluate_checkpoints([str(path) for path in checkpoints], data, out, **more)[0]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +119,6 @@ def test_the_metric_is_that_of_the_models_own_logits(whole: EvaluationRecord, on
     assert (whole.clips, whole.seconds, whole.sampling_rate) == (40, 1.0, 16000)
     assert (whole.split, whole.fold, whole.name) == ("test", None, "one.safetensors")
     assert whole.scored["mAP"] == len(whole.per_class["mAP"]) == targets.any(axis=0).sum()
-    assert set(whole.per_class["mAP"]) <= set(CLASSES)
     assert "numbers of clips as in the model's recipe: test_clips=40" in whole.notes
     assert any("40 clips" in note for note in whole.notes)
     assert str(one.parent) not in to_json(whole)
@@ -160,91 +158,67 @@ def test_logits_are_brought_into_the_datas_order(
 
 
 def test_an_interrupted_evaluation_resumes_and_is_not_repeated(
-    one: Path, whole: EvaluationRecord, tmp_path: Path
+    one: Path, whole: EvaluationRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(share: float, text: str) -> None:
-        if share > 0.5:
+    shares: list[float] = []
+    kept: list[int] = []
+
+    def watch(share: float, text: str) -> None:
+        shares.append(share)
+        kept.extend(len(np.load(path)) for path in tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
+        if len(shares) == 3:
             raise KeyboardInterrupt
 
-    shares: list[float] = []
-    resume = functools.partial(evaluate_checkpoints, [str(one)], "synthetic", tmp_path, batch=4)
-    with pytest.raises(KeyboardInterrupt):
-        resume(progress=interrupt)
-    (partial,) = tmp_path.glob(f"records/*/{evaluation.PARTIAL}")
-    assert np.load(partial).shape == (24, 16)
-    record, fresh = resume(progress=lambda share, text: shares.append(share))
-    assert fresh
-    assert shares[0] == pytest.approx(28 / 40)
-    assert not partial.exists()
+    resume = partial(
+        evaluate_checkpoints, [str(one)], "synthetic", tmp_path, batch=10, progress=watch
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "SAVE_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            resume()
+    assert kept == [10, 20]  # as it went on
+    (left,) = tmp_path.glob(f"records/*/{evaluation.PARTIAL}")
+    assert np.load(left).shape == (30, 16)
+    record, fresh = resume()
+    assert fresh and shares[3:] == [1.0, 1.0]
+    assert not left.exists()
     for name in ("key", "scored", "notes"):
         assert getattr(record, name) == getattr(whole, name)
     assert record.metrics == pytest.approx(whole.metrics, abs=1e-6)  # other batches
-    shares.clear()
-    assert resume(progress=lambda share, text: shares.append(share)) == (record, False)
-    assert shares == []
+    assert resume() == (record, False)
+    assert len(shares) == 5
 
 
-def test_logits_are_saved_on_the_way(
-    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(
+    one: Path, whole: EvaluationRecord, tmp_path: Path
 ) -> None:
-    kept: list[int] = []
-
-    def look(share: float, text: str) -> None:
-        kept.extend(len(np.load(path)) for path in tmp_path.glob(f"records/*/{evaluation.PARTIAL}"))
-
-    monkeypatch.setattr(evaluation, "SAVE_SECONDS", 0.0)
-    evaluate_checkpoints([str(one)], "synthetic", tmp_path, batch=10, progress=look)
-    assert kept == [10, 20, 30, 40]  # before the second, third and last batch, and at the end
-
-
-@pytest.mark.parametrize("broken", [b"", b"\x93NUMPY half", b"something else"])
-def test_what_was_left_broken_is_computed_anew(
-    broken: bytes, one: Path, whole: EvaluationRecord, tmp_path: Path
-) -> None:
-    folder = Store(tmp_path).folder(whole.key)
-    folder.mkdir(parents=True)
-    (folder / evaluation.PARTIAL).write_bytes(broken)
-    assert evaluated(tmp_path, one, batch=7).metrics == whole.metrics
-
-
-def test_two_at_once_are_kept_apart(one: Path, whole: EvaluationRecord, tmp_path: Path) -> None:
     lock = tmp_path / "locks" / f"{whole.key}.lock"
     lock.parent.mkdir()
     with FileLock(lock), pytest.raises(InputError, match="another process") as caught:
         evaluated(tmp_path, one)
     assert caught.value.source == str(lock)
+    folder = Store(tmp_path).folder(whole.key)
+    for broken in (b"", b"\x93NUMPY half", b"something else"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / evaluation.PARTIAL).write_bytes(broken)
+        assert evaluated(tmp_path, one, batch=7).metrics == whole.metrics
 
 
-def test_a_batch_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    large = model(tmp_path / "large", data=DataSpec())
-    # In a process of its own: the heap of a test session has room for a batch.
-    code = f"""if True:
-        from pathlib import Path
-        from test_evaluate import evaluated
-        from passt_bench.errors import InputError
-        from passt_bench.measure.memory import memory_limit
-        status = Path("/proc/self/status").read_text()
-        used = 1024 * int(status.split("VmData:")[1].split()[0])
-        with memory_limit(used + 50 * 2**20):
-            try:
-                evaluated(Path({str(tmp_path)!r}), Path({str(large)!r}), batch=400)
-            except InputError as error:
-                print(error)
-    """
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent / "helpers"), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert "--batch = 400: memory ran out" in done.stdout, done.stderr
+def test_a_batch_that_is_too_large_is_refused(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr(Ensemble, "forward", full)
+    with pytest.raises(InputError) as caught:
+        evaluated(tmp_path, one, batch=400)
+    assert (caught.value.field, caught.value.value) == ("--batch", 400)
 
 
-def test_classes_are_matched_by_name() -> None:
-    columns, notes = match_classes(("b", "a"), ("a", "b"))
-    assert (columns.tolist(), notes) == ([1, 0], [])
+def test_classes_are_matched_by_name(whole: EvaluationRecord, tmp_path: Path) -> None:
+    assert match_classes(("b", "a"), ("a", "b"))[0].tolist() == [1, 0]
     columns, (note,) = match_classes(("class 0", "class 1"), ("a", "b"))
     assert columns.tolist() == [0, 1]
     assert "no class names" in note
@@ -255,9 +229,6 @@ def test_classes_are_matched_by_name() -> None:
         with pytest.raises(InputError) as caught:
             match_classes(("a", "b"), theirs)
         assert (caught.value.field, caught.value.value) == (field, value)
-
-
-def test_names_may_be_given(whole: EvaluationRecord, tmp_path: Path) -> None:
     strange = model(tmp_path / "strange", [f"sound {n}" for n in range(16)])
     with pytest.raises(InputError, match="--labels"):
         evaluated(tmp_path, strange)
@@ -278,15 +249,11 @@ def test_names_may_be_given(whole: EvaluationRecord, tmp_path: Path) -> None:
     ],
 )
 def test_bad_requests_are_refused_with_nothing_written(
-    more: dict[str, object],
-    words: str,
-    one: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, Any], words: str, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     with pytest.raises(InputError, match=words):
-        evaluated(tmp_path / "runs", one, **more)  # type: ignore[arg-type]
+        evaluated(tmp_path / "runs", one, **more)
     assert not (tmp_path / "runs").exists()
 
 
@@ -328,7 +295,6 @@ def test_each_data_set_has_its_own_metrics(
     record = evaluated(tmp_path, net, data=f"{name}={written.root}")
     assert set(record.metrics) == set(record.intervals) == metrics
     assert record.published == ()
-    assert any("no class names" in note for note in record.notes)
     scored = metrics - {"mAP_official"}
     assert all(record.scored[name] == len(record.per_class[name]) for name in scored)
     if name == "openmic":  # with labels that are unknown
@@ -343,14 +309,9 @@ def test_each_data_set_has_its_own_metrics(
         (["passt-s-f128-p16-s10-ap.476-swa.pt"], "audioset", None, 0.476),
         (["passt-s-f128-p16-s10-ap.476-swa.pt"], "fsd50k", None, None),
         (["mine.pt"], "audioset", None, None),
-        (
-            ["passt-s-f128-p16-s16-ap.473-swa.pt", "passt-s-f128-p16-s14-ap.471-swa.pt"],
-            "audioset",
-            None,
-            0.486,
-        ),
-        (["passt-s-f128-p16-s16-ap.473-swa.pt", "mine.pt"], "audioset", None, None),
-        (["passt-s-f128-p16-s16-ap.473-swa.pt"] * 2, "audioset", None, None),
+        ([S16, "passt-s-f128-p16-s14-ap.471-swa.pt"], "audioset", None, 0.486),
+        ([S16, "mine.pt"], "audioset", None, None),
+        ([S16, S16], "audioset", None, None),
         (["openmic-passt-s-f128-10sec-p16-s10-ap.85.pt"], "openmic", None, 0.85),
         (["esc50-passt-s-n-f128-p16-s10-fold2-acc.977.pt"], "esc50", 2, 0.977),
         (["esc50-passt-s-n-f128-p16-s10-fold2-acc.977.pt"], "esc50", 3, None),
@@ -431,7 +392,7 @@ def test_merge_diff_clean_and_frame_know_evaluations(
 
 def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: Path) -> None:
     """The weights are random: a released file is recognized by its name."""
-    file, mine = tmp_path / "passt-s-f128-p16-s16-ap.473-swa.pt", tmp_path / "mine.pt"
+    file, mine = tmp_path / S16, tmp_path / "mine.pt"
     net = create_model("passt_s", 527, stride=16, frames=998, width=64, depth=1, heads=1)
     torch.save(net.state_dict(), file)
     mine.write_bytes(file.read_bytes())
@@ -455,10 +416,6 @@ def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: 
     assert [result.metric for result in record.published] == ["mAP_official"]
     table = (tmp_path / "reports" / "evaluations" / "tables" / "evaluations.md").read_text()
     assert "released weights" in table
-    reports = tmp_path / "again"
-    status, said = cli("report", "--runs", runs, "--reports", reports)
+    status, said = cli("report", "--runs", runs, "--reports", tmp_path / "again")
     assert status == 0
-    assert str(reports / "evaluations" / "index.html") in said
-    status, said = cli("evaluate", "--checkpoint", tmp_path / "gone", *words, *folder)
-    assert status == 2
-    assert "no such file" in said
+    assert str(tmp_path / "again" / "evaluations" / "index.html") in said

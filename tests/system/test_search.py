@@ -2,7 +2,9 @@ import json
 import math
 import os
 import re
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -11,7 +13,6 @@ from optuna.trial import TrialState
 from small_search import BASE, STUDY, journal, run_search
 
 from passt_bench.analysis.results import load_results
-from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.models import resolve
 from passt_bench.records.files import to_json
@@ -44,12 +45,18 @@ def found(tmp_path_factory):
     return record, root
 
 
+@pytest.fixture
+def copied(found, tmp_path):
+    """A folder with the journal of the finished search alone."""
+    path = tmp_path / "search" / "search-tiny.journal"
+    path.parent.mkdir()
+    shutil.copy(found[1] / "search" / path.name, path)
+    return tmp_path
+
+
 def records(root):
     """The records of cells, and when they were written."""
     return {path: path.stat().st_mtime_ns for path in root.glob("records/*/record.json")}
-
-
-# --- the space ---
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (8, 18), (12, 99)])
@@ -60,9 +67,6 @@ def test_counts_are_what_the_rate_comes_to(kind, grid):
         setting = counted(kind, rate, grid)
         assert setting.kind == kind and setting.rate is None
         assert resolve(setting, grid) == resolve(Patchout(kind, rate=rate), grid)
-
-
-def test_settings_with_the_same_patches_are_the_same():
     assert counted("structured", 1 / 8, (8, 8)) == counted("structured", 2 / 8, (8, 8))
     per_sample = Patchout("none", scope="sample")
     assert counted("time", 0.5, (8, 8), per_sample) == Patchout("time", time=4, scope="sample")
@@ -76,9 +80,6 @@ def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
     assert (space.grid, space.rates, space.seed) == ((2, 4), RATES[:6], 1)
     with pytest.raises(InputError, match="leaves no patches"):
         space.cell("frequency", 0.75, datasets)
-
-
-# --- a whole search ---
 
 
 def test_trials_are_of_the_validation_split_and_other_seeds(found):
@@ -96,34 +97,23 @@ def test_trials_are_of_the_validation_split_and_other_seeds(found):
     assert len(records(root)) == len(record.settings) + len(record.confirmed) + 1
     first = {}
     for trial in record.trials:
-        if trial.patchout in first:
-            assert trial.repeats == first[trial.patchout].number and trial.seconds == 0
-            assert trial.value == first[trial.patchout].value
-        else:
-            assert trial.repeats is None
-            first[trial.patchout] = trial
+        known = first.setdefault(trial.patchout, trial)
+        assert trial.value == known.value
+        assert trial is known or trial.seconds == 0
+        assert trial.repeats == (None if trial is known else known.number)
 
 
 def test_the_best_are_confirmed_on_the_test_fold_as_a_study(found):
     record, root = found
     results = load_results("search-tiny", [Store(root)])
-    names = [variant.name for variant in results.study.variants]
-    assert names == ["none", *record.confirmed]
     best = [t for t in record.best if t.patchout.kind != "none"][:CONFIRMED]
     assert record.confirmed == tuple(setting_name(t.kind, t.rate) for t in best)
+    names = [variant.name for variant in results.study.variants]
+    assert names == ["none", *record.confirmed]
     assert len(results.records) == len(names)
     for cell in results.records.values():
-        assert cell.recipe.training.checkpoint_selection == "last"
-        assert cell.seed == 0
+        assert (cell.recipe.training.checkpoint_selection, cell.seed) == ("last", 0)
     assert [c.baseline for c in results.comparisons] == ["none"] * len(best)
-
-
-def test_the_record_is_on_disk_without_this_machines_names(found):
-    record, root = found
-    assert read_search("search-tiny", root) == record
-    text = (root / "search" / "search-tiny.json").read_text()
-    host = re.compile(rf"\b{re.escape(os.uname().nodename)}\b")  # a short one is part of words
-    assert str(root) not in text and not host.search(text)
 
 
 def test_a_second_call_trains_nothing(found):
@@ -131,6 +121,10 @@ def test_a_second_call_trains_nothing(found):
     before = records(root)
     assert run_search(root) == (record, 0)
     assert records(root) == before
+    assert read_search("search-tiny", root) == record
+    text = (root / "search" / "search-tiny.json").read_text()
+    host = re.compile(rf"\b{re.escape(os.uname().nodename)}\b")  # a short one is part of words
+    assert str(root) not in text and not host.search(text)
 
 
 def test_settings_on_record_are_not_trained_again_by_a_new_search(found, tmp_path):
@@ -142,48 +136,36 @@ def test_settings_on_record_are_not_trained_again_by_a_new_search(found, tmp_pat
     assert [t.value for t in again.trials] == [t.value for t in record.trials]
 
 
-def test_another_recipe_is_another_search(found, tmp_path):
-    _, root = found
-    study = replace(STUDY, base=replace(BASE, salt=1))
-    (tmp_path / "search").mkdir()
-    source = root / "search" / "search-tiny.journal"
-    (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
-    other, _ = run_search(tmp_path, 1, study=study)
-    assert len(other.trials) == 1 and len(records(tmp_path)) == 1
+def test_another_recipe_is_another_search(copied):
+    other, _ = run_search(copied, 1, study=replace(STUDY, base=replace(BASE, salt=1)))
+    assert len(other.trials) == 1 and len(records(copied)) == 1
 
 
-# --- interruptions ---
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_trials_that_a_kill_left_are_ended_and_begun_again(tmp_path, kind):
+    address = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "database" else None
 
+    def trials_of(owner="me"):
+        return Trials(open_storage(tmp_path, "s", address), "s", RATES, owner, "greater")
 
-def trials_of(root, owner="me", address=None):
-    return Trials(open_storage(root, "s", address), "s", RATES, owner, "greater")
+    def state(number):
+        storage = open_storage(tmp_path, "s", address)
+        return optuna.load_study(study_name="s", storage=storage).trials[number].state
 
-
-def told(trials):
-    return [(trial.params["kind"], trial.params["rate"], trial.value) for trial in trials.ended()]
-
-
-def test_trials_that_a_kill_left_are_ended_and_begun_again(tmp_path):
-    one = trials_of(tmp_path)
+    one = trials_of()
     first, *nothing = one.ask()
     second, *lost = one.ask()
     one.tell(first, 0.5)
-    trials_of(tmp_path, owner="they")
-    assert journal(tmp_path, "s").trials[second].state == TrialState.RUNNING  # not theirs
-    two = trials_of(tmp_path)
-    assert journal(tmp_path, "s").trials[second].state == TrialState.FAIL
+    trials_of("they")
+    assert state(second) == TrialState.RUNNING  # not theirs
+    two = trials_of()
+    assert state(second) == TrialState.FAIL
     number, *again = two.ask()
     assert (nothing[1], again) == (0.0, lost) and number > second
     two.tell(number, 0.25)
-    assert told(two) == [(*nothing, 0.5), (*lost, None), (*lost, 0.25)]
-
-
-def test_a_database_serves_as_storage(tmp_path):
-    trials = trials_of(tmp_path, address=f"sqlite:///{tmp_path / 'trials.db'}")
-    number, *setting = trials.ask()
-    trials.tell(number, 0.5)
-    assert told(trials) == [(*setting, 0.5)]
-    assert not (tmp_path / "search").exists()
+    told = [(trial.params["kind"], trial.params["rate"], trial.value) for trial in two.ended()]
+    assert told == [(*nothing, 0.5), (*lost, None), (*lost, 0.25)]
+    assert (tmp_path / "search").exists() == (address is None)
 
 
 def test_a_failure_is_a_trial_and_an_interruption_is_none(tmp_path):
@@ -212,11 +194,15 @@ def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, fo
     assert read_search(least.name, tmp_path) == least
 
 
-# --- what cannot be searched ---
-
-
-def test_a_search_at_work_is_not_joined(tmp_path):
-    (tmp_path / "search").mkdir()
+def test_what_cannot_be_searched(tmp_path):
+    with pytest.raises(InputError) as caught:
+        run_search(tmp_path, storage="nonsense")
+    assert caught.value.field == "--storage"
+    cnn = replace(BASE, model=ModelSpec("panns_micro"))
+    study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
+    with pytest.raises(InputError, match="no patches to drop"):
+        run_search(tmp_path, study=study)
+    (tmp_path / "search").mkdir(exist_ok=True)
     with (
         FileLock(tmp_path / "search" / "search-tiny.lock"),
         pytest.raises(InputError, match="already running"),
@@ -224,34 +210,9 @@ def test_a_search_at_work_is_not_joined(tmp_path):
         run_search(tmp_path)
 
 
-def test_a_model_without_patches_cannot_be_searched(tmp_path):
-    cnn = replace(BASE, model=ModelSpec("panns_micro"))
-    study = replace(STUDY, base=cnn, variants=(Variant("none"), Variant("salt", {"salt": 1})))
-    with pytest.raises(InputError, match="no patches to drop"):
-        run_search(tmp_path, study=study)
-
-
-def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
-    with pytest.raises(InputError) as caught:
-        run_search(tmp_path, storage="nonsense")
-    assert caught.value.field == "--storage"
-
-
-# --- time and importance ---
-
-
-class Clock(Estimate):
-    def __init__(self, elapsed):
-        self._elapsed = elapsed
-
-    @property
-    def elapsed(self):
-        return self._elapsed
-
-
 def budget(elapsed, seconds=100.0, taken=(9.0, 11.0)):
     made = Budget(seconds / 60, reserved=4, workers=2, factor=1.25)
-    made.clock, made.taken = Clock(elapsed), list(taken)
+    made.clock, made.taken = SimpleNamespace(elapsed=elapsed), list(taken)
     return made
 
 
@@ -265,16 +226,11 @@ def test_a_budget_leaves_time_for_the_confirmation():
     assert budget(50.0, 60.0, taken=()).allows(1)  # nothing is known of how long a cell takes
 
 
-def test_without_time_one_setting_is_still_confirmed(found, tmp_path):
-    (tmp_path / "records").symlink_to(found[1] / "records")
-    for folder in ("search", "studies"):
-        (tmp_path / folder).mkdir()
-    source = found[1] / "search" / "search-tiny.journal"
-    (tmp_path / "search" / source.name).write_bytes(source.read_bytes())
+def test_without_time_one_setting_is_still_confirmed(found, copied):
+    (copied / "records").symlink_to(found[1] / "records")
     before = records(found[1])
-    record, _ = run_search(tmp_path, 99, 1e-9)
-    assert len(record.trials) == 6
-    assert records(found[1]) == before
+    record, _ = run_search(copied, 99, 1e-9)
+    assert (len(record.trials), records(found[1])) == (6, before)
     assert len(record.confirmed) >= 1
 
 
@@ -291,18 +247,14 @@ def searched(values):
 
 
 def test_importance_finds_the_parameter_that_decides():
-    by_rate = {(kind, rate): 1 - rate for kind in KINDS for rate in RATES[1:]}
-    assert importance(searched(by_rate))["rate"] > 0.95
-    by_kind = {(kind, rate): KINDS.index(kind) for kind in KINDS for rate in RATES[1:]}
-    found = importance(searched(by_kind))
-    assert found["kind"] > 0.95 and sum(found.values()) == pytest.approx(1, abs=1e-3)
+    def of(value):
+        return importance(searched({(k, r): value(k, r) for k in KINDS for r in RATES[1:]}))
 
-
-def test_importance_says_nothing_of_too_little():
-    few = {("time", rate): rate for rate in RATES[1:5]}
-    assert importance(searched(few)) == {}
-    flat = {(kind, rate): 0.5 for kind in KINDS for rate in RATES[1:]}
-    assert importance(searched(flat)) == {}
+    assert of(lambda kind, rate: 1 - rate)["rate"] > 0.95
+    by_kind = of(lambda kind, rate: KINDS.index(kind))
+    assert by_kind["kind"] > 0.95 and sum(by_kind.values()) == pytest.approx(1, abs=1e-3)
+    assert of(lambda kind, rate: 0.5) == {}
+    assert importance(searched({("time", rate): rate for rate in RATES[1:5]})) == {}
 
 
 def test_the_best_are_sorted_and_failures_left_out():

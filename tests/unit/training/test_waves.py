@@ -95,7 +95,7 @@ def test_half_of_the_clips_are_mixed_by_shares_that_are_beta_and_at_least_half()
     targets, found = np.eye(TRAIN, dtype="f4"), []
     for epoch in range(120):
         recipe = _recipe(wavmix=0.5)
-        waves, rows = draw_waves(open_noise(), targets.__getitem__, ALL, ALL, recipe, 1, epoch)
+        _, rows = draw_waves(open_noise(), targets.__getitem__, ALL, ALL, recipe, 1, epoch)
         found += [row[clip] for clip, row in enumerate(rows) if row[clip] < 1]
     assert len(found) / (120 * TRAIN) == pytest.approx(0.5, abs=4 * 0.5 / (120 * TRAIN) ** 0.5)
     assert min(found) >= 0.5
