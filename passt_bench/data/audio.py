@@ -35,6 +35,7 @@ _UNKNOWN = 2**63 - 1  # samples, if a header does not state them
 _BLOCK = 1 << 20  # samples read at a time
 _MAX_PHASES = 4000  # of the resampler, which stores a filter per phase
 _MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
+_OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
 # libsndfile decodes cut files of these formats (WAV, AIFF, AU, CAF, RF64, W64) without an error,
 # but its log compares the stated with the true number of bytes.
 _CUT = re.compile(
@@ -322,12 +323,14 @@ def blocks_of(
 
     Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
     in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
-    a block of an MP3 starts earlier, and what comes before the block is dropped.
+    a block of an MP3 starts earlier, and what comes before the block is dropped. A seek into the
+    last page of an Ogg file comes out elsewhere; so its end is read from before that page.
     """
     lead = _MP3_BACK if file.format == "MP3" else 0
+    last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames
     place, end = first, first + count
     while place < end:
-        back = min(place, lead)
+        back = max(min(place, lead), place - last)
         if (place == first and place) or back:
             file.seek(place - back)
         wanted = back + min(end - place, size)
