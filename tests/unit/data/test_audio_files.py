@@ -188,19 +188,10 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(
         refused(head + b"LIST\x03\0\0\0abc\0id3 \0\0\0\0", "the file holds no samples")
 
 
-def wav(samples: int = 16000, **format_of: str) -> bytes:
+def wav(kind: str = "WAV", samples: int = 16000) -> bytes:
     file, noise = io.BytesIO(), 0.1 * np.random.default_rng(0).standard_normal(samples)
-    soundfile.write(file, noise, 8000, **({"format": "WAV"} | format_of))
+    soundfile.write(file, noise, 8000, format=kind)
     return file.getvalue()
-
-
-def half(kind: str) -> bytes:
-    content = wav(format=kind)
-    return content[: len(content) // 2]
-
-
-def promising(data: bytes, at: int, size: bytes) -> bytes:
-    return data[:at] + size + data[at + len(size) :]
 
 
 # What is wrong → (how the file comes to it, the problem).
@@ -209,16 +200,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object] | bytes, str]] = {
     "empty": (b"", "empty, 0 bytes"),
     "a folder": (Path.mkdir, "a folder, not a file"),
     "text": (b"no audio", "not readable as audio"),
-    "no samples": (wav(0), "no samples"),
+    "no samples": (wav(samples=0), "no samples"),
     "a header alone": (wav()[:44], "cut off: 32000 bytes expected, 0 found"),
     "half a header": (wav()[:30], "not readable as audio"),
-    "cut WAV": (half("WAV"), "cut off: 32000 bytes expected"),
-    "cut AIFF": (half("AIFF"), "cut off: "),
-    "cut FLAC": (half("FLAC"), "not readable as audio"),
-    "cut MP3": (half("MP3"), "cut off"),
-    "4 GB": (promising(wav(), 40, b"\xf0\xff\xff\xff"), "4294967280 bytes expected, 32000 found"),
-    "2^36 samples": (promising(wav(format="FLAC"), 21, b"\x0f" + b"\xff" * 4), "not readable"),
-}
+    "cut AIFF": (wav("AIFF")[:9000], "cut off: "),
+    "cut FLAC": (wav("FLAC")[:9000], "not readable as audio"),
+    "4 GB": (
+        wav()[:40] + b"\xf0\xff\xff\xff" + wav()[44:], "4294967280 bytes expected, 32000 found",
+    ),
+    "2^36 samples": (wav("FLAC")[:21] + b"\x0f" + b"\xff" * 4 + wav("FLAC")[26:], "not readable"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", BROKEN)
@@ -244,8 +235,7 @@ def test_every_form_of_a_data_set_hears_all(tmp_path: Path) -> None:
     data, rate, root = bare(mp3(32000, 3.0)), 32000, tmp_path / "own"
     expected = read_whole(clip(data), rate)
     root.mkdir()
-    rows = "".join(f"{name}.mp3,{name},{part}\n" for name, part in [("a", "train"), ("b", "test")])
-    (root / "manifest.csv").write_text("path,labels,split\n" + rows)
+    (root / "manifest.csv").write_text("path,labels,split\na.mp3,a,train\nb.mp3,b,test\n")
     for name in "ab":
         (root / f"{name}.mp3").write_bytes(data)
     spec = DataSpec(name="manifest", seconds=2.5)
@@ -254,7 +244,7 @@ def test_every_form_of_a_data_set_hears_all(tmp_path: Path) -> None:
     hdf5 = open_hdf5(
         spec, rate, name="manifest", files={"test": (tmp_path / "a.hdf",)}, classes=("a", "b")
     )
-    prepare_data(Preparation("manifest", root, rate))
+    prepare_data(Preparation("manifest", root, rate, workers=1))
     prepared = open_dataset(spec, rate, root / f"prepared-{rate}")
     for found, step in ((folder, 1e-6), (hdf5, 1e-6), (prepared, 1 / 32768)):
         assert found.length(0) == len(expected) > 3 * rate

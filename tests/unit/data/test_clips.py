@@ -42,29 +42,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
-@pytest.mark.parametrize(("rate", "wanted"), [(44100, 32000), (16000, 16000), (8000, 44100)])
-def test_a_part_is_the_same_as_in_the_whole(
-    tmp_path: Path, ending: str, rate: int, wanted: int
-) -> None:
-    names = [f"{at}.{ending}" for at in range(4)]
-    for seed, name in enumerate(names):
-        write_sound(tmp_path / name, sound(seed, 1.3, rate, 2), rate)
-    data = read(tmp_path, names, wanted)
-    samples = round(0.2 * wanted)
-    whole = data.whole(1)
-    assert data.length(1) == len(whole)
-    assert len(whole) == pytest.approx(1.3 * wanted, abs=0.1 * wanted)
-    assert np.array_equal(data.waveform(1), data.excerpt(1, 0))
-    for start in (0, 1, 777, samples, len(whole) - samples, len(whole) - 10):
-        part = data.excerpt(1, start)
-        assert part.shape == (samples,)
-        assert part.dtype == np.float32
-        there = whole[start : start + samples]
-        np.testing.assert_allclose(part[: len(there)], there, atol=2e-6)
-        assert not part[len(there) :].any()
-
-
 def test_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{at}.wav" for at in range(4)]
     fill(tmp_path, names, seconds=20.0)
@@ -104,18 +81,21 @@ def test_what_was_found(tmp_path: Path) -> None:
     assert data.length(2) == 4000
 
 
-def half(path: Path, ending: str) -> None:
-    whole = write_sound(path.with_suffix(f".{ending}"), sound(1, 20.0, 8000), 8000)
-    content = whole.read_bytes()
-    whole.unlink()
-    path.write_bytes(content[: len(content) // 2])
+def looped(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 LOST: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "no such file"),
-    "empty": (lambda p: p.write_bytes(b""), "empty, 0 bytes"),
-    "cut WAV": (lambda p: half(p, "wav"), "cut off"),
-    "cut FLAC": (lambda p: half(p, "flac"), "cut off"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:500]), "cut off"),
+    "a pipe": (pipe, "not a regular file"),
+    "a link to itself": (looped, "cannot be read"),
 }
 
 
@@ -129,14 +109,14 @@ def test_a_lost_file_is_counted_and_named(tmp_path: Path, case: str) -> None:
     assert (data.fingerprint.expected, data.fingerprint.found) == (40, 39)
     assert "07.wav" not in data.ids
     lost = data.clip_table().skipped
-    assert list(lost.names) == ["07.wav"]
-    assert list(lost.split) == [TEST]
+    assert (list(lost.names), list(lost.split)) == (["07.wav"], [TEST])
     assert lost.targets is not None
     assert lost.targets[np.arange(1)].tolist() == [[1, 0]]  # a cat
     assert reason in lost.reasons[0]
     note = data.fingerprint.notes[0]
     kinds = "1 missing and 0" if reason == "no such file" else "0 missing and 1"
-    assert note.startswith(f"1 clips left out, {kinds} without sound: 07.wav ({reason}"[:60])
+    assert note.startswith(f"1 clips left out, {kinds} without sound: 07.wav ({reason}")
+    assert str(tmp_path) not in note
     for at in (11, 13):
         spoil(tmp_path / f"{at}.wav")
     with pytest.raises(InputError, match=r"3 of 40 clips are missing or unreadable"):
@@ -176,19 +156,21 @@ def test_any_number_may_be_missing_where_nobody_has_all(tmp_path: Path) -> None:
         read(tmp_path / "absent", names[:4], incomplete=True)
 
 
-def test_clips_that_lie_behind_the_end_of_their_file(tmp_path: Path) -> None:
+def test_stretches_that_their_file_does_not_hold(tmp_path: Path) -> None:
     fill(tmp_path, ["a.wav"], 1.0)
     builder = ListingBuilder(["dog"])
-    for number in range(40):
-        start = 5.0 if number == 7 else number / 50
-        end = 6.0 if number in (7, 8) else start + 0.1
+    odd = {7: (5.0, 6.0), 8: (0.16, 6.0), 9: (0.18, 1e300), 10: (0.2, 0.200001)}
+    for number in range(60):
+        start, end = odd.get(number, (number / 70, number / 70 + 0.1))
         builder.add(f"{number:02}", "a.wav", ["dog"], number % 2, start=start, end=end)
     data = open_listing(builder.listing(tmp_path), SPEC, 8000)
-    assert list(data.clip_table().skipped.names) == ["07"]
-    assert data.clip_table().skipped.reasons[0] == "starts at 5 s, its file ends at 1 s"
-    late = "1 clips end behind their files; what is not there is silent: 08"
+    lost = data.clip_table().skipped
+    assert list(lost.names) == ["07", "10"]
+    assert lost.reasons[0] == "starts at 5 s, its file ends at 1 s"
+    assert "shorter than a sample" in lost.reasons[1]
+    late = "2 clips end behind their files; what is not there is silent: 08, 09"
     assert late in data.fingerprint.notes
-    assert data.length(data.ids.index("08")) == round((1 - 8 / 50) * 8000)
+    assert data.length(data.ids.index("08")) == round((1 - 0.16) * 8000)
 
 
 def test_headers_are_remembered(
@@ -203,14 +185,14 @@ def test_headers_are_remembered(
         return plain(path, thorough)
 
     monkeypatch.setattr(scan, "read_header", counting)
-    names = [f"{at:03}.wav" for at in range(300)]
+    names = [f"{at:02}.wav" for at in range(60)]
     fill(tmp_path, names)
     read(tmp_path, names[:4])
     assert not cache.exists()  # few files are read again faster
     opened.clear()
     (tmp_path / names[5]).write_bytes(b"")
     first = read(tmp_path, names)
-    assert len(opened) == 300
+    assert len(opened) == 60
     opened.clear()
     second = read(tmp_path, names)
     assert second.fingerprint == first.fingerprint
@@ -220,13 +202,13 @@ def test_headers_are_remembered(
     fill(tmp_path, [names[9]], seconds=0.15)
     third = read(tmp_path, names)
     assert {path.name for path in opened} == {names[5], names[9]}
-    assert third.fingerprint.found == 300
+    assert third.fingerprint.found == 60
     assert third.clip_table().seconds[9] == pytest.approx(0.15)
     opened.clear()
     (index,) = (cache / "headers").iterdir()
     index.write_bytes(b"spoilt")
     assert read(tmp_path, names).fingerprint == third.fingerprint
-    assert len(opened) == 300
+    assert len(opened) == 60
 
 
 def test_a_cache_that_takes_nothing_does_no_harm(
