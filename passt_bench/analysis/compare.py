@@ -85,7 +85,14 @@ class Comparison:
 
 
 def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> list[Comparison]:
-    """Compares every variant of a study with its baseline, in the study's order.
+    """Compares every variant of a study with its baseline, see `means_and_comparisons`."""
+    return means_and_comparisons(study, cells, metric)[1]
+
+
+def means_and_comparisons(
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None
+) -> tuple[list[VariantMean], list[Comparison]]:
+    """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
     Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
 
@@ -103,7 +110,7 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
     corrected = holm(np.array([item.p() for item in contrasts]))
     tested = int(np.isfinite(corrected).sum())
     means = _means(table, pool, metric)
-    return [
+    return means, [
         _comparison(study, means[arm], item, float(p), tested, better)
         for arm, item, p in zip(arms, contrasts, corrected, strict=True)
     ]
@@ -132,19 +139,6 @@ def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
             remedy=f"Compare by a registered metric: {', '.join(known)}.",
         )
     return known[name]
-
-
-def variant_means(
-    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None
-) -> list[VariantMean]:
-    """The mean of every variant over its blocks, the baseline's too, in the study's order.
-
-    Raises:
-        InputError: no such column in ``cells``.
-    """
-    metric = metric or study.metric
-    table = block_table(study, cells, metric)
-    return _means(table, pool_variance(table.to_numpy(dtype=np.float64)), metric)
 
 
 def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:

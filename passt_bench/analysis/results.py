@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from passt_bench.analysis.compare import Comparison, VariantMean, compare, variant_means
+from passt_bench.analysis.compare import Comparison, VariantMean, means_and_comparisons
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.errors import InputError, choose_from
 from passt_bench.records.run import RunRecord, StudyRecord
@@ -62,12 +62,13 @@ def analyze(
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
+    means, comparisons = means_and_comparisons(study, cells)
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
         cells=cells,
-        means=tuple(variant_means(study, cells)),
-        comparisons=tuple(compare(study, cells)),
+        means=tuple(means),
+        comparisons=tuple(comparisons),
         records={key: records[key] for key in keys if key in records},
         arms={name: arm for name, (_, arm) in measured.items()},
         sessions=tuple(sorted(used.values(), key=_age)),

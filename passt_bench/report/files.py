@@ -125,8 +125,9 @@ def keep_record(key: str, source: Store, before: Store, new: Store) -> None:
         if path.is_file():
             data = read_bytes(path)
             if not (old.is_file() and old.read_bytes() == data):
-                # A copy can be made again: it need not be forced to the disk.
-                write_atomically(new.folder(key) / name, data, sync=False)
+                copy = new.folder(key) / name  # whole before the report's files are replaced
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(data)
 
 
 _STORED = ("records", "studies", "search", "comparisons")

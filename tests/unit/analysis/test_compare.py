@@ -13,8 +13,8 @@ from passt_bench.analysis.compare import (
     Comparison,
     block_table,
     compare,
+    means_and_comparisons,
     noise_floor,
-    variant_means,
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
@@ -124,7 +124,7 @@ def test_another_metric_may_be_asked_for() -> None:
 
 def test_means_include_the_baseline_and_the_failed() -> None:
     of = study(seeds=range(5))
-    means = variant_means(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)}))
+    means, _ = means_and_comparisons(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)}))
     assert [m.variant for m in means] == ["none", "time", "frequency"]
     assert [m.n for m in means] == [5, 5, 0]
     assert means[0].value == pytest.approx(0.91)
