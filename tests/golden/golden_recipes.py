@@ -8,10 +8,7 @@ default. The versions of the components are part of the file: raising one touche
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import guards
 
@@ -50,30 +47,6 @@ def keys_of(entry: Entry, base: Leaves) -> dict[str, str]:
     run, versions = record_of(entry, base), entry["versions"]
     of = (run.recipe, run.seed, run.fold, run.fingerprint.digest, versions)
     return {"quality": quality_key(*of), "arm": arm_key(run.recipe, versions)}
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Any]]:
-    """Name in Python, annotation, default and value of every field below a recipe."""
-    hints, usual = _hints(type(node)), type(node)()
-    for item in fields(node):
-        value, name = getattr(node, item.name), prefix + item.name
-        if is_dataclass(value):
-            yield from leaves(value, f"{name}.")
-        else:
-            yield name, hints[item.name], getattr(usual, item.name), value
-
-
-@lru_cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
-
-
-def parts_of(hint: Any) -> list[Any]:
-    """The types that a field takes."""
-    if get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    whole = get_origin(hint) in (tuple, Literal) or not get_args(hint)
-    return [hint] if whole else list(get_args(hint))
 
 
 def made() -> dict[str, Any]:

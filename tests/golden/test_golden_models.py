@@ -5,7 +5,6 @@ from __future__ import annotations
 import frontend_cases
 import golden_store
 import known_weights
-import numpy as np
 import pytest
 from frontend_cases import FrontendCase, thinned_frames
 from model_cases import SMALL, BaselineCase, PasstCase
@@ -40,18 +39,3 @@ def test_a_planted_mistake_shows(name: str) -> None:
     found = known_weights.thinned(case.ours(net))
     wanted = golden_store.read("passt", case.name)
     assert golden_store.difference(found["logits"], wanted["logits"]) > 5 * case.tolerance
-
-
-def test_known_numbers_are_known() -> None:
-    draw = known_weights.numbers("blocks.0.norm1.weight", (3,))
-    assert draw.dtype == np.float32
-    assert np.array_equal(draw, known_weights.numbers("blocks.0.norm1.weight", (7,))[:3])
-    many = known_weights.numbers("many", (100_001,))
-    assert -1 <= many.min() < -0.999 and 0.999 < many.max() < 1
-    assert abs(many.mean()) < 0.01 and abs(many.std() - 3**-0.5) < 0.01
-    assert sorted(known_weights.permutation("order", 50)) == list(range(50))
-
-
-def test_a_missing_case_is_named() -> None:
-    with pytest.raises(AssertionError, match="no stride 11 in ast"):
-        golden_store.read("ast", "stride 11")

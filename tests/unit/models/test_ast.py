@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
 from passt_bench.models.ast import PUBLISHED_GRID, resample_positions
 
@@ -45,15 +44,6 @@ def test_positions_are_cut_from_the_middle() -> None:
     assert torch.equal(found[0, 2:, 0].reshape(8, 50), wanted)
 
 
-def test_positions_are_interpolated_linearly() -> None:
-    ramp = torch.arange(6.0).expand(4, 6) + 10 * torch.arange(4.0)[:, None]
-    positions = torch.cat((torch.zeros(1, 2, 1), ramp.reshape(1, -1, 1)), dim=1)
-    found = resample_positions(positions, (4, 6), (8, 12))[0, 2:, 0].reshape(8, 12)
-    inner = found[1:-1, 1:-1]
-    torch.testing.assert_close(inner.diff(dim=1), torch.full((6, 9), 0.5))
-    torch.testing.assert_close(inner.diff(dim=0), torch.full((5, 10), 5.0))
-
-
 @pytest.mark.parametrize("frames", [8, 40, 64, 71, 200])
 @pytest.mark.parametrize("training", [True, False])
 def test_any_length_works(frames: int, training: bool) -> None:
@@ -71,15 +61,3 @@ def test_each_place_has_an_encoding_of_its_own() -> None:
     net.v.pos_embed[0, 2 + place] += 1
     assert not torch.equal(net(x), every)
     assert torch.equal(net(x, kept), without)
-
-
-def test_bad_fields_are_named() -> None:
-    for call, field in (
-        (lambda: _small(width=17), "model.width"),
-        (lambda: _small()(torch.zeros(1, 1, 32, 7)), "frames"),
-        (lambda: _small()(torch.zeros(1, 1, 40, 64)), "mels"),
-        (lambda: _small(rho=3), "model.rho"),
-    ):
-        with pytest.raises(InputError) as refused:
-            call()
-        assert refused.value.field == field

@@ -67,12 +67,12 @@ def test_a_stride_changes_the_encodings_alone() -> None:
         ("passt_micro", {"width": 65, "patch": 8, "stride": 8}, "model.width"),
         ("passt_micro", {"frames": 10}, "frames"),
         ("passt_micro", {"stride": (0, 8)}, "model.stride"),
-        ("passt_micro", {"stride": -1}, "model.stride"),
         ("passt_micro", {"patch": (0, 0)}, "model.patch"),
         ("passt_micro", {"heads": 0}, "model.heads"),
         ("passt_micro", {"frames": 0}, "frames"),
         ("passt_micro", {"num_classes": 0}, "num_classes"),
         ("cp_resnet", {"rho": 23}, "model.rho"),
+        ("ast", {"width": 17}, "model.width"),
     ],
 )
 def test_bad_fields_are_named(name: str, options: dict[str, Any], field: str) -> None:
@@ -80,6 +80,19 @@ def test_bad_fields_are_named(name: str, options: dict[str, Any], field: str) ->
         build_model(name, **{"num_classes": 5, **SMALL, **options})
     assert refused.value.field == field
     assert refused.value.value == options.get(field.rpartition(".")[2], refused.value.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "mels", "frames", "field"),
+    [("passt_micro", 40, 64, "mels"), ("passt_micro", 64, 7, "frames"),
+     ("ast", 40, 64, "mels"), ("ast", 64, 7, "frames")],
+)  # fmt: skip
+def test_input_that_does_not_fit_is_refused(name: str, mels: int, frames: int, field: str) -> None:
+    net = create_model(name, 3, patch=8, stride=8, width=16, depth=1, heads=2, **SMALL)
+    with pytest.raises(InputError) as refused:
+        net.grid(frames), net(torch.randn(1, 1, mels, frames))
+    wanted = {"mels": mels, "frames": frames}[field]
+    assert (refused.value.field, refused.value.value) == (field, wanted)
 
 
 def test_a_model_is_built_for_its_own_front_end_by_default() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import struct
@@ -63,13 +62,6 @@ def test_a_hostile_pickle_is_refused_and_not_executed(tmp_path: Path, kind: str)
         # The test itself would notice an execution.
         torch.load(path, weights_only=False)
         assert mark.exists()
-
-
-def test_foreign_classes_are_refused_by_name(tmp_path: Path) -> None:
-    torch.save({"state_dict": TENSORS, "args": argparse.Namespace(lr=1)}, tmp_path / "w.ckpt")
-    with pytest.raises(InputError) as caught:
-        read_tensors(tmp_path / "w.ckpt")
-    assert caught.value.field == "argparse.Namespace"
 
 
 def test_lightnings_hyper_parameters_are_read_as_a_plain_dictionary(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from passt_bench.models.weights import export_model
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.vocabulary import class_names
 
 RECIPE = Recipe(
     model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
@@ -160,9 +159,3 @@ def test_export_writes_official_names_in_a_plain_file(tmp_path: Path) -> None:
         export_model(other, tmp_path / "no.pt")
     assert (caught.value.field, caught.value.value) == ("model.name", "panns_micro")
     assert not (tmp_path / "no.pt").exists()
-
-
-def test_class_names_are_built_in() -> None:
-    assert len(set(class_names("audioset", 527))) == 527
-    assert class_names("openmic", 20)[0] == "accordion"
-    assert class_names("audioset", 3) == ("class 0", "class 1", "class 2")
