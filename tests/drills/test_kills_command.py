@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import resource
@@ -16,8 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-import small_study
-from small_study import ENVIRONMENT, Command, results
+from small_study import Command, results
 
 QUIET = ("--no-track", "--checkpoint-seconds", "0.1")
 
@@ -126,19 +124,6 @@ def test_two_at_once_with_many_workers_run_each_cell_once(tmp_path: Path) -> Non
     assert set(keys) == set(found)
     assert set(keys.values()) == {1}
     assert {run.info.status for run in runs} == {"FINISHED"}
-
-
-def test_many_workers_search_a_fresh_folder(tmp_path: Path) -> None:
-    study = small_study.killed(tmp_path, epochs=1, seeds=1)
-    words = ["search", str(study), "--workers", "16", "--trials", "24", "--no-track"]
-    done = subprocess.run(
-        [sys.executable, "-m", "passt_bench", *words],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    search = json.loads(next((tmp_path / "runs").glob("search/*.json")).read_text())
-    assert len(search["trials"]) == 24
-    assert {trial["status"] for trial in search["trials"]} == {"ok"}
 
 
 def test_a_full_disk_ends_with_a_message_and_loses_nothing(

@@ -2,20 +2,17 @@
 
 import contextlib
 import multiprocessing
-import os
 import random
 import subprocess
 import sys
 import time
 
 import pytest
-import small_study
 from faulty_server import Proxy, content, mlflow_server
 from rich.console import Console
 from tracked_study import runs_of, write_all
 
 from passt_bench.console import Estimate
-from passt_bench.records.store import Store
 from passt_bench.runner import background_sync
 from passt_bench.runner.tracking import database, local_uri, sync
 
@@ -64,28 +61,6 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
     assert "records are not affected" in failure
     assert "did not finish" not in failure and f"passt-bench sync --runs {tmp_path}" in failure
     assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
-
-
-def test_a_study_beside_a_server_that_hangs_runs_as_without_it(server, tmp_path):
-    study = small_study.write(tmp_path)
-    words = ["-m", "passt_bench", "run", str(study), "--no-cost", "--set", "training.epochs=1"]
-    with contextlib.closing(Proxy(server, "hang", after=3)) as proxy:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env={**os.environ, "MLFLOW_TRACKING_URI": proxy.url, "COLUMNS": "400"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1, done.stderr  # of one variant that diverges
-    assert "MLflow was not updated" in done.stdout
-    assert "passt-bench sync --runs" in done.stdout
-    assert len(Store(tmp_path / "runs").record_keys()) == 6
-    assert (tmp_path / "runs" / "reports" / "tiny" / "index.html").is_file()
-    url = f"http://127.0.0.1:{server}"
-    sync(tmp_path / "runs", tracking_uri=url)
-    assert sync(tmp_path / "runs", tracking_uri=url).runs["unchanged"] == 9
 
 
 def imported_sync(root, uri, ready):

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 import small_weights
-import torch
 
 from passt_bench.cli.options import console
 from passt_bench.errors import InputError
-from passt_bench.models import create_model, save_model
 from passt_bench.published_weights import PUBLISHED
-from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe
 
 Cli = Callable[..., tuple[int, str]]
 NAME = "passt_s_p16_s12_128_ap470"
@@ -59,17 +56,3 @@ def test_getting_checks_what_was_put_there_by_hand(
     assert path.name in (folder / "SHA256SUMS").read_text()
     for name in ("nothing", "ensemble_9"):
         assert mistake("weights", "get", name).value == name
-
-
-def test_export(tmp_path: Path, cli: Cli, mistake: Callable[..., InputError]) -> None:
-    recipe = Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
-        frontend=FrontendSpec(hop=250),
-        data=DataSpec(seconds=1.0),
-    )
-    net = create_model("passt_micro", 2, patch=8, stride=8, mels=64, frames=64)
-    own = save_model(tmp_path / "m.safetensors", net, recipe, ("a", "b"))
-    assert cli("weights", "export", own, tmp_path / "official.pt")[0] == 0
-    state = torch.load(tmp_path / "official.pt", weights_only=True)
-    assert torch.equal(state["cls_token"], net.cls_token)
-    assert "none.safetensors" in str(mistake("weights", "export", "none.safetensors", "x.pt"))

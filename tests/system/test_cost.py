@@ -168,14 +168,6 @@ def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
     assert (caught.value.field, caught.value.value) == ("patchout.patches", 9999)
 
 
-def test_the_peak_is_sought_at_the_models_own_size() -> None:
-    for width, model in ((16, BASE.model), (64, replace(BASE.model, width=None))):
-        recipe = replace(BASE, model=model)
-        tokens = summarize_model(recipe, CLASSES).tokens
-        assert cost._sizes(recipe, CLASSES) == ((2 * tokens, width, 4 * width),)
-    assert cost._sizes(RECIPES["cnn"], CLASSES) == ()
-
-
 def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = {
         str(batch): override(BASE, {"measurement.batch_size": batch}) for batch in (1, 2, 3, 4)
@@ -215,16 +207,6 @@ def test_every_phase_runs(changes: dict[str, object]) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in subject.resident)
 
 
-def test_a_step_draws_its_patches_anew() -> None:
-    subject = RecipeFactory(RECIPES["half"], CLASSES)()
-    work = subject.step["forward"].__self__
-    losses = []
-    for _ in range(8):  # same weights, same input
-        subject.step["forward"]()
-        losses.append(float(work._loss.detach()))
-    assert len(set(losses)) > 1
-
-
 def test_foreseen_memory_covers_what_is_saved() -> None:
     for recipe in RECIPES.values():
         subject = RecipeFactory(recipe, CLASSES)()
@@ -259,7 +241,7 @@ SCHEDULED = override(
 )
 
 
-def test_facts_are_means_over_the_stages() -> None:
+def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
     facts = summarize_model(SCHEDULED, 3)
     assert facts.patchout["stages"] == [64, 48, 32, 16]
     assert facts.patchout["kept"] == 16
@@ -267,27 +249,24 @@ def test_facts_are_means_over_the_stages() -> None:
     sizes = {"width": 16, "depth": 1, "classes": 3, "patches": 64, "patch_elements": 64}
     each = [vit_flops(tokens=2 + n, backward=True, **sizes) for n in (64, 48, 32, 16)]
     assert facts.flops == sum(each) / 4
-    falling = summarize_model(override(SCHEDULED, {"patchout.schedule": "falling"}), 3)
-    assert falling.patchout["stages"] == [16, 32, 48, 64]
-    assert falling.flops == facts.flops
-
-
-def test_a_session_steps_through_the_stages() -> None:
     subject = RecipeFactory(SCHEDULED, 3)()
     work = subject.step["forward"].__self__  # type: ignore[attr-defined]
     assert subject.cycle == 4
     seen = [work._draw(2)["kept"] for _ in range(8)]
     assert [None if k is None else len(k) for k in seen] == [None, 48, 32, 16] * 2
+    assert not torch.equal(seen[3], seen[7])  # each step draws anew
+    falling = summarize_model(override(SCHEDULED, {"patchout.schedule": "falling"}), 3)
+    assert falling.patchout["stages"] == [16, 32, 48, 64]
+    assert falling.flops == facts.flops
+
+
+def test_memory_and_time_of_a_cycle() -> None:
+    """Memory is that of the largest stage, a sample of time the mean of all."""
     none = override(SCHEDULED, {"patchout": Patchout()})
-    assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)  # the largest stage
-    saved = [
-        measure_memory(RecipeFactory(r, 3)())[0]["saved_for_backward"] for r in (SCHEDULED, none)
-    ]
+    assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)
+    subject, whole = (RecipeFactory(recipe, 3)() for recipe in (SCHEDULED, none))
+    saved = [measure_memory(one)[0]["saved_for_backward"] for one in (subject, whole)]
     assert saved[0] == saved[1]
-
-
-def test_a_sample_is_the_mean_of_a_cycle() -> None:
-    subject = RecipeFactory(SCHEDULED, 3)()
     assert len(warm_up(subject, 3)) == 3
     seconds = run_turn(subject, 2)
     parts = ("forward", "backward", "optimizer")
