@@ -1,29 +1,21 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from passt_bench.cli import main
-from passt_bench.cli.measure import announcement
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.target import PublishedProtocol
 from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
 from passt_bench.records.store import Store, comparison_names, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.report.build import build_comparison, render_index
 from passt_bench.runner.compare import default_name, subjects
-from passt_bench.runner.cost import foresee_cost, plan_cost
-from passt_bench.runner.estimates import Foreseen
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
-PAPER = Recipe(
-    ModelSpec("passt_s"), data=DataSpec(seconds=10.0), training=TrainingSpec(batch_size=12)
-)
 CLASSES = 4
 SMALL = Recipe(
     ModelSpec("passt_s"),
@@ -34,10 +26,13 @@ SMALL = Recipe(
 
 
 def test_subjects_have_their_published_settings_and_changed_fields() -> None:
-    found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], PAPER)
-    assert found["passt_b"].patchout == Patchout()
-    assert found["passt_u"].patchout == Patchout("unstructured", patches=400)
-    assert found["passt_s"].patchout == Patchout("structured", time=40, frequency=4)
+    found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], SMALL)
+    assert {name: recipe.patchout for name, recipe in found.items()} == {
+        "passt_b": Patchout(),
+        "passt_u": Patchout("unstructured", patches=400),
+        "passt_s": Patchout("structured", time=40, frequency=4),
+        "passt_s: stride=16": Patchout("structured", time=40, frequency=4),
+    }
     assert found["passt_s: stride=16"].model.stride == (16, 16)
     assert found["passt_s"].frontend.sampling_rate == 32000
     for pair in ("[8,12]", "8,12"):
@@ -48,6 +43,8 @@ def test_subjects_have_their_published_settings_and_changed_fields() -> None:
         assert (recipe.patchout, recipe.engine.threads) == (Patchout("time", rate=0.5), 2)
     found = subjects(["passt_micro", "passt_tiny"], SMALL, {"model.depth": 1})
     assert {recipe.model.depth for recipe in found.values()} == {1}
+    assert default_name(["passt_s", "passt_s:stride=16"]) == "compare-passt_s-passt_s-stride-16"
+    assert len(default_name(["passt_s:patchout.kind=unstructured"] * 5)) <= 60
 
 
 @pytest.mark.parametrize(
@@ -125,64 +122,37 @@ def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     build_comparison("mine", tmp_path / "empty", compared / "rep")
     assert (folder / "comparison.html").read_bytes() == page
     assert "mine/comparison.html" in render_index(compared / "rep").read_text()
-
-
-def test_throughput_and_mfu_are_ratios_with_intervals(compared: Path) -> None:
-    folder = compared / "rep" / "mine" / "costs"
+    # Throughput and utilization are ratios with intervals.
     speed, arithmetic, training, published = (
-        pd.read_csv(folder / f"{name}.csv", index_col="variant")
+        pd.read_csv(folder / "costs" / f"{name}.csv", index_col="variant")
         for name in ("speed", "arithmetic", "training", "published")
     )
-    for name in speed.index:
-        step, flops = training.loc[name], arithmetic.loc[name, "flops_ratio"]
-        for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
-            faster = pytest.approx(1 / step[f"train_step_ratio{other}"], rel=1e-4)
-            assert speed.loc[name, f"clips_ratio{end}"] == faster
-            assert published.loc[name, f"ours_speedup{end}"] == faster
-            share = pytest.approx(flops / step[f"train_step_ratio{other}"], rel=1e-4)
-            assert arithmetic.loc[name, f"mfu_ratio{end}"] == share
+    for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
+        faster = pytest.approx(1 / training[f"train_step_ratio{other}"], rel=1e-4)
+        assert speed[f"clips_ratio{end}"].to_numpy() == faster
+        assert published[f"ours_speedup{end}"].to_numpy() == faster
+        share = arithmetic["flops_ratio"] / training[f"train_step_ratio{other}"]
+        assert arithmetic[f"mfu_ratio{end}"].to_numpy() == pytest.approx(share, rel=1e-4)
     assert arithmetic["tokens_ratio"].iloc[1] < 1
-    assert "flops_inference_ratio" in arithmetic
 
 
-def test_what_is_said_beforehand() -> None:
-    one = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0,)))
-    assert one == (
-        "3 models, 12 clips of 10 s per step; at least 6 rounds, about 4 min; more until the "
-        "ratios are precise to ±3 %, but for at most 50 s."
-    )
-    two = announcement(3, PAPER, Foreseen(apart=60, rounds=(30.0, 30.0)))
-    assert "at least 6 rounds in each of 2 sessions, about 7 min" in two
-
-
-def test_what_is_foreseen_follows_the_settings() -> None:
-    recipes = subjects(["passt_micro", "panns_micro"], SMALL)
-    found = foresee_cost(plan_cost(recipes, "passt_micro", CLASSES))
-    assert len(found.rounds) == 1
-    everything = {"published": PublishedProtocol(), "profiles": Path()}
-    more = foresee_cost(plan_cost(recipes, "passt_micro", CLASSES, **everything))
-    assert more.apart > found.apart
-    assert more.rounds == found.rounds
-
-
-def test_a_comparison_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        (None, "comparison", "x"),
+        ('{"name": "x"', None, None),
+        ('{"name": "x", "baseline": "a", "variants": [], "sessions": [], "schema": 99}',
+         "schema", 99),
+    ],
+)  # fmt: skip
+def test_a_comparison_that_is_missing_or_broken_is_named(
+    text: str | None, field: str | None, value: object, tmp_path: Path
+) -> None:
     path = tmp_path / "comparisons" / "x.json"
+    if text is not None:
+        path.parent.mkdir()
+        path.write_text(text)
     with pytest.raises(InputError) as refused:
         read_comparison("x", tmp_path)
-    assert (refused.value.field, refused.value.value) == ("comparison", "x")
-    path.parent.mkdir()
-    path.write_text('{"name": "x"')
-    with pytest.raises(InputError) as refused:
-        read_comparison("x", tmp_path)
-    assert refused.value.source == path
-    path.write_text(
-        json.dumps({"name": "x", "baseline": "a", "variants": [], "sessions": [], "schema": 99})
-    )
-    with pytest.raises(InputError) as refused:
-        read_comparison("x", tmp_path)
-    assert (refused.value.field, refused.value.value) == ("schema", 99)
-
-
-def test_names_for_files() -> None:
-    assert default_name(["passt_s", "passt_s:stride=16"]) == "compare-passt_s-passt_s-stride-16"
-    assert len(default_name(["passt_s:patchout.kind=unstructured"] * 5)) <= 60
+    assert (refused.value.field, refused.value.value) == (field, value)
+    assert text is None or refused.value.source == path

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from study_on_disk import SMALL, Arm, write_study
@@ -48,10 +49,14 @@ def put_own(folder: Path) -> dict[str, bytes]:
     return {name: f"my {name}".encode() for name in OWN}
 
 
-def test_files_that_no_report_wrote_stay(runs: Path, tmp_path: Path) -> None:
+def test_files_that_no_report_wrote_stay_and_what_the_study_has_no_more_goes(
+    runs: Path, tmp_path: Path
+) -> None:
     folder = build_study("quick", runs, tmp_path / "reports").parent
     rendered = files(folder)
     mine = put_own(folder)
+    gone = folder / "tables" / "cost.md"
+    gone.write_text("of an earlier report")
     (folder / "link").symlink_to(tmp_path / "nowhere")
     for name in ("empty", "figures/mine"):
         (folder / name).mkdir()
@@ -64,53 +69,43 @@ def test_files_that_no_report_wrote_stay(runs: Path, tmp_path: Path) -> None:
     assert index.count("<h2>") == 1 and ".other.new" not in index
 
 
-def test_what_the_study_has_no_more_goes(runs: Path, tmp_path: Path) -> None:
-    reports = tmp_path / "reports"
-    folder = build_study("quick", write_study(tmp_path / "rich", SMALL).root, reports).parent
-    mine = put_own(folder)
-    gone = [folder / "tables" / "cost.md", folder / "figures" / "kept_patches.svg"]
-    assert all(path.is_file() for path in gone)
-    for name in ("records", "studies"):
-        shutil.rmtree(folder / name)
-    build_study("quick", runs, reports)
-    alone = build_study("quick", runs, tmp_path / "alone").parent
-    assert files(folder) == files(alone) | mine
-    assert not any(path.exists() for path in gone)
-
-
 def test_records_of_the_report_alone_stay_and_others_go(runs: Path, tmp_path: Path) -> None:
-    reports = tmp_path / "reports"
-    folder = build_study("quick", runs, reports).parent
+    folder = build_study("quick", runs, tmp_path / "reports").parent
     study = Store(runs).study("quick")
     lost, dropped = (study.variants[n].cells[0].key for n in (0, 1))
     shutil.rmtree(Store(runs).folder(lost))
     (folder / "records" / dropped / "notes.md").write_text("mine")
-    smaller = replace(study, variants=(study.variants[0], study.variants[2]))
-    Store(runs).write_study(smaller)
-    build_study("quick", runs, reports)
+    Store(runs).write_study(replace(study, variants=(study.variants[0], study.variants[2])))
+    build_study("quick", runs, tmp_path / "reports")
     assert Store(folder).run(lost) is not None
     assert names(folder / "records" / dropped) == ["notes.md"]
     gone = study.variants[1].cells[1].key
     assert not (folder / "records" / gone).exists() and Store(runs).has(gone)
 
 
-@pytest.mark.parametrize("how", ["the same", "a link", "records"])
-def test_runs_that_lead_to_the_report_lose_nothing(how: str, runs: Path, tmp_path: Path) -> None:
+def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
+    """Else a figure that is left out one day would stay for ever."""
+    known = written() | SEARCHED | COMPARED | EVALUATED | {"search/search-quick.json"}
+    folders = [small, *(path.parent for path in REPORTS.glob("*/records"))]
+    assert len(folders) > 4
+    for folder in folders:
+        for name in files(folder):
+            assert name.startswith(("records/", "studies/", "comparisons/")) or name in known, name
+
+
+@pytest.mark.parametrize("linked", ["", "records"])
+def test_runs_that_lead_to_the_report_lose_nothing(linked: str, runs: Path, tmp_path: Path) -> None:
     """The only copy of a record must not go because the runs seem to hold it too."""
     reports, given = tmp_path / "reports", tmp_path / "given"
     folder = build_study("quick", runs, reports).parent
     study = Store(folder).study("quick")
     Store(folder).write_study(replace(study, variants=study.variants[:2]))
     before = set(Store(folder).record_keys())
-    if how == "the same":
-        given = folder
-    elif how == "a link":
-        given.symlink_to(folder)
-    else:
-        given.mkdir()
-        (given / "records").symlink_to(folder / "records")
-    build_study("quick", given, reports)
-    assert set(Store(folder).record_keys()) == before
+    (given / linked).parent.mkdir(exist_ok=True)
+    (given / linked).symlink_to(folder / linked)
+    for place in (given, folder):
+        build_study("quick", place, reports)
+        assert set(Store(folder).record_keys()) == before
 
 
 @contextmanager
@@ -139,15 +134,9 @@ def test_a_full_disk_or_an_interruption_leaves_the_old_report(
             build_study("quick", runs, reports)
         assert files(reports) == before
         assert names(reports) == [".lock", "index.html", "quick"]
-
-    def interrupted(results: object, out: Path, note: str, kept: Store) -> Path:
-        (out / "index.html").write_text("half")
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("passt_bench.report.build.render", interrupted)
+        patch.setattr("passt_bench.report.build.render", Mock(side_effect=KeyboardInterrupt))
         build_study("quick", runs, reports)
-    assert files(reports) == before
     assert names(reports) == [".lock", "index.html", "quick"]
 
 
@@ -230,20 +219,6 @@ def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -
         assert error.value.source == place and place.read_text() == "mine"
         place.unlink()
     assert files(elsewhere) == before
-
-
-def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
-    """Else a figure that is left out one day would stay for ever."""
-    known = written() | SEARCHED | COMPARED | EVALUATED
-    folders = [small, *(path.parent for path in REPORTS.glob("*/records"))]
-    assert len(folders) > 4
-    for folder in folders:
-        for name in files(folder):
-            own = (
-                name.startswith(("records/", "studies/", "comparisons/"))
-                or name == "search/search-quick.json"
-            )
-            assert own or name in known, name
 
 
 def test_two_processes_render_one_report(runs: Path, tmp_path: Path) -> None:

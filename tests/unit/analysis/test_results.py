@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +13,13 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 
 
-def fill(store: Store, value: float) -> None:
-    tiny = study()
-    for seed in (0, 1, 2):
-        for shift, variant in enumerate(tiny.variants):
-            store.write(run(tiny, variant.name, seed, value + 0.01 * seed - 0.1 * shift))
-
-
-def costs(of: StudyRecord, sessions: Sequence[SessionRecord]) -> tuple[dict[str, float], list[str]]:
-    """Variant → ratio of its training step, and the sessions that were used."""
-    results = analyze(of, {}, sessions)
-    ratios = {name: arm.ratios["train_step"].median for name, arm in results.arms.items()}
-    return ratios, [session.key for session in results.sessions]
-
-
 def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
     first, second = Store(tmp_path / "runs"), Store(tmp_path / "reports" / "tiny")
     first.write_study(study())
     second.write_study(replace(study(), question="Old?"))
-    fill(second, 0.5)
+    for seed in (0, 1, 2):
+        for variant in study().variants:
+            second.write(run(study(), variant.name, seed, 0.5 + 0.01 * seed))
     first.write(run(study(), "none", 0, 0.9))
     first.write(session("s", "2026-02", {"none": 1.0, "time": 0.5}))
     second.write(session("s", "2026-02", {"none": 1.0, "time": 0.9}))
@@ -63,34 +50,41 @@ def test_each_variant_keeps_the_ratio_of_its_own_session() -> None:
     assert [s.key for s in results.sessions] == [session_key("old"), session_key("new")]
 
 
-def test_the_newest_session_wins_then_the_greater_key() -> None:
-    sessions = [
-        session("b", "2026-02", {"none": 1.0, "time": 0.3}),
-        session("c", "2026-01", {"none": 1.0, "time": 0.1}),
-        session("a", "2026-02", {"none": 1.0, "time": 0.2}),
-    ]
-    assert costs(study(), sessions) == ({"none": 1.0, "time": 0.3}, [session_key("b")])
+FOUR = study(("none", "time", "frequency", "late"))
+SHARED = replace(study(("none", "salt 1")), variants=tuple(
+    replace(v, arm=arm_key("none")) for v in study(("none", "salt 1")).variants
+))  # fmt: skip
 
 
-def test_the_baseline_is_shown_where_most_variants_are() -> None:
-    sessions = [
-        session("all", "2026-01", {"none": 1.0, "time": 0.5, "frequency": 0.6}),
-        session("one", "2026-02", {"none": 3.0, "late": 1.2}),
-        session("alone", "2026-03", {"none": 9.0}),
-    ]
-    of = study(("none", "time", "frequency", "late"))
-    # A session that another study opened with the same baseline is not this one's.
-    assert costs(of, sessions)[1] == [session_key("all"), session_key("one")]
-    assert analyze(of, {}, sessions).arms["none"].phases["train_step"].median == 1.0
-
-
-def test_arms_that_share_a_key_share_the_measurement() -> None:
-    aa = study(("none", "salt 1"))
-    shared = replace(aa, variants=tuple(replace(v, arm=arm_key("none")) for v in aa.variants))
-    found, _ = costs(shared, [session("s", "2026", {"none": 1.0})])
-    assert found == {"none": 1.0, "salt 1": 1.0}
-
-
-def test_a_session_of_another_baseline_does_not_count() -> None:
-    other = session("s", "2026", {"time": 1.0, "frequency": 0.5}, baseline="time")
-    assert costs(study(), [other]) == costs(study(), []) == ({}, [])
+@pytest.mark.parametrize(
+    ("of", "sessions", "ratios", "used", "step"),
+    [
+        # The newest wins, then the one with the greater key.
+        (study(), [
+            session("b", "2026-02", {"none": 1.0, "time": 0.3}),
+            session("c", "2026-01", {"none": 1.0, "time": 0.1}),
+            session("a", "2026-02", {"none": 1.0, "time": 0.2}),
+        ], {"none": 1.0, "time": 0.3}, ["b"], 1.0),
+        # The baseline is shown where most variants are; one alone is not this study's session.
+        (FOUR, [
+            session("all", "2026-01", {"none": 1.0, "time": 0.5, "frequency": 0.6}),
+            session("one", "2026-02", {"none": 3.0, "late": 1.2}),
+            session("alone", "2026-03", {"none": 9.0}),
+        ], {"none": 1.0, "time": 0.5, "frequency": 0.6, "late": 0.4}, ["all", "one"], 1.0),
+        (SHARED, [session("s", "2026", {"none": 1.0})], {"none": 1.0, "salt 1": 1.0}, ["s"], 1.0),
+        # A session of another baseline does not count.
+        (study(), [session("s", "2026", {"time": 1, "none": 0.5}, baseline="time")], {}, [], None),
+    ],
+)  # fmt: skip
+def test_sessions_that_are_used(
+    of: StudyRecord,
+    sessions: list[SessionRecord],
+    ratios: dict[str, float],
+    used: list[str],
+    step: float | None,
+) -> None:
+    results = analyze(of, {}, sessions)
+    found = {name: arm.ratios["train_step"].median for name, arm in results.arms.items()}
+    assert found == pytest.approx(ratios)
+    assert [s.key for s in results.sessions] == [session_key(name) for name in used]
+    assert not found or results.arms["none"].phases["train_step"].median == step

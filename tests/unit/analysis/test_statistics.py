@@ -66,23 +66,20 @@ def fitted(y: Floats) -> tuple[Floats, Floats]:
     return np.array(estimates), np.array(errors)
 
 
-@pytest.mark.parametrize("arms", [2, 3, 9, 16])
+@pytest.mark.parametrize("arms", [2, 3, 16])
 def test_complete_studies_and_each_variant_left_out_in_turn(arms: int) -> None:
-    for blocks in (2, 3, 10, 21, 29, 40):
+    for blocks in (2, 3, 10, 40):
         y = table(arms, blocks, 100 * arms + blocks)
         for left_out in range(-1, arms if arms > 2 else 0):
             rest = y.copy()
-            if left_out >= 0:
-                rest[left_out] = NAN
-            estimates, errors = fitted(rest)
+            rest[left_out : left_out + 1] = NAN  # nothing for -1
             # On a complete table least squares gives the differences of the means.
             first = 1 if left_out == 0 else 0
-            expected, scales = y.mean(axis=1) - y[first].mean(), np.full(arms, np.sqrt(2 / blocks))
+            means = rest.mean(axis=1)
+            scales = np.where(np.isnan(means), NAN, np.sqrt(2 / blocks))
             scales[first] = 0.0
-            if left_out >= 0:
-                expected[left_out] = scales[left_out] = NAN
-            np.testing.assert_allclose(estimates, expected, atol=1e-12, equal_nan=True)
-            np.testing.assert_allclose(errors, scales, atol=1e-12, equal_nan=True)
+            expected = (means - means[first], scales)
+            np.testing.assert_allclose(fitted(rest), expected, atol=1e-12, equal_nan=True)
 
 
 def test_studies_with_holes_are_least_squares() -> None:
@@ -109,19 +106,6 @@ def test_arms_that_share_no_block_are_compared_by_way_of_the_others() -> None:
         assert (result.n, np.isnan(result.error)) == (0, True)  # a test needs two common blocks
 
 
-def test_a_noisy_variant_costs_the_others_no_verdict() -> None:
-    names = ("none", "noisy", "a", "b", "c")
-    for seed in range(20):
-        y = np.random.default_rng(seed).normal(0, 0.01, (5, 10))
-        y[1] *= 12
-        y[2:] += 0.1
-        of = study(names, seeds=range(10))
-        comparisons = compare(of, cells_with(of, dict(zip(names, y + 0.5, strict=True))))
-        assert pool_variance(y).noisy[1]
-        assert all("Holm over 4" in c.method for c in comparisons)
-        assert {c.verdict for c in comparisons[1:]} == {"better"}
-
-
 def test_what_cannot_be_estimated_is_called_so_and_enters_no_correction() -> None:
     values = {
         "none": [0.5, 0.51, 0.52, NAN, NAN],
@@ -136,16 +120,6 @@ def test_what_cannot_be_estimated_is_called_so_and_enters_no_correction() -> Non
     assert np.isnan([apart.difference, apart.p]).all()
     assert [far.verdict, near.verdict] == ["better", "better"]
     assert "Holm over 2" in far.method
-
-
-def test_two_arms_are_the_paired_t_test() -> None:
-    y = table(2, 5)
-    expected = stats.ttest_rel(y[1], y[0])
-    interval = expected.confidence_interval(0.95)
-    result = found(y)
-    assert result.p() == pytest.approx(expected.pvalue)
-    assert result.interval() == pytest.approx((interval.low, interval.high))
-    assert (result.n, result.df) == (5, 4)
 
 
 def test_complete_blocks_by_hand() -> None:
@@ -170,17 +144,6 @@ def test_a_constant_added_to_a_block_changes_nothing() -> None:
         assert [*a.interval(), a.p()] == pytest.approx([*b.interval(), b.p()])
 
 
-def test_an_incomplete_arm_uses_the_blocks_it_has() -> None:
-    # Additive with tiny noise: blocks are worth 0, 10, 20, so a plain difference of means fails.
-    noise = np.random.default_rng(3).normal(0, 1e-3, (4, 3))
-    y = np.array([[0.0], [1.0], [2.0], [3.0]]) + np.array([0.0, 10.0, 20.0]) + noise
-    y[1, 2] = NAN
-    result = found(y, 1)
-    assert (result.n, result.df) == (2, 11 - (4 + 3 - 1))
-    assert result.estimate == pytest.approx(1.0, abs=0.01)
-    assert result.error > found(y, 2).error
-
-
 def test_what_is_seen_once_or_never_has_no_test() -> None:
     once = table(4, 3)
     once[1, 1:] = NAN
@@ -190,14 +153,10 @@ def test_what_is_seen_once_or_never_has_no_test() -> None:
         assert np.isnan([*result.interval(), result.p(), result.p_equivalence(1.0)]).all()
     assert np.isfinite(found(once, 2).p())
     assert np.isnan(mean_interval(table(5, 1), pool_variance(table(5, 1)), 0)).all()
-    never = found(np.array([[1.0, 2.0, NAN], [NAN, NAN, 3.0]]))
-    assert never.n == 0
-    assert np.isnan([never.estimate, *never.interval(), never.p()]).all()
-    y = table(4, 3)
-    with_empty = np.vstack([y, np.full(3, NAN)])
-    assert found(with_empty, 2).interval() == pytest.approx(found(y, 2).interval())
-    assert found(with_empty, 4).n == 0
-    assert np.isnan(found(np.full((2, 3), NAN)).p())
+    for y in (np.array([[1.0, 2.0, NAN], [NAN, NAN, 3.0]]), np.full((2, 3), NAN)):
+        never = found(y)
+        assert never.n == 0
+        assert np.isnan([never.estimate, *never.interval(), never.p()]).all()
 
 
 def test_equal_differences_have_no_variance_in_spite_of_rounding() -> None:
@@ -251,15 +210,21 @@ def test_holm_by_hand() -> None:
     np.testing.assert_allclose(corrected, [NAN, 0.04, NAN, 0.04])
 
 
-def test_equivalence_is_two_one_sided_tests() -> None:
+def test_two_arms_are_the_paired_t_test_and_two_one_sided_tests() -> None:
     y = table(2, 6)
+    expected = stats.ttest_rel(y[1], y[0])
+    interval = expected.confidence_interval(0.95)
+    result = found(y)
+    assert result.p() == pytest.approx(expected.pvalue)
+    assert result.interval() == pytest.approx((interval.low, interval.high))
+    assert (result.n, result.df) == (6, 5)
     d = y[1] - y[0]
     lower = stats.ttest_1samp(d, -0.05, alternative="greater").pvalue
     upper = stats.ttest_1samp(d, 0.05, alternative="less").pvalue
-    assert found(y).p_equivalence(0.05) == pytest.approx(max(lower, upper))
+    assert result.p_equivalence(0.05) == pytest.approx(max(lower, upper))
     # Passing at .05 is the 90 % interval inside the margin.
-    edge = max(map(abs, found(y).interval(0.9)))
-    assert found(y).p_equivalence(edge) == pytest.approx(0.05)
+    edge = max(map(abs, result.interval(0.9)))
+    assert result.p_equivalence(edge) == pytest.approx(0.05)
 
 
 def test_the_interval_of_a_mean_is_between_plain_t_and_pooled() -> None:
@@ -279,20 +244,6 @@ def test_the_interval_of_a_mean_is_between_plain_t_and_pooled() -> None:
     assert 2.0 < (high - low) / 2 / pooled < 2.6  # not 4.3
 
 
-def test_small_simulation_covers_and_keeps_the_rate_of_false_alarms() -> None:
-    rng = np.random.default_rng(5)
-    rounds, covered, alarms = 150, 0, 0
-    for _ in range(rounds):
-        y = rng.standard_normal((4, 3)) + 2 * rng.standard_normal(3)
-        pool = pool_variance(y)
-        contrasts = [contrast(y, pool, arm, 0) for arm in (1, 2, 3)]
-        low, high = contrasts[0].interval()
-        covered += low < 0 < high
-        alarms += holm(np.array([c.p() for c in contrasts])).min() < 0.05
-    assert stats.binomtest(covered, rounds, 0.95).pvalue > 1e-3
-    assert stats.binomtest(alarms, rounds, 0.05, alternative="greater").pvalue > 1e-3
-
-
 def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -306,16 +257,12 @@ def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
     pool = pool_variance(y)
     assert not pool.noisy.any()  # so that the whole table is pooled, and complete
     assert result.estimate == pytest.approx(weights @ y.mean(axis=1))
-    assert result.error == pytest.approx(np.sqrt(pool.fit.variance * 2 / y.shape[1]))
+    assert result.unit == pytest.approx(np.sqrt(pool.fit.variance * weights @ weights))
+    assert result.error == pytest.approx(result.unit / np.sqrt(y.shape[1]))
     assert result.df == (y.shape[0] - 1) * (y.shape[1] - 1)
 
 
-def test_weighted_contrasts_by_hand() -> None:
-    y, weights = table(4, 5), np.array([1.0, -1.0, -1.0, 1.0])  # an interaction
-    result = weighted_contrast(y, pool_variance(y), weights)
-    assert result.estimate == pytest.approx(weights @ y.mean(axis=1))
-    assert result.error == pytest.approx(np.sqrt(fit_blocks(y).variance * 4 / 5))
-    assert result.unit == pytest.approx(np.sqrt(fit_blocks(y).variance * 4))
+def test_weighted_contrasts_of_a_noisy_arm_and_wrong_ones() -> None:
     y = table(6, 8)
     y[1] += np.random.default_rng(1).normal(0, 0.5, 8)
     result = weighted_contrast(y, pool_variance(y), [0, 1, -0.5, -0.5, 0, 0])
