@@ -42,38 +42,44 @@ RECIPE = override(
 )  # fmt: skip
 
 
-def _supply() -> Supply:
-    features = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
-    return Supply(features, labels(), np.arange(TRAIN), RECIPE, 3)
+FEATURES = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
+SUPPLY = Supply(FEATURES, labels(), np.arange(TRAIN), RECIPE, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_are_the_same_whoever_makes_them(workers: int) -> None:
-    supply = _supply()
     steps = range(2, 9)  # as after a resume
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    found = list(load(supply, steps, workers))
+    found = list(load(SUPPLY, steps, workers))
     assert torch.equal(torch.get_rng_state(), before)  # which training draws from
-    for one, two in zip(map(supply, steps), found, strict=True):
+    for one, two in zip(map(SUPPLY, steps), found, strict=True):
         assert all(map(torch.equal, one, two))
         assert {tensor.dtype for tensor in two} == {torch.float32}
 
 
+def test_whoever_stops_early_leaves_nobody() -> None:
+    def children() -> set[int]:
+        return {child.pid for child in psutil.Process().children(recursive=True)}
+
+    with closing(load(SUPPLY, range(100), 2)) as batches:
+        next(batches)
+        working = children()
+    assert len(working - children()) == 2
+
+
 def _train(folder: Path, workers: int, stop: int | None = None) -> tuple[list[float], np.ndarray]:
     recipe = replace(RECIPE, engine=EngineSpec(num_workers=workers))
-    features = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
     torch.manual_seed(0)
     net = create_model("panns_micro", CLASSES, mels=16, frames=50, width=2, depth=1)
-    task = Task("k", recipe, 3, features, labels(), np.arange(TRAIN), folder)
-    task = replace(task, checkpoint_seconds=0.0)
+    task = Task("k", recipe, 3, FEATURES, labels(), np.arange(TRAIN), folder)
 
     def on_epoch(progress: Progress) -> None:
         if progress.epoch == stop:
             raise KeyboardInterrupt
 
-    losses = train(net, task, on_epoch).progress.train_loss
-    return losses, predict(net, features, np.arange(TRAIN, CLIPS), Engine(recipe.engine))
+    losses = train(net, replace(task, checkpoint_seconds=0.0), on_epoch).progress.train_loss
+    return losses, predict(net, FEATURES, np.arange(TRAIN, CLIPS), Engine(recipe.engine))
 
 
 def test_a_training_is_the_same_with_and_without_and_after_a_stop(tmp_path: Path) -> None:
@@ -93,42 +99,24 @@ class _Unwieldy(Exception):
         super().__init__(f"{one} and {two}")
 
 
+ERROR: dict[str, Any] = {"source": "clips.csv", "field": "clip", "value": 3, "remedy": "Fix it."}
+
+
 def _wrong(error: str, number: int) -> np.ndarray:
-    if number == 3 and error == "unwieldy":
-        raise _Unwieldy(1, 2)
     if number == 3:
-        raise InputError("is broken", source="clips.csv", field="clip", value=3, remedy="Fix it.")
+        raise _Unwieldy(1, 2) if error == "unwieldy" else InputError("is broken", **ERROR)
     return np.full((2, 3), number, dtype="f4")
 
 
 def test_an_error_is_raised_as_it_was_where_its_batch_is_asked_for() -> None:
     seen = []
-    with (
-        pytest.raises(InputError) as caught,
-        closing(load(partial(_wrong, "input"), range(6), 2)) as batches,
-    ):
-        for array in batches:
-            seen.append(float(array[0, 0]))
+    with pytest.raises(InputError) as caught:
+        seen.extend(float(array[0, 0]) for array in load(partial(_wrong, "input"), range(6), 2))
     assert seen == [0, 1, 2]
-    error = caught.value
-    assert (error.source, error.field, error.value) == ("clips.csv", "clip", 3)
-    assert str(error) == "clips.csv: clip = 3: is broken. Fix it."
-    assert "in _wrong" in error.__notes__[0]
-
-
-def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
-    with pytest.raises(RuntimeError, match="_Unwieldy: 1 and 2"):
+    assert {name: getattr(caught.value, name) for name in ERROR} == ERROR
+    assert "in _wrong" in caught.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="_Unwieldy: 1 and 2"):  # what cannot be sent
         list(load(partial(_wrong, "unwieldy"), range(6), 2))
-
-
-def test_whoever_stops_early_leaves_nobody() -> None:
-    def children() -> set[int]:
-        return {child.pid for child in psutil.Process().children(recursive=True)}
-
-    with closing(load(_supply(), range(100), 2)) as batches:
-        next(batches)
-        working = children()
-    assert len(working - children()) == 2
 
 
 def test_stored_features_are_passed_by_name(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from layouts import (
     write_prepared_hdf5,
 )
 from sounds import sound
+from written import Written
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
@@ -31,7 +34,8 @@ from passt_bench.spec.recipe import DataSpec
 
 Cli = Callable[..., tuple[int, str]]
 RATE = 16000
-WRITERS = {
+SIZE = 4 * 1600 * 2  # bytes of the clips of `manifest`
+WRITERS: dict[str, Callable[[Path], Written]] = {
     "esc50": write_esc50,
     "fsd50k": write_fsd50k,
     "manifest": write_manifest,
@@ -44,20 +48,41 @@ def bare(data: Dataset, clips: np.ndarray) -> list[str]:
     return [data.ids[clip].removesuffix(".mp3") for clip in clips]
 
 
+def manifest(root: Path, clips: int = 4, seconds: float = 0.1, **changed: np.ndarray) -> Path:
+    """Float files, one a clip; the last two are the test's."""
+    root.mkdir(parents=True)
+    rows = ["path,labels,split"]
+    for n in range(clips):
+        wave = changed.get(f"clip{n:02}", sound(n, seconds, RATE))
+        soundfile.write(root / f"clip{n:02}.wav", wave, RATE, subtype="FLOAT")
+        rows.append(f"clip{n:02}.wav,{'ab'[n % 2]},{'test' if n >= clips - 2 else 'train'}")
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def spoilt(n: int, *samples: float) -> dict[str, np.ndarray]:
+    """A clip of `manifest` that has these samples from its fourth on."""
+    wave = sound(n, 0.1, RATE)
+    wave[3 : 3 + len(samples)] = samples
+    return {f"clip{n:02}": wave}
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_prepared_clips_are_the_decoded_ones(name: str, tmp_path: Path) -> None:
     root = tmp_path / "data"
-    WRITERS[name](root)  # type: ignore[operator]
+    WRITERS[name](root)
     source: Dataset = DATASETS.get(name).build(DataSpec(name, seconds=1.0), RATE, root)
-    index, was_there = prepare_data(Preparation(name, root, RATE, workers=2))
+    asked = Preparation(name, root, RATE, workers=2)
+    index, was_there = prepare_data(asked)
     assert not was_there
     assert (index.clips, index.lost, index.cut) == (len(source.ids), (), 0)
-    assert prepare_data(Preparation(name, root, RATE)) == (index, True)
+    assert prepare_data(asked) == (index, True)
+    with pytest.raises(InputError, match="no data set to prepare"):
+        prepare_data(replace(asked, root=root / f"prepared-{RATE}"))
     data = open_dataset(DataSpec(name), RATE, root)
     assert isinstance(data, PreparedDataset)
-    packed = open_dataset(
-        DataSpec(name), RATE, write_prepared_hdf5(root / f"prepared-{RATE}", tmp_path / "packed")
-    )
+    folder = write_prepared_hdf5(root / f"prepared-{RATE}", tmp_path / "packed")
+    packed = open_dataset(DataSpec(name), RATE, folder)
     assert isinstance(packed, Hdf5Dataset)
     for found in (data, packed):
         assert found.folds == source.folds
@@ -76,63 +101,43 @@ def test_prepared_clips_are_the_decoded_ones(name: str, tmp_path: Path) -> None:
         assert np.corrcoef(packed.waveform(clip), source.waveform(number))[0, 1] > 0.98
 
 
-def manifest(root: Path, waves: dict[str, np.ndarray], rate: int = RATE) -> Path:
-    """Float files, one a clip; the last is the test's."""
-    root.mkdir(parents=True)
-    rows = ["path,labels,split"]
-    for number, (name, wave) in enumerate(waves.items()):
-        soundfile.write(root / name, wave, rate, subtype="FLOAT")
-        rows.append(f"{name},{'ab'[number % 2]},{'test' if number >= len(waves) - 2 else 'train'}")
-    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return root
-
-
 def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     tmp_path: Path, cli: Cli
 ) -> None:
-    waves = {f"{n:02}.wav": sound(n, 0.1, RATE) for n in range(40)}
-    waves["07.wav"][5] = np.nan
-    waves["11.wav"][[3, 4]] = [1.5, -2.0]
-    root = manifest(tmp_path / "data", waves)
+    root = manifest(tmp_path / "data", 40, **spoilt(7, np.nan), **spoilt(11, 1.5, -2.0))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 0
-    assert "39 clips" in said
-    assert "2 samples of 1 clips beyond ±1 clipped" in said
-    assert "1 could not be decoded and were skipped: 07" in said
-    assert "the file holds NaN or infinity" in said
+    for words in ("39 clips", "2 samples of 1 clips beyond ±1 clipped", "skipped: clip07", "NaN"):
+        assert words in said
     data = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, root)
     assert len(data.ids) == 39
     assert not any("07" in name for name in data.ids)
-    assert "1 clips could not be decoded and were skipped: 07" in " ".join(data.fingerprint.notes)
+    assert "skipped: clip07" in " ".join(data.fingerprint.notes)
     clip = next(n for n, name in enumerate(data.ids) if "11" in name)
     np.testing.assert_allclose(data.waveform(clip)[3:5], [32767 / 32768, -1])
-    table = data.clip_table()
-    assert table is not None
-    assert list(table.skipped.reasons) == ["the file holds NaN or infinity"]
     packed = write_prepared_hdf5(root / f"prepared-{RATE}", tmp_path / "packed")
     other = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, packed)
-    again = other.clip_table()
-    assert again is not None
+    table, again = data.clip_table(), other.clip_table()
+    assert table is not None and again is not None
+    assert list(table.skipped.reasons) == ["the file holds NaN or infinity"]
     assert (again.expected, again.skipped.names) == (table.expected, table.skipped.names)
     assert other.fingerprint.notes[1:] == data.fingerprint.notes[1:]
     assert (other.fingerprint.expected, other.fingerprint.found) == (40, 39)
 
 
 def test_too_much_that_breaks_is_refused(tmp_path: Path, cli: Cli) -> None:
-    waves = {f"{n:02}.wav": sound(n, 0.1, RATE) for n in range(20)}
-    for name in ("03.wav", "09.wav"):
-        waves[name][0] = np.nan
-    root = manifest(tmp_path / "data", waves)
+    root = manifest(tmp_path / "data", 20, **spoilt(3, np.nan), **spoilt(9, np.nan))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 2
-    assert "more than 5 % of the clips break in decoding" in said
-    assert "03" in said and "09" in said
+    for words in ("more than 5 % of the clips break in decoding", "clip03", "clip09"):
+        assert words in said
     assert not (root / f"prepared-{RATE}" / INDEX).exists()
-    assert isinstance(open_dataset(DataSpec(name="manifest"), RATE, root), Dataset)
+    assert not isinstance(open_dataset(DataSpec("manifest"), RATE, root), PreparedDataset)
 
 
 def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
-    root = manifest(tmp_path / "data", {f"{n}.wav": sound(n, 0.1 * n, RATE) for n in (1, 2, 3, 4)})
+    longer = {f"clip{n:02}": sound(n, 0.1 * (n + 1), RATE) for n in range(4)}
+    root = manifest(tmp_path / "data", **longer)
     words = ("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     code, said = cli(*words, "--seconds", 0.25)
     assert code == 0
@@ -147,33 +152,25 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("field", "value"),
     [
-        (("--rate", RATE, "--format", "hdf5"), "--format = 'hdf5': clips are prepared as 16-bit"),
-        (("--rate", 1), "--rate = 1: must be above 999. Give Hz"),
-        (("--rate", 999), "--rate = 999: must be above 999"),
-        (("--rate", 768_001), "--rate = 768001: must be at most 768000"),
-        (("--rate", RATE, "--seconds", 0), "--seconds = 0.0: must be above 0"),
-        (("--rate", RATE, "--seconds", "nan"), "--seconds = nan: must be above 0"),
-        (("--rate", RATE, "--seconds", "inf"), "--seconds = inf: must be at most 86400"),
+        ("--format", "hdf5"),
+        ("--rate", 999),
+        ("--rate", 768_001),
+        ("--seconds", 0.0),
+        ("--seconds", nan),
+        ("--seconds", inf),
     ],
 )
 def test_bad_options_write_nothing(
-    words: tuple[object, ...], message: str, tmp_path: Path, cli: Cli
+    field: str, value: object, tmp_path: Path, mistake: Callable[..., InputError]
 ) -> None:
-    root = manifest(tmp_path / "data", {f"{n}.wav": sound(n, 0.1, RATE) for n in range(4)})
+    root = manifest(tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
-    code, said = cli("data", "prepare", f"manifest={root}", *words)
-    assert code == 2
-    assert message in said
+    rate = () if field == "--rate" else ("--rate", RATE)
+    error = mistake("data", "prepare", f"manifest={root}", *rate, field, value)
+    assert (error.field, str(error.value)) == (field, str(value))
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_prepared_clips_are_not_prepared_again(tmp_path: Path) -> None:
-    root = manifest(tmp_path / "data", {f"{n}.wav": sound(n, 0.1, RATE) for n in range(4)})
-    prepare_data(Preparation("manifest", root, RATE))
-    with pytest.raises(InputError, match="no data set to prepare"):
-        prepare_data(Preparation("manifest", root / f"prepared-{RATE}", RATE))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -185,17 +182,15 @@ def test_stops_and_processes_do_not_change_the_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three shards; each way of cutting off what follows a complete one comes to the same."""
-    root = manifest(tmp_path / "data", {f"{n}.wav": sound(n, 0.05, RATE) for n in range(40)})
+    root = manifest(tmp_path / "data", 40, 0.05)
     monkeypatch.setattr(module, "_SHARD", 16)
-    steps: list[tuple[bytes, bytes]] = []
+    steps: list[list[bytes]] = []
     real = module._write_list
 
     def listed(folder: Path, shards: Shards) -> None:
         real(folder, shards)
-        samples = folder / WAVEFORMS
-        steps.append(
-            ((folder / LIST).read_bytes(), samples.read_bytes() if samples.exists() else b"")
-        )
+        paths = (folder / LIST, folder / WAVEFORMS)
+        steps.append([path.read_bytes() if path.exists() else b"" for path in paths])
 
     monkeypatch.setattr(module, "_write_list", listed)
     whole, again = tmp_path / "whole", tmp_path / "again"
@@ -214,26 +209,17 @@ def test_stops_and_processes_do_not_change_the_bytes(
         assert contents(again) == contents(whole)
 
 
-def shorter(folder: Path) -> None:
-    (folder / WAVEFORMS).write_bytes(b"")
-
-
 def other_work(folder: Path) -> None:
     text = (folder / LIST).read_text()
     (folder / LIST).write_text(text.replace('"clips": 4', '"clips": 5'))
 
 
-def other_samples(folder: Path) -> None:
-    stored = (folder / WAVEFORMS).read_bytes()
-    (folder / WAVEFORMS).write_bytes(bytes(len(stored)))
-
-
 @pytest.mark.parametrize(
     ("spoil", "file", "field"),
     [
-        (shorter, WAVEFORMS, None),
+        (lambda folder: (folder / WAVEFORMS).write_bytes(b""), WAVEFORMS, None),
         (other_work, LIST, "--folder"),
-        (other_samples, "", "clip"),
+        (lambda folder: (folder / WAVEFORMS).write_bytes(bytes(SIZE)), "", "clip"),
         (lambda folder: (folder / LIST).write_text("{"), LIST, None),
         (lambda folder: (folder / LIST).unlink(), WAVEFORMS, "--folder"),
     ],
@@ -243,13 +229,14 @@ def test_what_was_not_begun_here_is_not_continued(
     spoil: Callable[[Path], object], file: str, field: str | None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    root = manifest(tmp_path / "data", {f"{n}.wav": sound(n, 0.05, RATE) for n in range(4)})
+    root = manifest(tmp_path / "data")
     asked, folder = Preparation("manifest", root, RATE), root / f"prepared-{RATE}"
     with monkeypatch.context() as patch:
         patch.setattr(module, "_check_sample", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare_data(asked)
     assert len(json.loads((folder / LIST).read_text())["sizes"]) == 4
+    assert (folder / WAVEFORMS).stat().st_size == SIZE
     spoil(folder)
     with pytest.raises(InputError) as caught:
         prepare_data(asked)

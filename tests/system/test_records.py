@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from filelock import FileLock, Timeout
@@ -63,7 +66,6 @@ def files(root: Path) -> dict[str, bytes]:
 def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
     cell = plan.cells[0]
     one = ok(cell)
-    assert compare_records(one, one) == ({}, {})
     changes = {"training.epochs": 7, "patchout.schedule": "rising", "engine.threads": 2}
     other = replace(
         one,
@@ -89,12 +91,8 @@ def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
     free = {"recipe.measurement.rounds", "library.torch", "machine.cpu", "commit", "data.clips"}
     assert free <= context.keys()
     assert not decides.keys() & context.keys()
-
-
-def test_what_differs_is_what_makes_the_key(plan: StudyPlan) -> None:
-    for a in plan.cells:
-        for b in plan.cells:
-            assert (a.key == b.key) == (not compare_records(ok(a), ok(b))[0])
+    for a, b in itertools.product(plan.cells, repeat=2):
+        assert (a.key == b.key) == (not compare_records(ok(a), ok(b))[0])
 
 
 def test_records_are_found_by_beginning_and_path(plan: StudyPlan, tmp_path: Path) -> None:
@@ -115,25 +113,20 @@ def test_diff_on_the_command_line(plan: StudyPlan, cli: Cli, tmp_path: Path) -> 
     store = write(tmp_path, plan)
     store.write(session(plan, ("a" * 16,)))
     one, two = plan.cells[0].key, plan.cells[1].key
-    for other, status, parts in (
-        (two, 0, ("recipe.patchout.kind", '"none"', '"time"')),
-        (store.folder(one), 0, (f"Same key: {one}.", "Other fields: no differences.")),
-        ("5" * 16, 2, ("kind = 'quality, cost'",)),
+    for other, status, part in (
+        (two, 0, "recipe.patchout.kind"),
+        (store.folder(one), 0, f"Same key: {one}."),
+        ("5" * 16, 2, "kind = 'quality, cost'"),
     ):
         code, said = cli("records", "diff", one, other, "--runs", tmp_path)
-        assert (code, [part for part in parts if part not in said]) == (status, [])
+        assert code == status and part in said, said
 
 
 def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
-    half = replace(plan.record, variants=plan.record.variants[:2], seeds=(0,))
-    half = replace(
-        half, variants=tuple(replace(v, cells=v.cells[:1]) for v in plan.record.variants[:2])
-    )
-    one, two = (
-        write(tmp_path / "one", plan, slice(0, 3)),
-        write(tmp_path / "two", plan, slice(2, 6)),
-    )
-    one.write_study(half)
+    variants = tuple(replace(v, cells=v.cells[:1]) for v in plan.record.variants[:2])
+    one = write(tmp_path / "one", plan, slice(0, 3))
+    two = write(tmp_path / "two", plan, slice(2, 6))
+    one.write_study(replace(plan.record, variants=variants, seeds=(0,)))
     arm = plan.record.variants[0].arm
     two.write(session(plan, (arm,)), samples={arm: [1.0]})
     alike = session(plan, (arm,), "6" * 16)
@@ -148,11 +141,10 @@ def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
     (two.folder(failed.key) / ".record.json.abc").write_bytes(b"x")
     before = files(tmp_path)
     done = merge([one.root, two.root], tmp_path / "all")
-    assert {name: data for name, data in files(tmp_path).items() if name in before} == before
+    assert before.items() <= files(tmp_path).items()
     store = Store(tmp_path / "all")
-    assert {
-        record.key: record.status for record in store.records() if record.kind == "quality"
-    } == {cell.key: "ok" for cell in plan.cells}
+    found = {record.key: record.status for record in store.records() if record.kind == "quality"}
+    assert found == {cell.key: "ok" for cell in plan.cells}
     assert done.replaced == [failed.key]
     assert done.kept == sorted([mended.key, alike.key])
     assert alike in store.sessions()
@@ -190,15 +182,10 @@ def test_nothing_is_merged_into_a_folder_in_use(
     assert f"{len(plan.cells)} records copied" in said
 
 
-def with_margin(store: Store, plan: StudyPlan) -> None:
-    store.write_study(replace(plan.record, margin=0.5))
-
-
 def with_another_recipe(store: Store, plan: StudyPlan) -> None:
     first, second, *rest = plan.record.variants
-    store.write_study(
-        replace(plan.record, variants=(replace(second, name=first.name), second, *rest))
-    )
+    variants = (replace(second, name=first.name), second, *rest)
+    store.write_study(replace(plan.record, variants=variants))
 
 
 def without_records(store: Store, plan: StudyPlan) -> None:
@@ -216,29 +203,25 @@ def another_key(store: Store, plan: StudyPlan) -> None:
     [
         (lambda s, p: s.write(ok(p.cells[0], 0.5 + 4e-16)), "metrics.mAP", 0.5 + 4e-16),
         (lambda s, p: s.write(session(p, ("a" * 16,), key=p.cells[0].key)), "kind", "cost"),
-        (with_margin, "margin", 0.5),
-        (with_another_recipe, "variants.none", ...),
-        (another_key, "key", ...),
-        (without_records, "FROM", ...),
+        (lambda s, p: s.write_study(replace(p.record, margin=0.5)), "margin", 0.5),
+        (with_another_recipe, "variants.none", ANY),
+        (another_key, "key", ANY),
+        (without_records, "FROM", ANY),
         (lambda s, p: s.write(ok(p.cells[3])).write_text("{"), None, None),
     ],
     ids=["metrics", "kind", "margin", "recipe", "folder", "no store", "half"],
 )
 def test_what_contradicts_is_refused_and_nothing_copied(
-    spoil: Callable[[Store, StudyPlan], object],
-    field: str | None,
-    value: object,
-    plan: StudyPlan,
-    tmp_path: Path,
-) -> None:
+    spoil: Callable[[Store, StudyPlan], object], field: str | None, value: object,
+    plan: StudyPlan, tmp_path: Path,
+) -> None:  # fmt: skip
     one = write(tmp_path / "one", plan, slice(0, 2))
     two = write(tmp_path / "two", plan, slice(4, 6))
     spoil(two, plan)
     before = files(one.root)
     with pytest.raises(InputError) as caught:
         merge([two.root], one.root)
-    assert caught.value.field == field
-    assert caught.value.value == (caught.value.value if value is ... else value)
+    assert (caught.value.field, caught.value.value) == (field, value)
     assert str(caught.value.source).startswith(str(two.root))
     assert files(one.root) == before
 
@@ -254,62 +237,55 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
     plan: StudyPlan, cli: Cli, tmp_path: Path
 ) -> None:
     store = write(tmp_path, plan, slice(0, 5))
-    failed, begun = plan.cells[4], plan.cells[5]
+    done, failed, begun = plan.cells[0].key, plan.cells[4], plan.cells[5]
     store.write(failure(failed, "error", "why"))
-    arm = plan.record.variants[0].arm
-    store.write(session(plan, (arm,)))
+    used_session = session(plan, (plan.record.variants[0].arm,))
+    store.write(used_session)
     store.write(session(plan, ("9" * 16,), key="6" * 16))
     alien = store.write(replace(ok(begun), key="7" * 16)).parent
-    path = features_path(tmp_path / "cache", begun.recipe, begun.fingerprint.digest)
-    assert path is not None
-    used = _old(path)
+    used = features_path(tmp_path / "cache", begun.recipe, begun.fingerprint.digest)
+    assert used is not None
+    locks, cache = tmp_path / "locks", tmp_path / "cache"
     kept = [
         used,
-        _old(store.folder(begun.key) / "checkpoint.pt"),
-        _old(store.folder(begun.key) / "progress.jsonl"),
-        _old(store.folder(failed.key) / "checkpoint.pt"),
-        _old(tmp_path / "locks" / f"{begun.key}.lock"),
-        _old(tmp_path / "locks" / MERGE),
-        _old(tmp_path / "locks" / STUDIES),
+        store.folder(begun.key) / "checkpoint.pt",
+        store.folder(begun.key) / "progress.jsonl",
+        store.folder(failed.key) / "checkpoint.pt",
+        *(locks / name for name in (f"{begun.key}.lock", MERGE, STUDIES)),
     ]
-    done = plan.cells[0].key
+    debris = [
+        store.folder(done) / ".record.json.killed",
+        tmp_path / "studies" / ".tiny.json.killed",
+        cache / ".features-x.npy.killed",
+        store.folder(done) / "checkpoint.pt",
+        store.folder(done) / "checkpoint-before.pt",
+        *(locks / f"{name}.lock" for name in (done, f"{failed.key}.work", "5" * 16)),
+        cache / "features-0123456789abcdef.npy",
+    ]
+    for path in (*kept, *debris):
+        _old(path)
     fresh = store.folder(done) / ".record.json.fresh"
     fresh.write_bytes(b"somebody writes")
-    debris = [
-        _old(store.folder(done) / ".record.json.killed"),
-        _old(tmp_path / "studies" / ".tiny.json.killed"),
-        _old(tmp_path / "cache" / ".features-x.npy.killed"),
-        _old(store.folder(done) / "checkpoint.pt"),
-        _old(store.folder(done) / "checkpoint-before.pt"),
-        _old(tmp_path / "locks" / f"{done}.lock"),
-        _old(tmp_path / "locks" / f"{failed.key}.work.lock"),
-        _old(tmp_path / "locks" / f"{'5' * 16}.lock"),  # of a session
-        _old(tmp_path / "cache" / "features-0123456789abcdef.npy"),
-    ]
     found = find_removable(tmp_path)
     assert {p for item in found if not item.results for p in item.paths} == set(debris)
     assert [item.size for item in found if not item.results] == [15, 10, 15, 5]
     (results,) = (item for item in found if item.results)
     assert set(results.paths) == {alien, store.folder("6" * 16)}
     before = files(tmp_path)
-    code, said = cli("records", "clean", "--runs", tmp_path)
-    assert code == 0
-    assert "Nothing was removed." in said
+    assert cli("records", "clean", "--runs", tmp_path)[0] == 0
     assert files(tmp_path) == before
-    code, said = cli("records", "clean", "--runs", tmp_path, "--yes")
-    assert code == 0
+    assert cli("records", "clean", "--runs", tmp_path, "--yes")[0] == 0
     assert not any(path.exists() for path in debris)
     assert all(path.exists() for path in (*kept, fresh, alien))
     assert cli("records", "clean", "--runs", tmp_path, "--yes", "--unused-records")[0] == 0
     assert not alien.exists()
     assert all(path.exists() for path in (*kept, fresh))
     assert {cell.key for cell in plan.cells[:5]} <= set(store.record_keys())
-    assert store.sessions() == [session(plan, (arm,))]
+    assert store.sessions() == [used_session]
 
 
 def test_what_is_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
-    store = write(tmp_path, plan, slice(0, 1))
-    key = plan.cells[0].key
+    store, key = write(tmp_path, plan, slice(0, 1)), plan.cells[0].key
     checkpoint = _old(store.folder(key) / "checkpoint.pt")
     held = _old(tmp_path / "locks" / f"{key}.lock")
     with FileLock(held, timeout=0):
@@ -343,15 +319,13 @@ def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
         while not ended.is_set():
             discard(path)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-    cleaner = threading.Thread(target=tidy, daemon=True)
-    for thread in (*threads, cleaner):
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    ended.set()
-    cleaner.join(60)
-    assert not any(thread.is_alive() for thread in (*threads, cleaner))
+    with ThreadPoolExecutor() as pool:
+        cleaner = pool.submit(tidy)
+        try:
+            wait([pool.submit(work) for _ in range(4)], timeout=60)
+        finally:
+            ended.set()
+        cleaner.result(60)
     assert count == [400]
 
 
