@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from esc_layout import COLUMNS, rows_of, write_meta
+from sounds import sound, write_sound
 
 from passt_bench.data import open_dataset
 from passt_bench.data.layout import FolderDataset
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
-
-Layout = Callable[..., Path]
 
 
 def read(root: Path, rate: int = 8000, **fields: object) -> FolderDataset:
@@ -25,34 +23,38 @@ def read(root: Path, rate: int = 8000, **fields: object) -> FolderDataset:
     return found
 
 
-def test_labels_folds_and_sources(layout: Layout) -> None:
-    data = read(layout())
-    assert data.fingerprint.classes == ("dog", "rain", "sea_waves")
-    assert not data.fingerprint.multi_label
-    assert data.fingerprint.expected == data.fingerprint.found == 30
-    assert data.fingerprint.sampling_rates == {"8000": 30}
-    assert data.fingerprint.notes == ()
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Thirty clips of 0.1 s at 8 kHz."""
+    write_meta(tmp_path, rows_of())
+    for number, row in enumerate(rows_of()):
+        write_sound(tmp_path / "audio" / str(row["filename"]), sound(number, 0.1, 8000), 8000)
+    return tmp_path
+
+
+def test_labels_folds_and_sources(root: Path) -> None:
+    data = read(root)
+    found = data.fingerprint
+    assert found.classes == ("dog", "rain", "sea_waves")
+    assert not found.multi_label
+    assert (found.expected, found.found, found.notes) == (30, 30, ())
     assert data.folds == (1, 2, 3, 4, 5)
-    assert data.targets.shape == (30, 3)
-    assert data.targets[:].dtype == np.float32
-    assert (data.targets[:].sum(axis=1) == 1).all()
-    for index, name in enumerate(data.ids):
-        target = int(name.split("-")[-1])
-        assert data.targets[index][[0, 10, 11].index(target)] == 1
-        assert data.sources[index] == name.split("-")[1]
+    targets = [[0, 10, 11].index(int(name.split("-")[-1])) for name in data.ids]
+    assert np.array_equal(data.targets[:], np.eye(3)[targets])
+    assert list(data.sources) == [name.split("-")[1] for name in data.ids]
 
 
-def test_fewer_clips_in_turn_over_the_classes(layout: Layout) -> None:
-    data = read(layout(), train_clips=7, test_clips=3)
+def test_fewer_clips_in_turn_over_the_classes(root: Path) -> None:
+    data = read(root, train_clips=7, test_clips=3)
     train, test = data.split(2)
     assert set(np.bincount(data.targets[train].argmax(axis=1))) == {2, 3}
     assert list(np.bincount(data.targets[test].argmax(axis=1))) == [1, 1, 1]
     assert not set(train) & set(test)
     # The same was found; what is used of it stands in the recipe.
-    assert data.fingerprint.digest == read(layout()).fingerprint.digest
+    assert data.fingerprint.digest == read(root).fingerprint.digest
     for fields in ({"train_clips": 25}, {"test_clips": 7}):
         with pytest.raises(InputError, match=r"data\.\w+_clips = \d+.*at most \d+"):
-            read(layout(), **fields)
+            read(root, **fields)
 
 
 def test_refuses_folders_without_data(tmp_path: Path) -> None:
@@ -72,7 +74,6 @@ def test_refuses_folders_without_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fold": "one"}, "line 3: fold = 'one': not a whole number"),
         ({"target": "0.5"}, "line 3: target = '0.5': not a whole number"),
         ({"category": ""}, "line 3: category = '': empty"),
         ({"category": "cat"}, "line 3: category = 'cat': target 0 is called 'dog' above"),
@@ -80,11 +81,10 @@ def test_refuses_folders_without_data(tmp_path: Path) -> None:
         ({"fold": "100"}, "line 3: fold = '100': not a whole number below 100"),
         ({"filename": rows_of()[0]["filename"]}, "line 3: filename = .*listed twice"),
         ({"filename": "../../x.wav"}, r"line 3: filename = '\.\./\.\./x\.wav': leads out of the"),
-        ({"filename": "..\\x.wav"}, "line 3: filename = .*leads out of the folder"),
     ],
 )
-def test_names_the_broken_row(layout: Layout, change: dict[str, object], message: str) -> None:
-    root, rows = layout(), rows_of()
+def test_names_the_broken_row(root: Path, change: dict[str, object], message: str) -> None:
+    rows = rows_of()
     rows[1] |= change
     write_meta(root, rows)
     with pytest.raises(InputError, match=message):
@@ -103,7 +103,6 @@ def test_real_recordings() -> None:
         train, test = data.split(fold)
         assert (len(train), len(test)) == (320, 80)
         assert not {data.sources[i] for i in train} & {data.sources[i] for i in test}
-    for index in range(0, 400, 80):
-        wave = data.waveform(index)
+        wave = data.waveform(int(test[0]))
         assert wave.shape == (160000,)
         assert 1e-4 < wave.std() < 1
