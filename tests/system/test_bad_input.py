@@ -35,11 +35,9 @@ FILES = {
     "kind": (patchout("'diagonal'"), "patchout kind", "diagonal", "Known: block, frequency"),
     "field of a variant": (HEAD + BAD.replace('"salt"', '"model.nam"') + ")", "model.nam", 1,
                            "Known: depth, heads"),
-    "field of a study": (HEAD + BAD + ", qestion='?')", None, None, "bad.py:4"),
     "seeds": (HEAD + BAD + ", seeds=('a',))", "seeds", ("a",), "seeds=(0, 1, 2)"),
     "folds of data without": (HEAD + BAD + ", folds=(1, 2))", "folds", (1, 2), "no folds"),
     "import": ("import json\n\nimport nothing_there\n", None, None, "bad.py:3"),
-    "syntax": ("x = 1\ny = (\n", None, None, "bad.py:2"),
     "no text": ("\0", None, None, "null bytes"),
     "exception deep within": ("def f():\n    return 1 / 0\n\n\nf()\n", None, None, "bad.py:2"),
     "exit": ("import sys\nsys.exit(0)\n", None, None, "bad.py:2"),
@@ -58,12 +56,9 @@ COMMANDS = [
     ("report quik", "study", "quik", "Run it first: passt-bench run quik"),
     ("list nothing", "WHAT", "nothing", "Known: "),
     ("plan STUDY --set training.epoch=3", "training.epoch", 3, "mean 'training.epochs'?"),
-    ("plan STUDY --set model.name=passt_micr", "model", "passt_micr", "mean 'passt_micro'?"),
     ("plan STUDY --set data.name=audiosett", "data set", "audiosett", "mean 'audioset'"),
     ("plan STUDY --set training.epochs", "training.epochs", None, "no value given"),
-    ("plan STUDY --set =3", "=3", None, "FIELD=VALUE"),
     ("plan STUDY --set epochs=3", "epochs", 3, "Did you mean 'training.epochs'?"),
-    ("plan STUDY --set training.epochs=NaN", "training.epochs", None, "passes over"),
     ("plan STUDY --set training.learning_rate=Infinity", "training.learning_rate", float("inf"),
      "Give a finite number"),
     ("plan STUDY --set model.stride=6,6,6", "model.stride", "6,6,6", "patch stride"),
@@ -75,18 +70,15 @@ COMMANDS = [
     ("plan STUDY --device gpu", "--device", "gpu", "unknown device. Known: cpu, cuda"),
     ("plan STUDY --name a/b", "--name", "a/b", "letters, digits"),
     ("run STUDY --variant time.75", "--variant", "time.75", "Did you mean 'time'?"),
-    ("plan STUDY --variant none,time", "--variant", "none,time", "no such variant"),
     ("status STUDY --variant none --no-baseline", "--variant", "none", "the baseline"),
     ("report --variant none", "--variant", None, "one study"),
     ("report a --no-baseline", "--no-baseline", None, "compares with the baseline"),
     ("run STUDY --workers 0", "--workers", 0, "above 0"),
-    ("run STUDY --run-timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --memory inf", "--memory", float("inf"), "Give GiB"),
     ("run STUDY --retry oom,bogus", "--retry", "bogus", "Known: diverged"),
     ("predict a.wav --checkpoint x --device tpu", "--device", "tpu", "Known: cpu, cuda"),
     ("compare passt_s cnn14 --engine fast", "--engine", "fast", "Known: compiled, eager"),
-    ("weights list --folder gone", "--folder", "gone", "no such file or folder"),
     ("data check manifest=gone", "manifest", "gone", "no such file or folder"),
     ("status STUDY --runs STUDY", "--runs", "STUDY", "Give a folder"),
     ("run STUDY --runs STUDY/runs", "--runs", "STUDY/runs", "Give a folder"),
@@ -122,17 +114,14 @@ def test_a_bad_command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = small_study.write(tmp_path)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    error = mistake(*line.replace("STUDY", str(file)).split())
+    small_study.write(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    error = mistake(*line.replace("STUDY", "../tiny.py").split())
     assert error.field == field
-    assert value is None or error.value in (value, str(value).replace("STUDY", str(file)))
+    assert value is None or error.value in (value, str(value).replace("STUDY", "../tiny.py"))
     assert said in str(error)
     assert error.remedy
-    assert not list((tmp_path / "here").iterdir())
-    assert file.read_text() == small_study.text()
-
-
-def test_an_unknown_option(cli: Callable[..., tuple[int, str]]) -> None:
-    assert cli("plan", "quick", "--nonsense")[0] == 2
+    assert not list(here.iterdir())
+    assert (tmp_path / "tiny.py").read_text() == small_study.text()

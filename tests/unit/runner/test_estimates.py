@@ -39,17 +39,14 @@ def test_six_rounds_at_least_and_the_limits_at_most() -> None:
     assert Foreseen().least == Foreseen().limited(SPEC) == 0
 
 
-def test_arms_sessions_and_threads_add_up() -> None:
+def test_arms_sessions_and_stages_of_a_schedule_add_up() -> None:
     half = override(RECIPE, {"patchout": Patchout("time", rate=0.5)})
-    both = foresee([[RECIPE, half]], CLASSES, SPEC)
-    assert both.rounds[0] == pytest.approx(alone().rounds[0] + alone(half).rounds[0])
+    both, first, second = foresee([[RECIPE, half]], CLASSES, SPEC), alone(), alone(half)
+    assert both.rounds[0] == pytest.approx(first.rounds[0] + second.rounds[0])
     two = foresee([[RECIPE, half], [RECIPE]], CLASSES, SPEC)
-    assert two.rounds == (both.rounds[0], alone().rounds[0])
-    assert two.apart == pytest.approx(both.apart + alone().apart)
-
-
-def test_a_schedule_takes_a_step_in_each_stage() -> None:
-    scheduled = override(RECIPE, {"patchout": Patchout("time", rate=0.5, schedule="rising")})
+    assert two.rounds == (both.rounds[0], first.rounds[0])
+    assert two.apart == pytest.approx(both.apart + first.apart)
+    scheduled = override(half, {"patchout.schedule": "rising"})
     facts = summarize_model(scheduled, CLASSES)
     stages = len(facts.patchout["stages"])
     assert stages > 1
@@ -59,12 +56,12 @@ def test_a_schedule_takes_a_step_in_each_stage() -> None:
 
 
 def test_what_follows_the_rounds_and_compiling_count() -> None:
-    facts = summarize_model(RECIPE, CLASSES)
-    more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - alone().apart
+    facts, apart = summarize_model(RECIPE, CLASSES), alone().apart
+    more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - apart
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
-    assert alone(profile=True).apart > alone().apart
+    assert alone(profile=True).apart > apart
     compiled = override(RECIPE, {"engine": EngineSpec(compile=True)})
-    assert alone(compiled).apart == pytest.approx(alone().apart + estimates.COMPILE_SECONDS)
+    assert alone(compiled).apart == pytest.approx(apart + estimates.COMPILE_SECONDS)
 
 
 def test_rates_of_devices() -> None:

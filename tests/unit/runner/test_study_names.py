@@ -48,20 +48,25 @@ def changed(file: StudyFile, **changes: object) -> StudyFile:
 def test_other_settings_get_a_name_of_their_own_and_find_it_again(
     file: StudyFile, runs: Path
 ) -> None:
+    late = plan_request(file, StudyRequest("tiny", ("training.epochs=9",)), Paths(runs))
     first = begin(file, runs)
     assert (first.study.name, first.notes) == ("tiny", ())
+    with pytest.raises(InputError) as caught:  # another command has taken the name meanwhile
+        write_study(late, Store(runs))
+    assert (caught.value.field, caught.value.value) == ("name", "tiny")
     longer = begin(file, runs, "training.epochs=3")
     assert longer.study.name == longer.record.name == longer.whole.name == "tiny-2"
     assert "variant 'none', training.epochs = 3" in longer.notes[0]
     assert longer.notes[0] in describe(longer, Store(runs), RunConfig())
-    assert begin(file, runs, "training.epochs=4").study.name == "tiny-3"
-    for sets, name in ((), "tiny"), (("training.epochs=3",), "tiny-2"):
-        assert begin(file, runs, *sets).study.name == name
-    # What decides no result is no other setting.
-    assert begin(file, runs, "engine.num_workers=1").study.name == "tiny"
-    # Names that are given are kept apart likewise.
-    assert begin(file, runs, "training.epochs=4", name="mine").study.name == "mine"
-    assert begin(file, runs, "training.epochs=5", name="mine").study.name == "mine-2"
+    for sets, name, found in (
+        (("training.epochs=4",), None, "tiny-3"),
+        ((), None, "tiny"),
+        (("training.epochs=3",), None, "tiny-2"),
+        (("engine.num_workers=1",), None, "tiny"),  # decides no result
+        (("training.epochs=4",), "mine", "mine"),  # names that are given are kept apart likewise
+        (("training.epochs=5",), "mine", "mine-2"),
+    ):
+        assert begin(file, runs, *sets, name=name).study.name == found
     assert Store(runs).studies() == ["mine", "mine-2", "tiny", "tiny-2", "tiny-3"]
     begun = Store(runs).study("tiny")
     assert [v.cells for v in begun.variants] == [v.cells for v in first.whole.variants]
@@ -153,16 +158,6 @@ def test_raised_versions_are_the_same_study_and_said(
     assert "earlier versions" in plan.notes[0]
     assert cells(plan.whole) == cells(before.whole)
     assert {cell.key for cell in plan.cells}.isdisjoint({cell.key for cell in before.cells})
-
-
-def test_another_command_that_takes_the_name_meanwhile_is_noticed(
-    file: StudyFile, runs: Path
-) -> None:
-    late = plan_request(file, StudyRequest("tiny", ("training.epochs=3",)), Paths(runs))
-    begin(file, runs)
-    with pytest.raises(InputError) as caught:
-        write_study(late, Store(runs))
-    assert (caught.value.field, caught.value.value) == ("name", "tiny")
 
 
 def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Path) -> None:
