@@ -81,7 +81,6 @@ class Proxy:
         return self.fault
 
     def close(self):
-        """Lets go of whoever hangs."""
         self.released.set()
 
 

@@ -62,7 +62,6 @@ class Moment:
 
 
 def arm(folder: Path, whoes: tuple[str, ...]) -> None:
-    """Makes this process watch for its moment."""
     from passt_bench.records.store import Store
     from passt_bench.runner import cells
     from passt_bench.training import checkpoint, evaluate
@@ -86,7 +85,6 @@ def arm(folder: Path, whoes: tuple[str, ...]) -> None:
 
 
 def _in_phase(moment: Moment, owner: Any, name: str, phase: str) -> None:
-    """Lets the moment pass before, in and after each call of a function."""
     real = getattr(owner, name)
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -140,7 +138,6 @@ def study(folder: Path) -> Any:
 
 
 def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
-    """One invocation; its exit status."""
     from rich.console import Console
 
     from passt_bench.runner.plan import Datasets, plan_study

@@ -36,7 +36,6 @@ MOMENTS: tuple[Moment, ...] = (
 
 
 def watch(moment: Moment) -> None:
-    """Makes this process end when the moment comes."""
     from passt_bench.runner import prepare_data
 
     name, number = moment

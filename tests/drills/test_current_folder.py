@@ -57,7 +57,6 @@ if __name__ == "__main__":
 
 
 def write_study(folder: Path) -> None:
-    """A study that imports its neighbour."""
     imports = "from neighbour import HALF\n"
     base = 'override(synthetic(), {"data.storage": "streamed"})'
     small_study.killed(folder, 1, 1, "HALF", imports=imports, base=base)

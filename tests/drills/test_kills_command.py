@@ -30,7 +30,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """A folder where the command and its processes were killed while models were trained."""
     command = Command(tmp_path, *QUIET)
     command.wait_for("records/*/checkpoint.pt")
     os.killpg(command.process.pid, signal.SIGKILL)
@@ -40,7 +39,6 @@ def killed(tmp_path: Path) -> Path:
 
 
 def finish(folder: Path, undisturbed: dict[str, dict[str, Any]]) -> None:
-    """Gives the command once more; it leaves what an undisturbed one does."""
     last = Command(folder, *QUIET)
     assert last.end() == 0, last.text()
     assert results(last.runs) == undisturbed
@@ -103,7 +101,6 @@ def test_control_c_at_any_time_before_the_first_cell(tmp_path: Path, seconds: fl
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_two_at_once_with_many_workers_run_each_cell_once(tmp_path: Path) -> None:
-    """In a fresh folder, with MLflow."""
     from mlflow import MlflowClient
 
     two = [Command(tmp_path, "--workers", "16", epochs=2, seeds=6) for _ in range(2)]

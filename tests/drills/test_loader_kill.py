@@ -49,7 +49,6 @@ def run(folder: Path, workers: int) -> RunRecord:
 
 
 def _cell_at_work(process: psutil.Process, folder: Path) -> psutil.Process:
-    """The cell in the midst of its training, with all its processes."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         time.sleep(0.01)

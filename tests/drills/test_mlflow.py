@@ -28,7 +28,6 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The address of a store that no fault comes near."""
     return f"sqlite:///{tmp_path_factory.mktemp('undisturbed') / 'mlflow.db'}"
 
 

@@ -53,7 +53,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *words: str) -> str:
-    """Runs words in a shell's environment; what was printed."""
     own = str(ENVIRONMENT / "bin")
     path = [entry for entry in os.environ["PATH"].split(os.pathsep) if entry != own]
     done = subprocess.run(

@@ -57,13 +57,11 @@ class FrontendCase:
 
     @property
     def name(self) -> str:
-        """Unique in its file."""
         jitter = f", jitter {self.jitter[0]} and {self.jitter[1]}" if self.jitter else ""
         return f"{self.frontend}, {self.signal}, {self.seconds:g} s{jitter}"
 
     @property
     def spec(self) -> FrontendSpec:
-        """Of the front end."""
         return SPECS[self.frontend]
 
     def waveform(self) -> np.ndarray:
@@ -90,7 +88,6 @@ class FrontendCase:
 
 
 def thinned_frames(outputs: Outputs) -> Outputs:
-    """Every eleventh frame and the last."""
     return {part: np.append(x[:, ::11], x[:, -1:], axis=1) for part, x in outputs.items()}
 
 

@@ -34,7 +34,6 @@ FEW = replace(WHOLE, train_clips=9, test_clips=3, seed=3)
 
 
 def known(name: str, *shape: int, rate: int = RATE) -> bytes:
-    """A WAV file of known samples, (n,) or (n, channels)."""
     data = np.rint(known_weights.numbers(name, shape) * 16384).astype("<i2").tobytes()
     return wav(fmt(channels=(*shape, 1)[1], rate=rate), chunk(b"data", data))
 
@@ -79,14 +78,11 @@ def stretches(root: Path) -> None:
 
 
 def known_row(name: str, wave: np.ndarray, rate: int) -> bytes:
-    """A known sound for a row of an HDF5 file, in place of that of an encoder."""
     return known(name, 1600)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A data set that is written and opened, after it was prepared in a form or as it is."""
-
     name: str
     write: Callable[[Path], object] = lambda root: None
     prepared: Literal["int16", "hdf5"] | None = None
@@ -132,7 +128,6 @@ CASES: dict[str, Case] = {
 
 
 def opened(case: Case, root: Path) -> Dataset:
-    """Writes and opens the data set of a case."""
     spec = replace(case.spec, name=case.name)
     root.mkdir(parents=True)
     sound = KnownSounds()
@@ -162,6 +157,5 @@ def told(dataset: Dataset) -> dict[str, Any]:
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """The content of the golden file."""
     found = {name: told(opened(case, folder / name)) for name, case in CASES.items()}
     return {"fingerprints": found}

@@ -24,7 +24,6 @@ Entry = dict[str, Any]
 
 
 def record_of(entry: Entry, base: Leaves) -> RunRecord:
-    """An entry read as a record of a run is read."""
     recipe: dict[str, Any] = {}
     for name, value in (({} if entry["short"] else base) | entry["set"]).items():
         *parts, last = name.split(".")
@@ -39,7 +38,6 @@ def record_of(entry: Entry, base: Leaves) -> RunRecord:
 
 
 def written(record: RunRecord) -> Leaves:
-    """The recipe of a record as it is written."""
     return flatten(json.loads(to_json(record))["recipe"])
 
 

@@ -71,6 +71,5 @@ def _components(recipe: Recipe, versions: Versions) -> dict[str, int]:
 
 
 def made() -> dict[str, Any]:
-    """The content of the golden file."""
     versions = versions_of_today()
     return {"keys": {name: found for name, _, found in keys(versions)}, "versions": versions}

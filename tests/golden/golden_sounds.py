@@ -49,7 +49,6 @@ ID3, ID3V1 = b"ID3\x04\0\0\0\0\x01\x05" + bytes(133), b"TAG" + bytes(125)
 
 
 def pcm(bits: int = 16, channels: int = 1, n: int = N) -> bytes:
-    """Known samples as the data of a WAV file holds them."""
     wide = np.floor(known_weights.numbers("sound", (n * channels,)) * 2.0**30).astype("<i4")
     if bits == 8:
         return ((wide >> 24) + 128).astype(np.uint8).tobytes()
@@ -64,26 +63,22 @@ def floats(kind: str = "<f4", value: float | None = None) -> bytes:
 
 
 def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
-    """A part of a WAV file."""
     return name + struct.pack("<I", len(data) if size is None else size) + data
 
 
 def fmt(
     tag: int = 1, bits: int = 16, channels: int = 1, rate: int = RATE, more: bytes = b""
 ) -> bytes:
-    """The part of a WAV file that says what its samples are."""
     frame = channels * bits // 8
     head = struct.pack("<HHIIHH", tag, channels, rate, rate * frame, frame, bits)
     return chunk(b"fmt ", head + more)
 
 
 def wav(*parts: bytes, size: int | None = None) -> bytes:
-    """A WAV file of parts."""
     return chunk(b"RIFF", b"WAVE" + b"".join(parts), size)
 
 
 def extensible(kind: int, bits: int, valid: int, data: bytes) -> bytes:
-    """A WAV file with WAVE_FORMAT_EXTENSIBLE."""
     guid = struct.pack("<H", kind) + bytes.fromhex("000000001000800000aa00389b71")
     more = struct.pack("<HHI", 22, valid, 4) + guid
     return wav(fmt(0xFFFE, bits, more=more), chunk(b"data", data))
@@ -104,7 +99,6 @@ def mp3(seconds: float = 1.96, mode: str = "CONSTANT") -> bytes:
 
 
 def frames(data: bytes) -> list[int]:
-    """Where the frames of such a file begin."""
     found, at = [], 0
     while at < len(data):
         found.append(at)
@@ -113,12 +107,10 @@ def frames(data: bytes) -> list[int]:
 
 
 def flipped(data: bytes, at: int) -> bytes:
-    """With one bit of a byte changed."""
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 def by_hand() -> dict[str, bytes]:
-    """WAV files and what is none, made byte by byte."""
     data, info, form = chunk(b"data", pcm()), b"LIST\x04\0\0\0INFO", fmt()
     plain = wav(form, data)
     two, odd = chunk(b"data", pcm(channels=2)[:-2]), b"note\x03\0\0\0abc"
@@ -174,7 +166,6 @@ def by_hand() -> dict[str, bytes]:
 
 
 def by_encoders() -> dict[str, bytes]:
-    """Files of libsndfile's encoders, and what can happen to them."""
     flac, one, second = encoded("FLAC", "PCM_16", 1.0), mp3(), mp3(1)
     variable = mp3(mode="VARIABLE")
     at = frames(one)
@@ -232,7 +223,6 @@ def by_encoders() -> dict[str, bytes]:
 
 
 def no_files() -> dict[str, Callable[[Path], object]]:
-    """What stands in place of a file."""
     return {
         "missing": lambda path: None,
         "a folder": Path.mkdir,

@@ -40,17 +40,14 @@ def differences(found: Outputs, wanted: Outputs) -> dict[str, float]:
 
 
 def worst(found: Outputs, wanted: Outputs) -> tuple[float, str]:
-    """The largest difference over all parts, and the part it stands in."""
     return max((value, part) for part, value in differences(found, wanted).items())
 
 
 def path(family: str) -> Path:
-    """Where the golden outputs of a family stand."""
     return HERE / f"{family}.safetensors"
 
 
 def write(family: str, cases: dict[str, Outputs], metadata: dict[str, str]) -> None:
-    """Writes a family's file anew."""
     arrays = {
         f"{case}/{part}": np.ascontiguousarray(value)
         for case, outputs in sorted(cases.items())
@@ -60,7 +57,6 @@ def write(family: str, cases: dict[str, Outputs], metadata: dict[str, str]) -> N
 
 
 def read(family: str, case: str) -> Outputs:
-    """The golden outputs of a case."""
     with safe_open(path(family), "np") as file:
         names = [name for name in file.keys() if name.startswith(f"{case}/")]  # noqa: SIM118
         assert names, f"no {case} in {path(family).name}: run `nox -s parity -- --write-golden`"
@@ -74,5 +70,4 @@ def metadata(family: str) -> dict[str, str]:
 
 
 def weights(family: str) -> dict[str, str]:
-    """Hashes of the weights by case."""
     return json.loads(metadata(family)["weights"])

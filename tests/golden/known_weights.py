@@ -32,7 +32,6 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def permutation(name: str, count: int) -> np.ndarray:
-    """A permutation of ``range(count)``, int64."""
     return np.argsort(numbers(name, (count,)), kind="stable")
 
 
@@ -42,7 +41,6 @@ def spectrogram(name: str, batch: int, mels: int, frames: int) -> torch.Tensor:
 
 
 def targets(name: str, batch: int, classes: int) -> torch.Tensor:
-    """Zeros and ones, (B, classes)."""
     draw = numbers(f"{name}/targets", (batch, classes))
     return torch.from_numpy((draw > 0.8).astype(np.float32))
 
@@ -73,7 +71,6 @@ def known(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 @torch.no_grad()
 def fill(net: nn.Module) -> None:
-    """Gives every parameter and every saved buffer its known value."""
     for name, tensor in net.state_dict().items():
         value = torch.from_numpy(known(name, tuple(tensor.shape)))
         assert value.dtype == tensor.dtype, name

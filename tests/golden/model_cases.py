@@ -23,8 +23,6 @@ _HEADS = {"ast": "mlp_head", "cnn14": "fc_audioset", "mobilenetv3": "classifier.
 
 @dataclass(frozen=True)
 class BaselineCase:
-    """AST, CNN14 or MobileNetV3, its options and its input."""
-
     name: str
     family: str  # the model, and its golden file
     mels: int
@@ -41,25 +39,21 @@ class BaselineCase:
         return 1e-4 if self.training else 1e-5
 
     def build(self) -> nn.Module:
-        """Our model with known weights."""
         size = {"mels": self.mels, "frames": self.frames, **self.options}
         net = build_model(self.family, self.classes, **size)
         known_weights.fill(net)
         return net.to(self.precision)
 
     def input(self) -> torch.Tensor:
-        """(B, 1, mels, frames)."""
         x = known_weights.spectrogram(self.name, self.batch, self.mels, self.frames)
         return x.to(self.precision)
 
     def targets(self) -> torch.Tensor | None:
-        """For the loss, in training."""
         if not self.training:
             return None
         return known_weights.targets(self.name, self.batch, self.classes).to(self.precision)
 
     def ours(self, net: nn.Module) -> Outputs:
-        """What ours computes."""
         head = net.get_submodule(_HEADS[self.family])
         return known_weights.compute(net, head, (self.input(),), self.targets())
 
@@ -85,7 +79,6 @@ class PasstCase:
 
     @property
     def training(self) -> bool:
-        """Whether anything happens that happens in training alone."""
         dropped = self.s_patchout_t or self.s_patchout_f or self.u_patchout
         return bool(dropped) or self.offset is not None
 
@@ -100,18 +93,15 @@ class PasstCase:
         return (MELS - PATCH) // self.stride + 1, (frames - PATCH) // self.stride + 1
 
     def build(self) -> nn.Module:
-        """Our model with known weights."""
         size = {"width": self.width, "depth": self.depth, "heads": self.heads}
         net = build_model("passt_b", self.classes, stride=self.stride, frames=self.frames, **size)
         known_weights.fill(net)
         return net
 
     def input(self) -> torch.Tensor:
-        """(B, 1, 128, frames)."""
         return known_weights.spectrogram(self.name, self.batch, MELS, self.given or self.frames)
 
     def targets(self) -> torch.Tensor | None:
-        """For the loss, in training."""
         if not self.training:
             return None
         return known_weights.targets(self.name, self.batch, self.classes)
@@ -143,7 +133,6 @@ class PasstCase:
         return None if len(flat) == rows * columns else torch.from_numpy(flat)
 
     def ours(self, net: nn.Module) -> Outputs:
-        """What ours computes."""
         given = (self.input(), self.kept(), self.offset)
         return known_weights.compute(net, net.head, given, self.targets())
 

@@ -22,8 +22,6 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class Sleeps:
-    """A step of known wall time; building takes a while too where asked."""
-
     seconds: float
     build: float = 0.0
 
@@ -34,7 +32,6 @@ class Sleeps:
 
 
 def burn(subject: object, seconds: float) -> None:
-    """Keeps a core busy."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -61,8 +58,6 @@ class Products:
 
 @dataclass(frozen=True)
 class NotesCores:
-    """A step that writes down the cores it may run on, a line each."""
-
     path: Path
 
     def __call__(self) -> Subject:

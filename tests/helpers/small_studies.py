@@ -121,7 +121,6 @@ def session(
     baseline: str = "none",
     failed: Sequence[str] = (),
 ) -> SessionRecord:
-    """A session: variant → seconds of a training step."""
     reference = seconds[baseline]
     arms = []
     for arm, value in seconds.items():

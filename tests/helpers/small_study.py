@@ -72,7 +72,6 @@ def text(
     metric: str = "mAP",
     imports: str = "",
 ) -> str:
-    """The text of a study file; variants and changes to the base are Python."""
     return TEXT.format(
         name=name, question=question, variants=variants, changes=changes, base=base, seeds=seeds,
         metric=metric, imports=imports,
@@ -80,14 +79,12 @@ def text(
 
 
 def write(folder: Path, name: str = "tiny", **options: Any) -> Path:
-    """Writes a study file, see `text`; its path."""
     path = folder / f"{name}.py"
     path.write_text(text(name, **options))
     return path
 
 
 def killed(folder: Path, epochs: int, seeds: int, half: str = HALF, **options: Any) -> Path:
-    """Writes the study that the drills kill."""
     return write(
         folder, "small", variants=THREE.format(half=half), seeds=tuple(range(seeds)),
         changes=f'{KILLED} "training.epochs": {epochs}', **options,
@@ -131,7 +128,6 @@ class Command:
             )
 
     def wait_for(self, pattern: str, number: int = 1) -> None:
-        """Waits until so many files of the folder of records match the pattern."""
         deadline = time.monotonic() + 120
         while len(list(self.runs.glob(pattern))) < number:
             assert self.process.poll() is None, self.text()
@@ -139,15 +135,12 @@ class Command:
             time.sleep(0.01)
 
     def end(self) -> int:
-        """Waits for the end; the exit status."""
         return self.process.wait(240)
 
     def text(self) -> str:
-        """What it has printed so far."""
         return self.log.read_text()
 
     def members(self) -> list[int]:
-        """Living processes of its session."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -159,7 +152,6 @@ class Command:
         return found
 
     def gone(self, seconds: float) -> None:
-        """Waits until no process of its session is alive."""
         deadline = time.monotonic() + seconds
         while self.members():
             assert time.monotonic() < deadline, f"{self.members()} live on: {self.text()}"

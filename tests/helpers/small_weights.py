@@ -43,13 +43,11 @@ def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def passt(classes: int = 527, *, stride: int = 10, frames: int = 998, depth: int = 1) -> nn.Module:
-    """A PaSST on 128 mels with random weights."""
     size = {"stride": stride, "frames": frames, "depth": depth, "width": WIDTH, "heads": HEADS}
     return randomised(create_model("passt_s", classes, **size), stride + frames + depth).eval()
 
 
 def save(path: Path, net: nn.Module, prefix: str = "") -> Path:
-    """Writes a module's tensors as torch.save does, their names under a prefix."""
     torch.save({prefix + name: t for name, t in net.state_dict().items()}, path)
     return path
 

@@ -35,8 +35,6 @@ def by_kind(ours: Outputs, theirs: Outputs) -> dict[str, float]:
 
 
 class Table:
-    """Notes every comparison and raises where one is outside its tolerance."""
-
     def __init__(self) -> None:
         self.sections: dict[str, dict[str, str]] = {}  # Markdown rows by name
 
@@ -58,7 +56,6 @@ class Table:
         self.sections.setdefault(section, {})[name] = f"| {name} | {values} | {tolerance:.0e} |"
 
     def text(self) -> list[str]:
-        """Lines for a terminal and for Markdown alike."""
         lines = []
         for section, rows in self.sections.items():
             last = "must exceed" if section == MISTAKES else "tolerance"
@@ -67,7 +64,6 @@ class Table:
         return lines
 
     def write(self) -> None:
-        """Puts the tables between the two marks of the page."""
         versions = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
         inside = "\n".join([f"Computed with {versions}.", *self.text()])
         marks = r"(<!-- tables: written by the session -->\n).*(\n<!-- end of tables -->)"
@@ -108,13 +104,10 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def table(request: pytest.FixtureRequest) -> Table:
-    """Where every comparison is noted."""
     return request.config.stash[TABLE]
 
 
 class Golden:
-    """The golden outputs: compared with what the peers give now, or written."""
-
     def __init__(self, writing: bool) -> None:
         self.writing = writing
         self.cases: dict[str, dict[str, Outputs]] = {}

@@ -26,7 +26,6 @@ VERSIONS = ("hear21passt", "panns_inference", "transformers", "torchvision", "ti
 
 
 def versions() -> dict[str, str]:
-    """The installed versions of the peers and of what they run on."""
     return {name: importlib.metadata.version(name) for name in (*VERSIONS, "torchlibrosa")}
 
 
@@ -140,7 +139,6 @@ def _ast(case: BaselineCase, net: nn.Module) -> Outputs:
 
 
 def official_cnn14(mels: int, classes: int) -> Any:
-    """panns_inference's CNN14."""
     bands = {"mel_bins": mels, "fmin": 50, "fmax": 14000}
     return load("panns_inference.models").Cnn14(
         sample_rate=32000, window_size=1024, hop_size=320, classes_num=classes, **bands
@@ -190,7 +188,6 @@ _MODELS: dict[str, Callable[[Any, nn.Module], Outputs]] = {
 
 
 def model_outputs(case: PasstCase | BaselineCase, net: nn.Module) -> Outputs:
-    """What the peer of a case computes, gradients under our names."""
     return _MODELS[case.family](case, net)
 
 

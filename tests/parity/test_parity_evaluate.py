@@ -23,7 +23,6 @@ SECONDS, CLIPS = 10, 12
 
 
 def official(stride: int, seed: int) -> Any:
-    """The authors' model, small, with random weights."""
     net = peers.official_passt(527, stride=stride, depth=2)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -81,18 +81,6 @@ def test_the_official_passt_draws_its_patchout_itself(setting: Patchout) -> None
     assert (facts.tokens < facts.tokens_full) == (setting.kind != "none")
 
 
-def test_what_a_plain_call_drops_is_what_it_was_built_with() -> None:
-    setting = Patchout("time", rate=0.5)
-    net = create_model("hear21passt", CLASSES, frames=FRAMES, patchout=setting, **SMALL).train()
-    x = torch.randn(2, 1, 128, FRAMES)
-    assert not torch.equal(net(x), net(x))
-    nothing = net.step_inputs(Patchout(), FRAMES, 0, 0, len(x))
-    assert torch.equal(net(x, **nothing), net(x, **nothing))
-    assert not torch.equal(net(x), net(x))
-    with pytest.raises(ValueError, match="does not take"):
-        net(x, torch.arange(3))
-
-
 @pytest.mark.parametrize(
     ("name", "setting", "field"),
     [

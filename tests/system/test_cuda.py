@@ -36,7 +36,6 @@ RECIPE = Recipe(
 def _train(
     folder: Path, epochs: int = 3, patchout: Patchout = RECIPE.patchout, **engine: object
 ) -> Progress:
-    """A training of a tiny model, resumed from the folder's checkpoint."""
     training = replace(RECIPE.training, epochs=epochs)
     recipe = replace(RECIPE, engine=EngineSpec(**engine), patchout=patchout, training=training)
     net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32)

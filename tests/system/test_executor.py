@@ -33,8 +33,6 @@ LONG = {"training.epochs": 100_000}  # would take hours
 
 
 class Study:
-    """The tiny study in a folder, with variants of one's own."""
-
     def __init__(self, file: Path, folder: Path, variants: dict[str, dict[str, Any]]) -> None:
         self.paths, self.config = Paths(folder), RunConfig(checkpoint_seconds=0.2)
         self.datasets = Datasets(self.paths)
@@ -68,7 +66,6 @@ def make(study_file: Path, tmp_path: Path) -> Callable[..., Study]:
 
 
 def children() -> list[psutil.Process]:
-    """Processes that compute a cell: children of the fork server."""
     me = psutil.Process()
     return [
         child

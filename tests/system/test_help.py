@@ -18,7 +18,6 @@ HELP = Path(__file__).with_name("help.txt")
 
 
 def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command and group below a group, by the words that call it."""
     yield name, group
     for word, command in getattr(group, "commands", {}).items():
         yield from commands(command, f"{name} {word}".strip())
@@ -28,7 +27,6 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def help_texts() -> str:
-    """What the help says of every command: a line for it, and one for each of its options."""
     lines = []
     for name, command in COMMANDS.items():
         lines.append(f"passt-bench {name}".strip() + f": {' '.join(command.help.split())}")

@@ -49,14 +49,12 @@ Results = dict[str, dict[str, Any]]
 
 
 def printed(section: str) -> list[str]:
-    """The blocks of code in a section of CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     text = text.split(f"## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"```\w+\n(.*?)```", text, flags=re.DOTALL)
 
 
 def write_entry_points(folder: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
-    """What installing a package leaves."""
     installed = folder / f"{name}-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
@@ -100,7 +98,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def given(folder: Path) -> Results:
-    """What came of the commands."""
     plans = {change: f"plan still_water.py --set {change}" for change in WRONG}
     lists = {kind: f"list {kind}" for kind in LISTS}
     commands = {**lists, **plans, **COMMANDS}
@@ -109,7 +106,6 @@ def given(folder: Path) -> Results:
 
 
 def records(folder: Path, model: str) -> list[dict[str, Any]]:
-    """What a study recorded of its runs."""
     found = [json.loads(path.read_text()) for path in folder.glob("runs/records/*/record.json")]
     quality = [record for record in found if record["kind"] == "quality"]
     return [record for record in quality if record["recipe"]["model"]["name"] == model]

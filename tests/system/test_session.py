@@ -163,13 +163,6 @@ def test_stopping_at_the_width_keeps_the_coverage() -> None:
     assert hits >= 180
 
 
-def test_arms_need_distinct_names() -> None:
-    with pytest.raises(ValueError, match="distinct"):
-        run_session([Arm("a", Sleeps(0.1)), Arm("a", Sleeps(0.1))], "a", QUICK)
-    with pytest.raises(ValueError, match="'b'"):
-        run_session([Arm("a", Sleeps(0.1))], "b", QUICK)
-
-
 def test_an_interrupt_ends_the_processes() -> None:
     def interrupt(share: float, text: str) -> None:
         if text.startswith("round"):

@@ -67,7 +67,6 @@ def test_what_is_left_out_does_not_count(tmp_path: Path) -> None:
 
 
 def written(tmp_path: Path, arms: tuple[Arm, ...]) -> tuple[Path, str]:
-    """The page of a study with these variants, and its text."""
     write_study(tmp_path / "runs", arms, session=False, rich=False)
     page = build_study("quick", tmp_path / "runs", tmp_path / "reports")
     return page, page.read_text(encoding="utf-8")

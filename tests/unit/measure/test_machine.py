@@ -79,7 +79,6 @@ def test_rounds_go_round_all_cores() -> None:
 
 @pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
 def test_all_threads_are_bound() -> None:
-    """Also those that a library has started before."""
     before, core = all_cores(), max(all_cores() or ())
     torch.set_num_threads(2)
     torch.rand(600, 600) @ torch.rand(600, 600)

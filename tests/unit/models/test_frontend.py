@@ -115,13 +115,6 @@ def test_published_frame_counts(spec: FrontendSpec, frames: tuple[int, int]) -> 
         assert found.shape == (1, 1, spec.mels, wanted)
 
 
-def test_ast_pads_before_it_normalizes_and_cuts() -> None:
-    short, long = make_frontend(AST)(noise(AST, 16000)), make_frontend(AST)(noise(AST, 176000))
-    assert torch.equal(short[..., 98:], torch.full((2, 1, 128, 926), 4.2677393 / (2 * 4.5689974)))
-    plain = make_frontend(replace(AST, frames=None))(noise(AST, 176000))
-    assert torch.equal(long, plain[..., :1024])
-
-
 @pytest.mark.parametrize(
     ("name", "floor", "least"),
     [
@@ -151,13 +144,10 @@ def test_silence_is_the_floor_and_clips_too_short_are_refused(
     [
         (SMALL, {"window": 600}, "window"),
         (SMALL, {"fmax": 9000.0}, "fmax"),
-        (SMALL, {"fmin": 7500.0}, "fmax"),
-        (SMALL, {"sampling_rate": 8000}, "fmax"),
         (SMALL, {"mels": 3}, "mels"),
         (SMALL, {"n_fft": 513}, "n_fft"),
         (SMALL, {"name": "cqt"}, "name"),
         (PANNS, {"preemphasis": 0.97}, "preemphasis"),
-        (AST, {"fmax": 9000.0}, "fmax"),
         (PASST, {"fmax_jitter": 2002}, "fmax_jitter"),
         (PASST, {"fmin_jitter": 15000}, "fmax_jitter"),
     ],

@@ -89,7 +89,6 @@ class Plain(AudioModel):
 
 
 def _drop_half(self: Plain, x: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-    """In evaluation too."""
     half = kept is None and self.patchout.kind != "none"
     return PLAIN(self, x, torch.arange(32) if half else kept)
 
@@ -156,7 +155,6 @@ Planted = Callable[[type[Plain]], ModelContract]
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
-    """Registers a model until the test ends; its contract."""
     monkeypatch.setattr(MODELS, "_table", dict(MODELS._table))
 
     def plant(kind: type[Plain]) -> ModelContract:

@@ -95,16 +95,6 @@ def test_input_that_does_not_fit_is_refused(name: str, mels: int, frames: int, f
     assert (refused.value.field, refused.value.value) == (field, wanted)
 
 
-def test_a_model_is_built_for_its_own_front_end_by_default() -> None:
-    with torch.device("meta"):
-        grids = {name: build_model(name, 527).known_grid for name in ("ast", "ast_n")}
-        rows = [build_model(name, 527).bn0.num_features for name in ("cnn14", "cnn10", "cnn6")]
-        passt = build_model("passt_s", 527)
-    assert grids == {"ast": (12, 101), "ast_n": (8, 64)}
-    assert rows == [64, 64, 64]
-    assert (passt.mels, passt.time_new_pos_embed.shape[3]) == (128, 99)
-
-
 def test_the_policy_for_longer_input_comes_from_the_recipe() -> None:
     changes = {"model.name": "passt_micro", "model.frames": 60, "model.stride": (10, 10)}
     recipe = override(Recipe(), changes)

@@ -24,13 +24,8 @@ def small(stride: int = 8, **options: object) -> PaSST:
     ("options", "parameters"),
     [
         ({}, 86_153_758),
-        ({"stride": (12, 12)}, 86_139_934),
-        ({"stride": (14, 14)}, 86_129_950),
         ({"stride": (16, 16)}, 86_122_270),
-        ({"frames": 2000}, 86_231_326),
-        ({"frames": 3000}, 86_308_126),
         ({"frames": 3200}, 86_323_486),
-        ({"num_classes": 10}, 85_358_612),
         ({"num_classes": 200}, 85_650_832),
         ({"depth": 7}, 50_714_398),
     ],
@@ -46,13 +41,9 @@ def test_published_parameters(options: dict[str, object], parameters: int) -> No
     [
         ((10, 10), 998, (12, 99), (12, 99)),
         ((12, 12), 998, (10, 83), (10, 82)),
-        ((14, 14), 998, (9, 71), (9, 71)),
         ((16, 16), 998, (8, 62), (8, 62)),
-        ((10, 10), 2000, (12, 200), (12, 199)),
-        ((10, 10), 3000, (12, 300), (12, 299)),
         ((10, 10), 3200, (12, 320), (12, 319)),
         ((10, 16), 998, (12, 62), (12, 62)),
-        ((16, 10), 998, (8, 99), (8, 99)),
         ((20, 17), 998, (6, 58), (6, 58)),
         ((7, 3), 998, (18, 332), (17, 328)),
     ],
@@ -70,12 +61,10 @@ def test_encodings_have_the_published_sizes(
 @pytest.mark.parametrize(
     ("patch", "stride", "mels", "frames", "size"),
     [
-        ((8, 8), (8, 8), 64, 64, (8, 8)),  # the embedded scenes
         ((8, 8), (6, 6), 64, 64, (10, 10)),
         ((16, 16), (16, 16), 64, 288, (4, 18)),  # ESC-50
         ((4, 4), (10, 10), 64, 64, (7, 7)),  # 64 // 10 would be one too few
         ((16, 16), (10, 10), 100, 104, (10, 10)),  # patches leave 9 x 9 of them unused
-        ((8, 64), (8, 64), 64, 64, (8, 1)),
         ((64, 64), (1, 1), 64, 64, (64, 64)),
     ],
 )
@@ -124,17 +113,6 @@ def test_an_offset_says_which_columns(training: bool) -> None:
         assert torch.equal(net(x, offset=0), output)
     with pytest.raises(IndexError):
         net(x, offset=4)
-
-
-@torch.no_grad()
-def test_training_draws_one_offset_a_batch() -> None:
-    net, x = small().train(), torch.randn(1, 1, 32, 40)
-    torch.manual_seed(0)
-    known = {float(net(x, offset=offset)[0, 0]) for offset in range(4)}
-    seen = [net(x.expand(3, -1, -1, -1)) for _ in range(40)]
-    assert all(torch.allclose(logits[0], logits[1]) for logits in seen)
-    found = sorted({round(float(logits[0, 0]), 5) for logits in seen})
-    assert found == pytest.approx(sorted(known), abs=2e-5)
 
 
 def test_gradients_reach_the_encodings_that_were_used() -> None:

@@ -180,10 +180,3 @@ def test_gradients_reach_just_the_kept_patches(kind: str, scope: str) -> None:
     touched = x.grad.abs().reshape(2, 8, 8, 8, 8).sum(dim=(2, 4)).flatten(1) > 0
     for row, mine in zip(touched, kept.expand(2, -1), strict=True):
         assert torch.equal(row.nonzero().flatten(), mine)
-
-
-def test_dropping_nothing_is_no_patchout_bit_for_bit() -> None:
-    net, x = _net(), torch.randn(2, 1, 64, 64)
-    for kind in DROPPING:
-        assert torch.equal(net(x), net(x, draw_batch(Patchout(kind, rate=0.0), GRID, 0, 0, 2)))
-    assert torch.equal(net(x), net(x, torch.arange(64).expand(2, -1)))

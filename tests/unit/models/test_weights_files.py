@@ -83,9 +83,7 @@ def test_lightnings_hyper_parameters_are_read_as_a_plain_dictionary(tmp_path: Pa
     ("kind", "problem"),
     [
         ("torch half", "not a whole file of torch.save"),
-        ("torch start", "not a whole file of torch.save"),
         ("safe half", "not a whole safetensors file"),
-        ("safe less", "not a whole safetensors file"),
         ("safe more", "not a whole safetensors file"),
         ("empty", "the file is empty"),
         ("html", "a web page"),
@@ -101,9 +99,7 @@ def test_broken_files_say_what_they_are(tmp_path: Path, kind: str, problem: str)
     saved, safe = ((tmp_path / name).read_bytes() for name in ("torch", "safe"))
     content = {
         "torch half": saved[: len(saved) // 2],
-        "torch start": saved[:30],
         "safe half": safe[: len(safe) // 2],
-        "safe less": safe[:-1],
         "safe more": struct.pack("<Q", 2**60) + b"{" + safe[9:],
         "empty": b"",
         "html": b"\n <!DOCTYPE html><html>Not found</html>",

@@ -30,8 +30,6 @@ from passt_bench.published_weights import (
 
 @dataclass
 class Server:
-    """What a server on 127.0.0.1 gives, and what it was asked for."""
-
     url: str = ""
     content: bytes = b""
     break_after: int | None = None  # bytes of a body, once
@@ -78,7 +76,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def entry(server: Server, tmp_path: Path) -> Published:
-    """A published file at the size of a toy, at the server."""
     path = small_weights.save(tmp_path / "source.pt", small_weights.passt(stride=14))
     server.content = path.read_bytes()
     real = PUBLISHED["passt_s_p16_s14_128_ap469"]

@@ -21,7 +21,6 @@ X = torch.randn(2, 1, 128, 998, generator=torch.Generator().manual_seed(1))
 
 
 def small(classes: int = 527, model: str = "passt_s", **options: Any) -> AudioModel:
-    """With initial weights, width 64 and by default one block."""
     return create_model(model, classes, **{"width": 64, "depth": 1, "heads": 1, **options})
 
 
@@ -36,13 +35,11 @@ def copied(net: nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def source() -> Any:
-    """A PaSST of stride 10 and 998 frames."""
     return small_weights.passt()
 
 
 @pytest.fixture
 def path(source: Any, tmp_path: Path) -> Path:
-    """Its official file."""
     return small_weights.save(tmp_path / "w.pt", source)
 
 
@@ -139,7 +136,6 @@ def test_depth_is_cut_as_published(tmp_path: Path) -> None:
         (12, 12, tuple(range(12))),
         (12, 3, (0, 1, 11)),
         (12, 6, (0, 1, 4, 7, 10, 11)),
-        (2, 2, (0, 1)),
         (1, 1, (0,)),
         *((have, want, None) for have, want in ((12, 9), (12, 13), (12, 1), (12, 0), (1, 2))),
     ],
@@ -257,7 +253,6 @@ NAN = torch.full((64,), torch.nan)
         ("norm.bias", torch.ones(64, dtype=torch.int64), "of torch.float32"),
         ("time_new_pos_embed", torch.ones(1, 32, 1, 99), "does not fit"),
         ("freq_new_pos_embed", torch.ones(1, 64, 12), "does not fit"),
-        ("head.1.weight", torch.ones(527, 32), "does not fit"),
     ],
 )
 def test_what_does_not_fit_is_named_and_leaves_the_model_alone(

@@ -19,12 +19,8 @@ from passt_bench.spec import FrontendSpec
     "lily", version=2, summary="mean of embedded patches", packages=("passt-bench-pond",)
 )
 class Lily(AudioModel):
-    """Has an option that no other model has."""
-
     @dataclass(frozen=True)
     class Options:
-        """Hyper-parameters of the lily."""
-
         petals: Annotated[int, Field(gt=0, description="Rows and columns of a patch.")] = 8
         width: Annotated[int, Field(gt=0, description="Embedding width.")] = 64
 

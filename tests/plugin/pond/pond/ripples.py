@@ -14,7 +14,6 @@ NAME, TITLE = "ripples", "Tokens kept in training"
 
 @FIGURES.register(NAME, version=1, summary="tokens kept in training")
 def ripples(view: StudyView) -> Drawing:
-    """A bar a variant that was run."""
     rows = [(v.name, v.record.tokens) for v in view.variants if v.ok_runs]
     if not rows:
         return placeholder(NAME, TITLE, "no variant has been run yet.")

@@ -16,8 +16,6 @@ CLASSES = ("low", "middle", "high")
 
 @dataclass(frozen=True, eq=False)
 class Tones(Dataset):
-    """Clips made on demand; those of training come first."""
-
     train_clips: int
     sampling_rate: int
     samples: int
