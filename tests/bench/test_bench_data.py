@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hdf5_layouts import write_hdf5
+from layouts import write_hdf5
 from pytest_benchmark.fixture import BenchmarkFixture
 from sounds import cut, encoded, recordings, sound
 from torch.utils.data import DataLoader, Dataset

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import small_study
 from hostile_folder import HostileFolder
-from single_layouts import write_manifest
+from layouts import write_manifest
 
 from passt_bench.records.store import Store
 

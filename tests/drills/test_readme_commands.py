@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from layouts import write_esc50, write_manifest
 from readme import NOT_RUN, ROOT, blocks, commands
-from single_layouts import write_esc50, write_manifest
 
 from passt_bench.models import create_model, save_model
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec

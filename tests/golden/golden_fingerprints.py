@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
-import hdf5_layouts
 import known_weights
 import layouts
 import numpy as np
@@ -133,7 +132,7 @@ def opened(case: Case, root: Path) -> Dataset:
     sound = KnownSounds()
     with (
         mock.patch.object(sounds, "encoded", sound),
-        mock.patch.object(hdf5_layouts, "encoded", sound),
+        mock.patch.object(layouts, "encoded", sound),
     ):
         case.write(root)
     if case.prepared is not None:

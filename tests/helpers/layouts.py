@@ -7,32 +7,406 @@ arguments. The ESC-50 metadata without audio stand in esc_layout.py.
 
 from __future__ import annotations
 
-from hdf5_layouts import (
-    write_audioset_hdf5,
-    write_fsd50k_hdf5,
-    write_hdf5,
-    write_openmic_hdf5,
-    write_prepared_hdf5,
-)
-from single_layouts import MANIFEST_CLASSES, SCENES, write_dcase20, write_esc50, write_manifest
-from tagging_layouts import write_audioset_folder, write_fsd50k, write_openmic
-from written import Written, WrittenClip, signal
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-    "MANIFEST_CLASSES",
-    "SCENES",
-    "Written",
-    "WrittenClip",
-    "signal",
-    "write_audioset_folder",
-    "write_audioset_hdf5",
-    "write_dcase20",
-    "write_esc50",
-    "write_fsd50k",
-    "write_fsd50k_hdf5",
-    "write_hdf5",
-    "write_manifest",
-    "write_openmic",
-    "write_openmic_hdf5",
-    "write_prepared_hdf5",
+import h5py
+import numpy as np
+from esc_layout import rows_of, write_meta
+from sounds import cut, encoded, recordings, write_sound
+from written import (
+    Written,
+    WrittenClip,
+    audioset_classes,
+    fsd50k_classes,
+    labels_of,
+    openmic_classes,
+    openmic_known,
+    signal,
+    video_id,
+)
+
+from passt_bench.data.prepared import open_prepared, read_index, write_index
+from passt_bench.spec import DataSpec
+
+Counts = Mapping[str, int]  # split → clips
+NameOf = Callable[[int, str, int], str]  # seed of a clip, split, number in it → name
+AUDIOSET: Counts = {"balanced_train": 6, "unbalanced_train": 8, "eval": 5}
+FSD50K: Counts = {"train": 8, "val": 4, "eval": 5}
+OPENMIC: Counts = {"train": 8, "test": 5}
+SCENES = [
+    "airport",
+    "bus",
+    "metro",
+    "metro_station",
+    "park",
+    "public_square",
+    "shopping_mall",
+    "street_pedestrian",
+    "street_traffic",
+    "tram",
 ]
+MANIFEST_CLASSES = ("bell", "engine", "voice")
+
+
+def _known(seed: int) -> tuple[int, ...] | None:
+    """All classes."""
+    return None
+
+
+def _clips(
+    counts: Counts,
+    name_of: NameOf,
+    path_of: Callable[[str, str, int], Path] | None = None,
+    known_of: Callable[[int], tuple[int, ...] | None] = _known,
+) -> list[WrittenClip]:
+    """Clips of one to three labels; ``path_of`` takes name, split and number in it."""
+    clips: list[WrittenClip] = []
+    for split, count in counts.items():
+        for number in range(count):
+            seed = len(clips)
+            name = name_of(seed, split, number)
+            path = None if path_of is None else path_of(name, split, number)
+            clips.append(WrittenClip(name, split, labels_of(seed), seed, path, known_of(seed)))
+    return clips
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_audioset_folder(
+    root: Path,
+    counts: Counts | None = None,
+    *,
+    ending: str = "mp3",
+    rate: int = 32000,
+    seconds: float = 1.0,
+) -> Written:
+    """AudioSet with its official CSV files, and its clips as ``Y<id>.<ending>``.
+
+    The unbalanced clips lie in ``unbalanced_train_segments/unbalanced_train_segments_partNN/``, as
+    the common download scripts leave them. Each segments file has its three comment lines, blanks
+    after commas, and quoted labels.
+    """
+    counts, known = counts or AUDIOSET, audioset_classes()
+
+    def path_of(name: str, split: str, number: int) -> Path:
+        below = f"{split}_segments_part{number % 2:02}" if split == "unbalanced_train" else ""
+        return root / f"{split}_segments" / below / f"Y{name}.{ending}"
+
+    clips = _clips(counts, lambda seed, *_: video_id(seed), path_of)
+    written = Written(root, tuple(name for _, name in known), tuple(clips))
+    for clip in clips:
+        write_sound(clip.path, signal(clip, seconds, rate), rate)
+    for split in counts:
+        listed = written.of(split)
+        lines = [
+            "# Segments csv created Sun Mar  5 10:54:31 2017",
+            f"# num_ytids={len(listed)}, num_segs={len(listed)}, num_unique_labels=527, "
+            f"num_positive_labels={sum(len(clip.labels) for clip in listed)}",
+            "# YTID, start_seconds, end_seconds, positive_labels",
+        ]
+        for clip in listed:
+            labels = ",".join(known[label][0] for label in clip.labels)
+            start = 10.0 * (clip.seed % 4)
+            lines.append(f'{clip.name}, {start:.3f}, {start + 10:.3f}, "{labels}"')
+        _write_lines(root / f"{split}_segments.csv", lines)
+    rows = [f'{n},{mid},"{name}"' for n, (mid, name) in enumerate(known)]
+    _write_lines(root / "class_labels_indices.csv", ["index,mid,display_name", *rows])
+    return written
+
+
+def write_fsd50k(
+    root: Path, counts: Counts | None = None, *, rate: int = 44100, seconds: float = 1.0
+) -> Written:
+    """FSD50K in its official folders; every fourth clip is twice as long as ``seconds``."""
+    known, truth = fsd50k_classes(), root / "FSD50K.ground_truth"
+    rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
+    _write_lines(truth / "vocabulary.csv", rows)
+    clips = _clips(
+        counts or FSD50K,
+        lambda seed, *_: str(64760 + 37 * seed),
+        lambda name, split, _: (
+            root / f"FSD50K.{'eval' if split == 'eval' else 'dev'}_audio" / f"{name}.wav"
+        ),
+    )
+    lines = {"dev": ["fname,labels,mids,split"], "eval": ["fname,labels,mids"]}
+    for clip in clips:
+        length = seconds * (2 if clip.seed % 4 == 3 else 1)
+        write_sound(clip.path, signal(clip, length, rate), rate)
+        names, mids = (",".join(known[c][part] for c in clip.labels) for part in (0, 1))
+        row = f'{clip.name},"{names}","{mids}"'
+        if clip.split == "eval":
+            lines["eval"].append(row)
+        else:
+            lines["dev"].append(f"{row},{clip.split}")
+    for name, listed in lines.items():
+        _write_lines(truth / f"{name}.csv", listed)
+    return Written(root, tuple(name for name, _ in known), tuple(clips))
+
+
+def _openmic_name(seed: int, *_: object) -> str:
+    return f"{46 + 1001 * seed:06}_{3840 + 7680 * (seed % 5)}"
+
+
+def _judged(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Likelihoods, sure or nearly so, with 0.5 for nobody's judgement; and what was judged."""
+    known = ~np.isnan(truth)
+    return np.where(known, np.where(truth == 1, 0.875, 0.125), 0.5), known
+
+
+def write_openmic(
+    root: Path, counts: Counts | None = None, *, rate: int = 44100, seconds: float = 1.0
+) -> Written:
+    """OpenMIC-2018 in its official folder; stereo Ogg files of which most labels are unknown."""
+    counts, classes = counts or OPENMIC, openmic_classes()
+    clips = _clips(
+        counts,
+        _openmic_name,
+        lambda name, *_: root / "audio" / name[:3] / f"{name}.ogg",
+        openmic_known,
+    )
+    for clip in clips:
+        write_sound(clip.path, signal(clip, seconds, rate, channels=2), rate)
+    written = Written(root, classes, tuple(clips))
+    for split in counts:
+        names = [clip.name for clip in written.of(split)]
+        _write_lines(root / "partitions" / f"split01_{split}.csv", names)
+    (root / "class-map.json").write_text(json.dumps({name: n for n, name in enumerate(classes)}))
+    likely, known = _judged(written.targets())
+    np.savez(
+        root / "openmic-2018.npz",
+        X=np.zeros((len(clips), 10, 128), dtype=np.int64),
+        Y_true=likely.astype(np.float64),
+        Y_mask=known,
+        sample_key=np.array([clip.name for clip in clips]),
+    )
+    return written
+
+
+def write_esc50(
+    root: Path, folds: int = 5, each: int = 1, *, rate: int = 44100, seconds: float = 1.0
+) -> Written:
+    """ESC-50 in its official folder: three of its classes, ``each`` clips of them in every fold."""
+    rows = rows_of(folds, each)
+    write_meta(root, rows)
+    names = {int(str(row["target"])): str(row["category"]) for row in rows}
+    order = sorted(names)
+    clips = []
+    for seed, row in enumerate(rows):
+        path = root / "audio" / str(row["filename"])
+        label = order.index(int(str(row["target"])))
+        clip = WrittenClip(path.stem, f"fold{row['fold']}", (label,), seed, path)
+        write_sound(path, signal(clip, seconds, rate), rate)
+        clips.append(clip)
+    return Written(root, tuple(names[target] for target in order), tuple(clips))
+
+
+def write_dcase20(root: Path, each: int = 1, *, rate: int = 44100, seconds: float = 1.0) -> Written:
+    """TAU Urban Acoustic Scenes 2020 Mobile: ten scenes, real and simulated devices, one split.
+
+    Devices a, b and s1 are in the training part; a, s1 and s4 in the evaluation part. Several
+    devices record the same place at once, as in the original.
+    """
+    clips: list[WrittenClip] = []
+    meta = ["filename\tscene_label\tidentifier\tsource_label"]
+    lists: dict[str, list[str]] = {"train": [], "evaluate": []}
+    for split, city, devices in (("train", "lisbon", "ab1"), ("evaluate", "milan", "a14")):
+        for label, scene in enumerate(SCENES):
+            for take in range(each):
+                for device in (f"s{d}" if d.isdigit() else d for d in devices):
+                    place = 1000 + label
+                    name = f"{scene}-{city}-{place}-{40000 + take}-{device}.wav"
+                    clip = WrittenClip(
+                        name[:-4], split, (label,), len(clips), root / "audio" / name
+                    )
+                    write_sound(root / "audio" / name, signal(clip, seconds, rate), rate)
+                    clips.append(clip)
+                    meta.append(f"audio/{name}\t{scene}\t{city}-{place}\t{device}")
+                    lists[split].append(f"audio/{name}\t{scene}")
+    setup = root / "evaluation_setup"
+    _write_lines(root / "meta.csv", meta)
+    for split, rows in lists.items():
+        _write_lines(setup / f"fold1_{split}.csv", ["filename\tscene_label", *rows])
+    names = [row.split("\t")[0] for row in lists["evaluate"]]
+    _write_lines(setup / "fold1_test.csv", ["filename", *names])
+    return Written(root, tuple(SCENES), tuple(clips))
+
+
+def write_manifest(
+    root: Path,
+    *,
+    folds: int = 0,
+    each: int = 2,
+    multi_label: bool = False,
+    seconds: Sequence[float] = (1.0, 0.7, 1.6),
+    real: bool = False,
+) -> Written:
+    """Recordings of several formats, rates, channels and lengths, and ``manifest.csv``.
+
+    Splits are train, validation and test, or ``folds`` folds; ``real`` cuts the sounds from
+    ESC-10 where it lies here, and every class has ``each`` clips in every part.
+    """
+    parts = [str(fold + 1) for fold in range(folds)] or ["train", "validation", "test"]
+    kinds = (("wav", 44100, 2), ("flac", 16000, 1), ("ogg", 44100, 1), ("mp3", 32000, 2))
+    found = recordings() if real else []
+    clips: list[WrittenClip] = []
+    lines = [f"path,label,{'fold' if folds else 'split'}"]
+    for part in parts:
+        for number in range(each * len(MANIFEST_CLASSES)):
+            seed, first = len(clips), number % len(MANIFEST_CLASSES)
+            labels = (
+                (first, (first + 1) % len(MANIFEST_CLASSES))
+                if multi_label and seed % 2
+                else (first,)
+            )
+            ending, rate, channels = kinds[seed % len(kinds)]
+            name = f"audio/{part}-{number:02}.{ending}"
+            split = f"fold{part}" if folds else part
+            clip = WrittenClip(name, split, tuple(sorted(labels)), seed, root / name)
+            length = seconds[seed % len(seconds)]
+            samples = (
+                cut(found[seed % len(found)], length, rate)
+                if found
+                else signal(clip, length, rate, channels)
+            )
+            write_sound(root / name, samples, rate)
+            text = ";".join(MANIFEST_CLASSES[label] for label in clip.labels)
+            lines.append(f"{name},{text},{part}")
+            clips.append(clip)
+    _write_lines(root / "manifest.csv", lines)
+    return Written(root, MANIFEST_CLASSES, tuple(clips))
+
+
+def write_hdf5(
+    path: Path,
+    names: Sequence[str],
+    sounds: Sequence[bytes],
+    target: np.ndarray,
+    sources: Sequence[str] = (),
+) -> Path:
+    """One file in the HDF5 layout of the reference code: mp3 bytes, names and targets.
+
+    ``audio_name`` (S20), ``mp3`` (variable-length uint8) and ``target``, as its prepare scripts
+    write them; ``sources`` is a column that published files do not have.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for column, texts in (("audio_name", names), *([("source", sources)] if sources else ())):
+            raw = [text.encode() for text in texts]
+            file[column] = np.array(raw, dtype=f"S{max(20, *map(len, raw))}")
+        mp3 = file.create_dataset("mp3", (len(names),), dtype=h5py.vlen_dtype(np.dtype("uint8")))
+        for row, sound in enumerate(sounds):
+            mp3[row] = np.frombuffer(sound, dtype=np.uint8)
+        file.create_dataset("target", data=target)
+    return path
+
+
+def write_prepared_hdf5(
+    prepared: Path,
+    out: Path,
+    encode: Callable[[str, np.ndarray, int], bytes] = lambda name, wave, rate: encoded(
+        wave, rate, "mp3"
+    ),
+) -> Path:
+    """Prepared clips as version 0.1 wrote them with ``--format hdf5``: HDF5 files and the index.
+
+    ``encode`` takes name, samples and rate of a clip.
+    """
+    index = read_index(prepared)
+    rate = index.sampling_rate
+    data = open_prepared(DataSpec(index.source.dataset, seconds=0.01), rate, prepared)
+    table = data.clip_table()
+    assert table is not None
+    files: dict[str, tuple[str, ...]] = {}
+    for code, split in enumerate(table.splits):
+        clips = np.flatnonzero(table.split == code)
+        if not len(clips):
+            continue
+        key = {"validation": "valid"}.get(split, split.replace(" ", ""))
+        names = [f"{data.ids[clip].removesuffix('.mp3')}.mp3" for clip in clips]
+        target = data.targets[clips]
+        known = ~np.isnan(target)
+        masked = np.concatenate([np.where(known, target, 0.5), known], axis=1, dtype=np.float32)
+        write_hdf5(
+            out / f"{key}.hdf",
+            names,
+            [encode(n, data.whole(clip), rate) for n, clip in zip(names, clips, strict=True)],
+            masked if index.masked else np.packbits(target > 0, axis=-1),
+            [data.sources[clip] for clip in clips],
+        )
+        files[key] = (f"{key}.hdf",)
+    write_index(out, replace(index, form="hdf5", files=files))
+    return out
+
+
+def _write_hdf5_files(
+    classes: Sequence[str],
+    file: str,
+    default: Counts,
+    name_of: NameOf,
+    known_of: Callable[[int], tuple[int, ...] | None],
+    root: Path,
+    counts: Counts | None = None,
+    *,
+    rate: int = 32000,
+    seconds: float = 1.0,
+) -> Written:
+    counts = counts or default
+    clips = _clips(counts, name_of, None, known_of)
+    written = Written(root, tuple(classes), tuple(clips))
+    for split in counts:
+        listed, target = written.of(split), written.targets(split)
+        likely, known = _judged(target)
+        stored = np.concatenate([likely, known], axis=1, dtype=np.float32)
+        sounds = [encoded(signal(clip, seconds, rate), rate, "mp3") for clip in listed]
+        write_hdf5(
+            root / file.replace("SPLIT", split),
+            [clip.name for clip in listed],
+            sounds,
+            np.packbits(target > 0, axis=-1) if known.all() else stored,
+        )
+    return written
+
+
+def _video_name(seed: int, split: str, number: int) -> str:
+    return f"{f'{number % 41:02}/' * (split == 'unbalanced_train')}Y{video_id(seed)}.mp3"
+
+
+write_audioset_hdf5 = partial(
+    _write_hdf5_files,
+    [name for _, name in audioset_classes()],
+    "SPLIT_segments_mp3.hdf",
+    AUDIOSET,
+    _video_name,
+    _known,
+)
+write_openmic_hdf5 = partial(
+    _write_hdf5_files,
+    openmic_classes(),
+    "openmic_SPLIT.csv_mp3.hdf",
+    OPENMIC,
+    lambda seed, *_: f"{_openmic_name(seed)}.mp3",
+    openmic_known,
+)
+
+
+def write_fsd50k_hdf5(root: Path, counts: Counts | None = None, **sound: Any) -> Written:
+    """FSD50K has a ``vocabulary.csv`` beside its files."""
+    known = fsd50k_classes()
+
+    def name_of(seed: int, *_: object) -> str:
+        return f"{64760 + 37 * seed}.mp3"
+
+    rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
+    _write_lines(root / "vocabulary.csv", rows)
+    classes = [name for name, _ in known]
+    return _write_hdf5_files(
+        classes, "FSD50K.SPLIT_mp3.hdf", FSD50K, name_of, _known, root, counts, **sound
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import small_study
-from single_layouts import write_esc50
+from layouts import write_esc50
 
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord, VariantRecord
