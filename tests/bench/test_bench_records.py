@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from passt_bench.analysis.results import load_results
-from passt_bench.models.frontend import LogMel
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.spec import FrontendSpec
 from passt_bench.training.metrics import score
 
 QUICK = Path(__file__).parents[2] / "reports" / "quick"
@@ -81,15 +78,3 @@ def test_bench_average_precision(benchmark: BenchmarkFixture, clips: int, classe
     benchmark.extra_info |= {"clips": clips, "classes": classes}
     assert len(per_class) == classes
     assert abs(value - 0.1) < 0.05
-
-
-def test_bench_logmel(benchmark: BenchmarkFixture) -> None:
-    """Ten seconds at 32 kHz to 128 mels, PaSST's front end."""
-    torch.set_num_threads(1)
-    spec = FrontendSpec(sampling_rate=32000, n_fft=1024, window=800, hop=320, mels=128, fmax=15000)
-    net = LogMel(spec).eval()
-    wave = torch.rand(1, 320000, generator=torch.Generator().manual_seed(0)) - 0.5
-    with torch.no_grad():
-        out = benchmark(net, wave)
-    benchmark.extra_info |= {"dtype": "float32", "threads": 1, "frames": out.shape[3]}
-    assert out.shape == (1, 1, 128, 1000)
