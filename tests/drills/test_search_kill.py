@@ -1,0 +1,55 @@
+"""A search that is killed resumes where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from optuna.trial import TrialState
+from small_search import journal, run_search
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from small_search import run_search
+if __name__ == "__main__":
+    run_search(Path({root!r}), 10)
+"""
+
+
+def records(root):
+    return {path.parent.name for path in root.glob("records/*/record.json")}
+
+
+def kill_after(root, finished):
+    """Starts a search and kills it with all its children once so many cells are finished."""
+    script = root / "script.py"
+    script.write_text(
+        SCRIPT.format(here=str(Path(__file__).parents[1] / "helpers"), root=str(root))
+    )
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(records(root)) < finished:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_three_times_it_comes_to_the_trials_that_were_asked_for(tmp_path):
+    for finished in (1, 3, 6):
+        kill_after(tmp_path, finished)
+        kept = {key: (tmp_path / "records" / key / "record.json").read_bytes()
+                for key in records(tmp_path)}  # fmt: skip
+    record, failed = run_search(tmp_path, 10)
+    assert (len(record.trials), len(record.confirmed), failed) == (10, 3, 0)
+    study = journal(tmp_path)
+    states = [trial.state for trial in study.trials]
+    assert TrialState.RUNNING not in states and TrialState.WAITING not in states
+    assert states.count(TrialState.COMPLETE) == 10
+    for key, before in kept.items():
+        assert (tmp_path / "records" / key / "record.json").read_bytes() == before
