@@ -1,1 +1,1 @@
-"""Controlled studies, one file each; a file's docstring is its lab notebook."""
+"""Controlled studies, one file each; a file's docstring is its study description."""

@@ -1,15 +1,15 @@
 """What does overlap gain, once patchout is held fixed?
 
-Question: is a finer stride worth its tokens? The published comparison over stride changes patchout
-together with stride; three designs separate the two:
+Question: is a finer stride worth the extra tokens? The published comparison over stride changes
+patchout together with stride; three designs separate the two:
 
 - paper: counts scale with the grid as in Table 1 (PaSST-S 40/4 at stride 10, PaSST-S-N 20/2 at 16,
   the latter inferred from its sequence length);
-- equal rate: the same share is dropped at every stride;
+- equal rate: the same fraction is dropped at every stride;
 - equal tokens: as many patches are kept at every stride.
 
 Command: nox -s ablate -- overlap
-Expected time: about 6 minutes on two CPU cores (embedded scenes).
+Expected time: about 6 minutes on two CPU cores (built-in synthetic scenes).
 
 Expected outcome: a finer stride gains mAP at full tokens; at equal tokens the gain is smaller.
 """
@@ -22,7 +22,7 @@ from .recipes import synthetic
 
 STUDY = Study(
     name="overlap",
-    question="What does overlap buy, once patchout is held fixed?",
+    question="What does overlap gain, once patchout is held fixed?",
     base=synthetic(),
     baseline="stride 8",
     variants=(

@@ -11,8 +11,8 @@ Protocol: that of the reference code (130 epochs of 100 000 clips, peak learning
 its number of clips matches the hours of the paper. For the settings of the paper instead:
 --set training.epochs=120 --set training.epoch_clips=200000 --set training.learning_rate=1e-5
 
-Expected outcome: PaSST-S .471 mAP above PaSST-B .462 at 3.8 times its speed and 22 % of its memory;
-structured patchout without overlap (PaSST-S-N) .466 at 8 times the speed.
+Expected outcome: PaSST-S 0.471 mAP above PaSST-B 0.462 at 3.8 times its speed and 22 % of its
+memory; structured patchout without overlap (PaSST-S-N) 0.466 at 8 times the speed.
 """
 
 from __future__ import annotations

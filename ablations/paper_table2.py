@@ -7,7 +7,7 @@ Commands: passt-bench plan paper_table2
 Needs the evaluation split of AudioSet, the published weights (`passt-bench weights get
 ensemble_many` downloads all nine) and a GPU; nothing is trained.
 
-Expected outcome: two models .486, four .493, five .495, nine .496.
+Expected outcome: two models 0.486, four 0.493, five 0.495, nine 0.496.
 """
 
 from __future__ import annotations

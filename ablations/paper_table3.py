@@ -36,5 +36,5 @@ _AUDIOSET = published_study(
     TRAINED,
     prefix="PaSST",
 )
-_AGAIN = [row for row in published_rows("table1", TRAINED, _AUDIOSET) if row.study]
-ROWS = (*_FINE_TUNED, *_AGAIN)
+_AUDIOSET_ROWS = [row for row in published_rows("table1", TRAINED, _AUDIOSET) if row.study]
+ROWS = (*_FINE_TUNED, *_AUDIOSET_ROWS)

@@ -10,11 +10,12 @@ seeds); ESC-50 takes five times as long.
 Design: the grid is 4 x 18 patches, so that each kind can keep exactly 36 of 72: time 9 of 18
 columns, frequency 2 of 4 rows, structured 3 rows of 12 columns, unstructured any 36.
 
-Expected outcome: with 320 training clips patchout regularizes as much as it hides; differences
-between kinds are within a few points of accuracy, and three seeds detect only the larger ones.
+Expected outcome: with 320 training clips the regularizing effect of patchout roughly offsets the
+information it removes; differences between kinds are within a few points of accuracy, and three
+seeds detect only the larger ones.
 
-Outcome on ESC-10: time patchout the same as none, frequency patchout worse (four rows are few
-already), unstructured and structured undecided; see reports/esc10-patchout-type.
+Outcome on ESC-10: time patchout the same as none, frequency patchout worse (the grid has only
+four rows), unstructured and structured undecided; see reports/esc10-patchout-type.
 """
 
 from __future__ import annotations

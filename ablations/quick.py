@@ -4,12 +4,12 @@ Question: on scenes whose classes differ in frequency position, time pattern, bo
 time, what does each kind of patchout cost, and what does it save?
 
 Command: nox -s ablate
-Expected time: under 6 minutes on two CPU cores, no GPU, no data.
+Expected time: about 6 minutes on two CPU cores, no GPU, no data.
 
-Expected outcome: at a rate of 0.75 and equal tokens (16 of 64 patches) every kind loses mAP here,
-because at equal epochs the model sees fewer patches; dropping frequency rows hurts the frequency
-classes most. Unstructured patchout loses less at lower rates. A finer stride gains mAP and costs
-time. Training gets faster and smaller with fewer tokens; inference does not.
+Expected outcome: at a rate of 0.75 and equal tokens (16 of 64 patches + 2 special tokens) every
+kind loses mAP here, because at equal epochs the model sees fewer patches; dropping frequency rows
+hurts the frequency classes most. Unstructured patchout loses less at lower rates. A finer stride
+gains mAP and costs time. Training gets faster and smaller with fewer tokens; inference does not.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from passt_bench.spec import (
 
 
 def synthetic() -> Recipe:
-    """A small PaSST on the embedded synthetic scenes: 8 x 8 patches, seconds per run.
+    """A small PaSST on the built-in synthetic scenes: 8 x 8 patches, seconds per run.
 
     64 mels x 64 frames make the grid square, so that a rate keeps as many tokens along time as
     along frequency and kinds can be compared at equal tokens.
@@ -58,7 +58,7 @@ def esc() -> Recipe:
 
 
 def passt(name: str = "passt_s", *, jitter: bool = True) -> dict[str, object]:
-    """Changes of a variant to a published PaSST, CP-ResNet or MobileNetV3 with its log-mels.
+    """Variant changes that select a published PaSST, CP-ResNet or MobileNetV3 and its front end.
 
     Args:
         name: registered model.
@@ -68,7 +68,7 @@ def passt(name: str = "passt_s", *, jitter: bool = True) -> dict[str, object]:
 
 
 def ast(name: str = "ast") -> dict[str, object]:
-    """Changes of a variant to AST with its filter bank: 16 kHz, always 1024 frames.
+    """Variant changes that select AST and its filter bank: 16 kHz, always 1024 frames.
 
     Another sampling rate gives other data, so this variant cannot share a study with the others.
     """
@@ -76,5 +76,5 @@ def ast(name: str = "ast") -> dict[str, object]:
 
 
 def panns(name: str = "cnn14") -> dict[str, object]:
-    """Changes of a variant to a CNN of PANNs with its log-mels."""
+    """Variant changes that select a CNN of PANNs and its front end."""
     return {"model": ModelSpec(name=name), "frontend": panns_frontend()}

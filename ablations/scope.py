@@ -1,11 +1,11 @@
 """Does one pattern per sample help, compared with one per batch?
 
-Question: the published code draws one pattern for all clips of a batch. A pattern for each clip
+Question: the reference code draws one pattern for all clips of a batch. A pattern for each clip
 needs a gather instead of a selection; does it regularize better?
 
 Command: nox -s ablate -- scope
 Other kinds and rates: nox -s ablate -- scope --set patchout.kind=structured --set patchout.rate=0.5
-Expected time: about 3 minutes on two CPU cores (embedded scenes).
+Expected time: about 3 minutes on two CPU cores (built-in synthetic scenes).
 
 Design: three quarters of the patches are dropped, where the choice of patches matters most, and
 both scopes keep the same tokens. Six seeds, because the effect can only be small. “none” is the
@@ -28,7 +28,7 @@ from .recipes import synthetic
 
 STUDY = Study(
     name="scope",
-    question="Does one pattern a sample help against one a batch?",
+    question="Does one pattern per sample help, compared with one per batch?",
     base=override(synthetic(), {"patchout": Patchout("unstructured", rate=0.75)}),
     baseline="batch",
     variants=(

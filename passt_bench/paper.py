@@ -125,7 +125,7 @@ def published_study(name: str, question: str, protocol: str, prefix: str = "") -
 
 @dataclass(frozen=True)
 class Row:
-    """One published number: a training, an evaluation of published weights, or only cited."""
+    """One published number: a training run, an evaluation of published weights, or only cited."""
 
     table: str  # of the paper, e.g. ``table1``
     name: str  # in the table, and of the study's variant
@@ -147,7 +147,7 @@ class Row:
 
     @property
     def runs(self) -> int:
-        """Number of trainings (seeds times folds) that the published number averages."""
+        """Number of training runs (seeds times folds) that the published number averages."""
         return len(self.study.seeds) * self.corpus.folds if self.study else 1
 
     @property

@@ -189,7 +189,7 @@ class Incomplete:
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
         runs, variants = _count(self.interrupted, "run"), _count(self.arms, "variant")
-        retry = "see the report. To run them again, give --retry with their kinds of failure."
+        retry = "see the report page. To retry, add --retry STATUS, e.g. --retry oom,error."
         sentences = (
             (self.failed, f"{_count(self.failed, 'run')} failed; {retry}"),
             (self.interrupted, f"{runs} did not finish; run the same command to resume."),

@@ -1,6 +1,6 @@
-"""Controlled studies, one file each; a file's docstring is its lab notebook.
+"""Controlled studies, one file each; a file's docstring is its study description.
 
-In a checkout the files are in the folder ``ablations/`` beside the package. An installed package
+In a checkout the files are in the folder ``ablations/`` next to the package. An installed package
 has them here, instead of this file (``package-dir`` in ``pyproject.toml``).
 """
 

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 ENGINES = ("eager", "compiled")
 
-Batch = Annotated[int, option("N", "Clips per step.", min=1)]
+Batch = Annotated[int, option("N", "Clips per training step.", min=1)]
 Seconds = Annotated[float, option("SECONDS", "Clip length.", min=0.1)]
 SessionLimit = Annotated[
     float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
 ]
-PublishedBatch = Annotated[int, option("N", "Clips per step of the published speed test.", min=1)]
-PublishedSteps = Annotated[int, option("N", "Timed steps of the published speed test.", min=1)]
+PublishedBatch = Annotated[int, option("N", "Clips per step, reference code's speed test.", min=1)]
+PublishedSteps = Annotated[int, option("N", "Timed steps, reference code's speed test.", min=1)]
 
 
 @app.command()
@@ -51,7 +51,7 @@ def compare(
         argument(
             "MODEL[:FIELD=VALUE,…]…",
             "Models, optionally with changed fields: passt_s passt_s:stride=16 cnn14; or 'paper' "
-            "for the systems of the paper's Table 1.",
+            "for the models of the paper's Table 1.",
         ),
     ],
     batch: Batch = 12,
@@ -64,10 +64,10 @@ def compare(
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
-        float, option("FRACTION", "Relative precision, e.g. 0.03 = ±3 %.", min=0.001)
+        float, option("FRACTION", "Stop when every ratio is known to ± this fraction.", min=0.001)
     ] = 0.03,
     session_limit: SessionLimit = 300.0,
-    steps: Annotated[int, option("N", "Steps of each model per round.", min=1)] = 3,
+    steps: Annotated[int, option("N", "Training steps of each model per round.", min=1)] = 3,
     published: Annotated[
         bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
@@ -81,7 +81,7 @@ def compare(
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
-    """Measure time, memory and FLOPs of models or settings side by side."""
+    """Measure time, memory and FLOPs side by side; for every precision and engine: paper-costs."""
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.records.store import Store
@@ -137,7 +137,7 @@ def compare(
     print_table(tables["speed"], without=("clips_ratio",))  # the inverse of the step's ratio
     if "failures" in tables:
         print_table(tables["failures"])
-    console.print(f"The page: {page}")
+    console.print(f"Page: {page}")
     if costs.profiles is not None:
         console.print(f"Profiles: {costs.profiles}")
     if "failures" in tables:
@@ -163,7 +163,7 @@ def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
 def paper_costs(
     items: Annotated[
         list[str] | None,
-        argument("[MODEL…]", "Models to compare; by default the systems of the paper's Table 1."),
+        argument("[MODEL…]", "Models to compare; by default the models of the paper's Table 1."),
     ] = None,
     device: Device = "cuda",
     batch: Batch = 12,
@@ -177,19 +177,19 @@ def paper_costs(
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
-    """Measure the systems of the paper's Table 1 in every precision, eager and compiled.
+    """Measure the models of the paper's Table 1 in every precision, eager and compiled.
 
-    Checks the instruments first. Each comparison includes the published speed test and has a page.
+    Checks the instruments first. Each comparison has a page, with the reference code's speed test.
     """
     from passt_bench.registry import MODELS
     from passt_bench.runner.compare import PAPER
 
     if not _check_instruments(device):
         raise InputError(
-            "a measuring instrument is wrong on this machine",
+            "a timer, memory or FLOP check failed on this machine",
             field="--device",
             value=device,
-            remedy="See the table above; measure on a machine without other work.",
+            remedy="See the table; measure on a machine without other work.",
         )
     items = items or [
         *PAPER,
@@ -249,7 +249,7 @@ def doctor(
 
 
 def _check_instruments(device: str) -> bool:
-    """Prints readings of the instruments beside known values; returns whether all are right."""
+    """Prints readings of the instruments next to known values; returns whether all are right."""
     import torch
 
     from passt_bench.runner.doctor import check_instruments

@@ -173,7 +173,7 @@ def check_new_runs(folder: Path) -> Path:
 Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
 NewRuns = Annotated[
     Path,
-    option("DIR", "Folder of the records; created if missing.", "--runs", callback=check_new_runs),
+    option("DIR", "Folder of the records; need not exist yet.", "--runs", callback=check_new_runs),
 ]
 Reports = Annotated[
     Path | None,
@@ -183,7 +183,7 @@ Workers = Annotated[
     int,
     option(
         "N",
-        "Runs in parallel.",
+        "Number of parallel runs.",
         "--workers",
         callback=number("a number of processes"),
         show_default="one per core",
@@ -206,7 +206,10 @@ Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callbac
 Sets = Annotated[
     list[str] | None,
     option(
-        "FIELD=VALUE", "Change a field of the recipe, e.g. training.epochs=3; repeatable.", "--set"
+        "FIELD=VALUE",
+        "Change a field of spec/recipe.py, e.g. training.epochs=3 (none: unset, except "
+        "as patchout.kind); repeatable.",
+        "--set",
     ),
 ]
 Track = Annotated[bool, flag("--track/--no-track", "Log the runs to MLflow.")]
@@ -262,10 +265,10 @@ def _study_options(
         list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
     ] = None,
     seeds: Annotated[int | None, option("N", "Number of seeds.", "--seeds")] = None,
-    folds: Annotated[int | None, option("N", "Use only the first N folds.", "--folds")] = None,
+    folds: Annotated[int | None, option("N", "Number of folds (the first N).", "--folds")] = None,
     device: Annotated[str | None, option("cpu|cuda", "Device to use.", "--device")] = None,
     name: Annotated[
-        str | None, option("NAME", "Store under this name instead of the file's.", "--name")
+        str | None, option("NAME", "Name in records and reports (default: the file's).", "--name")
     ] = None,
     runs: NewRuns = RUNS,
     variants: Variants = None,
@@ -310,10 +313,10 @@ def listed(items: Iterable[str] | None) -> list[str]:
 
 
 def statuses(items: Iterable[str] | None) -> tuple["Status", ...]:
-    """Kinds of failure, as in ``--retry oom,error`` (raises `InputError` for an unknown one)."""
+    """Statuses of failed runs, as in ``--retry oom,error``; `InputError` for an unknown one."""
     from passt_bench.records.run import STATUSES
 
     known, chosen = [status for status in STATUSES if status != "ok"], listed(items)
     for status in chosen:
-        check_known(status, known, "not a kind of failure", field="--retry")
+        check_known(status, known, "not the status of a failed run", field="--retry")
     return tuple(status for status in known if status in chosen)

@@ -37,8 +37,8 @@ def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths:
     console.print(
         "GPU h: hours of training (of evaluation where nothing is trained) on one Titan RTX, "
         "from runs x epochs x clips and the clips per second in the paper's Table 1. GPU GB: "
-        "memory of a training, from the batch and the GB per clip there. Both are scaled by FLOPs "
-        "for settings that are not in that table."
+        "memory of a training run, from the batch and the GB per clip there. Both are scaled by "
+        "FLOPs for settings that are not in that table."
     )
     print_missing(plan.studies, request, config, paths)
     _print_summary(plan)
@@ -56,7 +56,7 @@ def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: 
     if any(planned.can_run for planned in plan.rows):
         status = paper_status(paths.runs, paths.reports, paths.data)
         page = build_paper(paths.runs, paths.reports, status)
-        console.print(f"Page of the paper's tables: {page}")
+        console.print(f"Page: {page}")
     return all(done)
 
 

@@ -87,7 +87,7 @@ def predict(
 @app.command()
 def evaluate(
     checkpoint: Checkpoints,
-    data: Annotated[str, option("NAME=DIR", "A data set; only NAME if its folder is known.")],
+    data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
     metrics: Annotated[
         list[str] | None, option("NAME,…", "Metrics; by default those of the data set.")
     ] = None,
@@ -132,7 +132,7 @@ def evaluate(
     )
     console.print(
         f"Brackets: 95 % intervals over clips ({record.resamples} resamples), without the "
-        "variation between trainings."
+        "variation between training runs."
     )
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")

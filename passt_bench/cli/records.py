@@ -52,7 +52,7 @@ def merge(
     done = copy(sources, runs)
     console.print(f"{len(done.copied)} records copied, {len(done.same)} existed already.")
     for key in done.replaced:
-        console.print(f"{key}: a success replaced a failure.")
+        console.print(f"{key}: the successful run replaced a failed one.")
     for key in done.kept:
         console.print(f"{key}: a different record exists here; kept the existing one.")
     if done.studies:

@@ -132,7 +132,7 @@ def run(
     paths: "Paths",
     workers: Workers = CORES,
     retry: Annotated[
-        list[str] | None, option("STATUS", "Kinds of failure to retry, e.g. oom,error.")
+        list[str] | None, option("STATUS", "Statuses to retry, e.g. oom,error.")
     ] = None,
     run_timeout: RunTimeout = None,
     memory: Memory = None,
@@ -143,16 +143,16 @@ def run(
         bool, flag("--keep-checkpoints", "Keep the checkpoints of finished runs.")
     ] = False,
     keep_models: Annotated[
-        bool, flag("--keep-models", "Save each trained model beside its record.")
+        bool, flag("--keep-models", "Save each trained model with its record.")
     ] = False,
-    cost: Annotated[bool, typer.Option(help="Measure step time and memory after training.")] = True,
+    cost: Annotated[bool, typer.Option(help="Measure time and memory of training steps.")] = True,
     remeasure: Annotated[
         bool, flag("--remeasure", "Measure costs again, even if on record.")
     ] = False,
     track: Track = True,
     reports: Reports = None,
 ) -> None:
-    """Run the missing runs of a study, then render its page."""
+    """Train and evaluate what a study still lacks, measure its costs, and write its page."""
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
     from passt_bench.study_run import run_study
@@ -189,7 +189,7 @@ def search(
     workers: Workers = CORES,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
-        float, option("MINUTES", "Time limit of the whole search.", min=0.1)
+        float, option("MINUTES", "Time limit of the whole search, confirmation included.", min=0.1)
     ] = 4.0,
     storage: Annotated[
         str | None, option("URL", "Optuna storage; by default a journal in --runs.")
@@ -216,7 +216,7 @@ def search(
         page, *_ = build_named(record.name, paths.runs, paths.reports)
     console.print(f"Page: {page}")
     if failed:
-        console.print(f"{failed} runs failed; see the page.")
+        console.print(f"{failed} runs failed; see the report page.")
         raise typer.Exit(1)
 
 

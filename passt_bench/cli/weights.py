@@ -30,9 +30,9 @@ def list_(folder: Folder = None) -> None:
         check_exists(folder, "--folder", "Give the folder that holds the files.")
     here = folder or weights_folder()
     wide = console.width >= _WIDE
-    shown = ["name", "reported", "classes", "here"]
+    shown = ["name", "reported metric", "classes", "downloaded"]
     if wide:
-        shown = ["name", "file", "stride", "frames", "reported", "SWA", "classes", "here"]
+        shown = ["name", "file", "stride", "frames", shown[1], "SWA", *shown[2:]]
     table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
     for entry in PUBLISHED.values():
         metric = "accuracy" if entry.labels == "esc50" else "mAP"
@@ -41,10 +41,10 @@ def list_(folder: Folder = None) -> None:
             "file": entry.file,
             "stride": str(entry.stride or "-"),
             "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
-            "reported": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
+            "reported metric": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
             "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
             "classes": f"{entry.classes} {entry.labels}",
-            "here": "yes" if (here / entry.file).is_file() else "no",
+            "downloaded": "yes" if (here / entry.file).is_file() else "no",
         }
         table.add_row(*(row[column] for column in shown))
     console.print(table)

@@ -26,7 +26,7 @@ from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import override, parse_assignments
 
-# Table 1 of the paper, as far as its systems can be built.
+# Table 1 of the paper, as far as its models can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
 SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
 _SHORT = {
@@ -46,7 +46,7 @@ def subjects(
 
     A model has its published patchout and front end, and otherwise what is shared. Fields follow
     after a colon, separated by commas: those of the model or the engine by their short names, any
-    other field of a recipe by its dotted name. ``paper`` means the systems of the paper's Table 1.
+    other field of a recipe by its dotted name. ``paper`` means the models of the paper's Table 1.
     ``overrides`` (``a.b`` → value) change every recipe whose model has the field.
 
     Raises:

@@ -181,7 +181,7 @@ def _merge_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
 
 
 def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
-    for name in ("question", "metric", "baseline", "margin", "fingerprint.digest"):
+    for name in ("metric", "baseline", "margin", "fingerprint.digest"):
         a, b = attrgetter(name)(one), attrgetter(name)(other)
         if a != b:
             raise _other_study(path, name, b, a)

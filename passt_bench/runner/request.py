@@ -155,7 +155,7 @@ def name_and_folder(item: str, field: str = "--data") -> tuple[str, Path]:
     name, _, folder = item.partition("=")
     if not name or not folder:
         raise InputError(
-            "has no folder" if name and not folder else "has no name",
+            "the folder is missing" if name else "the name of the data set is missing",
             field=field,
             value=item,
             remedy="Write NAME=DIR, e.g. esc50=/data/ESC-50.",

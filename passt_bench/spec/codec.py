@@ -1,10 +1,10 @@
 """Writes dataclasses as JSON and reads them, by pydantic and marks in the fields' annotations.
 
-``FREE`` fields do not decide a quality result and never enter its key. ``LATER`` fields were added
-after records had been written: they enter a key only when not at their default, which means what
-was done before the field existed, so that older records keep their keys. All others always enter.
-A field marked ``written_as`` was renamed: it keeps its first name in records, keys and MLflow, and
-that name is accepted wherever fields are named.
+``FREE`` fields do not decide a quality result and are not in its key. ``LATER`` fields were added
+after records had been written: in the key only where they differ from their default, which means
+what was done before the field existed, so that older records keep their keys. All others always
+enter. A field marked ``written_as`` was renamed: it keeps its first name in records, keys and
+MLflow, and that name is accepted wherever fields are named.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def spellings(kind: Any) -> dict[str, Spelling]:
 
 @dataclass(frozen=True)
 class OpenSpec:
-    """Base of a dataclass that accepts a plug-in's options beside its own fields.
+    """Base of a dataclass that accepts a plug-in's options with its own fields.
 
-    With such options an instance has a class of its own, in which they are fields like the others;
-    so they are compared, hashed, written and part of keys without being known anywhere.
+    ``Patchout("my_kind", share=0.5)`` is of a subclass of `Patchout` with a field ``share``, which
+    is compared, hashed, written and part of keys like the others without being known anywhere.
     """
 
     def __new__(cls, *args: Any, **given: Any) -> Self:
@@ -148,7 +148,7 @@ _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """Checks and writes values of a type; made once per type, which takes tens of milliseconds."""
+    """The cached pydantic TypeAdapter of a type (building one takes tens of milliseconds)."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
@@ -205,7 +205,7 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
         return ".".join(names), remedy
     notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
     if notes and notes[0]:
-        return ".".join(names), f"This field is: {notes[0][:1].lower()}{notes[0][1:]}"
+        return ".".join(names), f"Meaning of the field: {notes[0]}"
     part = _dataclass_in(hint)
     example = f"{names[-1]}.{fields(part)[0].name}=VALUE" if part else ""
     return ".".join(names), f"Set one of its fields, e.g. {example}." if part else ""

@@ -1,8 +1,8 @@
 """The recipe: everything that defines a run, as frozen dataclasses.
 
 Each field has a one-line description in its annotation, and marks from `spec.codec`: ``FREE``
-fields never enter the key of a run, ``LATER`` fields only when not at their default; fields marked
-``written_as`` have another name in records.
+(not in the key of a run), ``LATER`` (in the key only where it differs from its default); fields
+marked ``written_as`` have another name in records.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Patchout(OpenSpec):
     ] = "batch"
     schedule: Annotated[
         Literal["constant", "rising", "falling"],
-        Field(description="How the amount changes over training, from nothing or to nothing."),
+        Field(description="rising: from no patchout to the full amount; falling: the reverse."),
         LATER,
     ] = "constant"
     stages: Annotated[
@@ -71,7 +71,7 @@ class ModelSpec(OpenSpec):
     patch: Annotated[GivenPair | None, Field(description="Patch size (frequency, time).")] = None
     stride: Annotated[GivenPair | None, Field(description="Patch stride (frequency, time).")] = None
     width: Annotated[int | None, Field(gt=0, description="Embedding width or channels.")] = None
-    depth: Annotated[int | None, Field(gt=0, description="Blocks.")] = None
+    depth: Annotated[int | None, Field(gt=0, description="Number of transformer blocks.")] = None
     heads: Annotated[int | None, Field(gt=0, description="Attention heads.")] = None
     width_mult: Annotated[
         float | None,
@@ -165,7 +165,7 @@ class DataSpec:
     test_clips: Annotated[
         int | None, Field(gt=0, description="Number of test clips; None: all.")
     ] = None
-    seed: Annotated[int, Field(ge=0, description="Seed of procedural data.")] = 0
+    seed: Annotated[int, Field(ge=0, description="Seed of the built-in synthetic scenes.")] = 0
     crop: Annotated[
         Literal["start", "random"],
         Field(description="Part of a longer clip used in training; evaluation uses its start."),
@@ -174,9 +174,9 @@ class DataSpec:
     storage: Annotated[
         Literal["auto", "prepared", "streamed"],
         Field(
-            description="Log-mels are cached (prepared), or clips are decoded in each epoch "
-            "(streamed), as always if training changes waveforms or filter edges; auto caches up "
-            "to 16 GiB."
+            description="prepared: cached log-mels; streamed: clips are decoded in each epoch, as "
+            "always if training changes waveforms or filter edges; auto: cached log-mels up to "
+            "16 GiB."
         ),
         FREE,
     ] = "auto"
@@ -195,9 +195,7 @@ class TrainingSpec:
     ] = 0.1
     schedule: Annotated[
         Literal["cosine", "ramp"],
-        Field(
-            description="Cosine decay after `warmup`; or an exponential ramp and a linear decay."
-        ),
+        Field(description="cosine: decay after `warmup`; ramp: exponential rise and linear decay."),
         LATER,
     ] = "cosine"
     ramp_epochs: Annotated[
@@ -218,13 +216,13 @@ class TrainingSpec:
     loss: Annotated[
         Literal["bce", "ce", "masked_bce"],
         Field(
-            description="Multi-label (bce; masked if some labels are unknown) or one class (ce)."
+            description="bce: multi-label; masked_bce: with unknown labels; ce: one label per clip."
         ),
     ] = "bce"
     sampling: Annotated[
         Literal["shuffle", "weighted"],
         Field(
-            description="Every clip once per epoch; or drawn more often, the rarer its labels are."
+            description="shuffle: each clip once per epoch; weighted: those with rare labels more."
         ),
         LATER,
     ] = "shuffle"
@@ -252,13 +250,13 @@ class TrainingSpec:
     ] = 0.0
     roll: Annotated[
         float,
-        Field(ge=0, le=1, description="Largest roll of the log-mel in time, share of the clip."),
+        Field(ge=0, le=1, description="Largest roll of the log-mel in time, fraction of the clip."),
     ] = 0.0
     mask_time: Annotated[
-        int, Field(ge=0, description="SpecAugment: masks shorter than this many frames; 0 is off.")
+        int, Field(ge=0, description="SpecAugment: maximum width in frames (exclusive); 0 = off.")
     ] = 0
     mask_frequency: Annotated[
-        int, Field(ge=0, description="SpecAugment: masks of fewer than this many mels; 0 is off.")
+        int, Field(ge=0, description="SpecAugment: maximum width in mels (exclusive); 0 = off.")
     ] = 0
     swa_start: Annotated[
         int | None,
@@ -308,14 +306,12 @@ class EngineSpec:
     ] = False
     attention: Annotated[
         Literal["fused", "materialised"],
-        Field(description="One kernel, or with the attention matrix in memory, as in 2021."),
+        Field(description="fused: one kernel; materialised: stores its matrix, as the 2021 code."),
         LATER,
     ] = "fused"
     residual: Annotated[
         Literal["float32", "compute"],
-        Field(
-            description="Precision of transformers' residual stream: float32, or as `precision`."
-        ),
+        Field(description="Transformers' residual stream; compute: as engine.precision."),
         LATER,
     ] = "float32"
     graph: Annotated[
@@ -391,5 +387,5 @@ class Recipe:
         Field(min_length=1, description="Registered metrics that are evaluated."),
     ] = ("mAP",)
     salt: Annotated[
-        int, Field(ge=0, description="Changes only batch order and augmentation (A/A studies).")
+        int, Field(ge=0, description="Extra seed for batch order and augmentation (A/A studies).")
     ] = 0

@@ -50,7 +50,7 @@ class Study:
             remedy = "Give every variant a name of its own."
             raise self._error("two variants share a name", "variants", twice, remedy)
         if len(names) < 2:
-            remedy = "Add a variant beside the baseline."
+            remedy = "Add a variant to compare with the baseline."
             raise self._error("a study compares at least two variants", "variants", names, remedy)
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)

@@ -36,7 +36,7 @@ def ran(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -> None:
     folder, output = ran
     assert "3 variants x 2 seeds = 6 runs, none done yet" in output
-    assert "2 runs failed; see the report." in output
+    assert "2 runs failed; see the report page." in output
     assert "runs/reports/tiny/index.html" in output
     assert "diverged" in (folder / "runs" / "reports" / "tiny" / "index.html").read_text()
     assert {path.name for path in folder.iterdir()} == {"runs"}  # a clone stays clean
