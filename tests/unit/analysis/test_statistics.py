@@ -134,16 +134,6 @@ def test_complete_blocks_by_hand() -> None:
     assert (result.df, result.df_per_block, result.pooled) == (4, 2, True)
 
 
-def test_a_constant_added_to_a_block_changes_nothing() -> None:
-    y = table(5, 4)
-    y[2, 1] = NAN
-    moved = y + np.array([0.0, 5.0, -3.0, 100.0])
-    for arm in range(1, 5):
-        a, b = found(y, arm), found(moved, arm)
-        assert a.estimate == pytest.approx(b.estimate)
-        assert [*a.interval(), a.p()] == pytest.approx([*b.interval(), b.p()])
-
-
 def test_what_is_seen_once_or_never_has_no_test() -> None:
     once = table(4, 3)
     once[1, 1:] = NAN
