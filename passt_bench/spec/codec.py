@@ -205,7 +205,7 @@ def wrong_field(kind: Any, error: ValidationError) -> tuple[str, str]:
         return ".".join(names), remedy
     notes = [m.description for m in getattr(hint, "__metadata__", ()) if hasattr(m, "description")]
     if notes and notes[0]:
-        return ".".join(names), f"Meaning of the field: {notes[0]}"
+        return ".".join(names), f"Meaning of the field: {notes[0][:1].lower()}{notes[0][1:]}"
     part = _dataclass_in(hint)
     example = f"{names[-1]}.{fields(part)[0].name}=VALUE" if part else ""
     return ".".join(names), f"Set one of its fields, e.g. {example}." if part else ""

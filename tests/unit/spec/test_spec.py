@@ -31,8 +31,8 @@ def _key(recipe: Recipe, seed: int = 0, fold: int | None = None, data: str = "d"
     ("changes", "remedy"),
     [
         ({"training.epoch": 3}, "Did you mean 'training.epochs'"),
-        ({"training.epochs": 0}, "Passes over"),
-        ({"training.epochs": "many"}, "Passes over"),
+        ({"training.epochs": 0}, "passes over"),
+        ({"training.epochs": "many"}, "passes over"),
         ({"salt.x": 1}, "Set salt itself"),
         ({"patchout.rate": 1.0}, "fraction of the patch grid"),
         ({"model": 3}, "Set one of its fields"),
