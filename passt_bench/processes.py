@@ -19,10 +19,10 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Literal
 
-VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
+SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
 _inside = 0  # number of bodies in all threads, which share the environment
-_before: str | None = None
+_previous: str | None = None
 
 
 @contextmanager
@@ -31,11 +31,11 @@ def without_current_folder() -> Iterator[None]:
 
     This includes the processes that those start. Afterwards the environment is restored.
     """
-    global _inside, _before
+    global _inside, _previous
     with _LOCK:
         if not _inside:
-            _before = os.environ.get(VARIABLE)
-            os.environ[VARIABLE] = "1"
+            _previous = os.environ.get(SAFE_PATH_VARIABLE)
+            os.environ[SAFE_PATH_VARIABLE] = "1"
         _inside += 1
     try:
         yield
@@ -43,9 +43,9 @@ def without_current_folder() -> Iterator[None]:
         with _LOCK:
             _inside -= 1
             if not _inside:
-                del os.environ[VARIABLE]
-                if _before is not None:
-                    os.environ[VARIABLE] = _before
+                del os.environ[SAFE_PATH_VARIABLE]
+                if _previous is not None:
+                    os.environ[SAFE_PATH_VARIABLE] = _previous
 
 
 def fork_server(*modules: str) -> ForkServerContext:
@@ -163,7 +163,7 @@ def explain_exit(exitcode: int | None, kills_before: int | None) -> tuple[Exit, 
     if exitcode == -signal.SIGKILL:
         kills = oom_kills()
         if kills is None or kills_before is None:
-            return "oom", "killed by signal 9, most likely by the kernel for memory"
+            return "oom", "killed by signal 9, probably by the kernel's OOM killer"
         if kills > kills_before:
             return "oom", "killed by the kernel: out of memory"
     outside = -exitcode in (signal.SIGKILL, *_FROM_OUTSIDE)

@@ -17,13 +17,13 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.background_sync import live, updating_mlflow
+from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, prepare, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run_status import PROGRESS, is_running, studies_held
+from passt_bench.runner.run_status import PROGRESS, hold_studies_lock, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.spec.study import parse_assignments
 
@@ -46,7 +46,7 @@ def run_study(
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
     """Runs the missing runs of a planned study and renders its page, see `run_study`."""
-    from passt_bench.report.build import build_study  # takes a second, which `plan` has no use for
+    from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
 
     store, clock, name = Store(paths.runs), Estimate(), plan.study.name
     todo = missing_cells(plan, store, config.retry)
@@ -90,7 +90,7 @@ def execute_plan(
     check_device(plan)
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
-    with live(paths.runs, plan.study.name) if config.track and todo else nullcontext():
+    with regular_sync(paths.runs, plan.study.name) if config.track and todo else nullcontext():
         prepare(todo, paths, plan.datasets, console)
         train(todo, paths, config, console)
     return find_incomplete(plan, store, measure(plan, config, store, console))
@@ -98,10 +98,10 @@ def execute_plan(
 
 def _count_models(plan: StudyPlan, store: Store) -> str:
     kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    text = f"{kept} models were kept in {store.root}/records/KEY/{MODEL}."
+    text = f"Kept {_count(kept, 'model')} in {store.root}/records/KEY/{MODEL}."
     if kept < len(plan.cells):
-        without = len(plan.cells) - kept
-        text += f" {without} runs have no model: they failed, or were done before."
+        without = _count(len(plan.cells) - kept, "run")
+        text += f" {without} without a model: failed, or finished before --keep-models was given."
     return text
 
 
@@ -110,9 +110,9 @@ def _newer_page(name: str, paths: Paths) -> Path | None:
     page = paths.reports / name / "index.html"
     if not page.is_file():
         return None
-    shown = [paths.runs / "studies" / f"{name}.json", *paths.runs.glob("records/*/record.json")]
-    drawing = [path for path in Path(__file__).parent.rglob("*.*") if path.suffix != ".pyc"]
-    newest = max(path.stat().st_mtime_ns for path in (*shown, *drawing))
+    inputs = [paths.runs / "studies" / f"{name}.json", *paths.runs.glob("records/*/record.json")]
+    source_files = [path for path in Path(__file__).parent.rglob("*.*") if path.suffix != ".pyc"]
+    newest = max(path.stat().st_mtime_ns for path in (*inputs, *source_files))
     return page if page.stat().st_mtime_ns > newest else None
 
 
@@ -122,21 +122,21 @@ def write_study(plan: StudyPlan, store: Store) -> None:
     Raises:
         InputError: another study of this name was started since this one was planned.
     """
-    with studies_held(store.root):
-        recorded = study_on_record(plan.whole.name, store)
+    with hold_studies_lock(store.root):
+        recorded = study_on_record(plan.stored_record.name, store)
         if recorded is not None and study_difference(plan, recorded) is not None:
             raise InputError(
                 "another command just started a study of this name with other settings",
                 source=store.root,
                 field="name",
-                value=plan.whole.name,
+                value=plan.stored_record.name,
                 remedy="Run the same command again; it will choose another name.",
             )
-        if recorded is not None and plan.record != plan.whole:
-            recorded = replace(recorded, command=plan.whole.command)
-            if to_json(recorded) == to_json(plan.whole):
-                return  # the recorded command ran more of the study than this one
-        store.write_study(plan.whole)
+        if recorded is not None and plan.record != plan.stored_record:
+            recorded = replace(recorded, command=plan.stored_record.command)
+            if to_json(recorded) == to_json(plan.stored_record):
+                return  # only the command differs; the recorded one covers more variants
+        store.write_study(plan.stored_record)
 
 
 def remove_leftovers(
@@ -180,20 +180,20 @@ class Incomplete:
     """Counts of what failed or did not finish in a study; false if everything is done."""
 
     failed: int = 0  # cells whose final status is not ok
-    interrupted: int = 0  # cells without a record
-    arms: int = 0  # variants whose cost could not be measured
+    unfinished: int = 0  # cells without a record
+    unmeasured: int = 0  # variants whose cost could not be measured
 
     def __bool__(self) -> bool:
-        return bool(self.failed or self.interrupted or self.arms)
+        return bool(self.failed or self.unfinished or self.unmeasured)
 
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
-        runs, variants = _count(self.interrupted, "run"), _count(self.arms, "variant")
         retry = "see the report page. To retry, add --retry STATUS, e.g. --retry oom,error."
+        runs, variants = _count(self.unfinished, "run"), _count(self.unmeasured, "variant")
         sentences = (
             (self.failed, f"{_count(self.failed, 'run')} failed; {retry}"),
-            (self.interrupted, f"{runs} did not finish; run the same command to resume."),
-            (self.arms, f"The cost of {variants} could not be measured."),
+            (self.unfinished, f"{runs} did not finish; run the same command to resume."),
+            (self.unmeasured, f"The cost of {variants} could not be measured."),
         )
         return [sentence for number, sentence in sentences if number]
 
@@ -211,8 +211,8 @@ def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRec
     measured = measured_arms(plan.record, sessions) if sessions else {}
     return Incomplete(
         failed=sum(end is not None and end.status != "ok" for end in ends),
-        interrupted=ends.count(None),
-        arms=sum(arm.status != "ok" for _, arm in measured.values()),
+        unfinished=ends.count(None),
+        unmeasured=sum(arm.status != "ok" for _, arm in measured.values()),
     )
 
 
@@ -222,11 +222,12 @@ def describe(
     """Sentences about what a command will run (``todo``, if known) and how long that takes."""
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
-    text += plan.record.count_runs(len(plan.whole.variants), len(plan.cells) - len(todo))
+    text += plan.record.count_runs(len(plan.stored_record.variants), len(plan.cells) - len(todo))
     cost = config.cost and plan.has_baseline
     without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
     if not todo:
-        return f"{text} Nothing to train{'; missing costs are measured' if cost else ''}.{without}"
+        later = "; missing costs will be measured" if cost else ""
+        return f"{text} Nothing to train{later}.{without}"
     seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
     if cost:
         costs = _cost_plan(plan, config, store.sessions())
@@ -248,8 +249,8 @@ def warn_of_unused_cuda(
     plans: Iterable[StudyPlan], request: StudyRequest, console: Console
 ) -> None:
     """Warns that a CUDA device is available and unused, unless a device was chosen."""
-    named = request.device is not None or "engine.device" in parse_assignments(list(request.sets))
+    device_chosen = request.device or "engine.device" in parse_assignments(list(request.overrides))
     devices = {v.recipe.engine.device for plan in plans for v in plan.record.variants}
-    if torch.cuda.is_available() and devices == {"cpu"} and not named:
+    if torch.cuda.is_available() and devices == {"cpu"} and not device_chosen:
         sentence = "A CUDA device is available but not used; to use it, add --device cuda."
         console.print(sentence, style="yellow", markup=False)

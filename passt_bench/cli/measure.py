@@ -90,7 +90,7 @@ def compare(
     from passt_bench.report.view import measured_variants
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import foresee_cost, plan_cost
-    from passt_bench.runner.request import Paths, typed
+    from passt_bench.runner.request import Paths, typed_command
     from passt_bench.runner.studies import free_name, renamed_note
     from passt_bench.spec import (
         DataSpec,
@@ -128,7 +128,9 @@ def compare(
     )
     console.print(announcement(len(recipes), shared, foresee_cost(costs)))
     with stage(console, "Measuring side by side") as progress:
-        record = runner.compare(chosen, recipes, costs, store, command=typed(), progress=progress)
+        record = runner.compare(
+            chosen, recipes, costs, store, command=typed_command(), progress=progress
+        )
     reports = Paths(runs, pages=reports).reports
     page = build_comparison(chosen, runs, reports)
     render_index(reports)

@@ -21,7 +21,7 @@ from passt_bench.cli.options import (
     option,
 )
 from passt_bench.errors import InputError
-from passt_bench.processes import VARIABLE
+from passt_bench.processes import SAFE_PATH_VARIABLE
 
 if TYPE_CHECKING:
     from passt_bench.report.paper import PaperStatus
@@ -125,7 +125,7 @@ def ui(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not an argument, which everybody on the machine can read: it may contain a password.
         "MLFLOW_BACKEND_STORE_URI": uri,
-        VARIABLE: "1",
+        SAFE_PATH_VARIABLE: "1",
         # Uvicorn, which MLflow starts, would put the current folder first on the path; it gets the
         # folder that is first on the path of the passt-bench command.
         "UVICORN_APP_DIR": sysconfig.get_path("scripts"),

@@ -102,7 +102,7 @@ def plan(
             f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-",
             f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
-            f"{shared.facts.flops / 1e9:.3f}",
+            f"{shared.summary.flops / 1e9:.3f}",
             str(len(cells)),
             f"{shared.seconds / 60:.2f}",
         )
@@ -200,18 +200,18 @@ def search(
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     from passt_bench.console import Estimate
     from passt_bench.report.build import build_named
-    from passt_bench.runner.background_sync import live, updating_mlflow
+    from passt_bench.runner.background_sync import regular_sync, updating_mlflow
     from passt_bench.runner.plan import plan_request
-    from passt_bench.runner.request import RunConfig, typed
+    from passt_bench.runner.request import RunConfig, typed_command
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.studies import load_study
 
     clock, paths = Estimate(), replace(paths, pages=reports)
-    study = plan_request(load_study(request.study), request, paths, named=False)
+    study = plan_request(load_study(request.study), request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)
-    with live(paths.runs) if track else nullcontext():
-        record, failed = explore(study, trials, config, paths, console, command=typed())
+    with regular_sync(paths.runs) if track else nullcontext():
+        record, failed = explore(study, trials, config, paths, console, command=typed_command())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
         page, *_ = build_named(record.name, paths.runs, paths.reports)
     console.print(f"Page: {page}")

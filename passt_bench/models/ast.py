@@ -1,7 +1,7 @@
 """AST: the Audio Spectrogram Transformer (Gong, Chung and Glass 2021).
 
 Computes what ``src/models/ast_models.py`` of github.com/YuanGongND/ast computes, under the
-parameter names of its checkpoints; written anew. Unlike in PaSST, each position of the patch grid
+parameter names of its checkpoints; reimplemented. Unlike in PaSST, each position of the patch grid
 has its own position encoding. Patchout works the same.
 
 Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field
 from torch import nn
 
 from passt_bench.errors import InputError, choose_from
-from passt_bench.models.patchout import draw_batch, philox
+from passt_bench.models.patchout import draw_batch, random_stream
 from passt_bench.spec.codec import python_name, validate
 from passt_bench.spec.frontends import passt_frontend
 from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
@@ -55,9 +55,9 @@ class AudioModel(nn.Module, ABC):
     Attributes:
         Options: frozen dataclass of the model's hyper-parameters; each field has a type, a default
             and, in its annotation, a description. Values from outside are validated against it.
-        frontend: what the model was published with; its output is the default input size.
+        frontend: the published front end; the size of its output is the model's default input size.
         special_tokens: tokens that are not patches, e.g. the class token.
-        unused: names of parameters that nothing reads.
+        unused: names of parameters that ``forward`` does not use.
         patch, stride: size and stride of the patches (frequency, time).
         patchout: what a plain ``net(x)`` in training drops, drawn from torch's own generator;
             always the full amount, because a schedule belongs to the training loop.
@@ -83,7 +83,7 @@ class AudioModel(nn.Module, ABC):
                 known = choose_from([item.name for item in fields(cls.Options)], name)
                 field = f"model.{name}"
                 raise InputError(
-                    "the model does not take it", field=field, value=value, remedy=known
+                    "this model has no such option", field=field, value=value, remedy=known
                 )
         try:
             return validate(cls.Options, dict(given))
@@ -97,9 +97,9 @@ class AudioModel(nn.Module, ABC):
         return None
 
     def num_offsets(self, frames: int) -> int:
-        """Number of positions in the time encodings for an input of that many frames.
+        """Number of offsets into the time encodings for an input of that many frames.
 
-        If there is more than one, ``forward`` takes the position as ``offset``.
+        If there is more than one, ``forward`` takes an ``offset``.
         """
         return 1
 
@@ -119,7 +119,7 @@ class AudioModel(nn.Module, ABC):
     def step_inputs(
         self, setting: Patchout, frames: int, seed: int, step: int, batch: int
     ) -> dict[str, Any]:
-        """The arguments of ``forward`` in a training step besides its input: a pure function.
+        """Draws the kept patches and the time offset of a training step: a pure function.
 
         ``kept``, the indices of the patches to keep or None, and ``offset`` for input that is
         shorter than the time encodings.
@@ -127,7 +127,7 @@ class AudioModel(nn.Module, ABC):
         Raises:
             InputError: patchout that the model cannot do, or that leaves no patches.
         """
-        grid, places = self.grid(frames), self.num_offsets(frames)
+        grid, offsets = self.grid(frames), self.num_offsets(frames)
         if grid is None and setting.kind != "none":
             raise InputError(
                 "the model has no patches to drop",
@@ -137,8 +137,8 @@ class AudioModel(nn.Module, ABC):
             )
         kept = draw_batch(setting, grid, seed, step, batch) if grid else None
         drawn: dict[str, Any] = {"kept": kept}
-        if places > 1:  # a tensor, because torch.compile makes a graph per plain number
-            drawn["offset"] = torch.tensor(int(philox(_OFFSET, seed, step).integers(places)))
+        if offsets > 1:  # a tensor, because torch.compile makes a graph per plain number
+            drawn["offset"] = torch.tensor(random_stream(_OFFSET, seed, step).integers(offsets))
         return drawn
 
     def init_parameter(

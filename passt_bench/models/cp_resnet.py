@@ -3,7 +3,7 @@
 Koutini et al., "Receptive field regularization techniques for audio classification and tagging with
 deep convolutional neural networks" (2021, arXiv 2105.12395); it is the CNN of the paper's Table 1.
 Computes what ``models/cp_resnet.py`` of github.com/kkoutini/cpjku_dcase20 computes, under the same
-parameter names; written anew. Of its 26 layers, the first have 3 x 3 filters and the rest 1 x 1;
+parameter names; reimplemented. Of its 26 layers, the first have 3 x 3 filters and the rest 1 x 1;
 ``rho`` sets how many.
 
 Shapes: B batch, C channels, mels and frames of the input.

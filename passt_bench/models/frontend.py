@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.patchout import philox
+from passt_bench.models.patchout import random_stream
 from passt_bench.registry import FRONTENDS
 from passt_bench.spec.recipe import FrontendSpec
 from passt_bench.torchaudio_guard import kaldi, torchaudio
@@ -43,7 +43,7 @@ def draw_edges(spec: FrontendSpec, seed: int, salt: int, step: int) -> tuple[flo
     ``fmax_jitter`` less 0 to ``fmax_jitter`` - 1 Hz: for the published 10, 15000 and 2000, 0 to 9
     and 14001 to 16000 Hz (``models/preprocess.py`` of the reference code).
     """
-    random = philox(_JITTER, seed, salt, step)
+    random = random_stream(_JITTER, seed, salt, step)
     low, high = spec.fmin, spec.fmax
     if spec.fmin_jitter:
         low += int(random.integers(spec.fmin_jitter))

@@ -2,7 +2,7 @@
 
 Howard et al., "Searching for MobileNetV3" (2019), Table 1. Computes what ``mobilenet_v3_large`` of
 torchvision computes, under the same parameter names, with one input channel in place of three;
-written anew. Weights of torchvision fit with ``features.0.0.weight`` summed over colors.
+reimplemented. Weights of torchvision fit with ``features.0.0.weight`` summed over colors.
 
 Shapes: B batch, C channels, mels and frames of the input.
 """

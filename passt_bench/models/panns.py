@@ -2,7 +2,7 @@
 
 CNN14, CNN10 and CNN6 compute what ``pytorch/models.py`` of
 github.com/qiuqiangkong/audioset_tagging_cnn computes behind its front end and before its sigmoid,
-under the same parameter names; written anew. Published parameter counts exclude the front end,
+under the same parameter names; reimplemented. Published parameter counts exclude the front end,
 which is not trained: 80,753,615, 5,219,279 and 4,837,455 at 64 mels and 527 classes.
 
 Shapes: B batch, C channels, mels and frames of the input.

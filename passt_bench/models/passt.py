@@ -1,7 +1,7 @@
-"""PaSST: a patch transformer over log-mel spectrograms with separated position encodings.
+"""PaSST: a patch transformer over log-mel spectrograms with disentangled positional encodings.
 
 Computes what ``models/passt.py`` of the reference code computes, under the same parameter names;
-written anew. Paper section 2 and figure 2. AST shares the blocks (of DeiT) and the patch grid.
+reimplemented. Paper section 2 and figure 2. AST shares the blocks (of DeiT) and the patch grid.
 
 Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 """

@@ -25,15 +25,16 @@ from passt_bench.spec.recipe import Pair, Patchout
 class Resolved:
     """A patchout setting on a real grid.
 
-    ``frequency`` and ``time`` are the numbers of rows and columns kept (for a block, the height and
-    width of the dropped rectangle); ``kept`` is the exact number of patches kept.
+    ``kept`` is the exact number of patches kept. Rows (frequency) and columns (time) are kept whole
+    or in part; ``hole`` is the height and width of a rectangle that is dropped from them.
     """
 
     kind: str
     grid: Pair
     kept: int
-    frequency: int
-    time: int
+    kept_rows: int
+    kept_columns: int
+    hole: Pair | None = None
 
     @property
     def rate(self) -> float:
@@ -42,13 +43,14 @@ class Resolved:
 
     def summary(self) -> dict[str, Any]:
         """Plain values for a record."""
+        frequency, time = self.hole or (self.kept_rows, self.kept_columns)
         return {
             "kind": self.kind,
             "kept": self.kept,
             "dropped": self.grid[0] * self.grid[1] - self.kept,
             "rate": self.rate,
-            "frequency": self.frequency,
-            "time": self.time,
+            "frequency": frequency,
+            "time": time,
         }
 
 
@@ -73,7 +75,7 @@ def _dropped(count: int | None, rate: float | None, total: int, field: str) -> i
     if count is not None:
         if count > total:
             raise InputError(
-                f"more than the {total} there are",
+                f"the grid has only {total}",
                 field=f"patchout.{field}",
                 value=count,
                 remedy=f"Drop at most {total - 1}.",
@@ -133,8 +135,8 @@ class Structured:
 
     def draw(self, resolved: Resolved, random: np.random.Generator) -> np.ndarray:
         """Uniform over all choices of rows and columns, independently."""
-        columns = np.sort(random.choice(resolved.grid[1], resolved.time, replace=False))
-        rows = np.sort(random.choice(resolved.grid[0], resolved.frequency, replace=False))
+        columns = np.sort(random.choice(resolved.grid[1], resolved.kept_columns, replace=False))
+        rows = np.sort(random.choice(resolved.grid[0], resolved.kept_rows, replace=False))
         return (rows[:, None] * resolved.grid[1] + columns).ravel()
 
 
@@ -146,8 +148,8 @@ class Block:
     def resolve(self, setting: Patchout, grid: Pair) -> Resolved:
         """The hole's height and width.
 
-        A rate takes the nearest area of a rectangle that has at most twice the grid's aspect ratio,
-        and at least half of it.
+        A rate is rounded to the nearest area for which a rectangle exists with between half and
+        twice the grid's aspect ratio.
         """
         total, exact = grid[0] * grid[1], setting.patches is not None
         wanted = _dropped(setting.patches, setting.rate, total, "patches")
@@ -155,7 +157,7 @@ class Block:
         for area in [wanted] if exact else nearest:
             shape = self._shape(area, grid, exact=exact)
             if shape:
-                return Resolved("block", grid, total - shape[0] * shape[1], *shape)
+                return Resolved("block", grid, total - area, *grid, hole=shape)
         raise InputError(
             f"no rectangle inside {grid[0]} x {grid[1]} patches has that area",
             field="patchout.patches",
@@ -182,11 +184,11 @@ class Block:
 
     def draw(self, resolved: Resolved, random: np.random.Generator) -> np.ndarray:
         """Uniform over the positions of the rectangle."""
-        rows, columns = resolved.grid
-        top = int(random.integers(rows - resolved.frequency + 1))
-        left = int(random.integers(columns - resolved.time + 1))
+        (rows, columns), (height, width) = resolved.grid, resolved.hole or (0, 0)
+        top = int(random.integers(rows - height + 1))
+        left = int(random.integers(columns - width + 1))
         keep = np.ones(resolved.grid, dtype=bool)
-        keep[top : top + resolved.frequency, left : left + resolved.time] = False
+        keep[top : top + height, left : left + width] = False
         return np.flatnonzero(keep)
 
 
@@ -208,7 +210,7 @@ for _name, _kind, _summary in (
 _STREAM = 0x9A7C  # keeps patchout's random stream apart from others with the same seed
 
 
-def philox(*entropy: int) -> np.random.Generator:
+def random_stream(*entropy: int) -> np.random.Generator:
     """The random stream of a tuple of numbers, the same on every machine."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
@@ -252,7 +254,7 @@ def resolve(setting: Patchout, grid: Pair) -> Resolved:
 
 
 def _amounts(setting: Patchout) -> dict[str, Any]:
-    """What the setting gives, of the suite's fields and of those of a plug-in's kind."""
+    """The amounts that are set, including a plug-in's own fields."""
     names = ("rate", "time", "frequency", "patches", *own_options(setting))
     values = {name: getattr(setting, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
@@ -279,7 +281,7 @@ def draw_kept(setting: Patchout, grid: Pair, seed: int, step: int, sample: int =
     scope is "sample", else 0.
     """
     kind: Kind = PATCHOUTS.get(setting.kind).build
-    return kind.draw(resolve(setting, grid), philox(_STREAM, seed, step, sample))
+    return kind.draw(resolve(setting, grid), random_stream(_STREAM, seed, step, sample))
 
 
 def draw_batch(
@@ -298,7 +300,7 @@ def draw_batch(
 
 
 def draw_plain(setting: Patchout, grid: Pair, batch: int) -> torch.Tensor | None:
-    """Kept patches for a model called in training without ``kept``; from torch's generator.
+    """Draws kept patches from torch's generator, for a model called without ``kept``.
 
     For other training loops; the suite always passes ``kept``.
     """

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from passt_bench.console import Estimate
 
 EVERY_SECONDS = 20.0  # also before the first sync: a shorter study needs no live curves
-REST = 30.0  # pause in seconds per CPU second of the last sync
+PAUSE = 30.0  # seconds between syncs per CPU second of the last sync
 PATIENCE_SECONDS = 30.0  # maximum wait for the last sync
 
 
 @contextmanager
-def live(
-    root: Path, study: str | None = None, *, every: float = EVERY_SECONDS, rest: float = REST
+def regular_sync(
+    root: Path, study: str | None = None, *, every: float = EVERY_SECONDS, pause: float = PAUSE
 ) -> Iterator[None]:
-    """Syncs a study, or all, regularly while the body trains; ends with it, even amid a sync.
+    """Syncs a study, or all, regularly; stops when the body ends, even during a sync.
 
     The process has the lowest priority, and the import of MLflow and the set-up of its database
     count as part of the first sync. Failures are not reported here; the last sync reports lasting
     ones.
     """
-    with _child(root, study=study, every=every, rest=rest):
+    with _child(root, study=study, every=every, pause=pause):
         yield
 
 
@@ -49,7 +49,7 @@ def live(
 def updating_mlflow(runs: Path, clock: Estimate, console: Console) -> Iterator[None]:
     """Syncs once beside the body, then waits for the sync; a failure is printed, not raised.
 
-    A slow server may take 2 % more of the time on the clock, which is that of the whole command.
+    Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.
     """
     with _child(runs) as child:
         yield
@@ -69,8 +69,8 @@ def updating_mlflow(runs: Path, clock: Estimate, console: Console) -> Iterator[N
 
 
 @contextmanager
-def _child(root: Path, **rhythm: str | float | None) -> Iterator[subprocess.Popen[bytes]]:
-    words = ["-m", "passt_bench.runner.background_sync", str(root.resolve()), json.dumps(rhythm)]
+def _child(root: Path, **options: str | float | None) -> Iterator[subprocess.Popen[bytes]]:
+    words = ["-m", "passt_bench.runner.background_sync", str(root.resolve()), json.dumps(options)]
     with without_current_folder():
         child = subprocess.Popen(
             [sys.executable, *words],
@@ -91,18 +91,18 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _follow(root: Path, study: str | None, every: float, rest: float) -> None:
+def _follow(root: Path, study: str | None, every: float, pause: float) -> None:
     from passt_bench.runner.tracking import sync
 
     os.nice(19)
     time.sleep(every)
-    before = 0.0  # the imports count
+    previous = 0.0  # the imports count
     while True:
         with suppress(InputError):
             sync(root, study=study)
         now = time.process_time()
-        time.sleep(max(every, rest * (now - before)))
-        before = now
+        time.sleep(max(every, pause * (now - previous)))
+        previous = now
 
 
 def _finish(root: Path) -> None:
@@ -119,8 +119,8 @@ def _finish(root: Path) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    rhythm = json.loads(sys.argv[2])
-    if rhythm:
-        _follow(Path(sys.argv[1]), **rhythm)
+    options = json.loads(sys.argv[2])
+    if options:
+        _follow(Path(sys.argv[1]), **options)
     else:
         _finish(Path(sys.argv[1]))

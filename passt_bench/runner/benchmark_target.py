@@ -71,7 +71,7 @@ class _Work:
         self.model = ModelStep(self.net, recipe)
         grid = self.net.grid(frames)
         self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-        self.graph = StepGraph(lambda drawn: self.model.take(self._batch_with(drawn)))
+        self.graph = StepGraph(lambda drawn: self.model.run(self._batch_with(drawn)))
         self._batch = batch_size(recipe)
         random = torch.Generator().manual_seed(_SEED)
         samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)

@@ -21,7 +21,7 @@ from passt_bench.measure.memory import classify, memory_limit, peak_bytes
 from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.records.run import Picture, RunRecord, Status
 from passt_bench.records.store import Store
-from passt_bench.runner.initial_weights import fill
+from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS
@@ -78,7 +78,7 @@ def failure(cell: PlannedCell, status: Status, message: str) -> RunRecord:
 
 
 def _new_record(cell: PlannedCell) -> RunRecord:
-    facts = cell.facts
+    summary = cell.summary
     return RunRecord(
         key=cell.key,
         status="ok",
@@ -86,12 +86,12 @@ def _new_record(cell: PlannedCell) -> RunRecord:
         seed=cell.seed,
         fold=cell.fold,
         fingerprint=cell.fingerprint,
-        tokens=facts.tokens,
-        tokens_full=facts.tokens_full,
-        grid=facts.grid,
-        patchout=facts.patchout,
-        parameters=facts.parameters,
-        flops=facts.flops,
+        tokens=summary.tokens,
+        tokens_full=summary.tokens_full,
+        grid=summary.grid,
+        patchout=summary.patchout,
+        parameters=summary.parameters,
+        flops=summary.flops,
         machine=describe_machine(),
         versions=library_versions(),
         components=dict(cell.components),
@@ -111,7 +111,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     clock.lap("data")
     classes = dataset.fingerprint.classes
     net = from_recipe(recipe, len(classes), features.shape[2])
-    notes = fill(net, recipe, cell.seed, cell.checkpoint, classes)
+    notes = load_initial_weights(net, recipe, cell.seed, cell.checkpoint, classes)
     net.to(recipe.engine.device)
     clock.lap("build")
     task = Task(
@@ -139,40 +139,40 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
     curves = {"train_loss": tuple(done.train_loss), "learning_rate": tuple(done.learning_rate)}
     if done.validation:
         curves[f"inner/{recipe.metrics[0]}"] = tuple(done.validation)
-    facts = {
+    train_stats = {
         "step_seconds": float(np.median(done.step_seconds)),
         "cpu_seconds": done.cpu_seconds,
         "peak_bytes": float(max(done.peak_bytes, peak_bytes(recipe.engine.device))),
     }
     if done.best_epoch:
-        facts["epoch"] = float(done.best_epoch)
+        train_stats["epoch"] = float(done.best_epoch)
     return replace(
         _new_record(cell),
         metrics=result.metrics,
         per_class=result.per_class,
         occlusions=result.occlusions,
         curves=curves,
-        train=facts,
-        clocks=add_clocks(clock.seconds, done.before),
+        train=train_stats,
+        clocks=add_clocks(clock.seconds, done.earlier_seconds),
         picture=_picture(cell, features[train_clips[0]], task.total_steps),
         notes=(*notes, *result.notes),
     )
 
 
 def _evaluate(state: Training, dataset: Dataset, clips: np.ndarray) -> Evaluation:
-    """Evaluates the tested weights and, if there are averaged ones, also the others.
+    """Evaluates the weights chosen by `eval_weights`, and the other set if there are two.
 
     Each set of weights is evaluated separately (``ex_esc50.py:218`` of the reference code computes
     the accuracy of the averaged weights from the counts of the others).
     """
     task = state.task
-    recipe, facts = task.recipe, dataset.fingerprint
+    recipe, fingerprint, engine = task.recipe, dataset.fingerprint, Engine(task.recipe.engine)
     data = (task.features, dataset.targets, clips, recipe.metrics)
-    result = evaluate(state.net, *data, facts, Engine(recipe.engine))
+    result = evaluate(state.net, *data, fingerprint, engine)
     if state.other_weights is not None:
         kind, weights = state.other_weights
         with temporarily_load(state.net, weights):
-            other = evaluate(state.net, *data, replace(facts, groups={}), Engine(recipe.engine))
+            other = evaluate(state.net, *data, replace(fingerprint, groups={}), engine)
         result.metrics |= {f"{kind}_{name}": value for name, value in other.metrics.items()}
     return result
 
@@ -209,9 +209,9 @@ def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
     """The first training clip, at most 64 mels high, and the patches kept in the first step.
 
-    If patchout rises over the training, they are those kept in the last step.
+    If patchout rises over the training run, they are those kept in the last step.
     """
-    grid, shape = cell.facts.grid, cell.facts.model_shape
+    grid, shape = cell.summary.grid, cell.summary.model_shape
     if grid is None or shape is None:
         return None
     common = math.gcd(*shape[0], *shape[1])
@@ -257,9 +257,9 @@ def split_clips(
         best = training.checkpoint_selection == "best_on_validation"
         return train_clips, official if best else None, test_clips if best else official
     # One validation split, whatever the seed: trials of a search are compared on the same clips.
-    learn, validation = validation_split(
+    train_clips, validation = validation_split(
         train_clips, dataset.sources, dataset.targets, training.validation_share, 0
     )
     if training.checkpoint_selection == "best_on_validation":
-        return learn, validation, test_clips
-    return learn, None, validation
+        return train_clips, validation, test_clips
+    return train_clips, None, validation

@@ -30,7 +30,7 @@ from passt_bench.runner.estimates import (
     foreseen_bytes,
     summarize_model,
 )
-from passt_bench.runner.run_status import MERGE, lock
+from passt_bench.runner.run_status import SESSION_LOCK, lock
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
@@ -233,14 +233,14 @@ def _measure(
         seconds=round(result.seconds, 1),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    with lock(store.root, MERGE).acquire(timeout=-1):  # or another session might have the key
+    with lock(store.root, SESSION_LOCK).acquire(timeout=-1):  # another session may want the key
         record = replace(record, key=_free_key(plan, group, store))
         store.write(record, samples=samples)
     return record
 
 
 def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
-    """The largest product of the baseline's blocks: tokens of a batch by its widest layer."""
+    """The largest matrix multiplication of the baseline: tokens of a batch by its widest layer."""
     tokens = summarize_model(recipe, classes).tokens
     if not tokens:
         return ()

@@ -79,20 +79,20 @@ def _measuring() -> Iterator[Finding]:
     remedy = "Stop it before measuring; ratios stay right, but intervals widen."
     yield _finding("other work", not busy, busy or load, remedy)
     governor = state["governor"] or "not readable (a virtual machine?); the clock may change"
-    yield _finding("clock governor", state["governor"] == "performance", governor)
+    yield _finding("CPU frequency governor", state["governor"] == "performance", governor)
     heat = state["throttled"]
     detail = "not readable here" if heat is None else f"{heat} times since boot"
-    yield _finding("throttled by heat", heat in (None, "0"), detail)
+    yield _finding("thermal throttling", heat in (None, "0"), detail)
     given = {name: os.environ[name] for name in _THREADS if name in os.environ}
     detail = "set by engine.threads (1 by default)"
     detail += f"; in the environment {given}" if given else ""
     yield Finding("threads", "good", detail)
     resets = reset_resident_peak()
     detail = "can be reset" if resets else "cannot be reset: train_peak covers the whole process"
-    yield _finding("resident peak", resets, detail)
+    yield _finding("peak RSS", resets, detail)
     kills = oom_kills()
     detail = "not readable: signal 9 counts as oom" if kills is None else f"{kills} since boot"
-    yield _finding("kills for memory", kills is not None, detail)
+    yield _finding("OOM kills", kills is not None, detail)
 
 
 def _gpu() -> Iterator[Finding]:
@@ -197,12 +197,12 @@ def _clock(device: torch.device) -> Iterator[Check]:
     events.run({"products": work})
     torch.cuda.synchronize(device)
     wall = time.perf_counter() - start
-    yield Check("events, products on the GPU", wall, events.read()["products"][0], 0.02, "s")
+    yield Check("events, GPU matrix multiplication", wall, events.read()["products"][0], 0.02, "s")
 
 
 @dataclass(frozen=True)
 class Products:
-    """A step of ``products`` matrix products on the GPU."""
+    """A step of ``products`` matrix multiplications on the GPU."""
 
     products: int
 

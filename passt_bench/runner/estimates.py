@@ -32,12 +32,12 @@ from passt_bench.training.loop import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
-CORE_RATE = 60e9  # approximate FLOP/s on one CPU core of a measured step, on constant input
-CELL_RATE = 32e9  # the same of a whole cell of a small model, which also loads and augments data
+CORE_FLOPS_PER_SECOND = 60e9  # approximate, of one CPU core in a measured step on constant input
+CELL_FLOPS_PER_SECOND = 32e9  # in a whole run of a small model, which also loads data
 GPU_SHARE = 0.3  # fraction of the vendor's stated peak
-UNKNOWN_GPU_RATE = 10e12  # FLOP/s where no peak is known
+UNKNOWN_GPU_FLOPS_PER_SECOND = 10e12  # where no peak is known
 CALL_SECONDS = 0.005  # overhead of a step or a forward pass
-SESSION_SECONDS = 3.0  # first process, state of the machine
+SESSION_SECONDS = 3.0  # startup of the first process, machine checks
 ARM_SECONDS = 1.5  # process, matmul peak, memory
 WEIGHT_RATE = 15e6  # weights drawn per second
 COMPILE_SECONDS = 60.0
@@ -120,12 +120,12 @@ def _inference_flops(recipe: Recipe, classes: int) -> float:
     return count_flops(lambda: net(x), backward=False)
 
 
-def expected_seconds(recipe: Recipe, facts: ModelSummary, train: int, test: int) -> float:
+def expected_seconds(recipe: Recipe, summary: ModelSummary, train: int, test: int) -> float:
     """Approximate seconds of a cell on one CPU core."""
     training = recipe.training
     steps = training.epochs * epoch_steps(training, train)
-    work = steps * training.batch_size * facts.flops + test * 3 * facts.flops_inference
-    return work / CELL_RATE + steps * CALL_SECONDS + 1.0
+    work = steps * training.batch_size * summary.flops + test * 3 * summary.flops_inference
+    return work / CELL_FLOPS_PER_SECOND + steps * CALL_SECONDS + 1.0
 
 
 def batch_size(recipe: Recipe) -> int:
@@ -176,9 +176,9 @@ class Foreseen:
 def rate(engine: EngineSpec, gpu: str | None) -> float:
     """Expected FLOP/s; ``gpu`` is the driver's name of the GPU."""
     if engine.device != "cuda":
-        return CORE_RATE * engine.threads
+        return CORE_FLOPS_PER_SECOND * engine.threads
     stated = stated_peak(gpu, engine.precision) if gpu else None
-    return GPU_SHARE * stated[0] if stated else UNKNOWN_GPU_RATE
+    return GPU_SHARE * stated[0] if stated else UNKNOWN_GPU_FLOPS_PER_SECOND
 
 
 def foresee(
@@ -198,22 +198,22 @@ def foresee(
 
     def arm(recipe: Recipe) -> tuple[float, float]:
         """Seconds of one arm outside the rounds, and per round."""
-        facts, clips = summarize_model(recipe, classes), batch_size(recipe)
+        summary, clips = summarize_model(recipe, classes), batch_size(recipe)
         speed = rate(recipe.engine, gpu)
-        cycle = max(1, len(facts.patchout.get("stages", ())))
-        step = clips * facts.flops / speed + CALL_SECONDS
+        cycle = max(1, len(summary.patchout.get("stages", ())))
+        step = clips * summary.flops / speed + CALL_SECONDS
         # Inference of a batch, and of one clip.
-        infer = (clips + 1) * facts.flops_inference / speed + 2 * CALL_SECONDS
+        infer = (clips + 1) * summary.flops_inference / speed + 2 * CALL_SECONDS
         steps = spec.steps
         if recipe.engine.device != "cpu":
             steps = GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / (cycle * step))))
         warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
-        outside = ARM_SECONDS + facts.parameters / WEIGHT_RATE
+        outside = ARM_SECONDS + summary.parameters / WEIGHT_RATE
         outside += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
         if recipe.engine.compile:
             outside += COMPILE_SECONDS
         if published is not None:
-            each = published.batch * facts.flops / speed + CALL_SECONDS
+            each = published.batch * summary.flops / speed + CALL_SECONDS
             outside += (published.warmup + published.steps) * each
         if profile:
             outside += PROFILE_SECONDS + 3 * cycle * step

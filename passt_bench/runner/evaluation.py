@@ -38,7 +38,7 @@ from passt_bench.runner.evaluation_inputs import (
     published_set,
 )
 from passt_bench.runner.initial_weights import sha256_of
-from passt_bench.runner.request import data_folders, typed
+from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
 from passt_bench.spec.key import digest, key_fields
@@ -185,7 +185,7 @@ def _prepare(
         resamples=RESAMPLES,
         published=published,
         components=components,
-        command=typed(),
+        command=typed_command(),
         notes=tuple(notes),
     )
     return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))

@@ -34,7 +34,7 @@ from passt_bench.spec.recipe import Recipe
 from passt_bench.training import checkpoint
 from passt_bench.training.features import features_path, fits_cache, prepare_features
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
 RESTARTS = 3  # of a cell whose process is killed from outside, within one command
 _CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
@@ -53,7 +53,7 @@ def run_cells(
     config: RunConfig,
     progress: Progress = lambda share, text: None,
 ) -> dict[str, Outcome]:
-    """Runs cells to their final records; one that has a record when its turn comes is not run.
+    """Runs each cell until it has a final record; skips a cell that got one meanwhile.
 
     Args:
         cells: the cells.
@@ -79,7 +79,7 @@ def run_cells(
         futures = {pool.submit(runner.run, cell): cell for cell in cells}
         try:
             while not all(future.done() and not _is_busy(future) for future in futures):
-                progress(*runner.share(futures))
+                progress(*runner.estimate(futures))
                 time.sleep(POLL)
                 for future in [future for future in futures if _is_busy(future)]:
                     # Another command runs this cell: run the others first, then wait for it.
@@ -88,7 +88,7 @@ def run_cells(
                 for future in futures:
                     if future.done() and not _is_busy(future):
                         future.result()  # raises what concerns all cells, e.g. a full disk
-            progress(*runner.share(futures))
+            progress(*runner.estimate(futures))
         except BaseException:
             runner.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -113,7 +113,7 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
         environment: of this program; a scheduler may have chosen some of the GPUs there.
         count: GPUs that CUDA finds.
     """
-    named = environment.get(VARIABLE)
+    named = environment.get(VISIBLE_GPUS_VARIABLE)
     if named is None:
         return tuple(str(index) for index in range(count))
     return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
@@ -150,8 +150,8 @@ class _CellRunner:
         self._gpus = visible_gpus(os.environ, torch.cuda.device_count() if cuda else 0)
         self.stop = Event()
 
-    def share(self, futures: Mapping[Future[Outcome | None], PlannedCell]) -> tuple[float, str]:
-        """Fraction of the expected seconds that is done, and the number of finished cells."""
+    def estimate(self, futures: Mapping[Future[Outcome | None], PlannedCell]) -> tuple[float, str]:
+        """The fraction of the expected seconds that is done, and the number of finished cells."""
         done, work = 0.0, sum(cell.seconds for cell in futures.values())
         for future, cell in futures.items():
             if future.done():
@@ -225,7 +225,7 @@ class _CellRunner:
             timed_out = time.monotonic() > deadline
             if timed_out or self.stop.is_set():
                 child.kill()
-        child.kill()  # where it outlived the fork server
+        child.kill()  # in case it outlived the fork server
         with lock(paths.runs, f"{cell.key}.work.lock").acquire(timeout=-1):
             outcome = _final(cell, self._store)
             if outcome is None:
@@ -258,7 +258,7 @@ def _final(cell: PlannedCell, store: Store) -> Outcome | None:
 def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) -> None:
     """Runs the cell in the child, unless another process has written its record meanwhile."""
     if gpu is not None:
-        os.environ[VARIABLE] = gpu  # CUDA is not initialized yet
+        os.environ[VISIBLE_GPUS_VARIABLE] = gpu  # CUDA is not initialized yet
     work = lock(paths.runs, f"{cell.key}.work.lock")
     with work.acquire(timeout=-1):  # the process of a killed command may hold it
         if _final(cell, Store(paths.runs)) is None:

@@ -22,7 +22,7 @@ from passt_bench.published_weights import locate
 from passt_bench.spec.recipe import DataSpec, Recipe
 
 
-def settle_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
+def resolve_init(recipe: Recipe, classes: Sequence[str]) -> tuple[Recipe, Path | None]:
     """Finds a recipe's initial weights and checks that they fit the model with these classes.
 
     Returns:
@@ -92,10 +92,10 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
     load_weights(net, path, classes=classes)
 
 
-def fill(
+def load_initial_weights(
     net: AudioModel, recipe: Recipe, seed: int, checkpoint: Path | None, classes: Sequence[str]
 ) -> tuple[str, ...]:
-    """Gives a model the initial weights that `settle_init` found, and draws the others.
+    """Gives a model the initial weights that `resolve_init` found, and draws the others.
 
     Returns:
         Sentences about loaded, adapted, newly drawn and dropped weights; none from scratch.

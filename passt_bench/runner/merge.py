@@ -15,7 +15,7 @@ from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import ComparisonRecord, SessionRecord
 from passt_bench.records.store import COMPARISONS, SEARCHES, Store, read_record
-from passt_bench.runner.run_status import running_keys, studies_held
+from passt_bench.runner.run_status import hold_studies_lock, running_keys
 
 _TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
 _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # prefixes of files of unfinished runs
@@ -76,7 +76,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merged:
     done, folders = _compare_records(sources, target)
     studies = _merge_studies([target, *sources])
     done.studies = sorted({name for root in sources for name in Store(root).studies()})
-    with studies_held(target):
+    with hold_studies_lock(target):
         for folder in folders:
             _copy(folder, target)
         for name in done.studies:

@@ -14,14 +14,14 @@ from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, Varian
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarize_model
-from passt_bench.runner.initial_weights import settle_init
+from passt_bench.runner.initial_weights import resolve_init
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
     apply_overrides,
     check_choice,
     choose,
-    typed,
+    typed_command,
     with_seeds,
 )
 from passt_bench.runner.studies import StudyFile, join_record
@@ -83,7 +83,7 @@ class PlannedCell:
     fold: int | None
     fingerprint: Fingerprint
     components: Mapping[str, int]
-    facts: ModelSummary
+    summary: ModelSummary
     data: SharedDataset
     seconds: float  # expected
     attempt: int = 1
@@ -97,7 +97,7 @@ class StudyPlan:
     study: Study  # with the changes of the request
     record: StudyRecord  # expansion of the requested variants
     cells: tuple[PlannedCell, ...]  # of the requested variants
-    whole: StudyRecord  # for the store: all variants, and also the seeds and folds on record
+    stored_record: StudyRecord  # for the store: with the variants, seeds and folds on record
     datasets: Datasets
     notes: tuple[str, ...] = ()  # sentences about its name and what is on record under it
 
@@ -113,9 +113,9 @@ def plan_cell(
     """Plans a cell: its key, the sizes of its model and the expected seconds."""
     dataset = datasets.get(recipe)
     fingerprint = dataset.fingerprint
-    recipe, checkpoint = settle_init(recipe, fingerprint.classes)
+    recipe, checkpoint = resolve_init(recipe, fingerprint.classes)
     components = component_versions(recipe)
-    facts = summarize_model(recipe, len(fingerprint.classes))
+    summary = summarize_model(recipe, len(fingerprint.classes))
     train, test = dataset.split(fold)
     datasets.check(recipe, fold)
     check_settings(recipe, len(train))
@@ -127,15 +127,15 @@ def plan_cell(
         fold=fold,
         fingerprint=fingerprint,
         components=components,
-        facts=facts,
+        summary=summary,
         data=datasets.shared(recipe),
-        seconds=expected_seconds(recipe, facts, len(train), len(test)),
+        seconds=expected_seconds(recipe, summary, len(train), len(test)),
         checkpoint=checkpoint,
     )
 
 
 def plan_request(
-    file: StudyFile, request: StudyRequest, paths: Paths, *, named: bool = True
+    file: StudyFile, request: StudyRequest, paths: Paths, *, avoid_taken_name: bool = True
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
@@ -143,7 +143,7 @@ def plan_request(
         file: the study.
         request: the options of the command line.
         paths: folders of data and records.
-        named: whether the study gets a name under which no other settings are on record.
+        avoid_taken_name: whether to rename the study (quick-2) if its name has other settings.
 
     Raises:
         InputError: the request, the study or the data are not valid.
@@ -151,14 +151,14 @@ def plan_request(
     study = apply_overrides(file.study, request)
     check_choice(
         request.variants,
-        request.baseline,
+        request.with_baseline,
         known=[variant.name for variant in study.variants],
         baselines=[study.baseline],
         source=study.name,
     )
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
-    return expand(study, request, paths, file.notebook, named=named)
+    return expand(study, request, paths, file.notebook, avoid_taken_name=avoid_taken_name)
 
 
 def expand(
@@ -168,7 +168,7 @@ def expand(
     notebook: str,
     only: Collection[str] | None = None,
     *,
-    named: bool = True,
+    avoid_taken_name: bool = True,
 ) -> StudyPlan:
     """Expands a study for the requested variants; raises `InputError` like `plan_study`.
 
@@ -178,11 +178,11 @@ def expand(
         paths: folders of the data.
         notebook: docstring of the study file.
         only: names of the variants that can be planned here; None is all.
-        named: see `plan_request`.
+        avoid_taken_name: see `plan_request`.
     """
-    command = typed()
+    command = typed_command()
     plan = plan_study(study, paths, request.seeds, request.folds, notebook, command, only=only)
-    if named:
+    if avoid_taken_name:
 
         def expand_again(study: Study) -> StudyRecord:
             again = plan_study(
@@ -191,11 +191,11 @@ def expand(
             return again.record
 
         plan = join_record(plan, Store(paths.runs), expand_again)
-    return choose_variants(plan, request.variants, request.baseline)
+    return choose_variants(plan, request.variants, request.with_baseline)
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
-    """The plan of only some variants, by default of all; `StudyPlan.whole` stays the same."""
+    """The plan of some variants, by default of all; `StudyPlan.stored_record` stays the same."""
     record = choose(plan.record, names, baseline)
     if record == plan.record:
         return plan
@@ -247,17 +247,17 @@ def plan_study(
                 for seed in study.seeds
                 for fold in (chosen or (None,))
             ]
-        facts = own[0].facts
+        summary = own[0].summary
         variants.append(
             VariantRecord(
                 name=variant.name,
                 recipe=own[0].recipe,
                 arm=arm_key(own[0].recipe, own[0].components),
                 cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own),
-                tokens=facts.tokens,
-                tokens_full=facts.tokens_full,
-                grid=facts.grid,
-                patchout=facts.patchout,
+                tokens=summary.tokens,
+                tokens_full=summary.tokens_full,
+                grid=summary.grid,
+                patchout=summary.patchout,
                 reference=variant.reference,
             )
         )
@@ -282,7 +282,7 @@ def plan_study(
         unique.setdefault(cell.key, cell)
     # By seed and fold, so that blocks are completed early.
     ordered = sorted(unique.values(), key=lambda cell: (cell.seed, cell.fold or 0))
-    return StudyPlan(study, record, tuple(ordered), whole=record, datasets=datasets)
+    return StudyPlan(study, record, tuple(ordered), stored_record=record, datasets=datasets)
 
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:
@@ -308,7 +308,7 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
     where = study.place(variant)
-    if study.metric not in recipe.metrics:
+    if study.metric not in [METRICS.get(name).name for name in recipe.metrics]:
         raise InputError(
             "the study's metric is not among the metrics of the recipe",
             source=where,

@@ -24,13 +24,13 @@ class StudyRequest:
     """A study, and the changes to it from the command line."""
 
     study: str  # name of a study, or path of a study file
-    sets: Sequence[str] = ()  # overrides of the base recipe, ``a.b=value``
+    overrides: Sequence[str] = ()  # of the base recipe, ``a.b=value``
     seeds: int | None = None  # number of seeds
     folds: int | None = None  # number of folds
     device: str | None = None
     name: str | None = None  # of the study in records and reports
     variants: Sequence[str] = ()  # names; empty is all
-    baseline: bool = True  # whether it is included
+    with_baseline: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class RunConfig:
 
     workers: int = field(default_factory=default_workers)  # number of processes in parallel
     retry: tuple[Status, ...] = ()  # statuses of runs to try again
-    timeout: float | None = None  # seconds of an attempt at a run, its earlier processes included
+    timeout: float | None = None  # seconds per attempt at a run, including those before a restart
     memory: int | None = None  # maximum bytes that the process of a run may allocate
     checkpoint_seconds: float = 20.0  # between two checkpoints of a run
-    keep_checkpoints: bool = False  # also when the record is written
+    keep_checkpoints: bool = False  # also after the run has finished
     keep_models: bool = False  # writes the trained model to the folder of the record
     cost: bool = True  # whether costs are measured after training
-    remeasure: bool = False  # also costs on record
+    remeasure: bool = False  # measures again costs that are already on record
     track: bool = True  # whether the runs are logged to MLflow
-    # Time limit of a search: no trial starts that would not leave enough time to confirm.
+    # Time limit of a search: a trial starts only if enough time remains to confirm.
     search_minutes: float | None = None
 
     @property
@@ -90,7 +90,7 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
     Raises:
         InputError: a field is unknown, or a value is not allowed.
     """
-    changes = parse_assignments(list(request.sets))
+    changes = parse_assignments(list(request.overrides))
     if request.device is not None:
         check_device_name(request.device)
         changes["engine.device"] = request.device
@@ -174,7 +174,7 @@ def data_folders(items: Sequence[str]) -> dict[str, Path]:
     return folders | dict(map(name_and_folder, items))
 
 
-def typed() -> str:
+def typed_command() -> str:
     """The command as it was typed, with DIR in place of this machine's absolute paths."""
     words = []
     for word in sys.argv[1:]:

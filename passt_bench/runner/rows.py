@@ -111,7 +111,7 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
     """
     check_choice(
         request.variants,
-        request.baseline,
+        request.with_baseline,
         known={row.name for row in file.rows},
         baselines={study.baseline for study in file.studies.values()},
         source=file.name,
@@ -135,7 +135,7 @@ def _chosen(
 ) -> tuple[PlannedRow, ...]:
     """The rows requested by name, by default all, and their baselines."""
     named = [row for row in rows if not request.variants or row.row.name in request.variants]
-    if not request.baseline:
+    if not request.with_baseline:
         return tuple(r for r in named if not r.row.study or r.row.name != r.row.study.baseline)
     with_baseline = {
         (row.row.study.name, baselines[row.row.study.name]) for row in named if row.row.study
@@ -197,7 +197,7 @@ def _expanded(
     """The study with the variants whose rows can run; None if no requested one can."""
     able = {row.row.name: row.row for row in rows if row.row.study is study and row.can_run}
     requested = able.keys() & {*request.variants} if request.variants else able.keys()
-    if not requested - (set() if request.baseline else {study.baseline}):
+    if not requested - (set() if request.with_baseline else {study.baseline}):
         return None
     folded = all(row.corpus.folds > 1 for row in able.values())
     request = request if folded else replace(request, folds=None)
@@ -208,10 +208,10 @@ def _remarks(file: RowsFile, request: StudyRequest) -> tuple[str, ...]:
     """Refuses options that apply to no row; describes those that apply to only some."""
     corpora = {row.study.name: row.corpus for row in file.rows if row.study}
     training = {
-        "--set": ", ".join(request.sets) or None,
+        "--set": ", ".join(request.overrides) or None,
         "--seeds": request.seeds,
         "--folds": request.folds,
-        "--no-baseline": None if request.baseline else True,
+        "--no-baseline": None if request.with_baseline else True,
     }
     for option, value in training.items():
         if value is not None and not corpora:
@@ -231,7 +231,7 @@ def _remarks(file: RowsFile, request: StudyRequest) -> tuple[str, ...]:
             "no data set of these rows has that many folds",
             file.name,
         )
-    clips = parse_assignments(list(request.sets)).get(EPOCH_CLIPS)
+    clips = parse_assignments(list(request.overrides)).get(EPOCH_CLIPS)
     if clips is not None:
         changed = [apply_overrides(study, request) for study in file.studies.values()]
         remarks += _limited(

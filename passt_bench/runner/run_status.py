@@ -1,4 +1,4 @@
-"""What runs of a folder are doing: the locks of those in progress, and the state of each.
+"""Locks and states of the runs in a folder.
 
 The kernel releases locks when their holder ends. Each key has two: ``KEY.lock`` is held by the
 command that runs a cell or an evaluation, ``KEY.work.lock`` by the process that computes a cell. If
@@ -28,14 +28,14 @@ from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
 PROGRESS = "progress.jsonl"  # one line per epoch; exists from the start of a cell to its record
-MERGE = "merge.lock"  # held to choose the key of a session
+SESSION_LOCK = "merge.lock"  # held to choose a session's key; the first edition's name
 STUDIES = "studies.lock"  # held to write or merge studies and searches
 State = Literal["done", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "interrupted", "missing")
 
 
 def lock(root: Path, name: str) -> FileLock:
-    """A lock of a store that is not held yet; acquiring it fails at once unless given a timeout.
+    """Returns a lock that is not held yet; by default acquiring it does not wait.
 
     Raises:
         StorageError: nothing can be written there.
@@ -68,7 +68,7 @@ def running_keys(root: Path) -> list[str]:
 
 
 @contextmanager
-def studies_held(root: Path) -> Iterator[None]:
+def hold_studies_lock(root: Path) -> Iterator[None]:
     """Waits for the lock on the studies and searches of a folder, and holds it.
 
     Raises:
@@ -104,7 +104,7 @@ def _names(key: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class VariantStatus:
-    """How many runs of a variant are in which state."""
+    """The number of runs of a variant by state, and the failures among them."""
 
     variant: str
     cells: dict[State, int]
@@ -142,7 +142,7 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
     known = [variant.name for variant in study.variants]
     check_choice(
         request.variants,
-        request.baseline,
+        request.with_baseline,
         known=known,
         baselines=[study.baseline],
         source=study.name,
@@ -169,7 +169,7 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
         for v in record.variants
     )
     record = replace(record, variants=variants, seeds=seeds, folds=folds or None)
-    return choose(record, request.variants, request.baseline)
+    return choose(record, request.variants, request.with_baseline)
 
 
 def _state(key: str, outcome: Outcome | None, store: Store) -> State:

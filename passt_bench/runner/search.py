@@ -29,7 +29,7 @@ from passt_bench.records.store import Store, read_search, search_names, write_se
 from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import studies_held
+from passt_bench.runner.run_status import hold_studies_lock
 from passt_bench.runner.studies import free_name, is_other_data, recipe_difference, renamed_note
 from passt_bench.runner.trials import (
     KINDS,
@@ -237,7 +237,7 @@ class _Search:
                     kind=kind,
                     rate=rate,
                     patchout=cell.recipe.patchout,
-                    tokens=cell.facts.tokens,
+                    tokens=cell.summary.tokens,
                     keys=(cell.key,),
                     status=run.status if run else "ok",
                     value=trial.value,
@@ -270,7 +270,7 @@ class _Search:
         return replace(record, importance=importance(record))
 
     def _write(self, record: SearchRecord) -> None:
-        with studies_held(self._paths.runs):
+        with hold_studies_lock(self._paths.runs):
             write_search(record, self._paths.runs)
 
     def confirm(self, console: Console) -> tuple[SearchRecord, int]:
@@ -285,7 +285,7 @@ class _Search:
             ):
                 best = best[:-1]
                 plan = self._confirmation(best)
-            with studies_held(self._paths.runs):
+            with hold_studies_lock(self._paths.runs):
                 self._store.write_study(plan.record)
             todo = missing_cells(plan, self._store)
             prepare(todo, self._paths, self._plan.datasets, console)
@@ -328,7 +328,7 @@ class _Search:
 
 
 def _identity(space: Space, plan: StudyPlan) -> str:
-    """The hash of all that decides a trial's value; trials with another one belong elsewhere."""
+    """The hash of all that decides a trial's value; trials with another hash are not comparable."""
     return digest(
         {
             "recipe": key_fields(space.recipe),

@@ -279,16 +279,16 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
 def renamed_note(name: str, chosen: str, difference: str) -> str:
     """A sentence that explains why a study, search or comparison has another name."""
     return (
-        f"{name} is on record with other settings, so this one is called {chosen} "
+        f"{name} already exists with other settings; this one is saved as {chosen} "
         f"(first difference: {difference})."
     )
 
 
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
-    """Gives a plan a name that is unused or its own, and keeps what is on record under it.
+    """Chooses the plan's name, and merges it with the study already recorded under it.
 
-    `StudyPlan.whole` also gets the seeds, folds and variants on record; ``expand`` expands the
-    study with other seeds and folds.
+    `StudyPlan.stored_record` also gets the seeds, folds and variants on record; ``expand`` expands
+    the study with other seeds and folds.
 
     Raises:
         InputError: a newer version of this package wrote the study on record.
@@ -314,7 +314,7 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         plan,
         study=replace(study, name=chosen),
         record=replace(plan.record, name=chosen),
-        whole=replace(whole, name=chosen),
+        stored_record=replace(whole, name=chosen),
         notes=tuple(notes),
     )
 

@@ -21,7 +21,7 @@ from passt_bench.runner.run_status import PROGRESS, is_running
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
 
-# Of MLflow's own: SCHEDULED is yet to begin, KILLED was begun and is not being run.
+# MLflow's statuses; SCHEDULED: not started, KILLED: started, no longer running.
 Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]
 
 
@@ -145,9 +145,9 @@ def _cell_run(
     if record is None:
         start, losses = _progress(store.folder(cell.key) / PROGRESS)
         status = _state(cell, store)
-        said = "running" if status == "RUNNING" else "interrupted"
+        status_text = "running" if status == "RUNNING" else "interrupted"
         curves = {"train_loss": losses} if losses else {}
-        tags = {**run.tags, "status": said}
+        tags = {**run.tags, "status": status_text}
         return replace(run, status=status, start=start, tags=tags, curves=curves)
     cells = results.cells
     row = cells[(cells["key"] == cell.key) & (cells["variant"] == variant.name)].iloc[0]

@@ -67,8 +67,8 @@ def counted(kind: str, rate: float, grid: Pair, like: Patchout | None = None) ->
     resolved = resolve(Patchout(kind, rate=rate), grid)
     counts: dict[str, Any] = {
         "patches": grid[0] * grid[1] - resolved.kept,
-        "frequency": grid[0] - resolved.frequency,
-        "time": grid[1] - resolved.time,
+        "frequency": grid[0] - resolved.kept_rows,
+        "time": grid[1] - resolved.kept_columns,
     }
     fields = PATCHOUTS.get(kind).build.fields
     counts = {name: number if name in fields else None for name, number in counts.items()}

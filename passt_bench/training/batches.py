@@ -1,4 +1,4 @@
-"""Makes the batches of a training: which clips, their log-mels and their targets.
+"""Makes the batches of a training run: which clips, their log-mels and their targets.
 
 Batches are a pure function of seed, salt and step, so that a resumed training continues
 exactly. The order is that of the reference code: waveforms (see `features`), log-mel with its
@@ -24,13 +24,13 @@ from torch.utils import data
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
 from passt_bench.models.frontend import mask_fill
-from passt_bench.models.patchout import philox
+from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training.engine import with_known
 from passt_bench.training.features import Features, changes_waves, draw_waves
 
-_ORDER, _AUGMENT, _KEYS = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
+_ORDER, _AUGMENT, _WEIGHTED = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
 _ROWS = 1 << 14  # clips whose labels are unpacked at a time
 _SCALE, _OFFSET = 1000.0, 100.0  # as published
 Item = TypeVar("Item")
@@ -44,7 +44,7 @@ def augment(
     step: int,
     seed: int,
     salt: int,
-    fill: float = 0.0,
+    mask_value: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Circular time shift, SpecAugment masks, then mixup of spectrograms (paper section 3).
 
@@ -55,19 +55,19 @@ def augment(
         step: number of the training step; it decides the draws, with seed and salt of the run.
         seed: see ``step``.
         salt: see ``step``.
-        fill: value of masked entries, see `models.frontend.mask_fill`.
+        mask_value: value of masked entries, see `models.frontend.mask_fill`.
 
     Returns:
         Log-mel (B, 1, F, T) and targets of their shape, float32.
     """
-    random = philox(_AUGMENT, seed, salt, step)
+    random = random_stream(_AUGMENT, seed, salt, step)
     x = np.array(x_BFT, dtype=np.float32)
     if training.roll:
         limit = int(training.roll * x.shape[2])
         for row, shift in zip(x, random.integers(-limit, limit + 1, len(x)), strict=True):
             row[:] = np.roll(row, shift, axis=1)
-    _mask(np.moveaxis(x, 2, 1), training.mask_time, fill, random)
-    _mask(x, training.mask_frequency, fill, random)
+    _mask(np.moveaxis(x, 2, 1), training.mask_time, mask_value, random)
+    _mask(x, training.mask_frequency, mask_value, random)
     targets = np.array(targets_BC, dtype=np.float32)
     if training.mixup:
         other = random.permutation(len(x))
@@ -79,15 +79,15 @@ def augment(
     return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
 
 
-def _mask(x: np.ndarray, width_limit: int, fill: float, random: np.random.Generator) -> None:
-    """Masks one band of rows per clip, from 0 to below ``width_limit`` rows high."""
+def _mask(x: np.ndarray, width_limit: int, mask_value: float, random: np.random.Generator) -> None:
+    """Masks one band of rows per clip, of random height in [0, ``width_limit``)."""
     if not width_limit:
         return
     length = x.shape[1]
     for clip in x:
         width = int(random.integers(0, min(width_limit, length + 1)))
         start = int(random.integers(0, length - width + 1))
-        clip[start : start + width] = fill
+        clip[start : start + width] = mask_value
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
@@ -146,8 +146,8 @@ class Supply:
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
         x, targets = self._log_mels(self.clips(step), step)
-        recipe, fill = self._recipe, mask_fill(self._recipe.frontend)
-        return augment(x, targets, recipe.training, step, self._seed, recipe.salt, fill)
+        recipe, mask_value = self._recipe, mask_fill(self._recipe.frontend)
+        return augment(x, targets, recipe.training, step, self._seed, recipe.salt, mask_value)
 
     def clips(self, step: int) -> np.ndarray:
         """Indices of the clips of a step."""
@@ -165,8 +165,8 @@ class Supply:
         """
         total, stream = len(self._train), (self._seed, self._recipe.salt, epoch)
         if self._weights is None:
-            return philox(_ORDER, *stream).permutation(total)
-        random = philox(_KEYS, *stream)
+            return random_stream(_ORDER, *stream).permutation(total)
+        random = random_stream(_WEIGHTED, *stream)
         waiting = random.standard_exponential(total) / self._weights
         count = self._recipe.training.epoch_clips or total
         clips = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
@@ -180,14 +180,9 @@ class Supply:
         if not changes_waves(recipe):
             waves, targets = features.read(clips), self._labels(clips)
         else:
+            seed, epoch = self._seed, step // self.steps
             waves, targets = draw_waves(
-                features.dataset,
-                self._labels_of,
-                clips,
-                self._train,
-                recipe,
-                self._seed,
-                step // self.steps,
+                features.dataset, self._labels_of, clips, self._train, recipe, seed, epoch
             )
         return features.training_logmels(waves, self._seed, recipe.salt, step), targets
 
@@ -232,7 +227,7 @@ def load(
                 raise batch
             yield batch
     finally:
-        batches._shutdown_workers()  # type: ignore[attr-defined]  # now, and not when collected
+        batches._shutdown_workers()  # type: ignore[attr-defined]  # now, not at garbage collection
 
 
 class _Caught(data.Dataset[Any]):
@@ -264,7 +259,7 @@ def _unchanged(batch: Batch) -> Batch:
 
 
 def _follow(worker: int) -> None:
-    follow_parent()  # torch would ask every five seconds, and the fork server instead of the parent
+    follow_parent()  # torch's watchdog polls every 5 s, and watches the fork server
 
 
 def _reduce_memmap(array: Any) -> Any:

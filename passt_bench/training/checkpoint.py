@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training, written atomically, read without running code.
+"""Checkpoints: the state of a training run, written atomically, read without unpickling code.
 
 The last two are kept, because one may be truncated: ``checkpoint.pt`` and ``checkpoint-before.pt``.
 ``best.pt`` holds the weights of the best epoch where one is chosen.
@@ -28,7 +28,7 @@ def warn(text: str) -> None:
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Writes the state of a training into a cell's folder and keeps the previous checkpoint."""
+    """Writes the state of a training run into a cell's folder and keeps the previous checkpoint."""
     _write(folder / _UNFINISHED, state)
     if (folder / LATEST).is_file():
         (folder / LATEST).replace(folder / PREVIOUS)

@@ -155,7 +155,7 @@ class ModelStep:
         self.scaler = self.engine.make_scaler()
         self.call = self.engine.prepare(net)  # the model or its compiled form
 
-    def set_rate(self, rate: float) -> None:
+    def set_learning_rate(self, rate: float) -> None:
         """Sets the learning rate of the next step."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], torch.Tensor):
@@ -187,7 +187,7 @@ class ModelStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def take(self, inputs: Inputs) -> torch.Tensor:
+    def run(self, inputs: Inputs) -> torch.Tensor:
         """The whole step; returns the loss without waiting for the device."""
         loss = self.forward(inputs)
         self.backward(loss)
@@ -228,7 +228,7 @@ class StepGraph:
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
-        """Takes a step on tensors of any device, and returns the loss, on this one."""
+        """Copies the inputs to the GPU, runs the step, returns the loss there."""
         shapes = tuple(
             (name, None if tensor is None else (tensor.shape, tensor.dtype))
             for name, tensor in inputs.items()

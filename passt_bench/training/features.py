@@ -27,7 +27,7 @@ from passt_bench.console import Progress
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
-from passt_bench.models.patchout import philox
+from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import writing
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import FrontendSpec, Recipe
@@ -62,7 +62,7 @@ def draw_waves(
     training = recipe.training
     sounds, targets = [], []
     for clip in clips.tolist():
-        random = philox(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
+        random = random_stream(_WAVE_STREAM, seed, recipe.salt, epoch, clip)
         sound, target = _augment_wave(dataset, clip, recipe, random), labels(clip)
         if training.wavmix and random.random() < training.wavmix:
             other = int(train[random.integers(len(train))])
@@ -101,7 +101,7 @@ def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
 
 
 class Waveforms:
-    """Log-mels of clips by index, made at each use.
+    """Log-mels of clips by index, computed from waveforms on access.
 
     Indexing makes those of evaluation, `training_logmels` those of a training step.
 

@@ -17,7 +17,7 @@ import torch
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel
-from passt_bench.models.patchout import philox, scaled
+from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import Supply, clip_weights, epoch_steps, load
@@ -30,14 +30,14 @@ _TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
 
 def set_up(engine: EngineSpec) -> None:
-    """Threads and determinism of a process that trains, measured or not."""
+    """Sets thread count and determinism, for training and cost sessions."""
     torch.set_num_threads(engine.threads)
     torch.use_deterministic_algorithms(engine.device == "cpu")
-    # A slow debugging aid that comes with it.
+    # Deterministic mode also fills uninitialized memory: slow, and only for debugging.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def rate_at(training: TrainingSpec, step: int, per_epoch: int) -> float:
+def learning_rate_at(training: TrainingSpec, step: int, per_epoch: int) -> float:
     """The learning rate of a training step, counted from 0.
 
     Either `ramp`, or a linear warm-up in a share of the steps and then a cosine to zero.
@@ -81,7 +81,7 @@ def stages(setting: Patchout, grid: Pair) -> tuple[Patchout, ...]:
 
 
 def at_stage(setting: Patchout, grid: Pair, step: int, steps: int) -> Patchout:
-    """The constant setting of a step of a training; stages are equal shares, to within a step."""
+    """The constant setting of a step of a run; stages are equal shares, to within a step."""
     settings = stages(setting, grid)
     return settings[step * len(settings) // steps]
 
@@ -101,7 +101,7 @@ def train(
     supply = Supply(task.features, task.targets, task.train, recipe, task.seed)
     state = Training(net, step, task)
     progress, steps, total = state.progress, supply.steps, task.total_steps
-    run_step = StepGraph(step.take) if recipe.engine.graph else step.take
+    run_step = StepGraph(step.run) if recipe.engine.graph else step.run
     remaining = range(progress.epoch * steps + progress.step, total)
     pin = recipe.engine.device == "cuda"
     with closing(load(supply, remaining, recipe.engine.num_workers, pin)) as batches:
@@ -110,9 +110,9 @@ def train(
             state.begin_epoch()
             first = progress.epoch * steps
             for number in range(first + progress.step, first + steps):
-                step.set_rate(rate_at(recipe.training, number, steps))
+                step.set_learning_rate(learning_rate_at(recipe.training, number, steps))
                 inputs = _inputs(net, task, number, *next(batches))
-                state.stepped(run_step(step.engine.send(inputs)))
+                state.count_step(run_step(step.engine.send(inputs)))
             state.end_epoch(float(step.optimizer.param_groups[0]["lr"]))
             if task.validation is not None:
                 _validate(state, task.validation)
@@ -132,7 +132,7 @@ def _inputs(
     if grid:
         setting = at_stage(setting, grid, step, task.total_steps)
     extra = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
-    value = int(philox(_TORCH, task.seed, step).integers(2**63))
+    value = int(random_stream(_TORCH, task.seed, step).integers(2**63))
     torch.default_generator.manual_seed(value)
     if task.recipe.engine.device == "cuda":
         torch.cuda.manual_seed(value)
@@ -143,11 +143,11 @@ def _validate(state: Training, clips: np.ndarray) -> None:
     """Evaluates on the validation split; keeps the weights if the epoch is the best so far."""
     task, progress, since = state.task, state.progress, time.perf_counter()
     name = task.recipe.metrics[0]
-    with state.evaluated():
+    with state.with_evaluation_weights():
         scores = predict(state.net, task.features, clips, Engine(task.recipe.engine))
         value, _ = score(name, task.targets[clips], scores)
         sign = -1 if METRICS.get(name).build.better == "less" else 1
-        if sign * value > max((sign * before for before in progress.validation), default=-np.inf):
+        if sign * value > max((sign * old for old in progress.validation), default=-np.inf):
             progress.best_epoch = progress.epoch
             state.save_best()
     progress.validation.append(value)
@@ -179,7 +179,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
     wanted = training.epoch_clips
     if wanted is not None and training.sampling != "weighted":
         raise InputError(
-            "without weighted sampling an epoch is every clip once",
+            "without weighted sampling an epoch contains every clip once",
             field="training.epoch_clips",
             value=wanted,
             remedy="Leave it out, or set training.sampling to 'weighted'.",
@@ -194,7 +194,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
     steps = training.epochs * epoch_steps(training, clips)
     if patchout.schedule != "constant" and steps < patchout.stages:
         raise InputError(
-            f"the training has {steps} steps, fewer than stages",
+            f"the training has {steps} steps, fewer than the number of stages",
             field="patchout.stages",
             value=patchout.stages,
             remedy="Train for longer, or use fewer stages.",

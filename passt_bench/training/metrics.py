@@ -81,7 +81,7 @@ def score(name: str, targets: np.ndarray, scores: np.ndarray) -> tuple[float, Pe
         ValueError: shapes differ, or scores are not finite.
     """
     if targets.shape != scores.shape or targets.ndim != 2 or not len(targets):
-        raise ValueError(f"targets {targets.shape} and scores {scores.shape} must be one (N, C)")
+        raise ValueError(f"shapes {targets.shape} and {scores.shape} must be the same (N, C)")
     if not np.isfinite(scores).all():
         raise ValueError("scores contain NaN or infinity")
     check_labels(name, targets)
@@ -111,7 +111,7 @@ def _mean(per_class: PerClass, lacking: str) -> tuple[float, PerClass]:
         raise InputError(
             f"no class has {lacking} among the clips",
             field="metrics",
-            remedy="Score clips that include at least one positive.",
+            remedy=f"Score clips among which a class has {lacking}.",
         )
     return float(np.mean(list(per_class.values()))), per_class
 
@@ -135,7 +135,7 @@ class _AveragePrecision(Metric):
     per_class_name: str | None = "AP"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        from sklearn.metrics import average_precision_score  # a second, which planning saves
+        from sklearn.metrics import average_precision_score  # slow; not needed for planning
 
         per_class = {
             c: float(average_precision_score(labels, values))
@@ -180,7 +180,7 @@ class _Masked(_AveragePrecision):
     per_class_name = None
 
 
-class _Area(Metric):
+class _RocAuc(Metric):
     """Area under the ROC curve: how often a positive scores above a negative; a tie counts half.
 
     The mean over the classes with both positives and negatives among the known labels.
@@ -201,7 +201,7 @@ class _Area(Metric):
         return clips.rank_means(weights).area
 
 
-class _DPrime(_Area):
+class _DPrime(_RocAuc):
     """Sensitivity index d' = √2 Φ⁻¹(AUC): distance of two normals in standard deviations.
 
     The total is d' of the mean AUC, as papers on AudioSet report it since Hershey et al. 2017 (the
@@ -268,7 +268,7 @@ _SUMMARIES: dict[str, tuple[Metric, str]] = {
         _Masked(),
         "macro average precision over the labels that are known",
     ),
-    "AUC": (_Area(), "macro area under the ROC curve"),
+    "AUC": (_RocAuc(), "macro area under the ROC curve"),
     "dprime": (_DPrime(), "d' of the macro AUC, from its normal score"),
     "accuracy": (_Accuracy(), "share of clips whose class has the top score"),
 }

@@ -1,6 +1,6 @@
-"""The state of a training: the task, its progress, and the mean of its weights.
+"""The state of a training run: the task, its progress, and the mean of its weights.
 
-A checkpoint holds the whole state, so that a resumed training continues exactly.
+A checkpoint holds the whole state, so that a resumed run continues exactly.
 
 Stochastic weight averaging takes the mean of the weights at the beginning of some epochs. As in
 ``helpers/swa_callback.py`` of the reference code it only averages: it does not change the learning
@@ -49,7 +49,7 @@ def snapshot_epochs(training: TrainingSpec) -> range:
 
 
 def _mean(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-    """The equal-weight mean with one more value; integers are those of the last state."""
+    """The equal-weight mean with one more value; integer buffers are the latest weights'."""
     return mean + (value - mean) / (count + 1) if value.is_floating_point() else value
 
 
@@ -71,7 +71,7 @@ def temporarily_load(net: nn.Module, weights: Weights) -> Iterator[None]:
 
 @dataclass
 class Task:
-    """The data and settings of a training. Fields marked * do not affect the result."""
+    """The data and settings of a training run. Fields marked * do not affect the result."""
 
     key: str  # * of the cell
     recipe: Recipe
@@ -96,7 +96,7 @@ class Task:
 
 @dataclass
 class Progress:
-    """What a training has done so far, over all resumes; saved in checkpoints."""
+    """What a training run has done so far, over all resumes; saved in checkpoints."""
 
     epoch: int = 0  # completed
     step: int = 0  # completed in the current epoch
@@ -111,7 +111,7 @@ class Progress:
     step_seconds: list[float] = field(default_factory=list)  # mean per step of each epoch
     peak_bytes: int = 0
     # Wall seconds of earlier processes by part, training steps not included.
-    before: dict[str, float] = field(default_factory=dict)
+    earlier_seconds: Annotated[dict[str, float], written_as("before")] = field(default_factory=dict)
 
 
 class Training:
@@ -121,8 +121,8 @@ class Training:
 
     Attributes:
         average: average of the weights, if the recipe asks for one.
-        other_weights: after the training, the kind and values of the weights that the run's metrics
-            are not of; None if there is only one kind.
+        other_weights: after the training, the name and values of the set of weights that is not
+            reported; None if there is only one set.
     """
 
     def __init__(self, net: nn.Module, step: ModelStep, task: Task) -> None:
@@ -144,7 +144,7 @@ class Training:
         """Averages the weights if the recipe says so, and starts the clock."""
         progress, epochs = self.progress, snapshot_epochs(self.task.recipe.training)
         if self.average is not None and progress.epoch in epochs and not progress.step:
-            self.average.update_parameters(self.net)  # otherwise the checkpoint includes it
+            self.average.update_parameters(self.net)  # a resumed epoch's average has it already
         self.start()
 
     def start(self) -> None:
@@ -159,7 +159,7 @@ class Training:
         self.progress.cpu_seconds += time.process_time() - self._cpu
         self.start()
 
-    def stepped(self, loss: torch.Tensor) -> None:
+    def count_step(self, loss: torch.Tensor) -> None:
         """Counts a step; writes a checkpoint if one is due."""
         self._losses.append(loss)
         self.progress.step += 1
@@ -192,7 +192,7 @@ class Training:
             return
         progress, task = self.progress, self.task
         progress.peak_bytes = max(progress.peak_bytes, peak_bytes(task.recipe.engine.device))
-        clocks = add_clocks(progress.before, task.clocks)
+        clocks = add_clocks(progress.earlier_seconds, task.clocks)
         state = {
             **self._common(),
             "parts": {name: part.state_dict() for name, part in self._stateful.items()},
@@ -218,7 +218,7 @@ class Training:
         task = self.task
         return {"key": task.key, "attempt": task.attempt, "net": self.net.state_dict()}
 
-    def evaluated(self) -> AbstractContextManager[None]:
+    def with_evaluation_weights(self) -> AbstractContextManager[None]:
         """Loads the weights that would be evaluated if the training ended now."""
         average, swa = self.average, self.task.recipe.training.eval_weights == "swa"
         if swa and average is not None and average.n_averaged:
@@ -274,7 +274,7 @@ class Training:
         )
 
     def _has_best(self, progress: dict[str, Any]) -> bool:
-        """Whether the best weights are of this state or of an epoch that will be repeated."""
+        """Whether the best weights are of this state, or of a later epoch, to be repeated."""
         best = next(self._states(checkpoint.BEST), None)
         return best is not None and (
             best["epoch"] == progress["best_epoch"] or best["epoch"] > progress["epoch"]

@@ -54,9 +54,9 @@ def _records(plan: StudyPlan) -> Iterator[RunRecord]:
             key=cell.key,
             recipe=cell.recipe,
             seed=cell.seed,
-            tokens=cell.facts.tokens,
-            patchout=cell.facts.patchout,
-            flops=cell.facts.flops,
+            tokens=cell.summary.tokens,
+            patchout=cell.summary.patchout,
+            flops=cell.summary.flops,
             finished=f"2026-11-{1 + number % 28:02d}T10:00:00+00:00",
         )
         failed = number % 50 == 49
@@ -71,7 +71,7 @@ def _filled(
 ) -> RunRecord:
     """What a finished run measured, drawn at random; twenty kilobytes as JSON."""
     data = cell.fingerprint
-    assert cell.facts.grid is not None  # every variant is a transformer
+    assert cell.summary.grid is not None  # every variant is a transformer
     classes = {name: float(value + rng.normal(0, 0.05)) for name in data.classes}
     groups = {f"mAP/{group}": float(value + rng.normal(0, 0.05)) for group in data.groups}
     epochs = cell.recipe.training.epochs
@@ -90,8 +90,8 @@ def _filled(
         clocks={"data": 0.1, "build": 0.02, "train": 5.0, "evaluate": 0.4},
         picture=Picture(
             logmel=tuple(tuple(row) for row in rng.integers(0, 256, (64, 64)).tolist()),
-            kept=tuple(range(cell.facts.tokens - 2)),
-            grid=cell.facts.grid,
+            kept=tuple(range(cell.summary.tokens - 2)),
+            grid=cell.summary.grid,
             patch=(8, 8),
             stride=(8, 8),
         ),

@@ -72,7 +72,7 @@ def arm(folder: Path, whoes: tuple[str, ...]) -> None:
     _in_phase(moment, checkpoint, "save", "checkpoint")
     _in_phase(moment, Store, "write", "record")
     _in_phase(moment, Store, "write_study", "study")
-    _in_phase(moment, Training, "stepped", "training")
+    _in_phase(moment, Training, "count_step", "training")
     _in_phase(moment, evaluate, "predict", "evaluation")
     real = cells._run
 
@@ -149,7 +149,7 @@ def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     paths = Paths(folder)
     plan = plan_study(study, paths, datasets=Datasets(paths))
     options = RunConfig(cost=False, track=False, checkpoint_seconds=checkpoint_seconds)
-    return 1 if execute_plan(plan, options, paths, Console(quiet=True)).interrupted else 0
+    return 1 if execute_plan(plan, options, paths, Console(quiet=True)).unfinished else 0
 
 
 def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:

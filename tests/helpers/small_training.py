@@ -62,7 +62,7 @@ def trained(task: Task, net: torch.nn.Module | None = None, **more: Any) -> Trai
 
 def stopped(monkeypatch: pytest.MonkeyPatch, steps: int, task: Task, net: Any = None) -> None:
     """Trains until that many steps are taken, the last checkpoint written."""
-    count, real = 0, Training.stepped
+    count, real = 0, Training.count_step
 
     def stepped(self: Training, loss: torch.Tensor) -> None:
         nonlocal count
@@ -72,7 +72,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, steps: int, task: Task, net: Any = 
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "stepped", stepped)
+        patched.setattr(Training, "count_step", stepped)
         with pytest.raises(Stopped):
             trained(task, net)
 

@@ -189,7 +189,7 @@ def test_who_is_killed_again_and_again_is_left_to_the_next_command(
     assert len(killed) == 1 + RESTARTS
     assert study.store.run(study.cell("long").key) is None
     short = find_incomplete(study.plan, study.store, ())
-    assert short.interrupted == 2
+    assert short.unfinished == 2
     assert short.sentences() == ["2 runs did not finish; run the same command to resume."]
 
 

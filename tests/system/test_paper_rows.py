@@ -66,7 +66,7 @@ def test_tokens_hours_and_memory_follow_from_the_paper() -> None:
             assert row.hours == pytest.approx(130 * 100_000 / speed / 3600, rel=1e-6)
             memory = float(line["memory_gb_per_sample"]) * row.row.recipe.training.batch_size
             assert row.memory_gb == pytest.approx(memory, rel=1e-6)
-    three = plan("paper_table3", sets=("training.epochs=1",))
+    three = plan("paper_table3", overrides=("training.epochs=1",))
     tuned = named(three, "PaSST-S", "openmic")
     assert (tuned.tokens, tuned.runs) == ((474,), 3)
     assert tuned.hours == pytest.approx(3 * 14_915 / 88.7 / 3600, rel=0.01)
@@ -94,7 +94,7 @@ def test_a_bare_machine_lists_every_row_and_runs_none(cli: Cli, tmp_path: Path) 
 def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
     few = ("training.epoch_clips=8",)
-    on_cpu = plan("paper_table1", data, sets=few, device="cpu")
+    on_cpu = plan("paper_table1", data, overrides=few, device="cpu")
     assert named(on_cpu, "PANNs").reasons == ()
     assert named(on_cpu, "PaSST-S").reasons == (NO_WEIGHTS,)
     # What can be trained makes a study, the first of it being the baseline where that is missing.
@@ -112,8 +112,8 @@ def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
 def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
     one = ("PaSST-S-N",)
     assert names("paper_table1", variants=one) == ["PaSST-B", "PaSST-S-N"]
-    assert names("paper_table1", variants=one, baseline=False) == ["PaSST-S-N"]
-    rest = names("paper_table1", baseline=False)
+    assert names("paper_table1", variants=one, with_baseline=False) == ["PaSST-S-N"]
+    rest = names("paper_table1", with_baseline=False)
     assert sorted([*rest, "PaSST-B"]) == sorted(names("paper_table1"))
     status, text = cli("plan", "paper_table1", "--variant", "PaSST-S-N", "--set", "model.depth=1")
     assert (status, "PaSST-S-L" in text, "0 of 2 rows can run here" in text) == (0, False, True)
@@ -127,7 +127,7 @@ def test_a_row_needs_its_own_weights_alone(tmp_path: Path) -> None:
     """Nobody needs what other rows start from: without its baseline a row is a study's only one."""
     write_published(tmp_path / "weights", ["passt_s_swa_p16_s16_128_ap473"])
     data = f"esc50={write_esc50(tmp_path / 'ESC-50').root}"
-    asked: dict[str, Any] = {"sets": (*SMALL, *BRIEF), "device": "cpu", "folds": 1}
+    asked: dict[str, Any] = {"overrides": (*SMALL, *BRIEF), "device": "cpu", "folds": 1}
     (study,) = plan("paper_table3", data, variants=("PaSST-S-N",), **asked).studies
     assert study.record.baseline == "PaSST-S-N"
     assert len(study.cells) == 3
@@ -188,7 +188,7 @@ def test_options_that_apply_to_only_some_rows(cli: Cli, tmp_path: Path) -> None:
     assert status == 0, text
     assert "--folds 2 applies to esc50, but not to openmic, dcase20, fsd50k, audioset." in text
     assert "epoch_clips 40 applies to audioset, but not to openmic, esc50, dcase20" in text
-    rows = plan("paper_table3", folds=2, sets=("training.epoch_clips=40",)).rows
+    rows = plan("paper_table3", folds=2, overrides=("training.epoch_clips=40",)).rows
     given = {
         row.row.corpus.name: (row.runs, row.row.recipe.training.epoch_clips)
         for row in rows
@@ -199,7 +199,7 @@ def test_options_that_apply_to_only_some_rows(cli: Cli, tmp_path: Path) -> None:
         "audioset": (1, 40),
     }  # fmt: skip
     weighted = ("training.sampling=weighted", "training.epoch_clips=8")
-    assert plan("paper_table3", sets=weighted).remarks == ()
+    assert plan("paper_table3", overrides=weighted).remarks == ()
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_options_that_apply_to_only_some_rows(cli: Cli, tmp_path: Path) -> None:
         (3, {"folds": 0}, "--folds", 0),
         (3, {"seeds": 0}, "--seeds", 0),
         (2, {"seeds": 1}, "--seeds", 1),
-        (2, {"sets": ("a=1",)}, "--set", "a=1"),
-        (2, {"baseline": False}, "--no-baseline", True),
+        (2, {"overrides": ("a=1",)}, "--set", "a=1"),
+        (2, {"with_baseline": False}, "--no-baseline", True),
         (3, {"variants": ("PaSST",)}, "--variant", "PaSST"),
-        (1, {"variants": ("PaSST-B",), "baseline": False}, "--variant", "PaSST-B"),
-        (3, {"sets": ("training.epoch=4",)}, "training.epoch", 4),
-        (1, {"sets": ("training.epoch_clips=9", "training.sampling=shuffle")},
+        (1, {"variants": ("PaSST-B",), "with_baseline": False}, "--variant", "PaSST-B"),
+        (3, {"overrides": ("training.epoch=4",)}, "training.epoch", 4),
+        (1, {"overrides": ("training.epoch_clips=9", "training.sampling=shuffle")},
          "training.epoch_clips", 9),
     ],
 )  # fmt: skip

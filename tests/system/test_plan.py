@@ -20,7 +20,7 @@ from passt_bench.runner.plan import (
     plan_request,
     plan_study,
 )
-from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed_command
 from passt_bench.runner.studies import StudyFile, load_file, load_study, study_names
 from passt_bench.spec import ModelSpec, Variant, override
 from passt_bench.study_run import describe
@@ -75,7 +75,7 @@ def test_some_variants_are_planned_within_the_whole_study(
     variants = (*others, replace(last, name="diverges, late"))
     whole = _plan(study_file, tmp_path, variants=variants)
     plan = choose_variants(whole, chosen, baseline)
-    assert plan.whole == whole.record
+    assert plan.stored_record == whole.record
     assert [variant.name for variant in plan.record.variants] == kept
     assert [cell for cell in whole.cells if cell.variant in kept] == list(plan.cells)
     assert plan.has_baseline is ("none" in kept)
@@ -86,7 +86,7 @@ def test_the_command_on_record_can_be_typed_again(
 ) -> None:
     words = ["run", "quick", "--variant", "stride 6, 64 patches", "--data", "esc50=/data/my sounds"]
     monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
-    assert shlex.split(typed()) == ["passt-bench", *words[:-1], "esc50=DIR"]
+    assert shlex.split(typed_command()) == ["passt-bench", *words[:-1], "esc50=DIR"]
     assert data_folders(words[-1:]) == {"esc50": Path("/data/my sounds")}
     (tmp_path / "mine" / "meta").mkdir(parents=True)
     (tmp_path / "mine" / "meta" / "esc50.csv").touch()

@@ -15,7 +15,7 @@ import pytest
 from hostile_folder import HostileFolder
 
 from passt_bench.processes import (
-    VARIABLE,
+    SAFE_PATH_VARIABLE,
     Child,
     explain_exit,
     oom_kills,
@@ -32,7 +32,7 @@ def test_a_process_runs_nothing_of_the_current_folder(
         words = [sys.executable, "-c", "import shutil"]
         return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
 
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     hostile = HostileFolder(tmp_path, ["shutil"])
     with without_current_folder():
         assert start() == 0
@@ -46,9 +46,9 @@ def test_the_environment_is_left_as_it_was(
     before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where bodies are nested, and where those of two threads overlap."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     if before is not None:
-        monkeypatch.setenv(VARIABLE, before)
+        monkeypatch.setenv(SAFE_PATH_VARIABLE, before)
     inside, go = threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -61,12 +61,12 @@ def test_the_environment_is_left_as_it_was(
         with without_current_folder():
             thread.start()
             assert inside.wait(60)
-        assert os.environ[VARIABLE] == "1"
+        assert os.environ[SAFE_PATH_VARIABLE] == "1"
         raise ZeroDivisionError
-    assert os.environ[VARIABLE] == "1"  # the other thread may still start something
+    assert os.environ[SAFE_PATH_VARIABLE] == "1"  # the other thread may still start something
     go.set()
     thread.join()
-    assert os.environ.get(VARIABLE) == before
+    assert os.environ.get(SAFE_PATH_VARIABLE) == before
 
 
 def test_whatever_starts_python_takes_care() -> None:
@@ -133,7 +133,7 @@ def test_python_m_keeps_its_folder_first_only_where_the_package_is(
     checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = str(PACKAGE.parent)
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", "" if checkout else root)
     folder = root if checkout else tmp_path
     done = subprocess.run(

@@ -23,7 +23,7 @@ from passt_bench.runner.maintenance import compare_records, find_record, find_re
 from passt_bench.runner.merge import merge
 from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths
-from passt_bench.runner.run_status import MERGE, STUDIES, discard, lock
+from passt_bench.runner.run_status import SESSION_LOCK, STUDIES, discard, lock
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
 from passt_bench.training.features import features_path
@@ -251,7 +251,7 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(
         store.folder(begun.key) / "checkpoint.pt",
         store.folder(begun.key) / "progress.jsonl",
         store.folder(failed.key) / "checkpoint.pt",
-        *(locks / name for name in (f"{begun.key}.lock", MERGE, STUDIES)),
+        *(locks / name for name in (f"{begun.key}.lock", SESSION_LOCK, STUDIES)),
     ]
     debris = [
         store.folder(done) / ".record.json.killed",

@@ -54,12 +54,12 @@ def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
 
 def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
-    assert find_incomplete(plan, store, store.sessions()) == Incomplete(interrupted=2)
+    assert find_incomplete(plan, store, store.sessions()) == Incomplete(unfinished=2)
     _done(plan, store)
     assert not find_incomplete(plan, store, store.sessions())
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
     short = find_incomplete(plan, store, store.sessions())
-    assert short == Incomplete(arms=1)
+    assert short == Incomplete(unmeasured=1)
     assert short.sentences() == ["The cost of 1 variant could not be measured."]
     without = choose_variants(plan, ["wide"], baseline=False)
     assert not execute_plan(without, RunConfig(track=False), Paths(tmp_path), Console(quiet=True))

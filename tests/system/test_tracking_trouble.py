@@ -29,7 +29,7 @@ from passt_bench.console import Estimate
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.runner import background_sync, tracking
-from passt_bench.runner.background_sync import live, updating_mlflow
+from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.tracking import sync, without_password
 
 PARENT = """
@@ -37,9 +37,9 @@ import sys, time
 from pathlib import Path
 from rich.console import Console
 from passt_bench.console import Estimate
-from passt_bench.runner.background_sync import live, updating_mlflow
+from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 root = Path(sys.argv[1])
-with live(root), updating_mlflow(root, Estimate(), Console()):
+with regular_sync(root), updating_mlflow(root, Estimate(), Console()):
     print("begun", flush=True)
     time.sleep(60)
 """
@@ -181,7 +181,7 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
             time.sleep(0.2)
 
     make_unfinished(synced, key, (1.0,))
-    with live(synced, "small", every=0.05, rest=0.0):
+    with regular_sync(synced, "small", every=0.05, pause=0.0):
         (process,) = beside()
         wait_for(1.0)
         assert process.nice() == 19
@@ -205,7 +205,7 @@ def updated(root, capsys):
 def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsynced, silent):
     with (
         pytest.raises(KeyError),
-        live(tmp_path),
+        regular_sync(tmp_path),
         updating_mlflow(unsynced, Estimate(), Console()),
     ):
         assert len(beside()) == 2

@@ -183,10 +183,10 @@ def _amounts(setting: Patchout, grid: Pair) -> Amounts:
             value=setting.scope,
             remedy="Use batch.",
         )
-    kept = resolve(setting, grid)
+    resolved = resolve(setting, grid)
     if setting.kind == "unstructured":
-        return grid[0] * grid[1] - kept.kept, 0, 0
-    return 0, grid[1] - kept.time, grid[0] - kept.frequency
+        return grid[0] * grid[1] - resolved.kept, 0, 0
+    return 0, grid[1] - resolved.kept_columns, grid[0] - resolved.kept_rows
 
 
 @MODELS.register(

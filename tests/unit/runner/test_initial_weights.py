@@ -11,7 +11,7 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, from_recipe, save_model
-from passt_bench.runner.initial_weights import fill, settle_init
+from passt_bench.runner.initial_weights import load_initial_weights, resolve_init
 from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
@@ -45,22 +45,22 @@ def test_the_content_enters_the_key_and_the_path_does_not(path: Path, tmp_path: 
     moved = _saved(tmp_path / "moved" / "other.safetensors")
     settled = []
     for file in (path, moved, _saved(tmp_path / "changed.safetensors", seed=8)):
-        recipe, found = settle_init(_start(file), CLASSES)
+        recipe, found = resolve_init(_start(file), CLASSES)
         assert found == file
         assert recipe.init.checkpoint == file.name
         settled.append(key_fields(recipe))
     assert settled[0] == settled[1] != settled[2]
     assert "init" not in key_fields(RECIPE)
-    assert settle_init(RECIPE, CLASSES) == (RECIPE, None)
+    assert resolve_init(RECIPE, CLASSES) == (RECIPE, None)
 
 
 def test_what_the_file_does_not_give_is_drawn_from_the_seed(path: Path) -> None:
     classes = ("x", "y", "z")  # as many, and others
-    recipe, found = settle_init(_start(path), classes)
+    recipe, found = resolve_init(_start(path), classes)
     nets = []
     for seed in (0, 0, 1):
         net = from_recipe(recipe, 3, 64)
-        notes = fill(net, recipe, seed, found, classes)
+        notes = load_initial_weights(net, recipe, seed, found, classes)
         nets.append(net.state_dict())
     assert any("head.1.weight" in note and "other classes" in note for note in notes)
     for name in nets[0]:
@@ -70,10 +70,10 @@ def test_what_the_file_does_not_give_is_drawn_from_the_seed(path: Path) -> None:
 
 
 def test_a_file_that_changed_after_planning_is_refused(path: Path) -> None:
-    recipe, found = settle_init(_start(path), CLASSES)
+    recipe, found = resolve_init(_start(path), CLASSES)
     _saved(path, seed=9)
     with pytest.raises(RuntimeError, match="changed since the study was planned"):
-        fill(from_recipe(recipe, 3, 64), recipe, 0, found, CLASSES)
+        load_initial_weights(from_recipe(recipe, 3, 64), recipe, 0, found, CLASSES)
 
 
 def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_
         (wide, "cls_token"),
     ):
         with pytest.raises(InputError) as caught:
-            settle_init(recipe, CLASSES)
+            resolve_init(recipe, CLASSES)
         assert caught.value.field == field
     study = load_study(str(small_study.write(tmp_path, "wrong"))).study
     base = replace(study.base, init=InitSpec("checkpoint", str(tmp_path / "none.pt")))

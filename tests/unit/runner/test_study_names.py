@@ -55,7 +55,7 @@ def test_other_settings_get_a_name_of_their_own_and_find_it_again(
         write_study(late, Store(runs))
     assert (caught.value.field, caught.value.value) == ("name", "tiny")
     longer = begin(file, runs, "training.epochs=3")
-    assert longer.study.name == longer.record.name == longer.whole.name == "tiny-2"
+    assert longer.study.name == longer.record.name == longer.stored_record.name == "tiny-2"
     assert "variant 'none', training.epochs = 3" in longer.notes[0]
     assert longer.notes[0] in describe(longer, Store(runs), RunConfig())
     for sets, name, found in (
@@ -69,7 +69,7 @@ def test_other_settings_get_a_name_of_their_own_and_find_it_again(
         assert begin(file, runs, *sets, name=name).study.name == found
     assert Store(runs).studies() == ["mine", "mine-2", "tiny", "tiny-2", "tiny-3"]
     begun = Store(runs).study("tiny")
-    assert [v.cells for v in begun.variants] == [v.cells for v in first.whole.variants]
+    assert [v.cells for v in begun.variants] == [v.cells for v in first.stored_record.variants]
 
 
 VARIANTS = (Variant("none"), Variant("more", {"salt": 1}))
@@ -156,7 +156,7 @@ def test_raised_versions_are_the_same_study_and_said(
     plan = begin(file, runs)
     assert plan.study.name == "tiny"
     assert "earlier versions" in plan.notes[0]
-    assert cells(plan.whole) == cells(before.whole)
+    assert cells(plan.stored_record) == cells(before.stored_record)
     assert {cell.key for cell in plan.cells}.isdisjoint({cell.key for cell in before.cells})
 
 

@@ -51,7 +51,7 @@ def test_augmentation_is_pure_leaves_its_input_and_off_changes_nothing() -> None
 def test_masks_are_filled_and_narrower_than_asked_for() -> None:
     x = np.ones((200, 8, 30), dtype="f4")
     training = TrainingSpec(mask_time=5, mask_frequency=3)
-    out, _ = augment(x, np.ones((200, 1)), training, 0, 0, 0, fill=0.25)
+    out, _ = augment(x, np.ones((200, 1)), training, 0, 0, 0, mask_value=0.25)
     masked = out[:, 0].numpy() == 0.25
     assert set(masked.all(axis=1).sum(axis=1)) == {0, 1, 2, 3, 4}
     assert set(masked.all(axis=2).sum(axis=1)) == {0, 1, 2}

@@ -69,7 +69,7 @@ def test_clocks_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert state["step"] == left
         seconds.append(state["seconds"])
     done = trained(make_task(tmp_path, clocks=dict(clocks))).progress
-    assert done.before == {"data": 4.0, "build": 2.0}  # this process adds its own
+    assert done.earlier_seconds == {"data": 4.0, "build": 2.0}  # this process adds its own
     assert 0 < seconds[0] < seconds[1] < done.seconds
     assert done.seconds == pytest.approx(sum(done.step_seconds) * STEPS)
     assert done.cpu_seconds > 0

@@ -20,8 +20,8 @@ from passt_bench.training.loop import (
     at_stage,
     check_labels,
     check_settings,
+    learning_rate_at,
     ramp,
-    rate_at,
     stages,
     train,
 )
@@ -43,18 +43,18 @@ def test_the_published_ramp() -> None:
     assert [ramp(PUBLISHED, epoch) for epoch in (100, 101, 129)] == pytest.approx([0.01] * 3)
     other = replace(PUBLISHED, ramp_epochs=0, decay_start=0, decay_epochs=1, min_lr_ratio=0.5)
     assert [ramp(other, epoch) for epoch in range(3)] == [1, 0.5, 0.5]
-    rates = [rate_at(PUBLISHED, step, 3) for step in range(9)]  # constant within an epoch
+    rates = [learning_rate_at(PUBLISHED, step, 3) for step in range(9)]  # constant within an epoch
     assert rates == [2e-5 * ramp(PUBLISHED, epoch) for epoch in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
 
 
 def test_the_cosine_rises_and_falls() -> None:
     training = TrainingSpec(epochs=10, learning_rate=1.0, warmup=0.1)
-    rates = [rate_at(training, step, 10) for step in range(100)]
+    rates = [learning_rate_at(training, step, 10) for step in range(100)]
     assert rates.index(max(rates)) == 10
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[99] < 0.001
-    assert rate_at(replace(training, epochs=1, warmup=0.0), 0, 1) == 1.0
+    assert learning_rate_at(replace(training, epochs=1, warmup=0.0), 0, 1) == 1.0
 
 
 @pytest.mark.parametrize(

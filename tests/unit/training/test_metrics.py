@@ -110,9 +110,9 @@ def test_d_prime_is_that_of_the_mean_area_and_not_the_mean() -> None:
     [
         (np.eye(2), [[np.nan, 0], [1, 2]], "NaN or infinity"),
         (np.eye(2), [[np.inf, 0], [1, 2]], "NaN or infinity"),
-        (np.zeros((0, 2)), np.zeros((0, 2)), "must be one"),
-        (np.zeros(2), np.zeros((2, 2)), "must be one"),
-        (np.zeros((3, 2)), np.zeros((2, 2)), "must be one"),
+        (np.zeros((0, 2)), np.zeros((0, 2)), "must be the same"),
+        (np.zeros(2), np.zeros((2, 2)), "must be the same"),
+        (np.zeros((3, 2)), np.zeros((2, 2)), "must be the same"),
     ],
 )
 def test_tables_that_cannot_be_scored(targets: Any, scores: Any, words: str) -> None:
