@@ -71,4 +71,4 @@ def test_rates_of_devices() -> None:
     assert peak is not None
     assert rate(half, "NVIDIA H200") == pytest.approx(0.3 * peak[0])
     for unknown in ("A card of tomorrow", None):
-        assert rate(half, unknown) == estimates.UNKNOWN_GPU_RATE
+        assert rate(half, unknown) == estimates.UNKNOWN_GPU_FLOPS_PER_SECOND
