@@ -30,7 +30,7 @@ def list_(folder: Folder = None) -> None:
         check_exists(folder, "--folder", "Give the folder that holds the files.")
     here = folder or weights_folder()
     wide = console.width >= _WIDE
-    shown = ["name", "reported metric", "classes", "downloaded"]
+    shown = ["name", "reported", "classes", "here"]
     if wide:
         shown = ["name", "file", "stride", "frames", shown[1], "SWA", *shown[2:]]
     table = Table(*shown, box=ROUNDED if wide else None, pad_edge=wide)
@@ -41,10 +41,10 @@ def list_(folder: Folder = None) -> None:
             "file": entry.file,
             "stride": str(entry.stride or "-"),
             "frames": str(entry.frames) if entry.labels != "imagenet" else "-",
-            "reported metric": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
+            "reported": f"{metric} {entry.claimed:.4g}" if entry.claimed else "-",
             "SWA": {True: "yes", False: "no", None: "?"}[entry.averaged],
             "classes": f"{entry.classes} {entry.labels}",
-            "downloaded": "yes" if (here / entry.file).is_file() else "no",
+            "here": "yes" if (here / entry.file).is_file() else "no",
         }
         table.add_row(*(row[column] for column in shown))
     console.print(table)
