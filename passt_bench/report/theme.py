@@ -170,9 +170,6 @@ def placeholder(name: str, title: str, why: str) -> Drawing:
     return Drawing(name, title, f"Left out: {why}", pd.DataFrame(), None)
 
 
-left_out = placeholder  # the name that plug-ins may still import
-
-
 def kind_handles(kinds: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
     """Legend entries for patchout kinds, each once, in the styles' order."""
     present = set(kinds)
