@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -25,7 +21,7 @@ SMALL = Recipe(
 )
 
 
-def test_subjects_have_their_published_settings_and_changed_fields() -> None:
+def test_subjects_have_their_published_settings_and_changed_fields():
     found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], SMALL)
     assert {name: recipe.patchout for name, recipe in found.items()} == {
         "passt_b": Patchout(),
@@ -61,9 +57,7 @@ def test_subjects_have_their_published_settings_and_changed_fields() -> None:
         (["passt_s", "wrapped"], "model", "wrapped"),
     ],
 )  # fmt: skip
-def test_bad_subjects(
-    items: list[str], field: str, value: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_subjects(items, field, value, monkeypatch):
     monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
     packages = ("numpy", "a-package")  # the second is not installed
     MODELS.register("wrapped", version=1, summary="another's", packages=packages)(PaSST)
@@ -73,7 +67,7 @@ def test_bad_subjects(
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(tmp_path_factory):
     """A real comparison through the command line, with profiles and the published protocol."""
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
@@ -88,7 +82,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path) -> None:
+def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared):
     store = Store(compared / "runs")
     assert comparison_names(store.root) == ["mine"]
     record = read_comparison("mine", store.root)
@@ -107,7 +101,7 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
         assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
 
 
-def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
+def test_the_page_and_its_files(compared, tmp_path):
     folder = compared / "rep" / "mine"
     page = (folder / "comparison.html").read_bytes()
     for text in (b"The published speed test", b"panns_micro", b"Time of a training step"):
@@ -145,9 +139,7 @@ def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
          "schema", 99),
     ],
 )  # fmt: skip
-def test_a_comparison_that_is_missing_or_broken_is_named(
-    text: str | None, field: str | None, value: object, tmp_path: Path
-) -> None:
+def test_a_comparison_that_is_missing_or_broken_is_named(text, field, value, tmp_path):
     path = tmp_path / "comparisons" / "x.json"
     if text is not None:
         path.parent.mkdir()

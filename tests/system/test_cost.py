@@ -1,6 +1,5 @@
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -50,12 +49,12 @@ def planned(recipes: dict[str, Recipe], store: Store, retry: tuple[str, ...] = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
-def session(store: Store) -> SessionRecord:
+def session(store):
     seen: list[float] = []
     (session,) = measure_cost(
         planned(RECIPES, store), store, lambda share, text: seen.append(share)
@@ -65,14 +64,14 @@ def session(store: Store) -> SessionRecord:
     return session
 
 
-def test_variants_that_cost_the_same_are_one_arm(session: SessionRecord) -> None:
+def test_variants_that_cost_the_same_are_one_arm(session):
     assert [arm.recipe for arm in session.arms] == [BASE, RECIPES["half again"], RECIPES["cnn"]]
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.baseline == session.arms[0].key
     assert session.rounds == 6
 
 
-def test_what_an_arm_tells(session: SessionRecord) -> None:
+def test_what_an_arm_tells(session):
     whole, half, cnn = session.arms
     columns = (whole.tokens_full - 2) // 2  # two rows of patches
     assert whole.tokens == half.tokens_full == 2 + 2 * columns
@@ -101,7 +100,7 @@ def test_what_an_arm_tells(session: SessionRecord) -> None:
     assert whole.ratios["train_step"].median == whole.ratios["train_step"].high == 1.0
 
 
-def test_every_statistic_can_be_computed_again(session: SessionRecord, store: Store) -> None:
+def test_every_statistic_can_be_computed_again(session, store):
     folder = store.folder(session.key)
     assert read(SessionRecord, folder / "record.json") == session
     samples = unpack_json((folder / "samples.json.gz").read_bytes())
@@ -111,7 +110,7 @@ def test_every_statistic_can_be_computed_again(session: SessionRecord, store: St
         assert [len(steps) for steps in samples[arm.key]["train_step"]] == [2] * 6
 
 
-def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
+def test_what_is_known_is_not_measured_again(session, store):
     known = planned(RECIPES, store)
     assert known.all_known
     assert measure_cost(known, store) == []
@@ -125,7 +124,7 @@ def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Stor
     assert second.key != session.key
 
 
-def test_another_machine_measures_anew(session: SessionRecord, store: Store) -> None:
+def test_another_machine_measures_anew(session, store):
     elsewhere = replace(session, machine={**session.machine, "cpu": "another"})
     for sessions, new in ([session], False), ([elsewhere], True):
         plan = plan_cost({"all": BASE}, "all", CLASSES, sessions=sessions)
@@ -133,7 +132,7 @@ def test_another_machine_measures_anew(session: SessionRecord, store: Store) -> 
     assert cost._free_key(plan, [session.baseline], store) not in store.record_keys()
 
 
-def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
+def test_memory_that_does_not_suffice_is_a_row(tmp_path):
     store = Store(tmp_path)
     huge = override(BASE, {"measurement.batch_size": 10**10})
     recipes = {"all": BASE, "half": RECIPES["half"], "huge": huge}
@@ -161,14 +160,14 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
     assert [again.recipes[key] for key in again.new] == [huge]
 
 
-def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
+def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path):
     wrong = override(BASE, {"patchout": Patchout(kind="unstructured", patches=9999)})
     with pytest.raises(InputError) as caught:
         measure_cost(planned({"all": BASE, "wrong": wrong}, store := Store(tmp_path)), store)
     assert (caught.value.field, caught.value.value) == ("patchout.patches", 9999)
 
 
-def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_are_split_by_the_memory_they_want(monkeypatch):
     recipes = {
         str(batch): override(BASE, {"measurement.batch_size": batch}) for batch in (1, 2, 3, 4)
     }
@@ -195,7 +194,7 @@ def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch)
         {"model": ModelSpec(name="panns_micro", width=4, depth=2), "training.batch_size": 1},
     ],
 )
-def test_every_phase_runs(changes: dict[str, object]) -> None:
+def test_every_phase_runs(changes):
     recipe = override(BASE, changes)
     subject = RecipeFactory(recipe, CLASSES)()
     before = [tensor.clone() for tensor in subject.resident]
@@ -207,14 +206,14 @@ def test_every_phase_runs(changes: dict[str, object]) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in subject.resident)
 
 
-def test_foreseen_memory_covers_what_is_saved() -> None:
+def test_foreseen_memory_covers_what_is_saved():
     for recipe in RECIPES.values():
         subject = RecipeFactory(recipe, CLASSES)()
         saved = saved_for_backward(subject.step["forward"], subject.resident)
         assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
 
 
-def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> None:
+def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path):
     package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
     for file in (package / "__init__.py", page):
         file.parent.mkdir()
@@ -241,7 +240,7 @@ SCHEDULED = override(
 )
 
 
-def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
+def test_facts_are_means_over_the_stages_of_a_cycle():
     facts = summarize_model(SCHEDULED, 3)
     assert facts.patchout["stages"] == [64, 48, 32, 16]
     assert facts.patchout["kept"] == 16
@@ -260,7 +259,7 @@ def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
     assert falling.flops == facts.flops
 
 
-def test_memory_and_time_of_a_cycle() -> None:
+def test_memory_and_time_of_a_cycle():
     """Memory is that of the largest stage, a sample of time the mean of all."""
     none = override(SCHEDULED, {"patchout": Patchout()})
     assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)

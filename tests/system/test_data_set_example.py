@@ -1,7 +1,5 @@
 """The data set that CONTRIBUTING.md adds is opened, found and checked."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -25,7 +23,7 @@ assert check(data, CheckOptions(decode=True), lambda share, text: None).found ==
 """
 
 
-def test_what_is_printed_works(tmp_path: Path) -> None:
+def test_what_is_printed_works(tmp_path):
     section = CONTRIBUTING.read_text(encoding="utf-8").split("## Add a data set")[1]
     printed, checks = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
     root = tmp_path / "mine"

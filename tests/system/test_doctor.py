@@ -1,7 +1,5 @@
 from pathlib import Path
 
-import pytest
-
 from passt_bench.registry import MODELS
 from passt_bench.runner import doctor
 from passt_bench.runner.doctor import examine
@@ -11,9 +9,7 @@ def _found(out: Path) -> dict[str, doctor.Finding]:
     return {finding.what: finding for finding in examine(out)}
 
 
-def test_it_names_the_machine_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_names_the_machine_and_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
     found = _found(tmp_path / "runs" / "deeper")
     assert found["real audio"].state == "note"
@@ -24,7 +20,7 @@ def test_it_names_the_machine_and_changes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_things_name_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
     MODELS.register("wrapped", version=1, summary="another's", packages=("numpy", "a-package"))(1)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
@@ -36,7 +32,7 @@ def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(f.detail and f.remedy for f in found.values() if f.state == "missing")
 
 
-def test_background_load_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_load_is_shown(tmp_path, monkeypatch):
     quiet = {"load": [0.1], "cores": 2, "other_cores": 0.0, "governor": "performance"}
     quiet |= {"throttled": "0", "gpus": [], "warnings": []}
     busy = quiet | {"other_cores": 1.4, "warnings": ["Other processes keep 1.4 of 2 cores busy"]}

@@ -1,7 +1,5 @@
 """What started processes find on their path, and how they end."""
 
-from __future__ import annotations
-
 import ast
 import os
 import signal
@@ -25,9 +23,7 @@ from passt_bench.processes import (
 PACKAGE = Path(__file__).parents[2] / "passt_bench"
 
 
-def test_a_process_runs_nothing_of_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_runs_nothing_of_the_current_folder(tmp_path, monkeypatch):
     def start() -> int:
         words = [sys.executable, "-c", "import shutil"]
         return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
@@ -42,9 +38,7 @@ def test_a_process_runs_nothing_of_the_current_folder(
 
 
 @pytest.mark.parametrize("before", [None, "", "1"])
-def test_the_environment_is_left_as_it_was(
-    before: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_is_left_as_it_was(before, monkeypatch):
     """Also where bodies are nested, and where those of two threads overlap."""
     monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     if before is not None:
@@ -69,7 +63,7 @@ def test_the_environment_is_left_as_it_was(
     assert os.environ.get(SAFE_PATH_VARIABLE) == before
 
 
-def test_whatever_starts_python_takes_care() -> None:
+def test_whatever_starts_python_takes_care():
     starts = ("sys.executable", 'get_context("', "ensure_running()")
     files = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     starting = {path for path, text in files.items() if any(word in text for word in starts)}
@@ -93,15 +87,13 @@ def test_whatever_starts_python_takes_care() -> None:
         (signal.raise_signal, signal.SIGINT, 0, ("error", "the process ended with exit status 0")),
     ],
 )
-def test_how_a_child_ended(
-    target: object, argument: int, status: int, why: tuple[str, str]
-) -> None:
+def test_how_a_child_ended(target, argument, status, why):
     child = Child(target, argument)
     assert child.ended(60)
     assert (child.status, child.explain_exit()) == (status, why)
 
 
-def test_a_child_that_is_killed() -> None:
+def test_a_child_that_is_killed():
     child = Child(signal.pause)
     assert not child.ended(0.01) and child.status is None
     child.kill()
@@ -129,9 +121,7 @@ print([sys.path.index(os.getcwd()), len(sys.path) - 1, os.environ.get("PYTHONPAT
 
 
 @pytest.mark.parametrize("checkout", [True, False])
-def test_python_m_keeps_its_folder_first_only_where_the_package_is(
-    checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_m_keeps_its_folder_first_only_where_the_package_is(checkout, tmp_path, monkeypatch):
     root = str(PACKAGE.parent)
     monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", "" if checkout else root)
