@@ -41,6 +41,7 @@ _OPTION = "the option has another name"
 _NO_VALUE = "a setting without a value names none"
 _RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
+_CROP = "random parts near the end of Ogg files are now read where they are: version 2 of the crop"
 _HDF5 = "HDF5 is no longer written; cells on manifest-hdf5 compare how what was written is read"
 ALLOWED: dict[str, str] = {
     "*/recipe/engine/attention": _ADDED,
@@ -65,6 +66,12 @@ ALLOWED: dict[str, str] = {
     "checks/data prepare * --format hdf5/0": _HDF5,
     "prepared/packed/*": _HDF5,
     "cells/engine/*/variants/*/cells/*/key": _HALF,
+    "cells/*/variants/2/cells/*/key": _CROP,
+    **{
+        f"{runs}/{field}": _CROP
+        for runs in ("cells/*/crop/*", "resumed/stopped_audio_files", "resumed/stopped_prepared_*")
+        for field in ("*key", "*components/crop")
+    },
     **{
         f"cells/engine/*float16/0/{field}": _HALF
         for field in ("key", "components/engine", "metrics/*", "per_class/*", "probes/*")

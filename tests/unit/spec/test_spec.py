@@ -150,6 +150,8 @@ def test_content_seed_fold_data_and_versions_make_other_keys() -> None:
     # Half precision is evaluated by the second version of the engine.
     versions = component_versions(override(Recipe(), {"engine.precision": "bfloat16"}))
     assert versions == component_versions(Recipe()) | {"engine": 2}
+    versions = component_versions(override(Recipe(), {"data.crop": "random"}))
+    assert versions == component_versions(Recipe()) | {"crop": 2}
 
 
 @pytest.mark.parametrize(
