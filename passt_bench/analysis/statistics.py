@@ -28,14 +28,13 @@ MAX_BLOCKS = 1000
 
 @dataclass(frozen=True)
 class BlockFit:
-    """The additive least-squares fit of arms and blocks."""
+    """The additive least-squares fit of arms and blocks, with the blocks eliminated."""
 
-    coefficients: Floats  # (arms + blocks,); only estimable contrasts of them are meaningful
-    inverse: Floats  # pseudo-inverse of X'X
-    gram: Floats  # X'X, (arms + blocks, arms + blocks)
+    means: Floats  # (arms,); only estimable contrasts of them are meaningful
+    gram: Floats  # X'X of the arms adjusted for the blocks, (arms, arms)
+    inverse: Floats  # its pseudo-inverse
     sse: float  # residual sum of squares; exactly 0 if it is only rounding
     df: int  # residual degrees of freedom
-    arms: int
 
     @property
     def variance(self) -> float:
@@ -47,38 +46,32 @@ class BlockFit:
 
         The weights add up to zero. Both are NaN if the present cells do not determine the sum.
         """
-        c = np.concatenate([weights, np.zeros(len(self.coefficients) - self.arms)])
-        if np.abs(self.gram @ (self.inverse @ c) - c).max() > ROUNDING:
+        if np.abs(self.gram @ (self.inverse @ weights) - weights).max() > ROUNDING:
             return NAN, NAN
-        return float(c @ self.coefficients), float(np.sqrt(max(c @ self.inverse @ c, 0.0)))
+        variance = max(float(weights @ self.inverse @ weights), 0.0)
+        return float(weights @ self.means), float(np.sqrt(variance))
 
 
 def fit_blocks(y: Floats) -> BlockFit:
-    """Fits arms and blocks to the cells that are present."""
-    arms, blocks = y.shape
+    """Fits arms and blocks to the cells that are present, by the reduced normal equations."""
     present = np.isfinite(y)
-    rows, columns = np.nonzero(present)
-    values = y[rows, columns]
-    # X has two ones per row, so its products are counts and sums; X itself would be large.
-    gram: Floats = np.diag(
-        np.concatenate([present.sum(axis=1), present.sum(axis=0)]).astype(np.float64)
-    )
-    gram[:arms, arms:] = present
-    gram[arms:, :arms] = present.T
-    sums = np.concatenate(
-        [np.bincount(rows, values, minlength=arms), np.bincount(columns, values, minlength=blocks)]
-    )
+    values = np.where(present, y, 0.0)
+    weight = present / np.maximum(present.sum(axis=0), 1)  # of a cell in the mean of its block
+    gram: Floats = np.diag(present.sum(axis=1).astype(np.float64)) - present @ weight.T
     # NumPy's default cut-off (1e-15 times the size) keeps rounded zeros, whose inverses dominate.
     # The smallest nonzero eigenvalue is far above this cut-off: the cells connect some dozens of
     # arms and blocks.
     inverse = np.asarray(np.linalg.pinv(gram, rtol=SINGULAR, hermitian=True), dtype=np.float64)
-    coefficients = inverse @ sums
-    sse = float(np.sum((values - coefficients[rows] - coefficients[arms + columns]) ** 2))
+    centered = np.where(present, values - (values * weight).sum(axis=0), 0.0)
+    means = inverse @ centered.sum(axis=1)
+    fitted = means[:, None] - means @ weight
+    sse = float(np.sum((centered - np.where(present, fitted, 0.0)) ** 2))
     # Rounding errors of equal differences must not count as variance.
     rounding = 64 * np.finfo(float).eps * float(np.max(np.abs(values), initial=0.0))
-    if sse <= len(values) * rounding**2:
+    count = int(present.sum())
+    if sse <= count * rounding**2:
         sse = 0.0
-    return BlockFit(coefficients, inverse, gram, sse, len(values) - _rank(present), arms)
+    return BlockFit(means, gram, inverse, sse, count - _rank(present))
 
 
 def _rank(present: Mask) -> int:
