@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import contextlib
 import shutil
 import sqlite3
@@ -11,17 +13,17 @@ from passt_bench.runner.tracking import sync
 
 
 @pytest.fixture(scope="module")
-def study_file(tmp_path_factory):
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_study.write(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(autouse=True)
-def _no_server(monkeypatch):
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory):
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small study, synced."""
     root = tmp_path_factory.mktemp("with space ä")
     write_all(root)
@@ -30,7 +32,7 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture
-def synced(template, tmp_path):
+def synced(template: Path, tmp_path: Path) -> Path:
     """A folder of its own, already synced; a fresh database would cost seconds a test."""
     root = Path(shutil.copytree(template, tmp_path / "runs"))
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:

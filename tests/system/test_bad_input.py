@@ -1,7 +1,16 @@
 """Mistakes on the command line: the error names field and value, and nothing is written."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import small_study
+
+from passt_bench.errors import InputError
+
+Mistake = Callable[..., InputError]
 
 HEAD = '''"""?"""
 from ablations.recipes import synthetic
@@ -84,7 +93,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("wrong", FILES)
-def test_a_bad_study_file(wrong, mistake, tmp_path):
+def test_a_bad_study_file(wrong: str, mistake: Mistake, tmp_path: Path) -> None:
     text, field, value, said = FILES[wrong]
     file = tmp_path / "bad.py"
     file.write_text(text)
@@ -96,7 +105,15 @@ def test_a_bad_study_file(wrong, mistake, tmp_path):
 
 
 @pytest.mark.parametrize(("line", "field", "value", "said"), COMMANDS)
-def test_a_bad_command(line, field, value, said, mistake, tmp_path, monkeypatch):
+def test_a_bad_command(
+    line: str,
+    field: str,
+    value: object,
+    said: str,
+    mistake: Mistake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     small_study.write(tmp_path)
     here = tmp_path / "here"
     here.mkdir()

@@ -1,11 +1,13 @@
 """Broken records, records of another version, and disks that take no more."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +18,16 @@ from passt_bench.records.files import write_atomically
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import plan_study
+from passt_bench.runner.plan import StudyPlan, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.training import checkpoint
 
+Cli = Callable[..., tuple[int, str]]
+
 
 @pytest.fixture
-def plan(study_file, tmp_path):
+def plan(study_file: Path, tmp_path: Path) -> StudyPlan:
     """The tiny study with a record for every cell in ``runs``, of which the last one failed."""
     store = Store(tmp_path / "runs")
     plan = plan_study(load_study(str(study_file)).study, Paths(store.root))
@@ -53,7 +57,9 @@ NEWER = ('"schema":1', '"schema":2')
     ],
     ids=["half", "empty", "newer", "status", "other"],
 )
-def test_what_is_wrong_with_a_record_is_named(spoil, field, value, plan, tmp_path):
+def test_what_is_wrong_with_a_record_is_named(
+    spoil: Callable[[str], str], field: str | None, value: object, plan: StudyPlan, tmp_path: Path
+) -> None:
     store, key = Store(tmp_path / "runs"), plan.cells[0].key
     path = store.folder(key) / "record.json"
     path.write_text(spoil(path.read_text()))
@@ -66,7 +72,9 @@ def test_what_is_wrong_with_a_record_is_named(spoil, field, value, plan, tmp_pat
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "run", "report"])
-def test_what_cannot_be_read_is_named_and_left_alone(command, plan, study_file, cli, tmp_path):
+def test_what_cannot_be_read_is_named_and_left_alone(
+    command: str, plan: StudyPlan, study_file: Path, cli: Cli, tmp_path: Path
+) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     if command in ("run", "report"):
         path = runs / "studies" / "tiny.json"
@@ -83,7 +91,7 @@ def test_what_cannot_be_read_is_named_and_left_alone(command, plan, study_file, 
     assert files(runs) == before and not reports.exists()
 
 
-def test_a_broken_expansion_is_written_anew(plan, tmp_path):
+def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "studies" / "tiny.json"
     path.write_text(path.read_text()[:99])
     with pytest.raises(InputError, match=rf"not a complete JSON file.*Remove {path} "):
@@ -103,7 +111,9 @@ def disk_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_last_record_and_checkpoint_whole(plan, tmp_path):
+def test_a_full_disk_leaves_the_last_record_and_checkpoint_whole(
+    plan: StudyPlan, tmp_path: Path
+) -> None:
     store, cell, folder = Store(tmp_path / "runs"), plan.cells[0], tmp_path / "cell"
     folder.mkdir()
     checkpoint.save(folder, {"key": "k", "attempt": 1, "step": 1})
@@ -121,7 +131,9 @@ def test_a_full_disk_leaves_the_last_record_and_checkpoint_whole(plan, tmp_path)
     assert store.outcome(cell.key) is not None
 
 
-def test_a_full_disk_ends_a_run_with_a_message(study_file, cli, tmp_path, monkeypatch):
+def test_a_full_disk_ends_a_run_with_a_message(
+    study_file: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with disk_of(50_000):  # the features are larger
         code, said = cli("run", study_file, "--no-track", "--no-cost")
@@ -134,7 +146,7 @@ def test_a_full_disk_ends_a_run_with_a_message(study_file, cli, tmp_path, monkey
         assert code == 2 and "/proc/runs/locks: cannot be written" in said
 
 
-def test_a_disk_that_is_really_full(tmp_path):
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     mounted = tmp_path / "disk"
     mounted.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(mounted)]
@@ -155,14 +167,14 @@ def test_a_disk_that_is_really_full(tmp_path):
         subprocess.run(["umount", str(mounted)], check=True)
 
 
-def test_where_it_came_from_is_added_once():
+def test_where_it_came_from_is_added_once() -> None:
     with pytest.raises(InputError, match=r"^there: f = 1: wrong\. Mend\.$"), located("there"):
         raise InputError("wrong", field="f", value=1, remedy="Mend.")
     with pytest.raises(StorageError, match=r"^here: full\.$"), located("there"):
         raise StorageError("full", source="here")
 
 
-def test_outcome_and_record_agree(plan, tmp_path):
+def test_outcome_and_record_agree(plan: StudyPlan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     for cell in plan.cells:
         record, outcome = store.run(cell.key), store.outcome(cell.key)

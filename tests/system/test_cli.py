@@ -1,9 +1,12 @@
 """The command line end to end, on a study of seconds; the first run in a process of its own."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,11 @@ from passt_bench.records.store import Store
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
 
 
+Cli = Callable[..., tuple[int, str]]
+
+
 @pytest.fixture(scope="module")
-def ran(study_file, tmp_path_factory):
+def ran(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which the tiny study ran, and what the command printed."""
     folder = tmp_path_factory.mktemp("ran")
     command = [sys.executable, "-m", "passt_bench", "run", str(study_file), "--no-track"]
@@ -27,7 +33,7 @@ def ran(study_file, tmp_path_factory):
     return folder, done.stdout
 
 
-def test_a_run_says_what_it_does_and_ends_with_the_page(ran):
+def test_a_run_says_what_it_does_and_ends_with_the_page(ran: tuple[Path, str]) -> None:
     folder, output = ran
     assert "3 variants x 2 seeds = 6 runs, none done yet" in output
     assert "2 runs failed; see the report page." in output
@@ -36,7 +42,7 @@ def test_a_run_says_what_it_does_and_ends_with_the_page(ran):
     assert {path.name for path in folder.iterdir()} == {"runs"}  # a clone stays clean
 
 
-def test_records_hold_what_decides_and_no_path_of_the_machine(ran):
+def test_records_hold_what_decides_and_no_path_of_the_machine(ran: tuple[Path, str]) -> None:
     statuses = []
     for record in Store(ran[0] / "runs").records():
         text = (ran[0] / "runs" / "records" / record.key / "record.json").read_text()
@@ -55,7 +61,9 @@ def test_records_hold_what_decides_and_no_path_of_the_machine(ran):
     assert sorted(statuses) == ["diverged", "diverged", "ok", "ok", "ok", "ok"]
 
 
-def test_a_finished_study_runs_nothing_but_costs_when_asked(ran, study_file, cli, monkeypatch):
+def test_a_finished_study_runs_nothing_but_costs_when_asked(
+    ran: tuple[Path, str], study_file: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ran[0])
     before = sorted(Path("runs/records").iterdir())
     assert "Nothing to train" in cli("run", study_file, "--no-track")[1]
@@ -69,7 +77,9 @@ def test_a_finished_study_runs_nothing_but_costs_when_asked(ran, study_file, cli
     assert after[-1].key not in keys
 
 
-def test_reports_are_rebuilt_byte_for_byte(ran, cli, monkeypatch):
+def test_reports_are_rebuilt_byte_for_byte(
+    ran: tuple[Path, str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = ran[0]
 
     def content(root: Path) -> dict[str, bytes]:
@@ -90,7 +100,9 @@ def test_reports_are_rebuilt_byte_for_byte(ran, cli, monkeypatch):
     assert content(moved) == one
 
 
-def test_one_variant_is_run_and_the_others_are_left(study_file, tmp_path, cli, monkeypatch):
+def test_one_variant_is_run_and_the_others_are_left(
+    study_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     named = ("--variant", "time", "--no-track", "--seeds", "1")
     status, said = cli("run", study_file, *named)
@@ -130,7 +142,9 @@ def test_one_variant_is_run_and_the_others_are_left(study_file, tmp_path, cli, m
     assert "diverges" in page.read_text()
 
 
-def test_an_unused_cuda_device_is_mentioned(study_file, tmp_path, cli, monkeypatch):
+def test_an_unused_cuda_device_is_mentioned(
+    study_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the machine's answer is made up: with a device the rest is the same."""
     monkeypatch.chdir(tmp_path)
     sentence = "A CUDA device is available but not used; to use it, add --device cuda."

@@ -1,18 +1,24 @@
 """The commands about weight files."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import small_weights
 
 from passt_bench.cli.options import console
+from passt_bench.errors import InputError
 from passt_bench.published_weights import PUBLISHED
 
+Cli = Callable[..., tuple[int, str]]
 NAME = "passt_s_p16_s12_128_ap470"
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of published files; one of them at the size of a toy, its server away."""
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
     entry = PUBLISHED[NAME]
@@ -22,7 +28,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "weights"
 
 
-def test_the_list_says_what_is_downloaded(folder, cli, monkeypatch):
+def test_the_list_says_what_is_downloaded(
+    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / PUBLISHED[NAME].file).write_bytes(b"x")
     monkeypatch.setattr(console, "width", 250)
     text = cli("weights", "list")[1]
@@ -38,7 +46,9 @@ def test_the_list_says_what_is_downloaded(folder, cli, monkeypatch):
     assert "openmic mAP 0.85 20 openmic no" in narrow
 
 
-def test_getting_checks_what_was_put_there_by_hand(folder, cli, mistake):
+def test_getting_checks_what_was_put_there_by_hand(
+    folder: Path, cli: Cli, mistake: Callable[..., InputError]
+) -> None:
     path = folder / PUBLISHED[NAME].file
     assert str(path) in str(mistake("weights", "get", NAME))
     small_weights.save(path, small_weights.passt(stride=12))

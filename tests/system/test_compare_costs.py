@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -21,7 +25,7 @@ SMALL = Recipe(
 )
 
 
-def test_subjects_have_their_published_settings_and_changed_fields():
+def test_subjects_have_their_published_settings_and_changed_fields() -> None:
     found = subjects(["passt_b", "passt_u", "passt_s", "passt_s:stride=16"], SMALL)
     assert {name: recipe.patchout for name, recipe in found.items()} == {
         "passt_b": Patchout(),
@@ -57,7 +61,9 @@ def test_subjects_have_their_published_settings_and_changed_fields():
         (["passt_s", "wrapped"], "model", "wrapped"),
     ],
 )  # fmt: skip
-def test_bad_subjects(items, field, value, monkeypatch):
+def test_bad_subjects(
+    items: list[str], field: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
     packages = ("numpy", "a-package")  # the second is not installed
     MODELS.register("wrapped", version=1, summary="another's", packages=packages)(PaSST)
@@ -67,7 +73,7 @@ def test_bad_subjects(items, field, value, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real comparison through the command line, with profiles and the published protocol."""
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
@@ -82,7 +88,7 @@ def compared(tmp_path_factory):
     return folder
 
 
-def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared):
+def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path) -> None:
     store = Store(compared / "runs")
     assert comparison_names(store.root) == ["mine"]
     record = read_comparison("mine", store.root)
@@ -101,7 +107,7 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared):
         assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
 
 
-def test_the_page_and_its_files(compared, tmp_path):
+def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     folder = compared / "rep" / "mine"
     page = (folder / "comparison.html").read_bytes()
     for text in (b"The published speed test", b"panns_micro", b"Time of a training step"):
@@ -139,7 +145,9 @@ def test_the_page_and_its_files(compared, tmp_path):
          "schema", 99),
     ],
 )  # fmt: skip
-def test_a_comparison_that_is_missing_or_broken_is_named(text, field, value, tmp_path):
+def test_a_comparison_that_is_missing_or_broken_is_named(
+    text: str | None, field: str | None, value: object, tmp_path: Path
+) -> None:
     path = tmp_path / "comparisons" / "x.json"
     if text is not None:
         path.parent.mkdir()

@@ -1,5 +1,6 @@
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,12 +50,12 @@ def planned(recipes: dict[str, Recipe], store: Store, retry: tuple[str, ...] = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
-def session(store):
+def session(store: Store) -> SessionRecord:
     seen: list[float] = []
     (session,) = measure_cost(
         planned(RECIPES, store), store, lambda share, text: seen.append(share)
@@ -64,14 +65,14 @@ def session(store):
     return session
 
 
-def test_variants_that_cost_the_same_are_one_arm(session):
+def test_variants_that_cost_the_same_are_one_arm(session: SessionRecord) -> None:
     assert [arm.recipe for arm in session.arms] == [BASE, RECIPES["half again"], RECIPES["cnn"]]
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.baseline == session.arms[0].key
     assert session.rounds == 6
 
 
-def test_what_an_arm_tells(session):
+def test_what_an_arm_tells(session: SessionRecord) -> None:
     whole, half, cnn = session.arms
     columns = (whole.tokens_full - 2) // 2  # two rows of patches
     assert whole.tokens == half.tokens_full == 2 + 2 * columns
@@ -100,7 +101,7 @@ def test_what_an_arm_tells(session):
     assert whole.ratios["train_step"].median == whole.ratios["train_step"].high == 1.0
 
 
-def test_every_statistic_can_be_computed_again(session, store):
+def test_every_statistic_can_be_computed_again(session: SessionRecord, store: Store) -> None:
     folder = store.folder(session.key)
     assert read(SessionRecord, folder / "record.json") == session
     samples = unpack_json((folder / "samples.json.gz").read_bytes())
@@ -110,7 +111,7 @@ def test_every_statistic_can_be_computed_again(session, store):
         assert [len(steps) for steps in samples[arm.key]["train_step"]] == [2] * 6
 
 
-def test_what_is_known_is_not_measured_again(session, store):
+def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
     known = planned(RECIPES, store)
     assert known.all_known
     assert measure_cost(known, store) == []
@@ -124,7 +125,7 @@ def test_what_is_known_is_not_measured_again(session, store):
     assert second.key != session.key
 
 
-def test_another_machine_measures_anew(session, store):
+def test_another_machine_measures_anew(session: SessionRecord, store: Store) -> None:
     elsewhere = replace(session, machine={**session.machine, "cpu": "another"})
     for sessions, new in ([session], False), ([elsewhere], True):
         plan = plan_cost({"all": BASE}, "all", CLASSES, sessions=sessions)
@@ -132,7 +133,7 @@ def test_another_machine_measures_anew(session, store):
     assert cost._free_key(plan, [session.baseline], store) not in store.record_keys()
 
 
-def test_memory_that_does_not_suffice_is_a_row(tmp_path):
+def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
     store = Store(tmp_path)
     huge = override(BASE, {"measurement.batch_size": 10**10})
     recipes = {"all": BASE, "half": RECIPES["half"], "huge": huge}
@@ -160,14 +161,14 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path):
     assert [again.recipes[key] for key in again.new] == [huge]
 
 
-def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path):
+def test_a_setting_that_cannot_be_built_is_bad_input(tmp_path: Path) -> None:
     wrong = override(BASE, {"patchout": Patchout(kind="unstructured", patches=9999)})
     with pytest.raises(InputError) as caught:
         measure_cost(planned({"all": BASE, "wrong": wrong}, store := Store(tmp_path)), store)
     assert (caught.value.field, caught.value.value) == ("patchout.patches", 9999)
 
 
-def test_arms_are_split_by_the_memory_they_want(monkeypatch):
+def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = {
         str(batch): override(BASE, {"measurement.batch_size": batch}) for batch in (1, 2, 3, 4)
     }
@@ -194,7 +195,7 @@ def test_arms_are_split_by_the_memory_they_want(monkeypatch):
         {"model": ModelSpec(name="panns_micro", width=4, depth=2), "training.batch_size": 1},
     ],
 )
-def test_every_phase_runs(changes):
+def test_every_phase_runs(changes: dict[str, object]) -> None:
     recipe = override(BASE, changes)
     subject = RecipeFactory(recipe, CLASSES)()
     before = [tensor.clone() for tensor in subject.resident]
@@ -206,14 +207,14 @@ def test_every_phase_runs(changes):
     assert all(torch.isfinite(tensor).all() for tensor in subject.resident)
 
 
-def test_foreseen_memory_covers_what_is_saved():
+def test_foreseen_memory_covers_what_is_saved() -> None:
     for recipe in RECIPES.values():
         subject = RecipeFactory(recipe, CLASSES)()
         saved = saved_for_backward(subject.step["forward"], subject.resident)
         assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
 
 
-def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path):
+def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> None:
     package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
     for file in (package / "__init__.py", page):
         file.parent.mkdir()
@@ -240,7 +241,7 @@ SCHEDULED = override(
 )
 
 
-def test_facts_are_means_over_the_stages_of_a_cycle():
+def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
     facts = summarize_model(SCHEDULED, 3)
     assert facts.patchout["stages"] == [64, 48, 32, 16]
     assert facts.patchout["kept"] == 16
@@ -259,7 +260,7 @@ def test_facts_are_means_over_the_stages_of_a_cycle():
     assert falling.flops == facts.flops
 
 
-def test_memory_and_time_of_a_cycle():
+def test_memory_and_time_of_a_cycle() -> None:
     """Memory is that of the largest stage, a sample of time the mean of all."""
     none = override(SCHEDULED, {"patchout": Patchout()})
     assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)

@@ -1,5 +1,7 @@
 """Training and measuring on a CUDA device; skipped where there is none."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,13 +64,15 @@ RISING = Patchout("unstructured", rate=0.5, schedule="rising", stages=3)
     ],
     ids=str,
 )
-def test_losses_are_those_of_the_cpu(engine, patchout, tolerance, tmp_path):
+def test_losses_are_those_of_the_cpu(
+    engine: dict[str, object], patchout: Patchout, tolerance: float, tmp_path: Path
+) -> None:
     plain = _train(tmp_path / "cpu", patchout=patchout)
     other = _train(tmp_path / "cuda", patchout=patchout, device="cuda", **engine)
     assert other.train_loss == pytest.approx(plain.train_loss, rel=tolerance)
 
 
-def test_a_graph_goes_on_from_a_checkpoint(tmp_path):
+def test_a_graph_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     whole = _train(tmp_path / "whole", device="cuda", graph=True)
     _train(tmp_path / "parts", epochs=3, device="cuda", graph=True)
     state = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
@@ -79,7 +83,7 @@ def test_a_graph_goes_on_from_a_checkpoint(tmp_path):
     assert len(again.train_loss) == len(plain.train_loss) == 5
 
 
-def test_a_cost_session_measures_every_engine(tmp_path):
+def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
     engines = {
         "eager": EngineSpec(device="cuda", precision="bfloat16"),
         "2021": EngineSpec(device="cuda", precision="float16", attention="materialised"),

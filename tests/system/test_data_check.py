@@ -1,7 +1,11 @@
 """`data check`: what is there is counted, what would spoil a study is found and named."""
 
+from __future__ import annotations
+
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +22,16 @@ from sounds import encoded, sound, write_sound
 
 from passt_bench.data import open_dataset
 from passt_bench.data.prepared import WAVEFORMS
+from passt_bench.errors import InputError
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
+Cli = Callable[..., tuple[int, str]]
+Check = Callable[..., tuple[int, dict[str, Any]]]
+
 
 @pytest.fixture
-def checked(cli, tmp_path):
+def checked(cli: Cli, tmp_path: Path) -> Check:
     """Checks a data set; the exit status and the JSON, with findings by kind."""
 
     def run(named: str, *options: object) -> tuple[int, dict[str, Any]]:
@@ -44,7 +52,7 @@ def names(told: dict[str, Any], kind: str) -> list[str]:
     return list(found["names"])
 
 
-def test_a_clean_folder(tmp_path, cli):
+def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
     written = write_manifest(tmp_path / "own")
     code, said = cli("data", "check", f"manifest={written.root}", "--decode")
     assert code == 0
@@ -60,7 +68,9 @@ def test_a_clean_folder(tmp_path, cli):
         assert fragment in said
 
 
-def test_missing_and_broken_files_by_split_and_class(tmp_path, checked, cli):
+def test_missing_and_broken_files_by_split_and_class(
+    tmp_path: Path, checked: Check, cli: Cli
+) -> None:
     written = write_manifest(tmp_path / "own", each=45, seconds=(0.02,))
     gone, empty = written.of("train")[4:130:21], written.of("test")[8]
     for clip in gone:
@@ -86,7 +96,9 @@ def test_missing_and_broken_files_by_split_and_class(tmp_path, checked, cli):
 
 @pytest.mark.parametrize("name", ["manifest", "esc50", "audioset"])
 @pytest.mark.parametrize("left", [0, 1])
-def test_what_no_study_may_run_on_is_looked_over_all_the_same(name, left, tmp_path, checked):
+def test_what_no_study_may_run_on_is_looked_over_all_the_same(
+    name: str, left: int, tmp_path: Path, checked: Check
+) -> None:
     write = {"manifest": write_manifest, "esc50": write_esc50, "audioset": write_audioset_hdf5}
     written = write[name](tmp_path / name, seconds=(0.2,) if name == "manifest" else 0.2)
     if name == "audioset":
@@ -113,7 +125,9 @@ def test_what_no_study_may_run_on_is_looked_over_all_the_same(name, left, tmp_pa
     assert len(written.clips) + unknown == told["expected"]
 
 
-def test_the_same_file_under_two_names_and_a_class_without_a_positive(tmp_path, checked):
+def test_the_same_file_under_two_names_and_a_class_without_a_positive(
+    tmp_path: Path, checked: Check
+) -> None:
     written = write_manifest(tmp_path / "own", seconds=(0.2,))
     (first, second, *_), (third, *_) = written.of("train"), written.of("test")
     for target in (second, third):
@@ -129,7 +143,7 @@ def test_the_same_file_under_two_names_and_a_class_without_a_positive(tmp_path, 
     assert names(told, "class without a positive") == ["test voice"]
 
 
-def test_decoding_finds_equal_sound_nan_and_silence(tmp_path, checked):
+def test_decoding_finds_equal_sound_nan_and_silence(tmp_path: Path, checked: Check) -> None:
     written = write_manifest(tmp_path / "own", seconds=(1.0,))
     wav, flac, quiet, _, nan = written.of("train")[:5]
     for clip in (wav, flac):
@@ -152,7 +166,7 @@ def test_decoding_finds_equal_sound_nan_and_silence(tmp_path, checked):
     assert (code, list(told["findings"])) == (0, ["digital silence"])  # no failure
 
 
-def test_one_source_in_two_folds(tmp_path, checked):
+def test_one_source_in_two_folds(tmp_path: Path, checked: Check) -> None:
     written = write_esc50(tmp_path / "esc", seconds=0.2)
     meta = written.root / "meta" / "esc50.csv"
     rows = [row.split(",") for row in meta.read_text().splitlines()]
@@ -170,7 +184,7 @@ def test_one_source_in_two_folds(tmp_path, checked):
     assert checked(f"esc50={written.root}", "--fold", 2)[0] == 1
 
 
-def test_a_name_that_stands_in_two_hdf5_files(tmp_path, checked):
+def test_a_name_that_stands_in_two_hdf5_files(tmp_path: Path, checked: Check) -> None:
     written = write_audioset_hdf5(tmp_path / "as", seconds=0.5)
     name = written.of("balanced_train")[0].name
     sounds = [encoded(sound(seed, 0.5, 32000), 32000, "mp3") for seed in (70, 71)]
@@ -189,7 +203,7 @@ def test_a_name_that_stands_in_two_hdf5_files(tmp_path, checked):
     assert [part["found"] for part in told["parts"]] == [14, 2]
 
 
-def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path, checked):
+def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path: Path, checked: Check) -> None:
     write_hdf5(
         tmp_path / "as" / "eval_segments_mp3.hdf",
         [f"Y{number:011}.mp3" for number in range(21)],
@@ -203,7 +217,9 @@ def test_an_empty_row_of_an_hdf5_file_is_no_file_to_replace(tmp_path, checked):
     assert "published" in told["findings"]["not listed"]["remedy"]
 
 
-def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path, cli, mistake):
+def test_prepared_clips_need_no_rate_and_no_seconds(
+    tmp_path: Path, cli: Cli, mistake: Callable[..., InputError]
+) -> None:
     written = write_manifest(tmp_path / "own")
     prepare_data(Preparation("manifest", written.root, 16000, seconds=0.8))
     folder = written.root / "prepared-16000"
@@ -238,7 +254,9 @@ def test_prepared_clips_need_no_rate_and_no_seconds(tmp_path, cli, mistake):
         (["esc50={root}", "--fold", "9"], "--fold", 9),
     ],
 )
-def test_bad_input(words, field, value, tmp_path, mistake):
+def test_bad_input(
+    words: list[str], field: str, value: object, tmp_path: Path, mistake: Callable[..., InputError]
+) -> None:
     root = write_esc50(tmp_path / "esc", seconds=0.1).root
     error = mistake("data", "check", *(word.format(root=root) for word in words))
     assert (error.field, error.value) == (field, value)

@@ -1,14 +1,18 @@
 """The how-to of docs/data.md, as printed there: a manifest, its check, a study, a prediction."""
 
+from __future__ import annotations
+
 import csv
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sounds import sound, write_sound
 
+Cli = Callable[..., tuple[int, str]]
 DOCS = Path(__file__).parents[2] / "docs"
 # One seed and no costs: what is proven is that the commands fit together.
 BRIEF = ("--seeds", "1", "--no-cost", "--no-track", "--workers", "1")
@@ -22,7 +26,7 @@ def blocks(kind: str) -> list[str]:
 
 
 @pytest.fixture
-def marsh(tmp_path, monkeypatch):
+def marsh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the example, its files as long as the manifest says, and its study."""
     (manifest,), (study,) = blocks("csv"), blocks("python")
     root = tmp_path / "marsh"
@@ -39,7 +43,7 @@ def marsh(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_command_of_the_how_to_works(marsh, cli):
+def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     said: list[str] = []
     for line in "".join(blocks("bash")).splitlines():
         first, *words = shlex.split(line)

@@ -1,5 +1,7 @@
 """The data set that CONTRIBUTING.md adds is opened, found and checked."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys
@@ -23,7 +25,7 @@ assert check(data, CheckOptions(decode=True), lambda share, text: None).found ==
 """
 
 
-def test_what_is_printed_works(tmp_path):
+def test_what_is_printed_works(tmp_path: Path) -> None:
     section = CONTRIBUTING.read_text(encoding="utf-8").split("## Add a data set")[1]
     printed, checks = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL)
     root = tmp_path / "mine"

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from passt_bench.registry import MODELS
 from passt_bench.runner import doctor
 from passt_bench.runner.doctor import examine
@@ -9,7 +11,9 @@ def _found(out: Path) -> dict[str, doctor.Finding]:
     return {finding.what: finding for finding in examine(out)}
 
 
-def test_it_names_the_machine_and_changes_nothing(tmp_path, monkeypatch):
+def test_it_names_the_machine_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
     found = _found(tmp_path / "runs" / "deeper")
     assert found["real audio"].state == "note"
@@ -20,7 +24,7 @@ def test_it_names_the_machine_and_changes_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_things_name_the_command(tmp_path, monkeypatch):
+def test_missing_things_name_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODELS, "_table", {item.name: item for item in MODELS.all()})
     MODELS.register("wrapped", version=1, summary="another's", packages=("numpy", "a-package"))(1)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
@@ -32,7 +36,7 @@ def test_missing_things_name_the_command(tmp_path, monkeypatch):
     assert all(f.detail and f.remedy for f in found.values() if f.state == "missing")
 
 
-def test_background_load_is_shown(tmp_path, monkeypatch):
+def test_background_load_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = {"load": [0.1], "cores": 2, "other_cores": 0.0, "governor": "performance"}
     quiet |= {"throttled": "0", "gpus": [], "warnings": []}
     busy = quiet | {"other_cores": 1.4, "warnings": ["Other processes keep 1.4 of 2 cores busy"]}

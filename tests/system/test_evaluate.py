@@ -1,8 +1,10 @@
 """Evaluations: what they compute, ask for, refuse, resume and leave behind."""
 
+from __future__ import annotations
+
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +37,7 @@ from passt_bench.runner.merge import merge
 from passt_bench.runner.request import DATA_VARIABLE
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe, TrainingSpec
 
+Cli = Callable[..., tuple[int, str]]
 SIZE = {"patch": (16, 16), "stride": (16, 16), "width": 16, "depth": 1, "heads": 2}
 S16 = "passt-s-f128-p16-s16-ap.473-swa.pt"
 
@@ -70,7 +73,7 @@ def evaluated(
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model files: two that differ, and the first with its classes in reverse order."""
     folder = tmp_path_factory.mktemp("models")
     return {
@@ -81,12 +84,12 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def one(models):
+def one(models: dict[str, Path]) -> Path:
     return models["one"]
 
 
 @pytest.fixture(scope="module")
-def whole(models, tmp_path_factory):
+def whole(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> EvaluationRecord:
     """The evaluation of the first model, which nothing stopped."""
     return evaluated(tmp_path_factory.mktemp("whole"), models["one"], batch=7)
 
@@ -108,7 +111,7 @@ def mean_precision(targets: np.ndarray, logits: np.ndarray) -> float:
     return float(found)
 
 
-def test_the_metric_is_that_of_the_models_own_logits(whole, one):
+def test_the_metric_is_that_of_the_models_own_logits(whole: EvaluationRecord, one: Path) -> None:
     targets, logits = by_hand(one)
     assert whole.metrics == {"mAP": pytest.approx(mean_precision(targets, logits), abs=1e-6)}
     low, high = whole.intervals["mAP"]
@@ -121,7 +124,9 @@ def test_the_metric_is_that_of_the_models_own_logits(whole, one):
     assert str(one.parent) not in to_json(whole)
 
 
-def test_an_ensemble_is_the_mean_of_logits_in_any_order(models, tmp_path):
+def test_an_ensemble_is_the_mean_of_logits_in_any_order(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
     one, two = models["one"], models["two"]
     record = evaluated(tmp_path, one, two)
     targets, first = by_hand(one)
@@ -132,7 +137,9 @@ def test_an_ensemble_is_the_mean_of_logits_in_any_order(models, tmp_path):
     assert len(Store(tmp_path).evaluations()) == 1
 
 
-def test_logits_are_brought_into_the_datas_order(models, whole, tmp_path):
+def test_logits_are_brought_into_the_datas_order(
+    models: dict[str, Path], whole: EvaluationRecord, tmp_path: Path
+) -> None:
     record = evaluated(tmp_path, models["turned"])  # the same weights
     targets, logits = by_hand(models["one"])
     for c, name in enumerate(CLASSES):
@@ -150,7 +157,9 @@ def test_logits_are_brought_into_the_datas_order(models, whole, tmp_path):
     assert len(keys) == 6  # whatever decides the result is in the key
 
 
-def test_an_interrupted_evaluation_resumes_and_is_not_repeated(one, whole, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_resumes_and_is_not_repeated(
+    one: Path, whole: EvaluationRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shares: list[float] = []
     kept: list[int] = []
 
@@ -180,7 +189,9 @@ def test_an_interrupted_evaluation_resumes_and_is_not_repeated(one, whole, tmp_p
     assert len(shares) == 5
 
 
-def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(one, whole, tmp_path):
+def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(
+    one: Path, whole: EvaluationRecord, tmp_path: Path
+) -> None:
     lock = tmp_path / "locks" / f"{whole.key}.lock"
     lock.parent.mkdir()
     with FileLock(lock), pytest.raises(InputError, match="another process") as caught:
@@ -194,7 +205,9 @@ def test_what_was_left_broken_is_computed_anew_and_two_at_once_are_kept_apart(on
         assert evaluated(tmp_path, one, batch=7).metrics == whole.metrics
 
 
-def test_a_batch_that_is_too_large_is_refused(one, tmp_path, monkeypatch):
+def test_a_batch_that_is_too_large_is_refused(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*words: object) -> None:
         torch.empty(2**60)
 
@@ -204,7 +217,7 @@ def test_a_batch_that_is_too_large_is_refused(one, tmp_path, monkeypatch):
     assert (caught.value.field, caught.value.value) == ("--batch", 400)
 
 
-def test_classes_are_matched_by_name(whole, tmp_path):
+def test_classes_are_matched_by_name(whole: EvaluationRecord, tmp_path: Path) -> None:
     assert match_classes(("b", "a"), ("a", "b"))[0].tolist() == [1, 0]
     columns, (note,) = match_classes(("class 0", "class 1"), ("a", "b"))
     assert columns.tolist() == [0, 1]
@@ -235,21 +248,23 @@ def test_classes_are_matched_by_name(whole, tmp_path):
         ({"data": "esc50"}, "needs the folder"),
     ],
 )
-def test_bad_requests_are_refused_with_nothing_written(more, words, one, tmp_path, monkeypatch):
+def test_bad_requests_are_refused_with_nothing_written(
+    more: dict[str, Any], words: str, one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     with pytest.raises(InputError, match=words):
         evaluated(tmp_path / "runs", one, **more)
     assert not (tmp_path / "runs").exists()
 
 
-def test_logits_that_are_not_finite_name_the_clip(tmp_path):
+def test_logits_that_are_not_finite_name_the_clip(tmp_path: Path) -> None:
     wild = model(tmp_path / "wild", scale=1e30)
     with pytest.raises(InputError) as caught:
         evaluated(tmp_path, wild)
     assert (caught.value.field, caught.value.value) == ("clip", "test-00000")
 
 
-def test_folds_are_asked_for(tmp_path):
+def test_folds_are_asked_for(tmp_path: Path) -> None:
     written = layouts.write_esc50(tmp_path / "esc", each=2)
     data = f"esc50={written.root}"
     net = model(tmp_path / "net", written.classes, loss="ce", data=DataSpec("esc50"))
@@ -272,7 +287,9 @@ def test_folds_are_asked_for(tmp_path):
         (partial(layouts.write_manifest, multi_label=True), "manifest", {"mAP"}),
     ],
 )
-def test_each_data_set_has_its_own_metrics(write, name, metrics, tmp_path):
+def test_each_data_set_has_its_own_metrics(
+    write: Callable[[Path], layouts.Written], name: str, metrics: set[str], tmp_path: Path
+) -> None:
     written = write(tmp_path / "data")
     net = model(tmp_path / "net", [f"class {n}" for n in range(len(written.classes))])
     record = evaluated(tmp_path, net, data=f"{name}={written.root}")
@@ -300,12 +317,16 @@ def test_each_data_set_has_its_own_metrics(write, name, metrics, tmp_path):
         (["esc50-passt-s-n-f128-p16-s10-fold2-acc.977.pt"], "esc50", 3, None),
     ],
 )
-def test_published_results_are_found_by_the_files_names(files, dataset, fold, value):
+def test_published_results_are_found_by_the_files_names(
+    files: list[str], dataset: str, fold: int | None, value: float | None
+) -> None:
     found = published_results(files, dataset, fold)
     assert {result.value for result in found} == ({value} if value is not None else set())
 
 
-def test_a_kept_model_has_the_metric_of_its_run_and_starts_another(cli, tmp_path):
+def test_a_kept_model_has_the_metric_of_its_run_and_starts_another(
+    cli: Cli, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
 
     def run(name: str, epochs: int, other: str, *more: str) -> list[RunRecord]:
@@ -343,7 +364,9 @@ def test_a_kept_model_has_the_metric_of_its_run_and_starts_another(cli, tmp_path
     assert not file.with_name("model.safetensors").exists()
 
 
-def test_merge_diff_clean_and_frame_know_evaluations(models, tmp_path):
+def test_merge_diff_clean_and_frame_know_evaluations(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
     record = evaluated(tmp_path / "a", models["one"], metrics=("mAP", "AUC"))
     evaluated(tmp_path / "b", models["two"])
     close = {name: value + 1e-7 for name, value in record.metrics.items()}
@@ -367,7 +390,7 @@ def test_merge_diff_clean_and_frame_know_evaluations(models, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_command_shows_metric_published_result_and_page(cli, tmp_path):
+def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: Path) -> None:
     """The weights are random: a released file is recognized by its name."""
     file, mine = tmp_path / S16, tmp_path / "mine.pt"
     net = create_model("passt_s", 527, stride=16, frames=998, width=64, depth=1, heads=1)

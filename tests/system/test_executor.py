@@ -1,5 +1,7 @@
 """Cells in processes of their own: what becomes of each, and that none runs twice."""
 
+from __future__ import annotations
+
 import signal
 import threading
 import time
@@ -59,7 +61,7 @@ class Study:
 
 
 @pytest.fixture
-def make(study_file, tmp_path):
+def make(study_file: Path, tmp_path: Path) -> Callable[..., Study]:
     return lambda **variants: Study(study_file, tmp_path / "runs", variants or {"other": {}})
 
 
@@ -86,7 +88,7 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_a_cell_beyond_its_time_is_a_row_and_the_others_finish(make):
+def test_a_cell_beyond_its_time_is_a_row_and_the_others_finish(make: Callable[..., Study]) -> None:
     study = make(long=LONG)
     key = study.cell("long").key
     folder = study.store.folder(key)
@@ -117,7 +119,7 @@ def test_a_cell_beyond_its_time_is_a_row_and_the_others_finish(make):
     )
 
 
-def test_memory_that_runs_out_is_a_row(make):
+def test_memory_that_runs_out_is_a_row(make: Callable[..., Study]) -> None:
     study = make(wide={"model.width": 4096, "model.depth": 4}, less={"salt": 1}, least={"salt": 2})
     first, wide = study.run("none", "wide", memory=1500 * 2**20)
     assert (first.status, wide.status) == ("ok", "oom")
@@ -126,7 +128,7 @@ def test_memory_that_runs_out_is_a_row(make):
         assert [r.status for r in study.run(name, memory=megabytes * 2**20)] == ["oom"]
 
 
-def test_an_error_keeps_its_traceback(make):
+def test_an_error_keeps_its_traceback(make: Callable[..., Study]) -> None:
     study = make()
     path = next(study.paths.cache.glob("features-*.npy"))
     path.write_bytes(b"no features")
@@ -139,7 +141,9 @@ def test_an_error_keeps_its_traceback(make):
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
 @pytest.mark.parametrize("server", [False, True], ids=["the process", "the fork server"])
-def test_what_somebody_kills_resumes_from_its_checkpoint(make, server):
+def test_what_somebody_kills_resumes_from_its_checkpoint(
+    make: Callable[..., Study], server: bool
+) -> None:
     study = make(some={"training.epochs": 40})
     folder = study.store.folder(study.cell("some").key)
     killed: list[int] = []
@@ -161,7 +165,9 @@ def test_what_somebody_kills_resumes_from_its_checkpoint(make, server):
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
-def test_who_is_killed_again_and_again_is_left_to_the_next_command(make):
+def test_who_is_killed_again_and_again_is_left_to_the_next_command(
+    make: Callable[..., Study],
+) -> None:
     study = make(long=LONG)
     killed: set[int] = set()
     over = threading.Event()
@@ -187,7 +193,7 @@ def test_who_is_killed_again_and_again_is_left_to_the_next_command(make):
     assert short.sentences() == ["2 runs did not finish; run the same command to resume."]
 
 
-def test_stopping_ends_the_children_and_the_next_run_goes_on(make):
+def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[..., Study]) -> None:
     study = make(long=LONG)
     key = study.cell("long").key
     states: list[dict[str, int]] = []
@@ -211,7 +217,9 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make):
 
 
 @pytest.mark.parametrize("name", ["lock", "work.lock"], ids=["command", "process left behind"])
-def test_a_cell_that_another_command_has_is_waited_for(make, name):
+def test_a_cell_that_another_command_has_is_waited_for(
+    make: Callable[..., Study], name: str
+) -> None:
     study = make()
     cell = study.cell("none")
     locks = study.paths.runs / "locks"
@@ -229,7 +237,7 @@ def test_a_cell_that_another_command_has_is_waited_for(make, name):
     assert found[0][0].status == "ok"
 
 
-def test_checkpoints_stay_where_they_are_asked_for(make):
+def test_checkpoints_stay_where_they_are_asked_for(make: Callable[..., Study]) -> None:
     study = make(best={"training.checkpoint_selection": "best_on_validation", "training.epochs": 4})
     (record,) = study.run("best", keep_checkpoints=True, checkpoint_seconds=0.0)
     assert {path.name for path in study.store.folder(record.key).iterdir()} == {
@@ -252,12 +260,14 @@ def test_checkpoints_stay_where_they_are_asked_for(make):
         ({"CUDA_VISIBLE_DEVICES": "0,9"}, 1, ("0",)),  # CUDA stops at one that is not there
     ],
 )
-def test_what_a_scheduler_chose_is_respected(environment, count, names):
+def test_what_a_scheduler_chose_is_respected(
+    environment: dict[str, str], count: int, names: tuple[str, ...]
+) -> None:
     assert visible_gpus(environment, count) == names
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [(1, 4), (2, 3), (4, 16)])
-def test_no_two_have_the_same_gpu(tmp_path, gpus, workers):
+def test_no_two_have_the_same_gpu(tmp_path: Path, gpus: int, workers: int) -> None:
     names = visible_gpus({}, gpus)
     held: Counter[str] = Counter()
     guard = threading.Lock()

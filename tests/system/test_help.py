@@ -1,5 +1,7 @@
 """The options of all commands: their help, one meaning for each, and old names that still work."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,12 +38,12 @@ def help_texts() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_help_of_every_command():
+def test_the_help_of_every_command() -> None:
     """After a change: look at it, then `python tests/system/test_help.py` writes it anew."""
     assert help_texts() == HELP.read_text(encoding="utf-8")
 
 
-def test_every_option_has_one_meaning():
+def test_every_option_has_one_meaning() -> None:
     meanings = defaultdict[str, set[str | None]](set)
     for command in COMMANDS.values():
         for option in command.params:
@@ -56,7 +58,9 @@ def test_every_option_has_one_meaning():
     ("command", "old", "new"),
     [(c, old, new) for old, names in RENAMED.items() for c, new in names.items()],
 )
-def test_an_old_option_works_and_says_its_new_name(command, old, new, capsys):
+def test_an_old_option_works_and_says_its_new_name(
+    command: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     known = {name for option in COMMANDS[command].params for name in option.opts}
     known |= {name for option in COMMANDS[command].params for name in option.secondary_opts}
     assert new in known and old not in known
@@ -67,18 +71,18 @@ def test_an_old_option_works_and_says_its_new_name(command, old, new, capsys):
     assert with_new_names([*words, "--", old]) == [*words, "--", old]
 
 
-def test_help_by_either_name(capsys):
+def test_help_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["-h"], ["data", "check", "-h"], ["data", "check", "--help"]):
         app(words, prog_name="passt-bench", standalone_mode=False)
         assert f"Usage: passt-bench {' '.join(words[:-1])}".strip() in capsys.readouterr().out
 
 
-def test_the_version(capsys):
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     app(["--version"], standalone_mode=False)
     assert capsys.readouterr().out == f"passt-bench {__version__}\n"
 
 
-def test_names_by_comma_or_one_by_one():
+def test_names_by_comma_or_one_by_one() -> None:
     assert listed(["mAP, accuracy", "AUC"]) == listed(["mAP", "accuracy,", "AUC"])
 
 

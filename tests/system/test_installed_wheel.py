@@ -1,5 +1,7 @@
 """What is installed suffices: the package by itself, used in an empty folder."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,7 @@ def install(root: Path) -> Path:
 @pytest.mark.skipif(
     int(version("setuptools").split(".")[0]) < 77, reason="pyproject.toml needs setuptools 77"
 )
-def test_a_study_of_the_suite_runs_in_an_empty_folder(tmp_path):
+def test_a_study_of_the_suite_runs_in_an_empty_folder(tmp_path: Path) -> None:
     installed, folder = install(tmp_path), tmp_path / "empty"
     folder.mkdir()
     assert not (installed / "ablations").exists()

@@ -1,8 +1,11 @@
 """Help, lists, reports and the status of a recorded study import no heavy library."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
@@ -35,7 +38,7 @@ for words in (["report", "tiny"], ["report"]):
 """
 
 
-def test_commands_that_compute_nothing_load_nothing_heavy(study_file, tmp_path):
+def test_commands_that_compute_nothing_load_nothing_heavy(study_file: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(study_file.read_text())
     plan = plan_study(load_study(str(study_file)).study, Paths(tmp_path / "runs"))
     store = Store(tmp_path / "runs")

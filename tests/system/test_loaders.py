@@ -3,6 +3,8 @@
 `tests/drills/test_loader_kill.py` kills them.
 """
 
+from __future__ import annotations
+
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -45,7 +47,7 @@ SUPPLY = Supply(FEATURES, labels(), np.arange(TRAIN), RECIPE, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_batches_are_the_same_whoever_makes_them(workers):
+def test_batches_are_the_same_whoever_makes_them(workers: int) -> None:
     steps = range(2, 9)  # as after a resume
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -56,7 +58,7 @@ def test_batches_are_the_same_whoever_makes_them(workers):
         assert {tensor.dtype for tensor in two} == {torch.float32}
 
 
-def test_whoever_stops_early_leaves_nobody():
+def test_whoever_stops_early_leaves_nobody() -> None:
     def children() -> set[int]:
         return {child.pid for child in psutil.Process().children(recursive=True)}
 
@@ -80,7 +82,7 @@ def _train(folder: Path, workers: int, stop: int | None = None) -> tuple[list[fl
     return losses, predict(net, FEATURES, np.arange(TRAIN, CLIPS), Engine(recipe.engine))
 
 
-def test_a_training_is_the_same_with_and_without_and_after_a_stop(tmp_path):
+def test_a_training_is_the_same_with_and_without_and_after_a_stop(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     expected, scores = _train(tmp_path / "0", 0)
     with pytest.raises(KeyboardInterrupt):
@@ -106,7 +108,7 @@ def _wrong(error: str, number: int) -> np.ndarray:
     return np.full((2, 3), number, dtype="f4")
 
 
-def test_an_error_is_raised_as_it_was_where_its_batch_is_asked_for():
+def test_an_error_is_raised_as_it_was_where_its_batch_is_asked_for() -> None:
     seen = []
     with pytest.raises(InputError) as caught:
         seen.extend(float(array[0, 0]) for array in load(partial(_wrong, "input"), range(6), 2))
@@ -117,7 +119,7 @@ def test_an_error_is_raised_as_it_was_where_its_batch_is_asked_for():
         list(load(partial(_wrong, "unwieldy"), range(6), 2))
 
 
-def test_stored_features_are_passed_by_name(tmp_path):
+def test_stored_features_are_passed_by_name(tmp_path: Path) -> None:
     path = tmp_path / "features-0.npy"
     np.save(path, np.arange(24, dtype="f4").reshape(4, 2, 3))
     stored = np.load(path, mmap_mode="r")

@@ -1,5 +1,8 @@
 """Recordings of one's own from a manifest to a prediction, by the command line alone."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,11 @@ import small_study
 import soundfile
 from layouts import write_audioset_folder, write_manifest, write_prepared_hdf5
 
+from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 
+Cli = Callable[..., tuple[int, str]]
 CHANGES = """
     "data.name": "manifest", "data.seconds": 0.8, "data.train_clips": None, "data.test_clips": None,
     "model.width": 32, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
@@ -31,7 +36,9 @@ def write_study(folder: Path, loss: str, metric: str) -> Path:
     ("multi_label", "folds", "loss", "metric"),
     [(False, 0, "ce", "accuracy"), (True, 2, "bce", "mAP")],
 )
-def test_trained_evaluated_and_predicted(multi_label, folds, loss, metric, tmp_path, cli):
+def test_trained_evaluated_and_predicted(
+    multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
+) -> None:
     written = write_manifest(tmp_path / "data", multi_label=multi_label, folds=folds, each=6)
     study, out = write_study(tmp_path, loss, metric), tmp_path / "runs"
     words = ("--data", f"manifest={written.root}", "--runs", out, "--reports", tmp_path / "reports")
@@ -53,7 +60,9 @@ def test_trained_evaluated_and_predicted(multi_label, folds, loss, metric, tmp_p
     assert all(name in said for name in written.classes)
 
 
-def test_what_cannot_be_trained_on_is_refused(tmp_path, mistake):
+def test_what_cannot_be_trained_on_is_refused(
+    tmp_path: Path, mistake: Callable[..., InputError]
+) -> None:
     several = write_manifest(tmp_path / "data", multi_label=True)
     study = write_study(tmp_path, "ce", "mAP")
     error = mistake("plan", study, "--data", f"manifest={several.root}")
@@ -65,7 +74,9 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path, mistake):
     assert (error.field, error.value) == ("data.name", "audioset")
 
 
-def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(tmp_path, cli, mistake):
+def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
+    tmp_path: Path, cli: Cli, mistake: Callable[..., InputError]
+) -> None:
     written = write_manifest(tmp_path / "data")
     listed = written.root / "manifest.csv"
     head, *rows = listed.read_text().splitlines()
@@ -85,7 +96,9 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(tmp_path, 
         assert not list(out.glob("records/*"))
 
 
-def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(tmp_path, mistake):
+def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
+    tmp_path: Path, mistake: Callable[..., InputError]
+) -> None:
     written = write_manifest(tmp_path / "data")
     path = next(c.path for c in written.clips if c.path is not None and c.path.suffix == ".wav")
     soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")

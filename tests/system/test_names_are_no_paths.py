@@ -1,5 +1,7 @@
 """What a record says of itself leads nowhere: names, keys and links of copied folders."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -29,12 +31,13 @@ from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
 
+Cli = Callable[..., tuple[int, str]]
 KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
 LEADING = ("/somewhere/thesis", "../thesis", "..", ".hidden", "", "a/../a", "a\\b", "a\0b")
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study, a search and a comparison."""
     root = tmp_path_factory.mktemp("written") / "runs"
     store = write_study(root, SMALL, rich=False)
@@ -54,7 +57,7 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture
-def runs(written, tmp_path):
+def runs(written: Path, tmp_path: Path) -> Path:
     """A copy of them, with a folder beside it that is none of theirs."""
     for name in ("thesis/figures", "reports/other/records"):
         (tmp_path / name).mkdir(parents=True)
@@ -130,7 +133,9 @@ DAMAGES: list[tuple[str, tuple[str | int, ...], str]] = [
 
 
 @pytest.mark.parametrize(("what", "place", "value"), DAMAGES)
-def test_a_name_or_key_that_leads_elsewhere_is_refused(what, place, value, runs, tmp_path):
+def test_a_name_or_key_that_leads_elsewhere_is_refused(
+    what: str, place: tuple[Any, ...], value: str, runs: Path, tmp_path: Path
+) -> None:
     path = _places(runs)[what]
     *parents, last = place
     rewrite(path, lambda plain: reduce(getitem, parents, plain).__setitem__(last, value))
@@ -145,7 +150,9 @@ def test_a_name_or_key_that_leads_elsewhere_is_refused(what, place, value, runs,
 
 
 @pytest.mark.parametrize("folder", KINDS)
-def test_a_report_that_was_given_to_you_is_read_with_the_same_care(folder, runs, tmp_path):
+def test_a_report_that_was_given_to_you_is_read_with_the_same_care(
+    folder: str, runs: Path, tmp_path: Path
+) -> None:
     """Records that only the reports have, as in a copied or cloned one."""
     reports = tmp_path / "reports"
     build(folder, runs, reports)
@@ -155,7 +162,7 @@ def test_a_report_that_was_given_to_you_is_read_with_the_same_care(folder, runs,
     assert (error.field, error.value) == ("name", "../other")
 
 
-def test_what_leads_elsewhere_is_neither_read_nor_written(runs, tmp_path):
+def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: Path) -> None:
     store, out = Store(runs), "../../outside"
     search, study = read_search("search-quick", runs), store.study("quick")
     for error in end_unwritten(
@@ -177,13 +184,13 @@ def _linked(path: Path, elsewhere: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", [*KINDS, "record", "folder", "session", "samples"])
-def test_links_are_not_followed(what, runs, tmp_path):
+def test_links_are_not_followed(what: str, runs: Path, tmp_path: Path) -> None:
     path = _linked(_places(runs)[what], tmp_path / "elsewhere" / "x")
     error = refused(what if what in KINDS else "studies", runs, tmp_path)
     assert error.source == path and error.problem.startswith("a symbolic link")
 
 
-def test_nothing_is_copied_or_written_through_a_link(runs, tmp_path):
+def test_nothing_is_copied_or_written_through_a_link(runs: Path, tmp_path: Path) -> None:
     elsewhere, target = tmp_path / "elsewhere", tmp_path / "all"
     elsewhere.mkdir()
     (target / "records").mkdir(parents=True)
@@ -211,7 +218,9 @@ def test_nothing_is_copied_or_written_through_a_link(runs, tmp_path):
         (tmp_path / "mine" / place).rename(part)
 
 
-def test_clean_removes_links_and_not_what_they_point_to(runs, cli, tmp_path):
+def test_clean_removes_links_and_not_what_they_point_to(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     for name in ("0123456789abcdef/notes", "thesis/text.tex", ".a.b", "notes.tmp", "checkpoint.pt"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +246,9 @@ def test_clean_removes_links_and_not_what_they_point_to(runs, cli, tmp_path):
     assert files(home) == before
 
 
-def test_folders_on_another_disk_and_records_that_are_only_shown_may_be_links(runs, cli, tmp_path):
+def test_folders_on_another_disk_and_records_that_are_only_shown_may_be_links(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
     one = Store(runs).folder(_run(runs).key) / "record.json"
     (tmp_path / "link.json").symlink_to(one)
     code, said = cli("records", "diff", one, tmp_path / "link.json", "--runs", runs)
@@ -250,7 +261,7 @@ def test_folders_on_another_disk_and_records_that_are_only_shown_may_be_links(ru
     assert [item.paths for item in find_removable(runs) if item.results] == [()]
 
 
-def test_whatever_name_the_command_line_takes_is_read(tmp_path):
+def test_whatever_name_the_command_line_takes_is_read(tmp_path: Path) -> None:
     names = ["-x", "2026-été_b", "x" * 100]
     for name in names:
         write_study(tmp_path / "runs", SMALL[:1], name=name, session=False, rich=False)

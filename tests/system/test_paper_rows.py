@@ -1,5 +1,8 @@
 """The rows of the paper's tables: what they need, and that they run."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,14 @@ from passt_bench.runner.studies import (
     summary,
 )
 
+Cli = Callable[..., tuple[int, str]]
 TABLES = ("paper_table1", "paper_table2", "paper_table3")
 SMALL = (f"model.width={WIDTH}", f"model.heads={HEADS}", "engine.precision=float32")
 BRIEF = ("training.epochs=1", "training.batch_size=2", "training.swa_start=null")
 
 
 @pytest.fixture(autouse=True)
-def _bare(tmp_path, monkeypatch):
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without data, weights and GPU."""
     monkeypatch.delenv("PASST_BENCH_DATA", raising=False)
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
@@ -51,7 +55,7 @@ def names(*given: Any, **asked: Any) -> list[str]:
     return [row.row.name for row in plan(*given, **asked).rows]
 
 
-def test_tokens_hours_and_memory_follow_from_the_paper():
+def test_tokens_hours_and_memory_follow_from_the_paper() -> None:
     one = plan("paper_table1")
     for line in read_published("table1"):
         row = named(one, line["model"])
@@ -74,7 +78,7 @@ def test_tokens_hours_and_memory_follow_from_the_paper():
     assert 0 < nine.hours < 1
 
 
-def test_a_bare_machine_lists_every_row_and_runs_none(cli, tmp_path):
+def test_a_bare_machine_lists_every_row_and_runs_none(cli: Cli, tmp_path: Path) -> None:
     status, text = cli("run", "paper_table2")
     assert (status, "0 of 4 rows can run here" in text) == (0, True)
     status, text = cli("plan", "paper_table2")
@@ -87,7 +91,7 @@ def test_a_bare_machine_lists_every_row_and_runs_none(cli, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_reasons_are_told_row_by_row(tmp_path):
+def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
     few = ("training.epoch_clips=8",)
     on_cpu = plan("paper_table1", data, overrides=few, device="cpu")
@@ -105,7 +109,7 @@ def test_reasons_are_told_row_by_row(tmp_path):
     assert own.weights == {"passt_deit_bd_p16_384"}
 
 
-def test_a_row_is_planned_alone_or_beside_its_baseline(cli):
+def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
     one = ("PaSST-S-N",)
     assert names("paper_table1", variants=one) == ["PaSST-B", "PaSST-S-N"]
     assert names("paper_table1", variants=one, with_baseline=False) == ["PaSST-S-N"]
@@ -119,7 +123,7 @@ def test_a_row_is_planned_alone_or_beside_its_baseline(cli):
     assert len(names("paper_table2", variants=("PaSST-S S10-16",))) == 3
 
 
-def test_a_row_needs_its_own_weights_alone(tmp_path):
+def test_a_row_needs_its_own_weights_alone(tmp_path: Path) -> None:
     """Nobody needs what other rows start from: without its baseline a row is a study's only one."""
     write_published(tmp_path / "weights", ["passt_s_swa_p16_s16_128_ap473"])
     data = f"esc50={write_esc50(tmp_path / 'ESC-50').root}"
@@ -132,7 +136,7 @@ def test_a_row_needs_its_own_weights_alone(tmp_path):
     assert not other.studies and not any(row.can_run for row in other.rows)
 
 
-def test_rows_on_real_files_run_end_to_end(cli, tmp_path):
+def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     weights = ("passt_s_swa_p16_128_ap476", "passt_s_swa_p16_s16_128_ap473")
     write_published(tmp_path / "weights", weights)
     root = write_esc50(tmp_path / "ESC-50").root
@@ -162,7 +166,7 @@ def test_rows_on_real_files_run_end_to_end(cli, tmp_path):
     assert (status, "5 runs, all done" in text) == (0, True)
 
 
-def test_an_ensemble_is_evaluated_and_found_again(cli, tmp_path):
+def test_an_ensemble_is_evaluated_and_found_again(cli: Cli, tmp_path: Path) -> None:
     row = next(row.row for row in plan("paper_table2").rows if len(row.row.members) == 2)
     write_published(tmp_path / "weights", row.members)
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
@@ -177,7 +181,7 @@ def test_an_ensemble_is_evaluated_and_found_again(cli, tmp_path):
     assert find_evaluations([row], [store]) == {row.members: record}
 
 
-def test_options_that_apply_to_only_some_rows(cli, tmp_path):
+def test_options_that_apply_to_only_some_rows(cli: Cli, tmp_path: Path) -> None:
     data = ("--data", f"esc50={write_esc50(tmp_path / 'ESC-50').root}")
     words = ("--folds", 2, "--set", "training.epoch_clips=40", "--no-track")
     status, text = cli("run", "paper_table3", *data, *words)
@@ -215,7 +219,9 @@ def test_options_that_apply_to_only_some_rows(cli, tmp_path):
          "training.epoch_clips", 9),
     ],
 )  # fmt: skip
-def test_what_no_row_takes_is_refused(number, asked, field, value):
+def test_what_no_row_takes_is_refused(
+    number: int, asked: dict[str, Any], field: str, value: object
+) -> None:
     with pytest.raises(InputError) as caught:
         plan(f"paper_table{number}", **asked)
     assert (caught.value.field, caught.value.value) == (field, value)
@@ -223,7 +229,7 @@ def test_what_no_row_takes_is_refused(number, asked, field, value):
     assert not Path("runs").exists()
 
 
-def test_conflicts_between_publications_are_listed_with_their_rows(cli):
+def test_conflicts_between_publications_are_listed_with_their_rows(cli: Cli) -> None:
     shallow = ("--set", "model.depth=1")  # their FLOPs are quicker to count
     status, text = cli("plan", "paper_table3", *shallow)
     assert status == 0
@@ -236,7 +242,7 @@ def test_conflicts_between_publications_are_listed_with_their_rows(cli):
         assert line in listed
 
 
-def test_rows_are_listed_and_are_no_single_study(cli, tmp_path):
+def test_rows_are_listed_and_are_no_single_study(cli: Cli, tmp_path: Path) -> None:
     assert set(TABLES) < set(study_names())
     assert summary("paper_table3").endswith("(25 rows; `plan` shows the hours)")
     assert cli("search", "paper_table3")[0] == 2

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import shlex
 import sys
@@ -30,7 +32,7 @@ def _plan(file: Path, out: Path, **changes: object) -> StudyPlan:
     return plan_study(study, paths, datasets=Datasets(paths))
 
 
-def test_a_plan_is_repeatable_and_shares_cells(study_file, tmp_path):
+def test_a_plan_is_repeatable_and_shares_cells(study_file: Path, tmp_path: Path) -> None:
     one, two = _plan(study_file, tmp_path), _plan(study_file, tmp_path / "elsewhere")
     assert [(cell.seed, cell.variant) for cell in one.cells] == [  # in whole blocks
         (seed, name) for seed in (0, 1) for name in ("none", "time", "diverges")
@@ -67,8 +69,8 @@ def test_a_plan_is_repeatable_and_shares_cells(study_file, tmp_path):
     ],
 )
 def test_some_variants_are_planned_within_the_whole_study(
-    chosen, baseline, kept, study_file, tmp_path
-):
+    chosen: list[str], baseline: bool, kept: list[str], study_file: Path, tmp_path: Path
+) -> None:
     *others, last = load_study(str(study_file)).study.variants
     variants = (*others, replace(last, name="diverges, late"))
     whole = _plan(study_file, tmp_path, variants=variants)
@@ -79,7 +81,9 @@ def test_some_variants_are_planned_within_the_whole_study(
     assert plan.has_baseline is ("none" in kept)
 
 
-def test_the_command_on_record_can_be_typed_again(tmp_path, monkeypatch):
+def test_the_command_on_record_can_be_typed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["run", "quick", "--variant", "stride 6, 64 patches", "--data", "esc50=/data/my sounds"]
     monkeypatch.setattr(sys, "argv", ["passt-bench", *words])
     assert shlex.split(typed_command()) == ["passt-bench", *words[:-1], "esc50=DIR"]
@@ -101,14 +105,16 @@ def test_the_command_on_record_can_be_typed_again(tmp_path, monkeypatch):
         ({"model": ModelSpec("panns_micro"), "patchout.kind": "time"}, "patchout.kind"),
     ],
 )
-def test_what_cannot_run_is_refused(study_file, tmp_path, variant, field):
+def test_what_cannot_run_is_refused(
+    study_file: Path, tmp_path: Path, variant: dict[str, object], field: str
+) -> None:
     with pytest.raises(InputError) as caught:
         _plan(study_file, tmp_path, variants=(Variant("none"), Variant("bad", variant)))
     assert caught.value.field == field
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_cells_and_retry(study_file, tmp_path):
+def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:
     plan, store = _plan(study_file, tmp_path), Store(tmp_path)
     assert missing_cells(plan, store) == list(plan.cells)
     broken: RunRecord = failure(plan.cells[0], "error", "why")
@@ -119,7 +125,7 @@ def test_missing_cells_and_retry(study_file, tmp_path):
 
 
 @pytest.mark.parametrize("name", [n for n in study_names() if isinstance(load_file(n), StudyFile)])
-def test_every_study_of_the_suite_can_be_planned(name, tmp_path):
+def test_every_study_of_the_suite_can_be_planned(name: str, tmp_path: Path) -> None:
     if name == "patchout_type" and not os.environ.get("PASST_BENCH_DATA"):
         pytest.skip("needs real audio")
     plan = plan_request(load_study(name), StudyRequest(name), Paths(tmp_path, data_folders(())))

@@ -4,6 +4,8 @@ They are installed by pip without a network, and commands run in processes of th
 nothing but entry points tells passt-bench of them.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import shutil
@@ -43,6 +45,7 @@ WRONG = {
     "model.petals=0": ("model.petals", "0"),
     "patchout.shore=1": ("patchout.shore", "1"),
 }
+Results = dict[str, dict[str, Any]]
 
 
 def printed(section: str) -> list[str]:
@@ -64,7 +67,7 @@ def write_entry_points(folder: Path, name: str, groups: dict[str, dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages below ``installed``, and with studies and tests of theirs."""
     folder = tmp_path_factory.mktemp("plugins")
     target = folder / "installed"
@@ -94,7 +97,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def given(folder):
+def given(folder: Path) -> Results:
     plans = {change: f"plan still_water.py --set {change}" for change in WRONG}
     lists = {kind: f"list {kind}" for kind in LISTS}
     commands = {**lists, **plans, **COMMANDS}
@@ -108,18 +111,18 @@ def records(folder: Path, model: str) -> list[dict[str, Any]]:
     return [record for record in quality if record["recipe"]["model"]["name"] == model]
 
 
-def test_they_are_listed(given):
+def test_they_are_listed(given: Results) -> None:
     for kind, names in LISTS.items():
         assert all(name in given[kind]["printed"] for name in names), kind
 
 
-def test_they_keep_the_contracts(folder):
+def test_they_keep_the_contracts(folder: Path) -> None:
     tests = ["contract.py", "test_bag.py", "test_wrong.py"]
     words = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *tests]
     assert "46 passed" in python(words, folder, folder / "installed")
 
 
-def test_records_hold_what_they_bring(folder, given):
+def test_records_hold_what_they_bring(folder: Path, given: Results) -> None:
     versions = {"model": 2, "frontend": 3, "data": 5, "metric mAP": 1, "metric wrong_labels": 1}
     assert given["study"]["status"] == 0, given["study"]["printed"]
     found = records(folder, "lily")
@@ -137,7 +140,7 @@ def test_records_hold_what_they_bring(folder, given):
     assert kinds["checkerboard"] == kinds["none"] // 2 > 0
 
 
-def test_options_are_checked_when_a_study_is_planned(given):
+def test_options_are_checked_when_a_study_is_planned(given: Results) -> None:
     assert "lily" in given["set"]["printed"]
     for change, wanted in WRONG.items():
         result = given[change]
@@ -145,7 +148,7 @@ def test_options_are_checked_when_a_study_is_planned(given):
     assert "Did you mean 'petals'?" in given["model.petlas=8"]["printed"]
 
 
-def test_the_page_shows_what_they_bring(folder, given):
+def test_the_page_shows_what_they_bring(folder: Path, given: Results) -> None:
     report = folder / "reports" / "still_water"
     page = (report / "index.html").read_text(encoding="utf-8")
     for name in ("lily, chess", "tones", "checkerboard", "wrong_labels"):
@@ -156,7 +159,7 @@ def test_the_page_shows_what_they_bring(folder, given):
     assert "wrong_labels" in table.splitlines()[0]
 
 
-def test_costs_are_compared_on_its_own_front_end(folder, given):
+def test_costs_are_compared_on_its_own_front_end(folder: Path, given: Results) -> None:
     assert given["compare"]["status"] == 0, given["compare"]["printed"]
     record = json.loads((folder / "runs" / "comparisons" / "ponds.json").read_text())
     assert record["packages"] == [["passt-bench-pond", "1.2.3"]]
@@ -167,7 +170,7 @@ def test_costs_are_compared_on_its_own_front_end(folder, given):
     assert "passt-bench-pond 1.2.3" in page.read_text(encoding="utf-8")
 
 
-def test_a_study_runs_with_the_printed_model(folder, given):
+def test_a_study_runs_with_the_printed_model(folder: Path, given: Results) -> None:
     assert given["bags"]["status"] == 0, given["bags"]["printed"]
     found = records(folder, "bag_of_patches")
     assert [record["status"] for record in found] == ["ok", "ok"]
@@ -175,18 +178,20 @@ def test_a_study_runs_with_the_printed_model(folder, given):
     assert (folder / "reports" / "bags" / "index.html").is_file()
 
 
-def test_the_authors_models_name_their_packages(given):
+def test_the_authors_models_name_their_packages(given: Results) -> None:
     result = given["missing"]
     assert (result["status"], result["field"], result["value"]) == (2, "model", "hear21passt")
     assert "needs packages that are not installed: hear21passt" in result["printed"]
     assert "Install hear21passt" in given["doctor"]["printed"]
 
 
-def test_without_it_its_study_says_what_is_missing(mistake):
+def test_without_it_its_study_says_what_is_missing(mistake: Any) -> None:
     assert mistake("plan", PLUGIN / "still_water.py").value == "lily"
 
 
-def test_a_broken_plug_in_is_named_each_time(tmp_path, monkeypatch):
+def test_a_broken_plug_in_is_named_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torn.py").write_text("import nothing_of_that_name\n")
     write_entry_points(tmp_path, "torn", {"passt_bench.test": {"my_kind": "torn"}})
     monkeypatch.syspath_prepend(tmp_path)

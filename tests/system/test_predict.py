@@ -1,10 +1,13 @@
 """Predictions from audio files: windows, formats, broken files, official files, real recordings."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +18,13 @@ import torch
 from passt_bench.cli import main
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
-from passt_bench.models.ensemble import build_ensemble
+from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
 from passt_bench.published_weights import PUBLISHED
 from passt_bench.runner.predict import cut_windows, find_audio, predict_file
 from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 
+Predict = Callable[..., tuple[int, str, str]]
 CLASSES = ("dog", "cat", "rain, heavy")
 
 
@@ -43,17 +47,17 @@ def _wave(path: Path, seconds: float, rate: int = 16000, channels: int = 1) -> n
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _model(tmp_path_factory.mktemp("model") / "m.safetensors")
 
 
 @pytest.fixture(scope="module")
-def ensemble(model):
+def ensemble(model: Path) -> Ensemble:
     return build_ensemble(model)
 
 
 @pytest.fixture
-def predict(monkeypatch, capsys):
+def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
     """Runs `passt-bench predict`; its exit status, output and messages."""
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -77,7 +81,7 @@ def predict(monkeypatch, capsys):
         (20, 4, [0, 4, 8, 12]),
     ],
 )
-def test_windows_cover_the_audio_and_end_with_it(samples, hop, starts):
+def test_windows_cover_the_audio_and_end_with_it(samples: int, hop: int, starts: list[int]) -> None:
     wave = np.arange(1, samples + 1, dtype=np.float32)
     windows = cut_windows(wave, clip=4, window=8, hop=hop)
     assert [int(window[0]) - 1 for window in windows] == starts
@@ -87,7 +91,7 @@ def test_windows_cover_the_audio_and_end_with_it(samples, hop, starts):
         assert windows[-1, -1] == wave[-1]
 
 
-def test_one_window_is_the_models_own_answer(ensemble, tmp_path):
+def test_one_window_is_the_models_own_answer(ensemble: Ensemble, tmp_path: Path) -> None:
     wave = _wave(tmp_path / "a.wav", 0.6, channels=2)
     padded = torch.from_numpy(np.pad(wave, (0, 16000 - len(wave))))[None]
     member = ensemble.members[0]
@@ -100,7 +104,7 @@ def test_one_window_is_the_models_own_answer(ensemble, tmp_path):
     assert [name for name, _ in got.probabilities] == sorted(wanted, key=wanted.__getitem__)[::-1]
 
 
-def test_long_audio_is_the_mean_over_windows(ensemble, tmp_path):
+def test_long_audio_is_the_mean_over_windows(ensemble: Ensemble, tmp_path: Path) -> None:
     wave = _wave(tmp_path / "long.wav", 2.5)
     for name, start in (("1", 0), ("2", 16000), ("3", 24000)):
         soundfile.write(tmp_path / f"{name}.wav", wave[start : start + 16000], 16000, "FLOAT")
@@ -112,7 +116,7 @@ def test_long_audio_is_the_mean_over_windows(ensemble, tmp_path):
     assert predict_file(ensemble, tmp_path / "long.wav", hop=0.25).windows == 7
 
 
-def test_any_rate_and_length_and_one_class_or_several(ensemble, tmp_path):
+def test_any_rate_and_length_and_one_class_or_several(ensemble: Ensemble, tmp_path: Path) -> None:
     for rate, seconds in ((8000, 1.0), (44100, 0.001), (48000, 1.7), (16000, 1.0)):
         _wave(tmp_path / "x.wav", seconds, rate)
         got = predict_file(ensemble, tmp_path / "x.wav")
@@ -123,7 +127,7 @@ def test_any_rate_and_length_and_one_class_or_several(ensemble, tmp_path):
     assert sum(dict(one.probabilities).values()) == pytest.approx(1)
 
 
-def test_folders_are_searched_and_files_taken_once(tmp_path):
+def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.WAV", "deep/a.flac", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
@@ -135,7 +139,9 @@ def test_folders_are_searched_and_files_taken_once(tmp_path):
             find_audio([path])
 
 
-def test_the_command_writes_text_csv_and_json(model, tmp_path, predict):
+def test_the_command_writes_text_csv_and_json(
+    model: Path, tmp_path: Path, predict: Predict
+) -> None:
     audio, output = tmp_path / "a.wav", tmp_path / "deep" / "p.json"
     _wave(audio, 1.5)
     words = ("--checkpoint", model, audio)
@@ -153,7 +159,9 @@ def test_the_command_writes_text_csv_and_json(model, tmp_path, predict):
     assert sorted(named) == sorted(CLASSES)
 
 
-def test_a_broken_file_does_not_stop_the_others(model, tmp_path, predict):
+def test_a_broken_file_does_not_stop_the_others(
+    model: Path, tmp_path: Path, predict: Predict
+) -> None:
     (tmp_path / "a.wav").write_bytes(b"RIFF, but no more")
     _wave(tmp_path / "b.wav", 1.0)
     status, out, err = predict("--checkpoint", model, tmp_path, "--format", "json")
@@ -163,7 +171,9 @@ def test_a_broken_file_does_not_stop_the_others(model, tmp_path, predict):
     assert len(good["predictions"]) == 3
 
 
-def test_several_checkpoints_are_averaged_by_their_logits(model, tmp_path, predict):
+def test_several_checkpoints_are_averaged_by_their_logits(
+    model: Path, tmp_path: Path, predict: Predict
+) -> None:
     _wave(tmp_path / "a.wav", 1.0)
     models = [model, _model(tmp_path / "1.safetensors", seed=1)]
     answers = []
@@ -184,7 +194,14 @@ def test_several_checkpoints_are_averaged_by_their_logits(model, tmp_path, predi
         ("openmic", 19, "voice"),
     ],
 )
-def test_official_files_speak_by_name(name, logit, heard, tmp_path, monkeypatch, predict):
+def test_official_files_speak_by_name(
+    name: str,
+    logit: int,
+    heard: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    predict: Predict,
+) -> None:
     """Small files with the names and shapes of released ones, which always hear one class."""
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path))
     entry = PUBLISHED[name]
@@ -199,7 +216,9 @@ def test_official_files_speak_by_name(name, logit, heard, tmp_path, monkeypatch,
     assert "note:" not in err
 
 
-def test_a_head_without_names_is_told_beside_the_output(model, tmp_path, predict):
+def test_a_head_without_names_is_told_beside_the_output(
+    model: Path, tmp_path: Path, predict: Predict
+) -> None:
     net = create_model("passt_s", 3, width=64, depth=1, heads=1, stride=16)
     own, audio, names = (tmp_path / name for name in ("own.pt", "a.wav", "names.txt"))
     torch.save(net.state_dict(), own)
@@ -226,7 +245,10 @@ def test_a_head_without_names_is_told_beside_the_output(model, tmp_path, predict
         ("--checkpoint a.wav a.wav", "a.wav", None),
     ],
 )
-def test_bad_input_is_refused(words, source, field, model, tmp_path, monkeypatch, mistake):
+def test_bad_input_is_refused(
+    words: str, source: str | None, field: str | None, model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, mistake: Callable[..., InputError],
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PASST_BENCH_WEIGHTS", str(tmp_path / "weights"))
     Path("m").symlink_to(model)
@@ -238,7 +260,7 @@ def test_bad_input_is_refused(words, source, field, model, tmp_path, monkeypatch
 
 @pytest.mark.data
 @pytest.mark.skipif("PASST_BENCH_DATA" not in os.environ, reason="needs PASST_BENCH_DATA")
-def test_real_recordings(ensemble):
+def test_real_recordings(ensemble: Ensemble) -> None:
     for path in find_audio([Path(os.environ["PASST_BENCH_DATA"])])[::150]:
         got = predict_file(ensemble, path)
         assert got.seconds > 0.5

@@ -1,5 +1,7 @@
 """`data prepare`: decoded once is what is decoded each time, and it resumes after a stop."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from passt_bench.runner import prepare_data as module
 from passt_bench.runner.prepare_data import LIST, Preparation, Shards, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
+Cli = Callable[..., tuple[int, str]]
 RATE = 16000
 SIZE = 4 * 1600 * 2  # bytes of the clips of `manifest`
 WRITERS: dict[str, Callable[[Path], Written]] = {
@@ -65,7 +68,7 @@ def spoilt(n: int, *samples: float) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_prepared_clips_are_the_decoded_ones(name, tmp_path):
+def test_prepared_clips_are_the_decoded_ones(name: str, tmp_path: Path) -> None:
     root = tmp_path / "data"
     WRITERS[name](root)
     source: Dataset = DATASETS.get(name).build(DataSpec(name, seconds=1.0), RATE, root)
@@ -98,7 +101,9 @@ def test_prepared_clips_are_the_decoded_ones(name, tmp_path):
         assert np.corrcoef(packed.waveform(clip), source.waveform(number))[0, 1] > 0.98
 
 
-def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(tmp_path, cli):
+def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
+    tmp_path: Path, cli: Cli
+) -> None:
     root = manifest(tmp_path / "data", 40, **spoilt(7, np.nan), **spoilt(11, 1.5, -2.0))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 0
@@ -120,7 +125,7 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(tmp_path, cli
     assert (other.fingerprint.expected, other.fingerprint.found) == (40, 39)
 
 
-def test_too_much_that_breaks_is_refused(tmp_path, cli):
+def test_too_much_that_breaks_is_refused(tmp_path: Path, cli: Cli) -> None:
     root = manifest(tmp_path / "data", 20, **spoilt(3, np.nan), **spoilt(9, np.nan))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 2
@@ -130,7 +135,7 @@ def test_too_much_that_breaks_is_refused(tmp_path, cli):
     assert not isinstance(open_dataset(DataSpec("manifest"), RATE, root), PreparedDataset)
 
 
-def test_longer_clips_can_be_cut(tmp_path, cli):
+def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
     longer = {f"clip{n:02}": sound(n, 0.1 * (n + 1), RATE) for n in range(4)}
     root = manifest(tmp_path / "data", **longer)
     words = ("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
@@ -157,7 +162,9 @@ def test_longer_clips_can_be_cut(tmp_path, cli):
         ("--seconds", inf),
     ],
 )
-def test_bad_options_write_nothing(field, value, tmp_path, mistake):
+def test_bad_options_write_nothing(
+    field: str, value: object, tmp_path: Path, mistake: Callable[..., InputError]
+) -> None:
     root = manifest(tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     rate = () if field == "--rate" else ("--rate", RATE)
@@ -171,7 +178,9 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def test_stops_and_processes_do_not_change_the_bytes(tmp_path, monkeypatch):
+def test_stops_and_processes_do_not_change_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three shards; each way of cutting off what follows a complete one comes to the same."""
     root = manifest(tmp_path / "data", 40, 0.05)
     monkeypatch.setattr(module, "_SHARD", 16)
@@ -216,7 +225,10 @@ def other_work(folder: Path) -> None:
     ],
     ids=["shorter", "other work", "other samples", "no list", "lost list"],
 )
-def test_what_was_not_begun_here_is_not_continued(spoil, file, field, tmp_path, monkeypatch):
+def test_what_was_not_begun_here_is_not_continued(
+    spoil: Callable[[Path], object], file: str, field: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     root = manifest(tmp_path / "data")
     asked, folder = Preparation("manifest", root, RATE), root / f"prepared-{RATE}"
     with monkeypatch.context() as patch:

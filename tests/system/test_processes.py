@@ -1,5 +1,7 @@
 """What started processes find on their path, and how they end."""
 
+from __future__ import annotations
+
 import ast
 import os
 import signal
@@ -23,7 +25,9 @@ from passt_bench.processes import (
 PACKAGE = Path(__file__).parents[2] / "passt_bench"
 
 
-def test_a_process_runs_nothing_of_the_current_folder(tmp_path, monkeypatch):
+def test_a_process_runs_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start() -> int:
         words = [sys.executable, "-c", "import shutil"]
         return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
@@ -38,7 +42,9 @@ def test_a_process_runs_nothing_of_the_current_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("before", [None, "", "1"])
-def test_the_environment_is_left_as_it_was(before, monkeypatch):
+def test_the_environment_is_left_as_it_was(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where bodies are nested, and where those of two threads overlap."""
     monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     if before is not None:
@@ -63,7 +69,7 @@ def test_the_environment_is_left_as_it_was(before, monkeypatch):
     assert os.environ.get(SAFE_PATH_VARIABLE) == before
 
 
-def test_whatever_starts_python_takes_care():
+def test_whatever_starts_python_takes_care() -> None:
     starts = ("sys.executable", 'get_context("', "ensure_running()")
     files = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     starting = {path for path, text in files.items() if any(word in text for word in starts)}
@@ -87,13 +93,15 @@ def test_whatever_starts_python_takes_care():
         (signal.raise_signal, signal.SIGINT, 0, ("error", "the process ended with exit status 0")),
     ],
 )
-def test_how_a_child_ended(target, argument, status, why):
+def test_how_a_child_ended(
+    target: object, argument: int, status: int, why: tuple[str, str]
+) -> None:
     child = Child(target, argument)
     assert child.ended(60)
     assert (child.status, child.explain_exit()) == (status, why)
 
 
-def test_a_child_that_is_killed():
+def test_a_child_that_is_killed() -> None:
     child = Child(signal.pause)
     assert not child.ended(0.01) and child.status is None
     child.kill()
@@ -121,7 +129,9 @@ print([sys.path.index(os.getcwd()), len(sys.path) - 1, os.environ.get("PYTHONPAT
 
 
 @pytest.mark.parametrize("checkout", [True, False])
-def test_python_m_keeps_its_folder_first_only_where_the_package_is(checkout, tmp_path, monkeypatch):
+def test_python_m_keeps_its_folder_first_only_where_the_package_is(
+    checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = str(PACKAGE.parent)
     monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     monkeypatch.setenv("PYTHONPATH", "" if checkout else root)

@@ -1,5 +1,7 @@
 """Cells by the protocols of the paper, on small data sets of the published formats."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +57,7 @@ def run(cell: PlannedCell, paths: Paths) -> RunRecord:
     return record
 
 
-def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path):
+def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path) -> None:
     root = write_fsd50k_hdf5(tmp_path / "data").root
     cell, paths = plan(small("fsd50k", training__swa_start=1), tmp_path / "runs", fsd50k=root)
     record = run(cell, paths)
@@ -73,7 +75,7 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path):
     np.testing.assert_array_equal(shown, official)  # type: ignore[arg-type]
 
 
-def test_openmic_learns_from_labels_that_are_partly_known(tmp_path):
+def test_openmic_learns_from_labels_that_are_partly_known(tmp_path: Path) -> None:
     root = write_openmic_hdf5(tmp_path / "data").root
     record = run(*plan(small("openmic"), tmp_path / "runs", openmic=root))
     assert set(record.metrics) == {"mAP_masked", "swa_mAP_masked"}
@@ -83,7 +85,7 @@ def test_openmic_learns_from_labels_that_are_partly_known(tmp_path):
     assert (caught.value.field, caught.value.value) == ("training.loss", "bce")
 
 
-def test_each_set_of_weights_has_its_own_metrics(tmp_path):
+def test_each_set_of_weights_has_its_own_metrics(tmp_path: Path) -> None:
     """The reference code counts right answers of the plain weights for both (ex_esc50.py:218)."""
     own = {
         "data__name": "synthetic", "data__train_clips": 24, "data__test_clips": 40,
@@ -108,7 +110,7 @@ def test_each_set_of_weights_has_its_own_metrics(tmp_path):
         assert score("accuracy", dataset.targets[clips], scores)[0] == record.metrics["accuracy"]
 
 
-def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path):
+def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: Path) -> None:
     """A cell and its loaders read no list; a file that is not the one planned on is named."""
     written = write_esc50(tmp_path / "data", rate=8000, seconds=0.5)
     recipe = small("esc50", training__epochs=2, data__storage="streamed", engine__num_workers=1)

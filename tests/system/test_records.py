@@ -1,8 +1,11 @@
 """`records diff`, `merge` and `clean`, on stores whose truth is known."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +28,11 @@ from passt_bench.runner.studies import load_study
 from passt_bench.spec import override
 from passt_bench.training.features import features_path
 
+Cli = Callable[..., tuple[int, str]]
+
 
 @pytest.fixture(scope="module")
-def plan(study_file, tmp_path_factory):
+def plan(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyPlan:
     context = Paths(tmp_path_factory.mktemp("none"))
     return plan_study(load_study(str(study_file)).study, context)
 
@@ -58,7 +63,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def test_diff_names_each_field_that_decides(plan):
+def test_diff_names_each_field_that_decides(plan: StudyPlan) -> None:
     cell = plan.cells[0]
     one = ok(cell)
     changes = {"training.epochs": 7, "patchout.schedule": "rising", "engine.threads": 2}
@@ -90,7 +95,7 @@ def test_diff_names_each_field_that_decides(plan):
         assert (a.key == b.key) == (not compare_records(ok(a), ok(b))[0])
 
 
-def test_records_are_found_by_beginning_and_path(plan, tmp_path):
+def test_records_are_found_by_beginning_and_path(plan: StudyPlan, tmp_path: Path) -> None:
     store, key = write(tmp_path, plan), plan.cells[0].key
     folder = store.folder(key)
     for name in (key, key[:12], str(folder), str(folder / "record.json")):
@@ -104,7 +109,7 @@ def test_records_are_found_by_beginning_and_path(plan, tmp_path):
         find_record(key[:15], store)
 
 
-def test_diff_on_the_command_line(plan, cli, tmp_path):
+def test_diff_on_the_command_line(plan: StudyPlan, cli: Cli, tmp_path: Path) -> None:
     store = write(tmp_path, plan)
     store.write(session(plan, ("a" * 16,)))
     one, two = plan.cells[0].key, plan.cells[1].key
@@ -117,7 +122,7 @@ def test_diff_on_the_command_line(plan, cli, tmp_path):
         assert code == status and part in said, said
 
 
-def test_folders_are_brought_together(plan, tmp_path):
+def test_folders_are_brought_together(plan: StudyPlan, tmp_path: Path) -> None:
     variants = tuple(replace(v, cells=v.cells[:1]) for v in plan.record.variants[:2])
     one = write(tmp_path / "one", plan, slice(0, 3))
     two = write(tmp_path / "two", plan, slice(2, 6))
@@ -156,7 +161,9 @@ def test_folders_are_brought_together(plan, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["{}.lock", "{}.work.lock"])
-def test_nothing_is_merged_into_a_folder_in_use(plan, tmp_path, cli, name, monkeypatch):
+def test_nothing_is_merged_into_a_folder_in_use(
+    plan: StudyPlan, tmp_path: Path, cli: Cli, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     two, target, key = write(tmp_path / "two", plan), Store(tmp_path / "all"), "a" * 16
     with lock(target.root, name.format(key)):
         status, said = cli("records", "merge", two.root, "--runs", target.root)
@@ -204,7 +211,10 @@ def another_key(store: Store, plan: StudyPlan) -> None:
     ],
     ids=["metrics", "kind", "margin", "recipe", "folder", "no store", "half"],
 )
-def test_what_contradicts_is_refused_and_nothing_copied(spoil, field, value, plan, tmp_path):
+def test_what_contradicts_is_refused_and_nothing_copied(
+    spoil: Callable[[Store, StudyPlan], object], field: str | None, value: object,
+    plan: StudyPlan, tmp_path: Path,
+) -> None:  # fmt: skip
     one = write(tmp_path / "one", plan, slice(0, 2))
     two = write(tmp_path / "two", plan, slice(4, 6))
     spoil(two, plan)
@@ -223,7 +233,9 @@ def _old(path: Path) -> Path:
     return path
 
 
-def test_clean_finds_what_is_of_no_use_and_nothing_else(plan, cli, tmp_path):
+def test_clean_finds_what_is_of_no_use_and_nothing_else(
+    plan: StudyPlan, cli: Cli, tmp_path: Path
+) -> None:
     store = write(tmp_path, plan, slice(0, 5))
     done, failed, begun = plan.cells[0].key, plan.cells[4], plan.cells[5]
     store.write(failure(failed, "error", "why"))
@@ -272,7 +284,7 @@ def test_clean_finds_what_is_of_no_use_and_nothing_else(plan, cli, tmp_path):
     assert store.sessions() == [used_session]
 
 
-def test_what_is_at_work_is_left(plan, tmp_path):
+def test_what_is_at_work_is_left(plan: StudyPlan, tmp_path: Path) -> None:
     store, key = write(tmp_path, plan, slice(0, 1)), plan.cells[0].key
     checkpoint = _old(store.folder(key) / "checkpoint.pt")
     held = _old(tmp_path / "locks" / f"{key}.lock")
@@ -290,7 +302,9 @@ def test_what_is_at_work_is_left(plan, tmp_path):
     assert not checkpoint.exists() and not held.exists()
 
 
-def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(tmp_path):
+def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(
+    tmp_path: Path,
+) -> None:
     """Four at once on a counter that only the lock protects, and one that removes its file."""
     path, count, ended = tmp_path / "a.lock", [0], threading.Event()
 
@@ -316,7 +330,7 @@ def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(tmp_path)
 
 
 @pytest.mark.parametrize("document", ["studies/tiny", "search/search-tiny", "comparisons/costs"])
-def test_clean_stops_at_what_it_cannot_read(document, plan, tmp_path):
+def test_clean_stops_at_what_it_cannot_read(document: str, plan: StudyPlan, tmp_path: Path) -> None:
     write(tmp_path, plan, slice(0, 1))
     path = _old(tmp_path / f"{document}.json")
     with pytest.raises(InputError) as caught:

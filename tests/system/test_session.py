@@ -3,6 +3,7 @@
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps, burn
@@ -31,7 +32,7 @@ def run(arms: dict, spec: MeasurementSpec = QUICK, **options: object) -> Session
     )  # fmt: skip
 
 
-def test_known_times_memory_and_order():
+def test_known_times_memory_and_order() -> None:
     seen: list[float] = []
     result = run(
         {"base": Sleeps(0.02), "slow": Sleeps(0.03), "memory": Allocates()},
@@ -62,7 +63,7 @@ def test_known_times_memory_and_order():
     assert seen[-1] < 1  # its record is not written yet
 
 
-def test_failures_become_rows_and_stop_nobody():
+def test_failures_become_rows_and_stop_nobody() -> None:
     result = run(
         {
             "base": Sleeps(0.001),
@@ -96,7 +97,7 @@ def test_failures_become_rows_and_stop_nobody():
     assert len(result.arms["late"].samples["train_step"]) < 6
 
 
-def test_a_baseline_that_fails_leaves_the_others():
+def test_a_baseline_that_fails_leaves_the_others() -> None:
     found = run({"base": Fails("build"), "other": Sleeps(0.001)}).arms
     assert [arm.status for arm in found.values()] == ["error", "ok"]
     assert len(found["other"].samples["train_step"]) == QUICK.rounds
@@ -116,7 +117,7 @@ def test_a_baseline_that_fails_leaves_the_others():
     ],
     ids=["limit", "width", "time", "slow building"],
 )
-def test_rounds_go_on_until_the_width_or_a_limit(changes, rounds):
+def test_rounds_go_on_until_the_width_or_a_limit(changes: dict, rounds: int) -> None:
     slow = 1.5 if changes.get("seconds") == 1 else 0.0
     seen: list[float] = []
 
@@ -132,7 +133,7 @@ def test_rounds_go_on_until_the_width_or_a_limit(changes, rounds):
     assert seen[0] < seen[-1] < 1
 
 
-def test_the_width_rule_by_hand():
+def test_the_width_rule_by_hand() -> None:
     def rounds(*values: float) -> dict[str, list[list[float]]]:
         return {"train_step": [[value] for value in values]}
 
@@ -145,7 +146,7 @@ def test_the_width_rule_by_hand():
     assert enough({"other": exact}, "base", 0.01)  # the baseline failed: no ratio to wait for
 
 
-def test_stopping_at_the_width_keeps_the_coverage():
+def test_stopping_at_the_width_keeps_the_coverage() -> None:
     """Looking after each round costs little coverage: the rule looks at width, not at the value."""
     draws = random.Random(1)
     hits = 0
@@ -162,7 +163,7 @@ def test_stopping_at_the_width_keeps_the_coverage():
     assert hits >= 180
 
 
-def test_an_interrupt_ends_the_processes():
+def test_an_interrupt_ends_the_processes() -> None:
     def interrupt(share: float, text: str) -> None:
         if text.startswith("round"):
             raise KeyboardInterrupt
@@ -174,7 +175,7 @@ def test_an_interrupt_ends_the_processes():
 
 
 @pytest.mark.skipif(all_cores() is None, reason="no choice of cores on this system")
-def test_arms_of_a_round_share_a_core(tmp_path):
+def test_arms_of_a_round_share_a_core(tmp_path: Path) -> None:
     names = ("base", "other")
     arms = {name: NotesCores(tmp_path / name) for name in names}
     assert run(arms, replace(QUICK, half_width=9)).rounds == 6
@@ -185,7 +186,7 @@ def test_arms_of_a_round_share_a_core(tmp_path):
     assert set(base[:-12]) == {everywhere}  # while it warmed up and memory was measured
 
 
-def test_own_children_do_not_count_as_others():
+def test_own_children_do_not_count_as_others() -> None:
     before, process = own_seconds(), ArmProcess()
     process.send(build, Sleeps(0.01), 1)
     process.receive(60)
@@ -198,7 +199,7 @@ def test_own_children_do_not_count_as_others():
     assert found >= before + 0.5
 
 
-def test_a_factory_that_cannot_be_sent_is_a_bug_and_raises():
+def test_a_factory_that_cannot_be_sent_is_a_bug_and_raises() -> None:
     process = ArmProcess()
     with pytest.raises((AttributeError, TypeError, ValueError), match=r"(?i)pickle|local"):
         process.send(build, lambda: Sleeps(0.01)(), 1)

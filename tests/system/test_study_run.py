@@ -1,7 +1,10 @@
 """What a study still lacks by its records; a finished one does nothing."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -39,7 +42,7 @@ def _done(plan: StudyPlan, store: Store) -> None:
 
 
 @pytest.fixture
-def two_variants(study_file, tmp_path):
+def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
     paths = Paths(tmp_path)
     study = replace(
         load_study(str(study_file)).study,
@@ -49,7 +52,7 @@ def two_variants(study_file, tmp_path):
     return plan_study(study, paths, datasets=Datasets(paths))
 
 
-def test_what_fell_short(two_variants, tmp_path):
+def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
     assert find_incomplete(plan, store, store.sessions()) == Incomplete(unfinished=2)
     _done(plan, store)
@@ -64,7 +67,9 @@ def test_what_fell_short(two_variants, tmp_path):
     assert not find_incomplete(plan, store, store.sessions())
 
 
-def test_a_finished_study_does_nothing(two_variants, tmp_path, monkeypatch):
+def test_a_finished_study_does_nothing(
+    two_variants: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, store = two_variants, Store(tmp_path)
     _done(plan, store)
     started = []
@@ -86,7 +91,7 @@ def test_a_finished_study_does_nothing(two_variants, tmp_path, monkeypatch):
     assert run_cells([], paths, RunConfig()) == {}
 
 
-def test_what_a_killed_process_left_is_tidied_up(two_variants, tmp_path):
+def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
     _done(plan, store)
     asked, left = (store.folder(cell.key) for cell in plan.cells)
@@ -99,7 +104,7 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants, tmp_path):
     assert checkpoint.exists(asked)  # with --keep-checkpoints
 
 
-def test_a_page_that_shows_everything_stands(two_variants, tmp_path):
+def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:
     store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
     paths = Paths(store.root, pages=reports)
     _done(two_variants, store)

@@ -1,5 +1,7 @@
 """Pages that show some variants of a study: those that were asked for, or those run so far."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def verdicts(page: Path) -> list[str]:
     return (page.parent / "tables" / "verdicts.csv").read_text(encoding="utf-8").splitlines()
 
 
-def test_chosen_variants_have_a_page_of_their_own(tmp_path):
+def test_chosen_variants_have_a_page_of_their_own(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     write_study(runs, ARMS, session=False, rich=False)
     build_study("quick", runs, reports)
@@ -51,7 +53,7 @@ def test_chosen_variants_have_a_page_of_their_own(tmp_path):
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_what_is_left_out_does_not_count(tmp_path):
+def test_what_is_left_out_does_not_count(tmp_path: Path) -> None:
     """As if the study had no others: compared with a study that has none."""
     runs = tmp_path / "runs"
     store = write_study(runs, ARMS, session=False, rich=False)
@@ -74,7 +76,7 @@ def unrun(*arms: Arm) -> tuple[Arm, ...]:
     return tuple(replace(arm, statuses=UNRUN) for arm in arms)
 
 
-def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path):
+def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     page, text = written(tmp_path, (*ARMS[:2], *unrun(*ARMS[2:])))
     assert "2 of the 4 variants of the study. Not run yet: “stride 6” and “stride 6, 64" in text
@@ -103,13 +105,15 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path):
     ],
     ids=["failed", "only the baseline", "without the baseline"],
 )
-def test_pages_of_incomplete_studies(arms, said, unsaid, tmp_path):
+def test_pages_of_incomplete_studies(
+    arms: tuple[Arm, ...], said: tuple[str, ...], unsaid: str, tmp_path: Path
+) -> None:
     _, text = written(tmp_path, arms)
     assert all(words in text for words in said)
     assert unsaid not in text.replace("unanswered", "")
 
 
-def test_unknown_variants_are_refused_before_anything_is_written(tmp_path):
+def test_unknown_variants_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     write_study(tmp_path / "runs", ARMS, session=False, rich=False)
     for study, name, field in (("quick", "stride6", "--variant"), ("slow", "none", "study")):
         with pytest.raises(InputError) as caught:

@@ -1,5 +1,7 @@
 """A report changes only once all of it is rendered, and what no report wrote stays."""
 
+from __future__ import annotations
+
 import resource
 import shutil
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv",
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path: Path) -> Path:
     return write_study(tmp_path / "runs", SMALL, session=False, rich=False).root
 
 
@@ -47,7 +49,9 @@ def put_own(folder: Path) -> dict[str, bytes]:
     return {name: f"my {name}".encode() for name in OWN}
 
 
-def test_files_that_no_report_wrote_stay_and_what_the_study_has_no_more_goes(runs, tmp_path):
+def test_files_that_no_report_wrote_stay_and_what_the_study_has_no_more_goes(
+    runs: Path, tmp_path: Path
+) -> None:
     folder = build_study("quick", runs, tmp_path / "reports").parent
     rendered = files(folder)
     mine = put_own(folder)
@@ -65,7 +69,7 @@ def test_files_that_no_report_wrote_stay_and_what_the_study_has_no_more_goes(run
     assert index.count("<h2>") == 1 and ".other.new" not in index
 
 
-def test_records_of_the_report_alone_stay_and_others_go(runs, tmp_path):
+def test_records_of_the_report_alone_stay_and_others_go(runs: Path, tmp_path: Path) -> None:
     folder = build_study("quick", runs, tmp_path / "reports").parent
     study = Store(runs).study("quick")
     lost, dropped = (study.variants[n].cells[0].key for n in (0, 1))
@@ -79,7 +83,7 @@ def test_records_of_the_report_alone_stay_and_others_go(runs, tmp_path):
     assert not (folder / "records" / gone).exists() and Store(runs).has(gone)
 
 
-def test_every_file_that_is_rendered_is_known_as_such(small):
+def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
     """Else a figure that is left out one day would stay for ever."""
     known = written() | SEARCHED | COMPARED | EVALUATED | {"search/search-quick.json"}
     folders = [small, *(path.parent for path in REPORTS.glob("*/records"))]
@@ -90,7 +94,7 @@ def test_every_file_that_is_rendered_is_known_as_such(small):
 
 
 @pytest.mark.parametrize("linked", ["", "records"])
-def test_runs_that_lead_to_the_report_lose_nothing(linked, runs, tmp_path):
+def test_runs_that_lead_to_the_report_lose_nothing(linked: str, runs: Path, tmp_path: Path) -> None:
     """The only copy of a record must not go because the runs seem to hold it too."""
     reports, given = tmp_path / "reports", tmp_path / "given"
     folder = build_study("quick", runs, reports).parent
@@ -115,7 +119,9 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_or_an_interruption_leaves_the_old_report(runs, tmp_path, monkeypatch):
+def test_a_full_disk_or_an_interruption_leaves_the_old_report(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel refuses larger files: EFBIG where a disk says ENOSPC."""
     reports = tmp_path / "reports"
     folder = build_study("quick", runs, reports).parent
@@ -134,7 +140,7 @@ def test_a_full_disk_or_an_interruption_leaves_the_old_report(runs, tmp_path, mo
     assert names(reports) == [".lock", "index.html", "quick"]
 
 
-def test_a_comparison_that_fails_midway_is_as_it_was(runs, tmp_path):
+def test_a_comparison_that_fails_midway_is_as_it_was(runs: Path, tmp_path: Path) -> None:
     store = write_study(runs, SMALL, rich=False)
     study, session = store.study("quick"), store.sessions()[0]
     bare = tuple(replace(variant, cells=()) for variant in study.variants)
@@ -154,7 +160,9 @@ def test_a_comparison_that_fails_midway_is_as_it_was(runs, tmp_path):
 
 
 @pytest.mark.parametrize("moves", range(4))
-def test_an_interrupted_move_leaves_whole_files_and_is_completed(moves, tmp_path, monkeypatch):
+def test_an_interrupted_move_leaves_whole_files_and_is_completed(
+    moves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After any number of moves, every file is the old or the new one, and the page comes last."""
     folder = tmp_path / "reports" / "quick"
     before = {"index.html": b"old page", "notes.md": b"mine", "tables/a.md": b"old a",
@@ -194,7 +202,7 @@ def test_an_interrupted_move_leaves_whole_files_and_is_completed(moves, tmp_path
     assert names(tmp_path / "reports") == [".lock", "quick"]
 
 
-def test_a_report_takes_no_place_of_something_else(runs, tmp_path):
+def test_a_report_takes_no_place_of_something_else(runs: Path, tmp_path: Path) -> None:
     reports, elsewhere = tmp_path / "reports", tmp_path / "elsewhere"
     reports.mkdir()
     put_own(elsewhere)
@@ -213,7 +221,7 @@ def test_a_report_takes_no_place_of_something_else(runs, tmp_path):
     assert files(elsewhere) == before
 
 
-def test_two_processes_render_one_report(runs, tmp_path):
+def test_two_processes_render_one_report(runs: Path, tmp_path: Path) -> None:
     both = [Child(build_study, "quick", runs, tmp_path / "reports") for _ in range(2)]
     assert all(child.ended(120) for child in both)
     assert [child.status for child in both] == [0, 0]
