@@ -1,4 +1,4 @@
-"""Operations of a vision transformer in closed form, to check counted ones."""
+"""Operations of a vision transformer in closed form."""
 
 from __future__ import annotations
 
@@ -18,16 +18,7 @@ def vit_flops(
 
     The patch embedding is a convolution over the whole grid, before patchout; its input needs no
     gradient, so its backward costs as much as its forward, and everything else twice as much.
-
-    Args:
-        tokens: tokens in the blocks, class tokens included, after patchout.
-        width: embedding width.
-        depth: number of blocks.
-        classes: outputs of the head, which is one linear layer on one vector.
-        patches: patches of the whole grid, before patchout.
-        patch_elements: input values of a patch, e.g. 256 for 16 x 16.
-        mlp_ratio: hidden width of the MLP over the width.
-        backward: whether the backward pass is included.
+    Tokens are those in the blocks, class tokens included, after patchout.
     """
     embed = 2 * patches * patch_elements * width
     linear = 2 * tokens * width * width * (4 + 2 * mlp_ratio)  # qkv 3, projection 1, MLP 2 ratio

@@ -2,7 +2,7 @@
 
 Each function writes one data set below a folder and tells what it wrote (`Written`). Clips are one
 second of `sounds.sound` and carry a few of the first classes; everything follows from the
-arguments. The ESC-50 metadata without audio stand in esc_layout.py.
+arguments.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from esc_layout import rows_of, write_meta
-from sounds import cut, encoded, recordings, write_sound
+from sounds import encoded, write_sound
 from written import (
     Written,
     WrittenClip,
@@ -38,31 +37,18 @@ NameOf = Callable[[int, str, int], str]  # seed of a clip, split, number in it â
 AUDIOSET: Counts = {"balanced_train": 6, "unbalanced_train": 8, "eval": 5}
 FSD50K: Counts = {"train": 8, "val": 4, "eval": 5}
 OPENMIC: Counts = {"train": 8, "test": 5}
-SCENES = [
-    "airport",
-    "bus",
-    "metro",
-    "metro_station",
-    "park",
-    "public_square",
-    "shopping_mall",
-    "street_pedestrian",
-    "street_traffic",
-    "tram",
-]
+SCENES = (
+    "airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall",
+    "street_pedestrian", "street_traffic", "tram",
+)  # fmt: skip
 MANIFEST_CLASSES = ("bell", "engine", "voice")
-
-
-def _known(seed: int) -> tuple[int, ...] | None:
-    """All classes."""
-    return None
 
 
 def _clips(
     counts: Counts,
     name_of: NameOf,
     path_of: Callable[[str, str, int], Path] | None = None,
-    known_of: Callable[[int], tuple[int, ...] | None] = _known,
+    known_of: Callable[[int], tuple[int, ...] | None] = lambda seed: None,
 ) -> list[WrittenClip]:
     """Clips of one to three labels; ``path_of`` takes name, split and number in it."""
     clips: list[WrittenClip] = []
@@ -194,18 +180,18 @@ def write_esc50(
     root: Path, folds: int = 5, each: int = 1, *, rate: int = 44100, seconds: float = 1.0
 ) -> Written:
     """ESC-50 in its official folder: three of its classes, ``each`` clips of them in every fold."""
-    rows = rows_of(folds, each)
-    write_meta(root, rows)
-    names = {int(str(row["target"])): str(row["category"]) for row in rows}
-    order = sorted(names)
-    clips = []
-    for seed, row in enumerate(rows):
-        path = root / "audio" / str(row["filename"])
-        label = order.index(int(str(row["target"])))
-        clip = WrittenClip(path.stem, f"fold{row['fold']}", (label,), seed, path)
-        write_sound(path, signal(clip, seconds, rate), rate)
-        clips.append(clip)
-    return Written(root, tuple(names[target] for target in order), tuple(clips))
+    lines, clips = ["filename,fold,target,category,esc10,src_file,take"], []
+    classes = {0: "dog", 10: "rain", 11: "sea_waves"}
+    for fold in range(1, folds + 1):
+        for label, (target, name) in enumerate(classes.items()):
+            for source in range(100 * fold + target, 100 * fold + target + each):
+                path = root / "audio" / f"{fold}-{source}-A-{target}.wav"
+                lines.append(f"{path.name},{fold},{target},{name},True,{source},A")
+                clip = WrittenClip(path.stem, f"fold{fold}", (label,), len(clips), path)
+                write_sound(path, signal(clip, seconds, rate), rate)
+                clips.append(clip)
+    _write_lines(root / "meta" / "esc50.csv", lines)
+    return Written(root, tuple(classes.values()), tuple(clips))
 
 
 def write_dcase20(root: Path, each: int = 1, *, rate: int = 44100, seconds: float = 1.0) -> Written:
@@ -222,21 +208,20 @@ def write_dcase20(root: Path, each: int = 1, *, rate: int = 44100, seconds: floa
             for take in range(each):
                 for device in (f"s{d}" if d.isdigit() else d for d in devices):
                     place = 1000 + label
-                    name = f"{scene}-{city}-{place}-{40000 + take}-{device}.wav"
-                    clip = WrittenClip(
-                        name[:-4], split, (label,), len(clips), root / "audio" / name
-                    )
-                    write_sound(root / "audio" / name, signal(clip, seconds, rate), rate)
+                    name = f"audio/{scene}-{city}-{place}-{40000 + take}-{device}.wav"
+                    path = root / name
+                    clip = WrittenClip(path.stem, split, (label,), len(clips), path)
+                    write_sound(path, signal(clip, seconds, rate), rate)
                     clips.append(clip)
-                    meta.append(f"audio/{name}\t{scene}\t{city}-{place}\t{device}")
-                    lists[split].append(f"audio/{name}\t{scene}")
+                    meta.append(f"{name}\t{scene}\t{city}-{place}\t{device}")
+                    lists[split].append(f"{name}\t{scene}")
     setup = root / "evaluation_setup"
     _write_lines(root / "meta.csv", meta)
     for split, rows in lists.items():
         _write_lines(setup / f"fold1_{split}.csv", ["filename\tscene_label", *rows])
     names = [row.split("\t")[0] for row in lists["evaluate"]]
     _write_lines(setup / "fold1_test.csv", ["filename", *names])
-    return Written(root, tuple(SCENES), tuple(clips))
+    return Written(root, SCENES, tuple(clips))
 
 
 def write_manifest(
@@ -246,37 +231,26 @@ def write_manifest(
     each: int = 2,
     multi_label: bool = False,
     seconds: Sequence[float] = (1.0, 0.7, 1.6),
-    real: bool = False,
 ) -> Written:
     """Recordings of several formats, rates, channels and lengths, and ``manifest.csv``.
 
-    Splits are train, validation and test, or ``folds`` folds; ``real`` cuts the sounds from
-    ESC-10 where it lies here, and every class has ``each`` clips in every part.
+    Splits are train, validation and test, or ``folds`` folds; every class has ``each`` clips in
+    every part.
     """
     parts = [str(fold + 1) for fold in range(folds)] or ["train", "validation", "test"]
     kinds = (("wav", 44100, 2), ("flac", 16000, 1), ("ogg", 44100, 1), ("mp3", 32000, 2))
-    found = recordings() if real else []
     clips: list[WrittenClip] = []
     lines = [f"path,label,{'fold' if folds else 'split'}"]
     for part in parts:
         for number in range(each * len(MANIFEST_CLASSES)):
             seed, first = len(clips), number % len(MANIFEST_CLASSES)
-            labels = (
-                (first, (first + 1) % len(MANIFEST_CLASSES))
-                if multi_label and seed % 2
-                else (first,)
-            )
+            labels = {first, (first + (multi_label and seed % 2)) % len(MANIFEST_CLASSES)}
             ending, rate, channels = kinds[seed % len(kinds)]
             name = f"audio/{part}-{number:02}.{ending}"
             split = f"fold{part}" if folds else part
             clip = WrittenClip(name, split, tuple(sorted(labels)), seed, root / name)
             length = seconds[seed % len(seconds)]
-            samples = (
-                cut(found[seed % len(found)], length, rate)
-                if found
-                else signal(clip, length, rate, channels)
-            )
-            write_sound(root / name, samples, rate)
+            write_sound(root / name, signal(clip, length, rate, channels), rate)
             text = ";".join(MANIFEST_CLASSES[label] for label in clip.labels)
             lines.append(f"{name},{text},{part}")
             clips.append(clip)
@@ -385,7 +359,7 @@ write_audioset_hdf5 = partial(
     "SPLIT_segments_mp3.hdf",
     AUDIOSET,
     _video_name,
-    _known,
+    lambda seed: None,
 )
 write_openmic_hdf5 = partial(
     _write_hdf5_files,
@@ -401,12 +375,15 @@ def write_fsd50k_hdf5(root: Path, counts: Counts | None = None, **sound: Any) ->
     """FSD50K has a ``vocabulary.csv`` beside its files."""
     known = fsd50k_classes()
 
-    def name_of(seed: int, *_: object) -> str:
-        return f"{64760 + 37 * seed}.mp3"
-
     rows = [f"{n},{name},{mid}" for n, (name, mid) in enumerate(known)]
     _write_lines(root / "vocabulary.csv", rows)
-    classes = [name for name, _ in known]
     return _write_hdf5_files(
-        classes, "FSD50K.SPLIT_mp3.hdf", FSD50K, name_of, _known, root, counts, **sound
+        [name for name, _ in known],
+        "FSD50K.SPLIT_mp3.hdf",
+        FSD50K,
+        lambda seed, *_: f"{64760 + 37 * seed}.mp3",
+        lambda seed: None,
+        root,
+        counts,
+        **sound,
     )

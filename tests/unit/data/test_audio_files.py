@@ -6,7 +6,6 @@ import io
 import re
 import struct
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +65,6 @@ def check(found: AudioFile, expected: np.ndarray, rate: int) -> None:
     assert (heard.problem, heard.seconds) == ("", pytest.approx(len(expected) / rate))
 
 
-def refused(data: bytes, kind: str, rate: int = RATE) -> None:
-    """Refused by its header, and by whatever reads all of it."""
-    for read in (lambda: read_header(clip(data), True), lambda: read_whole(clip(data), rate)):
-        with pytest.raises(InputError) as error:
-            read()
-        assert isinstance(error.value.source, Encoded) and error.value.remedy
-        assert re.search(kind, error.value.problem)
-    assert re.search(kind, decode_file(clip(data)).problem)
-
-
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
@@ -116,20 +105,14 @@ def test_a_stream_that_begins_anywhere() -> None:
         np.testing.assert_allclose(wave[there], whole[left_out:][there], atol=1e-5)
 
 
-def test_an_mp3_holds_what_it_states() -> None:
-    data, second = mp3(44100), mp3(44100, 1.0)
-    at = starts(data)
-    for cut in (len(data) - 1, len(data) // 2, at[3]):
-        refused(data[:cut], "^cut off", 44100)
-    refused(bare(data)[:-1], "^cut off", 44100)
-    for more in (data + second, data + ID3 + second, data + bare(second)):
-        refused(more, "^the header states 2.00 s, but the file has 3.", 44100)
-    with pytest.raises(InputError, match="cut off: 88200 samples expected"):
-        read_waveform(clip(data[: at[40]] + b"\0" + data[at[40] + 1 :]), 44100, 100000)
+def test_an_mp3_with_tags_of_two_parts_or_with_a_lost_byte() -> None:
+    data, at = mp3(44100), starts(mp3(44100))
     tagged = ID3 + data + b"APETAGEX" + bytes(9000) + ID3V1
     assert read_header(clip(tagged), thorough=True).samples == 88200
     joined = bare(data) + bare(data)
     check(clip(bare(data) + ID3 + bare(data)), read_whole(clip(joined), 44100), 44100)
+    with pytest.raises(InputError, match="cut off: 88200 samples expected"):
+        read_waveform(clip(data[: at[40]] + b"\0" + data[at[40] + 1 :]), 44100, 100000)
 
 
 @pytest.mark.parametrize("rate", [32000, 44100])
@@ -148,82 +131,41 @@ def test_ffmpeg_hears_the_same(rate: int) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_an_ogg_holds_what_it_states(subtype: str) -> None:
-    first, second = io.BytesIO(), io.BytesIO()
-    for file, seconds in ((first, 8.0), (second, 5.0)):
-        soundfile.write(file, sound(1, seconds, RATE), RATE, format="OGG", subtype=subtype)
-    data = first.getvalue()
+def test_an_ogg_with_other_bytes_or_without_a_page(subtype: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, sound(1, 8.0, RATE), RATE, format="OGG", subtype=subtype)
+    data = file.getvalue()
     at, behind = [page.start() for page in re.finditer(b"OggS", data)][-4:-2]
-    flipped = data[: at + 500] + bytes([data[at + 500] ^ 1]) + data[at + 501 :]
-    unmarked = data[: at + 1] + b"f" + data[at + 2 :]
-    for hole in (data[:at] + data[behind:], flipped, unmarked):
-        refused(hole, "^cut off or damaged: 8.00 s expected")
-        with pytest.raises(InputError, match="cut off: 128000 samples expected"):
-            read_waveform(clip(hole), RATE, 8 * RATE)
-    refused(data + second.getvalue(), "^the header states 8.00 s, but the file has 13.")
-    whole = read_whole(clip(data), RATE)
+    with pytest.raises(InputError, match="cut off: 128000 samples expected"):
+        read_waveform(clip(data[:at] + data[behind:]), RATE, 8 * RATE)
     for junk in (b"between", bytes(70_000)):
-        check(clip(data[:at] + junk + data[at:]), whole, RATE)
-        check(clip(data + junk), whole, RATE)
+        for content in (data[:at] + junk + data[at:], data + junk):
+            check(clip(content), read_whole(clip(data), RATE), RATE)
 
 
 @pytest.mark.parametrize("before", [b"", b"LIST\x04\0\0\0INFO"])
-@pytest.mark.parametrize("riff", [0, 0xFFFFFFFF])
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x80000000])
-def test_a_wav_from_a_pipe_is_read_to_its_end(
-    size: int, riff: int, before: bytes, tmp_path: Path
-) -> None:
-    wave, path = sound(2, 0.5, 8000), tmp_path / "clip.wav"
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_from_a_pipe_is_read_to_its_end(size: int, before: bytes) -> None:
+    wave = sound(2, 0.5, 8000)
     plain = encoded(wave, 8000, "wav")
-    sizes = [struct.pack("<I", stated) for stated in (riff, size)]
-    head = plain[:4] + sizes[0] + plain[8:36] + before + plain[36:40] + sizes[1]
-    path.write_bytes(head + plain[44:])
-    whole = read_whole(clip(plain), 8000)
-    for found in (path, clip(head + plain[44:])):
-        check(found, whole, 8000)
+    head = plain[:36] + before + plain[36:40] + struct.pack("<I", size)
+    check(clip(head + plain[44:]), read_whole(clip(plain), 8000), 8000)
     for silent in (bytes(8000), b"\0\0\1\0" * 2000, b"abcd" * 2000):
         assert read_header(clip(head + silent)).samples == len(wave)
-    refused(head, "the file holds no samples")
-    if not size:
-        refused(head + b"LIST\x03\0\0\0abc\0id3 \0\0\0\0", "the file holds no samples")
 
 
-def wav(kind: str = "WAV", samples: int = 16000) -> bytes:
-    file, noise = io.BytesIO(), 0.1 * np.random.default_rng(0).standard_normal(samples)
-    soundfile.write(file, noise, 8000, format=kind)
-    return file.getvalue()
-
-
-# What is wrong → (how the file comes to it, the problem).
-BROKEN: dict[str, tuple[Callable[[Path], object] | bytes, str]] = {
-    "missing": (lambda path: None, "no such file"),
-    "empty": (b"", "empty, 0 bytes"),
-    "a folder": (Path.mkdir, "a folder, not a file"),
-    "text": (b"no audio", "not readable as audio"),
-    "no samples": (wav(samples=0), "no samples"),
-    "a header alone": (wav()[:44], "cut off: 32000 bytes expected, 0 found"),
-    "half a header": (wav()[:30], "not readable as audio"),
-    "cut AIFF": (wav("AIFF")[:9000], "cut off: "),
-    "cut FLAC": (wav("FLAC")[:9000], "not readable as audio"),
-    "4 GB": (
-        wav()[:40] + b"\xf0\xff\xff\xff" + wav()[44:], "4294967280 bytes expected, 32000 found",
-    ),
-    "2^36 samples": (wav("FLAC")[:21] + b"\x0f" + b"\xff" * 4 + wav("FLAC")[26:], "not readable"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("wrong", BROKEN)
-def test_a_broken_file_is_named_and_costs_no_memory(wrong: str, tmp_path: Path) -> None:
-    spoil, message = BROKEN[wrong]
-    path = tmp_path / "clip.wav"
-    if isinstance(spoil, bytes):
-        path.write_bytes(spoil)
-    else:
-        spoil(path)
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_a_file_that_states_far_too_much_costs_no_memory(kind: str, tmp_path: Path) -> None:
+    data, path = encoded(sound(2, 2.0, 8000), 8000, kind), tmp_path / "clip"
+    many = {
+        "wav": data[:40] + b"\xf0\xff\xff\xff" + data[44:],
+        "flac": data[:21] + b"\x0f" + b"\xff" * 4 + data[26:],
+    }
+    path.write_bytes(many[kind])
     tracemalloc.start()
     try:
         for read in (lambda: read_waveform(path, 8000, 16000), lambda: read_whole(path, 16000)):
-            with pytest.raises(InputError, match=re.escape(message)) as error:
+            with pytest.raises(InputError) as error:
                 read()
             assert error.value.source == path and error.value.remedy
         assert tracemalloc.get_traced_memory()[1] < 50e6

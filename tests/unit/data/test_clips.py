@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,44 +80,23 @@ def test_what_was_found(tmp_path: Path) -> None:
     assert data.length(2) == 4000
 
 
-def looped(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path)
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-LOST: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (Path.unlink, "no such file"),
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:500]), "cut off"),
-    "a pipe": (pipe, "not a regular file"),
-    "a link to itself": (looped, "cannot be read"),
-}
-
-
-@pytest.mark.parametrize("case", LOST)
-def test_a_lost_file_is_counted_and_named(tmp_path: Path, case: str) -> None:
+def test_lost_files_are_counted_and_named(tmp_path: Path) -> None:
     names = [f"{at:02}.wav" for at in range(40)]
     fill(tmp_path, names)
-    spoil, reason = LOST[case]
-    spoil(tmp_path / "07.wav")
+    (tmp_path / "07.wav").unlink()
+    (tmp_path / "10.wav").write_bytes((tmp_path / "10.wav").read_bytes()[:500])
     data = read(tmp_path, names)
-    assert (data.fingerprint.expected, data.fingerprint.found) == (40, 39)
-    assert "07.wav" not in data.ids
+    assert (data.fingerprint.expected, data.fingerprint.found) == (40, 38)
+    assert not {"07.wav", "10.wav"} & set(data.ids)
     lost = data.clip_table().skipped
-    assert (list(lost.names), list(lost.split)) == (["07.wav"], [TEST])
+    assert (list(lost.names), list(lost.split)) == (["07.wav", "10.wav"], [TEST, TRAIN])
     assert lost.targets is not None
-    assert lost.targets[np.arange(1)].tolist() == [[1, 0]]  # a cat
-    assert reason in lost.reasons[0]
+    assert lost.targets[np.arange(2)].tolist() == [[1, 0], [1, 0]]  # cats
+    assert lost.reasons[0] == "no such file" and lost.reasons[1].startswith("cut off")
     note = data.fingerprint.notes[0]
-    kinds = "1 missing and 0" if reason == "no such file" else "0 missing and 1"
-    assert note.startswith(f"1 clips left out, {kinds} without sound: 07.wav ({reason}")
+    assert note.startswith("2 clips left out, 1 missing and 1 without sound: 07.wav (no such file)")
     assert str(tmp_path) not in note
-    for at in (11, 13):
-        spoil(tmp_path / f"{at}.wav")
+    (tmp_path / "13.wav").unlink()
     with pytest.raises(InputError, match=r"3 of 40 clips are missing or unreadable"):
         read(tmp_path, names)
 
@@ -221,17 +199,3 @@ def test_a_cache_that_takes_nothing_does_no_harm(
     assert read(tmp_path, names).fingerprint.found == 4
     monkeypatch.setenv(scan.CACHE_VARIABLE, "/proc/nothing")
     assert read(tmp_path, names).fingerprint.found == 4
-
-
-def test_a_listing_has_packed_labels_and_sorted_classes(tmp_path: Path) -> None:
-    builder = ListingBuilder()
-    for number in range(70000):
-        builder.add(str(number), "a.wav", [f"{number % 11:02}", "10"][: 1 + number % 2], 0)
-    listing = builder.listing(tmp_path)
-    assert listing.classes == tuple(f"{at:02}" for at in range(11))
-    assert listing.multi_label
-    wanted = np.zeros((70000, 11))
-    wanted[np.arange(70000), np.arange(70000) % 11] = 1
-    wanted[1::2, 10] = 1
-    assert np.array_equal(listing.targets[np.arange(70000)], wanted)
-    assert list(listing.files) == ["a.wav"]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ BROKEN = {
 @pytest.mark.parametrize("problem", BROKEN)
 def test_what_is_broken_is_named(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = BROKEN[problem]
-    monkeypatch.setattr(DATASETS, "get", lambda name: _Opens(lambda *_: broken()))
+    monkeypatch.setattr(DATASETS, "get", lambda name: SimpleNamespace(build=lambda *_: broken()))
     subject = Subject(DataSpec("noise", seconds=0.5), 8000)
     found = []
     for check in (contract.check_clips, contract.check_splits, contract.check_waveforms):
@@ -134,8 +135,3 @@ def test_what_is_broken_is_named(problem: str, monkeypatch: pytest.MonkeyPatch) 
         except ContractError as error:
             found.append(str(error))
     assert [message for message in found if problem in message]
-
-
-class _Opens:
-    def __init__(self, build: Callable[..., NoiseClips]) -> None:
-        self.build = build

@@ -13,18 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from layouts import (
-    Written,
-    signal,
-    write_audioset_hdf5,
-    write_fsd50k_hdf5,
-    write_hdf5,
-    write_openmic_hdf5,
-)
+from layouts import write_hdf5
 from sounds import encoded, sound
 
-from passt_bench.data import open_dataset
-from passt_bench.data.audio import read_header
 from passt_bench.data.hdf5 import Hdf5Dataset, open_hdf5
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
@@ -32,12 +23,6 @@ from passt_bench.spec.recipe import DataSpec
 RATE = 8000
 MP3 = encoded(sound(0, 0.5, RATE), RATE, "mp3")
 CLASSES = tuple("abcdefghijk")  # eleven: two bytes
-
-
-def open_audioset(written: Written, seconds: float = 1.0) -> Hdf5Dataset:
-    data = open_dataset(DataSpec(name="audioset", seconds=seconds), RATE, written.root)
-    assert isinstance(data, Hdf5Dataset)
-    return data
 
 
 def small(
@@ -57,39 +42,6 @@ def opened(files: dict[str, tuple[Path, ...]], **options: object) -> Hdf5Dataset
     return open_hdf5(spec, RATE, **(arguments | options))  # type: ignore[arg-type]
 
 
-def test_audioset(tmp_path: Path) -> None:
-    written = write_audioset_hdf5(tmp_path, rate=RATE)
-    data = open_audioset(written)
-    assert list(data.ids) == [clip.name for clip in written.clips]
-    assert data.sources[6] == Path(written.clips[6].name).stem
-    np.testing.assert_array_equal(data.targets[np.arange(19)], written.targets())
-    assert [part.tolist() for part in data.split(None)] == [[*range(14)], [*range(14, 19)]]
-    for index in (0, 6, 18):  # of each file
-        expected = signal(written.clips[index], 1.0, RATE)
-        assert np.corrcoef(data.waveform(index), expected)[0, 1] > 0.99
-    table = data.clip_table()
-    assert table.splits == ("train", "test")
-    assert np.bincount(table.split).tolist() == [14, 5]
-    assert read_header(data.sound(3)).rate == RATE
-    shorter = open_audioset(written, seconds=0.5)
-    assert shorter.length(0) == RATE
-    later, behind = shorter.excerpt(0, 1000), shorter.excerpt(0, RATE - 5)
-    np.testing.assert_array_equal(later, shorter.whole(0)[1000 : 1000 + RATE // 2])
-    assert behind[:5].any() and not behind[5:].any()
-
-
-def test_validation_clips_and_partly_known_labels(tmp_path: Path) -> None:
-    written = write_fsd50k_hdf5(tmp_path, rate=RATE)
-    data = open_dataset(DataSpec(name="fsd50k", seconds=0.5), RATE, tmp_path)
-    valid = data.validation()
-    assert [len(part) for part in (*data.split(None), valid)] == [8, 5, 4]
-    np.testing.assert_array_equal(data.targets[valid], written.targets("val"))
-    written = write_openmic_hdf5(tmp_path / "openmic", rate=RATE)
-    data = open_dataset(DataSpec(name="openmic", seconds=0.5), RATE, written.root)
-    np.testing.assert_array_equal(data.targets[np.arange(13)], written.targets())
-    assert np.isnan(data.targets[0]).any()
-
-
 def test_esc50_has_folds(tmp_path: Path) -> None:
     one_hot = np.packbits(np.eye(11, dtype=bool)[[0, 1, 2]], axis=-1)
     files = {}
@@ -104,8 +56,6 @@ def test_esc50_has_folds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test, [3, 4, 5])
     np.testing.assert_array_equal(train, [0, 1, 2, 6, 7, 8])
     assert data.sources[4] == "101"
-    with pytest.raises(InputError, match="no such fold"):
-        data.split(4)
 
 
 def test_the_digest_covers_names_labels_and_sounds(tmp_path: Path) -> None:

@@ -101,21 +101,6 @@ def test_what_was_stored_comes_back_within_half_a_step(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), data.whole(clip))
 
 
-def test_splits_labels_and_names(tmp_path: Path) -> None:
-    write(tmp_path)
-    data = opened(tmp_path)
-    parts = [*data.split(None), data.validation()]
-    assert [part.tolist() for part in parts] == [[0, 1, 2], [5], [3, 4]]
-    np.testing.assert_array_equal(data.targets[np.arange(6)], np.eye(3)[[0, 1, 2, 0, 1, 2]])
-    assert list(data.ids) == [f"clip{n}" for n in range(6)]
-    assert data.sources[2] == "é2"
-    table = data.clip_table()
-    assert np.bincount(table.split).tolist() == [3, 1, 2]
-    np.testing.assert_allclose(table.seconds, np.array(LENGTHS) / RATE)
-    fewer = opened(tmp_path, replace(SPEC, train_clips=2))
-    assert fewer.split(None)[0].tolist() == [0, 1]
-
-
 @pytest.mark.parametrize(
     ("wave", "stored", "beyond"),
     [

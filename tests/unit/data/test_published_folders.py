@@ -1,7 +1,8 @@
-"""The published data sets in their official folders, written small by the tests."""
+"""The published data sets in their official folders, written small here; real ones of ESC-10."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +11,23 @@ import layouts
 import numpy as np
 import pytest
 from layouts import Written
+from written import signal
 
 from passt_bench.data import Dataset, audioset, find_folders, open_dataset
 from passt_bench.errors import InputError
 from passt_bench.spec.recipe import DataSpec
 
-# Name → (writer, published clips to train on, to evaluate, to choose by).
-FOLDERS: dict[str, tuple[Callable[[Path], Written], tuple[int, int, int]]] = {
+# Name → (writer, published clips to train on, to evaluate, to choose by; of ESC-50 those listed).
+FOLDERS: dict[str, tuple[Callable[[Path], Written], tuple[int, ...]]] = {
     "audioset": (layouts.write_audioset_folder, (2063949, 20371, 0)),
     "fsd50k": (layouts.write_fsd50k, (36796, 10231, 4170)),
     "openmic": (layouts.write_openmic, (14915, 5085, 0)),
     "dcase20": (layouts.write_dcase20, (13962, 2968, 0)),
+    "esc50": (layouts.write_esc50, (3,) * 5),
 }
 PARTS = {"train": "train", "evaluate": "test", "eval": "test", "test": "test", "val": "validation"}
 PARTS |= {"balanced_train": "train", "unbalanced_train": "train"}
+PARTS |= {f"fold{fold}": f"fold {fold}" for fold in range(1, 6)}
 
 
 def read(name: str, root: Path | None, rate: int = 8000) -> Dataset:
@@ -42,7 +46,7 @@ def test_what_was_written_is_found_and_read(case: tuple[str, Written]) -> None:
     data = read(name, written.root)
     found = data.fingerprint
     assert (found.dataset, found.classes) == (name, written.classes)
-    assert found.multi_label == (name != "dcase20")
+    assert found.multi_label == (name not in ("dcase20", "esc50"))
     assert (found.found, found.expected) == (len(written.clips), sum(FOLDERS[name][1]))
     table = data.clip_table()
     assert table is not None
@@ -53,9 +57,12 @@ def test_what_was_written_is_found_and_read(case: tuple[str, Written]) -> None:
         assert table.splits[table.split[index]] == PARTS[clip.split]
         assert data.sound(index) == clip.path
     assert (data.validation() is None) == (name != "fsd50k")
-    assert data.waveform(int(data.split(None)[1][0])).std() > 0.01
+    assert data.folds == ((1, 2, 3, 4, 5) if name == "esc50" else ())
+    assert data.waveform(int(data.split(1 if data.folds else None)[1][0])).std() > 0.01
+    of = dict(zip(data.ids, data.sources, strict=True))
+    if name == "esc50":
+        assert all(source == clip.split("-")[1] for clip, source in of.items())
     if name == "dcase20":  # scenes of one place are of one source
-        of = dict(zip(data.ids, data.sources, strict=True))
         assert of["bus-lisbon-1001-40000-a"] == of["bus-lisbon-1001-40000-s1"] == "lisbon-1001"
     for clip in written.clips:
         assert clip.path is not None
@@ -84,7 +91,12 @@ def test_hdf5_files_come_first(tmp_path: Path, name: str, write: Callable[[Path]
     assert data.fingerprint.classes == listed.classes
     assert data.fingerprint.expected == listed.expected
     assert data.fingerprint.digest != listed.digest
-    assert data.waveform(0).std() > 0.01
+    table = data.clip_table()
+    assert table is not None
+    for index, clip in enumerate(written.clips):
+        assert table.splits[table.split[index]] == PARTS[clip.split]
+        heard = signal(clip, 1.0, 32000)[:16000:4]
+        assert np.corrcoef(data.waveform(index), heard)[0, 1] > 0.95
     for path in root.iterdir():  # and they alone will do
         if path.suffix != ".hdf" and path.name not in ("mp3", "vocabulary.csv"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -93,7 +105,7 @@ def test_hdf5_files_come_first(tmp_path: Path, name: str, write: Callable[[Path]
 
 
 def test_needs_a_folder_with_its_lists(tmp_path: Path) -> None:
-    for name in (*FOLDERS, "esc50"):
+    for name in FOLDERS:
         with pytest.raises(InputError, match=f"--data {name}=DIR"):
             read(name, None)
         with pytest.raises(InputError, match="no such folder"):
@@ -188,6 +200,15 @@ BROKEN: dict[str, list[Edit]] = {
         ("evaluation_setup/fold1_train.csv", "bus-lisbon-", "bus-", "filename", "audio/bus-"),
         ("evaluation_setup/fold1_evaluate.csv", "\tscene_label", "", "scene_label", None),
     ],
+    "esc50": [
+        ("meta/esc50.csv", "2,0,dog", "2,0.5,dog", "target", "0.5"),
+        ("meta/esc50.csv", "2,0,dog", "2,0,", "category", ""),
+        ("meta/esc50.csv", "2,0,dog", "2,0,cat", "category", "cat"),
+        ("meta/esc50.csv", "2,0,dog", "2,1,dog", "target", "1"),
+        ("meta/esc50.csv", "2,0,dog", "100,0,dog", "fold", "100"),
+        ("meta/esc50.csv", "2-200-A-0.wav", "../../x.wav", "filename", "../../x.wav"),
+        ("meta/esc50.csv", ",fold", ",part", "fold", None),
+    ],
 }
 
 
@@ -215,6 +236,7 @@ def test_names_what_is_broken(tmp_path: Path, name: str, edit: Edit) -> None:
         ("fsd50k", "FSD50K.ground_truth/eval.csv"),
         ("openmic", "partitions/split01_test.csv"),
         ("dcase20", "evaluation_setup/fold1_evaluate.csv"),
+        ("esc50", "meta/esc50.csv"),
     ],
 )
 def test_a_clip_that_is_listed_twice_is_refused(tmp_path: Path, name: str, file: str) -> None:
@@ -266,3 +288,19 @@ def test_a_pickle_in_openmic_runs_nothing(
     with pytest.raises(InputError, match=r"not OpenMIC's labels \(io.open is not text\)"):
         read("openmic", tmp_path)
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.data
+@pytest.mark.skipif("PASST_BENCH_DATA" not in os.environ, reason="PASST_BENCH_DATA is not set")
+def test_real_recordings() -> None:
+    spec = DataSpec("esc50", seconds=5.0)
+    data = open_dataset(spec, 32000, Path(os.environ["PASST_BENCH_DATA"]) / "esc10")
+    assert data.fingerprint.found == data.fingerprint.expected == 400
+    assert (data.targets[np.arange(400)].sum(axis=0) == [40] * 10).all()
+    for fold in data.folds:
+        train, test = data.split(fold)
+        assert (len(train), len(test)) == (320, 80)
+        assert not {data.sources[i] for i in train} & {data.sources[i] for i in test}
+        wave = data.waveform(int(test[0]))
+        assert wave.shape == (160000,)
+        assert 1e-4 < wave.std() < 1
