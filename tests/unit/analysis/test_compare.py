@@ -79,15 +79,11 @@ def test_failures_cost_their_blocks_only() -> None:
         assert block_table(of, nothing, "mAP").isna().all().all()
 
 
-def test_undecided_says_what_it_could_have_seen_and_what_it_takes() -> None:
-    found = one({"none": BASE, "maybe": shifted(0.012, 1, scale=12)}, margin=0.001)
-    assert found.verdict == "undecided"
-    assert found.detectable > abs(found.difference)
-    assert found.blocks_needed is not None
-    assert found.blocks_needed > 5
-
-
-def test_one_seed_decides_nothing() -> None:
+def test_undecided_says_what_it_takes_and_one_seed_decides_nothing() -> None:
+    maybe = one({"none": BASE, "maybe": shifted(0.012, 1, scale=12)}, margin=0.001)
+    assert maybe.verdict == "undecided"
+    assert maybe.detectable > abs(maybe.difference)
+    assert maybe.blocks_needed is not None and maybe.blocks_needed > 5
     of = study(seeds=(7,))
     found = compare(of, cells_with(of, {"none": [0.9], "time": [0.1], "frequency": [0.9]}))
     assert [c.verdict for c in found] == ["undecided", "undecided"]
@@ -108,7 +104,6 @@ def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
 def test_means_include_the_baseline_and_the_failed() -> None:
     of = study(seeds=range(5))
     means, _ = means_and_comparisons(of, cells_with(of, {"none": BASE, "time": shifted(0.01, 1)}))
-    assert [m.variant for m in means] == ["none", "time", "frequency"]
     assert [m.n for m in means] == [5, 5, 0]
     assert means[0].value == pytest.approx(0.91)
     assert means[0].low < 0.91 < means[0].high
@@ -178,10 +173,7 @@ def test_less_of_a_loss_is_better_unless_the_record_says_otherwise(
 
 @pytest.mark.parametrize(
     "column",
-    [
-        *("message", "nonsense"),  # no column of numbers
-        *("loss", "tokens", "clocks/train", "seed"),  # has no direction
-    ],
+    ["message", "nonsense", "tokens"],  # no numbers, no column, no direction
 )
 def test_what_is_no_metric_is_refused(column: str) -> None:
     values = {"none": BASE, "up": shifted(0.03, 1)}

@@ -35,10 +35,7 @@ from passt_bench.report.theme import drawn_text, figure_style, overlaps
 from passt_bench.report.view import StudyView, study_view
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
-NAMES = [
-    "quality_against_speed", "differences", "quality_against_rate", "cost_against_tokens",
-    "quality_by_class", "learning_curves", "kept_patches",
-]  # fmt: skip
+NAMES = figures.figure_names()
 
 
 def arms(number: int, long: bool) -> tuple[Arm, ...]:

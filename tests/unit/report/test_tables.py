@@ -40,7 +40,7 @@ def read(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_csv_has_full_numbers_and_is_blank_without_a_number() -> None:
+def test_every_format_of_a_table() -> None:
     first, second = read(to_csv(MADE))  # a column without any value is left out
     assert first == {"variant": "none_of & all", "gap": "", "gap_low": "", "gap_high": "",
                      "bytes": "2"}  # fmt: skip
@@ -48,13 +48,9 @@ def test_csv_has_full_numbers_and_is_blank_without_a_number() -> None:
     assert [float(second[name]) for name in ("gap", "gap_low", "gap_high")] == [0.05, 0.04, 0.06]
     assert second["bytes"] == ""
     assert table("t", "c", COLUMNS, ()).columns == COLUMNS
-
-
-def test_markdown_keeps_its_columns_for_any_name() -> None:
     caption, blank, *lines = to_markdown(MADE).splitlines()
     assert (caption, blank) == ("50 % of it", "")
-    assert len(lines) == 4
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [4] * 4
     assert "| oom |" in lines[-1]
 
 
@@ -74,7 +70,6 @@ def test_latex_is_escaped_and_balanced() -> None:
 
 def test_verdicts_say_what_the_results_say(quick_view: StudyView) -> None:
     rows = {row["variant"]: row for row in read(to_csv(verdicts(quick_view)))}
-    assert list(rows) == [v.name for v in quick_view.variants]
     item = next(c for c in quick_view.results.comparisons if c.variant == "time .75")
     row = rows["time .75"]
     known = {"difference": item.difference, "difference_low": item.low}
@@ -101,14 +96,13 @@ def test_failures_have_their_status_and_reason(quick_view: StudyView) -> None:
 
 def test_quality_and_cost_hold_every_variant(quick_view: StudyView) -> None:
     made = {}
-    for build in (quality, cost, memory):
+    for build in (verdicts, quality, cost, memory):
         made[build] = {row["variant"]: row for row in read(to_csv(build(quick_view)))}
         assert list(made[build]) == [v.name for v in quick_view.variants]
     assert float(made[cost]["none"]["inference_1_seconds"]) == pytest.approx(0.002)
     assert made[cost]["stride 2"]["status"] == "oom"
     saved = float(made[memory]["none"]["saved_for_backward_bytes"])
     assert saved == pytest.approx(32 * 9e3 * 66)
-    assert {row["parameters"] for row in made[quality].values()} == {"76000", ""}
 
 
 def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: StudyView) -> None:
