@@ -64,7 +64,6 @@ def _here(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(cli: Cli, table: str, *words: object, sets: tuple[str, ...] = ()) -> str:
-    """Runs a table's rows; what was printed."""
     given = [word for item in sets for word in ("--set", item)]
     status, text = cli("run", table, *given, *QUIETLY, *words)
     assert status == 0, text[-2000:]

@@ -25,26 +25,35 @@ def free_port():
 
 
 @contextlib.contextmanager
-def mlflow_server(folder):
-    """Runs ``mlflow server`` with its artifacts behind it; yields its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", (folder / "artifacts").as_uri()]
-    settings = {**os.environ, **SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+def serving(command, port, **options):
+    """Runs a command that serves MLflow at the port, from when it answers."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env=settings, **quiet)
+    process = subprocess.Popen([*command, "--port", str(port)], **quiet, **options)
     try:
-        for _ in range(240):
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
                 if urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                     break
-            assert process.poll() is None
             time.sleep(0.5)
-        yield port
+        else:
+            raise AssertionError("it does not serve")
+        yield
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@contextlib.contextmanager
+def mlflow_server(folder):
+    """Runs ``mlflow server`` with its artifacts behind it; yields its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", (folder / "artifacts").as_uri()]
+    settings = {**os.environ, **SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with serving(command, port, env=settings):
+        yield port
 
 
 class Proxy:

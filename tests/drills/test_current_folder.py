@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import small_study
+from faulty_server import free_port, serving
 from hostile_folder import HostileFolder
 from layouts import write_manifest
 
@@ -120,29 +116,9 @@ def test_compare_and_doctor(hostile: HostileFolder) -> None:
 
 
 def test_ui(hostile: HostileFolder) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    server = subprocess.Popen(
-        [COMMAND, "ui", "--port", port],
-        cwd=hostile.path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        status = None
-        while status != 200:
-            assert not hostile.marks()
-            assert server.poll() is None and time.monotonic() < deadline
-            time.sleep(0.5)
-            with contextlib.suppress(urllib.error.URLError):
-                status = urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status
+    port = free_port()
+    with serving([COMMAND, "ui"], port, cwd=hostile.path, env=environment()):
         assert not hostile.marks()
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def test_processes_of_the_python_interface(hostile: HostileFolder, tmp_path: Path) -> None:

@@ -58,18 +58,14 @@ def _batches(seed: int, each: int) -> list[list[dict[str, Any]]]:
     return batches
 
 
-@pytest.fixture(scope="module")
-def each(pytestconfig: pytest.Config) -> int:
-    """Kills of each phase in each process."""
-    return 10 if pytestconfig.getoption("--long") else 2
-
-
-@pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory, each: int) -> Path:
-    root = tmp_path_factory.mktemp("kills")
-    (root / "batches.json").write_text(json.dumps(_batches(20261123, each)))
+def test_the_records_equal_those_of_an_undisturbed_run_and_nothing_else_is_left(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    each = 10 if pytestconfig.getoption("--long") else 2  # kills of each phase in each process
+    batches = tmp_path / "batches.json"
+    batches.write_text(json.dumps(_batches(20261123, each)))
     done = subprocess.run(
-        [sys.executable, str(HERE / "killing.py"), str(root), str(root / "batches.json")],
+        [sys.executable, str(HERE / "killing.py"), str(tmp_path), str(batches)],
         capture_output=True,
         text=True,
         check=False,
@@ -77,31 +73,18 @@ def drilled(tmp_path_factory: pytest.TempPathFactory, each: int) -> Path:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return root
-
-
-def test_every_kill_took_place(drilled: Path, each: int) -> None:
-    done = [json.loads(path.read_text()) for path in drilled.glob("killed-*/moments/*.done")]
-    counts = Counter(
-        ("child" if moment["who"] == "child" else "parent", moment["phase"]) for moment in done
-    )
-    assert counts.pop(("parent", "study")) == len(POINTS)
+    moments = [json.loads(path.read_text()) for path in tmp_path.glob("killed-*/moments/*.done")]
+    counts = Counter((moment["who"] == "child", moment["phase"]) for moment in moments)
+    assert counts.pop((False, "study")) == len(POINTS)
     assert len(counts) == 8
-    assert set(counts.values()) == {each}
-    assert not list(drilled.glob("killed-*/moments/*.json"))
-
-
-def test_the_records_equal_those_of_an_undisturbed_run_and_nothing_else_is_left(
-    drilled: Path,
-) -> None:
-    expected = results(drilled / "undisturbed")
+    assert set(counts.values()) == {each}  # every kill took place
+    assert not list(tmp_path.glob("killed-*/moments/*.json"))
+    expected = results(tmp_path / "undisturbed")
     assert Counter(record["status"] for record in expected.values()) == {
         "ok": 9, "diverged": 3, "error": 3
     }  # fmt: skip
-    folders = sorted(drilled.glob("killed-*"))
-    assert folders
-    for folder in folders:
+    for folder in tmp_path.glob("killed-*"):
         assert results(folder) == expected
         assert {path.name for path in folder.glob("records/*/*")} == {"record.json"}
     for process in psutil.process_iter(["cmdline"]):
-        assert str(drilled) not in " ".join(process.info["cmdline"] or ())
+        assert str(tmp_path) not in " ".join(process.info["cmdline"] or ())

@@ -119,15 +119,9 @@ def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
         "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
         "print(sync(Path(sys.argv[1])).runs['created'])"
     )
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", code, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    words = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(words, **piped) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
     assert sorted(said) == [("0\n", ""), ("6\n", "")]
     assert len(runs_of(tmp_path)) == 6

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 from sounds import sound, write_sound
 
 from passt_bench.data import open_dataset
@@ -23,32 +22,29 @@ CLIPS = 500  # nine shards
 MARK = "PASST_BENCH_DRILL"  # every process of a drill inherits it, those of fork servers too
 
 
-@pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str]:
-    root = tmp_path_factory.mktemp("prepare")
+def processes_of(root: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["environ"])
+    return [process for process in found if (process.info["environ"] or {}).get(MARK) == str(root)]
+
+
+def test_killed_time_and_again_it_comes_to_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
     rows = ["path,labels,split"]
     for clip in range(CLIPS):
-        write_sound(root / "data" / f"{clip}.wav", sound(clip, 0.02 + 0.0001 * clip, RATE), RATE)
+        sample = sound(clip, 0.02 + 0.0001 * clip, RATE)
+        write_sound(tmp_path / "data" / f"{clip}.wav", sample, RATE)
         rows.append(f"{clip}.wav,{'ab'[clip % 2]},{'test' if clip % 5 == 0 else 'train'}")
-    (root / "data" / "manifest.csv").write_text("\n".join(rows) + "\n")
-    began = time.monotonic()
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(rows) + "\n")
     done = subprocess.run(
-        [sys.executable, str(HERE / "preparing.py"), str(root)],
+        [sys.executable, str(HERE / "preparing.py"), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", MARK: str(root)},
+        env={**os.environ, "PYTHONWARNINGS": "ignore", MARK: str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    print(f"\n{done.stdout}all in {time.monotonic() - began:.0f} s")
-    return root, done.stdout.splitlines(), done.stderr
-
-
-def test_every_kill_took_place(drilled: tuple[Path, list[str], str]) -> None:
-    _, lines, said = drilled
     killed = -signal.SIGKILL
-    assert lines == [
+    assert done.stdout.splitlines() == [
         "undisturbed 0",
         f"preparing.json {killed} False",
         f"waveforms.i16 {killed} False",
@@ -59,33 +55,16 @@ def test_every_kill_took_place(drilled: tuple[Path, list[str], str]) -> None:
         f"tidy {killed} True",
         "last 0",
     ]
-    assert said.count("a decoding process was killed") == 1
-
-
-def test_the_bytes_equal_those_of_an_undisturbed_one(
-    drilled: tuple[Path, list[str], str],
-) -> None:
-    root, _, _ = drilled
+    assert done.stderr.count("a decoding process was killed") == 1
+    deadline = time.monotonic() + 10
+    while processes_of(tmp_path):
+        assert time.monotonic() < deadline, "somebody is left behind"
+        time.sleep(0.2)
     undisturbed, resumed = (
-        {path.name: path.read_bytes() for path in (root / folder).iterdir()}
+        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
         for folder in ("undisturbed", "killed")
     )
     assert resumed == undisturbed
-    data = open_dataset(DataSpec("manifest", seconds=0.05), RATE, root / "killed")
+    data = open_dataset(DataSpec("manifest", seconds=0.05), RATE, tmp_path / "killed")
     assert len(data.ids) == CLIPS
     assert all(np.abs(data.waveform(clip)).max() > 0.01 for clip in range(0, CLIPS, 50))
-
-
-def test_no_process_is_left_behind(drilled: tuple[Path, list[str], str]) -> None:
-    root, _, _ = drilled
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        left = [
-            process
-            for process in psutil.process_iter(["environ"])
-            if (process.info["environ"] or {}).get(MARK) == str(root)
-        ]
-        if not left:
-            break
-        time.sleep(0.2)
-    assert not left

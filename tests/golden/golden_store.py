@@ -63,11 +63,7 @@ def read(family: str, case: str) -> Outputs:
         return {name.removeprefix(f"{case}/"): file.get_tensor(name) for name in names}
 
 
-def metadata(family: str) -> dict[str, str]:
-    """Versions of the peers by name, and ``weights``: hashes by case, as JSON."""
-    with safe_open(path(family), "np") as file:
-        return file.metadata()
-
-
 def weights(family: str) -> dict[str, str]:
-    return json.loads(metadata(family)["weights"])
+    """Hashes by case; the rest of the metadata are the versions of the peers."""
+    with safe_open(path(family), "np") as file:
+        return json.loads(file.metadata()["weights"])

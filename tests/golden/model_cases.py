@@ -138,6 +138,7 @@ class PasstCase:
 
 
 _SMALL = {"width": 96, "heads": 3, "depth": 2}
+_ALL = {"s_patchout_t": 20, "s_patchout_f": 2, "u_patchout": 100}
 _TRAINED = {"training": True, "precision": torch.float64}
 SMALL: tuple[PasstCase | BaselineCase, ...] = (
     PasstCase("s10", classes=527, batch=2, **_SMALL),
@@ -151,17 +152,7 @@ SMALL: tuple[PasstCase | BaselineCase, ...] = (
     PasstCase("s16-full", stride=16, classes=527),
     PasstCase("training-s", classes=50, batch=2, s_patchout_t=40, s_patchout_f=4, **_SMALL),
     PasstCase("training-u", classes=50, batch=2, u_patchout=400, **_SMALL),
-    PasstCase(
-        "training-all",
-        10,
-        998,
-        50,
-        batch=2,
-        s_patchout_t=20,
-        s_patchout_f=2,
-        u_patchout=100,
-        **_SMALL,
-    ),
+    PasstCase("training-all", classes=50, batch=2, **_ALL, **_SMALL),
     PasstCase("training-offset", classes=50, given=500, offset=23, s_patchout_t=10, **_SMALL),
     BaselineCase("stride 10", "ast", 128, 1024, options={"stride": 10, **_SMALL}),
     BaselineCase("stride 16", "ast", 128, 1024, 35, options={"stride": 16, **_SMALL}),

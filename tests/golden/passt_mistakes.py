@@ -7,6 +7,7 @@ order, and the features are the mean of both tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -18,13 +19,14 @@ from torch.nn import functional as F
 Mistake = Callable[[nn.Module, PasstCase], object]  # changes the network
 
 
-def _epsilon(
-    epsilon: float, chosen: Callable[[str], bool], net: nn.Module, case: PasstCase
-) -> None:
-    norms = [m for n, m in net.named_modules() if isinstance(m, nn.LayerNorm) and chosen(n)]
-    assert norms
+def _epsilon(epsilon: float, chosen: str, net: nn.Module, case: PasstCase) -> None:
+    norms = [
+        module
+        for name, module in net.named_modules()
+        if isinstance(module, nn.LayerNorm) and re.match(chosen, name)
+    ]
+    assert norms and all(norm.eps != epsilon for norm in norms)
     for norm in norms:
-        assert norm.eps != epsilon
         norm.eps = epsilon
 
 
@@ -79,25 +81,16 @@ def _no_head_norm(net: nn.Module, case: PasstCase) -> None:
     net.head[0].forward = lambda x: x
 
 
-# What the mistake is: how it is planted, and whether it shows in training alone.
-MISTAKES: dict[str, tuple[Mistake, bool]] = {
-    "LayerNorm epsilon 1e-5 in the blocks and after them": (
-        partial(_epsilon, 1e-5, lambda name: not name.startswith("head")),
-        False,
-    ),
-    "LayerNorm epsilon 1e-5 after the blocks alone": (
-        partial(_epsilon, 1e-5, lambda name: name == "norm"),
-        False,
-    ),
-    "LayerNorm epsilon 1e-6 in the head": (
-        partial(_epsilon, 1e-6, lambda name: name.startswith("head")),
-        False,
-    ),
-    "GELU in its tanh form": (_gelu, False),
-    "position encodings flattened time first": (_time_first, False),
-    "time encodings added after patchout": (_after_patchout, True),
-    "class and distillation token behind the patches": (_tokens_behind, False),
-    "encodings of class and distillation token swapped": (_encodings_swapped, False),
-    "patches numbered time first in patchout": (_patches_time_first, True),
-    "head norm left out": (_no_head_norm, False),
+MISTAKES: dict[str, Mistake] = {
+    "LayerNorm epsilon 1e-5 in the blocks and after them": partial(_epsilon, 1e-5, "(?!head)"),
+    "LayerNorm epsilon 1e-5 after the blocks alone": partial(_epsilon, 1e-5, "norm"),
+    "LayerNorm epsilon 1e-6 in the head": partial(_epsilon, 1e-6, "head"),
+    "GELU in its tanh form": _gelu,
+    "position encodings flattened time first": _time_first,
+    "time encodings added after patchout": _after_patchout,
+    "class and distillation token behind the patches": _tokens_behind,
+    "encodings of class and distillation token swapped": _encodings_swapped,
+    "patches numbered time first in patchout": _patches_time_first,
+    "head norm left out": _no_head_norm,
 }
+IN_TRAINING = (_after_patchout, _patches_time_first)  # show there alone

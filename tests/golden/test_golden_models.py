@@ -8,7 +8,7 @@ import known_weights
 import pytest
 from frontend_cases import FrontendCase, thinned_frames
 from model_cases import SMALL, BaselineCase, PasstCase
-from passt_mistakes import MISTAKES
+from passt_mistakes import IN_TRAINING, MISTAKES
 
 PASST = {case.name: case for case in SMALL if isinstance(case, PasstCase)}
 
@@ -32,8 +32,8 @@ def test_hears_what_the_peer_heard(case: FrontendCase) -> None:
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_shows(name: str) -> None:
-    plant, in_training = MISTAKES[name]
-    case = PASST["training-all" if in_training else "s10"]
+    plant = MISTAKES[name]
+    case = PASST["training-all" if plant in IN_TRAINING else "s10"]
     net = case.build()
     plant(net, case)
     found = known_weights.thinned(case.ours(net))

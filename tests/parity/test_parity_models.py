@@ -9,7 +9,7 @@ import known_weights
 import peers
 import pytest
 from model_cases import BASELINES, RELEASED, SMALL, TRAINING, BaselineCase, PasstCase
-from passt_mistakes import MISTAKES
+from passt_mistakes import IN_TRAINING, MISTAKES
 
 TITLES = {
     "ast": "AST against transformers",
@@ -50,8 +50,8 @@ def right() -> dict[bool, dict]:
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_fails(name: str, right: dict[bool, dict], table) -> None:
-    plant, in_training = MISTAKES[name]
-    case = TRAINED if in_training else EVALUATED
+    plant = MISTAKES[name]
+    case = TRAINED if plant in IN_TRAINING else EVALUATED
     net = case.build()
     plant(net, case)
-    table.check("Planted mistakes", name, case.ours(net), right[in_training], case.tolerance)
+    table.check("Planted mistakes", name, case.ours(net), right[case.training], case.tolerance)
