@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ STAGES = ("decode", "resample", "logmel")
 ROUNDS = 9
 
 Clip = Callable[[int], np.ndarray]
+Sources = dict[tuple[str, int], list[Encoded]]  # (format, Hz) → the clips as files in memory
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +60,7 @@ def waves(rate: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def sources() -> dict[tuple[str, int], list[Encoded]]:
-    """(format, Hz) → the clips as files in memory."""
+def sources() -> Sources:
     return {
         (kind, rate): [Encoded(encoded(wave, rate, kind), kind) for wave in waves(rate)]
         for rate in (RATE, OTHER_RATE)
@@ -68,9 +69,7 @@ def sources() -> dict[tuple[str, int], list[Encoded]]:
 
 
 @pytest.fixture(scope="module")
-def published(
-    tmp_path_factory: pytest.TempPathFactory, sources: dict[tuple[str, int], list[Encoded]]
-) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Path:
     """The clips as mp3 at 32 kHz in HDF5 files of the published layout."""
     root = tmp_path_factory.mktemp("throughput")
     (root / "vocabulary.csv").write_text("".join(f"{n},class {n},/m/{n}\n" for n in range(200)))
@@ -107,36 +106,40 @@ def pyav(data: bytes) -> np.ndarray:
     return fitted
 
 
-def report(benchmark: BenchmarkFixture, clips: int, **what: object) -> None:
+def report(benchmark: BenchmarkFixture, **what: object) -> None:
     """Throughput beside what was measured."""
     real = "recordings of ESC-10" if recordings() else "synthetic"
-    benchmark.extra_info |= {"clips": clips, "threads": 1, "sound": real, **what}
+    benchmark.extra_info |= {"clips": CLIPS, "threads": 1, "sound": real, **what}
     if benchmark.stats is not None:
         median = float(benchmark.stats.stats.median)
-        benchmark.extra_info["clips_per_second"] = round(clips / median, 1)
+        benchmark.extra_info["clips_per_second"] = round(CLIPS / median, 1)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("kind", FORMATS)
-def test_bench_stages(
-    benchmark: BenchmarkFixture,
-    kind: str,
-    stage: str,
-    sources: dict[tuple[str, int], list[Encoded]],
+def measure(
+    benchmark: BenchmarkFixture, reads: Iterable[Callable[[], np.ndarray]], **what: object
 ) -> None:
-    """Files at 44.1 kHz: decoded; resampled to 32 kHz as well; turned into log-mels as well."""
-    rate = OTHER_RATE if stage == "decode" else RATE
+    """Reads the clips, and turns them into log-mels where that is the stage."""
     net = LogMel(LOGMEL).eval()
 
     @torch.no_grad()
     def run() -> None:
-        for clip in sources[kind, OTHER_RATE]:
-            wave = read_waveform(clip, rate, SECONDS * rate)
-            if stage == "logmel":
+        for read in reads:
+            wave = read()
+            if what["stage"] == "logmel":
                 net(torch.from_numpy(wave)[None])
 
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1, iterations=1)
-    report(benchmark, CLIPS, format=kind, stage=stage, rate=OTHER_RATE)
+    report(benchmark, **what)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_bench_stages(benchmark: BenchmarkFixture, kind: str, stage: str, sources: Sources) -> None:
+    """Files at 44.1 kHz: decoded; resampled to 32 kHz as well; turned into log-mels as well."""
+    rate = OTHER_RATE if stage == "decode" else RATE
+    clips = sources[kind, OTHER_RATE]
+    reads = [partial(read_waveform, clip, rate, SECONDS * rate) for clip in clips]
+    measure(benchmark, reads, format=kind, stage=stage, rate=OTHER_RATE)
 
 
 @pytest.mark.parametrize("stage", ["decode", "logmel"])
@@ -145,17 +148,8 @@ def test_bench_at_32_khz(
     benchmark: BenchmarkFixture, way: str, stage: str, ways: dict[str, Clip]
 ) -> None:
     """What training reads: mp3 of a published HDF5 file, and prepared clips."""
-    net = LogMel(LOGMEL).eval()
-
-    @torch.no_grad()
-    def run() -> None:
-        for clip in range(CLIPS):
-            wave = ways[way](clip)
-            if stage == "logmel":
-                net(torch.from_numpy(wave)[None])
-
-    benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1, iterations=1)
-    report(benchmark, CLIPS, format=f"{way} at 32 kHz", stage=stage, rate=RATE)
+    reads = [partial(ways[way], clip) for clip in range(CLIPS)]
+    measure(benchmark, reads, format=f"{way} at 32 kHz", stage=stage, rate=RATE)
 
 
 class Clips(Dataset[np.ndarray]):
@@ -173,10 +167,7 @@ class Clips(Dataset[np.ndarray]):
 
 @pytest.mark.parametrize("way", ["pyav", "mp3", "cache"])
 def test_bench_loader(
-    benchmark: BenchmarkFixture,
-    way: str,
-    ways: dict[str, Clip],
-    sources: dict[tuple[str, int], list[Encoded]],
+    benchmark: BenchmarkFixture, way: str, ways: dict[str, Clip], sources: Sources
 ) -> None:
     """The same mp3 by PyAV in a torch loader, as the official code does; and these two in one."""
     read = ways.get(way)
@@ -196,7 +187,7 @@ def test_bench_loader(
             assert batch.shape == (CLIPS, SAMPLES)
 
     benchmark.pedantic(run, rounds=ROUNDS, warmup_rounds=1, iterations=1)
-    report(benchmark, CLIPS, format=f"{way} at 32 kHz", stage="loader", rate=RATE)
+    report(benchmark, format=f"{way} at 32 kHz", stage="loader", rate=RATE)
 
 
 def test_bench_cache_against_mp3(benchmark: BenchmarkFixture, ways: dict[str, Clip]) -> None:
@@ -214,7 +205,7 @@ def test_bench_cache_against_mp3(benchmark: BenchmarkFixture, ways: dict[str, Cl
 
     benchmark.pedantic(run, rounds=25, warmup_rounds=2, iterations=1)
     low, median, high = np.quantile(ratios[2:], [0.1, 0.5, 0.9])
-    report(benchmark, CLIPS, format="cache against mp3", stage="ratio", rate=RATE)
+    report(benchmark, format="cache against mp3", stage="ratio", rate=RATE)
     benchmark.extra_info |= {
         "ratio": round(float(median), 1),
         "ratio_tenth": round(float(low), 1),

@@ -31,13 +31,6 @@ def test_bench_read_records(benchmark: BenchmarkFixture, store: Store) -> None:
     assert len(runs) == 36
 
 
-def test_bench_read_outcomes(benchmark: BenchmarkFixture, store: Store) -> None:
-    """Only how runs ended, as a plan and a status read them."""
-    keys = [key for key in store.record_keys() if store.kind(key) is RunRecord]
-    found = benchmark(lambda: [store.outcome(key) for key in keys])
-    assert len(found) == 36
-
-
 def test_bench_write_record(benchmark: BenchmarkFixture, store: Store, tmp_path: Path) -> None:
     """One record, with fsync."""
     record = next(r for r in store.records() if isinstance(r, RunRecord))

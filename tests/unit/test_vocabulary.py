@@ -53,6 +53,5 @@ def test_the_order_of_esc50_is_that_of_its_targets() -> None:
 
 def test_audioset_ids_stand_in_the_order_of_the_names() -> None:
     ids = dict(zip(audioset_ids(), built_in("audioset"), strict=True))
-    assert len(ids) == 527
     assert ids["/m/09x0r"] == "Speech"
     assert ids["/m/07hvw1"] == "Field recording"

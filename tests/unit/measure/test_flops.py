@@ -7,15 +7,12 @@ from passt_bench.measure.flops import VENDOR_PEAKS, count_flops, matmul_peak, st
 from passt_bench.models import build_model
 
 
-def test_a_matrix_product_and_its_backward() -> None:
+def test_a_matrix_product_and_its_backward_on_the_meta_device_alone() -> None:
     with torch.device("meta"):
         layer, x = nn.Linear(7, 5), torch.empty(3, 7)
     assert count_flops(lambda: layer(x), backward=False) == 2 * 3 * 7 * 5
     # The input needs no gradient, the weight does.
     assert count_flops(lambda: layer(x), backward=True) == 2 * 2 * 3 * 7 * 5
-
-
-def test_real_tensors_are_refused() -> None:
     with pytest.raises(ValueError, match="meta"):
         count_flops(lambda: torch.ones(2, 2) @ torch.ones(2, 2), backward=False)
 
@@ -53,10 +50,9 @@ def test_the_closed_form_equals_the_count(
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_matmul_peak_is_the_best_of_its_sizes(precision: str) -> None:
+def test_the_matmul_peak_is_the_best_of_its_sizes() -> None:
     torch.set_num_threads(1)
-    rate = matmul_peak(torch.device("cpu"), precision, ((8, 8, 8), (256, 256, 256)), 0.05)
+    rate = matmul_peak(torch.device("cpu"), "bfloat16", ((8, 8, 8), (256, 256, 256)), 0.05)
     assert 1e8 < rate < 1e14
 
 
@@ -64,13 +60,9 @@ def test_the_matmul_peak_is_the_best_of_its_sizes(precision: str) -> None:
     ("gpu", "precision", "tflops"),
     [
         ("NVIDIA H200", "bfloat16", 989.5),
-        ("NVIDIA H100 80GB HBM3", "float16", 989.5),
         ("NVIDIA H100 PCIe", "float16", 756),
-        ("NVIDIA A100-SXM4-80GB", "bfloat16", 312),
         ("Tesla V100-SXM2-16GB", "float16", 125),
-        ("TITAN RTX", "float16", 130.5),
         ("NVIDIA GeForce RTX 2080 Ti", "float32", 13.4),
-        ("Tesla T4", "float16", 65),
         ("NVIDIA GeForce RTX 9999", "float16", None),
         ("", "float32", None),
         ("Tesla V100-SXM2-16GB", "bfloat16", None),  # it has none

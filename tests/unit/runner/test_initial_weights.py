@@ -80,7 +80,6 @@ def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_
     wide = replace(_start(path), model=replace(RECIPE.model, width=32))
     for recipe, field in (
         (replace(RECIPE, init=InitSpec("scratch", "w.pt")), "init.checkpoint"),
-        (replace(RECIPE, init=InitSpec("scratch", None, "00")), "init.sha256"),
         (replace(RECIPE, init=InitSpec("checkpoint")), "init.checkpoint"),
         (_start(path, "00"), "init.sha256"),
         (wide, "cls_token"),
