@@ -9,10 +9,10 @@ names, labels, sizes and sound, and not the bytes around them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import known_weights
@@ -80,67 +80,68 @@ def known_row(name: str, wave: np.ndarray, rate: int) -> bytes:
     return known(name, 1600)
 
 
-Write = Callable[[Path], object]
-
-
-def nothing(root: Path) -> None:
-    """The data set makes its clips itself."""
+@dataclass(frozen=True)
+class Case:
+    name: str
+    write: Callable[[Path], object] = lambda root: None
+    prepared: Literal["int16", "hdf5"] | None = None
+    spec: DataSpec = WHOLE
 
 
 small: dict[str, Any] = {"rate": RATE, "seconds": 0.2}
-esc50 = partial(layouts.write_esc50, **small)
 audioset = partial(layouts.write_audioset_folder, ending="wav", **small)
+audioset_hdf5 = partial(layouts.write_audioset_hdf5, **small)
+dcase20 = partial(layouts.write_dcase20, **small)
+esc50 = partial(layouts.write_esc50, **small)
+fsd50k = partial(layouts.write_fsd50k, **small)
+fsd50k_hdf5 = partial(layouts.write_fsd50k_hdf5, **small)
+openmic = partial(layouts.write_openmic, **small)
+openmic_hdf5 = partial(layouts.write_openmic_hdf5, **small)
 manifest = partial(layouts.write_manifest, seconds=(0.2, 0.15, 0.3))
-BOTH_FORMS: dict[str, tuple[Write, Write]] = {
-    "fsd50k": (layouts.write_fsd50k, layouts.write_fsd50k_hdf5),
-    "openmic": (layouts.write_openmic, layouts.write_openmic_hdf5),
+CASES: dict[str, Case] = {
+    "synthetic": Case("synthetic"),
+    "synthetic, few": Case("synthetic", spec=FEW),
+    "esc50": Case("esc50", esc50),
+    "esc50, few": Case("esc50", esc50, spec=FEW),
+    "esc50, two lost": Case("esc50", lossy),
+    "esc50, prepared": Case("esc50", esc50, "int16"),
+    "audioset, files": Case("audioset", audioset),
+    "audioset, HDF5": Case("audioset", audioset_hdf5),
+    "audioset, HDF5, one empty": Case("audioset", empty_row),
+    "audioset, prepared": Case("audioset", audioset, "int16"),
+    "fsd50k, files": Case("fsd50k", fsd50k),
+    "fsd50k, HDF5": Case("fsd50k", fsd50k_hdf5),
+    "fsd50k, prepared": Case("fsd50k", fsd50k, "int16"),
+    "fsd50k, prepared HDF5": Case("fsd50k", fsd50k, "hdf5"),
+    "openmic, files": Case("openmic", openmic),
+    "openmic, HDF5": Case("openmic", openmic_hdf5),
+    "openmic, prepared": Case("openmic", openmic, "int16"),
+    "openmic, prepared HDF5": Case("openmic", openmic, "hdf5"),
+    "dcase20": Case("dcase20", dcase20),
+    "manifest with splits": Case("manifest", manifest),
+    "manifest with folds": Case("manifest", partial(manifest, folds=3, multi_label=True)),
+    "manifest of stretches": Case("manifest", stretches),
+    "manifest of stretches, prepared": Case("manifest", stretches, "int16"),
+    "manifest of stretches, prepared HDF5": Case("manifest", stretches, "hdf5"),
 }
-# A name begins with that of the data set, and may end with the form in which it is prepared.
-CASES: dict[str, Write] = {
-    "synthetic": nothing,
-    "synthetic, few": nothing,
-    "esc50": esc50,
-    "esc50, few": esc50,
-    "esc50, two lost": lossy,
-    "esc50, prepared": esc50,
-    "audioset, files": audioset,
-    "audioset, HDF5": partial(layouts.write_audioset_hdf5, **small),
-    "audioset, HDF5, one empty": empty_row,
-    "audioset, prepared": audioset,
-    "dcase20": partial(layouts.write_dcase20, **small),
-    "manifest with splits": manifest,
-    "manifest with folds": partial(manifest, folds=3, multi_label=True),
-    "manifest of stretches": stretches,
-    "manifest of stretches, prepared": stretches,
-    "manifest of stretches, prepared HDF5": stretches,
-}
-for _name, (_files, _hdf5) in BOTH_FORMS.items():
-    CASES[f"{_name}, HDF5"] = partial(_hdf5, **small)
-    for _form in ("files", "prepared", "prepared HDF5"):
-        CASES[f"{_name}, {_form}"] = partial(_files, **small)
 
 
-def data_set(case: str) -> str:
-    return case.replace(",", "").split()[0]
-
-
-def opened(case: str, root: Path) -> Dataset:
-    name = data_set(case)
-    spec = replace(FEW if case.endswith("few") else WHOLE, name=name)
+def opened(case: Case, root: Path) -> Dataset:
+    spec = replace(case.spec, name=case.name)
     root.mkdir(parents=True)
     sound = KnownSounds()
     with (
         mock.patch.object(sounds, "encoded", sound),
         mock.patch.object(layouts, "encoded", sound),
     ):
-        CASES[case](root)
-    if "prepared" in case:
-        asked = Preparation(name, root, RATE)
+        case.write(root)
+    if case.prepared is not None:
+        asked = Preparation(case.name, root, RATE)
         prepare_data(asked)
         root = asked.folder
-    if case.endswith("prepared HDF5"):
-        root = layouts.write_prepared_hdf5(root, root.with_name(f"hdf5-{RATE}"), known_row)
-    return open_dataset(spec, RATE, None if name == "synthetic" else root)
+        if case.prepared == "hdf5":
+            root = layouts.write_prepared_hdf5(root, root.with_name(f"hdf5-{RATE}"), known_row)
+    return open_dataset(spec, RATE, None if case.name == "synthetic" else root)
 
 
 def told(dataset: Dataset) -> dict[str, Any]:
@@ -155,4 +156,5 @@ def told(dataset: Dataset) -> dict[str, Any]:
 
 
 def made(folder: Path) -> dict[str, Any]:
-    return {"fingerprints": {name: told(opened(name, folder / name)) for name in CASES}}
+    found = {name: told(opened(case, folder / name)) for name, case in CASES.items()}
+    return {"fingerprints": found}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import golden_fingerprints
 import golden_sounds
 import guards
 import pytest
-from golden_fingerprints import CASES, data_set, opened, told
 
 from passt_bench.registry import DATASETS
 
@@ -15,15 +15,18 @@ FINGERPRINTS = guards.read("fingerprints")["fingerprints"]
 VERDICTS = guards.read("sounds")["verdicts"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", golden_fingerprints.CASES)
 def test_a_data_set_keeps_its_fingerprint(name: str, tmp_path: Path) -> None:
-    found = told(opened(name, tmp_path / "data"))
+    found = golden_fingerprints.told(
+        golden_fingerprints.opened(golden_fingerprints.CASES[name], tmp_path / "data")
+    )
     assert guards.changed(found, FINGERPRINTS[name]) == {}
 
 
 def test_every_data_set_has_a_fingerprint() -> None:
-    assert sorted(CASES) == sorted(FINGERPRINTS)
-    assert {component.name for component in DATASETS.all()} <= {data_set(name) for name in CASES}
+    cases = golden_fingerprints.CASES
+    assert sorted(cases) == sorted(FINGERPRINTS)
+    assert {component.name for component in DATASETS.all()} <= {c.name for c in cases.values()}
 
 
 def test_odd_audio_files_are_judged_as_before(tmp_path: Path) -> None:
