@@ -95,11 +95,6 @@ def test_the_area_of_a_block_is_exact(area: int, grid: tuple[int, int]) -> None:
     assert len(kept) == grid[0] * grid[1] - area
 
 
-def test_a_block_of_a_prime_area_is_refused() -> None:
-    with pytest.raises(InputError, match="no rectangle"):
-        resolve(Patchout("block", patches=13), GRID)
-
-
 @pytest.mark.parametrize(
     ("setting", "grid", "patterns"),
     [
@@ -168,15 +163,11 @@ def _net() -> torch.nn.Module:
     return create_model("passt_micro", 3, patch=8, stride=8, mels=64, frames=64).train()
 
 
-@pytest.mark.parametrize("scope", ["batch", "sample"])
-@pytest.mark.parametrize("kind", DROPPING)
-def test_gradients_reach_just_the_kept_patches(kind: str, scope: str) -> None:
+def test_gradients_reach_just_the_patches_that_each_clip_keeps() -> None:
     x = torch.randn(2, 1, 64, 64, requires_grad=True)
-    setting = Patchout(kind, rate=0.75, scope=scope)  # type: ignore[arg-type]
-    kept = draw_batch(setting, GRID, 0, 0, 2)
+    kept = draw_batch(Patchout("unstructured", rate=0.75, scope="sample"), GRID, 0, 0, 2)
     assert kept is not None
     _net()(x, kept).sum().backward()
     assert x.grad is not None
     touched = x.grad.abs().reshape(2, 8, 8, 8, 8).sum(dim=(2, 4)).flatten(1) > 0
-    for row, mine in zip(touched, kept.expand(2, -1), strict=True):
-        assert torch.equal(row.nonzero().flatten(), mine)
+    assert torch.equal(touched.nonzero()[:, 1].reshape(2, -1), kept)

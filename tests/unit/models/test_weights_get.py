@@ -159,10 +159,6 @@ def test_without_a_network_it_says_what_to_put_where(
     server.status = 404
     with pytest.raises(InputError, match="404"):
         get(entry, check_published, tmp_path)
-    # Put there by hand, it is checked and noted.
-    (tmp_path / entry.file).write_bytes(server.content)
-    assert get(away, check_published, tmp_path).is_file()
-    assert entry.file in recorded_hashes(tmp_path)
 
 
 def test_names_and_file_names_are_found_in_the_folder(

@@ -16,6 +16,7 @@ from passt_bench.errors import InputError
 from passt_bench.models import AudioModel, create_model, load_weights, read_model
 from passt_bench.models.weights.adapt import infer, published_blocks
 from passt_bench.published_weights import PUBLISHED
+from passt_bench.spec import ast_frontend
 
 X = torch.randn(2, 1, 128, 998, generator=torch.Generator().manual_seed(1))
 
@@ -208,8 +209,9 @@ def test_ast_under_its_three_names(tmp_path: Path, names: str) -> None:
     shorter = load_weights(small(10, "ast", depth=2, frames=512), tmp_path / "ast.pth")
     assert "12 x 101 to 12 x 50" in shorter.adapted["v.pos_embed"]
     assert set(shorter.reinitialized) == {"mlp_head.1.weight", "mlp_head.1.bias"}
-    again, _, classes = read_model(tmp_path / "ast.pth")
+    again, recipe, classes = read_model(tmp_path / "ast.pth")
     assert same(again, source)
+    assert (recipe.model.name, recipe.frontend) == ("ast", ast_frontend())
     assert classes[0] == "Speech"
 
 
@@ -240,33 +242,24 @@ def test_cnns_load_for_their_own_and_for_other_classes(
     assert reinitialized and all(name.startswith(heads) for name in reinitialized)
 
 
-NAN = torch.full((64,), torch.nan)
-
-
 @pytest.mark.parametrize(
-    ("name", "tensor", "problem"),
+    ("name", "tensor"),
     [
-        ("norm.weight", None, "is missing"),
-        ("norm.weight", torch.ones(32), "does not fit the model's (64,)"),
-        ("extra", torch.ones(1), "unknown"),
-        ("norm.bias", NAN, "NaN or infinity"),
-        ("norm.bias", torch.ones(64, dtype=torch.int64), "of torch.float32"),
-        ("time_new_pos_embed", torch.ones(1, 32, 1, 99), "does not fit"),
-        ("freq_new_pos_embed", torch.ones(1, 64, 12), "does not fit"),
+        ("norm.weight", None),
+        ("norm.weight", torch.ones(32)),
+        ("extra", torch.ones(1)),
+        ("norm.bias", torch.full((64,), torch.nan)),
+        ("norm.bias", torch.ones(64, dtype=torch.int64)),
+        ("time_new_pos_embed", torch.ones(1, 32, 1, 99)),
+        ("freq_new_pos_embed", torch.ones(1, 64, 12)),
     ],
 )
 def test_what_does_not_fit_is_named_and_leaves_the_model_alone(
-    source: Any, tmp_path: Path, name: str, tensor: torch.Tensor | None, problem: str
+    source: Any, path: Path, name: str, tensor: torch.Tensor | None
 ) -> None:
     state = {**source.state_dict(), name: tensor}
-    torch.save({n: t for n, t in state.items() if t is not None}, tmp_path / "w.pt")
-    net = small()
-    before = copied(net)
-    with pytest.raises(InputError, match="w.pt") as caught:
-        load_weights(net, tmp_path / "w.pt")
-    assert caught.value.field == name
-    assert problem in caught.value.problem
-    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    torch.save({n: t for n, t in state.items() if t is not None}, path)
+    refused(small(), path, name)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +281,10 @@ def test_another_model_is_refused(
         if change == "no square":
             image["pos_embed"] = image["pos_embed"][:, :-1]
         torch.save(image, path)
-    net = small(**options)
+    refused(small(**options), path, field)
+
+
+def refused(net: nn.Module, path: Path, field: str) -> None:
     before = copied(net)
     with pytest.raises(InputError) as caught:
         load_weights(net, path)

@@ -111,11 +111,3 @@ def test_materialised_attention_is_kept_for_backward() -> None:
     assert saved[1] > saved[0]
     net = _net()
     assert Engine(EngineSpec()).prepare(net) is net
-
-
-def test_an_engine_describes_itself() -> None:
-    assert EngineSpec(threads=2).describe() == "cpu, 2 threads, float32"
-    spec = EngineSpec("cuda", 1, "bfloat16", compile=True, residual="compute", graph=True)
-    assert spec.describe() == (
-        "cuda, 1 thread, bfloat16, residual stream in bfloat16, compiled, one CUDA graph per step"
-    )
