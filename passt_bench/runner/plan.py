@@ -308,7 +308,7 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
 
 def _check(study: Study, variant: str, recipe: Recipe) -> None:
     where = study.place(variant)
-    if study.metric not in [METRICS.get(name).name for name in recipe.metrics]:
+    if study.metric not in recipe.metrics:
         raise InputError(
             "the study's metric is not among the metrics of the recipe",
             source=where,
