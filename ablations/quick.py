@@ -9,7 +9,7 @@ Expected time: about 6 minutes on two CPU cores, no GPU, no data.
 Expected outcome: at a rate of 0.75 and equal tokens (16 of 64 patches + 2 special tokens) every
 kind loses mAP here, because at equal epochs the model sees fewer patches; dropping frequency rows
 hurts the frequency classes most. Unstructured patchout loses less at lower rates. A finer stride
-gains mAP and costs time. Training gets faster and smaller with fewer tokens; inference does not.
+improves mAP and costs time. Training gets faster and smaller with fewer tokens; inference does not.
 """
 
 from __future__ import annotations

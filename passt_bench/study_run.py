@@ -19,7 +19,7 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
-from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
+from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, prepare, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -179,7 +179,7 @@ def _cost_plan(plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRec
 class Incomplete:
     """Counts of what failed or did not finish in a study; false if everything is done."""
 
-    failed: int = 0  # cells whose final status is not ok
+    failed: tuple[str, ...] = ()  # final statuses of cells that are not ok
     unfinished: int = 0  # cells without a record
     unmeasured: int = 0  # variants whose cost could not be measured
 
@@ -188,10 +188,11 @@ class Incomplete:
 
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
-        retry = "see the report page. To retry, add --retry STATUS, e.g. --retry oom,error."
         runs, variants = _count(self.unfinished, "run"), _count(self.unmeasured, "variant")
+        failed = len(self.failed)
+        again = f"--retry {','.join(sorted(set(self.failed)))}"
         sentences = (
-            (self.failed, f"{_count(self.failed, 'run')} failed; {retry}"),
+            (failed, f"{_count(failed, 'run')} failed; see the page. To retry, add {again}."),
             (self.unfinished, f"{runs} did not finish; run the same command to resume."),
             (self.unmeasured, f"The cost of {variants} could not be measured."),
         )
@@ -207,11 +208,11 @@ def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRec
 
     Without its baseline a study has no sessions.
     """
-    ends = [store.outcome(cell.key) for cell in plan.cells]
+    outcomes = [store.outcome(cell.key) for cell in plan.cells]
     measured = measured_arms(plan.record, sessions) if sessions else {}
     return Incomplete(
-        failed=sum(end is not None and end.status != "ok" for end in ends),
-        unfinished=ends.count(None),
+        failed=tuple(end.status for end in outcomes if end is not None and end.status != "ok"),
+        unfinished=outcomes.count(None),
         unmeasured=sum(arm.status != "ok" for _, arm in measured.values()),
     )
 
@@ -231,7 +232,7 @@ def describe(
     seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
     if cost:
         costs = _cost_plan(plan, config, store.sessions())
-        seconds += foresee_cost(costs).limited(costs.recipes[costs.baseline].measurement)
+        seconds += estimate_cost_time(costs).limited(costs.recipes[costs.baseline].measurement)
     return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
 
 

@@ -14,7 +14,7 @@ from passt_bench.analysis.statistics import (
     NAN,
     Contrast,
     Pool,
-    blocks_to_settle,
+    blocks_needed_for_verdict,
     contrast,
     detectable,
     fit_blocks,
@@ -174,9 +174,9 @@ def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.Data
 
 def _folds_in_use(cells: pd.DataFrame) -> list[int]:
     run = cells[(cells["status"] != "missing") & cells["fold"].notna()]
-    passes = [frozenset(group) for _, group in run.groupby(["variant", "seed"])["fold"]]
-    served = {folds: sum(folds <= other for other in passes) * len(folds) for folds in passes}
-    best = max(served, key=lambda folds: (served[folds], len(folds), sorted(folds)), default=())
+    fold_sets = [frozenset(group) for _, group in run.groupby(["variant", "seed"])["fold"]]
+    covered = {f: sum(f <= other for other in fold_sets) * len(f) for f in fold_sets}
+    best = max(covered, key=lambda folds: (covered[folds], len(folds), sorted(folds)), default=())
     return sorted(int(fold) for fold in best)
 
 
@@ -188,7 +188,7 @@ def _comparison(
     comparisons = max(tested, 1)
     needed = None
     if verdict == "undecided":
-        needed = 2 if c.n < 2 else blocks_to_settle(
+        needed = 2 if c.n < 2 else blocks_needed_for_verdict(
             c.estimate, c.unit, c.df_per_block, margin, comparisons=comparisons, more_than=c.n
         )  # fmt: skip
     low, high = c.interval()

@@ -90,8 +90,8 @@ def measured_arms(
             newest.update({arm.key: (session, arm) for arm in session.arms})
     others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]
     if others:
-        serving = Counter(newest[arm][0].key for arm in others)
-        chosen = max((newest[arm][0] for arm in others), key=lambda s: (serving[s.key], *_age(s)))
+        arms_of = Counter(newest[arm][0].key for arm in others)
+        chosen = max((newest[arm][0] for arm in others), key=lambda s: (arms_of[s.key], *_age(s)))
         newest[base] = (chosen, next(arm for arm in chosen.arms if arm.key == base))
     return {v.name: newest[v.arm] for v in study.variants if v.arm in newest}
 

@@ -267,7 +267,7 @@ def smallest_margin(error: float, df: float) -> float:
     return error * float(special.nctdtrinc(df, (1 - POWER) / 2, stats.t.isf(LEVEL, df)))
 
 
-def blocks_to_settle(
+def blocks_needed_for_verdict(
     difference: float,
     unit: float,
     df_per_block: int,

@@ -18,6 +18,7 @@ for _group in ("study", "results", "measure", "predict", "data", "records", "wei
     import_module(f"passt_bench.cli.{_group}")  # registers its commands, in the order of the help
 
 INTERRUPTED = 130
+_RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep what was done
 
 
 def main() -> None:
@@ -33,7 +34,8 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer has turned a Ctrl-C into this
             again = shlex.join(["passt-bench", *sys.argv[1:]])
-            console.print(f"Stopped. Run the same command to resume: {again}")
+            resumes = _RESUMING.intersection(sys.argv[1:3])
+            console.print("Stopped." + f" Run the same command to resume: {again}" * bool(resumes))
         raise
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:

@@ -39,22 +39,22 @@ _CLASSES, _RAREST = 50, 10  # with more classes, the text lists only the rarest
 data = typer.Typer(no_args_is_help=True, help="Check and prepare data sets.")
 app.add_typer(data, name="data")
 
-Named = Annotated[str, argument("NAME=DIR", "A data set and its folder.")]
+DataSet = Annotated[str, argument("NAME=DIR", "A data set and its folder.")]
 
 
-def _folder_of(named: str) -> tuple[str, Path]:
+def _folder_of(data_set: str) -> tuple[str, Path]:
     from passt_bench.runner.request import name_and_folder
 
-    name, folder = name_and_folder(named, "NAME=DIR")
+    name, folder = name_and_folder(data_set, "NAME=DIR")
     check_exists(folder, name, "Give the folder of the data set.")
     return name, folder
 
 
 @data.command()
 def check(
-    named: Named,
+    data_set: DataSet,
     decode: Annotated[
-        bool, flag("--decode", "Decode every file to find NaN, cut-off ends and silence.")
+        bool, flag("--decode", "Decode every file to find NaN, truncated files and silence.")
     ] = False,
     fold: Annotated[
         int | None, option("N", "Fold to hold out; by default every fold is checked.")
@@ -72,7 +72,7 @@ def check(
     as_json: Annotated[bool, flag("--json", "Print JSON with all names.")] = False,
     output: Annotated[Path | None, option("FILE", "Also write the JSON to this file.")] = None,
 ) -> None:
-    """Count clips, and report missing, broken, duplicate and leaking ones."""
+    """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage
     from passt_bench.data.check import CheckOptions
     from passt_bench.data.prepared import INDEX, find_prepared, read_index
@@ -80,32 +80,32 @@ def check(
     from passt_bench.spec.codec import to_plain
     from passt_bench.spec.recipe import DataSpec
 
-    name, folder = _folder_of(named)
+    name, folder = _folder_of(data_set)
     index = read_index(folder) if (folder / INDEX).is_file() else None
-    length, hertz = _length_and_rate(folder, index, seconds, rate)
+    length, sampling_rate = _length_and_rate(folder, index, seconds, rate)
     spec = DataSpec(name=name, seconds=length)
     threads = workers or min(8, CORES)
     options = CheckOptions(fold, duplicates, decode, threads)
     errors = error_console()
     with stage(errors, f"Checking {name}") as update:
-        checked = _check(spec, hertz, folder, index, options, update)
+        checked = _check(spec, sampling_rate, folder, index, options, update)
     text = json.dumps({"clean": checked.clean, **to_plain(checked)}, indent=1) + "\n"
     if as_json:
         typer.echo(text, nl=False)
     else:
         _show(checked)
-        prepared = find_prepared(folder, hertz)
+        prepared = find_prepared(folder, sampling_rate)
         if prepared is not None and prepared != folder:
             fresh = read_index(prepared).source.digest == checked.digest
             then = "use them" if fresh else "refuse them, because the data have changed since"
             console.print(
-                f"{prepared} has prepared clips of these data; runs at {hertz} Hz {then}."
+                f"{prepared} has prepared clips of these data; runs at {sampling_rate} Hz {then}."
             )
     if output is not None:
         write_atomically(output, text.encode())
         errors.print(str(output))
     if not as_json:
-        console.print(f"Next: {_next(named, checked.clean, decode, index)}")
+        console.print(f"Next: {_next(data_set, checked.clean, decode, index)}")
     if not checked.clean:
         raise typer.Exit(1)
 
@@ -165,16 +165,16 @@ def _check(
     return replace(check(dataset, options, update), refusal=refusal)
 
 
-def _next(named: str, clean: bool, decoded: bool, index: Index | None) -> str:
+def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str:
     if not clean and index is not None:
         return "fix the data that the clips were made from, and prepare them again."
     if not clean:
         return "fix what is listed above, and run the same command again."
     if not decoded:
-        return f"passt-bench data check {named} --decode, which decodes every file"
+        return f"passt-bench data check {data_set} --decode, which decodes every file"
     if index is not None:
-        return f"passt-bench run STUDY --data {named}"
-    return f"passt-bench data prepare {named} --rate {RATE}"
+        return f"passt-bench run STUDY --data {data_set}"
+    return f"passt-bench data prepare {data_set} --rate {RATE}"
 
 
 def _refuse_hdf5(value: str) -> str:
@@ -190,7 +190,7 @@ def _refuse_hdf5(value: str) -> str:
 
 @data.command()
 def prepare(
-    named: Named,
+    data_set: DataSet,
     rate: Annotated[int, option("HZ", "Sampling rate of the recipes' front end.", callback=_RATE)],
     folder: Annotated[
         Path | None, option("DIR", "Output folder; by default prepared-HZ in DIR.")
@@ -210,7 +210,7 @@ def prepare(
     from passt_bench.console import stage
     from passt_bench.runner.prepare_data import Preparation, prepare_data
 
-    name, root = _folder_of(named)
+    name, root = _folder_of(data_set)
     asked = Preparation(
         name=name,
         root=root,
@@ -270,7 +270,7 @@ def _show(checked: Checked) -> None:
         f"Sampling rates: {', '.join(rates) or unknown}.",
         f"Channels: {', '.join(channels) or unknown}.",
         *(f"Note: {note}." for note in checked.notes),
-        f"Fingerprint: {checked.digest}, {checked.found:,}{of} clips.",
+        f"Digest: {checked.digest}, {checked.found:,}{of} clips.",
     ]
     console.print("\n".join(lines))
     for finding in checked.findings:

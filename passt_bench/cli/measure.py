@@ -30,7 +30,7 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.runner.estimates import Foreseen
+    from passt_bench.runner.estimates import CostTime
     from passt_bench.spec import Recipe
 
 ENGINES = ("eager", "compiled")
@@ -64,7 +64,7 @@ def compare(
     ] = "eager",
     threads: Annotated[int, option("N", "CPU threads of each process.", min=1)] = 1,
     half_width: Annotated[
-        float, option("FRACTION", "Stop when every ratio is known to ± this fraction.", min=0.001)
+        float, option("FRACTION", "Desired half width of the time ratio's interval.", min=0.001)
     ] = 0.03,
     session_limit: SessionLimit = 300.0,
     steps: Annotated[int, option("N", "Training steps of each model per round.", min=1)] = 3,
@@ -89,7 +89,7 @@ def compare(
     from passt_bench.report.comparison import all_tables
     from passt_bench.report.view import measured_variants
     from passt_bench.runner import compare as runner
-    from passt_bench.runner.cost import foresee_cost, plan_cost
+    from passt_bench.runner.cost import estimate_cost_time, plan_cost
     from passt_bench.runner.request import Paths, typed_command
     from passt_bench.runner.studies import free_name, renamed_note
     from passt_bench.spec import (
@@ -126,7 +126,7 @@ def compare(
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
         profiles=runs / "profiles" / chosen if profile else None,
     )
-    console.print(announcement(len(recipes), shared, foresee_cost(costs)))
+    console.print(announcement(len(recipes), shared, estimate_cost_time(costs)))
     with stage(console, "Measuring side by side") as progress:
         record = runner.compare(
             chosen, recipes, costs, store, command=typed_command(), progress=progress
@@ -146,16 +146,16 @@ def compare(
         raise typer.Exit(1)
 
 
-def announcement(models: int, shared: Recipe, foreseen: Foreseen) -> str:
+def announcement(models: int, shared: Recipe, expected: CostTime) -> str:
     """A sentence about what `compare` will measure and how long that takes."""
     from passt_bench.console import rough
     from passt_bench.measure.session import MIN_ROUNDS
 
-    limits, sessions = shared.measurement, len(foreseen.rounds)
+    limits, sessions = shared.measurement, len(expected.rounds)
     each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
     return (
         f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
-        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(foreseen.least)}; more until "
+        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(expected.least)}; more until "
         f"the ratios are precise to ±{100 * limits.half_width:g} %, but for at most "
         f"{limits.seconds:g} s."
     )

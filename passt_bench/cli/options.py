@@ -199,7 +199,7 @@ Memory = Annotated[
 ]
 Variants = Annotated[
     list[str] | None,
-    option("NAME", "Only this variant (full name) and the baseline; repeatable.", "--variant"),
+    option("NAME", "Only this variant (as in `plan`) and the baseline; repeatable.", "--variant"),
 ]
 NoBaseline = Annotated[bool, flag("--no-baseline", "Leave the baseline out.")]
 Device = Annotated[str, option("cpu|cuda", "Device to use.", "--device", callback=_device)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from passt_bench.cli.options import (
     CORES,
@@ -90,7 +90,11 @@ def plan(
 
         return show_tables(file, request, config, paths)
     study = plan_request(file, request, paths)
-    table = Table("variant", "grid", "patches dropped", "tokens", "GFLOP/clip", "runs", "min/run")
+    longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
+    names = Column("variant", min_width=min(longest, 16), overflow="fold")
+    table = Table(
+        names, "grid", "patches dropped", "tokens", "GFLOP per clip", "runs", "min per run"
+    )
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
@@ -147,7 +151,7 @@ def run(
     ] = False,
     cost: Annotated[bool, typer.Option(help="Measure time and memory of training steps.")] = True,
     remeasure: Annotated[
-        bool, flag("--remeasure", "Measure costs again, even if on record.")
+        bool, flag("--remeasure", "Measure costs again, even if already measured.")
     ] = False,
     track: Track = True,
     reports: Reports = None,

@@ -75,7 +75,7 @@ def _check_fresh(spec: DataSpec, sampling_rate: int, root: Path, folder: Path) -
 
 
 def find_folders(root: Path) -> dict[str, Path]:
-    """Finds the folder of each data set directly below ``root``; of several, the first by name.
+    """The folder of each data set directly below ``root``; of several, the first alphabetically.
 
     A folder of prepared clips counts if the data set itself is missing.
     """

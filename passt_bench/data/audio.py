@@ -41,16 +41,16 @@ _OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
 _CUT = re.compile(
     r"^ *(?:data|FORM|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
-# Sizes that programs write into a pipe, where they do not know them: usual ones, SoX's, arecord's.
+# Placeholder sizes that programs write when streaming to a pipe: common ones, SoX's, arecord's.
 _PIPED = (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x80000000)
 # In the log if a WAV states 0 bytes of data, and what follows is sound instead of chunks.
 _PIPED_0 = re.compile("Unknown chunk marker|Chunk size|Have 0 marker")
 # The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
 _COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f]")
 _HEAD = 4096  # bytes that are searched for it
-_LACKING, _BEYOND = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
-_LONGEST = 2.0  # seconds of a packet
-_GAP = 0.05  # seconds between packets in which nothing is missing
+_MAX_MISSING, _MAX_EXTRA = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
+_MAX_PACKET = 2.0  # seconds of a packet
+_MAX_GAP = 0.05  # seconds between packets in which nothing is missing
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ AudioFile = Path | Encoded
 def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.SoundFile]:
     """Opens an audio file that is as long as its header states.
 
-    Thoroughly means that the packets of an MP3 or Ogg file are counted, which finds lost pages and
+    With ``thorough``, the packets of an MP3 or Ogg file are counted, which finds lost pages and
     several recordings in a row.
 
     Raises:
@@ -159,16 +159,16 @@ def _compare_packets(sound: AudioFile, stated: float) -> None:
         for _, packet in _packets(sound):
             begin = end if packet.pts is None else float(packet.pts * packet.time_base)
             length = float((packet.duration or 0) * packet.time_base)
-            if length > _LONGEST:  # FFmpeg's length of a last packet can overflow
+            if length > _MAX_PACKET:  # FFmpeg's length of a last packet can overflow
                 continue
             # Vorbis has gaps of milliseconds between long and short packets.
-            found += length + (begin - end if 0 < begin - end < _GAP else 0)
+            found += length + (begin - end if 0 < begin - end < _MAX_GAP else 0)
             end = begin + length
     except InputError:
         return  # soundfile may read what PyAV does not
-    if found < stated - _LACKING:
+    if found < stated - _MAX_MISSING:
         raise broken(sound, f"cut off or damaged: {stated:.2f} s expected, {found:.2f} s found")
-    if found > stated + _BEYOND:
+    if found > stated + _MAX_EXTRA:
         raise broken(
             sound,
             f"the header states {stated:.2f} s, but the file has {found:.2f} s: perhaps several "
@@ -196,7 +196,7 @@ class Header:
 def read_header(sound: AudioFile, thorough: bool = False) -> Header:
     """Rate, channels and length of a complete audio file.
 
-    Thoroughly means that packets are counted and the last sample is decoded, too.
+    With ``thorough``, packets are counted and the last sample is decoded, too.
 
     Raises:
         InputError: the file is missing, is not audio, is cut off, or has no samples.
@@ -324,7 +324,7 @@ def blocks_of(
     Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
     in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
     a block of an MP3 starts earlier, and what comes before the block is dropped. A seek into the
-    last page of an Ogg file comes out elsewhere; so its end is read from before that page.
+    last page of an Ogg file lands at the wrong sample; so its end is read from before that page.
     """
     lead = _MP3_BACK if file.format == "MP3" else 0
     last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames

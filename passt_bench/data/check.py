@@ -15,11 +15,11 @@ from passt_bench.data.clip_table import MISSING, ClipTable
 from passt_bench.data.contents import (
     Decoded,
     decode_file,
-    divided_sources,
     duplicates,
     identical,
     in_threads,
     named,
+    sources_in_several_splits,
 )
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.targets import class_counts
@@ -34,9 +34,9 @@ REMEDIES: dict[str, str] = {
     "identical files": "Remove all but one: duplicates count twice.",
     "identical sound": "Remove all but one: duplicates count twice.",
     "one source in two splits": "Keep all clips of a recording in one split or fold.",
-    "class without a positive": "Add clips of it, or leave the class out: it can be neither "
+    "class without a positive": "Add clips of it, or remove the class: it can be neither "
     "learned nor evaluated there.",
-    "digital silence": "Listen to them: they are silent, despite their labels.",
+    "digital silence": "Check them: silent, but labeled.",
     "not listed": "They were published, but are not listed; report it with your results.",
 }
 # Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
@@ -60,7 +60,7 @@ class CheckOptions:
 
     fold: int | None = None  # fold to hold out; None treats each fold as a split
     compare: bool = True  # whether to search for identical files
-    decode: bool = False  # whether to decode every file: finds NaN, cut ends, silence, equal sound
+    decode: bool = False  # decode every file: finds NaN, truncated files, silence, identical audio
     threads: int = 1
 
 
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Positives of a class in each split, in the order of the parts, and among skipped clips."""
+    """Positives of a class in each split, in the order of ``parts``, and among skipped clips."""
 
     name: str
     found: tuple[int, ...]
@@ -152,10 +152,10 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     fingerprint, table = dataset.fingerprint, _table_of(dataset, options.fold)
     clips = _read(dataset, table, options, update)
     if options.decode:
-        cut = table.start is not None  # seconds of a whole file are not those of its parts
+        has_parts = table.start is not None  # a whole file's seconds are not those of its parts
         table = replace(
             table,
-            seconds=table.seconds if cut else clips["seconds"].to_numpy(np.float32),
+            seconds=table.seconds if has_parts else clips["seconds"].to_numpy(np.float32),
             rates=clips["rate"].to_numpy(),
             channels=clips["channels"].to_numpy(),
         )
@@ -167,7 +167,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
         "missing": missing,
         "broken": broken,
         **duplicates(table, clips),
-        "one source in two splits": list(divided_sources(table)),
+        "one source in two splits": list(sources_in_several_splits(table)),
         "class without a positive": [
             f"{part.name} {item.name}"
             for at, part in enumerate(parts)

@@ -51,7 +51,7 @@ class ClipTable:
     skipped: SkippedClips
     files: Sequence[str] | None = None  # relative to ``root``; None if clips are in larger files
     file: np.ndarray | None = None  # (N,) int32, index of each clip's file in ``files``
-    start: np.ndarray | None = None  # (N,) float64, begin in the file in seconds; None is 0
+    start: np.ndarray | None = None  # (N,) float64, start in seconds; None: all start at 0
     end: np.ndarray | None = None  # (N,) float64, NaN is the file's end; None if ``start`` is
     sizes: np.ndarray | None = None  # (N,) int64, bytes of each clip's file or row, if known
     prepared: bool = False  # whether the clips were made from other data by ``data prepare``

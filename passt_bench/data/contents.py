@@ -52,10 +52,10 @@ def identical(
     middle of each is compared, if reading ``pieces`` is cheaper, and if that is the same, the whole
     file.
     """
-    alike = pd.DataFrame({"size": sizes})
+    candidates = pd.DataFrame({"size": sizes})
     problems: dict[int, str] = {}
     for whole in (False, True) if pieces else (True,):
-        alike = alike[alike.duplicated(keep=False)]
+        candidates = candidates[candidates.duplicated(keep=False)]
 
         def digest(number: int, whole: bool = whole) -> bytes | InputError:
             return _digest(sound_of(number), whole)
@@ -63,19 +63,19 @@ def identical(
         def advance(share: float, whole: bool = whole) -> None:
             update(whole / 2 + share / 2)
 
-        numbers: list[int] = alike.index.tolist()
+        numbers: list[int] = candidates.index.tolist()
         digests = list(in_threads(digest, numbers, threads, advance))
-        found = pd.Series(digests, index=alike.index, dtype=object)
+        found = pd.Series(digests, index=candidates.index, dtype=object)
         failed = {
             n: each
             for n, each in zip(numbers, digests, strict=True)
             if isinstance(each, InputError)
         }
         problems |= {number: error.problem for number, error in failed.items()}
-        alike = alike.assign(**{str(whole): found}).drop(index=list(failed))
-    alike = alike[alike.duplicated(keep=False)]
+        candidates = candidates.assign(**{str(whole): found}).drop(index=list(failed))
+    candidates = candidates[candidates.duplicated(keep=False)]
     groups = np.full(len(sizes), -1, dtype=np.int64)
-    groups[alike.index] = alike.groupby(list(alike), sort=False).ngroup()
+    groups[candidates.index] = candidates.groupby(list(candidates), sort=False).ngroup()
     return groups, problems
 
 
@@ -144,7 +144,7 @@ def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
     for kind, sets_of_kind in sets.items():
         for members in sets_of_kind:
             across = len(np.unique(table.split[members])) > 1
-            found["identical across splits" if across else kind].append(_together(table, members))
+            found["identical across splits" if across else kind].append(_join_names(table, members))
     across_splits = dict.fromkeys(found["identical across splits"])
     return {**found, "identical across splits": list(across_splits)}
 
@@ -157,20 +157,20 @@ def listed_twice(table: ClipTable) -> list[np.ndarray]:
     return equal_sets(pd.DataFrame({name: c for name, c in columns.items() if c is not None}))
 
 
-def divided_sources(table: ClipTable) -> Iterator[str]:
+def sources_in_several_splits(table: ClipTable) -> Iterator[str]:
     """Recordings that have clips in several splits, with one clip of each.
 
     Clips of one file are of one recording, even if the list names several sources.
     """
     named: set[str] = set()
     for members in divided(_hashes(table.sources), table.split):
-        together = _together(table, members, ", ")
+        together = _join_names(table, members, ", ")
         named.add(together)
         yield f"{table.sources[int(members[0])]}: {together}"
     if table.file is None or table.files is None:
         return
     for members in divided(table.file, table.split):
-        together = _together(table, members, ", ")
+        together = _join_names(table, members, ", ")
         if together not in named:
             yield f"{table.files[table.file[members[0]]]}: {together}"
 
@@ -201,7 +201,7 @@ def named(table: ClipTable, clip: int) -> str:
     return f"{table.splits[table.split[clip]]} {table.names[clip]}"
 
 
-def _together(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
+def _join_names(table: ClipTable, clips: np.ndarray, between: str = " = ") -> str:
     more = len(clips) - _SHOWN
     names = [named(table, int(clip)) for clip in clips[:_SHOWN]]
     return between.join(names) + (f" and {more} more" if more > 0 else "")

@@ -50,7 +50,7 @@ class Dataset(ABC):
     fingerprint: Fingerprint  # its digest is a part of the key of every run on the data
     ids: Sequence[str]  # one name per clip
     targets: Targets  # (N, C), 0 or 1, NaN if unknown (OpenMIC's partial labels)
-    sources: Sequence[str]  # recordings; a validation split never separates clips of one
+    sources: Sequence[str]  # recording of each clip; clips of one stay in one split
     folds: tuple[int, ...]  # numbers of the folds; empty for one fixed split
 
     @abstractmethod

@@ -15,7 +15,7 @@ import numpy as np
 from passt_bench.data.targets import Targets, classes_present
 
 _PIECE = 4096  # bytes; enough to distinguish two recordings of the same size
-_SPREAD = 1024  # clips of which a piece is hashed if one file holds many
+_PIECES = 1024  # clips of which a piece is hashed if one file holds many
 _NAMED = 5  # examples in a message
 
 
@@ -42,14 +42,14 @@ def piece_of(file: BinaryIO, start: int = 0, end: int | None = None) -> int:
     return hash_of(file.read(min(_PIECE, end - start)))
 
 
-def spread_over(count: int) -> np.ndarray:
+def evenly_spaced(count: int) -> np.ndarray:
     """Indices of up to 1,024 of ``count`` clips, spread evenly from the first to the last."""
-    chosen = min(count, _SPREAD)
+    chosen = min(count, _PIECES)
     places: np.ndarray = np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
     return places
 
 
-def lacking_classes(
+def class_notes(
     targets: Targets, split: np.ndarray, splits: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
     """A note for each split in which some classes have no clip."""
@@ -59,12 +59,12 @@ def lacking_classes(
         if len(inside):
             empty = np.flatnonzero(~classes_present(targets, inside)).tolist()
             if empty:
-                named = some([classes[at] for at in empty], empty)
+                named = first_few([classes[at] for at in empty], empty)
                 notes.append(f"{len(empty)} classes without a clip in {name}: {named}")
     return notes
 
 
-def some(names: Sequence[str], of: Sized) -> str:
+def first_few(names: Sequence[str], of: Sized) -> str:
     """The first few names, and how many more there are."""
     more = len(of) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -26,7 +26,7 @@ import numpy as np
 from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
-from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
+from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
@@ -221,7 +221,7 @@ def _notes(
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
     unsized = [part.path.name for part in parts if part.sizes is None]
-    first = some(skipped.names[:5], skipped)
+    first = first_few(skipped.names[:5], skipped)
     notes = (
         (len(skipped), f"{len(skipped)} rows without sound, left out: {first}"),
         (unlabelled, f"{unlabelled} clips have no label"),
@@ -229,7 +229,7 @@ def _notes(
     )
     return (
         *(note for count, note in notes if count),
-        *lacking_classes(targets, table.split, table.splits, classes),
+        *class_notes(targets, table.split, table.splits, classes),
     )
 
 
@@ -271,7 +271,7 @@ def _columns(file: h5py.File, path: Path, classes: int, masked: bool) -> Columns
         names, targets, sizes = names[rows], targets[rows], sizes[rows]
         sources = None if sources is None else sources[rows]
     pieces = []
-    for row in rows[spread_over(len(rows))].tolist():
+    for row in rows[evenly_spaced(len(rows))].tolist():
         try:
             pieces.append(piece_of(io.BytesIO(sound[row].tobytes())))
         except OSError as error:

@@ -21,7 +21,7 @@ import pandas as pd
 from passt_bench.data.audio import RESAMPLER, Header, length_at, read_waveform
 from passt_bench.data.clip_table import MISSING, ClipTable, Listing, SkippedClips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Dataset, Incomplete, StoredDataset
-from passt_bench.data.fingerprint import digest_of, lacking_classes, some
+from passt_bench.data.fingerprint import class_notes, digest_of, first_few
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.scan import scan_files
 from passt_bench.data.targets import PackedTargets, Targets, select
@@ -133,7 +133,7 @@ class DatasetLayout(ABC):
             raise InputError(
                 "no such folder",
                 source=root,
-                field=f"--data {self.name}",
+                field=f"{self.name}=DIR",
                 remedy=f"Give the folder with {self.contents} inside.",
             )
         return root
@@ -247,7 +247,7 @@ def open_listing(
             sampling_rates=dict(sorted(zip(map(str, rates), counts.tolist(), strict=True))),
             notes=(
                 *_notes(clips, skipped, sampling_rate),
-                *lacking_classes(targets, table.split, table.splits, listing.classes),
+                *class_notes(targets, table.split, table.splits, listing.classes),
             ),
         ),
         ids=names,
@@ -319,7 +319,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int) -> li
         (
             len(late),
             f"{len(late)} clips end behind their files; what is not there is silent: "
-            f"{some(late.tolist(), late)}",
+            f"{first_few(late.tolist(), late)}",
         ),
         (resampled, f"{resampled} clips resampled to {sampling_rate} Hz by {RESAMPLER}"),
         (mixed, f"{mixed} clips of several channels mixed to one"),
@@ -330,7 +330,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int) -> li
 def _named(skipped: pd.DataFrame) -> str:
     """The first skipped clips, and what is wrong with them."""
     first = skipped[["name", "problem"]].head(5).itertuples(index=False)
-    return some([f"{name} ({problem})" for name, problem in first], skipped)
+    return first_few([f"{name} ({problem})" for name, problem in first], skipped)
 
 
 def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDataset) -> None:

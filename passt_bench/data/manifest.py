@@ -54,7 +54,7 @@ class Manifest(DatasetLayout):
             raise InputError(
                 "no manifest",
                 source=file,
-                field="--data manifest",
+                field="manifest=DIR",
                 remedy="Give a CSV file with the columns path, labels and split (or fold), or the "
                 f"folder that holds it as {MANIFEST}.",
             )

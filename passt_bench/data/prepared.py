@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
 from passt_bench.data.dataset import Dataset, StoredDataset, stamps_of
-from passt_bench.data.fingerprint import digest_of, lacking_classes, piece_of, some, spread_over
+from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.hdf5 import SPLITS as KEYS
 from passt_bench.data.hdf5 import open_hdf5
 from passt_bench.data.targets import PackedTargets, Targets
@@ -156,14 +156,14 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         skipped=_skipped(index),
         prepared=True,
     )
-    lacking = lacking_classes(targets, table.split, table.splits, index.source.classes)
+    absent = class_notes(targets, table.split, table.splits, index.source.classes)
     # The digest begins with the source of the clips and how they were made.
     skipped = [name for name, _, _ in index.lost]
     length = index.seconds if index.cut else None
     made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, skipped)
     digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
     dataset = PreparedDataset(
-        fingerprint=_fingerprint(index, digest, lacking),
+        fingerprint=_fingerprint(index, digest, absent),
         ids=names,
         targets=targets,
         sources=table.sources,
@@ -238,7 +238,7 @@ def _digested(
     offsets = 2 * columns["offsets"]
     try:
         with samples.open("rb") as file:
-            for clip in spread_over(index.clips).tolist():
+            for clip in evenly_spaced(index.clips).tolist():
                 piece = piece_of(file, int(offsets[clip]), int(offsets[clip + 1]))
                 yield np.array(piece, dtype="<u8")
     except OSError as error:
@@ -252,13 +252,14 @@ def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
     if skipped:
         notes.append(
-            f"{len(skipped)} clips could not be decoded and were skipped: {some(skipped, skipped)}"
+            f"{len(skipped)} clips could not be decoded and were skipped: "
+            f"{first_few(skipped, skipped)}"
         )
     if index.clipped:
         clips = index.clipped_clips
         notes.append(
             f"{index.clipped} samples of {len(clips)} clips beyond ±1 were clipped: "
-            f"{some(clips, clips)}"
+            f"{first_few(clips, clips)}"
         )
     return replace(
         source,

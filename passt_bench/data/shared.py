@@ -29,7 +29,7 @@ class SharedDataset:
     Pickling it writes the data set to a file in a folder (by default that for temporary files),
     once, and passes on the file's name. A process that gets it maps the columns of the clip table
     into its memory instead of copying them. The file is removed with the object that wrote it, and
-    locked until then; those of processes that were killed are removed before the next is written.
+    locked until then; files left by killed processes are removed before a new one is written.
     """
 
     def __init__(

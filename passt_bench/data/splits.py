@@ -40,13 +40,13 @@ def validation_split(
     names = sorted(groups)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
     totals = class_counts(targets, train)
-    lacking = np.maximum(share * totals, np.minimum(totals // 2, 1))
+    shortfall = np.maximum(share * totals, np.minimum(totals // 2, 1))
     validation: list[int] = []
     for name in (names[i] for i in order):
         labels = class_counts(targets, np.array(groups[name]))
-        if np.abs(lacking - labels).sum() < np.abs(lacking).sum():
+        if np.abs(shortfall - labels).sum() < np.abs(shortfall).sum():
             validation += groups[name]
-            lacking = lacking - labels
+            shortfall = shortfall - labels
     if not 0 < len(validation) < len(train):
         raise InputError(
             f"{len(train)} clips of {len(groups)} sources cannot be divided",

@@ -47,7 +47,7 @@ _BAND = 1 / 16  # width of a band on the mel scale
 _RAMP = 20.0  # dB from one end of a ramp to the other
 _GLIDE_LENGTHS = (0.7, 0.9)  # share of the clip
 _GLIDE_RANGE = (0.1, 0.75)  # on the mel scale, of the lower tone
-_GLIDE_CHORD = 1 / 8  # from the lower to the upper tone
+_GLIDE_INTERVAL = 1 / 8  # from the lower to the upper tone
 _GLIDE_WIDTH = 1 / 32  # a tone's level is that over the background in this part of the scale
 _BURST, _FIRST_BURST, _BURST_STEP = 0.08, 0.025, 3 / 8  # length, earliest onset, spacing
 TRAIN_CLIPS, TEST_CLIPS = 1500, 400
@@ -64,7 +64,7 @@ def _pulses(rate: int, time: np.ndarray, random: np.random.Generator) -> np.ndar
 
 
 def _ramp(rising: bool, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Grows or fades over the whole clip, evenly in dB."""
+    """Grows or fades over the whole clip, linearly in dB."""
     ramp: np.ndarray = 10 ** (-_RAMP / 20 * (1 - time if rising else time))
     return ramp
 
@@ -158,7 +158,7 @@ def _glide(
     low, high = _GLIDE_RANGE
     path = low + (high - low) * shape((axes.time[inside] - onset) / length)
     chord = np.zeros_like(axes.time)
-    for shift in (0, _GLIDE_CHORD):
+    for shift in (0, _GLIDE_INTERVAL):
         frequency = 700 * np.expm1((path + shift) * np.log1p(_TOP * rate / 700))
         amplitude = np.sqrt(2 * _GLIDE_WIDTH * axes.power) / _tilt(frequency, rate)
         cycles = np.cumsum(frequency, dtype=np.float64) / rate + random.uniform()

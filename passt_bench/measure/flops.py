@@ -105,7 +105,7 @@ VENDOR_PEAKS: tuple[VendorPeak, ...] = (
 )
 
 
-def stated_peak(gpu: str, precision: str) -> tuple[float, str] | None:
+def vendor_peak(gpu: str, precision: str) -> tuple[float, str] | None:
     """FLOP/s that the vendor states for a GPU by its driver's name, and the source.
 
     None if it is not listed: a guess would look like a fact.

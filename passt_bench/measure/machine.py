@@ -155,7 +155,7 @@ def _warnings(state: dict[str, Any]) -> list[str]:
     if state["other_cores"] > _BUSY_CORES:
         lines.append(
             f"Other processes keep {state['other_cores']} of {state['cores']} cores busy: "
-            "step times may scatter."
+            "step times may vary more."
         )
     if state["stolen_cores"] > _STOLEN_CORES:
         lines.append(f"The hypervisor takes {state['stolen_cores']} cores away from this machine.")

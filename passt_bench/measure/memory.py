@@ -1,4 +1,4 @@
-"""Memory: peaks of a process, bytes that autograd keeps, a limit, and errors of memory."""
+"""Memory: peaks of a process, bytes kept by autograd, a memory limit, and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def memory_limit(limit: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def classify(error: BaseException) -> Literal["oom", "error"]:
+def failure_status(error: BaseException) -> Literal["oom", "error"]:
     """``oom`` if memory ran out, else ``error``.
 
     PyTorch raises `torch.OutOfMemoryError` on CUDA and a plain RuntimeError on the CPU.
@@ -172,4 +172,4 @@ def classify(error: BaseException) -> Literal["oom", "error"]:
         return "oom"
     # Memory may have run out earlier and caused this error.
     cause = error.__cause__ or error.__context__
-    return classify(cause) if cause is not None else "error"
+    return failure_status(cause) if cause is not None else "error"

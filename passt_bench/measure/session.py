@@ -24,7 +24,7 @@ from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
 from passt_bench.measure.flops import SQUARES, Size, matmul_peak
 from passt_bench.measure.machine import all_cores, background_load, changes, cores_of_round
-from passt_bench.measure.memory import classify
+from passt_bench.measure.memory import failure_status
 from passt_bench.measure.target import (
     STEP,
     PublishedProtocol,
@@ -44,8 +44,8 @@ from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
 MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
-WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up blocks' medians
-WARM_BLOCKS = 4
+WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medians
+WARM_CHUNKS = 4
 _MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 2  # cores per arm that compiles for a GPU at the same time as others
 # Positions of the progress bar after each part; the rest is writing.
@@ -158,7 +158,7 @@ def _serve(pipe: Connection) -> None:
         except (EOFError, ConnectionError):  # the coordinator has ended
             return
         except Exception as error:  # an error of a variant becomes its row in the table
-            answer = (classify(error), f"{type(error).__name__}: {error}")
+            answer = (failure_status(error), f"{type(error).__name__}: {error}")
         with suppress(ConnectionError):
             pipe.send(answer)
 
@@ -210,7 +210,7 @@ def run_session(
     return SessionResult(session.results, rounds, peaks, disturbance, time.monotonic() - start)
 
 
-def enough(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_width: float) -> bool:
+def precise(samples: Mapping[str, Mapping[str, Rounds]], baseline: str, half_width: float) -> bool:
     """Whether each arm's step-time ratio is known to within ``half_width`` of itself.
 
     Args:
@@ -256,16 +256,16 @@ class _Session:
                 self._receive(arm.name)
 
     def warm_up(self) -> None:
-        """Runs each arm alone until the medians of two blocks agree, then measures its memory."""
+        """Runs each arm alone until the medians of two chunks agree, then measures its memory."""
         self._compile_on_gpu()
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             result = self.results[name]
             if self._engines[name].compile and result.compile_seconds is None:
                 result.compile_seconds = self._ask(name, compile_seconds)
-            blocks: list[list[float]] = []
-            while name in self._running and not _agree(blocks):
-                blocks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
+            chunks: list[list[float]] = []
+            while name in self._running and not _agree(chunks):
+                chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
             if name in self._running and (answer := self._ask(name, measure_memory)):
                 result.memory, result.attention = answer
 
@@ -336,7 +336,7 @@ class _Session:
         return (
             time_is_up
             or rounds >= self.spec.most_rounds
-            or enough(samples, self.baseline, self.spec.half_width)
+            or precise(samples, self.baseline, self.spec.half_width)
         )
 
     def finish(self, published: PublishedProtocol | None, profiles: Path | None) -> None:
@@ -387,8 +387,8 @@ class _Session:
             self._running.popitem()[1].close()
 
 
-def _agree(blocks: list[list[float]]) -> bool:
-    if len(blocks) < 2:
+def _agree(chunks: list[list[float]]) -> bool:
+    if len(chunks) < 2:
         return False
-    last, previous = median(blocks[-1]), median(blocks[-2])
-    return len(blocks) >= WARM_BLOCKS or abs(last - previous) <= WARM_AGREEMENT * previous
+    last, previous = median(chunks[-1]), median(chunks[-2])
+    return len(chunks) >= WARM_CHUNKS or abs(last - previous) <= WARM_AGREEMENT * previous

@@ -1,6 +1,6 @@
 """Measures one variant in a cost session: its turns, memory, attention kernel and profile.
 
-On the CPU a mark in time is a reading of ``time.perf_counter``. On CUDA it is an event in the
+On the CPU a timestamp is a reading of ``time.perf_counter``. On CUDA it is an event in the
 stream, which needs no synchronization; events are read at the end of a turn, so that the device
 never waits between timed steps. CPU seconds of the process are kept with both: if wall time on the
 CPU is longer, something else used the core.
@@ -29,7 +29,7 @@ STEP = "train_step"
 GPU_WARM_STEPS, GPU_STEPS, GPU_SECONDS = 10, 30, 1.0
 _GPU_CALLS = 10  # calls per turn of every other phase
 _FREQUENCY = 2e9  # of a GPU in Hz, about
-# Steps during a peak measurement: memory that the first step leaves adds to the second's peak. A
+# Steps during a peak measurement: memory left by the first step raises the peak of the second. A
 # CUDA graph allocates its memory when it is captured, after a few eager steps.
 PEAK_STEPS, CAPTURE_STEPS = 2, 5
 _PROFILED_STEPS, _PROFILE_ROWS = 3, 40
@@ -60,7 +60,7 @@ class Subject:
         published: the speed test of the reference code on this variant, in clips per second.
         parts: the separate parts, if ``step`` replays all of them at once; bytes saved for
             backward and the attention kernel are measured on them.
-        forget: frees the CUDA graphs of such a replay; the next steps capture them again.
+        release_graphs: frees the CUDA graphs of such a replay; the next steps capture them again.
         cycle: number of consecutive steps whose mean is one sample, because they differ: the
             stages of a patchout schedule.
     """
@@ -71,7 +71,7 @@ class Subject:
     resident: tuple[torch.Tensor, ...] = ()
     published: Callable[[PublishedProtocol], float] | None = None
     parts: Work | None = None
-    forget: Callable[[], object] = lambda: None
+    release_graphs: Callable[[], object] = lambda: None
     cycle: int = 1
 
     def train(self, steps: int) -> None:
@@ -274,7 +274,7 @@ def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
         "train": lambda: subject.train(steps),
         **subject.others,
     }
-    subject.forget()
+    subject.release_graphs()
     for name, call in phases.items():
         peak = measure_peak(call, subject.device)
         memory[f"{name}_peak"], memory[f"{name}_rise"] = peak.peak, peak.rise

@@ -42,7 +42,7 @@ class EvaluationRecord:
     # with their versions, and the device type.
     key: Key
     name: str  # of the ensemble, or of the model files
-    members: tuple[Member, ...]  # in the requested order, which decides nothing
+    members: tuple[Member, ...]  # as requested; the order does not affect the result
     fingerprint: Fingerprint
     split: Split
     fold: int | None

@@ -118,7 +118,7 @@ class Store:
         return _names(self.root / STUDIES)
 
     def write_study(self, study: StudyRecord) -> None:
-        """Writes the expansion of a study, which may grow; never replaces a newer version's."""
+        """Writes the list of a study's runs, which may grow; never replaces a newer version's."""
         if study.name in self.studies():
             try:
                 self.study(study.name)

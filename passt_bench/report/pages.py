@@ -144,7 +144,10 @@ def headline(view: StudyView) -> str:
         for verdict, words in _VERDICTS.items()
         if verdict in verdicts
     ]
-    return f"Against {against}, of {counted(len(verdicts), 'variant')} {listed(parts)}{beside}."
+    number, rest = parts[0].split(" ", 1)
+    whole = "both" if number == "2" else f"all {number}"
+    parts[0] = f"{f'{number} of {len(verdicts)}' if parts[1:] else whole} variants {rest}"
+    return f"Against {against}, {listed(parts)}{beside}."
 
 
 def fastest_without_loss(view: StudyView) -> str | None:
@@ -190,11 +193,11 @@ def _quality(v: VariantView) -> str:
 def _outlook(item: Comparison, places: int) -> str:
     """The difference that these seeds can detect, and how many seeds would be needed."""
     if isfinite(item.detectable):
-        text = f"{counted(item.n, 'seed')} can detect {fixed(item.detectable, places)}"
+        text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
     else:
         text = f"{counted(item.n, 'seed')}; a test needs two"
     if item.blocks_needed is not None and isfinite(item.detectable):
-        text += f"; about {counted(item.blocks_needed, 'seed')} needed"
+        text += f"; about {counted(item.blocks_needed, 'seed')} needed for a verdict"
     return text
 
 
@@ -217,6 +220,8 @@ def speed(cost: Cost) -> str:
     if cost.speed_verdict == "about as fast":
         return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
     undecided = " (speed undecided)" if cost.speed_verdict == "undecided" else ""
+    if cost.speedup.value < 1:
+        return f"a training step takes {times(cost.ratio)} as long{undecided}"
     return f"trains {times(cost.speedup)} as fast{undecided}"
 
 
@@ -286,7 +291,7 @@ def _evaluation_facts(record: EvaluationRecord) -> str:
     return "; ".join(
         (
             f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
-            f"data set with {data.found}{expected} clips, fingerprint {data.digest}",
+            f"data set with {data.found}{expected} clips, digest {data.digest}",
             f"{record.resamples} resamples",
             f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
             f"finished {record.finished}",

@@ -195,7 +195,7 @@ def _result(result: Results, mean: VariantMean) -> str | None:
 
 
 def _shortfalls(result: Results, mean: VariantMean, row: Row) -> list[str]:
-    """Whether there are fewer runs or clips than behind the published number, in words."""
+    """Describes how many fewer runs or clips there are than behind the published number."""
     runs = mean.n * len(result.study.folds or (1,))
     # With folds too, clips for training and test add up to all clips.
     clips, published = result.study.fingerprint.found, row.corpus.training + row.corpus.evaluation

@@ -104,7 +104,7 @@ def _data(view: StudyView) -> Iterable[Fact]:
     yield (
         "Data",
         f"{data.dataset}: {data.found} clips{of}, "
-        f"{counted(len(data.classes), 'class', 'classes')}, {kind}; fingerprint {data.digest}",
+        f"{counted(len(data.classes), 'class', 'classes')}, {kind}; digest {data.digest}",
     )
     rates = [f"{count} at {rate} Hz" for rate, count in sorted(data.sampling_rates.items())]
     yield from fact("Sampling rates", [listed(rates)])
@@ -153,4 +153,4 @@ def _clocks(runs: Sequence[RunRecord]) -> list[Fact]:
     names = [name for name in (*_PHASES, *sorted({*totals} - {*_PHASES})) if name in totals]
     parts = [f"{name} {fixed(100 * totals[name] / whole, 0)} %" for name in names]
     minutes = significant(whole / 60, 2)
-    return [("Time of the runs", f"{minutes} min in all, summed over processes: {listed(parts)}")]
+    return [("Run time", f"{minutes} min in all, summed over processes: {listed(parts)}")]

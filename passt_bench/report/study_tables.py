@@ -79,7 +79,7 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
 def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
     """FLOPs per clip, in training and at inference."""
     unit = unit_for((v.measured("flops") for v in arms), "FLOP")
-    named = (("flops", "training, per clip"), ("flops_inference", "inference, per clip"))
+    named = (("flops", "training FLOPs per clip"), ("flops_inference", "inference FLOPs per clip"))
     training, inference = (
         Column(name, title, scaled(unit), unit.name, get=methodcaller("measured", name))
         for name, title in named

@@ -25,7 +25,7 @@ class Column:
     show: Callable[[Any], str] | None = None  # formats a value; None for columns of text
     unit: str = ""
     span: bool = False  # whether the values are `Span`
-    label: Callable[[str], str] | None = None  # of a text, but in CSV, which has the text itself
+    label: Callable[[str], str] | None = None  # changes a text for display; CSV keeps the original
     get: Callable[[Any], Any] = itemgetter(0)  # the value of an item, in `table_of`
 
     @property

@@ -1,4 +1,4 @@
-"""Formats numbers: digits follow the interval, units follow the size."""
+"""Formats numbers with digits that match their interval and units that match their size."""
 
 from __future__ import annotations
 

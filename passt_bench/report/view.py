@@ -48,11 +48,11 @@ class Cost:
         return "slower" if high < 1 else "undecided"
 
 
-UNKNOWN = Cost(Span(NAN), Span(NAN))
+NO_VALUE = Span(NAN)
 
 
 def _span(interval: Interval | None) -> Span:
-    return Span(interval.median, interval.low, interval.high) if interval else UNKNOWN.ratio
+    return Span(interval.median, interval.low, interval.high) if interval else NO_VALUE
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class VariantView:
 
     record: VariantRecord
     arm: ArmRecord | None = None  # its measurement in a cost session
-    value: Span = UNKNOWN.seconds  # mean of the study's metric over its runs
+    value: Span = NO_VALUE  # mean of the study's metric over its runs
     comparison: Comparison | None = None  # None for the baseline
     runs: tuple[RunRecord, ...] = ()  # of its cells, in the order of seeds and folds
     statuses: Mapping[str, int] = field(default_factory=dict)  # number of cells by status
@@ -132,7 +132,7 @@ class VariantView:
 
     def cost(self, phase: str) -> Cost:
         """The cost of a phase; unknown if no session measured it."""
-        return self.costs.get(phase, UNKNOWN)
+        return self.costs.get(phase, Cost(NO_VALUE, NO_VALUE))
 
     @property
     def cost_status(self) -> str:
@@ -237,7 +237,7 @@ def study_view(results: Results) -> StudyView:
             VariantView(
                 record=record,
                 arm=results.arms.get(record.name),
-                value=means.get(record.name, UNKNOWN.seconds),
+                value=means.get(record.name, NO_VALUE),
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in cells if run is not None),
                 statuses=dict(sorted(statuses.items())),

@@ -44,7 +44,7 @@ class RecipeFactory:
         return Subject(
             step={"replay": work.replay} if self.recipe.engine.graph else parts,
             parts=parts,
-            forget=work.graph.clear,
+            release_graphs=work.graph.clear,
             others={
                 "inference_1": partial(work.infer, 1),
                 "inference_batch": partial(work.infer, batch_size(self.recipe)),

@@ -17,7 +17,7 @@ from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import validation_split
 from passt_bench.errors import is_storage_error
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import classify, memory_limit, peak_bytes
+from passt_bench.measure.memory import failure_status, memory_limit, peak_bytes
 from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.records.run import Picture, RunRecord, Status
 from passt_bench.records.store import Store
@@ -55,7 +55,7 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
     except Exception as error:  # every failure becomes a record
         if is_storage_error(error):
             raise
-        record = failure(cell, classify(error), traceback.format_exc(limit=-6))
+        record = failure(cell, failure_status(error), traceback.format_exc(limit=-6))
     store.write(record)
     clear(paths, config, cell.key)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from passt_bench.console import Progress
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.flops import Size, stated_peak
+from passt_bench.measure.flops import Size, vendor_peak
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.session import Arm, ArmResult, SessionResult, run_session
 from passt_bench.measure.target import GPU_STEPS, STEP, PublishedProtocol
@@ -24,10 +24,10 @@ from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import (
-    Foreseen,
+    CostTime,
     batch_size,
-    foresee,
-    foreseen_bytes,
+    cost_time,
+    estimate_bytes,
     summarize_model,
 )
 from passt_bench.runner.run_status import SESSION_LOCK, lock
@@ -115,7 +115,7 @@ def plan_cost(
     )
 
 
-def foresee_cost(plan: CostPlan) -> Foreseen:
+def estimate_cost_time(plan: CostPlan) -> CostTime:
     """The expected seconds of `measure_cost`.
 
     On CUDA all arms count as one session: asking the GPU for its free memory would take hundreds
@@ -123,7 +123,7 @@ def foresee_cost(plan: CostPlan) -> Foreseen:
     """
     cuda = plan.recipes[plan.baseline].engine.device == "cuda" and not plan.all_known
     groups = [[plan.baseline, *plan.new]] if cuda else _groups(plan)
-    return foresee(
+    return cost_time(
         [[plan.recipes[key] for key in group] for group in groups],
         plan.classes,
         plan.recipes[plan.baseline].measurement,
@@ -178,10 +178,10 @@ def _groups(plan: CostPlan) -> list[list[str]]:
         return []
     first = plan.recipes[plan.baseline]
     free = _free_bytes(first) * MEMORY_SHARE
-    base = foreseen_bytes(first, plan.classes)
+    base = estimate_bytes(first, plan.classes)
     groups, used = [[plan.baseline]], base
     for key in plan.new:
-        need = foreseen_bytes(plan.recipes[key], plan.classes)
+        need = estimate_bytes(plan.recipes[key], plan.classes)
         if used + need > free and len(groups[-1]) > 1:
             groups.append([plan.baseline])
             used = base
@@ -214,7 +214,7 @@ def _measure(
         progress=progress,
     )
     cuda = recipe.engine.device == "cuda" and plan.gpu is not None
-    stated = stated_peak(plan.gpu or "", recipe.engine.precision) if cuda else None
+    stated = vendor_peak(plan.gpu or "", recipe.engine.precision) if cuda else None
     samples = {key: _rounded(arm) for key, arm in result.arms.items()}
     record = SessionRecord(
         key="",

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from passt_bench.measure.flops import count_flops, stated_peak
+from passt_bench.measure.flops import count_flops, vendor_peak
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.measure.session import MIN_ROUNDS
 from passt_bench.measure.target import (
@@ -34,7 +34,7 @@ PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
 CUDA_BYTES = 600 * 1024**2  # context and libraries of a process on the GPU
 CORE_FLOPS_PER_SECOND = 60e9  # approximate, of one CPU core in a measured step on constant input
 CELL_FLOPS_PER_SECOND = 32e9  # in a whole run of a small model, which also loads data
-GPU_SHARE = 0.3  # fraction of the vendor's stated peak
+GPU_SHARE = 0.3  # fraction of the vendor's peak
 UNKNOWN_GPU_FLOPS_PER_SECOND = 10e12  # where no peak is known
 CALL_SECONDS = 0.005  # overhead of a step or a forward pass
 SESSION_SECONDS = 3.0  # startup of the first process, machine checks
@@ -42,7 +42,7 @@ ARM_SECONDS = 1.5  # process, matmul peak, memory
 WEIGHT_RATE = 15e6  # weights drawn per second
 COMPILE_SECONDS = 60.0
 PROFILE_SECONDS = 3.0  # profiled steps and writing them
-_WARM_BLOCKS = 3  # two to four
+_WARM_CHUNKS = 3  # two to four
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def batch_size(recipe: Recipe) -> int:
     return recipe.measurement.batch_size or recipe.training.batch_size
 
 
-def foreseen_bytes(recipe: Recipe, classes: int) -> int:
+def estimate_bytes(recipe: Recipe, classes: int) -> int:
     """Memory that an arm needs, from the meta device; a high estimate.
 
     The sum of weights, gradients and AdamW's two averages, tensors saved for backward with unfused
@@ -155,7 +155,7 @@ def foreseen_bytes(recipe: Recipe, classes: int) -> int:
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class CostTime:
     """Expected seconds of measuring."""
 
     apart: float = 0.0  # of all sessions outside the rounds
@@ -177,11 +177,11 @@ def rate(engine: EngineSpec, gpu: str | None) -> float:
     """Expected FLOP/s; ``gpu`` is the driver's name of the GPU."""
     if engine.device != "cuda":
         return CORE_FLOPS_PER_SECOND * engine.threads
-    stated = stated_peak(gpu, engine.precision) if gpu else None
+    stated = vendor_peak(gpu, engine.precision) if gpu else None
     return GPU_SHARE * stated[0] if stated else UNKNOWN_GPU_FLOPS_PER_SECOND
 
 
-def foresee(
+def cost_time(
     sessions: Sequence[Sequence[Recipe]],
     classes: int,
     spec: MeasurementSpec,
@@ -189,7 +189,7 @@ def foresee(
     gpu: str | None = None,
     published: PublishedProtocol | None = None,
     profile: bool = False,
-) -> Foreseen:
+) -> CostTime:
     """Adds up the expected seconds of the arms of sessions, each a sequence of recipes.
 
     Raises:
@@ -207,9 +207,9 @@ def foresee(
         steps = spec.steps
         if recipe.engine.device != "cpu":
             steps = GPU_WARM_STEPS + max(3, min(GPU_STEPS, round(GPU_SECONDS / (cycle * step))))
-        warm = _WARM_BLOCKS * ((spec.warmup_steps + 1) // 2)
+        warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
         outside = ARM_SECONDS + summary.parameters / WEIGHT_RATE
-        outside += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_BLOCKS + 1) * infer
+        outside += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_CHUNKS + 1) * infer
         if recipe.engine.compile:
             outside += COMPILE_SECONDS
         if published is not None:
@@ -224,4 +224,4 @@ def foresee(
         arms = list(map(arm, recipes))
         apart += SESSION_SECONDS + sum(outside for outside, _ in arms)
         rounds.append(sum(turn for _, turn in arms))
-    return Foreseen(apart, tuple(rounds))
+    return CostTime(apart, tuple(rounds))

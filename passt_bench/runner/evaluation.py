@@ -20,7 +20,7 @@ from passt_bench.data import Dataset, layouts, open_dataset
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.errors import InputError
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import classify
+from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
@@ -118,7 +118,7 @@ def evaluate_checkpoints(
             store.write(record)
             return record, True
     except (RuntimeError, MemoryError) as error:
-        if classify(error) != "oom":
+        if failure_status(error) != "oom":
             raise
         raise InputError(
             "memory ran out",

@@ -93,8 +93,8 @@ def run_cells(
             runner.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    ends = {cell.key: future.result() for future, cell in futures.items()}
-    return {key: end for key, end in ends.items() if end is not None}
+    outcomes = {cell.key: future.result() for future, cell in futures.items()}
+    return {key: end for key, end in outcomes.items() if end is not None}
 
 
 def fork_server() -> ForkServerContext:

@@ -290,8 +290,8 @@ class _Search:
             todo = missing_cells(plan, self._store)
             prepare(todo, self._paths, self._plan.datasets, console)
             train(todo, self._paths, self._config, console)
-            ends = [self._store.outcome(cell.key) for cell in plan.cells]
-            failed += sum(end is None or end.status != "ok" for end in ends)
+            outcomes = [self._store.outcome(cell.key) for cell in plan.cells]
+            failed += sum(end is None or end.status != "ok" for end in outcomes)
             record = self.record(tuple(setting_name(trial.kind, trial.rate) for trial in best))
             self._write(record)
         return record, failed

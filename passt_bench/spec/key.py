@@ -83,15 +83,15 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
 
 
 def quality_key(
-    recipe: Recipe, seed: int, fold: int | None, fingerprint: str, versions: Mapping[str, int]
+    recipe: Recipe, seed: int, fold: int | None, data_digest: str, versions: Mapping[str, int]
 ) -> str:
-    """The key of a quality cell; ``fingerprint`` is the digest of the data set's files."""
+    """The key of a quality cell; ``data_digest`` is that of the fingerprint of the data."""
     return digest(
         {
             "recipe": _cached_fields(recipe),
             "seed": seed,
             "fold": fold,
-            "fingerprint": fingerprint,
+            "fingerprint": data_digest,
             "versions": dict(versions),
         }
     )

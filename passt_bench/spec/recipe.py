@@ -80,7 +80,7 @@ class ModelSpec(OpenSpec):
         written_as("multiplier"),
     ] = None
     rho: Annotated[
-        int | None, Field(ge=0, description="Size of the receptive field (CP-ResNet)."), LATER
+        int | None, Field(ge=0, description="Receptive-field parameter rho of CP-ResNet."), LATER
     ] = None
     frames: Annotated[
         int | None,
@@ -222,7 +222,7 @@ class TrainingSpec:
     sampling: Annotated[
         Literal["shuffle", "weighted"],
         Field(
-            description="shuffle: each clip once per epoch; weighted: those with rare labels more."
+            description="shuffle: each clip once per epoch; weighted: rare labels drawn more often."
         ),
         LATER,
     ] = "shuffle"
@@ -306,7 +306,7 @@ class EngineSpec:
     ] = False
     attention: Annotated[
         Literal["fused", "materialised"],
-        Field(description="fused: one kernel; materialised: stores its matrix, as the 2021 code."),
+        Field(description="fused: one kernel; materialised: matrix in memory, as the 2021 code."),
         LATER,
     ] = "fused"
     residual: Annotated[
@@ -387,5 +387,5 @@ class Recipe:
         Field(min_length=1, description="Registered metrics that are evaluated."),
     ] = ("mAP",)
     salt: Annotated[
-        int, Field(ge=0, description="Extra seed for batch order and augmentation (A/A studies).")
+        int, Field(ge=0, description="Second seed of batch order and augmentation (A/A studies).")
     ] = 0

@@ -169,12 +169,12 @@ def logmels(
     return batch
 
 
-def features_path(cache: Path, recipe: Recipe, fingerprint: str) -> Path | None:
+def features_path(cache: Path, recipe: Recipe, data_digest: str) -> Path | None:
     """The file with the log-mels of a recipe's data; None if they cannot or shall not be cached."""
     frontend, seconds = recipe.frontend, recipe.data.seconds
     if recipe.data.storage == "streamed" or is_jittered(frontend) or changes_waves(recipe):
         return None
-    name = digest([VERSION, fingerprint, key_fields(frontend), seconds])
+    name = digest([VERSION, data_digest, key_fields(frontend), seconds])
     return cache / f"features-{name}.npy"
 
 

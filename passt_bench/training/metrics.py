@@ -269,8 +269,8 @@ _SUMMARIES: dict[str, tuple[Metric, str]] = {
         "macro average precision over the labels that are known",
     ),
     "AUC": (_RocAuc(), "macro area under the ROC curve"),
-    "dprime": (_DPrime(), "d' of the macro AUC, from its normal score"),
-    "accuracy": (_Accuracy(), "share of clips whose class has the top score"),
+    "dprime": (_DPrime(), "d-prime computed from the macro AUC"),
+    "accuracy": (_Accuracy(), "top-1 accuracy"),
 }
 for _name, (_metric, _summary) in _SUMMARIES.items():
     METRICS.register(_name, version=1, summary=_summary)(_metric)

@@ -43,7 +43,7 @@ def tables_of(record: dict[str, Any]) -> str:
     ratio = found["cache against mp3", "ratio"]
     lines = [
         f"One core of {record['cpu']}, {found['wav', 'decode']['sound']}, clips of 10 s, files in "
-        "memory; clips a second:",
+        "memory; clips per second:",
         "",
         "| | waveform | resampled to 32 kHz | log-mel, 128 × 1000 |",
         "|---|---|---|---|",

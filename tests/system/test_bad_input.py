@@ -64,7 +64,7 @@ COMMANDS = [
     ("plan STUDY --set model.stride=6,6,6", "model.stride", "6,6,6", "patch stride"),
     ("plan STUDY --data esc50", "--data", "esc50", "esc50=/data/ESC-50"),
     ("plan STUDY --data synthetic=/data", "--data synthetic", "/data", "Leave it out"),
-    ("run patchout_type --data esc50=gone", "--data esc50", None, "no such folder"),
+    ("run patchout_type --data esc50=gone", "esc50=DIR", None, "no such folder"),
     ("plan STUDY --seeds 0", "--seeds", 0, "at least 1"),
     ("plan STUDY --folds 2", "--folds", 2, "Omit"),
     ("plan STUDY --device gpu", "--device", "gpu", "unknown device. Known: cpu, cuda"),

@@ -17,8 +17,8 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import cost
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.cost import CostPlan, foresee_cost, measure_cost, plan_cost
-from passt_bench.runner.estimates import foreseen_bytes, summarize_model
+from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
+from passt_bench.runner.estimates import estimate_bytes, summarize_model
 from passt_bench.spec import (
     EngineSpec,
     FrontendSpec,
@@ -115,11 +115,11 @@ def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Stor
     known = planned(RECIPES, store)
     assert known.all_known
     assert measure_cost(known, store) == []
-    assert foresee_cost(known).least == 0
+    assert estimate_cost_time(known).least == 0
     new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
     one = planned({**RECIPES, "time": new}, store)
-    assert foresee_cost(one) == foresee_cost(planned({"all": BASE, "time": new}, store))
-    assert foresee_cost(one).least > 0
+    assert estimate_cost_time(one) == estimate_cost_time(planned({"all": BASE, "time": new}, store))
+    assert estimate_cost_time(one).least > 0
     (second,) = measure_cost(one, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
@@ -143,7 +143,7 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
         seen.append((share, text))
         assert share < 1 or len(store.sessions()) == 2
 
-    assert len(foresee_cost(planned(recipes, store)).rounds) == 2
+    assert len(estimate_cost_time(planned(recipes, store)).rounds) == 2
     first, second = measure_cost(planned(recipes, store), store, note)
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
@@ -174,8 +174,8 @@ def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch)
     }
     plan = plan_cost(recipes, "1", CLASSES)
     one, two, three, four = plan.recipes
-    each = foreseen_bytes(recipes["4"], CLASSES)
-    assert each > foreseen_bytes(recipes["1"], CLASSES)
+    each = estimate_bytes(recipes["4"], CLASSES)
+    assert each > estimate_bytes(recipes["1"], CLASSES)
     for free, groups in (
         (10 * each, [[one, two, three, four]]),
         (3.9 * each, [[one, two, three], [one, four]]),
@@ -211,7 +211,7 @@ def test_foreseen_memory_covers_what_is_saved() -> None:
     for recipe in RECIPES.values():
         subject = RecipeFactory(recipe, CLASSES)()
         saved = saved_for_backward(subject.step["forward"], subject.resident)
-        assert 0 < saved <= foreseen_bytes(recipe, CLASSES) - 400 * 1024**2
+        assert 0 < saved <= estimate_bytes(recipe, CLASSES) - 400 * 1024**2
 
 
 def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
 def test_memory_and_time_of_a_cycle() -> None:
     """Memory is that of the largest stage, a sample of time the mean of all."""
     none = override(SCHEDULED, {"patchout": Patchout()})
-    assert foreseen_bytes(SCHEDULED, 3) == foreseen_bytes(none, 3)
+    assert estimate_bytes(SCHEDULED, 3) == estimate_bytes(none, 3)
     subject, whole = (RecipeFactory(recipe, 3)() for recipe in (SCHEDULED, none))
     saved = [measure_memory(one)[0]["saved_for_backward"] for one in (subject, whole)]
     assert saved[0] == saved[1]

@@ -61,7 +61,7 @@ def test_a_clean_folder(tmp_path: Path, cli: Cli) -> None:
         "train │ 6 │ 6 │ 0 │ 0 │", "validation │ 6 │ 6 │ 0 │ 0 │", "test │ 6 │ 6 │ 0 │ 0 │",
         "bell │ 2 │ 2 │ 2 │ 0 │", "Lengths: 0.7 s (6 clips), 1 s (6 clips), 1.6 s (6 clips).",
         "44100 Hz (9 clips)", "Channels: 1 (9 clips), 2 (9 clips).",
-        f"Fingerprint: {data.fingerprint.digest}, 18 of 18 clips.",
+        f"Digest: {data.fingerprint.digest}, 18 of 18 clips.",
         "No problems found (every file was decoded).",
         f"Next: passt-bench data prepare manifest={written.root}",
     ):  # fmt: skip

@@ -14,7 +14,7 @@ from passt_bench.measure.session import (
     Arm,
     ArmProcess,
     SessionResult,
-    enough,
+    precise,
     run_session,
 )
 from passt_bench.measure.target import PublishedProtocol, build
@@ -139,11 +139,11 @@ def test_the_width_rule_by_hand() -> None:
 
     base = rounds(1, 1, 1, 1, 1, 1)
     exact, wide = rounds(2, 2, 2, 2, 2, 2), rounds(2, 2, 2, 2, 2, 2.4)
-    assert enough({"base": base, "exact": exact}, "base", 0.01)
-    assert not enough({"base": base, "exact": exact, "wide": wide}, "base", 0.09)
-    assert enough({"base": base, "wide": wide}, "base", 0.11)  # half width 0.2 of ratio 2
-    assert not enough({"base": base, "new": {}}, "base", 0.5)
-    assert enough({"other": exact}, "base", 0.01)  # the baseline failed: no ratio to wait for
+    assert precise({"base": base, "exact": exact}, "base", 0.01)
+    assert not precise({"base": base, "exact": exact, "wide": wide}, "base", 0.09)
+    assert precise({"base": base, "wide": wide}, "base", 0.11)  # half width 0.2 of ratio 2
+    assert not precise({"base": base, "new": {}}, "base", 0.5)
+    assert precise({"other": exact}, "base", 0.01)  # the baseline failed: no ratio to wait for
 
 
 def test_stopping_at_the_width_keeps_the_coverage() -> None:
@@ -154,7 +154,7 @@ def test_stopping_at_the_width_keeps_the_coverage() -> None:
         base, other = {"train_step": []}, {"train_step": []}
         while len(base["train_step"]) < 15 or (
             len(base["train_step"]) < 60
-            and not enough({"base": base, "other": other}, "base", 0.03)
+            and not precise({"base": base, "other": other}, "base", 0.03)
         ):
             base["train_step"].append([draws.lognormvariate(0, 0.08)])
             other["train_step"].append([draws.lognormvariate(0, 0.08)])

@@ -178,7 +178,7 @@ def _amounts(setting: Patchout, grid: Pair) -> Amounts:
         )
     if setting.scope != "batch":
         raise InputError(
-            "the official code draws one pattern a batch",
+            "the official code draws one pattern per batch",
             field="patchout.scope",
             value=setting.scope,
             remedy="Use batch.",

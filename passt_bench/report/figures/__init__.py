@@ -35,7 +35,7 @@ def _draw(name: str, view: StudyView) -> Drawing:
     figure = FIGURES.get(name)
     try:
         drawing: Drawing = figure.build(view)
-    except Exception as error:  # no error of a plug-in may cost the page
+    except Exception as error:  # an error in a plug-in must not prevent the page
         if name in _OWN:
             raise
         why = f"the figure of a plug-in failed ({type(error).__name__}: {error})."

@@ -70,7 +70,7 @@ def tradeoff(view: StudyView) -> Drawing:
     caption = (
         f"{up} and to the right is better: mean {view.metric} against clips per second of a "
         "training step (without front end and data loading). Bars are 95 % intervals on both axes; "
-        "area is the memory saved for the backward pass, per clip; the dot is the value."
+        "area is the memory saved for the backward pass, per clip; the dot marks the value."
     )
     unmeasured = list(data.loc[~measured, "variant"])
     if unmeasured:

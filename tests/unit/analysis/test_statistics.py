@@ -15,7 +15,7 @@ from passt_bench.analysis.compare import compare
 from passt_bench.analysis.statistics import (
     Contrast,
     Floats,
-    blocks_to_settle,
+    blocks_needed_for_verdict,
     contrast,
     detectable,
     fit_blocks,
@@ -273,10 +273,10 @@ def test_power_at_its_limits() -> None:
     assert detectable(1.0, 1e7) == pytest.approx(normal, 1e-4)
     assert np.isnan([detectable(NAN, 0), detectable(0.1, 0), smallest_margin(0.1, 0)]).all()
     assert detectable(0.0, 4) == 0.0
-    assert blocks_to_settle(1e-5, 1.0, 1, margin=1e-5) is None
-    assert blocks_to_settle(0.1, NAN, 1, margin=0.02) is None
-    assert blocks_to_settle(NAN, 0.1, 1, margin=0.02) is None
-    assert blocks_to_settle(0.1, 0.0, 1, margin=0.02, more_than=1) == 2  # without noise
+    assert blocks_needed_for_verdict(1e-5, 1.0, 1, margin=1e-5) is None
+    assert blocks_needed_for_verdict(0.1, NAN, 1, margin=0.02) is None
+    assert blocks_needed_for_verdict(NAN, 0.1, 1, margin=0.02) is None
+    assert blocks_needed_for_verdict(0.1, 0.0, 1, margin=0.02, more_than=1) == 2  # without noise
 
 
 def test_smallest_margin_shows_equality_at_least_as_often() -> None:
@@ -288,20 +288,21 @@ def test_smallest_margin_shows_equality_at_least_as_often() -> None:
     assert 0.795 < inside.mean() < 0.82
 
 
-def test_blocks_to_settle_is_the_first_with_the_power() -> None:
-    needed = blocks_to_settle(0.03, 0.02, 1, margin=0.001)
+def test_blocks_needed_for_verdict_is_the_first_with_the_power() -> None:
+    needed = blocks_needed_for_verdict(0.03, 0.02, 1, margin=0.001)
     assert needed is not None
     power = [
         stats.nct.sf(stats.t.isf(0.025, n - 1), n - 1, 0.03 / (0.02 / np.sqrt(n)))
         for n in (needed - 1, needed)
     ]
     assert power[0] < 0.8 <= power[1]
-    same = blocks_to_settle(0.0, 0.02, 9, margin=0.02)  # a vanishing difference
+    same = blocks_needed_for_verdict(0.0, 0.02, 9, margin=0.02)  # a vanishing difference
     assert same is not None
     margins = [smallest_margin(0.02 / np.sqrt(n), 9 * (n - 1)) for n in (same - 1, same)]
     assert margins[1] <= 0.02 < margins[0]
     one, nine = (
-        blocks_to_settle(0.02, 0.02, 9, margin=0.02, comparisons=number) for number in (1, 9)
+        blocks_needed_for_verdict(0.02, 0.02, 9, margin=0.02, comparisons=number)
+        for number in (1, 9)
     )
     assert one is not None and nine is not None and one < nine
-    assert blocks_to_settle(0.02, 0.02, 9, margin=0.02, comparisons=9, more_than=50) == 51
+    assert blocks_needed_for_verdict(0.02, 0.02, 9, margin=0.02, comparisons=9, more_than=50) == 51

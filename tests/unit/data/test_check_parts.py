@@ -16,11 +16,11 @@ from passt_bench.data.contents import (
     Decoded,
     decode_file,
     divided,
-    divided_sources,
     equal_sets,
     identical,
     in_threads,
     listed_twice,
+    sources_in_several_splits,
 )
 
 
@@ -95,7 +95,7 @@ def clip_table(file: list[int] | None, start: list[float] | None, end: list[floa
 def test_stretches_of_one_file_in_two_splits_divide_it() -> None:
     """Whatever the list says of their sources."""
     table = clip_table([1, 0, 1], [0.0, 0.0, 0.5], [1.0, np.nan, 2.0])
-    assert [line.partition(":")[0] for line in divided_sources(table)] == ["b.wav"]
+    assert [line.partition(":")[0] for line in sources_in_several_splits(table)] == ["b.wav"]
 
 
 @pytest.mark.parametrize(

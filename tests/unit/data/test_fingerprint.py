@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from passt_bench.data.fingerprint import piece_of, spread_over
+from passt_bench.data.fingerprint import evenly_spaced, piece_of
 from passt_bench.data.targets import PackedTargets, class_counts, classes_present
 
 
@@ -41,8 +41,8 @@ def test_a_part_counts_as_a_file(start: int, end: int | None) -> None:
 @pytest.mark.parametrize("count", [1025, 5000, 2_000_000])
 def test_of_few_all_are_looked_at_and_of_many_some_from_first_to_last(count: int) -> None:
     for few in (0, 1, 2, 1024):
-        np.testing.assert_array_equal(spread_over(few), np.arange(few))
-    places = spread_over(count)
+        np.testing.assert_array_equal(evenly_spaced(few), np.arange(few))
+    places = evenly_spaced(count)
     assert (len(places), places[0], places[-1]) == (1024, 0, count - 1)
     steps = np.diff(places)
     assert steps.min() >= 1 and steps.max() - steps.min() <= 1

@@ -3,7 +3,7 @@ import torch
 from closed_form import vit_flops
 from torch import nn
 
-from passt_bench.measure.flops import VENDOR_PEAKS, count_flops, matmul_peak, stated_peak
+from passt_bench.measure.flops import VENDOR_PEAKS, count_flops, matmul_peak, vendor_peak
 from passt_bench.models import build_model
 
 
@@ -71,7 +71,7 @@ def test_the_matmul_peak_is_the_best_of_its_sizes() -> None:
     ],
 )
 def test_stated_peaks(gpu: str, precision: str, tflops: float | None) -> None:
-    found = stated_peak(gpu, precision)
+    found = vendor_peak(gpu, precision)
     assert (found and found[0]) == (tflops and pytest.approx(tflops * 1e12))
     assert found is None or found[1]
     assert all(entry.source and entry.tflops["float32"] > 0 for entry in VENDOR_PEAKS)

@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 from passt_bench.errors import is_storage_error
 from passt_bench.measure import memory
-from passt_bench.measure.memory import classify, measure_peak, memory_limit, saved_for_backward
+from passt_bench.measure.memory import (
+    failure_status,
+    measure_peak,
+    memory_limit,
+    saved_for_backward,
+)
 
 CPU = torch.device("cpu")
 MIB = 1024**2
@@ -100,7 +105,7 @@ def _because_of(first: Exception) -> RuntimeError:
     ids=repr,
 )
 def test_kinds_of_exceptions(error: Exception, kind: str) -> None:
-    assert classify(error) == kind
+    assert failure_status(error) == kind
     assert not is_storage_error(error)
     assert is_storage_error(OSError(errno.ENOSPC, "full"))
 
@@ -111,6 +116,6 @@ def test_a_memory_limit_holds_while_it_lasts() -> None:
         assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with pytest.raises(RuntimeError) as caught, memory_limit(1 << 20):
         torch.empty(1 << 33, dtype=torch.uint8)  # more than a long test session's heap has free
-    assert classify(caught.value) == "oom"
+    assert failure_status(caught.value) == "oom"
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert torch.empty(1 << 28, dtype=torch.uint8).numel() == 1 << 28

@@ -82,7 +82,7 @@ def test_the_page_has_answers_failures_machine_and_notebook(small: Path) -> None
         "CUDA out of memory: tried to allocate 2.50 GiB",
         "Other processes keep 0.4 of 2 cores busy.",
         "Imaginary 3000, 2 cores, 8 GiB, Python 3.11.4",
-        "fingerprint 5f2c9a1be04d7733",
+        "digest 5f2c9a1be04d7733",
         "passt-bench run quick --seeds 3",
         "Question: does <patchout> pay?",
     ):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from known_subjects import RECIPE
 
-from passt_bench.measure.flops import stated_peak
+from passt_bench.measure.flops import vendor_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
 from passt_bench.runner.estimates import Foreseen, foresee, rate, summarize_model
@@ -67,7 +67,7 @@ def test_what_follows_the_rounds_and_compiling_count() -> None:
 def test_rates_of_devices() -> None:
     assert rate(EngineSpec(threads=4), None) == 4 * rate(EngineSpec(), None) == 240e9
     half = EngineSpec(device="cuda", precision="bfloat16")
-    peak = stated_peak("NVIDIA H200", "bfloat16")
+    peak = vendor_peak("NVIDIA H200", "bfloat16")
     assert peak is not None
     assert rate(half, "NVIDIA H200") == pytest.approx(0.3 * peak[0])
     for unknown in ("A card of tomorrow", None):
