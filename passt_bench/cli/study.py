@@ -93,7 +93,7 @@ def plan(
     longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
     table = Table(
-        names, "grid", "patches dropped", "tokens", "GFLOP per clip", "runs", "min per run"
+        names, "grid", "patches\ndropped", "tokens", "GFLOP\nper clip", "runs", "min\nper run"
     )
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]

@@ -8,15 +8,15 @@ from known_subjects import RECIPE
 from passt_bench.measure.flops import vendor_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
-from passt_bench.runner.estimates import Foreseen, foresee, rate, summarize_model
+from passt_bench.runner.estimates import CostTime, cost_time, rate, summarize_model
 from passt_bench.spec import EngineSpec, MeasurementSpec, Patchout, Recipe, override
 
 CLASSES = 3
 SPEC = MeasurementSpec(warmup_steps=5, rounds=15, most_rounds=60, steps=3, seconds=50)
 
 
-def alone(recipe: Recipe = RECIPE, spec: MeasurementSpec = SPEC, **options: object) -> Foreseen:
-    return foresee([[recipe]], CLASSES, spec, **options)  # type: ignore[arg-type]
+def alone(recipe: Recipe = RECIPE, spec: MeasurementSpec = SPEC, **options: object) -> CostTime:
+    return cost_time([[recipe]], CLASSES, spec, **options)  # type: ignore[arg-type]
 
 
 def test_a_turn_by_hand() -> None:
@@ -31,19 +31,19 @@ def test_a_turn_by_hand() -> None:
 
 
 def test_six_rounds_at_least_and_the_limits_at_most() -> None:
-    found = Foreseen(apart=100, rounds=(2.0, 3.0))
+    found = CostTime(apart=100, rounds=(2.0, 3.0))
     assert found.least == 100 + 6 * 5
     assert found.limited(replace(SPEC, seconds=1)) == found.least
     assert found.limited(replace(SPEC, seconds=150)) == 100 + 2 * 60 + 150
     assert found.limited(replace(SPEC, seconds=1e9)) == 100 + 60 * 5
-    assert Foreseen().least == Foreseen().limited(SPEC) == 0
+    assert CostTime().least == CostTime().limited(SPEC) == 0
 
 
 def test_arms_sessions_and_stages_of_a_schedule_add_up() -> None:
     half = override(RECIPE, {"patchout": Patchout("time", rate=0.5)})
-    both, first, second = foresee([[RECIPE, half]], CLASSES, SPEC), alone(), alone(half)
+    both, first, second = cost_time([[RECIPE, half]], CLASSES, SPEC), alone(), alone(half)
     assert both.rounds[0] == pytest.approx(first.rounds[0] + second.rounds[0])
-    two = foresee([[RECIPE, half], [RECIPE]], CLASSES, SPEC)
+    two = cost_time([[RECIPE, half], [RECIPE]], CLASSES, SPEC)
     assert two.rounds == (both.rounds[0], first.rounds[0])
     assert two.apart == pytest.approx(both.apart + first.apart)
     scheduled = override(half, {"patchout.schedule": "rising"})
