@@ -32,8 +32,8 @@ def rough(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-class Estimate:
-    """Estimates the remaining time from the fraction that is done."""
+class Stopwatch:
+    """Measures elapsed time, and estimates the rest from the fraction that is done."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -74,7 +74,7 @@ def late_stage(title: str, patience: float = 3.0) -> Iterator[Callable[[float], 
 @contextmanager
 def stage(console: Console, title: str) -> Iterator[Progress]:
     """Shows the progress of work; yields ``update(fraction done, text)``."""
-    estimate = Estimate()
+    clock = Stopwatch()
     if console.is_terminal:
         from rich import progress
 
@@ -88,7 +88,7 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
             task = bar.add_task(title, total=1.0, note="")
 
             def show(share: float, text: str) -> None:
-                note = ", ".join(part for part in (text, estimate.left(share)) if part)
+                note = ", ".join(part for part in (text, clock.left(share)) if part)
                 bar.update(task, completed=min(share, MAX_SHOWN), note=note)
 
             yield show
@@ -96,12 +96,12 @@ def stage(console: Console, title: str) -> Iterator[Progress]:
         last = [-LINE_SECONDS / 2]
 
         def line(share: float, text: str) -> None:
-            if estimate.elapsed - last[0] >= LINE_SECONDS:
-                last[0] = estimate.elapsed
-                parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, estimate.left(share)]
+            if clock.elapsed - last[0] >= LINE_SECONDS:
+                last[0] = clock.elapsed
+                parts = [f"{100 * min(share, MAX_SHOWN):3.0f} %", text, clock.left(share)]
                 console.print(
                     f"{title}: {', '.join(part for part in parts if part)}", highlight=False
                 )
 
         yield line
-    console.print(f"{title}: done in {duration(estimate.elapsed)}", highlight=False)
+    console.print(f"{title}: done in {duration(clock.elapsed)}", highlight=False)

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from passt_bench.analysis.results import measured_arms
-from passt_bench.console import Estimate, duration, stage
+from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
@@ -48,7 +48,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     """Runs the missing runs of a planned study and renders its page, see `run_study`."""
     from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
 
-    store, clock, name = Store(paths.runs), Estimate(), plan.study.name
+    store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
     todo = missing_cells(plan, store, config.retry)
     console.print(plan.study.question, markup=False)
     console.print(describe_data(plan.record.fingerprint), markup=False)

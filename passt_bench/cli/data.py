@@ -236,10 +236,10 @@ def _describe(index: Index) -> str:
     if index.clipped:
         count = len(index.clipped_clips)
         parts.append(f"{index.clipped} samples of {count} clips beyond ±1 clipped")
-    if index.lost:
-        names = ", ".join(f"{name} ({reason})" for name, _, reason in index.lost[:_NAMED])
-        more = f" and {len(index.lost) - _NAMED} more" if len(index.lost) > _NAMED else ""
-        parts.append(f"{len(index.lost)} could not be decoded and were skipped: {names}{more}")
+    if index.skipped:
+        names = ", ".join(f"{name} ({reason})" for name, _, reason in index.skipped[:_NAMED])
+        more = f" and {len(index.skipped) - _NAMED} more" if len(index.skipped) > _NAMED else ""
+        parts.append(f"{len(index.skipped)} could not be decoded and were skipped: {names}{more}")
     return "; ".join(parts)
 
 
@@ -248,15 +248,15 @@ def _show(checked: Checked) -> None:
     from passt_bench.data.check import NOTES
 
     splits = Table("split", "expected", "found", "missing", "broken")
-    for part in checked.parts:
-        numbers = (part.expected, part.found, part.missing, part.broken)
-        splits.add_row(part.name, *(f"{number:,}" for number in numbers))
+    for split in checked.splits:
+        numbers = (split.expected, split.found, split.missing, split.broken)
+        splits.add_row(split.name, *(f"{number:,}" for number in numbers))
     console.print(splits)
     shown, title = list(checked.classes), "class"
     if len(shown) > _CLASSES:
         title = f"the {_RAREST} rarest of {len(shown)} classes"
         shown = sorted(shown, key=lambda item: sum(item.found))[:_RAREST]
-    classes = Table(title, *(part.name for part in checked.parts), "skipped")
+    classes = Table(title, *(split.name for split in checked.splits), "skipped")
     for item in shown:
         skipped = "?" if item.skipped is None else f"{item.skipped:,}"
         classes.add_row(item.name, *(f"{count:,}" for count in item.found), skipped)

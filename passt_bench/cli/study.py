@@ -202,7 +202,7 @@ def search(
     reports: Reports = None,
 ) -> None:
     """Search for the best patchout on a validation split, then confirm it on the test split."""
-    from passt_bench.console import Estimate
+    from passt_bench.console import Stopwatch
     from passt_bench.report.build import build_named
     from passt_bench.runner.background_sync import regular_sync, updating_mlflow
     from passt_bench.runner.plan import plan_request
@@ -210,7 +210,7 @@ def search(
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.studies import load_study
 
-    clock, paths = Estimate(), replace(paths, pages=reports)
+    clock, paths = Stopwatch(), replace(paths, pages=reports)
     study = plan_request(load_study(request.study), request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)

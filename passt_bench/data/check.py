@@ -75,7 +75,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitCounts:
     """Numbers of clips of a split."""
 
     name: str
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Positives of a class in each split, in the order of ``parts``, and among skipped clips."""
+    """Positives of a class in each split, in the order of ``splits``, and among skipped clips."""
 
     name: str
     found: tuple[int, ...]
@@ -128,7 +128,7 @@ class Checked:
     fold: int | None
     compared: bool
     decoded: bool
-    parts: tuple[Part, ...]
+    splits: Annotated[tuple[SplitCounts, ...], written_as("parts")]
     classes: tuple[ClassCount, ...]
     seconds: Spread | None  # stored lengths of the clips; None if not measured
     rates: dict[str, int]  # Hz → clips
@@ -159,9 +159,9 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
             rates=clips["rate"].to_numpy(),
             channels=clips["channels"].to_numpy(),
         )
-    parts, classes = _parts(table, clips), _classes(dataset, table, clips)
+    splits, classes = _splits(table, clips), _classes(dataset, table, clips)
     missing, broken = _missing_and_broken(table, clips)
-    unlisted, count = _not_listed(table, parts, fingerprint.expected or 0)
+    unlisted, count = _unlisted(table, splits, fingerprint.expected or 0)
     silent = np.flatnonzero(clips["silent"]).tolist() if options.decode else []
     names: dict[str, Sequence[str]] = {
         "missing": missing,
@@ -169,8 +169,8 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
         **duplicates(table, clips),
         "one source in two splits": list(sources_in_several_splits(table)),
         "class without a positive": [
-            f"{part.name} {item.name}"
-            for at, part in enumerate(parts)
+            f"{split.name} {item.name}"
+            for at, split in enumerate(splits)
             for item in classes
             if not item.found[at]
         ],
@@ -188,7 +188,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
         fold=options.fold,
         compared=options.compare,
         decoded=options.decode,
-        parts=parts,
+        splits=splits,
         classes=classes,
         seconds=spread_of(table.seconds),
         rates=counted(table.rates),
@@ -271,18 +271,18 @@ def _read(
     return clips.assign(file=of_clip)
 
 
-def _parts(table: ClipTable, clips: pd.DataFrame) -> tuple[Part, ...]:
+def _splits(table: ClipTable, clips: pd.DataFrame) -> tuple[SplitCounts, ...]:
     """Counts of each split that the data set has."""
     missing = np.array([reason == MISSING for reason in table.skipped.reasons], dtype=bool)
-    parts = []
+    splits = []
     for code, (name, expected) in enumerate(zip(table.splits, table.expected, strict=True)):
         inside, skipped = table.split == code, missing[table.skipped.split == code]
         bad = int((clips["problem"][inside] != "").sum())
         found = int(inside.sum()) - bad
-        unlisted = max(0, expected - found - bad - len(skipped))
-        absent = int(skipped.sum())
-        parts.append(Part(name, expected, found, absent + unlisted, len(skipped) - absent + bad))
-    return tuple(part for part in parts if part.expected or part.found)
+        broken = len(skipped) - int(skipped.sum()) + bad
+        absent = int(skipped.sum()) + max(0, expected - found - bad - len(skipped))
+        splits.append(SplitCounts(name, expected, found, absent, broken))
+    return tuple(split for split in splits if split.expected or split.found)
 
 
 def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[ClassCount, ...]:
@@ -317,15 +317,15 @@ def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str
     return missing, broken
 
 
-def _not_listed(table: ClipTable, parts: Sequence[Part], published: int) -> tuple[list[str], int]:
+def _unlisted(table: ClipTable, splits: Sequence[SplitCounts], total: int) -> tuple[list[str], int]:
     """How many clips were published, or in the source of prepared clips, but are not listed."""
-    names, others = [], published - sum(part.expected for part in parts)
-    for part in parts:
-        code = table.splits.index(part.name)
+    names, others = [], total - sum(split.expected for split in splits)
+    for split in splits:
+        code = table.splits.index(split.name)
         listed = int((table.split == code).sum()) + int((table.skipped.split == code).sum())
-        if part.expected > listed:
-            names.append(f"{part.expected - listed:,} of {part.name}")
-            others += part.expected - listed
+        if split.expected > listed:
+            names.append(f"{split.expected - listed:,} of {split.name}")
+            others += split.expected - listed
     if not names and others > 0:
         names = [f"{others:,} of all"]
     return names, max(0, others)

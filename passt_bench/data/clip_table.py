@@ -17,7 +17,7 @@ import pandas as pd
 
 from passt_bench.data.targets import PackedTargets, Targets
 
-SPLITS = ("train", "test", "validation")
+SPLIT_NAMES = ("train", "test", "validation")
 TRAIN, TEST, VALIDATION = range(3)
 MISSING = "no such file"  # why a clip was skipped
 
@@ -100,7 +100,7 @@ class Listing:
     """The clips that a data set's lists name, before their files are read.
 
     ``clips`` has a row per clip, with the columns ``name``, ``file`` (index into ``files``) and
-    ``split`` (code as in `SPLITS`, or index into ``folds``); ``source`` (the recording that it was
+    ``split`` (code as in `SPLIT_NAMES`, or index into ``folds``); ``source`` (the recording it was
     cut from), unless that is the clip's name; ``start`` and ``end`` (seconds in the file; NaN is
     the file's end), unless all clips are whole files.
     """
@@ -116,7 +116,7 @@ class Listing:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits by code, as in a clip table."""
-        return tuple(f"fold {fold}" for fold in self.folds) or SPLITS
+        return tuple(f"fold {fold}" for fold in self.folds) or SPLIT_NAMES
 
 
 class ListingBuilder:
@@ -149,7 +149,7 @@ class ListingBuilder:
     ) -> None:
         """Adds a clip with a unique name, a file relative to the folder, and names of classes.
 
-        ``split`` is a code of `SPLITS` or the number of a fold, ``source`` the recording that the
+        ``split`` is a code of `SPLIT_NAMES` or the number of a fold, ``source`` the recording the
         clip was cut from, by default its own name; ``start`` and ``end`` are seconds in the file.
         """
         labels = tuple(labels)

@@ -32,7 +32,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
-SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
+KEYS = {"train": "train", "valid": "validation", "test": "test"}  # key → name in a clip table
 NAME, SOUND, TARGET = "audio_name", "mp3", "target"
 SOURCE = "source"  # fixed-length bytes; not in published files
 _TRIED = 16  # rows whose bytes are counted to verify the stored sizes
@@ -118,7 +118,7 @@ def open_hdf5(
         InputError: files that cannot be read or do not fit the classes, too many empty rows,
             or fewer clips than the spec asks for.
     """
-    splits = tuple(SPLITS.get(key, f"fold {key.removeprefix('fold')}") for key in files)
+    splits = tuple(KEYS.get(key, f"fold {key.removeprefix('fold')}") for key in files)
     paths = [path for some in files.values() for path in some]
     codes = np.repeat(np.arange(len(files), dtype=np.int8), [len(some) for some in files.values()])
     stamps = stamps_of(paths)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import soundfile
@@ -30,13 +30,12 @@ from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
 from passt_bench.data.dataset import Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
-from passt_bench.data.hdf5 import SPLITS as KEYS
-from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.data.hdf5 import KEYS, open_hdf5
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.run import Fingerprint
-from passt_bench.spec.codec import from_json, to_plain
+from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
 SCALE = 32768  # 16-bit samples divided by it are within ±1
@@ -61,7 +60,7 @@ class Index:
     expected: tuple[int, ...]  # clips of each split before any was skipped
     clipped: int  # samples beyond ±1, which are stored as ±1
     clipped_clips: tuple[str, ...]  # names of the clips with such samples
-    lost: tuple[tuple[str, int, str], ...]  # skipped as broken: name, code of the split, reason
+    skipped: Annotated[tuple[tuple[str, int, str], ...], written_as("lost")]  # name, split, why
     checksum: str  # SHA-256 of the stored samples
     masked: bool = False  # whether some labels are unknown
     form: Literal["int16", "hdf5"] = "int16"
@@ -158,7 +157,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     )
     absent = class_notes(targets, table.split, table.splits, index.source.classes)
     # The digest begins with the source of the clips and how they were made.
-    skipped = [name for name, _, _ in index.lost]
+    skipped = [name for name, _, _ in index.skipped]
     length = index.seconds if index.cut else None
     made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, skipped)
     digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
@@ -221,7 +220,7 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
 
 def _skipped(index: Index) -> SkippedClips:
     """The clips that could not be decoded when the others were prepared."""
-    names, splits, reasons = zip(*index.lost, strict=True) if index.lost else ((), (), ())
+    names, splits, reasons = zip(*index.skipped, strict=True) if index.skipped else ((), (), ())
     return SkippedClips(list(names), np.array(splits, dtype=np.int8), list(reasons))
 
 
@@ -247,7 +246,7 @@ def _digested(
 
 def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
     """The source's fingerprint with the changes by preparing; ``own`` are notes on the clips."""
-    source, skipped = index.source, [name for name, _, _ in index.lost]
+    source, skipped = index.source, [name for name, _, _ in index.skipped]
     stored = "mp3" if index.form == "hdf5" else "16-bit samples"
     notes = [f"{stored} at {index.sampling_rate} Hz made from the data {source.digest}"]
     if skipped:

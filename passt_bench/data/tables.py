@@ -168,7 +168,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Names of classes in order: one a line, or FSD50K's ``vocabulary.csv`` (number, name, …).
+    """Names of classes in order: one per line, or FSD50K's ``vocabulary.csv`` (number, name, …).
 
     Raises:
         InputError: a repeated name, a number out of order, or no name.

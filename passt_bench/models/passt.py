@@ -1,4 +1,4 @@
-"""PaSST: a patch transformer over log-mel spectrograms with disentangled positional encodings.
+"""PaSST: a patch transformer over log-mel spectrograms with disentangled position encodings.
 
 Computes what ``models/passt.py`` of the reference code computes, under the same parameter names;
 reimplemented. Paper section 2 and figure 2. AST shares the blocks (of DeiT) and the patch grid.

@@ -24,7 +24,7 @@ from passt_bench.processes import without_current_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from passt_bench.console import Estimate
+    from passt_bench.console import Stopwatch
 
 EVERY_SECONDS = 20.0  # also before the first sync: a shorter study needs no live curves
 PAUSE = 30.0  # seconds between syncs per CPU second of the last sync
@@ -46,7 +46,7 @@ def regular_sync(
 
 
 @contextmanager
-def updating_mlflow(runs: Path, clock: Estimate, console: Console) -> Iterator[None]:
+def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[None]:
     """Syncs once beside the body, then waits for the sync; a failure is printed, not raised.
 
     Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.

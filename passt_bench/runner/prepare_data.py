@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from passt_bench.processes import follow_parent
 from passt_bench.records.files import read_bytes, storing, write_atomically
 from passt_bench.registry import DATASETS
 from passt_bench.runner.executor import fork_server
-from passt_bench.spec.codec import from_json, to_plain
+from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
 LIST = "preparing.json"  # `Shards`, while a folder is being prepared
@@ -77,13 +77,13 @@ class Preparation:
 
 @dataclass
 class Shards:
-    """The complete shards of a folder that is being prepared."""
+    """The complete shards of a folder that is being prepared; ``skipped``: clip → why."""
 
     made: dict[str, Any]  # what the clips are and how they were made
     sizes: list[int] = field(default_factory=list)  # samples of each clip; 0 for one that broke
     cut: int = 0  # clips that were longer than wanted
     clipped: dict[int, int] = field(default_factory=dict)  # clip → samples beyond ±1
-    lost: dict[int, str] = field(default_factory=dict)  # clip → why it broke
+    skipped: Annotated[dict[int, str], written_as("lost")] = field(default_factory=dict)
 
     def add(self, clip: Decoded) -> None:
         """Adds the next clip."""
@@ -93,7 +93,7 @@ class Shards:
         if clip.clipped:
             self.clipped[number] = clip.clipped
         if clip.problem is not None:
-            self.lost[number] = clip.problem
+            self.skipped[number] = clip.problem
 
 
 class Decoded(NamedTuple):
@@ -241,7 +241,7 @@ def _fill(
             for clip in pool.map(_decode, numbers, chunksize=_CHUNK):
                 file.write(clip.data)
                 shards.add(clip)
-                _check_lost(path, source, shards)
+                _check_skipped(path, source, shards)
                 done = len(shards.sizes)
                 progress(_DECODING * done / clips, f"{done} of {clips} clips")
             file.flush()
@@ -249,15 +249,15 @@ def _fill(
             _write_list(path.parent, shards)
 
 
-def _check_lost(path: Path, source: Dataset, shards: Shards) -> None:
+def _check_skipped(path: Path, source: Dataset, shards: Shards) -> None:
     """Refuses data of which too many clips break."""
-    if len(shards.lost) > MAX_SKIPPED * len(source.ids):
+    if len(shards.skipped) > MAX_SKIPPED * len(source.ids):
         raise InputError(
             f"more than {100 * MAX_SKIPPED:g} % of the clips break in decoding",
             source=path.parent,
             field="clips",
-            value=", ".join(source.ids[number] for number in list(shards.lost)[-5:]),
-            remedy=f"The last: {list(shards.lost.values())[-1]}. `passt-bench data check "
+            value=", ".join(source.ids[number] for number in list(shards.skipped)[-5:]),
+            remedy=f"The last: {list(shards.skipped.values())[-1]}. `passt-bench data check "
             f"{source.fingerprint.dataset}=DIR --decode` names all.",
         )
 
@@ -283,7 +283,7 @@ def _check_sample(path: Path, source: Dataset, shards: Shards, pool: ProcessPool
 def _write_tables(asked: Preparation, source: Dataset, shards: Shards, checksum: str) -> Index:
     """Writes the files beside the samples, the index last."""
     sizes = np.array(shards.sizes, dtype=np.int64)
-    kept = np.setdiff1d(np.arange(len(sizes)), list(shards.lost))
+    kept = np.setdiff1d(np.arange(len(sizes)), list(shards.skipped))
     splits, split = _split_codes(source)
     table = source.clip_table()
     expected = np.bincount(split[split >= 0], minlength=len(splits)).tolist()
@@ -310,7 +310,7 @@ def _write_tables(asked: Preparation, source: Dataset, shards: Shards, checksum:
         expected=tuple(expected),
         clipped=sum(shards.clipped.values()),
         clipped_clips=tuple(source.ids[clip] for clip in shards.clipped),
-        lost=tuple((source.ids[clip], int(split[clip]), why) for clip, why in shards.lost.items()),
+        skipped=tuple((source.ids[n], int(split[n]), why) for n, why in shards.skipped.items()),
         checksum=checksum,
         masked=masked,
     )

@@ -21,7 +21,7 @@ from statistics import fmean
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from passt_bench.console import Estimate, stage
+from passt_bench.console import Stopwatch, stage
 from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
@@ -112,7 +112,7 @@ class Budget:
 
     def __init__(self, minutes: float | None, reserved: int, workers: int, factor: float) -> None:
         self.seconds = inf if minutes is None else 60 * minutes
-        self.clock, self.taken = Estimate(), list[float]()
+        self.clock, self.taken = Stopwatch(), list[float]()
         self._reserved, self._workers, self._factor = reserved, workers, factor
 
     def _needed(self, cells: int) -> float:

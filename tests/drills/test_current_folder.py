@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from passt_bench.console import Estimate
+from passt_bench.console import Stopwatch
 from passt_bench.measure.session import ArmProcess
 from passt_bench.runner.background_sync import updating_mlflow
 from passt_bench.training.batches import load
@@ -41,7 +41,7 @@ def make(number):
 
 if __name__ == "__main__":
     before = dict(os.environ)
-    with updating_mlflow(Path("runs"), Estimate(), Console()):
+    with updating_mlflow(Path("runs"), Stopwatch(), Console()):
         arm = ArmProcess()
         arm.send(make, 1)
         assert arm.receive(120) is None

@@ -12,7 +12,7 @@ from faulty_server import Proxy, content, mlflow_server
 from rich.console import Console
 from tracked_study import runs_of, write_all
 
-from passt_bench.console import Estimate
+from passt_bench.console import Stopwatch
 from passt_bench.runner import background_sync
 from passt_bench.runner.tracking import database, local_uri, sync
 
@@ -53,7 +53,7 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
         # Seconds; longer than any of them may take.
         monkeypatch.setattr(background_sync, "PATIENCE_SECONDS", 60)
-        with background_sync.updating_mlflow(tmp_path, Estimate(), Console(soft_wrap=True)):
+        with background_sync.updating_mlflow(tmp_path, Stopwatch(), Console(soft_wrap=True)):
             pass
         assert proxy.failed or fault == "refuse"
     failure = capsys.readouterr().out

@@ -94,13 +94,13 @@ def _passt(case: PasstCase, net: nn.Module) -> Outputs:
 
     def randperm(count: int) -> torch.Tensor:
         draw = draws.pop(0)
-        assert len(draw) == count, f"{count} asked for where {len(draw)} were foreseen"
+        assert len(draw) == count, f"{count} asked for where {len(draw)} were planned"
         return draw
 
     given = (case.input(),)
     with quiet(), mock.patch.object(torch, "randperm", randperm):
         found = compute(peer, peer.head, given, case.targets(), public=lambda result: result[0])
-    assert not draws, "fewer draws than foreseen"
+    assert not draws, "fewer draws than planned"
     if case.offset:
         name = "gradient/time_new_pos_embed"
         found[name] = np.roll(found[name], case.offset, 3)

@@ -207,7 +207,7 @@ def test_every_phase_runs(changes: dict[str, object]) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in subject.resident)
 
 
-def test_foreseen_memory_covers_what_is_saved() -> None:
+def test_estimated_memory_covers_what_is_saved() -> None:
     for recipe in RECIPES.values():
         subject = RecipeFactory(recipe, CLASSES)()
         saved = saved_for_backward(subject.step["forward"], subject.resident)

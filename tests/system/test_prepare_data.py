@@ -75,7 +75,7 @@ def test_prepared_clips_are_the_decoded_ones(name: str, tmp_path: Path) -> None:
     asked = Preparation(name, root, RATE, workers=2)
     index, was_there = prepare_data(asked)
     assert not was_there
-    assert (index.clips, index.lost, index.cut) == (len(source.ids), (), 0)
+    assert (index.clips, index.skipped, index.cut) == (len(source.ids), (), 0)
     assert prepare_data(asked) == (index, True)
     with pytest.raises(InputError, match="no data set to prepare"):
         prepare_data(replace(asked, root=root / f"prepared-{RATE}"))

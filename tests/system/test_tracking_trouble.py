@@ -25,7 +25,7 @@ from tracked_study import (
     write_all,
 )
 
-from passt_bench.console import Estimate
+from passt_bench.console import Stopwatch
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.runner import background_sync, tracking
@@ -36,10 +36,10 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from passt_bench.console import Estimate
+from passt_bench.console import Stopwatch
 from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 root = Path(sys.argv[1])
-with regular_sync(root), updating_mlflow(root, Estimate(), Console()):
+with regular_sync(root), updating_mlflow(root, Stopwatch(), Console()):
     print("begun", flush=True)
     time.sleep(60)
 """
@@ -196,7 +196,7 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
 
 def updated(root, capsys):
     """What a run prints of the last sync, on one line."""
-    with updating_mlflow(root, Estimate(), Console(soft_wrap=True)):
+    with updating_mlflow(root, Stopwatch(), Console(soft_wrap=True)):
         pass
     assert beside() == []
     return " ".join(capsys.readouterr().out.split())
@@ -206,7 +206,7 @@ def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsyn
     with (
         pytest.raises(KeyError),
         regular_sync(tmp_path),
-        updating_mlflow(unsynced, Estimate(), Console()),
+        updating_mlflow(unsynced, Stopwatch(), Console()),
     ):
         assert len(beside()) == 2
         raise KeyError
@@ -231,7 +231,7 @@ def test_a_run_says_that_mlflow_was_not_updated(unsynced, refusing, capsys):
 def test_a_last_sync_that_does_not_end_or_is_killed_is_reported(
     unsynced, silent, capsys, monkeypatch
 ):
-    with updating_mlflow(unsynced, Estimate(), Console(soft_wrap=True)):
+    with updating_mlflow(unsynced, Stopwatch(), Console(soft_wrap=True)):
         (process,) = beside()
         process.kill()
     assert "the sync ended with status -9; the records" in capsys.readouterr().out

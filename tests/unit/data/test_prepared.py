@@ -71,7 +71,7 @@ def write(folder: Path, **changes: object) -> Index:
         expected=(3, 1, 2),
         clipped=0,
         clipped_clips=(),
-        lost=(),
+        skipped=(),
         checksum="",
     )
     index = replace(index, **changes)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_the_matmul_peak_is_the_best_of_its_sizes() -> None:
         ("NVIDIA L40S", "float16", None),  # not an L4
     ],
 )
-def test_stated_peaks(gpu: str, precision: str, tflops: float | None) -> None:
+def test_vendor_peaks(gpu: str, precision: str, tflops: float | None) -> None:
     found = vendor_peak(gpu, precision)
     assert (found and found[0]) == (tflops and pytest.approx(tflops * 1e12))
     assert found is None or found[1]

@@ -123,7 +123,7 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     text = headline(view)
     assert "better" not in text
     assert text.endswith(" (“time .5” and “CNN” are shown for scale, not counted).")
-    assert f"of {len(variants) - 3} variants" in text
+    assert f"all {len(variants) - 3} variants" in text
     assert (fastest_without_loss(view) or "").startswith("No variant trains faster")
     names = {row[0] for row in verdicts(view).texts()}
     assert {*(f"{name} (for scale, not counted)" for name in scale), "unstructured .5"} <= names
