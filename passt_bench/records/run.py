@@ -129,7 +129,7 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """The expansion of a study: everything that a report needs besides the records."""
+    """The variants and runs of a study: all that a report needs besides the records."""
 
     name: Name
     question: str

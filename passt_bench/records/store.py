@@ -109,7 +109,7 @@ class Store:
         return sorted(found, key=lambda record: (record.finished, record.key))
 
     def study(self, name: str) -> StudyRecord:
-        """The expansion of a study on record."""
+        """The record of a study: its variants and their runs."""
         command = f"passt-bench run {name} --runs {self.root}"
         return _read_named(StudyRecord, name, self.root / STUDIES, "study", command)
 
@@ -123,7 +123,7 @@ class Store:
             try:
                 self.study(study.name)
             except InputError as error:
-                if error.field == "schema":  # a broken one is replaced
+                if error.field == "schema":  # a newer version's; a broken one is replaced
                     raise
         _write_named(study, self.root / STUDIES)
 

@@ -39,7 +39,7 @@ _ASSIGNS = re.compile(r"^(STUDY|ROWS)\b", re.MULTILINE)
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study and its lab notebook, the docstring of its file."""
+    """A study and its notebook, the docstring of its file."""
 
     study: Study
     notebook: str
@@ -47,7 +47,7 @@ class StudyFile:
 
 @dataclass(frozen=True)
 class RowsFile:
-    """Rows of a published table, and their lab notebook."""
+    """Rows of a published table, and their notebook."""
 
     name: str
     rows: tuple[Row, ...]

@@ -121,7 +121,7 @@ def test_samples_beyond_one_are_clipped_and_counted(
 def test_the_fingerprint_tells_it_from_its_source_and_from_others(tmp_path: Path) -> None:
     digests = {SOURCE.digest}
     for number, changes in enumerate(
-        ({}, {"sampling_rate": 500}, {"resampler": "other"}, {"lost": (("x", 0, "broken"),)},
+        ({}, {"sampling_rate": 500}, {"resampler": "other"}, {"skipped": (("x", 0, "broken"),)},
          {"cut": 1, "seconds": 2.5}, {"source": replace(SOURCE, digest="other")})
     ):  # fmt: skip
         folder = tmp_path / str(number)
