@@ -31,7 +31,7 @@ told = check(data, CheckOptions(), lambda share, text: None)
 print(json.dumps({
     "splits": [len(clips) for clips in splits],
     "waves": waves,
-    "parts": [part.found for part in told.parts],
+    "parts": [part.found for part in told.splits],
     "positives": sum(sum(item.found) for item in told.classes),
     "findings": {item.kind: item.count for item in told.findings},
     "peak": resident("VmHWM"),
