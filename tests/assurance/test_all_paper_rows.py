@@ -21,18 +21,15 @@ from layouts import (
 from small_weights import HEADS, WIDTH, write_published
 
 from passt_bench.paper import REASONS
+from passt_bench.records.run import RunRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.studies import published_rows
 
 Cli = Callable[..., tuple[int, str]]
 NARROW = (f"model.width={WIDTH}", f"model.heads={HEADS}")
 BRIEF = (
-    "engine.precision=float32",
-    "training.epochs=1",
-    "training.batch_size=2",
-    "training.swa_start=null",
-    "training.epoch_clips=4",
-    "data.train_clips=4",
+    *("engine.precision=float32", "training.epochs=1", "training.batch_size=2"),
+    *("training.swa_start=null", "training.epoch_clips=4", "data.train_clips=4"),
 )
 QUIETLY = ("--no-cost", "--no-track", "--device", "cpu")
 
@@ -70,6 +67,14 @@ def run(cli: Cli, table: str, *words: object, sets: tuple[str, ...] = ()) -> str
     return text
 
 
+def finished(store: Store, study: str) -> list[tuple[VariantRecord, RunRecord]]:
+    """The variants of a study, each with its first record."""
+    found = [(variant, store.run(variant.cells[0].key)) for variant in store.study(study).variants]
+    for variant, record in found:
+        assert record and record.status == "ok", f"{study}: {variant.name}: {record}"
+    return found
+
+
 def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
     data = [word for name in WRITE for word in ("--data", f"{name}={machine / 'data' / name}")]
     sets = (*NARROW, *BRIEF)
@@ -82,10 +87,7 @@ def test_all_rows_of_all_tables(cli: Cli, machine: Path) -> None:
     store = Store(machine / "runs")
     assert len(store.studies()) == 6
     for study in store.studies():
-        for variant in store.study(study).variants:
-            record = store.run(variant.cells[0].key)
-            assert record is not None
-            assert record.status == "ok", f"{study}: {variant.name}: {record.message}"
+        for variant, record in finished(store, study):
             scratch = variant.recipe.init.source == "scratch"
             assert scratch == (variant.name in ("PANNs", "CNN (RF-CNN)"))
             begun = any(note.startswith(("passt-s-", "deit_base")) for note in record.notes)
@@ -108,13 +110,8 @@ def test_rows_of_their_real_size(
     more = ("--seeds", 1, "--folds", 1, "--workers", 1, "--runs", machine / "large_runs")
     run(cli, "paper_table3", *data, *more, sets=BRIEF)
     store = Store(machine / "large_runs")
-    sizes = {}
-    for variant in store.study("paper_table3_esc50").variants:
-        record = store.run(variant.cells[0].key)
-        assert record is not None
-        assert record.status == "ok", f"{variant.name}: {record.message}"
-        sizes[variant.name] = (record.tokens, record.parameters)
-    assert sizes["PaSST-B"][0] == 590  # 12 x 49 patches of 5 s
-    assert sizes["PaSST-S"][0] == 353  # as the reference code has it
-    assert 85_000_000 < sizes["PaSST-B"][1] < 87_000_000
-    assert 49_000_000 < sizes["PaSST-S-L"][1] < 51_000_000
+    found = {variant.name: record for variant, record in finished(store, "paper_table3_esc50")}
+    assert found["PaSST-B"].tokens == 590  # 12 x 49 patches of 5 s
+    assert found["PaSST-S"].tokens == 353  # as the reference code has it
+    assert 85_000_000 < found["PaSST-B"].parameters < 87_000_000
+    assert 49_000_000 < found["PaSST-S-L"].parameters < 51_000_000

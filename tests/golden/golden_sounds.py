@@ -222,14 +222,13 @@ def by_encoders() -> dict[str, bytes]:
     return files
 
 
-def no_files() -> dict[str, Callable[[Path], object]]:
-    return {
-        "missing": lambda path: None,
-        "a folder": Path.mkdir,
-        "a pipe": os.mkfifo,
-        "a link to itself": lambda path: path.symlink_to(path.name),
-        "a link to nothing": lambda path: path.symlink_to("nothing.wav"),
-    }
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: None,
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to nothing": lambda path: path.symlink_to("nothing.wav"),
+}
 
 
 def made(folder: Path) -> dict[str, Any]:
@@ -239,7 +238,7 @@ def made(folder: Path) -> dict[str, Any]:
         path = folder / f"{number}.wav"
         path.write_bytes(data)
         verdicts[name] = verdict(name, path)
-    for name, put in no_files().items():
+    for name, put in NO_FILES.items():
         put(folder / f"{name}.wav")
         verdicts[name] = verdict(name, folder / f"{name}.wav")
     return {"verdicts": verdicts}

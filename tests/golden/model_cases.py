@@ -21,8 +21,21 @@ PATCH = 16
 _HEADS = {"ast": "mlp_head", "cnn14": "fc_audioset", "mobilenetv3": "classifier.3"}
 
 
+class Case:
+    precision = torch.float32
+
+    @property
+    def tolerance(self) -> float:
+        return 1e-4 if self.training else 1e-5
+
+    def targets(self) -> torch.Tensor | None:
+        if not self.training:
+            return None
+        return known_weights.targets(self.name, self.batch, self.classes).to(self.precision)
+
+
 @dataclass(frozen=True)
-class BaselineCase:
+class BaselineCase(Case):
     name: str
     family: str  # the model, and its golden file
     mels: int
@@ -34,10 +47,6 @@ class BaselineCase:
     # Batch statistics multiply rounding: gradients of two layouts differ by 7e-3 in float32.
     precision: torch.dtype = torch.float32
 
-    @property
-    def tolerance(self) -> float:
-        return 1e-4 if self.training else 1e-5
-
     def build(self) -> nn.Module:
         size = {"mels": self.mels, "frames": self.frames, **self.options}
         net = build_model(self.family, self.classes, **size)
@@ -48,18 +57,13 @@ class BaselineCase:
         x = known_weights.spectrogram(self.name, self.batch, self.mels, self.frames)
         return x.to(self.precision)
 
-    def targets(self) -> torch.Tensor | None:
-        if not self.training:
-            return None
-        return known_weights.targets(self.name, self.batch, self.classes).to(self.precision)
-
     def ours(self, net: nn.Module) -> Outputs:
         head = net.get_submodule(_HEADS[self.family])
         return known_weights.compute(net, head, (self.input(),), self.targets())
 
 
 @dataclass(frozen=True)
-class PasstCase:
+class PasstCase(Case):
     """A PaSST, its input, and in training what is dropped; names are the official ones."""
 
     name: str
@@ -83,10 +87,6 @@ class PasstCase:
         return bool(dropped) or self.offset is not None
 
     @property
-    def tolerance(self) -> float:
-        return 1e-4 if self.training else 1e-5
-
-    @property
     def grid(self) -> tuple[int, int]:
         """Patches (frequency, time) of the input."""
         frames = self.given or self.frames
@@ -100,11 +100,6 @@ class PasstCase:
 
     def input(self) -> torch.Tensor:
         return known_weights.spectrogram(self.name, self.batch, MELS, self.given or self.frames)
-
-    def targets(self) -> torch.Tensor | None:
-        if not self.training:
-            return None
-        return known_weights.targets(self.name, self.batch, self.classes)
 
     def permutations(self) -> list[np.ndarray]:
         """What the official code's calls of ``torch.randperm`` are to return, in their order."""

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from small_studies import cells_with, study
 
-from passt_bench.analysis.compare import compare
 from passt_bench.analysis.statistics import (
     Contrast,
     Floats,
@@ -104,22 +102,6 @@ def test_arms_that_share_no_block_are_compared_by_way_of_the_others() -> None:
         result = found(holes)
         assert result.estimate == pytest.approx(least_squares(holes)[0][1])
         assert (result.n, np.isnan(result.error)) == (0, True)  # a test needs two common blocks
-
-
-def test_what_cannot_be_estimated_is_called_so_and_enters_no_correction() -> None:
-    values = {
-        "none": [0.5, 0.51, 0.52, NAN, NAN],
-        "apart": [NAN, NAN, NAN, 0.5, 0.5],
-        "far": [0.7, 0.712, 0.721, NAN, NAN],
-        "near": [0.69, 0.7, 0.711, NAN, NAN],
-    }
-    of = study(tuple(values), seeds=range(5))
-    apart, far, near = compare(of, cells_with(of, values))
-    assert (apart.verdict, apart.blocks_needed) == ("not estimable", None)
-    assert apart.value == pytest.approx(0.5)
-    assert np.isnan([apart.difference, apart.p]).all()
-    assert [far.verdict, near.verdict] == ["better", "better"]
-    assert "Holm over 2" in far.method
 
 
 def test_complete_blocks_by_hand() -> None:

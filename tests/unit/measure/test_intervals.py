@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from scipy.stats import binom
 
@@ -29,16 +28,6 @@ def test_ranks_are_the_narrowest_that_reach_the_coverage(n: int) -> None:
         assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
     interval = median_interval(range(n))
     assert (interval.low, interval.high, interval.n) == (low, high, n)
-
-
-def test_coverage_on_skewed_values() -> None:
-    random = np.random.default_rng(0)
-    truth = np.log(2)
-    hits = 0
-    for _ in range(400):
-        interval = median_interval(random.exponential(size=15))
-        hits += interval.low <= truth <= interval.high
-    assert hits / 400 > 0.94  # 0.965 by theory; four standard errors below it is 0.93
 
 
 def test_bad_values_are_refused() -> None:

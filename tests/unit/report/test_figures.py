@@ -38,18 +38,15 @@ KINDS = ("unstructured", "time", "frequency", "structured", "block")
 NAMES = figures.figure_names()
 
 
-def arms(number: int, long: bool) -> tuple[Arm, ...]:
-    """A baseline and variants of all kinds; one without a result but with a step time."""
-    base = "no patch is dropped: the reference of all others" if long else "none"
-    made = [Arm(base)]
-    for i in range(number - 1):
+def arms() -> list[Arm]:
+    """Twenty of long names and all kinds; one without a result but with a step time."""
+    made = [Arm("no patch is dropped: the reference of all others")]
+    for i in range(19):
         kind, rate = KINDS[i % 5], (0.25, 0.5, 0.6, 0.75)[i // 5]
         name = f"{kind} patchout with {rate:.0%} of all patches dropped anew for every batch"
-        made.append(
-            Arm(name if long else f"{kind} {rate}", kind, rate, effect=-0.2 * rate,
-                statuses={0: "error", 1: "error"} if i == 7 else None)
-        )  # fmt: skip
-    return tuple(made)
+        fate = {0: "error", 1: "error"} if i == 7 else None
+        made.append(Arm(name, kind, rate, effect=-0.2 * rate, statuses=fate))
+    return made
 
 
 def drawn(root: Path, variants: Sequence[Arm], **options: Any) -> dict[str, Drawing]:
@@ -112,8 +109,8 @@ def test_a_failing_plug_in_costs_only_its_figure(
 def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path) -> None:
     lost = Arm("lost", "time", 0.25, statuses={0: "diverged"})
     for drawings in (
-        drawn(tmp_path / "two", arms(2, long=False), seeds=(0, 1)),
-        drawn(tmp_path / "twenty", arms(20, long=True), seeds=(0, 1)),
+        drawn(tmp_path / "two", QUICK[:2], seeds=(0, 1)),
+        drawn(tmp_path / "twenty", arms(), seeds=(0, 1)),
         drawn(tmp_path / "one seed", (*QUICK[:3], lost), seeds=(0,), folds=(1, 2),
               metric="accuracy", data=fingerprint(60)),
     ):  # fmt: skip
@@ -186,8 +183,7 @@ def test_curves_have_mean_and_range_and_show_failed_runs(quick_view: StudyView) 
         (np.mean(losses), min(losses), max(losses))
     )
     broken = curves[curves["status"] == "diverged"]
-    assert list(broken["epoch"]) == [1, 2, 3]
-    assert set(broken["cell"]) == {"seed 1"}
+    assert list(broken["epoch"]) == [1, 2, 3] and set(broken["cell"]) == {"seed 1"}
 
 
 def test_groups_are_means_over_their_classes_and_runs(quick_view: StudyView) -> None:

@@ -42,7 +42,6 @@ def test_keys_records_and_processes_get_them() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "value"),
     [
-        ({"model.widht": 3}, "model.widht", 3),
         ({"model": ModelSpec("passt_s", depht=3)}, "model.depht", 3),  # type: ignore[call-arg]
         ({"model.rho": 3, "model.petals": 1}, "model.petals", 1),
         ({"patchout.tmie": 3}, "patchout.tmie", 3),
