@@ -1,29 +1,25 @@
 """Mistakes on the command line: the error names field and value, and nothing is written."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import small_study
-
-from passt_bench.errors import InputError
-
-Mistake = Callable[..., InputError]
+from fixtures import Mistake
 
 HEAD = '''"""?"""
 from ablations.recipes import synthetic
 from passt_bench.spec import Patchout, Study, Variant
 '''
-TWO = 'variants=(Variant("a"), Variant("b", {"salt": 1}))'
-BAD = f'STUDY = Study(name="bad", question="?", base=synthetic(), baseline="a", {TWO}'
+
+
+def bad(variant: str = '{"salt": 1}', more: str = "") -> str:
+    """A study whose second variant, b, has these changes on a grid of 8 by 8."""
+    two = f'variants=(Variant("a"), Variant("b", {variant}))'
+    return f'{HEAD}STUDY = Study("bad", "?", synthetic(), baseline="a", {two}{more})'
 
 
 def patchout(setting: str) -> str:
-    """A study whose second variant, b, has that patchout on a grid of 8 by 8."""
-    two = f'variants=(Variant("a"), Variant("b", {{"patchout": Patchout({setting})}}))'
-    return f'{HEAD}STUDY = Study(name="bad", question="?", base=synthetic(), baseline="a", {two})'
+    return bad(f'{{"patchout": Patchout({setting})}}')
 
 
 # What is wrong → (text of bad.py, field and value of the error, what else the message must say).
@@ -33,10 +29,9 @@ FILES = {
     "rate beyond one": (patchout("'time', rate=1.5"), "patchout.rate", 1.5, "less than 1"),
     "columns": (patchout("'structured', time=9, frequency=1"), "patchout.time", 9, "at most 7"),
     "kind": (patchout("'diagonal'"), "patchout kind", "diagonal", "Known: block, frequency"),
-    "field of a variant": (HEAD + BAD.replace('"salt"', '"model.nam"') + ")", "model.nam", 1,
-                           "Known: depth, heads"),
-    "seeds": (HEAD + BAD + ", seeds=('a',))", "seeds", ("a",), "seeds=(0, 1, 2)"),
-    "folds of data without": (HEAD + BAD + ", folds=(1, 2))", "folds", (1, 2), "no folds"),
+    "field of a variant": (bad('{"model.nam": 1}'), "model.nam", 1, "Known: depth, heads"),
+    "seeds": (bad(more=", seeds=('a',)"), "seeds", ("a",), "seeds=(0, 1, 2)"),
+    "folds of data without": (bad(more=", folds=(1, 2)"), "folds", (1, 2), "no folds"),
     "import": ("import json\n\nimport nothing_there\n", None, None, "bad.py:3"),
     "no text": ("\0", None, None, "null bytes"),
     "exception deep within": ("def f():\n    return 1 / 0\n\n\nf()\n", None, None, "bad.py:2"),
@@ -45,7 +40,7 @@ FILES = {
         HEAD + "from passt_bench.spec import override\noverride(synthetic(), {'salt': -1})\n",
         None, None, "bad.py:5"),
     "no study in it": ("x = 1\n", "STUDY", "NoneType", "ablations/quick.py"),
-    "another name": (HEAD + BAD.replace('"bad"', '"good"') + ")", "name", "good", "name='bad'"),
+    "another name": (bad().replace('"bad"', '"good"'), "name", "good", "name='bad'"),
 }  # fmt: skip
 
 # A command, STUDY being a good study file; field and value of the error; what else it must say.
@@ -106,14 +101,9 @@ def test_a_bad_study_file(wrong: str, mistake: Mistake, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("line", "field", "value", "said"), COMMANDS)
 def test_a_bad_command(
-    line: str,
-    field: str,
-    value: object,
-    said: str,
-    mistake: Mistake,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    line: str, field: str, value: object, said: str, mistake: Mistake, tmp_path: Path, monkeypatch:
+    pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     small_study.write(tmp_path)
     here = tmp_path / "here"
     here.mkdir()

@@ -1,46 +1,31 @@
 """Broken records, records of another version, and disks that take no more."""
 
-from __future__ import annotations
-
-import contextlib
 import errno
 import json
-import resource
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures import Cli
+from on_disk import files, largest_file
+from planned_study import planned, write
 
 from passt_bench.errors import InputError, StorageError, located
 from passt_bench.records.files import write_atomically
-from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import StudyPlan, plan_study
-from passt_bench.runner.request import Paths
-from passt_bench.runner.studies import load_study
+from passt_bench.runner.plan import StudyPlan
 from passt_bench.training import checkpoint
-
-Cli = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
 def plan(study_file: Path, tmp_path: Path) -> StudyPlan:
     """The tiny study with a record for every cell in ``runs``, of which the last one failed."""
-    store = Store(tmp_path / "runs")
-    plan = plan_study(load_study(str(study_file)).study, Paths(store.root))
-    store.write_study(plan.record)
-    for cell in plan.cells:
-        record = replace(failure(cell, "ok", ""), message=None, metrics={"mAP": 0.5})
-        store.write(record)
+    plan = planned(study_file, tmp_path / "runs")
+    store = write(tmp_path / "runs", plan)
     store.write(failure(plan.cells[-1], "error", "Traceback\nValueError: why"))
     return plan
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 NEWER = ('"schema":1', '"schema":2')
@@ -100,30 +85,17 @@ def test_a_broken_expansion_is_written_anew(plan: StudyPlan, tmp_path: Path) -> 
     assert Store(tmp_path / "runs").study("tiny") == plan.record
 
 
-@contextlib.contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """The kernel refuses to write a file beyond so many bytes: EFBIG where a disk says ENOSPC."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_leaves_the_last_record_and_checkpoint_whole(
-    plan: StudyPlan, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_record_and_checkpoint_whole(plan: StudyPlan, tmp_path: Path) -> None:
     store, cell, folder = Store(tmp_path / "runs"), plan.cells[0], tmp_path / "cell"
     folder.mkdir()
     checkpoint.save(folder, {"key": "k", "attempt": 1, "step": 1})
     before = files(tmp_path)
-    with disk_of(1000), pytest.raises(StorageError) as error:
+    with largest_file(1000), pytest.raises(StorageError) as error:
         store.write(failure(cell, "error", "x" * 3000))
     assert error.value.errno == errno.EFBIG
     for fragment in (f"{cell.key}/record.json", "File too large", "Free space", "it resumes"):
         assert fragment in str(error.value)
-    with disk_of(1000), pytest.raises(StorageError, match=r"checkpoint.*Free space"):
+    with largest_file(1000), pytest.raises(StorageError, match=r"checkpoint.*Free space"):
         checkpoint.save(folder, {"key": "k", "attempt": 1, "step": list(range(1000))})
     assert files(tmp_path) == before
     assert next(checkpoint.states(folder, ("k", 1)))["step"] == 1
@@ -135,7 +107,7 @@ def test_a_full_disk_ends_a_run_with_a_message(
     study_file: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with disk_of(50_000):  # the features are larger
+    with largest_file(50_000):  # the features are larger
         code, said = cli("run", study_file, "--no-track", "--no-cost")
     assert code == 2
     for fragment in ("cache/features-", "cannot be written", "Free space", "it resumes"):
@@ -178,8 +150,6 @@ def test_outcome_and_record_agree(plan: StudyPlan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     for cell in plan.cells:
         record, outcome = store.run(cell.key), store.outcome(cell.key)
-        assert isinstance(record, RunRecord)
-        assert outcome is not None
         assert (outcome.status, outcome.message) == (record.status, record.message)
     assert store.outcome("none") is None
     path = store.folder("session") / "record.json"

@@ -1,19 +1,15 @@
 """The commands about weight files."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import small_weights
+from fixtures import Cli, Mistake
 
 from passt_bench.cli.options import console
-from passt_bench.errors import InputError
 from passt_bench.published_weights import PUBLISHED
 
-Cli = Callable[..., tuple[int, str]]
 NAME = "passt_s_p16_s12_128_ap470"
 
 
@@ -28,9 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
-def test_the_list_says_what_is_downloaded(
-    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_list_of_weights(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / PUBLISHED[NAME].file).write_bytes(b"x")
     monkeypatch.setattr(console, "width", 250)
     text = cli("weights", "list")[1]
@@ -46,9 +40,7 @@ def test_the_list_says_what_is_downloaded(
     assert "openmic mAP 0.85 20 openmic no" in narrow
 
 
-def test_getting_checks_what_was_put_there_by_hand(
-    folder: Path, cli: Cli, mistake: Callable[..., InputError]
-) -> None:
+def test_getting_checks_what_was_put_by_hand(folder: Path, cli: Cli, mistake: Mistake) -> None:
     path = folder / PUBLISHED[NAME].file
     assert str(path) in str(mistake("weights", "get", NAME))
     small_weights.save(path, small_weights.passt(stride=12))

@@ -8,11 +8,9 @@ from closed_form import vit_flops
 from known_subjects import RECIPE
 
 from passt_bench.errors import InputError
-from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import git_commit
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.measure.target import measure_memory, run_turn, warm_up
-from passt_bench.records.files import read, unpack_json
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner import cost
@@ -56,23 +54,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def session(store: Store) -> SessionRecord:
-    seen: list[float] = []
-    (session,) = measure_cost(
-        planned(RECIPES, store), store, lambda share, text: seen.append(share)
-    )
-    assert seen == sorted(seen)
-    assert seen[-2] < seen[-1] == 1
+    (session,) = measure_cost(planned(RECIPES, store), store)
     return session
 
 
 def test_variants_that_cost_the_same_are_one_arm(session: SessionRecord) -> None:
     assert [arm.recipe for arm in session.arms] == [BASE, RECIPES["half again"], RECIPES["cnn"]]
     assert [arm.status for arm in session.arms] == ["ok"] * 3
-    assert session.baseline == session.arms[0].key
-    assert session.rounds == 6
-
-
-def test_what_an_arm_tells(session: SessionRecord) -> None:
+    assert (session.baseline, session.rounds) == (session.arms[0].key, 6)
     whole, half, cnn = session.arms
     columns = (whole.tokens_full - 2) // 2  # two rows of patches
     assert whole.tokens == half.tokens_full == 2 + 2 * columns
@@ -95,23 +84,12 @@ def test_what_an_arm_tells(session: SessionRecord) -> None:
         assert arm.memory["resident"] >= 4 * arm.parameters > 0
         assert arm.memory["train_peak"] > arm.memory["train_rise"] >= 0
         assert arm.memory["inference_peak"] > 0
-        assert arm.mfu is not None
         assert 0 < arm.mfu < 1
     assert half.memory["saved_for_backward"] < whole.memory["saved_for_backward"]
     assert whole.ratios["train_step"].median == whole.ratios["train_step"].high == 1.0
 
 
-def test_every_statistic_can_be_computed_again(session: SessionRecord, store: Store) -> None:
-    folder = store.folder(session.key)
-    assert read(SessionRecord, folder / "record.json") == session
-    samples = unpack_json((folder / "samples.json.gz").read_bytes())
-    for arm in session.arms:
-        assert phase_intervals(samples[arm.key]) == arm.phases
-        assert ratio_intervals(samples[arm.key], samples[session.baseline]) == arm.ratios
-        assert [len(steps) for steps in samples[arm.key]["train_step"]] == [2] * 6
-
-
-def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Store) -> None:
+def test_what_is_known_here_is_not_measured_again(session: SessionRecord, store: Store) -> None:
     known = planned(RECIPES, store)
     assert known.all_known
     assert measure_cost(known, store) == []
@@ -123,9 +101,6 @@ def test_what_is_known_is_not_measured_again(session: SessionRecord, store: Stor
     (second,) = measure_cost(one, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
-
-
-def test_another_machine_measures_anew(session: SessionRecord, store: Store) -> None:
     elsewhere = replace(session, machine={**session.machine, "cpu": "another"})
     for sessions, new in ([session], False), ([elsewhere], True):
         plan = plan_cost({"all": BASE}, "all", CLASSES, sessions=sessions)
@@ -250,7 +225,7 @@ def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
     each = [vit_flops(tokens=2 + n, backward=True, **sizes) for n in (64, 48, 32, 16)]
     assert facts.flops == sum(each) / 4
     subject = RecipeFactory(SCHEDULED, 3)()
-    work = subject.step["forward"].__self__  # type: ignore[attr-defined]
+    work = subject.step["forward"].__self__
     assert subject.cycle == 4
     seen = [work._draw(2)["kept"] for _ in range(8)]
     assert [None if k is None else len(k) for k in seen] == [None, 48, 32, 16] * 2
@@ -272,5 +247,3 @@ def test_memory_and_time_of_a_cycle() -> None:
     parts = ("forward", "backward", "optimizer")
     assert all(len(seconds[phase]) == 2 for phase in (*parts, "train_step", "train_step_cpu"))
     assert len(seconds["inference_batch"]) == 1
-    for i in range(2):
-        assert sum(seconds[part][i] for part in parts) == pytest.approx(seconds["train_step"][i])

@@ -1,7 +1,5 @@
 """Training and measuring on a CUDA device; skipped where there is none."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

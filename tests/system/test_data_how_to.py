@@ -1,18 +1,15 @@
 """The how-to of docs/data.md, as printed there: a manifest, its check, a study, a prediction."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures import Cli
 from sounds import sound, write_sound
 
-Cli = Callable[..., tuple[int, str]]
 DOCS = Path(__file__).parents[2] / "docs"
 # One seed and no costs: what is proven is that the commands fit together.
 BRIEF = ("--seeds", "1", "--no-cost", "--no-track", "--workers", "1")

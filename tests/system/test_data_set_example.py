@@ -1,12 +1,9 @@
 """The data set that CONTRIBUTING.md adds is opened, found and checked."""
 
-from __future__ import annotations
-
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+from commands import python
 from sounds import sound, write_sound
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -36,7 +33,4 @@ def test_what_is_printed_works(tmp_path: Path) -> None:
     # In a process of its own, so that the registration does not stay.
     script = f"import sys, pytest\n{printed}\n{USE}\nfolder = root\n{checks}\n"
     script += "for check in CHECKS: test_contract(check)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(root)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    python(["-c", script, str(root)], tmp_path)

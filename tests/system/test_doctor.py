@@ -11,9 +11,7 @@ def _found(out: Path) -> dict[str, doctor.Finding]:
     return {finding.what: finding for finding in examine(out)}
 
 
-def test_it_names_the_machine_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_tells_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(doctor.DATA_VARIABLE, raising=False)
     found = _found(tmp_path / "runs" / "deeper")
     assert found["real audio"].state == "note"

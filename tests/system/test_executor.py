@@ -1,7 +1,5 @@
 """Cells in processes of their own: what becomes of each, and that none runs twice."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time
@@ -15,16 +13,16 @@ from typing import Any
 import psutil
 import pytest
 from filelock import FileLock
+from planned_study import planned
 from rich.console import Console
 
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, visible_gpus
-from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells, plan_study
+from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
-from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
@@ -35,15 +33,10 @@ LONG = {"training.epochs": 100_000}  # would take hours
 class Study:
     def __init__(self, file: Path, folder: Path, variants: dict[str, dict[str, Any]]) -> None:
         self.paths, self.config = Paths(folder), RunConfig(checkpoint_seconds=0.2)
-        self.datasets = Datasets(self.paths)
         self.store = Store(folder)
-        study = replace(
-            load_study(str(file)).study,
-            variants=(Variant("none"), *(Variant(name, v) for name, v in variants.items())),
-            seeds=(0,),
-        )
-        self.plan = plan_study(study, self.paths, datasets=self.datasets)
-        prepare(self.plan.cells, self.paths, self.datasets, Console(quiet=True))
+        others = (Variant(name, changes) for name, changes in variants.items())
+        self.plan = planned(file, folder, variants=(Variant("none"), *others), seeds=(0,))
+        prepare(self.plan.cells, self.paths, Datasets(self.paths), Console(quiet=True))
 
     def cell(self, variant: str) -> PlannedCell:
         return next(cell for cell in self.plan.cells if cell.variant == variant)
@@ -141,9 +134,7 @@ def test_an_error_keeps_its_traceback(make: Callable[..., Study]) -> None:
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
 @pytest.mark.parametrize("server", [False, True], ids=["the process", "the fork server"])
-def test_what_somebody_kills_resumes_from_its_checkpoint(
-    make: Callable[..., Study], server: bool
-) -> None:
+def test_what_is_killed_resumes_from_a_checkpoint(make: Callable[..., Study], server: bool) -> None:
     study = make(some={"training.epochs": 40})
     folder = study.store.folder(study.cell("some").key)
     killed: list[int] = []
@@ -152,7 +143,6 @@ def test_what_somebody_kills_resumes_from_its_checkpoint(
         until(lambda: checkpoint.exists(folder))
         (child,) = children()
         victim = child.parent() if server else child
-        assert victim is not None
         killed.append(victim.pid)
         victim.send_signal(signal.SIGKILL)
 
@@ -165,9 +155,7 @@ def test_what_somebody_kills_resumes_from_its_checkpoint(
 
 
 @pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
-def test_who_is_killed_again_and_again_is_left_to_the_next_command(
-    make: Callable[..., Study],
-) -> None:
+def test_who_is_killed_again_and_again_is_left_for_later(make: Callable[..., Study]) -> None:
     study = make(long=LONG)
     killed: set[int] = set()
     over = threading.Event()
@@ -217,9 +205,7 @@ def test_stopping_ends_the_children_and_the_next_run_goes_on(make: Callable[...,
 
 
 @pytest.mark.parametrize("name", ["lock", "work.lock"], ids=["command", "process left behind"])
-def test_a_cell_that_another_command_has_is_waited_for(
-    make: Callable[..., Study], name: str
-) -> None:
+def test_a_cell_of_another_command_is_waited_for(make: Callable[..., Study], name: str) -> None:
     study = make()
     cell = study.cell("none")
     locks = study.paths.runs / "locks"

@@ -1,7 +1,5 @@
 """The options of all commands: their help, one meaning for each, and old names that still work."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is installed suffices: the package by itself, used in an empty folder."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -19,13 +17,10 @@ TINY = ("--seeds=1", "--no-cost", "--no-track", *(f"--set={change}" for change i
 def install(root: Path) -> Path:
     """Installs the package into a folder of its own, without a network."""
     source, target = root / "source", root / "installed"
+    source.mkdir()
     for name in BUILT_FROM:  # a copy, for setuptools leaves a build folder
-        path = ROOT / name
-        if path.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(path, source / name, ignore=ignored)
-        else:
-            shutil.copy(path, source / name)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
     words = "--disable-pip-version-check install -q --no-deps --no-index --no-build-isolation"
     pip = [sys.executable, "-m", "pip", *words.split(), "--target", str(target), str(source)]
     subprocess.run(pip, check=True)

@@ -1,17 +1,9 @@
 """Help, lists, reports and the status of a recorded study import no heavy library."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
-from passt_bench.records.store import Store
-from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import plan_study
-from passt_bench.runner.request import Paths
-from passt_bench.runner.studies import load_study
+from commands import python
+from planned_study import planned, write
 
 COMMANDS = """
 import sys
@@ -40,14 +32,7 @@ for words in (["report", "tiny"], ["report"]):
 
 def test_commands_that_compute_nothing_load_nothing_heavy(study_file: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(study_file.read_text())
-    plan = plan_study(load_study(str(study_file)).study, Paths(tmp_path / "runs"))
-    store = Store(tmp_path / "runs")
-    store.write_study(plan.record)
-    for cell in plan.cells[:-1]:
-        store.write(replace(failure(cell, "error", ""), status="ok", metrics={"mAP": 0.5}))
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "3 variants x 2 seeds = 6 runs, 5 done." in done.stdout
-    assert "2 of 3 variants x 2 seeds = 4 runs" in done.stdout
+    write(tmp_path / "runs", planned(study_file, tmp_path / "runs"), slice(-1))
+    said = python(["-c", COMMANDS], tmp_path)
+    assert "3 variants x 2 seeds = 6 runs, 5 done." in said
+    assert "2 of 3 variants x 2 seeds = 4 runs" in said

@@ -3,8 +3,6 @@
 `tests/drills/test_loader_kill.py` kills them.
 """
 
-from __future__ import annotations
-
 from contextlib import closing
 from dataclasses import replace
 from functools import partial

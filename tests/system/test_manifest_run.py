@@ -1,21 +1,17 @@
-"""Recordings of one's own from a manifest to a prediction, by the command line alone."""
+"""Studies on recordings of one's own, by the command line; test_data_how_to.py predicts, too."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_study
 import soundfile
+from fixtures import Cli, Mistake
 from layouts import write_audioset_folder, write_manifest, write_prepared_hdf5
 
-from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 
-Cli = Callable[..., tuple[int, str]]
 CHANGES = """
     "data.name": "manifest", "data.seconds": 0.8, "data.train_clips": None, "data.test_clips": None,
     "model.width": 32, "frontend.sampling_rate": 8000, "frontend.n_fft": 256,
@@ -36,13 +32,13 @@ def write_study(folder: Path, loss: str, metric: str) -> Path:
     ("multi_label", "folds", "loss", "metric"),
     [(False, 0, "ce", "accuracy"), (True, 2, "bce", "mAP")],
 )
-def test_trained_evaluated_and_predicted(
+def test_trained_and_evaluated(
     multi_label: bool, folds: int, loss: str, metric: str, tmp_path: Path, cli: Cli
 ) -> None:
     written = write_manifest(tmp_path / "data", multi_label=multi_label, folds=folds, each=6)
     study, out = write_study(tmp_path, loss, metric), tmp_path / "runs"
     words = ("--data", f"manifest={written.root}", "--runs", out, "--reports", tmp_path / "reports")
-    code, said = cli("run", study, *words, "--keep-models", "--no-track", "--no-cost")
+    code, said = cli("run", study, *words, "--no-track", "--no-cost")
     assert code == 0, said
     trained = [record for record in Store(out).records() if isinstance(record, RunRecord)]
     assert len(trained) == 2 * (folds or 1)
@@ -54,15 +50,9 @@ def test_trained_evaluated_and_predicted(
         assert set(record.per_class[metric]) == set(written.classes)
         # The classes begin at tones of their own: guessing is left behind.
         assert record.metrics[metric] > 0.6
-    model = Store(out).folder(trained[0].key) / "model.safetensors"
-    code, said = cli("predict", "--checkpoint", model, *(clip.path for clip in written.clips[:3]))
-    assert code == 0, said
-    assert all(name in said for name in written.classes)
 
 
-def test_what_cannot_be_trained_on_is_refused(
-    tmp_path: Path, mistake: Callable[..., InputError]
-) -> None:
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, mistake: Mistake) -> None:
     several = write_manifest(tmp_path / "data", multi_label=True)
     study = write_study(tmp_path, "ce", "mAP")
     error = mistake("plan", study, "--data", f"manifest={several.root}")
@@ -74,9 +64,7 @@ def test_what_cannot_be_trained_on_is_refused(
     assert (error.field, error.value) == ("data.name", "audioset")
 
 
-def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
-    tmp_path: Path, cli: Cli, mistake: Callable[..., InputError]
-) -> None:
+def test_test_clips_alone_are_not_trained_on(tmp_path: Path, cli: Cli, mistake: Mistake) -> None:
     written = write_manifest(tmp_path / "data")
     listed = written.root / "manifest.csv"
     head, *rows = listed.read_text().splitlines()
@@ -96,9 +84,7 @@ def test_test_clips_alone_are_checked_and_prepared_and_not_trained_on(
         assert not list(out.glob("records/*"))
 
 
-def test_what_only_decoding_finds_ends_a_run_and_leaves_no_half_file(
-    tmp_path: Path, mistake: Callable[..., InputError]
-) -> None:
+def test_what_only_decoding_finds_leaves_no_half_file(tmp_path: Path, mistake: Mistake) -> None:
     written = write_manifest(tmp_path / "data")
     path = next(c.path for c in written.clips if c.path is not None and c.path.suffix == ".wav")
     soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")

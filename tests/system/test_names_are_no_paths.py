@@ -1,7 +1,5 @@
 """What a record says of itself leads nowhere: names, keys and links of copied folders."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures import Cli
+from on_disk import files
 from study_on_disk import SMALL, fingerprint, write_study
 
 from passt_bench.errors import InputError
@@ -31,7 +31,6 @@ from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
 
-Cli = Callable[..., tuple[int, str]]
 KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
 LEADING = ("/somewhere/thesis", "../thesis", "..", ".hidden", "", "a/../a", "a\\b", "a\0b")
 
@@ -63,11 +62,6 @@ def runs(written: Path, tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "mine.txt").write_text("mine")
     return Path(shutil.copytree(written, tmp_path / "runs"))
-
-
-def files(root: Path) -> dict[str, bytes]:
-    found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -150,9 +144,7 @@ def test_a_name_or_key_that_leads_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("folder", KINDS)
-def test_a_report_that_was_given_to_you_is_read_with_the_same_care(
-    folder: str, runs: Path, tmp_path: Path
-) -> None:
+def test_a_report_from_elsewhere_is_read_with_care(folder: str, runs: Path, tmp_path: Path) -> None:
     """Records that only the reports have, as in a copied or cloned one."""
     reports = tmp_path / "reports"
     build(folder, runs, reports)
@@ -218,9 +210,7 @@ def test_nothing_is_copied_or_written_through_a_link(runs: Path, tmp_path: Path)
         (tmp_path / "mine" / place).rename(part)
 
 
-def test_clean_removes_links_and_not_what_they_point_to(
-    runs: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_clean_removes_links_and_not_their_targets(runs: Path, cli: Cli, tmp_path: Path) -> None:
     home = tmp_path / "home"
     for name in ("0123456789abcdef/notes", "thesis/text.tex", ".a.b", "notes.tmp", "checkpoint.pt"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -246,9 +236,7 @@ def test_clean_removes_links_and_not_what_they_point_to(
     assert files(home) == before
 
 
-def test_folders_on_another_disk_and_records_that_are_only_shown_may_be_links(
-    runs: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_folders_and_shown_records_may_be_links(runs: Path, cli: Cli, tmp_path: Path) -> None:
     one = Store(runs).folder(_run(runs).key) / "record.json"
     (tmp_path / "link.json").symlink_to(one)
     code, said = cli("records", "diff", one, tmp_path / "link.json", "--runs", runs)

@@ -1,17 +1,16 @@
 """`data prepare`: decoded once is what is decoded each time, and it resumes after a stop."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf, nan
+from math import nan
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from fixtures import Cli, Mistake
 from layouts import (
     write_esc50,
     write_fsd50k,
@@ -32,7 +31,6 @@ from passt_bench.runner import prepare_data as module
 from passt_bench.runner.prepare_data import LIST, Preparation, Shards, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
-Cli = Callable[..., tuple[int, str]]
 RATE = 16000
 SIZE = 4 * 1600 * 2  # bytes of the clips of `manifest`
 WRITERS: dict[str, Callable[[Path], Written]] = {
@@ -101,9 +99,7 @@ def test_prepared_clips_are_the_decoded_ones(name: str, tmp_path: Path) -> None:
         assert np.corrcoef(packed.waveform(clip), source.waveform(number))[0, 1] > 0.98
 
 
-def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
-    tmp_path: Path, cli: Cli
-) -> None:
+def test_what_breaks_is_named_and_left_out_and_clipping_counted(tmp_path: Path, cli: Cli) -> None:
     root = manifest(tmp_path / "data", 40, **spoilt(7, np.nan), **spoilt(11, 1.5, -2.0))
     code, said = cli("data", "prepare", f"manifest={root}", "--rate", RATE, "--workers", 1)
     assert code == 0
@@ -118,7 +114,6 @@ def test_what_breaks_is_named_and_left_out_and_clipping_is_counted(
     packed = write_prepared_hdf5(root / f"prepared-{RATE}", tmp_path / "packed")
     other = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, packed)
     table, again = data.clip_table(), other.clip_table()
-    assert table is not None and again is not None
     assert list(table.skipped.reasons) == ["the file holds NaN or infinity"]
     assert (again.expected, again.skipped.names) == (table.expected, table.skipped.names)
     assert other.fingerprint.notes[1:] == data.fingerprint.notes[1:]
@@ -159,12 +154,9 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
         ("--rate", 768_001),
         ("--seconds", 0.0),
         ("--seconds", nan),
-        ("--seconds", inf),
     ],
 )
-def test_bad_options_write_nothing(
-    field: str, value: object, tmp_path: Path, mistake: Callable[..., InputError]
-) -> None:
+def test_bad_options(field: str, value: object, tmp_path: Path, mistake: Mistake) -> None:
     root = manifest(tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     rate = () if field == "--rate" else ("--rate", RATE)
@@ -178,9 +170,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def test_stops_and_processes_do_not_change_the_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stops_do_not_change_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three shards; each way of cutting off what follows a complete one comes to the same."""
     root = manifest(tmp_path / "data", 40, 0.05)
     monkeypatch.setattr(module, "_SHARD", 16)
@@ -226,8 +216,8 @@ def other_work(folder: Path) -> None:
     ids=["shorter", "other work", "other samples", "no list", "lost list"],
 )
 def test_what_was_not_begun_here_is_not_continued(
-    spoil: Callable[[Path], object], file: str, field: str | None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], object], file: str, field: str | None, tmp_path: Path, monkeypatch:
+    pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     root = manifest(tmp_path / "data")
     asked, folder = Preparation("manifest", root, RATE), root / f"prepared-{RATE}"

@@ -1,7 +1,5 @@
 """What started processes find on their path, and how they end."""
 
-from __future__ import annotations
-
 import ast
 import os
 import signal
@@ -25,9 +23,7 @@ from passt_bench.processes import (
 PACKAGE = Path(__file__).parents[2] / "passt_bench"
 
 
-def test_a_process_runs_nothing_of_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start() -> int:
         words = [sys.executable, "-c", "import shutil"]
         return subprocess.run(words, cwd=hostile.path, check=False, capture_output=True).returncode
@@ -42,9 +38,7 @@ def test_a_process_runs_nothing_of_the_current_folder(
 
 
 @pytest.mark.parametrize("before", [None, "", "1"])
-def test_the_environment_is_left_as_it_was(
-    before: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_is_restored(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where bodies are nested, and where those of two threads overlap."""
     monkeypatch.delenv(SAFE_PATH_VARIABLE, raising=False)
     if before is not None:
@@ -84,18 +78,11 @@ def test_whatever_starts_python_takes_care() -> None:
         (os._exit, 0, 0, ("error", "the process ended with exit status 0")),
         (os._exit, 3, 3, ("error", "the process ended with exit status 3")),
         (signal.raise_signal, signal.SIGSEGV, -11, ("error", "killed by signal 11 (SIGSEGV)")),
-        (
-            signal.raise_signal,
-            signal.SIGTERM,
-            -15,
-            ("interrupted", "killed by signal 15 (SIGTERM)"),
-        ),
+        (signal.raise_signal, 15, -15, ("interrupted", "killed by signal 15 (SIGTERM)")),
         (signal.raise_signal, signal.SIGINT, 0, ("error", "the process ended with exit status 0")),
     ],
 )
-def test_how_a_child_ended(
-    target: object, argument: int, status: int, why: tuple[str, str]
-) -> None:
+def test_how_a_child_ends(target: object, argument: int, status: int, why: tuple[str, str]) -> None:
     child = Child(target, argument)
     assert child.ended(60)
     assert (child.status, child.explain_exit()) == (status, why)

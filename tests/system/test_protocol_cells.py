@@ -1,7 +1,5 @@
 """Cells by the protocols of the paper, on small data sets of the published formats."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +50,6 @@ def plan(recipe: Recipe, runs: Path, **data: Path) -> tuple[PlannedCell, Paths]:
 def run(cell: PlannedCell, paths: Paths) -> RunRecord:
     run_cell(cell, paths, RunConfig(keep_models=True))
     record = Store(paths.runs).run(cell.key)
-    assert record is not None
     assert record.status == "ok", record.message
     return record
 
@@ -68,11 +65,11 @@ def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path
     train, test = dataset.split(None)[:2]
     official = dataset.validation()
     for found, wanted in zip(split_clips(cell, dataset), (train, official, test), strict=True):
-        np.testing.assert_array_equal(found, wanted)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found, wanted)
     searched = override(cell.recipe, {"training.checkpoint_selection": "validation"})
     _, nothing, shown = split_clips(replace(cell, recipe=searched), dataset)
     assert nothing is None
-    np.testing.assert_array_equal(shown, official)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(shown, official)
 
 
 def test_openmic_learns_from_labels_that_are_partly_known(tmp_path: Path) -> None:
@@ -121,7 +118,6 @@ def test_processes_take_the_open_data_and_notice_a_file_that_changed(tmp_path: P
     (end,) = run_cells([good], paths, RunConfig(workers=1)).values()
     assert end.status == "ok", end.message
     changed = written.clips[-1].path
-    assert changed is not None
     os.utime(changed, ns=(0, 1))
     (end,) = run_cells([bad], paths, RunConfig(workers=1)).values()
     assert end.status == "error"

@@ -255,10 +255,3 @@ def test_importance_finds_the_parameter_that_decides():
     assert by_kind["kind"] > 0.95 and sum(by_kind.values()) == pytest.approx(1, abs=1e-3)
     assert of(lambda kind, rate: 0.5) == {}
     assert importance(searched({("time", rate): rate for rate in RATES[1:5]})) == {}
-
-
-def test_the_best_are_sorted_and_failures_left_out():
-    record = searched({("time", 0.5): 0.2, ("time", 0.25): 0.4, ("frequency", 0.5): 0.4})
-    failed = replace(record.trials[0], number=3, status="oom", value=None, keys=("x",))
-    record = replace(record, trials=(*record.trials, failed))
-    assert [t.number for t in record.best] == [1, 2, 0]

@@ -10,13 +10,7 @@ from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps, burn
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import all_cores, cores_of_round, own_seconds
-from passt_bench.measure.session import (
-    Arm,
-    ArmProcess,
-    SessionResult,
-    precise,
-    run_session,
-)
+from passt_bench.measure.session import Arm, ArmProcess, SessionResult, precise, run_session
 from passt_bench.measure.target import PublishedProtocol, build
 from passt_bench.spec import MeasurementSpec
 

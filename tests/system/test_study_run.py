@@ -1,24 +1,20 @@
 """What a study still lacks by its records; a finished one does nothing."""
 
-from __future__ import annotations
-
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from planned_study import planned, write
 from rich.console import Console
 
-from passt_bench.records.run import RunRecord, Status
+from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
-from passt_bench.runner.cells import failure
 from passt_bench.runner.executor import run_cells
-from passt_bench.runner.plan import Datasets, StudyPlan, choose_variants, plan_study
+from passt_bench.runner.plan import StudyPlan, choose_variants
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS
-from passt_bench.runner.studies import load_study
 from passt_bench.spec import Variant
 from passt_bench.spec.key import digest
 from passt_bench.study_run import Incomplete, _newer_page, execute_plan, find_incomplete
@@ -27,35 +23,20 @@ from passt_bench.training import checkpoint
 
 def _session(plan: StudyPlan, statuses: dict[str, Status], finished: str) -> SessionRecord:
     arms = {v.name: ArmRecord(v.arm, statuses[v.name], v.recipe) for v in plan.record.variants}
-    return SessionRecord(
-        key=digest(finished),
-        baseline=arms["none"].key,
-        arms=tuple(arms.values()),
-        finished=finished,
-    )
-
-
-def _done(plan: StudyPlan, store: Store) -> None:
-    for cell in plan.cells:
-        good: RunRecord = replace(failure(cell, "error", ""), status="ok", metrics={"mAP": 0.5})
-        store.write(good)
+    baseline = arms["none"].key
+    return SessionRecord(digest(finished), baseline, tuple(arms.values()), finished=finished)
 
 
 @pytest.fixture
 def two_variants(study_file: Path, tmp_path: Path) -> StudyPlan:
-    paths = Paths(tmp_path)
-    study = replace(
-        load_study(str(study_file)).study,
-        variants=(Variant("none"), Variant("wide", {"model.width": 32})),
-        seeds=(0,),
-    )
-    return plan_study(study, paths, datasets=Datasets(paths))
+    variants = (Variant("none"), Variant("wide", {"model.width": 32}))
+    return planned(study_file, tmp_path, variants=variants, seeds=(0,))
 
 
 def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     plan, store = two_variants, Store(tmp_path)
     assert find_incomplete(plan, store, store.sessions()) == Incomplete(unfinished=2)
-    _done(plan, store)
+    write(tmp_path, plan)
     assert not find_incomplete(plan, store, store.sessions())
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
     short = find_incomplete(plan, store, store.sessions())
@@ -70,9 +51,8 @@ def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
 def test_a_finished_study_does_nothing(
     two_variants: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, store = two_variants, Store(tmp_path)
-    _done(plan, store)
-    started = []
+    plan, started = two_variants, []
+    write(tmp_path, plan)
     monkeypatch.setattr("passt_bench.runner.executor._CellRunner.run", started.append)
     monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
     paths = Paths(tmp_path)
@@ -92,8 +72,8 @@ def test_a_finished_study_does_nothing(
 
 
 def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_path: Path) -> None:
-    plan, store = two_variants, Store(tmp_path)
-    _done(plan, store)
+    plan = two_variants
+    store = write(tmp_path, plan)
     asked, left = (store.folder(cell.key) for cell in plan.cells)
     for folder in (asked, left):
         checkpoint.save(folder, {"key": folder.name, "attempt": 1})
@@ -107,8 +87,7 @@ def test_what_a_killed_process_left_is_tidied_up(two_variants: StudyPlan, tmp_pa
 def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: Path) -> None:
     store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
     paths = Paths(store.root, pages=reports)
-    _done(two_variants, store)
-    store.write_study(two_variants.record)
+    write(store.root, two_variants)
     assert _newer_page("tiny", paths) is None
     page = build_study("tiny", store.root, reports)
     assert _newer_page("tiny", paths) == page

@@ -77,6 +77,14 @@ def beside():
     return [p for p in psutil.Process().children() if name in " ".join(p.cmdline())]
 
 
+def updated(root, capsys):
+    """What a run prints of the last sync, on one line."""
+    with updating_mlflow(root, Stopwatch(), Console(soft_wrap=True)):
+        pass
+    assert beside() == []
+    return " ".join(capsys.readouterr().out.split())
+
+
 def test_credentials_are_left_out_wherever_they_are():
     assert without_password("at http://me:p@ss/w@host:1/x now") == "at http://host:1/x now"
     hidden = without_password("postgresql://host/db?user=me&password=geheim&sslmode=require")
@@ -84,7 +92,7 @@ def test_credentials_are_left_out_wherever_they_are():
     assert without_password("http://host:5000/a") == "http://host:5000/a"
 
 
-def test_a_server_that_refuses_is_one_clear_error(unsynced, refusing):
+def test_a_server_that_refuses_is_one_clear_error(unsynced, refusing, capsys):
     with pytest.raises(InputError, match="records are not affected.*refused") as caught:
         sync(unsynced)
     assert caught.value.source == refusing and "secret" not in str(caught.value)
@@ -93,6 +101,10 @@ def test_a_server_that_refuses_is_one_clear_error(unsynced, refusing):
         with pytest.raises(InputError, match="records are not affected") as caught:
             sync(unsynced, tracking_uri=uri)
         assert caught.value.source == uri
+    line = updated(unsynced, capsys)  # a run goes on and says so
+    assert line.startswith(f"MLflow was not updated: {refusing}: ") and "secret" not in line
+    assert "records are not affected" in line
+    assert line.endswith(f"passt-bench sync --runs {unsynced}")
 
 
 def test_a_server_that_hangs_is_one_clear_error(unsynced, silent, monkeypatch):
@@ -194,14 +206,6 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
     assert runs_of(synced)[key].info.status == "FINISHED"
 
 
-def updated(root, capsys):
-    """What a run prints of the last sync, on one line."""
-    with updating_mlflow(root, Stopwatch(), Console(soft_wrap=True)):
-        pass
-    assert beside() == []
-    return " ".join(capsys.readouterr().out.split())
-
-
 def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsynced, silent):
     with (
         pytest.raises(KeyError),
@@ -221,16 +225,7 @@ def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsyn
     assert alive == []
 
 
-def test_a_run_says_that_mlflow_was_not_updated(unsynced, refusing, capsys):
-    line = updated(unsynced, capsys)
-    assert line.startswith(f"MLflow was not updated: {refusing}: ") and "secret" not in line
-    assert "records are not affected" in line
-    assert line.endswith(f"passt-bench sync --runs {unsynced}")
-
-
-def test_a_last_sync_that_does_not_end_or_is_killed_is_reported(
-    unsynced, silent, capsys, monkeypatch
-):
+def test_a_last_sync_that_is_killed_or_hangs_is_told(unsynced, silent, capsys, monkeypatch):
     with updating_mlflow(unsynced, Stopwatch(), Console(soft_wrap=True)):
         (process,) = beside()
         process.kill()

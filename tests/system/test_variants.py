@@ -1,11 +1,10 @@
 """Pages that show some variants of a study: those that were asked for, or those run so far."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from on_disk import files
 from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.results import load_results
@@ -20,10 +19,6 @@ ARMS = (
     Arm("stride 6, 64 patches", "structured", 0.36, stride=6, effect=-0.01),
 )
 UNRUN = dict.fromkeys(range(3), "missing")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def verdicts(page: Path) -> list[str]:
