@@ -7,10 +7,10 @@ real size for the five rows of ESC-50.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures import Cli
 from layouts import (
     write_audioset_folder,
     write_dcase20,
@@ -25,7 +25,6 @@ from passt_bench.records.run import RunRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.studies import published_rows
 
-Cli = Callable[..., tuple[int, str]]
 NARROW = (f"model.width={WIDTH}", f"model.heads={HEADS}")
 BRIEF = (
     *("engine.precision=float32", "training.epochs=1", "training.batch_size=2"),

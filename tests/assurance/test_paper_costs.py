@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures import Cli
 
 from passt_bench.records.store import Store, read_comparison
 from passt_bench.runner.compare import PAPER
-
-Cli = Callable[..., tuple[int, str]]
 
 SIZES = "--device cpu --batch 1 --session-limit 1 --published-batch 1 --published-steps 2"
 SMALL = "--set model.depth=1 --set model.width=48 --set model.heads=3"

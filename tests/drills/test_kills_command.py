@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from on_disk import largest_file
 from small_study import Command, results
 
 QUIET = ("--no-track", "--checkpoint-seconds", "0.1")
@@ -126,13 +126,9 @@ def test_a_full_disk_ends_with_a_message_and_loses_nothing(
     killed: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
     left = set((killed / "runs").glob("records/*/.*"))  # the kill may have hit a write
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))  # below a checkpoint's size
-    try:
+    with largest_file(30_000):  # below a checkpoint's size
         full = Command(killed, *QUIET)
         assert full.end() == 2, full.text()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "cannot be written" in full.text()
     assert "Free space" in full.text()
     assert "Traceback" not in full.text()

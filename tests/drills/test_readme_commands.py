@@ -13,9 +13,9 @@ import soundfile
 import torch
 from layouts import write_esc50, write_manifest
 from readme import NOT_RUN, ROOT, blocks, commands
+from small_model import write_model
 
-from passt_bench.models import create_model, save_model
-from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.models import create_model
 
 ACTIVATE = "source .nox/passt-bench/bin/activate"
 ENVIRONMENT = Path(sys.prefix)
@@ -40,14 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (environment / path.name).symlink_to(path)
     write_esc50(folder / "esc50", each=2)
     data = write_manifest(folder / "manifest")
-    recipe = Recipe(
-        model=ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8)),
-        frontend=FrontendSpec(hop=250),
-        data=DataSpec(seconds=1.0),
-        training=TrainingSpec(loss="ce"),
-    )
-    net = create_model("passt_micro", len(data.classes), patch=8, stride=8, mels=64, frames=64)
-    save_model(folder / "FILE", net, recipe, data.classes)
+    write_model(folder / "FILE", data.classes, loss="ce")
     soundfile.write(folder / "a.wav", torch.rand(16000).numpy() - 0.5, 16000)
     return folder
 

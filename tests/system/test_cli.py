@@ -1,6 +1,5 @@
 """The command line end to end, on a study of seconds; the first run in a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures import Cli
-from on_disk import files
 
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
@@ -71,25 +69,6 @@ def test_a_finished_study_runs_nothing_but_costs_when_asked(
     after = Store(Path("runs")).sessions()
     assert len(after) == len(keys) + 1
     assert after[-1].key not in keys
-
-
-def test_reports_are_rebuilt_byte_for_byte(
-    ran: tuple[Path, str], cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = ran[0]
-
-    monkeypatch.chdir(folder)
-    assert cli("report", "--reports", "one")[0] == 0
-    one = files(folder / "one")
-    assert {"index.html", "paper/index.html", "tiny/index.html"} <= set(one)
-    assert json.loads(one["tiny/summary.json"])["study"] == "tiny"
-    # A report is a store: it can be rendered where there are no runs.
-    moved = folder / "elsewhere" / "runs" / "reports"
-    moved.parent.mkdir(parents=True)
-    (folder / "one").rename(moved)
-    monkeypatch.chdir(folder / "elsewhere")
-    cli("report")
-    assert files(moved) == one
 
 
 def test_one_variant_is_run_and_the_others_are_left(

@@ -10,7 +10,7 @@ import typer
 
 from passt_bench import __version__
 from passt_bench.cli import app
-from passt_bench.cli.options import RENAMED, listed, with_new_names
+from passt_bench.cli.options import RENAMED, with_new_names
 
 HELP = Path(__file__).with_name("help.txt")
 
@@ -78,10 +78,6 @@ def test_help_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     app(["--version"], standalone_mode=False)
     assert capsys.readouterr().out == f"passt-bench {__version__}\n"
-
-
-def test_names_by_comma_or_one_by_one() -> None:
-    assert listed(["mAP, accuracy", "AUC"]) == listed(["mAP", "accuracy,", "AUC"])
 
 
 if __name__ == "__main__":

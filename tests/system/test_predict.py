@@ -1,9 +1,8 @@
-"""Predictions from audio files: windows, formats, broken files, official files, real recordings."""
+"""Predictions from audio files: windows, formats, broken files, official files."""
 
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -215,13 +214,3 @@ def test_bad_input_is_refused(
     error = mistake("predict", *words.split())
     assert error.field == field
     assert source is None or str(error.source) == source
-
-
-@pytest.mark.data
-@pytest.mark.skipif("PASST_BENCH_DATA" not in os.environ, reason="needs PASST_BENCH_DATA")
-def test_real_recordings(ensemble: Ensemble) -> None:
-    for path in find_audio([Path(os.environ["PASST_BENCH_DATA"])])[::150]:
-        got = predict_file(ensemble, path)
-        assert got.seconds > 0.5
-        assert got.windows == max(1, int(np.ceil(got.seconds)))
-        assert sorted(dict(got.probabilities)) == sorted(CLASSES)

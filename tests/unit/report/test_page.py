@@ -6,20 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from on_disk import files
 from page_reader import read
 from study_on_disk import Arm, write_study
 
 from passt_bench.analysis.results import load_results
 from passt_bench.records.store import Store
 from passt_bench.report.pages import render
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_the_page_is_well_formed_and_self_contained(small: Path) -> None:
