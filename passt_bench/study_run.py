@@ -190,9 +190,9 @@ class Incomplete:
         """A sentence for each nonzero count."""
         runs, variants = _count(self.unfinished, "run"), _count(self.unmeasured, "variant")
         failed = len(self.failed)
-        again = f"--retry {','.join(sorted(set(self.failed)))}"
+        retry = f"To retry, add --retry {','.join(sorted(set(self.failed)))}."
         sentences = (
-            (failed, f"{_count(failed, 'run')} failed; see the page. To retry, add {again}."),
+            (failed, f"{_count(failed, 'run')} failed; see the report page. {retry}"),
             (self.unfinished, f"{runs} did not finish; run the same command to resume."),
             (self.unmeasured, f"The cost of {variants} could not be measured."),
         )
