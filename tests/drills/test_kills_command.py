@@ -65,21 +65,25 @@ def test_a_command_killed_time_and_again_comes_to_the_same(
     finish(killed, undisturbed)
 
 
-def test_control_c_stops_within_seconds_and_says_how_to_resume(
-    tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
-) -> None:
-    command = Command(tmp_path, *QUIET)
-    command.wait_for("records/*/checkpoint.pt")
+def interrupt(command: Command, times: int = 1) -> float:
+    """Control-C, after which it ends with its children and says how to resume; in how long."""
     began = time.monotonic()
-    for _ in range(3):  # as people do
+    for _ in range(times):
         os.killpg(command.process.pid, signal.SIGINT)
         time.sleep(0.1)
-    assert command.end() == 130
-    assert time.monotonic() - began < 15
+    assert command.end() == 130, command.text()
+    seconds = time.monotonic() - began
     command.gone(15)
     again = " ".join(["passt-bench", *command.words])
     assert f"Stopped. Run the same command to resume: {again}" in command.text()
     assert "Traceback" not in command.text()
+    return seconds
+
+
+def test_control_c_amid_the_cells(tmp_path: Path, undisturbed: dict[str, dict[str, Any]]) -> None:
+    command = Command(tmp_path, *QUIET)
+    command.wait_for("records/*/checkpoint.pt")
+    assert interrupt(command, times=3) < 15  # as people do
     assert list(command.runs.glob("records/*/checkpoint.pt"))
     finish(tmp_path, undisturbed)
 
@@ -91,11 +95,7 @@ def test_control_c_at_any_time_before_the_first_cell(tmp_path: Path, seconds: fl
         time.sleep(0.02)
         assert command.process.poll() is None
     time.sleep(seconds)
-    os.killpg(command.process.pid, signal.SIGINT)
-    assert command.end() == 130, command.text()
-    command.gone(15)
-    assert "Traceback" not in command.text()
-    assert "Stopped. Run the same command to resume" in command.text()
+    interrupt(command)
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own

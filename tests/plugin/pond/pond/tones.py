@@ -38,15 +38,9 @@ def open_tones(spec: DataSpec, sampling_rate: int, root: Path | None) -> Tones:
     train, test = spec.train_clips or 60, spec.test_clips or 30
     ids = tuple(f"tone-{index}" for index in range(train + test))
     samples = round(spec.seconds * sampling_rate)
+    digest = f"tones-{train}-{test}-{samples}"
     return Tones(
-        fingerprint=Fingerprint(
-            dataset="tones",
-            digest=f"tones-{train}-{test}-{samples}",
-            expected=len(ids),
-            found=len(ids),
-            classes=CLASSES,
-            multi_label=False,
-        ),
+        fingerprint=Fingerprint("tones", digest, len(ids), len(ids), CLASSES, multi_label=False),
         ids=ids,
         targets=np.eye(len(CLASSES), dtype=np.float32)[np.arange(len(ids)) % len(CLASSES)],
         sources=ids,
