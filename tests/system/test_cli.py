@@ -1,6 +1,5 @@
 """The command line end to end, on a study of seconds; the first run in a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures import Cli
+from small_study import ENVIRONMENT
 
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-
-ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")

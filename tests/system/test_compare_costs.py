@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import give
 
-from passt_bench.cli import main
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.models import PaSST
@@ -77,12 +77,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
     words += " --batch 2 --seconds 0.5 --classes 4 --session-limit 1 --steps 1 --published"
     words += " --published-batch 3 --published-steps 2 --profile --name mine"
-    arguments = [*words.split(), "--runs", str(folder / "runs"), "--reports", str(folder / "rep")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["passt-bench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert ended.value.code in (0, None)
+    words += f" --runs {folder / 'runs'} --reports {folder / 'rep'}"
+    result = give(words.split())
+    assert result["status"] == 0, result["printed"]
     return folder
 
 

@@ -1,7 +1,6 @@
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,7 @@ from planned_study import planned
 
 from passt_bench.errors import InputError
 from passt_bench.records.store import Store
-from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import choose_variants, missing_cells, plan_request
+from passt_bench.runner.plan import choose_variants, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders, typed_command
 from passt_bench.runner.studies import StudyFile, load_file, load_study, study_names
 from passt_bench.spec import ModelSpec, Variant, override
@@ -89,15 +87,6 @@ def test_what_cannot_run_is_refused(
         planned(study_file, tmp_path, variants=(Variant("none"), Variant("bad", variant)))
     assert caught.value.field == field
     assert not list(tmp_path.iterdir())
-
-
-def test_missing_cells_and_retry(study_file: Path, tmp_path: Path) -> None:
-    plan, store = planned(study_file, tmp_path), Store(tmp_path)
-    assert missing_cells(plan, store) == list(plan.cells)
-    store.write(failure(plan.cells[0], "error", "why"))
-    assert missing_cells(plan, store) == list(plan.cells[1:])
-    again = missing_cells(plan, store, ("error",))
-    assert again[0] == replace(plan.cells[0], attempt=2)
 
 
 @pytest.mark.parametrize("name", [n for n in study_names() if isinstance(load_file(n), StudyFile)])
