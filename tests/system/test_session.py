@@ -20,10 +20,8 @@ QUICK = MeasurementSpec(
 
 
 def run(arms: dict, spec: MeasurementSpec = QUICK, **options: object) -> SessionResult:
-    return run_session(
-        [Arm(name, factory) for name, factory in arms.items()],
-        next(iter(arms)), spec, **options,
-    )  # fmt: skip
+    made = [Arm(name, factory) for name, factory in arms.items()]
+    return run_session(made, next(iter(arms)), spec, **options)
 
 
 def test_known_times_memory_and_order() -> None:
