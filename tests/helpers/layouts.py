@@ -7,28 +7,19 @@ arguments.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from sounds import encoded, write_sound
-from written import (
-    Written,
-    WrittenClip,
-    audioset_classes,
-    fsd50k_classes,
-    labels_of,
-    openmic_classes,
-    openmic_known,
-    signal,
-    video_id,
-)
+from sounds import encoded, sound, write_sound
 
+import passt_bench
 from passt_bench.data.prepared import open_prepared, read_index, write_index
 from passt_bench.spec import DataSpec
 
@@ -42,6 +33,89 @@ SCENES = (
     "street_pedestrian", "street_traffic", "tram",
 )  # fmt: skip
 MANIFEST_CLASSES = ("bell", "engine", "voice")
+LETTERS = "-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+USED = 6  # classes that clips carry
+
+
+@dataclass(frozen=True)
+class WrittenClip:
+    """One clip as it was written."""
+
+    name: str  # as the data set calls it: a file's stem, or what an HDF5 file says
+    split: str  # "balanced", "train", "eval", … or "fold1" for folds
+    labels: tuple[int, ...]  # numbers of its classes
+    seed: int  # of its sound
+    path: Path | None = None  # None inside an HDF5 file
+    known: tuple[int, ...] | None = None  # classes that are known to hold or not; None for all
+
+
+@dataclass(frozen=True)
+class Written:
+    """A data set as it was written: its folder, names of all classes, clips in listed order."""
+
+    root: Path
+    classes: tuple[str, ...]
+    clips: tuple[WrittenClip, ...]
+
+    def of(self, split: str) -> list[WrittenClip]:
+        """The clips of a split."""
+        return [clip for clip in self.clips if clip.split == split]
+
+    def targets(self, split: str | None = None) -> np.ndarray:
+        """(N, classes) float32: 0 or 1, NaN where nobody knows."""
+        clips = self.clips if split is None else self.of(split)
+        table = np.zeros((len(clips), len(self.classes)), dtype=np.float32)
+        for row, clip in zip(table, clips, strict=True):
+            row[list(clip.labels)] = 1
+            if clip.known is not None:
+                row[[c for c in range(len(row)) if c not in clip.known]] = np.nan
+        return table
+
+
+def audioset_classes() -> list[tuple[str, str]]:
+    """Machine id and name of AudioSet's 527 classes, in official order."""
+    root = Path(passt_bench.__file__).parent
+    (path, *_) = sorted(root.rglob("audioset_class_labels_indices.csv"))
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(row["mid"], row["display_name"]) for row in csv.DictReader(file)]
+
+
+def labels_of(number: int, used: int = USED) -> tuple[int, ...]:
+    """Classes of the clip of that number: one to three of the first ``used``."""
+    return tuple(sorted({number % used, (number + number // used) % used, (number * 2) % used}))
+
+
+def video_id(seed: int) -> str:
+    """Eleven letters, as YouTube has them; some begin with a dash or an underscore."""
+    rng = np.random.default_rng((1611, seed))
+    return LETTERS[seed % 3] + "".join(LETTERS[i] for i in rng.integers(len(LETTERS), size=10))
+
+
+def signal(clip: WrittenClip, seconds: float, rate: int, channels: int = 1) -> np.ndarray:
+    """The sound of a written clip, as it was before it was encoded."""
+    return sound(clip.seed, seconds, rate, channels, pitch=clip.labels[0])
+
+
+def fsd50k_classes() -> list[tuple[str, str]]:
+    """200 names as FSD50K writes them, sorted, with their machine ids (taken from AudioSet's)."""
+    names = {
+        name.replace(", ", "_and_").replace(" ", "_").replace("-", "_"): mid
+        for mid, name in audioset_classes()
+    }
+    return [(name, names[name]) for name in sorted(names)[:200]]
+
+
+def openmic_classes() -> tuple[str, ...]:
+    """OpenMIC's 20 instruments, in official order."""
+    root = Path(passt_bench.__file__).parent
+    (path, *_) = sorted(root.rglob("openmic_class_map.json"))
+    found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def openmic_known(number: int) -> tuple[int, ...]:
+    """Classes that somebody judged in the clip of that number: its own and a few more."""
+    return tuple(sorted({*labels_of(number), (number + 1) % USED, 6 + number % 14}))
 
 
 def _clips(
@@ -74,12 +148,7 @@ def write_audioset_folder(
     rate: int = 32000,
     seconds: float = 1.0,
 ) -> Written:
-    """AudioSet with its official CSV files, and its clips as ``Y<id>.<ending>``.
-
-    The unbalanced clips lie in ``unbalanced_train_segments/unbalanced_train_segments_partNN/``, as
-    the common download scripts leave them. Each segments file has its three comment lines, blanks
-    after commas, and quoted labels.
-    """
+    """AudioSet with its official CSV files, and its clips as the common download scripts do it."""
     counts, known = counts or AUDIOSET, audioset_classes()
 
     def path_of(name: str, split: str, number: int) -> Path:
@@ -195,11 +264,7 @@ def write_esc50(
 
 
 def write_dcase20(root: Path, each: int = 1, *, rate: int = 44100, seconds: float = 1.0) -> Written:
-    """TAU Urban Acoustic Scenes 2020 Mobile: ten scenes, real and simulated devices, one split.
-
-    Devices a, b and s1 are in the training part; a, s1 and s4 in the evaluation part. Several
-    devices record the same place at once, as in the original.
-    """
+    """TAU Urban Acoustic Scenes 2020 Mobile: several devices record the same place at once."""
     clips: list[WrittenClip] = []
     meta = ["filename\tscene_label\tidentifier\tsource_label"]
     lists: dict[str, list[str]] = {"train": [], "evaluate": []}
@@ -232,11 +297,7 @@ def write_manifest(
     multi_label: bool = False,
     seconds: Sequence[float] = (1.0, 0.7, 1.6),
 ) -> Written:
-    """Recordings of several formats, rates, channels and lengths, and ``manifest.csv``.
-
-    Splits are train, validation and test, or ``folds`` folds; every class has ``each`` clips in
-    every part.
-    """
+    """Recordings of several formats, rates, channels and lengths; ``each`` a class in each part."""
     parts = [str(fold + 1) for fold in range(folds)] or ["train", "validation", "test"]
     kinds = (("wav", 44100, 2), ("flac", 16000, 1), ("ogg", 44100, 1), ("mp3", 32000, 2))
     clips: list[WrittenClip] = []
@@ -265,11 +326,7 @@ def write_hdf5(
     target: np.ndarray,
     sources: Sequence[str] = (),
 ) -> Path:
-    """One file in the HDF5 layout of the reference code: mp3 bytes, names and targets.
-
-    ``audio_name`` (S20), ``mp3`` (variable-length uint8) and ``target``, as its prepare scripts
-    write them; ``sources`` is a column that published files do not have.
-    """
+    """One file in the HDF5 layout of the reference code; no published one has ``sources``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         for column, texts in (("audio_name", names), *([("source", sources)] if sources else ())):
@@ -289,10 +346,7 @@ def write_prepared_hdf5(
         wave, rate, "mp3"
     ),
 ) -> Path:
-    """Prepared clips as version 0.1 wrote them with ``--format hdf5``: HDF5 files and the index.
-
-    ``encode`` takes name, samples and rate of a clip.
-    """
+    """Prepared clips as version 0.1 wrote them with ``--format hdf5``: HDF5 files and the index."""
     index = read_index(prepared)
     rate = index.sampling_rate
     data = open_prepared(DataSpec(index.source.dataset, seconds=0.01), rate, prepared)

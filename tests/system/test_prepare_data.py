@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from fixtures import Cli, Mistake
 from layouts import (
+    Written,
     write_esc50,
     write_fsd50k,
     write_manifest,
@@ -19,7 +20,6 @@ from layouts import (
     write_prepared_hdf5,
 )
 from sounds import sound
-from written import Written
 
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from layouts import write_manifest, write_openmic_hdf5
+from sounds import sound, write_sound
 
 from passt_bench.data import find_folders, open_dataset
 from passt_bench.data.audio import read_whole
@@ -25,58 +28,46 @@ from passt_bench.data.prepared import (
     write_index,
 )
 from passt_bench.errors import InputError
-from passt_bench.records.run import Fingerprint
 from passt_bench.runner.prepare_data import Preparation, prepare_data, scaled
 from passt_bench.spec.recipe import DataSpec
 
-RATE = 1000
-LENGTHS = [0, 1, 999, 1000, 1001, 2500]
-SPEC = DataSpec(name="fsd50k", seconds=1.0)
-WAVES = [
-    np.random.default_rng(n).uniform(-1, 1, length).astype(np.float32)
-    for n, length in enumerate(LENGTHS)
-]
-SOURCE = Fingerprint(
-    dataset="fsd50k", digest="abc", expected=6, found=6, classes=tuple("abc"), multi_label=True
-)
+RATE = 8000
+SPEC = DataSpec(name="manifest", seconds=0.1)
 
 
-def columns(clips: int = 6, **changes: list[int]) -> dict[str, np.ndarray]:
-    """Of the first few clips."""
-    made = {
-        "offsets": np.concatenate([[0], np.cumsum(LENGTHS[:clips])]),
-        "names": np.array([b"clip%d" % n for n in range(clips)]),
-        "sources": np.array([f"é{n}".encode() for n in range(clips)]),
-        "split": np.array([0, 0, 0, 2, 2, 1][:clips], dtype=np.int8),
-        "targets": np.packbits(np.eye(3, dtype=bool)[[0, 1, 2, 0, 1, 2]][:clips], -1),
-    }
-    return made | {name: np.array(values) for name, values in changes.items()}
-
-
-def write(folder: Path, **changes: object) -> Index:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six clips of three classes: three to train on, two to choose by, one to test on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = [scaled(wave)[0] for wave in WAVES]
-    (folder / WAVEFORMS).write_bytes(b"".join(clip.tobytes() for clip in stored))
-    write_clips(folder, columns())
-    index = Index(
-        source=SOURCE,
-        sampling_rate=RATE,
-        resampler="none",
-        seconds=None,
-        cut=0,
-        clips=6,
-        samples=sum(LENGTHS),
-        splits=("train", "test", "validation"),
-        expected=(3, 1, 2),
-        clipped=0,
-        clipped_clips=(),
-        skipped=(),
-        checksum="",
-    )
-    index = replace(index, **changes)  # type: ignore[arg-type]
+    root = tmp_path_factory.mktemp("made")
+    rows = ["path,labels,split"]
+    for n, split in enumerate(("train",) * 3 + ("val",) * 2 + ("test",)):
+        write_sound(root / f"{n}.wav", sound(n, 0.1 * (n + 1), RATE), RATE)
+        rows.append(f"{n}.wav,{'abc'[n % 3]},{split}")
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    prepare_data(Preparation("manifest", root, RATE))
+    return root / f"prepared-{RATE}"
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy of them that may be changed."""
+    return copied(made, tmp_path / "prepared")
+
+
+def copied(made: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(made, folder))
+
+
+def changed(folder: Path, **changes: Any) -> Index:
+    """The index, with these changes."""
+    index = replace(read_index(folder), **changes)
     write_index(folder, index)
     return index
+
+
+def columns(folder: Path, **changes: object) -> dict[str, np.ndarray]:
+    with np.load(folder / CLIPS) as file:
+        return {**file} | {name: np.array(values) for name, values in changes.items()}
 
 
 def opened(folder: Path, spec: DataSpec = SPEC, rate: int = RATE) -> PreparedDataset:
@@ -85,20 +76,17 @@ def opened(folder: Path, spec: DataSpec = SPEC, rate: int = RATE) -> PreparedDat
     return data
 
 
-def test_what_was_stored_comes_back_within_half_a_step(tmp_path: Path) -> None:
-    write(tmp_path)
-    data = opened(tmp_path)
-    for clip, wave in enumerate(WAVES):
-        assert data.length(clip) == len(wave)
-        np.testing.assert_allclose(data.whole(clip), wave, atol=0.5001 / 32768)
-        for start in (0, 1, 998, 2499, 3000):
-            part, rest = data.excerpt(clip, start), wave[start : start + 1000]
-            assert (part.dtype, part.shape) == (np.float32, (1000,))
-            expected = np.pad(rest, (0, 1000 - len(rest)))
-            np.testing.assert_allclose(part, expected, atol=0.5001 / 32768)
-        np.testing.assert_array_equal(data.waveform(clip), data.excerpt(clip, 0))
-        if len(wave):
-            np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), data.whole(clip))
+def test_excerpts_and_sound_are_parts_of_the_whole(made: Path) -> None:
+    data = opened(made)
+    for clip in range(6):
+        whole = data.whole(clip)
+        assert len(whole) == data.length(clip)
+        for start in (0, 1, 798, 2499, 9000):
+            rest = whole[start : start + 800]
+            np.testing.assert_array_equal(
+                data.excerpt(clip, start), np.pad(rest, (0, 800 - len(rest)))
+            )
+        np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), whole)
 
 
 @pytest.mark.parametrize(
@@ -118,38 +106,37 @@ def test_samples_beyond_one_are_clipped_and_counted(
     assert (found.tolist(), count) == (stored, beyond)
 
 
-def test_the_fingerprint_tells_it_from_its_source_and_from_others(tmp_path: Path) -> None:
-    digests = {SOURCE.digest}
-    for number, changes in enumerate(
-        ({}, {"sampling_rate": 500}, {"resampler": "other"}, {"skipped": (("x", 0, "broken"),)},
-         {"cut": 1, "seconds": 2.5}, {"source": replace(SOURCE, digest="other")})
+def test_the_fingerprint_tells_it_from_its_source_and_from_others(folder: Path) -> None:
+    plain = read_index(folder)
+    digests = {plain.source.digest}
+    for changes in (
+        {}, {"sampling_rate": 500}, {"resampler": "other"}, {"skipped": (("x", 0, "broken"),)},
+        {"cut": 1, "seconds": 2.5}, {"source": replace(plain.source, digest="other")},
     ):  # fmt: skip
-        folder = tmp_path / str(number)
-        index = write(folder, **changes)  # type: ignore[arg-type]
+        write_index(folder, plain)
+        index = changed(folder, **changes)
         assert read_index(folder) == index
         fingerprint = opened(folder, rate=index.sampling_rate).fingerprint
         assert fingerprint.digest not in digests
         digests.add(fingerprint.digest)
-    write(tmp_path / "again", clipped=3, clipped_clips=("clip5",))
-    fingerprint = opened(tmp_path / "again").fingerprint
-    assert fingerprint.digest == opened(tmp_path / "0").fingerprint.digest
-    assert fingerprint.notes == (
-        "16-bit samples at 1000 Hz made from the data abc",
-        "3 samples of 1 clips beyond ±1 were clipped: clip5",
-        "2 classes without a clip in test: a, b",
-        "1 classes without a clip in validation: c",
-    )
+    write_index(folder, plain)
+    before = opened(folder).fingerprint
+    changed(folder, clipped=3, clipped_clips=("5.wav",))
+    fingerprint = opened(folder).fingerprint
+    assert fingerprint.digest == before.digest
+    assert set(fingerprint.notes) - set(before.notes) == {
+        "3 samples of 1 clips beyond ±1 were clipped: 5.wav"
+    }
 
 
-def test_what_changed_since_is_other_data(tmp_path: Path) -> None:
-    write(tmp_path)
-    digests = [opened(tmp_path).fingerprint.digest, opened(tmp_path).fingerprint.digest]
-    stored = np.fromfile(tmp_path / WAVEFORMS, dtype="<i2")
-    stored[-1250] ^= 1  # in the middle of the longest clip
-    stored.tofile(tmp_path / WAVEFORMS)
-    digests.append(opened(tmp_path).fingerprint.digest)
-    write_clips(tmp_path, columns() | {"targets": columns()["targets"][::-1]})
-    digests.append(opened(tmp_path).fingerprint.digest)
+def test_what_changed_since_is_other_data(folder: Path) -> None:
+    digests = [opened(folder).fingerprint.digest, opened(folder).fingerprint.digest]
+    stored = np.fromfile(folder / WAVEFORMS, dtype="<i2")
+    stored[-2400] ^= 1  # in the middle of the longest clip
+    stored.tofile(folder / WAVEFORMS)
+    digests.append(opened(folder).fingerprint.digest)
+    write_clips(folder, columns(folder, targets=columns(folder)["targets"][::-1]))
+    digests.append(opened(folder).fingerprint.digest)
     assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
@@ -184,17 +171,18 @@ def test_prepared_clips_outlive_what_was_taken_away_and_nothing_else(tmp_path: P
         assert open_dataset(spec, 16000, root).ids
 
 
-def test_found_by_folder_by_rate_and_beside_other_data(tmp_path: Path) -> None:
+def test_found_by_folder_by_rate_and_beside_other_data(made: Path, tmp_path: Path) -> None:
     root = tmp_path / "data" / "sounds"
-    write(root / f"prepared-{RATE}")
+    copied(made, root / f"prepared-{RATE}")
     assert isinstance(open_dataset(SPEC, RATE, root), PreparedDataset)
     assert isinstance(open_dataset(SPEC, RATE, root / f"prepared-{RATE}"), PreparedDataset)
     with pytest.raises(InputError):  # at another rate the folder itself counts
         open_dataset(SPEC, 2 * RATE, root)
-    write(tmp_path / "data" / "other")
-    assert find_folders(tmp_path / "data") == {"fsd50k": tmp_path / "data" / "other"}
+    other = copied(made, tmp_path / "data" / "other")
+    assert find_folders(tmp_path / "data") == {"manifest": other}
     written = write_openmic_hdf5(tmp_path / "data" / "z", rate=8000, seconds=0.1)
-    write(tmp_path / "data" / "a", source=replace(SOURCE, dataset="openmic"))
+    source = read_index(made).source
+    changed(copied(made, tmp_path / "data" / "a"), source=replace(source, dataset="openmic"))
     assert find_folders(tmp_path / "data")["openmic"] == written.root
 
 
@@ -202,33 +190,34 @@ def test_found_by_folder_by_rate_and_beside_other_data(tmp_path: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut samples": (
         lambda folder: os.truncate(folder / WAVEFORMS, 11000),
-        "11000 bytes, but the index states 11002",
+        "11000 bytes, but the index states 33600",
     ),
     "no samples": (lambda folder: (folder / WAVEFORMS).unlink(), "cannot be read (No such file"),
     "cut columns": (lambda folder: os.truncate(folder / CLIPS, 500), "clips.npz: not readable"),
     "fewer clips": (
-        lambda folder: write_clips(folder, columns(1)),
+        lambda folder: write_clips(
+            folder, {n: column[: 1 + (n == "offsets")] for n, column in columns(folder).items()}
+        ),
         "1 clips, but the index states 6",
     ),
     "crossing clips": (
         lambda folder: write_clips(
-            folder, columns(offsets=[0, 5000, 20, 30, 40, 50, sum(LENGTHS)])
+            folder, columns(folder, offsets=[0, 5000, 20, 30, 40, 50, 16800])
         ),
         "clips.npz: clips that end before they begin",
     ),
     "no JSON": (lambda folder: (folder / INDEX).write_text("{"), "prepared.json: not an index"),
-    "newer": (lambda folder: write(folder, schema=99), "written by a newer version (schema 99)"),
+    "newer": (lambda folder: changed(folder, schema=99), "written by a newer version (schema 99)"),
 }
 
 
 @pytest.mark.parametrize("wrong", BROKEN)
-def test_broken_folders_are_refused(wrong: str, tmp_path: Path) -> None:
+def test_broken_folders_are_refused(wrong: str, folder: Path) -> None:
     spoil, message = BROKEN[wrong]
-    write(tmp_path)
-    spoil(tmp_path)
+    spoil(folder)
     with pytest.raises(InputError) as error:
-        opened(tmp_path)
-    assert str(tmp_path) in str(error.value)
+        opened(folder)
+    assert str(folder) in str(error.value)
     assert message in str(error.value)
 
 
@@ -241,11 +230,9 @@ def test_broken_folders_are_refused(wrong: str, tmp_path: Path) -> None:
         (replace(SPEC, train_clips=4), RATE, "data.train_clips"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    spec: DataSpec, rate: int, field: str, tmp_path: Path
-) -> None:
-    write(tmp_path, cut=2, seconds=2.5)
-    assert opened(tmp_path).fingerprint.found == 6
+def test_what_does_not_fit_is_refused(spec: DataSpec, rate: int, field: str, folder: Path) -> None:
+    changed(folder, cut=2, seconds=2.5)
+    assert opened(folder).fingerprint.found == 6
     with pytest.raises(InputError) as error:
-        open_dataset(spec, rate, tmp_path)
+        open_dataset(spec, rate, folder)
     assert error.value.field == field

@@ -10,8 +10,7 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
-from layouts import Written
-from written import signal
+from layouts import Written, signal
 
 from passt_bench.data import Dataset, audioset, find_folders, open_dataset
 from passt_bench.errors import InputError
