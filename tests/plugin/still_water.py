@@ -23,10 +23,10 @@ STUDY = Study(
         frontend=FrontendSpec(name="amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0),
         data=DataSpec("tones", seconds=0.5),
         training=TrainingSpec(epochs=2, batch_size=20),
-        metrics=("wrong_labels", "mAP"),
+        metrics=("top_two", "wrong_labels", "mAP"),
         measurement=MeasurementSpec(rounds=6, most_rounds=6, steps=1, seconds=5.0),
     ),
-    metric="wrong_labels",
+    metric="top_two",
     baseline="lily",
     variants=(
         Variant("lily"),

@@ -25,7 +25,7 @@ LISTS = {
     "frontends": ("amplitude ",),
     "datasets": ("tones ",),
     "patchout": ("checkerboard ",),
-    "metrics": ("wrong_labels ",),
+    "metrics": ("top_two ", "wrong_labels "),
     "figures": ("ripples ",),
 }
 FEW = "--workers 1 --no-track --runs runs --reports reports"
@@ -117,11 +117,12 @@ def test_they_are_listed(given: Results) -> None:
 def test_they_keep_the_contracts(folder: Path) -> None:
     tests = ["contract.py", "test_bag.py", "test_wrong.py"]
     words = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *tests]
-    assert "46 passed" in python(words, folder, folder / "installed")
+    assert "52 passed" in python(words, folder, folder / "installed")
 
 
 def test_records_hold_what_they_bring(folder: Path, given: Results) -> None:
-    versions = {"model": 2, "frontend": 3, "data": 5, "metric mAP": 1, "metric wrong_labels": 1}
+    versions = {"model": 2, "frontend": 3, "data": 5}
+    versions |= {"metric mAP": 1, "metric wrong_labels": 1, "metric top_two": 6}
     assert given["study"]["status"] == 0, given["study"]["printed"]
     found = records(folder, "lily")
     assert [record["status"] for record in found] == ["ok"] * 2
@@ -129,8 +130,9 @@ def test_records_hold_what_they_bring(folder: Path, given: Results) -> None:
         assert record["recipe"]["model"]["petals"] == 4
         assert record["recipe"]["frontend"]["name"] == "amplitude"
         assert record["fingerprint"]["dataset"] == "tones"
-        assert 0 <= record["metrics"]["wrong_labels"] <= 1
-        assert set(record["per_class"]["wrong_labels"]) == {"low", "middle", "high"}
+        for metric in ("wrong_labels", "top_two"):
+            assert 0 <= record["metrics"][metric] <= 1
+            assert set(record["per_class"][metric]) == {"low", "middle", "high"}
         share = record["recipe"]["patchout"].get("share")
         assert share in (None, 1.0)
         assert record["components"] == versions | {"patchout": 4 if share else 1}
@@ -149,12 +151,12 @@ def test_options_are_checked_when_a_study_is_planned(given: Results) -> None:
 def test_the_page_shows_what_they_bring(folder: Path, given: Results) -> None:
     report = folder / "reports" / "still_water"
     page = (report / "index.html").read_text(encoding="utf-8")
-    for name in ("lily, chess", "tones", "checkerboard", "wrong_labels"):
+    for name in ("lily, chess", "tones", "checkerboard", "top_two", "wrong_labels"):
         assert name in page
     assert '<figure id="ripples">' in page
     assert {path.suffix for path in report.glob("figures/ripples.*")} == {".csv", ".svg"}
     table = (report / "tables" / "quality.csv").read_text(encoding="utf-8")
-    assert "wrong_labels" in table.splitlines()[0]
+    assert "top_two" in table.splitlines()[0]
 
 
 def test_costs_are_compared_on_its_own_front_end(folder: Path, given: Results) -> None:

@@ -11,6 +11,7 @@ from passt_bench.data import testing as data
 from passt_bench.models.testing import FrontEndContract, ModelContract, PatchoutContract
 from passt_bench.report import testing as report
 from passt_bench.spec import DataSpec, FrontendSpec, Patchout
+from passt_bench.training.testing import MetricContract
 
 
 class TestLily(ModelContract):
@@ -24,6 +25,10 @@ class TestCheckerboard(PatchoutContract):
 
 class TestAmplitude(FrontEndContract):
     spec = FrontendSpec("amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
+
+
+class TestTopTwo(MetricContract):
+    metric = "top_two"
 
 
 @pytest.mark.parametrize("check", data.CHECKS, ids=lambda check: check.__name__)
