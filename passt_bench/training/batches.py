@@ -126,7 +126,7 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     return weights
 
 
-class Supply:
+class Batches:
     """Makes the batch of a training step, from features and labels of the whole data set.
 
     Raises:

@@ -20,7 +20,7 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import Supply, clip_weights, epoch_steps, load
+from passt_bench.training.batches import Batches, clip_weights, epoch_steps, load
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.metrics import score
@@ -98,13 +98,13 @@ def train(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
-    supply = Supply(task.features, task.targets, task.train, recipe, task.seed)
+    source = Batches(task.features, task.targets, task.train, recipe, task.seed)
     state = Training(net, step, task)
-    progress, steps, total = state.progress, supply.steps, task.total_steps
+    progress, steps, total = state.progress, source.steps, task.total_steps
     run_step = StepGraph(step.run) if recipe.engine.graph else step.run
     remaining = range(progress.epoch * steps + progress.step, total)
     pin = recipe.engine.device == "cuda"
-    with closing(load(supply, remaining, recipe.engine.num_workers, pin)) as batches:
+    with closing(load(source, remaining, recipe.engine.num_workers, pin)) as batches:
         while progress.epoch < recipe.training.epochs:
             net.train()
             state.begin_epoch()

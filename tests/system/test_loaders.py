@@ -19,7 +19,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec, FrontendSpec, ModelSpec, Recipe, override
-from passt_bench.training.batches import Supply, load
+from passt_bench.training.batches import Batches, load
 from passt_bench.training.engine import Engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import Waveforms
@@ -41,7 +41,7 @@ RECIPE = override(
 
 
 FEATURES = Waveforms(SharedDataset(open_noise()), FRONTEND, SAMPLES / RATE)
-SUPPLY = Supply(FEATURES, labels(), np.arange(TRAIN), RECIPE, 3)
+SOURCE = Batches(FEATURES, labels(), np.arange(TRAIN), RECIPE, 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -49,9 +49,9 @@ def test_batches_are_the_same_whoever_makes_them(workers: int) -> None:
     steps = range(2, 9)  # as after a resume
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    found = list(load(SUPPLY, steps, workers))
+    found = list(load(SOURCE, steps, workers))
     assert torch.equal(torch.get_rng_state(), before)  # which training draws from
-    for one, two in zip(map(SUPPLY, steps), found, strict=True):
+    for one, two in zip(map(SOURCE, steps), found, strict=True):
         assert all(map(torch.equal, one, two))
         assert {tensor.dtype for tensor in two} == {torch.float32}
 
@@ -60,7 +60,7 @@ def test_whoever_stops_early_leaves_nobody() -> None:
     def children() -> set[int]:
         return {child.pid for child in psutil.Process().children(recursive=True)}
 
-    with closing(load(SUPPLY, range(100), 2)) as batches:
+    with closing(load(SOURCE, range(100), 2)) as batches:
         next(batches)
         working = children()
     assert len(working - children()) == 2

@@ -12,7 +12,7 @@ import torch
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.spec import Recipe, TrainingSpec
-from passt_bench.training.batches import Supply, augment, clip_weights, epoch_steps
+from passt_bench.training.batches import Batches, augment, clip_weights, epoch_steps
 from passt_bench.training.engine import with_known
 
 RANDOM = np.random.default_rng(0)
@@ -25,11 +25,11 @@ def _targets(clips: int = 300, classes: int = 11) -> np.ndarray:
     return targets
 
 
-def _supply(
+def _source(
     training: TrainingSpec, targets: np.ndarray, train: np.ndarray, seed: int = 0, salt: int = 0
-) -> Supply:
-    """A supply of which only the clips are asked."""
-    return Supply(targets, targets, train, Recipe(training=training, salt=salt), seed)
+) -> Batches:
+    """Batches of which only the clips are used."""
+    return Batches(targets, targets, train, Recipe(training=training, salt=salt), seed)
 
 
 def test_augmentation_is_pure_leaves_its_input_and_off_changes_nothing() -> None:
@@ -105,17 +105,17 @@ def test_packed_targets_weigh_the_same_in_blocks() -> None:
 )
 def test_an_epoch_has_no_clip_twice_and_is_drawn_anew(training: TrainingSpec, steps: int) -> None:
     targets, train, size = _targets(), np.arange(100, 300), training.batch_size
-    supply = _supply(training, targets, train, 3)
-    assert supply.steps == steps == epoch_steps(training, len(train))
-    clips = np.stack([supply.clips(step) for step in range(4 * steps)]).reshape(4, -1)
+    source = _source(training, targets, train, 3)
+    assert source.steps == steps == epoch_steps(training, len(train))
+    clips = np.stack([source.clips(step) for step in range(4 * steps)]).reshape(4, -1)
     assert set(clips.flat) <= set(train)
     assert all(len(set(epoch)) == steps * size for epoch in clips)
     assert len({tuple(epoch) for epoch in clips}) == 4
-    again = _supply(training, targets, train, 3)  # from any step on, as after a kill
+    again = _source(training, targets, train, 3)  # from any step on, as after a kill
     np.testing.assert_array_equal(again.clips(3 * steps + 2), clips[3, 2 * size : 3 * size])
     for seed, salt in ((4, 0), (3, 1)):
-        assert (_supply(training, targets, train, seed, salt).clips(0) != clips[0, :size]).any()
-    few = _supply(replace(training, epoch_clips=None), targets, np.arange(3))
+        assert (_source(training, targets, train, seed, salt).clips(0) != clips[0, :size]).any()
+    few = _source(replace(training, epoch_clips=None), targets, np.arange(3))
     assert sorted(few.clips(0)) == [0, 1, 2]  # less than a batch
 
 
@@ -124,8 +124,8 @@ def test_the_first_draw_is_as_likely_as_its_weight() -> None:
     targets[[0, 1, 2, 3, 4, 5], [0, 1, 1, 2, 2, 2]] = 1
     targets[0, 1:] = 1
     training, train, epochs = replace(WEIGHTED, epoch_clips=1, batch_size=1), np.arange(6), 6000
-    supply = _supply(training, targets, train)
-    seen = np.bincount([supply.clips(step)[0] for step in range(epochs)], minlength=6) / epochs
+    source = _source(training, targets, train)
+    seen = np.bincount([source.clips(step)[0] for step in range(epochs)], minlength=6) / epochs
     weights = clip_weights(targets, train)
     expected = weights / weights.sum()
     assert (abs(seen - expected) < 4 * np.sqrt(expected / epochs)).all()

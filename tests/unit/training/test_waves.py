@@ -11,7 +11,7 @@ from noise_clips import RATE, SAMPLES, TRAIN, labels, open_noise
 from passt_bench.data.shared import SharedDataset
 from passt_bench.models.frontend import draw_edges, make_frontend
 from passt_bench.spec import FrontendSpec, Recipe, override
-from passt_bench.training.batches import Supply
+from passt_bench.training.batches import Batches
 from passt_bench.training.features import Waveforms, changes_waves, draw_waves, logmels
 
 STILL = FrontendSpec(sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0)
@@ -136,13 +136,13 @@ def test_it_is_a_function_of_seed_salt_epoch_and_clip() -> None:
 def test_a_step_is_waves_then_log_mel_then_the_rest() -> None:
     recipe = override(_recipe(gain=7, shift=50, wavmix=0.5), {"frontend": MOVING})
     features: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
-    supply = Supply(features, TARGETS, ALL, recipe, 5)
-    x, targets = supply(6)
-    waves, mixed = _drawn(recipe, epoch=1, clips=supply.clips(6))
+    source = Batches(features, TARGETS, ALL, recipe, 5)
+    x, targets = source(6)
+    waves, mixed = _drawn(recipe, epoch=1, clips=source.clips(6))
     edges = draw_edges(MOVING, 5, 0, 6)
     np.testing.assert_array_equal(x[:, 0], logmels(make_frontend(MOVING), waves, edges))
     np.testing.assert_array_equal(targets, mixed)
     more = override(recipe, {"training.mixup": 0.3})
-    again, same = Supply(features, TARGETS, ALL, more, 5)(6)
+    again, same = Batches(features, TARGETS, ALL, more, 5)(6)
     assert (x != again).any()
     assert targets.shape == same.shape
