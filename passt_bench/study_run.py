@@ -55,7 +55,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     console.print(describe(plan, store, config, todo), markup=False)
     if todo and not config.keep_models:
         console.print(
-            "Trained models are not kept; use --keep-models to save each beside its record."
+            "Trained models are not kept; use --keep-models to save each next to its record."
         )
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():

@@ -158,7 +158,7 @@ def fastest_without_loss(view: StudyView) -> str | None:
     good = [(v, c) for v, c in timed if v.verdict in ("better", "same")]
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
     if not kept:
-        return f"No variant trains faster and is shown to keep the {view.metric} of the baseline."
+        return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
     best, cost = max(kept, key=lambda item: item[1].speedup.value)
     word = "is better in" if best.verdict == "better" else "keeps"
     return (
@@ -209,7 +209,7 @@ def _cost(view: StudyView, v: VariantView) -> str:
         parts.append(f"its step could not be timed ({v.cost_status})")
     saved, base = v.saved_per_clip, view.baseline.saved_per_clip
     if isfinite(saved) and isfinite(base) and base > 0:
-        parts.append(f"at {fixed(saved / base, 2)}× the activations saved for backward")
+        parts.append(f"stores {fixed(saved / base, 2)}× the activations for backward")
     if v.record.tokens:
         parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
     return "; " + ", ".join(parts) if parts else ""
