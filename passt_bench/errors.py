@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(ValueError):
@@ -60,6 +61,21 @@ def is_storage_error(error: BaseException) -> bool:
 
 class ContractError(AssertionError):
     """A component violates the contract of its kind."""
+
+
+def require(kept: bool, what: str) -> None:
+    """Raises `ContractError` unless a requirement is kept."""
+    if not kept:
+        raise ContractError(what)
+
+
+def require_error(call: Callable[[], object], kind: type[Exception], what: str) -> Any:
+    """The error that a call must raise; `ContractError` if it raises none."""
+    try:
+        call()
+    except kind as error:
+        return error
+    raise ContractError(what)
 
 
 @contextmanager

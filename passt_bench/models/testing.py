@@ -11,14 +11,14 @@ Nothing here needs pytest: each check is a method ``test_…`` that raises `Cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from passt_bench.errors import ContractError, InputError
+from passt_bench.errors import InputError, require, require_error
 from passt_bench.models import build_model, create_model
 from passt_bench.models.base import AudioModel, initialize
 from passt_bench.models.frontend import frame_count, make_frontend
@@ -27,20 +27,6 @@ from passt_bench.registry import PATCHOUTS
 from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
 
 _BATCH = 3
-
-
-def _require(kept: bool, what: str) -> None:
-    if not kept:
-        raise ContractError(what)
-
-
-def _refused(call: Callable[[], object], kind: type[Exception], what: str) -> Any:
-    """The error that a call must raise."""
-    try:
-        call()
-    except kind as error:
-        return error
-    raise ContractError(what)
 
 
 class ModelContract:
@@ -75,14 +61,14 @@ class ModelContract:
             net = self._build()
             x = torch.empty(_BATCH, 1, self.mels, self.frames)
         on_meta = all(t.device.type == "meta" for t in (*net.parameters(), *net.buffers()))
-        _require(on_meta, "the model must build on the meta device")
+        require(on_meta, "the model must build on the meta device")
         shape = tuple(net.eval()(x).shape)
-        _require(shape == (_BATCH, self.classes), f"logits must be (batch, classes), not {shape}")
+        require(shape == (_BATCH, self.classes), f"logits must be (batch, classes), not {shape}")
         grid = net.grid(self.frames)
         if grid is not None:
             for name, pair in (("grid", grid), ("patch", net.patch), ("stride", net.stride)):
                 good = isinstance(pair, tuple) and len(pair) == 2 and min(pair) > 0
-                _require(good, f"{name} must be a positive pair (frequency, time): {pair}")
+                require(good, f"{name} must be a positive pair (frequency, time): {pair}")
 
     def test_initial_weights(self) -> None:
         """`init_parameter` sets every value of every parameter, using only its generator."""
@@ -96,34 +82,34 @@ class ModelContract:
             initialize(net, seed)
             nets.append(net)
         for name, parameter in nets[0].named_parameters():
-            _require(bool(parameter.isfinite().all()), f"init_parameter must set all of {name}")
+            require(bool(parameter.isfinite().all()), f"init_parameter must set all of {name}")
         one, same, other = (list(net.parameters()) for net in nets)
-        _require(all(map(torch.equal, one, same)), "the same seed must give the same weights")
-        _require(not all(map(torch.equal, one, other)), "another seed must give other weights")
+        require(all(map(torch.equal, one, same)), "the same seed must give the same weights")
+        require(not all(map(torch.equal, one, other)), "another seed must give other weights")
 
     @torch.no_grad()
     def test_state(self) -> None:
         """A state dict, read by a new model, gives the same logits."""
         net, copy, x = self._create(0), self._create(1), self._input()
-        _require(not torch.equal(net(x), copy(x)), "logits must depend on the weights")
+        require(not torch.equal(net(x), copy(x)), "logits must depend on the weights")
         copy.load_state_dict(net.state_dict())
-        _require(torch.equal(net(x), copy(x)), "the state dict must hold all state")
+        require(torch.equal(net(x), copy(x)), "the state dict must hold all state")
 
     @torch.no_grad()
     def test_evaluation(self) -> None:
         """In evaluation nothing is random, and a clip's logits do not depend on its batch."""
         net, x = self._create(), self._input()
         logits = net(x)
-        _require(logits.dtype == torch.float32, "float32 input must give float32 logits")
-        _require(bool(logits.isfinite().all()), "logits must be finite")
-        _require(torch.equal(logits, net(x)), "evaluation must not be random")
+        require(logits.dtype == torch.float32, "float32 input must give float32 logits")
+        require(bool(logits.isfinite().all()), "logits must be finite")
+        require(torch.equal(logits, net(x)), "evaluation must not be random")
         alone = torch.cat([net(row[None]) for row in x])
         same = torch.allclose(alone, logits, rtol=1e-3, atol=1e-4)
-        _require(same, "logits of a clip must not depend on other clips")
+        require(same, "logits of a clip must not depend on other clips")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _require(bool(net(x).isfinite().all()), "logits must be finite in bfloat16")
+            require(bool(net(x).isfinite().all()), "logits must be finite in bfloat16")
         same = torch.equal(net.train().eval()(x), logits)
-        _require(same, "train() and eval() must not change logits")
+        require(same, "train() and eval() must not change logits")
 
     def test_gradients(self) -> None:
         """Every parameter gets a gradient, except those named in ``unused``."""
@@ -133,7 +119,7 @@ class ModelContract:
         gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
         without = {name for name, grad in gradients.items() if grad is None or not grad.any()}
         problem = f"exactly `unused` must be without a gradient, not {sorted(without)}"
-        _require(without == set(net.unused), problem)
+        require(without == set(net.unused), problem)
 
     @torch.no_grad()
     def test_kept_patches(self) -> None:
@@ -142,7 +128,7 @@ class ModelContract:
         grid = net.grid(self.frames)
         if grid is None:
             problem = "without patches, `kept` must raise ValueError"
-            _refused(lambda: net(x, torch.arange(1)), ValueError, problem)
+            require_error(lambda: net(x, torch.arange(1)), ValueError, problem)
             return
         patches = grid[0] * grid[1]
 
@@ -153,12 +139,12 @@ class ModelContract:
 
         every, whole = logits(None), logits(torch.arange(patches))
         same = torch.allclose(whole, every, rtol=1e-5, atol=1e-6)
-        _require(same, "keeping all patches must change nothing")
+        require(same, "keeping all patches must change nothing")
         for scope in ("batch", "sample"):
             setting = Patchout("unstructured", patches=max(1, patches // 2), scope=scope)
             found = logits(draw_batch(setting, grid, 0, 0, _BATCH))
-            _require(found.shape == every.shape, f"one pattern per {scope} must be accepted")
-            _require(not torch.equal(found, every), f"one pattern per {scope} must drop patches")
+            require(found.shape == every.shape, f"one pattern per {scope} must be accepted")
+            require(not torch.equal(found, every), f"one pattern per {scope} must drop patches")
 
     def test_input_of_kept_patches(self) -> None:
         """Gradients reach the input under the patches that are kept, and nothing else."""
@@ -171,9 +157,9 @@ class ModelContract:
         assert x.grad is not None
         top, left = (int(n - 1) * s for n, s in zip(grid, net.stride, strict=True))
         patch = x.grad[0, 0, top : top + net.patch[0], left : left + net.patch[1]]
-        _require(bool(patch.any()), "kept patches must be read; indices are frequency-major")
+        require(bool(patch.any()), "kept patches must be read; indices are frequency-major")
         elsewhere = int(x.grad.count_nonzero() - patch.count_nonzero())
-        _require(elsewhere == 0, "no other patch may be read")
+        require(elsewhere == 0, "no other patch may be read")
 
     @torch.no_grad()
     def test_own_patchout(self) -> None:
@@ -181,24 +167,24 @@ class ModelContract:
         x, setting = self._input(), Patchout("unstructured", rate=0.5)
         if self._build().grid(self.frames) is None:
             problem = "without patches, patchout must raise InputError"
-            _refused(lambda: self._build(patchout=setting), InputError, problem)
+            require_error(lambda: self._build(patchout=setting), InputError, problem)
             return
         net, plain = self._create(patchout=setting), self._create()
-        _require(torch.equal(net(x), plain(x)), "patchout must be off in evaluation")
+        require(torch.equal(net(x), plain(x)), "patchout must be off in evaluation")
         net.train()
-        _require(not torch.equal(net(x), net(x)), "each training step must draw new patches")
+        require(not torch.equal(net(x), net(x)), "each training step must draw new patches")
 
     def test_options(self) -> None:
         """An option that the model does not have is refused by name."""
         problem = "an unknown option must raise InputError"
-        error = _refused(lambda: self._build(no_such_option=1), InputError, problem)
-        _require(error.field == "model.no_such_option", "the error must name the option")
+        error = require_error(lambda: self._build(no_such_option=1), InputError, problem)
+        require(error.field == "model.no_such_option", "the error must name the option")
 
     @torch.no_grad()
     def test_offsets(self) -> None:
         """If input fits several positions in the time encodings, ``offset`` selects one."""
         net = self._create()
-        _require(net.num_offsets(self.frames) >= 1, "num_offsets must be at least 1")
+        require(net.num_offsets(self.frames) >= 1, "num_offsets must be at least 1")
         places = ((n, net.num_offsets(n)) for n in range(self.frames, 0, -1))
         try:
             frames, count = next((pair for pair in places if pair[1] > 1), (0, 0))
@@ -206,7 +192,7 @@ class ModelContract:
             return
         x = self._input()[..., :frames]
         sums = {net(x, offset=torch.tensor(i)).sum().item() for i in range(count)}
-        _require(len(sums) == count, "each offset must give other logits")
+        require(len(sums) == count, "each offset must give other logits")
 
 
 class PatchoutContract:
@@ -219,13 +205,13 @@ class PatchoutContract:
         """A draw keeps exactly the number of patches that was resolved, each once, in order."""
         for grid in self.grids:
             total, kept = grid[0] * grid[1], resolve(self.setting, grid).kept
-            _require(1 <= kept <= total, f"must keep 1 to {total} patches, not {kept}")
+            require(1 <= kept <= total, f"must keep 1 to {total} patches, not {kept}")
             for step in range(20):
                 drawn = draw_kept(self.setting, grid, 0, step)
                 right = drawn.dtype == np.int64 and drawn.shape == (kept,)
-                _require(right, f"must draw {kept} indices, int64")
+                require(right, f"must draw {kept} indices, int64")
                 inside = drawn[0] >= 0 and drawn[-1] < total and bool((np.diff(drawn) > 0).all())
-                _require(inside, "indices must be ascending and within the grid")
+                require(inside, "indices must be ascending and within the grid")
 
     def test_draws_are_pure(self) -> None:
         """A draw depends only on seed and step."""
@@ -234,10 +220,10 @@ class PatchoutContract:
                 [draw_kept(self.setting, grid, 0, step) for step in range(20)] for _ in range(2)
             )
             same = all(map(np.array_equal, draws, again))
-            _require(same, "draws must depend only on seed and step")
+            require(same, "draws must depend only on seed and step")
             dropped = grid[0] * grid[1] - len(draws[0])
             differ = any(not np.array_equal(draws[0], other) for other in draws)
-            _require(differ or not dropped, "steps must draw different patches")
+            require(differ or not dropped, "steps must draw different patches")
 
     def test_schedules(self) -> None:
         """A smaller share of the amount drops less, and share 0 drops nothing."""
@@ -246,9 +232,9 @@ class PatchoutContract:
         for grid in self.grids:
             shares = (0.0, 0.25, 0.5, 1.0)
             kept = [resolve(scaled(self.setting, share, grid), grid).kept for share in shares]
-            _require(kept[0] == grid[0] * grid[1], "share 0 must drop nothing")
-            _require(kept == sorted(kept, reverse=True), "a larger share must drop more")
-            _require(kept[-1] == resolve(self.setting, grid).kept, "share 1 must be the setting")
+            require(kept[0] == grid[0] * grid[1], "share 0 must drop nothing")
+            require(kept == sorted(kept, reverse=True), "a larger share must drop more")
+            require(kept[-1] == resolve(self.setting, grid).kept, "share 1 must be the setting")
 
 
 class FrontEndContract:
@@ -269,44 +255,44 @@ class FrontEndContract:
         for samples in (waves.shape[1], waves.shape[1] - 1, waves.shape[1] - self.spec.hop):
             frames = frame_count(self.spec, samples / self.spec.sampling_rate)
             shape, expected = tuple(net(waves[:, :samples]).shape), (3, 1, self.spec.mels, frames)
-            _require(shape == expected, f"log-mel must be {expected}, not {shape}")
+            require(shape == expected, f"log-mel must be {expected}, not {shape}")
 
     def test_values(self) -> None:
         """Finite float32, with and without autocast; each clip is independent of the others."""
         net, waves = make_frontend(self.spec), self._waves()
         x = net(waves)
         finite = x.dtype == torch.float32 and bool(x.isfinite().all())
-        _require(finite, "log-mel must be finite float32")
-        _require(not torch.equal(x[0], x[1]), "log-mel must depend on the sound")
+        require(finite, "log-mel must be finite float32")
+        require(not torch.equal(x[0], x[1]), "log-mel must depend on the sound")
         alone = torch.cat([net(wave[None]) for wave in waves])
         same = torch.allclose(alone, x, rtol=1e-4, atol=1e-4)
-        _require(same, "log-mel of a clip must not depend on other clips")
+        require(same, "log-mel of a clip must not depend on other clips")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            _require(torch.equal(net(waves), x), "autocast must change nothing")
+            require(torch.equal(net(waves), x), "autocast must change nothing")
 
     def test_normalization(self) -> None:
         """``mean`` is subtracted, then the result is divided by ``std``."""
         moved = replace(self.spec, mean=self.spec.mean + 1.0, std=2 * self.spec.std)
         x, y = (make_frontend(spec)(self._waves()) for spec in (self.spec, moved))
         wanted = (x * self.spec.std - 1.0) / moved.std
-        _require(torch.allclose(y, wanted, rtol=1e-4, atol=1e-4), "must use mean and std")
+        require(torch.allclose(y, wanted, rtol=1e-4, atol=1e-4), "must use mean and std")
 
     def test_state(self) -> None:
         """A front end has nothing to train or save."""
         net = make_frontend(self.spec)
-        _require(not list(net.parameters()), "must not have parameters")
-        _require(not net.state_dict(), "must not save state")
+        require(not list(net.parameters()), "must not have parameters")
+        require(not net.state_dict(), "must not save state")
 
     def test_edges(self) -> None:
         """Other filter edges give another log-mel, because jitter in training needs it."""
         net, waves = make_frontend(self.spec), self._waves()
         same = net(waves, (self.spec.fmin, self.spec.fmax))
         unchanged = torch.allclose(same, net(waves), rtol=1e-4, atol=1e-4)
-        _require(unchanged, "its own edges must change nothing")
+        require(unchanged, "its own edges must change nothing")
         other = net(waves, (self.spec.fmin, 0.8 * self.spec.fmax))
-        _require(not torch.equal(other, same), "other edges must change log-mel")
+        require(not torch.equal(other, same), "other edges must change log-mel")
 
     def test_short_clips(self) -> None:
         """A clip too short for a frame is refused."""
         net, problem = make_frontend(self.spec), "a clip of one sample must raise InputError"
-        _refused(lambda: net(self._waves()[:, :1]), InputError, problem)
+        require_error(lambda: net(self._waves()[:, :1]), InputError, problem)

@@ -1,24 +1,24 @@
-"""Checks that every figure of a study must pass, those of plug-ins included.
+"""Contract tests for figures, to be subclassed by plug-ins.
 
 A figure is registered in `registry.FIGURES` under a function of a `view.StudyView` that returns a
 `theme.Drawing`: first the data, one row per mark, then the picture of them.
 
-A check raises `ContractError` that says what is broken, and needs no test framework::
+In the tests of a plug-in, for pytest::
 
-    @pytest.mark.parametrize("check", CHECKS)
-    def test_my_figure(check):
-        check("my_figure")
+    class TestMyFigure(FigureContract):
+        figure = "my_figure"
+
+Nothing here needs pytest: each check is a method ``test_…`` that raises `ContractError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import matplotlib as mpl
 
 from passt_bench.analysis.results import analyze
-from passt_bench.errors import ContractError
+from passt_bench.errors import require
 from passt_bench.records.run import (
     CellRecord,
     Fingerprint,
@@ -80,54 +80,45 @@ def _arm(variant: VariantRecord) -> ArmRecord:
     )
 
 
-def _draw(name: str, *, begun: bool = True) -> Drawing:
-    with figure_style():
-        drawing: Drawing = FIGURES.get(name).build(example_view(begun=begun))
-        if drawing.figure is not None:
-            freeze_layout(drawing.figure)
-    return drawing
+class FigureContract:
+    """What every figure must do; ``figure`` is the registered name."""
 
+    figure: str
 
-def _require(holds: bool, requirement: str) -> None:
-    if not holds:
-        raise ContractError(requirement)
-
-
-def check_drawing(name: str) -> None:
-    """The drawing has the registered name, a title, a caption, and data if it has a picture."""
-    drawing = _draw(name)
-    _require(drawing.name == name, f"the drawing is called {drawing.name!r}")
-    _require(bool(drawing.title), "the drawing has a title")
-    _require(drawing.caption.endswith("."), "the caption is a sentence")
-    _require((drawing.figure is None) == drawing.data.empty, "data if and only if a picture")
-
-
-def check_nothing_run(name: str) -> None:
-    """If nothing was run, the drawing is a sentence (see `theme.placeholder`)."""
-    drawing = _draw(name, begun=False)
-    _require(drawing.figure is None and drawing.data.empty, "nothing was run, nothing is drawn")
-    _require(drawing.caption.startswith("Left out: "), "the caption says that it is left out")
-
-
-def check_same_bytes(name: str) -> None:
-    """The same study gives the same picture, and matplotlib's settings stay as they were."""
-    before = dict(mpl.rcParams)
-    drawings = [_draw(name), _draw(name)]
-    _require(dict(mpl.rcParams) == before, "matplotlib's settings are as before")
-    with figure_style():
-        pictures = {to_svg(item.figure, name) for item in drawings if item.figure is not None}
-    _require(len(pictures) <= 1, "the same study gives the same picture")
-
-
-def check_text(name: str) -> None:
-    """No text leaves the canvas or covers other text."""
-    drawing = _draw(name)
-    if drawing.figure is not None:
+    def _draw(self, *, begun: bool = True) -> Drawing:
         with figure_style():
-            problems = overlaps(drawing.figure)
-        _require(not problems, "; ".join(problems))
+            drawing: Drawing = FIGURES.get(self.figure).build(example_view(begun=begun))
+            if drawing.figure is not None:
+                freeze_layout(drawing.figure)
+        return drawing
 
+    def test_drawing(self) -> None:
+        """The drawing has the registered name, a title, a caption, and data if it has a picture."""
+        drawing = self._draw()
+        require(drawing.name == self.figure, f"the drawing is called {drawing.name!r}")
+        require(bool(drawing.title), "the drawing has a title")
+        require(drawing.caption.endswith("."), "the caption is a sentence")
+        require((drawing.figure is None) == drawing.data.empty, "data if and only if a picture")
 
-CHECKS: tuple[Callable[[str], None], ...] = (
-    *(check_drawing, check_nothing_run, check_same_bytes, check_text),
-)
+    def test_nothing_run(self) -> None:
+        """If nothing was run, the drawing is a sentence (see `theme.placeholder`)."""
+        drawing = self._draw(begun=False)
+        require(drawing.figure is None and drawing.data.empty, "nothing was run, nothing is drawn")
+        require(drawing.caption.startswith("Left out: "), "the caption says that it is left out")
+
+    def test_same_bytes(self) -> None:
+        """The same study gives the same picture, and matplotlib's settings stay as they were."""
+        before = dict(mpl.rcParams)
+        figures = [self._draw().figure for _ in range(2)]
+        require(dict(mpl.rcParams) == before, "matplotlib's settings are as before")
+        with figure_style():
+            pictures = {to_svg(figure, self.figure) for figure in figures if figure is not None}
+        require(len(pictures) <= 1, "the same study gives the same picture")
+
+    def test_text(self) -> None:
+        """No text leaves the canvas or covers other text."""
+        drawing = self._draw()
+        if drawing.figure is not None:
+            with figure_style():
+                problems = overlaps(drawing.figure)
+            require(not problems, "; ".join(problems))

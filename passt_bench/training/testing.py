@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from passt_bench.errors import ContractError
+from passt_bench.errors import require
 from passt_bench.registry import METRICS
 from passt_bench.training.clip_bootstrap import ScoredClips, clip_intervals
 from passt_bench.training.metrics import Metric, score
@@ -29,8 +29,7 @@ class MetricContract:
     metric: str
 
     def _require(self, kept: bool, what: str) -> None:
-        if not kept:
-            raise ContractError(f"metric {self.metric!r}: {what}")
+        require(kept, f"metric {self.metric!r}: {what}")
 
     @property
     def _object(self) -> Metric:

@@ -2,7 +2,7 @@
 
 A figure is a function of a `view.StudyView` that returns a `theme.Drawing`, registered in
 `registry.FIGURES` under the drawing's name. Figures of other packages follow those of this one.
-`report.testing` checks the rules for figures.
+`report.testing.FigureContract` tests the rules for figures.
 """
 
 from __future__ import annotations

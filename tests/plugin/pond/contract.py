@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
-import pytest
-
-from passt_bench.data import testing as data
+from passt_bench.data.testing import DatasetContract
 from passt_bench.models.testing import FrontEndContract, ModelContract, PatchoutContract
-from passt_bench.report import testing as report
+from passt_bench.report.testing import FigureContract
 from passt_bench.spec import DataSpec, FrontendSpec, Patchout
 from passt_bench.training.testing import MetricContract
 
@@ -27,15 +24,13 @@ class TestAmplitude(FrontEndContract):
     spec = FrontendSpec("amplitude", mels=32, preemphasis=0.0, mean=0.0, std=1.0)
 
 
+class TestTones(DatasetContract):
+    spec = DataSpec("tones", seconds=0.5)
+
+
 class TestTopTwo(MetricContract):
     metric = "top_two"
 
 
-@pytest.mark.parametrize("check", data.CHECKS, ids=lambda check: check.__name__)
-def test_data_set(check: Callable[[data.Subject], None]) -> None:
-    check(data.Subject(DataSpec("tones", seconds=0.5)))
-
-
-@pytest.mark.parametrize("check", report.CHECKS, ids=lambda check: check.__name__)
-def test_figure(check: Callable[[str], None]) -> None:
-    check("ripples")
+class TestRipples(FigureContract):
+    figure = "ripples"

@@ -15,28 +15,28 @@ import numpy as np
 import pytest
 from noise_clips import NoiseClips, open_noise
 
-from passt_bench.data import testing as contract
+from passt_bench.data import open_dataset
 from passt_bench.data.dataset import FileChanged, StoredDataset
 from passt_bench.data.shared import SharedDataset, abandoned
-from passt_bench.data.testing import CHECKS, Subject
+from passt_bench.data.testing import DatasetContract
 from passt_bench.errors import ContractError
 from passt_bench.registry import DATASETS
 from passt_bench.spec import DataSpec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "golden"))
-from golden_fingerprints import CASES, RATE, Case, opened
+from golden_fingerprints import CASES, RATE, opened
 
 FORMS = {name: case for name, case in CASES.items() if "few" not in name}
 STORED = [name for name in FORMS if name != "synthetic"]
-Folder = Callable[[str], tuple[Case, Path | None]]
+Written = Callable[[str], tuple[DataSpec, Path | None]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """Writes the data set of a case, once."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Writes the data set of a case, once; its spec and folder."""
     roots: dict[str, Path | None] = {}
 
-    def written(name: str) -> tuple[Case, Path | None]:
+    def write(name: str) -> tuple[DataSpec, Path | None]:
         case = FORMS[name]
         if name not in roots:
             root = tmp_path_factory.mktemp("data") / "data"
@@ -44,22 +44,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
             table = data.clip_table()
             form = {"int16": f"prepared-{RATE}", "hdf5": f"hdf5-{RATE}"}.get(case.prepared or "")
             roots[name] = None if table is None else root / form if form else root
-        return case, roots[name]
+        return replace(case.spec, name=case.name), roots[name]
 
-    return written
+    return write
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_data_sets(name: str, check: Callable[[Subject], None], folder: Folder) -> None:
-    case, root = folder(name)
-    check(Subject(replace(case.spec, name=case.name), RATE, root))
+class TestDataSets(DatasetContract):
+    sampling_rate = RATE
+
+    @pytest.fixture(autouse=True, params=FORMS)
+    def _choose(self, request: pytest.FixtureRequest, written: Written) -> None:
+        self.spec, self.root = written(request.param)
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_a_file_that_changes_after_opening_is_named(name: str, folder: Folder) -> None:
-    case, root = folder(name)
-    data = Subject(replace(case.spec, name=case.name), RATE, root).open()
+def test_a_file_that_changes_after_opening_is_named(name: str, written: Written) -> None:
+    spec, root = written(name)
+    data = open_dataset(spec, RATE, root)
     assert isinstance(data, StoredDataset)
     shared = SharedDataset(data)
     there = pickle.loads(pickle.dumps(shared)).dataset
@@ -127,11 +128,12 @@ BROKEN = {
 def test_what_is_broken_is_named(problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = BROKEN[problem]
     monkeypatch.setattr(DATASETS, "get", lambda name: SimpleNamespace(build=lambda *_: broken()))
-    subject = Subject(DataSpec("noise", seconds=0.5), 8000)
+    contract = DatasetContract()
+    contract.spec, contract.sampling_rate = DataSpec("noise", seconds=0.5), 8000
     found = []
-    for check in (contract.check_clips, contract.check_splits, contract.check_waveforms):
+    for check in (contract.test_clips, contract.test_splits, contract.test_waveforms):
         try:
-            check(subject)
+            check()
         except ContractError as error:
             found.append(str(error))
     assert [message for message in found if problem in message]

@@ -9,14 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from passt_bench.errors import ContractError
 from passt_bench.models import AudioModel
 from passt_bench.models.base import fill_normal
-from passt_bench.models.testing import (
-    ContractError,
-    FrontEndContract,
-    ModelContract,
-    PatchoutContract,
-)
+from passt_bench.models.testing import FrontEndContract, ModelContract, PatchoutContract
 from passt_bench.registry import FRONTENDS, MODELS, PATCHOUTS
 from passt_bench.spec import FrontendSpec, Patchout
 from passt_bench.spec.frontends import ast_frontend, panns_frontend

@@ -1,6 +1,6 @@
 """What figures draw is known; that nothing on them collides is read off the renderer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -24,13 +24,7 @@ from passt_bench.report.figures.patches import covered, patches_data
 from passt_bench.report.figures.rates import rates_data
 from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import areas, tradeoff_data
-from passt_bench.report.testing import (
-    CHECKS,
-    check_drawing,
-    check_nothing_run,
-    check_same_bytes,
-    check_text,
-)
+from passt_bench.report.testing import FigureContract
 from passt_bench.report.theme import drawn_text, figure_style, overlaps
 from passt_bench.report.view import StudyView, study_view
 
@@ -54,25 +48,25 @@ def drawn(root: Path, variants: Sequence[Arm], **options: Any) -> dict[str, Draw
     return {drawing.name: drawing for drawing in draw_all(view)}
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", NAMES)
-def test_every_figure_passes_the_checks(name: str, check: Callable[[str], None]) -> None:
-    check(name)
+class TestFigures(FigureContract):
+    @pytest.fixture(autouse=True, params=NAMES)
+    def _choose(self, request: pytest.FixtureRequest) -> None:
+        self.figure = request.param
 
 
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
-        ({"name": "another"}, check_drawing),
-        ({"caption": "no sentence"}, check_drawing),
-        ({"data": pd.DataFrame()}, check_drawing),
-        ({"caption": "Left out: nothing was run, yet it is drawn."}, check_nothing_run),
-        ({}, check_text),
-        ({}, check_same_bytes),
+        ({"name": "another"}, "drawing"),
+        ({"caption": "no sentence"}, "drawing"),
+        ({"data": pd.DataFrame()}, "drawing"),
+        ({"caption": "Left out: nothing was run, yet it is drawn."}, "nothing_run"),
+        ({}, "text"),
+        ({}, "same_bytes"),
     ],
 )
 def test_a_figure_that_breaks_a_rule_fails_its_check(
-    broken: dict[str, Any], check: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    broken: dict[str, Any], check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = count()
 
@@ -83,8 +77,10 @@ def test_a_figure_that_breaks_a_rule_fails_its_check(
         return replace(Drawing("broken", "Broken", "A caption.", data, figure), **broken)
 
     monkeypatch.setitem(FIGURES._table, "broken", replace(FIGURES.get("differences"), build=build))
+    contract = FigureContract()
+    contract.figure = "broken"
     with pytest.raises(ContractError):
-        check("broken")
+        getattr(contract, f"test_{check}")()
 
 
 def test_a_failing_plug_in_costs_only_its_figure(
