@@ -38,6 +38,7 @@ from editions import (
 _ADDED = "a field that came after the first edition; at its default it enters no key"
 _WORDS = "the same refusal in other words"
 _OPTION = "the option has another name"
+_FOLDER = "NAME=DIR as it is given, with --data or, to data check, without"
 _NO_VALUE = "a setting without a value names none"
 _RENAMED = "the field's new name; records keep the first one"
 _HALF = "runs in half precision are evaluated in it, with version 2 of the engine in their keys"
@@ -57,6 +58,8 @@ ALLOWED: dict[str, str] = {
     "mistakes/plan good.py --device tpu/field": "the option that was given, not the field it sets",
     "mistakes/plan good.py --out runs --set =3/value": _NO_VALUE,
     "mistakes/plan good.py --out runs --set training.epochs/value": _NO_VALUE,
+    "mistakes/data check manifest=INPUTS/empty/field": _FOLDER,
+    "mistakes/plan good.py --data esc50=gone --set data.name=esc50/field": _FOLDER,
     "mistakes/plan inner.py */field": _RENAMED,
     "mistakes/plan inner.py */value": _RENAMED,
     "mistakes/plan averaged.py */field": _RENAMED,
