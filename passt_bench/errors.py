@@ -84,15 +84,8 @@ def located(source: object) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if error.source is not None:
-            raise
-        raise type(error)(
-            error.problem,
-            source=source,
-            field=error.field,
-            value=error.value,
-            remedy=error.remedy,
-        ) from None
+        error.source = source if error.source is None else error.source
+        raise
 
 
 def check_known(

@@ -6,6 +6,7 @@ Shapes: B batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from passt_bench.models.passt import Attention, Blocks
 from passt_bench.spec.recipe import EngineSpec, Recipe
 
 Inputs = Mapping[str, torch.Tensor | None]
+Step = Callable[[dict[str, torch.Tensor | None]], torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Steps before a graph is captured: libraries choose their kernels, the optimizer makes its state.
 _EAGER_STEPS = 3
@@ -70,7 +72,7 @@ def with_known(targets: np.ndarray) -> np.ndarray:
 
 
 class Engine:
-    """Computes the steps of a model with the settings of a recipe."""
+    """Computes a model's steps with a recipe's settings; `testing.EngineContract` tests it."""
 
     def __init__(self, spec: EngineSpec) -> None:
         check_engine(spec)
@@ -138,11 +140,13 @@ class Engine:
 class ModelStep:
     """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
 
-    Training and cost sessions share them. The model must be on the recipe's device.
+    Training and cost sessions share them. The model must be on the device of the engine, which is
+    an `Engine` unless another one is given.
     """
 
-    def __init__(self, net: nn.Module, recipe: Recipe) -> None:
-        self.engine, training, graph = Engine(recipe.engine), recipe.training, recipe.engine.graph
+    def __init__(self, net: nn.Module, recipe: Recipe, engine: Engine | None = None) -> None:
+        self.engine = engine or Engine(recipe.engine)
+        training, graph = recipe.training, recipe.engine.graph
         self._loss, rate = training.loss, training.learning_rate
         self.optimizer = torch.optim.AdamW(
             net.parameters(),
@@ -197,20 +201,13 @@ class ModelStep:
 
 def check_engine(spec: EngineSpec) -> None:
     """Raises InputError for settings that cannot be combined."""
+    refusal = partial(InputError, field="engine.graph", value=True)
     if spec.graph and spec.device != "cuda":
-        raise InputError(
-            "CUDA graphs need a CUDA device",
-            field="engine.graph",
-            value=True,
-            remedy="Set engine.device=cuda or engine.graph=false.",
-        )
+        remedy = "Set engine.device=cuda or engine.graph=false."
+        raise refusal("CUDA graphs need a CUDA device", remedy=remedy)
     if spec.graph and spec.precision == "float16":
-        raise InputError(
-            "CUDA graphs do not work with float16 loss scaling",
-            field="engine.graph",
-            value=True,
-            remedy="Use engine.precision=bfloat16.",
-        )
+        remedy = "Use engine.precision=bfloat16."
+        raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
 
 
 class StepGraph:
@@ -223,7 +220,7 @@ class StepGraph:
             must set gradients to None before backward.
     """
 
-    def __init__(self, step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor]) -> None:
+    def __init__(self, step: Step) -> None:
         self._step = step
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
@@ -245,11 +242,7 @@ class StepGraph:
 class _Captured:
     """The step for one input shape: first eager, then captured, then replayed."""
 
-    def __init__(
-        self,
-        step: Callable[[dict[str, torch.Tensor | None]], torch.Tensor],
-        inputs: Inputs,
-    ) -> None:
+    def __init__(self, step: Step, inputs: Inputs) -> None:
         self._step = step
         self._buffers = {
             name: None if tensor is None else torch.empty_like(tensor, device="cuda")

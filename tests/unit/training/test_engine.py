@@ -14,11 +14,13 @@ import torch
 from small_training import make_task, trained
 from torch.nn import functional as F
 
+from passt_bench.errors import ContractError
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import create_model
 from passt_bench.spec import EngineSpec
 from passt_bench.training.engine import Engine, loss_of, with_known
 from passt_bench.training.evaluate import predict
+from passt_bench.training.testing import EngineContract
 
 X = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 NAN = math.nan
@@ -80,25 +82,59 @@ def test_half_precision_trains_like_float32_at_first(precision: Any, tmp_path: P
     assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
 
 
-@pytest.mark.parametrize(
-    ("engine", "tolerance"),
-    [
-        ({"attention": "materialised"}, 1e-5),
-        ({"residual": "compute"}, 0.0),  # float32 is the compute precision
-        ({"precision": "bfloat16", "residual": "compute"}, 0.05),
-        ({"precision": "bfloat16", "attention": "materialised"}, 0.05),
-    ],
-    ids=str,
-)
-def test_evaluation_computes_as_declared(engine: dict[str, Any], tolerance: float) -> None:
-    """And never compiled; the difference is a share of the largest logit in float32."""
+DECLARED = [
+    ({"attention": "materialised"}, 1e-5),
+    ({"residual": "compute"}, 0.0),  # float32 is the compute precision
+    ({"precision": "bfloat16", "residual": "compute"}, 0.05),
+    ({"precision": "bfloat16", "attention": "materialised"}, 0.05),
+    ({"precision": "float16"}, 0.005),
+]
+
+
+class TestEngine(EngineContract):
+    @pytest.fixture(autouse=True, params=DECLARED, ids=str)
+    def _choose(self, request: pytest.FixtureRequest) -> None:
+        settings, self.tolerance = request.param
+        self.spec = EngineSpec(**settings)
+
+
+OWN = Engine.infer
+BROKEN: list[tuple[str, str, dict[str, Any]]] = [
+    ("outputs", "not torch.bfloat16", {"infer": lambda *parts: OWN(*parts).bfloat16()}),
+    ("outputs", "one is 0.1", {"infer": lambda *parts: 1.1 * OWN(*parts)}),
+    ("training_step", "finite", {"make_scaler": lambda _: torch.amp.GradScaler("cpu", math.inf)}),
+    ("training_step", "head", {"prepare": lambda _, net: _without_head(net)}),
+    ("training_step", "stay float32", {"prepare": lambda _, net: net.bfloat16()}),
+    ("refusals", "must raise", {"__init__": lambda _, spec: None}),
+]
+
+
+def _without_head(net: Any) -> torch.nn.Module:
+    for name, weight in net.named_parameters():
+        weight.requires_grad_(not name.startswith("head"))
+    return net
+
+
+@pytest.mark.parametrize(("check", "words", "change"), BROKEN)
+def test_what_breaks_the_contract_is_noticed(
+    check: str, words: str, change: dict[str, Any]
+) -> None:
+    contract = EngineContract()
+    contract.engine, contract.tolerance = type("Broken", (Engine,), change), 0.05
+    contract.spec = EngineSpec(precision="bfloat16")
+    with pytest.raises(ContractError, match=words):
+        getattr(contract, f"test_{check}")()
+
+
+@pytest.mark.parametrize(("engine", "tolerance"), DECLARED, ids=str)
+def test_evaluation_computes_like_training(engine: dict[str, Any], tolerance: float) -> None:
+    """And never compiled; it differs from float32 if the settings say so."""
     net, spec = _net().eval(), EngineSpec(**engine)
     plain = predict(net, X[:, 0].numpy(), np.arange(16))
     found = predict(net, X[:, 0].numpy(), np.arange(16), Engine(replace(spec, compile=True)))
     call = Engine(spec).prepare(net)
     with torch.no_grad(), Engine(spec).autocast():
         np.testing.assert_array_equal(found, call(X).float().numpy())
-    assert np.abs(found - plain).max() <= tolerance * np.abs(plain).max()
     assert (found != plain).any() == (tolerance > 0)
 
 

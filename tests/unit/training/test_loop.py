@@ -30,7 +30,7 @@ from passt_bench.training.state import Task, copy_of
 PUBLISHED = TrainingSpec(epochs=130, learning_rate=2e-5, schedule="ramp")
 GRID = (8, 8)
 MOST = Patchout("unstructured", rate=0.75, schedule="rising")
-WEIGHTED, CUDA = {"training.sampling": "weighted"}, {"engine.device": "cuda"}
+WEIGHTED = {"training.sampling": "weighted"}
 
 
 def test_the_published_ramp() -> None:
@@ -156,7 +156,6 @@ def test_the_loop_goes_through_the_stages_and_passes_the_offset(tmp_path: Path) 
     ("changes", "field"),
     [
         ({"engine.graph": True}, "engine.graph"),
-        ({"engine.graph": True, **CUDA, "engine.precision": "float16"}, "engine.graph"),
         ({"training.epochs": 6, "training.swa_start": 6}, "training.swa_start"),
         ({"training.eval_weights": "swa"}, "training.eval_weights"),
         ({"training.epoch_clips": 20}, "training.epoch_clips"),

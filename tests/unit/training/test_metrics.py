@@ -262,5 +262,5 @@ def test_the_contract_finds_what_is_broken(check: str, monkeypatch: pytest.Monke
     METRICS.register("broken", version=1, summary="?")(type("Flawed", (Broken,), FLAWS[check])())
     contract = MetricContract()
     contract.metric = "broken"
-    with pytest.raises(ContractError, match="broken"):
+    with pytest.raises(ContractError):
         getattr(contract, check)()
