@@ -14,38 +14,26 @@ from passt_bench.analysis.results import measured_arms
 from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.records.files import to_json
-from passt_bench.records.run import Fingerprint
+from passt_bench.records.run import Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, prepare, train
-from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
+from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, hold_studies_lock, is_running
-from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
+from passt_bench.runner.studies import study_difference, study_on_record
 from passt_bench.spec.study import parse_assignments
 
 
-def run_study(
-    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
-) -> bool:
-    """Plans a study, runs its missing runs and renders its page.
+def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
+    """Runs the missing runs of a planned study and renders its page.
 
     Returns:
         Whether everything is done; failed and unfinished runs are printed.
-
-    Raises:
-        InputError: the request, the study or the data are not valid.
     """
-    plan = plan_request(file, request, paths)
-    warn_of_unused_cuda([plan], request, console)
-    return run_plan(plan, config, paths, console)
-
-
-def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
-    """Runs the missing runs of a planned study and renders its page, see `run_study`."""
     from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
@@ -98,9 +86,9 @@ def execute_plan(
 
 def _count_models(plan: StudyPlan, store: Store) -> str:
     kept = sum((store.folder(cell.key) / MODEL).is_file() for cell in plan.cells)
-    text = f"Kept {_count(kept, 'model')} in {store.root}/records/KEY/{MODEL}."
+    text = f"Kept {count_of(kept, 'model')} in {store.root}/records/KEY/{MODEL}."
     if kept < len(plan.cells):
-        without = _count(len(plan.cells) - kept, "run")
+        without = count_of(len(plan.cells) - kept, "run")
         text += f" {without} without a model: failed, or finished before --keep-models was given."
     return text
 
@@ -188,19 +176,15 @@ class Incomplete:
 
     def sentences(self) -> list[str]:
         """A sentence for each nonzero count."""
-        runs, variants = _count(self.unfinished, "run"), _count(self.unmeasured, "variant")
+        runs, variants = count_of(self.unfinished, "run"), count_of(self.unmeasured, "variant")
         failed = len(self.failed)
         retry = f"To retry, add --retry {','.join(sorted(set(self.failed)))}."
         sentences = (
-            (failed, f"{_count(failed, 'run')} failed; see the report page. {retry}"),
+            (failed, f"{count_of(failed, 'run')} failed; see the report page. {retry}"),
             (self.unfinished, f"{runs} did not finish; run the same command to resume."),
             (self.unmeasured, f"The cost of {variants} could not be measured."),
         )
         return [sentence for number, sentence in sentences if number]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRecord]) -> Incomplete:

@@ -157,9 +157,10 @@ def run(
     reports: Reports = None,
 ) -> None:
     """Train and evaluate what a study still lacks, measure its costs, and write its page."""
+    from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile, load_file
-    from passt_bench.study_run import run_study
+    from passt_bench.study_run import run_plan, warn_of_unused_cuda
 
     paths = replace(paths, pages=reports)
     config = RunConfig(
@@ -180,7 +181,9 @@ def run(
 
         done = run_tables(file, request, config, paths)
     else:
-        done = run_study(file, request, config, paths, console)
+        study = plan_request(file, request, paths)
+        warn_of_unused_cuda([study], request, console)
+        done = run_plan(study, config, paths, console)
     if not done:
         raise typer.Exit(1)
 

@@ -127,6 +127,11 @@ class CellRecord:
     fold: int | None
 
 
+def cell_name(seed: int, fold: int | None) -> str:
+    """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
+    return f"seed {seed}" + ("" if fold is None else f", fold {fold}")
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """The variants and runs of a study: all that a report needs besides the records."""
@@ -146,22 +151,18 @@ class StudyRecord:
     schema: int = SCHEMA
 
     def count_runs(self, of_variants: int, done: int) -> str:
-        """A sentence with the number of runs, and how many of them are on record.
-
-        Args:
-            of_variants: number of variants of the whole study.
-            done: number of runs on record.
-        """
+        """A sentence with the numbers of runs, all and done; the study has ``of_variants``."""
         chosen = len(self.variants)
         runs = len({cell.key for variant in self.variants for cell in variant.cells})
         state = "none done yet" if not done else "all done" if done == runs else f"{done} done"
         return (
             f"{self.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
-            + f"{_count(of_variants, 'variant')} x {_count(len(self.seeds), 'seed')}"
-            + (f" x {_count(len(self.folds), 'fold')}" if self.folds else "")
-            + f" = {_count(runs, 'run')}, {state}."
+            + f"{count_of(of_variants, 'variant')} x {count_of(len(self.seeds), 'seed')}"
+            + (f" x {count_of(len(self.folds), 'fold')}" if self.folds else "")
+            + f" = {count_of(runs, 'run')}, {state}."
         )
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun: ``1 run``, ``3 runs``."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -17,6 +17,7 @@ from passt_bench.spec.key import is_key, plain_name
 STUDIES, SEARCHES, COMPARISONS = "studies", "search", "comparisons"  # folders
 Record = RunRecord | SessionRecord | EvaluationRecord
 Document = StudyRecord | SearchRecord | ComparisonRecord
+_FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES, ComparisonRecord: COMPARISONS}
 Named = TypeVar("Named", StudyRecord, SearchRecord, ComparisonRecord)
 Final = TypeVar("Final", RunRecord, Outcome, EvaluationRecord)
 
@@ -115,7 +116,7 @@ class Store:
 
     def studies(self) -> list[str]:
         """Names of the studies on record."""
-        return _names(self.root / STUDIES)
+        return document_names(self.root / STUDIES)
 
     def write_study(self, study: StudyRecord) -> None:
         """Writes the list of a study's runs, which may grow; never replaces a newer version's."""
@@ -125,7 +126,7 @@ class Store:
             except InputError as error:
                 if error.field == "schema":  # a newer version's; a broken one is replaced
                     raise
-        _write_named(study, self.root / STUDIES)
+        write_document(study, self.root)
 
 
 def read_record(path: Path, *, in_store: bool = True) -> Record:
@@ -149,30 +150,10 @@ def _kind(path: Path, *, in_store: bool = True) -> type[Record]:
     return next((kind for mark, kind in _MARKS.items() if mark in rest), RunRecord)
 
 
-def search_names(root: Path) -> list[str]:
-    """The names of the searches in an output folder."""
-    return _names(root / SEARCHES)
-
-
-def write_search(record: SearchRecord, root: Path) -> Path:
-    """Writes a search into an output folder; it may grow with later commands."""
-    return _write_named(record, root / SEARCHES)
-
-
 def read_search(name: str, root: Path) -> SearchRecord:
     """Reads a search."""
     command = f"passt-bench search {name.removeprefix('search-')}"
     return _read_named(SearchRecord, name, root / SEARCHES, "search", command)
-
-
-def comparison_names(root: Path) -> list[str]:
-    """The names of the comparisons in an output folder."""
-    return _names(root / COMPARISONS)
-
-
-def write_comparison(record: ComparisonRecord, root: Path) -> Path:
-    """Writes a comparison into an output folder; replaces one with the same name."""
-    return _write_named(record, root / COMPARISONS)
 
 
 def read_comparison(name: str, root: Path) -> ComparisonRecord:
@@ -181,13 +162,14 @@ def read_comparison(name: str, root: Path) -> ComparisonRecord:
     return _read_named(ComparisonRecord, name, root / COMPARISONS, "comparison", command)
 
 
-def _names(folder: Path) -> list[str]:
+def document_names(folder: Path) -> list[str]:
+    """The names of the studies, searches or comparisons in a folder of them."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def _write_named(record: Document, folder: Path) -> Path:
-    """Writes ``folder/NAME.json``, unless the same is there."""
-    path = folder / f"{plain_name(record.name, field='name')}.json"
+def write_document(record: Document, root: Path) -> Path:
+    """Writes a study, search or comparison into an output folder, unless the same is there."""
+    path = root / _FOLDERS[type(record)] / f"{plain_name(record.name, field='name')}.json"
     data = to_json(record).encode()
     if not path.is_file() or path.read_bytes() != data:
         write_atomically(path, data)

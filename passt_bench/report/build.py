@@ -18,12 +18,10 @@ from passt_bench.records.store import (
     COMPARISONS,
     SEARCHES,
     Store,
-    comparison_names,
+    document_names,
     read_comparison,
     read_search,
-    search_names,
-    write_comparison,
-    write_search,
+    write_document,
 )
 from passt_bench.report import comparison, search_page
 from passt_bench.report.files import (
@@ -157,13 +155,13 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
         InputError: no search of that name was run, or a file is broken.
     """
     folder = reports / name
-    search = read_search(name, runs if name in search_names(runs) else folder)
+    search = read_search(name, runs if name in document_names(runs / SEARCHES) else folder)
     stores = [Store(runs), Store(folder)]
     confirmation = None
     if search.confirmed and any(name in store.studies() for store in stores):
         confirmation = study_view(load_results(name, stores))
     with replacing(folder, search_page.WRITTEN) as new:
-        write_search(search, new)
+        write_document(search, new)
         search_page.render_search(search, confirmation, new)
     return folder / search_page.PAGE
 
@@ -175,10 +173,10 @@ def build_comparison(name: str, runs: Path, reports: Path) -> Path:
         InputError: no comparison of that name was made, or a file is broken.
     """
     folder = reports / name
-    record = read_comparison(name, runs if name in comparison_names(runs) else folder)
+    record = read_comparison(name, runs if name in document_names(runs / COMPARISONS) else folder)
     sessions = [_session(key, [Store(runs), Store(folder)]) for key in record.sessions]
     with replacing(folder, comparison.WRITTEN) as new:
-        write_comparison(record, new)
+        write_document(record, new)
         for key in record.sessions:
             keep_record(key, Store(runs), Store(folder), Store(new))
         comparison.render_comparison(record, sessions, new)

@@ -12,6 +12,7 @@ from pathlib import Path
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.run import cell_name
 from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.files import files_of, write_report, write_text
@@ -36,7 +37,6 @@ from passt_bench.report.view import (
     Cost,
     StudyView,
     VariantView,
-    cell_name,
     study_view,
 )
 

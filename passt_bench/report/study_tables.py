@@ -8,6 +8,7 @@ from functools import partial
 from operator import attrgetter, methodcaller
 from typing import Any
 
+from passt_bench.records.run import cell_name
 from passt_bench.report.figures.classes import class_values, group_values, score_name
 from passt_bench.report.tables import Column, Table, table, table_of
 from passt_bench.report.text import (
@@ -21,7 +22,7 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, cell_name, mean
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, mean
 
 PHASES = {
     TRAIN_STEP: "training step",

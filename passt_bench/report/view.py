@@ -258,8 +258,3 @@ def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def cell_name(seed: int, fold: int | None) -> str:
-    """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
-    return f"seed {seed}" + ("" if fold is None else f", fold {fold}")

@@ -15,7 +15,13 @@ from passt_bench.errors import InputError
 from passt_bench.models import build_model
 from passt_bench.records.run import VariantRecord
 from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, comparison_names, read_comparison, write_comparison
+from passt_bench.records.store import (
+    COMPARISONS,
+    Store,
+    document_names,
+    read_comparison,
+    write_document,
+)
 from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.cost import CostPlan, measure_cost
 from passt_bench.runner.estimates import summarize_model
@@ -99,7 +105,7 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
 
 def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
     """The difference of a comparison from the record under a name, see `free_name`."""
-    if name not in comparison_names(root):
+    if name not in document_names(root / COMPARISONS):
         return None
     recorded = {variant.name: variant.recipe for variant in read_comparison(name, root).variants}
     if list(recorded) != list(recipes):
@@ -152,7 +158,7 @@ def compare(
         command=command,
         packages=tuple((package, version) for package, version in versions if version is not None),
     )
-    write_comparison(record, store.root)
+    write_document(record, store.root)
     return record
 
 

@@ -18,13 +18,14 @@ from passt_bench.records.files import storing
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
+    COMPARISONS,
+    SEARCHES,
     Record,
     Store,
-    comparison_names,
+    document_names,
     read_comparison,
     read_record,
     read_search,
-    search_names,
 )
 from passt_bench.runner.run_status import discard, is_running
 from passt_bench.spec.key import is_key, key_fields
@@ -228,11 +229,11 @@ def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
         keys |= {cell.key for variant in study.variants for cell in variant.cells}
         keys |= {variant.arm for variant in study.variants}
         recipes += [(variant.recipe, study.fingerprint.digest) for variant in study.variants]
-    for name in search_names(store.root):
+    for name in document_names(store.root / SEARCHES):
         search = read_search(name, store.root)
         keys |= {key for trial in search.trials for key in trial.keys}
         recipes.append((search.recipe, search.fingerprint.digest))
-    for name in comparison_names(store.root):
+    for name in document_names(store.root / COMPARISONS):
         comparison = read_comparison(name, store.root)
         keys |= {*comparison.sessions, *(variant.arm for variant in comparison.variants)}
     cache = store.root / "cache"

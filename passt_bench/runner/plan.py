@@ -139,23 +139,13 @@ def plan_request(
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
-    Args:
-        file: the study.
-        request: the options of the command line.
-        paths: folders of data and records.
-        avoid_taken_name: whether to rename the study (quick-2) if its name has other settings.
+    ``avoid_taken_name``: whether to rename it (quick-2) if its name has other settings on record.
 
     Raises:
         InputError: the request, the study or the data are not valid.
     """
     study = apply_overrides(file.study, request)
-    check_choice(
-        request.variants,
-        request.with_baseline,
-        known=[variant.name for variant in study.variants],
-        baselines=[study.baseline],
-        source=study.name,
-    )
+    check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
     return expand(study, request, paths, file.notebook, avoid_taken_name=avoid_taken_name)
@@ -170,16 +160,7 @@ def expand(
     *,
     avoid_taken_name: bool = True,
 ) -> StudyPlan:
-    """Expands a study for the requested variants; raises `InputError` like `plan_study`.
-
-    Args:
-        study: the study.
-        request: seeds, folds and variants.
-        paths: folders of the data.
-        notebook: docstring of the study file.
-        only: names of the variants that can be planned here; None is all.
-        avoid_taken_name: see `plan_request`.
-    """
+    """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
     command = typed_command()
     plan = plan_study(study, paths, request.seeds, request.folds, notebook, command, only=only)
     if avoid_taken_name:
@@ -218,16 +199,10 @@ def plan_study(
 ) -> StudyPlan:
     """Expands a study.
 
-    Args:
-        study: the study.
-        paths: folders of the data.
-        seeds: number of seeds, see `with_seeds`.
-        folds: number of folds to use, the first ones.
-        notebook: docstring of the study file.
-        command: the command as typed.
-        datasets: opened data sets, to share between plans.
-        only: names of the variants that can be planned here; None is all. Without the study's
-            baseline, the first of them is the baseline.
+    Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
+    command as typed, ``datasets`` are opened data sets, to share between plans. ``only`` names the
+    variants that can be planned here, None all of them; without the study's baseline, the first of
+    them is the baseline.
 
     Raises:
         InputError: the study or the data are not valid.

@@ -115,21 +115,16 @@ def with_seeds(study: Study, seeds: int | None) -> Study:
 
 
 def check_choice(
-    names: Collection[str],
-    baseline: bool,
-    *,
-    known: Collection[str],
-    baselines: Collection[str],
-    source: str,
+    request: StudyRequest, known: Collection[str], baselines: Collection[str], source: str
 ) -> None:
     """Refuses unknown variants, and a baseline that is both chosen and excluded.
 
     Raises:
         InputError: names the variant; the ``source`` is the name of the study or file.
     """
-    for name in names:
+    for name in request.variants:
         check_known(name, known, "no such variant", field="--variant", source=source)
-        if name in baselines and not baseline:
+        if name in baselines and not request.with_baseline:
             raise InputError(
                 "this is the baseline, which --no-baseline excludes",
                 source=source,

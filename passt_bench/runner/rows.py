@@ -109,13 +109,8 @@ def plan_rows(file: RowsFile, request: StudyRequest, paths: Paths) -> RowsPlan:
         InputError: a change is not valid or applies to no row, a model cannot be built, or data
             are broken.
     """
-    check_choice(
-        request.variants,
-        request.with_baseline,
-        known={row.name for row in file.rows},
-        baselines={study.baseline for study in file.studies.values()},
-        source=file.name,
-    )
+    of_studies = {study.baseline for study in file.studies.values()}
+    check_choice(request, {row.name for row in file.rows}, of_studies, file.name)
     remarks = _remarks(file, request)
     studies = {name: _changed(study, file, request) for name, study in file.studies.items()}
     rows = [replace(r, study=studies[r.study.name]) if r.study else r for r in file.rows]

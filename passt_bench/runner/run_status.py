@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
-from passt_bench.records.run import CellRecord, Outcome, StudyRecord
+from passt_bench.records.run import CellRecord, Outcome, StudyRecord, cell_name
 from passt_bench.records.store import Store
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
 from passt_bench.spec.key import is_key
@@ -139,14 +139,7 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
     Raises:
         InputError: a variant is unknown, see `check_choice`.
     """
-    known = [variant.name for variant in study.variants]
-    check_choice(
-        request.variants,
-        request.with_baseline,
-        known=known,
-        baselines=[study.baseline],
-        source=study.name,
-    )
+    check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
     try:
         record = store.study(request.name or study.name)
     except InputError:
@@ -187,5 +180,5 @@ def _failure(variant: str, cell: CellRecord, outcome: Outcome, store: Store) -> 
     last = (outcome.message or "").strip().splitlines()[-1:]
     before = [record.status for record in store.attempts(cell.key)[:-1]]
     attempt = f" (attempt {outcome.attempt}, before: {', '.join(before)})" if before else ""
-    where = f"seed {cell.seed}" + (f", fold {cell.fold}" if cell.fold is not None else "")
+    where = cell_name(cell.seed, cell.fold)
     return f"{variant}, {where}: {outcome.status}{attempt}: " + "".join(last)

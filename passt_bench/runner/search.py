@@ -25,7 +25,7 @@ from passt_bench.console import Stopwatch, stage
 from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, read_search, search_names, write_search
+from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
 from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
@@ -92,7 +92,7 @@ def search(
 
 def _difference(name: str, space: Space, plan: StudyPlan, runs: Path) -> str | None:
     """The difference of a search from the record under a name, see `free_name`."""
-    if name not in search_names(runs):
+    if name not in document_names(runs / SEARCHES):
         return "that is a study" if name in Store(runs).studies() else None
     recorded = read_search(name, runs)
     if is_other_data(plan, recorded.fingerprint):
@@ -271,7 +271,7 @@ class _Search:
 
     def _write(self, record: SearchRecord) -> None:
         with hold_studies_lock(self._paths.runs):
-            write_search(record, self._paths.runs)
+            write_document(record, self._paths.runs)
 
     def confirm(self, console: Console) -> tuple[SearchRecord, int]:
         """Trains the best settings again and tests as many of them as time allows."""

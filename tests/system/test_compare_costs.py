@@ -8,7 +8,7 @@ from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
-from passt_bench.records.store import Store, comparison_names, read_comparison
+from passt_bench.records.store import COMPARISONS, Store, document_names, read_comparison
 from passt_bench.registry import MODELS
 from passt_bench.report.build import build_comparison, render_index
 from passt_bench.runner.compare import default_name, subjects
@@ -85,7 +85,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path) -> None:
     store = Store(compared / "runs")
-    assert comparison_names(store.root) == ["mine"]
+    assert document_names(store.root / COMPARISONS) == ["mine"]
     record = read_comparison("mine", store.root)
     assert record.baseline == "passt_micro"
     assert [v.name for v in record.variants][2] == "panns_micro"

@@ -19,13 +19,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import (
-    Store,
-    read_record,
-    read_search,
-    write_comparison,
-    write_search,
-)
+from passt_bench.records.store import Store, read_record, read_search, write_document
 from passt_bench.report.build import build_comparison, build_search, build_study, build_variants
 from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
@@ -43,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study, session = store.study("quick"), store.sessions()[0]
     key = study.variants[0].cells[0].key
     trial = TrialRecord(0, "time", 0.0, Patchout(), 66, (key,), "ok", 0.8)
-    write_search(
+    write_document(
         SearchRecord(
             "search-quick", "?", "mAP", "none", Recipe(), ("time",), (0.0, 0.125), None, (3,),
             fingerprint(), (trial,),
@@ -51,7 +45,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root,
     )  # fmt: skip
     bare = tuple(replace(variant, cells=()) for variant in study.variants)
-    write_comparison(ComparisonRecord("costs", "none", bare, (session.key,)), root)
+    write_document(ComparisonRecord("costs", "none", bare, (session.key,)), root)
     return root
 
 
@@ -162,7 +156,7 @@ def test_what_leads_elsewhere_is_neither_read_nor_written(runs: Path, tmp_path: 
         lambda: store.outcome(out),
         lambda: store.write(replace(_run(runs), key=out)),
         lambda: store.write_study(replace(study, name=out)),
-        lambda: write_search(replace(search, name=out), runs),
+        lambda: write_document(replace(search, name=out), runs),
     ):
         assert error.value == out
 

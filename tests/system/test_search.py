@@ -18,7 +18,7 @@ from passt_bench.models import resolve
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, read_search, write_search
+from passt_bench.records.store import Store, read_search, write_document
 from passt_bench.report.figures.search import history_data
 from passt_bench.runner.plan import Datasets, plan_study
 from passt_bench.runner.request import Paths
@@ -190,7 +190,7 @@ def test_a_metric_of_which_less_is_better_is_searched_the_other_way(tmp_path, fo
     assert history_data(least)["best"].iloc[-1] == min(values)
     assert history_data(greatest)["best"].iloc[-1] == max(values)
     assert "better" not in json.loads(to_json(greatest))  # as the first records are written
-    write_search(least, tmp_path)
+    write_document(least, tmp_path)
     assert read_search(least.name, tmp_path) == least
 
 

@@ -13,7 +13,7 @@ from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import Child
 from passt_bench.records.files import write_atomically
 from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, write_comparison
+from passt_bench.records.store import Store, write_document
 from passt_bench.report.build import build_comparison, build_study
 from passt_bench.report.comparison import WRITTEN as COMPARED
 from passt_bench.report.files import replacing
@@ -124,7 +124,7 @@ def test_a_table_of_failures_goes_once_nothing_fails(runs: Path, tmp_path: Path)
     study, session = store.study("quick"), store.sessions()[0]
     bare = tuple(replace(variant, cells=()) for variant in study.variants)
     for variants in (bare, bare[:2]):
-        write_comparison(ComparisonRecord("costs", "none", variants, (session.key,)), runs)
+        write_document(ComparisonRecord("costs", "none", variants, (session.key,)), runs)
         folder = build_comparison("costs", runs, tmp_path / "reports").parent
         mine = put_own(folder)
         assert (folder / "costs" / "failures.md").is_file() == (variants == bare)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from passt_bench.records.run import cell_name
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import wrapped
 from passt_bench.report.theme import (
@@ -17,7 +18,7 @@ from passt_bench.report.theme import (
     panel_grid,
     placeholder,
 )
-from passt_bench.report.view import StudyView, cell_name
+from passt_bench.report.view import StudyView
 
 NAME, TITLE = "learning_curves", "Learning curves"
 CURVE = "train_loss"

@@ -10,7 +10,7 @@ from page_reader import read
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.store import Store, read_search, write_search
+from passt_bench.records.store import Store, read_search, write_document
 from passt_bench.report.build import build_named, build_search
 from passt_bench.report.figures.search import (
     draw_search,
@@ -98,7 +98,7 @@ def test_the_page_is_self_contained_and_rendered_again_from_its_report(
 
 def test_a_search_that_only_the_reports_have_is_rendered(tmp_path: Path) -> None:
     record = replace(of(*SEARCH.trials[:3]), name="search-kept", confirmed=(), importance={})
-    write_search(record, tmp_path / "search-kept")
+    write_document(record, tmp_path / "search-kept")
     (page,) = build_named("search-kept", tmp_path / "none", tmp_path)
     assert page.parent.name == "search-kept"
     assert "has been confirmed yet" in page.read_text()

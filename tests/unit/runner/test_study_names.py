@@ -12,7 +12,7 @@ from layouts import write_esc50
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, write_comparison
+from passt_bench.records.store import Store, write_document
 from passt_bench.registry import METRICS
 from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
@@ -156,7 +156,7 @@ def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Pat
         name, differs = free_name("pair", lambda name: difference(name, recipes, runs))
         assert (differs is None) == (name == "pair")
         variants = tuple(VariantRecord(label, r, "0" * 16, ()) for label, r in recipes.items())
-        write_comparison(ComparisonRecord(name, variants[0].name, variants, ()), runs)
+        write_document(ComparisonRecord(name, variants[0].name, variants, ()), runs)
         return name
 
     for _ in range(2):  # measured again, they are the same comparison
