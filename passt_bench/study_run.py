@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -94,9 +95,15 @@ def _count_models(plan: StudyPlan, store: Store) -> str:
 
 
 def _newer_page(name: str, paths: Paths) -> Path | None:
-    """The page of a study, if it is newer than its records and the code that renders it."""
-    page = paths.reports / name / "index.html"
-    if not page.is_file():
+    """The page of a study, if it is newer than its records and the code that renders it.
+
+    The records beside it must be those here: another folder of records may share the reports.
+    """
+    page, store = paths.reports / name / "index.html", Store(paths.runs)
+    cells = [cell for variant in store.study(name).variants for cell in variant.cells]
+    records = [f"records/{cell.key}/record.json" for cell in cells if store.has(cell.key)]
+    same = [f"studies/{name}.json", *records]
+    if not page.is_file() or filecmp.cmpfiles(paths.runs, page.parent, same, False)[0] != same:
         return None
     inputs = [paths.runs / "studies" / f"{name}.json", *paths.runs.glob("records/*/record.json")]
     source_files = [path for path in Path(__file__).parent.rglob("*.*") if path.suffix != ".pyc"]

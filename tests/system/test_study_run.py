@@ -1,6 +1,7 @@
 """What a study still lacks by its records; a finished one does nothing."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,5 +92,11 @@ def test_a_page_that_shows_everything_stands(two_variants: StudyPlan, tmp_path: 
     assert _newer_page("tiny", paths) is None
     page = build_study("tiny", store.root, reports)
     assert _newer_page("tiny", paths) == page
+    other = replace(two_variants, record=replace(two_variants.record, margin=0.1))
+    for number, (plan, value) in enumerate(((other, 0.5), (two_variants, 0.6))):
+        root = write(tmp_path / str(number), plan, value=value).root
+        assert build_study("tiny", root, reports) == page
+        assert _newer_page("tiny", paths) is None  # it shows what is in the other folder
+    assert build_study("tiny", store.root, reports) == _newer_page("tiny", paths)
     store.write(_session(two_variants, {"none": "ok", "wide": "ok"}, "2026-01-02"))
     assert _newer_page("tiny", paths) is None
