@@ -10,7 +10,6 @@ import pandas as pd
 
 from passt_bench.analysis.compare import Comparison, VariantMean, means_and_comparisons
 from passt_bench.analysis.frame import cells_of, find_runs
-from passt_bench.errors import InputError, choose_from
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
 from passt_bench.records.store import Store
@@ -37,17 +36,7 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
     Raises:
         InputError: no store has the study, or a record is broken or of other data.
     """
-    store = next((store for store in stores if name in store.studies()), None)
-    if store is None:
-        known = {study for store in stores for study in store.studies()}
-        raise InputError(
-            "there is no study of this name",
-            source=" or ".join(str(store.root) for store in stores),
-            field="study",
-            value=name,
-            remedy=f"{choose_from(known, name)} Run it first: passt-bench run {name}",
-        )
-    study = store.study(name)
+    study = next((s for s in stores if name in s.studies()), stores[0]).study(name)
     sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
     return analyze(study, find_runs(study, stores), sessions.values())
 

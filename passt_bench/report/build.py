@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from passt_bench.analysis.results import Results, analyze, load_results
-from passt_bench.errors import InputError, check_known
+from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
@@ -208,7 +208,19 @@ def _build_paper(reports: Path, status: PaperStatus) -> Path:
 
 
 def _load(name: str, runs: Path, reports: Path) -> Results:
-    return load_results(name, [Store(runs), Store(reports / name)])
+    stores = [Store(runs), Store(reports / name)]
+    if not any(name in store.studies() for store in stores):
+        kinds = ("studies", SEARCHES, COMPARISONS)
+        known = {other for kind in kinds for other in _names(kind, runs, reports)} - {name}
+        hint = f"{choose_from(known, name)} " if known else ""
+        raise InputError(
+            "no study of this name is on record",
+            source=" or ".join(dict.fromkeys((str(runs), str(reports)))),
+            field="study",
+            value=name,
+            remedy=f"{hint}Run it first: passt-bench run {name}",
+        )
+    return load_results(name, stores)
 
 
 def _load_all(runs: Path, reports: Path) -> list[Results]:

@@ -33,7 +33,7 @@ def test_all_comes_from_the_first_store_that_has_it(tmp_path: Path) -> None:
     assert [m.variant for m in results.means] == ["none", "time", "frequency"]
     ratios = {name: arm.ratios["train_step"].median for name, arm in results.arms.items()}
     assert ratios == {"none": 1.0, "time": 0.5, "frequency": 0.7}
-    with pytest.raises(InputError, match="Did you mean 'tiny'") as refused:
+    with pytest.raises(InputError, match="no study of this name is on record") as refused:
         load_results("tinny", [first, second])
     assert (refused.value.field, refused.value.value) == ("study", "tinny")
 
