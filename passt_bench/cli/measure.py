@@ -19,7 +19,7 @@ from passt_bench.cli.options import (
     Sets,
     app,
     argument,
-    check_new_runs,
+    check_new_folder,
     console,
     flag,
     listed,
@@ -235,7 +235,7 @@ def doctor(
     ] = False,
     device: Device = "cpu",
     runs: Annotated[
-        Path, option("DIR", "Folder that runs would write to.", callback=check_new_runs)
+        Path, option("DIR", "Folder that runs would write to.", callback=check_new_folder)
     ] = RUNS,
 ) -> None:
     """Examine this machine: what disturbs measurements, what is missing for which command."""

@@ -143,11 +143,11 @@ def _device(device: str) -> str:
     return device
 
 
-def check_runs(folder: Path) -> Path:
+def check_runs(given: typer.CallbackParam, folder: Path) -> Path | None:
     """Refuses a folder of records that does not exist, unless it is the default one."""
     if folder != RUNS:
         check_exists(folder, "--runs", "Give the folder that holds the records of your runs.")
-    return check_new_runs(folder)
+    return check_new_folder(given, folder)
 
 
 def check_exists(path: Path, field: str, remedy: str) -> None:
@@ -156,14 +156,14 @@ def check_exists(path: Path, field: str, remedy: str) -> None:
         raise InputError("no such file or folder", field=field, value=str(path), remedy=remedy)
 
 
-def check_new_runs(folder: Path) -> Path:
-    """Refuses a folder of records that cannot be created, because a file is in its place."""
-    for path in (folder, *folder.parents):
+def check_new_folder(given: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """Refuses a folder that cannot be created, because a file is in its place."""
+    for path in (folder, *folder.parents) if folder is not None else ():
         if path.exists() and not path.is_dir():
             raise InputError(
                 "this is a file, not a folder",
                 source=path,
-                field="--runs",
+                field=given.opts[0],
                 value=str(folder),
                 remedy="Give a folder; it is created if it does not exist.",
             )
@@ -173,11 +173,19 @@ def check_new_runs(folder: Path) -> Path:
 Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
 NewRuns = Annotated[
     Path,
-    option("DIR", "Folder of the records; need not exist yet.", "--runs", callback=check_new_runs),
+    option(
+        "DIR", "Folder of the records; need not exist yet.", "--runs", callback=check_new_folder
+    ),
 ]
 Reports = Annotated[
     Path | None,
-    option("DIR", "Folder of the pages.", "--reports", show_default="reports in --runs"),
+    option(
+        "DIR",
+        "Folder of the pages.",
+        "--reports",
+        callback=check_new_folder,
+        show_default="reports in --runs",
+    ),
 ]
 Workers = Annotated[
     int,

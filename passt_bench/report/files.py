@@ -35,7 +35,8 @@ REPORT_FOLDERS = "[!.]*"  # hidden folders are not complete yet
 
 def exclusive(reports: Path) -> AbstractContextManager[object]:
     """A context that locks the folder against other processes that render; may be nested."""
-    reports.mkdir(parents=True, exist_ok=True)
+    with storing(reports):
+        reports.mkdir(parents=True, exist_ok=True)
     return FileLock(reports / ".lock", is_singleton=True)
 
 

@@ -48,7 +48,7 @@ COMMANDS = [
     ("plan quik", "STUDY", "quik", "Did you mean 'quick'?"),
     ("plan no.py", "STUDY", "no.py", "no such file"),
     ("report", "--runs", None, "passt-bench run quick"),
-    ("report quik", "study", "quik", "Run it first: passt-bench run quik"),
+    ("report quik", "study", "quik", "on record. Run it first: passt-bench run quik"),
     ("list nothing", "WHAT", "nothing", "Known: "),
     ("plan STUDY --set training.epoch=3", "training.epoch", 3, "mean 'training.epochs'?"),
     ("plan STUDY --set data.name=audiosett", "data set", "audiosett", "mean 'audioset'"),
@@ -77,6 +77,10 @@ COMMANDS = [
     ("data check manifest=gone", "manifest", "gone", "no such file or folder"),
     ("status STUDY --runs STUDY", "--runs", "STUDY", "Give a folder"),
     ("run STUDY --runs STUDY/runs", "--runs", "STUDY/runs", "Give a folder"),
+    *(
+        (f"{command} --reports STUDY", "--reports", "STUDY", "Give a folder")
+        for command in ("run STUDY", "search STUDY", "report", "compare passt_s cnn14")
+    ),
     *(
         (f"{command} --runs gone", "--runs", "gone", "no such file or folder")
         for command in (
