@@ -98,11 +98,11 @@ def search(session: nox.Session) -> None:
 @nox.session
 def report(session: nox.Session) -> None:
     """Renders the pages in reports/ anew; ``-- --adopt NAME`` brings a study in from runs/."""
-    adopt, words = session.posargs[:1] == ["--adopt"], session.posargs
-    if adopt and len(words) == 1:
+    if session.posargs == ["--adopt"]:
         session.error("Name the studies: nox -s report -- --adopt NAME")
-    runs = "runs" if adopt else "reports"  # whose pages have their records beside them
-    bench(session, "report", "--runs", runs, "--reports", "reports", *words[adopt:])
+    # The pages in reports/ have their records beside them.
+    runs = "runs" if "--adopt" in session.posargs else "reports"
+    bench(session, "report", "--runs", runs, "--reports", "reports", *session.posargs)
 
 
 @nox.session

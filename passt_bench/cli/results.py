@@ -18,6 +18,7 @@ from passt_bench.cli.options import (
     app,
     argument,
     console,
+    flag,
     option,
 )
 from passt_bench.errors import InputError
@@ -46,12 +47,17 @@ def report(
     ] = None,
     variants: Variants = None,
     no_baseline: NoBaseline = False,
+    adopt: Annotated[
+        bool, flag("--adopt", "Replace no study that has other settings or more runs.")
+    ] = False,
     runs: Runs = RUNS,
     reports: Reports = None,
 ) -> None:
     """Render pages, tables and figures from records."""
+    from passt_bench.records.store import Store
     from passt_bench.report.build import build_all, build_named, build_variants
     from passt_bench.runner.request import Paths, data_folders
+    from passt_bench.runner.studies import check_adoption
 
     reports = Paths(runs, pages=reports).reports
     if no_baseline:
@@ -60,6 +66,8 @@ def report(
             field="--no-baseline",
             remedy="Omit it; choose variants with --variant.",
         )
+    names = studies or Store(runs).studies()
+    replaced = [check_adoption(name, runs, reports) for name in names if adopt]
     if variants:
         if studies is None or len(studies) != 1:
             raise InputError(
@@ -72,8 +80,8 @@ def report(
         pages = [page for name in studies for page in build_named(name, runs, reports)]
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
-    for page in pages:
-        console.print(str(page))
+    for line in (*pages, *filter(None, replaced)):
+        console.print(str(line))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.published_weights import PUBLISHED, locate
-from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.run import Fingerprint, Status, StudyRecord, VariantRecord, cell_name
 from passt_bench.records.store import Store
 from passt_bench.spec.key import key_fields, plain_name
 from passt_bench.spec.recipe import Recipe
@@ -261,10 +261,8 @@ def _place_of(error: BaseException) -> str | None:
 def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, str | None]:
     """The first of NAME, NAME-2, NAME-3, … that is unused or has the same settings on record.
 
-    Args:
-        name: preferred name.
-        difference: returns how settings differ from those on record under a name; None if they are
-            the same, or nothing is on record.
+    ``difference`` returns how settings differ from those on record under a name; None if they are
+    the same, or nothing is on record.
 
     Returns:
         The name, and the difference from the record under the preferred one, if there is any.
@@ -344,18 +342,23 @@ def study_difference(plan: StudyPlan, recorded: StudyRecord | None) -> str | Non
     """
     if recorded is None:
         return None
-    own = {variant.name: variant.recipe for variant in plan.record.variants}
-    old = {variant.name: variant.recipe for variant in recorded.variants}
     if is_other_data(plan, recorded.fingerprint):
         return "the data"
-    if plan.study.metric != recorded.metric:
-        return f"metric = {plan.study.metric}"
-    # If the row that is the baseline cannot run, another row is the baseline of the record.
-    if plan.study.baseline != recorded.baseline and plan.study.baseline in old:
-        return f"baseline = {plan.study.baseline}"
-    if plan.study.margin != recorded.margin:
-        return f"margin = {plan.study.margin}"
-    declared = {variant.name for variant in plan.study.variants}
+    own = replace(plan.record, baseline=plan.study.baseline)
+    return _settings_difference(own, recorded, {variant.name for variant in plan.study.variants})
+
+
+def _settings_difference(
+    study: StudyRecord, recorded: StudyRecord, declared: Collection[str]
+) -> str | None:
+    """The first difference in settings; ``declared`` are the variants, planned or not."""
+    own = {variant.name: variant.recipe for variant in study.variants}
+    old = {variant.name: variant.recipe for variant in recorded.variants}
+    for field in ("metric", "baseline", "margin"):
+        value = getattr(study, field)
+        # If the row that is the baseline cannot run, another row is the baseline of the record.
+        if value != getattr(recorded, field) and (field != "baseline" or value in old):
+            return f"{field} = {value}"
     for name, recipe in old.items():
         if name not in declared:
             return f"no variant {name!r}"
@@ -363,6 +366,46 @@ def study_difference(plan: StudyPlan, recorded: StudyRecord | None) -> str | Non
         if change is not None:
             return f"variant {name!r}, {change}"
     return None
+
+
+def check_adoption(name: str, runs: Path, reports: Path) -> str | None:
+    """Refuses to replace the study in a report's folder by one that lacks something of it.
+
+    Returns:
+        A sentence about what rendering replaces, or None if no such study is there.
+
+    Raises:
+        InputError: the new study has other settings or lacks runs, or there is none.
+    """
+    from passt_bench.analysis.frame import find_runs  # slow (pandas), not needed for planning
+
+    store, kept = Store(runs), Store(reports / name)
+    if name not in kept.studies():
+        return None
+
+    def statuses(study: StudyRecord, *stores: Store) -> dict[tuple[str, int, int | None], Status]:
+        found = find_runs(study, stores)
+        cells = [(variant.name, cell) for variant in study.variants for cell in variant.cells]
+        return {(v, c.seed, c.fold): found[c.key].status for v, c in cells if c.key in found}
+
+    study, old = store.study(name), kept.study(name)
+    before, after = statuses(old, kept), statuses(study, store, kept)
+    differs = _settings_difference(study, old, {variant.name for variant in study.variants})
+    if study.fingerprint.digest != old.fingerprint.digest:
+        differs = "the data"
+    for run, status in before.items():
+        if differs is None and (run not in after or status == "ok" != after[run]):
+            differs = f"no such run of variant {run[0]!r}, {cell_name(*run[1:])}"
+    if differs is not None:
+        raise InputError(
+            f"the study in {runs} has other settings or fewer runs (first difference: {differs})",
+            source=kept.root,
+            field="--adopt",
+            value=name,
+            remedy="Run yours again with another --name (what is on record counts), or remove "
+            "this folder first.",
+        )
+    return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
 
 
 def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:

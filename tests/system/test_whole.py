@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from fixtures import Cli, Mistake
 from on_disk import files, largest_file
 from study_on_disk import SMALL, Arm, write_study
 
@@ -19,6 +20,7 @@ from passt_bench.report.comparison import WRITTEN as COMPARED
 from passt_bench.report.files import replacing
 from passt_bench.report.pages import EVALUATED, written
 from passt_bench.report.search_page import WRITTEN as SEARCHED
+from passt_bench.spec import override
 
 REPORTS = Path(__file__).parents[2] / "reports"
 OWN = ("notes.md", "figures/my.png", "figures/differences.txt", "tables/my.csv", "more/a/b.txt")
@@ -129,6 +131,30 @@ def test_a_table_of_failures_goes_once_nothing_fails(runs: Path, tmp_path: Path)
         mine = put_own(folder)
         assert (folder / "costs" / "failures.md").is_file() == (variants == bare)
     assert mine.items() <= files(folder).items()
+
+
+def test_a_study_is_adopted_if_it_has_all_that_it_replaces(
+    runs: Path, tmp_path: Path, cli: Cli, mistake: Mistake
+) -> None:
+    reports = tmp_path / "reports"
+    words = ("report", "quick", "--adopt", "--runs", runs, "--reports", reports)
+    assert "was replaced" not in cli(*words)[1]
+    before, study = files(reports), Store(runs).study("quick")
+    none, *others = study.variants
+    longer = replace(none, recipe=override(none.recipe, {"training.epochs": 1}))
+    for changed, said in (
+        (longer, "variant 'none', training.epochs = 1"),
+        (replace(none, cells=none.cells[:2]), "no such run of variant 'none', seed 2"),
+    ):
+        Store(runs).write_study(replace(study, variants=(changed, *others)))
+        error = mistake(*words)
+        assert error.source == reports / "quick" and "--name" in str(error.remedy)
+        assert f"(first difference: {said})" in error.problem
+        assert files(reports) == before
+    write_study(runs, SMALL, seeds=range(4), session=False, rich=False)
+    assert f"{reports / 'quick'} was replaced: it had 9 runs, and now has 12." in cli(*words)[1]
+    error = mistake("report", "qiuck", "--runs", reports, "--reports", reports)
+    assert (error.source, error.remedy[:22]) == (str(reports), "Did you mean 'quick'? ")
 
 
 @pytest.mark.parametrize("moves", range(4))
