@@ -28,7 +28,7 @@ def help_texts() -> str:
     lines = []
     for name, command in COMMANDS.items():
         lines.append(f"passt-bench {name}".strip() + f": {' '.join(command.help.split())}")
-        for item in command.params:
+        for item in (param for param in command.params if not getattr(param, "hidden", False)):
             names = "/".join((*item.opts, *item.secondary_opts))
             known = item.show_default if isinstance(item.show_default, str) else item.default
             default = "" if known in (None, False) else f" [{known}]"
