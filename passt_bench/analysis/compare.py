@@ -276,7 +276,7 @@ def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = No
                 "not an A/A study: a variant differs from the first in more than its salt",
                 source=study.name,
                 field=variant.name,
-                remedy="Measure the noise floor on a study such as ablations/noise_floor.py.",
+                remedy="Measure the noise floor on a study such as noise_floor.",
             )
     metric = metric or study.metric
     y = block_table(study, cells, metric).to_numpy(dtype=np.float64)

@@ -126,7 +126,7 @@ def load_file(name: str) -> StudyFile | RowsFile:
             source=path,
             field="STUDY",
             value=type(study).__name__,
-            remedy="Add STUDY = Study(...), see ablations/quick.py.",
+            remedy=f"Add STUDY = Study(...), see {_shipped() / 'quick.py'}.",
         )
     _check_name(study.name, path, study.name == path.stem)
     return StudyFile(study, notebook)
@@ -137,7 +137,7 @@ def _rows_of(module: ModuleType, path: Path, notebook: str) -> RowsFile:
 
     rows = module.ROWS
     if not isinstance(rows, tuple) or not all(isinstance(row, Row) for row in rows):
-        remedy = "See ablations/paper_table1.py."
+        remedy = f"See {_shipped() / 'paper_table1.py'}."
         raise InputError("not a tuple of rows", source=path, field="ROWS", remedy=remedy)
     file = RowsFile(path.stem, rows, notebook)
     for study in file.studies:
