@@ -215,8 +215,8 @@ Sets = Annotated[
     list[str] | None,
     option(
         "FIELD=VALUE",
-        "Change a field of spec/recipe.py, e.g. training.epochs=3 (none: unset, except "
-        "as patchout.kind); repeatable.",
+        "Change a field of spec/recipe.py, e.g. training.epochs=3; repeatable. The value none "
+        "unsets a field; patchout.kind=none means no patchout.",
         "--set",
     ),
 ]
@@ -272,11 +272,16 @@ def _study_options(
     data: Annotated[
         list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
     ] = None,
-    seeds: Annotated[int | None, option("N", "Number of seeds.", "--seeds")] = None,
+    seeds: Annotated[
+        int | None, option("N", "Number of seeds.", "--seeds", show_default="the study's")
+    ] = None,
     folds: Annotated[int | None, option("N", "Number of folds (the first N).", "--folds")] = None,
-    device: Annotated[str | None, option("cpu|cuda", "Device to use.", "--device")] = None,
+    device: Annotated[
+        str | None, option("cpu|cuda", "Device to use.", "--device", show_default="the study's")
+    ] = None,
     name: Annotated[
-        str | None, option("NAME", "Name in records and reports (default: the file's).", "--name")
+        str | None,
+        option("NAME", "Name in records and reports.", "--name", show_default="the study file's"),
     ] = None,
     runs: NewRuns = RUNS,
     variants: Variants = None,

@@ -12,15 +12,20 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from passt_bench.spec.codec import FREE, LATER, OpenSpec, written_as
 
 
 def _pair(value: object) -> object:
-    """``6`` and ``"6,6"`` as ``(6, 6)``; anything else is left to the check that follows."""
+    """``6`` and ``"6,6"`` as ``(6, 6)``; the check that follows is of its numbers."""
     if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
         return tuple(map(int, value.split(",")))
-    return (value, value) if type(value) is int else value
+    if type(value) is int:
+        return value, value
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise PydanticCustomError("pair", "must be a pair, e.g. 6 or 6,6")
+    return value
 
 
 def _names(value: object) -> object:

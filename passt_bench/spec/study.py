@@ -48,18 +48,19 @@ class Study:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             remedy = "Give every variant a name of its own."
-            raise self._error("two variants share a name", "variants", twice, remedy)
+            raise self.error("two variants share a name", "variants", twice, remedy)
         if len(names) < 2:
             remedy = "Add a variant to compare with the baseline."
-            raise self._error("a study compares at least two variants", "variants", names, remedy)
+            raise self.error("a study compares at least two variants", "variants", names, remedy)
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0, at least one"
-            raise self._error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
+            raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
 
-    def _error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
+    def error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
+        """An error in the study or in a request for it."""
         return InputError(problem, source=self.name, field=field, value=value, remedy=remedy)
 
     def recipe(self, variant: Variant) -> Recipe:
@@ -103,8 +104,8 @@ def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = Non
     for name, value in changes.items():
         recipe = _put(recipe, name.split("."), value, name, source)
     checked = validate(Recipe, recipe, source=source)
-    _check_finite(checked, source)
     with located(source):
+        _check_finite(checked)
         _check_own(checked)
     return checked
 
@@ -131,17 +132,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _check_finite(recipe: Recipe, source: object) -> None:
+def _check_finite(recipe: Recipe) -> None:
     """Refuses infinity, which pydantic accepts as a number but a key cannot contain."""
     for name, value in flatten(asdict(recipe)).items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(
-                "not a finite number",
-                source=source,
-                field=name,
-                value=value,
-                remedy="Give a finite number.",
-            )
+            remedy = "Give a finite number."
+            raise InputError("not a finite number", field=name, value=value, remedy=remedy)
 
 
 def _put(node: Any, path: list[str], value: object, name: str, source: object) -> Any:
@@ -149,24 +145,15 @@ def _put(node: Any, path: list[str], value: object, name: str, source: object) -
     if own is None and isinstance(node, OpenSpec):
         own = path[0]  # an option of a plug-in, see `_check_own`
     if own is None:
-        raise InputError(
-            "unknown field",
-            source=source,
-            field=name,
-            value=value,
-            remedy=_suggest(node, path, name),
-        )
+        remedy = _suggest(node, path, name)
+        raise InputError("unknown field", source=source, field=name, value=value, remedy=remedy)
     if len(path) == 1:
         return replace(node, **{own: value})
     child = getattr(node, own)
     if not is_dataclass(child):
-        raise InputError(
-            f"{path[0]} has no fields of its own",
-            source=source,
-            field=name,
-            value=value,
-            remedy=f"Set {name.rpartition('.')[0]} itself.",
-        )
+        problem = f"{path[0]} has no fields of its own"
+        remedy = f"Set {name.rpartition('.')[0]} itself."
+        raise InputError(problem, source=source, field=name, value=value, remedy=remedy)
     return replace(node, **{own: _put(child, path[1:], value, name, source)})
 
 
