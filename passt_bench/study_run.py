@@ -24,7 +24,7 @@ from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, 
 from passt_bench.runner.executor import check_device, prepare, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.run_status import PROGRESS, hold_studies_lock, is_running
+from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
 from passt_bench.runner.studies import study_difference, study_on_record
 from passt_bench.spec.study import parse_assignments
 
@@ -67,9 +67,6 @@ def execute_plan(
     """Trains and measures the missing runs of a planned study (``todo``, if already known).
 
     MLflow is updated while models are trained, not while costs are measured.
-
-    Returns:
-        Counts of failed and unfinished runs.
 
     Raises:
         InputError: the device of a recipe is not available.
@@ -157,17 +154,25 @@ def measure(
     """
     if not (config.cost and plan.has_baseline):
         return []
-    variants, sessions = len(plan.record.variants), store.sessions()
-    with stage(console, f"Measuring the cost of {variants} variants, interleaved") as update:
-        return sessions + measure_cost(_cost_plan(plan, config, sessions), store, update)
+    sessions = store.sessions()
+    costs, variants = _cost_plan(plan, config, sessions)
+    if costs.all_known:
+        return sessions
+    with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
+        return sessions + measure_cost(costs, store, update)
 
 
-def _cost_plan(plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRecord]) -> CostPlan:
+def _cost_plan(
+    plan: StudyPlan, config: RunConfig, sessions: Sequence[SessionRecord]
+) -> tuple[CostPlan, str]:
+    """What is to be measured, and the number of variants in words, the baseline included."""
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     classes = len(plan.record.fingerprint.classes)
-    return plan_cost(
+    costs = plan_cost(
         recipes, plan.record.baseline, classes, sessions=sessions, retry=config.remeasured
     )
+    arms = (costs.baseline, *costs.new)
+    return costs, count_of(sum(v.arm in arms for v in plan.record.variants), "variant")
 
 
 @dataclass(frozen=True)
@@ -214,17 +219,19 @@ def describe(
     """Sentences about what a command will run (``todo``, if known) and how long that takes."""
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
-    text += plan.record.count_runs(len(plan.stored_record.variants), len(plan.cells) - len(todo))
-    cost = config.cost and plan.has_baseline
-    without = "" if plan.has_baseline or not config.cost else f" {_NO_COST}"
-    if not todo:
-        later = "; missing costs will be measured" if cost else ""
-        return f"{text} Nothing to train{later}.{without}"
-    seconds = sum(cell.seconds for cell in todo) / min(config.workers, len(todo))
-    if cost:
-        costs = _cost_plan(plan, config, store.sessions())
-        seconds += estimate_cost_time(costs).limited(costs.recipes[costs.baseline].measurement)
-    return f"{text} Expected: about {duration(seconds)} in all on this machine.{without}"
+    text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
+    text += "" if todo else " Nothing to train."
+    seconds = sum(cell.seconds for cell in todo) / max(1, min(config.workers, len(todo)))
+    if config.cost and plan.has_baseline:
+        costs, variants = _cost_plan(plan, config, store.sessions())
+        if not costs.all_known:
+            text += f" The cost of {variants}, the baseline included, is to be measured."
+            seconds += estimate_cost_time(costs).limited(costs.recipes[costs.baseline].measurement)
+    elif config.cost:
+        text += f" {_NO_COST}"
+    return (
+        f"{text} Expected: about {duration(seconds)} in all on this machine." if seconds else text
+    )
 
 
 _NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."

@@ -273,15 +273,12 @@ def _study_options(
         list[str] | None, option("NAME=DIR", "Folder of a data set; repeatable.", "--data")
     ] = None,
     seeds: Annotated[
-        int | None, option("N", "Number of seeds.", "--seeds", show_default="the study's")
+        int | None, option("N", "Number of seeds.", show_default="the study's")
     ] = None,
     folds: Annotated[int | None, option("N", "Number of folds (the first N).", "--folds")] = None,
-    device: Annotated[
-        str | None, option("cpu|cuda", "Device to use.", "--device", show_default="the study's")
-    ] = None,
+    device: Annotated[str | None, option("cpu|cuda", "Device.", show_default="the study's")] = None,
     name: Annotated[
-        str | None,
-        option("NAME", "Name in records and reports.", "--name", show_default="the study file's"),
+        str | None, option("NAME", "Name in records and reports.", show_default="the study file's")
     ] = None,
     runs: NewRuns = RUNS,
     variants: Variants = None,

@@ -13,6 +13,7 @@ from passt_bench.cli.results import paper_status
 from passt_bench.cli.study import print_missing, print_status
 from passt_bench.console import stage
 from passt_bench.paper import Row, Setting, published_pace
+from passt_bench.records.store import Store
 from passt_bench.report.build import build_paper
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -78,7 +79,8 @@ def show_status(file: RowsFile, request: StudyRequest, paths: Paths) -> None:
     """Prints what is done, failed and missing of the rows that can run here."""
     plan = plan_rows(file, request, paths)
     for study in plan.studies:
-        print_status(study, paths.runs)
+        of_variants = len(study.stored_record.variants)
+        print_status(study.record, of_variants, Store(paths.runs), study.notes)
     _print_summary(plan)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from passt_bench.records.store import Store
     from passt_bench.runner.plan import StudyPlan
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+    from passt_bench.runner.studies import RowsFile, StudyFile
 
 
 @app.command("list")
@@ -48,14 +48,8 @@ def list_(
     from passt_bench import registry
     from passt_bench.runner.studies import study_names, summary
 
-    tables = {
-        "models": registry.MODELS,
-        "frontends": registry.FRONTENDS,
-        "datasets": registry.DATASETS,
-        "patchout": registry.PATCHOUTS,
-        "metrics": registry.METRICS,
-        "figures": registry.FIGURES,
-    }
+    kinds = ("models", "frontends", "datasets", "patchout", "metrics", "figures")
+    tables = dict(zip(kinds, registry.ALL, strict=True))
     check_known(what, ("studies", *tables), "cannot be listed", field="WHAT")
     if what != "studies":
         rows = [(item.name, item.summary) for item in tables[what].all()]
@@ -79,16 +73,17 @@ def plan(
     workers: Workers = CORES,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
-    from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.studies import RowsFile, load_file
+    from passt_bench.runner.studies import RowsFile
 
     config = RunConfig(workers=workers)
-    file = load_file(request.study)
+    file = _load(request, paths)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
 
         return show_tables(file, request, config, paths)
+    from passt_bench.runner.plan import plan_request
+
     study = plan_request(file, request, paths)
     longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
@@ -112,6 +107,18 @@ def plan(
         )
     console.print(table)
     return print_missing([study], request, config, paths)
+
+
+def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile | RowsFile":
+    """The requested study; refuses a wrong name or field before slow imports (of PyTorch)."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.request import apply_overrides
+    from passt_bench.runner.studies import StudyFile, load_file
+
+    file = load_file(request.study, Store(paths.runs))
+    if isinstance(file, StudyFile):
+        apply_overrides(file.study, request)
+    return file
 
 
 def print_missing(
@@ -157,10 +164,8 @@ def run(
     reports: Reports = None,
 ) -> None:
     """Train and evaluate what a study still lacks, measure its costs, and write its page."""
-    from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.studies import RowsFile, load_file
-    from passt_bench.study_run import run_plan, warn_of_unused_cuda
+    from passt_bench.runner.studies import RowsFile
 
     paths = replace(paths, pages=reports)
     config = RunConfig(
@@ -175,12 +180,15 @@ def run(
         remeasure=remeasure,
         track=track,
     )
-    file = load_file(request.study)
+    file = _load(request, paths)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import run_tables
 
         done = run_tables(file, request, config, paths)
     else:
+        from passt_bench.runner.plan import plan_request
+        from passt_bench.study_run import run_plan, warn_of_unused_cuda
+
         study = plan_request(file, request, paths)
         warn_of_unused_cuda([study], request, console)
         done = run_plan(study, config, paths, console)
@@ -205,16 +213,20 @@ def search(
     reports: Reports = None,
 ) -> None:
     """Search for the best patchout on a validation split, then confirm it on the test split."""
+    from passt_bench.records.store import Store
+    from passt_bench.runner.request import RunConfig, apply_overrides, typed_command
+    from passt_bench.runner.studies import load_study
+
+    file = load_study(request.study, Store(paths.runs))
+    apply_overrides(file.study, request)
     from passt_bench.console import Stopwatch
     from passt_bench.report.build import build_named
     from passt_bench.runner.background_sync import regular_sync, updating_mlflow
     from passt_bench.runner.plan import plan_request
-    from passt_bench.runner.request import RunConfig, typed_command
     from passt_bench.runner.search import search as explore
-    from passt_bench.runner.studies import load_study
 
     clock, paths = Stopwatch(), replace(paths, pages=reports)
-    study = plan_request(load_study(request.study), request, paths, avoid_taken_name=False)
+    study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, search_minutes=search_minutes)
     with regular_sync(paths.runs) if track else nullcontext():
@@ -237,44 +249,39 @@ def status(
     """Show which runs of a study are done, failed (and why), running, interrupted or missing."""
     from passt_bench.records.store import Store
     from passt_bench.runner.request import apply_overrides
-    from passt_bench.runner.run_status import recorded_study
-    from passt_bench.runner.studies import RowsFile, load_file
+    from passt_bench.runner.run_status import chosen, named_on_record, recorded_study
+    from passt_bench.runner.studies import RowsFile
 
-    file = load_file(request.study)
+    store = Store(runs)
+    if named := named_on_record(request, store):
+        if print_status(chosen(named, request), len(named.variants), store):
+            console.print(f"For the rest: {named.command}")
+        return None
+    file = _load(request, paths)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_status
 
         return show_status(file, request, paths)
-    study, store = apply_overrides(file.study, request), Store(runs)
+    study = apply_overrides(file.study, request)
     record = recorded_study(study, request, store)
+    notes: tuple[str, ...] = ()
     if record is None:
         from passt_bench.runner.plan import plan_request
 
-        return print_status(plan_request(file, request, paths), runs)
-    _print_runs(record, store)
-    keys = {cell.key for variant in record.variants for cell in variant.cells}
-    done = sum(map(store.has, keys))
-    text = record.count_runs(len(study.variants), done)
-    if done < len(keys):
+        plan = plan_request(file, request, paths)
+        record, notes = plan.record, plan.notes
+    if print_status(record, len(study.variants), store, notes):
         command = shlex.join(["passt-bench", "plan", *sys.argv[2:]])
-        text += f" How long the missing ones take: {command}"
-    return console.print(text)
+        console.print(f"How long the rest takes: {command}")
+    return None
 
 
-def print_status(plan: "StudyPlan", runs: Path) -> None:
-    """Prints the status of a planned study, and how long its missing runs take."""
-    from passt_bench.records.store import Store
-    from passt_bench.runner.request import RunConfig
-    from passt_bench.study_run import describe
-
-    store = Store(runs)
-    _print_runs(plan.record, store)
-    console.print(describe(plan, store, RunConfig()))
-
-
-def _print_runs(study: "StudyRecord", store: "Store") -> None:
-    """Prints how many runs of each variant are done, failed or missing, and each failure."""
-    from passt_bench.runner.run_status import STATES, variant_statuses
+def print_status(
+    study: "StudyRecord", of_variants: int, store: "Store", notes: Sequence[str] = ()
+) -> bool:
+    """Prints runs by state, failures, notes and a summary; whether runs or costs are missing."""
+    from passt_bench.records.run import count_of
+    from passt_bench.runner.run_status import STATES, count_runs, count_unmeasured, variant_statuses
 
     variants = variant_statuses(study, store)
     retried = any(variant.retried for variant in variants)
@@ -286,3 +293,8 @@ def _print_runs(study: "StudyRecord", store: "Store") -> None:
     console.print(table)
     for line in (line for variant in variants for line in variant.failures):
         console.print(line)
+    text = " ".join((*notes, count_runs(study, of_variants, store)))
+    if unmeasured := count_unmeasured(study, store):
+        text += f" The cost of {count_of(unmeasured, 'variant')} is not measured yet."
+    console.print(text)
+    return unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)

@@ -150,18 +150,6 @@ class StudyRecord:
     command: str = ""  # the command as typed
     schema: int = SCHEMA
 
-    def count_runs(self, of_variants: int, done: int) -> str:
-        """A sentence with the numbers of runs, all and done; the study has ``of_variants``."""
-        chosen = len(self.variants)
-        runs = len({cell.key for variant in self.variants for cell in variant.cells})
-        state = "none done yet" if not done else "all done" if done == runs else f"{done} done"
-        return (
-            f"{self.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
-            + f"{count_of(of_variants, 'variant')} x {count_of(len(self.seeds), 'seed')}"
-            + (f" x {count_of(len(self.folds), 'fold')}" if self.folds else "")
-            + f" = {count_of(runs, 'run')}, {state}."
-        )
-
 
 def count_of(number: int, noun: str) -> str:
     """A number with its noun: ``1 run``, ``3 runs``."""

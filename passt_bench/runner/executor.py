@@ -272,21 +272,13 @@ def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) 
 
 
 def check_device(plan: StudyPlan) -> None:
-    """Refuses a plan for a device that is not available.
-
-    Raises:
-        InputError: the plan uses CUDA, which is not available.
-    """
+    """Refuses a plan for a device that is not available (raises `InputError`)."""
     for variant in plan.record.variants:
         check_available(variant.recipe.engine.device, plan.study.place(variant.name))
 
 
 def check_available(device: str, source: str | None = None, field: str = "engine.device") -> None:
-    """Refuses a device that is unknown or not available.
-
-    Raises:
-        InputError: the device is neither cpu nor cuda, or is cuda and not available.
-    """
+    """Refuses a device that is unknown or not available (raises `InputError`)."""
     check_device_name(device, source, field)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(

@@ -12,7 +12,7 @@ from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
-from passt_bench.registry import METRICS
+from passt_bench.registry import METRICS, PATCHOUTS
 from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarize_model
 from passt_bench.runner.initial_weights import resolve_init
 from passt_bench.runner.request import (
@@ -146,6 +146,9 @@ def plan_request(
     """
     study = apply_overrides(file.study, request)
     check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
+    if study.base.patchout.kind != file.study.base.patchout.kind:
+        with located("--set"):
+            PATCHOUTS.get(study.base.patchout.kind)
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
     return expand(study, request, paths, file.notebook, avoid_taken_name=avoid_taken_name)
@@ -266,35 +269,31 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
     for variant in variants:
         with located(study.place(variant.name)):
             recipe = study.recipe(variant)
-            _check(study, variant.name, recipe)
+            _check(study.metric, recipe)
             dataset = datasets.get(recipe)
-        first = first or dataset
-        if dataset.fingerprint.digest != first.fingerprint.digest:
-            raise InputError(
-                "the variants of a study must share one data set",
-                source=study.place(variant.name),
-                field="data",
-                value=recipe.data.name,
-                remedy="Make a separate study for each data set.",
-            )
+            first = first or dataset
+            if dataset.fingerprint.digest != first.fingerprint.digest:
+                raise InputError(
+                    "the variants of a study must share one data set",
+                    field="data",
+                    value=recipe.data.name,
+                    remedy="Make a separate study for each data set.",
+                )
     assert first is not None  # a study has variants
     return first
 
 
-def _check(study: Study, variant: str, recipe: Recipe) -> None:
-    where = study.place(variant)
-    if study.metric not in recipe.metrics:
+def _check(metric: str, recipe: Recipe) -> None:
+    if metric not in recipe.metrics:
         raise InputError(
             "the study's metric is not among the metrics of the recipe",
-            source=where,
             field="metrics",
             value=recipe.metrics,
-            remedy=f"Add {study.metric!r}.",
+            remedy=f"Add {metric!r}.",
         )
     if recipe.training.checkpoint_selection == "validation":
         raise InputError(
             "a study must report on the test split",
-            source=where,
             field="training.checkpoint_selection",
             value=recipe.training.checkpoint_selection,
             remedy="Use 'last' or 'best_on_validation'; searches use 'validation'.",
@@ -304,32 +303,17 @@ def _check(study: Study, variant: str, recipe: Recipe) -> None:
 def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...] | None:
     if not dataset.folds:
         if study.folds or folds is not None:
-            raise InputError(
-                "the data set has no folds",
-                source=study.name,
-                field="folds" if folds is None else "--folds",
-                value=study.folds if folds is None else folds,
-                remedy="Omit the folds.",
-            )
+            field, value = ("folds", study.folds) if folds is None else ("--folds", folds)
+            raise study.error("the data set has no folds", field, value, "Omit the folds.")
         return None
     chosen = study.folds or dataset.folds
     unknown = [fold for fold in chosen if fold not in dataset.folds]
     if unknown:
-        raise InputError(
-            "the data set has no such fold",
-            source=study.name,
-            field="folds",
-            value=unknown,
-            remedy=f"Known: {', '.join(map(str, dataset.folds))}.",
-        )
+        remedy = f"Known: {', '.join(map(str, dataset.folds))}."
+        raise study.error("the data set has no such fold", "folds", unknown, remedy)
     if folds is not None and not 1 <= folds <= len(chosen):
-        raise InputError(
-            f"the study has {len(chosen)} folds",
-            source=study.name,
-            field="--folds",
-            value=folds,
-            remedy=f"Give 1 to {len(chosen)}, or omit the option for all.",
-        )
+        remedy = f"Give 1 to {len(chosen)}, or omit the option for all."
+        raise study.error(f"the study has {len(chosen)} folds", "--folds", folds, remedy)
     return chosen[:folds]
 
 

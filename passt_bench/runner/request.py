@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from passt_bench.data import find_folders
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
 from passt_bench.records.run import STATUSES, Status, StudyRecord
@@ -79,17 +78,12 @@ class Paths:
 def check_device_name(device: str, source: str | None = None, field: str = "--device") -> None:
     """Refuses a device that is neither cpu nor cuda (raises `InputError`)."""
     if device not in ("cpu", "cuda"):
-        raise InputError(
-            "unknown device", source=source, field=field, value=device, remedy="Known: cpu, cuda."
-        )
+        remedy = "Known: cpu, cuda."  # without the nearest name, which is cpu for gpu
+        raise InputError("unknown device", source=source, field=field, value=device, remedy=remedy)
 
 
 def apply_overrides(study: Study, request: StudyRequest) -> Study:
-    """A study whose base recipe has the changes from the command line; variants change it further.
-
-    Raises:
-        InputError: a field is unknown, or a value is not allowed.
-    """
+    """The study with the request's changes in its base recipe (wrong ones raise `InputError`)."""
     changes = parse_assignments(list(request.overrides))
     if request.device is not None:
         check_device_name(request.device)
@@ -98,17 +92,11 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:
-    """The study with a number of seeds: its first ones, or more, continued after its last seed.
-
-    Raises:
-        InputError: the number is below 1.
-    """
+    """The study with a number of seeds: its first ones, or more, continued after its last seed."""
     if seeds is None:
         return study
     if seeds < 1:
-        raise InputError(
-            "must be at least 1", field="--seeds", value=seeds, remedy="Give a number of seeds."
-        )
+        raise study.error("must be at least 1", "--seeds", seeds, "Give 1 or more.")
     own = study.seeds
     more = tuple(range(max(own) + 1, max(own) + 1 + seeds - len(own)))
     return replace(study, seeds=(own + more)[:seeds])
@@ -117,21 +105,13 @@ def with_seeds(study: Study, seeds: int | None) -> Study:
 def check_choice(
     request: StudyRequest, known: Collection[str], baselines: Collection[str], source: str
 ) -> None:
-    """Refuses unknown variants, and a baseline that is both chosen and excluded.
-
-    Raises:
-        InputError: names the variant; the ``source`` is the name of the study or file.
-    """
+    """Refuses unknown variants, and a baseline both chosen and excluded (raises `InputError`)."""
     for name in request.variants:
         check_known(name, known, "no such variant", field="--variant", source=source)
         if name in baselines and not request.with_baseline:
-            raise InputError(
-                "this is the baseline, which --no-baseline excludes",
-                source=source,
-                field="--variant",
-                value=name,
-                remedy="Omit one of the two options.",
-            )
+            problem = "this is the baseline, which --no-baseline excludes"
+            remedy = "Omit one of the two options."
+            raise InputError(problem, source=source, field="--variant", value=name, remedy=remedy)
 
 
 def choose(record: StudyRecord, names: Collection[str], baseline: bool) -> StudyRecord:
@@ -164,6 +144,8 @@ def data_folders(items: Sequence[str]) -> dict[str, Path]:
     Raises:
         InputError: an item is not ``NAME=DIR``.
     """
+    from passt_bench.data import find_folders  # slow
+
     root = os.environ.get(DATA_VARIABLE)
     folders = find_folders(Path(root)) if root else {}
     return folders | dict(map(name_and_folder, items))

@@ -11,7 +11,7 @@ then.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +21,10 @@ from filelock import FileLock, Timeout
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import storing
-from passt_bench.records.run import CellRecord, Outcome, StudyRecord, cell_name
+from passt_bench.records.run import CellRecord, Outcome, Status, StudyRecord, cell_name, count_of
 from passt_bench.records.store import Store
 from passt_bench.runner.request import StudyRequest, check_choice, choose, with_seeds
+from passt_bench.runner.studies import files_named, study_on_record
 from passt_bench.spec.key import is_key
 from passt_bench.spec.study import Study
 
@@ -48,8 +49,7 @@ def lock(root: Path, name: str) -> FileLock:
 
 def is_running(root: Path, key: str) -> bool:
     """Whether a command, or a process left by one, is working on the key."""
-    for name in _names(key):
-        path = root / "locks" / name
+    for path in (root / "locks" / f"{key}.lock", root / "locks" / f"{key}.work.lock"):
         if path.is_file():
             try:
                 with FileLock(path, timeout=0):
@@ -98,10 +98,6 @@ def discard(path: Path) -> None:
             return
 
 
-def _names(key: str) -> tuple[str, str]:
-    return f"{key}.lock", f"{key}.work.lock"
-
-
 @dataclass(frozen=True)
 class VariantStatus:
     """The number of runs of a variant by state, and the failures among them."""
@@ -130,16 +126,44 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
     return statuses
 
 
+def count_runs(
+    study: StudyRecord, of_variants: int, store: Store, retry: Collection[Status] = ()
+) -> str:
+    """A sentence with the number of runs in each state, and how to retry those that failed.
+
+    The whole study has ``of_variants``; the command itself retries runs of the statuses ``retry``.
+    """
+    keys = {cell.key for variant in study.variants for cell in variant.cells}
+    ends = {key: store.outcome(key) for key in keys}
+    states = Counter(_state(key, end, store) for key, end in ends.items())
+    failed = {end.status for end in ends.values() if end is not None} - {"ok", *retry}
+    hints = {"failed": f" (to retry: run --retry {','.join(sorted(failed))})"} if failed else {}
+    told = [f"{states[s]} {s}{hints.get(s, '')}" for s in STATES if states[s]]
+    if len(keys) in (states["done"], states["missing"]):
+        told = ["all done" if states["done"] else "none done yet"]
+    chosen = len(study.variants)
+    return (
+        f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
+        + f"{count_of(of_variants, 'variant')} x {count_of(len(study.seeds), 'seed')}"
+        + (f" x {count_of(len(study.folds), 'fold')}" if study.folds else "")
+        + f" = {count_of(len(keys), 'run')}, {', '.join(told)}."
+    )
+
+
+def count_unmeasured(study: StudyRecord, store: Store) -> int:
+    """The number of variants whose cost no session has; without the baseline, costs are not due."""
+    arms = {variant.name: variant.arm for variant in study.variants}
+    own = [session for session in store.sessions() if session.baseline == arms.get(study.baseline)]
+    known = {arm.key for session in own for arm in session.arms}
+    return sum(arm not in known for arm in arms.values()) if study.baseline in arms else 0
+
+
 def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:
     """The seeds, folds and variants of a request, from the record of a study; needs no PyTorch.
 
     None if the study must be planned: it is not on record, or not with these recipes or this many
     seeds or folds.
-
-    Raises:
-        InputError: a variant is unknown, see `check_choice`.
     """
-    check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
     try:
         record = store.study(request.name or study.name)
     except InputError:
@@ -162,7 +186,21 @@ def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRe
         for v in record.variants
     )
     record = replace(record, variants=variants, seeds=seeds, folds=folds or None)
-    return choose(record, request.variants, request.with_baseline)
+    return chosen(record, request)
+
+
+def named_on_record(request: StudyRequest, store: Store) -> StudyRecord | None:
+    """The study on record, e.g. quick-2, if no file has that name; None if options change it."""
+    changed = replace(request, variants=(), with_baseline=True) != StudyRequest(request.study)
+    if changed or files_named(request.study):
+        return None
+    return study_on_record(request.study, store)
+
+
+def chosen(study: StudyRecord, request: StudyRequest) -> StudyRecord:
+    """The requested variants of a study on record, see `check_choice` and `choose`."""
+    check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
+    return choose(study, request.variants, request.with_baseline)
 
 
 def _state(key: str, outcome: Outcome | None, store: Store) -> State:

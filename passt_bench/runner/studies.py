@@ -74,13 +74,13 @@ def files_named(name: str) -> list[Path]:
     return files
 
 
-def load_study(name: str) -> StudyFile:
+def load_study(name: str, store: Store | None = None) -> StudyFile:
     """The study of that name, or in the file at that path.
 
     Raises:
         InputError: see `load_file`; or the file has rows of a published table.
     """
-    file = load_file(name)
+    file = load_file(name, store)
     if isinstance(file, RowsFile):
         raise InputError(
             "has rows of a published table, not a single study",
@@ -92,22 +92,23 @@ def load_study(name: str) -> StudyFile:
     return file
 
 
-def load_file(name: str) -> StudyFile | RowsFile:
+def load_file(name: str, store: Store | None = None) -> StudyFile | RowsFile:
     """The study, or the rows of a published table, of that name or in the file at that path.
 
     Raises:
-        InputError: the file does not exist, cannot be imported, defines neither ``STUDY`` nor
-            ``ROWS``, or a study is not named after the file.
+        InputError: the file does not exist (a record of that name in the ``store`` says how it was
+            run), cannot be imported, defines neither ``STUDY`` nor ``ROWS``, or a study is not
+            named after the file.
     """
     if name.endswith(".py"):
         path = Path(name)
     elif not (files := files_named(name)):
-        raise InputError(
-            "no such study",
-            field="STUDY",
-            value=name,
-            remedy=f"{choose_from(study_names(), name)} Or give the path of a study file.",
-        )
+        problem = "no such study"
+        remedy = f"{choose_from(study_names(), name)} Or give the path of a study file."
+        if store is not None and (recorded := study_on_record(name, store)) is not None:
+            problem = "a name on record, but of no study file"
+            remedy = f"Give its study file and settings, as in: {recorded.command}"
+        raise InputError(problem, field="STUDY", value=name, remedy=remedy)
     else:
         path = files[0]
     if path.parent == _shipped():
@@ -277,7 +278,7 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
 def renamed_note(name: str, chosen: str, difference: str) -> str:
     """A sentence that explains why a study, search or comparison has another name."""
     return (
-        f"{name} already exists with other settings; this one is saved as {chosen} "
+        f"{name} already exists with other settings; the name of this one on record is {chosen} "
         f"(first difference: {difference})."
     )
 

@@ -178,12 +178,9 @@ def parse_assignments(items: list[str]) -> dict[str, Any]:
     for item in items:
         name, mark, text = item.partition("=")
         if not mark or not name:
-            raise InputError(
-                f"no {'field' if mark else 'value'} given",
-                source="--set",
-                field=item,
-                remedy="Write FIELD=VALUE, e.g. --set training.epochs=3.",
-            )
+            problem = f"no {'field' if mark else 'value'} given"
+            remedy = "Write FIELD=VALUE, e.g. --set training.epochs=3."
+            raise InputError(problem, source="--set", field=item, remedy=remedy)
         try:
             changes[name] = json.loads(text)
         except json.JSONDecodeError:

@@ -58,10 +58,13 @@ def test_a_finished_study_runs_nothing_but_costs_when_asked(
 ) -> None:
     monkeypatch.chdir(ran[0])
     before = sorted(Path("runs/records").iterdir())
-    assert "Nothing to train" in cli("run", study_file, "--no-track")[1]
+    ended = "6 runs, 4 done, 2 failed (to retry: run --retry diverged)."
+    said = cli("run", study_file, "--no-track")[1]
+    assert f"{ended} Nothing to train. Finished in" in said
     assert sorted(Path("runs/records").iterdir()) == before
     status, said = cli("status", study_file)
     assert status == 0 and "diverges, seed 0: diverged: the loss is" in said
+    assert said.rstrip().endswith(ended)
     keys = {session.key for session in Store(Path("runs")).sessions()}
     cli("run", study_file, "--no-track", "--remeasure")
     after = Store(Path("runs")).sessions()

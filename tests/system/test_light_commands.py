@@ -23,6 +23,12 @@ for words in [*helps(typer.main.get_command(app), []), *quick]:
     app(words, standalone_mode=False)
     found = [name for name in [*heavy, "matplotlib"] if name in sys.modules]
     assert not found, (words, found)
+for words in (["plan", "tinny"], ["run", "tiny.py", "--set", "trainin.epochs=3"]):
+    try:
+        app(words, standalone_mode=False)
+    except ValueError as error:
+        print(error)
+    assert "torch" not in sys.modules
 for words in (["report", "tiny"], ["report"]):
     app(words, standalone_mode=False)
     found = [name for name in heavy if name in sys.modules]
@@ -34,5 +40,6 @@ def test_commands_that_compute_nothing_load_nothing_heavy(study_file: Path, tmp_
     (tmp_path / "tiny.py").write_text(study_file.read_text())
     write(tmp_path / "runs", planned(study_file, tmp_path / "runs"), slice(-1))
     said = python(["-c", COMMANDS], tmp_path)
-    assert "3 variants x 2 seeds = 6 runs, 5 done." in said
-    assert "2 of 3 variants x 2 seeds = 4 runs" in said
+    assert "3 variants x 2 seeds = 6 runs, 5 done, 1 missing." in said
+    assert "2 of 3 variants x 2 seeds = 4 runs" in said and "no such study" in said
+    assert "The cost of 3 variants is not measured yet." in said and "unknown field" in said

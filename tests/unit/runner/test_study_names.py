@@ -17,7 +17,8 @@ from passt_bench.registry import METRICS
 from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.studies import StudyFile, free_name, load_study
+from passt_bench.runner.run_status import chosen, named_on_record
+from passt_bench.runner.studies import StudyFile, free_name, load_file, load_study
 from passt_bench.spec import Recipe, Variant, override
 from passt_bench.study_run import describe, write_study
 
@@ -70,6 +71,20 @@ def test_other_settings_get_a_name_of_their_own_and_find_it_again(
     assert Store(runs).studies() == ["mine", "mine-2", "tiny", "tiny-2", "tiny-3"]
     begun = Store(runs).study("tiny")
     assert [v.cells for v in begun.variants] == [v.cells for v in first.stored_record.variants]
+
+
+def test_a_name_on_record_without_a_file(file: StudyFile, runs: Path) -> None:
+    store = Store(runs)
+    for sets in ((), ("training.epochs=3",)):
+        command = begin(file, runs, *sets).stored_record.command
+    asked = StudyRequest("tiny-2", variants=("time",))
+    assert (named := named_on_record(asked, store)) == store.study("tiny-2")
+    assert [variant.name for variant in chosen(named, asked).variants] == ["none", "time"]
+    for other in (replace(asked, seeds=1), replace(asked, study="tiny-3"), StudyRequest("quick")):
+        assert named_on_record(other, store) is None
+    with pytest.raises(InputError, match="a name on record") as caught:
+        load_file("tiny-2", store)
+    assert str(caught.value).endswith(command)
 
 
 def test_what_a_page_compares_is_a_setting(file: StudyFile, runs: Path) -> None:
