@@ -86,7 +86,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize(
     ("command", "said", "times", "most"),
     [
-        ("plan many.py", "10000 runs, all done", 1, 10),
+        ("plan many.py", "10000 runs, 9800 done, 200 failed", 1, 10),
         ("status many.py", "the loss is nan in step 7", 200, 20),
         ("report many", "index.html", 1, 20),
         ("report many", "index.html", 1, 20),  # over the first one
