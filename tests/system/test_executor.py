@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ def make(study_file: Path, tmp_path: Path) -> Callable[..., Study]:
 
 
 def children() -> list[psutil.Process]:
-    found = [child for server in psutil.Process().children() for child in server.children()]
-    return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for server in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            found += [c for c in server.children() if c.status() != psutil.STATUS_ZOMBIE]
+    return found
 
 
 def meanwhile(work: Callable[[], None]) -> threading.Thread:
@@ -158,12 +162,13 @@ def test_who_is_killed_again_and_again_is_left_for_later(make: Callable[..., Stu
             for child in children():
                 if child.pid not in killed:
                     killed.add(child.pid)
-                    child.send_signal(signal.SIGTERM if len(killed) % 2 else signal.SIGKILL)
+                    with suppress(psutil.NoSuchProcess):
+                        child.send_signal(signal.SIGTERM if len(killed) % 2 else signal.SIGKILL)
             time.sleep(0.02)
 
     thread = meanwhile(kill)
     try:
-        assert study.run("long") == []
+        assert study.run("long", timeout=300) == []
     finally:
         over.set()
         thread.join()
