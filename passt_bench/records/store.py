@@ -19,13 +19,14 @@ Record = RunRecord | SessionRecord | EvaluationRecord
 Document = StudyRecord | SearchRecord | ComparisonRecord
 _FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES, ComparisonRecord: COMPARISONS}
 Named = TypeVar("Named", StudyRecord, SearchRecord, ComparisonRecord)
-Final = TypeVar("Final", RunRecord, Outcome, EvaluationRecord)
+Final = TypeVar("Final", RunRecord, EvaluationRecord)
 
 _RUN = b'{"attempt":'
 _MARKS: dict[bytes, type[SessionRecord] | type[EvaluationRecord]] = {
     b'"kind":"cost"': SessionRecord,
     b'"kind":"evaluation"': EvaluationRecord,
 }
+_outcomes: dict[Path, tuple[tuple[int, ...], Outcome]] = {}
 
 
 class Store:
@@ -49,8 +50,15 @@ class Store:
         return self._final(RunRecord, key)
 
     def outcome(self, key: str) -> Outcome | None:
-        """How a quality cell ended, or None if it has no record; faster than `run`."""
-        return self._final(Outcome, key)
+        """How a quality cell ended, or None if it has no record; read once per process."""
+        path = self.folder(key) / "record.json"
+        if not path.is_file():
+            return None
+        state = path.stat()
+        stamp = state.st_ino, state.st_mtime_ns, state.st_size
+        if path not in _outcomes or _outcomes[path][0] != stamp:
+            _outcomes[path] = stamp, read(Outcome, path)
+        return _outcomes[path][1]
 
     def evaluation(self, key: str) -> EvaluationRecord | None:
         """The record of an evaluation, or None if there is none."""
