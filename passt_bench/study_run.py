@@ -22,19 +22,24 @@ from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, prepare, train
-from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells
+from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
-from passt_bench.runner.studies import study_difference, study_on_record
+from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.spec.study import parse_assignments
 
 
-def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
-    """Runs the missing runs of a planned study and renders its page.
+def run_study(
+    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
+) -> bool:
+    """Plans a study, runs its missing runs and renders its page; whether everything is done."""
+    plan = plan_request(file, request, paths)
+    warn_of_unused_cuda([plan], request, console)
+    return run_plan(plan, config, paths, console)
 
-    Returns:
-        Whether everything is done; failed and unfinished runs are printed.
-    """
+
+def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
+    """Trains, measures and reports a planned study, see `run_study`; prints what failed."""
     from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name

@@ -186,12 +186,9 @@ def run(
 
         done = run_tables(file, request, config, paths)
     else:
-        from passt_bench.runner.plan import plan_request
-        from passt_bench.study_run import run_plan, warn_of_unused_cuda
+        from passt_bench.study_run import run_study
 
-        study = plan_request(file, request, paths)
-        warn_of_unused_cuda([study], request, console)
-        done = run_plan(study, config, paths, console)
+        done = run_study(file, request, config, paths, console)
     if not done:
         raise typer.Exit(1)
 
