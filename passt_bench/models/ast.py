@@ -23,8 +23,9 @@ from passt_bench.models.passt import (
     PatchEmbed,
     PatchTransformer,
     TransformerOptions,
+    take,
 )
-from passt_bench.models.patchout import draw_plain, gather
+from passt_bench.models.patchout import draw_plain
 from passt_bench.spec.frontends import ast_frontend
 from passt_bench.spec.recipe import Pair
 
@@ -133,9 +134,15 @@ class AST(PatchTransformer):
         if kept is None and self.training:
             kept = draw_plain(self.patchout, grid, x.shape[0])
         positions = resample_positions(self.v.pos_embed, self.known_grid, grid)
-        x_BNE = self.v.patch_embed(x).flatten(2).transpose(1, 2) + positions[:, SPECIAL_TOKENS:]
+        if kept is not None:
+            kept = kept.to(x.device)
+        x_BnE = self.v.patch_embed(x, grid, kept)
+        if kept is None:
+            x_BnE = x_BnE + positions[:, SPECIAL_TOKENS:]
+        else:
+            x_BnE = x_BnE + take(positions[0, SPECIAL_TOKENS:], kept)
         tokens = torch.cat((self.v.cls_token, self.v.dist_token), dim=1)
         special = (tokens + positions[:, :SPECIAL_TOKENS]).expand(x.shape[0], -1, -1)
-        x_BLE = torch.cat((special, gather(x_BNE, kept)), dim=1)
+        x_BLE = torch.cat((special, x_BnE), dim=1)
         x_BLE = self.v.blocks(x_BLE)
         return self.mlp_head(self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal
-from passt_bench.models.patchout import draw_plain, gather
+from passt_bench.models.patchout import draw_plain
 from passt_bench.spec.recipe import Pair
 
 SPECIAL_TOKENS = 2  # class and distillation token
@@ -98,15 +98,36 @@ class Blocks(nn.ModuleList):
 
 
 class PatchEmbed(nn.Module):
-    """Patches by a strided convolution; they overlap if the stride is smaller than the patch."""
+    """Embeds patches; they overlap if the stride is smaller than the patch.
+
+    The weights have a convolution's name and shape, as published. Only kept patches are embedded,
+    in one matrix product: a convolution computes all of them, and keeps all for backward.
+    """
 
     def __init__(self, width: int, patch: Pair, stride: Pair) -> None:
         super().__init__()
         self.proj = nn.Conv2d(1, width, patch, stride)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1, mels, frames) → (B, E, F, T)."""
-        return self.proj(x)
+    def forward(
+        self, x: torch.Tensor, grid: Pair, kept: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, 1, mels, frames) → (B, n, E).
+
+        Args:
+            x: the input; what its patch grid has beyond ``grid`` is left out.
+            grid: rows and columns of the patch grid.
+            kept: flat, frequency-major indices in the grid, (n,) or (B, n). None embeds all.
+        """
+        (rows, columns), (height, width) = self.proj.stride, self.proj.kernel_size
+        x_BFTpq = x[:, 0].unfold(1, height, rows).unfold(2, width, columns)
+        x_BFTpq = x_BFTpq[:, : grid[0], : grid[1]]
+        if kept is None:
+            x_Bnpq = x_BFTpq.flatten(1, 2)
+        else:
+            row, column = kept // grid[1], kept % grid[1]
+            batch = torch.arange(len(x), device=x.device)[:, None]
+            x_Bnpq = x_BFTpq[batch, row, column]
+        return F.linear(x_Bnpq.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 @dataclass(frozen=True)
@@ -239,14 +260,20 @@ class PaSST(PatchTransformer):
         """Number of positions in the time encodings for an input of that many frames."""
         return max(1, self.time_new_pos_embed.shape[3] - self.grid(frames)[1] + 1)
 
-    def embed(self, x: torch.Tensor, offset: int | torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 1, mels, frames) → patches with position encodings, (B, E, F, T)."""
-        self.check_mels(x)
-        x_BEFT = self.patch_embed(x)
-        if self.overlong == "cut":  # first, so that patchout draws from the columns that remain
-            x_BEFT = x_BEFT[..., : self.time_new_pos_embed.shape[3]]
-        x_BEFT = x_BEFT + self._time(x_BEFT.shape[3], offset)
-        return x_BEFT + self.freq_new_pos_embed[:, :, : x_BEFT.shape[2]]
+    def embed(
+        self,
+        x: torch.Tensor,
+        grid: Pair,
+        kept: torch.Tensor | None,
+        offset: int | torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(B, 1, mels, frames) → patches of the grid with position encodings, (B, n, E)."""
+        x_BnE = self.patch_embed(x, grid, kept)
+        time_TE = self._time(grid[1], offset)[0, :, 0].T
+        freq_FE = self.freq_new_pos_embed[0, :, :, 0].T
+        if kept is None:
+            kept = torch.arange(grid[0] * grid[1], device=x.device)
+        return x_BnE + take(time_TE, kept % grid[1]) + take(freq_FE, kept // grid[1])
 
     def _time(self, columns: int, offset: int | torch.Tensor | None) -> torch.Tensor:
         """The time encodings of that many columns, (1, E, 1, columns)."""
@@ -276,17 +303,22 @@ class PaSST(PatchTransformer):
             offset: first column of the time encodings that shorter input uses, one for the batch,
                 below `num_offsets`. None draws it in training, and is 0 in evaluation.
         """
-        x_BEFT = self.embed(x, offset)
+        self.check_mels(x)
+        B, grid = x.shape[0], self.grid(x.shape[3])
         if kept is None and self.training:
-            kept = draw_plain(self.patchout, (x_BEFT.shape[2], x_BEFT.shape[3]), x.shape[0])
-        x_BNE = gather(x_BEFT.flatten(2).transpose(1, 2), kept)
-        B = x_BNE.shape[0]
+            kept = draw_plain(self.patchout, grid, B)
+        x_BnE = self.embed(x, grid, kept if kept is None else kept.to(x.device), offset)
         cls = (self.cls_token + self.new_pos_embed[:, :1]).expand(B, -1, -1)
         dist = (self.dist_token + self.new_pos_embed[:, 1:]).expand(B, -1, -1)
-        x_BLE = torch.cat((cls, dist, x_BNE), dim=1)
+        x_BLE = torch.cat((cls, dist, x_BnE), dim=1)
         x_BLE = self.blocks(x_BLE)
         x_BLE = self.norm(x_BLE[:, :SPECIAL_TOKENS])
         return self.head(x_BLE.mean(dim=1))
+
+
+def take(encodings_NE: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Rows of encodings, (N, E), at places of any shape, (…) → (…, E)."""
+    return encodings_NE.index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
 def interpolate(encodings: torch.Tensor, columns: int) -> torch.Tensor:

@@ -16,6 +16,9 @@ from model_cases import PasstCase
 from torch import nn
 from torch.nn import functional as F
 
+from passt_bench.models.patchout import gather
+from passt_bench.spec.recipe import Pair
+
 Mistake = Callable[[nn.Module, PasstCase], object]  # changes the network
 
 
@@ -39,10 +42,12 @@ def _time_first(net: nn.Module, case: PasstCase) -> None:
     """Encodings flattened with time first are added to patches flattened with frequency first."""
     right = net.embed
 
-    def embed(x: torch.Tensor, *more: object) -> torch.Tensor:
-        x_BEFT = net.patch_embed(x)
-        encodings = right(x, *more) - x_BEFT
-        return x_BEFT + encodings.transpose(2, 3).reshape(x_BEFT.shape)
+    def embed(
+        x: torch.Tensor, grid: Pair, kept: torch.Tensor | None, offset: object
+    ) -> torch.Tensor:
+        patches = net.patch_embed(x, grid)
+        encodings = (right(x, grid, None, offset) - patches).unflatten(1, grid)
+        return gather(patches + encodings.transpose(1, 2).flatten(1, 2), kept)
 
     net.embed = embed
 
@@ -70,9 +75,8 @@ def _patches_time_first(net: nn.Module, case: PasstCase) -> None:
     """Patches are numbered with time first where the kept ones are chosen."""
     right = net.embed
 
-    def embed(x: torch.Tensor, *more: object) -> torch.Tensor:
-        x_BEFT = right(x, *more)
-        return x_BEFT.transpose(2, 3).reshape(x_BEFT.shape)
+    def embed(x: torch.Tensor, grid: Pair, kept: torch.Tensor, offset: object) -> torch.Tensor:
+        return right(x, grid, kept % grid[0] * grid[1] + kept // grid[0], offset)
 
     net.embed = embed
 
