@@ -261,7 +261,7 @@ class _Session:
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             result = self.results[name]
-            if self._engines[name].compile and result.compile_seconds is None:
+            if self._engines[name].compile != "off" and result.compile_seconds is None:
                 result.compile_seconds = self._ask(name, compile_seconds)
             chunks: list[list[float]] = []
             while name in self._running and not _agree(chunks):
@@ -274,7 +274,7 @@ class _Session:
         compiled = [
             name
             for name in self._running
-            if self._engines[name].compile and self._engines[name].device == "cuda"
+            if self._engines[name].compile != "off" and self._engines[name].device == "cuda"
         ]
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE)
         for first in range(0, len(compiled), width):

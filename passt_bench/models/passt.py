@@ -318,7 +318,7 @@ class PaSST(PatchTransformer):
 
 def take(encodings_NE: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Rows of encodings, (N, E), at places of any shape, (…) → (…, E)."""
-    return encodings_NE.index_select(0, places.flatten()).unflatten(0, places.shape)
+    return encodings_NE.index_select(0, places.flatten()).view(*places.shape, -1)
 
 
 def interpolate(encodings: torch.Tensor, columns: int) -> torch.Tensor:

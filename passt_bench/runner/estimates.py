@@ -210,7 +210,7 @@ def cost_time(
         warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
         outside = ARM_SECONDS + summary.parameters / WEIGHT_RATE
         outside += (warm + PEAK_STEPS + 1) * cycle * step + (_WARM_CHUNKS + 1) * infer
-        if recipe.engine.compile:
+        if recipe.engine.compile != "off":
             outside += COMPILE_SECONDS
         if published is not None:
             each = published.batch * summary.flops / speed + CALL_SECONDS

@@ -31,7 +31,7 @@ class Spelling:
     Pydantic reads both spellings of a value.
     """
 
-    def __init__(self, name: str, values: Mapping[str, str]) -> None:
+    def __init__(self, name: str, values: Mapping[str, str | bool]) -> None:
         self.name, self.values = name, values
 
     def write(self, value: Any) -> Any:
@@ -39,7 +39,10 @@ class Spelling:
         return self.values.get(value, value) if isinstance(value, str) else value
 
     def _read(self, value: Any) -> Any:
-        return next((new for new, old in self.values.items() if old == value), value)
+        alike = (
+            new for new, old in self.values.items() if (type(old), old) == (type(value), value)
+        )
+        return next(alike, value)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -54,7 +57,7 @@ class Spelling:
         )
 
 
-def written_as(name: str, **values: str) -> Any:
+def written_as(name: str, **values: str | bool) -> Any:
     """Mark of a field that was renamed after records had been written, see `Spelling`."""
     mark = Field(alias=name)
     mark.metadata.append(Spelling(name, values))

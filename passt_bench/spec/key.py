@@ -66,9 +66,8 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
     """The versions of the registered components that a recipe uses.
 
     Front ends were registered after records had been written: version 1 of a front end stays out,
-    so that older records keep their keys. So does version 1 of the engine, which always evaluated
-    in float32; version 2 differs only in half precision. Version 2 of the crop reads random parts
-    near the end of an Ogg file where they are.
+    so that older records keep their keys. Version 2 of the crop reads random parts near the end of
+    an Ogg file where they are.
     """
     frontend = FRONTENDS.get(recipe.frontend.name).version
     return {
@@ -76,7 +75,6 @@ def component_versions(recipe: Recipe) -> dict[str, int]:
         "data": DATASETS.get(recipe.data.name).version,
         "patchout": PATCHOUTS.get(recipe.patchout.kind).version,
         **({"frontend": frontend} if frontend > 1 else {}),
-        **({"engine": 2} if recipe.engine.precision != "float32" else {}),
         **({"crop": 2} if recipe.data.crop == "random" else {}),
         **{f"metric {name}": METRICS.get(name).version for name in recipe.metrics},
     }

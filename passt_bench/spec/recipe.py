@@ -303,12 +303,17 @@ class EngineSpec:
         Literal["float32", "bfloat16", "float16"],
         Field(description="float32, or autocast to a half precision; float16 scales the loss."),
     ] = "float32"
-    compile: Annotated[
-        bool,
-        Field(description="Whether torch.compile compiles the model."),
+    evaluate_precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="As precision, for evaluation, which is never compiled."),
         LATER,
-        written_as("compiled"),
-    ] = False
+    ] = "float32"
+    compile: Annotated[
+        Literal["off", "default", "max-autotune"],
+        Field(description="Mode of torch.compile in training; true is default, false is off."),
+        LATER,
+        written_as("compiled", off=False, default=True),
+    ] = "off"
     attention: Annotated[
         Literal["fused", "materialised"],
         Field(description="fused: one kernel; materialised: matrix in memory, as the 2021 code."),
@@ -335,8 +340,12 @@ class EngineSpec:
         parts += ["materialized attention"] if self.attention == "materialised" else []
         half = self.residual == "compute" and self.precision != "float32"
         parts += [f"residual stream in {self.precision}"] if half else []
-        parts += ["compiled"] if self.compile else []
+        parts += {"off": [], "default": ["compiled"]}.get(
+            self.compile, [f"compiled: {self.compile}"]
+        )
         parts += ["one CUDA graph per step"] if self.graph else []
+        half = self.evaluate_precision != "float32"
+        parts += [f"evaluated in {self.evaluate_precision}"] if half else []
         return ", ".join(parts)
 
 

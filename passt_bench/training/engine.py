@@ -79,12 +79,13 @@ class Engine:
         self.spec = spec
         self.device = torch.device(spec.device)
 
-    def autocast(self) -> torch.autocast:
-        """The context of a forward pass; it changes nothing in float32."""
-        half = self.spec.precision != "float32"
+    def autocast(self, precision: str | None = None) -> torch.autocast:
+        """The context of a forward pass, by default in training; changes nothing in float32."""
+        precision = precision or self.spec.precision
+        half = precision != "float32"
         return torch.autocast(
             self.spec.device,
-            dtype=DTYPES[self.spec.precision] if half else None,
+            dtype=DTYPES[precision] if half else None,
             enabled=half,
             # A cached copy of a weight would be made once, while a graph is captured, and never
             # again when it is replayed.
@@ -116,25 +117,27 @@ class Engine:
 
     @torch.no_grad()
     def infer(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """Outputs of a configured model, float32 on the engine's device.
+        """Outputs of a configured model in evaluation, float32 on the engine's device.
 
         The model is not compiled: evaluation batches have other shapes, and compiling takes longer
         than most evaluations.
         """
-        with self.autocast():
+        with self.autocast(self.spec.evaluate_precision):
             outputs: torch.Tensor = net(x.to(self.device))
         return outputs.float()
 
     def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
         """Configures a model for training; returns it or its compiled form, to be called."""
         self.configure(net)
-        if not self.spec.compile:
+        if self.spec.compile == "off":
             return net
         if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process
             from torch._inductor import config  # takes two seconds, so only if needed
 
             config.compile_threads = 1
-        return torch.compile(net)
+        # CUDA graphs are a field of their own.
+        mode = "max-autotune-no-cudagraphs" if self.spec.compile == "max-autotune" else None
+        return torch.compile(net, mode=mode)
 
 
 class ModelStep:

@@ -54,8 +54,8 @@ RISING = Patchout("unstructured", rate=0.5, schedule="rising", stages=3)
         ({"graph": True}, RECIPE.patchout, 1e-3),
         ({"graph": True}, RISING, 1e-3),
         ({"attention": "materialised"}, RECIPE.patchout, 1e-3),
-        ({"compile": True}, RECIPE.patchout, 1e-3),
-        ({"compile": True, "graph": True}, RECIPE.patchout, 1e-3),
+        ({"compile": "default"}, RECIPE.patchout, 1e-3),
+        ({"compile": "default", "graph": True}, RECIPE.patchout, 1e-3),
         ({"precision": "bfloat16", "graph": True}, RECIPE.patchout, 0.02),
         ({"precision": "bfloat16", "residual": "compute"}, RECIPE.patchout, 0.03),
         ({"precision": "float16"}, RECIPE.patchout, 0.02),
@@ -87,7 +87,7 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
         "2021": EngineSpec(device="cuda", precision="float16", attention="materialised"),
         "graph": EngineSpec(device="cuda", precision="bfloat16", graph=True),
         "all": EngineSpec(
-            device="cuda", precision="bfloat16", residual="compute", compile=True, graph=True
+            device="cuda", precision="bfloat16", residual="compute", compile="default", graph=True
         ),
     }
     recipe = replace(RECIPE, model=ModelSpec("passt_tiny"))

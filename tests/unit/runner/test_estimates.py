@@ -60,7 +60,7 @@ def test_what_follows_the_rounds_and_compiling_count() -> None:
     more = alone(published=PublishedProtocol(100, warmup=10, steps=100)).apart - apart
     assert more == pytest.approx(110 * (100 * facts.flops / 60e9 + 0.005))
     assert alone(profile=True).apart > apart
-    compiled = override(RECIPE, {"engine": EngineSpec(compile=True)})
+    compiled = override(RECIPE, {"engine": EngineSpec(compile="default")})
     assert alone(compiled).apart == pytest.approx(apart + estimates.COMPILE_SECONDS)
 
 

@@ -128,10 +128,13 @@ def test_what_breaks_the_contract_is_noticed(
 
 @pytest.mark.parametrize(("engine", "tolerance"), DECLARED, ids=str)
 def test_evaluation_computes_like_training(engine: dict[str, Any], tolerance: float) -> None:
-    """And never compiled; it differs from float32 if the settings say so."""
-    net, spec = _net().eval(), EngineSpec(**engine)
-    plain = predict(net, X[:, 0].numpy(), np.arange(16))
-    found = predict(net, X[:, 0].numpy(), np.arange(16), Engine(replace(spec, compile=True)))
+    """By default in float32, never compiled; it differs from float32 if the settings say so."""
+    net, spec, every = _net().eval(), EngineSpec(**engine), np.arange(16)
+    plain = predict(net, X[:, 0].numpy(), every)
+    usual = predict(net, X[:, 0].numpy(), every, Engine(spec))
+    np.testing.assert_allclose(usual, plain, atol=1e-5 * np.abs(plain).max())
+    asked = replace(spec, evaluate_precision=spec.precision, compile="default")
+    found = predict(net, X[:, 0].numpy(), every, Engine(asked))
     call = Engine(spec).prepare(net)
     with torch.no_grad(), Engine(spec).autocast():
         np.testing.assert_array_equal(found, call(X).float().numpy())
