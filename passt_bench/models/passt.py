@@ -9,6 +9,7 @@ Shapes: B batch, E width, F and T the patch grid, N patches, L tokens (N + 2).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from passt_bench.errors import InputError
 from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal
@@ -25,12 +27,48 @@ from passt_bench.spec.recipe import Pair
 SPECIAL_TOKENS = 2  # class and distillation token
 
 
+Layer = Callable[[torch.Tensor], torch.Tensor]
+
+
+def linear_after(
+    linear: nn.Linear, before: Layer, x: torch.Tensor, recompute: bool
+) -> torch.Tensor:
+    """``linear(before(x))``; with ``recompute``, backward computes ``before(x)`` anew.
+
+    Else autograd keeps it, for the gradient of the weights.
+    """
+    if not recompute:
+        return linear(before(x))
+    device = x.device.type
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    def first(x: torch.Tensor) -> torch.Tensor:
+        y = before(x)
+        return y.to(dtype) if enabled else y  # else autocast would keep a copy
+
+    y, given = first(x), x.detach()
+    storage = y.untyped_storage()._cdata
+
+    def pack(kept: torch.Tensor) -> torch.Tensor | torch.Size:
+        return kept.shape if kept.untyped_storage()._cdata == storage else kept
+
+    def unpack(kept: torch.Tensor | torch.Size) -> torch.Tensor:
+        if isinstance(kept, torch.Tensor):
+            return kept
+        with torch.no_grad(), torch.autocast(device, dtype, enabled):
+            return first(given).view(kept)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return linear(y)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention of normalized tokens."""
 
     # Whether one kernel computes it; else its matrix is written to memory, as in the reference code
     # of 2021.
     fused = True
+    recompute = False  # the normalized tokens in backward, instead of keeping them
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -38,10 +76,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BLE: torch.Tensor, norm: Layer) -> torch.Tensor:
         """(B, L, E) → (B, L, E)."""
         B, L, E = x_BLE.shape
-        qkv = self.qkv(x_BLE).view(B, L, 3, self.heads, E // self.heads)
+        qkv = linear_after(self.qkv, norm, x_BLE, self.recompute)
+        qkv = qkv.view(B, L, 3, self.heads, E // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if self.fused:
             out = F.scaled_dot_product_attention(q, k, v)
@@ -52,16 +91,19 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with a GELU between, of normalized tokens."""
+
+    recompute = False  # the normalized tokens and the GELU in backward, instead of keeping them
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, norm: Layer) -> torch.Tensor:
         """(…, E) → (…, E)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        x = linear_after(self.fc1, norm, x, self.recompute)
+        return linear_after(self.fc2, F.gelu, x, self.recompute)
 
 
 class Block(nn.Module):
@@ -76,8 +118,8 @@ class Block(nn.Module):
 
     def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
         """(B, L, E) → (B, L, E)."""
-        x_BLE = x_BLE + self.attn(self.norm1(x_BLE))
-        return x_BLE + self.mlp(self.norm2(x_BLE))
+        x_BLE = x_BLE + self.attn(x_BLE, self.norm1)
+        return x_BLE + self.mlp(x_BLE, self.norm2)
 
 
 class Blocks(nn.ModuleList):
@@ -86,6 +128,7 @@ class Blocks(nn.ModuleList):
     # Whether the residual stream is kept in autocast's precision instead of float32, which halves
     # the memory traffic between the products.
     compute_residual = False
+    recompute = False  # each block's activations in backward, instead of keeping them
 
     def forward(self, x_BLE: torch.Tensor) -> torch.Tensor:
         """(B, L, E) → (B, L, E)."""
@@ -93,7 +136,10 @@ class Blocks(nn.ModuleList):
         if self.compute_residual and torch.is_autocast_enabled(device):
             x_BLE = x_BLE.to(torch.get_autocast_dtype(device))
         for block in self:
-            x_BLE = block(x_BLE)
+            if self.recompute and torch.is_grad_enabled():
+                x_BLE = checkpoint(block, x_BLE, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BLE = block(x_BLE)
         return x_BLE
 
 

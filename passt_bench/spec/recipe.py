@@ -324,6 +324,14 @@ class EngineSpec:
         Field(description="Transformers' residual stream; compute: as engine.precision."),
         LATER,
     ] = "float32"
+    recompute: Annotated[
+        Literal["none", "norms", "blocks"],
+        Field(
+            description="Activations of transformers that backward computes again, to save memory: "
+            "none, norms and GELUs, or whole blocks."
+        ),
+        LATER,
+    ] = "none"
     graph: Annotated[
         bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
     ] = False
@@ -340,6 +348,7 @@ class EngineSpec:
         parts += ["materialized attention"] if self.attention == "materialised" else []
         half = self.residual == "compute" and self.precision != "float32"
         parts += [f"residual stream in {self.precision}"] if half else []
+        parts += [f"{self.recompute} recomputed"] if self.recompute != "none" else []
         parts += {"off": [], "default": ["compiled"]}.get(
             self.compile, [f"compiled: {self.compile}"]
         )

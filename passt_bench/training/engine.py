@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from passt_bench.errors import InputError
-from passt_bench.models.passt import Attention, Blocks
+from passt_bench.models.passt import Attention, Blocks, Mlp
 from passt_bench.spec.recipe import EngineSpec, Recipe
 
 Inputs = Mapping[str, torch.Tensor | None]
@@ -108,12 +108,15 @@ class Engine:
         }
 
     def configure(self, net: nn.Module) -> None:
-        """Sets the attention kernel and residual stream of a model."""
+        """Sets the attention kernel, residual stream and recomputation of a model."""
         for module in net.modules():
             if isinstance(module, Attention):
                 module.fused = self.spec.attention == "fused"
             if isinstance(module, Blocks):
                 module.compute_residual = self.spec.residual == "compute"
+                module.recompute = self.spec.recompute == "blocks"
+            if isinstance(module, Attention | Mlp):
+                module.recompute = self.spec.recompute == "norms"
 
     @torch.no_grad()
     def infer(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -211,6 +214,13 @@ def check_engine(spec: EngineSpec) -> None:
     if spec.graph and spec.precision == "float16":
         remedy = "Use engine.precision=bfloat16."
         raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
+    if spec.recompute == "norms" and spec.compile != "off":
+        raise InputError(
+            "the compiler itself chooses which of these to recompute",
+            field="engine.recompute",
+            value="norms",
+            remedy="Set engine.recompute=none or engine.compile=off.",
+        )
 
 
 class StepGraph:

@@ -35,7 +35,9 @@ def _epsilon(epsilon: float, chosen: str, net: nn.Module, case: PasstCase) -> No
 
 def _gelu(net: nn.Module, case: PasstCase) -> None:
     for block in net.blocks:
-        block.mlp.forward = lambda x, mlp=block.mlp: mlp.fc2(F.gelu(mlp.fc1(x), approximate="tanh"))
+        block.mlp.forward = lambda x, norm, mlp=block.mlp: mlp.fc2(
+            F.gelu(mlp.fc1(norm(x)), approximate="tanh")
+        )
 
 
 def _time_first(net: nn.Module, case: PasstCase) -> None:

@@ -150,3 +150,30 @@ def test_materialised_attention_is_kept_for_backward() -> None:
     assert saved[1] > saved[0]
     net = _net()
     assert Engine(EngineSpec()).prepare(net) is net
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("recompute", "share"), [("norms", 0.75), ("blocks", 0.25)])
+def test_recomputation_saves_memory_and_changes_no_bit(
+    recompute: Any, share: float, precision: Any
+) -> None:
+    found = []
+    for chosen in ("none", recompute):
+        net, engine = _net(), Engine(EngineSpec(precision=precision, recompute=chosen))
+        call = engine.prepare(net)
+
+        def forward(call: Any = call, engine: Engine = engine) -> torch.Tensor:
+            with engine.autocast():
+                logits: torch.Tensor = call(X).float()
+            return logits.square().sum()
+
+        saved = saved_for_backward(forward, net.parameters())
+        loss = forward()
+        loss.backward()  # type: ignore[no-untyped-call]
+        grads = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        found.append((saved, loss, grads))
+    (before, loss, grads), (after, same, again) = found
+    assert after < share * before
+    assert torch.equal(loss, same)
+    assert grads.keys() == again.keys()
+    assert all(torch.equal(grad, again[name]) for name, grad in grads.items())
