@@ -59,17 +59,20 @@ def predict(
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
+    from passt_bench.spec.codec import validate
+    from passt_bench.spec.recipe import EngineSpec
+    from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
     paths = runner.find_audio(audio)
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
-    errors = error_console()
+    engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
     with stage(errors, f"Predicting {len(paths)} files") as update:
-        results = runner.predict_files(ensemble.to(device), paths, hop, device, update)
+        results = runner.predict_files(ensemble.to(device), paths, hop, engine, update)
     write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
     text = write[form](results, top or (_SHOWN if form == "text" else None))
     if output is None:

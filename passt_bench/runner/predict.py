@@ -21,6 +21,7 @@ from passt_bench.console import Progress
 from passt_bench.data.audio import SUFFIXES, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
+from passt_bench.training.engine import CPU, Engine
 
 _BATCH = 8  # windows
 
@@ -73,9 +74,8 @@ def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarra
     return np.stack([wave[start : start + window] for start in starts])
 
 
-@torch.no_grad()
 def predict_file(
-    ensemble: Ensemble, path: Path, hop: float | None = None, device: str = "cpu"
+    ensemble: Ensemble, path: Path, hop: float | None = None, engine: Engine = CPU
 ) -> Prediction:
     """Predicts one file; ``hop`` is in seconds, None is a whole window.
 
@@ -89,8 +89,8 @@ def predict_file(
     windows = cut_windows(wave, round(ensemble.clip * rate), window, step)
     parts = []
     for start in range(0, len(windows), _BATCH):
-        x = torch.from_numpy(np.ascontiguousarray(windows[start : start + _BATCH])).to(device)
-        parts.append(ensemble.probabilities(ensemble(x)).double().cpu())
+        x = torch.from_numpy(np.ascontiguousarray(windows[start : start + _BATCH]))
+        parts.append(ensemble.probabilities(engine.infer(ensemble, x)).double().cpu())
     mean = torch.cat(parts).mean(dim=0)
     order = torch.argsort(mean, descending=True, stable=True).tolist()
     named = tuple((ensemble.classes[index], float(mean[index])) for index in order)
@@ -101,14 +101,14 @@ def predict_files(
     ensemble: Ensemble,
     paths: Sequence[Path],
     hop: float | None = None,
-    device: str = "cpu",
+    engine: Engine = CPU,
     progress: Progress = lambda share, text: None,
 ) -> list[Prediction]:
     """Predicts files one by one; a file that cannot be read does not stop the others."""
     out = []
     for number, path in enumerate(paths, start=1):
         try:
-            out.append(predict_file(ensemble, path, hop, device))
+            out.append(predict_file(ensemble, path, hop, engine))
         except InputError as error:
             out.append(Prediction(str(path), error=str(error)))
         progress(number / len(paths), f"{number} of {len(paths)} files")

@@ -71,6 +71,24 @@ def with_known(targets: np.ndarray) -> np.ndarray:
     return stacked
 
 
+def check_engine(spec: EngineSpec) -> None:
+    """Raises InputError for settings that cannot be combined."""
+    refusal = partial(InputError, field="engine.graph", value=True)
+    if spec.graph and spec.device != "cuda":
+        remedy = "Set engine.device=cuda or engine.graph=false."
+        raise refusal("CUDA graphs need a CUDA device", remedy=remedy)
+    if spec.graph and spec.precision == "float16":
+        remedy = "Use engine.precision=bfloat16."
+        raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
+    if spec.recompute == "norms" and spec.compile != "off":
+        raise InputError(
+            "the compiler itself chooses which of these to recompute",
+            field="engine.recompute",
+            value="norms",
+            remedy="Set engine.recompute=none or engine.compile=off.",
+        )
+
+
 class Engine:
     """Computes a model's steps with a recipe's settings; `testing.EngineContract` tests it."""
 
@@ -143,6 +161,9 @@ class Engine:
         return torch.compile(net, mode=mode)
 
 
+CPU = Engine(EngineSpec())  # that of the defaults
+
+
 class ModelStep:
     """The parts of a training step of a model: forward pass and loss, backward pass, optimizer.
 
@@ -203,24 +224,6 @@ class ModelStep:
         self.backward(loss)
         self.update()
         return loss.detach()
-
-
-def check_engine(spec: EngineSpec) -> None:
-    """Raises InputError for settings that cannot be combined."""
-    refusal = partial(InputError, field="engine.graph", value=True)
-    if spec.graph and spec.device != "cuda":
-        remedy = "Set engine.device=cuda or engine.graph=false."
-        raise refusal("CUDA graphs need a CUDA device", remedy=remedy)
-    if spec.graph and spec.precision == "float16":
-        remedy = "Use engine.precision=bfloat16."
-        raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
-    if spec.recompute == "norms" and spec.compile != "off":
-        raise InputError(
-            "the compiler itself chooses which of these to recompute",
-            field="engine.recompute",
-            value="norms",
-            remedy="Set engine.recompute=none or engine.compile=off.",
-        )
 
 
 class StepGraph:

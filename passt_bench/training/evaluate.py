@@ -12,9 +12,8 @@ from torch import nn
 
 from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
-from passt_bench.spec.recipe import EngineSpec
 from passt_bench.training.batches import load
-from passt_bench.training.engine import Diverged, Engine
+from passt_bench.training.engine import CPU, Diverged, Engine
 from passt_bench.training.features import Features
 from passt_bench.training.metrics import score, scored_note
 
@@ -30,7 +29,6 @@ def hide_time(x: torch.Tensor) -> torch.Tensor:
 
 
 _BATCH = 50
-_CPU = Engine(EngineSpec())
 OCCLUSIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hide_frequency": hide_frequency,
     "hide_time": hide_time,
@@ -51,7 +49,7 @@ def predict(
     net: nn.Module,
     features: Features,
     indices: np.ndarray,
-    engine: Engine = _CPU,
+    engine: Engine = CPU,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Logits (n, classes) in float32 of the clips at ``indices``, without patchout.
@@ -90,7 +88,7 @@ def evaluate(
     indices: np.ndarray,
     metrics: Sequence[str],
     fingerprint: Fingerprint,
-    engine: Engine = _CPU,
+    engine: Engine = CPU,
 ) -> Evaluation:
     """Every metric on the clips at ``indices``, see `predict`.
 
