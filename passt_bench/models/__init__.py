@@ -11,7 +11,7 @@ from passt_bench.models.base import AudioModel, initialize
 from passt_bench.models.cp_resnet import CpResNet
 from passt_bench.models.mobilenet import MobileNetV3
 from passt_bench.models.panns import Cnn6, Cnn10, Cnn14, Panns
-from passt_bench.models.passt import PaSST
+from passt_bench.models.passt import PaSST, PatchTransformer
 from passt_bench.models.patchout import draw_batch, draw_kept, resolve
 from passt_bench.models.weights import load_weights, read_model, save_model
 from passt_bench.registry import MODELS
@@ -66,7 +66,9 @@ _TABLE: tuple[tuple[str, str, type[AudioModel], dict[str, Any]], ...] = (
     ("mobilenetv3", "MobileNetV3-Large (Howard et al. 2019)", MobileNetV3, {}),
 )
 for _name, _summary, _class, _preset in _TABLE:
-    MODELS.register(_name, version=1, summary=_summary, preset=_preset)(_class)
+    # Version 2 of the patch transformers embeds the kept patches alone, by a matrix product.
+    _version = 2 if issubclass(_class, PatchTransformer) else 1
+    MODELS.register(_name, version=_version, summary=_summary, preset=_preset)(_class)
 
 
 def build_model(
