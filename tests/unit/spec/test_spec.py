@@ -66,7 +66,7 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 
 
 OTHERS = ("bfloat16", "validation", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
-          "swa", "streamed", "materialised", "compute")  # fmt: skip
+          "swa", "streamed", "materialised", "compute", "blocks")  # fmt: skip
 FREE = ("data.storage", "engine.num_workers")
 
 
