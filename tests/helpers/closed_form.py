@@ -9,18 +9,18 @@ def vit_flops(
     width: int,
     depth: int,
     classes: int,
-    patches: int,
     patch_elements: int,
+    special: int = 2,
     mlp_ratio: int = 4,
     backward: bool,
 ) -> int:
     """Operations of a vision transformer for one clip, in closed form.
 
-    The patch embedding is a convolution over the whole grid, before patchout; its input needs no
-    gradient, so its backward costs as much as its forward, and everything else twice as much.
-    Tokens are those in the blocks, class tokens included, after patchout.
+    Only kept patches are embedded; the input of the embedding needs no gradient, so its backward
+    costs as much as its forward, and everything else twice as much. Tokens are those in the blocks:
+    kept patches and special tokens.
     """
-    embed = 2 * patches * patch_elements * width
+    embed = 2 * (tokens - special) * patch_elements * width
     linear = 2 * tokens * width * width * (4 + 2 * mlp_ratio)  # qkv 3, projection 1, MLP 2 ratio
     attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
     rest = depth * (linear + attention) + 2 * width * classes

@@ -68,7 +68,7 @@ def test_variants_that_cost_the_same_are_one_arm(session: SessionRecord) -> None
     assert half.tokens == 2 + columns
     assert (cnn.tokens, cnn.tokens_full) == (0, 0)
     for arm in (whole, half):
-        sizes = {"width": 16, "depth": 1, "classes": CLASSES, "patches": 2 * columns}
+        sizes = {"width": 16, "depth": 1, "classes": CLASSES}
         assert arm.flops == vit_flops(tokens=arm.tokens, patch_elements=64, backward=True, **sizes)
         assert arm.flops_inference == vit_flops(
             tokens=arm.tokens_full, patch_elements=64, backward=False, **sizes
@@ -221,7 +221,7 @@ def test_facts_are_means_over_the_stages_of_a_cycle() -> None:
     assert facts.patchout["stages"] == [64, 48, 32, 16]
     assert facts.patchout["kept"] == 16
     assert (facts.tokens, facts.tokens_full) == (2 + 40, 2 + 64)
-    sizes = {"width": 16, "depth": 1, "classes": 3, "patches": 64, "patch_elements": 64}
+    sizes = {"width": 16, "depth": 1, "classes": 3, "patch_elements": 64}
     each = [vit_flops(tokens=2 + n, backward=True, **sizes) for n in (64, 48, 32, 16)]
     assert facts.flops == sum(each) / 4
     subject = RecipeFactory(SCHEDULED, 3)()

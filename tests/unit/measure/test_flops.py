@@ -38,13 +38,11 @@ def test_the_closed_form_equals_the_count(
         x = torch.empty(1, 1, mels, frames)
         indices = None if kept is None else torch.empty(kept, dtype=torch.long)
     net.train(backward)
-    patches = grid[0] * grid[1]
     assert count_flops(lambda: net(x, indices), backward=backward) == vit_flops(
-        tokens=2 + (patches if kept is None else kept),
+        tokens=2 + (grid[0] * grid[1] if kept is None else kept),
         width=width,
         depth=depth,
         classes=10,
-        patches=patches,
         patch_elements=patch[0] * patch[1],
         backward=backward,
     )
