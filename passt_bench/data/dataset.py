@@ -17,6 +17,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint
 from passt_bench.spec.recipe import DataSpec
 
+SCALE = 32768  # 16-bit samples divided by it are within ±1
 MAX_SKIPPED = 0.05  # share of the clips that may be missing or broken
 
 
@@ -60,6 +61,10 @@ class Dataset(ABC):
     @abstractmethod
     def waveform(self, index: int) -> np.ndarray:
         """Mono float32 samples of a clip, exactly of the length in the data spec."""
+
+    def stored_waveform(self, index: int) -> np.ndarray:
+        """Like `waveform`; int16, and `SCALE` times as large, if clips are stored so."""
+        return self.waveform(index)
 
     def validation(self) -> np.ndarray | None:
         """Indices of the authors' validation clips, which are in neither part of `split`.

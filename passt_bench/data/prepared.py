@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
-from passt_bench.data.dataset import Dataset, StoredDataset, stamps_of
+from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.hdf5 import KEYS, open_hdf5
 from passt_bench.data.targets import PackedTargets, Targets
@@ -38,7 +38,6 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
-SCALE = 32768  # 16-bit samples divided by it are within ±1
 INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
 SCHEMA = 1
 _BLOCK = 1 << 22  # bytes read at a time
@@ -81,12 +80,16 @@ class PreparedDataset(StoredDataset):
 
     def excerpt(self, index: int, start: int) -> np.ndarray:
         """Like `waveform`, but beginning at sample ``start``; nothing else is read."""
+        return _unscaled(self._padded(index, start))
+
+    def stored_waveform(self, index: int) -> np.ndarray:
+        """Int16 samples of the clip's start, of the spec's length."""
+        return self._padded(index, 0)
+
+    def _padded(self, index: int, start: int) -> np.ndarray:
         stored = self._stored(index)[start : start + self.samples]
-        if len(stored) == self.samples:
-            return _unscaled(stored)
-        wave = np.zeros(self.samples, dtype=np.float32)
-        wave[: len(stored)] = _unscaled(stored)
-        return wave
+        missing = self.samples - len(stored)
+        return np.pad(stored, (0, missing)) if missing else stored
 
     def sound(self, index: int) -> Encoded:
         """The clip as the bytes of a WAV file."""

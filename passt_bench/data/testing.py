@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from passt_bench.data import Dataset, open_dataset
+from passt_bench.data.dataset import SCALE
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, require, require_error
 from passt_bench.spec.recipe import DataSpec
@@ -103,6 +104,9 @@ class DatasetContract:
             require(np.array_equal(wave, data.waveform(clip)), "a clip must be the same each time")
             same = np.array_equal(wave, data.excerpt(clip, 0))
             require(same, "an excerpt from 0 must be the waveform")
+            stored = data.stored_waveform(clip)
+            scale = SCALE if stored.dtype == np.int16 else 1
+            require(np.array_equal(stored / scale, wave), "what is stored must be the waveform")
             if length is not None and length > samples:
                 last, whole = data.excerpt(clip, length - samples), data.whole(clip)
                 problem = f"a whole clip must have {length} samples, not {len(whole)}"

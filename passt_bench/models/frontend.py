@@ -138,20 +138,16 @@ class FrontEnd(nn.Module, ABC):
         banks, _ = kaldi.get_mel_banks(mels, n_fft, rate, fmin, fmax, *no_warping)
         return F.pad(banks.float(), (0, 1))  # the last bin stays empty
 
-    def forward(
-        self, waveform: torch.Tensor, edges: tuple[float, float] | None = None
-    ) -> torch.Tensor:
+    def forward(self, waveform: torch.Tensor, filters: torch.Tensor | None = None) -> torch.Tensor:
         """Waveform (B, samples) → normalized log-mel (B, 1, mels, frames), float32.
 
-        The waveform is mono, at the sampling rate of the recipe, within -1 and 1; ``edges`` are
-        filter edges in Hz if they differ from the recipe's, see `draw_edges`.
+        The waveform is mono, at the sampling rate of the recipe, within -1 and 1; ``filters`` are
+        mel filters if their edges differ from the recipe's, see `banks` and `draw_edges`.
         """
         spec = self.spec
         self.frames(spec, waveform.shape[1])
         with torch.autocast(waveform.device.type, enabled=False):
-            filters = self.filters
-            if edges is not None:
-                filters = self.banks(*edges).to(waveform.device)
+            filters = self.filters if filters is None else filters
             mel = self.compress(filters @ self.power(waveform.float()))
             if spec.frames is not None:
                 # Padding is 0 before normalization, as in AST.

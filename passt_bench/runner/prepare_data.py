@@ -26,11 +26,10 @@ from pydantic import ValidationError
 
 from passt_bench.console import Progress
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.data.dataset import MAX_SKIPPED, Dataset, FileChanged
+from passt_bench.data.dataset import MAX_SKIPPED, SCALE, Dataset, FileChanged
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
-    SCALE,
     WAVEFORMS,
     Index,
     broken,

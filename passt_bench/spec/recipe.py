@@ -335,6 +335,14 @@ class EngineSpec:
     graph: Annotated[
         bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
     ] = False
+    frontend: Annotated[
+        Literal["cpu", "device"],
+        Field(
+            description="Where log-mels are computed, unless cached, and augmented: on the CPU, by "
+            "the processes that load batches, or on engine.device."
+        ),
+        FREE,
+    ] = "cpu"
     num_workers: Annotated[
         int,
         Field(ge=0, description="Processes that load batches; 0: the training process does."),
@@ -353,6 +361,7 @@ class EngineSpec:
             self.compile, [f"compiled: {self.compile}"]
         )
         parts += ["one CUDA graph per step"] if self.graph else []
+        parts += ["log-mels on the device"] if self.frontend == "device" else []
         half = self.evaluate_precision != "float32"
         parts += [f"evaluated in {self.evaluate_precision}"] if half else []
         return ", ".join(parts)

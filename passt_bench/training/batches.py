@@ -23,71 +23,122 @@ from torch.utils import data
 
 from passt_bench.data.targets import Targets, class_counts
 from passt_bench.errors import InputError
-from passt_bench.models.frontend import mask_fill
+from passt_bench.models.frontend import make_frontend, mask_fill
 from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
-from passt_bench.training.engine import with_known
-from passt_bench.training.features import Features, changes_waves, draw_waves
+from passt_bench.training.engine import Inputs, with_known
+from passt_bench.training.features import Features, changes_waves, draw_waves, logmels, one_thread
 
 _ORDER, _AUGMENT, _WEIGHTED = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
 _ROWS = 1 << 14  # clips whose labels are unpacked at a time
 _SCALE, _OFFSET = 1000.0, 100.0  # as published
+# What `LogMels` uses up: sounds and their targets, and what `draw_augmentation` returns.
+_READ = {"log_mels", "waves", "filters", "targets"}
+_READ |= {"shift", "time", "frequency", "other", "weight"}
+Tensors = dict[str, torch.Tensor]
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
 
 
+def draw_augmentation(
+    training: TrainingSpec, shape: tuple[int, ...], step: int, seed: int, salt: int
+) -> Tensors:
+    """Draws the random numbers of `augment`, a pure function of the arguments.
+
+    Args:
+        training: strengths; what is 0 is off, and draws nothing.
+        shape: (B, F, T).
+        step: number of the training step.
+        seed: of the run, like the salt.
+        salt: of the recipe.
+
+    Returns:
+        ``shift`` (B,) in frames; ``time`` and ``frequency`` (B, 2), the begin and end of a mask;
+        ``other`` (B,), the clip that each is mixed with, and ``weight`` (B,).
+    """
+    random = random_stream(_AUGMENT, seed, salt, step)
+    (clips, mels, frames), drawn = shape, {}
+    if training.roll:
+        limit = int(training.roll * frames)
+        drawn["shift"] = random.integers(-limit, limit + 1, clips)
+    if training.mask_time:
+        drawn["time"] = _bands(clips, training.mask_time, frames, random)
+    if training.mask_frequency:
+        drawn["frequency"] = _bands(clips, training.mask_frequency, mels, random)
+    if training.mixup:
+        drawn["other"] = random.permutation(clips)
+        weight = random.beta(training.mixup, training.mixup, clips).astype(np.float32)
+        drawn["weight"] = np.maximum(weight, 1 - weight)
+    return {name: torch.from_numpy(values) for name, values in drawn.items()}
+
+
+def _bands(clips: int, limit: int, length: int, random: np.random.Generator) -> np.ndarray:
+    bands = np.empty((clips, 2), dtype=np.int64)
+    for band in bands:
+        width = random.integers(0, min(limit, length + 1))
+        band[:] = random.integers(0, length - width + 1)
+        band[1] += width
+    return bands
+
+
 def augment(
-    x_BFT: np.ndarray,
-    targets_BC: np.ndarray,
-    training: TrainingSpec,
-    step: int,
-    seed: int,
-    salt: int,
-    mask_value: float = 0.0,
+    x: torch.Tensor, targets: torch.Tensor, drawn: Tensors, mask_value: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Circular time shift, SpecAugment masks, then mixup of spectrograms (paper section 3).
 
     Args:
-        x_BFT: normalized log-mel.
-        targets_BC: labels, or (B, 2, C) as `engine.with_known` makes them.
-        training: strengths; 0 turns an augmentation off.
-        step: number of the training step; it decides the draws, with seed and salt of the run.
-        seed: see ``step``.
-        salt: see ``step``.
+        x: normalized log-mel (B, F, T); overwritten.
+        targets: labels (B, C), or (B, 2, C) as `engine.with_known` makes them; overwritten.
+        drawn: as `draw_augmentation` returns it, on the same device.
         mask_value: value of masked entries, see `models.frontend.mask_fill`.
 
     Returns:
-        Log-mel (B, 1, F, T) and targets of their shape, float32.
+        Log-mel (B, 1, F, T) and targets of their shape.
     """
-    random = random_stream(_AUGMENT, seed, salt, step)
-    x = np.array(x_BFT, dtype=np.float32)
-    if training.roll:
-        limit = int(training.roll * x.shape[2])
-        for row, shift in zip(x, random.integers(-limit, limit + 1, len(x)), strict=True):
-            row[:] = np.roll(row, shift, axis=1)
-    _mask(np.moveaxis(x, 2, 1), training.mask_time, mask_value, random)
-    _mask(x, training.mask_frequency, mask_value, random)
-    targets = np.array(targets_BC, dtype=np.float32)
-    if training.mixup:
-        other = random.permutation(len(x))
-        weight = random.beta(training.mixup, training.mixup, len(x)).astype(np.float32)
-        weight = np.maximum(weight, 1 - weight)
-        x = weight[:, None, None] * x + (1 - weight)[:, None, None] * x[other]
-        weight = weight.reshape(-1, *[1] * (targets.ndim - 1))
-        targets = weight * targets + (1 - weight) * targets[other]
-    return torch.from_numpy(x).unsqueeze(1), torch.from_numpy(targets)
+    if "shift" in drawn:
+        frames = torch.arange(x.shape[2], device=x.device) - drawn["shift"][:, None]
+        x = x.gather(2, frames.remainder(x.shape[2])[:, None].expand_as(x))
+    if "time" in drawn:
+        x.masked_fill_(_within(drawn["time"], x.shape[2])[:, None], mask_value)
+    if "frequency" in drawn:
+        x.masked_fill_(_within(drawn["frequency"], x.shape[1])[:, :, None], mask_value)
+    if "other" in drawn:
+        for part in (x, targets):
+            weight = drawn["weight"].reshape(-1, *[1] * (part.ndim - 1))
+            others = part.index_select(0, drawn["other"]).mul_(1 - weight)
+            part.mul_(weight).add_(others)
+    return x.unsqueeze(1), targets
 
 
-def _mask(x: np.ndarray, width_limit: int, mask_value: float, random: np.random.Generator) -> None:
-    """Masks one band of rows per clip, of random height in [0, ``width_limit``)."""
-    if not width_limit:
-        return
-    length = x.shape[1]
-    for clip in x:
-        width = int(random.integers(0, min(width_limit, length + 1)))
-        start = int(random.integers(0, length - width + 1))
-        clip[start : start + width] = mask_value
+def _within(bands: torch.Tensor, length: int) -> torch.Tensor:
+    """Which of that many rows are in the band of each clip, (B, length)."""
+    rows = torch.arange(length, device=bands.device)
+    return (rows >= bands[:, :1]) & (rows < bands[:, 1:])
+
+
+class LogMels:
+    """Makes log-mels of waveforms and augments them, on the CPU or the engine's device."""
+
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        self._net = make_frontend(recipe.frontend).to(device)
+        self._mask_value = mask_fill(recipe.frontend)
+
+    @torch.no_grad()
+    def __call__(self, batch: Inputs) -> Inputs:
+        """Makes ``x`` (B, 1, F, T) and mixed ``targets`` of what `Batches.read` returns.
+
+        Other inputs are passed on.
+        """
+        known = {name: value for name, value in batch.items() if value is not None}
+        with one_thread():  # each operation is too short to be divided
+            x = known["log_mels"] if "log_mels" in known else self._of_waves(known)
+            x, targets = augment(x, known["targets"], known, self._mask_value)
+        others = {name: value for name, value in batch.items() if name not in _READ}
+        return {"x": x, "targets": targets, **others}
+
+    def _of_waves(self, batch: Tensors) -> torch.Tensor:
+        return logmels(self._net, batch["waves"], batch.get("filters")).squeeze(1)
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
@@ -129,33 +180,46 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
 class Batches:
     """Makes the batch of a training step, from features and labels of the whole data set.
 
+    With ``read_only`` it only reads and draws; `LogMels` does the rest, on any device.
+
     Raises:
         InputError: see `clip_weights`.
     """
 
     def __init__(
-        self, features: Features, targets: Targets, train: np.ndarray, recipe: Recipe, seed: int
+        self,
+        features: Features,
+        targets: Targets,
+        train: np.ndarray,
+        recipe: Recipe,
+        seed: int,
+        *,
+        read_only: bool = False,
     ) -> None:
         self._features, self._targets, self._train = features, targets, train
         self._recipe, self._seed = recipe, seed
-        self.steps = epoch_steps(recipe.training, len(train))  # per epoch
-        weighted = recipe.training.sampling == "weighted"
+        training = recipe.training
+        self.steps = epoch_steps(training, len(train))  # per epoch
+        self.size = min(training.batch_size, training.epoch_clips or len(train))  # clips per step
+        weighted = training.sampling == "weighted"
         self._weights = clip_weights(targets, train) if weighted else None
         self._epoch, self._order = -1, train[:0]
+        self._log_mels = None if read_only else LogMels(recipe)
 
-    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augmented log-mels (B, 1, mels, frames) and targets of a step, float32."""
-        x, targets = self._log_mels(self.clips(step), step)
-        recipe, mask_value = self._recipe, mask_fill(self._recipe.frontend)
-        return augment(x, targets, recipe.training, step, self._seed, recipe.salt, mask_value)
+    def __call__(self, step: int) -> Inputs:
+        """Augmented log-mels ``x`` (B, 1, mels, frames) and ``targets`` of a step, float32."""
+        training, salt = self._recipe.training, self._recipe.salt
+        shape = self.size, *self._features.shape[1:]
+        drawn = draw_augmentation(training, shape, step, self._seed, salt)
+        batch = {**self._read(self.clips(step), step), **drawn}
+        return self._log_mels(batch) if self._log_mels else batch
 
     def clips(self, step: int) -> np.ndarray:
         """Indices of the clips of a step."""
         epoch, position = divmod(step, self.steps)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._epoch_order(epoch)
-        size = self._recipe.training.batch_size
-        return self._train[self._order[position * size : (position + 1) * size]]
+        return self._train[self._order[position * self.size : (position + 1) * self.size]]
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         """Positions in the training clips, in the order of an epoch.
@@ -172,23 +236,25 @@ class Batches:
         clips = np.argpartition(waiting, count - 1)[:count] if count < total else np.arange(total)
         return random.permutation(np.sort(clips))
 
-    def _log_mels(self, clips: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Log-mels (B, mels, frames) before spectrograms are augmented, and targets."""
-        features, recipe = self._features, self._recipe
+    def _read(self, clips: np.ndarray, step: int) -> Tensors:
+        """Log-mels (B, mels, frames) or waveforms (B, S) with their filters, and targets."""
+        features, recipe, seed = self._features, self._recipe, self._seed
         if isinstance(features, np.ndarray):
-            return features[clips], self._labels(clips)
-        if not changes_waves(recipe):
-            waves, targets = features.read(clips), self._labels(clips)
+            x = torch.from_numpy(np.asarray(features[clips], dtype=np.float32))
+            return {"log_mels": x, "targets": torch.from_numpy(self._labels(clips))}
+        if changes_waves(recipe):
+            dataset, epoch = features.dataset, step // self.steps
+            drawn = draw_waves(dataset, self._labels_of, clips, self._train, recipe, seed, epoch)
+            waves, targets = map(torch.from_numpy, drawn)
         else:
-            seed, epoch = self._seed, step // self.steps
-            waves, targets = draw_waves(
-                features.dataset, self._labels_of, clips, self._train, recipe, seed, epoch
-            )
-        return features.training_logmels(waves, self._seed, recipe.salt, step), targets
+            waves, targets = features.read(clips), torch.from_numpy(self._labels(clips))
+        filters = features.filters(seed, recipe.salt, step)
+        moved = {} if filters is None else {"filters": filters}
+        return {"waves": waves, "targets": targets, **moved}
 
     def _labels(self, clips: np.ndarray) -> np.ndarray:
-        """Targets as the loss takes them."""
-        rows = self._targets[clips]
+        """Targets as the loss takes them, float32."""
+        rows = np.asarray(self._targets[clips], dtype=np.float32)
         return with_known(rows) if self._recipe.training.loss == "masked_bce" else rows
 
     def _labels_of(self, clip: int) -> np.ndarray:

@@ -115,15 +115,17 @@ class Engine:
         return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
 
     def send(self, inputs: Inputs) -> dict[str, torch.Tensor | None]:
-        """Copies through pinned memory, so the CPU need not wait for the GPU."""
-        if self.spec.device == "cpu":
-            return dict(inputs)
+        """Inputs of a step on the device."""
         return {
-            name: tensor.pin_memory().to(self.device, non_blocking=True)
-            if tensor is not None and tensor.device.type == "cpu"
-            else tensor
+            name: None if tensor is None else self.to_device(tensor)
             for name, tensor in inputs.items()
         }
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device; its copy is pinned, so the CPU need not wait for the GPU."""
+        if self.device.type == tensor.device.type:
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def configure(self, net: nn.Module) -> None:
         """Sets the attention kernel, residual stream and recomputation of a model."""
@@ -144,7 +146,7 @@ class Engine:
         than most evaluations.
         """
         with self.autocast(self.spec.evaluate_precision):
-            outputs: torch.Tensor = net(x.to(self.device))
+            outputs: torch.Tensor = net(self.to_device(x))
         return outputs.float()
 
     def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from passt_bench.data.targets import Targets
 from passt_bench.records.run import Fingerprint
 from passt_bench.training.batches import load
 from passt_bench.training.engine import CPU, Diverged, Engine
-from passt_bench.training.features import Features
+from passt_bench.training.features import Features, logmels
 from passt_bench.training.metrics import score, scored_note
 
 
@@ -67,12 +69,16 @@ def predict(
     """
     net.eval()
     engine.configure(net)
-    logits = []
+    logits, late = [], None
+    make: Callable[[np.ndarray], Any] = features.__getitem__
+    if engine.spec.frontend == "device" and not isinstance(features, np.ndarray):
+        late, make = copy.deepcopy(features.net).to(engine.device), features.read
     parts = [indices[at : at + _BATCH] for at in range(0, len(indices), _BATCH)]
     workers = 0 if isinstance(features, np.ndarray) else engine.spec.num_workers
-    with closing(load(features.__getitem__, parts, workers)) as batches:
-        for logmels in batches:
-            x = torch.from_numpy(logmels).unsqueeze(1)
+    with closing(load(make, parts, workers)) as batches:
+        for batch in batches:
+            x = engine.to_device(torch.as_tensor(batch))
+            x = logmels(late, x) if late else x.unsqueeze(1)
             x = change(x) if change else x
             logits.append(engine.infer(net, x).cpu().numpy())
     scores = np.concatenate(logits)

@@ -16,7 +16,8 @@ Shapes: B batch, S samples per clip.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ import numpy as np
 import torch
 
 from passt_bench.console import Progress
-from passt_bench.data.dataset import Dataset
+from passt_bench.data.dataset import SCALE, Dataset
 from passt_bench.data.shared import SharedDataset
-from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
+from passt_bench.models.frontend import (
+    FrontEnd,
+    draw_edges,
+    frame_count,
+    is_jittered,
+    make_frontend,
+)
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import writing
 from passt_bench.spec.key import digest, key_fields
@@ -103,7 +110,7 @@ def mix(one: np.ndarray, two: np.ndarray, weight: np.float32) -> np.ndarray:
 class Waveforms:
     """Log-mels of clips by index, computed from waveforms on access.
 
-    Indexing makes those of evaluation, `training_logmels` those of a training step.
+    Indexing makes those of evaluation; `Batches` makes those of a training step.
 
     Args:
         shared: the data set, which other processes get from a file.
@@ -113,7 +120,7 @@ class Waveforms:
 
     def __init__(self, shared: SharedDataset, frontend: FrontendSpec, seconds: float) -> None:
         self._shared, self._spec, self._seconds = shared, frontend, seconds
-        self._net = make_frontend(frontend)
+        self.net = make_frontend(frontend)
 
     @property
     def dataset(self) -> Dataset:
@@ -126,23 +133,21 @@ class Waveforms:
         clips, spec = len(self.dataset.ids), self._spec
         return clips, spec.mels, frame_count(spec, self._seconds)
 
-    def read(self, clips: np.ndarray) -> np.ndarray:
-        """Waveforms (clips, S) from their start, float32."""
-        return np.stack([self.dataset.waveform(int(clip)) for clip in clips])
+    def read(self, clips: np.ndarray) -> torch.Tensor:
+        """Waveforms (clips, S) from their start, for `logmels`."""
+        dataset = self.dataset
+        return torch.from_numpy(np.stack([dataset.stored_waveform(int(clip)) for clip in clips]))
 
     def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
         """Log-mel of one clip (mels, frames), or of several (clips, mels, frames)."""
-        batch = logmels(self._net, self.read(np.atleast_1d(index)))
+        batch = logmels(self.net, self.read(np.atleast_1d(index))).squeeze(1).numpy()
         return batch[0] if np.ndim(index) == 0 else batch
 
-    def training_logmels(self, waves: np.ndarray, seed: int, salt: int, step: int) -> np.ndarray:
-        """Log-mels (B, mels, frames) of a training step's waveforms.
-
-        Mel filter edges are drawn from seed, salt and step.
-        """
-        moving = is_jittered(self._spec)
-        edges = draw_edges(self._spec, seed, salt, step) if moving else None
-        return logmels(self._net, waves, edges)
+    def filters(self, seed: int, salt: int, step: int) -> torch.Tensor | None:
+        """Mel filters of a training step; None if their edges do not move."""
+        if not is_jittered(self._spec):
+            return None
+        return self.net.banks(*draw_edges(self._spec, seed, salt, step))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Waveforms, (self._shared, self._spec, self._seconds)
@@ -153,20 +158,24 @@ Features = np.ndarray | Waveforms
 
 @torch.no_grad()
 def logmels(
-    net: torch.nn.Module, waves: np.ndarray, edges: tuple[float, float] | None = None
-) -> np.ndarray:
-    """Log-mels (B, mels, frames) of waveforms (B, S), with one thread.
+    net: FrontEnd, waves: torch.Tensor, filters: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Log-mels (B, 1, mels, frames) of waveforms (B, S), float32 or stored as int16."""
+    x = waves.float()
+    with one_thread():
+        batch: torch.Tensor = net(x.div_(SCALE) if waves.dtype == torch.int16 else x, filters)
+    return batch
 
-    Log-mels cached by one process must equal those made in another to the last bit.
-    """
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread: log-mels made by one process equal those of another to the last bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        x = torch.from_numpy(np.array(waves, dtype=np.float32))
-        batch: np.ndarray = net(x, edges).squeeze(1).numpy()
+        yield
     finally:
         torch.set_num_threads(threads)
-    return batch
 
 
 def features_path(cache: Path, recipe: Recipe, data_digest: str) -> Path | None:
@@ -220,8 +229,7 @@ def prepare_features(
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, clips, _BATCH):
             stop = min(start + _BATCH, clips)
-            waves = np.stack([dataset.waveform(index) for index in range(start, stop)])
-            batch = np.ascontiguousarray(logmels(net, waves), dtype=np.float32)
-            file.write(batch.tobytes())
+            waves = np.stack([dataset.stored_waveform(index) for index in range(start, stop)])
+            file.write(logmels(net, torch.from_numpy(waves)).numpy().tobytes())
             progress(stop / clips, "")
     return path

@@ -20,7 +20,7 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import Batches, clip_weights, epoch_steps, load
+from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.metrics import score
@@ -98,7 +98,9 @@ def train(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
-    source = Batches(task.features, task.targets, task.train, recipe, task.seed)
+    late = recipe.engine.frontend == "device"
+    data = task.features, task.targets, task.train, recipe, task.seed
+    source, finish = Batches(*data, read_only=late), LogMels(recipe, recipe.engine.device)
     state = Training(net, step, task)
     progress, steps, total = state.progress, source.steps, task.total_steps
     run_step = StepGraph(step.run) if recipe.engine.graph else step.run
@@ -111,8 +113,9 @@ def train(
             first = progress.epoch * steps
             for number in range(first + progress.step, first + steps):
                 step.set_learning_rate(learning_rate_at(recipe.training, number, steps))
-                inputs = _inputs(net, task, number, *next(batches))
-                state.count_step(run_step(step.engine.send(inputs)))
+                inputs = {**next(batches), **_draw(net, task, number, source.size)}
+                batch = step.engine.send(inputs)
+                state.count_step(run_step(finish(batch) if late else batch))
             state.end_epoch(float(step.optimizer.param_groups[0]["lr"]))
             if task.validation is not None:
                 _validate(state, task.validation)
@@ -121,22 +124,21 @@ def train(
     return state
 
 
-def _inputs(
-    net: AudioModel, task: Task, step: int, x: torch.Tensor, targets: torch.Tensor
-) -> dict[str, torch.Tensor | None]:
-    """The inputs of a training step: a batch, and the random inputs of the model.
+def _draw(net: AudioModel, task: Task, step: int, clips: int) -> dict[str, torch.Tensor | None]:
+    """The random inputs of the model in a training step of so many clips.
 
     Seeds torch's generators, which dropout uses, as a function of seed and step.
     """
-    setting, grid = task.recipe.patchout, net.grid(x.shape[3])
+    setting, frames = task.recipe.patchout, task.features.shape[2]
+    grid = net.grid(frames)
     if grid:
         setting = at_stage(setting, grid, step, task.total_steps)
-    extra = net.step_inputs(setting, x.shape[3], task.seed, step, len(x))
+    drawn = net.step_inputs(setting, frames, task.seed, step, clips)
     value = int(random_stream(_TORCH, task.seed, step).integers(2**63))
     torch.default_generator.manual_seed(value)
     if task.recipe.engine.device == "cuda":
         torch.cuda.manual_seed(value)
-    return {"x": x, "targets": targets, **extra}
+    return drawn
 
 
 def _validate(state: Training, clips: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from golden_store import Outputs
 
-from passt_bench.models.frontend import make_frontend
+from passt_bench.models.frontend import FrontEnd, make_frontend
 from passt_bench.spec.frontends import ast_frontend, panns_frontend, passt_frontend
 from passt_bench.spec.recipe import FrontendSpec
 
@@ -68,12 +68,13 @@ class FrontendCase:
         """(samples,)."""
         return waveform(self.signal, self.spec.sampling_rate, self.seconds)
 
-    def edges(self) -> tuple[float, float] | None:
-        """The filter edges that the official code makes of its draws."""
+    def filters(self, net: FrontEnd) -> torch.Tensor | None:
+        """The mel filters between the edges that the official code makes of its draws."""
         if self.jitter is None:
             return None
         fmin, fmax = self.jitter
-        return self.spec.fmin + fmin, self.spec.fmax + self.spec.fmax_jitter // 2 - fmax
+        edges = self.spec.fmin + fmin, self.spec.fmax + self.spec.fmax_jitter // 2 - fmax
+        return net.banks(*edges)
 
     def ours(self, wave: np.ndarray | None = None, *, double: bool = False) -> Outputs:
         """Log-mel (mels, frames) as ours computes it, or would in double precision."""
@@ -81,9 +82,9 @@ class FrontendCase:
         net = make_frontend(self.spec)
         if double:
             with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
-                found = net.double()(x, self.edges())
+                found = net.double()(x, self.filters(net))
         else:
-            found = net(x, self.edges())
+            found = net(x, self.filters(net))
         return {"log-mel": found[0, 0].numpy()}
 
 

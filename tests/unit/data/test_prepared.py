@@ -87,6 +87,7 @@ def test_excerpts_and_sound_are_parts_of_the_whole(made: Path) -> None:
                 data.excerpt(clip, start), np.pad(rest, (0, 800 - len(rest)))
             )
         np.testing.assert_array_equal(read_whole(data.sound(clip), RATE), whole)
+        assert data.stored_waveform(clip).dtype == np.int16
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ def _paths(node: Any, prefix: str = "") -> list[str]:
 
 
 OTHERS = ("bfloat16", "validation", "stretch", "rising", "checkpoint", "random", "ramp", "weighted",
-          "swa", "streamed", "materialised", "compute", "blocks")  # fmt: skip
-FREE = ("data.storage", "engine.num_workers")
+          "swa", "streamed", "materialised", "compute", "blocks", "device")  # fmt: skip
+FREE = ("data.storage", "engine.num_workers", "engine.frontend")
 
 
 def _other(recipe: Recipe, path: str) -> Recipe:

@@ -12,7 +12,13 @@ import torch
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.spec import Recipe, TrainingSpec
-from passt_bench.training.batches import Batches, augment, clip_weights, epoch_steps
+from passt_bench.training.batches import (
+    Batches,
+    augment,
+    clip_weights,
+    draw_augmentation,
+    epoch_steps,
+)
 from passt_bench.training.engine import with_known
 
 RANDOM = np.random.default_rng(0)
@@ -32,26 +38,51 @@ def _source(
     return Batches(targets, targets, train, Recipe(training=training, salt=salt), seed)
 
 
-def test_augmentation_is_pure_leaves_its_input_and_off_changes_nothing() -> None:
+def _augmented(
+    x: np.ndarray, targets: np.ndarray, training: TrainingSpec, step: int, seed: int, salt: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    drawn = draw_augmentation(training, x.shape, step, seed, salt)
+    return augment(*(torch.tensor(a, dtype=torch.float32) for a in (x, targets)), drawn, 0.25)
+
+
+def test_augmentation_is_pure_and_off_changes_nothing() -> None:
     x, y = RANDOM.normal(size=(8, 4, 20)).astype("f4"), np.eye(8, dtype="f4")
-    copy = x.copy()
     training = TrainingSpec(mixup=0.3, roll=0.5, mask_time=5, mask_frequency=2)
-    one, two = (augment(x, y, training, 5, 1, 0) for _ in range(2))
+    one, two = (_augmented(x, y, training, 5, 1, 0) for _ in range(2))
     assert all(map(torch.equal, one, two))
-    assert (x == copy).all()
     for seed, salt in ((6, 0), (5, 1)):
-        assert not torch.equal(one[0], augment(x, y, training, seed, 1, salt)[0])
+        assert not torch.equal(one[0], _augmented(x, y, training, seed, 1, salt)[0])
     assert torch.allclose(one[1].sum(1), torch.ones(8))
-    rolled = augment(x, y, TrainingSpec(roll=1.0), 3, 0, 0)[0][:, 0].numpy()
+    rolled = _augmented(x, y, TrainingSpec(roll=1.0), 3, 0, 0)[0][:, 0].numpy()
     assert (rolled != x).any() and (np.sort(rolled) == np.sort(x)).all()
-    out, targets = augment(x, y, TrainingSpec(), 0, 0, 0)
+    out, targets = _augmented(x, y, TrainingSpec(), 0, 0, 0)
     assert (out[:, 0].numpy() == x).all() and (targets.numpy() == y).all()
+
+
+@pytest.mark.parametrize("limits", [(3, 2), (100, 50)], ids=["narrow", "whole"])
+def test_augmentation_is_that_of_each_clip_in_numpy(limits: tuple[int, int]) -> None:
+    x, y = RANDOM.normal(size=(9, 5, 21)).astype("f4"), RANDOM.random((9, 3)).astype("f4")
+    training = TrainingSpec(mixup=0.3, roll=0.7, mask_time=limits[0], mask_frequency=limits[1])
+    drawn = {name: t.numpy() for name, t in draw_augmentation(training, x.shape, 4, 2, 1).items()}
+    wanted = np.empty_like(x)
+    for clip, (row, shift) in enumerate(zip(x, drawn["shift"], strict=True)):
+        wanted[clip] = np.roll(row, shift, axis=1)
+        wanted[clip][:, slice(*drawn["time"][clip])] = 0.25
+        wanted[clip][slice(*drawn["frequency"][clip])] = 0.25
+    weight = drawn["weight"][:, None]
+    mixed = weight * y + (1 - weight) * y[drawn["other"]]
+    weight = weight[:, None]
+    wanted = weight * wanted + (1 - weight) * wanted[drawn["other"]]
+    found, targets = _augmented(x, y, training, 4, 2, 1)
+    np.testing.assert_array_equal(found[:, 0], wanted)
+    np.testing.assert_array_equal(targets, mixed)
+    assert (drawn["weight"] >= 0.5).all() and sorted(drawn["other"]) == list(range(9))
 
 
 def test_masks_are_filled_and_narrower_than_asked_for() -> None:
     x = np.ones((200, 8, 30), dtype="f4")
     training = TrainingSpec(mask_time=5, mask_frequency=3)
-    out, _ = augment(x, np.ones((200, 1)), training, 0, 0, 0, mask_value=0.25)
+    out, _ = _augmented(x, np.ones((200, 1)), training, 0, 0, 0)
     masked = out[:, 0].numpy() == 0.25
     assert set(masked.all(axis=1).sum(axis=1)) == {0, 1, 2, 3, 4}
     assert set(masked.all(axis=2).sum(axis=1)) == {0, 1, 2}
@@ -60,7 +91,7 @@ def test_masks_are_filled_and_narrower_than_asked_for() -> None:
 
 def test_mixup_mixes_the_labels_that_are_known() -> None:
     targets = with_known(np.array([[1, np.nan, 0], [np.nan, np.nan, 1], [0, 1, np.nan]]))
-    _, mixed = augment(np.zeros((3, 4, 5)), targets, TrainingSpec(mixup=0.3), 0, 0, 0)
+    _, mixed = _augmented(np.zeros((3, 4, 5)), targets, TrainingSpec(mixup=0.3), 0, 0, 0)
     positive, known = mixed.unbind(dim=1)
     assert ((positive >= 0) & (positive <= known) & (known <= 1)).all()
     assert ((known > 0) & (known < 1)).any()
