@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from passt_bench.spec import (
     DataSpec,
+    EngineSpec,
     FrontendSpec,
     MeasurementSpec,
     ModelSpec,
+    Patchout,
     Recipe,
     TrainingSpec,
     ast_frontend,
@@ -78,3 +83,39 @@ def ast(name: str = "ast") -> dict[str, object]:
 def panns(name: str = "cnn14") -> dict[str, object]:
     """Variant changes that select a CNN of PANNs and its front end."""
     return {"model": ModelSpec(name=name), "frontend": panns_frontend()}
+
+
+# Tokens of PaSST-B/16 on ten seconds → changes of `passt_step`: as in rows B, S and S-N of Table 1.
+PATCHES: Mapping[int, Mapping[str, Any]] = {
+    1190: {},
+    474: {"patchout": Patchout("structured", time=40, frequency=4)},
+    254: {
+        "model.stride": (16, 16),
+        "patchout": Patchout("structured", time=20, frequency=2),
+    },
+}
+# Changes of `passt_step`, and further ones on a GPU. In 2021 the engine was float16 on a GPU.
+ENGINE_2021: tuple[Mapping[str, Any], Mapping[str, Any]] = (
+    {"engine.attention": "materialised"},
+    {"engine.precision": "float16"},
+)
+ENGINE_TODAY: tuple[Mapping[str, Any], Mapping[str, Any]] = (
+    {"engine.precision": "bfloat16", "engine.residual": "compute"},
+    {"engine.compile": "default", "engine.graph": True},
+)
+
+
+def passt_step() -> Recipe:
+    """A training step of PaSST-B/16 on ten seconds and AudioSet's classes, for studies of costs.
+
+    Without patchout it has 1190 tokens. Two clips a step and two threads suit two CPU cores.
+    """
+    return Recipe(
+        model=ModelSpec("passt_s", patch=(16, 16), stride=(10, 10)),
+        frontend=passt_frontend(jitter=False),
+        data=DataSpec("audioset", seconds=10.0),
+        engine=EngineSpec(threads=2),
+        measurement=MeasurementSpec(
+            batch_size=2, warmup_steps=2, rounds=6, steps=1, half_width=0.02, seconds=600.0
+        ),
+    )

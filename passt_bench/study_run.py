@@ -33,6 +33,9 @@ def run_study(
     file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
 ) -> bool:
     """Plans a study, runs its missing runs and renders its page; whether everything is done."""
+    if not (file.study.seeds or config.cost):
+        problem = "this study measures only costs, so nothing remains to be done"
+        raise file.study.error(problem, "--no-cost", file.study.name, "Leave it out.")
     plan = plan_request(file, request, paths)
     warn_of_unused_cuda([plan], request, console)
     return run_plan(plan, config, paths, console)
@@ -45,7 +48,8 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
     todo = missing_cells(plan, store, config.retry)
     console.print(plan.study.question, markup=False)
-    console.print(describe_data(plan.record.fingerprint), markup=False)
+    if plan.cells:
+        console.print(describe_data(plan.record.fingerprint), markup=False)
     console.print(describe(plan, store, config, todo), markup=False)
     if todo and not config.keep_models:
         console.print(
@@ -57,7 +61,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     console.print(f"Finished in {duration(clock.elapsed)}. Page: {page}", markup=False)
     for sentence in incomplete.sentences():
         console.print(sentence, markup=False)
-    if config.keep_models:
+    if config.keep_models and plan.cells:
         console.print(_count_models(plan, store), markup=False)
     return not incomplete
 
@@ -225,13 +229,15 @@ def describe(
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
-    text += "" if todo else " Nothing to train."
+    text += "" if todo or not plan.cells else " Nothing to train."
     seconds = sum(cell.seconds for cell in todo) / max(1, min(config.workers, len(todo)))
     if config.cost and plan.has_baseline:
         costs, variants = _cost_plan(plan, config, store.sessions())
         if not costs.all_known:
             text += f" The cost of {variants}, the baseline included, is to be measured."
             seconds += estimate_cost_time(costs).limited(costs.recipes[costs.baseline].measurement)
+        elif not plan.cells:
+            text += " All are measured."
     elif config.cost:
         text += f" {_NO_COST}"
     return (

@@ -16,6 +16,7 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 
 NAN = float("nan")
+_OF_EVERY_CELL = ("variant", "seed", "fold", "key", "status", "message", "parameters")
 
 
 def load_frame(root: Path | str) -> pd.DataFrame:
@@ -89,7 +90,8 @@ def cells_of(study: StudyRecord, records: Mapping[str, RunRecord]) -> pd.DataFra
         for variant in study.variants
         for cell in variant.cells
     ]
-    frame = pd.DataFrame(rows)
+    # Without cells, as in a study of costs alone, the columns that every cell has.
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=_OF_EVERY_CELL)
     if study.metric not in frame.columns:
         frame[study.metric] = NAN
     return _with_integer_folds(frame)

@@ -51,7 +51,7 @@ def analyze(
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
-    means, comparisons = means_and_comparisons(study, cells)
+    means, comparisons = means_and_comparisons(study, cells) if keys else ([], [])
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,

@@ -82,18 +82,19 @@ def plan(
         from passt_bench.cli.paper_tables import show_tables
 
         return show_tables(file, request, config, paths)
+    from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
 
     study = plan_request(file, request, paths)
     longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
-    table = Table(
-        names, "grid", "patches\ndropped", "tokens", "GFLOP\nper clip", "runs", "min\nper run"
-    )
+    of_runs = ("runs", "min\nper run") if study.record.seeds else ("clips\nper step",)
+    table = Table(names, "grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *of_runs)
+    classes = len(study.record.fingerprint.classes)
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
-        shared = next(cell for cell in study.cells if cell.key in keys)
+        minutes = [f"{c.seconds / 60:.2f}" for c in study.cells if c.key in keys][:1]
         dropped, schedule = variant.patchout.get("rate"), variant.recipe.patchout.schedule
         suffix = f", {schedule}" if schedule != "constant" else ""
         table.add_row(
@@ -101,9 +102,9 @@ def plan(
             f"{variant.grid[0]} x {variant.grid[1]}" if variant.grid else "-",
             f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
-            f"{shared.summary.flops / 1e9:.3f}",
-            str(len(cells)),
-            f"{shared.seconds / 60:.2f}",
+            f"{summarize_model(variant.recipe, classes).flops / 1e9:.3f}",
+            str(len(cells) if minutes else batch_size(variant.recipe)),
+            *minutes,
         )
     console.print(table)
     return print_missing([study], request, config, paths)
@@ -129,7 +130,8 @@ def print_missing(
     from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
 
     for study in studies:
-        console.print(describe_data(study.record.fingerprint))
+        if study.cells:
+            console.print(describe_data(study.record.fingerprint))
         console.print(describe(study, Store(paths.runs), config))
     if paths.runs != RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")
@@ -278,11 +280,15 @@ def print_status(
 ) -> bool:
     """Prints runs by state, failures, notes and a summary; whether runs or costs are missing."""
     from passt_bench.records.run import count_of
-    from passt_bench.runner.run_status import STATES, count_runs, count_unmeasured, variant_statuses
+    from passt_bench.runner.run_status import STATES, cost_statuses, count_runs, variant_statuses
 
-    variants = variant_statuses(study, store)
+    variants, costs = variant_statuses(study, store), cost_statuses(study, store)
     retried = any(variant.retried for variant in variants)
     table = Table("variant", *STATES, *(["retried"] if retried else []))
+    if not study.seeds:
+        variants, table = [], Table("variant", "cost")
+        for name, status in costs.items():
+            table.add_row(name, {None: "missing", "ok": "done"}.get(status, status))
     for variant in variants:
         counts = [variant.cells[state] for state in STATES]
         counts += [variant.retried] if retried else []
@@ -291,7 +297,7 @@ def print_status(
     for line in (line for variant in variants for line in variant.failures):
         console.print(line)
     text = " ".join((*notes, count_runs(study, of_variants, store)))
-    if unmeasured := count_unmeasured(study, store):
+    if unmeasured := list(costs.values()).count(None):
         text += f" The cost of {count_of(unmeasured, 'variant')} is not measured yet."
     console.print(text)
     return unmeasured > 0 or not all(store.has(c.key) for v in study.variants for c in v.cells)

@@ -150,7 +150,8 @@ def bind_to(subject: Subject, cores: tuple[int, ...] | None) -> None:
 
 
 def release(subject: Subject) -> None:
-    """Returns free memory, which another arm's process may need."""
+    """Returns free memory and that of CUDA graphs, which another arm's process may need."""
+    subject.release_graphs()
     release_free_memory()
 
 
@@ -229,7 +230,7 @@ def _run_gpu_turn(subject: Subject) -> dict[str, list[float]]:
         last = _event()
         torch.cuda.synchronize()
         seconds[phase] = [_between(first, last) / _GPU_CALLS]
-    torch.cuda.empty_cache()  # the other arms need it while this one waits
+    release(subject)  # the other arms need the memory while this one waits
     return seconds
 
 

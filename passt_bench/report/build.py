@@ -253,6 +253,7 @@ def _build_study(results: Results, runs: Path, reports: Path) -> Path:
         for variant in study.variants
         if variant.name == study.baseline
         or any(cell.key in results.records for cell in variant.cells)
+        or (not variant.cells and variant.name in results.arms)
     ]
     shown, note = results, ""
     if len(begun) < len(study.variants):

@@ -23,6 +23,7 @@ from passt_bench.report.study_tables import (
     name_column,
     ratio_column,
     seconds_column,
+    throughput_columns,
     tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table_of
@@ -160,12 +161,10 @@ def _speed(arms: Sequence[VariantView]) -> list[Column]:
     first = arms[0]
     return [
         tokens_column("tokens in training"),
-        Column("clips_per_second", "training, clips per second", interval, span=True,
-               get=lambda v: v.speed if v.speed.known else v.cost_status),
-        Column("clips_ratio", "ratio", times, span=True, get=partial(_throughput, first)),
+        *throughput_columns("ratio"),
         *(ratio_column(phase, PHASES[phase])
           for phase in (TRAIN_STEP, "inference_1", "inference_batch")),
-        _relative("saved", "saved for backward", attrgetter("saved"), first),
+        _relative("saved", "saved for backward", attrgetter("saved_per_clip"), first),
         _relative("flops", "training FLOPs", methodcaller("measured", "flops"), first),
     ]  # fmt: skip
 
@@ -200,15 +199,10 @@ def _published(arms: Sequence[VariantView]) -> list[Column]:
         Column("published", "the published protocol", significant, "clips/s", get=published),
         Column("gap", "published / ours", _times, get=lambda v: published(v) / v.speed.value),
         Column("ours_speedup", f"ours vs. {first.name}", times, span=True,
-               get=partial(_throughput, first)),
+               get=lambda v: v.cost(TRAIN_STEP).speedup),
         Column("published_speedup", f"published vs. {first.name}", _times,
                get=lambda v: published(v) / published(first)),
     ]  # fmt: skip
-
-
-def _throughput(first: VariantView, v: VariantView) -> Span:
-    """Clips per second relative to the first model, round by round."""
-    return _scaled_speedup(v, v.batch / first.batch)
 
 
 def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
@@ -217,9 +211,8 @@ def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
     if not (isfinite(mfu) and base > 0):
         return None
     if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
-        work, others = (arm.measured("flops") * arm.batch for arm in (v, first))
-        return _scaled_speedup(v, work / others)
-    seconds, others = (arm.cost(TRAIN_STEP).seconds.value for arm in (v, first))
+        return _scaled_speedup(v, v.measured("flops") / first.measured("flops"))
+    seconds, others = (1 / arm.speed.value for arm in (v, first))
     return _scaled_speedup(v, mfu * seconds / (base * others))
 
 

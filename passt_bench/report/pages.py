@@ -15,6 +15,7 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import cell_name
 from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
+from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import distinct, finished, machine_text, study_facts, warnings
 from passt_bench.report.study_tables import TABLES, all_tables
@@ -45,7 +46,7 @@ SUMMARY, PAGE = "summary.json", "index.html"
 
 def written() -> frozenset[str]:
     """Relative paths of the files that the report of a study may write."""
-    parts = files_of("tables", TABLES) | files_of("figures", (), figure_names())
+    parts = files_of("tables", TABLES) | files_of("figures", (), (*figure_names(), COSTS))
     return parts | {SUMMARY, PAGE}
 
 
@@ -62,7 +63,7 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
     summary = {
         "study": study.name,
         "question": study.question,
-        "headline": headline(view),
+        "headline": headline(view) if study.seeds else costs_headline(view),
         "baseline": study.baseline,
         "metric": view.metric,
         "dataset": study.fingerprint.dataset,
@@ -76,7 +77,7 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
         "note": note,
         "view": view,
         "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
-        "fastest_without_loss": fastest_without_loss(view),
+        "fastest_without_loss": fastest_without_loss(view) if study.seeds else None,
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "facts": study_facts(view),
@@ -150,6 +151,24 @@ def headline(view: StudyView) -> str:
     return f"Against {against}, {listed(parts)}{beside}."
 
 
+def costs_headline(view: StudyView) -> str:
+    """The fastest and slowest variant of a study of costs against its baseline, in one sentence."""
+    base, timed = view.baseline, [v for v in view.answers if v.cost(TRAIN_STEP).ratio.known]
+    if not timed:
+        return f"No variant's training step was timed together with that of {quoted(base.name)}."
+    timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
+    slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
+    text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
+    return f"{text}{f', {slowest}' if timed[1:] else ''}."
+
+
+def _gain(view: StudyView, v: VariantView) -> str:
+    """The speed-up by a variant, and its memory, relative to the baseline."""
+    saved = Span(v.saved_per_clip / view.baseline.saved_per_clip)
+    memory = f" with {times(saved)} the memory for backward" if saved.known else ""
+    return f"trains {times(v.cost(TRAIN_STEP).speedup)} as fast{memory}"
+
+
 def fastest_without_loss(view: StudyView) -> str | None:
     """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
@@ -221,7 +240,7 @@ def speed(cost: Cost) -> str:
         return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
     undecided = " (speed undecided)" if cost.speed_verdict == "undecided" else ""
     if cost.speedup.value < 1:
-        return f"a training step takes {times(cost.ratio)} as long{undecided}"
+        return f"training takes {times(cost.ratio)} as long{undecided}"
     return f"trains {times(cost.speedup)} as fast{undecided}"
 
 

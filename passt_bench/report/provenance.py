@@ -82,6 +82,9 @@ def warnings(sessions: Iterable[SessionRecord]) -> list[str]:
 
 def _design(view: StudyView) -> Iterable[Fact]:
     study = view.study
+    if not study.seeds:
+        yield "Design", f"{counted(len(view.variants), 'variant')}, only costs; nothing is trained"
+        return
     blocks = counted(len(study.seeds), "seed") + f" ({', '.join(map(str, study.seeds))})"
     if study.folds:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
@@ -99,6 +102,10 @@ def _design(view: StudyView) -> Iterable[Fact]:
 
 def _data(view: StudyView) -> Iterable[Fact]:
     data = view.study.fingerprint
+    if not data.digest:
+        of_classes = counted(len(data.classes), "class", "classes")
+        yield "Data", f"random input of the size of {data.dataset}'s clips, {of_classes}"
+        return
     of = f" of {data.expected} expected" if data.expected is not None else ""
     kind = "several labels per clip" if data.multi_label else "one label per clip"
     yield (

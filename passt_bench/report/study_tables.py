@@ -33,7 +33,7 @@ PHASES = {
     "inference_batch": "inference, training batch size",
     "frontend": "front end",
 }
-TABLES = ("verdicts", "quality", "cost", "memory", "per_class", "probes", "failures")
+TABLES = ("verdicts", "speed", "quality", "cost", "memory", "per_class", "probes", "failures")
 MEMORY = {
     "train_peak": "peak in training",
     "train_rise": "rise per step",
@@ -109,13 +109,16 @@ PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parame
 
 def all_tables(view: StudyView) -> dict[str, Table]:
     """Every table of a study that has rows, by name."""
-    made = [build(view) for build in (verdicts, quality, cost, memory, per_class, probes, failures)]
+    costs = (cost, memory, failures)
+    builders = (verdicts, quality, per_class, probes) if view.study.seeds else (speed,)
+    made = [build(view) for build in (*builders, *costs)]
     return {table.name: table for table in made if table.rows}
 
 
 def _of_variants(view: StudyView, name: str, caption: str, columns: Sequence[Column]) -> Table:
     """A table with a row per variant; costs have rows only if something was measured."""
-    shown = view.variants if name not in ("cost", "memory") or view.results.sessions else ()
+    costs = name in ("speed", "cost", "memory")
+    shown = view.variants if not costs or view.results.sessions else ()
     highlight = view.variants.index(view.baseline)
     return table_of(shown, name, f"{view.study.name}: {caption}", columns, highlight)
 
@@ -181,6 +184,35 @@ def quality(view: StudyView) -> Table:
         "these seeds detect with probability 0.8."
     )
     return _of_variants(view, "quality", caption, columns)
+
+
+def speed(view: StudyView) -> Table:
+    """The main table of a study of costs: throughput and memory, also relative to the baseline."""
+    arms, base = view.variants, view.baseline
+    unit = unit_for((v.saved_per_clip for v in arms), "B")
+    columns = [
+        name_column("variant"),
+        tokens_column("tokens"),
+        Column("batch", "clips per step", "{:g}".format, get=attrgetter("batch")),
+        *throughput_columns("relative"),
+        replace(bytes_column(arms, "train_peak"), title="peak memory"),
+        Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
+               get=attrgetter("saved_per_clip")),
+        Column("saved_ratio", "relative", lambda ratio: times(Span(ratio)),
+               get=lambda v: v.saved_per_clip / base.saved_per_clip),
+    ]  # fmt: skip
+    caption = f"training speed and memory, also relative to {base.name}; 95 % intervals."
+    return _of_variants(view, "speed", caption, columns)
+
+
+def throughput_columns(relative: str) -> tuple[Column, Column]:
+    """Clips per second in training, and relative to the baseline, under that title."""
+    return (
+        Column("clips_per_second", "training", interval, "clips/s", span=True,
+               get=lambda v: v.speed if v.speed.known else v.cost_status),
+        Column("clips_ratio", relative, times, span=True,
+               get=lambda v: v.cost(TRAIN_STEP).speedup),
+    )  # fmt: skip
 
 
 def cost(view: StudyView) -> Table:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import Literal
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
@@ -65,6 +66,7 @@ class VariantView:
     comparison: Comparison | None = None  # None for the baseline
     runs: tuple[RunRecord, ...] = ()  # of its cells, in the order of seeds and folds
     statuses: Mapping[str, int] = field(default_factory=dict)  # number of cells by status
+    baseline_batch: float = NAN  # clips per step of the baseline in the session
 
     @property
     def kind(self) -> str:
@@ -124,11 +126,17 @@ class VariantView:
 
     @cached_property
     def costs(self) -> Mapping[str, Cost]:
-        """Phase → seconds and ratio."""
+        """Phase → seconds of a step, and ratio, which is per clip if batch sizes differ."""
         if self.arm is None:
             return {}
-        ratios = self.arm.ratios
-        return {p: Cost(_span(s), _span(ratios.get(p))) for p, s in self.arm.phases.items()}
+        other = isfinite(self.batch) and isfinite(self.baseline_batch)
+        clips = self.baseline_batch / self.batch if other else 1.0
+        found = {}
+        for phase, seconds in self.arm.phases.items():
+            ratio, scale = _span(self.arm.ratios.get(phase)), 1 if phase == "inference_1" else clips
+            ratio = Span(ratio.value * scale, ratio.low * scale, ratio.high * scale)
+            found[phase] = Cost(_span(seconds), ratio)
+        return found
 
     def cost(self, phase: str) -> Cost:
         """The cost of a phase; unknown if no session measured it."""
@@ -229,6 +237,7 @@ def study_view(results: Results) -> StudyView:
     """Collects a study's results by variant."""
     means = {mean.variant: Span(mean.value, mean.low, mean.high) for mean in results.means}
     comparisons = {item.variant: item for item in results.comparisons}
+    batch = _batch(results.arms.get(results.study.baseline))
     variants = []
     for record in results.study.variants:
         cells = [results.records.get(cell.key) for cell in record.cells]
@@ -241,6 +250,7 @@ def study_view(results: Results) -> StudyView:
                 comparison=comparisons.get(record.name),
                 runs=tuple(run for run in cells if run is not None),
                 statuses=dict(sorted(statuses.items())),
+                baseline_batch=batch,
             )
         )
     return StudyView(results.study, results, tuple(variants))
@@ -251,7 +261,15 @@ def measured_variants(
 ) -> list[VariantView]:
     """The variants of a comparison, with costs and without quality."""
     arms = {name: arm for name, (_, arm) in measured_arms(record, sessions).items()}
-    return [VariantView(variant, arms.get(variant.name)) for variant in record.variants]
+    batch = _batch(arms.get(record.baseline))
+    return [
+        VariantView(variant, arms.get(variant.name), baseline_batch=batch)
+        for variant in record.variants
+    ]
+
+
+def _batch(arm: ArmRecord | None) -> float:
+    return float(arm.batch_size) if arm and arm.batch_size else NAN
 
 
 def mean(values: Iterable[float | None]) -> float | None:

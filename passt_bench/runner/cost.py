@@ -24,6 +24,8 @@ from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import (
+    CUDA_BYTES,
+    PROCESS_BYTES,
     CostTime,
     batch_size,
     cost_time,
@@ -35,6 +37,7 @@ from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
 
 MEMORY_SHARE = 0.8  # of what is free now, for all arms of a session together
+GPU_RESIDENT_SHARE = 0.5  # on a GPU, for what arms keep while they wait
 _MEMORY = {
     "train_peak": "train_peak",
     "train_rise": "train_rise",
@@ -172,21 +175,33 @@ def _part_of(progress: Progress, start: float, width: float, which: str) -> Prog
 def _groups(plan: CostPlan) -> list[list[str]]:
     """Splits arms into sessions, the baseline in each, that fit into the memory together.
 
-    An arm too large for that gets a session alone with the baseline, and shows whether it fits.
+    Arms take turns, and one that waits keeps only what is resident. An arm too large for that gets
+    a session alone with the baseline, and shows whether it fits. On a GPU the high estimate of what
+    a step needs would part arms that fit, so only half of the memory is kept free for it.
     """
     if plan.all_known:
         return []
     first = plan.recipes[plan.baseline]
-    free = _free_bytes(first) * MEMORY_SHARE
-    base = estimate_bytes(first, plan.classes)
-    groups, used = [[plan.baseline]], base
+    cuda = first.engine.device == "cuda"
+    free = _free_bytes(first) * (GPU_RESIDENT_SHARE if cuda else MEMORY_SHARE)
+
+    def need(key: str) -> tuple[int, int]:
+        """Resident bytes of an arm, and those of its step."""
+        recipe = plan.recipes[key]
+        whole = estimate_bytes(recipe, plan.classes)
+        kept = (CUDA_BYTES if cuda else PROCESS_BYTES) + 16 * summarize_model(
+            recipe, plan.classes
+        ).parameters
+        return kept, 0 if cuda else whole - kept
+
+    groups, (resident, step) = [[plan.baseline]], need(plan.baseline)
     for key in plan.new:
-        need = estimate_bytes(plan.recipes[key], plan.classes)
-        if used + need > free and len(groups[-1]) > 1:
+        kept, own = need(key)
+        if resident + kept + max(step, own) > free and len(groups[-1]) > 1:
             groups.append([plan.baseline])
-            used = base
+            resident, step = need(plan.baseline)
         groups[-1].append(key)
-        used += need
+        resident, step = resident + kept, max(step, own)
     return groups
 
 

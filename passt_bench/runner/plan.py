@@ -35,7 +35,9 @@ from passt_bench.spec.key import (
 )
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
+from passt_bench.training.engine import check_engine
 from passt_bench.training.loop import check_labels, check_settings
+from passt_bench.vocabulary import built_in
 
 
 class Datasets:
@@ -213,8 +215,11 @@ def plan_study(
     datasets = datasets or Datasets(paths)
     study = with_seeds(study, seeds)
     planned = [variant for variant in study.variants if only is None or variant.name in only]
-    dataset = _shared_data(study, planned, datasets)
-    chosen = _folds(study, dataset, folds)
+    if study.seeds:
+        dataset = _shared_data(study, planned, datasets)
+        fingerprint, chosen = dataset.fingerprint, _folds(study, dataset, folds)
+    else:
+        fingerprint, chosen = _shared_classes(study, planned, datasets), None
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
     for variant in planned:
@@ -225,12 +230,14 @@ def plan_study(
                 for seed in study.seeds
                 for fold in (chosen or (None,))
             ]
-        summary = own[0].summary
+            recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
+            check_engine(recipe.engine)
+            summary = summarize_model(recipe, len(fingerprint.classes))
         variants.append(
             VariantRecord(
                 name=variant.name,
-                recipe=own[0].recipe,
-                arm=arm_key(own[0].recipe, own[0].components),
+                recipe=recipe,
+                arm=arm_key(recipe, component_versions(recipe)),
                 cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own),
                 tokens=summary.tokens,
                 tokens_full=summary.tokens_full,
@@ -249,7 +256,7 @@ def plan_study(
         variants=tuple(variants),
         seeds=study.seeds,
         folds=chosen,
-        fingerprint=dataset.fingerprint,
+        fingerprint=fingerprint,
         margin=study.margin,
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
@@ -273,14 +280,31 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
             dataset = datasets.get(recipe)
             first = first or dataset
             if dataset.fingerprint.digest != first.fingerprint.digest:
-                raise InputError(
-                    "the variants of a study must share one data set",
-                    field="data",
-                    value=recipe.data.name,
-                    remedy="Make a separate study for each data set.",
-                )
+                raise _other_data(recipe)
     assert first is not None  # a study has variants
     return first
+
+
+def _shared_classes(study: Study, variants: Collection[Variant], datasets: Datasets) -> Fingerprint:
+    """The classes of the one data set of all variants; opens it only if they are not built in."""
+    name = study.base.data.name
+    for variant in variants:
+        with located(study.place(variant.name)):
+            if study.recipe(variant).data.name != name:
+                raise _other_data(study.recipe(variant))
+    if classes := built_in(name):
+        several = study.base.training.loss != "ce"
+        return Fingerprint(name, "", expected=None, found=0, classes=classes, multi_label=several)
+    return datasets.get(study.base).fingerprint
+
+
+def _other_data(recipe: Recipe) -> InputError:
+    return InputError(
+        "the variants of a study must share one data set",
+        field="data",
+        value=recipe.data.name,
+        remedy="Make a separate study for each data set.",
+    )
 
 
 def _check(metric: str, recipe: Recipe) -> None:

@@ -88,7 +88,20 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
     if request.device is not None:
         check_device_name(request.device)
         changes["engine.device"] = request.device
+    if not study.seeds:
+        _check_costs_only(study, request)
     return replace(study, base=override(study.base, changes, source="--set"))
+
+
+def _check_costs_only(study: Study, request: StudyRequest) -> None:
+    """Refuses options about runs for a study that has none (raises `InputError`)."""
+    for option, value in (("--seeds", request.seeds), ("--folds", request.folds)):
+        if value is not None:
+            problem = "this study measures only costs, it trains nothing"
+            raise study.error(problem, option, value, "Leave it out.")
+    if not request.with_baseline:
+        problem = "this study measures only costs, and those are ratios to the baseline"
+        raise study.error(problem, "--no-baseline", study.baseline, "Leave it out.")
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:

@@ -142,20 +142,34 @@ def count_runs(
     if len(keys) in (states["done"], states["missing"]):
         told = ["all done" if states["done"] else "none done yet"]
     chosen = len(study.variants)
+    text = f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
+    text += count_of(of_variants, "variant")
+    if not study.seeds:
+        return f"{text}, only costs."
     return (
-        f"{study.name}: {f'{chosen} of ' if chosen < of_variants else ''}"
-        + f"{count_of(of_variants, 'variant')} x {count_of(len(study.seeds), 'seed')}"
+        f"{text} x {count_of(len(study.seeds), 'seed')}"
         + (f" x {count_of(len(study.folds), 'fold')}" if study.folds else "")
         + f" = {count_of(len(keys), 'run')}, {', '.join(told)}."
     )
 
 
-def count_unmeasured(study: StudyRecord, store: Store) -> int:
-    """The number of variants whose cost no session has; without the baseline, costs are not due."""
+def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:
+    """Variant → status of its newest measurement, None if no session has it.
+
+    Empty without the baseline, because costs are then not due.
+    """
     arms = {variant.name: variant.arm for variant in study.variants}
-    own = [session for session in store.sessions() if session.baseline == arms.get(study.baseline)]
-    known = {arm.key for session in own for arm in session.arms}
-    return sum(arm not in known for arm in arms.values()) if study.baseline in arms else 0
+    if study.baseline not in arms:
+        return {}
+    sessions = sorted(store.sessions(), key=lambda session: session.finished)
+    own = [session for session in sessions if session.baseline == arms[study.baseline]]
+    known = {arm.key: arm.status for session in own for arm in session.arms}
+    return {name: known.get(arm) for name, arm in arms.items()}
+
+
+def count_unmeasured(study: StudyRecord, store: Store) -> int:
+    """The number of variants whose cost no session has; see `cost_statuses`."""
+    return sum(status is None for status in cost_statuses(study, store).values())
 
 
 def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:

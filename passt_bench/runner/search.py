@@ -67,6 +67,9 @@ def search(
         InputError: there is nothing to search over, the storage cannot be opened, or a search of
             the same name is running in the same folder.
     """
+    if not plan.cells:
+        remedy = "Name a study with seeds."
+        raise plan.study.error("this study measures only costs", "seeds", (), remedy)
     check_device(plan)
     wanted, space = f"search-{plan.study.name}", space_of(plan)
     name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))

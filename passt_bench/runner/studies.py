@@ -412,9 +412,10 @@ def check_adoption(name: str, runs: Path, reports: Path) -> str | None:
 def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
     """Whether the data of a study are not those on record."""
     own, recipe = plan.record.fingerprint, plan.record.variants[0].recipe
+    if recorded.digest == own.digest:
+        return recorded.dataset != own.dataset  # costs need no data, and then there is no digest
     # The digest of embedded data follows from the recipe and from the version of the component.
-    embedded = plan.datasets.get(recipe).clip_table() is None and recorded.dataset == own.dataset
-    return not embedded and recorded.digest != own.digest
+    return plan.datasets.get(recipe).clip_table() is not None or recorded.dataset != own.dataset
 
 
 def recipe_difference(recipe: Recipe, other: Recipe) -> str | None:

@@ -86,15 +86,17 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
         states = {_state(cell, store) for cell in variant.cells if cell.key not in results.records}
         status = next(s for s in ("RUNNING", "KILLED", "SCHEDULED") if s in states)
     comparison = next((c for c in results.comparisons if c.variant == variant.name), None)
-    tags = {
-        "role": "summary",
-        "study": study.name,
-        "variant": variant.name,
-        "metric": study.metric,
-        "verdict": "baseline" if comparison is None else comparison.verdict,
-        "cells": f"{len(records)} of {len(variant.cells)}",
-        "failed": str(sum(record.status != "ok" for record in records)),
-    }
+    tags = {"role": "summary", "study": study.name, "variant": variant.name}
+    tags |= (
+        {
+            "metric": study.metric,
+            "verdict": "baseline" if comparison is None else comparison.verdict,
+            "cells": f"{len(records)} of {len(variant.cells)}",
+            "failed": str(sum(record.status != "ok" for record in records)),
+        }
+        if variant.cells
+        else {}
+    )
     if comparison is not None:
         tags |= {"baseline": comparison.baseline, "method": comparison.method}
     identity = {  # another recipe or other data make another summary
@@ -108,6 +110,13 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
     params = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
     ends = [_milliseconds(record.finished) for record in records]
     lasted = [int(1000 * sum(record.clocks.values())) for record in records]
+    if not variant.cells:  # only its cost is measured
+        arm = results.arms.get(variant.name)
+        done, status = arm is not None, "SCHEDULED"
+        if arm is not None:
+            status = "FINISHED" if arm.status == "ok" else "FAILED"
+        ends = [_milliseconds(session.finished) for session in results.sessions]
+        lasted = [int(1000 * session.seconds) for session in results.sessions]
     return TrackedRun(
         key=digest(identity),
         name=variant.name,
@@ -188,6 +197,8 @@ def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
 
 def _quality(results: Results, variant: str) -> dict[str, float]:
     metric = results.study.metric
+    if not results.means:  # of a study that measures only costs
+        return {}
     mean = next(mean for mean in results.means if mean.variant == variant)
     found = {metric: mean.value, f"{metric}_low": mean.low, f"{metric}_high": mean.high}
     found["blocks"] = mean.n

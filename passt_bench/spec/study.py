@@ -20,12 +20,14 @@ class Variant:
     """A named change to the base recipe: dotted field name → value, see `override`.
 
     A ``reference`` only shows a scale and does not answer the question: it is compared like the
-    others, but headlines do not count it.
+    others, but headlines do not count it. The changes ``cuda`` are added if the base's device is
+    a GPU, which computes other batches and in other ways than a CPU.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
+    cuda: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Study:
     variants: tuple[Variant, ...]  # at least two
     baseline: str  # name of the variant that the others are compared with
     metric: str = "mAP"  # the one that verdicts are about
-    seeds: tuple[int, ...] = (0, 1, 2)  # the blocks: each variant runs with each seed
+    # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
+    seeds: tuple[int, ...] = (0, 1, 2)
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
@@ -55,8 +58,8 @@ class Study:
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
-        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
-            problem = "seeds must be distinct whole numbers from 0, at least one"
+        if not whole or len(set(self.seeds)) != len(self.seeds):
+            problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
 
     def error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
@@ -65,7 +68,8 @@ class Study:
 
     def recipe(self, variant: Variant) -> Recipe:
         """The validated recipe of a variant."""
-        return override(self.base, variant.changes, source=self.place(variant.name))
+        changes = {**variant.changes, **(variant.cuda if self.base.engine.device == "cuda" else {})}
+        return override(self.base, changes, source=self.place(variant.name))
 
     def place(self, variant: str) -> str:
         """The study and one of its variants in words, for messages."""

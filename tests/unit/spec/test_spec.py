@@ -179,7 +179,6 @@ def test_a_study_gives_validated_recipes() -> None:
         ("baseline", "c", "c"),
         ("variants", (Variant("a"),), ["a"]),
         ("variants", (Variant("a"), Variant("a")), "a"),
-        ("seeds", (), ()),
         ("seeds", (1, 1), (1, 1)),
     ],
 )

@@ -1,0 +1,124 @@
+"""Studies without seeds: a cost session alone, from plan to page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from passt_bench.analysis.results import load_results
+from passt_bench.errors import InputError
+from passt_bench.records.store import Store
+from passt_bench.report.build import build_study
+from passt_bench.runner.plan import plan_request
+from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+from passt_bench.runner.run_status import cost_statuses, count_runs
+from passt_bench.runner.studies import StudyFile
+from passt_bench.runner.tracked_run import tracked_runs
+from passt_bench.spec import (
+    DataSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    Study,
+    Variant,
+    passt_frontend,
+)
+from passt_bench.study_run import run_study
+
+SMALL = Recipe(
+    model=ModelSpec("passt_tiny", width=24, depth=1, heads=2),
+    frontend=passt_frontend(jitter=False),
+    data=DataSpec("audioset", seconds=1.0),
+    measurement=MeasurementSpec(
+        batch_size=2, warmup_steps=1, rounds=6, most_rounds=6, steps=1, seconds=0.1
+    ),
+)
+STUDY = Study(
+    name="costs",
+    question="What does it cost?",
+    base=SMALL,
+    baseline="all",
+    variants=(
+        Variant("all", cuda={"engine.graph": True, "measurement.batch_size": 64}),
+        Variant("half", {"patchout": Patchout("time", rate=0.5), "measurement.batch_size": 4}),
+    ),
+    seeds=(),
+)
+FILE = StudyFile(STUDY, "A notebook.")
+
+
+def test_costs_are_planned_without_data(tmp_path: Path) -> None:
+    plan = plan_request(FILE, StudyRequest("costs"), Paths(tmp_path))
+    assert (plan.cells, plan.record.seeds, plan.record.folds) == ((), (), None)
+    assert len(plan.record.fingerprint.classes) == 527
+    assert [variant.tokens for variant in plan.record.variants] == [110, 62]
+    assert count_runs(plan.record, 2, Store(tmp_path)) == "costs: 2 variants, only costs."
+    assert cost_statuses(plan.record, Store(tmp_path)) == {"all": None, "half": None}
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (StudyRequest("costs", seeds=2), "--seeds"),
+        (StudyRequest("costs", folds=1), "--folds"),
+        (StudyRequest("costs", with_baseline=False), "--no-baseline"),
+    ],
+)
+def test_options_about_runs_are_refused(request_: StudyRequest, field: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        plan_request(FILE, request_, Paths(tmp_path))
+    assert caught.value.field == field
+
+
+def test_without_costs_nothing_remains(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run_study(
+            FILE, StudyRequest("costs"), RunConfig(cost=False), Paths(tmp_path), Console(quiet=True)
+        )
+    assert caught.value.field == "--no-cost"
+
+
+def test_an_engine_that_cannot_work_is_refused_when_planned(tmp_path: Path) -> None:
+    wrong = replace(STUDY, variants=(*STUDY.variants, Variant("graph", {"engine.graph": True})))
+    with pytest.raises(InputError) as caught:
+        plan_request(StudyFile(wrong, ""), StudyRequest("costs"), Paths(tmp_path))
+    assert caught.value.field == "engine.graph"
+
+
+def test_changes_for_a_gpu_apply_with_its_device_only() -> None:
+    gpu = replace(STUDY, base=replace(SMALL, engine=replace(SMALL.engine, device="cuda")))
+    here, there = (study.recipe(STUDY.variants[0]) for study in (STUDY, gpu))
+    assert (here.engine.graph, here.measurement.batch_size) == (False, 2)
+    assert (there.engine.graph, there.measurement.batch_size) == (True, 64)
+
+
+def test_from_the_study_to_its_page(tmp_path: Path) -> None:
+    paths, config = Paths(tmp_path), RunConfig(track=False)
+    console = Console(quiet=True)
+    assert run_study(FILE, StudyRequest("costs"), config, paths, console)
+    store = Store(tmp_path)
+    (session,) = store.sessions()
+    assert [arm.batch_size for arm in session.arms] == [2, 4]
+    assert run_study(FILE, StudyRequest("costs"), config, paths, console)
+    assert len(store.sessions()) == 1  # nothing is measured again
+    results = load_results("costs", [store])
+    runs = list(tracked_runs(results, store))
+    assert [(run.name, run.status) for run in runs] == [("all", "FINISHED"), ("half", "FINISHED")]
+    assert cost_statuses(results.study, store) == {"all": "ok", "half": "ok"}
+
+    page = build_study("costs", tmp_path, paths.reports)
+    text = page.read_text(encoding="utf-8")
+    for absent in ("verdict-", "corrected p", "Quality", "nan", "learning_curves"):
+        assert absent not in text
+    # Steps of other sizes are compared per clip.
+    ratio = next(arm for arm in session.arms if arm.batch_size == 4).ratios["train_step"].median
+    lines = (page.parent / "tables" / "speed.csv").read_text().splitlines()
+    row = dict(zip(lines[0].split(","), lines[2].split(","), strict=True))
+    assert float(row["clips_ratio"]) == pytest.approx(2 / ratio, rel=1e-4)
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert summary["headline"].startswith("Against “all” (")
