@@ -97,10 +97,14 @@ PATCHES: Mapping[int, Mapping[str, Any]] = {
 # Changes of `passt_step`, and further ones on a GPU. In 2021 the engine was float16 on a GPU.
 ENGINE_2021: tuple[Mapping[str, Any], Mapping[str, Any]] = (
     {"engine.attention": "materialised"},
-    {"engine.precision": "float16"},
+    {"engine.precision": "float16", "engine.evaluate_precision": "float16"},
 )
 ENGINE_TODAY: tuple[Mapping[str, Any], Mapping[str, Any]] = (
-    {"engine.precision": "bfloat16", "engine.residual": "compute"},
+    {
+        "engine.precision": "bfloat16",
+        "engine.evaluate_precision": "bfloat16",
+        "engine.residual": "compute",
+    },
     {"engine.compile": "default", "engine.graph": True},
 )
 

@@ -116,9 +116,9 @@ class _Work:
 
     @torch.no_grad()
     def infer(self, clips: int) -> None:
-        """Inference of some clips of the batch, with all patches."""
+        """Evaluates some clips of the batch, with all patches."""
         self._mode(training=False)
-        self.model.predict(self._x[:clips])
+        self.model.engine.infer(self.net, self._x[:clips])
 
     @torch.no_grad()
     def run_frontend(self) -> None:

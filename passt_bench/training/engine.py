@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from passt_bench.errors import InputError
 from passt_bench.models.passt import Attention, Blocks, Mlp
 from passt_bench.spec.recipe import EngineSpec, Recipe
 
-Inputs = Mapping[str, torch.Tensor | None]
-Step = Callable[[dict[str, torch.Tensor | None]], torch.Tensor]
+Inputs = Mapping[str, Any]  # tensors, None, and what foreign models take
+Step = Callable[[dict[str, Any]], torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Steps before a graph is captured: libraries choose their kernels, the optimizer makes its state.
 _EAGER_STEPS = 3
+_COMPILE_THREADS = 4  # processes of one compiler, on a GPU
 
 
 class Diverged(RuntimeError):
@@ -114,11 +116,11 @@ class Engine:
         """Scales the loss in float16, where gradients would underflow; otherwise does nothing."""
         return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
 
-    def send(self, inputs: Inputs) -> dict[str, torch.Tensor | None]:
-        """Inputs of a step on the device."""
+    def send(self, inputs: Inputs) -> dict[str, Any]:
+        """Inputs of a step, with its tensors on the device."""
         return {
-            name: None if tensor is None else self.to_device(tensor)
-            for name, tensor in inputs.items()
+            name: self.to_device(value) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
         }
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -154,11 +156,11 @@ class Engine:
         self.configure(net)
         if self.spec.compile == "off":
             return net
-        if self.spec.device == "cpu":  # a pool of compilers would outlive a killed cell's process
-            from torch._inductor import config  # takes two seconds, so only if needed
+        from torch._inductor import config  # takes two seconds, so only if needed
 
-            config.compile_threads = 1
-        # CUDA graphs are a field of their own.
+        # On a CPU, a pool of compilers would outlive a killed cell's process. On a GPU, the arms of
+        # a session compile at the same time.
+        config.compile_threads = 1 if self.spec.device == "cpu" else _COMPILE_THREADS
         mode = "max-autotune-no-cudagraphs" if self.spec.compile == "max-autotune" else None
         return torch.compile(net, mode=mode)
 
@@ -245,8 +247,8 @@ class StepGraph:
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         """Copies the inputs to the GPU, runs the step, returns the loss there."""
         shapes = tuple(
-            (name, None if tensor is None else (tensor.shape, tensor.dtype))
-            for name, tensor in inputs.items()
+            (name, (value.shape, value.dtype) if isinstance(value, torch.Tensor) else value)
+            for name, value in inputs.items()
         )
         if shapes not in self._captured:
             self._captured[shapes] = _Captured(self._step, inputs)
@@ -263,8 +265,10 @@ class _Captured:
     def __init__(self, step: Step, inputs: Inputs) -> None:
         self._step = step
         self._buffers = {
-            name: None if tensor is None else torch.empty_like(tensor, device="cuda")
-            for name, tensor in inputs.items()
+            name: torch.empty_like(value, device="cuda")
+            if isinstance(value, torch.Tensor)
+            else value
+            for name, value in inputs.items()
         }
         self._graph: torch.cuda.CUDAGraph | None = None
         self._loss = torch.zeros(())
@@ -272,9 +276,8 @@ class _Captured:
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         for name, buffer in self._buffers.items():
-            tensor = inputs[name]
-            if buffer is not None and tensor is not None:
-                buffer.copy_(tensor, non_blocking=True)
+            if isinstance(buffer, torch.Tensor):
+                buffer.copy_(inputs[name], non_blocking=True)
         if self._calls < _EAGER_STEPS:
             self._calls += 1
             return self._warm_up()

@@ -177,3 +177,10 @@ def test_recomputation_saves_memory_and_changes_no_bit(
     assert torch.equal(loss, same)
     assert grads.keys() == again.keys()
     assert all(torch.equal(grad, again[name]) for name, grad in grads.items())
+
+
+def test_inputs_that_are_no_tensors_are_sent_as_they_are() -> None:
+    inputs = {"amounts": (1, 2, 3), "kept": None, "x": X}
+    sent = Engine(EngineSpec()).send(inputs)
+    assert sent == inputs
+    assert sent["x"] is X
