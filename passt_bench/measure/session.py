@@ -47,7 +47,7 @@ MIN_ROUNDS = 6  # fewer give no 95 % interval, see intervals.interval_ranks
 WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medians
 WARM_CHUNKS = 4
 _MESSAGE_LENGTH = 500
-_CORES_TO_COMPILE = 2  # cores per arm that compiles for a GPU at the same time as others
+_CORES_TO_COMPILE = 4  # cores per arm that compiles for a GPU at the same time as others
 # Positions of the progress bar after each part; the rest is writing.
 _BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
 _ROUNDS = 0.6  # if profiles or the published speed test follow
