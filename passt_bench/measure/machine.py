@@ -76,12 +76,15 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def git_commit(package: Path = _PACKAGE) -> str | None:
     """The commit that this package runs from, with ``-dirty`` if tracked files differ.
 
-    Rendered reports do not count, because runs write them. Without a repository (a copy of the
-    files on a machine without network), the environment variable ``PASST_BENCH_COMMIT``, or None.
+    Rendered reports do not count, because runs write them. None without a repository. The
+    environment variable ``PASST_BENCH_COMMIT`` replaces all this: for a copy of the files whose
+    repository is missing or at another commit, as on a machine without network.
     """
+    if given := os.environ.get("PASST_BENCH_COMMIT"):
+        return given
     git = ("git", "-C", str(package))
     if _output(*git, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return os.environ.get("PASST_BENCH_COMMIT")
+        return None
     commit = _output(*git, "rev-parse", "HEAD")
     sources = ("--", ":(top)", ":(top,exclude)reports")
     changed = _output(*git, "status", "--porcelain", "--untracked-files=no", *sources)

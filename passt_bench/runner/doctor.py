@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,20 @@ from passt_bench.measure.session import Arm, run_session
 from passt_bench.measure.target import STEP, Clock, Subject
 from passt_bench.processes import oom_kills
 from passt_bench.registry import ALL, Component, installed_version
+from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.request import DATA_VARIABLE, data_folders
-from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
+from passt_bench.spec.recipe import (
+    DataSpec,
+    EngineSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Recipe,
+    TrainingSpec,
+)
 
 MIB, GIB = 1024**2, 1024**3
 _SLEEP = 0.05
+_REPEATS = 20  # training steps that the check of ratios times as one
 _LOW_DISK, _LOW_MEMORY = 5 * GIB, 4 * GIB
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 State = Literal["good", "note", "missing"]
@@ -174,7 +184,7 @@ class Check:
 def check_instruments(device: torch.device) -> list[Check]:
     """Clock, memory, FLOPs and bytes saved for backward against known values."""
     checks = [*_clock(device), _memory(device), *_network(device)]
-    return [*checks, *_ratios()] if device.type == "cuda" else checks
+    return [*checks, *check_ratios(device)] if device.type == "cuda" else checks
 
 
 def _clock(device: torch.device) -> Iterator[Check]:
@@ -201,32 +211,44 @@ def _clock(device: torch.device) -> Iterator[Check]:
 
 
 @dataclass(frozen=True)
-class Products:
-    """A step of ``products`` matrix multiplications on the GPU."""
+class Repeated:
+    """A step that is several training steps of a model: known to be that many times as long."""
 
-    products: int
+    recipe: Recipe
+    times: int
 
     def __call__(self) -> Subject:
-        """The subject, with its factors on the GPU."""
-        a = torch.rand(4096, 4096, device="cuda").bfloat16()
-
-        def multiply() -> None:
-            for _ in range(self.products):
-                torch.mm(a, a)
-
-        return Subject(step={"products": multiply}, device=a.device)
+        """The subject, on the device of the recipe."""
+        subject = RecipeFactory(self.recipe, classes=50)()
+        return Subject(step={"steps": partial(subject.train, self.times)}, device=subject.device)
 
 
-def _ratios() -> Iterator[Check]:
-    """A cost session on the GPU: the same work twice, and five percent more."""
-    steps = {"some": 100, "the same": 100, "5 % more": 105}
-    arms = [Arm(name, Products(n), EngineSpec(device="cuda")) for name, n in steps.items()]
-    spec = MeasurementSpec(rounds=12, most_rounds=12, half_width=0.02, turn_seconds=120.0)
-    samples = {name: arm.samples for name, arm in run_session(arms, "some", spec).arms.items()}
-    for name, known, tolerance in (("the same", 1.0, 0.02), ("5 % more", 1.05, 0.02)):
-        ratio = ratio_intervals(samples[name], samples["some"])[STEP]
-        for end in (ratio.low, ratio.high):
-            yield Check(f"step ratio on the GPU, {name}", known, end, tolerance, "x")
+def check_ratios(device: torch.device) -> Iterator[Check]:
+    """A cost session of a model, the same model once more, and one made slower: its intervals."""
+    cuda = device.type == "cuda"
+    engine = EngineSpec(device="cuda", precision="bfloat16", graph=True) if cuda else EngineSpec()
+    recipe = Recipe(
+        ModelSpec("passt_tiny" if cuda else "passt_micro", stride=(16, 16)),
+        data=DataSpec(seconds=10.0 if cuda else 0.5),
+        training=TrainingSpec(batch_size=12 if cuda else 1),
+        engine=engine,
+    )
+    more, tolerance = (1, 0.02) if cuda else (3, 0.05)
+    planted = 1 + more / _REPEATS
+    steps = {"model": _REPEATS, "the same model": _REPEATS, f"{planted:g} planted": _REPEATS + more}
+    arms = [Arm(name, Repeated(recipe, times), engine) for name, times in steps.items()]
+    spec = MeasurementSpec(
+        rounds=9,
+        most_rounds=400,
+        steps=1,
+        half_width=tolerance / 4,
+        seconds=30.0 if cuda else 120.0,
+    )
+    samples = {name: arm.samples for name, arm in run_session(arms, "model", spec).arms.items()}
+    for name, times in steps.items():
+        ratio = ratio_intervals(samples[name], samples["model"])[STEP]
+        for end in (ratio.low, ratio.high) if name != "model" else ():
+            yield Check(f"step ratio, {name}", times / _REPEATS, end, tolerance, "x")
 
 
 def _memory(device: torch.device) -> Check:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from known_subjects import Products, burn
 
 from passt_bench.intervals import ratio_intervals
 from passt_bench.measure.session import Arm, SessionResult, run_session
 from passt_bench.processes import Child
 from passt_bench.records.session import Interval
+from passt_bench.runner.doctor import check_ratios
 from passt_bench.spec import MeasurementSpec
 
 SESSIONS = 100
@@ -64,3 +66,16 @@ def test_a_planted_slowdown_is_found(capsys: pytest.CaptureFixture[str]) -> None
         assert width_reached or limited
         held += ratio.low <= PLANTED / STEP <= ratio.high
     assert held >= 3
+
+
+def test_the_same_model_twice_is_equal_and_a_planted_slowdown_is_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Training steps of a model: both intervals lie within 5 % of the truth."""
+    checks = list(check_ratios(torch.device("cpu")))
+    with capsys.disabled():
+        for check in checks:
+            print(f"\n{check.what}: {check.measured:.3f}", end="")
+    assert [check.known for check in checks] == [1.0, 1.0, 1.15, 1.15]
+    assert {check.tolerance for check in checks} == {0.05}
+    assert [check for check in checks if not check.passed] == []

@@ -189,7 +189,10 @@ def test_estimated_memory_covers_what_is_saved() -> None:
         assert 0 < saved <= estimate_bytes(recipe, CLASSES) - 400 * 1024**2
 
 
-def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> None:
+def test_the_commit_counts_sources_and_no_rendered_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PASST_BENCH_COMMIT", raising=False)
     package, page = tmp_path / "passt_bench", tmp_path / "reports" / "page.html"
     for file in (package / "__init__.py", page):
         file.parent.mkdir()
@@ -203,6 +206,8 @@ def test_the_commit_counts_sources_and_no_rendered_reports(tmp_path: Path) -> No
     assert git_commit(package) == commit
     (package / "__init__.py").write_text("second")
     assert git_commit(package) == f"{commit}-dirty"
+    monkeypatch.setenv("PASST_BENCH_COMMIT", "given")
+    assert git_commit(package) == "given"
 
 
 # Of a run whose patchout has a schedule.

@@ -10,6 +10,7 @@ import torch
 from passt_bench.measure.session import Arm, run_session
 from passt_bench.models import create_model
 from passt_bench.runner.benchmark_target import RecipeFactory
+from passt_bench.runner.doctor import check_instruments
 from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
@@ -112,3 +113,9 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
     assert all(device[name] < 1.2 * wall[name] for name in device)
     assert result.arms["2021"].attention == "unfused"
     assert "attention" in result.arms["eager"].attention
+
+
+def test_the_instruments_read_the_truth() -> None:
+    found = check_instruments(torch.device("cuda"))
+    assert [check.known for check in found[-4:]] == [1.0, 1.0, 1.05, 1.05]
+    assert [check for check in found if not check.passed] == []

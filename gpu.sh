@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Checks and measures on one GPU, with or without network, and packs the records; see docs/gpu.md.
+#
+#   bash gpu.sh                instruments, engine_x_patchout, and how long everything else takes
+#   bash gpu.sh NAME…          studies; or "tests" (on CUDA), "official" (the authors' PaSST)
+#   bash gpu.sh --dry-run      the first on a CPU, with tiny models and two variants
+#
+# Environment: WHEELS, a folder of wheels (.whl); OUT, where the archive goes (gpu-records);
+# SECONDS_LIMIT, after which what is left is skipped (480); PASST_BENCH_COMMIT, the commit of this
+# copy of the files, if its repository does not know it.
+cd "$(dirname "$0")" || exit 2
+out=$(mkdir -p "${OUT:-gpu-records}" && cd "${OUT:-gpu-records}" && pwd) || exit 2
+work=$(mktemp -d)
+runs=$work/gpu-records
+limit=${SECONDS_LIMIT:-480}
+failed=()
+dry=
+[ "${1:-}" = --dry-run ] && { dry=1; shift; }
+
+python=$PWD/.nox/passt-bench/bin/python # made by nox; otherwise the machine's own, with wheels
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+if [ ! -x "$python" ]; then
+    python=python3
+    wheels=("${WHEELS:-.whl}"/*.whl)
+    if [ -e "${wheels[0]}" ]; then
+        python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+            --target "$work/site" "${wheels[@]}" || exit 2
+        export PYTHONPATH=$work/site:$PYTHONPATH
+    fi
+fi
+bench=("$python" -m passt_bench)
+
+pack() { # an archive of what has been recorded so far, whatever ended this script
+    local archive=$out/gpu-records.tar.gz folders=() name
+    for name in records studies comparisons search; do
+        [ -d "$runs/$name" ] && folders+=("gpu-records/$name")
+    done
+    [ ${#folders[@]} -gt 0 ] || { echo "No records, no archive."; return 1; }
+    tar -czf "$archive" -C "$work" --exclude='checkpoint*' --exclude='best.pt' \
+        --exclude='*.safetensors' "${folders[@]}" || return 1
+    rm -rf "$work"
+    echo "Archive: $archive ($(du -k "$archive" | cut -f1) KiB)"
+    [ "$(stat -c %s "$archive")" -le $((16 * 1024 * 1024)) ] || { echo "Larger than 16 MiB."; return 1; }
+}
+
+finish() {
+    trap - EXIT
+    pack || failed+=(archive)
+    echo "$SECONDS s. ${failed[*]:+Failed or skipped: }$(IFS=,; echo "${failed[*]:-All passed.}")"
+    exit $((${#failed[@]} > 0))
+}
+trap finish EXIT
+trap 'failed+=(stopped); exit' INT TERM
+
+stage() { # NAME COMMAND…: runs a command in the time that is left; a failure does not stop others
+    local name=$1 start=$SECONDS left=$((limit - SECONDS)) status
+    shift
+    [ $left -gt 0 ] || { echo "=== $name: skipped, $limit s are over"; failed+=("$name"); return; }
+    echo "=== $name"
+    timeout --kill-after=10 "$left" "$@"
+    status=$?
+    echo "=== $name: exit status $status after $((SECONDS - start)) s"
+    [ $status -eq 0 ] || failed+=("$name")
+}
+
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | grep -oiE '[a-z]*[0-9]+' | head -1)
+study() { # NAME OPTION…: its name on record ends in the name of the GPU
+    stage "$1" "${bench[@]}" run "$1" --name "$1_${gpu,,}" --device cuda --workers 8 --no-track \
+        --runs "$runs" "${@:2}"
+}
+
+today=precision=bfloat16,residual=compute,compile=default,graph=true
+official() { # TOKENS BATCH OURS THEIRS: the authors' code as it ships, in float16, beside ours
+    stage "official, $1 tokens" "${bench[@]}" compare "hear21passt:precision=float16$4" "$3:$today" \
+        --batch "$2" --device cuda --session-limit 30 --name "official_$1_${gpu,,}" --runs "$runs"
+}
+
+minutes() { # NAME OPTION…: a line of how long a study would take
+    local text
+    [ $SECONDS -lt "$limit" ] || return
+    text=$(timeout 60 "${bench[@]}" plan "$@" --runs "$runs" 2>&1 | tr '\n' ' ' | grep -oE 'about [^.]* in all')
+    echo "bash gpu.sh $1: ${text:-no estimate}"
+}
+
+if [ $dry ]; then
+    stage instruments "${bench[@]}" doctor --instruments
+    stage engine_x_patchout "${bench[@]}" run engine_x_patchout --name engine_x_patchout_dry \
+        --variant "today, 254 tokens" --set model.name=passt_micro --set measurement.seconds=1 \
+        --no-track --runs "$runs"
+    minutes quick
+    exit
+fi
+"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+    { echo "No CUDA device; on a CPU: bash gpu.sh --dry-run"; failed+=(CUDA); exit; }
+if [ $# -eq 0 ]; then
+    stage instruments "${bench[@]}" doctor --instruments --device cuda
+    study engine_x_patchout
+    for name in engine batch_x_patchout length quick; do
+        minutes "$name" --device cuda
+    done
+    echo "bash gpu.sh official: about 5 min, with the wheel of examples/peers"
+    echo "bash gpu.sh tests: about 3 min"
+fi
+s=,patchout.kind=structured,patchout.time
+for name in "$@"; do
+    case $name in
+        tests) stage tests "$python" -m pytest -q tests/system/test_cuda.py ;;
+        official)
+            official 1190 32 passt_b ""
+            official 474 64 passt_s "$s=40,patchout.frequency=4"
+            official 254 128 passt_s_n ",stride=16$s=20,patchout.frequency=2"
+            ;;
+        *) study "$name" ;;
+    esac
+done
