@@ -38,7 +38,6 @@ pack() { # an archive of what has been recorded so far, whatever ended this scri
     [ ${#folders[@]} -gt 0 ] || { echo "No records, no archive."; return 1; }
     tar -czf "$archive" -C "$work" --exclude='checkpoint*' --exclude='best.pt' \
         --exclude='*.safetensors' "${folders[@]}" || return 1
-    rm -rf "$work"
     echo "Archive: $archive ($(du -k "$archive" | cut -f1) KiB)"
     [ "$(stat -c %s "$archive")" -le $((16 * 1024 * 1024)) ] || { echo "Larger than 16 MiB."; return 1; }
 }
@@ -46,7 +45,8 @@ pack() { # an archive of what has been recorded so far, whatever ended this scri
 finish() {
     trap - EXIT
     pack || failed+=(archive)
-    echo "$SECONDS s. ${failed[*]:+Failed or skipped: }$(IFS=,; echo "${failed[*]:-All passed.}")"
+    rm -rf "$work"
+    echo "${SECONDS} s. ${failed[*]:+Failed or skipped: }$(IFS=,; echo "${failed[*]:-All passed.}")"
     exit $((${#failed[@]} > 0))
 }
 trap finish EXIT
@@ -85,8 +85,9 @@ minutes() { # NAME OPTION…: a line of how long a study would take
 if [ $dry ]; then
     stage instruments "${bench[@]}" doctor --instruments
     stage engine_x_patchout "${bench[@]}" run engine_x_patchout --name engine_x_patchout_dry \
-        --variant "today, 254 tokens" --set model.name=passt_micro --set measurement.seconds=1 \
-        --no-track --runs "$runs"
+        --variant "today, 254 tokens" --set model.name=passt_micro --set model.depth=1 \
+        --set model.width=16 --set measurement.batch_size=1 --set measurement.seconds=1 \
+        --set engine.threads=1 --no-track --runs "$runs"
     minutes quick
     exit
 fi

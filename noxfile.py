@@ -106,6 +106,13 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Checks and measures on one GPU and packs the records; ``-- --dry-run`` on a CPU."""
+    install(session)
+    session.run("bash", "gpu.sh", *session.posargs, external=True)
+
+
+@nox.session
 def ui(session: nox.Session) -> None:
     """Opens MLflow's page on 127.0.0.1."""
     bench(session, "ui", *session.posargs)

@@ -240,7 +240,7 @@ def check_ratios(device: torch.device) -> Iterator[Check]:
     spec = MeasurementSpec(
         rounds=9,
         most_rounds=400,
-        steps=1,
+        steps=4,
         half_width=tolerance / 4,
         seconds=30.0 if cuda else 120.0,
     )
