@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from passt_bench.analysis.compare import Comparison, VariantMean, means_and_comparisons
 from passt_bench.analysis.frame import cells_of, find_runs
+from passt_bench.intervals import Rounds, round_medians
+from passt_bench.records.files import unpack_json
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
 from passt_bench.records.store import Store
 
+_STEP = "train_step"
 Measured = tuple[SessionRecord, ArmRecord]
 
 
@@ -28,6 +31,9 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
+    # Of a study of costs: variant → seconds per clip of a training step in each round of the
+    # session that the baseline's numbers come from.
+    rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
@@ -38,7 +44,21 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
     """
     study = next((s for s in stores if name in s.studies()), stores[0]).study(name)
     sessions = {session.key: session for store in stores[::-1] for session in store.sessions()}
-    return analyze(study, find_runs(study, stores), sessions.values())
+    results = analyze(study, find_runs(study, stores), sessions.values())
+    return results if study.seeds else replace(results, rounds=_rounds(results, stores))
+
+
+def _rounds(results: Results, stores: Sequence[Store]) -> dict[str, list[float]]:
+    base = results.arms.get(results.study.baseline)
+    keys = [session.key for session in results.sessions if base in session.arms]
+    paths = [store.folder(key) / "samples.json.gz" for key in keys for store in stores]
+    found = (unpack_json(path.read_bytes()) for path in paths if path.is_file())
+    samples: dict[str, dict[str, Rounds]] = next(found, {})
+    return {
+        name: [seconds / arm.batch_size for seconds in round_medians(samples[arm.key][_STEP])]
+        for name, arm in results.arms.items()
+        if _STEP in samples.get(arm.key, {})
+    }
 
 
 def analyze(

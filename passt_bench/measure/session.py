@@ -268,8 +268,6 @@ class _Session:
                 chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
             if name in self._running and (answer := self._ask(name, measure_memory)):
                 result.memory, result.attention = answer
-            if name in self._running:
-                self._ask(name, release)
 
     def _compile_on_gpu(self) -> None:
         """Compiles as many arms at once as cores allow, because compiling is CPU work."""
@@ -285,9 +283,6 @@ class _Session:
                 self._running[name].send(compile_seconds)
             for name in compiled[first : first + width]:
                 self.results[name].compile_seconds = self._receive(name)
-            for name in compiled[first : first + width]:
-                if name in self._running:
-                    self._ask(name, release)
 
     def find_peaks(self, sizes: Sequence[Size]) -> dict[EngineSpec, float]:
         """The matmul peak of each engine, in the process of its first running arm."""

@@ -177,8 +177,9 @@ def compile_seconds(subject: Subject) -> float:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    first = once()
-    return max(0.0, first - once())
+    seconds = once() - once()
+    release(subject)
+    return max(0.0, seconds)
 
 
 def run_turn(
@@ -297,6 +298,7 @@ def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
         for part in rest:
             part()
     memory["resident"] = sum(tensor.nbytes for tensor in subject.resident)
+    release(subject)
     return memory, kernel
 
 

@@ -270,7 +270,7 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     """The results of a study that has only these variants."""
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
-    return analyze(study, results.records, results.sessions)
+    return replace(analyze(study, results.records, results.sessions), rounds=results.rounds)
 
 
 def _write_study(

@@ -17,7 +17,14 @@ from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.files import files_of, write_report, write_text
-from passt_bench.report.provenance import distinct, finished, machine_text, study_facts, warnings
+from passt_bench.report.provenance import (
+    distinct,
+    finished,
+    hardware,
+    machine_text,
+    study_facts,
+    warnings,
+)
 from passt_bench.report.study_tables import TABLES, all_tables
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import (
@@ -36,8 +43,10 @@ from passt_bench.report.view import (
     SPEED_MARGIN,
     TRAIN_STEP,
     Cost,
+    Gain,
     StudyView,
     VariantView,
+    gains,
     study_view,
 )
 
@@ -60,10 +69,11 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
     """
     view = study_view(results)
     study, tables = view.study, all_tables(view)
+    found, where = headline(view) if study.seeds else costs_headline(view), hardware(view)
     summary = {
         "study": study.name,
         "question": study.question,
-        "headline": headline(view) if study.seeds else costs_headline(view),
+        "headline": f"{found.removesuffix('.')}, on {where}." if where else found,
         "baseline": study.baseline,
         "metric": view.metric,
         "dataset": study.fingerprint.dataset,
@@ -156,10 +166,20 @@ def costs_headline(view: StudyView) -> str:
     base, timed = view.baseline, [v for v in view.answers if v.cost(TRAIN_STEP).ratio.known]
     if not timed:
         return f"No variant's training step was timed together with that of {quoted(base.name)}."
+    if found := gains(view):
+        gain = next(gain for gain in found if gain.other == found[-1].other)
+        own = next((g for g in found if g.variant == gain.reference), None)
+        of_reference = f", while {_against(own)}" if own and own is not gain else ""
+        return f"{_against(gain)}{of_reference}."
     timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
     slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
     text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
     return f"{text}{f', {slowest}' if timed[1:] else ''}."
+
+
+def _against(gain: Gain) -> str:
+    names = quoted(gain.variant.name), quoted(gain.other.name)
+    return f"{names[0]} trains {times(gain.speedup)} as fast as {names[1]}"
 
 
 def _gain(view: StudyView, v: VariantView) -> str:

@@ -132,6 +132,19 @@ def machine_text(machine: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def hardware(view: StudyView) -> str:
+    """The processors or GPUs that a study ran on, as far as records name them."""
+    cuda = view.baseline.record.recipe.engine.device == "cuda"
+    runs = [run for v in view.variants for run in v.runs]
+    machines = [run.machine for run in runs] + [s.machine for s in view.results.sessions]
+    names = []
+    for machine in filter(None, machines):
+        cores = counted(int(machine.get("cores", 1)), "core")
+        cpu = f"{cores} of {machine.get('cpu', 'an unknown processor')}"
+        names.append(next(iter(machine.get("gpus", ()) if cuda else ()), cpu))
+    return listed(distinct(names))
+
+
 def distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, the most frequent first."""
     counts = Counter(text for text in texts if text)

@@ -22,7 +22,7 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, mean
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains, mean
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -33,7 +33,17 @@ PHASES = {
     "inference_batch": "inference, training batch size",
     "frontend": "front end",
 }
-TABLES = ("verdicts", "speed", "quality", "cost", "memory", "per_class", "probes", "failures")
+TABLES = (
+    "verdicts",
+    "speed",
+    "gains",
+    "quality",
+    "cost",
+    "memory",
+    "per_class",
+    "probes",
+    "failures",
+)
 MEMORY = {
     "train_peak": "peak in training",
     "train_rise": "rise per step",
@@ -110,7 +120,7 @@ PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parame
 def all_tables(view: StudyView) -> dict[str, Table]:
     """Every table of a study that has rows, by name."""
     costs = (cost, memory, failures)
-    builders = (verdicts, quality, per_class, probes) if view.study.seeds else (speed,)
+    builders = (verdicts, quality, per_class, probes) if view.study.seeds else (speed, gains_table)
     made = [build(view) for build in (*builders, *costs)]
     return {table.name: table for table in made if table.rows}
 
@@ -198,11 +208,32 @@ def speed(view: StudyView) -> Table:
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
-        Column("saved_ratio", "relative", lambda ratio: times(Span(ratio)),
+        Column("saved_ratio", "relative", _times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {base.name}; 95 % intervals."
     return _of_variants(view, "speed", caption, columns)
+
+
+def gains_table(view: StudyView) -> Table:
+    """What model and patchout gain in each setting, and divided by the gain in the baseline's."""
+    columns = [
+        Column("variant", "variant", get=lambda g: g.variant.name),
+        Column("other", "against", get=lambda g: g.other.name),
+        Column("speedup", "speed", times, span=True, get=attrgetter("speedup")),
+        Column("saved", "memory for backward", _times, get=attrgetter("saved")),
+        Column("reference", "in the baseline's setting",
+               get=lambda g: None if g.variant is g.reference else g.reference.name),
+        Column("relative", "speed, divided by its", times, span=True, get=attrgetter("relative")),
+        Column("relative_saved", "memory, divided by its", _times,
+               get=attrgetter("relative_saved")),
+    ]  # fmt: skip
+    caption = f"{view.study.name}: the gain in each setting, and divided by that of the baseline's."
+    return table_of(gains(view), "gains", caption, columns)
+
+
+def _times(ratio: float) -> str:
+    return times(Span(ratio))
 
 
 def throughput_columns(relative: str) -> tuple[Column, Column]:

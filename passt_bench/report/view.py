@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
 from passt_bench.analysis.results import Results, measured_arms
+from passt_bench.intervals import median_interval
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
 from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
+from passt_bench.spec.recipe import ModelSpec, Patchout
 
 TRAIN_STEP = "train_step"
 SPEED_MARGIN = 0.05  # speeds that differ by less count as equal
@@ -80,6 +82,11 @@ class VariantView:
             return None
         patches = self.record.grid[0] * self.record.grid[1]
         return 1 - (self.record.tokens - (self.record.tokens_full - patches)) / patches
+
+    @property
+    def subject(self) -> tuple[ModelSpec, Patchout]:
+        """What it computes, in whichever setting."""
+        return self.record.recipe.model, self.record.recipe.patchout
 
     @property
     def name(self) -> str:
@@ -231,6 +238,57 @@ class StudyView:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Class group → classes; empty if the data set has none."""
         return dict(self.study.fingerprint.groups)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A variant against the one of equal setting that has the baseline's model and patchout.
+
+    The setting is what the variants differ in: the engine, or else the length of clips or the
+    batch. ``reference`` has the baseline's setting and else equals the variant, whose gain is
+    divided by its gain in ``relative`` and ``relative_saved``.
+    """
+
+    variant: VariantView
+    other: VariantView
+    reference: VariantView
+    speedup: Span  # taken round by round, like `relative`
+    relative: Span
+    saved: float  # ratio of bytes saved for backward, per clip
+    relative_saved: float
+
+
+def setting_of(view: StudyView) -> Callable[[VariantView], Any] | None:
+    """The first of engine, clip length and batch in which variants differ; None if in none."""
+    known: tuple[Callable[[VariantView], Any], ...] = (
+        lambda v: replace(v.record.recipe.engine, num_workers=0),
+        lambda v: v.record.recipe.data.seconds,
+        lambda v: v.record.recipe.measurement.batch_size,
+    )
+    return next((get for get in known if len({get(v) for v in view.variants}) > 1), None)
+
+
+def gains(view: StudyView) -> list[Gain]:
+    """What model and patchout gain in each setting of a study of costs, in the study's order."""
+    setting, rounds, found = setting_of(view), view.results.rounds, []
+    if setting is None:
+        return []
+    cells = {(setting(v), v.subject): v for v in view.variants if v.name in rounds}
+    base = view.baseline
+    for (own, subject), v in cells.items():
+        other, reference = cells.get((own, base.subject)), cells.get((setting(base), subject))
+        if subject == base.subject or other is None or reference is None:
+            continue
+        four = zip(*(rounds[x.name] for x in (v, other, reference, base)), strict=False)
+        pairs = [(b / a, (b / a) / (d / c)) for a, b, c, d in four]
+        speedup, relative = (_span(median_interval(values)) for values in zip(*pairs, strict=True))
+        saved = v.saved_per_clip / other.saved_per_clip
+        of_reference = reference.saved_per_clip / base.saved_per_clip
+        relative_saved = saved / of_reference
+        if reference is v:
+            relative, relative_saved = NO_VALUE, NAN
+        found.append(Gain(v, other, reference, speedup, relative, saved, relative_saved))
+    return found
 
 
 def study_view(results: Results) -> StudyView:

@@ -187,12 +187,9 @@ def _groups(plan: CostPlan) -> list[list[str]]:
 
     def need(key: str) -> tuple[int, int]:
         """Resident bytes of an arm, and those of its step."""
-        recipe = plan.recipes[key]
-        whole = estimate_bytes(recipe, plan.classes)
-        kept = (CUDA_BYTES if cuda else PROCESS_BYTES) + 16 * summarize_model(
-            recipe, plan.classes
-        ).parameters
-        return kept, 0 if cuda else whole - kept
+        recipe, process = plan.recipes[key], CUDA_BYTES if cuda else PROCESS_BYTES
+        kept = process + 16 * summarize_model(recipe, plan.classes).parameters
+        return kept, 0 if cuda else estimate_bytes(recipe, plan.classes) - kept
 
     groups, (resident, step) = [[plan.baseline]], need(plan.baseline)
     for key in plan.new:

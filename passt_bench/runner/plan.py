@@ -219,7 +219,7 @@ def plan_study(
         dataset = _shared_data(study, planned, datasets)
         fingerprint, chosen = dataset.fingerprint, _folds(study, dataset, folds)
     else:
-        fingerprint, chosen = _shared_classes(study, planned, datasets), None
+        fingerprint, chosen = _classes_of(study.base, datasets), None
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
     for variant in planned:
@@ -280,31 +280,23 @@ def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets
             dataset = datasets.get(recipe)
             first = first or dataset
             if dataset.fingerprint.digest != first.fingerprint.digest:
-                raise _other_data(recipe)
+                raise InputError(
+                    "the variants of a study must share one data set",
+                    field="data",
+                    value=recipe.data.name,
+                    remedy="Make a separate study for each data set.",
+                )
     assert first is not None  # a study has variants
     return first
 
 
-def _shared_classes(study: Study, variants: Collection[Variant], datasets: Datasets) -> Fingerprint:
-    """The classes of the one data set of all variants; opens it only if they are not built in."""
-    name = study.base.data.name
-    for variant in variants:
-        with located(study.place(variant.name)):
-            if study.recipe(variant).data.name != name:
-                raise _other_data(study.recipe(variant))
-    if classes := built_in(name):
-        several = study.base.training.loss != "ce"
-        return Fingerprint(name, "", expected=None, found=0, classes=classes, multi_label=several)
-    return datasets.get(study.base).fingerprint
-
-
-def _other_data(recipe: Recipe) -> InputError:
-    return InputError(
-        "the variants of a study must share one data set",
-        field="data",
-        value=recipe.data.name,
-        remedy="Make a separate study for each data set.",
-    )
+def _classes_of(recipe: Recipe, datasets: Datasets) -> Fingerprint:
+    """A data set of which costs need only the classes; opened only if those are not built in."""
+    name, classes = recipe.data.name, built_in(recipe.data.name)
+    if not classes:
+        return datasets.get(recipe).fingerprint
+    several = recipe.training.loss != "ce"
+    return Fingerprint(name, "", expected=None, found=0, classes=classes, multi_label=several)
 
 
 def _check(metric: str, recipe: Recipe) -> None:

@@ -88,20 +88,13 @@ def apply_overrides(study: Study, request: StudyRequest) -> Study:
     if request.device is not None:
         check_device_name(request.device)
         changes["engine.device"] = request.device
-    if not study.seeds:
-        _check_costs_only(study, request)
-    return replace(study, base=override(study.base, changes, source="--set"))
-
-
-def _check_costs_only(study: Study, request: StudyRequest) -> None:
-    """Refuses options about runs for a study that has none (raises `InputError`)."""
-    for option, value in (("--seeds", request.seeds), ("--folds", request.folds)):
-        if value is not None:
-            problem = "this study measures only costs, it trains nothing"
+    of_runs = {"--seeds": request.seeds, "--folds": request.folds}
+    of_runs["--no-baseline"] = None if request.with_baseline else 1
+    for option, value in of_runs.items():
+        if value is not None and not study.seeds:
+            problem = "this study has no runs, only costs, which are ratios to the baseline"
             raise study.error(problem, option, value, "Leave it out.")
-    if not request.with_baseline:
-        problem = "this study measures only costs, and those are ratios to the baseline"
-        raise study.error(problem, "--no-baseline", study.baseline, "Leave it out.")
+    return replace(study, base=override(study.base, changes, source="--set"))
 
 
 def with_seeds(study: Study, seeds: int | None) -> Study:

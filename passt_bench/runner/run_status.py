@@ -154,17 +154,12 @@ def count_runs(
 
 
 def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:
-    """Variant → status of its newest measurement, None if no session has it.
-
-    Empty without the baseline, because costs are then not due.
-    """
+    """Variant → status of its newest measurement, or None; empty if the baseline is left out."""
     arms = {variant.name: variant.arm for variant in study.variants}
-    if study.baseline not in arms:
-        return {}
     sessions = sorted(store.sessions(), key=lambda session: session.finished)
-    own = [session for session in sessions if session.baseline == arms[study.baseline]]
+    own = [session for session in sessions if session.baseline == arms.get(study.baseline)]
     known = {arm.key: arm.status for session in own for arm in session.arms}
-    return {name: known.get(arm) for name, arm in arms.items()}
+    return {n: known.get(arm) for n, arm in arms.items()} if study.baseline in arms else {}
 
 
 def count_unmeasured(study: StudyRecord, store: Store) -> int:

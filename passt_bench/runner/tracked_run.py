@@ -86,17 +86,15 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
         states = {_state(cell, store) for cell in variant.cells if cell.key not in results.records}
         status = next(s for s in ("RUNNING", "KILLED", "SCHEDULED") if s in states)
     comparison = next((c for c in results.comparisons if c.variant == variant.name), None)
-    tags = {"role": "summary", "study": study.name, "variant": variant.name}
-    tags |= (
-        {
-            "metric": study.metric,
-            "verdict": "baseline" if comparison is None else comparison.verdict,
-            "cells": f"{len(records)} of {len(variant.cells)}",
-            "failed": str(sum(record.status != "ok" for record in records)),
-        }
-        if variant.cells
-        else {}
-    )
+    tags = {
+        "role": "summary",
+        "study": study.name,
+        "variant": variant.name,
+        "metric": study.metric,
+        "verdict": "baseline" if comparison is None else comparison.verdict,
+        "cells": f"{len(records)} of {len(variant.cells)}",
+        "failed": str(sum(record.status != "ok" for record in records)),
+    }
     if comparison is not None:
         tags |= {"baseline": comparison.baseline, "method": comparison.method}
     identity = {  # another recipe or other data make another summary
@@ -111,10 +109,9 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
     ends = [_milliseconds(record.finished) for record in records]
     lasted = [int(1000 * sum(record.clocks.values())) for record in records]
     if not variant.cells:  # only its cost is measured
-        arm = results.arms.get(variant.name)
-        done, status = arm is not None, "SCHEDULED"
-        if arm is not None:
-            status = "FINISHED" if arm.status == "ok" else "FAILED"
+        tags = {name: tags[name] for name in ("role", "study", "variant")}
+        status = "FINISHED" if variant.name in results.arms else "SCHEDULED"
+        done = variant.name in results.arms
         ends = [_milliseconds(session.finished) for session in results.sessions]
         lasted = [int(1000 * session.seconds) for session in results.sessions]
     return TrackedRun(

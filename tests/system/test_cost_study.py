@@ -11,8 +11,13 @@ from rich.console import Console
 
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
+from passt_bench.intervals import phase_intervals, ratio_intervals
+from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
+from passt_bench.report.pages import costs_headline
+from passt_bench.report.text import Span
+from passt_bench.report.view import gains, study_view
 from passt_bench.runner.plan import plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import cost_statuses, count_runs
@@ -122,3 +127,58 @@ def test_from_the_study_to_its_page(tmp_path: Path) -> None:
     assert float(row["clips_ratio"]) == pytest.approx(2 / ratio, rel=1e-4)
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["headline"].startswith("Against “all” (")
+
+
+def test_gains_are_ratios_round_by_round_and_their_ratios(tmp_path: Path) -> None:
+    """Known truth: what patchout gains in one engine, divided by its gain in the other."""
+    engines = {"old": "materialised", "new": "fused"}
+    study = replace(
+        STUDY,
+        baseline="old, all",
+        variants=tuple(
+            Variant(f"{name}, {share}", {"engine.attention": attention, "patchout": patchout})
+            for name, attention in engines.items()
+            for share, patchout in (("all", Patchout()), ("half", Patchout("time", rate=0.5)))
+        ),
+    )
+    plan = plan_request(StudyFile(study, ""), StudyRequest("costs"), Paths(tmp_path))
+    # Round by round, seconds: the saving of each engine varies, as does the speed of the machine.
+    slow = [1.0, 2.0, 1.0, 4.0, 1.0, 2.0]
+    steps = {
+        "old, all": [4 * s for s in slow],
+        "old, half": [1 * s for s in slow],
+        "new, all": [3 * s for s in slow],
+        "new, half": [1.5 * s for s in slow],
+    }
+    arms, samples = [], {}
+    for variant in plan.record.variants:
+        samples[variant.arm] = {"train_step": [[s] for s in steps[variant.name]]}
+        saved = {"saved_for_backward": 100.0 if variant.name == "old, all" else 50.0}
+        arms.append(
+            ArmRecord(
+                variant.arm, "ok", variant.recipe, batch_size=2,
+                phases=phase_intervals(samples[variant.arm]), memory=saved,
+                ratios=ratio_intervals(
+                    samples[variant.arm], samples[plan.record.variants[0].arm]
+                ),
+            )
+        )  # fmt: skip
+    store = Store(tmp_path)
+    store.write_study(plan.record)
+    machine = {"cpu": "Imaginary 3000", "cores": 2}
+    session = SessionRecord("0" * 16, plan.record.variants[0].arm, tuple(arms), machine=machine)
+    store.write(session, samples=samples)
+    view = study_view(load_results("costs", [store]))
+    first, second = gains(view)
+    assert (first.variant.name, first.speedup.value) == ("old, half", 4.0)
+    assert not first.relative.known
+    assert (second.other.name, second.reference.name) == ("new, all", "old, half")
+    assert (second.speedup.value, second.speedup.low) == (2.0, 2.0)  # whatever the machine's speed
+    assert second.relative == Span(0.5, 0.5, 0.5)
+    assert (second.saved, second.relative_saved) == (1.0, 2.0)
+    assert costs_headline(view) == (
+        "“new, half” trains 2.00× [2.00, 2.00] as fast as “new, all”, while "
+        "“old, half” trains 4.00× [4.00, 4.00] as fast as “old, all”."
+    )
+    page = build_study("costs", tmp_path, tmp_path / "reports")
+    assert "as fast as “old, all”, on 2 cores of Imaginary 3000." in page.read_text()

@@ -8,16 +8,8 @@ A figure is a function of a `view.StudyView` that returns a `theme.Drawing`, reg
 from __future__ import annotations
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.figures import (
-    classes,
-    costs,
-    curves,
-    forest,
-    patches,
-    rates,
-    scaling,
-    tradeoff,
-)
+from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
+from passt_bench.report.figures.costs import costs
 from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
@@ -33,10 +25,9 @@ def figure_names() -> list[str]:
 def draw_all(view: StudyView) -> list[Drawing]:
     """Every figure in the order of the page; write them under `theme.figure_style` too."""
     with figure_style():
-        if view.study.seeds:
-            drawings = [_draw(name, view) for name in figure_names()]
-        else:
-            drawings = [costs.costs(view.variants), scaling.scaling(view)]
+        names = figure_names() if view.study.seeds else [scaling.NAME]
+        drawings = [] if view.study.seeds else [costs(view.variants)]
+        drawings += [_draw(name, view) for name in names]
         for drawing in drawings:
             if drawing.figure is not None:
                 freeze_layout(drawing.figure)
