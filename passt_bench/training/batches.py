@@ -27,15 +27,12 @@ from passt_bench.models.frontend import make_frontend, mask_fill
 from passt_bench.models.patchout import random_stream
 from passt_bench.processes import follow_parent, fork_server
 from passt_bench.spec.recipe import Recipe, TrainingSpec
-from passt_bench.training.engine import Inputs, with_known
+from passt_bench.training.engine import with_known
 from passt_bench.training.features import Features, changes_waves, draw_waves, logmels, one_thread
 
 _ORDER, _AUGMENT, _WEIGHTED = 0x0D3E, 0xA063, 0x5EED  # keep the streams of one seed apart
 _ROWS = 1 << 14  # clips whose labels are unpacked at a time
 _SCALE, _OFFSET = 1000.0, 100.0  # as published
-# What `LogMels` uses up: sounds and their targets, and what `draw_augmentation` returns.
-_READ = {"log_mels", "waves", "filters", "targets"}
-_READ |= {"shift", "time", "frequency", "other", "weight"}
 Tensors = dict[str, torch.Tensor]
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
@@ -44,14 +41,9 @@ Batch = TypeVar("Batch")
 def draw_augmentation(
     training: TrainingSpec, shape: tuple[int, ...], step: int, seed: int, salt: int
 ) -> Tensors:
-    """Draws the random numbers of `augment`, a pure function of the arguments.
+    """Draws the random numbers of `augment` for a batch of ``shape`` (B, F, T), a pure function.
 
-    Args:
-        training: strengths; what is 0 is off, and draws nothing.
-        shape: (B, F, T).
-        step: number of the training step.
-        seed: of the run, like the salt.
-        salt: of the recipe.
+    What is off in ``training`` draws nothing.
 
     Returns:
         ``shift`` (B,) in frames; ``time`` and ``frequency`` (B, 2), the begin and end of a mask;
@@ -118,26 +110,30 @@ def _within(bands: torch.Tensor, length: int) -> torch.Tensor:
 
 
 class LogMels:
-    """Makes log-mels of waveforms and augments them, on the CPU or the engine's device."""
+    """Makes log-mels of waveforms and augments them, on the CPU or the engine's device.
 
-    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
-        self._net = make_frontend(recipe.frontend).to(device)
+    ``stored`` are the log-mels of the whole data set, if they are on the device.
+    """
+
+    def __init__(
+        self, recipe: Recipe, device: str = "cpu", stored: torch.Tensor | None = None
+    ) -> None:
+        self._net, self._stored = make_frontend(recipe.frontend).to(device), stored
         self._mask_value = mask_fill(recipe.frontend)
 
     @torch.no_grad()
-    def __call__(self, batch: Inputs) -> Inputs:
-        """Makes ``x`` (B, 1, F, T) and mixed ``targets`` of what `Batches.read` returns.
-
-        Other inputs are passed on.
-        """
-        known = {name: value for name, value in batch.items() if value is not None}
+    def __call__(self, batch: Tensors) -> Tensors:
+        """Makes ``x`` (B, 1, F, T) and mixed ``targets`` of a batch that was only read."""
         with one_thread():  # each operation is too short to be divided
-            x = known["log_mels"] if "log_mels" in known else self._of_waves(known)
-            x, targets = augment(x, known["targets"], known, self._mask_value)
-        others = {name: value for name, value in batch.items() if name not in _READ}
-        return {"x": x, "targets": targets, **others}
+            x = self._choose(batch)
+            x, targets = augment(x, batch["targets"], batch, self._mask_value)
+        return {"x": x, "targets": targets}
 
-    def _of_waves(self, batch: Tensors) -> torch.Tensor:
+    def _choose(self, batch: Tensors) -> torch.Tensor:
+        if "log_mels" in batch:
+            return batch["log_mels"]
+        if self._stored is not None:
+            return self._stored.index_select(0, batch["clips"])
         return logmels(self._net, batch["waves"], batch.get("filters")).squeeze(1)
 
 
@@ -180,7 +176,8 @@ def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
 class Batches:
     """Makes the batch of a training step, from features and labels of the whole data set.
 
-    With ``read_only`` it only reads and draws; `LogMels` does the rest, on any device.
+    With ``read_only`` it only reads and draws; `LogMels` does the rest, on any device. Features may
+    then be a tensor that it has.
 
     Raises:
         InputError: see `clip_weights`.
@@ -188,7 +185,7 @@ class Batches:
 
     def __init__(
         self,
-        features: Features,
+        features: Features | torch.Tensor,
         targets: Targets,
         train: np.ndarray,
         recipe: Recipe,
@@ -206,7 +203,7 @@ class Batches:
         self._epoch, self._order = -1, train[:0]
         self._log_mels = None if read_only else LogMels(recipe)
 
-    def __call__(self, step: int) -> Inputs:
+    def __call__(self, step: int) -> Tensors:
         """Augmented log-mels ``x`` (B, 1, mels, frames) and ``targets`` of a step, float32."""
         training, salt = self._recipe.training, self._recipe.salt
         shape = self.size, *self._features.shape[1:]
@@ -239,9 +236,11 @@ class Batches:
     def _read(self, clips: np.ndarray, step: int) -> Tensors:
         """Log-mels (B, mels, frames) or waveforms (B, S) with their filters, and targets."""
         features, recipe, seed = self._features, self._recipe, self._seed
-        if isinstance(features, np.ndarray):
-            x = torch.from_numpy(np.asarray(features[clips], dtype=np.float32))
-            return {"log_mels": x, "targets": torch.from_numpy(self._labels(clips))}
+        if isinstance(features, np.ndarray | torch.Tensor):
+            stored = isinstance(features, torch.Tensor)
+            chosen = clips if stored else np.asarray(features[clips], dtype=np.float32)
+            x = {"clips" if stored else "log_mels": torch.from_numpy(chosen)}
+            return {**x, "targets": torch.from_numpy(self._labels(clips))}
         if changes_waves(recipe):
             dataset, epoch = features.dataset, step // self.steps
             drawn = draw_waves(dataset, self._labels_of, clips, self._train, recipe, seed, epoch)

@@ -5,6 +5,7 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -98,6 +99,8 @@ class Engine:
         check_engine(spec)
         self.spec = spec
         self.device = torch.device(spec.device)
+        self._copies: torch.cuda.Stream | None = None
+        self._queued: deque[torch.cuda.Event] = deque()  # the ends of steps
 
     def autocast(self, precision: str | None = None) -> torch.autocast:
         """The context of a forward pass, by default in training; changes nothing in float32."""
@@ -117,11 +120,27 @@ class Engine:
         return torch.amp.GradScaler(self.spec.device, enabled=self.spec.precision == "float16")
 
     def send(self, inputs: Inputs) -> dict[str, Any]:
-        """Inputs of a step, with its tensors on the device."""
-        return {
-            name: self.to_device(value) if isinstance(value, torch.Tensor) else value
-            for name, value in inputs.items()
-        }
+        """Inputs of a step; tensors are copied while the device computes the step before."""
+        if self.spec.device == "cpu":
+            return dict(inputs)
+        self._copies = self._copies or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        current, sent = torch.cuda.current_stream(), dict(inputs)
+        for name, value in inputs.items():
+            if isinstance(value, torch.Tensor):
+                with torch.cuda.stream(self._copies):
+                    sent[name] = self.to_device(value)
+                sent[name].record_stream(current)  # or the next copy would take its memory
+        current.wait_stream(self._copies)
+        return sent
+
+    def keep_pace(self) -> None:
+        """Ends a step; waits until at most two are queued, so that few batches are in memory."""
+        if self.spec.device == "cuda":
+            end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            end.record()
+            self._queued.append(end)
+            if len(self._queued) > 2:
+                self._queued.popleft().synchronize()
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor on the device; its copy is pinned, so the CPU need not wait for the GPU."""
@@ -283,7 +302,8 @@ class _Captured:
             return self._warm_up()
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records the step without running it
+            # Records the step without running it; a thread may allocate pinned memory meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._loss = self._step(self._buffers)
             self._graph = graph
         self._graph.replay()

@@ -80,8 +80,8 @@ def predict(
             x = engine.to_device(torch.as_tensor(batch))
             x = logmels(late, x) if late else x.unsqueeze(1)
             x = change(x) if change else x
-            logits.append(engine.infer(net, x).cpu().numpy())
-    scores = np.concatenate(logits)
+            logits.append(engine.infer(net, x))
+    scores = torch.cat(logits).cpu().numpy()
     if not np.isfinite(scores).all():
         raise Diverged("the outputs of the trained model are not finite")
     return scores

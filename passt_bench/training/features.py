@@ -27,13 +27,7 @@ import torch
 from passt_bench.console import Progress
 from passt_bench.data.dataset import SCALE, Dataset
 from passt_bench.data.shared import SharedDataset
-from passt_bench.models.frontend import (
-    FrontEnd,
-    draw_edges,
-    frame_count,
-    is_jittered,
-    make_frontend,
-)
+from passt_bench.models.frontend import draw_edges, frame_count, is_jittered, make_frontend
 from passt_bench.models.patchout import random_stream
 from passt_bench.records.files import writing
 from passt_bench.spec.key import digest, key_fields
@@ -42,6 +36,7 @@ from passt_bench.spec.recipe import FrontendSpec, Recipe
 VERSION = 1  # raise when the features of unchanged settings change
 MAX_BYTES = 16 << 30  # largest features that ``auto`` caches
 _BATCH = 50
+_DEVICE_SHARE = 0.25  # of free memory; the model needs most of it, and other runs may share it
 _WAVE_STREAM = 0x3A7E  # keeps this random stream apart from others with the same seed
 
 
@@ -156,9 +151,21 @@ class Waveforms:
 Features = np.ndarray | Waveforms
 
 
+def keep_on_device(features: Features, device: str) -> Features | torch.Tensor:
+    """Cached log-mels on a CUDA device, if they take a small share of its free memory."""
+    if device == "cpu" or isinstance(features, Waveforms):
+        return features
+    if features.nbytes > _DEVICE_SHARE * torch.cuda.mem_get_info()[0]:
+        return features
+    kept = torch.empty(features.shape, device=device)
+    for at in range(0, len(features), _BATCH):
+        kept[at : at + _BATCH].copy_(torch.from_numpy(np.array(features[at : at + _BATCH])))
+    return kept
+
+
 @torch.no_grad()
 def logmels(
-    net: FrontEnd, waves: torch.Tensor, filters: torch.Tensor | None = None
+    net: torch.nn.Module, waves: torch.Tensor, filters: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Log-mels (B, 1, mels, frames) of waveforms (B, S), float32 or stored as int16."""
     x = waves.float()

@@ -23,6 +23,7 @@ from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, Training
 from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
 from passt_bench.training.evaluate import predict
+from passt_bench.training.features import keep_on_device
 from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
@@ -98,24 +99,29 @@ def train(
         Diverged: a loss was NaN or infinite; the message names epoch and value.
     """
     recipe, step = task.recipe, ModelStep(net, task.recipe)
-    late = recipe.engine.frontend == "device"
-    data = task.features, task.targets, task.train, recipe, task.seed
-    source, finish = Batches(*data, read_only=late), LogMels(recipe, recipe.engine.device)
+    engine, device = step.engine, recipe.engine.device
+    features, cuda = keep_on_device(task.features, device), device == "cuda"
+    stored = features if isinstance(features, torch.Tensor) else None
+    # Log-mels that are not made but only augmented have the same bits on every device.
+    late = recipe.engine.frontend == "device" or (cuda and isinstance(task.features, np.ndarray))
+    data = features, task.targets, task.train, recipe, task.seed
+    source, finish = Batches(*data, read_only=late), LogMels(recipe, device, stored)
     state = Training(net, step, task)
     progress, steps, total = state.progress, source.steps, task.total_steps
     run_step = StepGraph(step.run) if recipe.engine.graph else step.run
     remaining = range(progress.epoch * steps + progress.step, total)
-    pin = recipe.engine.device == "cuda"
-    with closing(load(source, remaining, recipe.engine.num_workers, pin)) as batches:
+    workers = recipe.engine.num_workers if stored is None else 0
+    with closing(load(source, remaining, workers, cuda)) as batches:
         while progress.epoch < recipe.training.epochs:
             net.train()
             state.begin_epoch()
             first = progress.epoch * steps
             for number in range(first + progress.step, first + steps):
                 step.set_learning_rate(learning_rate_at(recipe.training, number, steps))
-                inputs = {**next(batches), **_draw(net, task, number, source.size)}
-                batch = step.engine.send(inputs)
-                state.count_step(run_step(finish(batch) if late else batch))
+                batch = engine.send(next(batches))
+                drawn = engine.send(_draw(net, task, number, source.size))
+                state.count_step(run_step({**(finish(batch) if late else batch), **drawn}))
+                engine.keep_pace()
             state.end_epoch(float(step.optimizer.param_groups[0]["lr"]))
             if task.validation is not None:
                 _validate(state, task.validation)

@@ -1,17 +1,34 @@
 """Training and measuring on a CUDA device; skipped where there is none."""
 
+import warnings
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from noise_clips import CLASSES, RATE, SAMPLES, labels, open_noise
 
+from passt_bench.data.shared import SharedDataset
 from passt_bench.measure.session import Arm, run_session
 from passt_bench.models import create_model
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.doctor import check_instruments
-from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
+from passt_bench.spec import (
+    EngineSpec,
+    FrontendSpec,
+    MeasurementSpec,
+    ModelSpec,
+    Patchout,
+    Recipe,
+    TrainingSpec,
+    override,
+)
+from passt_bench.training.batches import Batches, LogMels, load
+from passt_bench.training.engine import Engine
+from passt_bench.training.features import Waveforms, keep_on_device
 from passt_bench.training.loop import train
 from passt_bench.training.state import Progress, Task
 
@@ -21,6 +38,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TensorFloat32"),
 ]
 
+MOVING = FrontendSpec(
+    sampling_rate=RATE, n_fft=256, window=200, hop=80, mels=16, fmax=3500.0, fmax_jitter=900
+)
 RANDOM = np.random.default_rng(0)
 CLIPS = 36  # batches of 8, and one of 4
 FEATURES = RANDOM.normal(size=(CLIPS, 32, 32)).astype(np.float32)
@@ -43,6 +63,72 @@ def _train(
     clips = np.arange(CLIPS)
     task = Task("k", recipe, 0, FEATURES, TARGETS, clips, folder, checkpoint_seconds=0.0)
     return train(net, task).progress
+
+
+AUGMENTED = override(
+    Recipe(frontend=MOVING),
+    {
+        "training.batch_size": 8, "training.mixup": 0.3, "training.roll": 0.3,
+        "training.mask_time": 5, "training.mask_frequency": 3, "data.seconds": SAMPLES / RATE,
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("made", ["stored", "cached", "waveforms"])
+def test_batches_are_those_of_the_cpu(made: str, workers: int) -> None:
+    """To the last bit where log-mels are only augmented."""
+    clips: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+    features: Any = clips if made == "waveforms" else clips[np.arange(24)]
+    data = labels(), np.arange(24), AUGMENTED, 3
+    there: Any = features
+    if made == "stored":
+        there = keep_on_device(features, "cuda")
+        assert torch.equal(there.cpu(), torch.from_numpy(features))
+    engine = Engine(EngineSpec(device="cuda"))
+    finish = LogMels(AUGMENTED, "cuda", there if made == "stored" else None)
+    source, whole = Batches(there, *data, read_only=True), Batches(features, *data)
+    workers = 0 if made == "stored" else workers
+    with closing(load(source, range(6), workers, pin=True)) as batches:
+        for step, batch in enumerate(batches):
+            found = {name: value.cpu() for name, value in finish(engine.send(batch)).items()}
+            engine.keep_pace()
+            wanted = whole(step)
+            assert torch.equal(found["targets"], wanted["targets"])
+            tolerance = 1e-3 if made == "waveforms" else 0.0
+            torch.testing.assert_close(found["x"], wanted["x"], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["stored", "cached", "waveforms"])
+@pytest.mark.parametrize("engine", [{}, {"graph": True}, {"precision": "float16"}], ids=str)
+def test_no_step_waits_for_the_device(
+    engine: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many waits in a training of three times as many steps; checkpoints are not written."""
+    if kind == "cached":
+        monkeypatch.setattr("passt_bench.training.features._DEVICE_SHARE", 0.0)
+    waits = []
+    for batch in (12, 4):
+        spec = EngineSpec(device="cuda", frontend="device", **engine)
+        recipe = override(AUGMENTED, {"training.batch_size": batch, "training.epochs": 2})
+        clips: Any = Waveforms(SharedDataset(open_noise()), MOVING, SAMPLES / RATE)
+        features = clips if kind == "waveforms" else clips[np.arange(24)]
+        model = ModelSpec("passt_micro", patch=(8, 8), stride=(8, 8))
+        recipe = replace(recipe, engine=spec, model=model, patchout=RECIPE.patchout)
+        net = create_model("passt_micro", CLASSES, patch=8, stride=8, mels=16, frames=50)
+        folder = tmp_path / str(batch)
+        folder.mkdir()
+        task = Task("k", recipe, 0, features, labels(), np.arange(24), folder)
+        net.to("cuda")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                train(net, task)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchronizing CUDA" in str(item.message) for item in caught))
+    assert waits[0] == waits[1]
 
 
 RISING = Patchout("unstructured", rate=0.5, schedule="rising", stages=3)

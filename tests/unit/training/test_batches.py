@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_training import equal
 
 from passt_bench.data.targets import PackedTargets
 from passt_bench.errors import InputError
 from passt_bench.spec import Recipe, TrainingSpec
 from passt_bench.training.batches import (
     Batches,
+    LogMels,
     augment,
     clip_weights,
     draw_augmentation,
@@ -95,6 +97,19 @@ def test_mixup_mixes_the_labels_that_are_known() -> None:
     positive, known = mixed.unbind(dim=1)
     assert ((positive >= 0) & (positive <= known) & (known <= 1)).all()
     assert ((known > 0) & (known < 1)).any()
+
+
+def test_log_mels_on_a_device_make_the_same_batch() -> None:
+    features, targets = RANDOM.normal(size=(20, 5, 21)).astype("f4"), _targets(20, 3)
+    training = TrainingSpec(batch_size=4, mixup=0.3, roll=0.7, mask_time=3, mask_frequency=2)
+    data = targets, np.arange(20), Recipe(training=training), 3
+    whole, read = Batches(features, *data), Batches(features, *data, read_only=True)
+    stored = torch.from_numpy(features)
+    chosen, finish = Batches(stored, *data, read_only=True), LogMels(data[2], "cpu", stored)
+    for step in (3, 7):
+        wanted = whole(step)
+        assert equal(finish(read(step)), wanted) and equal(finish(chosen(step)), wanted)
+    assert torch.equal(stored, torch.from_numpy(features))
 
 
 def test_weights_by_hand() -> None:
