@@ -17,7 +17,7 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SAFE_PATH_VARIABLE = "PYTHONSAFEPATH"  # and not -I, which would also leave out PYTHONPATH
 _LOCK = threading.Lock()
@@ -127,6 +127,35 @@ class Child:
     def explain_exit(self) -> tuple[Exit, str]:
         """Why the process ended, see `explain_exit`."""
         return explain_exit(self.status, self._kills)
+
+
+class PipedChild(Child):
+    """A `Child` that receives messages and answers; its end of the pipe is its first argument."""
+
+    def __init__(self, target: Callable[..., object], *arguments: object, **options: Any) -> None:
+        self.pipe, other_end = multiprocessing.Pipe()
+        super().__init__(target, other_end, *arguments, **options)
+        other_end.close()
+
+    def send(self, *message: object) -> None:
+        """Sends a message; that the process is dead is noticed when its answer is awaited."""
+        with suppress(OSError):
+            self.pipe.send(message)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for an answer or the end of the process; returns whether there was either."""
+        return bool(connection.wait([self.pipe, self._process.sentinel], seconds))
+
+    def answer(self) -> Any:
+        """The answer that has come; None if the process ended without one."""
+        with suppress(EOFError, OSError):
+            return self.pipe.recv() if self.pipe.poll() else None
+
+    def close(self) -> None:
+        """Kills the process and waits for its end."""
+        self.kill()
+        self.ended(10)
+        self.pipe.close()
 
 
 def _follow_and_run(target: Callable[..., object], arguments: Sequence[object]) -> None:

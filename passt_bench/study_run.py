@@ -21,7 +21,7 @@ from passt_bench.records.store import Store
 from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
-from passt_bench.runner.executor import check_device, prepare, train
+from passt_bench.runner.executor import check_device, fork_server, parallel_runs, prepare, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
@@ -83,6 +83,8 @@ def execute_plan(
     store = Store(paths.runs)
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     check_device(plan)
+    if todo:
+        fork_server()  # imports while features are prepared
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
     with regular_sync(paths.runs, plan.study.name) if config.track and todo else nullcontext():
@@ -230,7 +232,7 @@ def describe(
     text = "".join(f"{note} " for note in plan.notes)
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
-    seconds = sum(cell.seconds for cell in todo) / max(1, min(config.workers, len(todo)))
+    seconds = sum(cell.seconds for cell in todo) / min(parallel_runs(todo, config), len(todo) or 1)
     if config.cost and plan.has_baseline:
         costs, variants = _cost_plan(plan, config, store.sessions())
         if not costs.all_known:

@@ -197,6 +197,7 @@ Workers = Annotated[
         show_default="one per core",
     ),
 ]
+PerGpu = Annotated[int, option("N", "Number of parallel runs on one GPU.", "--per-gpu", min=1)]
 RunTimeout = Annotated[
     float | None,
     option("SECONDS", "Time limit per run.", "--run-timeout", callback=number("seconds")),

@@ -15,6 +15,7 @@ from passt_bench.cli.options import (
     CORES,
     RUNS,
     Memory,
+    PerGpu,
     Reports,
     Runs,
     RunTimeout,
@@ -71,12 +72,13 @@ def plan(
     request: "StudyRequest",
     paths: "Paths",
     workers: Workers = CORES,
+    per_gpu: PerGpu = 1,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile
 
-    config = RunConfig(workers=workers)
+    config = RunConfig(workers=workers, per_gpu=per_gpu)
     file = _load(request, paths)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
@@ -144,6 +146,7 @@ def run(
     request: "StudyRequest",
     paths: "Paths",
     workers: Workers = CORES,
+    per_gpu: PerGpu = 1,
     retry: Annotated[
         list[str] | None, option("STATUS", "Statuses to retry, e.g. oom,error.")
     ] = None,
@@ -152,6 +155,9 @@ def run(
     checkpoint_seconds: Annotated[
         float, option("SECONDS", "Time between checkpoints.", min=0)
     ] = 20.0,
+    fresh_processes: Annotated[
+        bool, flag("--fresh-processes", "Start a process for each run.")
+    ] = False,
     keep_checkpoints: Annotated[
         bool, flag("--keep-checkpoints", "Keep the checkpoints of finished runs.")
     ] = False,
@@ -172,6 +178,8 @@ def run(
     paths = replace(paths, pages=reports)
     config = RunConfig(
         workers=workers,
+        per_gpu=per_gpu,
+        fresh_processes=fresh_processes,
         retry=statuses(retry),
         timeout=run_timeout,
         memory=max(1, round(memory * 2**30)) if memory is not None else None,
@@ -201,6 +209,7 @@ def search(
     request: "StudyRequest",
     paths: "Paths",
     workers: Workers = CORES,
+    per_gpu: PerGpu = 1,
     trials: Annotated[int, option("N", "Trials in total, earlier ones included.", min=1)] = 40,
     search_minutes: Annotated[
         float, option("MINUTES", "Time limit of the whole search, confirmation included.", min=0.1)
@@ -227,7 +236,7 @@ def search(
     clock, paths = Stopwatch(), replace(paths, pages=reports)
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
-    config = RunConfig(workers=workers, search_minutes=search_minutes)
+    config = RunConfig(workers=workers, per_gpu=per_gpu, search_minutes=search_minutes)
     with regular_sync(paths.runs) if track else nullcontext():
         record, failed = explore(study, trials, config, paths, console, command=typed_command())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ _GPU_USE_WINDOW = 1.5  # the driver's GPU use is a mean over up to a second
 GPU_SLOWED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 
 
+@cache
 def describe_machine() -> dict[str, Any]:
-    """The properties of the machine that affect speed; the same on every call."""
+    """The properties of the machine that affect speed; asked for once."""
     machine: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": os.cpu_count() if (cores := all_cores()) is None else len(cores),
@@ -55,6 +57,7 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that affect numbers and speed."""
     versions = {}

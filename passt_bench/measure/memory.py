@@ -74,8 +74,17 @@ def measure_peak(work: Callable[[], object], device: torch.device) -> Peak:
 
 
 def peak_bytes(device: str) -> int:
-    """The maximum since the process started: resident (``cpu``) or allocated (``cuda``)."""
+    """The maximum since the process started or `reset_peak`: resident, or allocated on CUDA."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
+
+
+def reset_peak(device: str) -> bool:
+    """Frees memory and starts the maximum of `peak_bytes` anew; returns whether that worked."""
+    release_free_memory()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    return reset_resident_peak()
 
 
 def reset_resident_peak() -> bool:
@@ -157,6 +166,17 @@ def memory_limit(limit: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def share_gpu_memory(processes: int) -> None:
+    """Limits this process to its share of the GPU's memory, so that it takes none of the others'.
+
+    PyTorch counts what it allocates, and not the GiB at most that CUDA itself uses per process.
+    """
+    if processes > 1:
+        total = torch.cuda.mem_get_info()[1]
+        share = max(0.5 / processes, 1 / processes - KIB**3 / total)
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 def failure_status(error: BaseException) -> Literal["oom", "error"]:

@@ -8,7 +8,6 @@ runs, and no two arms run at once; only their builds overlap.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import time
@@ -39,7 +38,7 @@ from passt_bench.measure.target import (
     warm_up,
     write_profile,
 )
-from passt_bench.processes import Child
+from passt_bench.processes import PipedChild
 from passt_bench.records.run import Status
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec
 
@@ -108,17 +107,14 @@ class ArmProcess:
     """
 
     def __init__(self, *modules: str) -> None:
-        self._pipe, other_end = multiprocessing.Pipe()
         # The first optimizer of a process imports torch._dynamo, which takes two seconds.
         modules = (__name__, "torch._dynamo", *modules)
-        self._child = Child(_serve, other_end, modules=modules, daemon=True)
+        self._child = PipedChild(_serve, modules=modules, daemon=True)
         self.pid = self._child.pid
-        other_end.close()
 
     def send(self, function: Callable[..., object], *arguments: object) -> None:
         """Sends a function and its arguments; `receive` detects a dead process."""
-        with suppress(OSError):
-            self._pipe.send((function, arguments))
+        self._child.send(function, arguments)
 
     def receive(self, seconds: float) -> Any:
         """Waits for the result of the last function.
@@ -127,9 +123,9 @@ class ArmProcess:
             ArmError: it raised, the process died, or there was no answer within ``seconds``.
         """
         try:
-            if not self._pipe.poll(seconds):
+            if not self._child.pipe.poll(seconds):
                 raise ArmError("timeout", f"no answer within {seconds:g} s")
-            status, value = self._pipe.recv()
+            status, value = self._child.pipe.recv()
         except (EOFError, OSError):
             self._child.ended(10)
             reason, message = self._child.explain_exit()
@@ -140,9 +136,7 @@ class ArmProcess:
 
     def close(self) -> None:
         """Kills the process."""
-        self._child.kill()
-        self._child.ended(10)
-        self._pipe.close()
+        self._child.close()
 
 
 def _serve(pipe: Connection) -> None:

@@ -1,30 +1,42 @@
-"""Runs one quality cell in its own process: trains, evaluates and writes the record."""
+"""Runs quality cells in a process of their own: trains, evaluates and writes the record."""
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import os
+import sys
 import time
 import traceback
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.splits import validation_split
 from passt_bench.errors import is_storage_error
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.memory import failure_status, memory_limit, peak_bytes
+from passt_bench.measure.memory import (
+    failure_status,
+    memory_limit,
+    peak_bytes,
+    reset_peak,
+    share_gpu_memory,
+)
 from passt_bench.models import draw_kept, from_recipe, save_model
-from passt_bench.records.run import Picture, RunRecord, Status
+from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import load_initial_weights
 from passt_bench.runner.plan import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import PROGRESS
+from passt_bench.runner.run_status import PROGRESS, lock
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged, Engine
 from passt_bench.training.evaluate import Evaluation, evaluate
@@ -33,10 +45,54 @@ from passt_bench.training.loop import set_up, train
 from passt_bench.training.state import Progress, Task, Training, add_clocks, temporarily_load
 
 MODEL = "model.safetensors"  # in the folder of the record, where models are kept
+VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
 
-def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
-    """Runs a cell and writes its final record; failures become records too.
+def serve_cells(pipe: Connection, paths: Paths, config: RunConfig, gpu: str | None) -> None:
+    """Runs, in a child, the cells that come through the pipe, until one fails.
+
+    Each comes with whether its failure is final.
+    """
+    if gpu is not None:
+        os.environ[VISIBLE_GPUS_VARIABLE] = gpu  # CUDA is not initialized yet
+    gc.freeze()  # to search what was imported for garbage takes 0.4 s, and there is none
+    seed, environment = torch.initial_seed(), dict(os.environ)
+    while True:
+        cell, final = pipe.recv()
+        try:
+            work = lock(paths.runs, f"{cell.key}.work.lock")
+            # The process of a killed command may hold it, and write the record.
+            with warnings.catch_warnings(), work.acquire(timeout=-1):
+                written = final_outcome(cell, Store(paths.runs))
+                fine = written is not None or run_cell(cell, paths, config, record_failure=final)
+        except OSError as error:
+            if not is_storage_error(error):
+                raise
+            checkpoint.warn(str(error))
+            sys.exit(CANNOT_WRITE)
+        if not fine or config.fresh_processes or not reset_peak(cell.recipe.engine.device):
+            return
+        # The next cell finds what a new process would give it; `set_up` sets threads and modes.
+        torch.manual_seed(seed)
+        torch._dynamo.reset()
+        os.environ.clear()
+        os.environ.update(environment)
+        pipe.send(True)
+
+
+def final_outcome(cell: PlannedCell, store: Store) -> Outcome | None:
+    """How the attempt at a cell ended, from its record; None without one."""
+    outcome = store.outcome(cell.key)
+    return outcome if outcome is not None and outcome.attempt >= cell.attempt else None
+
+
+def run_cell(
+    cell: PlannedCell, paths: Paths, config: RunConfig, *, record_failure: bool = True
+) -> bool:
+    """Runs a cell and writes its final record, also of a failure; returns whether it succeeded.
+
+    A failure that is not to be recorded leaves the cell to the next process.
 
     Raises:
         OSError: nothing can be written; the next command resumes from the last checkpoint.
@@ -49,6 +105,8 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
     (folder / PROGRESS).touch()  # marks the cell as started
     try:
         with memory_limit(config.memory):
+            if cell.recipe.engine.device == "cuda":
+                share_gpu_memory(config.per_gpu)
             record = _run(cell, paths, config, folder)
     except Diverged as error:
         record = failure(cell, "diverged", str(error))
@@ -56,8 +114,10 @@ def run_cell(cell: PlannedCell, paths: Paths, config: RunConfig) -> None:
         if is_storage_error(error):
             raise
         record = failure(cell, failure_status(error), traceback.format_exc(limit=-6))
-    store.write(record)
-    clear(paths, config, cell.key)
+    if record.status == "ok" or record_failure:
+        store.write(record)
+        clear(paths, config, cell.key)
+    return record.status == "ok"
 
 
 def clear(paths: Paths, config: RunConfig, key: str) -> None:

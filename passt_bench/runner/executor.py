@@ -1,21 +1,23 @@
-"""Prepares and runs cells, a few at a time, each in a process of its own.
+"""Prepares and runs cells, a few at a time, in child processes.
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
-(which has loaded torch), and records how the child ended.
+(which has loaded torch), which serves one cell with the same engine after another, on the same GPU.
+After a failure of any kind the child is replaced. Only a new child's failure is final: a cell that
+fails in a child that has served others is run again in a new one, so that no cell can be harmed by
+what others left behind.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import torch
 from filelock import FileLock, Timeout
@@ -23,26 +25,31 @@ from rich.console import Console
 
 from passt_bench import processes
 from passt_bench.console import Progress, stage
-from passt_bench.errors import InputError, StorageError, is_storage_error
+from passt_bench.errors import InputError, StorageError
+from passt_bench.processes import PipedChild
 from passt_bench.records.run import Outcome
 from passt_bench.records.store import Store
-from passt_bench.runner.cells import clear, failure, run_cell
+from passt_bench.runner.cells import (
+    CANNOT_WRITE,
+    VISIBLE_GPUS_VARIABLE,
+    clear,
+    failure,
+    final_outcome,
+    serve_cells,
+)
 from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
-from passt_bench.runner.run_status import PROGRESS, lock
-from passt_bench.spec.recipe import Recipe
-from passt_bench.training import checkpoint
+from passt_bench.runner.run_status import PROGRESS, is_running, lock
+from passt_bench.spec.recipe import EngineSpec, Recipe
 from passt_bench.training.features import features_path, fits_cache, prepare_features
 
-VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.3  # seconds
 RESTARTS = 3  # of a cell whose process is killed from outside, within one command
-_CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 # What a cell would import later: the first optimizer torch._dynamo, the metrics scikit-learn.
 _MODULES = (
     __name__,
     "torch._dynamo",
-    "passt_bench.training.metrics",
+    "sklearn.metrics",
     "passt_bench.runner.benchmark_target",
 )
 
@@ -58,7 +65,7 @@ def run_cells(
     Args:
         cells: the cells.
         paths: folders of their files.
-        config: number of processes (on CUDA, one per GPU), time and memory limits.
+        config: number of processes, time and memory limits.
         progress: called a few times per second with the fraction of the expected seconds that is
             done, and the number of runs.
 
@@ -74,36 +81,24 @@ def run_cells(
     for cell in cells:
         cell.data.write()  # before the children start, so that a full disk fails the command
     fork_server()
-    runner = _CellRunner(cells, paths, config)
-    with ThreadPoolExecutor(max_workers=max(1, config.workers)) as pool:
-        futures = {pool.submit(runner.run, cell): cell for cell in cells}
+    runner, width = _CellRunner(cells, paths, config), parallel_runs(cells, config)
+    with ThreadPoolExecutor(max_workers=width) as pool:
+        threads = {pool.submit(runner.work) for _ in range(width)}
         try:
-            while not all(future.done() and not _is_busy(future) for future in futures):
-                progress(*runner.estimate(futures))
-                time.sleep(POLL)
-                for future in [future for future in futures if _is_busy(future)]:
-                    # Another command runs this cell: run the others first, then wait for it.
-                    cell = futures.pop(future)
-                    futures[pool.submit(runner.run, cell, wait=True)] = cell
-                for future in futures:
-                    if future.done() and not _is_busy(future):
-                        future.result()  # raises what concerns all cells, e.g. a full disk
-            progress(*runner.estimate(futures))
+            while threads:
+                ended, threads = wait(threads, POLL, FIRST_EXCEPTION)
+                for thread in ended:
+                    thread.result()  # raises what concerns all cells, e.g. a full disk
+                progress(*runner.estimate())
         except BaseException:
             runner.stop.set()
-            pool.shutdown(cancel_futures=True)
             raise
-    outcomes = {cell.key: future.result() for future, cell in futures.items()}
-    return {key: end for key, end in outcomes.items() if end is not None}
+    return {key: end for key, end in runner.ends.items() if end is not None}
 
 
 def fork_server() -> ForkServerContext:
     """The fork server with what cells and cost sessions import: a child costs 0.03 s, not 2 s."""
     return processes.fork_server(*_MODULES)
-
-
-def _is_busy(future: Future[Outcome | None]) -> bool:
-    return future.done() and isinstance(future.exception(), Timeout)
 
 
 def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
@@ -119,19 +114,29 @@ def visible_gpus(environment: Mapping[str, str], count: int) -> tuple[str, ...]:
     return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
 
 
+def parallel_runs(cells: Sequence[PlannedCell], config: RunConfig) -> int:
+    """How many cells run at a time."""
+    if not all(cell.recipe.engine.device == "cuda" for cell in cells):
+        return max(1, config.workers)
+    gpus = visible_gpus(os.environ, torch.cuda.device_count())
+    return max(1, min(config.workers, config.per_gpu * len(gpus)))
+
+
 @contextmanager
 def free_gpu(
-    names: Sequence[str], locks: Path, stopped: Callable[[], bool]
+    names: Sequence[str], locks: Path, stopped: Callable[[], bool], per_gpu: int = 1
 ) -> Iterator[str | None]:
-    """Waits for a GPU that no process of any command on the folder of locks uses, and holds it.
+    """Waits for a GPU that fewer processes than ``per_gpu`` use, and holds one of its locks.
 
-    Yields its name, or None once ``stopped`` returns true.
+    The processes of all commands on the folder of locks count. Yields the name of the GPU, or None
+    once ``stopped`` returns true.
     """
+    ends = ["", *(f"-{number}" for number in range(2, per_gpu + 1))]
+    places = [(name, f"gpu-{name.replace('/', '-')}{end}.lock") for end in ends for name in names]
     while not stopped():
-        for name in names:
-            gpu = FileLock(locks / f"gpu-{name.replace('/', '-')}.lock", timeout=0)
+        for name, file in places:
             try:
-                held = gpu.acquire()
+                held = FileLock(locks / file, timeout=0).acquire()
             except Timeout:
                 continue
             with held:
@@ -146,21 +151,24 @@ class _CellRunner:
 
     def __init__(self, cells: Sequence[PlannedCell], paths: Paths, config: RunConfig) -> None:
         self._paths, self._config, self._store = paths, config, Store(paths.runs)
-        cuda = any(cell.recipe.engine.device == "cuda" for cell in cells)
-        self._gpus = visible_gpus(os.environ, torch.cuda.device_count() if cuda else 0)
-        self.stop = Event()
+        self._cells, self._todo = cells, list(cells)
+        self._running: set[str] = set()  # keys of cells that were begun
+        self._busy: list[PlannedCell] = []  # cells that other commands run
+        self._guard = Lock()  # of what is to be done
+        self._gpus = visible_gpus(os.environ, torch.cuda.device_count())
+        self.ends: dict[str, Outcome | None] = {}  # None if the child was repeatedly killed
+        self.stop = Event()  # when set, the children are killed
 
-    def estimate(self, futures: Mapping[Future[Outcome | None], PlannedCell]) -> tuple[float, str]:
+    def estimate(self) -> tuple[float, str]:
         """The fraction of the expected seconds that is done, and the number of finished cells."""
-        done, work = 0.0, sum(cell.seconds for cell in futures.values())
-        for future, cell in futures.items():
-            if future.done():
+        done, work = 0.0, sum(cell.seconds for cell in self._cells)
+        for cell in self._cells:
+            if cell.key in self.ends:
                 done += cell.seconds
-            elif future.running():
+            elif cell.key in self._running:
                 last = self._last_progress(cell.key)
                 done += 0.95 * cell.seconds * last["epoch"] / last["epochs"] if last else 0.0
-        finished = sum(future.done() for future in futures)
-        return done / work if work else 1.0, f"{finished} of {len(futures)} runs"
+        return done / work if work else 1.0, f"{len(self.ends)} of {len(self._cells)} runs"
 
     def _last_progress(self, key: str) -> dict[str, float]:
         """The last line of a cell's progress, see `cells._note_epoch`; empty without one."""
@@ -170,68 +178,104 @@ class _CellRunner:
         except (OSError, IndexError, ValueError, KeyError, TypeError):
             return {}
 
-    def run(self, cell: PlannedCell, *, wait: bool = False) -> Outcome | None:
-        """Runs one cell; among all commands that use the folder, only one runs it.
-
-        Returns:
-            How it ended; None if it was stopped, or repeatedly killed from outside.
+    def work(self) -> None:
+        """Runs cells until none is left; called in each thread.
 
         Raises:
-            Timeout: another command runs the cell, and ``wait`` is not set.
             StorageError: nothing can be written.
         """
-        cell_lock = lock(self._paths.runs, f"{cell.key}.lock")
+        locks, per_gpu = self._paths.runs / "locks", self._config.per_gpu
+        while (cell := self._next()) is not None:
+            on_gpu = cell.recipe.engine.device == "cuda"
+            gpus = free_gpu(self._gpus, locks, self.stop.is_set, per_gpu)
+            with gpus if on_gpu else nullcontext() as gpu:
+                self._serve(cell, gpu)
+
+    def _next(self, engine: EngineSpec | None = None) -> PlannedCell | None:
+        """The next cell, or the next with an engine; None if there is none or the work is stopped.
+
+        Without an engine, waits for the cells that other commands run.
+        """
         while not self.stop.is_set():
-            try:
-                cell_lock.acquire(timeout=POLL if wait else 0)
-            except Timeout:
-                if wait:
-                    continue
-                raise
-            try:
-                return self._run_until_final(cell)
-            finally:
-                cell_lock.release()
-        return None
-
-    def _run_until_final(self, cell: PlannedCell) -> Outcome | None:
-        gpus, locks, stopped = self._gpus, self._paths.runs / "locks", self.stop.is_set
-        on_gpu = cell.recipe.engine.device == "cuda"
-        for _ in range(1 + RESTARTS):
-            outcome = _final(cell, self._store)
-            if outcome is not None or stopped():
-                return outcome
-            with free_gpu(gpus, locks, stopped) if on_gpu else nullcontext() as gpu:
-                if stopped():
+            with self._guard:
+                for number, cell in enumerate(self._todo):
+                    if engine in (None, cell.recipe.engine):
+                        return self._todo.pop(number)
+                if engine is not None or not self._busy:
                     return None
-                outcome = self._run_in_child(cell, gpu)
-            if outcome is not None:
-                return outcome
+                self._todo = [c for c in self._busy if not is_running(self._paths.runs, c.key)]
+                self._busy = [cell for cell in self._busy if cell not in self._todo]
+            if not self._todo:
+                time.sleep(POLL)
         return None
 
-    def _run_in_child(self, cell: PlannedCell, gpu: str | None) -> Outcome | None:
-        """Runs a cell in a child; None if the child was killed from outside."""
+    def _serve(self, first: PlannedCell, gpu: str | None) -> None:
+        """Runs a cell, and then those left with the same engine, in as few children as possible."""
+        cell: PlannedCell | None = first
+        child: PipedChild | None = None
+        try:
+            while cell is not None:
+                try:  # among all commands that use the folder, only one runs the cell
+                    held = lock(self._paths.runs, f"{cell.key}.lock").acquire()
+                except Timeout:
+                    with self._guard:
+                        self._busy.append(cell)
+                else:
+                    with held:
+                        child = self._run(cell, gpu, child)
+                cell = self._next(first.recipe.engine)
+        finally:
+            if child is not None:
+                child.close()
+
+    def _run(
+        self, cell: PlannedCell, gpu: str | None, child: PipedChild | None
+    ) -> PipedChild | None:
+        """Runs a cell until it has a final record; see `_run_in_child`."""
+        self._running.add(cell.key)
+        outcome = final_outcome(cell, self._store)
+        for _ in range(1 + RESTARTS):
+            if outcome is None and not self.stop.is_set():
+                outcome, child = self._run_in_child(cell, gpu, child)
+        self.ends[cell.key] = outcome
+        return child
+
+    def _run_in_child(
+        self, cell: PlannedCell, gpu: str | None, child: PipedChild | None
+    ) -> tuple[Outcome | None, PipedChild | None]:
+        """Runs a cell in a child, or in a new one if there is none.
+
+        Returns:
+            How the cell ended, None if it is to be run again; the child if it may serve another
+            cell, None if it has ended.
+        """
         paths, config = self._paths, self._config
         left = float("inf")
         if config.timeout is not None:
             left = config.timeout - self._last_progress(cell.key).get("seconds", 0.0)
-        try:
-            # Not a daemon, because daemons may not start loader processes.
-            child = processes.Child(_child, cell, paths, config, gpu, modules=_MODULES)
-        except (OSError, EOFError):  # the fork server died; the next attempt starts it again
-            return None
+        reused = child is not None
+        if child is None:
+            try:
+                # Not a daemon, because daemons may not start loader processes.
+                child = PipedChild(serve_cells, paths, config, gpu, modules=_MODULES)
+            except (OSError, EOFError):  # the fork server died; the next attempt starts it again
+                return None, None
+        child.send(cell, not reused)
         deadline, timed_out = time.monotonic() + left, False
-        while not child.ended(POLL):
+        while not child.wait(POLL):
             timed_out = time.monotonic() > deadline
             if timed_out or self.stop.is_set():
                 child.kill()
-        child.kill()  # in case it outlived the fork server
+        kept = child if child.answer() and not timed_out else None
+        if kept is None:
+            child.ended(10)
+            child.close()  # in case it outlived the fork server
         with lock(paths.runs, f"{cell.key}.work.lock").acquire(timeout=-1):
-            outcome = _final(cell, self._store)
+            outcome = final_outcome(cell, self._store)
             if outcome is None:
                 if self.stop.is_set():
-                    return None
-                if child.status == _CANNOT_WRITE:
+                    return None, kept
+                if child.status == CANNOT_WRITE:
                     raise StorageError(
                         "cannot be written; the disk is full or read-only",
                         source=self._store.folder(cell.key),
@@ -240,35 +284,14 @@ class _CellRunner:
                 status, message = child.explain_exit()
                 if timed_out:
                     record = failure(cell, "timeout", f"stopped after {config.timeout:g} s")
-                elif status == "interrupted":
-                    return None
+                elif reused or status == "interrupted":
+                    return None, kept
                 else:
                     record = failure(cell, status, message)
                 self._store.write(record)
                 outcome = Outcome(cell.key, record.status, record.attempt, record.message)
             clear(paths, config, cell.key)  # in case the child was killed before it did this
-            return outcome
-
-
-def _final(cell: PlannedCell, store: Store) -> Outcome | None:
-    outcome = store.outcome(cell.key)
-    return outcome if outcome is not None and outcome.attempt >= cell.attempt else None
-
-
-def _child(cell: PlannedCell, paths: Paths, config: RunConfig, gpu: str | None) -> None:
-    """Runs the cell in the child, unless another process has written its record meanwhile."""
-    if gpu is not None:
-        os.environ[VISIBLE_GPUS_VARIABLE] = gpu  # CUDA is not initialized yet
-    work = lock(paths.runs, f"{cell.key}.work.lock")
-    with work.acquire(timeout=-1):  # the process of a killed command may hold it
-        if _final(cell, Store(paths.runs)) is None:
-            try:
-                run_cell(cell, paths, config)
-            except OSError as error:
-                if is_storage_error(error):
-                    checkpoint.warn(str(error))
-                    sys.exit(_CANNOT_WRITE)
-                raise
+            return outcome, kept
 
 
 def check_device(plan: StudyPlan) -> None:
@@ -318,6 +341,6 @@ def prepare(
 def train(todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, console: Console) -> None:
     """Trains and evaluates cells whose features are prepared."""
     if todo:
-        cells = f"{len(todo)} runs, {config.workers} in parallel"
+        cells = f"{len(todo)} runs, {min(len(todo), parallel_runs(todo, config))} in parallel"
         with stage(console, f"Training and evaluating {cells}") as update:
             run_cells(todo, paths, config, update)

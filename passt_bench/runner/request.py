@@ -37,6 +37,8 @@ class RunConfig:
     """How to run a study; none of these settings decides a result."""
 
     workers: int = field(default_factory=default_workers)  # number of processes in parallel
+    per_gpu: int = 1  # number of processes in parallel on one GPU
+    fresh_processes: bool = False  # one for each run
     retry: tuple[Status, ...] = ()  # statuses of runs to try again
     timeout: float | None = None  # seconds per attempt at a run, including those before a restart
     memory: int | None = None  # maximum bytes that the process of a run may allocate

@@ -13,10 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from planned_study import planned
 from rich.console import Console
+from small_study import results
 
+from passt_bench import processes
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
@@ -24,7 +26,7 @@ from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, 
 from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
-from passt_bench.spec import Variant
+from passt_bench.spec import ModelSpec, Patchout, Variant
 from passt_bench.study_run import find_incomplete
 from passt_bench.training import checkpoint
 
@@ -250,18 +252,22 @@ def test_what_a_scheduler_chose_is_respected(
     assert visible_gpus(environment, count) == names
 
 
-@pytest.mark.parametrize(("gpus", "workers"), [(1, 4), (2, 3), (4, 16)])
-def test_no_two_have_the_same_gpu(tmp_path: Path, gpus: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "workers", "per_gpu"), [(1, 4, 1), (2, 3, 1), (4, 16, 1), (2, 9, 3)]
+)
+def test_no_more_than_asked_for_have_the_same_gpu(
+    tmp_path: Path, gpus: int, workers: int, per_gpu: int
+) -> None:
     names = visible_gpus({}, gpus)
     held: Counter[str] = Counter()
     guard = threading.Lock()
 
     def work() -> None:
-        with free_gpu(names, tmp_path, lambda: False) as gpu:
+        with free_gpu(names, tmp_path, lambda: False, per_gpu) as gpu:
             assert gpu in names
             with guard:
                 held[gpu] += 1
-                assert held[gpu] == 1
+                assert held[gpu] <= per_gpu
             time.sleep(0.01)
             with guard:
                 held[gpu] -= 1
@@ -271,3 +277,73 @@ def test_no_two_have_the_same_gpu(tmp_path: Path, gpus: int, workers: int) -> No
             future.result()
     with free_gpu(names, tmp_path, lambda: True) as stopped:
         assert stopped is None
+    # Another command on the folder, which may ask for fewer, sees the first lock.
+    with free_gpu(names, tmp_path, lambda: False, per_gpu), pytest.raises(Timeout):
+        FileLock(tmp_path / "gpu-0.lock", timeout=0).acquire()
+
+
+VARIED: dict[str, dict[str, Any]] = {
+    "half": {"patchout": Patchout("unstructured", rate=0.5, scope="sample")},
+    "materialised": {"engine.attention": "materialised"},
+    "swa": {"training.swa_start": 1, "training.swa_every": 1, "training.epochs": 3},
+    "best": {"training.checkpoint_selection": "best_on_validation"},
+    "CNN": {"model": ModelSpec("panns_micro")},
+    "wide": {"model.width": 48},
+    "diverges": {"training.learning_rate": 1e30, "training.warmup": 0.0},
+    "streamed": {"salt": 1, "data.storage": "streamed", "engine.num_workers": 2},
+}
+
+
+def test_results_do_not_depend_on_what_a_process_ran_before(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    start = processes.PipedChild.__init__
+
+    def count(child: processes.PipedChild, *arguments: Any, **options: Any) -> None:
+        started.append(arguments)
+        start(child, *arguments, **options)
+
+    monkeypatch.setattr(processes.PipedChild, "__init__", count)
+    found, numbers, peaks = [], [], []
+    for number, order in enumerate((1, 1, -1)):
+        study = Study(study_file, tmp_path / f"runs-{number}", VARIED)
+        cells = list(study.plan.cells)[::order]
+        config = replace(study.config, workers=1, fresh_processes=number == 0)
+        started.clear()
+        run_cells(cells, study.paths, config)
+        numbers.append(len(started))
+        found.append(results(study.paths.runs))
+        records = [study.store.run(cell.key) for cell in cells]
+        peaks.append({r.key: r.train["peak_bytes"] for r in records if r and r.status == "ok"})
+    assert Counter(record["status"] for record in found[0].values()) == {"ok": 8, "diverged": 1}
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+    # One for each of three engines, and one more for the cell that diverges or those after it.
+    assert numbers == [9, 4, 4]
+    for reused in peaks[1:]:
+        assert reused == pytest.approx(peaks[0], rel=0.1)
+
+
+@pytest.mark.skipif(oom_kills() is None, reason="needs /proc/vmstat")
+def test_failures_of_all_kinds_in_one_process_after_another(
+    make: Callable[..., Study], study_file: Path, tmp_path: Path
+) -> None:
+    """Between runs that succeed: each is recorded as it would be alone, and harms no other."""
+    wide, late = {"model.width": 4096, "model.depth": 4}, {"training.epochs": 100_000}
+    diverges = {"training.learning_rate": 1e30, "training.warmup": 0.0}
+    study = make(a={"salt": 1}, wide=wide, b={"salt": 2}, long=late, c={"salt": 3},
+                 diverges=diverges, d={"salt": 4})  # fmt: skip
+    records = study.run(*"abcd", "wide", "long", "diverges", workers=1, timeout=6,
+                        memory=1500 * 2**20)  # fmt: skip
+    assert [record.status for record in records] == [
+        "ok", "oom", "ok", "timeout", "ok", "diverged", "ok"
+    ]  # fmt: skip
+    assert records[3].message == "stopped after 6 s"
+    alone = Study(study_file, tmp_path / "alone", {name: {"salt": n} for n, name in
+                                                   enumerate("abcd", 1)})  # fmt: skip
+    alone.run(*"abcd", fresh_processes=True)
+    together = results(study.paths.runs)
+    expected = results(alone.paths.runs)
+    assert len(expected) == 4
+    assert {key: together[key] for key in expected} == expected
