@@ -58,8 +58,8 @@ def test_a_finished_study_does_nothing(
 ) -> None:
     plan, started = two_variants, []
     write(tmp_path, plan)
-    monkeypatch.setattr("passt_bench.runner.executor._CellRunner.run", started.append)
-    monkeypatch.setattr("passt_bench.runner.executor.fork_server", lambda: started.append(0))
+    monkeypatch.setattr("passt_bench.runner.executor._CellRunner.work", started.append)
+    monkeypatch.setattr("passt_bench.study_run.fork_server", lambda: started.append(0))
     paths = Paths(tmp_path)
     options = RunConfig(cost=False, track=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
