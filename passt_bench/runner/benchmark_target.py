@@ -21,7 +21,7 @@ from passt_bench.models import from_recipe, initialize
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.runner.estimates import batch_size
 from passt_bench.spec.recipe import Recipe
-from passt_bench.training.engine import Engine, Inputs, ModelStep, StepGraph
+from passt_bench.training.engine import Engine, Inputs, ModelStep, Step, StepGraph
 from passt_bench.training.loop import set_up, stages
 
 _SEED = 0
@@ -41,8 +41,11 @@ class RecipeFactory:
         """Builds the subject."""
         work = _Work(self.recipe, self.classes)
         parts = {"forward": work.forward, "backward": work.backward, "optimizer": work.model.update}
+        step, engine = parts, self.recipe.engine
+        if engine.graph or engine.accumulate > 1:
+            step = {"replay" if engine.graph else "chunks": work.run}
         return Subject(
-            step={"replay": work.replay} if self.recipe.engine.graph else parts,
+            step=step,
             parts=parts,
             release_graphs=work.graph.clear,
             others={
@@ -71,7 +74,9 @@ class _Work:
         self.model = ModelStep(self.net, recipe)
         grid = self.net.grid(frames)
         self.stages = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-        self.graph = StepGraph(lambda drawn: self.model.run(self._batch_with(drawn)))
+        self._run: Step = lambda drawn: self.model.run(self._batch_with(drawn))
+        self.graph = StepGraph(self._run)
+        self._run = self.graph if recipe.engine.graph else self._run
         self._batch = batch_size(recipe)
         random = torch.Generator().manual_seed(_SEED)
         samples = round(recipe.data.seconds * recipe.frontend.sampling_rate)
@@ -100,19 +105,20 @@ class _Work:
             self.net.train(training)
 
     def forward(self) -> None:
-        """Draws the kept patches, then computes the forward pass and the loss."""
+        """Draws the kept patches, then computes the forward pass and the loss of a chunk."""
         self._mode(training=True)
-        self._loss = self.model.forward(self._batch_with(self._draw(self._batch)))
+        batch = self._batch_with(self._draw(self._batch))
+        self._loss = self.model.forward(next(self.model.chunks(batch)))
 
     def backward(self) -> None:
         """Frees the old gradients and computes new ones."""
         self.model.backward(self._loss)
         self._loss = self._loss.detach()
 
-    def replay(self) -> None:
-        """Draws the kept patches, then replays the whole step as a CUDA graph."""
+    def run(self) -> None:
+        """Draws the kept patches, then computes the whole step, or replays it as a CUDA graph."""
         self._mode(training=True)
-        self.graph(self._draw(self._batch))
+        self._run(self._draw(self._batch))
 
     @torch.no_grad()
     def infer(self, clips: int) -> None:

@@ -27,7 +27,7 @@ from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Pair, Patchout, Recipe
 from passt_bench.training.batches import epoch_steps
-from passt_bench.training.engine import loss_of
+from passt_bench.training.engine import check_chunks, loss_of
 from passt_bench.training.loop import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
@@ -70,13 +70,15 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
     """Counts parameters, tokens and FLOPs of a recipe's model.
 
     Raises:
-        InputError: the model, its fields or its patchout do not fit the input.
+        InputError: the model, its fields or its patchout do not fit the input, or cannot be
+            trained in chunks.
     """
     frames = frame_count(recipe.frontend, recipe.data.seconds)
     with torch.device("meta"):
         net = from_recipe(recipe, classes, frames)
         x = torch.empty(1, 1, recipe.frontend.mels, frames)
         target = torch.empty(1, classes)
+    check_chunks(recipe.engine, batch_size(recipe), net)
     grid = net.grid(frames)
     tokens = tokens_full = 0
     patchout: dict[str, Any] = {}
@@ -140,7 +142,7 @@ def estimate_bytes(recipe: Recipe, classes: int) -> int:
     attention in float32, and the process itself.
     """
     frames = frame_count(recipe.frontend, recipe.data.seconds)
-    batch = batch_size(recipe)
+    batch = batch_size(recipe) // recipe.engine.accumulate
     cuda = recipe.engine.device == "cuda"
     process = CUDA_BYTES if cuda else PROCESS_BYTES
     with torch.device("meta"):

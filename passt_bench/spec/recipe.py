@@ -332,6 +332,13 @@ class EngineSpec:
         ),
         LATER,
     ] = "none"
+    accumulate: Annotated[
+        int,
+        Field(
+            ge=1, description="Equal chunks of a batch whose gradients are added up, one by one."
+        ),
+        LATER,
+    ] = 1
     graph: Annotated[
         bool, Field(description="Whether a CUDA graph replays the whole training step."), LATER
     ] = False
@@ -360,6 +367,7 @@ class EngineSpec:
         parts += {"off": [], "default": ["compiled"]}.get(
             self.compile, [f"compiled: {self.compile}"]
         )
+        parts += [f"batches in {self.accumulate} chunks"] if self.accumulate > 1 else []
         parts += ["one CUDA graph per step"] if self.graph else []
         parts += ["log-mels on the device"] if self.frontend == "device" else []
         half = self.evaluate_precision != "float32"

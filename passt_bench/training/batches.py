@@ -134,7 +134,7 @@ class LogMels:
             return batch["log_mels"]
         if self._stored is not None:
             return self._stored.index_select(0, batch["clips"])
-        return logmels(self._net, batch["waves"], batch.get("filters")).squeeze(1)
+        return logmels(self._net, batch["waves"], batch["filters"]).squeeze(1)
 
 
 def epoch_steps(training: TrainingSpec, clips: int) -> int:
@@ -248,8 +248,7 @@ class Batches:
         else:
             waves, targets = features.read(clips), torch.from_numpy(self._labels(clips))
         filters = features.filters(seed, recipe.salt, step)
-        moved = {} if filters is None else {"filters": filters}
-        return {"waves": waves, "targets": targets, **moved}
+        return {"waves": waves, "targets": targets, "filters": filters}
 
     def _labels(self, clips: np.ndarray) -> np.ndarray:
         """Targets as the loss takes them, float32."""

@@ -6,7 +6,7 @@ Shapes: B batch, C classes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from passt_bench.errors import InputError
 from passt_bench.models.passt import Attention, Blocks, Mlp
@@ -59,6 +60,14 @@ def loss_of(kind: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return total / known.sum().clamp(min=1e-6)  # 0 for a batch without known labels
 
 
+def chunk_shares(kind: str, targets: torch.Tensor, chunks: int) -> torch.Tensor:
+    """The shares of a batch's equal chunks in the loss of the whole, (chunks,); see `loss_of`."""
+    known = torch.ones_like(targets)
+    if kind == "masked_bce":
+        known = targets[:, 1] if targets.ndim == 3 else (~targets.isnan()).to(targets)
+    return known.reshape(chunks, -1).sum(dim=1).clamp(min=1e-6) / known.sum().clamp(min=1e-6)
+
+
 def with_known(targets: np.ndarray) -> np.ndarray:
     """Converts targets with NaN for unknown labels to sums and weights, which can be mixed.
 
@@ -90,6 +99,19 @@ def check_engine(spec: EngineSpec) -> None:
             value="norms",
             remedy="Set engine.recompute=none or engine.compile=off.",
         )
+
+
+def check_chunks(spec: EngineSpec, clips: int, net: nn.Module | None = None) -> None:
+    """Raises InputError if a batch of that many clips, or a model's, cannot be taken in chunks."""
+    chunks = spec.accumulate
+    refusal = partial(InputError, field="engine.accumulate", value=chunks)
+    if clips % chunks:
+        problem = f"a batch of {clips} clips has no {chunks} equal chunks"
+        raise refusal(problem, remedy=f"Give a divisor of {clips}, or another batch size.")
+    norms = net is not None and any(isinstance(module, _BatchNorm) for module in net.modules())
+    if norms and chunks > 1:
+        problem = "the model has batch norm, whose statistics would be those of chunks"
+        raise refusal(problem, remedy="Use 1 with this model.")
 
 
 class Engine:
@@ -217,19 +239,12 @@ class ModelStep:
             else:
                 group["lr"] = rate
 
-    def predict(self, x: torch.Tensor, **extra: torch.Tensor | None) -> torch.Tensor:
-        """Logits (B, classes), float32, of log-mels (B, 1, mels, frames)."""
-        with self.engine.autocast():
-            logits = self.call(x, **extra)
-        return logits.float()
-
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """The loss of a batch of ``x``, ``targets`` and the random inputs of the step."""
         extra = {name: value for name, value in inputs.items() if name not in ("x", "targets")}
-        x, targets = inputs["x"], inputs["targets"]
-        assert x is not None
-        assert targets is not None
-        return loss_of(self._loss, self.predict(x, **extra), targets)
+        with self.engine.autocast():
+            logits = self.call(inputs["x"], **extra)
+        return loss_of(self._loss, logits.float(), inputs["targets"])
 
     def backward(self, loss: torch.Tensor) -> None:
         """Frees the last gradients and computes new ones."""
@@ -243,10 +258,33 @@ class ModelStep:
 
     def run(self, inputs: Inputs) -> torch.Tensor:
         """The whole step; returns the loss without waiting for the device."""
+        if self.engine.spec.accumulate > 1:
+            return self._run_chunks(inputs)
         loss = self.forward(inputs)
         self.backward(loss)
         self.update()
         return loss.detach()
+
+    def chunks(self, inputs: Inputs) -> Iterator[dict[str, Any]]:
+        """The equal chunks of a batch: rows of inputs of two or more dimensions, all of others."""
+        count = self.engine.spec.accumulate
+        size = len(inputs["x"]) // count
+        for at in range(0, count * size, size):
+            yield {
+                name: value[at : at + size] if getattr(value, "ndim", 0) > 1 else value
+                for name, value in inputs.items()
+            }
+
+    def _run_chunks(self, inputs: Inputs) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.engine.device)
+        shares = chunk_shares(self._loss, inputs["targets"], self.engine.spec.accumulate)
+        for share, chunk in zip(shares, self.chunks(inputs), strict=True):
+            loss = share * self.forward(chunk)
+            self.scaler.scale(loss).backward()
+            total = total + loss.detach()
+        self.update()
+        return total
 
 
 class StepGraph:

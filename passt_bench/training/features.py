@@ -138,11 +138,10 @@ class Waveforms:
         batch = logmels(self.net, self.read(np.atleast_1d(index))).squeeze(1).numpy()
         return batch[0] if np.ndim(index) == 0 else batch
 
-    def filters(self, seed: int, salt: int, step: int) -> torch.Tensor | None:
-        """Mel filters of a training step; None if their edges do not move."""
-        if not is_jittered(self._spec):
-            return None
-        return self.net.banks(*draw_edges(self._spec, seed, salt, step))
+    def filters(self, seed: int, salt: int, step: int) -> torch.Tensor:
+        """Mel filters of a training step, whose edges may move."""
+        edges = draw_edges(self._spec, seed, salt, step)
+        return self.net.banks(*edges) if is_jittered(self._spec) else self.net.filters
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Waveforms, (self._shared, self._spec, self._seconds)

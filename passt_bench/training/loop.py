@@ -21,7 +21,7 @@ from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load
-from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_engine
+from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
 from passt_bench.training.metrics import score
@@ -199,6 +199,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
             value=wanted,
             remedy=f"Give at most {clips}, or leave it out for all.",
         )
+    check_chunks(recipe.engine, min(training.batch_size, wanted or clips))
     steps = training.epochs * epoch_steps(training, clips)
     if patchout.schedule != "constant" and steps < patchout.stages:
         raise InputError(

@@ -13,7 +13,8 @@ from passt_bench.spec import override, parse_assignments
 ENTRIES: list[Entry] = guards.read("keys")["recipes"]
 BASE: Leaves = guards.read("keys")["base"]
 # Fields that came after the first edition, which gave these keys: at their defaults they stay out.
-_ADDED = ("attention", "residual", "graph", "evaluate_precision", "recompute", "frontend")
+_ADDED = ("attention", "residual", "graph", "evaluate_precision", "recompute")
+_ADDED += ("frontend", "accumulate")
 ADDED = {f"engine.{name}" for name in _ADDED}
 
 

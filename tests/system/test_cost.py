@@ -166,6 +166,7 @@ def test_arms_are_split_by_the_memory_they_want(monkeypatch: pytest.MonkeyPatch)
     [
         {"training.loss": "ce"},
         {"engine": EngineSpec(precision="bfloat16")},
+        {"engine": EngineSpec(accumulate=2)},
         {"patchout": Patchout(kind="unstructured", rate=0.5, scope="sample")},
         {"model": ModelSpec(name="panns_micro", width=4, depth=2), "training.batch_size": 1},
     ],

@@ -15,11 +15,12 @@ from passt_bench.report.theme import INK, MUTED, WIDTH, Drawing, placeholder
 from passt_bench.report.view import TRAIN_STEP, VariantView
 
 NAME, TITLE = "costs", "Cost per clip"
-# A step that a CUDA graph replays has no parts.
-_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7", "replay": "#56b4e9"}
+_STEP = {"forward": "#0072b2", "backward": "#e69f00", "optimizer": "#cc79a7"}
+_STEP |= {"replay": "#56b4e9", "chunks": "#56b4e9"}  # of a whole step, which is not divided
 _INFERENCE = {"inference_1": "#009e73", "inference_batch": "#3d3d3d"}
 _WORDS = {
     "replay": "one graph",
+    "chunks": "all chunks",
     "inference_1": "batch of one",
     "inference_batch": "training batch size",
 }

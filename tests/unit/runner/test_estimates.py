@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 from known_subjects import RECIPE
 
+from passt_bench.errors import InputError
 from passt_bench.measure.flops import vendor_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
 from passt_bench.runner.estimates import CostTime, cost_time, rate, summarize_model
-from passt_bench.spec import EngineSpec, MeasurementSpec, Patchout, Recipe, override
+from passt_bench.spec import EngineSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, override
 
 CLASSES = 3
 SPEC = MeasurementSpec(warmup_steps=5, rounds=15, most_rounds=60, steps=3, seconds=50)
@@ -28,6 +29,15 @@ def test_a_turn_by_hand() -> None:
     # A process and its weights; nine steps to warm up, two for the peak, one for what is saved.
     build = 3 + 1.5 + facts.parameters / 15e6
     assert found.apart == pytest.approx(build + 12 * step + 4 * inference)
+
+
+def test_models_and_batches_that_cannot_be_taken_in_chunks_are_refused() -> None:
+    assert summarize_model(override(RECIPE, {"engine.accumulate": 2}), CLASSES).flops > 0
+    cnn = {"model": ModelSpec(name="panns_micro", width=4, depth=2), "engine.accumulate": 2}
+    for changes, problem in (({"engine.accumulate": 3}, "2 clips"), (cnn, "batch norm")):
+        with pytest.raises(InputError, match=problem) as caught:
+            summarize_model(override(RECIPE, changes), CLASSES)
+        assert caught.value.field == "engine.accumulate"
 
 
 def test_six_rounds_at_least_and_the_limits_at_most() -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_training import make_task, trained
+from small_training import RECIPE, equal, make_task, stopped, trained
 from torch.nn import functional as F
 
 from passt_bench.errors import ContractError
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import create_model
-from passt_bench.spec import EngineSpec
-from passt_bench.training.engine import Engine, loss_of, with_known
+from passt_bench.runner.benchmark_target import RecipeFactory
+from passt_bench.spec import EngineSpec, Patchout, override
+from passt_bench.training.engine import Engine, ModelStep, loss_of, with_known
 from passt_bench.training.evaluate import predict
 from passt_bench.training.testing import EngineContract
 
@@ -88,6 +89,7 @@ DECLARED = [
     ({"precision": "bfloat16", "residual": "compute"}, 0.05),
     ({"precision": "bfloat16", "attention": "materialised"}, 0.05),
     ({"precision": "float16"}, 0.005),
+    ({"accumulate": 4}, 0.0),
 ]
 
 
@@ -150,6 +152,62 @@ def test_materialised_attention_is_kept_for_backward() -> None:
     assert saved[1] > saved[0]
     net = _net()
     assert Engine(EngineSpec()).prepare(net) is net
+
+
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+@pytest.mark.parametrize("loss", ["bce", "ce", "masked_bce"])
+def test_the_gradients_of_chunks_add_up_to_those_of_the_batch(loss: Any, scope: Any) -> None:
+    targets = torch.rand(16, 3, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
+    if loss == "masked_bce":  # the chunks know 12, 1, 0 and 2 labels
+        known = torch.zeros(16, 3)
+        known.view(-1)[[*range(12), 13, 40, 47]] = 1
+        targets = torch.stack([targets * known, known], dim=1)
+    found = []
+    for chunks in (1, 4):
+        net, recipe = _net(), replace(RECIPE, engine=EngineSpec(accumulate=chunks))
+        step = ModelStep(net.train(), override(recipe, {"training.loss": loss}))
+        drawn = net.step_inputs(Patchout("unstructured", rate=0.5, scope=scope), 32, 0, 0, 16)
+        assert drawn["kept"].ndim == (2 if scope == "sample" else 1)
+        value = step.run({"x": X, "targets": targets, **drawn})
+        grads = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        found.append((value, grads))
+    (whole, grads), (parts, sums) = found
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=0)
+    assert grads.keys() == sums.keys()
+    for name, grad in grads.items():
+        scale = 1e-5 * float(grad.abs().max())
+        torch.testing.assert_close(sums[name], grad, rtol=0, atol=scale)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_training_in_chunks_is_that_of_batches_and_resumes_exactly(
+    precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {name: make_task(tmp_path / name) for name in ("plain", "whole", "resumed")}
+    for name, task in tasks.items():
+        spec = EngineSpec(precision=precision, accumulate=1 if name == "plain" else 2)
+        task.recipe = replace(task.recipe, engine=spec)
+    whole, plain = trained(tasks["whole"]), trained(tasks["plain"])
+    tolerance = 1e-5 if precision == "float32" else 0.02
+    assert whole.progress.train_loss == pytest.approx(plain.progress.train_loss, rel=tolerance)
+    stopped(monkeypatch, 6, tasks["resumed"])
+    again = trained(tasks["resumed"])
+    assert again.progress.train_loss == whole.progress.train_loss
+    assert equal(again.net.state_dict(), whole.net.state_dict())
+
+
+def test_a_step_in_chunks_keeps_less_for_backward() -> None:
+    saved = []
+    for chunks in (1, 4):
+        recipe = override(RECIPE, {"engine.accumulate": chunks, "training.batch_size": 8})
+        subject = RecipeFactory(recipe, 3)()
+        assert list(subject.step) == (
+            ["forward", "backward", "optimizer"] if chunks == 1 else ["chunks"]
+        )
+        subject.train(1)
+        assert subject.parts is not None
+        saved.append(saved_for_backward(subject.parts["forward"], subject.resident))
+    assert saved[1] == pytest.approx(saved[0] / 4, rel=0.1)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -156,6 +156,8 @@ def test_the_loop_goes_through_the_stages_and_passes_the_offset(tmp_path: Path) 
     ("changes", "field"),
     [
         ({"engine.graph": True}, "engine.graph"),
+        ({"engine.accumulate": 3}, "engine.accumulate"),  # batches of 32
+        ({"engine.accumulate": 8, "training.batch_size": 120}, "engine.accumulate"),  # of 100
         ({"training.epochs": 6, "training.swa_start": 6}, "training.swa_start"),
         ({"training.eval_weights": "swa"}, "training.eval_weights"),
         ({"training.epoch_clips": 20}, "training.epoch_clips"),
