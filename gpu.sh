@@ -14,7 +14,7 @@ work=$(mktemp -d)
 runs=$work/gpu-records
 limit=${SECONDS_LIMIT:-480}
 failed=()
-dry=
+dry='' child=''
 [ "${1:-}" = --dry-run ] && { dry=1; shift; }
 
 python=$PWD/.nox/passt-bench/bin/python # made by nox; otherwise the machine's own, with wheels
@@ -28,6 +28,7 @@ if [ ! -x "$python" ]; then
         export PYTHONPATH=$work/site:$PYTHONPATH
     fi
 fi
+export PYTHONUNBUFFERED=1 COLUMNS=${COLUMNS:-120}
 bench=("$python" -m passt_bench)
 
 pack() { # an archive of what has been recorded so far, whatever ended this script
@@ -50,29 +51,31 @@ finish() {
     exit $((${#failed[@]} > 0))
 }
 trap finish EXIT
-trap 'failed+=(stopped); exit' INT TERM
+trap 'failed+=(stopped); [ "$child" ] && kill $child && wait $child; exit' INT TERM
 
 stage() { # NAME COMMAND…: runs a command in the time that is left; a failure does not stop others
     local name=$1 start=$SECONDS left=$((limit - SECONDS)) status
     shift
     [ $left -gt 0 ] || { echo "=== $name: skipped, $limit s are over"; failed+=("$name"); return; }
     echo "=== $name"
-    timeout --kill-after=10 "$left" "$@"
+    timeout --kill-after=10 "$left" "$@" & # in the background, so that a signal ends it at once
+    child=$!
+    wait $child
     status=$?
+    child=
     echo "=== $name: exit status $status after $((SECONDS - start)) s"
     [ $status -eq 0 ] || failed+=("$name")
 }
 
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | grep -oiE '[a-z]*[0-9]+' | head -1)
-study() { # NAME OPTION…: its name on record ends in the name of the GPU
-    stage "$1" "${bench[@]}" run "$1" --name "$1_${gpu,,}" --device cuda --workers 8 --no-track \
-        --runs "$runs" "${@:2}"
+study() { # NAME: its name on record ends in that of the GPU; a session that is stopped leaves nothing
+    stage "$1" "${bench[@]}" run "$1" --name "$1_$gpu" --device cuda --workers 8 --no-track \
+        --set "measurement.seconds=$((limit / 3))" --runs "$runs"
 }
 
 today=precision=bfloat16,residual=compute,compile=default,graph=true
 official() { # TOKENS BATCH OURS THEIRS: the authors' code as it ships, in float16, beside ours
     stage "official, $1 tokens" "${bench[@]}" compare "hear21passt:precision=float16$4" "$3:$today" \
-        --batch "$2" --device cuda --session-limit 30 --name "official_$1_${gpu,,}" --runs "$runs"
+        --batch "$2" --device cuda --session-limit 30 --name "official_$1_$gpu" --runs "$runs"
 }
 
 minutes() { # NAME OPTION…: a line of how long a study would take
@@ -91,8 +94,11 @@ if [ $dry ]; then
     minutes quick
     exit
 fi
-"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
-    { echo "No CUDA device; on a CPU: bash gpu.sh --dry-run"; failed+=(CUDA); exit; }
+gpu=$("$python" -c 'import torch; print(torch.cuda.get_device_name().lower())' 2>/dev/null)
+[ "$gpu" ] || { echo "No CUDA device; on a CPU: bash gpu.sh --dry-run"; failed+=(CUDA); exit; }
+echo "=== $gpu"
+gpu=$(grep -oE '[a-z]*[0-9]+' <<<"$gpu" | head -1) # h100
+gpu=${gpu:-gpu}
 if [ $# -eq 0 ]; then
     stage instruments "${bench[@]}" doctor --instruments --device cuda
     study engine_x_patchout
@@ -102,14 +108,14 @@ if [ $# -eq 0 ]; then
     echo "bash gpu.sh official: about 5 min, with the wheel of examples/peers"
     echo "bash gpu.sh tests: about 3 min"
 fi
-s=,patchout.kind=structured,patchout.time
+structured=,patchout.kind=structured,patchout.time
 for name in "$@"; do
     case $name in
         tests) stage tests "$python" -m pytest -q tests/system/test_cuda.py ;;
         official)
             official 1190 32 passt_b ""
-            official 474 64 passt_s "$s=40,patchout.frequency=4"
-            official 254 128 passt_s_n ",stride=16$s=20,patchout.frequency=2"
+            official 474 64 passt_s "$structured=40,patchout.frequency=4"
+            official 254 128 passt_s_n ",stride=16$structured=20,patchout.frequency=2"
             ;;
         *) study "$name" ;;
     esac
