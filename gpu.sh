@@ -68,7 +68,7 @@ stage() { # NAME COMMAND…: runs a command in the time that is left; a failure 
 }
 
 study() { # NAME: its name on record ends in that of the GPU; a session that is stopped leaves nothing
-    stage "$1" "${bench[@]}" run "$1" --name "$1_$gpu" --device cuda --workers 8 --no-track \
+    stage "$1" "${bench[@]}" run "$1" --name "$1_$gpu" --device cuda --per-gpu 8 --no-track \
         --set "measurement.seconds=$((limit / 3))" --runs "$runs"
 }
 
@@ -103,7 +103,7 @@ if [ $# -eq 0 ]; then
     stage instruments "${bench[@]}" doctor --instruments --device cuda
     study engine_x_patchout
     for name in engine batch_x_patchout length quick; do
-        minutes "$name" --device cuda
+        minutes "$name" --device cuda --per-gpu 8
     done
     echo "bash gpu.sh official: about 5 min, with the wheel of examples/peers"
     echo "bash gpu.sh tests: about 3 min"
