@@ -80,10 +80,12 @@ def peak_bytes(device: str) -> int:
 
 def reset_peak(device: str) -> bool:
     """Frees memory and starts the maximum of `peak_bytes` anew; returns whether that worked."""
-    release_free_memory()
     if device == "cuda":
+        torch._C._cuda_clearCublasWorkspaces()  # one for each stream, never freed otherwise
+        release_free_memory()
         torch.cuda.reset_peak_memory_stats()
         return True
+    release_free_memory()
     return reset_resident_peak()
 
 

@@ -154,7 +154,9 @@ def keep_on_device(features: Features, device: str) -> Features | torch.Tensor:
     """Cached log-mels on a CUDA device, if they take a small share of its free memory."""
     if device == "cpu" or isinstance(features, Waveforms):
         return features
-    if features.nbytes > _DEVICE_SHARE * torch.cuda.mem_get_info()[0]:
+    free, total = torch.cuda.mem_get_info()
+    allowed = total * torch.cuda.get_per_process_memory_fraction()  # see `share_gpu_memory`
+    if features.nbytes > _DEVICE_SHARE * min(free, allowed):
         return features
     kept = torch.empty(features.shape, device=device)
     for at in range(0, len(features), _BATCH):

@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 import torch
 from noise_clips import CLASSES, RATE, SAMPLES, labels, open_noise
+from planned_study import planned
+from rich.console import Console
 
 from passt_bench.data.shared import SharedDataset
 from passt_bench.measure.session import Arm, run_session
 from passt_bench.models import create_model
+from passt_bench.records.store import Store
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.doctor import check_instruments
+from passt_bench.runner.executor import prepare, run_cells
+from passt_bench.runner.plan import Datasets
+from passt_bench.runner.request import Paths, RunConfig
+from passt_bench.runner.studies import load_study
 from passt_bench.spec import (
     EngineSpec,
     FrontendSpec,
@@ -24,6 +31,7 @@ from passt_bench.spec import (
     Patchout,
     Recipe,
     TrainingSpec,
+    Variant,
     override,
 )
 from passt_bench.training.batches import Batches, LogMels, load
@@ -174,6 +182,33 @@ def test_a_graph_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     plain = _train(tmp_path / "plain", epochs=5, device="cuda")
     assert again.train_loss[:3] == pytest.approx(whole.train_loss, rel=1e-3)
     assert len(again.train_loss) == len(plain.train_loss) == 5
+
+
+@pytest.mark.parametrize("per_gpu", [1, 2])
+def test_runs_may_share_a_process_and_a_gpu(study_file: Path, tmp_path: Path, per_gpu: int) -> None:
+    """Each is as in a process of its own, with its own peak of memory."""
+    changes = {"engine.device": "cuda"}
+    variants = (
+        Variant("none"),
+        Variant("half", {"patchout": RECIPE.patchout}),
+        Variant("wide", {"model.width": 256}),
+        Variant("graph", {"engine.graph": True}),
+    )
+    found = []
+    for fresh in (True, False):
+        paths = Paths(tmp_path / str(fresh))
+        base = override(load_study(str(study_file)).study.base, changes)
+        plan = planned(study_file, paths.runs, base=base, variants=variants, seeds=(0, 1))
+        prepare(plan.cells, paths, Datasets(paths), Console(quiet=True))
+        config = RunConfig(workers=2, per_gpu=per_gpu, fresh_processes=fresh)
+        ends = run_cells(plan.cells, paths, config)
+        assert [end.message for end in ends.values()] == [None] * 8
+        found.append([Store(paths.runs).run(cell.key) for cell in plan.cells])
+    for alone, reused in zip(*found, strict=True):
+        assert alone is not None and reused is not None
+        losses = alone.curves["train_loss"]
+        assert reused.curves["train_loss"] == pytest.approx(losses, rel=1e-3)
+        assert reused.train["peak_bytes"] == pytest.approx(alone.train["peak_bytes"], rel=0.1)
 
 
 def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
