@@ -16,6 +16,7 @@ from passt_bench.records.run import cell_name
 from passt_bench.records.store import Store
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.costs import NAME as COSTS
+from passt_bench.report.figures.scaling import SWEEP
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
     distinct,
@@ -55,7 +56,7 @@ SUMMARY, PAGE = "summary.json", "index.html"
 
 def written() -> frozenset[str]:
     """Relative paths of the files that the report of a study may write."""
-    parts = files_of("tables", TABLES) | files_of("figures", (), (*figure_names(), COSTS))
+    parts = files_of("tables", TABLES) | files_of("figures", (), (*figure_names(), COSTS, SWEEP))
     return parts | {SUMMARY, PAGE}
 
 

@@ -220,12 +220,12 @@ def gains_table(view: StudyView) -> Table:
     columns = [
         Column("variant", "variant", get=lambda g: g.variant.name),
         Column("other", "against", get=lambda g: g.other.name),
-        Column("speedup", "speed", times, span=True, get=attrgetter("speedup")),
+        Column("speedup", "speed-up", times, span=True, get=attrgetter("speedup")),
         Column("saved", "memory for backward", _times, get=attrgetter("saved")),
-        Column("reference", "in the baseline's setting",
+        Column("reference", "compared with",
                get=lambda g: None if g.variant is g.reference else g.reference.name),
-        Column("relative", "speed, divided by its", times, span=True, get=attrgetter("relative")),
-        Column("relative_saved", "memory, divided by its", _times,
+        Column("relative", "speed-up / its speed-up", times, span=True, get=attrgetter("relative")),
+        Column("relative_saved", "memory / its memory", _times,
                get=attrgetter("relative_saved")),
     ]  # fmt: skip
     caption = f"{view.study.name}: the gain in each setting, and divided by that of the baseline's."

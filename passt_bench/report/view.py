@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
 from typing import Any, Literal
@@ -258,21 +258,20 @@ class Gain:
     relative_saved: float
 
 
-def setting_of(view: StudyView) -> Callable[[VariantView], Any] | None:
-    """The first of engine, clip length and batch in which variants differ; None if in none."""
-    known: tuple[Callable[[VariantView], Any], ...] = (
-        lambda v: replace(v.record.recipe.engine, num_workers=0),
-        lambda v: v.record.recipe.data.seconds,
-        lambda v: v.record.recipe.measurement.batch_size,
-    )
-    return next((get for get in known if len({get(v) for v in view.variants}) > 1), None)
+def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
+    """The first of engine, clip length and batch in which variants differ, and how to get it."""
+    known: dict[str, Callable[[VariantView], Any]] = {
+        "engine": lambda v: v.record.recipe.engine,
+        "length of a clip in seconds": lambda v: v.record.recipe.data.seconds,
+        "clips per step": lambda v: v.record.recipe.measurement.batch_size,
+    }
+    several = (item for item in known.items() if len({item[1](v) for v in view.variants}) > 1)
+    return next(several, ("engine", known["engine"]))
 
 
 def gains(view: StudyView) -> list[Gain]:
     """What model and patchout gain in each setting of a study of costs, in the study's order."""
-    setting, rounds, found = setting_of(view), view.results.rounds, []
-    if setting is None:
-        return []
+    (_, setting), rounds, found = setting_of(view), view.results.rounds, []
     cells = {(setting(v), v.subject): v for v in view.variants if v.name in rounds}
     base = view.baseline
     for (own, subject), v in cells.items():

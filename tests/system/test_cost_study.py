@@ -125,6 +125,10 @@ def test_from_the_study_to_its_page(tmp_path: Path) -> None:
     lines = (page.parent / "tables" / "speed.csv").read_text().splitlines()
     row = dict(zip(lines[0].split(","), lines[2].split(","), strict=True))
     assert float(row["clips_ratio"]) == pytest.approx(2 / ratio, rel=1e-4)
+    lines = (page.parent / "figures" / "time_by_setting.csv").read_text().splitlines()
+    names = ["variant", "line", "x", "value", "low", "high"]
+    assert lines[0].split(",") == names  # clips per step differ
+    assert [float(line.split(",")[-4]) for line in lines[1:]] == [2, 4]
     summary = json.loads((page.parent / "summary.json").read_text())
     assert summary["headline"].startswith("Against “all” (")
 

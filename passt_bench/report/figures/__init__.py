@@ -26,7 +26,7 @@ def draw_all(view: StudyView) -> list[Drawing]:
     """Every figure in the order of the page; write them under `theme.figure_style` too."""
     with figure_style():
         names = figure_names() if view.study.seeds else [scaling.NAME]
-        drawings = [] if view.study.seeds else [costs(view.variants)]
+        drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]
         for drawing in drawings:
             if drawing.figure is not None:

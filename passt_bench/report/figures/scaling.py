@@ -1,4 +1,4 @@
-"""Plots step time and memory against the tokens kept in training."""
+"""Plots step time and memory against tokens, and step time against clip length or batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import isfinite
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import Span, unit_for
@@ -19,9 +20,11 @@ from passt_bench.report.theme import (
     panel_grid,
     placeholder,
 )
-from passt_bench.report.view import StudyView
+from passt_bench.report.view import TRAIN_STEP, StudyView, setting_of
 
 NAME, TITLE = "cost_against_tokens", "Step time and memory against tokens"
+SWEEP, _SWEEP_TITLE = "time_by_setting", "Time of training by clip length or batch"
+_LINES = ("#3d3d3d", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#a03020", "#6a51a3")
 _SHIFT = 0.016  # share of the axis between variants of equal tokens, to keep them visible
 
 # quantity in the data: title, base unit
@@ -109,3 +112,37 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, quantity: str, styles: dict[str,
     axes.margins(x=0.06)
     axes.set_xlim(left=0)
     axes.set_ylim(0, max(data["high"].max(), data["value"].max()) / unit.size * 1.1)
+
+
+def sweep_data(view: StudyView) -> pd.DataFrame:
+    """One row per variant: seconds per clip of training at a clip length or batch (``x``)."""
+    rows = []
+    for v in view.variants:
+        patchout = v.record.recipe.patchout.kind
+        line = v.record.recipe.model.name + (f", {patchout}" if patchout != "none" else "")
+        seconds = v.cost(TRAIN_STEP).seconds
+        spans = [part / v.batch for part in (seconds.value, seconds.low, seconds.high)]
+        rows.append((v.name, line, setting_of(view)[1](v), *spans))
+    return pd.DataFrame(rows, columns=["variant", "line", "x", "value", "low", "high"])
+
+
+def sweep(view: StudyView) -> Drawing:
+    """A line per model and patchout: x is clip length or batch, y seconds per clip, both log."""
+    data, title = sweep_data(view).dropna(), setting_of(view)[0]
+    if title == "engine" or data.empty:
+        return placeholder(SWEEP, _SWEEP_TITLE, "clip length and batch are the same throughout.")
+    figure, (axes,) = panel_grid(1, 1, 3.4, 0.5)
+    for color, (line, part) in zip(_LINES, data.groupby("line", sort=False), strict=False):
+        ordered = part.sort_values("x")
+        axes.fill_between(ordered["x"], ordered["low"], ordered["high"], color=color, alpha=0.22)
+        axes.plot(ordered["x"], ordered["value"], color=color, marker="o", label=line)
+    axes.set(xscale="log", yscale="log", xlabel=title, ylabel="seconds per clip")
+    ticks = sorted(set(data["x"]))
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside upper left", ncols=4)
+    caption = f"Time of a training step per clip by {title}; bands are 95 % intervals."
+    return Drawing(SWEEP, _SWEEP_TITLE, caption, data, figure)
