@@ -15,9 +15,11 @@ from passt_bench.console import stage
 from passt_bench.paper import Row, Setting, published_pace
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_paper
+from passt_bench.runner.estimates import batch_size
 from passt_bench.runner.evaluation import evaluate_checkpoints
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-from passt_bench.runner.rows import PlannedRow, RowsPlan, plan_rows
+from passt_bench.runner.rows import HOUR, PlannedRow, RowsPlan, plan_rows, trained_clips
 from passt_bench.runner.studies import RowsFile
 from passt_bench.spec.recipe import InitSpec, Patchout, Recipe
 from passt_bench.study_run import run_plan, warn_of_unused_cuda
@@ -29,7 +31,9 @@ _TITLES = (
 _UNPUBLISHED = ("ours", "inferred")  # beginnings of the sources of such settings
 
 
-def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> None:
+def show_tables(
+    file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths, predictor: Predictor
+) -> None:
     """Prints every row with its weights, data, recipe, hours and published number."""
     plan = plan_rows(file, request, paths)
     with console.status("Counting tokens and FLOPs"):
@@ -41,8 +45,30 @@ def show_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths:
         "memory of a training run, from the batch and the GB per clip there. Both are scaled by "
         "FLOPs for settings that are not in that table."
     )
+    if predictor.gpu:
+        _print_predictions(plan.rows, predictor)
     print_missing(plan.studies, request, config, paths)
     _print_summary(plan)
+
+
+def _print_predictions(rows: Sequence[PlannedRow], predictor: Predictor) -> None:
+    """Prints hours and memory of all training of each row on a GPU, and what the row saves."""
+    console.print(f"Hours of all training {predictor.basis}:")
+    hours: dict[tuple[str, str], float] = {}
+    for planned in rows:
+        row, recipe = planned.row, planned.row.recipe
+        if row.study and recipe and (step := predictor.predict(recipe, row.corpus.classes)):
+            clips = planned.runs * trained_clips(row, recipe)
+            hours[row.study.name, row.name] = clips / batch_size(recipe) * step.seconds / HOUR
+    for planned in rows:
+        row, recipe = planned.row, planned.row.recipe
+        if row.study and recipe and (step := predictor.predict(recipe, row.corpus.classes)):
+            own, base = (hours.get((row.study.name, n)) for n in (row.name, row.study.baseline))
+            saved = f", {base - own:.1f} h less than {row.study.baseline}" if base and own else ""
+            console.print(
+                f"  {row.name} on {row.corpus.name}: {own:.1f} h{saved}; {step.bytes / 1e9:.1f} GB,"
+                f" batches of up to {predictor.largest_batch(recipe, row.corpus.classes)} fit"
+            )
 
 
 def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> bool:

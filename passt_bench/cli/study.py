@@ -32,9 +32,12 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError, check_known
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from passt_bench.records.run import StudyRecord
     from passt_bench.records.store import Store
     from passt_bench.runner.plan import StudyPlan
+    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, RunConfig, StudyRequest
     from passt_bench.runner.studies import RowsFile, StudyFile
 
@@ -73,8 +76,18 @@ def plan(
     paths: "Paths",
     workers: Workers = CORES,
     per_gpu: PerGpu = 1,
+    gpu: Annotated[
+        str | None, option("NAME", "Predict costs on this GPU from its data sheet, e.g. H100.")
+    ] = None,
+    utilization: Annotated[
+        float, option("FRACTION", "Share of the GPU's peak that is assumed.", min=0.01, max=1)
+    ] = 0.5,
+    calibrate: Annotated[
+        bool, flag("--calibrate", "Measure this machine for predictions, which --runs keeps.")
+    ] = False,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
+    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile
 
@@ -83,7 +96,7 @@ def plan(
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
 
-        return show_tables(file, request, config, paths)
+        return show_tables(file, request, config, paths, Predictor(paths.runs, gpu, utilization))
     from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
 
@@ -109,7 +122,46 @@ def plan(
             *minutes,
         )
     console.print(table)
+    if calibrate:
+        _calibrate(study, paths.runs)
+    _print_predictions(study, Predictor(paths.runs, gpu, utilization), gpu)
     return print_missing([study], request, config, paths)
+
+
+def _calibrate(study: "StudyPlan", runs: "Path") -> None:
+    """Calibrates this machine for the engines of a study that it is not calibrated for."""
+    from passt_bench.console import stage
+    from passt_bench.runner.prediction import calibrate, kept_calibration
+
+    for engine in dict.fromkeys(variant.recipe.engine for variant in study.record.variants):
+        if kept_calibration(runs, engine) is None:
+            with stage(console, f"Calibrating: {engine.describe()}") as update:
+                calibrate(runs, engine, update)
+
+
+def _print_predictions(study: "StudyPlan", predictor: "Predictor", gpu: str | None) -> None:
+    """Prints the predicted cost of a step of each variant, and the largest batch that fits."""
+    from passt_bench.runner.estimates import batch_size
+
+    classes = len(study.record.fingerprint.classes)
+    table = Table("variant", "ms\nper step", "clips\nper s", "MB", "largest\nbatch")
+    for variant in study.record.variants:
+        recipe = variant.recipe
+        if gpu is not None:
+            recipe = replace(recipe, engine=replace(recipe.engine, device="cuda"))
+        found = predictor.predict(recipe, classes)
+        if found is None:
+            text = "Rough: not calibrated on this machine; --calibrate does it in half a minute."
+            return console.print(text)
+        table.add_row(
+            variant.name,
+            f"{1000 * found.seconds:.1f}",
+            f"{batch_size(recipe) / found.seconds:.1f}",
+            f"{found.bytes / 1e6:.0f}",
+            str(predictor.largest_batch(recipe, classes)),
+        )
+    console.print(f"Predicted cost of a training step, {predictor.basis}:")
+    return console.print(table)
 
 
 def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile | RowsFile":

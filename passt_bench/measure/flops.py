@@ -84,24 +84,30 @@ class VendorPeak:
     """Peaks of a GPU in TFLOP/s by precision, as its vendor states them: dense, without sparsity.
 
     ``float32`` is without tensor cores, which PyTorch uses for float32 only if TF32 is allowed.
+    Of cards in several sizes, bandwidth and memory are the smallest.
     """
 
     name_parts: tuple[str, ...]  # all of them occur in the driver's name of the GPU
     tflops: dict[str, float]
+    bandwidth: float  # TB/s
+    memory: float  # GB
     source: str
 
 
 # The more specific names first.
 VENDOR_PEAKS: tuple[VendorPeak, ...] = (
-    VendorPeak(("H200",), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H200),
-    VendorPeak(("H100", "PCIe"), {"float32": 51, "bfloat16": 756, "float16": 756}, _H100),
-    VendorPeak(("H100", "HBM3"), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, _H100),
-    VendorPeak(("A100",), {"float32": 19.5, "bfloat16": 312, "float16": 312}, _A100),
-    VendorPeak(("V100", "SXM2"), {"float32": 15.7, "float16": 125}, _V100),
-    VendorPeak(("TITAN RTX",), {"float32": 16.3, "float16": 130.5}, _TURING),
-    VendorPeak(("RTX 2080 Ti",), {"float32": 13.4}, _TURING),  # half depends on the accumulator
-    VendorPeak(("T4",), {"float32": 8.1, "float16": 65}, _T4),
-    VendorPeak(("L4",), {"float32": 30.3, "bfloat16": 121, "float16": 121}, _L4),
+    VendorPeak(("H200",), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, 4.8, 141, _H200),
+    VendorPeak(
+        ("H100", "HBM3"), {"float32": 67, "bfloat16": 989.5, "float16": 989.5}, 3.35, 80, _H100
+    ),
+    VendorPeak(("H100", "PCIe"), {"float32": 51, "bfloat16": 756, "float16": 756}, 2.0, 80, _H100),
+    VendorPeak(("A100",), {"float32": 19.5, "bfloat16": 312, "float16": 312}, 1.555, 40, _A100),
+    VendorPeak(("V100", "SXM2"), {"float32": 15.7, "float16": 125}, 0.9, 16, _V100),
+    VendorPeak(("TITAN RTX",), {"float32": 16.3, "float16": 130.5}, 0.672, 24, _TURING),
+    # Its rate in half precision depends on the accumulator.
+    VendorPeak(("RTX 2080 Ti",), {"float32": 13.4}, 0.616, 11, _TURING),
+    VendorPeak(("T4",), {"float32": 8.1, "float16": 65}, 0.32, 16, _T4),
+    VendorPeak(("L4",), {"float32": 30.3, "bfloat16": 121, "float16": 121}, 0.3, 24, _L4),
 )
 
 

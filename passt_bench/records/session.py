@@ -49,6 +49,8 @@ class ArmRecord:
     message: str | None = None
     compile_seconds: float | None = None  # if the model is compiled
     published: float | None = None  # clips per second in the reference code's speed test
+    # Before it was measured: seconds of ``train_step``, bytes of ``train_peak``; may be empty.
+    predicted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ from passt_bench.report.study_tables import (
     bytes_column,
     flops_columns,
     name_column,
+    predicted_columns,
     ratio_column,
     seconds_column,
     throughput_columns,
     tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import Span, counted, fixed, interval, significant, times
+from passt_bench.report.text import NAN, Span, counted, fixed, interval, significant, times
 from passt_bench.report.view import SPEED_MARGIN, TRAIN_STEP, VariantView, measured_variants
 
 PAGE = "comparison.html"
@@ -99,14 +100,18 @@ def all_tables(name: str, arms: Sequence[VariantView]) -> dict[str, Table]:
     """Every table that has rows, by name; the first variant is the baseline."""
     columns = {
         "speed": _speed(arms),
-        "training": _phases(arms, (TRAIN_STEP, "forward", "backward", "optimizer")),
+        "training": [
+            *_phases(arms, (TRAIN_STEP, "forward", "backward", "optimizer")),
+            *predicted_columns(arms, TRAIN_STEP, lambda v: v.cost(TRAIN_STEP).seconds.value),
+        ],
         "inference": _phases(arms, ("inference_1", "inference_batch", "frontend")),
         "memory": [
             column
             for entry in _MEMORY
             if any(entry in v.memory for v in arms)
             for column in _with_ratio(bytes_column(arms, entry), entry, arms[0])
-        ],
+        ]
+        + predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
         "arithmetic": _arithmetic(arms),
         "published": _published(arms),
     }

@@ -87,6 +87,25 @@ def bytes_column(arms: Sequence[VariantView], entry: str) -> Column:
     )  # fmt: skip
 
 
+def predicted_columns(
+    arms: Sequence[VariantView], entry: str, measured: Callable[[VariantView], float]
+) -> list[Column]:
+    """What was predicted of a measured entry, and by how much that is off; none if nothing was."""
+
+    def get(v: VariantView) -> float | None:
+        return v.arm.predicted.get(entry) if v.arm else None
+
+    if not any(get(v) for v in arms):
+        return []
+    unit = unit_for((get(v) or NAN for v in arms), "s" if entry == TRAIN_STEP else "B")
+    return [
+        Column(f"{entry}_predicted", f"predicted {(PHASES | MEMORY)[entry]}", scaled(unit),
+               unit.name, get=get),
+        Column(f"{entry}_predicted_error", "error", lambda share: f"{100 * share:+.0f} %",
+               get=lambda v: (get(v) or NAN) / measured(v) - 1),
+    ]  # fmt: skip
+
+
 def flops_columns(arms: Sequence[VariantView]) -> tuple[Column, Column]:
     """FLOPs per clip, in training and at inference."""
     unit = unit_for((v.measured("flops") for v in arms), "FLOP")
@@ -254,6 +273,7 @@ def cost(view: StudyView) -> Table:
         tokens_column("tokens"),
         replace(ratio_column(TRAIN_STEP, "training step / baseline"), name="ratio"),
         *(seconds_column(arms, phase) for phase in PHASES if any(phase in v.costs for v in arms)),
+        *predicted_columns(arms, TRAIN_STEP, lambda v: v.cost(TRAIN_STEP).seconds.value),
         Column("status", "session", get=lambda v: v.cost_status),
     ]
     caption = (
@@ -271,6 +291,7 @@ def memory(view: StudyView) -> Table:
         name_column("variant"),
         tokens_column("tokens"),
         *(bytes_column(arms, entry) for entry in entries if entry != "resident"),
+        *predicted_columns(arms, "train_peak", lambda v: v.memory.get("train_peak", NAN)),
         *flops_columns(arms),
     ]
     return _of_variants(view, "memory", "memory per step, and arithmetic per clip.", columns)

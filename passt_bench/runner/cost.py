@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from passt_bench.console import Progress
+from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.flops import Size, vendor_peak
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
@@ -32,6 +33,7 @@ from passt_bench.runner.estimates import (
     estimate_bytes,
     summarize_model,
 )
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.run_status import SESSION_LOCK, lock
 from passt_bench.spec.key import arm_key, component_versions, session_key
 from passt_bench.spec.recipe import Recipe
@@ -231,7 +233,13 @@ def _measure(
     record = SessionRecord(
         key="",
         baseline=plan.baseline,
-        arms=tuple(_arm_record(key, plan, result, samples) for key in group),
+        arms=tuple(
+            replace(
+                _arm_record(key, plan, result, samples),
+                predicted=_predicted(plan.recipes[key], plan, store.root),
+            )
+            for key in group
+        ),
         rounds=result.rounds,
         steps=GPU_STEPS if cuda else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
@@ -280,6 +288,16 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
         phase: [[round(value, 9) for value in steps] for steps in rounds]
         for phase, rounds in arm.samples.items()
     }
+
+
+def _predicted(recipe: Recipe, plan: CostPlan, runs: Path) -> dict[str, float]:
+    """What is recorded beside a measurement; empty without a calibration or a data sheet."""
+    gpu = (plan.gpu or "unknown") if recipe.engine.device == "cuda" else None
+    try:
+        found = Predictor(runs, gpu).predict(recipe, plan.classes)
+    except InputError:  # a GPU, or a precision on it, that no data sheet covers
+        return {}
+    return {STEP: found.seconds, "train_peak": found.bytes} if found else {}
 
 
 def _arm_record(

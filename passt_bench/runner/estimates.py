@@ -6,16 +6,16 @@ For plans, never for conclusions. Models are built on the meta device, so nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import mean
 from typing import Any
 
 import torch
 
 from passt_bench.measure.flops import count_flops, vendor_peak
-from passt_bench.measure.memory import saved_for_backward
 from passt_bench.measure.session import MIN_ROUNDS
+from passt_bench.measure.step_work import StepWork, count_work, mean_work
 from passt_bench.measure.target import (
     GPU_SECONDS,
     GPU_STEPS,
@@ -27,7 +27,7 @@ from passt_bench.models import from_recipe, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec.recipe import EngineSpec, MeasurementSpec, Pair, Patchout, Recipe
 from passt_bench.training.batches import epoch_steps
-from passt_bench.training.engine import check_chunks, loss_of
+from passt_bench.training.engine import ModelStep, check_chunks, loss_of
 from passt_bench.training.loop import stages
 
 PROCESS_BYTES = 400 * 1024**2  # an idle process with torch
@@ -136,24 +136,10 @@ def batch_size(recipe: Recipe) -> int:
 
 
 def estimate_bytes(recipe: Recipe, classes: int) -> int:
-    """Memory that an arm needs, from the meta device; a high estimate.
-
-    The sum of weights, gradients and AdamW's two averages, tensors saved for backward with unfused
-    attention in float32, and the process itself.
-    """
-    frames = frame_count(recipe.frontend, recipe.data.seconds)
-    batch = batch_size(recipe) // recipe.engine.accumulate
-    cuda = recipe.engine.device == "cuda"
-    process = CUDA_BYTES if cuda else PROCESS_BYTES
-    with torch.device("meta"):
-        net = from_recipe(recipe, classes, frames)
-        x = torch.empty(batch, 1, recipe.frontend.mels, frames)
-    grid = net.grid(frames)
-    settings = stages(recipe.patchout, grid) if grid else (recipe.patchout,)
-    drawn = [net.step_inputs(setting, frames, 0, 0, batch) for setting in settings]
-    saved = max(saved_for_backward(partial(net, x, **d), net.parameters()) for d in drawn)
-    parameters = sum(parameter.nbytes for parameter in net.parameters())
-    return process + 4 * parameters + saved
+    """Memory that an arm needs; a high estimate, in case the C library's heap is fragmented."""
+    work = step_work(recipe, classes, batch_size(recipe))
+    process = CUDA_BYTES if recipe.engine.device == "cuda" else PROCESS_BYTES
+    return process + work.state + work.rise + work.heap
 
 
 @dataclass(frozen=True)
@@ -227,3 +213,30 @@ def cost_time(
         apart += SESSION_SECONDS + sum(outside for outside, _ in arms)
         rounds.append(sum(turn for _, turn in arms))
     return CostTime(apart, tuple(rounds))
+
+
+@lru_cache(maxsize=512)
+def step_work(recipe: Recipe, classes: int, batch: int) -> StepWork:
+    """The work of a training step of ``batch`` clips, eager and without the optimizer.
+
+    On every device it is counted with the operators of a CPU.
+
+    Raises:
+        InputError: the model, its fields or its patchout do not fit the input.
+    """
+    frames, chunks = frame_count(recipe.frontend, recipe.data.seconds), recipe.engine.accumulate
+    batch //= chunks
+    with torch.device("meta"):
+        net = from_recipe(recipe, classes, frames)
+        x, targets = (
+            torch.empty(batch, 1, recipe.frontend.mels, frames),
+            torch.empty(batch, classes),
+        )
+    spec = replace(recipe.engine, device="cpu", compile="off", graph=False)
+    step = ModelStep(net, replace(recipe, engine=spec))
+    grid = net.grid(frames)
+    works = []
+    for setting in stages(recipe.patchout, grid) if grid else (recipe.patchout,):
+        drawn = net.step_inputs(setting, frames, 0, 0, batch)
+        works.append(count_work(net, {"x": x, "targets": targets, **drawn}, step.forward))
+    return mean_work(works, chunks)

@@ -111,6 +111,14 @@ def test_one_variant_is_run_and_the_others_are_left(
     assert "diverges" in page.read_text()
 
 
+def test_a_plan_predicts_costs_on_a_named_gpu(study_file: Path, tmp_path: Path, cli: Cli) -> None:
+    runs = ("--runs", tmp_path / "runs")
+    assert "Rough: not calibrated on this machine" in cli("plan", study_file, *runs)[1]
+    _, said = cli("plan", study_file, *runs, "--gpu", "H100", "--utilization", "0.4")
+    assert "H100 HBM3 from its data sheet, assuming 40 % of the peak" in said
+    assert not (tmp_path / "runs").exists()  # nothing is measured
+
+
 def test_an_unused_cuda_device_is_mentioned(
     study_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
