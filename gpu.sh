@@ -36,6 +36,7 @@ pack() { # an archive of what has been recorded so far, whatever ended this scri
     for name in records studies comparisons search; do
         [ -d "$runs/$name" ] && folders+=("gpu-records/$name")
     done
+    [ -e "$archive" ] && archive=$out/gpu-records-$(date +%s).tar.gz # keeps those of earlier calls
     [ ${#folders[@]} -gt 0 ] || { echo "No records, no archive."; return 1; }
     tar -czf "$archive" -C "$work" --exclude='checkpoint*' --exclude='best.pt' \
         --exclude='*.safetensors' "${folders[@]}" || return 1

@@ -244,7 +244,11 @@ def check_ratios(device: torch.device) -> Iterator[Check]:
         half_width=tolerance / 4,
         seconds=30.0 if cuda else 300.0,
     )
-    samples = {name: arm.samples for name, arm in run_session(arms, "model", spec).arms.items()}
+    measured = run_session(arms, "model", spec).arms
+    for name, arm in measured.items():
+        if arm.status != "ok":
+            raise RuntimeError(f"{name}: {arm.status}, {arm.message}")
+    samples = {name: arm.samples for name, arm in measured.items()}
     for name, times in steps.items():
         ratio = ratio_intervals(samples[name], samples["model"])[STEP]
         for end in (ratio.low, ratio.high) if name != "model" else ():
