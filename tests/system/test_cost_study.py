@@ -186,3 +186,26 @@ def test_gains_are_ratios_round_by_round_and_their_ratios(tmp_path: Path) -> Non
     )
     page = build_study("costs", tmp_path, tmp_path / "reports")
     assert "as fast as “old, all”, on 2 cores of Imaginary 3000." in page.read_text()
+
+
+@pytest.mark.parametrize("failed", ["all", "half"])
+def test_an_arm_out_of_memory_is_a_row_of_the_page(failed: str, tmp_path: Path) -> None:
+    plan, store = plan_request(FILE, StudyRequest("costs"), Paths(tmp_path)), Store(tmp_path)
+    store.write_study(plan.record)
+    arms, steps = [], {"train_step": [[1.0]] * 6}
+    for variant in plan.record.variants:
+        if variant.name == failed:
+            arms.append(ArmRecord(variant.arm, "oom", variant.recipe, message="out of memory"))
+            continue
+        phases = phase_intervals(steps)
+        arms.append(ArmRecord(variant.arm, "ok", variant.recipe, batch_size=2, phases=phases))
+    session = SessionRecord("0" * 16, plan.record.variants[0].arm, tuple(arms))
+    store.write(session, samples={})
+    page = build_study("costs", tmp_path, tmp_path / "reports")
+    text = page.read_text(encoding="utf-8")
+    assert "No variant's training step was timed together with that of “all”." in text.replace(
+        "&#39;", "'"
+    )
+    rows = (page.parent / "tables" / "failures.csv").read_text().splitlines()
+    assert rows[1].startswith(f"{failed},cost session,oom,out of memory")
+    assert cost_statuses(plan.record, store)[failed] == "oom"

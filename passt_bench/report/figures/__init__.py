@@ -26,6 +26,8 @@ def draw_all(view: StudyView) -> list[Drawing]:
     """Every figure in the order of the page; write them under `theme.figure_style` too."""
     with figure_style():
         names = figure_names() if view.study.seeds else [scaling.NAME]
+        if len({v.record.recipe.measurement.batch_size for v in view.variants}) > 1:
+            names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
         drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]
         for drawing in drawings:
