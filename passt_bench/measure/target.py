@@ -150,8 +150,13 @@ def bind_to(subject: Subject, cores: tuple[int, ...] | None) -> None:
 
 
 def release(subject: Subject) -> None:
-    """Returns free memory and that of CUDA graphs, which another arm's process may need."""
+    """Returns memory that another arm's process may need: free, of gradients and of CUDA graphs.
+
+    A gradient may lie in the same segment of memory as what is free, which then cannot be returned.
+    """
     subject.release_graphs()
+    for tensor in subject.resident:
+        tensor.grad = None
     release_free_memory()
 
 

@@ -272,6 +272,8 @@ def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
 def gains(view: StudyView) -> list[Gain]:
     """What model and patchout gain in each setting of a study of costs, in the study's order."""
     (_, setting), rounds, found = setting_of(view), view.results.rounds, []
+    if view.baseline.name not in rounds:
+        return []
     cells = {(setting(v), v.subject): v for v in view.variants if v.name in rounds}
     base = view.baseline
     for (own, subject), v in cells.items():
