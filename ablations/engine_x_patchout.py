@@ -24,7 +24,7 @@ from passt_bench.spec import Study, Variant
 
 from .recipes import ENGINE_2021, ENGINE_TODAY, PATCHES, passt_step
 
-# On a GPU large batches, so that no step waits for its launches; the attention matrices of 2021 leave
+# On a GPU large batches, so that no step waits for its launches; the matrices of 2021 leave
 # room for half as many clips.
 _BATCHES = {1190: 32, 474: 64, 254: 128}
 
