@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -116,6 +117,7 @@ def _steps(engine: EngineSpec) -> dict[str, Recipe]:
     }
 
 
+@lru_cache  # asks other programs for the GPUs
 def _identity(engine: EngineSpec) -> tuple[str, dict[str, object], dict[str, str]]:
     machine, versions = describe_machine(), library_versions()
     return digest([machine, versions, engine.precision, engine.threads]), machine, versions

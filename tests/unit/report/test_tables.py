@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_quality_and_cost_hold_every_variant(quick_view: StudyView) -> None:
     assert made[cost]["stride 2"]["status"] == "oom"
     saved = float(made[memory]["none"]["saved_for_backward_bytes"])
     assert saved == pytest.approx(32 * 9e3 * 66)
+
+
+def test_predictions_stand_beside_measurements(quick_view: StudyView) -> None:
+    assert not any("predicted" in column.name for column in cost(quick_view).columns)
+    first, *others = quick_view.variants
+    assert first.arm is not None
+    peak, step = 0.5 * first.memory["train_peak"], 1.25 * first.cost("train_step").seconds.value
+    arm = replace(first.arm, predicted={"train_step": step, "train_peak": peak})
+    view = replace(quick_view, variants=(replace(first, arm=arm), *others))
+    time, space = (read(to_csv(build(view)))[0] for build in (cost, memory))
+    assert float(time["train_step_predicted"]) == pytest.approx(step)
+    assert float(time["train_step_predicted_error"]) == pytest.approx(0.25)
+    assert float(space["train_peak_predicted_error"]) == pytest.approx(-0.5)
+    assert cost(view).texts()[0][-2] == "+25 %"
+    assert {row["train_step_predicted"] for row in read(to_csv(cost(view)))[1:]} == {""}
 
 
 def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: StudyView) -> None:
