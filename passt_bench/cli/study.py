@@ -87,16 +87,18 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
-    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import RunConfig
     from passt_bench.runner.studies import RowsFile
 
     config = RunConfig(workers=workers, per_gpu=per_gpu)
     file = _load(request, paths)
+    from passt_bench.runner.prediction import Predictor
+
+    predictor = Predictor(paths.runs, gpu, utilization)
     if isinstance(file, RowsFile):
         from passt_bench.cli.paper_tables import show_tables
 
-        return show_tables(file, request, config, paths, Predictor(paths.runs, gpu, utilization))
+        return show_tables(file, request, config, paths, predictor)
     from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
 
@@ -124,7 +126,7 @@ def plan(
     console.print(table)
     if calibrate:
         _calibrate(study, paths.runs)
-    _print_predictions(study, Predictor(paths.runs, gpu, utilization), gpu)
+    _print_predictions(study, predictor, gpu)
     return print_missing([study], request, config, paths)
 
 
