@@ -6,7 +6,7 @@ comparison with the last saved run.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,6 +19,8 @@ from passt_bench.measure.flops import count_flops
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import Patchout, build_model, create_model, draw_batch, draw_kept
 from passt_bench.models.passt import PatchEmbed
+from passt_bench.spec import EngineSpec, Recipe
+from passt_bench.training.engine import ModelStep
 
 GRID = (12, 99)
 KINDS = {
@@ -47,6 +49,27 @@ COSTS = {
     "cp_resnet": (57591360, 4837888),
     "mobilenetv3": (503393280, 15029888),
 }
+# Patchout of the small PaSST → its setting, and stride → patches kept, of 4 x 8 or 5 x 12.
+PATCHOUTS = {
+    "none": (Patchout(), {16: 32, 10: 60}),
+    "unstructured 0.25": (Patchout("unstructured", rate=0.25), {16: 24, 10: 45}),
+    "unstructured 0.5": (HALF, {16: 16, 10: 30}),
+    "unstructured 0.75": (Patchout("unstructured", rate=0.75), {16: 8, 10: 15}),
+    "structured 0.5": (Patchout("structured", rate=0.5), {16: 18, 10: 32}),
+    "time 0.5": (Patchout("time", rate=0.5), {16: 16, 10: 30}),
+    "frequency 0.5": (Patchout("frequency", rate=0.5), {16: 16, 10: 36}),
+}
+# Engine → its settings, and what a batch saves for backward: bytes a token, and other bytes, such
+# as weights in half precision. With fused attention they follow from the number of tokens alone.
+ENGINES: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
+    "float32": ({}, (137744, -3520)),
+    "bfloat16": ({"precision": "bfloat16"}, (78352, 1576512)),
+    "bfloat16, residual": ({"precision": "bfloat16", "residual": "compute"}, (69136, 1575488)),
+    "float32, norms": ({"recompute": "norms"}, (88592, -3520)),
+    "float32, blocks": ({"recompute": "blocks"}, (14352, -3520)),
+}
+STEPS = [(patchout, stride, "float32") for patchout in PATCHOUTS for stride in (16, 10)]
+STEPS += [(p, 10, e) for e in ENGINES if e != "float32" for p in ("none", "unstructured 0.5")]
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +150,24 @@ def test_bench_training_step(benchmark: BenchmarkFixture, family: str) -> None:
     if tokens:
         size = {"width": 128, "depth": 4, "classes": 16, "patch_elements": 256}
         assert flops == vit_flops(tokens=tokens, backward=True, **size)
+
+
+@pytest.mark.parametrize(("patchout", "stride", "engine"), STEPS)
+def test_bench_passt_step(
+    benchmark: BenchmarkFixture, patchout: str, stride: int, engine: str
+) -> None:
+    """A training step of the small PaSST by kind and rate of patchout, stride and engine."""
+    (setting, kept), (options, (per_token, others)) = PATCHOUTS[patchout], ENGINES[engine]
+    name, size = FAMILIES["passt"]
+    size = size | {"stride": (stride, stride)}
+    net = create_model(name, 16, mels=MELS, frames=FRAMES, **size).train()
+    step = ModelStep(net, Recipe(engine=EngineSpec(**options)))
+    x = torch.rand(BATCH, 1, MELS, FRAMES, generator=torch.Generator().manual_seed(0))
+    inputs = {"x": x, "targets": torch.zeros(BATCH, 16)}
+    inputs |= net.step_inputs(setting, FRAMES, 0, 0, BATCH)
+    benchmark.pedantic(step.run, (inputs,), rounds=20, warmup_rounds=3, iterations=1)
+    resident = [*net.parameters(), *net.buffers()]
+    saved = saved_for_backward(lambda: step.forward(inputs), resident)
+    tokens = kept[stride] + 2
+    benchmark.extra_info |= {"threads": 1, "clips": BATCH, "tokens": tokens, "saved_bytes": saved}
+    assert saved == tokens * per_token + others
