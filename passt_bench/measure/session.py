@@ -21,9 +21,9 @@ from typing import Any
 
 from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
-from passt_bench.measure.flops import SQUARES, Size, matmul_peak
 from passt_bench.measure.machine import all_cores, background_load, changes, cores_of_round
 from passt_bench.measure.memory import failure_status
+from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
 from passt_bench.measure.target import (
     STEP,
     PublishedProtocol,

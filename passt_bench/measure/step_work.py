@@ -1,7 +1,8 @@
 """Counts what a training step does, operator by operator, without computing it.
 
-The step runs on fake tensors, which have shapes and no values: FLOPs by kind, bytes that other
-operators read and write, number of kernels, and the bytes alive at each moment.
+The step runs on fake or meta tensors, which have shapes and no values: FLOPs by kind, bytes that
+other operators read and write, number of kernels, and the bytes alive at each moment. Of a
+multiply-add there are two FLOPs; only products, convolutions and attention have any.
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ from torch.utils.flop_counter import (
 HEAP_BLOCK = 32 * 1024**2
 # Kinds of work: four in FLOPs; exponentials of fused attention; bytes that all other operators read
 # and write; bytes of new large blocks, whose pages the system clears; number of kernels.
-KINDS = (
-    *("products", "attention", "convolutions", "depthwise"),
-    *("exponentials", "moved", "mapped", "kernels"),
-)
+FLOP_KINDS = ("products", "attention", "convolutions", "depthwise")
+KINDS = (*FLOP_KINDS, "exponentials", "moved", "mapped", "kernels")
 _EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach"}
 
 
@@ -53,7 +52,7 @@ class StepWork:
     @property
     def flops(self) -> float:
         """All FLOPs."""
-        return self.products + self.attention + self.convolutions + self.depthwise
+        return sum(getattr(self, kind) for kind in FLOP_KINDS)
 
 
 def mean_work(works: Sequence[StepWork], chunks: int = 1) -> StepWork:
@@ -84,7 +83,7 @@ def count_work(
             name: _like(value) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with _Counter() as counter:
+        with WorkCounter() as counter:
             loss = forward(fake)
             in_forward = counter.peak
             loss.backward()  # type: ignore[no-untyped-call]
@@ -106,12 +105,23 @@ def _like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the work of all operators that run in its context.
+
+    On meta tensors attention is not fused: its FLOPs are those of products, six in a training step.
+    A fused backward pass computes one of them again.
+    """
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, int] = {}
         self.work: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         self.peak = self.large_at_peak = self._bytes = self._large = 0
+
+    @property
+    def flops(self) -> int:
+        """All FLOPs so far."""
+        return int(sum(self.work[kind] for kind in FLOP_KINDS))
 
     def __torch_dispatch__(
         self,

@@ -14,8 +14,8 @@ from torch import nn
 from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
-from passt_bench.measure.flops import Size, vendor_peak
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
+from passt_bench.measure.peaks import Size, vendor_peak
 from passt_bench.measure.session import Arm, ArmResult, SessionResult, run_session
 from passt_bench.measure.target import GPU_STEPS, STEP, PublishedProtocol
 from passt_bench.models import from_recipe

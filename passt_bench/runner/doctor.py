@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from passt_bench.errors import InputError
 from passt_bench.intervals import ratio_intervals
-from passt_bench.measure.flops import count_flops
 from passt_bench.measure.machine import (
     GPU_SLOWED,
     background_load,
@@ -27,6 +26,7 @@ from passt_bench.measure.machine import (
 )
 from passt_bench.measure.memory import measure_peak, reset_resident_peak, saved_for_backward
 from passt_bench.measure.session import Arm, run_session
+from passt_bench.measure.step_work import WorkCounter
 from passt_bench.measure.target import STEP, Clock, Subject
 from passt_bench.processes import oom_kills
 from passt_bench.registry import ALL, Component, installed_version
@@ -273,7 +273,8 @@ def _network(device: torch.device) -> Iterator[Check]:
     with torch.device("meta"):
         layers = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32))
         empty = torch.empty(10, 64)
-    flops = count_flops(lambda: layers(empty).sum(), backward=True)
+    with WorkCounter() as counter:
+        layers(empty).sum().backward()
     # Forward; weight gradients of both; the input's gradient only of the second.
     known = 2 * 10 * (64 * 128 * 2 + 128 * 32 * 3)
-    yield Check("FLOPs, a small network", known, flops, 0.0, "FLOP")
+    yield Check("FLOPs, a small network", known, counter.flops, 0.0, "FLOP")

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from passt_bench.measure.flops import count_flops, vendor_peak
+from passt_bench.measure.peaks import vendor_peak
 from passt_bench.measure.session import MIN_ROUNDS
-from passt_bench.measure.step_work import StepWork, count_work, mean_work
+from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
 from passt_bench.measure.target import (
     GPU_SECONDS,
     GPU_STEPS,
@@ -93,9 +93,9 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
 
     def flops_of(setting: Patchout) -> int:
         drawn = net.step_inputs(setting, frames, 0, 0, 1)
-        return count_flops(
-            lambda: loss_of(recipe.training.loss, net(x, **drawn), target), backward=True
-        )
+        with WorkCounter() as counter:
+            loss_of(recipe.training.loss, net(x, **drawn), target).backward()  # type: ignore[no-untyped-call]
+        return counter.flops
 
     flops = mean(flops_of(setting) for setting in settings)
     return ModelSummary(
@@ -119,7 +119,9 @@ def _inference_flops(recipe: Recipe, classes: int) -> float:
     with torch.device("meta"):
         net = from_recipe(recipe, classes, frames).eval()
         x = torch.empty(1, 1, recipe.frontend.mels, frames)
-    return count_flops(lambda: net(x), backward=False)
+    with WorkCounter() as counter:
+        net(x)
+    return counter.flops
 
 
 def expected_seconds(recipe: Recipe, summary: ModelSummary, train: int, test: int) -> float:

@@ -20,8 +20,8 @@ from scipy.optimize import nnls
 from passt_bench.console import Progress
 from passt_bench.errors import InputError, choose_from
 from passt_bench.intervals import phase_intervals
-from passt_bench.measure.flops import VENDOR_PEAKS, VendorPeak
 from passt_bench.measure.machine import describe_machine, library_versions
+from passt_bench.measure.peaks import VENDOR_PEAKS, VendorPeak
 from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, run_session
 from passt_bench.measure.step_work import KINDS, StepWork
 from passt_bench.measure.target import STEP

@@ -1,4 +1,4 @@
-"""Operations of a vision transformer in closed form."""
+"""Operations of a vision transformer and of a depthwise convolution in closed form."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def vit_flops(
     attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
     rest = depth * (linear + attention) + 2 * width * classes
     return (2 * embed + 3 * rest) if backward else (embed + rest)
+
+
+def depthwise_flops(*, outputs: int, kernel: int, backward: bool) -> int:
+    """Operations of a depthwise convolution with a square kernel, whose input needs a gradient."""
+    return 2 * outputs * kernel**2 * (3 if backward else 1)

@@ -1,12 +1,15 @@
 """Work of steps that can be counted by hand, and of a transformer in closed form."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
-from closed_form import vit_flops
+from closed_form import depthwise_flops, vit_flops
 from torch import nn
 
-from passt_bench.measure.step_work import StepWork, count_work, mean_work
+from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
+from passt_bench.models import build_model
 from passt_bench.runner.estimates import step_work
 from passt_bench.spec import DataSpec, EngineSpec, ModelSpec, Patchout, Recipe
 from passt_bench.spec.frontends import frontend_of
@@ -52,8 +55,60 @@ def test_a_transformer_follows_the_closed_form() -> None:
     assert step_work(whole, 10, 2).moved > work.moved
 
 
-def test_depthwise_convolutions_count_each_channel_once() -> None:
+def flops(forward: Callable[[], torch.Tensor], backward: bool = True) -> int:
+    with WorkCounter() as counter:
+        out = forward().sum()
+        if backward:
+            out.backward()  # type: ignore[no-untyped-call]
+    return counter.flops
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("kept", [None, 1, 10, 48])
+@pytest.mark.parametrize(
+    ("name", "width", "depth", "patch", "stride", "mels", "frames", "grid"),
+    [
+        ("passt_micro", 64, 2, (8, 8), (8, 8), 64, 48, (8, 6)),
+        ("passt_micro", 64, 3, (8, 8), (6, 6), 64, 50, (10, 8)),
+        ("passt_tiny", 192, 12, (16, 16), (10, 10), 128, 998, (12, 99)),
+    ],
+)
+def test_the_closed_form_equals_the_count(
+    name: str, width: int, depth: int, patch: tuple[int, int], stride: tuple[int, int],
+    mels: int, frames: int, grid: tuple[int, int], kept: int | None, backward: bool,
+) -> None:  # fmt: skip
     with torch.device("meta"):
-        net, x = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), torch.empty(2, 6, 4, 4)
-    work = count_work(net, {"x": x}, lambda inputs: net(inputs["x"]).sum())
-    assert work.depthwise == 2 * (2 * 2 * 6 * 16 * 9)  # the input needs no gradient
+        net = build_model(
+            name, 10, depth=depth, patch=patch, stride=stride, mels=mels, frames=frames
+        )
+        x = torch.empty(1, 1, mels, frames)
+        indices = None if kept is None else torch.empty(kept, dtype=torch.long)
+    net.train(backward)
+    assert flops(lambda: net(x, indices), backward) == vit_flops(
+        tokens=2 + (grid[0] * grid[1] if kept is None else kept),
+        width=width,
+        depth=depth,
+        classes=10,
+        patch_elements=patch[0] * patch[1],
+        backward=backward,
+    )
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_convolutions_follow_the_closed_form(
+    multiplier: int, stride: int, kernel: int, backward: bool
+) -> None:
+    """Each output sees one channel, in the backward pass as well."""
+    options = {"stride": stride, "padding": kernel // 2, "groups": 6, "bias": False}
+    with torch.device("meta"):
+        conv = nn.Conv2d(6, 6 * multiplier, kernel, **options)  # type: ignore[arg-type]
+        x = torch.empty(2, 6, 9, 7, requires_grad=True)
+    outputs = 2 * 6 * multiplier * -(-9 // stride) * -(-7 // stride)
+    expected = depthwise_flops(outputs=outputs, kernel=kernel, backward=backward)
+    assert flops(lambda: conv(x), backward) == expected
+    if backward:
+        work = count_work(conv, {"x": x}, lambda inputs: conv(inputs["x"]).sum())
+        assert work.depthwise == work.flops == expected * 2 / 3  # the input needs no gradient

@@ -6,7 +6,7 @@ import pytest
 from known_subjects import RECIPE
 
 from passt_bench.errors import InputError
-from passt_bench.measure.flops import vendor_peak
+from passt_bench.measure.peaks import vendor_peak
 from passt_bench.measure.target import PublishedProtocol
 from passt_bench.runner import estimates
 from passt_bench.runner.estimates import CostTime, cost_time, rate, summarize_model

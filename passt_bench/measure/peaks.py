@@ -1,40 +1,16 @@
-"""Floating-point operations of a model, and peak rates of devices.
-
-A multiply-add is two operations. Matrix products, convolutions and attention are counted;
-elementwise work, norms, softmax, biases and the optimizer are not (below 2 % in a transformer).
-"""
+"""Peak rates of devices: of matrix products as measured, and of GPUs by their data sheets."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from passt_bench.measure.target import Clock
-
-
-def count_flops(forward: Callable[[], torch.Tensor], *, backward: bool) -> int:
-    """Counts the operations of a pass over meta tensors, with its backward pass if wanted.
-
-    On the CPU the counter misses fused attention; on the meta device nothing is fused.
-
-    Raises:
-        ValueError: the output is not on the meta device.
-    """
-    counter = FlopCounterMode(display=False)
-    with counter:
-        output = forward()
-        if output.device.type != "meta":
-            raise ValueError(f"FLOPs are counted on the meta device, but got {output.device}")
-        if backward:
-            output.sum().backward()  # type: ignore[no-untyped-call]
-    return int(counter.get_total_flops())
-
 
 Size = tuple[int, int, int]
 # Large enough to reach the peak, small enough to take milliseconds; by device type.
