@@ -33,7 +33,7 @@ bench=("$python" -m passt_bench)
 
 pack() { # an archive of what has been recorded so far, whatever ended this script
     local archive=$out/gpu-records.tar.gz folders=() name
-    for name in records studies comparisons search; do
+    for name in records studies search; do
         [ -d "$runs/$name" ] && folders+=("gpu-records/$name")
     done
     [ -e "$archive" ] && archive=$out/gpu-records-$(date +%s).tar.gz # keeps those of earlier calls

@@ -13,7 +13,7 @@ from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.intervals import Rounds, round_medians
 from passt_bench.records.files import unpack_json
 from passt_bench.records.run import RunRecord, StudyRecord
-from passt_bench.records.session import ArmRecord, ComparisonRecord, SessionRecord
+from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
 
 _STEP = "train_step"
@@ -84,9 +84,7 @@ def analyze(
     )
 
 
-def measured_arms(
-    study: StudyRecord | ComparisonRecord, sessions: Iterable[SessionRecord]
-) -> dict[str, Measured]:
+def measured_arms(study: StudyRecord, sessions: Iterable[SessionRecord]) -> dict[str, Measured]:
     """Variant → its arm in the newest session that measured it against the baseline.
 
     Every session has the baseline; its seconds are taken from the session that most variants come

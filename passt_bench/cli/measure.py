@@ -77,17 +77,19 @@ def compare(
         bool, flag("--profile", "Also write operator tables and Chrome traces.")
     ] = False,
     sets: Sets = None,
-    name: Annotated[str | None, option("NAME", "Name of the comparison and its page.")] = None,
+    name: Annotated[str | None, option("NAME", "Name of the study that is recorded.")] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
     """Measure time, memory and FLOPs side by side; for every precision and engine: paper-costs."""
+    from passt_bench.analysis.results import load_results
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.records.store import Store
-    from passt_bench.report.build import build_comparison, render_index
-    from passt_bench.report.comparison import all_tables
-    from passt_bench.report.view import measured_variants
+    from passt_bench.report.build import build_study
+    from passt_bench.report.cost_tables import cost_tables
+    from passt_bench.report.study_tables import MEMORY, failures
+    from passt_bench.report.view import study_view
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import estimate_cost_time, plan_cost
     from passt_bench.runner.request import Paths, typed_command
@@ -116,7 +118,7 @@ def compare(
     )
     recipes, store = runner.subjects(items, shared, parse_assignments(sets or [])), Store(runs)
     wanted = plain_name(name or runner.default_name(items), field="--name")
-    chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, runs))
+    chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, store))
     if differs is not None:
         console.print(renamed_note(wanted, chosen, differs))
     costs = plan_cost(
@@ -128,21 +130,19 @@ def compare(
     )
     console.print(announcement(len(recipes), shared, estimate_cost_time(costs)))
     with stage(console, "Measuring side by side") as progress:
-        record = runner.compare(
-            chosen, recipes, costs, store, command=typed_command(), progress=progress
-        )
-    reports = Paths(runs, pages=reports).reports
-    page = build_comparison(chosen, runs, reports)
-    render_index(reports)
-    sessions = [session for session in store.sessions() if session.key in record.sessions]
-    tables = all_tables(chosen, measured_variants(record, sessions))
-    print_table(tables["speed"], without=("clips_ratio",))  # the inverse of the step's ratio
-    if "failures" in tables:
-        print_table(tables["failures"])
+        runner.compare(chosen, recipes, costs, store, command=typed_command(), progress=progress)
+    page = build_study(chosen, runs, Paths(runs, pages=reports).reports)
+    view = study_view(load_results(chosen, [store]))
+    failed = failures(view)
+    # The rest is on the page; the ratio of clips per second is that of the step, inverted.
+    hidden = {"clips", "forward", "backward", "optimizer", "frontend", *MEMORY}
+    print_table(cost_tables(view)["ratios"], without=[f"{name}_ratio" for name in hidden])
+    if failed.rows:
+        print_table(failed)
     console.print(f"Page: {page}")
     if costs.profiles is not None:
         console.print(f"Profiles: {costs.profiles}")
-    if "failures" in tables:
+    if failed.rows:
         raise typer.Exit(1)
 
 

@@ -43,7 +43,7 @@ def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperSt
 @app.command()
 def report(
     studies: Annotated[
-        list[str] | None, argument("STUDY…", "Studies, searches or comparisons; by default all.")
+        list[str] | None, argument("STUDY…", "Studies or searches; by default all.")
     ] = None,
     variants: Variants = None,
     no_baseline: NoBaseline = False,

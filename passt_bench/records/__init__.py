@@ -9,7 +9,6 @@ Layout under an output folder, all JSON, each file written once and atomically::
     records/KEY/samples.json.gz  raw samples of a session, variant → phase → [round][step] seconds
     studies/NAME.json            a study's expansion (`run.StudyRecord`): variants and their keys
     search/NAME.json             the trials of a search (`search.SearchRecord`)
-    comparisons/NAME.json        which arms were compared (`session.ComparisonRecord`)
 
 A record knows nothing of studies and holds no absolute path, host or user name.
 """

@@ -1,12 +1,12 @@
-"""Records of cost sessions, and of comparisons: which arm of which session is which model."""
+"""Records of cost sessions, in which variants are measured together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from passt_bench.records.run import SCHEMA, Status, VariantRecord
-from passt_bench.spec.key import Key, Name
+from passt_bench.records.run import SCHEMA, Status
+from passt_bench.spec.key import Key
 from passt_bench.spec.recipe import Recipe
 
 
@@ -74,18 +74,3 @@ class SessionRecord:
     commit: str | None = None
     seconds: float = 0.0
     finished: str = ""
-
-
-@dataclass(frozen=True)
-class ComparisonRecord:
-    """Models or settings whose cost was measured side by side."""
-
-    name: Name  # of the file and of the page
-    baseline: str  # the first variant; ratios are relative to it
-    variants: tuple[VariantRecord, ...]  # in the requested order, without cells
-    sessions: tuple[Key, ...]  # that measured them
-    command: str = ""  # as typed
-    # Names and versions of the packages that compared models wrap.
-    packages: tuple[tuple[str, str], ...] = ()
-    kind: Literal["comparison"] = "comparison"
-    schema: int = SCHEMA

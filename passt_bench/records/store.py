@@ -1,4 +1,4 @@
-"""The store: records in an output folder by key, and searches and comparisons by name."""
+"""The store: records in an output folder by key, and studies and searches by name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import pack_json, read, refuse_link, to_json, write_atomically
 from passt_bench.records.run import Outcome, RunRecord, StudyRecord
 from passt_bench.records.search import SearchRecord
-from passt_bench.records.session import ComparisonRecord, SessionRecord
+from passt_bench.records.session import SessionRecord
 from passt_bench.spec.key import is_key, plain_name
 
-STUDIES, SEARCHES, COMPARISONS = "studies", "search", "comparisons"  # folders
+STUDIES, SEARCHES = "studies", "search"  # folders
 Record = RunRecord | SessionRecord | EvaluationRecord
-Document = StudyRecord | SearchRecord | ComparisonRecord
-_FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES, ComparisonRecord: COMPARISONS}
-Named = TypeVar("Named", StudyRecord, SearchRecord, ComparisonRecord)
+Document = StudyRecord | SearchRecord
+_FOLDERS = {StudyRecord: STUDIES, SearchRecord: SEARCHES}
+Named = TypeVar("Named", StudyRecord, SearchRecord)
 Final = TypeVar("Final", RunRecord, EvaluationRecord)
 
 _RUN = b'{"attempt":'
@@ -164,19 +164,13 @@ def read_search(name: str, root: Path) -> SearchRecord:
     return _read_named(SearchRecord, name, root / SEARCHES, "search", command)
 
 
-def read_comparison(name: str, root: Path) -> ComparisonRecord:
-    """Reads a comparison."""
-    command = "passt-bench compare A B … --name NAME"
-    return _read_named(ComparisonRecord, name, root / COMPARISONS, "comparison", command)
-
-
 def document_names(folder: Path) -> list[str]:
-    """The names of the studies, searches or comparisons in a folder of them."""
+    """The names of the studies or searches in a folder of them."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def write_document(record: Document, root: Path) -> Path:
-    """Writes a study, search or comparison into an output folder, unless the same is there."""
+    """Writes a study or search into an output folder, unless the same is there."""
     path = root / _FOLDERS[type(record)] / f"{plain_name(record.name, field='name')}.json"
     data = to_json(record).encode()
     if not path.is_file() or path.read_bytes() != data:

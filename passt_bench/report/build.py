@@ -13,17 +13,8 @@ from typing import Any
 from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
-from passt_bench.records.session import SessionRecord
-from passt_bench.records.store import (
-    COMPARISONS,
-    SEARCHES,
-    Store,
-    document_names,
-    read_comparison,
-    read_search,
-    write_document,
-)
-from passt_bench.report import comparison, search_page
+from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
+from passt_bench.report import search_page
 from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
@@ -65,7 +56,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
 
 
 def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
-    """Renders the search, the comparison and the study of that name, if they exist.
+    """Renders the search and the study of that name, if they exist.
 
     Raises:
         InputError: nothing has that name, or a record is broken.
@@ -73,8 +64,6 @@ def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
     pages = []
     if name in _names(SEARCHES, runs, reports):
         pages.append(build_search(name, runs, reports))
-    if name in _names(COMPARISONS, runs, reports):
-        pages.append(build_comparison(name, runs, reports))
     if not pages or name in _names("studies", runs, reports):
         pages.append(build_study(name, runs, reports))
     render_index(reports)
@@ -131,8 +120,6 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
     with exclusive(reports):
         pages = [_build_study(study, runs, reports) for study in results]
         pages += [build_search(name, runs, reports) for name in _names(SEARCHES, runs, reports)]
-        comparisons = _names(COMPARISONS, runs, reports)
-        pages += [build_comparison(name, runs, reports) for name in comparisons]
         pages += build_evaluations(runs, reports)
         paper = _build_paper(reports, replace(status, results=results))
         return [*pages, paper, render_index(reports)]
@@ -166,23 +153,6 @@ def build_search(name: str, runs: Path, reports: Path) -> Path:
     return folder / search_page.PAGE
 
 
-def build_comparison(name: str, runs: Path, reports: Path) -> Path:
-    """Renders one comparison into ``reports/NAME/``, with the sessions that it shows.
-
-    Raises:
-        InputError: no comparison of that name was made, or a file is broken.
-    """
-    folder = reports / name
-    record = read_comparison(name, runs if name in document_names(runs / COMPARISONS) else folder)
-    sessions = [_session(key, [Store(runs), Store(folder)]) for key in record.sessions]
-    with replacing(folder, comparison.WRITTEN) as new:
-        write_document(record, new)
-        for key in record.sessions:
-            keep_record(key, Store(runs), Store(folder), Store(new))
-        comparison.render_comparison(record, sessions, new)
-    return folder / comparison.PAGE
-
-
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     """Renders every evaluation into ``reports/evaluations/``; no page if there is none.
 
@@ -210,7 +180,7 @@ def _build_paper(reports: Path, status: PaperStatus) -> Path:
 def _load(name: str, runs: Path, reports: Path) -> Results:
     stores = [Store(runs), Store(reports / name)]
     if not any(name in store.studies() for store in stores):
-        kinds = ("studies", SEARCHES, COMPARISONS)
+        kinds = ("studies", SEARCHES)
         known = {other for kind in kinds for other in _names(kind, runs, reports)} - {name}
         hint = f"{choose_from(known, name)} " if known else ""
         raise InputError(
@@ -228,21 +198,8 @@ def _load_all(runs: Path, reports: Path) -> list[Results]:
 
 
 def _names(kind: str, runs: Path, reports: Path) -> list[str]:
-    """Names of the studies, searches or comparisons that were run or are kept in a report."""
+    """Names of the studies or searches that were run or are kept in a report."""
     return sorted({path.stem for path in runs.glob(f"{kind}/*.json")} | kept_names(reports, kind))
-
-
-def _session(key: str, stores: Sequence[Store]) -> SessionRecord:
-    for store in stores:
-        if store.has(key):
-            return next(session for session in store.sessions() if session.key == key)
-    raise InputError(
-        "the session of a comparison is missing",
-        source=stores[0].root,
-        field="records",
-        value=key,
-        remedy="Compare again.",
-    )
 
 
 def _build_study(results: Results, runs: Path, reports: Path) -> Path:
@@ -318,10 +275,11 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
-    names = sorted(kept_names(root, COMPARISONS))
+    # An earlier version wrote these pages of costs.
+    old_pages = root.glob(f"{REPORT_FOLDERS}/comparison.html")
     context = {
         "studies": studies,
-        "comparisons": [read_comparison(name, root / name) for name in names],
+        "comparisons": sorted(path.parent.name for path in old_pages),
         "evaluations": (root / EVALUATIONS / PAGE).is_file(),
         "paper": (root / "paper" / PAGE).is_file(),
     }

@@ -41,7 +41,7 @@ def exclusive(reports: Path) -> AbstractContextManager[object]:
 
 
 def kept_names(reports: Path, kind: str) -> set[str]:
-    """Names of the studies, searches or comparisons that have a record in a report's folder."""
+    """Names of the studies or searches that have a record in a report's folder."""
     return {path.stem for path in reports.glob(f"{REPORT_FOLDERS}/{kind}/*.json")}
 
 
@@ -131,7 +131,7 @@ def keep_record(key: str, source: Store, before: Store, new: Store) -> None:
                 copy.write_bytes(data)
 
 
-_STORED = ("records", "studies", "search", "comparisons")
+_STORED = ("records", "studies", "search")
 
 
 @contextmanager

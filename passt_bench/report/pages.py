@@ -14,6 +14,7 @@ from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import cell_name
 from passt_bench.records.store import Store
+from passt_bench.report.cost_tables import COST_TABLES, cost_tables
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.figures.scaling import SWEEP
@@ -56,8 +57,8 @@ SUMMARY, PAGE = "summary.json", "index.html"
 
 def written() -> frozenset[str]:
     """Relative paths of the files that the report of a study may write."""
-    parts = files_of("tables", TABLES) | files_of("figures", (), (*figure_names(), COSTS, SWEEP))
-    return parts | {SUMMARY, PAGE}
+    tables = files_of("tables", (*TABLES, *COST_TABLES))
+    return tables | files_of("figures", (), (*figure_names(), COSTS, SWEEP)) | {SUMMARY, PAGE}
 
 
 def render(results: Results, out: Path, note: str = "", kept: Store | None = None) -> Path:
@@ -69,7 +70,7 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
     above the answer is about variants that the page does not show.
     """
     view = study_view(results)
-    study, tables = view.study, all_tables(view)
+    study, tables = view.study, all_tables(view) | cost_tables(view)
     found, where = headline(view) if study.seeds else costs_headline(view), hardware(view)
     summary = {
         "study": study.name,
@@ -93,6 +94,7 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "facts": study_facts(view),
         "warnings": warnings(results.sessions),
+        "protocol": next(filter(None, (s.published_protocol for s in results.sessions)), None),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
         "records": _records(view, [Store(out), *([kept] if kept else [])]),
     }

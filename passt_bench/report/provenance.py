@@ -104,7 +104,8 @@ def _data(view: StudyView) -> Iterable[Fact]:
     data = view.study.fingerprint
     if not data.digest:
         of_classes = counted(len(data.classes), "class", "classes")
-        yield "Data", f"random input of the size of {data.dataset}'s clips, {of_classes}"
+        seconds = distinct(f"{v.record.recipe.data.seconds:g} s" for v in view.variants)
+        yield "Data", f"random input, clips of {listed(seconds)}, {of_classes}"
         return
     of = f" of {data.expected} expected" if data.expected is not None else ""
     kind = "several labels per clip" if data.multi_label else "one label per clip"

@@ -377,7 +377,8 @@ def failures(view: StudyView) -> Table:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
     else:
         for v in view.variants:
-            if v.cost_status != "ok":
+            if v.cost_status != "ok" or (v.arm and v.arm.message):
                 why = "not measured yet" if v.cost_status == "missing" else v.message
-                rows.append((v.name, "cost session", v.cost_status, why, ""))
+                status = "in part" if v.cost_status == "ok" else v.cost_status
+                rows.append((v.name, "cost session", status, why, ""))
     return table("failures", f"{view.study.name}: what failed or is missing.", columns, rows)

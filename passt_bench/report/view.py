@@ -10,10 +10,10 @@ from math import isfinite
 from typing import Any, Literal
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
-from passt_bench.analysis.results import Results, measured_arms
+from passt_bench.analysis.results import Results
 from passt_bench.intervals import median_interval
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
-from passt_bench.records.session import ArmRecord, ComparisonRecord, Interval, SessionRecord
+from passt_bench.records.session import ArmRecord, Interval
 from passt_bench.registry import Better
 from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
@@ -272,8 +272,8 @@ def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
 def gains(view: StudyView) -> list[Gain]:
     """What model and patchout gain in each setting of a study of costs, in the study's order."""
     (_, setting), rounds, found = setting_of(view), view.results.rounds, []
-    if view.baseline.name not in rounds:
-        return []
+    if view.baseline.name not in rounds or len({*map(setting, view.variants)}) < 2:
+        return []  # with one setting, gains are the ratios to the baseline
     cells = {(setting(v), v.subject): v for v in view.variants if v.name in rounds}
     base = view.baseline
     for (own, subject), v in cells.items():
@@ -313,18 +313,6 @@ def study_view(results: Results) -> StudyView:
             )
         )
     return StudyView(results.study, results, tuple(variants))
-
-
-def measured_variants(
-    record: ComparisonRecord, sessions: Iterable[SessionRecord]
-) -> list[VariantView]:
-    """The variants of a comparison, with costs and without quality."""
-    arms = {name: arm for name, (_, arm) in measured_arms(record, sessions).items()}
-    batch = _batch(arms.get(record.baseline))
-    return [
-        VariantView(variant, arms.get(variant.name), baseline_batch=batch)
-        for variant in record.variants
-    ]
 
 
 def _batch(arm: ArmRecord | None) -> float:

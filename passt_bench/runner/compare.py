@@ -6,26 +6,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 
 import torch
 
 from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
-from passt_bench.records.run import VariantRecord
-from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import (
-    COMPARISONS,
-    Store,
-    document_names,
-    read_comparison,
-    write_document,
-)
-from passt_bench.registry import MODELS, installed_version
+from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.store import Store
+from passt_bench.registry import METRICS, MODELS
 from passt_bench.runner.cost import CostPlan, measure_cost
 from passt_bench.runner.estimates import summarize_model
-from passt_bench.runner.studies import recipe_difference
+from passt_bench.runner.run_status import hold_studies_lock
+from passt_bench.runner.studies import recipe_difference, study_on_record
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import arm_key, component_versions
@@ -34,6 +27,7 @@ from passt_bench.spec.study import override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
+METRIC = "mAP"  # that a study is recorded with; here nothing is evaluated
 SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
 _SHORT = {
     short: f"{part}.{name}"
@@ -103,11 +97,14 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
     return override(recipe, named, source=item)
 
 
-def difference(name: str, recipes: Mapping[str, Recipe], root: Path) -> str | None:
-    """The difference of a comparison from the record under a name, see `free_name`."""
-    if name not in document_names(root / COMPARISONS):
+def difference(name: str, recipes: Mapping[str, Recipe], store: Store) -> str | None:
+    """The difference of a comparison from the study under a name, see `free_name`."""
+    study = study_on_record(name, store)
+    if study is None:
         return None
-    recorded = {variant.name: variant.recipe for variant in read_comparison(name, root).variants}
+    if study.seeds:
+        return "no seeds"
+    recorded = {variant.name: variant.recipe for variant in study.variants}
     if list(recorded) != list(recipes):
         return f"models {', '.join(recipes)}"
     changes = ((label, recipe_difference(recipes[label], recorded[label])) for label in recipes)
@@ -122,24 +119,25 @@ def compare(
     *,
     command: str = "",
     progress: Progress = lambda share, text: None,
-) -> ComparisonRecord:
-    """Measures recipes side by side as planned, and writes the sessions and the comparison.
+) -> StudyRecord:
+    """Measures recipes side by side as planned, and writes the sessions and a study without cells.
 
     Raises:
         InputError: a model cannot be built.
     """
     keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
     models = {label: summarize_model(recipe, costs.classes) for label, recipe in recipes.items()}
-    sessions = measure_cost(costs, store, progress)
+    measure_cost(costs, store, progress)
     if costs.profiles is not None:
         for label, key in keys.items():
             for path in costs.profiles.glob(f"{key}.*"):
                 readable = re.sub(r"[^\w.=-]+", "-", label)
                 path.replace(path.with_name(path.name.replace(key, readable)))
-    packages = [package for r in recipes.values() for package in MODELS.get(r.model.name).packages]
-    versions = ((package, installed_version(package)) for package in dict.fromkeys(packages))
-    record = ComparisonRecord(
+    classes = tuple(f"class {number}" for number in range(costs.classes))
+    record = StudyRecord(
         name=name,
+        question=f"What do {len(recipes)} models cost, side by side?",
+        metric=METRIC,
         baseline=next(iter(recipes)),
         variants=tuple(
             VariantRecord(
@@ -154,11 +152,14 @@ def compare(
             )
             for label, recipe in recipes.items()
         ),
-        sessions=tuple(session.key for session in sessions),
+        seeds=(),
+        folds=None,
+        fingerprint=Fingerprint("random input", "", None, 0, classes, multi_label=True),
+        better=METRICS.get(METRIC).build.better,
         command=command,
-        packages=tuple((package, version) for package, version in versions if version is not None),
     )
-    write_document(record, store.root)
+    with hold_studies_lock(store.root):
+        store.write_study(record)
     return record
 
 

@@ -23,6 +23,7 @@ from passt_bench.models.frontend import frame_count
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.registry import MODELS, installed_version
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import (
     CUDA_BYTES,
@@ -97,7 +98,7 @@ def plan_cost(
         profiles: folder for a profile of each arm, named by its key.
     """
     keys = {name: arm_key(recipe, component_versions(recipe)) for name, recipe in recipes.items()}
-    first, machine, versions = keys[baseline], describe_machine(), library_versions()
+    first, machine, versions = keys[baseline], describe_machine(), _versions(recipes.values())
     known: set[str] = set()
     for session in sessions:
         same = session.machine == machine and session.versions == versions
@@ -118,6 +119,13 @@ def plan_cost(
         published=published,
         profiles=profiles,
     )
+
+
+def _versions(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """Versions of the libraries, and of the packages that the models wrap."""
+    wrapped = {name for recipe in recipes for name in MODELS.get(recipe.model.name).packages}
+    found = {name: installed_version(name) for name in sorted(wrapped)}
+    return library_versions() | {name: version for name, version in found.items() if version}
 
 
 def estimate_cost_time(plan: CostPlan) -> CostTime:

@@ -18,12 +18,10 @@ from passt_bench.records.files import storing
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import (
-    COMPARISONS,
     SEARCHES,
     Record,
     Store,
     document_names,
-    read_comparison,
     read_record,
     read_search,
 )
@@ -145,7 +143,7 @@ def find_removable(root: Path) -> list[Removable]:
     """What can be removed from a store's folder, by kind, also kinds without paths.
 
     Raises:
-        InputError: the folder does not exist; a study, search or comparison in it cannot be read,
+        InputError: the folder does not exist; a study or search in it cannot be read,
             so that it is unknown what is used; or a record is a link.
     """
     if not root.is_dir():
@@ -223,7 +221,7 @@ def _size(path: Path) -> int:
 
 
 def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
-    """Keys and cached features that studies, searches and comparisons refer to."""
+    """Keys and cached features that studies and searches refer to."""
     keys, recipes = set[str](), list[tuple[Recipe, str]]()
     for study in map(store.study, store.studies()):
         keys |= {cell.key for variant in study.variants for cell in variant.cells}
@@ -233,8 +231,5 @@ def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
         search = read_search(name, store.root)
         keys |= {key for trial in search.trials for key in trial.keys}
         recipes.append((search.recipe, search.fingerprint.digest))
-    for name in document_names(store.root / COMPARISONS):
-        comparison = read_comparison(name, store.root)
-        keys |= {*comparison.sessions, *(variant.arm for variant in comparison.variants)}
     cache = store.root / "cache"
     return keys, {features_path(cache, recipe, data) for recipe, data in recipes}

@@ -13,8 +13,8 @@ from passt_bench.errors import InputError
 from passt_bench.records.files import read, read_bytes, refuse_link, write_atomically
 from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.search import SearchRecord
-from passt_bench.records.session import ComparisonRecord, SessionRecord
-from passt_bench.records.store import COMPARISONS, SEARCHES, Store, read_record
+from passt_bench.records.session import SessionRecord
+from passt_bench.records.store import SEARCHES, Store, read_record
 from passt_bench.runner.run_status import hold_studies_lock, running_keys
 
 _TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
@@ -150,16 +150,15 @@ def _copy(folder: Path, target: Path) -> None:
 
 
 def _documents(roots: Sequence[Path]) -> dict[str, bytes]:
-    """The searches and comparisons of some folders, by path within the folder."""
+    """The searches of some folders, by path within the folder."""
     documents: dict[str, bytes] = {}
-    kinds: dict[str, Any] = {SEARCHES: SearchRecord, COMPARISONS: ComparisonRecord}
     for root in roots:
-        for path in (path for name in kinds for path in sorted(root.glob(f"{name}/*.json"))):
-            read(kinds[path.parent.name], path)
+        for path in sorted(root.glob(f"{SEARCHES}/*.json")):
+            read(SearchRecord, path)
             data = read_bytes(path)
             if documents.setdefault(str(path.relative_to(root)), data) != data:
                 raise InputError(
-                    "another search or comparison of this name differs",
+                    "another search of this name differs",
                     source=path,
                     field="name",
                     value=path.stem,

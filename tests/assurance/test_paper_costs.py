@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fixtures import Cli
 
-from passt_bench.records.store import Store, read_comparison
+from passt_bench.records.store import Store
 from passt_bench.runner.compare import PAPER
 
 SIZES = "--device cpu --batch 1 --session-limit 1 --published-batch 1 --published-steps 2"
@@ -29,9 +29,10 @@ def test_the_systems_of_the_paper_side_by_side(
     assert status == 0, out
     store = Store(tmp_path / "runs")
     for name in names:
-        record = read_comparison(f"paper-costs-cpu-{name}", store.root)
-        assert (store.root / "reports" / record.name / "comparison.html").is_file()
-        arms = [arm for s in store.sessions() if s.key in record.sessions for arm in s.arms]
+        record = store.study(f"paper-costs-cpu-{name}")
+        assert (store.root / "reports" / record.name / "index.html").is_file()
+        wanted = {variant.arm for variant in record.variants}
+        arms = [arm for s in store.sessions() for arm in s.arms if arm.key in wanted]
         for arm in arms:
             assert arm.status == "ok" and arm.published is not None
             assert (arm.compile_seconds is None) == (arm.recipe.engine.compile == "off")

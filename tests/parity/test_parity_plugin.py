@@ -14,7 +14,7 @@ import torch
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.models.testing import ModelContract
-from passt_bench.records.store import Store, read_comparison
+from passt_bench.records.store import Store
 from passt_bench.registry import MODELS
 from passt_bench.runner.compare import subjects
 from passt_bench.runner.estimates import summarize_model
@@ -106,8 +106,9 @@ def test_they_are_compared_with_ours(cli: Callable[..., tuple[int, str]], tmp_pa
     words += ["--batch", 2, "--seconds", 1, "--classes", 4, "--session-limit", 1, "--steps", 1]
     words += ["--runs", tmp_path / "runs", "--reports", tmp_path / "reports"]
     assert cli(*words)[0] == 0
-    record = read_comparison("mine", tmp_path / "runs")
-    assert record.packages == tuple((name, version(name)) for name in PACKAGES)
+    record = Store(tmp_path / "runs").study("mine")
+    (versions,) = (session.versions for session in Store(tmp_path / "runs").sessions())
+    assert versions.items() >= {(name, version(name)) for name in PACKAGES}
     arms = {a.key: a for s in Store(tmp_path / "runs").sessions() for a in s.arms}
     ours, whole, dropped, *others = (arms[variant.arm] for variant in record.variants)
     assert {arm.status for arm in arms.values()} == {"ok"}
@@ -116,6 +117,6 @@ def test_they_are_compared_with_ours(cli: Callable[..., tuple[int, str]], tmp_pa
     assert whole.flops == pytest.approx(ours.flops, rel=0.01)
     assert dropped.memory["saved_for_backward"] < 0.8 * whole.memory["saved_for_backward"]
     assert len(others) == 2
-    page = (tmp_path / "reports" / "mine" / "comparison.html").read_text(encoding="utf-8")
+    page = (tmp_path / "reports" / "mine" / "index.html").read_text(encoding="utf-8")
     assert "panns_inference" in page
     assert f"torchlibrosa {version('torchlibrosa')}" in page

@@ -8,9 +8,9 @@ from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.models import PaSST
 from passt_bench.records.files import unpack_json
-from passt_bench.records.store import COMPARISONS, Store, document_names, read_comparison
+from passt_bench.records.store import Store
 from passt_bench.registry import MODELS
-from passt_bench.report.build import build_comparison, render_index
+from passt_bench.report.build import build_study, render_index
 from passt_bench.runner.compare import default_name, subjects
 from passt_bench.spec import DataSpec, MeasurementSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
@@ -85,14 +85,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path) -> None:
     store = Store(compared / "runs")
-    assert document_names(store.root / COMPARISONS) == ["mine"]
-    record = read_comparison("mine", store.root)
+    assert store.studies() == ["mine"]
+    record = store.study("mine")
     assert record.baseline == "passt_micro"
     assert [v.name for v in record.variants][2] == "panns_micro"
     assert record.command.startswith("passt-bench compare passt_micro")
     assert str(compared) not in record.command
     (session,) = store.sessions()
-    assert record.sessions == (session.key,)
     assert [arm.status for arm in session.arms] == ["ok"] * 3
     assert session.published_protocol == {"batch": 3, "warmup": 10, "steps": 2}
     samples = unpack_json((store.folder(session.key) / "samples.json.gz").read_bytes())
@@ -104,34 +103,29 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
 
 def test_the_page_and_its_files(compared: Path, tmp_path: Path) -> None:
     folder = compared / "rep" / "mine"
-    page = (folder / "comparison.html").read_bytes()
-    for text in (b"The published speed test", b"panns_micro", b"Time of a training step"):
+    page = (folder / "index.html").read_bytes()
+    for text in (b"The published speed test", b"panns_micro", b"Tokens and arithmetic"):
         assert text in page
-    kept = {path.name for path in (folder / "costs").iterdir()}
-    wanted = {"speed", "training", "inference", "memory", "arithmetic", "published"}
+    kept = {path.name for path in (folder / "tables").iterdir()}
+    wanted = {"speed", "cost", "memory", "ratios", "arithmetic", "published"}
     assert {f"{name}.{kind}" for name in wanted for kind in ("csv", "md", "tex")} <= kept
-    assert {"costs.svg", "costs.csv"} <= kept
+    assert {"costs.svg", "costs.csv"} <= {path.name for path in (folder / "figures").iterdir()}
     profiles = sorted(path.name for path in (compared / "runs" / "profiles" / "mine").iterdir())
     assert len(profiles) == 6 and "panns_micro.operators.txt" in profiles
     # The report can be rendered again from what it keeps.
-    build_comparison("mine", tmp_path / "empty", compared / "rep")
-    assert (folder / "comparison.html").read_bytes() == page
-    assert "mine/comparison.html" in render_index(compared / "rep").read_text()
+    build_study("mine", tmp_path / "empty", compared / "rep")
+    assert (folder / "index.html").read_bytes() == page
+    assert "mine/index.html" in render_index(compared / "rep").read_text()
     # Throughput and utilization are ratios with intervals.
-    speed, arithmetic, training, published = (
-        pd.read_csv(folder / "costs" / f"{name}.csv", index_col="variant")
-        for name in ("speed", "arithmetic", "training", "published")
+    speed, arithmetic, ratios, published = (
+        pd.read_csv(folder / "tables" / f"{name}.csv", index_col="variant")
+        for name in ("speed", "arithmetic", "ratios", "published")
     )
+    assert ratios[["inference_1_ratio", "train_peak_ratio"]].iloc[0].to_list() == [1, 1]
     for end, other in (("", ""), ("_low", "_high"), ("_high", "_low")):
-        faster = pytest.approx(1 / training[f"train_step_ratio{other}"], rel=1e-4)
+        faster = pytest.approx(1 / ratios[f"train_step_ratio{other}"], rel=1e-4)
         assert speed[f"clips_ratio{end}"].to_numpy() == faster
         assert published[f"ours_speedup{end}"].to_numpy() == faster
-        share = arithmetic["flops_ratio"] / training[f"train_step_ratio{other}"]
+        share = arithmetic["flops_ratio"] / ratios[f"train_step_ratio{other}"]
         assert arithmetic[f"mfu_ratio{end}"].to_numpy() == pytest.approx(share, rel=1e-4)
     assert arithmetic["tokens_ratio"].iloc[1] < 1
-
-
-def test_a_comparison_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as refused:
-        read_comparison("x", tmp_path)
-    assert (refused.value.field, refused.value.value) == ("comparison", "x")

@@ -18,23 +18,22 @@ from study_on_disk import SMALL, fingerprint, write_study
 from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
-from passt_bench.records.session import ComparisonRecord
 from passt_bench.records.store import Store, read_record, read_search, write_document
-from passt_bench.report.build import build_comparison, build_search, build_study, build_variants
+from passt_bench.report.build import build_search, build_study, build_variants
 from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
 
-KINDS = {"studies": "quick", "search": "search-quick", "comparisons": "costs"}
+KINDS = {"studies": "quick", "search": "search-quick"}
 LEADING = ("/somewhere/thesis", "../thesis", "..", ".hidden", "", "a/../a", "a\\b", "a\0b")
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study, a search and a comparison."""
+    """A study and a search."""
     root = tmp_path_factory.mktemp("written") / "runs"
     store = write_study(root, SMALL, rich=False)
-    study, session = store.study("quick"), store.sessions()[0]
+    study = store.study("quick")
     key = study.variants[0].cells[0].key
     trial = TrialRecord(0, "time", 0.0, Patchout(), 66, (key,), "ok", 0.8)
     write_document(
@@ -44,8 +43,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         root,
     )  # fmt: skip
-    bare = tuple(replace(variant, cells=()) for variant in study.variants)
-    write_document(ComparisonRecord("costs", "none", bare, (session.key,)), root)
     return root
 
 
@@ -65,7 +62,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def build(folder: str, runs: Path, reports: Path) -> Path:
-    made = {"studies": build_study, "search": build_search, "comparisons": build_comparison}
+    made = {"studies": build_study, "search": build_search}
     return made[folder](KINDS[folder], runs, reports)
 
 
@@ -115,7 +112,6 @@ DAMAGES: list[tuple[str, tuple[str | int, ...], str]] = [
     *(("studies", ("variants", 1, "cells", 2, "key"), key) for key in KEYS),
     ("studies", ("variants", 1, "arm"), KEYS[0]),
     ("search", ("trials", 0, "keys", 0), KEYS[0]),
-    ("comparisons", ("sessions", 0), KEYS[0]),
     *((what, ("key",), key) for what in ("record", "session") for key in (KEYS[0], "f" * 16)),
 ]
 

@@ -161,12 +161,11 @@ def test_the_page_shows_what_they_bring(folder: Path, given: Results) -> None:
 
 def test_costs_are_compared_on_its_own_front_end(folder: Path, given: Results) -> None:
     assert given["compare"]["status"] == 0, given["compare"]["printed"]
-    record = json.loads((folder / "runs" / "comparisons" / "ponds.json").read_text())
-    assert record["packages"] == [["passt-bench-pond", "1.2.3"]]
+    record = json.loads((folder / "runs" / "studies" / "ponds.json").read_text())
     whole, half = record["variants"]
     assert whole["recipe"]["frontend"]["name"] == "amplitude"
     assert half["tokens"] == whole["tokens"] // 2
-    page = folder / "runs" / "reports" / "ponds" / "comparison.html"
+    page = folder / "runs" / "reports" / "ponds" / "index.html"
     assert "passt-bench-pond 1.2.3" in page.read_text(encoding="utf-8")
 
 

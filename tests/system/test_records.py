@@ -290,7 +290,7 @@ def test_who_waits_for_a_lock_that_is_removed_gets_one_that_others_see(tmp_path:
     assert count == [400]
 
 
-@pytest.mark.parametrize("document", ["studies/tiny", "search/search-tiny", "comparisons/costs"])
+@pytest.mark.parametrize("document", ["studies/tiny", "search/search-tiny"])
 def test_clean_stops_at_what_it_cannot_read(document: str, plan: StudyPlan, tmp_path: Path) -> None:
     write(tmp_path, plan, slice(0, 1))
     path = _old(tmp_path / f"{document}.json")

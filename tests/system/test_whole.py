@@ -13,10 +13,8 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.errors import InputError, StorageError
 from passt_bench.processes import Child
 from passt_bench.records.files import write_atomically
-from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, write_document
-from passt_bench.report.build import build_comparison, build_study
-from passt_bench.report.comparison import WRITTEN as COMPARED
+from passt_bench.records.store import Store
+from passt_bench.report.build import build_study
 from passt_bench.report.files import replacing
 from passt_bench.report.pages import EVALUATED, written
 from passt_bench.report.search_page import WRITTEN as SEARCHED
@@ -76,12 +74,12 @@ def test_records_of_the_report_alone_stay_and_others_go(runs: Path, tmp_path: Pa
 
 def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
     """Else a figure that is left out one day would stay for ever."""
-    known = written() | SEARCHED | COMPARED | EVALUATED | {"search/search-quick.json"}
-    folders = [small, *(path.parent for path in REPORTS.glob("*/records"))]
+    known = written() | SEARCHED | EVALUATED | {"search/search-quick.json"}
+    folders = [small, *(path.parent for path in REPORTS.glob("*/studies"))]
     assert len(folders) > 4
     for folder in folders:
         for name in files(folder):
-            assert name.startswith(("records/", "studies/", "comparisons/")) or name in known, name
+            assert name.startswith(("records/", "studies/")) or name in known, name
 
 
 @pytest.mark.parametrize("linked", ["", "records"])
@@ -123,13 +121,12 @@ def test_a_full_disk_or_an_interruption_leaves_the_old_report(
 def test_a_table_of_failures_goes_once_nothing_fails(runs: Path, tmp_path: Path) -> None:
     """It would be told as a failure again."""
     store = write_study(runs, SMALL, rich=False)
-    study, session = store.study("quick"), store.sessions()[0]
-    bare = tuple(replace(variant, cells=()) for variant in study.variants)
+    bare = tuple(replace(variant, cells=()) for variant in store.study("quick").variants)
     for variants in (bare, bare[:2]):
-        write_document(ComparisonRecord("costs", "none", variants, (session.key,)), runs)
-        folder = build_comparison("costs", runs, tmp_path / "reports").parent
+        store.write_study(replace(store.study("quick"), name="costs", seeds=(), variants=variants))
+        folder = build_study("costs", runs, tmp_path / "reports").parent
         mine = put_own(folder)
-        assert (folder / "costs" / "failures.md").is_file() == (variants == bare)
+        assert (folder / "tables" / "failures.md").is_file() == (variants == bare)
     assert mine.items() <= files(folder).items()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.records.files import unpack_json
-from passt_bench.records.store import read_comparison
 
 ROOT = Path(__file__).parents[3]
 REPORT = ROOT / "reports" / "engine_x_patchout_h100"
@@ -26,9 +26,9 @@ ROWS = (
 
 def rows() -> list[str]:
     """Clips a second without patchout, and with both patchouts beside the speed-up's interval."""
-    record = read_comparison(REPORT.name, REPORT)
-    arms = {variant.name: variant.arm for variant in record.variants}
-    folders = [REPORT / "records" / key for key in record.sessions]
+    record = json.loads((REPORT / "comparisons" / f"{REPORT.name}.json").read_text())
+    arms = {variant["name"]: variant["arm"] for variant in record["variants"]}
+    folders = [REPORT / "records" / key for key in record["sessions"]]
     sessions = [unpack_json((folder / "samples.json.gz").read_bytes()) for folder in folders]
     lines = []
     for engine, phase in ROWS:

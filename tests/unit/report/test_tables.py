@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from passt_bench.analysis.results import load_results
-from passt_bench.records.store import Store, read_comparison
-from passt_bench.report import comparison
+from passt_bench.records.store import Store
 from passt_bench.report.study_tables import (
     all_tables,
     cost,
@@ -20,7 +19,7 @@ from passt_bench.report.study_tables import (
 )
 from passt_bench.report.tables import Column, Table, table, to_csv, to_latex, to_markdown
 from passt_bench.report.text import NAN, Span, interval, significant
-from passt_bench.report.view import StudyView, measured_variants, study_view
+from passt_bench.report.view import StudyView, study_view
 
 REPORTS = Path(__file__).parents[3] / "reports"
 
@@ -132,16 +131,9 @@ def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: Study
     assert "stride 2" not in {row["variant"] for row in rows}
 
 
-@pytest.mark.parametrize(
-    "name", ["quick", "esc10-patchout-type", "search-quick", "engine_x_patchout_h100"]
-)
+@pytest.mark.parametrize("name", ["quick", "esc10-patchout-type", "search-quick"])
 def test_committed_tables_are_reproduced_byte_for_byte(name: str) -> None:
     folder = REPORTS / name
-    if (folder / "costs").is_dir():
-        arms = measured_variants(read_comparison(name, folder), Store(folder).sessions())
-        made, kept = comparison.all_tables(name, arms), folder / "costs"
-    else:
-        view = study_view(load_results(name, [Store(folder)]))
-        made, kept = all_tables(view), folder / "tables"
-    known = {path.stem: path.read_text() for path in kept.glob("*.csv") if path.stem != "costs"}
+    made = all_tables(study_view(load_results(name, [Store(folder)])))
+    known = {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
     assert {table.name: to_csv(table) for table in made.values()} == known

@@ -11,8 +11,7 @@ from layouts import write_esc50
 
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord, VariantRecord
-from passt_bench.records.session import ComparisonRecord
-from passt_bench.records.store import Store, write_document
+from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.compare import difference
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
@@ -164,17 +163,19 @@ def test_raised_versions_are_the_same_study_and_said(
 
 
 def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Path) -> None:
-    recipe = file.study.base
+    recipe, store = file.study.base, Store(runs)
+    plan = begin(file, runs)
     finer = override(recipe, {"model.stride": (8, 8)})
 
     def compared(**recipes: Recipe) -> str:
-        name, differs = free_name("pair", lambda name: difference(name, recipes, runs))
+        name, differs = free_name("pair", lambda name: difference(name, recipes, store))
         assert (differs is None) == (name == "pair")
         variants = tuple(VariantRecord(label, r, "0" * 16, ()) for label, r in recipes.items())
-        write_document(ComparisonRecord(name, variants[0].name, variants, ()), runs)
+        store.write_study(replace(plan.record, name=name, seeds=(), variants=variants))
         return name
 
     for _ in range(2):  # measured again, they are the same comparison
         assert compared(a=recipe, b=finer) == "pair"
         assert compared(a=recipe, c=finer) == "pair-2"
         assert compared(a=finer, b=finer) == "pair-3"
+    assert difference("tiny", {"none": recipe}, store) == "no seeds"  # a study that trains

@@ -1,0 +1,140 @@
+"""Builds the tables of a study of costs with ratios to the baseline, arithmetic and speed tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import isfinite
+from operator import attrgetter, methodcaller
+
+from passt_bench.report.study_tables import (
+    MEMORY,
+    PARAMETERS,
+    PHASES,
+    bytes_column,
+    flops_columns,
+    name_column,
+    ratio_column,
+    throughput_columns,
+    tokens_column,
+)
+from passt_bench.report.tables import Column, Table, table_of
+from passt_bench.report.text import Span, fixed, interval, significant, times
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
+
+COST_TABLES = ("ratios", "arithmetic", "published")
+_CAPTIONS = {
+    "ratios": "time, memory and arithmetic as ratios to {base}; those of time are taken round by "
+    "round, with 95 % intervals.",
+    "arithmetic": "arithmetic; MFU is relative to the peak of matmuls measured in the same "
+    "session.",
+    "published": "training throughput by two protocols.",
+}
+
+
+def cost_tables(view: StudyView) -> dict[str, Table]:
+    """The tables that a study without quality cells has beside the others, if it was measured."""
+    if view.study.seeds or not view.results.sessions:
+        return {}
+    columns = {
+        "ratios": _ratios(view),
+        "arithmetic": _arithmetic(view),
+        "published": _published(view),
+    }
+    highlight = view.variants.index(view.baseline)
+    return {
+        kind: table_of(
+            *(view.variants, kind),
+            f"{view.study.name}: {_CAPTIONS[kind].format(base=view.baseline.name)}",
+            *([name_column("variant"), *found], highlight),
+        )
+        for kind, found in columns.items()
+        if found
+    }
+
+
+def _with_ratio(column: Column, name: str, first: VariantView) -> tuple[Column, Column]:
+    """A column of numbers, and a column of their ratios to the first model's."""
+    return column, _relative(name, "ratio", column.get, first)
+
+
+def _relative(
+    name: str, title: str, get: Callable[[VariantView], float | None], first: VariantView
+) -> Column:
+    def ratio(v: VariantView) -> float | None:
+        value, base = get(v), get(first)
+        return value / base if value is not None and base is not None and base > 0 else None
+
+    return Column(f"{name}_ratio", title, _times, get=ratio)
+
+
+def _times(ratio: float) -> str:
+    return times(Span(ratio))
+
+
+def _ratios(view: StudyView) -> list[Column]:
+    """Throughput, and every time and memory that was measured relative to the baseline."""
+    base, arms = view.baseline, view.variants
+    return [
+        tokens_column("tokens"),
+        *throughput_columns("relative"),
+        *(ratio_column(phase, title) for phase, title in PHASES.items()
+          if any(phase in v.costs for v in arms)),
+        *(_relative(entry, title, bytes_column(arms, entry).get, base)
+          for entry, title in MEMORY.items() if any(entry in v.memory for v in arms)),
+        _relative("saved", "saved, per clip", attrgetter("saved_per_clip"), base),
+        _relative("flops", "training FLOPs", methodcaller("measured", "flops"), base),
+    ]  # fmt: skip
+
+
+def _arithmetic(view: StudyView) -> list[Column]:
+    """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
+    first, arms = view.baseline, view.variants
+    flops, flops_inference = flops_columns(arms)
+    return [
+        *_with_ratio(tokens_column("tokens in training"), "tokens", first),
+        Column("tokens_full", "tokens at inference", str,
+               get=lambda v: v.record.tokens_full or None),
+        PARAMETERS,
+        bytes_column(arms, "resident"),
+        *_with_ratio(flops, "flops", first),
+        *_with_ratio(flops_inference, "flops_inference", first),
+        Column("mfu", "MFU", lambda share: f"{fixed(100 * share, 1)} %",
+               get=methodcaller("measured", "mfu")),
+        Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),
+        Column("compile_seconds", "compiling", partial(significant, digits=2), "s",
+               get=methodcaller("measured", "compile_seconds")),
+    ]  # fmt: skip
+
+
+def _published(view: StudyView) -> list[Column]:
+    """Clips per second by this suite's protocol and by that of the reference code, if measured."""
+    first, published = view.baseline, methodcaller("measured", "published")
+    if not any(isfinite(published(v)) for v in view.variants):
+        return []
+    return [
+        Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
+               get=lambda v: v.speed),
+        Column("published", "the published protocol", significant, "clips/s", get=published),
+        Column("gap", "published / ours", _times, get=lambda v: published(v) / v.speed.value),
+        Column("ours_speedup", f"ours vs. {first.name}", times, span=True,
+               get=lambda v: v.cost(TRAIN_STEP).speedup),
+        Column("published_speedup", f"published vs. {first.name}", _times,
+               get=lambda v: published(v) / published(first)),
+    ]  # fmt: skip
+
+
+def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
+    """MFU relative to the first model: exact arithmetic times the speed-up round by round."""
+    mfu, base = v.measured("mfu"), first.measured("mfu")
+    if not (isfinite(mfu) and base > 0):
+        return None
+    if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
+        return _scaled_speedup(v, v.measured("flops") / first.measured("flops"))
+    seconds, others = (1 / arm.speed.value for arm in (v, first))
+    return _scaled_speedup(v, mfu * seconds / (base * others))
+
+
+def _scaled_speedup(v: VariantView, factor: float) -> Span:
+    speedup = v.cost(TRAIN_STEP).speedup
+    return Span(speedup.value * factor, speedup.low * factor, speedup.high * factor)
