@@ -135,7 +135,7 @@ def compare(
     view = study_view(load_results(chosen, [store]))
     failed = failures(view)
     # The rest is on the page; the ratio of clips per second is that of the step, inverted.
-    hidden = {"clips", "forward", "backward", "optimizer", "frontend", *MEMORY}
+    hidden = {"clips", "forward", "backward", "optimizer", "frontend", "flops_inference", *MEMORY}
     print_table(cost_tables(view)["ratios"], without=[f"{name}_ratio" for name in hidden])
     if failed.rows:
         print_table(failed)

@@ -53,11 +53,6 @@ def cost_tables(view: StudyView) -> dict[str, Table]:
     }
 
 
-def _with_ratio(column: Column, name: str, first: VariantView) -> tuple[Column, Column]:
-    """A column of numbers, and a column of their ratios to the first model's."""
-    return column, _relative(name, "ratio", column.get, first)
-
-
 def _relative(
     name: str, title: str, get: Callable[[VariantView], float | None], first: VariantView
 ) -> Column:
@@ -76,7 +71,7 @@ def _ratios(view: StudyView) -> list[Column]:
     """Throughput, and every time and memory that was measured relative to the baseline."""
     base, arms = view.baseline, view.variants
     return [
-        tokens_column("tokens"),
+        _relative("tokens", "tokens", tokens_column("tokens").get, base),
         *throughput_columns("relative"),
         *(ratio_column(phase, title) for phase, title in PHASES.items()
           if any(phase in v.costs for v in arms)),
@@ -84,21 +79,21 @@ def _ratios(view: StudyView) -> list[Column]:
           for entry, title in MEMORY.items() if any(entry in v.memory for v in arms)),
         _relative("saved", "saved, per clip", attrgetter("saved_per_clip"), base),
         _relative("flops", "training FLOPs", methodcaller("measured", "flops"), base),
+        _relative("flops_inference", "inference FLOPs",
+                  methodcaller("measured", "flops_inference"), base),
     ]  # fmt: skip
 
 
 def _arithmetic(view: StudyView) -> list[Column]:
     """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
     first, arms = view.baseline, view.variants
-    flops, flops_inference = flops_columns(arms)
     return [
-        *_with_ratio(tokens_column("tokens in training"), "tokens", first),
+        tokens_column("tokens in training"),
         Column("tokens_full", "tokens at inference", str,
                get=lambda v: v.record.tokens_full or None),
         PARAMETERS,
         bytes_column(arms, "resident"),
-        *_with_ratio(flops, "flops", first),
-        *_with_ratio(flops_inference, "flops_inference", first),
+        *flops_columns(arms),
         Column("mfu", "MFU", lambda share: f"{fixed(100 * share, 1)} %",
                get=methodcaller("measured", "mfu")),
         Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),
@@ -124,17 +119,8 @@ def _published(view: StudyView) -> list[Column]:
     ]  # fmt: skip
 
 
-def _mfu_ratio(first: VariantView, v: VariantView) -> Span | None:
-    """MFU relative to the first model: exact arithmetic times the speed-up round by round."""
-    mfu, base = v.measured("mfu"), first.measured("mfu")
-    if not (isfinite(mfu) and base > 0):
-        return None
-    if v.record.recipe.engine == first.record.recipe.engine:  # one peak for both
-        return _scaled_speedup(v, v.measured("flops") / first.measured("flops"))
-    seconds, others = (1 / arm.speed.value for arm in (v, first))
-    return _scaled_speedup(v, mfu * seconds / (base * others))
-
-
-def _scaled_speedup(v: VariantView, factor: float) -> Span:
-    speedup = v.cost(TRAIN_STEP).speedup
+def _mfu_ratio(first: VariantView, v: VariantView) -> Span:
+    """MFU relative to the baseline: exact arithmetic times the speed-up round by round."""
+    shares = [arm.measured("mfu") / arm.speed.value for arm in (v, first)]  # of the peak, by a clip
+    speedup, factor = v.cost(TRAIN_STEP).speedup, shares[0] / shares[1]
     return Span(speedup.value * factor, speedup.low * factor, speedup.high * factor)

@@ -12,11 +12,11 @@ import torch
 from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
-from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.run import Fingerprint, StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, MODELS
 from passt_bench.runner.cost import CostPlan, measure_cost
-from passt_bench.runner.estimates import summarize_model
+from passt_bench.runner.plan import variant_record
 from passt_bench.runner.run_status import hold_studies_lock
 from passt_bench.runner.studies import recipe_difference, study_on_record
 from passt_bench.spec.codec import spellings
@@ -125,33 +125,20 @@ def compare(
     Raises:
         InputError: a model cannot be built.
     """
-    keys = {label: arm_key(r, component_versions(r)) for label, r in recipes.items()}
-    models = {label: summarize_model(recipe, costs.classes) for label, recipe in recipes.items()}
+    variants = tuple(variant_record(label, r, costs.classes) for label, r in recipes.items())
     measure_cost(costs, store, progress)
     if costs.profiles is not None:
-        for label, key in keys.items():
-            for path in costs.profiles.glob(f"{key}.*"):
-                readable = re.sub(r"[^\w.=-]+", "-", label)
-                path.replace(path.with_name(path.name.replace(key, readable)))
+        for variant in variants:
+            for path in costs.profiles.glob(f"{variant.arm}.*"):
+                readable = re.sub(r"[^\w.=-]+", "-", variant.name)
+                path.replace(path.with_name(path.name.replace(variant.arm, readable)))
     classes = tuple(f"class {number}" for number in range(costs.classes))
-    record = StudyRecord(
+    study = StudyRecord(
         name=name,
         question=f"What do {len(recipes)} models cost, side by side?",
         metric=METRIC,
-        baseline=next(iter(recipes)),
-        variants=tuple(
-            VariantRecord(
-                name=label,
-                recipe=recipe,
-                arm=keys[label],
-                cells=(),
-                tokens=models[label].tokens,
-                tokens_full=models[label].tokens_full,
-                grid=models[label].grid,
-                patchout=models[label].patchout,
-            )
-            for label, recipe in recipes.items()
-        ),
+        baseline=variants[0].name,
+        variants=variants,
         seeds=(),
         folds=None,
         fingerprint=Fingerprint("random input", "", None, 0, classes, multi_label=True),
@@ -159,8 +146,8 @@ def compare(
         command=command,
     )
     with hold_studies_lock(store.root):
-        store.write_study(record)
-    return record
+        store.write_study(study)
+    return study
 
 
 def default_name(items: Sequence[str]) -> str:

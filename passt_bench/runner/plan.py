@@ -232,23 +232,12 @@ def plan_study(
             ]
             recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
             check_engine(recipe.engine)
-            summary = summarize_model(recipe, len(fingerprint.classes))
-        variants.append(
-            VariantRecord(
-                name=variant.name,
-                recipe=recipe,
-                arm=arm_key(recipe, component_versions(recipe)),
-                cells=tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own),
-                tokens=summary.tokens,
-                tokens_full=summary.tokens_full,
-                grid=summary.grid,
-                patchout=summary.patchout,
-                reference=variant.reference,
-            )
-        )
+            record = variant_record(variant.name, recipe, len(fingerprint.classes))
+        keys = tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own)
+        variants.append(replace(record, cells=keys, reference=variant.reference))
         cells += own
     names = [variant.name for variant in planned]
-    record = StudyRecord(
+    planned_study = StudyRecord(
         name=study.name,
         question=study.question,
         metric=study.metric,
@@ -267,7 +256,22 @@ def plan_study(
         unique.setdefault(cell.key, cell)
     # By seed and fold, so that blocks are completed early.
     ordered = sorted(unique.values(), key=lambda cell: (cell.seed, cell.fold or 0))
-    return StudyPlan(study, record, tuple(ordered), stored_record=record, datasets=datasets)
+    return StudyPlan(study, planned_study, tuple(ordered), planned_study, datasets)
+
+
+def variant_record(name: str, recipe: Recipe, classes: int) -> VariantRecord:
+    """A variant's record without cells, for models of so many classes."""
+    summary = summarize_model(recipe, classes)
+    return VariantRecord(
+        name=name,
+        recipe=recipe,
+        arm=arm_key(recipe, component_versions(recipe)),
+        cells=(),
+        tokens=summary.tokens,
+        tokens_full=summary.tokens_full,
+        grid=summary.grid,
+        patchout=summary.patchout,
+    )
 
 
 def _shared_data(study: Study, variants: Collection[Variant], datasets: Datasets) -> Dataset:

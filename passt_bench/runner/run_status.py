@@ -162,11 +162,6 @@ def cost_statuses(study: StudyRecord, store: Store) -> dict[str, Status | None]:
     return {n: known.get(arm) for n, arm in arms.items()} if study.baseline in arms else {}
 
 
-def count_unmeasured(study: StudyRecord, store: Store) -> int:
-    """The number of variants whose cost no session has; see `cost_statuses`."""
-    return sum(status is None for status in cost_statuses(study, store).values())
-
-
 def recorded_study(study: Study, request: StudyRequest, store: Store) -> StudyRecord | None:
     """The seeds, folds and variants of a request, from the record of a study; needs no PyTorch.
 

@@ -15,7 +15,7 @@ from passt_bench.report.build import build_study
 from passt_bench.runner.executor import run_cells
 from passt_bench.runner.plan import StudyPlan, choose_variants
 from passt_bench.runner.request import Paths, RunConfig
-from passt_bench.runner.run_status import PROGRESS, count_unmeasured
+from passt_bench.runner.run_status import PROGRESS, cost_statuses
 from passt_bench.spec import Variant
 from passt_bench.spec.key import digest
 from passt_bench.study_run import Incomplete, _newer_page, describe, execute_plan, find_incomplete
@@ -41,9 +41,9 @@ def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     assert not find_incomplete(plan, store, store.sessions())
     text = describe(plan, store, RunConfig())
     assert "2 runs, all done. Nothing to train. The cost of 2 variants, the baseline" in text
-    assert count_unmeasured(plan.record, store) == 2
+    assert list(cost_statuses(plan.record, store).values()) == [None] * 2
     store.write(_session(plan, {"none": "ok", "wide": "oom"}, "2026-01-01"))
-    assert count_unmeasured(plan.record, store) == 0
+    assert None not in cost_statuses(plan.record, store).values()
     short = find_incomplete(plan, store, store.sessions())
     assert short == Incomplete(unmeasured=1)
     assert short.sentences() == ["The cost of 1 variant could not be measured."]
