@@ -6,6 +6,7 @@ import filecmp
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, fork_server, parallel_runs, prepare, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
@@ -225,26 +227,34 @@ def find_incomplete(plan: StudyPlan, store: Store, sessions: Sequence[SessionRec
 
 
 def describe(
-    plan: StudyPlan, store: Store, config: RunConfig, todo: Sequence[PlannedCell] | None = None
+    plan: StudyPlan,
+    store: Store,
+    config: RunConfig,
+    todo: Sequence[PlannedCell] | None = None,
+    predictor: Predictor | None = None,
 ) -> str:
     """Sentences about what a command will run (``todo``, if known) and how long that takes."""
+    predictor = predictor or Predictor(store.root)
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
-    seconds = sum(cell.seconds for cell in todo) / min(parallel_runs(todo, config), len(todo) or 1)
+    width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
+    seconds = sum(cell.seconds(predictor) for cell in todo) / min(width, len(todo) or 1)
     if config.cost and plan.has_baseline:
-        costs, variants = _cost_plan(plan, config, store.sessions())
+        sessions = [] if predictor.gpu else store.sessions()
+        costs, variants = _cost_plan(plan, config, sessions)
         if not costs.all_known:
             text += f" The cost of {variants}, the baseline included, is to be measured."
-            seconds += estimate_cost_time(costs).limited(costs.recipes[costs.baseline].measurement)
+            seconds += estimate_cost_time(costs, predictor).most
         elif not plan.cells:
             text += " All are measured."
     elif config.cost:
         text += f" {_NO_COST}"
-    return (
-        f"{text} Expected: about {duration(seconds)} in all on this machine." if seconds else text
-    )
+    if isnan(seconds):
+        return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
+    place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
+    return f"{text} Expected: about {duration(seconds)} in all on {place}." if seconds else text
 
 
 _NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."

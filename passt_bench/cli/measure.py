@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,7 @@ from passt_bench.cli.options import (
 from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from passt_bench.runner.estimates import CostTime
+    from passt_bench.runner.cost import CostTime
     from passt_bench.spec import Recipe
 
 ENGINES = ("eager", "compiled")
@@ -92,6 +93,7 @@ def compare(
     from passt_bench.report.view import study_view
     from passt_bench.runner import compare as runner
     from passt_bench.runner.cost import estimate_cost_time, plan_cost
+    from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, typed_command
     from passt_bench.runner.studies import free_name, renamed_note
     from passt_bench.spec import (
@@ -128,7 +130,8 @@ def compare(
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
         profiles=runs / "profiles" / chosen if profile else None,
     )
-    console.print(announcement(len(recipes), shared, estimate_cost_time(costs)))
+    expected = estimate_cost_time(costs, Predictor(runs))
+    console.print(announcement(len(recipes), shared, expected))
     with stage(console, "Measuring side by side") as progress:
         runner.compare(chosen, recipes, costs, store, command=typed_command(), progress=progress)
     page = build_study(chosen, runs, Paths(runs, pages=reports).reports)
@@ -151,11 +154,12 @@ def announcement(models: int, shared: Recipe, expected: CostTime) -> str:
     from passt_bench.console import rough
     from passt_bench.measure.session import MIN_ROUNDS
 
-    limits, sessions = shared.measurement, len(expected.rounds)
+    limits, sessions = shared.measurement, expected.sessions
     each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
+    about = "" if isnan(expected.least) else f", about {rough(expected.least)}"
     return (
         f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
-        f"step; at least {MIN_ROUNDS} rounds{each}, about {rough(expected.least)}; more until "
+        f"step; at least {MIN_ROUNDS} rounds{each}{about}; more until "
         f"the ratios are precise to ±{100 * limits.half_width:g} %, but for at most "
         f"{limits.seconds:g} s."
     )

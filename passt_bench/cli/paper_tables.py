@@ -21,7 +21,7 @@ from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.rows import HOUR, PlannedRow, RowsPlan, plan_rows, trained_clips
 from passt_bench.runner.studies import RowsFile
-from passt_bench.spec.recipe import InitSpec, Patchout, Recipe
+from passt_bench.spec.recipe import EngineSpec, InitSpec, Patchout, Recipe
 from passt_bench.study_run import run_plan, warn_of_unused_cuda
 
 _TITLES = (
@@ -47,28 +47,28 @@ def show_tables(
     )
     if predictor.gpu:
         _print_predictions(plan.rows, predictor)
-    print_missing(plan.studies, request, config, paths)
+    print_missing(plan.studies, request, config, paths, predictor)
     _print_summary(plan)
 
 
 def _print_predictions(rows: Sequence[PlannedRow], predictor: Predictor) -> None:
     """Prints hours and memory of all training of each row on a GPU, and what the row saves."""
-    console.print(f"Hours of all training {predictor.basis}:")
-    hours: dict[tuple[str, str], float] = {}
+    console.print(f"Hours of all training {predictor.basis(EngineSpec())}:")
+    steps, hours = {}, {}
     for planned in rows:
         row, recipe = planned.row, planned.row.recipe
         if row.study and recipe and (step := predictor.predict(recipe, row.corpus.classes)):
             clips = planned.runs * trained_clips(row, recipe)
             hours[row.study.name, row.name] = clips / batch_size(recipe) * step.seconds / HOUR
-    for planned in rows:
-        row, recipe = planned.row, planned.row.recipe
-        if row.study and recipe and (step := predictor.predict(recipe, row.corpus.classes)):
-            own, base = (hours.get((row.study.name, n)) for n in (row.name, row.study.baseline))
-            saved = f", {base - own:.1f} h less than {row.study.baseline}" if base and own else ""
-            console.print(
-                f"  {row.name} on {row.corpus.name}: {own:.1f} h{saved}; {step.bytes / 1e9:.1f} GB,"
-                f" batches of up to {predictor.largest_batch(recipe, row.corpus.classes)} fit"
-            )
+            steps[row.study.name, row.name] = (row, recipe, step)
+    for (study, name), (row, recipe, step) in steps.items():
+        own, first = hours[study, name], row.study.baseline if row.study else ""
+        base = hours.get((study, first), own)
+        saved = f", {base - own:.1f} h less than {first}" if base != own else ""
+        console.print(
+            f"  {name} on {row.corpus.name}: {own:.1f} h{saved}; {step.bytes / 1e9:.1f} GB,"
+            f" batches of up to {predictor.largest_batch(recipe, row.corpus.classes)} fit"
+        )
 
 
 def run_tables(file: RowsFile, request: StudyRequest, config: RunConfig, paths: Paths) -> bool:

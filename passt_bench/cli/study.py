@@ -103,6 +103,8 @@ def plan(
     from passt_bench.runner.plan import plan_request
 
     study = plan_request(file, request, paths)
+    if calibrate:
+        _calibrate(study, paths.runs)
     longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
     of_runs = ("runs", "min\nper run") if study.record.seeds else ("clips\nper step",)
@@ -111,7 +113,7 @@ def plan(
     for variant in study.record.variants:
         cells = [cell for cell in study.cells if cell.variant == variant.name]
         keys = {cell.key for cell in variant.cells}
-        minutes = [f"{c.seconds / 60:.2f}" for c in study.cells if c.key in keys][:1]
+        first = next((cell for cell in study.cells if cell.key in keys), None)
         dropped, schedule = variant.patchout.get("rate"), variant.recipe.patchout.schedule
         suffix = f", {schedule}" if schedule != "constant" else ""
         table.add_row(
@@ -120,14 +122,12 @@ def plan(
             f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
             f"{summarize_model(variant.recipe, classes).flops / 1e9:.3f}",
-            str(len(cells) if minutes else batch_size(variant.recipe)),
-            *minutes,
+            str(len(cells) if first else batch_size(variant.recipe)),
+            *([f"{first.seconds(predictor) / 60:.2f}".replace("nan", "-")] if first else []),
         )
     console.print(table)
-    if calibrate:
-        _calibrate(study, paths.runs)
-    _print_predictions(study, predictor, gpu)
-    return print_missing([study], request, config, paths)
+    _print_predictions(study, predictor)
+    return print_missing([study], request, config, paths, predictor)
 
 
 def _calibrate(study: "StudyPlan", runs: "Path") -> None:
@@ -141,7 +141,7 @@ def _calibrate(study: "StudyPlan", runs: "Path") -> None:
                 calibrate(runs, engine, update)
 
 
-def _print_predictions(study: "StudyPlan", predictor: "Predictor", gpu: str | None) -> None:
+def _print_predictions(study: "StudyPlan", predictor: "Predictor") -> None:
     """Prints the predicted cost of a step of each variant, and the largest batch that fits."""
     from passt_bench.runner.estimates import batch_size
 
@@ -149,11 +149,11 @@ def _print_predictions(study: "StudyPlan", predictor: "Predictor", gpu: str | No
     table = Table("variant", "ms\nper step", "clips\nper s", "MB", "largest\nbatch")
     for variant in study.record.variants:
         recipe = variant.recipe
-        if gpu is not None:
-            recipe = replace(recipe, engine=replace(recipe.engine, device="cuda"))
         found = predictor.predict(recipe, classes)
         if found is None:
             text = "Rough: not calibrated on this machine; --calibrate does it in half a minute."
+            if predictor.on_gpu(recipe.engine):
+                text = f"No data sheet of the GPU with its peak in {recipe.engine.precision}."
             return console.print(text)
         table.add_row(
             variant.name,
@@ -162,7 +162,7 @@ def _print_predictions(study: "StudyPlan", predictor: "Predictor", gpu: str | No
             f"{found.bytes / 1e6:.0f}",
             str(predictor.largest_batch(recipe, classes)),
         )
-    console.print(f"Predicted cost of a training step, {predictor.basis}:")
+    console.print(f"Predicted cost of a training step, {predictor.basis(recipe.engine)}:")
     return console.print(table)
 
 
@@ -179,7 +179,11 @@ def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile | RowsFile":
 
 
 def print_missing(
-    studies: Sequence["StudyPlan"], request: "StudyRequest", config: "RunConfig", paths: "Paths"
+    studies: Sequence["StudyPlan"],
+    request: "StudyRequest",
+    config: "RunConfig",
+    paths: "Paths",
+    predictor: "Predictor",
 ) -> None:
     """Prints the data of planned studies, the missing runs, and whether a GPU is unused."""
     from passt_bench.records.store import Store
@@ -188,7 +192,7 @@ def print_missing(
     for study in studies:
         if study.cells:
             console.print(describe_data(study.record.fingerprint))
-        console.print(describe(study, Store(paths.runs), config))
+        console.print(describe(study, Store(paths.runs), config, predictor=predictor))
     if paths.runs != RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")
     warn_of_unused_cuda(studies, request, console)

@@ -87,14 +87,14 @@ VENDOR_PEAKS: tuple[VendorPeak, ...] = (
 )
 
 
-def vendor_peak(gpu: str, precision: str) -> tuple[float, str] | None:
-    """FLOP/s that the vendor states for a GPU by its driver's name, and the source.
+def data_sheet(gpu: str) -> VendorPeak | None:
+    """The data sheet of a GPU by its driver's name or a part of its name, e.g. ``H100``.
 
     None if it is not listed: a guess would look like a fact.
     """
-    words = gpu.replace("-", " ").split()
+    words = set(gpu.upper().replace("-", " ").split())
     for entry in VENDOR_PEAKS:
-        if all(set(part.split()) <= set(words) for part in entry.name_parts):
-            peak = entry.tflops.get(precision)
-            return None if peak is None else (peak * 1e12, entry.source)
+        known = set(" ".join(entry.name_parts).upper().split())
+        if words and (words <= known or known <= words):
+            return entry
     return None

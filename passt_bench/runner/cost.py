@@ -12,14 +12,18 @@ import torch
 from torch import nn
 
 from passt_bench.console import Progress
-from passt_bench.errors import InputError
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
-from passt_bench.measure.peaks import Size, vendor_peak
-from passt_bench.measure.session import Arm, ArmResult, SessionResult, run_session
-from passt_bench.measure.target import GPU_STEPS, STEP, PublishedProtocol
-from passt_bench.models import from_recipe
-from passt_bench.models.frontend import frame_count
+from passt_bench.measure.peaks import Size, data_sheet
+from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, SessionResult, run_session
+from passt_bench.measure.target import (
+    GPU_SECONDS,
+    GPU_STEPS,
+    GPU_WARM_STEPS,
+    PEAK_STEPS,
+    STEP,
+    PublishedProtocol,
+)
 from passt_bench.records.run import Status
 from passt_bench.records.session import ArmRecord, SessionRecord
 from passt_bench.records.store import Store
@@ -28,10 +32,9 @@ from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.estimates import (
     CUDA_BYTES,
     PROCESS_BYTES,
-    CostTime,
     batch_size,
-    cost_time,
     estimate_bytes,
+    on_meta,
     summarize_model,
 )
 from passt_bench.runner.prediction import Predictor
@@ -41,6 +44,10 @@ from passt_bench.spec.recipe import Recipe
 
 MEMORY_SHARE = 0.8  # of what is free now, for all arms of a session together
 GPU_RESIDENT_SHARE = 0.5  # on a GPU, for what arms keep while they wait
+ARM_SECONDS = 2.0  # process, checks of the machine, matmul peak, memory
+WEIGHT_RATE = 15e6  # weights drawn per second
+COMPILE_SECONDS = 60.0
+_WARM_CHUNKS = 3  # two to four
 _MEMORY = {
     "train_peak": "train_peak",
     "train_rise": "train_rise",
@@ -128,22 +135,53 @@ def _versions(recipes: Iterable[Recipe]) -> dict[str, str]:
     return library_versions() | {name: version for name, version in found.items() if version}
 
 
-def estimate_cost_time(plan: CostPlan) -> CostTime:
-    """The expected seconds of `measure_cost`.
+@dataclass(frozen=True)
+class CostTime:
+    """Expected seconds of sessions: with the fewest rounds, and with as many as may be needed."""
 
-    On CUDA all arms count as one session: asking the GPU for its free memory would take hundreds
-    of MiB of it, and cells may train there first.
+    least: float
+    most: float
+    sessions: int
+
+
+def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
+    """The expected seconds of `measure_cost`; nan on a GPU without a data sheet.
+
+    On a GPU all arms count as one session: asking for its free memory would take hundreds of MiB
+    of it, and cells may train there first.
     """
-    cuda = plan.recipes[plan.baseline].engine.device == "cuda" and not plan.all_known
-    groups = [[plan.baseline, *plan.new]] if cuda else _groups(plan)
-    return cost_time(
-        [[plan.recipes[key] for key in group] for group in groups],
-        plan.classes,
-        plan.recipes[plan.baseline].measurement,
-        gpu=plan.gpu,
-        published=plan.published,
-        profile=plan.profiles is not None,
-    )
+    first = plan.recipes[plan.baseline]
+    gpu, spec = predictor.on_gpu(first.engine), first.measurement
+    one = gpu and not plan.all_known
+    sessions = [[plan.baseline, *plan.new]] if one else _groups(plan)
+
+    def arm(recipe: Recipe) -> tuple[float, float]:
+        """Seconds of one arm outside the rounds, and per round."""
+        facts, clips = summarize_model(recipe, plan.classes), batch_size(recipe)
+        each = predictor.seconds_per_flop(recipe, plan.classes)
+        cycle = max(1, len(facts.patchout.get("stages", ())))
+        step = cycle * clips * facts.flops * each
+        infer = (clips + 1) * facts.flops_inference * each  # of a batch, and of one clip
+        outside = ARM_SECONDS + facts.parameters / WEIGHT_RATE
+        warm = _WARM_CHUNKS * ((spec.warmup_steps + 1) // 2)
+        outside += (warm + PEAK_STEPS + 1) * step + (_WARM_CHUNKS + 1) * infer
+        outside += COMPILE_SECONDS if recipe.engine.compile != "off" else 0.0
+        if (test := plan.published) is not None:
+            outside += (test.warmup + test.steps) * test.batch * facts.flops * each
+        timed = min(GPU_STEPS, GPU_SECONDS / step) if gpu else spec.steps
+        # Inference runs twice, once untimed.
+        return outside, (timed + GPU_WARM_STEPS * gpu) * step + 2 * infer
+
+    least = most = 0.0
+    for keys in sessions:
+        arms = [arm(plan.recipes[key]) for key in keys]
+        apart, turns = (sum(seconds) for seconds in zip(*arms, strict=True))
+        shortest = MIN_ROUNDS * turns
+        least += apart + shortest
+        # On a GPU few rounds make ratios precise.
+        longest = shortest if gpu else max(shortest, spec.seconds)
+        most += apart + min(spec.most_rounds * turns, longest)
+    return CostTime(least, most, len(sessions))
 
 
 def measure_cost(
@@ -236,7 +274,8 @@ def _measure(
         progress=progress,
     )
     cuda = recipe.engine.device == "cuda" and plan.gpu is not None
-    stated = vendor_peak(plan.gpu or "", recipe.engine.precision) if cuda else None
+    sheet = data_sheet(plan.gpu or "") if cuda else None
+    peak = sheet.tflops.get(recipe.engine.precision) if sheet else None
     samples = {key: _rounded(arm) for key, arm in result.arms.items()}
     record = SessionRecord(
         key="",
@@ -244,7 +283,7 @@ def _measure(
         arms=tuple(
             replace(
                 _arm_record(key, plan, result, samples),
-                predicted=_predicted(plan.recipes[key], plan, store.root),
+                predicted=_predicted(plan.recipes[key], plan.classes, store.root),
             )
             for key in group
         ),
@@ -252,8 +291,8 @@ def _measure(
         steps=GPU_STEPS if cuda else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
         matmul_flops=result.peaks.get(recipe.engine),
-        stated_flops=stated[0] if stated else None,
-        stated_source=stated[1] if stated else "",
+        stated_flops=1e12 * peak if sheet and peak else None,
+        stated_source=sheet.source if sheet and peak else "",
         machine=plan.machine,
         disturbance=result.disturbance,
         versions=plan.versions,
@@ -272,9 +311,7 @@ def _sizes(recipe: Recipe, classes: int) -> tuple[Size, ...]:
     tokens = summarize_model(recipe, classes).tokens
     if not tokens:
         return ()
-    with torch.device("meta"):
-        frames = frame_count(recipe.frontend, recipe.data.seconds)
-        net = from_recipe(recipe, classes, frames)
+    net, *_ = on_meta(recipe, classes)
     layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     widest = max(layers, key=lambda layer: layer.weight.numel())
     return ((batch_size(recipe) * tokens, widest.in_features, widest.out_features),)
@@ -298,13 +335,9 @@ def _rounded(arm: ArmResult) -> dict[str, list[list[float]]]:
     }
 
 
-def _predicted(recipe: Recipe, plan: CostPlan, runs: Path) -> dict[str, float]:
+def _predicted(recipe: Recipe, classes: int, runs: Path) -> dict[str, float]:
     """What is recorded beside a measurement; empty without a calibration or a data sheet."""
-    gpu = (plan.gpu or "unknown") if recipe.engine.device == "cuda" else None
-    try:
-        found = Predictor(runs, gpu).predict(recipe, plan.classes)
-    except InputError:  # a GPU, or a precision on it, that no data sheet covers
-        return {}
+    found = Predictor(runs).predict(recipe, classes)
     return {STEP: found.seconds, "train_peak": found.bytes} if found else {}
 
 

@@ -160,14 +160,14 @@ class _CellRunner:
         self.stop = Event()  # when set, the children are killed
 
     def estimate(self) -> tuple[float, str]:
-        """The fraction of the expected seconds that is done, and the number of finished cells."""
-        done, work = 0.0, sum(cell.seconds for cell in self._cells)
+        """The fraction of the FLOPs that is done, and the number of finished cells."""
+        done, work = 0.0, sum(cell.flops for cell in self._cells)
         for cell in self._cells:
             if cell.key in self.ends:
-                done += cell.seconds
+                done += cell.flops
             elif cell.key in self._running:
                 last = self._last_progress(cell.key)
-                done += 0.95 * cell.seconds * last["epoch"] / last["epochs"] if last else 0.0
+                done += 0.95 * cell.flops * last["epoch"] / last["epochs"] if last else 0.0
         return done / work if work else 1.0, f"{len(self.ends)} of {len(self._cells)} runs"
 
     def _last_progress(self, key: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Expands a study into cells with keys, grids, tokens and expected seconds; runs nothing."""
+"""Expands a study into cells with keys, grids, tokens and expected FLOPs; runs nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from passt_bench.errors import InputError, located
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
-from passt_bench.runner.estimates import ModelSummary, expected_seconds, summarize_model
+from passt_bench.runner.estimates import ModelSummary, run_flops, summarize_model
 from passt_bench.runner.initial_weights import resolve_init
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import (
     Paths,
     StudyRequest,
@@ -87,9 +88,14 @@ class PlannedCell:
     components: Mapping[str, int]
     summary: ModelSummary
     data: SharedDataset
-    seconds: float  # expected
+    flops: float  # of training and evaluation, about
     attempt: int = 1
     checkpoint: Path | None = None  # initial weights; None from scratch
+
+    def seconds(self, predictor: Predictor) -> float:
+        """Expected seconds; nan on a GPU without a data sheet."""
+        each = predictor.seconds_per_flop(self.recipe, len(self.fingerprint.classes))
+        return self.flops * each + 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class StudyPlan:
 def plan_cell(
     variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
 ) -> PlannedCell:
-    """Plans a cell: its key, the sizes of its model and the expected seconds."""
+    """Plans a cell: its key, the sizes of its model and its FLOPs."""
     dataset = datasets.get(recipe)
     fingerprint = dataset.fingerprint
     recipe, checkpoint = resolve_init(recipe, fingerprint.classes)
@@ -131,7 +137,7 @@ def plan_cell(
         components=components,
         summary=summary,
         data=datasets.shared(recipe),
-        seconds=expected_seconds(recipe, summary, len(train), len(test)),
+        flops=run_flops(recipe, summary, len(train), len(test)),
         checkpoint=checkpoint,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,14 +22,14 @@ from passt_bench.console import Progress
 from passt_bench.errors import InputError, choose_from
 from passt_bench.intervals import phase_intervals
 from passt_bench.measure.machine import describe_machine, library_versions
-from passt_bench.measure.peaks import VENDOR_PEAKS, VendorPeak
+from passt_bench.measure.peaks import VENDOR_PEAKS, VendorPeak, data_sheet
 from passt_bench.measure.session import MIN_ROUNDS, Arm, ArmResult, run_session
 from passt_bench.measure.step_work import KINDS, StepWork
 from passt_bench.measure.target import STEP
 from passt_bench.records.files import read, to_json, write_atomically
 from passt_bench.records.run import SCHEMA
 from passt_bench.runner.benchmark_target import RecipeFactory
-from passt_bench.runner.estimates import batch_size, step_work
+from passt_bench.runner.estimates import batch_size, step_work, summarize_model
 from passt_bench.spec.frontends import frontend_of
 from passt_bench.spec.key import Name, digest
 from passt_bench.spec.recipe import (
@@ -51,6 +52,7 @@ FUSED_BYTES, FUSED_KERNELS = 0.5, 0.4
 _PATCHOUT = Patchout("structured", time=20, frequency=2)
 _CLASSES = 50
 MEMORY_SHARE = 0.95  # of a device's memory, for the largest batch
+ROUGH_FLOPS_PER_SECOND = 40e9  # of a thread, where the CPU is not calibrated
 
 
 @dataclass(frozen=True)
@@ -87,33 +89,32 @@ class Calibration:
         return Prediction(seconds + update, self.process + alive + fixed + share * work.heap)
 
 
-def _steps(engine: EngineSpec) -> dict[str, Recipe]:
-    """Recipes with short steps, each dominated by another kind of work."""
+# Short steps, each dominated by another kind of work: model, clips, their seconds, model's fields.
+_STEPS: dict[str, tuple[str, int, float, dict[str, Any]]] = {
+    "products": ("passt_s_n", 1, 10, {"depth": 1}),
+    "long": ("passt_b", 1, 6, {"depth": 1}),
+    "attention": ("passt_tiny", 1, 10, {"depth": 2}),
+    "small": ("passt_small", 1, 5, {"depth": 2}),
+    "micro": ("passt_micro", 4, 10, {}),
+    "calls": ("passt_micro", 1, 1, {"depth": 6}),
+    "panns": ("panns_micro", 9, 10, {}),
+    "cnn": ("cnn6", 1, 2, {}),
+    "resnet": ("cp_resnet", 1, 2, {}),
+    "mobile": ("mobilenetv3", 2, 3, {}),
+}
 
-    def recipe(
-        model: str, batch: int, seconds: float, patchout: Patchout, **options: int
-    ) -> Recipe:
-        return Recipe(
-            ModelSpec(model, **options),  # type: ignore[arg-type]
-            patchout=patchout,
+
+def _steps(engine: EngineSpec) -> dict[str, Recipe]:
+    return {
+        key: Recipe(
+            ModelSpec(model, **fields),
+            patchout=_PATCHOUT if key == "products" else Patchout(),
             frontend=frontend_of(model),
             data=DataSpec(seconds=seconds),
-            training=TrainingSpec(batch_size=batch),
+            training=TrainingSpec(batch_size=clips),
             engine=engine,
         )
-
-    none = Patchout()
-    return {
-        "products": recipe("passt_s_n", 1, 10, _PATCHOUT, depth=1),
-        "long": recipe("passt_b", 1, 6, none, depth=1),
-        "attention": recipe("passt_tiny", 1, 10, none, depth=2),
-        "small": recipe("passt_small", 1, 5, none, depth=2),
-        "micro": recipe("passt_micro", 4, 10, none),
-        "calls": recipe("passt_micro", 1, 1, none, depth=6),
-        "panns": recipe("panns_micro", 9, 10, none),
-        "cnn": recipe("cnn6", 1, 2, none),
-        "resnet": recipe("cp_resnet", 1, 2, none),
-        "mobile": recipe("mobilenetv3", 2, 3, none),
+        for key, (model, clips, seconds, fields) in _STEPS.items()
     }
 
 
@@ -130,7 +131,7 @@ def _file(runs: Path, name: str) -> Path:
 def kept_calibration(runs: Path, engine: EngineSpec) -> Calibration | None:
     """The calibration for an engine on this machine with these versions, if there is one."""
     path = _file(runs, _identity(engine)[0])
-    return read(Calibration, path) if engine.device == "cpu" and path.is_file() else None
+    return read(Calibration, path) if path.is_file() else None
 
 
 def calibrate(
@@ -207,19 +208,6 @@ def _fitted(
     }
 
 
-def find_gpu(name: str) -> VendorPeak:
-    """The data sheet of a GPU by a part of its name, e.g. ``H100`` (`InputError` if unknown)."""
-    words = set(name.upper().replace("-", " ").split())
-    for entry in VENDOR_PEAKS:
-        known = {word.upper() for part in entry.name_parts for word in part.split()}
-        if words and (words <= known or known <= words):
-            return entry
-    names = [" ".join(entry.name_parts) for entry in VENDOR_PEAKS]
-    raise InputError(
-        "no data sheet of this GPU", field="--gpu", value=name, remedy=choose_from(names, name)
-    )
-
-
 def predict_on_gpu(
     work: StepWork, engine: EngineSpec, gpu: VendorPeak, utilization: float = UTILIZATION
 ) -> Prediction:
@@ -229,14 +217,7 @@ def predict_on_gpu(
     `ATTENTION_SHARE` of it, all other traffic at `BANDWIDTH_SHARE` of the bandwidth, and the gaps
     between kernels. Without a CUDA graph a step takes at least as long as issuing its operators.
     """
-    peak = gpu.tflops.get(engine.precision)
-    if peak is None:
-        raise InputError(
-            f"the data sheet of {' '.join(gpu.name_parts)} gives no peak for it",
-            field="engine.precision",
-            value=engine.precision,
-            remedy=f"Known: {', '.join(gpu.tflops)}.",
-        )
+    peak = gpu.tflops[engine.precision]
     compiled = engine.compile != "off"
     products = (work.flops - work.attention) / utilization + work.attention / ATTENTION_SHARE
     moved = work.moved * (FUSED_BYTES if compiled else 1) + UPDATE_BYTES * work.parameters
@@ -248,11 +229,11 @@ def predict_on_gpu(
 
 
 class Predictor:
-    """Predicts for this machine, or for the GPU of a name.
+    """Predicts for this machine and its GPU, or for the GPU of a name.
 
     Args:
         runs: folder with the calibrations of this machine.
-        gpu: its name or a part of it, see `find_gpu`.
+        gpu: its name or a part of it (`InputError` if it is not listed).
         utilization: share of the GPU's peak that products reach.
     """
 
@@ -260,37 +241,56 @@ class Predictor:
         self, runs: Path, gpu: str | None = None, utilization: float = UTILIZATION
     ) -> None:
         self._runs, self._utilization = runs, utilization
-        self.gpu = find_gpu(gpu) if gpu else None
+        self.gpu = None if gpu is None else data_sheet(gpu)
+        if gpu is not None and self.gpu is None:
+            names = [" ".join(entry.name_parts) for entry in VENDOR_PEAKS]
+            remedy = choose_from(names, gpu)
+            raise InputError("no data sheet of this GPU", field="--gpu", value=gpu, remedy=remedy)
 
-    @property
-    def basis(self) -> str:
+    def on_gpu(self, engine: EngineSpec) -> bool:
+        """Whether an engine's steps are predicted on a GPU."""
+        return self.gpu is not None or engine.device == "cuda"
+
+    def sheet(self, engine: EngineSpec) -> VendorPeak | None:
+        """The data sheet of an engine's GPU; None if it is not listed with this precision."""
+        if not self.on_gpu(engine):
+            return None
+        found = self.gpu or data_sheet(next(iter(describe_machine().get("gpus", ())), ""))
+        return found if found and engine.precision in found.tflops else None
+
+    def basis(self, engine: EngineSpec) -> str:
         """A sentence about what the predictions rest on."""
-        if self.gpu is None:
+        if (sheet := self.sheet(engine)) is None:
             return "from the calibration of this machine, which then does nothing else"
         return (
-            f"for {' '.join(self.gpu.name_parts)} from its data sheet, assuming "
-            f"{100 * self._utilization:g} % of the peak in matrix products, "
-            f"{100 * ATTENTION_SHARE:g} % in attention, {100 * BANDWIDTH_SHARE:g} % of the "
-            f"bandwidth, and {1e6 * ISSUE_SECONDS:g} µs to issue an operator; not measured"
+            f"for {' '.join(sheet.name_parts)} from its data sheet, assuming "
+            f"{100 * self._utilization:g} % of the peak in matrix products; not measured"
         )
 
     def predict(self, recipe: Recipe, classes: int, batch: int | None = None) -> Prediction | None:
-        """A step of a recipe, by default of its batch; None if this machine is not calibrated."""
-        calibration = None if self.gpu else kept_calibration(self._runs, recipe.engine)
-        if self.gpu is None and calibration is None:
-            return None
-        work = step_work(recipe, classes, batch or batch_size(recipe))
-        if calibration is not None:
-            return calibration.predict(work)
-        assert self.gpu is not None
-        return predict_on_gpu(work, recipe.engine, self.gpu, self._utilization)
+        """A step of a recipe, by default of its batch; None without calibration or data sheet."""
+        engine, batch = recipe.engine, batch or batch_size(recipe)
+        if sheet := self.sheet(engine):
+            return predict_on_gpu(
+                step_work(recipe, classes, batch), engine, sheet, self._utilization
+            )
+        calibration = None if self.on_gpu(engine) else kept_calibration(self._runs, engine)
+        return calibration.predict(step_work(recipe, classes, batch)) if calibration else None
+
+    def seconds_per_flop(self, recipe: Recipe, classes: int) -> float:
+        """Of a training step; rough on a CPU that is not calibrated, nan on a GPU not listed."""
+        if found := self.predict(recipe, classes):
+            return found.seconds / (batch_size(recipe) * summarize_model(recipe, classes).flops)
+        rough = 1 / (ROUGH_FLOPS_PER_SECOND * recipe.engine.threads)
+        return nan if self.on_gpu(recipe.engine) else rough
 
     def largest_batch(self, recipe: Recipe, classes: int) -> int:
-        """Clips of the largest step that fits; 0 if none does, or without a calibration."""
+        """Clips of the largest step that fits; 0 if none does, or without a prediction."""
         batch = batch_size(recipe)
         one, two = (self.predict(recipe, classes, n) for n in (batch, 2 * batch))
         if one is None or two is None:
             return 0
-        memory = self.gpu.memory * 1e9 if self.gpu else psutil.virtual_memory().total
+        sheet = self.sheet(recipe.engine)
+        memory = sheet.memory * 1e9 if sheet else psutil.virtual_memory().total
         each = (two.bytes - one.bytes) / batch
         return max(0, int(batch + (MEMORY_SHARE * memory - one.bytes) / each))

@@ -17,6 +17,7 @@ from passt_bench.runner import cost
 from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.estimates import estimate_bytes, summarize_model
+from passt_bench.runner.prediction import Predictor
 from passt_bench.spec import (
     EngineSpec,
     FrontendSpec,
@@ -93,11 +94,13 @@ def test_what_is_known_here_is_not_measured_again(session: SessionRecord, store:
     known = planned(RECIPES, store)
     assert known.all_known
     assert measure_cost(known, store) == []
-    assert estimate_cost_time(known).least == 0
+    here = Predictor(store.root)
+    assert estimate_cost_time(known, here).most == 0
     new = override(BASE, {"patchout": Patchout(kind="time", rate=0.5)})
     one = planned({**RECIPES, "time": new}, store)
-    assert estimate_cost_time(one) == estimate_cost_time(planned({"all": BASE, "time": new}, store))
-    assert estimate_cost_time(one).least > 0
+    alone = planned({"all": BASE, "time": new}, store)
+    assert estimate_cost_time(one, here) == estimate_cost_time(alone, here)
+    assert estimate_cost_time(one, here).least > 0
     (second,) = measure_cost(one, store)
     assert [arm.recipe for arm in second.arms] == [BASE, new]
     assert second.key != session.key
@@ -118,7 +121,7 @@ def test_memory_that_does_not_suffice_is_a_row(tmp_path: Path) -> None:
         seen.append((share, text))
         assert share < 1 or len(store.sessions()) == 2
 
-    assert len(estimate_cost_time(planned(recipes, store)).rounds) == 2
+    assert estimate_cost_time(planned(recipes, store), Predictor(tmp_path)).sessions == 2
     first, second = measure_cost(planned(recipes, store), store, note)
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)

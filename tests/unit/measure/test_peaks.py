@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from passt_bench.measure.peaks import VENDOR_PEAKS, matmul_peak, vendor_peak
+from passt_bench.measure.peaks import VENDOR_PEAKS, data_sheet, matmul_peak
 
 
 def test_the_matmul_peak_is_the_best_of_its_sizes() -> None:
@@ -25,7 +25,6 @@ def test_the_matmul_peak_is_the_best_of_its_sizes() -> None:
     ],
 )
 def test_vendor_peaks(gpu: str, precision: str, tflops: float | None) -> None:
-    found = vendor_peak(gpu, precision)
-    assert (found and found[0]) == (tflops and pytest.approx(tflops * 1e12))
-    assert found is None or found[1]
+    found = data_sheet(gpu)
+    assert (found and found.tflops.get(precision)) == tflops
     assert all(entry.source and entry.tflops["float32"] > 0 for entry in VENDOR_PEAKS)

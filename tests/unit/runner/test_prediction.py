@@ -8,10 +8,11 @@ import pytest
 from known_subjects import RECIPE
 
 from passt_bench.errors import InputError
+from passt_bench.measure.peaks import data_sheet
 from passt_bench.measure.session import ArmResult
 from passt_bench.measure.step_work import KINDS, StepWork
 from passt_bench.runner import prediction
-from passt_bench.runner.prediction import Calibration, Predictor, find_gpu, predict_on_gpu
+from passt_bench.runner.prediction import Calibration, Predictor, predict_on_gpu
 from passt_bench.spec import DataSpec, EngineSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 from passt_bench.spec.frontends import frontend_of
 
@@ -69,7 +70,8 @@ def test_the_largest_batch_fills_the_memory() -> None:
 
 
 def test_launches_bound_small_steps_without_a_graph() -> None:
-    work, gpu = StepWork(products=1e6, kernels=1000), find_gpu("NVIDIA A100-SXM4-40GB")
+    work, gpu = StepWork(products=1e6, kernels=1000), data_sheet("NVIDIA A100-SXM4-40GB")
+    assert gpu is not None
     eager, graph = EngineSpec(device="cuda"), EngineSpec(device="cuda", graph=True)
     assert predict_on_gpu(work, eager, gpu).seconds == pytest.approx(1000 * 22e-6)
     assert predict_on_gpu(work, graph, gpu).seconds == pytest.approx(1000 * 3e-6, rel=1e-3)
@@ -81,11 +83,10 @@ def test_launches_bound_small_steps_without_a_graph() -> None:
 def test_unknown_gpus_and_precisions_are_refused() -> None:
     for name in ("A card of tomorrow", ""):
         with pytest.raises(InputError) as caught:
-            find_gpu(name)
+            Predictor(Path("none"), name)
         assert (caught.value.field, caught.value.value) == ("--gpu", name)
-    with pytest.raises(InputError) as caught:
-        predict_on_gpu(StepWork(), EngineSpec(precision="bfloat16"), find_gpu("V100"))
-    assert (caught.value.field, caught.value.value) == ("engine.precision", "bfloat16")
+    half = replace(RECIPE, engine=EngineSpec(precision="bfloat16"))
+    assert Predictor(Path("none"), "V100").predict(half, 3) is None
     with pytest.raises(InputError) as caught:
         prediction.calibrate(Path("none"), EngineSpec(device="cuda"))
     assert caught.value.field == "engine.device"
