@@ -95,7 +95,7 @@ def compare(
     from passt_bench.runner.cost import estimate_cost_time, plan_cost
     from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import Paths, typed_command
-    from passt_bench.runner.studies import free_name, renamed_note
+    from passt_bench.runner.studies import free_name
     from passt_bench.spec import (
         DataSpec,
         EngineSpec,
@@ -120,9 +120,9 @@ def compare(
     )
     recipes, store = runner.subjects(items, shared, parse_assignments(sets or [])), Store(runs)
     wanted = plain_name(name or runner.default_name(items), field="--name")
-    chosen, differs = free_name(wanted, lambda name: runner.difference(name, recipes, store))
-    if differs is not None:
-        console.print(renamed_note(wanted, chosen, differs))
+    chosen, note = free_name(wanted, lambda name: runner.difference(name, recipes, store))
+    if note is not None:
+        console.print(note)
     costs = plan_cost(
         recipes,
         next(iter(recipes)),

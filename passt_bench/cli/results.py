@@ -25,6 +25,8 @@ from passt_bench.errors import InputError
 from passt_bench.processes import SAFE_PATH_VARIABLE
 
 if TYPE_CHECKING:
+    from passt_bench.records.run import Status, StudyRecord
+    from passt_bench.records.store import Store
     from passt_bench.report.paper import PaperStatus
 
 
@@ -38,6 +40,49 @@ def paper_status(runs: Path, reports: Path, data: Mapping[str, Path]) -> PaperSt
     rows = published_rows()
     stores = [Store(reports / EVALUATIONS), Store(runs)]
     return PaperStatus(find_available(data), rows, evaluated=find_evaluations(rows, stores))
+
+
+def _check_adoption(name: str, runs: Path, reports: Path) -> str | None:
+    """Refuses to replace the study in a report's folder by one that lacks something of it.
+
+    Returns:
+        A sentence about what rendering replaces, or None if no such study is there.
+
+    Raises:
+        InputError: the new study has other settings or lacks runs, or there is none.
+    """
+    from passt_bench.analysis.frame import find_runs
+    from passt_bench.records.run import cell_name
+    from passt_bench.records.store import Store
+    from passt_bench.runner.studies import settings_difference
+
+    store, kept = Store(runs), Store(reports / name)
+    if name not in kept.studies():
+        return None
+
+    def statuses(study: StudyRecord, *stores: Store) -> dict[tuple[str, int, int | None], Status]:
+        found = find_runs(study, stores)
+        cells = [(variant.name, cell) for variant in study.variants for cell in variant.cells]
+        return {(v, c.seed, c.fold): found[c.key].status for v, c in cells if c.key in found}
+
+    study, old = store.study(name), kept.study(name)
+    before, after = statuses(old, kept), statuses(study, store, kept)
+    differs = settings_difference(study, old, {variant.name for variant in study.variants})
+    if study.fingerprint.digest != old.fingerprint.digest:
+        differs = "the data"
+    for run, status in before.items():
+        if differs is None and (run not in after or status == "ok" != after[run]):
+            differs = f"no such run of variant {run[0]!r}, {cell_name(*run[1:])}"
+    if differs is not None:
+        raise InputError(
+            f"the study in {runs} has other settings or fewer runs (first difference: {differs})",
+            source=kept.root,
+            field="--adopt",
+            value=name,
+            remedy="Run yours again with another --name (what is on record counts), or remove "
+            "this folder first.",
+        )
+    return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
 
 
 @app.command()
@@ -57,7 +102,6 @@ def report(
     from passt_bench.records.store import Store
     from passt_bench.report.build import build_all, build_named, build_variants
     from passt_bench.runner.request import Paths, data_folders
-    from passt_bench.runner.studies import check_adoption
 
     reports = Paths(runs, pages=reports).reports
     if no_baseline:
@@ -67,7 +111,7 @@ def report(
             remedy="Omit it; choose variants with --variant.",
         )
     names = studies or Store(runs).studies()
-    replaced = [check_adoption(name, runs, reports) for name in names if adopt]
+    replaced = [_check_adoption(name, runs, reports) for name in names if adopt]
     if variants:
         if studies is None or len(studies) != 1:
             raise InputError(

@@ -133,11 +133,12 @@ def plan(
 def _calibrate(study: "StudyPlan", runs: "Path") -> None:
     """Calibrates this machine for the engines of a study that it is not calibrated for."""
     from passt_bench.console import stage
+    from passt_bench.report.provenance import engine_text
     from passt_bench.runner.prediction import calibrate, kept_calibration
 
     for engine in dict.fromkeys(variant.recipe.engine for variant in study.record.variants):
         if kept_calibration(runs, engine) is None:
-            with stage(console, f"Calibrating: {engine.describe()}") as update:
+            with stage(console, f"Calibrating: {engine_text(engine)}") as update:
                 calibrate(runs, engine, update)
 
 

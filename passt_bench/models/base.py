@@ -22,15 +22,12 @@ from torch import nn
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.models.patchout import draw_batch, random_stream
-from passt_bench.spec.codec import python_name, validate
+from passt_bench.spec.codec import python_name, to_pair, validate
 from passt_bench.spec.frontends import passt_frontend
 from passt_bench.spec.recipe import FrontendSpec, Pair, Patchout
 
 Positive = Annotated[int, Field(gt=0)]
-PositivePair = Annotated[
-    tuple[Positive, Positive],
-    BeforeValidator(lambda value: (value, value) if isinstance(value, int) else value),
-]
+PositivePair = Annotated[tuple[Positive, Positive], BeforeValidator(to_pair)]
 _OFFSET = 0x0FF5  # keeps this random stream apart from others with the same seed
 
 

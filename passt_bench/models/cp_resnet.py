@@ -37,23 +37,6 @@ def kernels(rho: int) -> list[list[tuple[int, int]]]:
     return [pairs[start : start + _BLOCKS] for start in range(0, len(pairs), _BLOCKS)]
 
 
-def receptive_field(rho: int) -> int:
-    """Receptive field of a value of the last feature map, in mels and in frames.
-
-    Each layer adds (kernel - 1) times the product of the strides before it. 23 at rho 0, 135 at 7.
-    """
-    path = [(5, 2)]  # kernel and stride of each layer, without shortcuts
-    for stage, pairs in enumerate(kernels(rho)):
-        for block, pair in enumerate(pairs, start=1):
-            path += [(size, 1) for size in pair]
-            path += [(2, 2)] * (stage == 0 and block in _POOLED)
-    field, jump = 1, 1
-    for kernel, stride in path:
-        field += (kernel - 1) * jump
-        jump *= stride
-    return field
-
-
 class Block(nn.Module):
     """Two convolutions with batch norm, and a shortcut."""
 

@@ -10,7 +10,7 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.text import counted, fixed, listed, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
-from passt_bench.spec import Recipe
+from passt_bench.spec import EngineSpec, Recipe
 
 Fact = tuple[str, str]
 _PHASES = ("data", "build", "train", "select", "evaluate")  # of a run, in order of time
@@ -57,7 +57,7 @@ def measurement_facts(
     )
     return [
         *fact("Machine", distinct(machine_text(r.machine) for r in records if r.machine)),
-        *fact("Engine", distinct(recipe.engine.describe() for recipe in recipes)),
+        *fact("Engine", distinct(engine_text(recipe.engine) for recipe in recipes)),
         *fact("Versions", distinct(versions)),
         *fact("Commit", distinct(record.commit or "" for record in records), ", "),
         *fact("Cost session", rounds),
@@ -131,6 +131,25 @@ def machine_text(machine: Mapping[str, Any]) -> str:
     if "python" in machine:
         parts.append(f"Python {machine['python']}")
     return ", ".join(parts)
+
+
+def engine_text(engine: EngineSpec) -> str:
+    """Describes an engine on one line."""
+    threads = counted(engine.threads, "thread")
+    half = engine.precision != "float32"
+    parts = {
+        f"{engine.device}, {threads}, {engine.precision}": True,
+        "materialized attention": engine.attention == "materialised",
+        f"residual stream in {engine.precision}": half and engine.residual == "compute",
+        f"{engine.recompute} recomputed": engine.recompute != "none",
+        "compiled": engine.compile == "default",
+        "compiled: max-autotune": engine.compile == "max-autotune",
+        f"batches in {engine.accumulate} chunks": engine.accumulate > 1,
+        "one CUDA graph per step": engine.graph,
+        "log-mels on the device": engine.frontend == "device",
+        f"evaluated in {engine.evaluate_precision}": engine.evaluate_precision != "float32",
+    }
+    return ", ".join(words for words, holds in parts.items() if holds)
 
 
 def hardware(view: StudyView) -> str:

@@ -12,7 +12,7 @@ from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.report.figures.search import NAMES, draw_search
 from passt_bench.report.files import files_of, write_report
 from passt_bench.report.pages import answers
-from passt_bench.report.provenance import Fact, fact
+from passt_bench.report.provenance import Fact, engine_text, fact
 from passt_bench.report.study_tables import comparison_columns, name_column, tokens_column
 from passt_bench.report.tables import Column, Table, table_of
 from passt_bench.report.text import counted, fixed, interval, listed, significant
@@ -142,7 +142,7 @@ def _facts(search: SearchRecord) -> list[Fact]:
         ),
         ("Sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
         ("Training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min in all"),
-        ("Engine", recipe.engine.describe()),
+        ("Engine", engine_text(recipe.engine)),
         *fact("Command", [search.command]),
         ("Recipe: model", _fields(recipe.model)),
         ("Recipe: training", _fields(recipe.training)),

@@ -18,10 +18,10 @@ from passt_bench.registry import METRICS, MODELS
 from passt_bench.runner.cost import CostPlan, measure_cost
 from passt_bench.runner.plan import variant_record
 from passt_bench.runner.run_status import hold_studies_lock
-from passt_bench.runner.studies import recipe_difference, study_on_record
+from passt_bench.runner.studies import study_on_record
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.key import arm_key, component_versions
+from passt_bench.spec.key import arm_key, component_versions, recipe_difference
 from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
 from passt_bench.spec.study import override, parse_assignments
 

@@ -30,7 +30,7 @@ from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import hold_studies_lock
-from passt_bench.runner.studies import free_name, is_other_data, recipe_difference, renamed_note
+from passt_bench.runner.studies import free_name, is_other_data
 from passt_bench.runner.trials import (
     KINDS,
     Space,
@@ -41,7 +41,7 @@ from passt_bench.runner.trials import (
     setting_name,
     space_of,
 )
-from passt_bench.spec.key import component_versions, digest, key_fields
+from passt_bench.spec.key import component_versions, digest, key_fields, recipe_difference
 from passt_bench.spec.study import Variant
 
 CONFIRMED = 3  # maximum number of best settings that are trained again and tested
@@ -72,9 +72,9 @@ def search(
         raise plan.study.error("this study measures only costs", "seeds", (), remedy)
     check_device(plan)
     wanted, space = f"search-{plan.study.name}", space_of(plan)
-    name, differs = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
-    if differs is not None:
-        console.print(renamed_note(wanted, name, differs), markup=False)
+    name, note = free_name(wanted, lambda name: _difference(name, space, plan, paths.runs))
+    if note is not None:
+        console.print(note, markup=False)
     folder = paths.runs / "search"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, choose_from
 from passt_bench.published_weights import PUBLISHED, locate
-from passt_bench.records.run import Fingerprint, Status, StudyRecord, VariantRecord, cell_name
+from passt_bench.records.run import Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
-from passt_bench.spec.key import key_fields, plain_name
-from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Study, flatten
+from passt_bench.spec.key import plain_name, recipe_difference
+from passt_bench.spec.study import Study
 
 if TYPE_CHECKING:
     from passt_bench.paper import Available, Row
@@ -266,20 +265,16 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
     the same, or nothing is on record.
 
     Returns:
-        The name, and the difference from the record under the preferred one, if there is any.
+        The name, and a sentence that explains why it is not the preferred one, if it is not.
     """
     first = difference(name)
     if first is None:
         return name, None
     names = (f"{name}-{number}" for number in count(2))
-    return next(other for other in names if difference(other) is None), first
-
-
-def renamed_note(name: str, chosen: str, difference: str) -> str:
-    """A sentence that explains why a study, search or comparison has another name."""
-    return (
+    chosen = next(other for other in names if difference(other) is None)
+    return chosen, (
         f"{name} already exists with other settings; the name of this one on record is {chosen} "
-        f"(first difference: {difference})."
+        f"(first difference: {first})."
     )
 
 
@@ -294,8 +289,8 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
     """
     name, study = plan.study.name, plan.study
     recorded = cache(lambda name: study_on_record(name, store))
-    chosen, differs = free_name(name, lambda name: study_difference(plan, recorded(name)))
-    notes = [renamed_note(name, chosen, differs)] if differs else []
+    chosen, note = free_name(name, lambda name: study_difference(plan, recorded(name)))
+    notes = [note] if note else []
     whole, old = plan.record, recorded(chosen)
     if old is not None:
         seeds = tuple(dict.fromkeys((*old.seeds, *whole.seeds)))
@@ -346,10 +341,10 @@ def study_difference(plan: StudyPlan, recorded: StudyRecord | None) -> str | Non
     if is_other_data(plan, recorded.fingerprint):
         return "the data"
     own = replace(plan.record, baseline=plan.study.baseline)
-    return _settings_difference(own, recorded, {variant.name for variant in plan.study.variants})
+    return settings_difference(own, recorded, {variant.name for variant in plan.study.variants})
 
 
-def _settings_difference(
+def settings_difference(
     study: StudyRecord, recorded: StudyRecord, declared: Collection[str]
 ) -> str | None:
     """The first difference in settings; ``declared`` are the variants, planned or not."""
@@ -369,46 +364,6 @@ def _settings_difference(
     return None
 
 
-def check_adoption(name: str, runs: Path, reports: Path) -> str | None:
-    """Refuses to replace the study in a report's folder by one that lacks something of it.
-
-    Returns:
-        A sentence about what rendering replaces, or None if no such study is there.
-
-    Raises:
-        InputError: the new study has other settings or lacks runs, or there is none.
-    """
-    from passt_bench.analysis.frame import find_runs  # slow (pandas), not needed for planning
-
-    store, kept = Store(runs), Store(reports / name)
-    if name not in kept.studies():
-        return None
-
-    def statuses(study: StudyRecord, *stores: Store) -> dict[tuple[str, int, int | None], Status]:
-        found = find_runs(study, stores)
-        cells = [(variant.name, cell) for variant in study.variants for cell in variant.cells]
-        return {(v, c.seed, c.fold): found[c.key].status for v, c in cells if c.key in found}
-
-    study, old = store.study(name), kept.study(name)
-    before, after = statuses(old, kept), statuses(study, store, kept)
-    differs = _settings_difference(study, old, {variant.name for variant in study.variants})
-    if study.fingerprint.digest != old.fingerprint.digest:
-        differs = "the data"
-    for run, status in before.items():
-        if differs is None and (run not in after or status == "ok" != after[run]):
-            differs = f"no such run of variant {run[0]!r}, {cell_name(*run[1:])}"
-    if differs is not None:
-        raise InputError(
-            f"the study in {runs} has other settings or fewer runs (first difference: {differs})",
-            source=kept.root,
-            field="--adopt",
-            value=name,
-            remedy="Run yours again with another --name (what is on record counts), or remove "
-            "this folder first.",
-        )
-    return f"{kept.root} was replaced: it had {len(before)} runs, and now has {len(after)}."
-
-
 def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
     """Whether the data of a study are not those on record."""
     own, recipe = plan.record.fingerprint, plan.record.variants[0].recipe
@@ -416,10 +371,3 @@ def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
         return recorded.dataset != own.dataset  # costs need no data, and then there is no digest
     # The digest of embedded data follows from the recipe and from the version of the component.
     return plan.datasets.get(recipe).clip_table() is not None or recorded.dataset != own.dataset
-
-
-def recipe_difference(recipe: Recipe, other: Recipe) -> str | None:
-    """The first field that decides a result and differs, as ``training.epochs = 1``."""
-    own, old = (flatten(key_fields(one, as_written=False)) for one in (recipe, other))
-    fields = [field for field in {**own, **old} if own.get(field) != old.get(field)]
-    return f"{fields[0]} = {own.get(fields[0])}" if fields else None

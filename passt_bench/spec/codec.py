@@ -9,13 +9,14 @@ MLflow, and that name is accepted wherever fields are named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from passt_bench.errors import InputError
 
@@ -62,6 +63,22 @@ def written_as(name: str, **values: str | bool) -> Any:
     mark = Field(alias=name)
     mark.metadata.append(Spelling(name, values))
     return mark
+
+
+def to_pair(value: object) -> object:
+    """``6`` and ``"6,6"`` as ``(6, 6)``; the check that follows is of its numbers."""
+    if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
+        return tuple(map(int, value.split(",")))
+    if type(value) is int:
+        return value, value
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise PydanticCustomError("pair", "must be a pair, e.g. 6 or 6,6")
+    return value
+
+
+def to_names(value: object) -> object:
+    """``"mAP,AUC"`` as ``("mAP", "AUC")``; anything else is left to the check that follows."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
 
 
 @lru_cache

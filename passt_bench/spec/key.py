@@ -17,6 +17,7 @@ from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS, FRONTENDS, METRICS, MODELS, PATCHOUTS
 from passt_bench.spec.codec import FREE, LATER, spellings
 from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import flatten
 
 KEY_LENGTH = 16
 
@@ -60,6 +61,13 @@ def digest(value: object) -> str:
     """The hash of a JSON value, independent of the order of mappings."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def recipe_difference(recipe: Recipe, other: Recipe) -> str | None:
+    """The first field that decides a result and differs, as ``training.epochs = 1``."""
+    own, old = (flatten(key_fields(one, as_written=False)) for one in (recipe, other))
+    differ = [name for name in {**own, **old} if own.get(name) != old.get(name)]
+    return f"{differ[0]} = {own.get(differ[0])}" if differ else None
 
 
 def component_versions(recipe: Recipe) -> dict[str, int]:

@@ -7,34 +7,16 @@ marked ``written_as`` have another name in records.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
-from passt_bench.spec.codec import FREE, LATER, OpenSpec, written_as
-
-
-def _pair(value: object) -> object:
-    """``6`` and ``"6,6"`` as ``(6, 6)``; the check that follows is of its numbers."""
-    if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value):
-        return tuple(map(int, value.split(",")))
-    if type(value) is int:
-        return value, value
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise PydanticCustomError("pair", "must be a pair, e.g. 6 or 6,6")
-    return value
-
-
-def _names(value: object) -> object:
-    """``"mAP,AUC"`` as ``("mAP", "AUC")``; anything else is left to the check that follows."""
-    return tuple(value.split(",")) if isinstance(value, str) else value
-
+from passt_bench.spec.codec import FREE, LATER, OpenSpec, to_names, to_pair, written_as
 
 Pair = tuple[int, int]
-GivenPair = Annotated[Pair, BeforeValidator(_pair)]
+Precision = Literal["float32", "bfloat16", "float16"]
+GivenPair = Annotated[Pair, BeforeValidator(to_pair)]
 
 
 @dataclass(frozen=True)
@@ -300,11 +282,11 @@ class EngineSpec:
     device: Annotated[Literal["cpu", "cuda"], Field(description="Device type.")] = "cpu"
     threads: Annotated[int, Field(gt=0, description="CPU threads per process.")] = 1
     precision: Annotated[
-        Literal["float32", "bfloat16", "float16"],
+        Precision,
         Field(description="float32, or autocast to a half precision; float16 scales the loss."),
     ] = "float32"
     evaluate_precision: Annotated[
-        Literal["float32", "bfloat16", "float16"],
+        Precision,
         Field(description="As precision, for evaluation, which is never compiled."),
         LATER,
     ] = "float32"
@@ -357,55 +339,30 @@ class EngineSpec:
         written_as("loaders"),
     ] = 0
 
-    def describe(self) -> str:
-        """The engine in words, for pages."""
-        parts = [self.device, f"{self.threads} thread{'s' * (self.threads != 1)}", self.precision]
-        parts += ["materialized attention"] if self.attention == "materialised" else []
-        half = self.residual == "compute" and self.precision != "float32"
-        parts += [f"residual stream in {self.precision}"] if half else []
-        parts += [f"{self.recompute} recomputed"] if self.recompute != "none" else []
-        parts += {"off": [], "default": ["compiled"]}.get(
-            self.compile, [f"compiled: {self.compile}"]
-        )
-        parts += [f"batches in {self.accumulate} chunks"] if self.accumulate > 1 else []
-        parts += ["one CUDA graph per step"] if self.graph else []
-        parts += ["log-mels on the device"] if self.frontend == "device" else []
-        half = self.evaluate_precision != "float32"
-        parts += [f"evaluated in {self.evaluate_precision}"] if half else []
-        return ", ".join(parts)
-
 
 @dataclass(frozen=True)
 class MeasurementSpec:
     """Settings of the cost session; none of them decides a quality result."""
 
     batch_size: Annotated[
-        int | None,
-        Field(gt=0, description="Clips per measured step; None: training.batch_size."),
-        FREE,
+        int | None, Field(gt=0, description="Clips per measured step; None: training.batch_size.")
     ] = None
     warmup_steps: Annotated[
-        int, Field(ge=1, description="Minimum number of warm-up steps per variant."), FREE
+        int, Field(ge=1, description="Minimum number of warm-up steps per variant.")
     ] = 5
-    rounds: Annotated[int, Field(ge=6, description="Minimum number of rounds."), FREE] = 15
-    most_rounds: Annotated[int, Field(ge=6, description="Maximum number of rounds."), FREE] = 60
-    steps: Annotated[int, Field(gt=0, description="Steps of each variant in a round."), FREE] = 3
+    rounds: Annotated[int, Field(ge=6, description="Minimum number of rounds.")] = 15
+    most_rounds: Annotated[int, Field(ge=6, description="Maximum number of rounds.")] = 60
+    steps: Annotated[int, Field(gt=0, description="Steps of each variant in a round.")] = 3
     half_width: Annotated[
         float,
         Field(gt=0, description="Target precision of the step-time ratio, e.g. 0.03 = ±3 %."),
-        FREE,
     ] = 0.03
     seconds: Annotated[
         float,
-        Field(
-            gt=0,
-            description="Time limit in seconds from the first round on; at least six rounds always "
-            "run.",
-        ),
-        FREE,
+        Field(gt=0, description="Time limit in seconds of all rounds; at least six always run."),
     ] = 50.0
     turn_seconds: Annotated[
-        float, Field(gt=0, description="Time limit in seconds of one variant in one round."), FREE
+        float, Field(gt=0, description="Time limit in seconds of one variant in one round.")
     ] = 300.0
 
 
@@ -420,10 +377,10 @@ class Recipe:
     training: TrainingSpec = field(default_factory=TrainingSpec)
     init: Annotated[InitSpec, LATER] = field(default_factory=InitSpec)
     engine: EngineSpec = field(default_factory=EngineSpec)
-    measurement: MeasurementSpec = field(default_factory=MeasurementSpec)
+    measurement: Annotated[MeasurementSpec, FREE] = field(default_factory=MeasurementSpec)
     metrics: Annotated[
         tuple[str, ...],
-        BeforeValidator(_names),
+        BeforeValidator(to_names),
         Field(min_length=1, description="Registered metrics that are evaluated."),
     ] = ("mAP",)
     salt: Annotated[

@@ -7,9 +7,8 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import build_model, create_model
-from passt_bench.models.cp_resnet import receptive_field
 
-# The table of Koutini et al. 2019 ("Receptive-field-regularized CNN variants ..."), and on.
+# By rho: the table of Koutini et al. 2019 ("Receptive-field-regularized CNN variants ..."), and on.
 FIELDS = [23, 31, 39, 55, 71, 87, 103, 135, 167, 199, 231, 263, 295, 327, 359, 391]
 
 
@@ -50,17 +49,12 @@ def test_panns_micro_gives_what_it_gave() -> None:
     torch.testing.assert_close(net(x), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_receptive_fields_of_the_publication() -> None:
-    assert [receptive_field(rho) for rho in range(len(FIELDS))] == FIELDS
-    assert receptive_field(22) == 615
-
-
-@pytest.mark.parametrize("rho", [0, 5, 9])
+@pytest.mark.parametrize("rho", [0, 5, 9, 15])
 @pytest.mark.parametrize("axis", ["mels", "frames"])
 @torch.no_grad()
-def test_the_measured_field_is_the_computed_one(rho: int, axis: str) -> None:
+def test_the_measured_field_is_that_of_the_publication(rho: int, axis: str) -> None:
     """An impulse anywhere within the field reaches one value of the last map, and none beyond."""
-    field = receptive_field(rho)
+    field = FIELDS[rho]
     length = field + 200  # the field of a value in the middle is within
     net = build_model("cp_resnet", 1, mels=64, frames=64, width=1, rho=rho).eval()
     for parameter in net.parameters():

@@ -168,8 +168,8 @@ def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Pat
     finer = override(recipe, {"model.stride": (8, 8)})
 
     def compared(**recipes: Recipe) -> str:
-        name, differs = free_name("pair", lambda name: difference(name, recipes, store))
-        assert (differs is None) == (name == "pair")
+        name, note = free_name("pair", lambda name: difference(name, recipes, store))
+        assert (note is None) == (name == "pair")
         variants = tuple(VariantRecord(label, r, "0" * 16, ()) for label, r in recipes.items())
         store.write_study(replace(plan.record, name=name, seeds=(), variants=variants))
         return name
