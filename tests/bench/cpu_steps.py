@@ -43,6 +43,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "bfloat16, residual": {"precision": "bfloat16", "residual": "compute"},
     "bfloat16, materialized": {"precision": "bfloat16", "attention": "materialised"},
+    "bfloat16, compiled": {"precision": "bfloat16", "residual": "compute", "compile": "default"},
 }
 OFFICIAL = "hear21passt"
 Step = Callable[[], object]
