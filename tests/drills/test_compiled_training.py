@@ -26,5 +26,5 @@ def test_compiled_training_computes_the_same(tmp_path: Path) -> None:
     assert compiled.progress.train_loss == pytest.approx(plain.progress.train_loss, rel=1e-4)
     for one, two in zip(compiled.net.parameters(), plain.net.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-2, atol=1e-3)
-    state = torch.load(tmp_path / "True" / "checkpoint.pt", weights_only=True)
+    state = torch.load(tmp_path / "default" / "checkpoint.pt", weights_only=True)
     assert "cls_token" in state["net"]  # not under torch.compile's prefix
