@@ -144,8 +144,8 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if kind:
                 self.work[kind] += flops
             if kind == "attention":
-                B, H, L, _ = (args[1] if name.endswith("backward") else args[0]).shape
-                self.work["exponentials"] += B * H * L**2
+                queries, keys = args[1:3] if name.endswith("backward") else args[:2]
+                self.work["exponentials"] += queries[..., 0].numel() * keys.shape[2]
             if not kind or "bmm" in name:  # a materialized attention matrix is read and written
                 self.work["moved"] += sum(t.numel() * t.element_size() for t in (*given, *made))
         return out

@@ -66,8 +66,9 @@ _TABLE: tuple[tuple[str, str, type[AudioModel], dict[str, Any]], ...] = (
     ("mobilenetv3", "MobileNetV3-Large (Howard et al. 2019)", MobileNetV3, {}),
 )
 for _name, _summary, _class, _preset in _TABLE:
-    # Version 2 of the patch transformers embeds the kept patches alone, by a matrix product.
-    _version = 2 if issubclass(_class, PatchTransformer) else 1
+    # Since version 2 patch transformers embed the kept patches alone, by a matrix product; since
+    # version 3 their last block computes no outputs that the head does not read.
+    _version = 3 if issubclass(_class, PatchTransformer) else 1
     MODELS.register(_name, version=_version, summary=_summary, preset=_preset)(_class)
 
 

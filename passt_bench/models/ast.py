@@ -144,5 +144,4 @@ class AST(PatchTransformer):
         tokens = torch.cat((self.v.cls_token, self.v.dist_token), dim=1)
         special = (tokens + positions[:, :SPECIAL_TOKENS]).expand(x.shape[0], -1, -1)
         x_BLE = torch.cat((special, x_BnE), dim=1)
-        x_BLE = self.v.blocks(x_BLE)
-        return self.mlp_head(self.v.norm(x_BLE[:, :SPECIAL_TOKENS]).mean(dim=1))
+        return self.mlp_head(self.v.norm(self.v.blocks(x_BLE)).mean(dim=1))

@@ -18,12 +18,16 @@ def vit_flops(
 
     Only kept patches are embedded; the input of the embedding needs no gradient, so its backward
     costs as much as its forward, and everything else twice as much. Tokens are those in the blocks:
-    kept patches and special tokens.
+    kept patches and special tokens. The last block has only the special tokens' queries and
+    outputs.
     """
     embed = 2 * (tokens - special) * patch_elements * width
-    linear = 2 * tokens * width * width * (4 + 2 * mlp_ratio)  # qkv 3, projection 1, MLP 2 ratio
-    attention = 2 * 2 * tokens * tokens * width  # scores, and their product with the values
-    rest = depth * (linear + attention) + 2 * width * classes
+    rest = 2 * width * classes
+    for read in (tokens,) * (depth - 1) + (special,):
+        rest += (
+            2 * width * width * (3 * tokens + (1 + 2 * mlp_ratio) * read)
+        )  # qkv; projection, MLP
+        rest += 2 * 2 * read * tokens * width  # scores, and their product with the values
     return (2 * embed + 3 * rest) if backward else (embed + rest)
 
 

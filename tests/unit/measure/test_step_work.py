@@ -43,10 +43,11 @@ def test_a_transformer_follows_the_closed_form() -> None:
     work = step_work(recipe, 10, 2)
     tokens = 8 * 6 + 2
     sizes = {"width": 384, "depth": 3, "classes": 10, "patch_elements": 256}
-    attention = 3 * 12 * tokens**2 * 384  # of the closed form; fused, one product is done again
+    scores = 2 * tokens**2 + 2 * tokens  # of three blocks, the last with two queries
+    attention = 3 * 4 * scores * 384  # of the closed form; fused, one product is done again
     assert work.products == 2 * (vit_flops(tokens=tokens, backward=True, **sizes) - attention)
     assert work.attention == 2 * attention * 14 / 12
-    assert work.exponentials == 2 * 2 * 3 * 6 * tokens**2  # forward and backward, six heads
+    assert work.exponentials == 2 * 2 * 6 * scores  # forward and backward, six heads
     chunks = step_work(replace(recipe, engine=EngineSpec(accumulate=2)), 10, 2)
     assert (chunks.products, chunks.attention) == (work.products, work.attention)
     assert chunks.rise < 0.6 * work.rise
