@@ -9,7 +9,7 @@ github.com/kkoutini/PaSST at 2a5c818.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,18 @@ def published_pace(name: str) -> Pace:
         float(line["memory_gb_per_sample"]),
         override(protocol_recipe(TRAINED), changes),
     )
+
+
+def find_pace(recipe: Recipe) -> Pace | None:
+    """The pace of the row of Table 1 with a recipe's model, patchout and length of clips."""
+
+    def parts(of: Recipe) -> tuple[Any, ...]:
+        model = replace(of.model, patch=of.model.patch or (16, 16), frames=None)
+        return model, of.patchout, of.data.seconds
+
+    names = (line["model"] for line in read_published("table1") if line["own_run"] == "yes")
+    paces = map(published_pace, names)
+    return next((pace for pace in paces if parts(pace.recipe) == parts(recipe)), None)
 
 
 # All reasons why a row cannot be run on a machine.

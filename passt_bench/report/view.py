@@ -12,6 +12,7 @@ from typing import Any, Literal
 from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
 from passt_bench.analysis.results import Results
 from passt_bench.intervals import median_interval
+from passt_bench.paper import find_pace
 from passt_bench.records.run import RunRecord, StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord, Interval
 from passt_bench.registry import Better
@@ -256,6 +257,11 @@ class Gain:
     relative: Span
     saved: float  # ratio of bytes saved for backward, per clip
     relative_saved: float
+
+    def published(self, value: str) -> float | None:
+        """The ratio of a value of `paper.Pace`, if Table 1 of the paper has both models."""
+        paces = [find_pace(v.record.recipe) for v in (self.variant, self.other)]
+        return getattr(paces[0], value) / getattr(paces[1], value) if all(paces) else None
 
 
 def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations import engine_x_patchout
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, resolve
 from passt_bench.models.frontend import frame_count
@@ -15,6 +16,7 @@ from passt_bench.paper import (
     ALL_ROWS,
     PROTOCOLS,
     corpora,
+    find_pace,
     protocol_recipe,
     read_published,
     settings,
@@ -145,3 +147,11 @@ def test_what_is_trained_evaluated_and_cited() -> None:
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(text[: text.index(MARK)] + MARK + tables(), encoding="utf-8")
+
+
+def test_steps_of_cost_studies_have_the_pace_of_their_row() -> None:
+    study = engine_x_patchout.STUDY
+    paces = [find_pace(study.recipe(variant)) for variant in study.variants[:3]]
+    assert [pace.clips_per_second for pace in paces if pace] == [23.1, 88.7, 184.2]
+    other = override(study.base, {"patchout.kind": "time", "patchout.rate": 0.6})
+    assert find_pace(other) is None
