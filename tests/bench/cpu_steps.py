@@ -1,19 +1,21 @@
 """Prints a table of CPU training steps of PaSST-B, beside the official code where it is installed.
 
 The official code runs as it ships: float32, eager, AdamW's plain loop. Rounds are interleaved, and
-a ratio is the median of its rounds. With the authors' package, in the environment of
-``nox -s parity``:
+each measured step follows one of the same engine; ratios are those of medians. With the authors'
+package, in the environment of ``nox -s parity``:
 
-    .nox/parity/bin/python tests/bench/cpu_steps.py
+    .nox/parity/bin/python tests/bench/cpu_steps.py --record docs/cpu_steps.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,6 +25,7 @@ from rich.table import Table
 from torch import nn
 from torch.nn import functional as F
 
+from passt_bench.measure.machine import describe_machine
 from passt_bench.measure.memory import saved_for_backward
 from passt_bench.models import Patchout, create_model
 from passt_bench.spec import EngineSpec, Recipe
@@ -77,7 +80,7 @@ def _own(
     return net, lambda: model.forward(inputs), lambda: model.run(inputs)
 
 
-def measure(tokens: int, batch: int, threads: int, rounds: int) -> Table:
+def measure(tokens: int, batch: int, threads: int, rounds: int) -> dict[str, dict[str, Any]]:
     """Times all engines with one number of tokens; saved MiB are per clip."""
     x, targets = torch.randn(batch, 1, MELS, FRAMES), torch.zeros(batch, CLASSES)
     arms = {
@@ -86,23 +89,34 @@ def measure(tokens: int, batch: int, threads: int, rounds: int) -> Table:
     }
     if find_spec(OFFICIAL):
         arms = {OFFICIAL: _official(tokens, x, targets), **arms}
-    first, seconds = next(iter(arms)), {name: list[float]() for name in arms}
+    seconds = {name: list[float]() for name in arms}
     for number in range(rounds + 1):
         for name in random.sample(list(arms), len(arms)):
+            arms[name][2]()  # as in training, where the step before has just run
             start = time.perf_counter()
             arms[name][2]()
             if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    table = Table(title=f"{tokens} tokens, batch {batch}, {threads} threads, {rounds} rounds")
-    for column in ("engine", "s / step", f"faster than {first}", "saved MiB / clip", "share"):
-        table.add_column(column, justify="left" if column == "engine" else "right")
-    saved: dict[str, float] = {}
+                seconds[name].append(round(time.perf_counter() - start, 3))
+    found = {}
     for name, (net, forward, _) in arms.items():
         resident = [*net.parameters(), *net.buffers()]
-        saved[name] = saved_for_backward(forward, resident) / batch / 2**20
-        ratio = median(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
-        row = f"{median(seconds[name]):.2f}", f"{ratio:.2f}x", f"{saved[name]:.0f}"
-        table.add_row(name, *row, f"{saved[name] / saved[first]:.2f}")
+        saved = saved_for_backward(forward, resident) / batch / 2**20
+        found[name] = {"seconds": seconds[name], "saved_mib": round(saved, 1)}
+    return found
+
+
+def show(steps: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """The table of a number of tokens: medians, and ratios to the first engine's."""
+    first, *_ = steps.values()
+    table = Table(title=title)
+    for column in ("engine", "s / step", "speed-up", "saved MiB / clip", "share"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for name, step in steps.items():
+        seconds, saved = median(step["seconds"]), step["saved_mib"]
+        speedup = f"{median(first['seconds']) / seconds:.2f}x"
+        table.add_row(
+            *(name, f"{seconds:.2f}", speedup, f"{saved:.0f}", f"{saved / first['saved_mib']:.2f}")
+        )
     return table
 
 
@@ -112,10 +126,22 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=list(SIZES), choices=SIZES)
     for name, default in (("batch", 2), ("threads", 2), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--record", type=Path, help="JSON file that keeps the numbers")
     words = parser.parse_args()
     set_up(EngineSpec(threads=words.threads))
+    title = f"batch {words.batch}, {words.threads} threads, {words.rounds} rounds"
+    kept: dict[str, Any] = {
+        "title": title,
+        "torch": torch.__version__,
+        "machine": describe_machine(),
+    }
+    kept["tokens"] = {}
     for tokens in words.tokens:
-        Console().print(measure(tokens, words.batch, words.threads, words.rounds))
+        steps = measure(tokens, words.batch, words.threads, words.rounds)
+        kept[str(tokens)] = steps
+        Console().print(show(steps, f"{tokens} tokens, {title}"))
+        if words.record:
+            words.record.write_text(json.dumps({**about, "tokens": kept}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
