@@ -30,7 +30,7 @@ class Component(Generic[T]):
     version: int  # part of every key; raise it when the component's output changes
     summary: str  # one line for `passt-bench list`
     build: T  # the class or function
-    # Optional distributions that it wraps; a comparison records their versions.
+    # Optional distributions that it wraps; cost sessions record their versions.
     packages: tuple[str, ...] = ()
     # Options and patchout of a model that differ from the defaults of its class.
     preset: Mapping[str, Any] = field(default_factory=dict)

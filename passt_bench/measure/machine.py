@@ -14,12 +14,13 @@ import platform
 import subprocess
 import time
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from passt_bench.registry import installed_version
 
 GIB = 1024**3
 _LIBRARIES = ("passt-bench", "torch", "torchaudio", "numpy")
@@ -60,12 +61,7 @@ def _cpu_model() -> str:
 @cache
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that affect numbers and speed."""
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    versions = {name: found for name in _LIBRARIES if (found := installed_version(name))}
     if torch.version.cuda:
         versions["cuda"] = torch.version.cuda
         versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]

@@ -251,26 +251,21 @@ class _Session:
 
     def warm_up(self) -> None:
         """Runs each arm alone until the medians of two chunks agree, then measures its memory."""
-        self._compile_on_gpu()
+        self._compile()
         for number, name in enumerate(list(self._running)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
             result = self.results[name]
-            if self._engines[name].compile != "off" and result.compile_seconds is None:
-                result.compile_seconds = self._ask(name, compile_seconds)
             chunks: list[list[float]] = []
             while name in self._running and not _agree(chunks):
                 chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
             if name in self._running and (answer := self._ask(name, measure_memory)):
                 result.memory, result.attention = answer
 
-    def _compile_on_gpu(self) -> None:
-        """Compiles as many arms at once as cores allow, because compiling is CPU work."""
-        compiled = [
-            name
-            for name in self._running
-            if self._engines[name].compile != "off" and self._engines[name].device == "cuda"
-        ]
-        width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE)
+    def _compile(self) -> None:
+        """Compiles, for a GPU as many arms at once as cores allow, because that is CPU work."""
+        compiled = [name for name in self._running if self._engines[name].compile != "off"]
+        cuda = all(self._engines[name].device == "cuda" for name in compiled)
+        width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE) if cuda else 1
         for first in range(0, len(compiled), width):
             self._progress(_BUILD, "compiling")
             for name in compiled[first : first + width]:

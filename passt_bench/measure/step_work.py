@@ -116,6 +116,7 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, int] = {}
         self.work: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+        self.seen: set[str] = set()  # names of operators
         self.peak = self.large_at_peak = self._bytes = self._large = 0
 
     @property
@@ -138,6 +139,7 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in new:
             self._keep(tensor.untyped_storage())
         name = func.overloadpacket.__name__
+        self.seen.add(name)
         if made and (new or func._schema.is_mutable) and name not in _EMPTY:
             self.work["kernels"] += 1
             kind, flops = _flops(func, name, args, kwargs or {}, out)

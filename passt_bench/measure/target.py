@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from passt_bench.measure.machine import bind
 from passt_bench.measure.memory import measure_peak, release_free_memory, saved_for_backward
+from passt_bench.measure.step_work import WorkCounter
 
 STEP = "train_step"
 # A turn on a GPU: steps that raise its frequency, then as many as fit into a second, at most 30.
@@ -307,29 +306,13 @@ def measure_memory(subject: Subject) -> tuple[dict[str, float], str]:
     return memory, kernel
 
 
-class _OperatorNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: set[str] = set()
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        self.seen.add(str(func.overloadpacket.__name__))
-        return func(*args, **(kwargs or {}))
-
-
 def attention_kernel(forward: Callable[[], object]) -> str:
     """The fused attention operators that a forward pass calls, e.g. ``flash_attention_for_cpu``.
 
     Several are joined by ``+``; ``unfused`` if only a softmax runs; empty if neither does, as in a
     CNN.
     """
-    with _OperatorNames() as operators:
+    with WorkCounter() as operators:
         forward()
     fused = sorted(
         name.removeprefix("_").removeprefix("scaled_dot_product_")

@@ -280,13 +280,7 @@ def _measure(
     record = SessionRecord(
         key="",
         baseline=plan.baseline,
-        arms=tuple(
-            replace(
-                _arm_record(key, plan, result, samples),
-                predicted=_predicted(plan.recipes[key], plan.classes, store.root),
-            )
-            for key in group
-        ),
+        arms=tuple(_arm_record(key, plan, result, samples, store.root) for key in group),
         rounds=result.rounds,
         steps=GPU_STEPS if cuda else recipe.measurement.steps,
         published_protocol=asdict(plan.published) if plan.published else {},
@@ -346,6 +340,7 @@ def _arm_record(
     plan: CostPlan,
     result: SessionResult,
     samples: Mapping[str, dict[str, list[list[float]]]],
+    runs: Path,
 ) -> ArmRecord:
     arm, recipe = result.arms[key], plan.recipes[key]
     facts, batch = summarize_model(recipe, plan.classes), batch_size(recipe)
@@ -370,4 +365,5 @@ def _arm_record(
         message=arm.message,
         compile_seconds=arm.compile_seconds,
         published=arm.published,
+        predicted=_predicted(recipe, plan.classes, runs),
     )

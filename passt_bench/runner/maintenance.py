@@ -143,8 +143,8 @@ def find_removable(root: Path) -> list[Removable]:
     """What can be removed from a store's folder, by kind, also kinds without paths.
 
     Raises:
-        InputError: the folder does not exist; a study or search in it cannot be read,
-            so that it is unknown what is used; or a record is a link.
+        InputError: the folder does not exist; a study or search in it cannot be read, so that it
+            is unknown what is used; or a record is a link.
     """
     if not root.is_dir():
         raise InputError(

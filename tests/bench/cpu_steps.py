@@ -130,12 +130,8 @@ def main() -> None:
     words = parser.parse_args()
     set_up(EngineSpec(threads=words.threads))
     title = f"batch {words.batch}, {words.threads} threads, {words.rounds} rounds"
-    kept: dict[str, Any] = {
-        "title": title,
-        "torch": torch.__version__,
-        "machine": describe_machine(),
-    }
-    kept["tokens"] = {}
+    about = {"title": title, "torch": torch.__version__, "machine": describe_machine()}
+    kept: dict[str, Any] = {}
     for tokens in words.tokens:
         steps = measure(tokens, words.batch, words.threads, words.rounds)
         kept[str(tokens)] = steps
