@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -31,9 +32,8 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
-    # Of a study of costs: variant → seconds per clip of a training step in each round of the
-    # session that the baseline's numbers come from.
-    rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
+    rounds: Sequence[Mapping[str, Sequence[float]]] = ()
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
@@ -48,17 +48,21 @@ def load_results(name: str, stores: Sequence[Store]) -> Results:
     return results if study.seeds else replace(results, rounds=_rounds(results, stores))
 
 
-def _rounds(results: Results, stores: Sequence[Store]) -> dict[str, list[float]]:
-    base = results.arms.get(results.study.baseline)
-    keys = [session.key for session in results.sessions if base in session.arms]
-    paths = [store.folder(key) / "samples.json.gz" for key in keys for store in stores]
-    found = (unpack_json(path.read_bytes()) for path in paths if path.is_file())
-    samples: dict[str, dict[str, Rounds]] = next(found, {})
-    return {
-        name: [seconds / arm.batch_size for seconds in round_medians(samples[arm.key][_STEP])]
-        for name, arm in results.arms.items()
-        if _STEP in samples.get(arm.key, {})
-    }
+def _rounds(results: Results, stores: Sequence[Store]) -> list[dict[str, list[float]]]:
+    paths = [store.folder(s.key) / "samples.json.gz" for s in results.sessions for store in stores]
+    found = []
+    for path in filter(Path.is_file, paths):
+        samples: dict[str, dict[str, Rounds]] = unpack_json(path.read_bytes())
+        timed = [
+            (name, arm) for name, arm in results.arms.items() if _STEP in samples.get(arm.key, {})
+        ]
+        found.append(
+            {
+                name: [s / arm.batch_size for s in round_medians(samples[arm.key][_STEP])]
+                for name, arm in timed
+            }
+        )
+    return found
 
 
 def analyze(

@@ -275,11 +275,8 @@ def render_index(root: Path) -> Path:
     """
     studies = [_summary(path) for path in sorted(root.glob(f"{REPORT_FOLDERS}/{SUMMARY}"))]
     studies.sort(key=lambda item: str(item["finished"]), reverse=True)
-    # An earlier version wrote these pages of costs.
-    old_pages = root.glob(f"{REPORT_FOLDERS}/comparison.html")
     context = {
         "studies": studies,
-        "comparisons": sorted(path.parent.name for path in old_pages),
         "evaluations": (root / EVALUATIONS / PAGE).is_file(),
         "paper": (root / "paper" / PAGE).is_file(),
     }

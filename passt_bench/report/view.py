@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -277,25 +277,37 @@ def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
 
 def gains(view: StudyView) -> list[Gain]:
     """What model and patchout gain in each setting of a study of costs, in the study's order."""
-    (_, setting), rounds, found = setting_of(view), view.results.rounds, []
-    if view.baseline.name not in rounds or len({*map(setting, view.variants)}) < 2:
+    (_, setting), found = setting_of(view), []
+    if len({*map(setting, view.variants)}) < 2:
         return []  # with one setting, gains are the ratios to the baseline
-    cells = {(setting(v), v.subject): v for v in view.variants if v.name in rounds}
+    cells = {(setting(v), v.subject): v for v in view.variants}
     base = view.baseline
     for (own, subject), v in cells.items():
         other, reference = cells.get((own, base.subject)), cells.get((setting(base), subject))
         if subject == base.subject or other is None or reference is None:
             continue
-        four = zip(*(rounds[x.name] for x in (v, other, reference, base)), strict=False)
-        pairs = [(b / a, (b / a) / (d / c)) for a, b, c, d in four]
-        speedup, relative = (_span(median_interval(values)) for values in zip(*pairs, strict=True))
+        if not (timed := _rounds_of(view, v, other)):
+            continue
+        speedup = _median([b / a for a, b in timed])
         saved = v.saved_per_clip / other.saved_per_clip
+        four = _rounds_of(view, v, other, reference, base) if reference is not v else []
+        relative = _median([(b / a) / (d / c) for a, b, c, d in four])
         of_reference = reference.saved_per_clip / base.saved_per_clip
-        relative_saved = saved / of_reference
-        if reference is v:
-            relative, relative_saved = NO_VALUE, NAN
+        relative_saved = NAN if reference is v else saved / of_reference
         found.append(Gain(v, other, reference, speedup, relative, saved, relative_saved))
     return found
+
+
+def _median(values: Sequence[float]) -> Span:
+    return _span(median_interval(values) if values else None)
+
+
+def _rounds_of(view: StudyView, *variants: VariantView) -> list[tuple[float, ...]]:
+    """Seconds of the variants in each round of the first session that timed all of them."""
+    for rounds in view.results.rounds:
+        if all(v.name in rounds for v in variants):
+            return list(zip(*(rounds[v.name] for v in variants), strict=False))
+    return []
 
 
 def study_view(results: Results) -> StudyView:

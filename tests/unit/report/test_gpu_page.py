@@ -9,30 +9,28 @@ from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.records.files import unpack_json
 
 ROOT = Path(__file__).parents[3]
-REPORT = ROOT / "reports" / "engine_x_patchout_h100"
-MODELS = ("passt_b", "passt_s", "passt_s_n")
+REPORT = ROOT / "reports" / "engine_x_patchout_h100_batch_12"
+TOKENS = (1190, 474, 254)
 CLIPS = 12  # a step
-OF_2021 = "precision=float16, attention=materialised"
-OF_TODAY = "precision=bfloat16, residual=compute, compiled=true, graph=true"
 # Engine and phase of each row, in the order of the page.
 ROWS = (
-    (OF_2021, "train_step"),
-    (OF_2021, "train_step_device"),
-    ("precision=bfloat16", "train_step"),
-    ("precision=bfloat16", "train_step_device"),
-    (OF_TODAY, "train_step"),
+    ("2021", "train_step"),
+    ("2021", "train_step_device"),
+    ("bfloat16, eager", "train_step"),
+    ("bfloat16, eager", "train_step_device"),
+    ("today", "train_step"),
 )
 
 
 def rows() -> list[str]:
     """Clips a second without patchout, and with both patchouts beside the speed-up's interval."""
-    record = json.loads((REPORT / "comparisons" / f"{REPORT.name}.json").read_text())
+    record = json.loads((REPORT / "studies" / f"{REPORT.name}.json").read_text())
     arms = {variant["name"]: variant["arm"] for variant in record["variants"]}
-    folders = [REPORT / "records" / key for key in record["sessions"]]
-    sessions = [unpack_json((folder / "samples.json.gz").read_bytes()) for folder in folders]
+    paths = sorted(REPORT.glob("records/*/samples.json.gz"))
+    sessions = [unpack_json(path.read_bytes()) for path in paths]
     lines = []
     for engine, phase in ROWS:
-        keys = [arms[f"{model}: {engine}"] for model in MODELS]
+        keys = [arms[f"{engine}, {tokens} tokens"] for tokens in TOKENS]
         samples = next(found for found in sessions if set(keys) <= set(found))
         cells = []
         for key in keys:
