@@ -34,8 +34,6 @@ class Component(Generic[T]):
     packages: tuple[str, ...] = ()
     # Options and patchout of a model that differ from the defaults of its class.
     preset: Mapping[str, Any] = field(default_factory=dict)
-    # Items, as for `passt-bench compare`, that `paper-costs` measures with the paper's models.
-    beside_paper: tuple[str, ...] = ()
 
     def missing(self) -> tuple[str, ...]:
         """The packages that are not installed."""

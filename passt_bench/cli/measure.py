@@ -1,9 +1,7 @@
-"""Commands that measure on this machine: compare, paper-costs, doctor."""
+"""Commands that measure on this machine: compare, doctor."""
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import product
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,26 +21,16 @@ from passt_bench.cli.options import (
     check_new_folder,
     console,
     flag,
-    listed,
     one_of,
     option,
     print_table,
 )
-from passt_bench.errors import InputError
 
 if TYPE_CHECKING:
     from passt_bench.runner.cost import CostTime
     from passt_bench.spec import Recipe
 
 ENGINES = ("eager", "compiled")
-
-Batch = Annotated[int, option("N", "Clips per training step.", min=1)]
-Seconds = Annotated[float, option("SECONDS", "Clip length.", min=0.1)]
-SessionLimit = Annotated[
-    float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
-]
-PublishedBatch = Annotated[int, option("N", "Clips per step, reference code's speed test.", min=1)]
-PublishedSteps = Annotated[int, option("N", "Timed steps, reference code's speed test.", min=1)]
 
 
 @app.command()
@@ -55,8 +43,8 @@ def compare(
             "for the models of the paper's Table 1.",
         ),
     ],
-    batch: Batch = 12,
-    seconds: Seconds = 10.0,
+    batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
+    seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
     classes: Annotated[int, option("N", "Number of classes.", min=1)] = 527,
     device: Device = "cpu",
     precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
@@ -67,13 +55,19 @@ def compare(
     half_width: Annotated[
         float, option("FRACTION", "Desired half width of the time ratio's interval.", min=0.001)
     ] = 0.03,
-    session_limit: SessionLimit = 300.0,
+    session_limit: Annotated[
+        float, option("SECONDS", "Time limit; at least six rounds always run.", min=1)
+    ] = 300.0,
     steps: Annotated[int, option("N", "Training steps of each model per round.", min=1)] = 3,
     published: Annotated[
         bool, flag("--published", "Also run the reference code's speed test.")
     ] = False,
-    published_batch: PublishedBatch = 100,
-    published_steps: PublishedSteps = 100,
+    published_batch: Annotated[
+        int, option("N", "Clips per step, reference code's speed test.", min=1)
+    ] = 100,
+    published_steps: Annotated[
+        int, option("N", "Timed steps, reference code's speed test.", min=1)
+    ] = 100,
     profile: Annotated[
         bool, flag("--profile", "Also write operator tables and Chrome traces.")
     ] = False,
@@ -82,7 +76,7 @@ def compare(
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
-    """Measure time, memory and FLOPs side by side; for every precision and engine: paper-costs."""
+    """Measure time, memory and FLOPs side by side."""
     from passt_bench.analysis.results import load_results
     from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
@@ -163,70 +157,6 @@ def announcement(models: int, shared: Recipe, expected: CostTime) -> str:
         f"the ratios are precise to ±{100 * limits.half_width:g} %, but for at most "
         f"{limits.seconds:g} s."
     )
-
-
-@app.command("paper-costs")
-def paper_costs(
-    items: Annotated[
-        list[str] | None,
-        argument("[MODEL…]", "Models to compare; by default the models of the paper's Table 1."),
-    ] = None,
-    device: Device = "cuda",
-    batch: Batch = 12,
-    precision: Annotated[list[str] | None, option("NAME,…", "Default: float16,bfloat16.")] = None,
-    engine: Annotated[list[str] | None, option("NAME,…", "Default: eager,compiled.")] = None,
-    session_limit: SessionLimit = 90.0,
-    published_batch: PublishedBatch = 100,
-    published_steps: PublishedSteps = 100,
-    seconds: Seconds = 10.0,
-    sets: Sets = None,
-    runs: NewRuns = RUNS,
-    reports: Reports = None,
-) -> None:
-    """Measure the models of the paper's Table 1 in every precision, eager and compiled.
-
-    Checks the instruments first. Each comparison has a page, with the reference code's speed test.
-    """
-    from passt_bench.registry import MODELS
-    from passt_bench.runner.compare import PAPER
-
-    if not _check_instruments(device):
-        raise InputError(
-            "a timer, memory or FLOP check failed on this machine",
-            field="--device",
-            value=device,
-            remedy="See the table; measure on a machine without other work.",
-        )
-    items = items or [
-        *PAPER,
-        *(item for model in MODELS.all() if not model.missing() for item in model.beside_paper),
-    ]
-    run = partial(
-        compare,
-        items,
-        batch,
-        seconds,
-        device=device,
-        session_limit=session_limit,
-        published=True,
-        published_batch=published_batch,
-        published_steps=published_steps,
-        sets=sets,
-        runs=runs,
-        reports=reports,
-    )
-    failed = False
-    for how, number in product(
-        listed(engine) or ENGINES, listed(precision) or ("float16", "bfloat16")
-    ):
-        name = f"paper-costs-{device}-{number}-{how}"
-        console.rule(name)
-        try:
-            run(engine=how, precision=number, name=name)
-        except typer.Exit:  # a failed measurement does not stop the others
-            failed = True
-    if failed:
-        raise typer.Exit(1)
 
 
 _COLORS = {"good": "green", "note": "yellow", "missing": "red"}

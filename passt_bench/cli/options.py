@@ -37,7 +37,7 @@ RUNS, CORES = Path("runs"), default_workers()
 # narrow terminal, and the width from which a terminal is wide.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
 _KEEP_RECORDS = (
-    *("plan", "run", "status", "search", "sync", "ui", "evaluate", "compare", "paper-costs"),
+    *("plan", "run", "status", "search", "sync", "ui", "evaluate", "compare"),
     *("doctor", "records diff", "records merge", "records clean"),
 )
 # Options of version 0.1, which work for one more release: old name → command → new name.
@@ -49,10 +49,8 @@ RENAMED: dict[str, dict[str, str]] = {
         "data prepare": "--folder",
     },
     "--timeout": {"run": "--run-timeout"},
-    "--limit": {"compare": "--session-limit", "paper-costs": "--session-limit"},
+    "--limit": {"compare": "--session-limit"},
     "--minutes": {"search": "--search-minutes"},
-    "--precisions": {"paper-costs": "--precision"},
-    "--engines": {"paper-costs": "--engine"},
     "--threads": {"data check": "--workers"},
     "--compare": {"data check": "--duplicates"},
     "--no-compare": {"data check": "--no-duplicates"},

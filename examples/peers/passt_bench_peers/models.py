@@ -102,10 +102,6 @@ def _refuse_kept(kept: torch.Tensor | None) -> None:
     version=1,
     summary="official PaSST (package hear21passt); to compare costs",
     packages=("hear21passt", "timm", "torchvision"),
-    beside_paper=(
-        "hear21passt",
-        "hear21passt:patchout.kind=structured,patchout.time=40,patchout.frequency=4",
-    ),
 )
 class OfficialPaSST(Peer):
     """PaSST of the package ``hear21passt``, which draws its patchout itself."""
@@ -194,7 +190,6 @@ def _amounts(setting: Patchout, grid: Pair) -> Amounts:
     version=1,
     summary="Hugging Face's AST (package transformers); to compare costs",
     packages=("transformers",),
-    beside_paper=("transformers_ast",),
 )
 class HuggingFaceAST(Peer):
     """AST of the package ``transformers``."""
@@ -235,7 +230,6 @@ class HuggingFaceAST(Peer):
     version=1,
     summary="official CNN14 (package panns_inference); to compare costs",
     packages=("panns_inference", "torchlibrosa"),
-    beside_paper=("panns_inference",),
 )
 class OfficialCnn14(Peer):
     """CNN14 of the package ``panns_inference``, behind its front end."""
