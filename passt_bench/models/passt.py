@@ -143,8 +143,9 @@ class Blocks(nn.ModuleList):
         for block in self:
             read = SPECIAL_TOKENS if block is self[-1] else None
             if self.recompute and torch.is_grad_enabled():
-                options = {"use_reentrant": False, "preserve_rng_state": False}
-                x_BLE = checkpoint(block, x_BLE, read, **options)
+                x_BLE = checkpoint(
+                    block, x_BLE, read, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x_BLE = block(x_BLE, read)
         return x_BLE
