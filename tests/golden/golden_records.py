@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import guards
+
 from passt_bench.records.files import read
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
@@ -71,5 +73,7 @@ def _components(recipe: Recipe, versions: Versions) -> dict[str, int]:
 
 
 def made() -> dict[str, Any]:
-    versions = versions_of_today()
-    return {"keys": {name: found for name, _, found in keys(versions)}, "versions": versions}
+    """The keys that stand in the records, and the versions of components that give them."""
+    versions = [*guards.read("records")["versions"]]
+    versions += [today] if (today := versions_of_today()) not in versions else []
+    return {"keys": {name: told for name, told, _ in keys(versions[-1])}, "versions": versions}
