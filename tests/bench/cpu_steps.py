@@ -105,19 +105,36 @@ def measure(tokens: int, batch: int, threads: int, rounds: int) -> dict[str, dic
     return found
 
 
-def show(steps: Mapping[str, Mapping[str, Any]], title: str) -> Table:
-    """The table of a number of tokens: medians, and ratios to the first engine's."""
+def rows(steps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Engine, median seconds, speed-up, MiB and their share of the first engine's."""
     first, *_ = steps.values()
+    found = []
+    for name, step in steps.items():
+        seconds, saved = median(step["seconds"]), step["saved_mib"]
+        speedup = f"{median(first['seconds']) / seconds:.2f}×"
+        share = f"{saved / first['saved_mib']:.2f}"
+        found.append((name, f"{seconds:.2f}", speedup, f"{saved:.0f}", share))
+    return found
+
+
+def show(steps: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """The table of a number of tokens."""
     table = Table(title=title)
     for column in ("engine", "s / step", "speed-up", "saved MiB / clip", "share"):
         table.add_column(column, justify="left" if column == "engine" else "right")
-    for name, step in steps.items():
-        seconds, saved = median(step["seconds"]), step["saved_mib"]
-        speedup = f"{median(first['seconds']) / seconds:.2f}x"
-        table.add_row(
-            *(name, f"{seconds:.2f}", speedup, f"{saved:.0f}", f"{saved / first['saved_mib']:.2f}")
-        )
+    for row in rows(steps):
+        table.add_row(*row)
     return table
+
+
+def markdown(tokens: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The rows of the table in docs/performance.md."""
+    columns = [rows(steps) for steps in tokens.values()]
+    lines = []
+    for several in zip(*columns, strict=True):
+        cells = [cell for name, *values, _ in several for cell in values]
+        lines.append(f"| {several[0][0]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -127,7 +144,11 @@ def main() -> None:
     for name, default in (("batch", 2), ("threads", 2), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--record", type=Path, help="JSON file that keeps the numbers")
+    parser.add_argument("--read", type=Path, help="print such a file as Markdown, measure nothing")
     words = parser.parse_args()
+    if words.read:
+        print(markdown(json.loads(words.read.read_text(encoding="utf-8"))["tokens"]))
+        return
     set_up(EngineSpec(threads=words.threads))
     title = f"batch {words.batch}, {words.threads} threads, {words.rounds} rounds"
     about = {"title": title, "torch": torch.__version__, "machine": describe_machine()}
