@@ -17,7 +17,9 @@ from passt_bench.spec import DataSpec, EngineSpec, ModelSpec, Patchout, Recipe, 
 from passt_bench.spec.frontends import frontend_of
 
 FAST = {"compile": "default", "residual": "compute"}
-# Clips per second and GB on one H100, as measured on three occasions: FIELD.md section 6.
+# Clips per second and GB on one H100, as measured on three occasions: FIELD.md section 6. The models
+# computed all outputs of their last block, of which three quarters are left out now.
+WHOLE_BLOCK = 11.25 / 12
 H100 = [
     ({}, (32, 369, 14.0), (64, 948, 11.7), (128, 1908, 12.4)),
     ({"compile": "default"}, (32, 457, None), (64, 1206, None), (128, 2507, None)),
@@ -55,7 +57,7 @@ def test_a_gpu_that_was_measured(
     )
     found = Predictor(Path("none"), "H100").predict(recipe, 527)
     assert found is not None
-    assert batch / found.seconds == pytest.approx(clips, rel=0.2)
+    assert WHOLE_BLOCK * batch / found.seconds == pytest.approx(clips, rel=0.2)
     assert gb is None or found.bytes / 1e9 == pytest.approx(gb, rel=0.1)
 
 
