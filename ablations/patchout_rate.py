@@ -3,7 +3,7 @@
 Question: how much of the grid can be dropped before mAP falls, and does that depend on the kind?
 
 Command: nox -s ablate -- patchout_rate
-Expected time: about 8 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 2 minutes on two CPU cores (built-in synthetic scenes).
 
 Expected outcome: a slope that steepens beyond a rate of 0.5; frequency rows cost most at 0.75.
 """
@@ -30,5 +30,5 @@ STUDY = Study(
             for rate in _RATES
         ),
     ),
-    minutes=8,
+    minutes=2,
 )

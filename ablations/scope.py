@@ -5,7 +5,7 @@ needs a gather instead of a selection; does it regularize better?
 
 Command: nox -s ablate -- scope
 Other kinds and rates: nox -s ablate -- scope --set patchout.kind=structured --set patchout.rate=0.5
-Expected time: about 3 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 2 minutes on two CPU cores (built-in synthetic scenes).
 
 Design: three quarters of the patches are dropped, where the choice of patches matters most, and
 both scopes keep the same tokens. Six seeds, because the effect can only be small. “none” is the
@@ -37,5 +37,5 @@ STUDY = Study(
         Variant("none", {"patchout": Patchout()}, reference=True),
     ),
     seeds=(0, 1, 2, 3, 4, 5),
-    minutes=3,
+    minutes=2,
 )
