@@ -19,7 +19,6 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.background_sync import regular_sync, updating_mlflow
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import check_device, fork_server, parallel_runs, prepare, train
@@ -28,6 +27,7 @@ from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
+from passt_bench.runner.tracking import regular_sync, updating_mlflow
 from passt_bench.spec.study import parse_assignments
 
 
@@ -89,8 +89,8 @@ def execute_plan(
         fork_server()  # imports while features are prepared
     write_study(plan, store)
     remove_leftovers(plan, paths, config, todo)
+    prepare(todo, paths, plan.datasets, console)
     with regular_sync(paths.runs, plan.study.name) if config.track and todo else nullcontext():
-        prepare(todo, paths, plan.datasets, console)
         train(todo, paths, config, console)
     return find_incomplete(plan, store, measure(plan, config, store, console))
 

@@ -151,7 +151,7 @@ def ui(
     """Open MLflow's web interface on this machine."""
     from passt_bench.runner.tracking import (
         SETTINGS,
-        has_database,
+        database,
         local_uri,
         store_uri,
         without_password,
@@ -164,7 +164,7 @@ def ui(
             source="MLFLOW_TRACKING_URI",
             remedy=f"Open {without_password(uri)}",
         )
-    if uri == local_uri(runs) and not has_database(runs):
+    if uri == local_uri(runs) and not database(runs).is_file():
         raise InputError(
             "no MLflow store in this folder",
             source=runs,

@@ -288,14 +288,16 @@ def search(
     apply_overrides(file.study, request)
     from passt_bench.console import Stopwatch
     from passt_bench.report.build import build_named
-    from passt_bench.runner.background_sync import regular_sync, updating_mlflow
+    from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.search import search as explore
+    from passt_bench.runner.tracking import regular_sync, updating_mlflow
 
     clock, paths = Stopwatch(), replace(paths, pages=reports)
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)
     config = RunConfig(workers=workers, per_gpu=per_gpu, search_minutes=search_minutes)
+    fork_server()  # before the one of the syncs, which would lack what runs import
     with regular_sync(paths.runs) if track else nullcontext():
         record, failed = explore(study, trials, config, paths, console, command=typed_command())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():

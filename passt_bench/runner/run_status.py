@@ -116,7 +116,7 @@ def variant_statuses(study: StudyRecord, store: Store) -> list[VariantStatus]:
         retried, failures = 0, []
         for cell in variant.cells:
             outcome = store.outcome(cell.key)
-            state = _state(cell.key, outcome, store)
+            state = run_state(cell.key, outcome, store)
             counts[state] += 1
             retried += outcome is not None and outcome.attempt > 1
             if outcome is not None and state == "failed":
@@ -135,7 +135,7 @@ def count_runs(
     """
     keys = {cell.key for variant in study.variants for cell in variant.cells}
     ends = {key: store.outcome(key) for key in keys}
-    states = Counter(_state(key, end, store) for key, end in ends.items())
+    states = Counter(run_state(key, end, store) for key, end in ends.items())
     failed = {end.status for end in ends.values() if end is not None} - {"ok", *retry}
     hints = {"failed": f" (to retry: run --retry {','.join(sorted(failed))})"} if failed else {}
     told = [f"{states[s]} {s}{hints.get(s, '')}" for s in STATES if states[s]]
@@ -207,7 +207,8 @@ def chosen(study: StudyRecord, request: StudyRequest) -> StudyRecord:
     return choose(study, request.variants, request.with_baseline)
 
 
-def _state(key: str, outcome: Outcome | None, store: Store) -> State:
+def run_state(key: str, outcome: Outcome | None, store: Store) -> State:
+    """The state of a quality cell that ended so, or has no record (None)."""
     if outcome is not None and outcome.status == "ok":
         return "done"
     begun = (store.folder(key) / PROGRESS).is_file()

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count, takewhile
 from math import isfinite
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from passt_bench.analysis.results import Results
-from passt_bench.records.run import CellRecord, VariantRecord
+from passt_bench.records.run import CellRecord, RunRecord, VariantRecord
+from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.runner.run_status import PROGRESS, is_running
+from passt_bench.runner.run_status import PROGRESS, State, run_state
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.study import flatten
 
-# MLflow's statuses; SCHEDULED: not started, KILLED: started, no longer running.
-Status = Literal["SCHEDULED", "RUNNING", "KILLED", "FINISHED", "FAILED"]
+# MLflow's statuses; a summary has the first that one of its cells has.
+STATUSES: dict[State, str] = {
+    "running": "RUNNING",
+    "interrupted": "KILLED",
+    "missing": "SCHEDULED",
+    "done": "FINISHED",
+    "failed": "FAILED",
+}
 
 
 @dataclass(frozen=True)
@@ -35,23 +41,21 @@ class TrackedRun:
 
     key: str
     name: str
-    status: Status
+    status: str
     start: int
     end: int | None
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
     record: Path | None = None
     parent: str | None = None
 
     @property
     def digest(self) -> str:
-        """The hash of the record's file, or of what an unfinished cell or a summary shows."""
-        if self.record is not None:
-            return hashlib.sha256(self.record.read_bytes()).hexdigest()[:16]
-        shown = (self.tags, self.params, self.metrics, self.curves)
-        return digest([self.status, self.end, *map(dict, shown)])
+        """The hash of what is shown; another attempt at a cell has other tags."""
+        shown = [self.tags, self.params, self.metrics, self.curves]
+        return digest([self.status, self.end, *shown])
 
 
 def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
@@ -66,37 +70,32 @@ def tracked_runs(results: Results, store: Store) -> Iterator[TrackedRun]:
         yield summary
         for cell in (cell for cell in variant.cells if cell.key not in seen):
             seen.add(cell.key)
-            run = _cell_run(summary, results, variant, cell, store)
+            run = _cell_run(summary, results, cell, store)
             if run.record is not None or run.curves:
                 yield run
 
 
 def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedRun:
-    """The summary of a variant: quality with its interval, cost, tokens and verdict together.
-
-    Metrics are the study's own with its interval and its difference from the baseline, the median
-    training step (``step_time_ms``) and other phases with intervals and ratios, training memory
-    (``peak_memory_mib``) and other entries, tokens, FLOPs and parameters.
-    """
+    """The summary of a variant: quality with its interval, cost, tokens and verdict together."""
     study = results.study
     records = [results.records[c.key] for c in variant.cells if c.key in results.records]
-    status: Status = "FINISHED" if any(record.status == "ok" for record in records) else "FAILED"
-    done = len(records) == len(variant.cells)
-    if not done:
-        states = {_state(cell, store) for cell in variant.cells if cell.key not in results.records}
-        status = next(s for s in ("RUNNING", "KILLED", "SCHEDULED") if s in states)
-    comparison = next((c for c in results.comparisons if c.variant == variant.name), None)
-    tags = {
-        "role": "summary",
-        "study": study.name,
-        "variant": variant.name,
-        "metric": study.metric,
-        "verdict": "baseline" if comparison is None else comparison.verdict,
-        "cells": f"{len(records)} of {len(variant.cells)}",
-        "failed": str(sum(record.status != "ok" for record in records)),
-    }
-    if comparison is not None:
-        tags |= {"baseline": comparison.baseline, "method": comparison.method}
+    states: set[State] = {"done" if record.status == "ok" else "failed" for record in records}
+    states |= {run_state(c.key, None, store) for c in variant.cells if c.key not in results.records}
+    tags = {"role": "summary", "study": study.name, "variant": variant.name}
+    if variant.cells:
+        comparison = next((c for c in results.comparisons if c.variant == variant.name), None)
+        tags |= {
+            "metric": study.metric,
+            "verdict": "baseline" if comparison is None else comparison.verdict,
+            "cells": f"{len(records)} of {len(variant.cells)}",
+            "failed": str(sum(record.status != "ok" for record in records)),
+        }
+        if comparison is not None:
+            tags |= {"baseline": comparison.baseline, "method": comparison.method}
+    else:  # only its cost is measured
+        states = {"done" if variant.name in results.arms else "missing"}
+    spans = [_span(record) for record in (records if variant.cells else results.sessions)]
+    status = next(status for state, status in STATUSES.items() if state in states)
     identity = {  # another recipe or other data make another summary
         "study": study.name,
         "variant": variant.name,
@@ -106,72 +105,79 @@ def _summary(results: Results, variant: VariantRecord, store: Store) -> TrackedR
     }
     # Only what decides the key: MLflow refuses a parameter that comes with another value.
     params = flatten({**key_fields(variant.recipe), "resolved": variant.patchout})
-    ends = [_milliseconds(record.finished) for record in records]
-    lasted = [int(1000 * sum(record.clocks.values())) for record in records]
-    if not variant.cells:  # only its cost is measured
-        tags = {name: tags[name] for name in ("role", "study", "variant")}
-        status = "FINISHED" if variant.name in results.arms else "SCHEDULED"
-        done = variant.name in results.arms
-        ends = [_milliseconds(session.finished) for session in results.sessions]
-        lasted = [int(1000 * session.seconds) for session in results.sessions]
     return TrackedRun(
         key=digest(identity),
         name=variant.name,
         status=status,
-        start=min((end - t for end, t in zip(ends, lasted, strict=True)), default=0),
-        end=max(ends) if done else None,
+        start=min((start for start, _ in spans), default=0),
+        end=max(end for _, end in spans) if status in ("FINISHED", "FAILED") else None,
         tags=tags,
         params={name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()},
-        metrics=_finite({**_quality(results, variant.name), **_cost(results, variant)}),
+        metrics=_metrics(results, variant),
     )
 
 
-def _state(cell: CellRecord, store: Store) -> Status:
-    """The status of a cell that has no record; its progress file is there once it has begun."""
-    if not (store.folder(cell.key) / PROGRESS).is_file():
-        return "SCHEDULED"
-    return "RUNNING" if is_running(store.root, cell.key) else "KILLED"
+def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
+    """The values of a summary.
+
+    The study's own metric with its interval and its difference from the baseline, the median
+    training step (``step_time_ms``) and other phases with intervals and ratios, training memory
+    (``peak_memory_mib``) and other entries, tokens, FLOPs and parameters.
+    """
+    metric, cells = results.study.metric, results.cells
+    values: dict[str, Any] = {"tokens": variant.tokens, "tokens_full": variant.tokens_full}
+    values["parameters"] = cells[cells["variant"] == variant.name]["parameters"].max()
+    for mean in results.means:
+        if mean.variant == variant.name:
+            values |= _interval(metric, mean.value, mean.low, mean.high)
+            values["blocks"] = mean.n
+    for found in results.comparisons:
+        if found.variant == variant.name:
+            values |= _interval(f"{metric}_difference", found.difference, found.low, found.high)
+            values |= {name: getattr(found, name) for name in ("p", "margin", "detectable")}
+    arm = results.arms.get(variant.name)
+    if arm is not None:
+        for phase, seconds in arm.phases.items():
+            name = "step_time" if phase == "train_step" else phase
+            median, low, high = (1000 * s for s in (seconds.median, seconds.low, seconds.high))
+            values |= _interval(f"{name}_ms", median, low, high)
+            if ratio := arm.ratios.get(phase):
+                values |= _interval(f"{name}_ratio", ratio.median, ratio.low, ratio.high)
+        values |= {f"memory/{name}_mib": size / 2**20 for name, size in arm.memory.items()}
+        values["peak_memory_mib"] = values.pop("memory/train_peak_mib", None)
+        of_arm = ("batch_size", "flops", "flops_inference", "mfu")
+        values |= {name: getattr(arm, name) for name in of_arm}
+    return _finite(values)
 
 
-def _cell_run(
-    summary: TrackedRun, results: Results, variant: VariantRecord, cell: CellRecord, store: Store
-) -> TrackedRun:
+def _cell_run(summary: TrackedRun, results: Results, cell: CellRecord, store: Store) -> TrackedRun:
     """The run of a cell: its record, or the losses of the epochs that are done.
 
     Metrics of a record are its row of `Results.cells`.
     """
-    place = {"study": results.study.name, "variant": variant.name, "seed": str(cell.seed)}
-    place |= {"fold": str(cell.fold)} if cell.fold is not None else {}
-    name = " · ".join([variant.name, *(f"{k} {place[k]}" for k in ("seed", "fold") if k in place)])
-    run = TrackedRun(
-        cell.key, name, "FINISHED", 0, None, {"role": "cell", **place}, summary.params,
-        parent=summary.key,
-    )  # fmt: skip
-    record = results.records.get(cell.key)
+    folder, record = store.folder(cell.key), results.records.get(cell.key)
+    place = {"seed": str(cell.seed)} | ({} if cell.fold is None else {"fold": str(cell.fold)})
+    tags = {"role": "cell", "study": results.study.name, "variant": summary.name, **place}
+    name = " · ".join([summary.name, *map(" ".join, place.items())])
     if record is None:
-        start, losses = _progress(store.folder(cell.key) / PROGRESS)
-        status = _state(cell, store)
-        status_text = "running" if status == "RUNNING" else "interrupted"
-        curves = {"train_loss": losses} if losses else {}
-        tags = {**run.tags, "status": status_text}
-        return replace(run, status=status, start=start, tags=tags, curves=curves)
-    cells = results.cells
-    row = cells[(cells["key"] == cell.key) & (cells["variant"] == variant.name)].iloc[0]
-    shown = row.drop([c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")])
+        state = run_state(cell.key, None, store)
+        start, losses = _progress(folder / PROGRESS)
+        tags["status"] = "running" if state == "running" else "interrupted"
+        return TrackedRun(
+            cell.key, name, STATUSES[state], start, None, tags, summary.params,
+            curves={"train_loss": losses} if losses else {}, parent=summary.key,
+        )  # fmt: skip
     more = {"message": record.message, "commit": record.commit}
-    tags = {"status": record.status, "attempt": str(record.attempt)}
+    tags |= {"status": record.status, "attempt": str(record.attempt)}
     tags |= {name: text for name, text in more.items() if text}
-    end = _milliseconds(record.finished)
-    return replace(
-        run,
-        status="FINISHED" if record.status == "ok" else "FAILED",
-        start=end - int(1000 * sum(record.clocks.values())),
-        end=end,
-        tags={**run.tags, **tags},
-        metrics=_finite({str(k): v for k, v in shown.items() if isinstance(v, Real)}),
-        curves=record.curves,
-        record=store.folder(cell.key) / "record.json",
-    )
+    cells = results.cells
+    row = cells[(cells["key"] == cell.key) & (cells["variant"] == summary.name)].iloc[0]
+    hidden = [c for c in row.index if c in ("seed", "fold") or c.startswith("resolved/")]
+    return TrackedRun(
+        cell.key, name, "FINISHED" if record.status == "ok" else "FAILED", *_span(record), tags,
+        summary.params, _finite(row.drop(hidden).to_dict()), record.curves,
+        folder / "record.json", summary.key,
+    )  # fmt: skip
 
 
 def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
@@ -192,49 +198,16 @@ def _progress(path: Path) -> tuple[int, tuple[float, ...]]:
     return int(1000 * (written - seconds)), tuple(losses[epoch] for epoch in known)
 
 
-def _quality(results: Results, variant: str) -> dict[str, float]:
-    metric = results.study.metric
-    if not results.means:  # of a study that measures only costs
-        return {}
-    mean = next(mean for mean in results.means if mean.variant == variant)
-    found = {metric: mean.value, f"{metric}_low": mean.low, f"{metric}_high": mean.high}
-    found["blocks"] = mean.n
-    for comparison in results.comparisons:
-        if comparison.variant == variant:
-            found |= {
-                f"{metric}_difference": comparison.difference,
-                f"{metric}_difference_low": comparison.low,
-                f"{metric}_difference_high": comparison.high,
-            }
-            found |= {name: getattr(comparison, name) for name in ("p", "margin", "detectable")}
-    return found
+def _span(record: RunRecord | SessionRecord) -> tuple[int, int]:
+    """Start and end in milliseconds since 1970; the end is 0 where a record has none."""
+    seconds = record.seconds if isinstance(record, SessionRecord) else sum(record.clocks.values())
+    end = datetime.fromisoformat(record.finished).timestamp() if record.finished else 0
+    return int(1000 * end) - int(1000 * seconds), int(1000 * end)
 
 
-def _cost(results: Results, variant: VariantRecord) -> dict[str, Any]:
-    found: dict[str, Any] = {"tokens": variant.tokens, "tokens_full": variant.tokens_full}
-    cells = results.cells
-    found["parameters"] = float(cells[cells["variant"] == variant.name]["parameters"].max())
-    arm = results.arms.get(variant.name)
-    if arm is None:
-        return found
-    for phase, seconds in arm.phases.items():
-        name, ratio = "step_time" if phase == "train_step" else phase, arm.ratios.get(phase)
-        found[f"{name}_ms"] = 1000 * seconds.median
-        found |= {f"{name}_ms_{end}": 1000 * getattr(seconds, end) for end in ("low", "high")}
-        if ratio is not None:
-            found[f"{name}_ratio"] = ratio.median
-            found |= {f"{name}_ratio_{end}": getattr(ratio, end) for end in ("low", "high")}
-    found |= {name: getattr(arm, name) for name in ("flops", "flops_inference", "mfu")}
-    found |= {f"memory/{name}_mib": value / 2**20 for name, value in arm.memory.items()}
-    found["batch_size"] = arm.batch_size
-    found["peak_memory_mib"] = found.pop("memory/train_peak_mib", None)
-    return found
+def _interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _milliseconds(finished: str) -> int:
-    """An ISO 8601 time as milliseconds since 1970; 0 where a record has none."""
-    return int(datetime.fromisoformat(finished).timestamp() * 1000) if finished else 0
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+def _finite(values: Mapping[Any, Any]) -> dict[str, float]:
     return {name: float(v) for name, v in values.items() if isinstance(v, Real) and isfinite(v)}

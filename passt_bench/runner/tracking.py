@@ -1,9 +1,12 @@
 """Logs studies to MLflow from their records; the only module that uses MLflow.
 
 Each study is an experiment with one run per variant (its summary) and, nested under it, one run per
-cell. Every run is tagged with its key and a hash of its content, written last: a run that has the
-hash is complete and left alone. The run of a finished cell is otherwise written anew as a whole;
+cell. Every run is tagged with its key and, last, with a hash of its content: a run that has the
+hash is complete and left alone. The run of a finished cell is otherwise deleted and written anew;
 summaries and cells in training are updated.
+
+During a command, syncs run in child processes, so a server that hangs, a client that crashes or a
+locked database costs the command only the bounded wait at its end.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import nan
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
+from rich.console import Console
 
 from passt_bench.analysis.results import load_results
-from passt_bench.console import Progress
+from passt_bench.console import Progress, Stopwatch
 from passt_bench.errors import InputError
+from passt_bench.processes import PipedChild
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.tracked_run import TrackedRun, tracked_runs
@@ -35,9 +41,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+ADDRESS = "MLFLOW_TRACKING_URI"
 KEY, DIGEST, PARENT = "passt_bench.key", "passt_bench.digest", "mlflow.parentRunId"
 LOCK_SECONDS = 5.0  # timeout for another process to release the database
 SYNC_SECONDS = 600.0  # timeout for another sync to end
+EVERY_SECONDS = 20.0  # also before the first sync: a shorter study needs no live curves
+PAUSE = 30.0  # seconds between syncs per CPU second of the last sync
+PATIENCE_SECONDS = 30.0  # maximum wait for the last sync
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -119,18 +129,18 @@ class _Experiment:
                     remedy="Remove mlflow.db and mlartifacts; the next sync rebuilds both.",
                 )
             if found.lifecycle_stage == "deleted":
-                client.restore_experiment(self._id)
+                client.restore_experiment(self._id)  # with all runs that were ever deleted
         self._runs = self.index()
 
     def index(self) -> dict[str, Run]:
-        """The runs by key; of two with one key the less complete one is deleted.
+        """The runs by key; of several with one key, only one that is complete, if any, is kept.
 
-        Two arise if two machines sync at once, or if a server creates a run after the sync that
-        requested it gave up.
+        They arise if two machines sync at once, if a server creates a run after the sync that
+        requested it gave up, or if MLflow restores deleted runs.
         """
-        found = self._client.search_runs([self._id], max_results=50_000)
+        found = self._client.search_runs([self._id], max_results=50_000)  # without deleted runs
         runs: dict[str, Run] = {}
-        for run in sorted(found, key=lambda r: (r.info.status == "RUNNING", -len(r.data.metrics))):
+        for run in sorted(found, key=lambda run: DIGEST not in run.data.tags):
             key = run.data.tags.get(KEY)
             if key in runs:
                 self._client.delete_run(run.info.run_id)
@@ -140,57 +150,52 @@ class _Experiment:
 
     def deliver(self, wanted: TrackedRun) -> Outcome:
         """Writes or updates one run, unless it is complete."""
-        outcome: Outcome = "created"
         run = self._runs.get(wanted.key)
         place = {KEY: wanted.key}
         if wanted.parent is not None:
             place[PARENT] = self._runs[wanted.parent].info.run_id
-        tags = {**place, **wanted.tags, DIGEST: wanted.digest}
+        complete = {**place, DIGEST: wanted.digest}
+        if run is not None and complete.items() <= run.data.tags.items():
+            return "unchanged"
+        was_open = run is not None and run.info.status not in _ENDED
+        if run is not None and (wanted.parent is None or (was_open and wanted.record is None)):
+            if DIGEST in run.data.tags:
+                self._client.delete_tag(run.info.run_id, DIGEST)  # incomplete from here on
+            self._write(run, wanted, complete)
+            return "updated"
         if run is not None:
-            seen, status = run.data.tags, run.info.status
-            placed = place.items() <= seen.items()
-            if placed and seen.get(DIGEST) == tags[DIGEST] and status == wanted.status:
-                return "unchanged"
-            outcome = "updated"
-            if not placed or wanted.record or (wanted.parent is not None and status in _ENDED):
-                outcome = "created" if status in _ENDED else "finished"
-                self._client.delete_run(run.info.run_id)
-                run = None
-        if run is None:
-            start, name = wanted.start or _now(), wanted.name
-            run = self._client.create_run(self._id, start_time=start, tags=place, run_name=name)
-            self._runs[wanted.key] = run
-        self._write(run, wanted, tags)
-        return outcome
+            self._client.delete_run(run.info.run_id)
+        start = wanted.start or _now()
+        run = self._client.create_run(self._id, start, place, wanted.name)
+        self._runs[wanted.key] = run
+        self._write(run, wanted, complete)
+        return "finished" if was_open else "created"
 
-    def _write(self, run: Run, wanted: TrackedRun, tags: dict[str, str]) -> None:
-        """Logs all of a run: its hash after the values, and its status last."""
+    def _write(self, run: Run, wanted: TrackedRun, complete: dict[str, str]) -> None:
+        """Logs all that a run lacks, its status, and last the tags that mark it as complete."""
         from mlflow.entities import Metric, Param, RunTag
 
-        run_id, seen, now = run.info.run_id, run.data.metrics, _now()
-        end = now if wanted.end is None else wanted.end
+        run_id, logged, now = run.info.run_id, run.data.metrics, _now()
         values = dict(wanted.metrics)
         if wanted.parent is None:  # overwrite values that are no longer true; the latest is shown
-            values |= dict.fromkeys(seen.keys() - values.keys(), nan)
-        shown = end if wanted.parent else now
-        metrics = [Metric(name, value, shown, 0) for name, value in values.items()]
+            values |= dict.fromkeys(logged.keys() - values.keys(), nan)
+        metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+        lasted = (wanted.end or now) - wanted.start
         for name, curve in wanted.curves.items():
-            logged = len(self._client.get_metric_history(run_id, name)) if name in seen else 0
-            for step, value in list(enumerate(curve, 1))[logged:]:
-                moment = wanted.start + (end - wanted.start) * step // len(curve)
-                metrics.append(Metric(name, value, moment, step))
+            known = len(self._client.get_metric_history(run_id, name)) if name in logged else 0
+            for step in range(known + 1, len(curve) + 1):
+                moment = wanted.start + lasted * step // len(curve)
+                metrics.append(Metric(name, curve[step - 1], moment, step))
         params = [Param(name, text[:6000]) for name, text in wanted.params.items()]
+        tags = [RunTag(name, text[:5000]) for name, text in wanted.tags.items()]
+        self._client.log_batch(run_id, metrics, params, tags)
         if wanted.record is not None:
             self._client.log_artifact(run_id, str(wanted.record))
-        while len(metrics) > 800 or len(params) > 100:  # MLflow takes 1000 values per call
-            self._client.log_batch(run_id, metrics[:800], params[:100])
-            metrics, params = metrics[800:], params[100:]
-        run_tags = [RunTag(name, text[:5000]) for name, text in tags.items()]
-        self._client.log_batch(run_id, metrics, params, run_tags)
         if wanted.status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(run_id, status=wanted.status)
         else:
             self._client.set_terminated(run_id, wanted.status, end_time=wanted.end)
+        self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in complete.items()])
 
 
 def _now() -> int:
@@ -208,8 +213,13 @@ def _connect(uri: str, root: Path) -> MlflowClient:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # `_explained` reports failures
-        if uri == local_uri(root) and not has_database(root):
-            _make_database(database(root))
+        if uri == local_uri(root) and not database(root).is_file():
+            # Created elsewhere and moved, because MLflow cannot open one that a kill interrupted.
+            new = root / ".mlflow-mlflow.db"
+            for left in root.glob(f"{new.name}*"):  # of a killed process; the caller has the lock
+                left.unlink()
+            MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
+            new.replace(database(root))
         elif uri == local_uri(root):
             with closing(sqlite3.connect(database(root), timeout=LOCK_SECONDS)) as probe:
                 probe.execute("BEGIN IMMEDIATE")  # fails earlier than MLflow if it is locked
@@ -218,44 +228,18 @@ def _connect(uri: str, root: Path) -> MlflowClient:
         return MlflowClient(tracking_uri=uri)
 
 
-def _make_database(path: Path) -> None:
-    """Creates MLflow's empty database under another name and moves it to its place.
-
-    MLflow creates it by dozens of migrations. A database that is interrupted among them cannot be
-    opened again, and syncing each migration to the disk would take most of the time.
-    """
-    from mlflow.tracking import MlflowClient
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def without_waiting(connection: sqlite3.Connection, record: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-
-    new = path.with_name(f".mlflow-{path.name}")
-    for left in path.parent.glob(f"{new.name}*"):  # of a killed process; the caller has the lock
-        left.unlink()
-    event.listen(Engine, "connect", without_waiting)
-    try:
-        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
-    finally:
-        event.remove(Engine, "connect", without_waiting)
-    with new.open("rb+") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
 def store_uri(root: Path, tracking_uri: str | None = None) -> str:
     """The address of MLflow's runs: as given, ``MLFLOW_TRACKING_URI``, or ``root/mlflow.db``.
 
     Raises:
         InputError: the folder's path cannot be written as an SQLite address.
     """
-    given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    given = tracking_uri or os.environ.get(ADDRESS)
     if not given and set("%?") & set(str(root.resolve())):
         raise InputError(
             "MLflow cannot keep its runs in a path with % or ?",
             source=root,
-            remedy="Use another folder, or set MLFLOW_TRACKING_URI to a server.",
+            remedy=f"Use another folder, or set {ADDRESS} to a server.",
         )
     return given or local_uri(root)
 
@@ -268,11 +252,6 @@ def local_uri(root: Path) -> str:
 def database(root: Path) -> Path:
     """The file of the store in an output folder."""
     return root.resolve() / "mlflow.db"
-
-
-def has_database(root: Path) -> bool:
-    """Whether the file exists and is not empty, as a killed sync may leave it."""
-    return database(root).is_file() and database(root).stat().st_size > 0
 
 
 def _is_server(uri: str) -> bool:
@@ -313,3 +292,71 @@ def _explained(uri: str, root: Path) -> Iterator[None]:
             source=without_password(uri),
             remedy=remedy,
         ) from error
+
+
+@contextmanager
+def regular_sync(
+    root: Path, study: str | None = None, *, every: float = EVERY_SECONDS, pause: float = PAUSE
+) -> Iterator[None]:
+    """Syncs a study, or all, regularly; stops when the body ends, even during a sync.
+
+    The process has the lowest priority. Failures are reported by the last sync if they last.
+    """
+    address = os.environ.get(ADDRESS, "")
+    with closing(PipedChild(_sync_regularly, root, address, study, every, pause)):
+        yield
+
+
+@contextmanager
+def updating_mlflow(runs: Path, clock: Stopwatch, console: Console) -> Iterator[None]:
+    """Syncs once beside the body, then waits for the sync; a failure is printed, not raised.
+
+    Waits at most 30 s, or 2 % of the command's run time (``clock``) if that is longer.
+    """
+    with closing(PipedChild(_sync_once, runs, os.environ.get(ADDRESS, ""))) as child:
+        yield
+        patience = max(PATIENCE_SECONDS, 0.02 * clock.elapsed)
+        with console.status("Updating MLflow"):
+            ended = child.wait(patience)
+        failure = child.answer()
+        if failure is None:
+            failure = f"the sync did not finish within {patience:.0f} s more"
+            if ended and child.ended(1):
+                failure = f"the sync ended with status {child.status}"
+            failure += f"; the records are not affected. Run later: passt-bench sync --runs {runs}"
+    if failure:
+        console.print(f"MLflow was not updated: {failure}", style="yellow", markup=False)
+
+
+def _sync_regularly(
+    _: Connection, root: Path, address: str, study: str | None, every: float, pause: float
+) -> None:
+    _prepare(address)
+    os.nice(19)
+    time.sleep(every)
+    previous = 0.0  # the import of MLflow and the set-up of its database count
+    while True:
+        with suppress(InputError):
+            sync(root, study=study)
+        now = time.process_time()
+        time.sleep(max(every, pause * (now - previous)))
+        previous = now
+
+
+def _sync_once(pipe: Connection, root: Path, address: str) -> None:
+    """Syncs and answers with the reason if that fails."""
+    _prepare(address)
+    failure = ""
+    try:
+        sync(root)
+    except InputError as error:
+        failure = str(error)
+    pipe.send(failure)
+
+
+def _prepare(address: str) -> None:
+    """Takes over the address of the parent; discards what MLflow prints."""
+    os.environ[ADDRESS] = address  # the fork server may be older than the parent's
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)

@@ -31,7 +31,7 @@ from rich.console import Console
 
 from passt_bench.console import Stopwatch
 from passt_bench.measure.session import ArmProcess
-from passt_bench.runner.background_sync import updating_mlflow
+from passt_bench.runner.tracking import updating_mlflow
 from passt_bench.training.batches import load
 
 

@@ -1,7 +1,6 @@
 """MLflow's server fails in each way, and syncs are killed: the next sync leaves all right."""
 
 import contextlib
-import multiprocessing
 import random
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from rich.console import Console
 from tracked_study import runs_of, write_all
 
 from passt_bench.console import Stopwatch
-from passt_bench.runner import background_sync
-from passt_bench.runner.tracking import database, local_uri, sync
+from passt_bench.processes import PipedChild
+from passt_bench.runner import tracking
+from passt_bench.runner.tracking import database, local_uri, sync, updating_mlflow
 
 KILLS = 3  # in each of three places
 RUNS = 12  # of the tracked study
@@ -52,8 +52,8 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
     with contextlib.closing(Proxy(server, fault, after)) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
         # Seconds; longer than any of them may take.
-        monkeypatch.setattr(background_sync, "PATIENCE_SECONDS", 60)
-        with background_sync.updating_mlflow(tmp_path, Stopwatch(), Console(soft_wrap=True)):
+        monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 60)
+        with updating_mlflow(tmp_path, Stopwatch(), Console(soft_wrap=True)):
             pass
         assert proxy.failed or fault == "refuse"
     failure = capsys.readouterr().out
@@ -62,22 +62,12 @@ def test_a_fault_is_reported_in_time_and_one_sync_sets_all_right(
     assert_set_right(tmp_path, name, f"http://127.0.0.1:{server}", undisturbed)
 
 
-def imported_sync(root, uri, ready):
+def imported_sync(pipe, root, uri):
     """What a killed process does; MLflow is loaded before the clock starts."""
     import mlflow.tracking  # noqa: F401
 
-    ready.set()
+    pipe.send("ready")
     sync(root, tracking_uri=uri)
-
-
-def start(root, uri):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["passt_bench.runner.tracking", "mlflow.tracking"])
-    ready = context.Event()
-    process = context.Process(target=imported_sync, args=(root, uri, ready))
-    process.start()
-    assert ready.wait(120)
-    return process
 
 
 @pytest.mark.parametrize("where", ["fresh", "made", "server"])
@@ -96,14 +86,15 @@ def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypa
         uri = f"http://127.0.0.1:{server}" if where == "server" else local_uri(root)
         if where == "made":
             database(root).write_bytes(empty.read_bytes())
-        process, started = start(root, uri), time.monotonic()
-        process.join(draw.uniform(0, longest) if number else None)  # the first tells how long
-        process.kill()
-        process.join()
-        if process.exitcode == 0:
+        child = PipedChild(imported_sync, root, uri, modules=["mlflow.tracking"])
+        assert child.wait(120)
+        started = time.monotonic()
+        child.ended(draw.uniform(0, longest) if number else 300)  # the first tells how long
+        child.close()
+        if child.status == 0:
             longest = min(longest, time.monotonic() - started)
-        assert number or process.exitcode == 0
-        kills += process.exitcode == -9
+        assert number or child.status == 0
+        kills += child.status == -9
         assert_set_right(root, name, uri, undisturbed)
         assert not list(root.glob(".mlflow-*"))
         if kills == KILLS:
@@ -113,8 +104,7 @@ def test_killed_at_seeded_moments(where, server, undisturbed, tmp_path, monkeypa
 
 def test_two_syncs_at_once_on_a_fresh_folder_write_each_run_once(tmp_path):
     write_all(tmp_path, seeds=(0,))
-    (tmp_path / "mlflow.db").touch()  # as a sync that was killed leaves it
-    (tmp_path / ".mlflow-mlflow.db").write_bytes(b"half")
+    (tmp_path / ".mlflow-mlflow.db").write_bytes(b"half")  # as a sync that was killed leaves it
     code = (
         "import sys; from pathlib import Path; from passt_bench.runner.tracking import sync; "
         "print(sync(Path(sys.argv[1])).runs['created'])"

@@ -202,7 +202,16 @@ def test_what_was_deleted_or_doubled_in_mlflow_is_repaired(synced):
             client.create_run(experiment, tags=late.pop())
 
     assert sync(synced, progress=appear).runs == {"created": 1, "unchanged": 11}
-    assert [run.info.status for run in runs_of_key(client, experiment, other)] == ["FINISHED"]
+    (run,) = runs_of_key(client, experiment, other)
+    assert run.info.status == "FINISHED"
+    client.set_tag(run.info.run_id, "passt_bench.digest", "0" * 16)
+    assert sync(synced).runs == {"created": 1, "unchanged": 11}
+    client.delete_experiment(experiment)  # restoring it also restores what was deleted before
+    sync(synced)
+    (again,) = runs_of_key(client, experiment, other)
+    assert again.data.metrics == run.data.metrics
+    assert len(client.search_runs([experiment])) == 13
+    assert sync(synced).runs == {"unchanged": 12}
 
 
 def runs_of_key(client, experiment, key):
