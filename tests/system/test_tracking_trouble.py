@@ -1,13 +1,9 @@
 """Where MLflow is away, locked, broken or of another version: one sentence, and no harm."""
 
 import contextlib
-import os
 import shutil
-import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,18 +26,6 @@ from passt_bench.errors import InputError
 from passt_bench.records.store import Store
 from passt_bench.runner import tracking
 from passt_bench.runner.tracking import regular_sync, sync, updating_mlflow, without_password
-
-PARENT = """
-import sys, time
-from pathlib import Path
-from rich.console import Console
-from passt_bench.console import Stopwatch
-from passt_bench.runner.tracking import regular_sync, updating_mlflow
-root = Path(sys.argv[1])
-with regular_sync(root), updating_mlflow(root, Stopwatch(), Console()):
-    print("begun", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.fixture
@@ -185,7 +169,7 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
     client_of(synced).delete_run(runs_of(synced)[key].info.run_id)
 
     def wait_for(*losses):
-        deadline = time.monotonic() + 60  # the process takes what no other wants
+        deadline = time.monotonic() + 300  # the process takes what no other wants
         while key not in runs_of(synced) or [x for _, x in curve_of(synced, key)] != list(losses):
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -204,7 +188,7 @@ def test_a_cell_is_seen_while_it_trains_and_the_last_sync_delivers(synced, capsy
     assert runs_of(synced)[key].info.status == "FINISHED"
 
 
-def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsynced, silent):
+def test_they_end_with_the_body(tmp_path, unsynced, silent):
     with (
         pytest.raises(KeyError),
         regular_sync(tmp_path),
@@ -213,14 +197,6 @@ def test_they_end_with_the_body_and_with_a_parent_that_is_killed(tmp_path, unsyn
         assert len(beside()) == 2
         raise KeyError
     assert beside() == []
-    command = [sys.executable, "-c", PARENT, str(unsynced)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as parent:
-        assert parent.stdout is not None and parent.stdout.readline() == b"begun\n"
-        children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) == 4  # with the fork server and its resource tracker
-        parent.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert alive == []
 
 
 def test_a_last_sync_that_is_killed_or_hangs_is_told(unsynced, silent, capsys, monkeypatch):
