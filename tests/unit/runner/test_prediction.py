@@ -17,8 +17,8 @@ from passt_bench.spec import DataSpec, EngineSpec, ModelSpec, Patchout, Recipe, 
 from passt_bench.spec.frontends import frontend_of
 
 FAST = {"compile": "default", "residual": "compute"}
-# Clips per second and GB on one H100, as measured on three occasions: FIELD.md section 6. The models
-# computed all outputs of their last block, of which three quarters are left out now.
+# Clips per second and GB on one H100, as measured on three occasions, when the models computed all
+# outputs of their last block, of which three quarters are left out now.
 WHOLE_BLOCK = 11.25 / 12
 H100 = [
     ({}, (32, 369, 14.0), (64, 948, 11.7), (128, 1908, 12.4)),
