@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import engine_x_patchout
+from passt_bench.ablations import engine_x_patchout
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, resolve
 from passt_bench.models.frontend import frame_count
