@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -172,7 +173,13 @@ def measure(
     if costs.all_known:
         return sessions
     with stage(console, f"Measuring the cost of {variants}, interleaved") as update:
-        return sessions + measure_cost(costs, store, update)
+        sessions += measure_cost(costs, store, update)
+    if config.profiles is not None:
+        for variant in plan.record.variants:
+            for path in config.profiles.glob(f"{variant.arm}.*"):
+                readable = re.sub(r"[^\w.=-]+", "-", variant.name)
+                path.replace(path.with_name(path.name.replace(variant.arm, readable)))
+    return sessions
 
 
 def _cost_plan(
@@ -182,7 +189,11 @@ def _cost_plan(
     recipes = {variant.name: variant.recipe for variant in plan.record.variants}
     classes = len(plan.record.fingerprint.classes)
     costs = plan_cost(
-        recipes, plan.record.baseline, classes, sessions=sessions, retry=config.remeasured
+        *(recipes, plan.record.baseline, classes),
+        sessions=sessions,
+        retry=config.remeasured,
+        published=config.published,
+        profiles=config.profiles,
     )
     arms = (costs.baseline, *costs.new)
     return costs, count_of(sum(v.arm in arms for v in plan.record.variants), "variant")

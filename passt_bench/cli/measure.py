@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -26,10 +25,6 @@ from passt_bench.cli.options import (
     print_table,
 )
 
-if TYPE_CHECKING:
-    from passt_bench.runner.cost import CostTime
-    from passt_bench.spec import Recipe
-
 ENGINES = ("eager", "compiled")
 
 
@@ -45,7 +40,6 @@ def compare(
     ],
     batch: Annotated[int, option("N", "Clips per training step.", min=1)] = 12,
     seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
-    classes: Annotated[int, option("N", "Number of classes.", min=1)] = 527,
     device: Device = "cpu",
     precision: Annotated[str, option("NAME", "float32, bfloat16 or float16.")] = "float32",
     engine: Annotated[
@@ -78,18 +72,15 @@ def compare(
 ) -> None:
     """Measure time, memory and FLOPs side by side."""
     from passt_bench.analysis.results import load_results
-    from passt_bench.console import stage
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.records.store import Store
-    from passt_bench.report.build import build_study
     from passt_bench.report.cost_tables import cost_tables
     from passt_bench.report.study_tables import MEMORY, failures
     from passt_bench.report.view import study_view
-    from passt_bench.runner import compare as runner
-    from passt_bench.runner.cost import estimate_cost_time, plan_cost
-    from passt_bench.runner.prediction import Predictor
-    from passt_bench.runner.request import Paths, typed_command
-    from passt_bench.runner.studies import free_name
+    from passt_bench.runner.compare import PAPER, as_study, default_name, subjects
+    from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.request import Paths, RunConfig, StudyRequest
+    from passt_bench.runner.studies import StudyFile
     from passt_bench.spec import (
         DataSpec,
         EngineSpec,
@@ -101,62 +92,40 @@ def compare(
         validate,
     )
     from passt_bench.spec.key import plain_name
+    from passt_bench.study_run import run_plan
 
     fields = {"device": device, "precision": precision, "threads": threads}
     shared = Recipe(
-        ModelSpec(runner.PAPER[0]),
-        data=DataSpec(seconds=seconds),
+        ModelSpec(PAPER[0]),
+        data=DataSpec("audioset", seconds=seconds),
         training=TrainingSpec(batch_size=batch),
         engine=validate(EngineSpec, fields | {"compile": engine == "compiled"}, source="compare"),
         measurement=MeasurementSpec(
             half_width=half_width, seconds=session_limit, steps=steps, turn_seconds=600.0
         ),
     )
-    recipes, store = runner.subjects(items, shared, parse_assignments(sets or [])), Store(runs)
-    wanted = plain_name(name or runner.default_name(items), field="--name")
-    chosen, note = free_name(wanted, lambda name: runner.difference(name, recipes, store))
-    if note is not None:
-        console.print(note)
-    costs = plan_cost(
-        recipes,
-        next(iter(recipes)),
-        classes,
+    recipes = subjects(items, shared, parse_assignments(sets or []))
+    study = as_study(plain_name(name or default_name(items), field="--name"), recipes, shared)
+    paths = Paths(runs, pages=reports)
+    plan = plan_request(StudyFile(study, ""), StudyRequest(study.name), paths)
+    chosen = plan.study.name
+    config = RunConfig(
+        remeasure=True,
         published=PublishedProtocol(published_batch, steps=published_steps) if published else None,
         profiles=runs / "profiles" / chosen if profile else None,
+        track=False,
     )
-    expected = estimate_cost_time(costs, Predictor(runs))
-    console.print(announcement(len(recipes), shared, expected))
-    with stage(console, "Measuring side by side") as progress:
-        runner.compare(chosen, recipes, costs, store, command=typed_command(), progress=progress)
-    page = build_study(chosen, runs, Paths(runs, pages=reports).reports)
-    view = study_view(load_results(chosen, [store]))
-    failed = failures(view)
+    done = run_plan(plan, config, paths, console)
+    view = study_view(load_results(chosen, [Store(runs)]))
     # The rest is on the page; the ratio of clips per second is that of the step, inverted.
     hidden = {"clips", "forward", "backward", "optimizer", "frontend", "flops_inference", *MEMORY}
     print_table(cost_tables(view)["ratios"], without=[f"{name}_ratio" for name in hidden])
-    if failed.rows:
+    if (failed := failures(view)).rows:
         print_table(failed)
-    console.print(f"Page: {page}")
-    if costs.profiles is not None:
-        console.print(f"Profiles: {costs.profiles}")
-    if failed.rows:
+    if config.profiles is not None:
+        console.print(f"Profiles: {config.profiles}")
+    if not done:
         raise typer.Exit(1)
-
-
-def announcement(models: int, shared: Recipe, expected: CostTime) -> str:
-    """A sentence about what `compare` will measure and how long that takes."""
-    from passt_bench.console import rough
-    from passt_bench.measure.session import MIN_ROUNDS
-
-    limits, sessions = shared.measurement, expected.sessions
-    each = f" in each of {sessions} sessions" if sessions > 1 else ""  # when memory is short
-    about = "" if isnan(expected.least) else f", about {rough(expected.least)}"
-    return (
-        f"{models} models, {shared.training.batch_size} clips of {shared.data.seconds:g} s per "
-        f"step; at least {MIN_ROUNDS} rounds{each}{about}; more until "
-        f"the ratios are precise to ±{100 * limits.half_width:g} %, but for at most "
-        f"{limits.seconds:g} s."
-    )
 
 
 _COLORS = {"good": "green", "note": "yellow", "missing": "red"}

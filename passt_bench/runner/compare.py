@@ -1,4 +1,4 @@
-"""Measures costs of models or settings side by side, without a study and without training."""
+"""Makes a study of costs from models and settings that were typed: `passt-bench compare`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,17 @@ from dataclasses import fields, replace
 
 import torch
 
-from passt_bench.console import Progress
 from passt_bench.errors import InputError
 from passt_bench.models import build_model
-from passt_bench.records.run import Fingerprint, StudyRecord
-from passt_bench.records.store import Store
-from passt_bench.registry import METRICS, MODELS
-from passt_bench.runner.cost import CostPlan, measure_cost
-from passt_bench.runner.plan import variant_record
-from passt_bench.runner.run_status import hold_studies_lock
-from passt_bench.runner.studies import study_on_record
+from passt_bench.registry import MODELS
 from passt_bench.spec.codec import spellings
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.key import arm_key, component_versions, recipe_difference
+from passt_bench.spec.key import arm_key, component_versions
 from passt_bench.spec.recipe import EngineSpec, ModelSpec, Patchout, Recipe
-from passt_bench.spec.study import override, parse_assignments
+from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
-METRIC = "mAP"  # that a study is recorded with; here nothing is evaluated
 SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
 _SHORT = {
     short: f"{part}.{name}"
@@ -97,57 +89,16 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
     return override(recipe, named, source=item)
 
 
-def difference(name: str, recipes: Mapping[str, Recipe], store: Store) -> str | None:
-    """The difference of a comparison from the study under a name, see `free_name`."""
-    study = study_on_record(name, store)
-    if study is None:
-        return None
-    if study.seeds:
-        return "no seeds"
-    recorded = {variant.name: variant.recipe for variant in study.variants}
-    if list(recorded) != list(recipes):
-        return f"models {', '.join(recipes)}"
-    changes = ((label, recipe_difference(recipes[label], recorded[label])) for label in recipes)
-    return next((f"{label!r}, {change}" for label, change in changes if change is not None), None)
-
-
-def compare(
-    name: str,
-    recipes: Mapping[str, Recipe],
-    costs: CostPlan,
-    store: Store,
-    *,
-    command: str = "",
-    progress: Progress = lambda share, text: None,
-) -> StudyRecord:
-    """Measures recipes side by side as planned, and writes the sessions and a study without cells.
-
-    Raises:
-        InputError: a model cannot be built.
-    """
-    variants = tuple(variant_record(label, r, costs.classes) for label, r in recipes.items())
-    measure_cost(costs, store, progress)
-    if costs.profiles is not None:
-        for variant in variants:
-            for path in costs.profiles.glob(f"{variant.arm}.*"):
-                readable = re.sub(r"[^\w.=-]+", "-", variant.name)
-                path.replace(path.with_name(path.name.replace(variant.arm, readable)))
-    classes = tuple(f"class {number}" for number in range(costs.classes))
-    study = StudyRecord(
-        name=name,
-        question=f"What do {len(recipes)} models cost, side by side?",
-        metric=METRIC,
-        baseline=variants[0].name,
-        variants=variants,
-        seeds=(),
-        folds=None,
-        fingerprint=Fingerprint("random input", "", None, 0, classes, multi_label=True),
-        better=METRICS.get(METRIC).build.better,
-        command=command,
-    )
-    with hold_studies_lock(store.root):
-        store.write_study(study)
-    return study
+def as_study(name: str, recipes: Mapping[str, Recipe], shared: Recipe) -> Study:
+    """A study of costs whose variants are such recipes; the first is the baseline."""
+    parts = [part.name for part in fields(Recipe)]
+    variants = []
+    for label, recipe in recipes.items():
+        changes = {part: getattr(recipe, part) for part in parts}
+        changed = {part: new for part, new in changes.items() if new != getattr(shared, part)}
+        variants.append(Variant(label, changed))
+    question = f"What do {len(recipes)} models cost, side by side?"
+    return Study(name, question, shared, tuple(variants), variants[0].name, seeds=())
 
 
 def default_name(items: Sequence[str]) -> str:

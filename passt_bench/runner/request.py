@@ -8,12 +8,16 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from passt_bench.errors import InputError, check_known
 from passt_bench.processes import default_workers
 from passt_bench.records.run import STATUSES, Status, StudyRecord
 from passt_bench.registry import DATASETS
 from passt_bench.spec.study import Study, override, parse_assignments
+
+if TYPE_CHECKING:
+    from passt_bench.measure.target import PublishedProtocol
 
 DATA_VARIABLE = "PASST_BENCH_DATA"  # a folder whose sub-folders hold data sets
 
@@ -47,6 +51,8 @@ class RunConfig:
     keep_models: bool = False  # writes the trained model to the folder of the record
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record
+    published: PublishedProtocol | None = None  # also runs the reference code's speed test
+    profiles: Path | None = None  # folder for a profile of each variant
     track: bool = True  # whether the runs are logged to MLflow
     # Time limit of a search: a trial starts only if enough time remains to confirm.
     search_minutes: float | None = None

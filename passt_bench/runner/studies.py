@@ -370,4 +370,4 @@ def is_other_data(plan: StudyPlan, recorded: Fingerprint) -> bool:
     if recorded.digest == own.digest:
         return recorded.dataset != own.dataset  # costs need no data, and then there is no digest
     # The digest of embedded data follows from the recipe and from the version of the component.
-    return plan.datasets.get(recipe).clip_table() is not None or recorded.dataset != own.dataset
+    return recorded.dataset != own.dataset or plan.datasets.get(recipe).clip_table() is not None

@@ -29,7 +29,7 @@ LISTS = {
     "figures": ("ripples ",),
 }
 FEW = "--workers 1 --no-track --runs runs --reports reports"
-COMPARE = "compare lily lily:patchout.kind=checkerboard --batch 2 --seconds 0.5 --classes 3"
+COMPARE = "compare lily lily:patchout.kind=checkerboard --batch 2 --seconds 0.5"
 COMMANDS = {
     "study": f"run still_water.py --seeds 1 --no-cost {FEW}",
     "bags": f"run bags.py --seeds 1 --no-cost {FEW}",

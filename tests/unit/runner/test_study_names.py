@@ -10,14 +10,14 @@ import small_study
 from layouts import write_esc50
 
 from passt_bench.errors import InputError
-from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
-from passt_bench.runner.compare import difference
+from passt_bench.runner.compare import as_study
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import chosen, named_on_record
-from passt_bench.runner.studies import StudyFile, free_name, load_file, load_study
+from passt_bench.runner.studies import StudyFile, load_file, load_study
 from passt_bench.spec import Recipe, Variant, override
 from passt_bench.study_run import describe, write_study
 
@@ -163,19 +163,20 @@ def test_raised_versions_are_the_same_study_and_said(
 
 
 def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Path) -> None:
-    recipe, store = file.study.base, Store(runs)
-    plan = begin(file, runs)
+    recipe = file.study.base
     finer = override(recipe, {"model.stride": (8, 8)})
+    begin(file, runs)  # a study that trains
 
-    def compared(**recipes: Recipe) -> str:
-        name, note = free_name("pair", lambda name: difference(name, recipes, store))
-        assert (note is None) == (name == "pair")
-        variants = tuple(VariantRecord(label, r, "0" * 16, ()) for label, r in recipes.items())
-        store.write_study(replace(plan.record, name=name, seeds=(), variants=variants))
-        return name
+    def compared(name: str = "pair", **recipes: Recipe) -> str:
+        study = StudyFile(as_study(name, recipes, recipe), "")
+        plan = plan_request(study, StudyRequest(name), Paths(runs))
+        assert (plan.study.name != name) == bool(plan.notes)
+        assert plan.record.variants[1].recipe == [*recipes.values()][1]
+        write_study(plan, Store(runs))
+        return plan.study.name
 
     for _ in range(2):  # measured again, they are the same comparison
         assert compared(a=recipe, b=finer) == "pair"
         assert compared(a=recipe, c=finer) == "pair-2"
         assert compared(a=finer, b=finer) == "pair-3"
-    assert difference("tiny", {"none": recipe}, store) == "no seeds"  # a study that trains
+    assert compared("tiny", a=recipe, b=finer) == "tiny-2"
