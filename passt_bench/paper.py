@@ -161,12 +161,6 @@ class Row:
         given = self.recipe.init.checkpoint if self.recipe is not None else None
         return self.members or ((given,) if given is not None else ())
 
-    @property
-    def settings(self) -> dict[str, Setting]:
-        """Field → setting of its protocol and of the row itself."""
-        parts = ("", ALL_ROWS, self.name) if self.study else ()
-        return {k: v for part in parts for k, v in settings(self.protocol, part).items()}
-
 
 def published_rows(table: str, protocol: str, study: Study | None = None) -> tuple[Row, ...]:
     """The rows of a table of the paper on the data of a protocol.

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from types import FrameType
 
-from passt_bench.cli.options import app, console, with_new_names
+from passt_bench.cli.options import app, console
 from passt_bench.errors import InputError
 from passt_bench.processes import without_current_folder
 
@@ -25,7 +25,6 @@ def main() -> None:
     """Runs the command line: bad input becomes a message and exit status 2, Ctrl-C a hint."""
     before = signal.signal(signal.SIGINT, _stop)
     try:
-        sys.argv[1:] = with_new_names(sys.argv[1:])  # records keep the command as it is now
         with without_current_folder():
             app(prog_name="passt-bench")
     except InputError as error:

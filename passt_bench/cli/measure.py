@@ -74,8 +74,7 @@ def compare(
     from passt_bench.analysis.results import load_results
     from passt_bench.measure.target import PublishedProtocol
     from passt_bench.records.store import Store
-    from passt_bench.report.cost_tables import cost_tables
-    from passt_bench.report.study_tables import MEMORY, failures
+    from passt_bench.report.study_tables import all_tables
     from passt_bench.report.view import study_view
     from passt_bench.runner.compare import PAPER, as_study, default_name, subjects
     from passt_bench.runner.plan import plan_request
@@ -117,11 +116,9 @@ def compare(
     )
     done = run_plan(plan, config, paths, console)
     view = study_view(load_results(chosen, [Store(runs)]))
-    # The rest is on the page; the ratio of clips per second is that of the step, inverted.
-    hidden = {"clips", "forward", "backward", "optimizer", "frontend", "flops_inference", *MEMORY}
-    print_table(cost_tables(view)["ratios"], without=[f"{name}_ratio" for name in hidden])
-    if (failed := failures(view)).rows:
-        print_table(failed)
+    for name, table in all_tables(view).items():
+        if name in ("speed", "failures"):  # the rest is on the page
+            print_table(table)
     if config.profiles is not None:
         console.print(f"Profiles: {config.profiles}")
     if not done:

@@ -36,26 +36,6 @@ RUNS, CORES = Path("runs"), default_workers()
 # Of a printed table: minimum width of the column of names, maximum width of columns of numbers in a
 # narrow terminal, and the width from which a terminal is wide.
 _NAME_WIDTH, _CELL_WIDTH, _WIDE = 14, 8, 110
-_KEEP_RECORDS = (
-    *("plan", "run", "status", "search", "sync", "ui", "evaluate", "compare"),
-    *("doctor", "records diff", "records merge", "records clean"),
-)
-# Options of version 0.1, which work for one more release: old name → command → new name.
-RENAMED: dict[str, dict[str, str]] = {
-    "--out": {
-        **dict.fromkeys(_KEEP_RECORDS, "--runs"),
-        "report": "--reports",
-        "data check": "--output",
-        "data prepare": "--folder",
-    },
-    "--timeout": {"run": "--run-timeout"},
-    "--limit": {"compare": "--session-limit"},
-    "--minutes": {"search": "--search-minutes"},
-    "--threads": {"data check": "--workers"},
-    "--compare": {"data check": "--duplicates"},
-    "--no-compare": {"data check": "--no-duplicates"},
-    "--to": {"weights list": "--folder", "weights get": "--folder"},
-}
 
 
 def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
@@ -76,20 +56,6 @@ def argument(metavar: str, text: str) -> Any:
 def error_console() -> Console:
     """A console on stderr, so that stdout has only the output of the command."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-
-
-def with_new_names(words: Sequence[str]) -> list[str]:
-    """The words of a command line with old options under their new names, and a hint for each."""
-    command, given = " ".join(words[:2]), []
-    for place, word in enumerate(words):
-        old, mark, value = word.partition("=")
-        names = RENAMED.get(old, {}) if "--" not in words[:place] else {}
-        new = names.get(command) or names.get(words[0])
-        if new is not None:
-            hint = f"note: {old} is now {new}; the old name works for one more release."
-            error_console().print(hint)
-        given.append(word if new is None else f"{new}{mark}{value}")
-    return given
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass
-from functools import reduce
 from math import nan
 from typing import Any
 
@@ -12,7 +10,7 @@ from passt_bench.cli.options import console
 from passt_bench.cli.results import paper_status
 from passt_bench.cli.study import print_missing, print_status
 from passt_bench.console import stage
-from passt_bench.paper import Row, Setting, published_pace
+from passt_bench.paper import Row, published_pace
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_paper
 from passt_bench.runner.estimates import batch_size
@@ -21,14 +19,13 @@ from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.rows import HOUR, PlannedRow, RowsPlan, plan_rows, trained_clips
 from passt_bench.runner.studies import RowsFile
-from passt_bench.spec.recipe import EngineSpec, InitSpec, Patchout, Recipe
+from passt_bench.spec.recipe import EngineSpec, Patchout, Recipe
 from passt_bench.study_run import run_plan, warn_of_unused_cuda
 
 _TITLES = (
     *("row", "published", "trained at", "tokens", "runs", "GPU h", "GPU GB", "recipe"),
     *("starts from", "here"),
 )
-_UNPUBLISHED = ("ours", "inferred")  # beginnings of the sources of such settings
 
 
 def show_tables(
@@ -38,12 +35,12 @@ def show_tables(
     plan = plan_rows(file, request, paths)
     with console.status("Counting tokens and FLOPs"):
         _print_table(plan.rows)
-    _print_notes(plan.rows)
     console.print(
         "GPU h: hours of training (of evaluation where nothing is trained) on one Titan RTX, "
         "from runs x epochs x clips and the clips per second in the paper's Table 1. GPU GB: "
         "memory of a training run, from the batch and the GB per clip there. Both are scaled by "
-        "FLOPs for settings that are not in that table."
+        "FLOPs for settings that are not in that table. The source of every setting, and where "
+        "the authors' paper, code and README differ: docs/protocols.md in the project."
     )
     if predictor.gpu:
         _print_predictions(plan.rows, predictor)
@@ -158,7 +155,7 @@ def _cells(planned: PlannedRow) -> tuple[str, ...]:
 def _in_short(recipe: Recipe) -> str:
     """The model, patchout, stride, depth, epochs, batch size and learning rate in words."""
     training, model = recipe.training, recipe.model
-    dropped = _value_in_short(recipe.patchout)
+    dropped = _patchout_in_short(recipe.patchout)
     parts = [model.name, f"patchout {dropped}" if dropped != "none" else "no patchout"]
     parts += [f"stride {model.stride[0]}"] if model.stride else []
     parts += [f"depth {model.depth}"] if model.depth else []
@@ -169,49 +166,11 @@ def _in_short(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
-def _value_in_short(value: Any) -> str:
-    """A value of a recipe; patchout as the paper writes it: ``t40 f4``, ``u400``, or ``none``."""
-    if isinstance(value, InitSpec):
-        return value.checkpoint or value.source
-    if isinstance(value, Patchout):
-        letters = {"t": value.time, "f": value.frequency, "u": value.patches}
-        counts = " ".join(f"{letter}{count}" for letter, count in letters.items() if count)
-        return counts or (f"{value.kind} {value.rate:g}" if value.rate else "none")
-    return "" if is_dataclass(value) else str(value)
-
-
-def _print_notes(rows: Sequence[PlannedRow]) -> None:
-    """Prints settings that the authors do not state, or state differently, with their rows."""
-    unpublished: list[tuple[str, PlannedRow]] = []
-    conflicts: list[tuple[str, PlannedRow]] = []
-    for planned in rows:
-        by_source: dict[str, list[str]] = {}
-        for setting in planned.row.settings.values():
-            text = _setting_in_short(planned.row, setting)
-            if setting.source.startswith(_UNPUBLISHED):
-                by_source.setdefault(setting.source, []).append(text)
-            if setting.conflict:
-                conflicts.append((f"{text} ({setting.source}; {setting.conflict})", planned))
-        for source, texts in by_source.items():
-            unpublished.append((f"{', '.join(texts)} ({source})", planned))
-        if planned.row.members:
-            source = "members as in config_updates.py of the reference code"
-            unpublished.append((source, planned))
-    for title, pairs in (
-        ("Not given by the paper:", unpublished),
-        ("Given differently in the authors' paper, code and README; the first is used:", conflicts),
-    ):
-        if pairs:
-            console.print(title)
-        for text, given in _grouped(pairs).items():
-            console.print(f"  {_name(given)}: {text}")
-
-
-def _setting_in_short(row: Row, setting: Setting) -> str:
-    assert row.study is not None  # rows without a study have no settings
-    variant = row.study.variant(row.name)
-    value = reduce(getattr, setting.field.split("."), row.study.recipe(variant))
-    return f"{setting.field.removeprefix('training.')} {_value_in_short(value)}".rstrip()
+def _patchout_in_short(patchout: Patchout) -> str:
+    """Patchout as the paper writes it: ``t40 f4``, ``u400``, or ``none``."""
+    letters = {"t": patchout.time, "f": patchout.frequency, "u": patchout.patches}
+    counts = " ".join(f"{letter}{count}" for letter, count in letters.items() if count)
+    return counts or (f"{patchout.kind} {patchout.rate:g}" if patchout.rate else "none")
 
 
 def _grouped(pairs: Iterable[tuple[Any, PlannedRow]]) -> dict[Any, list[PlannedRow]]:

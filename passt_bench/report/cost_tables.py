@@ -19,7 +19,7 @@ from passt_bench.report.study_tables import (
     tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import Span, fixed, interval, significant, times
+from passt_bench.report.text import fixed, interval, significant, times
 from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
 
 COST_TABLES = ("ratios", "arithmetic", "published")
@@ -60,11 +60,7 @@ def _relative(
         value, base = get(v), get(first)
         return value / base if value is not None and base is not None and base > 0 else None
 
-    return Column(f"{name}_ratio", title, _times, get=ratio)
-
-
-def _times(ratio: float) -> str:
-    return times(Span(ratio))
+    return Column(f"{name}_ratio", title, get=ratio)
 
 
 def _ratios(view: StudyView) -> list[Column]:
@@ -86,7 +82,7 @@ def _ratios(view: StudyView) -> list[Column]:
 
 def _arithmetic(view: StudyView) -> list[Column]:
     """Tokens, parameters, FLOPs and model FLOPs utilization (MFU)."""
-    first, arms = view.baseline, view.variants
+    arms = view.variants
     return [
         tokens_column("tokens in training"),
         Column("tokens_full", "tokens at inference", str,
@@ -96,7 +92,6 @@ def _arithmetic(view: StudyView) -> list[Column]:
         *flops_columns(arms),
         Column("mfu", "MFU", lambda share: f"{fixed(100 * share, 1)} %",
                get=methodcaller("measured", "mfu")),
-        Column("mfu_ratio", "ratio", times, span=True, get=partial(_mfu_ratio, first)),
         Column("compile_seconds", "compiling", partial(significant, digits=2), "s",
                get=methodcaller("measured", "compile_seconds")),
     ]  # fmt: skip
@@ -111,16 +106,9 @@ def _published(view: StudyView) -> list[Column]:
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s", get=published),
-        Column("gap", "published / ours", _times, get=lambda v: published(v) / v.speed.value),
+        Column("gap", "published / ours", get=lambda v: published(v) / v.speed.value),
         Column("ours_speedup", f"ours vs. {first.name}", times, span=True,
                get=lambda v: v.cost(TRAIN_STEP).speedup),
-        Column("published_speedup", f"published vs. {first.name}", _times,
+        Column("published_speedup", f"published vs. {first.name}", times,
                get=lambda v: published(v) / published(first)),
     ]  # fmt: skip
-
-
-def _mfu_ratio(first: VariantView, v: VariantView) -> Span:
-    """MFU relative to the baseline: exact arithmetic times the speed-up round by round."""
-    shares = [arm.measured("mfu") / arm.speed.value for arm in (v, first)]  # of the peak, by a clip
-    speedup, factor = v.cost(TRAIN_STEP).speedup, shares[0] / shares[1]
-    return Span(speedup.value * factor, speedup.low * factor, speedup.high * factor)

@@ -227,7 +227,7 @@ def speed(view: StudyView) -> Table:
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
         Column("saved_per_clip", "saved for backward, per clip", scaled(unit), unit.name,
                get=attrgetter("saved_per_clip")),
-        Column("saved_ratio", "relative", _times,
+        Column("saved_ratio", "relative", times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {base.name}; 95 % intervals."
@@ -243,15 +243,15 @@ def gains_table(view: StudyView) -> Table:
         Column("variant", "variant", get=lambda g: g.variant.name),
         Column("other", "against", get=lambda g: g.other.name),
         Column("speedup", "speed-up", times, span=True, get=attrgetter("speedup")),
-        Column("saved", "memory for backward", _times, get=attrgetter("saved")),
+        Column("saved", "memory for backward", get=attrgetter("saved")),
         Column("reference", "compared with",
                get=lambda g: None if g.variant is g.reference else g.reference.name),
         Column("relative", "speed-up / its speed-up", times, span=True, get=attrgetter("relative")),
-        Column("relative_saved", "memory / its memory", _times,
+        Column("relative_saved", "memory / its memory", times,
                get=attrgetter("relative_saved")),
-        Column("paper_speedup", "speed-up in the paper", _times,
+        Column("paper_speedup", "speed-up in the paper", times,
                get=methodcaller("published", "clips_per_second")),
-        Column("paper_memory", "memory in the paper", _times,
+        Column("paper_memory", "memory in the paper", times,
                get=methodcaller("published", "gb_per_clip")),
     ]  # fmt: skip
     caption = f"{view.study.name}: the gain in each setting, and divided by that of the baseline's."
@@ -259,10 +259,6 @@ def gains_table(view: StudyView) -> Table:
     if any(gain.published("gb_per_clip") for gain in found):
         caption += " The paper's are of its Table 1: on one Titan RTX, all memory of training."
     return table_of(found, "gains", caption, columns)
-
-
-def _times(ratio: float) -> str:
-    return times(Span(ratio))
 
 
 def throughput_columns(relative: str) -> tuple[Column, Column]:

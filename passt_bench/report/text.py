@@ -105,8 +105,9 @@ def interval(span: Span, *, sign: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def times(span: Span) -> str:
+def times(ratio: Span | float) -> str:
     """A ratio, ``1.93× [1.85, 2.01]``; at most three significant digits."""
+    span = ratio if isinstance(ratio, Span) else Span(ratio)
     if not span.known:
         return NOTHING
     max_places = 2 - floor(log10(span.value)) if span.value > 0 else 2

@@ -20,7 +20,6 @@ from passt_bench.spec.study import Study, Variant, override, parse_assignments
 
 # Table 1 of the paper, as far as its models can be built.
 PAPER = ("passt_b", "passt_u", "passt_s", "passt_s_l", "passt_s_n", "ast", "ast_n", "cnn14")
-SETS: Mapping[str, tuple[str, ...]] = {"paper": PAPER}
 _SHORT = {
     short: f"{part}.{name}"
     for part, kind in (("model", ModelSpec), ("engine", EngineSpec))
@@ -44,7 +43,7 @@ def subjects(
     Raises:
         InputError: a model or field is unknown, there are fewer than two, or two are the same.
     """
-    typed = [name for item in items for name in SETS.get(item, (item,))]
+    typed = [name for item in items for name in (PAPER if item == "paper" else (item,))]
     recipes: dict[str, Recipe] = {}
     keys: dict[str, str] = {}
     for item in typed:

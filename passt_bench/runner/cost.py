@@ -48,16 +48,7 @@ ARM_SECONDS = 2.0  # process, checks of the machine, matmul peak, memory
 WEIGHT_RATE = 15e6  # weights drawn per second
 COMPILE_SECONDS = 60.0
 _WARM_CHUNKS = 3  # two to four
-_MEMORY = {
-    "train_peak": "train_peak",
-    "train_rise": "train_rise",
-    "inference_batch_peak": "inference_peak",
-    "inference_batch_rise": "inference_rise",
-    "saved_for_backward": "saved_for_backward",
-    "resident": "resident",
-    "reserved": "reserved",
-    "peak_not_reset": "peak_not_reset",
-}
+_NO_MEMORY = ("inference_1", "frontend")  # phases whose memory is not recorded
 
 
 @dataclass(frozen=True)
@@ -357,7 +348,11 @@ def _arm_record(
         batch_size=batch,
         phases=phases,
         ratios=ratio_intervals(samples[key], samples[plan.baseline]) if comparable else {},
-        memory={new: float(arm.memory[old]) for old, new in _MEMORY.items() if old in arm.memory},
+        memory={
+            name.replace("inference_batch", "inference"): float(value)
+            for name, value in arm.memory.items()
+            if not name.startswith(_NO_MEMORY)
+        },
         flops=facts.flops,
         flops_inference=facts.flops_inference,
         mfu=facts.flops * batch / phases[STEP].median / peak if peak and STEP in phases else None,

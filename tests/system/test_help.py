@@ -1,4 +1,4 @@
-"""The options of all commands: their help, one meaning for each, and old names that still work."""
+"""The options of all commands: their help and one meaning for each."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ import typer
 
 from passt_bench import __version__
 from passt_bench.cli import app
-from passt_bench.cli.options import RENAMED, with_new_names
 
 HELP = Path(__file__).with_name("help.txt")
 
@@ -49,23 +48,6 @@ def test_every_option_has_one_meaning() -> None:
                 meanings[option.opts[0]].add(option.metavar)
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
     assert {"--runs", "--reports", "--output", "--folder"} <= set(meanings)
-
-
-@pytest.mark.parametrize(
-    ("command", "old", "new"),
-    [(c, old, new) for old, names in RENAMED.items() for c, new in names.items()],
-)
-def test_an_old_option_works_and_says_its_new_name(
-    command: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    known = {name for option in COMMANDS[command].params for name in option.opts}
-    known |= {name for option in COMMANDS[command].params for name in option.secondary_opts}
-    assert new in known and old not in known
-    words = command.split()
-    assert with_new_names([*words, old, "x", f"{old}=y"]) == [*words, new, "x", f"{new}=y"]
-    out, err = capsys.readouterr()
-    assert (out, err.count(f"{old} is now {new}")) == ("", 2)
-    assert with_new_names([*words, "--", old]) == [*words, "--", old]
 
 
 def test_help_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
