@@ -11,7 +11,7 @@ Expected time: about 25 minutes on two CPU cores, 5 on a GPU; no data.
 Design: PaSST-B without patchout (1190 tokens), with the patchout of PaSST-S (474), and without
 overlap and with that of PaSST-S-N (254), each with the engine of 2021 and with today's; one cost
 session, nothing is trained. On a CPU the engine of 2021 is float32 with materialised attention and
-today's bfloat16 with fused attention, at two clips a step. On a GPU they are float16, eager, and
+today's bfloat16 with attention by heads, at two clips a step. On a GPU they are float16, eager, and
 bfloat16 with its residual stream, compiled, as one CUDA graph; as many clips as keep it busy.
 
 Expected outcome: patchout pays with both engines, but less with today's, because fused attention

@@ -104,8 +104,9 @@ ENGINE_TODAY: tuple[Mapping[str, Any], Mapping[str, Any]] = (
         "engine.precision": "bfloat16",
         "engine.evaluate_precision": "bfloat16",
         "engine.residual": "compute",
+        "engine.attention": "by_heads",
     },
-    {"engine.compile": "default", "engine.graph": True},
+    {"engine.attention": "fused", "engine.compile": "default", "engine.graph": True},
 )
 
 

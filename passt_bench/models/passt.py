@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from passt_bench.errors import InputError
+from passt_bench.models.attention import attend_by_heads
 from passt_bench.models.base import AudioModel, Positive, PositivePair, fill_normal
 from passt_bench.models.patchout import draw_plain
 from passt_bench.spec.recipe import Pair
@@ -65,9 +66,8 @@ def linear_after(
 class Attention(nn.Module):
     """Multi-head self-attention of normalized tokens."""
 
-    # Whether one kernel computes it; else its matrix is written to memory, as in the reference code
-    # of 2021.
-    fused = True
+    # One kernel, a few heads at a time, or the matrix in memory as in the reference code of 2021.
+    how: Literal["fused", "by_heads", "materialised"] = "fused"
     recompute = False  # the normalized tokens in backward, instead of keeping them
 
     def __init__(self, width: int, heads: int) -> None:
@@ -83,8 +83,10 @@ class Attention(nn.Module):
         qkv = qkv.view(B, L, 3, self.heads, E // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q = q[:, :, :read]
-        if self.fused:
+        if self.how == "fused":
             out = F.scaled_dot_product_attention(q, k, v)
+        elif self.how == "by_heads":
+            out = attend_by_heads(q, k, v)
         else:
             scores = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
             out = scores.softmax(dim=-1) @ v

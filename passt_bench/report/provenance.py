@@ -140,6 +140,7 @@ def engine_text(engine: EngineSpec) -> str:
     parts = {
         f"{engine.device}, {threads}, {engine.precision}": True,
         "materialized attention": engine.attention == "materialised",
+        "attention by heads": engine.attention == "by_heads",
         f"residual stream in {engine.precision}": half and engine.residual == "compute",
         f"{engine.recompute} recomputed": engine.recompute != "none",
         "compiled": engine.compile == "default",

@@ -297,8 +297,11 @@ class EngineSpec:
         written_as("compiled", off=False, default=True),
     ] = "off"
     attention: Annotated[
-        Literal["fused", "materialised"],
-        Field(description="fused: one kernel; materialised: matrix in memory, as the 2021 code."),
+        Literal["fused", "by_heads", "materialised"],
+        Field(
+            description="fused: one kernel; by_heads: a few heads at a time, fastest on a CPU in "
+            "bfloat16; materialised: matrix in memory, as the 2021 code."
+        ),
         LATER,
     ] = "fused"
     residual: Annotated[

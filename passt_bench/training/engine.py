@@ -92,6 +92,13 @@ def check_engine(spec: EngineSpec) -> None:
     if spec.graph and spec.precision == "float16":
         remedy = "Use engine.precision=bfloat16."
         raise refusal("CUDA graphs do not work with float16 loss scaling", remedy=remedy)
+    if spec.attention == "by_heads" and spec.compile != "off":
+        raise InputError(
+            "the compiler would unroll its many products",
+            field="engine.attention",
+            value="by_heads",
+            remedy="Set engine.attention=fused or engine.compile=off.",
+        )
     if spec.recompute == "norms" and spec.compile != "off":
         raise InputError(
             "the compiler itself chooses which of these to recompute",
@@ -174,7 +181,7 @@ class Engine:
         """Sets the attention kernel, residual stream and recomputation of a model."""
         for module in net.modules():
             if isinstance(module, Attention):
-                module.fused = self.spec.attention == "fused"
+                module.how = self.spec.attention
             if isinstance(module, Blocks):
                 module.compute_residual = self.spec.residual == "compute"
                 module.recompute = self.spec.recompute == "blocks"

@@ -46,6 +46,11 @@ ENGINES: dict[str, dict[str, Any]] = {
     "float32, blocks": {"recompute": "blocks"},
     "bfloat16": {"precision": "bfloat16"},
     "bfloat16, residual": {"precision": "bfloat16", "residual": "compute"},
+    "bfloat16, by heads": {
+        "precision": "bfloat16",
+        "residual": "compute",
+        "attention": "by_heads",
+    },
     "bfloat16, materialized": {"precision": "bfloat16", "attention": "materialised"},
     "bfloat16, compiled": {"precision": "bfloat16", "residual": "compute", "compile": "default"},
 }

@@ -31,8 +31,8 @@ CLASSES, STEPS, KERNELS = 527, 3, 60
 BATCHES = {1190: 32, 474: 64, 254: 128}  # on a GPU
 # The first that matches a kernel's or operator's name counts.
 KINDS = {
-    "attention": r"sdpa|flash|attention|fmha|compute_dot_do_o|convert_dq|softmax",
-    "matrix products": r"nvjet|gemm|cutlass|splitK|^aten::(mm|addmm|bmm|baddbmm|linear)$|mkldnn",
+    "attention": r"sdpa|flash|attention|fmha|compute_dot_do_o|convert_dq|softmax|^aten::bmm$",
+    "matrix products": r"nvjet|gemm|cutlass|splitK|^aten::(mm|addmm|baddbmm|linear)$|mkldnn",
     "optimizer": r"adam|multi_tensor",
     "GELU": r"gelu",
     "layer norm, residual": r"layer_norm",

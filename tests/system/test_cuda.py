@@ -152,6 +152,7 @@ RISING = Patchout("unstructured", rate=0.5, schedule="rising", stages=3)
         ({"accumulate": 4, "graph": True}, RISING, 1e-3),
         ({"accumulate": 4, "precision": "float16"}, RECIPE.patchout, 0.02),
         ({"attention": "materialised"}, RECIPE.patchout, 1e-3),
+        ({"attention": "by_heads"}, RECIPE.patchout, 1e-3),
         ({"compile": "default"}, RECIPE.patchout, 1e-3),
         ({"compile": "default", "graph": True}, RECIPE.patchout, 1e-3),
         ({"compile": "max-autotune", "graph": True}, RECIPE.patchout, 1e-3),

@@ -85,9 +85,11 @@ def test_half_precision_trains_like_float32_at_first(precision: Any, tmp_path: P
 
 DECLARED = [
     ({"attention": "materialised"}, 1e-5),
+    ({"attention": "by_heads"}, 1e-5),
     ({"residual": "compute"}, 0.0),  # float32 is the compute precision
     ({"precision": "bfloat16", "residual": "compute"}, 0.05),
     ({"precision": "bfloat16", "attention": "materialised"}, 0.05),
+    ({"precision": "bfloat16", "attention": "by_heads"}, 0.05),
     ({"precision": "float16"}, 0.005),
     ({"accumulate": 4}, 0.0),
 ]
@@ -135,7 +137,8 @@ def test_evaluation_computes_like_training(engine: dict[str, Any], tolerance: fl
     plain = predict(net, X[:, 0].numpy(), every)
     usual = predict(net, X[:, 0].numpy(), every, Engine(spec))
     np.testing.assert_allclose(usual, plain, atol=1e-5 * np.abs(plain).max())
-    asked = replace(spec, evaluate_precision=spec.precision, compile="default")
+    mode = "off" if spec.attention == "by_heads" else "default"  # which is refused
+    asked = replace(spec, evaluate_precision=spec.precision, compile=mode)
     found = predict(net, X[:, 0].numpy(), every, Engine(asked))
     call = Engine(spec).prepare(net)
     with torch.no_grad(), Engine(spec).autocast():
@@ -145,11 +148,11 @@ def test_evaluation_computes_like_training(engine: dict[str, Any], tolerance: fl
 
 def test_materialised_attention_is_kept_for_backward() -> None:
     saved = []
-    for attention in ("fused", "materialised"):
+    for attention in ("by_heads", "fused", "materialised"):
         net = _net()
         call = Engine(EngineSpec(attention=attention)).prepare(net)
         saved.append(saved_for_backward(partial(call, X), net.parameters()))
-    assert saved[1] > saved[0]
+    assert saved[2] > saved[1] >= saved[0]
     net = _net()
     assert Engine(EngineSpec()).prepare(net) is net
 
