@@ -2,10 +2,9 @@
 
 Question: what do CNNs, AST and PaSST with and without patchout reach on AudioSet, and at what cost?
 
-Commands: passt-bench plan paper_table1
+Commands: passt-bench plan paper_table1 --gpu H100
           nox -s ablate -- paper_table1 --data audioset=DIR
-Needs AudioSet, the ImageNet weights (`passt-bench weights get passt_deit_bd_p16_384`) and a GPU;
-`plan` gives the GPU hours of each row.
+Needs AudioSet, the ImageNet weights (`passt-bench weights get passt_deit_bd_p16_384`) and a GPU.
 
 Protocol: that of the reference code (130 epochs of 100 000 clips, peak learning rate 2e-5), because
 its number of clips matches the hours of the paper. For the settings of the paper instead:
@@ -17,14 +16,6 @@ memory; structured patchout without overlap (PaSST-S-N) 0.466 at 8 times the spe
 
 from __future__ import annotations
 
-from passt_bench.paper import TRAINED, published_rows, published_study
+from passt_bench.paper import published_study
 
-ROWS = published_rows(
-    "table1",
-    TRAINED,
-    published_study(
-        "paper_table1",
-        "What do CNNs, AST and PaSST with and without patchout reach on AudioSet?",
-        TRAINED,
-    ),
-)
+STUDY = published_study("paper_table1")

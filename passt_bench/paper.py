@@ -98,26 +98,41 @@ def protocol_recipe(protocol: str) -> Recipe:
     return override(Recipe(), _changes(protocol), source=f"protocol {protocol}")
 
 
-def published_study(name: str, question: str, protocol: str, prefix: str = "") -> Study:
-    """The study of the published rows with a protocol; its variants have the rows' names.
+# The studies that train the rows: name → protocol and question.
+STUDIES = {
+    "paper_table1": (
+        TRAINED,
+        "What do CNNs, AST and PaSST with and without patchout reach on AudioSet?",
+    ),
+    **{
+        f"paper_table3_{name}": (name, f"How much patchout does fine-tuning on {title} tolerate?")
+        for name, title in (
+            ("openmic", "OpenMIC-2018"),
+            ("esc50", "ESC-50"),
+            ("dcase20", "TAU Urban Acoustic Scenes 2020 Mobile"),
+            ("fsd50k", "FSD50K"),
+        )
+    },
+}
+
+
+@lru_cache
+def published_study(name: str) -> Study:
+    """One of `STUDIES`; its variants have the names of the rows.
 
     A variant sets only what it changes, so ``--set model.width=192`` makes all of them smaller.
-
-    Args:
-        name: name of the study.
-        question: its question.
-        protocol: one of `PROTOCOLS`.
-        prefix: beginning of the names of the rows, e.g. ``PaSST``.
     """
+    protocol, question = STUDIES[name]
     base = override(protocol_recipe(protocol), _changes(protocol, ALL_ROWS))
     names = (line["model"] for line in read_published("table1"))
-    rows = [name for name in names if name.startswith(prefix) and settings(protocol, name)]
     return Study(
         name=name,
         question=question,
         base=base,
         baseline="PaSST-B",
-        variants=tuple(Variant(row, _changes(protocol, row)) for row in rows),
+        variants=tuple(
+            Variant(row, _changes(protocol, row)) for row in names if settings(protocol, row)
+        ),
         metric=base.metrics[0],
         seeds=(0,) if base.data.name == "audioset" else (0, 1, 2),
     )
@@ -162,14 +177,23 @@ class Row:
         return self.members or ((given,) if given is not None else ())
 
 
-def published_rows(table: str, protocol: str, study: Study | None = None) -> tuple[Row, ...]:
-    """The rows of a table of the paper on the data of a protocol.
+@lru_cache
+def published_rows() -> tuple[Row, ...]:
+    """The numbers of all tables of the paper; those of Table 3 on AudioSet are in Table 1."""
+    rows = _rows("table1", TRAINED, published_study("paper_table1")) + _rows("table2", TRAINED)
+    for name, (protocol, _) in STUDIES.items():
+        rows += _rows("table3", protocol, published_study(name)) if "3" in name else []
+    return tuple(rows)
 
-    Args:
-        table: ``table1``, ``table2`` or ``table3``.
-        protocol: one of `PROTOCOLS`.
-        study: study that trains the rows of its variants' names; others are cited or ensembles.
-    """
+
+def published_numbers(study: str) -> dict[str, float]:
+    """Variant → published number, of one of `STUDIES`; empty for others."""
+    rows = (row for row in published_rows() if row.study) if study in STUDIES else ()
+    return {row.name: row.published for row in rows if row.study and row.study.name == study}
+
+
+def _rows(table: str, protocol: str, study: Study | None = None) -> list[Row]:
+    """The rows of a table on the data of a protocol; those of no variant are cited or ensembles."""
     trained = {variant.name for variant in study.variants} if study else set()
     data, rows = protocol.split()[0], []
     for line in read_published(table):
@@ -188,7 +212,7 @@ def published_rows(table: str, protocol: str, study: Study | None = None) -> tup
                 members=next((m for m in ENSEMBLES.values() if str(len(m)) == size), ()),
             )
         )
-    return tuple(rows)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -237,9 +261,9 @@ class Available:
     gpu: bool = False
 
 
-def why_not(row: Row, available: Available, device: str | None = None) -> tuple[str, ...]:
-    """Why a row cannot be run on a machine, on its own device by default; see `REASONS`."""
-    device = device or (row.recipe.engine.device if row.recipe else "cuda")
+def why_not(row: Row, available: Available) -> tuple[str, ...]:
+    """Why a row cannot be run on a machine; see `REASONS`."""
+    device = row.recipe.engine.device if row.recipe else "cuda"
     satisfied = {
         NO_DATA: row.corpus.name in available.datasets,
         NO_WEIGHTS: available.weights.issuperset(row.weights),

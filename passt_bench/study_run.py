@@ -16,6 +16,7 @@ from rich.console import Console
 from passt_bench.analysis.results import measured_arms
 from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
+from passt_bench.paper import Corpus
 from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
@@ -248,6 +249,13 @@ def describe(
     predictor = predictor or Predictor(store.root)
     todo = missing_cells(plan, store, config.retry) if todo is None else todo
     text = "".join(f"{note} " for note in plan.notes)
+    if plan.absent:
+        each = [plan.expected(variant, predictor) for variant in plan.record.variants]
+        runs, hours = sum(n for n, _ in each), sum(n * s for n, s in each) / 3600
+        text += f"{plan.record.name}: {count_of(runs, 'run')}"
+        if isnan(hours):
+            return f"{text}. How long they take is not known; give a GPU's name: --gpu H100."
+        return f"{text}, about {hours:.1f} h one after the other, without measuring costs."
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
     width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
@@ -271,8 +279,15 @@ def describe(
 _NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
 
 
-def describe_data(data: Fingerprint) -> str:
-    """A sentence with the number of clips found, and notes about the data."""
+def describe_data(data: Fingerprint, absent: Corpus | None = None) -> str:
+    """A sentence with the number of clips found, and notes about the data; or what is needed."""
+    if absent is not None:
+        of = f" in each of {absent.folds} folds" if absent.folds > 1 else ""
+        return (
+            f"Data: {absent.title}, {absent.training:,} clips for training and "
+            f"{absent.evaluation:,} for evaluation{of}, about {absent.disk_gb:g} GB on disk: give "
+            f"--data {absent.name}=DIR."
+        )
     of = f" of {data.expected}" if data.expected is not None else ""
     notes = "".join(f"; {note}" for note in data.notes)
     return f"Data: {data.dataset}, {data.found}{of} clips{notes}."

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from passt_bench.records.store import Store
     from passt_bench.runner.plan import StudyPlan
     from passt_bench.runner.prediction import Predictor
-    from passt_bench.runner.request import Paths, RunConfig, StudyRequest
-    from passt_bench.runner.studies import RowsFile, StudyFile
+    from passt_bench.runner.request import Paths, StudyRequest
+    from passt_bench.runner.studies import StudyFile
 
 
 @app.command("list")
@@ -87,33 +87,29 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
-    from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.studies import RowsFile
-
-    config = RunConfig(workers=workers, per_gpu=per_gpu)
     file = _load(request, paths)
-    from passt_bench.runner.prediction import Predictor
-
-    predictor = Predictor(paths.runs, gpu, utilization)
-    if isinstance(file, RowsFile):
-        from passt_bench.cli.paper_tables import show_tables
-
-        return show_tables(file, request, config, paths, predictor)
+    from passt_bench.paper import published_numbers
+    from passt_bench.records.store import Store
     from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.prediction import Predictor
+    from passt_bench.runner.request import RunConfig
+    from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
 
-    study = plan_request(file, request, paths)
+    config = RunConfig(workers=workers, per_gpu=per_gpu)
+    predictor = Predictor(paths.runs, gpu, utilization)
+    study = plan_request(file, request, paths, listed=True)
     if calibrate:
         _calibrate(study, paths.runs)
     longest = max(len(word) for variant in study.record.variants for word in variant.name.split())
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
     of_runs = ("runs", "min\nper run") if study.record.seeds else ("clips\nper step",)
-    table = Table(names, "grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *of_runs)
+    published = published_numbers(file.study.name)
+    heads = ("grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *of_runs)
+    table = Table(names, *heads, *(["pub-\nlished"] if published else []))
     classes = len(study.record.fingerprint.classes)
     for variant in study.record.variants:
-        cells = [cell for cell in study.cells if cell.variant == variant.name]
-        keys = {cell.key for cell in variant.cells}
-        first = next((cell for cell in study.cells if cell.key in keys), None)
+        runs, seconds = study.expected(variant, predictor)
         dropped, schedule = variant.patchout.get("rate"), variant.recipe.patchout.schedule
         suffix = f", {schedule}" if schedule != "constant" else ""
         table.add_row(
@@ -122,12 +118,18 @@ def plan(
             f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
             f"{summarize_model(variant.recipe, classes).flops / 1e9:.3f}",
-            str(len(cells) if first else batch_size(variant.recipe)),
-            *([f"{first.seconds(predictor) / 60:.2f}".replace("nan", "-")] if first else []),
+            str(runs or batch_size(variant.recipe)),
+            *([f"{seconds / 60:.2f}".replace("nan", "-")] if runs else []),
+            *([f"{published[variant.name]:g}"] if published else []),
         )
     console.print(table)
     _print_predictions(study, predictor)
-    return print_missing([study], request, config, paths, predictor)
+    if study.record.seeds:
+        console.print(describe_data(study.record.fingerprint, study.absent))
+    console.print(describe(study, Store(paths.runs), config, predictor=predictor))
+    if paths.runs != RUNS and not paths.runs.exists():
+        console.print(f"{paths.runs} does not exist yet; a run creates it.")
+    warn_of_unused_cuda([study], request, console)
 
 
 def _calibrate(study: "StudyPlan", runs: "Path") -> None:
@@ -167,36 +169,15 @@ def _print_predictions(study: "StudyPlan", predictor: "Predictor") -> None:
     return console.print(table)
 
 
-def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile | RowsFile":
+def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile":
     """The requested study; refuses a wrong name or field before slow imports (of PyTorch)."""
     from passt_bench.records.store import Store
     from passt_bench.runner.request import apply_overrides
-    from passt_bench.runner.studies import StudyFile, load_file
+    from passt_bench.runner.studies import load_study
 
-    file = load_file(request.study, Store(paths.runs))
-    if isinstance(file, StudyFile):
-        apply_overrides(file.study, request)
+    file = load_study(request.study, Store(paths.runs))
+    apply_overrides(file.study, request)
     return file
-
-
-def print_missing(
-    studies: Sequence["StudyPlan"],
-    request: "StudyRequest",
-    config: "RunConfig",
-    paths: "Paths",
-    predictor: "Predictor",
-) -> None:
-    """Prints the data of planned studies, the missing runs, and whether a GPU is unused."""
-    from passt_bench.records.store import Store
-    from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
-
-    for study in studies:
-        if study.cells:
-            console.print(describe_data(study.record.fingerprint))
-        console.print(describe(study, Store(paths.runs), config, predictor=predictor))
-    if paths.runs != RUNS and not paths.runs.exists():
-        console.print(f"{paths.runs} does not exist yet; a run creates it.")
-    warn_of_unused_cuda(studies, request, console)
 
 
 @app.command()
@@ -232,7 +213,6 @@ def run(
 ) -> None:
     """Train and evaluate what a study still lacks, measure its costs, and write its page."""
     from passt_bench.runner.request import RunConfig
-    from passt_bench.runner.studies import RowsFile
 
     paths = replace(paths, pages=reports)
     config = RunConfig(
@@ -250,15 +230,9 @@ def run(
         track=track,
     )
     file = _load(request, paths)
-    if isinstance(file, RowsFile):
-        from passt_bench.cli.paper_tables import run_tables
+    from passt_bench.study_run import run_study
 
-        done = run_tables(file, request, config, paths)
-    else:
-        from passt_bench.study_run import run_study
-
-        done = run_study(file, request, config, paths, console)
-    if not done:
+    if not run_study(file, request, config, paths, console):
         raise typer.Exit(1)
 
 
@@ -280,16 +254,12 @@ def search(
     reports: Reports = None,
 ) -> None:
     """Search for the best patchout on a validation split, then confirm it on the test split."""
-    from passt_bench.records.store import Store
-    from passt_bench.runner.request import RunConfig, apply_overrides, typed_command
-    from passt_bench.runner.studies import load_study
-
-    file = load_study(request.study, Store(paths.runs))
-    apply_overrides(file.study, request)
+    file = _load(request, paths)
     from passt_bench.console import Stopwatch
     from passt_bench.report.build import build_named
     from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
+    from passt_bench.runner.request import RunConfig, typed_command
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.tracking import regular_sync, updating_mlflow
 
@@ -319,18 +289,13 @@ def status(
     from passt_bench.records.store import Store
     from passt_bench.runner.request import apply_overrides
     from passt_bench.runner.run_status import chosen, named_on_record, recorded_study
-    from passt_bench.runner.studies import RowsFile
 
     store = Store(runs)
     if named := named_on_record(request, store):
         if print_status(chosen(named, request), len(named.variants), store):
             console.print(f"For the rest: {named.command}")
-        return None
+        return
     file = _load(request, paths)
-    if isinstance(file, RowsFile):
-        from passt_bench.cli.paper_tables import show_status
-
-        return show_status(file, request, paths)
     study = apply_overrides(file.study, request)
     record = recorded_study(study, request, store)
     notes: tuple[str, ...] = ()
@@ -342,7 +307,7 @@ def status(
     if print_status(record, len(study.variants), store, notes):
         command = shlex.join(["passt-bench", "plan", *sys.argv[2:]])
         console.print(f"How long the rest takes: {command}")
-    return None
+    return
 
 
 def print_status(

@@ -125,16 +125,6 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
         return [*pages, paper, render_index(reports)]
 
 
-def build_paper(runs: Path, reports: Path, status: PaperStatus) -> Path:
-    """Renders the paper's tables with the results here, the evaluations, and the index."""
-    results = _load_all(runs, reports)
-    with exclusive(reports):
-        build_evaluations(runs, reports)
-        page = _build_paper(reports, replace(status, results=results))
-        render_index(reports)
-    return page
-
-
 def build_search(name: str, runs: Path, reports: Path) -> Path:
     """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
+from passt_bench.paper import Corpus, corpora
+from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
@@ -25,7 +27,7 @@ from passt_bench.runner.request import (
     typed_command,
     with_seeds,
 )
-from passt_bench.runner.studies import StudyFile, join_record
+from passt_bench.runner.studies import StudyFile, is_available, join_record
 from passt_bench.spec.key import (
     arm_key,
     component_versions,
@@ -45,7 +47,7 @@ class Datasets:
     """Opens each data set once."""
 
     def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+        self.paths = paths
         self._open: dict[str, SharedDataset] = {}
         self._checked: set[str] = set()
 
@@ -58,9 +60,9 @@ class Datasets:
         rate = recipe.frontend.sampling_rate
         name = digest([key_fields(recipe.data), rate])
         if name not in self._open:
-            root = self._paths.data.get(recipe.data.name)
+            root = self.paths.data.get(recipe.data.name)
             self._open[name] = SharedDataset(
-                open_dataset(recipe.data, rate, root), self._paths.cache
+                open_dataset(recipe.data, rate, root), self.paths.cache
             )
         return self._open[name]
 
@@ -108,11 +110,24 @@ class StudyPlan:
     stored_record: StudyRecord  # for the store: with the variants, seeds and folds on record
     datasets: Datasets
     notes: tuple[str, ...] = ()  # sentences about its name and what is on record under it
+    absent: Corpus | None = None  # a data set that is not here, so that no cells could be planned
 
     @property
     def has_baseline(self) -> bool:
         """Whether the requested variants include the baseline."""
         return any(variant.name == self.record.baseline for variant in self.record.variants)
+
+    def expected(self, variant: VariantRecord, predictor: Predictor) -> tuple[int, float]:
+        """The number of runs of a variant, and the expected seconds of one."""
+        if (corpus := self.absent) is None:
+            keys = {cell.key for cell in variant.cells}
+            each = next((c.seconds(predictor) for c in self.cells if c.key in keys), 0.0)
+            return len(keys), each
+        recipe, classes = variant.recipe, len(self.record.fingerprint.classes)
+        summary = summarize_model(recipe, classes)
+        flops = run_flops(recipe, summary, corpus.training, corpus.evaluation)
+        runs = len(self.record.seeds) * len(self.record.folds or (1,))
+        return runs, flops * predictor.seconds_per_flop(recipe, classes)
 
 
 def plan_cell(
@@ -143,14 +158,26 @@ def plan_cell(
 
 
 def plan_request(
-    file: StudyFile, request: StudyRequest, paths: Paths, *, avoid_taken_name: bool = True
+    file: StudyFile,
+    request: StudyRequest,
+    paths: Paths,
+    *,
+    avoid_taken_name: bool = True,
+    listed: bool = False,
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
-    ``avoid_taken_name``: whether to rename it (quick-2) if its name has other settings on record.
+    Args:
+        file: the study.
+        request: the changes of the command line.
+        paths: folders of data and records.
+        avoid_taken_name: whether to rename it (quick-2) if its name has other settings on record.
+        listed: whether it is only shown, so that published data and weights need not be here.
+            Otherwise variants whose published weights are not here are left out, unless requested.
 
     Raises:
-        InputError: the request, the study or the data are not valid.
+        InputError: the request, the study or the data are not valid, or requested weights are not
+            here.
     """
     study = apply_overrides(file.study, request)
     check_choice(request, [v.name for v in study.variants], [study.baseline], study.name)
@@ -159,31 +186,63 @@ def plan_request(
             PATCHOUTS.get(study.base.patchout.kind)
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
-    return expand(study, request, paths, file.notebook, avoid_taken_name=avoid_taken_name)
+    lacking = _without_weights(study)
+    notes = []
+    for weights in dict.fromkeys(lacking.values()):
+        names = ", ".join(name for name, w in lacking.items() if w == weights)
+        get = f"passt-bench weights get {weights}"
+        notes.append(f"The weights that {names} start from are not here: {get}.")
+    datasets = Datasets(paths)
+    corpus = corpora().get(study.base.data.name)
+    if listed and corpus and study.seeds and (lacking or corpus.name not in paths.data):
+        plan = plan_study(
+            *(study, datasets, request.seeds, request.folds, file.notebook),
+            absent=corpus,
+        )
+        plan = replace(plan, notes=tuple(notes), absent=corpus)
+        return choose_variants(plan, request.variants, request.with_baseline)
+    able = [variant.name for variant in study.variants if variant.name not in lacking]
+    asked = request.variants or able or lacking
+    for name in (name for name in lacking if name in asked):
+        raise InputError(
+            "these weights are not on this machine",
+            source=study.place(name),
+            field="init.checkpoint",
+            value=lacking[name],
+            remedy=f"passt-bench weights get {lacking[name]}",
+        )
+    only = able if lacking else None
+    plan = expand(study, request, datasets, file.notebook, only, avoid_taken_name=avoid_taken_name)
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 def expand(
     study: Study,
     request: StudyRequest,
-    paths: Paths,
+    datasets: Datasets,
     notebook: str,
     only: Collection[str] | None = None,
     *,
     avoid_taken_name: bool = True,
 ) -> StudyPlan:
     """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
-    command = typed_command()
-    plan = plan_study(study, paths, request.seeds, request.folds, notebook, command, only=only)
+
+    def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
+        return plan_study(
+            *(study, datasets, seeds, folds, notebook, typed_command()),
+            only=only,
+        )
+
+    plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
-
-        def expand_again(study: Study) -> StudyRecord:
-            again = plan_study(
-                study, paths, notebook=notebook, command=command, datasets=plan.datasets, only=only
-            )
-            return again.record
-
-        plan = join_record(plan, Store(paths.runs), expand_again)
+        plan = join_record(plan, Store(datasets.paths.runs), lambda study: expanded(study).record)
     return choose_variants(plan, request.variants, request.with_baseline)
+
+
+def _without_weights(study: Study) -> dict[str, str]:
+    """Variant → the published weights that it starts from and that are not on this machine."""
+    starts = {v.name: study.recipe(v).init.checkpoint for v in study.variants}
+    return {n: w for n, w in starts.items() if w in PUBLISHED and not is_available(w)}
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:
@@ -199,33 +258,34 @@ def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> 
 
 def plan_study(
     study: Study,
-    paths: Paths,
+    datasets: Datasets,
     seeds: int | None = None,
     folds: int | None = None,
     notebook: str = "",
     command: str = "",
     *,
-    datasets: Datasets | None = None,
     only: Collection[str] | None = None,
+    absent: Corpus | None = None,
 ) -> StudyPlan:
     """Expands a study.
 
     Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
-    command as typed, ``datasets`` are opened data sets, to share between plans. ``only`` names the
-    variants that can be planned here, None all of them; without the study's baseline, the first of
-    them is the baseline.
+    command as typed. ``only`` names the variants that can be planned here, None all of them; without
+    the study's baseline, the first of them is the baseline. On a data set that is ``absent`` no
+    cells are planned.
 
     Raises:
         InputError: the study or the data are not valid.
     """
-    datasets = datasets or Datasets(paths)
     study = with_seeds(study, seeds)
     planned = [variant for variant in study.variants if only is None or variant.name in only]
-    if study.seeds:
+    if study.seeds and not absent:
         dataset = _shared_data(study, planned, datasets)
-        fingerprint, chosen = dataset.fingerprint, _folds(study, dataset, folds)
+        fingerprint, chosen = dataset.fingerprint, _folds(study, dataset.folds, folds)
     else:
-        fingerprint, chosen = _classes_of(study.base, datasets), None
+        fingerprint = _classes_of(study.base, datasets)
+        known = range(1, absent.folds + 1) if absent and absent.folds > 1 else ()
+        chosen = _folds(study, known, folds) if study.seeds else None
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
     for variant in planned:
@@ -233,9 +293,11 @@ def plan_study(
             recipe = study.recipe(variant)
             own = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
-                for seed in study.seeds
+                for seed in (() if absent else study.seeds)
                 for fold in (chosen or (None,))
             ]
+            if absent:
+                check_settings(recipe, absent.training)
             recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
             check_engine(recipe.engine)
             record = variant_record(variant.name, recipe, len(fingerprint.classes))
@@ -326,16 +388,16 @@ def _check(metric: str, recipe: Recipe) -> None:
         )
 
 
-def _folds(study: Study, dataset: Dataset, folds: int | None) -> tuple[int, ...] | None:
-    if not dataset.folds:
+def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, ...] | None:
+    if not known:
         if study.folds or folds is not None:
             field, value = ("folds", study.folds) if folds is None else ("--folds", folds)
             raise study.error("the data set has no folds", field, value, "Omit the folds.")
         return None
-    chosen = study.folds or dataset.folds
-    unknown = [fold for fold in chosen if fold not in dataset.folds]
+    chosen = study.folds or tuple(known)
+    unknown = [fold for fold in chosen if fold not in known]
     if unknown:
-        remedy = f"Known: {', '.join(map(str, dataset.folds))}."
+        remedy = f"Known: {', '.join(map(str, known))}."
         raise study.error("the data set has no such fold", "folds", unknown, remedy)
     if folds is not None and not 1 <= folds <= len(chosen):
         remedy = f"Give 1 to {len(chosen)}, or omit the option for all."

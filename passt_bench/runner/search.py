@@ -324,10 +324,7 @@ class _Search:
             "split cut from the training clips; here they are trained anew on all training clips, "
             f"with seeds that it did not use ({', '.join(map(str, source.seeds))}), and tested."
         )
-        plan, command = self._plan, self._command
-        return plan_study(
-            study, self._paths, notebook=notebook, command=command, datasets=plan.datasets
-        )
+        return plan_study(study, self._plan.datasets, notebook=notebook, command=self._command)
 
 
 def _identity(space: Space, plan: StudyPlan) -> str:

@@ -27,13 +27,13 @@ from passt_bench.spec.key import plain_name, recipe_difference
 from passt_bench.spec.study import Study
 
 if TYPE_CHECKING:
-    from passt_bench.paper import Available, Row
+    from passt_bench.paper import Available
     from passt_bench.runner.plan import StudyPlan
 
 PACKAGE = "passt_bench.ablations"
 OWN = Path("ablations")  # a user's own studies, in the current folder
 _SUITE = Path(__file__).parents[1]
-_ASSIGNS = re.compile(r"^(STUDY|ROWS)\b", re.MULTILINE)
+_ASSIGNS = re.compile(r"^STUDY\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,8 @@ class StudyFile:
     notebook: str
 
 
-@dataclass(frozen=True)
-class RowsFile:
-    """Rows of a published table, and their notebook."""
-
-    name: str
-    rows: tuple[Row, ...]
-    notebook: str
-
-    @property
-    def studies(self) -> dict[str, Study]:
-        """The studies that train the rows, by name."""
-        return {row.study.name: row.study for row in self.rows if row.study is not None}
-
-
 def study_names() -> list[str]:
-    """The studies of the suite and of ``./ablations``: files that assign ``STUDY`` or ``ROWS``."""
+    """The studies of the suite and of ``./ablations``: files that assign ``STUDY``."""
     return sorted({*_studies_in(_shipped()), *_studies_in(OWN)})
 
 
@@ -77,27 +63,8 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
     """The study of that name, or in the file at that path.
 
     Raises:
-        InputError: see `load_file`; or the file has rows of a published table.
-    """
-    file = load_file(name, store)
-    if isinstance(file, RowsFile):
-        raise InputError(
-            "has rows of a published table, not a single study",
-            source=f"{file.name}.py",
-            field="STUDY",
-            value=name,
-            remedy="Use it with plan, run or status.",
-        )
-    return file
-
-
-def load_file(name: str, store: Store | None = None) -> StudyFile | RowsFile:
-    """The study, or the rows of a published table, of that name or in the file at that path.
-
-    Raises:
         InputError: the file does not exist (a record of that name in the ``store`` says how it was
-            run), cannot be imported, defines neither ``STUDY`` nor ``ROWS``, or a study is not
-            named after the file.
+            run), cannot be imported, defines no ``STUDY``, or one that is not named after the file.
     """
     if name.endswith(".py"):
         path = Path(name)
@@ -117,8 +84,6 @@ def load_file(name: str, store: Store | None = None) -> StudyFile | RowsFile:
     else:
         module = _import_path(path)
     notebook = (module.__doc__ or "").strip()
-    if hasattr(module, "ROWS"):
-        return _rows_of(module, path, notebook)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(
@@ -128,39 +93,16 @@ def load_file(name: str, store: Store | None = None) -> StudyFile | RowsFile:
             value=type(study).__name__,
             remedy=f"Add STUDY = Study(...), see {_shipped() / 'quick.py'}.",
         )
-    _check_name(study.name, path, study.name == path.stem)
-    return StudyFile(study, notebook)
-
-
-def _rows_of(module: ModuleType, path: Path, notebook: str) -> RowsFile:
-    from passt_bench.paper import Row
-
-    rows = module.ROWS
-    if not isinstance(rows, tuple) or not all(isinstance(row, Row) for row in rows):
-        remedy = f"See {_shipped() / 'paper_table1.py'}."
-        raise InputError("not a tuple of rows", source=path, field="ROWS", remedy=remedy)
-    file = RowsFile(path.stem, rows, notebook)
-    for study in file.studies:
-        _check_name(study, path, study == path.stem or study.startswith(f"{path.stem}_"))
-    return file
-
-
-def _check_name(study: str, path: Path, fits: bool) -> None:
-    if not fits:
+    if study.name != path.stem:
         raise InputError(
             "a study must have the name of its file",
             source=path,
             field="name",
-            value=study,
+            value=study.name,
             remedy=f"Write name={path.stem!r}, or rename the file.",
         )
-    plain_name(study, field="name")
-
-
-def published_rows() -> tuple[Row, ...]:
-    """The rows of all tables of the paper."""
-    files = [load_file(name) for name in _studies_in(_shipped())]
-    return tuple(row for file in files if isinstance(file, RowsFile) for row in file.rows)
+    plain_name(study.name, field="name")
+    return StudyFile(study, notebook)
 
 
 def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Available:
@@ -172,11 +114,12 @@ def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Availa
         import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
-    available = frozenset(name for name in {*PUBLISHED, *weights} if _is_available(name))
+    available = frozenset(name for name in {*PUBLISHED, *weights} if is_available(name))
     return Available(frozenset(data), available, gpu)
 
 
-def _is_available(weights: str) -> bool:
+def is_available(weights: str) -> bool:
+    """Whether published weights, or a model file, are on this machine."""
     try:
         return locate(weights).is_file()
     except InputError:  # published, and not on this machine
@@ -184,13 +127,9 @@ def _is_available(weights: str) -> bool:
 
 
 def summary(name: str) -> str:
-    """One line with the question and duration of a study, or the title and number of rows."""
-    file = load_file(name)
-    if isinstance(file, RowsFile):
-        rows = sum(not row.cited for row in file.rows)
-        return f"{file.notebook.splitlines()[0]} ({rows} rows; `plan` shows the hours)"
-    minutes = file.study.minutes
-    return file.study.question + (f" (about {minutes:g} min)" if minutes else "")
+    """One line with the question and duration of a study."""
+    study = load_study(name).study
+    return study.question + (f" (about {study.minutes:g} min)" if study.minutes else "")
 
 
 def _shipped() -> Path:

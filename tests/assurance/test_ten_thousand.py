@@ -22,7 +22,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Picture, RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import PlannedCell, plan_study
+from passt_bench.runner.plan import Datasets, PlannedCell, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 
@@ -73,7 +73,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     seeds = tuple(range(SEEDS))
     file = small_study.write(folder, "many", changes="", variants=VARIANTS, seeds=seeds)
     store, rng = Store(folder / "runs"), np.random.default_rng(0)
-    plan = plan_study(load_study(str(file)).study, Paths(store.root))
+    plan = plan_study(load_study(str(file)).study, Datasets(Paths(store.root)))
     store.write_study(plan.record)
     for number, cell in enumerate(plan.cells):
         path = store.folder(cell.key) / "record.json"

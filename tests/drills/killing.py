@@ -147,7 +147,7 @@ def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     sys.argv = [sys.argv[0], str(folder)]  # the children get this
     arm(folder, ("self",))
     paths = Paths(folder)
-    plan = plan_study(study, paths, datasets=Datasets(paths))
+    plan = plan_study(study, Datasets(paths))
     options = RunConfig(cost=False, track=False, checkpoint_seconds=checkpoint_seconds)
     return 1 if execute_plan(plan, options, paths, Console(quiet=True)).unfinished else 0
 
@@ -182,7 +182,7 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     # The forks use this one; it is not their child, so they could not ask how it is.
     processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     warm, small = Paths(root / "plan"), study(root)
-    plan_study(small, warm, datasets=Datasets(warm))  # what is counted once, all forks know
+    plan_study(small, Datasets(warm))  # what is counted once, all forks know
     assert forked(root / "undisturbed", small, 1e9) == 0
     number = 0
     for batch, moments in enumerate(batches):

@@ -7,14 +7,14 @@ from typing import Any
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 
 
 def planned(file: Path, runs: Path, **changes: Any) -> StudyPlan:
     """The plan of a study file, some fields of the study changed."""
-    return plan_study(replace(load_study(str(file)).study, **changes), Paths(runs))
+    return plan_study(replace(load_study(str(file)).study, **changes), Datasets(Paths(runs)))
 
 
 def finished(cell: PlannedCell, value: float = 0.5) -> RunRecord:

@@ -45,7 +45,7 @@ def run_search(
     storage: str | None = None,
 ) -> tuple[SearchRecord, int]:
     paths = Paths(root, storage=storage)
-    plan = plan_study(study, paths, datasets=Datasets(paths))
+    plan = plan_study(study, Datasets(paths))
     config, command = RunConfig(workers=2, search_minutes=minutes), "passt-bench search tiny"
     return search(plan, trials, config, paths, Console(quiet=True), command=command)
 

@@ -1,4 +1,6 @@
-"""The rows of the paper's tables: what they need, and that they run."""
+"""The studies of the paper's tables: what they need, and that they run."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ from layouts import write_audioset_folder, write_esc50
 from small_weights import HEADS, WIDTH, write_published
 
 from passt_bench.errors import InputError
-from passt_bench.paper import NO_DATA, NO_GPU, NO_WEIGHTS, REASONS, read_published
+from passt_bench.paper import STUDIES, corpora, published_rows, read_published
+from passt_bench.published_weights import ENSEMBLES
 from passt_bench.records.store import Store
 from passt_bench.report.paper import find_evaluations
+from passt_bench.runner.plan import StudyPlan, plan_request
+from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, StudyRequest, data_folders
-from passt_bench.runner.rows import PlannedRow, RowsPlan, plan_rows
-from passt_bench.runner.studies import find_available, load_file, load_study, study_names, summary
+from passt_bench.runner.studies import find_available, load_study, study_names
 
-TABLES = ("paper_table1", "paper_table2", "paper_table3")
 SMALL = (f"model.width={WIDTH}", f"model.heads={HEADS}", "engine.precision=float32")
 BRIEF = ("training.epochs=1", "training.batch_size=2", "training.swa_start=null")
 
@@ -31,96 +34,78 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def plan(table: str, *data: str, **asked: Any) -> RowsPlan:
+def plan(name: str, *data: str, listed: bool = True, **asked: Any) -> StudyPlan:
+    request = StudyRequest(name, **asked)
     paths = Paths(Path("runs"), data_folders(data))
-    return plan_rows(load_file(table), StudyRequest(table, **asked), paths)
+    return plan_request(load_study(name), request, paths, listed=listed)
 
 
-def named(rows: RowsPlan, name: str, corpus: str = "audioset") -> PlannedRow:
-    return next(row for row in rows.rows if (row.row.name, row.row.corpus.name) == (name, corpus))
+def names(study: StudyPlan) -> list[str]:
+    return [variant.name for variant in study.record.variants]
 
 
-def names(*given: Any, **asked: Any) -> list[str]:
-    return [row.row.name for row in plan(*given, **asked).rows]
-
-
-def test_tokens_hours_and_memory_follow_from_the_paper() -> None:
-    one = plan("paper_table1")
+def test_every_study_is_listed_without_its_data(cli: Cli, tmp_path: Path) -> None:
+    assert set(STUDIES) < set(study_names())
+    one = {variant.name: variant for variant in plan("paper_table1").record.variants}
     for line in read_published("table1"):
-        row = named(one, line["model"])
-        if not row.row.cited:
-            tokens, speed = line["train_sequence"], float(line["train_spectrograms_per_s"])
-            assert row.tokens == ((int(tokens),) if tokens else ())
-            assert row.hours == pytest.approx(130 * 100_000 / speed / 3600, rel=1e-6)
-            memory = float(line["memory_gb_per_sample"]) * row.row.recipe.training.batch_size
-            assert row.memory_gb == pytest.approx(memory, rel=1e-6)
-    three = plan("paper_table3", overrides=("training.epochs=1",))
-    tuned = named(three, "PaSST-S", "openmic")
-    assert (tuned.tokens, tuned.runs) == ((474,), 3)
-    assert tuned.hours == pytest.approx(3 * 14_915 / 88.7 / 3600, rel=0.01)
-    folded = named(three, "PaSST-S-N", "esc50")
-    assert (folded.tokens, folded.runs) == ((158,), 15)
-    nine = plan("paper_table2").rows[-1]
-    assert (nine.tokens, nine.memory_gb) == ((1190, 832, 641, 498), None)
-    assert 0 < nine.hours < 1
-
-
-def test_a_bare_machine_lists_every_row_and_runs_none(cli: Cli, tmp_path: Path) -> None:
-    status, text = cli("run", "paper_table2")
-    assert (status, "0 of 4 rows can run here" in text) == (0, True)
-    status, text = cli("plan", "paper_table2")
-    assert status == 0
-    assert text.count("no data, no weights, no GPU") == 4 + 1  # the last of them the summary's
-    assert text.count("cited by the paper") == 5
-    assert "about 300 GB on disk" in text
-    for table in TABLES:
-        assert {reason for row in plan(table).rows for reason in row.reasons} == set(REASONS)
+        if line["model"] in one:
+            assert one[line["model"]].tokens == int(line["train_sequence"] or 0)
+    for name, (data, _) in STUDIES.items():
+        status, text = cli("plan", name, "--set", "model.depth=1")
+        assert status == 0
+        corpus = corpora()[data.split()[0]]
+        assert f"{corpus.training:,} clips for training" in text
+        assert f"about {corpus.disk_gb:g} GB on disk: give --data {corpus.name}=DIR." in text
+        assert "passt-bench weights get passt_" in text
+        assert "give a GPU's name" in text
+    assert "0.968" in cli("plan", "paper_table3_esc50", "--gpu", "H100")[1]
     assert not list(tmp_path.iterdir())
 
 
-def test_reasons_are_told_row_by_row(tmp_path: Path) -> None:
-    data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
-    few = ("training.epoch_clips=8",)
-    on_cpu = plan("paper_table1", data, overrides=few, device="cpu")
-    assert named(on_cpu, "PANNs").reasons == ()
-    assert named(on_cpu, "PaSST-S").reasons == (NO_WEIGHTS,)
-    # What can be trained makes a study, the first of it being the baseline where that is missing.
-    (study,) = on_cpu.studies
-    assert [v.name for v in study.record.variants] == ["PANNs", "CNN (RF-CNN)"]
-    assert study.record.baseline == "PANNs"
-    write_published(tmp_path / "weights", ["passt_deit_bd_p16_384"])
-    on_gpu = plan("paper_table1", data)
-    assert [named(on_gpu, name).reasons for name in ("PANNs", "PaSST-S")] == [(NO_GPU,)] * 2
-    assert named(plan("paper_table1", device="cpu"), "AST").reasons == (NO_DATA,)
-    own = find_available([], [str(tmp_path / "weights" / "deit.pth"), "nowhere.pt"])
-    assert own.weights == {"passt_deit_bd_p16_384"}
+def test_what_is_expected_follows_from_the_published_numbers_of_clips() -> None:
+    study, h100 = plan("paper_table3_esc50"), Predictor(Path("runs"), "H100")
+    assert not study.cells
+    variant = next(v for v in study.record.variants if v.name == "PaSST-S-N")
+    runs, seconds = study.expected(variant, h100)
+    assert (variant.tokens, runs) == (158, 15)
+    step = h100.predict(variant.recipe, 50)
+    assert step is not None
+    steps = 10 * (1600 // variant.recipe.training.batch_size)
+    assert steps * step.seconds < seconds < 1.5 * steps * step.seconds  # evaluation comes on top
+    assert plan("paper_table3_esc50", folds=2).record.folds == (1, 2)
+    assert study.expected(variant, Predictor(Path("runs")))[1] != seconds  # of no GPU
 
 
-def test_a_row_is_planned_alone_or_beside_its_baseline(cli: Cli) -> None:
-    one = ("PaSST-S-N",)
-    assert names("paper_table1", variants=one) == ["PaSST-B", "PaSST-S-N"]
-    assert names("paper_table1", variants=one, with_baseline=False) == ["PaSST-S-N"]
-    rest = names("paper_table1", with_baseline=False)
-    assert sorted([*rest, "PaSST-B"]) == sorted(names("paper_table1"))
-    status, text = cli("plan", "paper_table1", "--variant", "PaSST-S-N", "--set", "model.depth=1")
-    assert (status, "PaSST-S-L" in text, "0 of 2 rows can run here" in text) == (0, False, True)
-    # A name is that of a row of each data set; one that is cited has no baseline beside it.
-    assert names("paper_table3", variants=one) == ["PaSST-B", "PaSST-S-N"] * 5
-    assert set(names("paper_table3", variants=("Baseline",))) == {"Baseline"}
-    assert len(names("paper_table2", variants=("PaSST-S S10-16",))) == 3
-
-
-def test_a_row_needs_its_own_weights_alone(tmp_path: Path) -> None:
-    """Nobody needs what other rows start from: without its baseline a row is a study's only one."""
-    write_published(tmp_path / "weights", ["passt_s_swa_p16_s16_128_ap473"])
+def test_what_lacks_its_weights_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """Nobody needs what other rows start from."""
     data = f"esc50={write_esc50(tmp_path / 'ESC-50').root}"
     asked: dict[str, Any] = {"overrides": (*SMALL, *BRIEF), "device": "cpu", "folds": 1}
-    (study,) = plan("paper_table3", data, variants=("PaSST-S-N",), **asked).studies
-    assert study.record.baseline == "PaSST-S-N"
+    with pytest.raises(InputError) as caught:  # all of them lack theirs
+        plan("paper_table3_esc50", data, listed=False, **asked)
+    assert caught.value.field == "init.checkpoint"
+    write_published(tmp_path / "weights", ["passt_s_swa_p16_s16_128_ap473"])
+    study = plan("paper_table3_esc50", data, listed=False, **asked)
+    assert names(study) == ["PaSST-S-N"] and study.record.baseline == "PaSST-S-N"
     assert len(study.cells) == 3
-    # The row that has its weights is not the one that is asked for.
-    other = plan("paper_table3", data, variants=("PaSST-U",), **asked)
-    assert not other.studies and not any(row.can_run for row in other.rows)
+    assert "PaSST-B, PaSST-U, PaSST-S, PaSST-S-L start from are not here" in study.notes[0]
+    assert names(plan("paper_table3_esc50", data, **asked))[0] == "PaSST-B"  # a list has them all
+    with pytest.raises(InputError) as caught:
+        plan("paper_table3_esc50", data, listed=False, variants=("PaSST-U",), **asked)
+    assert caught.value.value == "passt_s_swa_p16_128_ap476"
+    assert "weights get passt_s_swa_p16_128_ap476" in str(caught.value.remedy)
+    own = find_available([], [str(tmp_path / "weights" / "deit.pth"), "nowhere.pt"])
+    assert own.weights == {"passt_s_swa_p16_s16_128_ap473"}
+
+
+def test_without_data_nothing_runs(cli: Cli, tmp_path: Path) -> None:
+    write_published(tmp_path / "weights", ["passt_deit_bd_p16_384"])
+    status, text = cli("run", "paper_table1", "--device", "cpu")
+    assert (status, "--data audioset=DIR" in text) == (2, True), text
+    data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
+    few = [word for item in (*SMALL, "training.epoch_clips=2") for word in ("--set", item)]
+    status, text = cli("run", "paper_table1", "--data", data, *few)
+    assert (status, "--device cpu" in text) == (2, True), text
+    assert not Path("runs/records").exists()
 
 
 def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
@@ -130,102 +115,56 @@ def test_rows_on_real_files_run_end_to_end(cli: Cli, tmp_path: Path) -> None:
     asked = ("--data", f"esc50={root}", "--device", "cpu", "--seeds", 1, "--folds", 1)
     asked += tuple(w for s in (*SMALL, *BRIEF, "data.train_clips=4") for w in ("--set", s))
     quietly = ("--no-cost", "--no-track", "--workers", 2)
-    status, text = cli("run", "paper_table3", *asked, *quietly)
-    assert status == 0, text
-    for said in (
-        "5 of 25 rows can run here", "no data: 5 rows on openmic, dcase20, fsd50k",
-        "no data, no weights: 5 rows on audioset", "5 runs, none done yet",
-    ):  # fmt: skip
-        assert said in text
+    status, text = cli("run", "paper_table3_esc50", *asked, *quietly)
+    assert (status, "5 runs, none done yet" in text) == (0, True), text
     reports, store = tmp_path / "runs" / "reports", Store(tmp_path / "runs")
     assert (reports / "paper_table3_esc50" / "index.html").is_file()
-    assert store.studies() == ["paper_table3_esc50"]
     for variant in store.study("paper_table3_esc50").variants:
         record = store.run(variant.cells[0].key)
-        assert record.status == "ok", record.message
+        assert record is not None and record.status == "ok"
         assert record.notes[0].startswith("passt-s-f128-p16-s1")  # where its weights come from
+    assert cli("report", "--runs", "runs")[0] == 0
     told = (reports / "paper" / "table3_here.csv").read_text(encoding="utf-8")
     assert "ESC-50: accuracy" in told
     assert "15 of 2000 clips, model.width = 64" in told
     assert "OpenMIC, DCASE20, FSD50K: no data, no GPU" in told
-    status, text = cli("status", "paper_table3", *asked)
+    status, text = cli("status", "paper_table3_esc50", *asked)
     assert (status, "5 runs, all done" in text) == (0, True)
 
 
 def test_an_ensemble_is_evaluated_and_found_again(cli: Cli, tmp_path: Path) -> None:
-    row = next(row.row for row in plan("paper_table2").rows if len(row.row.members) == 2)
+    row = next(row for row in published_rows() if len(row.members) == 2)
+    name = next(name for name, members in ENSEMBLES.items() if members == row.members)
     write_published(tmp_path / "weights", row.members)
     data = f"audioset={write_audioset_folder(tmp_path / 'audioset').root}"
-    for _ in range(2):
-        status, text = cli("run", "paper_table2", "--data", data, "--device", "cpu")
-        assert (status, "1 of 4 rows can run here" in text) == (0, True), text
-        assert "PaSST-S S16,14, 2 models: mAP_official" in text
-        assert "over 5 clips; published 0.486" in text
+    status, text = cli("evaluate", "--checkpoint", name, "--data", data)
+    assert (status, "mAP_official" in text, "0.486" in text) == (0, True, True), text
     store = Store(tmp_path / "runs")
     (record,) = store.evaluations()
     assert record.published_of(row.metric) is not None
     assert find_evaluations([row], [store]) == {row.members: record}
 
 
-def test_options_that_apply_to_only_some_rows(cli: Cli, tmp_path: Path) -> None:
-    data = ("--data", f"esc50={write_esc50(tmp_path / 'ESC-50').root}")
-    words = ("--folds", 2, "--set", "training.epoch_clips=40", "--no-track")
-    status, text = cli("run", "paper_table3", *data, *words)
-    assert status == 0, text
-    assert "--folds 2 applies to esc50, but not to openmic, dcase20, fsd50k, audioset." in text
-    assert "epoch_clips 40 applies to audioset, but not to openmic, esc50, dcase20" in text
-    rows = plan("paper_table3", folds=2, overrides=("training.epoch_clips=40",)).rows
-    given = {
-        row.row.corpus.name: (row.runs, row.row.recipe.training.epoch_clips)
-        for row in rows
-        if row.row.recipe
-    }
-    assert given == {
-        "openmic": (3, None), "esc50": (6, None), "dcase20": (3, None), "fsd50k": (3, None),
-        "audioset": (1, 40),
-    }  # fmt: skip
-    weighted = ("training.sampling=weighted", "training.epoch_clips=8")
-    assert plan("paper_table3", overrides=weighted).remarks == ()
-
-
 @pytest.mark.parametrize(
-    ("number", "asked", "field", "value"),
+    ("name", "asked", "field", "value"),
     [
-        (1, {"folds": 1}, "--folds", 1),
-        (3, {"folds": 6}, "--folds", 6),
-        (3, {"folds": 0}, "--folds", 0),
-        (3, {"seeds": 0}, "--seeds", 0),
-        (2, {"seeds": 1}, "--seeds", 1),
-        (2, {"overrides": ("a=1",)}, "--set", "a=1"),
-        (2, {"with_baseline": False}, "--no-baseline", True),
-        (3, {"variants": ("PaSST",)}, "--variant", "PaSST"),
-        (1, {"variants": ("PaSST-B",), "with_baseline": False}, "--variant", "PaSST-B"),
-        (3, {"overrides": ("training.epoch=4",)}, "training.epoch", 4),
-        (1, {"overrides": ("training.epoch_clips=9", "training.sampling=shuffle")},
+        ("1", {"folds": 1}, "--folds", 1),
+        ("3_esc50", {"folds": 6}, "--folds", 6),
+        ("3_esc50", {"folds": 0}, "--folds", 0),
+        ("3_fsd50k", {"seeds": 0}, "--seeds", 0),
+        ("3_esc50", {"variants": ("PaSST",)}, "--variant", "PaSST"),
+        ("1", {"variants": ("PaSST-B",), "with_baseline": False}, "--variant", "PaSST-B"),
+        ("3_openmic", {"overrides": ("training.epoch=4",)}, "training.epoch", 4),
+        ("3_openmic", {"overrides": ("training.epoch_clips=9",)}, "training.epoch_clips", 9),
+        ("1", {"overrides": ("training.epoch_clips=9", "training.sampling=shuffle")},
          "training.epoch_clips", 9),
     ],
 )  # fmt: skip
-def test_what_no_row_takes(number: int, asked: dict[str, Any], field: str, value: object) -> None:
+def test_what_a_study_of_the_paper_refuses(
+    name: str, asked: dict[str, Any], field: str, value: object
+) -> None:
     with pytest.raises(InputError) as caught:
-        plan(f"paper_table{number}", **asked)
+        plan(f"paper_table{name}", **asked)
     assert (caught.value.field, caught.value.value) == (field, value)
     assert caught.value.remedy
     assert not Path("runs").exists()
-
-
-def test_rows_are_listed_and_are_no_single_study(cli: Cli, tmp_path: Path) -> None:
-    assert set(TABLES) < set(study_names())
-    assert summary("paper_table3").endswith("(25 rows; `plan` shows the hours)")
-    assert cli("search", "paper_table3")[0] == 2
-    with pytest.raises(InputError) as caught:
-        load_study("paper_table1")
-    assert (caught.value.field, caught.value.value) == ("STUDY", "paper_table1")
-    path = tmp_path / "mine.py"
-    path.write_text("from passt_bench.ablations.paper_table1 import ROWS")
-    with pytest.raises(InputError) as caught:
-        load_file(str(path))
-    assert (caught.value.field, caught.value.value) == ("name", "paper_table1")
-    rows = [row.row for row in plan("paper_table3", name="mine").rows]
-    assert {row.study.name for row in rows if row.study} == {
-        f"mine_{data}" for data in ("openmic", "esc50", "dcase20", "fsd50k", "audioset")
-    }

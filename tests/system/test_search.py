@@ -75,7 +75,7 @@ def test_counts_are_what_the_rate_comes_to(kind, grid):
 def test_rates_that_leave_nothing_with_some_kind_are_not_suggested(tmp_path):
     flat = replace(BASE, frontend=replace(BASE.frontend, mels=16))  # 2 x 4 patches
     datasets = Datasets(Paths(tmp_path))
-    plan = plan_study(replace(STUDY, base=flat), Paths(tmp_path), datasets=datasets)
+    plan = plan_study(replace(STUDY, base=flat), datasets)
     space = space_of(plan)
     assert (space.grid, space.rates, space.seed) == ((2, 4), RATES[:6], 1)
     with pytest.raises(InputError, match="leaves no patches"):

@@ -18,12 +18,13 @@ from passt_bench.paper import (
     corpora,
     find_pace,
     protocol_recipe,
+    published_numbers,
+    published_rows,
     read_published,
     settings,
 )
 from passt_bench.published_weights import ENSEMBLES
 from passt_bench.registry import DATASETS, METRICS
-from passt_bench.runner.studies import published_rows
 from passt_bench.spec import Recipe, override
 from passt_bench.training.loop import ramp
 from passt_bench.training.state import snapshot_epochs
@@ -136,6 +137,8 @@ def test_what_is_trained_evaluated_and_cited() -> None:
     trained = {(row.corpus.name, row.name) for row in ROWS if row.study}
     others = {("audioset", name) for name in ("PANNs", "AST", "AST-N", "CNN (RF-CNN)")}
     assert trained == others | {(data, name) for data in corpora() for name in PASST}
+    assert published_numbers("paper_table3_esc50")["PaSST-S"] == 0.968
+    assert published_numbers("quick") == {}
     names = ("ensemble_s16_14", "ensemble_4", "ensemble_5", "ensemble_many")
     assert [row.members for row in ROWS if row.members] == [ENSEMBLES[name] for name in names]
     assert {row.name for row in ROWS if row.cited} == {

@@ -6,11 +6,10 @@ import pytest
 from study_on_disk import Arm, fingerprint, write_study
 
 from passt_bench.analysis.results import Results, analyze, load_results
-from passt_bench.paper import PUBLISHED_TABLES, Available
+from passt_bench.paper import PUBLISHED_TABLES, Available, published_rows
 from passt_bench.records.evaluation import EvaluationRecord, Member
 from passt_bench.records.store import Store
 from passt_bench.report.paper import CITED, PaperStatus, deviations, render_paper
-from passt_bench.runner.studies import published_rows
 from passt_bench.spec import Recipe, override
 
 ROWS = published_rows()

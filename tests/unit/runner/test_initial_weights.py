@@ -12,7 +12,7 @@ import torch
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, from_recipe, save_model
 from passt_bench.runner.initial_weights import load_initial_weights, resolve_init
-from passt_bench.runner.plan import plan_study
+from passt_bench.runner.plan import Datasets, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
@@ -90,5 +90,5 @@ def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_
     study = load_study(str(small_study.write(tmp_path, "wrong"))).study
     base = replace(study.base, init=InitSpec("checkpoint", str(tmp_path / "none.pt")))
     with pytest.raises(InputError) as caught:
-        plan_study(replace(study, base=base), Paths(tmp_path))
+        plan_study(replace(study, base=base), Datasets(Paths(tmp_path)))
     assert caught.value.field == "init.checkpoint"

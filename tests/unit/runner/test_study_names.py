@@ -14,10 +14,10 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.compare import as_study
-from passt_bench.runner.plan import StudyPlan, expand, plan_request
+from passt_bench.runner.plan import Datasets, StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import chosen, named_on_record
-from passt_bench.runner.studies import StudyFile, load_file, load_study
+from passt_bench.runner.studies import StudyFile, load_study
 from passt_bench.spec import Recipe, Variant, override
 from passt_bench.study_run import describe, write_study
 
@@ -82,7 +82,7 @@ def test_a_name_on_record_without_a_file(file: StudyFile, runs: Path) -> None:
     for other in (replace(asked, seeds=1), replace(asked, study="tiny-3"), StudyRequest("quick")):
         assert named_on_record(other, store) is None
     with pytest.raises(InputError, match="a name on record") as caught:
-        load_file("tiny-2", store)
+        load_study("tiny-2", store)
     assert str(caught.value).endswith(command)
 
 
@@ -141,7 +141,7 @@ def test_folds_on_record_stay_and_other_data_are_another_study(
 
 def test_a_row_that_cannot_run_for_now_stays_on_record(file: StudyFile, runs: Path) -> None:
     for only in (("time", "diverges"), ("none", "time"), ("time",)):
-        plan = expand(file.study, StudyRequest("tiny"), Paths(runs), "", only=only)
+        plan = expand(file.study, StudyRequest("tiny"), Datasets(Paths(runs)), "", only)
         write_study(plan, Store(runs))
         kept = Store(runs).study("tiny")
         assert {cell.variant for cell in plan.cells} == {*only}
