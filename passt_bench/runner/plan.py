@@ -270,9 +270,9 @@ def plan_study(
     """Expands a study.
 
     Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
-    command as typed. ``only`` names the variants that can be planned here, None all of them; without
-    the study's baseline, the first of them is the baseline. On a data set that is ``absent`` no
-    cells are planned.
+    command as typed. ``only`` names the variants that can be planned here, None all of them;
+    without the study's baseline, the first of them is the baseline. On a data set that is
+    ``absent`` no cells are planned.
 
     Raises:
         InputError: the study or the data are not valid.

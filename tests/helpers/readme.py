@@ -18,7 +18,7 @@ NOT_RUN = {
     "nox -s ablate -- patchout_type --data esc50=DIR": _STUDY,
     "nox -s ablate -- patchout_type --name esc10-patchout-type --data esc50=DIR": _STUDY,
     "nox -s ablate -- patchout_type --set data.name=manifest --data manifest=DIR": _STUDY,
-    "nox -s ablate -- paper_table3 --data esc50=DIR": _STUDY,
+    "nox -s ablate -- paper_table3_esc50 --data esc50=DIR": _STUDY,
     "nox -s search": "searches for four minutes; tests/drills/test_current_folder.py runs a search",
     "nox -s ui": "serves until it is stopped; tests/drills/test_current_folder.py opens the page",
     "passt-bench compare passt_s passt_s:stride=16 cnn14": "measures large models for minutes; "
