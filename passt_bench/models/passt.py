@@ -44,7 +44,7 @@ class _LinearOf(torch.autograd.Function):
         return F.linear(*given)  # y (…, N), weight (M, N) and bias (M,)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
         rows, y = grad.flatten(0, -2), ctx.again(x).flatten(0, -2)
         return None, None, grad @ weight, rows.T @ y, rows.sum(0)
@@ -69,8 +69,8 @@ def linear_after(
         with torch.autocast(device, dtype, enabled):  # which is off in backward
             return cast(before(x))
 
-    weight, bias = cast(linear.weight), cast(linear.bias)
-    out: torch.Tensor = _LinearOf.apply(first, x, first(x), weight, bias)
+    given = first(x), cast(linear.weight), cast(linear.bias)
+    out: torch.Tensor = _LinearOf.apply(first, x, *given)  # type: ignore[no-untyped-call]
     return out
 
 
