@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -31,6 +31,26 @@ SPECIAL_TOKENS = 2  # class and distillation token
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
 
+class _LinearOf(torch.autograd.Function):
+    """A linear layer of ``y = again(x)`` that keeps x, and computes y again in backward.
+
+    Not by hooks on saved tensors: autograd applies one pair of them at a time, so that nobody
+    around could count what is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, again: Layer, x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        ctx.again = again
+        ctx.save_for_backward(x, given[1])
+        return F.linear(*given)  # y (…, N), weight (M, N) and bias (M,)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        rows, y = grad.flatten(0, -2), ctx.again(x).flatten(0, -2)
+        return None, None, grad @ weight, rows.T @ y, rows.sum(0)
+
+
 def linear_after(
     linear: nn.Linear, before: Layer, x: torch.Tensor, recompute: bool
 ) -> torch.Tensor:
@@ -43,24 +63,16 @@ def linear_after(
     device = x.device.type
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
+    def cast(tensor: torch.Tensor) -> torch.Tensor:  # as autocast does before a product
+        return tensor.to(dtype) if enabled else tensor
+
     def first(x: torch.Tensor) -> torch.Tensor:
-        y = before(x)
-        return y.to(dtype) if enabled else y  # else autocast would keep a copy
+        with torch.autocast(device, dtype, enabled):  # which is off in backward
+            return cast(before(x))
 
-    y, given = first(x), x.detach()
-    storage = y.untyped_storage()._cdata
-
-    def pack(kept: torch.Tensor) -> torch.Tensor | torch.Size:
-        return kept.shape if kept.untyped_storage()._cdata == storage else kept
-
-    def unpack(kept: torch.Tensor | torch.Size) -> torch.Tensor:
-        if isinstance(kept, torch.Tensor):
-            return kept
-        with torch.no_grad(), torch.autocast(device, dtype, enabled):
-            return first(given).view(kept)
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        return linear(y)
+    given = first(x), cast(linear.weight), cast(linear.bias)
+    out: torch.Tensor = _LinearOf.apply(first, x, *given)  # type: ignore[no-untyped-call]
+    return out
 
 
 class Attention(nn.Module):

@@ -277,7 +277,11 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """The device and how it computes."""
+    """The device and how it computes.
+
+    On a model without transformer blocks, such as a CNN, ``attention``, ``residual`` and
+    ``recompute`` change nothing but the key.
+    """
 
     device: Annotated[Literal["cpu", "cuda"], Field(description="Device type.")] = "cpu"
     threads: Annotated[int, Field(gt=0, description="CPU threads per process.")] = 1
@@ -306,7 +310,10 @@ class EngineSpec:
     ] = "fused"
     residual: Annotated[
         Literal["float32", "compute"],
-        Field(description="Transformers' residual stream; compute: as engine.precision."),
+        Field(
+            description="Transformers' residual stream; compute: as engine.precision (no change in "
+            "float32)."
+        ),
         LATER,
     ] = "float32"
     recompute: Annotated[

@@ -7,13 +7,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from small_training import (
     EPOCHS,
+    RECIPE,
     STEPS,
     VALIDATION,
     equal,
@@ -25,6 +26,7 @@ from small_training import (
 )
 
 from passt_bench.registry import METRICS
+from passt_bench.spec import EngineSpec
 from passt_bench.training import checkpoint
 from passt_bench.training.engine import Diverged
 from passt_bench.training.metrics import Metric, PerClass
@@ -50,6 +52,35 @@ def test_stopped_after_any_step_it_comes_to_the_same(
     assert equal(copy_of(whole.net), copy_of(done.net))
     assert len(done.progress.step_seconds) == EPOCHS
     assert warned(task) == []
+
+
+def _values(name: str) -> tuple[str, ...]:
+    return get_args(get_type_hints(EngineSpec)[name])
+
+
+# Of accumulate and float16 see test_engine.py, of num_workers and frontend test_loaders.py, and of
+# compile tests/drills.
+ENGINES: list[dict[str, Any]] = [
+    {"precision": "bfloat16"},
+    *({"attention": kind} for kind in _values("attention")),
+    *({"recompute": kind} for kind in _values("recompute")),
+    *(
+        {"precision": "bfloat16", "residual": "compute", "attention": attention, "recompute": kind}
+        for attention, kind in zip(_values("attention"), _values("recompute"), strict=False)
+    ),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_every_engine_resumes_exactly(
+    tmp_path: Path, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, engine=EngineSpec(**engine))
+    task, whole = (make_task(tmp_path / name, recipe=recipe) for name in ("parts", "whole"))
+    stopped(monkeypatch, 6, task)
+    done, expected = trained(task), trained(whole)
+    assert done.progress.train_loss == expected.progress.train_loss
+    assert equal(copy_of(done.net), copy_of(expected.net))
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
