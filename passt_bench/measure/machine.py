@@ -184,11 +184,14 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 def query_gpus() -> list[dict[str, Any]]:
     """Name, use, frequency, power and slow-down reasons of each NVIDIA GPU; empty without one.
 
-    Asks ``nvidia-smi``, because CUDA would allocate hundreds of MiB on every GPU.
+    Asks ``nvidia-smi``, because CUDA would allocate hundreds of MiB on every GPU, for those of
+    ``CUDA_VISIBLE_DEVICES``; for all if it does not know these (an instance of MIG).
     """
     fields = "name,utilization.gpu,memory.used,clocks_throttle_reasons.active,"
     fields += "clocks.sm,power.draw,driver_version"
-    text = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    ask = ("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
+    text = (_output(*ask, f"--id={visible}") if visible else None) or _output(*ask)
     return parse_gpus(text or "")
 
 

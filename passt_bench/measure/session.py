@@ -21,7 +21,7 @@ from typing import Any
 
 from passt_bench.console import Progress
 from passt_bench.intervals import Rounds, ratio_intervals
-from passt_bench.measure.machine import all_cores, background_load, changes, cores_of_round
+from passt_bench.measure import machine
 from passt_bench.measure.memory import failure_status
 from passt_bench.measure.peaks import SQUARES, Size, matmul_peak
 from passt_bench.measure.target import (
@@ -47,6 +47,7 @@ WARM_AGREEMENT = 0.05  # maximum relative difference of two warm-up chunks' medi
 WARM_CHUNKS = 4
 _MESSAGE_LENGTH = 500
 _CORES_TO_COMPILE = 4  # cores per arm that compiles for a GPU at the same time as others
+_INTO_TURN = 0.5  # seconds after which a GPU's clock and power are those of the work
 # Positions of the progress bar after each part; the rest is writing.
 _BUILD, _WARM, _DONE = 0.05, 0.25, 0.99
 _ROUNDS = 0.6  # if profiles or the published speed test follow
@@ -88,7 +89,7 @@ class SessionResult:
     arms: dict[str, ArmResult]  # failed arms included
     rounds: int
     peaks: dict[EngineSpec, float]  # matmul peak in FLOP/s; none where all arms failed
-    disturbance: dict[str, Any]  # background load before and after, and warnings
+    disturbance: dict[str, Any]  # load before and after, GPUs during each arm's turn, warnings
     seconds: float
 
 
@@ -189,10 +190,9 @@ def run_session(
         raise ValueError(f"arms need distinct names with {baseline!r} among them, but got {names}")
     start = time.monotonic()
     session = _Session(arms, baseline, spec, progress)
-    before = background_load()
+    before = machine.background_load()
     try:
-        session.build()
-        session.warm_up()
+        session.prepare()
         peaks = session.find_peaks(sizes)
         rounds = session.run_rounds(
             random.Random(seed), bar_end=_ROUNDS if published or profiles else _DONE
@@ -200,7 +200,9 @@ def run_session(
         session.finish(published, profiles)
     finally:
         session.close()
-    disturbance = changes(before, background_load())
+    disturbance = machine.changes(before, machine.background_load())
+    if session.gpus:
+        disturbance["during"] = session.gpus
     return SessionResult(session.results, rounds, peaks, disturbance, time.monotonic() - start)
 
 
@@ -235,39 +237,51 @@ class _Session:
         self._progress = progress
         self._running: dict[str, ArmProcess] = {}
         self._first_round = time.monotonic()  # replaced by `run_rounds`
+        self.gpus: dict[str, Any] = {}  # in a turn of each arm
 
-    def build(self) -> None:
-        """Starts the processes; as many build at once as there are cores."""
-        modules = {type(arm.factory).__module__ for arm in self.arms}
+    def prepare(self) -> None:
+        """Builds as many arms at once as there are cores, compiles them and warms them up.
+
+        What lacked memory beside others starts once more, when they have released theirs.
+        """
         width = os.cpu_count() or 1
         for first in range(0, len(self.arms), width):
             self._progress(_BUILD * first / len(self.arms), "building")
-            group = self.arms[first : first + width]
-            for arm in group:
-                self._running[arm.name] = ArmProcess(*modules)
-                self._running[arm.name].send(build, arm.factory, arm.engine.threads)
-            for arm in group:
-                self._receive(arm.name)
+            self._build(self.arms[first : first + width])
+        self._progress(_BUILD, "compiling")
+        self._warm_up()
+        for arm in self.arms if len(self.arms) > 1 else ():
+            if self.results[arm.name].status == "oom":
+                self.results[arm.name] = ArmResult()
+                self._build([arm])
+                self._warm_up()
 
-    def warm_up(self) -> None:
-        """Runs each arm alone until the medians of two chunks agree, then measures its memory."""
-        self._compile()
-        for number, name in enumerate(list(self._running)):
+    def _build(self, arms: Sequence[Arm]) -> None:
+        modules = {type(arm.factory).__module__ for arm in arms}
+        for arm in arms:
+            self._running[arm.name] = ArmProcess(*modules)
+            self._running[arm.name].send(build, arm.factory, arm.engine.threads)
+        for arm in arms:
+            self._receive(arm.name)
+
+    def _warm_up(self) -> None:
+        """Runs each new arm alone until the medians of two chunks agree; measures its memory."""
+        new = [name for name in self._running if not self.results[name].memory]
+        self._compile(new)
+        for number, name in enumerate(new, start=len(self.arms) - len(new)):
             self._progress(_BUILD + (_WARM - _BUILD) * number / len(self.arms), "warm-up")
-            result = self.results[name]
             chunks: list[list[float]] = []
             while name in self._running and not _agree(chunks):
                 chunks.append(self._ask(name, warm_up, (self.spec.warmup_steps + 1) // 2))
             if name in self._running and (answer := self._ask(name, measure_memory)):
-                result.memory, result.attention = answer
+                self.results[name].memory, self.results[name].attention = answer
 
-    def _compile(self) -> None:
+    def _compile(self, names: Sequence[str]) -> None:
         """Compiles, for a GPU as many arms at once as cores allow, because that is CPU work."""
-        compiled = [name for name in self._running if self._engines[name].compile != "off"]
+        compiled = [name for name in names if self._engines[name].compile != "off"]
         cuda = all(self._engines[name].device == "cuda" for name in compiled)
         width = max(1, (os.cpu_count() or 1) // _CORES_TO_COMPILE) if cuda else 1
         for first in range(0, len(compiled), width):
-            self._progress(_BUILD, "compiling")
             for name in compiled[first : first + width]:
                 self._running[name].send(compile_seconds)
             for name in compiled[first : first + width]:
@@ -300,13 +314,18 @@ class _Session:
                 share = self._share_of_rounds(rounds + turn / len(names))
                 self._progress(_WARM + (bar_end - _WARM) * share, f"round {rounds + 1}")
                 engine = self._engines[name]
-                cores = cores_of_round(rounds, engine.threads) if engine.device == "cpu" else None
-                phases = self._ask(name, run_turn, self.spec.steps, cores) or {}
+                cpu = engine.device == "cpu"
+                cores = machine.cores_of_round(rounds, engine.threads) if cpu else None
+                self._running[name].send(run_turn, self.spec.steps, cores)
+                if not (cpu or rounds):
+                    time.sleep(_INTO_TURN)
+                    self.gpus[name] = machine.query_gpus()
+                phases = self._receive(name) or {}
                 for phase, seconds in phases.items():
                     self.results[name].samples.setdefault(phase, []).append(seconds)
             rounds += 1
         for name in list(self._running):
-            self._ask(name, bind_to, all_cores())
+            self._ask(name, bind_to, machine.all_cores())
         return rounds
 
     def _share_of_rounds(self, done: float) -> float:
@@ -333,20 +352,17 @@ class _Session:
 
         If this fails (its batch may not fit), the results of the rounds are kept.
         """
-        parts = (profiles is not None) + (published is not None)
-        whole, done = max(1, parts * len(self._running)), 0
-        for name in list(self._running) if profiles else ():
-            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, "profiling")
+        half = (_ROUNDS + _DONE) / 2
+        for done, name in enumerate(list(self._running) if profiles else ()):
+            self._progress(_ROUNDS + (half - _ROUNDS) * done / len(self.arms), "profiling")
             self._ask(name, write_profile, profiles, name, after_rounds="profiling")
-            done += 1
         for name in list(self._running) if published else ():
             self._ask(name, release, after_rounds="releasing memory")
-        for name in list(self._running) if published else ():
+        for done, name in enumerate(list(self._running) if published else ()):
             what = "the published speed test"
-            self._progress(_ROUNDS + (_DONE - _ROUNDS) * done / whole, what)
+            self._progress(half + (_DONE - half) * done / len(self.arms), what)
             speed = self._ask(name, run_published, published, after_rounds=what)
             self.results[name].published = speed
-            done += 1
 
     def _ask(
         self, name: str, function: Callable[..., Any], *arguments: object, after_rounds: str = ""

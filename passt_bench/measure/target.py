@@ -12,6 +12,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -23,10 +24,9 @@ from passt_bench.measure.memory import measure_peak, release_free_memory, saved_
 from passt_bench.measure.step_work import WorkCounter
 
 STEP = "train_step"
-# A turn on a GPU: steps that raise its frequency, then as many as fit into a second, at most 30.
-# Only a few steps would measure how fast the frequency rises.
+# A turn of each phase on a GPU: calls that raise its frequency, then as many as fit into a second,
+# at most 30. Only a few would measure how fast the frequency rises.
 GPU_WARM_STEPS, GPU_STEPS, GPU_SECONDS = 10, 30, 1.0
-_GPU_CALLS = 10  # calls per turn of every other phase
 _FREQUENCY = 2e9  # of a GPU in Hz, about
 # Steps during a peak measurement: memory left by the first step raises the peak of the second. A
 # CUDA graph allocates its memory when it is captured, after a few eager steps.
@@ -211,32 +211,33 @@ def run_turn(
 
 def _run_gpu_turn(subject: Subject) -> dict[str, list[float]]:
     clock = Clock(subject.device)
-    subject.train(GPU_WARM_STEPS)
-    torch.cuda.synchronize()
-    began, steps = time.perf_counter(), 0
-    first = _event()
-    while steps < GPU_STEPS and (steps < 3 or time.perf_counter() - began < GPU_SECONDS):
+
+    def cycle() -> None:
         for _ in range(subject.cycle):
             clock.run(subject.step, total=STEP)
-        steps += 1
-    last = _event()
-    torch.cuda.synchronize()
-    wall = (time.perf_counter() - began) / (steps * subject.cycle)
+
+    step, wall = (s / subject.cycle for s in _time_on_gpu(partial(subject.train, 1), cycle))
     seconds = {phase: [fmean(times)] for phase, times in clock.read().items()}
-    seconds[STEP] = [_between(first, last) / (steps * subject.cycle)]
-    seconds[f"{STEP}_wall"] = [wall]
+    seconds |= {STEP: [step], f"{STEP}_wall": [wall]}
     seconds[f"{STEP}_device"] = [_device_seconds(subject, wall)]
-    for phase, call in subject.others.items():
-        for _ in range(3):
-            call()
-        first = _event()
-        for _ in range(_GPU_CALLS):
-            call()
-        last = _event()
-        torch.cuda.synchronize()
-        seconds[phase] = [_between(first, last) / _GPU_CALLS]
+    seconds |= {phase: [_time_on_gpu(call, call)[0]] for phase, call in subject.others.items()}
     release(subject)  # the other arms need the memory while this one waits
     return seconds
+
+
+def _time_on_gpu(warm: Callable[[], object], call: Callable[[], object]) -> tuple[float, float]:
+    """Mean seconds of a call between two events, and by the wall clock, after untimed ones."""
+    for _ in range(GPU_WARM_STEPS):
+        warm()
+    torch.cuda.synchronize()
+    began, calls = time.perf_counter(), 0
+    first = _event()
+    while calls < GPU_STEPS and (calls < 3 or time.perf_counter() - began < GPU_SECONDS):
+        call()
+        calls += 1
+    last = _event()
+    torch.cuda.synchronize()
+    return _between(first, last) / calls, (time.perf_counter() - began) / calls
 
 
 def _device_seconds(subject: Subject, wall: float) -> float:

@@ -159,9 +159,10 @@ def estimate_cost_time(plan: CostPlan, predictor: Predictor) -> CostTime:
         outside += COMPILE_SECONDS if recipe.engine.compile != "off" else 0.0
         if (test := plan.published) is not None:
             outside += (test.warmup + test.steps) * test.batch * facts.flops * each
-        timed = min(GPU_STEPS, GPU_SECONDS / step) if gpu else spec.steps
-        # Inference runs twice, once untimed.
-        return outside, (timed + GPU_WARM_STEPS * gpu) * step + 2 * infer
+        if gpu:
+            calls = (step, infer / (clips + 1), infer * clips / (clips + 1))
+            return outside, sum(GPU_WARM_STEPS * s + min(GPU_STEPS * s, GPU_SECONDS) for s in calls)
+        return outside, spec.steps * step + 2 * infer  # inference runs twice, once untimed
 
     least = most = 0.0
     for keys in sessions:

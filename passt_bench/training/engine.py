@@ -227,10 +227,11 @@ class ModelStep:
         self.engine = engine or Engine(recipe.engine)
         training, graph = recipe.training, recipe.engine.graph
         self._loss, rate = training.loss, training.learning_rate
+        # Replays of a graph read the rate from the device, where it can change.
+        self._rate = torch.tensor(rate, device=self.engine.device) if graph else None
         self.optimizer = torch.optim.AdamW(
             net.parameters(),
-            # Replays of a graph read the rate from the device, where it can change.
-            lr=torch.tensor(rate, device=self.engine.device) if graph else rate,
+            lr=rate if self._rate is None else self._rate,
             weight_decay=training.weight_decay,
             fused=True,
             capturable=graph,
@@ -240,11 +241,9 @@ class ModelStep:
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets the learning rate of the next step."""
+        own = rate if self._rate is None else self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = own  # a checkpoint puts a tensor of the CPU there, which graphs freeze
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """The loss of a batch of ``x``, ``targets`` and the random inputs of the step."""
@@ -297,7 +296,8 @@ class ModelStep:
 class StepGraph:
     """Replays a whole training step as one CUDA graph, one per input shape.
 
-    Replaces about a thousand kernel launches, which dominate small batches.
+    Replaces about a thousand kernel launches, which dominate small batches. The graphs share their
+    memory, because they are replayed one after the other and only the loss is read afterwards.
 
     Args:
         step: a whole step on tensors of the device; returns the loss. It must not synchronize, and
@@ -307,6 +307,7 @@ class StepGraph:
     def __init__(self, step: Step) -> None:
         self._step = step
         self._captured: dict[tuple[object, ...], _Captured] = {}
+        self._pool: Any = None
 
     def __call__(self, inputs: Inputs) -> torch.Tensor:
         """Copies the inputs to the GPU, runs the step, returns the loss there."""
@@ -315,19 +316,21 @@ class StepGraph:
             for name, value in inputs.items()
         )
         if shapes not in self._captured:
-            self._captured[shapes] = _Captured(self._step, inputs)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+            self._captured[shapes] = _Captured(self._step, inputs, self._pool)
         return self._captured[shapes](inputs)
 
     def clear(self) -> None:
         """Frees the graphs and their memory; the next steps capture again."""
         self._captured.clear()
+        self._pool = None  # a pool that no graph uses any more cannot be captured into again
 
 
 class _Captured:
     """The step for one input shape: first eager, then captured, then replayed."""
 
-    def __init__(self, step: Step, inputs: Inputs) -> None:
-        self._step = step
+    def __init__(self, step: Step, inputs: Inputs, pool: Any) -> None:
+        self._step, self._pool = step, pool
         self._buffers = {
             name: torch.empty_like(value, device="cuda")
             if isinstance(value, torch.Tensor)
@@ -348,11 +351,11 @@ class _Captured:
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
             # Records the step without running it; a thread may allocate pinned memory meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
                 self._loss = self._step(self._buffers)
             self._graph = graph
         self._graph.replay()
-        return self._loss.clone()  # the next replay writes over it
+        return self._loss.clone()  # the next replay, of any graph, writes over it
 
     def _warm_up(self) -> torch.Tensor:
         """An eager step on another stream, which a capture requires first."""

@@ -126,3 +126,30 @@ class Fails:
 
         test = published if self.way == "published" else None
         return Subject(step={"forward": forward}, published=test)
+
+
+@dataclass(frozen=True)
+class LacksMemory:
+    """Has no memory in its n-th step (0: when it is built) in the first so many processes.
+
+    Each process adds a line to the file ``starts``.
+    """
+
+    starts: Path
+    step: int
+    processes: int = 1
+
+    def __call__(self) -> Subject:
+        with self.starts.open("a") as file:
+            print(os.getpid(), file=file)
+        lacks, calls = len(self.starts.read_text().split()) <= self.processes, 0
+        if lacks and not self.step:
+            raise MemoryError
+
+        def forward() -> None:
+            nonlocal calls
+            calls += 1
+            if lacks and calls == self.step:
+                raise MemoryError
+
+        return Subject(step={"forward": forward})

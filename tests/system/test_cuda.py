@@ -61,9 +61,13 @@ RECIPE = Recipe(
 
 
 def _train(
-    folder: Path, epochs: int = 3, patchout: Patchout = RECIPE.patchout, **engine: object
+    folder: Path,
+    epochs: int = 3,
+    patchout: Patchout = RECIPE.patchout,
+    rate: float = RECIPE.training.learning_rate,
+    **engine: object,
 ) -> Progress:
-    training = replace(RECIPE.training, epochs=epochs)
+    training = replace(RECIPE.training, epochs=epochs, learning_rate=rate)
     recipe = replace(RECIPE, engine=EngineSpec(**engine), patchout=patchout, training=training)
     net = create_model("passt_micro", 3, patch=8, stride=8, mels=32, frames=32)
     net.to(recipe.engine.device)
@@ -236,6 +240,9 @@ def test_a_cost_session_measures_every_engine(tmp_path: Path) -> None:
     device = {name: arm.samples["train_step_device"][0][0] for name, arm in result.arms.items()}
     wall = {name: arm.samples["train_step_wall"][0][0] for name, arm in result.arms.items()}
     assert all(device[name] < 1.2 * wall[name] for name in device)
+    gpus = result.disturbance["during"]
+    assert set(gpus) == set(result.arms)
+    assert all(gpus[name][0]["clock_mhz"] > 0 for name in gpus)
     assert result.arms["2021"].attention == "unfused"
     assert "attention" in result.arms["eager"].attention
 

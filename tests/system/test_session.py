@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from known_subjects import MIB, Allocates, Fails, NotesCores, Sleeps, burn
+from known_subjects import MIB, Allocates, Fails, LacksMemory, NotesCores, Sleeps, burn
 
 from passt_bench.intervals import phase_intervals, ratio_intervals
 from passt_bench.measure.machine import all_cores, cores_of_round, own_seconds
 from passt_bench.measure.session import Arm, ArmProcess, SessionResult, precise, run_session
 from passt_bench.measure.target import PublishedProtocol, build
-from passt_bench.spec import MeasurementSpec
+from passt_bench.spec import EngineSpec, MeasurementSpec
 
 QUICK = MeasurementSpec(
     warmup_steps=1, rounds=6, most_rounds=6, steps=2, half_width=0.5, seconds=60, turn_seconds=20
@@ -50,6 +50,7 @@ def test_known_times_memory_and_order() -> None:
     assert result.arms["base"].memory["train_rise"] < 2 * MIB
     assert result.arms["base"].memory["saved_for_backward"] == 0
     assert all(peak > 0 for peak in result.peaks.values())
+    assert set(result.disturbance) == {"before", "after", "warnings"}  # a GPU's clock on a GPU
     assert seen == sorted(seen)
     assert seen[0] >= 0
     assert seen[-1] < 1  # its record is not written yet
@@ -87,6 +88,34 @@ def test_failures_become_rows_and_stop_nobody() -> None:
     for name in ("base", "published"):
         assert len(result.arms[name].samples["train_step"]) == 6
     assert len(result.arms["late"].samples["train_step"]) < 6
+
+
+@pytest.mark.parametrize(
+    ("step", "compiled"),
+    [(0, "off"), (1, "default"), (3, "default"), (1, "off")],
+    ids=["built", "compiled", "warmed up", "not compiled"],
+)
+def test_who_lacked_memory_beside_others_starts_once_more(
+    tmp_path: Path, step: int, compiled: str
+) -> None:
+    engine, seen = EngineSpec(compile=compiled), []
+    arms = [
+        Arm("base", Sleeps(0.001)),
+        Arm("short", LacksMemory(tmp_path / "short", step), engine),
+        Arm("other", Sleeps(0.001)),
+        Arm("large", LacksMemory(tmp_path / "large", step, processes=9), engine),
+    ]
+    spec = replace(QUICK, half_width=9)
+    found = run_session(arms, "base", spec, progress=lambda share, text: seen.append(share))
+    assert [arm.status for arm in found.arms.values()] == ["ok", "ok", "ok", "oom"]
+    short = found.arms["short"]
+    assert len(short.samples["train_step"]) == 6 and short.memory and short.message is None
+    assert (short.compile_seconds is None) == (compiled == "off")
+    for name in ("short", "large"):
+        assert len(set((tmp_path / name).read_text().split())) == 2  # two processes, no third
+    alone = LacksMemory(tmp_path / "alone", step)
+    assert run({"base": alone}).arms["base"].status == "oom"  # nobody else took the memory
+    assert seen == sorted(seen)
 
 
 def test_a_baseline_that_fails_leaves_the_others() -> None:

@@ -17,6 +17,7 @@ from passt_bench.measure.machine import (
     describe_machine,
     library_versions,
     parse_gpus,
+    query_gpus,
 )
 
 
@@ -52,6 +53,24 @@ def test_gpu_lines_are_read() -> None:
     }  # fmt: skip
     assert list(second.values()) == ["GPU, B", 0, 0, 0, 0, 0.0, "580.1"]
     assert parse_gpus("") == []
+
+
+def test_the_gpus_are_those_that_cuda_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\n"
+        'for last; do :; done; case "$last" in --id=1) names=B;; --id=*) exit 6;; *) names="A B";;'
+        ' esac\nfor name in $names; do echo "$name, 0, 0, 0x0, 345, 70.5, 580.1"; done\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [gpu["name"] for gpu in query_gpus()] == ["A", "B"]
+    for visible, names in {"1": ["B"], " 1 ": ["B"], "": ["A", "B"], "MIG-1": ["A", "B"]}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert [gpu["name"] for gpu in query_gpus()] == names
 
 
 def test_a_gpu_that_was_busy_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_training import RECIPE, equal, make_task, stopped, trained
+from small_training import RECIPE, equal, fresh, make_task, stopped, trained
 from torch.nn import functional as F
 
 from passt_bench.errors import ContractError, InputError
@@ -21,6 +21,7 @@ from passt_bench.runner.benchmark_target import RecipeFactory
 from passt_bench.spec import EngineSpec, Patchout, override
 from passt_bench.training.engine import Engine, ModelStep, loss_of, with_known
 from passt_bench.training.evaluate import predict
+from passt_bench.training.state import Training, copy_of
 from passt_bench.training.testing import EngineContract
 
 X = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -268,6 +269,34 @@ def test_the_compiler_chooses_itself_which_norms_to_recompute(mode: Any) -> None
     with pytest.raises(InputError, match="compiler itself chooses") as caught:
         Engine(EngineSpec(compile=mode, recompute="norms"))
     assert (caught.value.field, caught.value.value) == ("engine.recompute", "norms")
+
+
+def test_a_resumed_optimizer_reads_the_rate_from_its_own_tensor(tmp_path: Path) -> None:
+    """On which a captured step depends, though a checkpoint holds another tensor."""
+    task = make_task(tmp_path)
+    graph = override(task.recipe, {"engine.graph": True})
+
+    def start() -> tuple[ModelStep, torch.Tensor, Training]:
+        net = fresh()
+        step = ModelStep(net, graph, Engine(EngineSpec()))
+        rate = step.optimizer.param_groups[0]["lr"]
+        return step, rate, Training(net, step, task)
+
+    step, rate, state = start()
+    assert isinstance(rate, torch.Tensor)
+    batch = {"x": X[:, :, :16], "targets": torch.zeros(16, 3)}
+    step.set_learning_rate(0.25)
+    state.start()
+    state.count_step(step.run(batch))  # writes a checkpoint
+    step, rate, state = start()
+    assert state.progress.step == 1
+    step.set_learning_rate(0.5)
+    assert step.optimizer.param_groups[0]["lr"] is rate
+    assert float(rate) == 0.5
+    before = copy_of(state.net)
+    rate.fill_(0.0)  # as the device does between two replays
+    step.run(batch)
+    assert equal(before, copy_of(state.net))
 
 
 def test_inputs_that_are_no_tensors_are_sent_as_they_are() -> None:
