@@ -121,6 +121,6 @@ def passt_step() -> Recipe:
         data=DataSpec("audioset", seconds=10.0),
         engine=EngineSpec(threads=2),
         measurement=MeasurementSpec(
-            batch_size=2, warmup_steps=2, rounds=6, steps=1, half_width=0.05, seconds=900.0
+            batch_size=2, warmup_steps=2, rounds=6, steps=1, half_width=0.05, seconds=450.0
         ),
     )

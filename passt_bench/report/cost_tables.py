@@ -60,7 +60,7 @@ def _relative(
         value, base = get(v), get(first)
         return value / base if value is not None and base is not None and base > 0 else None
 
-    return Column(f"{name}_ratio", title, get=ratio)
+    return Column(f"{name}_ratio", title, times, get=ratio)
 
 
 def _ratios(view: StudyView) -> list[Column]:
@@ -106,7 +106,7 @@ def _published(view: StudyView) -> list[Column]:
         Column("clips_per_second", "this suite's protocol", interval, "clips/s", span=True,
                get=lambda v: v.speed),
         Column("published", "the published protocol", significant, "clips/s", get=published),
-        Column("gap", "published / ours", get=lambda v: published(v) / v.speed.value),
+        Column("gap", "published / ours", times, get=lambda v: published(v) / v.speed.value),
         Column("ours_speedup", f"ours vs. {first.name}", times, span=True,
                get=lambda v: v.cost(TRAIN_STEP).speedup),
         Column("published_speedup", f"published vs. {first.name}", times,

@@ -89,6 +89,7 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
         "note": note,
         "view": view,
         "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
+        "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "fastest_without_loss": fastest_without_loss(view) if study.seeds else None,
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),

@@ -22,10 +22,11 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains, mean
+from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, gains, mean
 
 PHASES = {
     TRAIN_STEP: "training step",
+    DEVICE_STEP: "its device time",
     "forward": "forward",
     "backward": "backward",
     "optimizer": "optimizer",
@@ -243,7 +244,7 @@ def gains_table(view: StudyView) -> Table:
         Column("variant", "variant", get=lambda g: g.variant.name),
         Column("other", "against", get=lambda g: g.other.name),
         Column("speedup", "speed-up", times, span=True, get=attrgetter("speedup")),
-        Column("saved", "memory for backward", get=attrgetter("saved")),
+        Column("saved", "memory for backward", times, get=attrgetter("saved")),
         Column("reference", "compared with",
                get=lambda g: None if g.variant is g.reference else g.reference.name),
         Column("relative", "speed-up / its speed-up", times, span=True, get=attrgetter("relative")),

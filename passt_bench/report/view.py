@@ -20,7 +20,7 @@ from passt_bench.report.text import NAN, Span
 from passt_bench.report.theme import NO_PATCHES
 from passt_bench.spec.recipe import ModelSpec, Patchout
 
-TRAIN_STEP = "train_step"
+TRAIN_STEP, DEVICE_STEP = "train_step", "train_step_device"
 SPEED_MARGIN = 0.05  # speeds that differ by less count as equal
 
 SpeedVerdict = Literal["faster", "slower", "about as fast", "undecided"]
@@ -149,6 +149,12 @@ class VariantView:
     def cost(self, phase: str) -> Cost:
         """The cost of a phase; unknown if no session measured it."""
         return self.costs.get(phase, Cost(NO_VALUE, NO_VALUE))
+
+    @property
+    def waits(self) -> bool:
+        """Whether its step is bound by launches: a tenth longer than the device computes for it."""
+        step, device = (self.cost(phase).seconds.value for phase in (TRAIN_STEP, DEVICE_STEP))
+        return device < 0.9 * step  # false if one is not known
 
     @property
     def cost_status(self) -> str:

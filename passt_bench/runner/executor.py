@@ -2,9 +2,9 @@
 
 Threads of a `concurrent.futures` executor only wait: each starts a child from the fork server
 (which has loaded torch), which serves one cell with the same engine after another, on the same GPU.
-After a failure of any kind the child is replaced. Only a new child's failure is final: a cell that
-fails in a child that has served others is run again in a new one, so that no cell can be harmed by
-the state of another.
+After a failure of any kind the child is replaced. Only a new child's failure, or a time limit, is
+final: a cell that fails otherwise in a child that has served others is run again in a new one, so
+that no cell can be harmed by the state of another.
 """
 
 from __future__ import annotations

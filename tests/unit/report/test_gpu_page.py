@@ -62,6 +62,25 @@ def test_gains_come_from_the_session_that_timed_both_models() -> None:
             assert bool(row["relative"]) == (engine == "bfloat16, eager")
 
 
+def test_the_report_names_what_is_launch_bound() -> None:
+    report = (REPORT / "index.html").read_text(encoding="utf-8")
+    named = report.split("Launch-bound", 1)[1].split("</p>", 1)[0]
+    with (REPORT / "tables" / "cost.csv").open(newline="") as file:
+        device = {row["variant"]: row["train_step_device_seconds"] for row in csv.DictReader(file)}
+    for engine, waits in (
+        ("2021", (False, True, True)),
+        ("bfloat16, eager", (False, True, True)),
+        ("today", (False, False, False)),
+    ):
+        for tokens, samples, named_here in zip(TOKENS, samples_of(engine), waits, strict=True):
+            found, name = phase_intervals(samples), f"{engine}, {tokens} tokens"
+            step, alone = (found[phase].median for phase in ("train_step", "train_step_device"))
+            assert float(device[name]) == pytest.approx(alone, rel=1e-5)
+            assert (f"“{name}”" in named) is named_here is (alone < 0.9 * step)
+    on_cpu = ROOT / "reports" / "engine_x_patchout" / "index.html"
+    assert "Launch-bound" not in on_cpu.read_text(encoding="utf-8")
+
+
 def test_every_row_is_on_the_page() -> None:
     text = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
     assert [row for row in rows() if f"| {row} |" not in text] == []
