@@ -57,7 +57,7 @@ trap 'failed+=(stopped); [ "$child" ] && kill $child && wait $child; exit' INT T
 stage() { # NAME COMMAND…: runs a command in the time that is left; a failure does not stop others
     local name=$1 start=$SECONDS left=$((limit - SECONDS)) status
     shift
-    [ $left -gt 0 ] || { echo "=== $name: skipped, $limit s are over"; failed+=("$name"); return; }
+    [ $left -gt 0 ] || { echo "=== $name: skipped, the $limit s are up"; failed+=("$name"); return; }
     echo "=== $name"
     timeout --kill-after=10 "$left" "$@" & # in the background, so that a signal ends it at once
     child=$!
