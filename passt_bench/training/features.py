@@ -195,6 +195,11 @@ def features_path(cache: Path, recipe: Recipe, data_digest: str) -> Path | None:
     return cache / f"features-{name}.npy"
 
 
+def cache_bytes(recipe: Recipe, clips: int) -> int:
+    """Size of the cached log-mels of a number of clips."""
+    return 4 * clips * recipe.frontend.mels * frame_count(recipe.frontend, recipe.data.seconds)
+
+
 def fits_cache(recipe: Recipe, clips: int, cache: Path) -> bool:
     """Whether log-mels of a number of clips may be cached.
 
@@ -202,8 +207,7 @@ def fits_cache(recipe: Recipe, clips: int, cache: Path) -> bool:
     """
     if recipe.data.storage == "prepared":
         return True
-    frontend = recipe.frontend
-    size = 4 * clips * frontend.mels * frame_count(frontend, recipe.data.seconds)
+    size = cache_bytes(recipe, clips)
     folder = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     return size <= min(MAX_BYTES, shutil.disk_usage(folder).free // 2)
 

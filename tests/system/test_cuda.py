@@ -3,6 +3,7 @@
 import warnings
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def _train(
     epochs: int = 3,
     patchout: Patchout = RECIPE.patchout,
     rate: float = RECIPE.training.learning_rate,
+    stop: int | None = None,
     **engine: object,
 ) -> Progress:
     training = replace(RECIPE.training, epochs=epochs, learning_rate=rate)
@@ -74,7 +76,12 @@ def _train(
     folder.mkdir(exist_ok=True)
     clips = np.arange(CLIPS)
     task = Task("k", recipe, 0, FEATURES, TARGETS, clips, folder, checkpoint_seconds=0.0)
-    return train(net, task).progress
+
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == stop:
+            raise KeyboardInterrupt
+
+    return train(net, task, interrupt).progress
 
 
 AUGMENTED = override(
@@ -179,14 +186,13 @@ def test_losses_are_those_of_the_cpu(
 
 
 def test_a_graph_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    whole = _train(tmp_path / "whole", device="cuda", graph=True)
-    _train(tmp_path / "parts", epochs=3, device="cuda", graph=True)
-    state = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
-    assert state["parts"]["optimizer"]["param_groups"][0]["lr"].device.type == "cuda"
-    again = _train(tmp_path / "parts", epochs=5, device="cuda", graph=True)
-    plain = _train(tmp_path / "plain", epochs=5, device="cuda")
-    assert again.train_loss[:3] == pytest.approx(whole.train_loss, rel=1e-3)
-    assert len(again.train_loss) == len(plain.train_loss) == 5
+    """With the learning rates of its schedule: with the last one frozen, losses differ by 3 %."""
+    train_graph = partial(_train, epochs=6, rate=1e-2, device="cuda", graph=True)
+    whole = train_graph(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_graph(tmp_path / "parts", stop=2)
+    again = train_graph(tmp_path / "parts")
+    assert again.train_loss == pytest.approx(whole.train_loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("per_gpu", [1, 2])

@@ -53,6 +53,16 @@ def test_what_fell_short(two_variants: StudyPlan, tmp_path: Path) -> None:
     assert not find_incomplete(plan, store, store.sessions())
 
 
+def test_the_disk_that_is_expected(two_variants: StudyPlan, tmp_path: Path) -> None:
+    plan, config = two_variants, RunConfig(keep_checkpoints=True, cost=False, track=False)
+    text = describe(plan, Store(tmp_path), config)
+    expected = float(text.rpartition(", and ")[2].removesuffix(" MB of disk."))
+    assert not execute_plan(plan, config, Paths(tmp_path), Console(quiet=True))
+    parts = [tmp_path / name for name in ("cache", "records")]
+    taken = sum(path.stat().st_size for part in parts for path in part.rglob("*")) / 1e6
+    assert 0.5 * taken < expected < 2 * taken + 1
+
+
 def test_a_finished_study_does_nothing(
     two_variants: StudyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
