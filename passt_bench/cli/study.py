@@ -166,7 +166,12 @@ def _print_predictions(study: "StudyPlan", predictor: "Predictor") -> None:
             str(predictor.largest_batch(recipe, classes)),
         )
     console.print(f"Predicted cost of a training step, {predictor.basis(recipe.engine)}:")
-    return console.print(table)
+    console.print(table)
+    recipes = [variant.recipe for variant in study.record.variants]
+    if any(predictor.on_gpu(r.engine) and r.engine.attention == "materialised" for r in recipes):
+        text = "An attention matrix in memory makes a step up to twice as long as predicted here."
+        console.print(text)
+    return None
 
 
 def _load(request: "StudyRequest", paths: "Paths") -> "StudyFile":
