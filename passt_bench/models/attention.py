@@ -8,6 +8,7 @@ Shapes: B batch, H heads, L tokens, R tokens that are read, D width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,30 +35,37 @@ class _ByHeads(torch.autograd.Function):
         """(B * H, R, D)."""
         ctx.save_for_backward(q, k, v)
         out = torch.empty_like(q)
-        for some in _groups(q, k):
-            torch.bmm(_weights(q[some], k[some]), v[some], out=out[some])
+        for some, p, _ in _groups(q, k):
+            torch.bmm(_weights(q[some], k[some], p), v[some], out=out[some])
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The gradients of the three inputs."""
-        (q, k, v), (g,) = ctx.saved_tensors, gradients
+        (q, k, v), g = ctx.saved_tensors, gradients[0].contiguous()
         dq, dk, dv = (torch.empty_like(part) for part in (q, k, v))
-        g = g.contiguous()
-        for some in _groups(q, k):
-            p = _weights(q[some], k[some])
+        for some, p, ds in _groups(q, k):
+            _weights(q[some], k[some], p)
             torch.bmm(p.transpose(1, 2), g[some], out=dv[some])
-            dp = torch.bmm(g[some], v[some].transpose(1, 2))
-            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
+            torch.bmm(g[some], v[some].transpose(1, 2), out=ds)
+            torch._softmax_backward_data(ds, p, -1, p.dtype, grad_input=ds)
             torch.bmm(ds, k[some], out=dq[some])
             torch.bmm(ds.transpose(1, 2), q[some], out=dk[some])
         return dq, dk, dv
 
 
-def _groups(q: torch.Tensor, k: torch.Tensor) -> list[slice]:
-    size = max(1, _ENTRIES // (q.shape[1] * k.shape[1]))
-    return [slice(start, start + size) for start in range(0, len(q), size)]
+def _groups(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """The heads of each group, and room for two matrices of each of them (heads, R, L).
+
+    All groups share the room, which so stays in the cache.
+    """
+    size = min(len(q), max(1, _ENTRIES // (q.shape[1] * k.shape[1])))
+    room = q.new_empty(2, size, q.shape[1], k.shape[1])
+    for start in range(0, len(q), size):
+        heads = min(size, len(q) - start)
+        yield slice(start, start + heads), room[0, :heads], room[1, :heads]
 
 
-def _weights(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    return torch._softmax(torch.bmm(q, k.transpose(1, 2)), -1, False)
+def _weights(q: torch.Tensor, k: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    torch.bmm(q, k.transpose(1, 2), out=out)
+    return torch._softmax(out, -1, False, out=out)

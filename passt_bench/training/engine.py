@@ -316,7 +316,7 @@ class StepGraph:
             for name, value in inputs.items()
         )
         if shapes not in self._captured:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
             self._captured[shapes] = _Captured(self._step, inputs, self._pool)
         return self._captured[shapes](inputs)
 
