@@ -124,7 +124,8 @@ def plan(
         )
     console.print(table)
     _print_predictions(study, predictor)
-    if study.record.seeds:
+    here = study.absent is not None and study.absent.name in paths.data  # only weights are not
+    if study.record.seeds and not here:
         console.print(describe_data(study.record.fingerprint, study.absent))
     console.print(describe(study, Store(paths.runs), config, predictor=predictor))
     if paths.runs != RUNS and not paths.runs.exists():

@@ -76,7 +76,7 @@ def test_what_is_expected_follows_from_the_published_numbers_of_clips() -> None:
     assert study.expected(variant, Predictor(Path("runs")))[1] != seconds  # of no GPU
 
 
-def test_what_lacks_its_weights_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_what_lacks_its_weights_is_left_out_unless_asked_for(cli: Cli, tmp_path: Path) -> None:
     """Nobody needs what other rows start from."""
     data = f"esc50={write_esc50(tmp_path / 'ESC-50').root}"
     asked: dict[str, Any] = {"overrides": (*SMALL, *BRIEF), "device": "cpu", "folds": 1}
@@ -89,6 +89,8 @@ def test_what_lacks_its_weights_is_left_out_unless_it_is_asked_for(tmp_path: Pat
     assert len(study.cells) == 3
     assert "PaSST-B, PaSST-U, PaSST-S, PaSST-S-L start from are not here" in study.notes[0]
     assert names(plan("paper_table3_esc50", data, **asked))[0] == "PaSST-B"  # a list has them all
+    status, text = cli("plan", "paper_table3_esc50", "--data", data, "--set", "model.depth=1")
+    assert (status, "give --data" in text, "weights get" in text) == (0, False, True)
     with pytest.raises(InputError) as caught:
         plan("paper_table3_esc50", data, listed=False, variants=("PaSST-U",), **asked)
     assert caught.value.value == "passt_s_swa_p16_128_ap476"
