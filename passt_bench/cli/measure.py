@@ -104,7 +104,7 @@ def compare(
         ),
     )
     recipes = subjects(items, shared, parse_assignments(sets or []))
-    study = as_study(plain_name(name or default_name(items), field="--name"), recipes, shared)
+    study = as_study(plain_name(name or default_name(items), field="--name"), recipes)
     paths = Paths(runs, pages=reports)
     plan = plan_request(StudyFile(study, ""), StudyRequest(study.name), paths)
     chosen = plan.study.name

@@ -88,16 +88,16 @@ def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recip
     return override(recipe, named, source=item)
 
 
-def as_study(name: str, recipes: Mapping[str, Recipe], shared: Recipe) -> Study:
-    """A study of costs whose variants are such recipes; the first is the baseline."""
-    parts = [part.name for part in fields(Recipe)]
-    variants = []
+def as_study(name: str, recipes: Mapping[str, Recipe]) -> Study:
+    """A study of costs whose variants are such recipes; the first is base and baseline."""
+    parts, variants = [part.name for part in fields(Recipe)], []
+    base = next(iter(recipes.values()))
     for label, recipe in recipes.items():
         changes = {part: getattr(recipe, part) for part in parts}
-        changed = {part: new for part, new in changes.items() if new != getattr(shared, part)}
+        changed = {part: new for part, new in changes.items() if new != getattr(base, part)}
         variants.append(Variant(label, changed))
     question = f"What do {len(recipes)} models cost, side by side?"
-    return Study(name, question, shared, tuple(variants), variants[0].name, seeds=())
+    return Study(name, question, base, tuple(variants), variants[0].name, seeds=())
 
 
 def default_name(items: Sequence[str]) -> str:

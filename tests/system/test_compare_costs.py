@@ -75,7 +75,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real comparison through the command line, with profiles and the published protocol."""
     folder = tmp_path_factory.mktemp("compared")
     words = "compare passt_micro passt_micro:patchout.kind=time,patchout.rate=0.5 panns_micro"
-    words += " --batch 2 --seconds 0.5 --session-limit 1 --steps 1 --published"
+    words += " --batch 2 --seconds 0.5 --set data.name=esc50 --session-limit 1 --steps 1 --published"
     words += " --published-batch 3 --published-steps 2 --profile --name mine"
     words += f" --runs {folder / 'runs'} --reports {folder / 'rep'}"
     result = give(words.split())
@@ -89,6 +89,7 @@ def test_the_record_names_the_arms_and_comes_from_the_raw_samples(compared: Path
     record = store.study("mine")
     assert record.baseline == "passt_micro"
     assert [v.name for v in record.variants][2] == "panns_micro"
+    assert len(record.fingerprint.classes) == 50
     assert record.command.startswith("passt-bench compare passt_micro")
     assert str(compared) not in record.command
     (session,) = store.sessions()

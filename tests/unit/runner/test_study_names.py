@@ -168,7 +168,7 @@ def test_comparisons_of_other_settings_are_kept_apart(file: StudyFile, runs: Pat
     begin(file, runs)  # a study that trains
 
     def compared(name: str = "pair", **recipes: Recipe) -> str:
-        study = StudyFile(as_study(name, recipes, recipe), "")
+        study = StudyFile(as_study(name, recipes), "")
         plan = plan_request(study, StudyRequest(name), Paths(runs))
         assert (plan.study.name != name) == bool(plan.notes)
         assert plan.record.variants[1].recipe == [*recipes.values()][1]
