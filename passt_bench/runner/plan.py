@@ -11,7 +11,6 @@ from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
 from passt_bench.paper import Corpus, corpora
-from passt_bench.published_weights import PUBLISHED
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
@@ -27,7 +26,7 @@ from passt_bench.runner.request import (
     typed_command,
     with_seeds,
 )
-from passt_bench.runner.studies import StudyFile, is_available, join_record
+from passt_bench.runner.studies import StudyFile, join_record, without_weights
 from passt_bench.spec.key import (
     arm_key,
     component_versions,
@@ -167,13 +166,9 @@ def plan_request(
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
-    Args:
-        file: the study.
-        request: the changes of the command line.
-        paths: folders of data and records.
-        avoid_taken_name: whether to rename it (quick-2) if its name has other settings on record.
-        listed: whether it is only shown, so that published data and weights need not be here.
-            Otherwise variants whose published weights are not here are left out, unless requested.
+    ``avoid_taken_name``: whether to rename it (quick-2) if its name has other settings on record.
+    ``listed``: whether it is only shown, so that published data and weights need not be here;
+    otherwise variants whose published weights are not here are left out, unless requested.
 
     Raises:
         InputError: the request, the study or the data are not valid, or requested weights are not
@@ -186,7 +181,7 @@ def plan_request(
             PATCHOUTS.get(study.base.patchout.kind)
     if request.name is not None:
         study = replace(study, name=plain_name(request.name, field="--name"))
-    lacking = _without_weights(study)
+    lacking = without_weights(study)
     notes = []
     for weights in dict.fromkeys(lacking.values()):
         names = ", ".join(name for name, w in lacking.items() if w == weights)
@@ -204,13 +199,9 @@ def plan_request(
     able = [variant.name for variant in study.variants if variant.name not in lacking]
     asked = request.variants or able or lacking
     for name in (name for name in lacking if name in asked):
-        raise InputError(
-            "these weights are not on this machine",
-            source=study.place(name),
-            field="init.checkpoint",
-            value=lacking[name],
-            remedy=f"passt-bench weights get {lacking[name]}",
-        )
+        problem = f"these weights, from which {name!r} starts, are not on this machine"
+        get = f"passt-bench weights get {lacking[name]}"
+        raise study.error(problem, "init.checkpoint", lacking[name], get)
     only = able if lacking else None
     plan = expand(study, request, datasets, file.notebook, only, avoid_taken_name=avoid_taken_name)
     return replace(plan, notes=(*plan.notes, *notes))
@@ -237,12 +228,6 @@ def expand(
     if avoid_taken_name:
         plan = join_record(plan, Store(datasets.paths.runs), lambda study: expanded(study).record)
     return choose_variants(plan, request.variants, request.with_baseline)
-
-
-def _without_weights(study: Study) -> dict[str, str]:
-    """Variant → the published weights that it starts from and that are not on this machine."""
-    starts = {v.name: study.recipe(v).init.checkpoint for v in study.variants}
-    return {n: w for n, w in starts.items() if w in PUBLISHED and not is_available(w)}
 
 
 def choose_variants(plan: StudyPlan, names: Collection[str], baseline: bool) -> StudyPlan:

@@ -114,12 +114,17 @@ def find_available(data: Collection[str], weights: Iterable[str] = ()) -> Availa
         import torch  # slow, so only with a GPU driver
 
         gpu = torch.cuda.is_available()
-    available = frozenset(name for name in {*PUBLISHED, *weights} if is_available(name))
+    available = frozenset(name for name in {*PUBLISHED, *weights} if _is_available(name))
     return Available(frozenset(data), available, gpu)
 
 
-def is_available(weights: str) -> bool:
-    """Whether published weights, or a model file, are on this machine."""
+def without_weights(study: Study) -> dict[str, str]:
+    """Variant → the published weights that it starts from and that are not on this machine."""
+    starts = {v.name: study.recipe(v).init.checkpoint for v in study.variants}
+    return {n: w for n, w in starts.items() if w in PUBLISHED and not _is_available(w)}
+
+
+def _is_available(weights: str) -> bool:
     try:
         return locate(weights).is_file()
     except InputError:  # published, and not on this machine
