@@ -190,10 +190,8 @@ def plan_request(
     datasets = Datasets(paths)
     corpus = corpora().get(study.base.data.name)
     if listed and corpus and study.seeds and (lacking or corpus.name not in paths.data):
-        plan = plan_study(
-            *(study, datasets, request.seeds, request.folds, file.notebook),
-            absent=corpus,
-        )
+        asked = (request.seeds, request.folds, file.notebook)
+        plan = plan_study(study, datasets, *asked, absent=corpus)
         plan = replace(plan, notes=tuple(notes), absent=corpus)
         return choose_variants(plan, request.variants, request.with_baseline)
     able = [variant.name for variant in study.variants if variant.name not in lacking]
@@ -219,10 +217,7 @@ def expand(
     """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
-        return plan_study(
-            *(study, datasets, seeds, folds, notebook, typed_command()),
-            only=only,
-        )
+        return plan_study(study, datasets, seeds, folds, notebook, typed_command(), only=only)
 
     plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
