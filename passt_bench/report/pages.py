@@ -177,6 +177,8 @@ def costs_headline(view: StudyView) -> str:
         return f"{_against(gain)}{of_reference}."
     timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
     slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
+    if timed[1:] and timed[-1].cost(TRAIN_STEP).speed_verdict != "faster":
+        fastest = "no variant is shown to train faster"
     text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
     return f"{text}{f', {slowest}' if timed[1:] else ''}."
 

@@ -57,6 +57,8 @@ def scaling(view: StudyView) -> Drawing:
     data = scaling_data(view)
     if data.empty:
         return placeholder(NAME, TITLE, "no cost session measured this study.")
+    if len(view.variants) > 1 and data["tokens"].nunique() == 1:
+        return placeholder(NAME, TITLE, "every variant keeps as many tokens in training.")
     clips = sorted({int(batch) for batch in data["batch"] if isfinite(batch)})
     caption = (
         f"One step of {' or '.join(map(str, clips))} clips against the tokens that training keeps, "
