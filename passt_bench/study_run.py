@@ -23,7 +23,14 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
-from passt_bench.runner.executor import check_device, fork_server, parallel_runs, prepare, train
+from passt_bench.runner.executor import (
+    check_device,
+    disk_bytes,
+    fork_server,
+    parallel_runs,
+    prepare,
+    train,
+)
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
@@ -31,7 +38,6 @@ from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_loc
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
 from passt_bench.spec.study import parse_assignments
-from passt_bench.training.features import cache_bytes, features_path, fits_cache
 
 
 def run_study(
@@ -274,29 +280,12 @@ def describe(
     if isnan(seconds):
         return f"{text} How long it takes is not known; for a GPU, give its name: --gpu H100."
     place = " ".join(predictor.gpu.name_parts) if predictor.gpu else "this machine"
-    disk = f", and {_disk_bytes(plan, todo, store, config, width) / 1e6:.0f} MB of disk"
+    paths = Paths(store.root)
+    disk = f", and {disk_bytes(todo, paths, config, plan.datasets) / 1e6:.0f} MB of disk"
     expected = f"Expected: about {duration(seconds)} in all on {place}{disk if todo else ''}."
     return f"{text} {expected}" if seconds else text
 
 
-def _disk_bytes(
-    plan: StudyPlan, todo: Sequence[PlannedCell], store: Store, config: RunConfig, width: int
-) -> float:
-    """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
-    cache, logmels, states = Paths(store.root).cache, dict[Path, int](), list[int]()
-    for cell in todo:
-        path = features_path(cache, cell.recipe, cell.fingerprint.digest)
-        clips = len(plan.datasets.get(cell.recipe).ids)
-        if path is not None and not path.is_file() and fits_cache(cell.recipe, clips, cache):
-            logmels[path] = cache_bytes(cell.recipe, clips)
-        states.append(12 * cell.summary.parameters)  # weights and AdamW's two averages
-    # A run keeps two checkpoints while it writes the next.
-    running, models = 3 * sum(sorted(states)[-width:]), sum(states) / 3
-    kept = 2 * sum(states) * config.keep_checkpoints + models * config.keep_models
-    return sum(logmels.values()) + max(running, kept) + _RUN_BYTES * len(todo)
-
-
-_RUN_BYTES = 1e5  # a record and its copies beside the page and in MLflow
 _NO_COST = "Costs are not measured: they are ratios to the baseline, which --no-baseline excludes."
 
 

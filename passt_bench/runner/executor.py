@@ -41,9 +41,10 @@ from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, lock
 from passt_bench.spec.recipe import EngineSpec, Recipe
-from passt_bench.training.features import features_path, fits_cache, prepare_features
+from passt_bench.training.features import cache_bytes, features_path, fits_cache, prepare_features
 
 POLL = 0.3  # seconds
+_RUN_BYTES = 1e5  # a record and its copies beside the page and in MLflow
 RESTARTS = 3  # of a cell whose process is killed from outside, within one command
 # What a cell would import later: the first optimizer torch._dynamo, the metrics scikit-learn.
 _MODULES = (
@@ -311,6 +312,23 @@ def check_available(device: str, source: str | None = None, field: str = "engine
             value="cuda",
             remedy="Use --device cpu.",
         )
+
+
+def disk_bytes(
+    todo: Sequence[PlannedCell], paths: Paths, config: RunConfig, datasets: Datasets
+) -> float:
+    """About what missing runs need on the disk: log-mels, checkpoints, models, records."""
+    logmels, states = dict[Path, int](), list[int]()
+    for cell in todo:
+        path = features_path(paths.cache, cell.recipe, cell.fingerprint.digest)
+        clips = len(datasets.get(cell.recipe).ids)
+        if path is not None and not path.is_file() and fits_cache(cell.recipe, clips, paths.cache):
+            logmels[path] = cache_bytes(cell.recipe, clips)
+        states.append(12 * cell.summary.parameters)  # weights and AdamW's two averages
+    # A run keeps two checkpoints while it writes the next.
+    running = 3 * sum(sorted(states)[-parallel_runs(todo, config) :])
+    kept = 2 * sum(states) * config.keep_checkpoints + sum(states) / 3 * config.keep_models
+    return sum(logmels.values()) + max(running, kept) + _RUN_BYTES * len(todo)
 
 
 def prepare(

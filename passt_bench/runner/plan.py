@@ -190,8 +190,8 @@ def plan_request(
     datasets = Datasets(paths)
     corpus = corpora().get(study.base.data.name)
     if listed and corpus and study.seeds and (lacking or corpus.name not in paths.data):
-        asked = (request.seeds, request.folds, file.notebook)
-        plan = plan_study(study, datasets, *asked, absent=corpus)
+        given = (request.seeds, request.folds, file.notebook)
+        plan = plan_study(study, datasets, *given, absent=corpus)
         plan = replace(plan, notes=tuple(notes), absent=corpus)
         return choose_variants(plan, request.variants, request.with_baseline)
     able = [variant.name for variant in study.variants if variant.name not in lacking]

@@ -70,7 +70,7 @@ COMMANDS = [
     ("report --variant none", "--variant", None, "one study"),
     ("report a --no-baseline", "--no-baseline", None, "compares with the baseline"),
     ("run STUDY --workers 0", "--workers", 0, "above 0"),
-    ("run STUDY --timeout 0", "--run-timeout", 0, "above 0"),
+    ("run STUDY --run-timeout 0", "--run-timeout", 0, "above 0"),
     ("run STUDY --memory inf", "--memory", float("inf"), "Give GiB"),
     ("run STUDY --retry oom,bogus", "--retry", "bogus", "Known: diverged"),
     ("predict a.wav --checkpoint x --device tpu", "--device", "tpu", "Known: cpu, cuda"),

@@ -1,12 +1,14 @@
 """The tables of docs/performance.md against the files that they are computed from."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 from step_profile import kinds_of, table
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("profile_*.json")), ids=lambda path: path.stem)
@@ -26,3 +28,11 @@ def test_a_kernel_counts_as_the_first_kind_that_its_name_tells() -> None:
     ]
     found = [ms for ms in kinds_of(kernels).values() if ms]
     assert found == [1.0, 6.0, 8.0, 16.0]
+
+
+def test_the_page_has_the_steps_on_two_cores() -> None:
+    steps = runpy.run_path(str(ROOT / "tests" / "bench" / "cpu_steps.py"))
+    measured = json.loads((DOCS / "cpu_steps.json").read_text(encoding="utf-8"))["tokens"]
+    rows = steps["markdown"](measured)
+    assert rows.count("\n") == len(steps["ENGINES"])
+    assert rows in (DOCS / "performance.md").read_text(encoding="utf-8")

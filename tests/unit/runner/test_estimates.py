@@ -82,10 +82,10 @@ def test_a_gpu_is_expected_to_work_as_its_data_sheet_says() -> None:
     each = gpu.seconds_per_flop(RECIPE, CLASSES)
     facts = summarize_model(RECIPE, CLASSES)
     assert each == pytest.approx(step.seconds / (2 * facts.flops))
-    # Forty steps in a turn, however many the CPU would take; six rounds suffice.
+    # Forty of each in a turn, however many the CPU would take; six rounds suffice.
     found = expected(RECIPE, on=gpu)
     apart = 2 + facts.parameters / 15e6 + 12 * step.seconds + 4 * 3 * facts.flops_inference * each
-    turn = 40 * step.seconds + 2 * 3 * facts.flops_inference * each
+    turn = 40 * step.seconds + 40 * 3 * facts.flops_inference * each
     assert found.least == found.most == pytest.approx(apart + 6 * turn)
     half = override(RECIPE, {"engine": EngineSpec(device="cuda", precision="bfloat16")})
     assert expected(half, on=gpu).most > 0
