@@ -41,6 +41,7 @@ SIZES = {
 }
 ENGINES: dict[str, dict[str, Any]] = {
     "float32": {},
+    "float32, by heads": {"attention": "by_heads"},
     "float32, materialized": {"attention": "materialised"},
     "float32, norms": {"recompute": "norms"},
     "float32, blocks": {"recompute": "blocks"},

@@ -1,7 +1,7 @@
 """Runs a small study in processes that are killed at chosen moments.
 
-A program of its own: ``python killing.py FOLDER PLAN``. It imports everything and starts the fork
-server once; each invocation of the study is then a fork of it, which saves the seconds of imports.
+A program of its own: ``python killing.py FOLDER PLAN``. It imports everything once and starts the
+fork server; each invocation of the study is then a fork of it, which saves the seconds of imports.
 The children run this file as ``__mp_main__`` and find the next moment in their folder.
 
 A moment is a JSON file: ``who`` is killed (``child``, ``parent``, or ``self`` for the parent in its
@@ -16,10 +16,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-POINTS = ("create", "cut", "sync", "rename", "renamed")
+MOST_INVOCATIONS = 20  # for the moments of a batch, several of which one invocation may meet
 
 
 class Moment:
@@ -140,10 +141,13 @@ def study(folder: Path) -> Any:
 def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     from rich.console import Console
 
+    from passt_bench import processes
     from passt_bench.runner.plan import Datasets, plan_study
     from passt_bench.runner.request import Paths, RunConfig
     from passt_bench.study_run import execute_plan
 
+    # The fork server is not this process's child, so it could not ask how it is.
+    processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     sys.argv = [sys.argv[0], str(folder)]  # the children get this
     arm(folder, ("self",))
     paths = Paths(folder)
@@ -154,6 +158,9 @@ def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
 
 def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     """Invokes in a fork; the exit status, negative for a signal."""
+    from passt_bench.runner import executor
+
+    executor.fork_server()  # it died if a fork was killed amid asking it for a process
     pid = os.fork()
     if not pid:
         status = 70
@@ -171,22 +178,17 @@ def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:
 
 def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     """Runs the study undisturbed, then through all moments; a new folder where one is finished."""
-    from multiprocessing import forkserver
-
-    from passt_bench import processes
-    from passt_bench.runner import executor
     from passt_bench.runner.plan import Datasets, plan_study
     from passt_bench.runner.request import Paths
 
-    executor.fork_server()
-    # The forks use this one; it is not their child, so they could not ask how it is.
-    processes.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     warm, small = Paths(root / "plan"), study(root)
     plan_study(small, Datasets(warm))  # what is counted once, all forks know
     assert forked(root / "undisturbed", small, 1e9) == 0
     number = 0
     for batch, moments in enumerate(batches):
-        while moments:
+        for _ in range(MOST_INVOCATIONS):
+            if not moments:
+                break
             folder = root / f"killed-{number:02d}"
             (folder / "moments").mkdir(parents=True, exist_ok=True)
             for index, moment in enumerate(moments):
@@ -200,6 +202,7 @@ def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
                 path.unlink()
             if status == 0:
                 number += 1  # nothing is left there to be killed in
+        assert not moments, f"batch {batch}: {moments} did not come"
     for folder in sorted(root.glob("killed-*")):
         assert forked(folder, small, 1.0) == 0
 
