@@ -187,7 +187,7 @@ def _run(cell: PlannedCell, paths: Paths, config: RunConfig, folder: Path) -> Ru
         checkpoint_seconds=config.checkpoint_seconds,
         clocks=clock.seconds,
     )
-    state = train(net, task, lambda done: _note_epoch(folder, recipe.training.epochs, done))
+    state = train(net, task, lambda done: _note_epoch(folder, task.epochs, done))
     done = state.progress
     clock.seconds["train"] = done.seconds
     clock.start()

@@ -17,7 +17,7 @@ from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mea
 from passt_bench.models import AudioModel, from_recipe, resolve
 from passt_bench.models.frontend import frame_count
 from passt_bench.spec.recipe import Pair, Patchout, Recipe
-from passt_bench.training.batches import epoch_steps
+from passt_bench.training.batches import total_steps
 from passt_bench.training.engine import ModelStep, check_chunks, loss_of
 from passt_bench.training.loop import stages
 
@@ -110,7 +110,7 @@ def _inference_flops(recipe: Recipe, classes: int) -> float:
 def run_flops(recipe: Recipe, summary: ModelSummary, train: int, test: int) -> float:
     """FLOPs of a run; those of evaluation three times, for they take longer than in training."""
     training = recipe.training
-    clips = training.epochs * epoch_steps(training, train) * training.batch_size
+    clips = total_steps(training, train) * training.batch_size
     return clips * summary.flops + 3 * test * summary.flops_inference
 
 

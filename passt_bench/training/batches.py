@@ -145,6 +145,11 @@ def epoch_steps(training: TrainingSpec, clips: int) -> int:
     return max(1, (training.epoch_clips or clips) // training.batch_size)
 
 
+def total_steps(training: TrainingSpec, clips: int) -> int:
+    """Steps of the whole training over this many training clips."""
+    return training.steps or training.epochs * epoch_steps(training, clips)
+
+
 def clip_weights(targets: Targets, train: np.ndarray) -> np.ndarray:
     """Sampling weight of each training clip: 1000 / (100 + count), summed over its labels.
 

@@ -20,13 +20,14 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load
+from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load, total_steps
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device
 from passt_bench.training.metrics import score
 from passt_bench.training.state import Progress, Task, Training, snapshot_epochs
 
+LEAST_STEPS = 100  # of a training whose number of steps is given
 _TORCH = 0x70C4  # keeps this random stream apart from others with the same seed
 
 
@@ -38,15 +39,14 @@ def set_up(engine: EngineSpec) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def learning_rate_at(training: TrainingSpec, step: int, per_epoch: int) -> float:
-    """The learning rate of a training step, counted from 0.
+def learning_rate_at(training: TrainingSpec, step: int, steps: int, per_epoch: int) -> float:
+    """The learning rate of a training step, counted from 0, of so many.
 
     Either `ramp`, or a linear warm-up in a share of the steps and then a cosine to zero.
     """
     peak = training.learning_rate
     if training.schedule == "ramp":
         return peak * ramp(training, step // per_epoch)
-    steps = training.epochs * per_epoch
     rising = round(training.warmup * steps)
     if step < rising:
         return peak * (step + 1) / (rising + 1)
@@ -112,12 +112,12 @@ def train(
     remaining = range(progress.epoch * steps + progress.step, total)
     workers = recipe.engine.num_workers if stored is None else 0
     with closing(load(source, remaining, workers, cuda)) as batches:
-        while progress.epoch < recipe.training.epochs:
+        while progress.epoch < task.epochs:
             net.train()
             state.begin_epoch()
             first = progress.epoch * steps
-            for number in range(first + progress.step, first + steps):
-                step.set_learning_rate(learning_rate_at(recipe.training, number, steps))
+            for number in range(first + progress.step, min(first + steps, total)):
+                step.set_learning_rate(learning_rate_at(recipe.training, number, total, steps))
                 batch = engine.send(next(batches))
                 drawn = engine.send(_draw(net, task, number, source.size))
                 state.count_step(run_step({**(finish(batch) if late else batch), **drawn}))
@@ -200,7 +200,22 @@ def check_settings(recipe: Recipe, clips: int) -> None:
             remedy=f"Give at most {clips}, or leave it out for all.",
         )
     check_chunks(recipe.engine, min(training.batch_size, wanted or clips))
-    steps = training.epochs * epoch_steps(training, clips)
+    steps, fewest = total_steps(training, clips), max(LEAST_STEPS, epoch_steps(training, clips))
+    if training.steps is not None and steps < fewest:
+        raise InputError(
+            f"fewer than an epoch or {LEAST_STEPS} steps; here that is {fewest}",
+            field="training.steps",
+            value=steps,
+            remedy="Give a larger budget.",
+        )
+    by_epoch = training.schedule == "ramp" or training.swa_start is not None
+    if training.steps is not None and by_epoch:
+        raise InputError(
+            "the ramp and averaged weights count epochs, which a number of steps may cut short",
+            field="training.steps",
+            value=steps,
+            remedy="Use the cosine schedule without training.swa_start, or leave it out.",
+        )
     if patchout.schedule != "constant" and steps < patchout.stages:
         raise InputError(
             f"the training has {steps} steps, fewer than the number of stages",

@@ -31,7 +31,7 @@ from passt_bench.measure.memory import peak_bytes
 from passt_bench.spec.codec import to_plain, validate, written_as
 from passt_bench.spec.recipe import Recipe, TrainingSpec
 from passt_bench.training import checkpoint
-from passt_bench.training.batches import epoch_steps
+from passt_bench.training.batches import epoch_steps, total_steps
 from passt_bench.training.engine import Diverged, ModelStep
 from passt_bench.training.features import Features
 
@@ -90,8 +90,12 @@ class Task:
     @property
     def total_steps(self) -> int:
         """Steps of the whole training."""
-        training = self.recipe.training
-        return training.epochs * epoch_steps(training, len(self.train))
+        return total_steps(self.recipe.training, len(self.train))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training; the last one may be cut short."""
+        return -(-self.total_steps // epoch_steps(self.recipe.training, len(self.train)))
 
 
 @dataclass
@@ -175,7 +179,7 @@ class Training:
         Raises:
             Diverged: a loss was NaN or infinite.
         """
-        progress, epochs = self.progress, self.task.recipe.training.epochs
+        progress, epochs = self.progress, self.task.epochs
         mean = float(torch.stack(self._losses).mean())
         if not np.isfinite(mean):
             raise Diverged(f"the loss is {mean} in epoch {progress.epoch + 1} of {epochs}")
