@@ -32,6 +32,7 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
+    final: bool = True  # whether all cells of the study have ended, so that there are verdicts
     # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
     rounds: Sequence[Mapping[str, Sequence[float]]] = ()
 
@@ -66,16 +67,22 @@ def _rounds(results: Results, stores: Sequence[Store]) -> list[dict[str, list[fl
 
 
 def analyze(
-    study: StudyRecord, records: Mapping[str, RunRecord], sessions: Iterable[SessionRecord]
+    study: StudyRecord,
+    records: Mapping[str, RunRecord],
+    sessions: Iterable[SessionRecord],
+    final: bool = True,
 ) -> Results:
     """Computes the results of a study from records of its cells and sessions, and possibly others.
+
+    ``final`` is false if the study has variants that are left out here and have not ended.
 
     Raises:
         InputError: a record is of other data than the study's, or the metric has no direction.
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
-    means, comparisons = means_and_comparisons(study, cells) if keys else ([], [])
+    final = final and all(key in records for key in keys)
+    means, comparisons = means_and_comparisons(study, cells, final=final) if keys else ([], [])
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
@@ -85,6 +92,7 @@ def analyze(
         records={key: records[key] for key in keys if key in records},
         arms={name: arm for name, (_, arm) in measured.items()},
         sessions=tuple(sorted(used.values(), key=_age)),
+        final=final,
     )
 
 

@@ -17,7 +17,7 @@ from passt_bench.report.text import (
     Unit,
     fixed,
     interval,
-    p_value,
+    seed_range,
     significant,
     times,
     unit_for,
@@ -170,18 +170,17 @@ def verdicts(view: StudyView) -> Table:
         replace(flops_columns(arms)[0], name="flops_per_clip"),
     ]  # fmt: skip
     caption = (
-        f"{view.metric} against {view.study.baseline} with 95 % intervals (difference not "
-        f"corrected, p Holm-corrected, margin ±{view.margin:g}), and the cost of a training step."
+        f"{view.metric} against {view.study.baseline} with 95 % intervals (those of differences "
+        f"cover together; margin ±{view.margin:g}), and the cost of a training step."
     )
     return _of_variants(view, "verdicts", caption, columns)
 
 
-def comparison_columns() -> tuple[Column, Column, Column]:
-    """The columns of the difference to the baseline, corrected p and verdict."""
+def comparison_columns() -> tuple[Column, Column]:
+    """The columns of the difference to the baseline and the verdict."""
     return (
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
-        Column("p", "corrected p", p_value, get=lambda v: v.comparison and v.comparison.p),
         Column("verdict", "verdict", get=lambda v: v.verdict),
     )  # fmt: skip
 
@@ -206,12 +205,14 @@ def quality(view: StudyView) -> Table:
           for name in sorted(metrics - {view.metric})),
         Column("detectable", "detectable difference", partial(significant, digits=2),
                get=lambda v: v.comparison and v.comparison.detectable),
-        Column("seeds_needed", "seeds needed", str,
-               get=lambda v: v.comparison and v.comparison.blocks_needed),
+        Column("smallest_margin", "smallest margin", partial(significant, digits=2),
+               get=lambda v: v.comparison and v.comparison.smallest_margin),
+        Column("seeds_needed", "seeds needed", get=lambda v: v.comparison and seed_range(v.comparison.blocks_needed)),
     ]  # fmt: skip
     caption = (
         f"quality. Mean {view.metric} over seeds with its 95 % interval; the true difference that "
-        "these seeds detect with probability 0.8."
+        "these seeds detect with probability 0.8, and the smallest margin within which they show "
+        "equality as often."
     )
     return _of_variants(view, "quality", caption, columns)
 

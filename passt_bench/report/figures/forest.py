@@ -22,9 +22,9 @@ def forest_data(view: StudyView) -> pd.DataFrame:
     rows = []
     for v in view.others:
         if (item := v.comparison) is not None:
-            values = (item.difference, item.low, item.high, item.p, v.verdict, item.n, item.margin)
+            values = (item.difference, item.low, item.high, v.verdict, item.n, item.margin)
             rows.append((v.name, *values, v.cells))
-    columns = ["variant", "difference", "low", "high", "p", "verdict", "blocks", "margin", "cells"]
+    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "cells"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -36,10 +36,11 @@ def forest(view: StudyView) -> Drawing:
         return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
     caption = (
-        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
-        f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
-        f"{side} of zero is better. “Same” requires the 90 % interval (two one-sided tests) inside "
-        "the band; what is neither that nor better or worse is undecided."
+        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its "
+        "interval; all of them cover together with probability 0.95. An interval inside the shaded "
+        f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
+        f"{side.lower()} of zero being better; one that excludes the band's end on the other side is "
+        "not worse; others are undecided."
     )
     return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
 
