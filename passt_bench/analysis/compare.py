@@ -27,6 +27,8 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
 
 DEFAULT_MARGIN = 0.02
+# The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
+LEVELS = (0.05, 0.0294, 0.0221, 0.0182, 0.0158)
 
 Verdict = Literal[
     "better",
@@ -106,17 +108,22 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
 
 
 def means_and_comparisons(
-    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None, *, final: bool = True
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None, ended: int | None = None
 ) -> tuple[list[VariantMean], list[Comparison]]:
     """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
     Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
-    ``final`` is false if the study has further cells, which have not ended.
+    Of the seeds that have ``ended`` (all variants, also those left out; None: see `ended_seeds`) the
+    first ones count, up to the last planned look; later ones are not judged.
 
     Raises:
         InputError: there is no such numeric column, or its direction is unknown.
     """
     metric = metric or study.metric
+    ended = ended_seeds(study, cells) if ended is None else ended
+    look = last_look(study, ended)
+    if look is not None:
+        cells = cells[cells["seed"].isin(study.seeds[:look])]
     table, *folds = block_tables(study, cells, metric)
     better = metric_direction(study, metric)
     y = table.to_numpy(dtype=np.float64)
@@ -125,12 +132,24 @@ def means_and_comparisons(
         return means, []
     base = list(table.index).index(study.baseline)
     arms = [arm for arm in range(len(y)) if arm != base]
-    found = contrasts(y, baseline_weights(len(y), base), [f.to_numpy(dtype=float) for f in folds])
+    weights, level = baseline_weights(len(y), base), LEVELS[len(study.judged_at) - 1]
+    found = contrasts(y, weights, [fold.to_numpy(dtype=float) for fold in folds], level=level)
     tested = sum(math.isfinite(c.low) for c in found)
     return means, [
-        _comparison(study, means[arm], item, tested, better, final)
+        _comparison(study, means[arm], item, tested, better, look is not None)
         for arm, item in zip(arms, found, strict=True)
     ]
+
+
+def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
+    """How many of the first seeds have a record of each cell."""
+    missing = {*cells[cells["status"] == "missing"]["seed"]}
+    return next((n for n, seed in enumerate(study.seeds) if seed in missing), len(study.seeds))
+
+
+def last_look(study: StudyRecord, ended: int) -> int | None:
+    """The number of seeds that verdicts are read at; None before the first look."""
+    return max((look for look in study.judged_at if look <= ended), default=None)
 
 
 def metric_direction(study: StudyRecord, column: str | None = None) -> Better:

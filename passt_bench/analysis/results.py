@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from passt_bench.analysis.compare import Comparison, VariantMean, means_and_comparisons
+from passt_bench.analysis.compare import (
+    Comparison,
+    VariantMean,
+    ended_seeds,
+    last_look,
+    means_and_comparisons,
+)
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.intervals import Rounds, round_medians
 from passt_bench.records.files import unpack_json
@@ -32,9 +38,14 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
-    final: bool = True  # whether all cells of the study have ended, so that there are verdicts
+    ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
     # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
     rounds: Sequence[Mapping[str, Sequence[float]]] = ()
+
+    @property
+    def look(self) -> int | None:
+        """The number of seeds that verdicts are read at; None before the first look."""
+        return last_look(self.study, self.ended)
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
@@ -70,19 +81,19 @@ def analyze(
     study: StudyRecord,
     records: Mapping[str, RunRecord],
     sessions: Iterable[SessionRecord],
-    final: bool = True,
+    ended: int | None = None,
 ) -> Results:
     """Computes the results of a study from records of its cells and sessions, and possibly others.
 
-    ``final`` is false if the study has variants that are left out here and have not ended.
+    ``ended``: how many of the first seeds have ended in the variants that are left out here.
 
     Raises:
         InputError: a record is of other data than the study's, or the metric has no direction.
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
-    final = final and all(key in records for key in keys)
-    means, comparisons = means_and_comparisons(study, cells, final=final) if keys else ([], [])
+    ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
+    means, comparisons = means_and_comparisons(study, cells, ended=ended) if keys else ([], [])
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
@@ -92,7 +103,7 @@ def analyze(
         records={key: records[key] for key in keys if key in records},
         arms={name: arm for name, (_, arm) in measured.items()},
         sessions=tuple(sorted(used.values(), key=_age)),
-        final=final,
+        ended=ended,
     )
 
 

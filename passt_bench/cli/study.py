@@ -210,6 +210,9 @@ def run(
     keep_models: Annotated[
         bool, flag("--keep-models", "Save each trained model with its record.")
     ] = False,
+    until_decided: Annotated[
+        bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
+    ] = False,
     cost: Annotated[bool, typer.Option(help="Measure time and memory of training steps.")] = True,
     remeasure: Annotated[
         bool, flag("--remeasure", "Measure costs again, even if already measured.")
@@ -231,6 +234,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
+        until_decided=until_decided,
         cost=cost,
         remeasure=remeasure,
         track=track,

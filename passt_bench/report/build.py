@@ -217,7 +217,7 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     """The results of a study that has only these variants."""
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
-    part = analyze(study, results.records, results.sessions, results.final)
+    part = analyze(study, results.records, results.sessions, results.ended)
     return replace(part, rounds=results.rounds)
 
 

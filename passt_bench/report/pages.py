@@ -151,8 +151,8 @@ def headline(view: StudyView) -> str:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
     if not verdicts:
         return f"{base.name} reaches {view.metric} {interval(base.value)}; nothing else is shown."
-    if not view.results.final:
-        ended = f"{ended_seeds(view)} of {counted(len(view.study.seeds), 'seed')}"
+    if view.results.look is None:
+        ended = f"{view.results.ended} of {counted(view.study.judged_at[0], 'seed')}"
         return f"{ended}, no verdict yet; {base.name} reaches {view.metric} {interval(base.value)}."
     against = f"{base.name} ({view.metric} {interval(base.value)})"
     references = [quoted(v.name) for v in view.others if v.record.reference]
@@ -170,13 +170,6 @@ def headline(view: StudyView) -> str:
     whole = "both" if number == "2" else f"all {number}"
     parts[0] = f"{f'{number} of {len(verdicts)}' if parts[1:] else whole} variants {rest}"
     return f"Against {against}, {listed(parts)}{beside}."
-
-
-def ended_seeds(view: StudyView) -> int:
-    """The number of seeds with a record of each cell of the shown variants."""
-    cells = [cell for v in view.variants for cell in v.record.cells]
-    open_seeds = {cell.seed for cell in cells if cell.key not in view.results.records}
-    return len({*view.study.seeds} - open_seeds)
 
 
 def costs_headline(view: StudyView) -> str:
@@ -249,7 +242,7 @@ def _quality(view: StudyView, v: VariantView) -> str:
     gap = v.difference
     if item.verdict == "no verdict":
         seen = counted(item.n, "seed")
-        why = f"{seen}, an interval needs three" if view.results.final else f"{seen} so far"
+        why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
         return f"no verdict (difference {interval(gap, sign=True)}; {why})"
     if item.verdict in ("better", "worse"):
         size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)

@@ -97,6 +97,11 @@ def _design(view: StudyView) -> Iterable[Fact]:
     yield "Metric", f"{view.metric} on the test split of {epochs}"
     tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
     yield from fact("Test", dict.fromkeys(tested), "; or ")
+    if view.results.look != len(study.seeds) or len(study.judged_at) > 1:
+        at = listed(map(str, study.judged_at))
+        now = "not yet" if view.results.look is None else f"now with the first {view.results.look}"
+        share = 100 * (1 - LEVELS[len(study.judged_at) - 1])
+        yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {share:.1f} %"
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 

@@ -295,6 +295,7 @@ def plan_study(
         folds=chosen,
         fingerprint=fingerprint,
         margin=study.margin,
+        looks=study.looks or ((len(study.seeds),) if study.seeds else ()),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=command,

@@ -225,8 +225,8 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
     """Chooses the plan's name, and merges it with the study already recorded under it.
 
-    `StudyPlan.stored_record` also gets the seeds, folds and variants on record; ``expand`` expands
-    the study with other seeds and folds.
+    `StudyPlan.stored_record` also gets the seeds, folds and variants on record, and keeps the
+    numbers of seeds at which it is judged; ``expand`` expands the study with other seeds and folds.
 
     Raises:
         InputError: a newer version of this package wrote the study on record.
@@ -247,7 +247,9 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         known = {variant.name: variant for variant in old.variants} | new
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
-        whole = replace(whole, variants=variants, baseline=baseline)
+        # With under three seeds nothing could be judged, so more may still be planned.
+        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
+        whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
     return replace(
         plan,
         study=replace(study, name=chosen),

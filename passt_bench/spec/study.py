@@ -15,6 +15,9 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
 
+MOST_LOOKS = 5
+
+
 @dataclass(frozen=True)
 class Variant:
     """A named change to the base recipe: dotted field name → value, see `override`.
@@ -44,6 +47,8 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
+    # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
+    looks: tuple[int, ...] = ()
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
@@ -61,6 +66,12 @@ class Study:
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
+        rising = all(type(look) is int for look in self.looks) and self.looks == tuple(
+            sorted({*self.looks})
+        )
+        if not rising or len(self.looks) > MOST_LOOKS or min(self.looks, default=3) < 3:
+            problem = f"looks must be at most {MOST_LOOKS} rising numbers of seeds from 3"
+            raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
 
     def error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
         """An error in the study or in a request for it."""

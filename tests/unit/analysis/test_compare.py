@@ -118,12 +118,26 @@ def test_undecided_says_what_it_takes_and_two_seeds_decide_nothing() -> None:
         assert np.isnan([found[0].low, found[0].high, found[0].detectable]).all()
 
 
-def test_there_is_no_verdict_before_all_cells_have_ended() -> None:
+def test_there_is_no_verdict_before_the_planned_seeds_have_ended() -> None:
     values = {"none": BASE, "up": shifted(0.03, 1), "down": shifted(-0.03, 2)}
     of = study(tuple(values), seeds=range(5))
-    _, found = means_and_comparisons(of, cells_with(of, values), final=False)
+    _, found = means_and_comparisons(of, cells_with(of, values), ended=4)
     assert [c.verdict for c in found] == ["no verdict", "no verdict"]
     assert found[0].low < 0.03 < found[0].high
+
+
+def test_later_seeds_are_not_judged_and_several_looks_are_stricter() -> None:
+    values = {"none": [*BASE, 0.9], "up": [*shifted(0.03, 1), 0.1]}
+    of = study(tuple(values), seeds=range(6))
+    cells = cells_with(of, values)
+    planned = compare(replace(of, looks=(5,)), cells)[0]
+    assert (planned.n, planned.verdict) == (5, "better")
+    assert compare(of, cells)[0].n == 6
+    several = replace(of, looks=(3, 5, 9))
+    strict = compare(several, cells)[0]
+    assert strict.n == 5 and strict.high - strict.low > planned.high - planned.low
+    _, first = means_and_comparisons(several, cells, ended=4)
+    assert first[0].n == 3
 
 
 def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
