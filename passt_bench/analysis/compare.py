@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +14,7 @@ from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
     NAN,
     Contrast,
-    baseline_weights,
+    Floats,
     blocks_needed,
     contrasts,
     detectable,
@@ -60,9 +61,10 @@ class VariantMean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the baseline in one metric.
+    """A variant against the baseline in one metric, or another contrast of variants.
 
     Attributes:
+        variant: the variant, or the name of a declared contrast, which has no baseline.
         n: blocks that both have.
         value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
@@ -119,26 +121,102 @@ def means_and_comparisons(
     Raises:
         InputError: there is no such numeric column, or its direction is unknown.
     """
+    judged = _judge(study, cells, metric, ended)
+    base = study.baseline
+    weights = {v.name: {v.name: 1.0, base: -1.0} for v in study.variants if v.name != base}
+    return judged.means, judged.compare(weights, base)
+
+
+def declared_comparisons(
+    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
+) -> dict[str, list[Comparison]]:
+    """Family → comparisons that the study declares, as far as it has their variants.
+
+    The margin holds for differences of two means; of a slope or an interaction the verdict only
+    says whether its interval excludes zero. Arguments and errors as in `means_and_comparisons`.
+    """
+    judged, found = _judge(study, cells, None, ended), {}
+    names = {variant.name for variant in study.variants}
+    for family, members in study.contrasts.items():
+        known = {name: weights for name, weights in members.items() if {*weights} <= names}
+        if known:
+            found[family] = judged.compare(known)
+    return found
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The observations of a study that verdicts are read from."""
+
+    study: StudyRecord
+    metric: str
+    better: Better
+    means: list[VariantMean]
+    y: Floats  # (variants, seeds)
+    folds: list[Floats]
+    look: int | None  # None before the first
+
+    def compare(
+        self, weights: Mapping[str, Mapping[str, float]], baseline: str = ""
+    ) -> list[Comparison]:
+        """Contrasts whose intervals cover together: name → variant → weight."""
+        rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
+        if not rows:
+            return []
+        level = LEVELS[len(self.study.judged_at) - 1]
+        found = contrasts(self.y, rows, self.folds, level=level)
+        tested = sum(math.isfinite(c.low) for c in found)
+        return [
+            self._comparison(name, baseline, weights[name], c, tested)
+            for name, c in zip(weights, found, strict=True)
+        ]
+
+    def _comparison(
+        self, name: str, baseline: str, weights: Mapping[str, float], c: Contrast, tested: int
+    ) -> Comparison:
+        margin = DEFAULT_MARGIN if self.study.margin is None else self.study.margin
+        if not math.isclose(sum(max(weight, 0.0) for weight in weights.values()), 1.0):
+            margin = 0.0  # it is not in the metric's unit
+        own = next((mean for mean in self.means if mean.variant == name), None)
+        if own is not None and own.n == 0:
+            verdict: Verdict = "failed"
+        elif not math.isfinite(c.estimate):
+            verdict = "not estimable"
+        elif self.look is None or not math.isfinite(c.low):
+            verdict = "no verdict"
+        else:
+            verdict = read_verdict(c.low, c.high, margin, self.better)
+        undecided, arms = verdict == "undecided", len(self.means)
+        return Comparison(
+            variant=name,
+            baseline=baseline,
+            metric=self.metric,
+            n=c.n,
+            value=own.value if own else NAN,
+            difference=c.estimate,
+            low=c.low,
+            high=c.high,
+            verdict=verdict,
+            margin=margin,
+            detectable=detectable(c),
+            smallest_margin=smallest_margin(c),
+            blocks_needed=blocks_needed(c, margin, arms) if undecided else None,
+            method=_method(c, tested),
+        )
+
+
+def _judge(
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None, ended: int | None
+) -> _Judged:
     metric = metric or study.metric
-    ended = ended_seeds(study, cells) if ended is None else ended
-    look = last_look(study, ended)
+    look = last_look(study, ended_seeds(study, cells) if ended is None else ended)
     if look is not None:
         cells = cells[cells["seed"].isin(study.seeds[:look])]
     table, *folds = block_tables(study, cells, metric)
-    better = metric_direction(study, metric)
-    y = table.to_numpy(dtype=np.float64)
-    means = _means(table, metric)
-    if len(y) < 2:
-        return means, []
-    base = list(table.index).index(study.baseline)
-    arms = [arm for arm in range(len(y)) if arm != base]
-    weights, level = baseline_weights(len(y), base), LEVELS[len(study.judged_at) - 1]
-    found = contrasts(y, weights, [fold.to_numpy(dtype=float) for fold in folds], level=level)
-    tested = sum(math.isfinite(c.low) for c in found)
-    return means, [
-        _comparison(study, means[arm], item, tested, better, look is not None)
-        for arm, item in zip(arms, found, strict=True)
-    ]
+    return _Judged(
+        study, metric, metric_direction(study, metric), _means(table, metric),
+        table.to_numpy(dtype=np.float64), [fold.to_numpy(dtype=np.float64) for fold in folds], look,
+    )  # fmt: skip
 
 
 def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
@@ -224,37 +302,6 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
     covered = {f: sum(f <= other for other in fold_sets) * len(f) for f in fold_sets}
     best = max(covered, key=lambda folds: (covered[folds], len(folds), sorted(folds)), default=())
     return sorted(int(fold) for fold in best)
-
-
-def _comparison(
-    study: StudyRecord, mean: VariantMean, c: Contrast, tested: int, better: Better, final: bool
-) -> Comparison:
-    margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    if mean.n == 0:
-        verdict: Verdict = "failed"
-    elif not math.isfinite(c.estimate):
-        verdict = "not estimable"
-    elif not (final and math.isfinite(c.low)):
-        verdict = "no verdict"
-    else:
-        verdict = read_verdict(c.low, c.high, margin, better)
-    arms = len(study.variants)
-    return Comparison(
-        variant=mean.variant,
-        baseline=study.baseline,
-        metric=mean.metric,
-        n=c.n,
-        value=mean.value,
-        difference=c.estimate,
-        low=c.low,
-        high=c.high,
-        verdict=verdict,
-        margin=margin,
-        detectable=detectable(c),
-        smallest_margin=smallest_margin(c),
-        blocks_needed=blocks_needed(c, margin, arms) if verdict == "undecided" else None,
-        method=_method(c, tested),
-    )
 
 
 def read_verdict(low: float, high: float, margin: float, better: Better) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from passt_bench.analysis.compare import (
     Comparison,
     VariantMean,
+    declared_comparisons,
     ended_seeds,
     last_look,
     means_and_comparisons,
@@ -38,6 +39,7 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
+    declared: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)  # by family
     ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
     # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
     rounds: Sequence[Mapping[str, Sequence[float]]] = ()
@@ -94,6 +96,7 @@ def analyze(
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
     ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
     means, comparisons = means_and_comparisons(study, cells, ended=ended) if keys else ([], [])
+    declared = declared_comparisons(study, cells, ended) if keys and study.contrasts else {}
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
@@ -103,6 +106,7 @@ def analyze(
         records={key: records[key] for key in keys if key in records},
         arms={name: arm for name, (_, arm) in measured.items()},
         sessions=tuple(sorted(used.values(), key=_age)),
+        declared=declared,
         ended=ended,
     )
 

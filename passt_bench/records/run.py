@@ -148,6 +148,8 @@ class StudyRecord:
     # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
     # empty in records of earlier versions, which were planned with all of their seeds.
     looks: tuple[int, ...] = ()
+    # family → contrast → variant → weight, see `spec.study.Study`
+    contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file
     command: str = ""  # the command as typed

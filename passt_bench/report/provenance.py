@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from passt_bench.analysis.compare import LEVELS
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.text import counted, fixed, listed, significant
