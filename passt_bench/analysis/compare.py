@@ -115,8 +115,8 @@ def means_and_comparisons(
     """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
     Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
-    Of the seeds that have ``ended`` (all variants, also those left out; None: see `ended_seeds`) the
-    first ones count, up to the last planned look; later ones are not judged.
+    Of the seeds that have ``ended`` (also in variants that are left out; None: see `ended_seeds`)
+    the first ones count, up to the last planned look; later ones are not judged.
 
     Raises:
         InputError: there is no such numeric column, or its direction is unknown.

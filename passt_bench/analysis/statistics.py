@@ -1,4 +1,4 @@
-"""Fits randomized blocks and computes simultaneous intervals of contrasts, and what a design can show.
+"""Fits randomized blocks; computes simultaneous intervals of contrasts, and what they can show.
 
 Tables are arrays of shape (arms, blocks), NaN where a cell is missing. The model is
 ``y[arm, block] = mean[arm] + effect[block] + noise``, the noise of each arm with a variance of its
@@ -53,7 +53,7 @@ class BlockFit:
         return float(self.variances[known] @ self.dfs[known]) / self.df if known.any() else NAN
 
     def estimate(self, weights: Floats) -> float:
-        """A sum of arm means with weights that add up to zero; NaN if the cells do not determine it."""
+        """A sum of means with weights that add up to zero; NaN if the cells do not determine it."""
         if np.abs(self.gram @ (self.inverse @ weights) - weights).max() > ROUNDING:
             return NAN
         return float(weights @ self.means)
@@ -364,7 +364,9 @@ def blocks_needed(contrast: Contrast, margin: float, arms: int) -> tuple[int, in
     level = LEVEL / max(arms - 1, 1)  # Bonferroni's, a little more than what will be needed
     ends = []
     for share in (0.9, 0.1):
-        noise = contrast.error * np.sqrt(contrast.n * contrast.df / stats.chi2.ppf(share, contrast.df))
+        noise = contrast.error * np.sqrt(
+            contrast.n * contrast.df / stats.chi2.ppf(share, contrast.df)
+        )
         ends.append(_first_decided(abs(contrast.estimate), noise / np.sqrt(n), df, level, margin))
     low, high = (None if end is None else first + end for end in ends)
     return None if low is None else (low, high)

@@ -91,8 +91,8 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     note = (
         f"This page shows {len(part.study.variants)} of the {len(known)} variants of the study, as "
         "requested. The others do not count here: neither towards the noise nor as comparisons "
-        "whose intervals have to cover together. So intervals and verdicts can differ from those of "
-        "the whole study."
+        "whose intervals have to cover together. So intervals and verdicts can differ from those "
+        "of the whole study."
     )
     note = note if len(part.study.variants) < len(known) else ""
     return _write_study(part, part, note, folder, [Store(runs), Store(reports / name)], reports)

@@ -132,9 +132,7 @@ _VERDICTS = {
     "better": ("is better", "are better"),
     "worse": ("is worse", "are worse"),
     "same": ("is the same within ±{margin:g}", "are the same within ±{margin:g}"),
-    "not worse": (
-        "is not worse by more than {margin:g}", "are not worse by more than {margin:g}"
-    ),
+    "not worse": ("is not worse by more than {margin:g}", "are not worse by more than {margin:g}"),
     "undecided": ("is undecided", "are undecided"),
     "no verdict": ("has no verdict", "have no verdict"),
     "not estimable": ("cannot be estimated", "cannot be estimated"),
@@ -211,7 +209,9 @@ def fastest_without_loss(view: StudyView) -> str | None:
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
     margins = [v.comparison.smallest_margin for v, _ in timed if v.comparison]
     if not kept and not min(margins, default=NAN) <= view.margin:
-        least = f"; that takes ±{significant(min(margins), 2)}" if all(map(isfinite, margins)) else ""
+        least = (
+            f"; that takes ±{significant(min(margins), 2)}" if all(map(isfinite, margins)) else ""
+        )
         return (
             f"These seeds could not have shown that a variant has the same {view.metric} within "
             f"±{view.margin:g}{least}."

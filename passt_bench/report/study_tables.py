@@ -224,7 +224,8 @@ def quality(view: StudyView) -> Table:
                get=lambda v: v.comparison and v.comparison.detectable),
         Column("smallest_margin", "smallest margin", partial(significant, digits=2),
                get=lambda v: v.comparison and v.comparison.smallest_margin),
-        Column("seeds_needed", "seeds needed", get=lambda v: v.comparison and seed_range(v.comparison.blocks_needed)),
+        Column("seeds_needed", "seeds needed",
+               get=lambda v: v.comparison and seed_range(v.comparison.blocks_needed)),
     ]  # fmt: skip
     caption = (
         f"quality. Mean {view.metric} over seeds with its 95 % interval; the true difference that "

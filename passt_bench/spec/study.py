@@ -14,7 +14,6 @@ from passt_bench.registry import MODELS, PATCHOUTS
 from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
-
 MOST_LOOKS = 5
 
 

@@ -32,7 +32,16 @@ def forest_data(view: StudyView) -> pd.DataFrame:
 def contrasts_data(view: StudyView) -> pd.DataFrame:
     """One row per declared contrast, in the study's order, as `forest_data`."""
     rows = [
-        (item.variant, item.difference, item.low, item.high, item.verdict, item.n, item.margin, family)
+        (
+            item.variant,
+            item.difference,
+            item.low,
+            item.high,
+            item.verdict,
+            item.n,
+            item.margin,
+            family,
+        )
         for family, found in view.results.declared.items()
         for item in found
     ]
@@ -48,8 +57,8 @@ def contrasts(view: StudyView) -> Drawing:
         return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")
     caption = (
         f"Each row is a sum of means of {view.metric} with its interval; those of a family cover "
-        f"together with probability 0.95. Inside the shaded band (±{view.margin:g}) a difference of "
-        "two means is the same."
+        f"together with probability 0.95. Inside the shaded band (±{view.margin:g}) a difference "
+        "of two means is the same."
     )
     figure = draw_forest(data, f"contrast in {view.metric}")
     return Drawing(CONTRASTS, CONTRASTS_TITLE, caption, data, figure)
@@ -66,10 +75,16 @@ def forest(view: StudyView) -> Drawing:
         f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its "
         "interval; all of them cover together with probability 0.95. An interval inside the shaded "
         f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
-        f"{side.lower()} of zero being better; one that excludes the band's end on the other side is "
-        "not worse; others are undecided."
+        f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
+        "is not worse; others are undecided."
     )
-    return Drawing(NAME, TITLE, caption, data, draw_forest(data, f"difference in {view.metric} to the baseline"))
+    return Drawing(
+        NAME,
+        TITLE,
+        caption,
+        data,
+        draw_forest(data, f"difference in {view.metric} to the baseline"),
+    )
 
 
 def draw_forest(data: pd.DataFrame, label: str) -> Figure:
