@@ -43,7 +43,7 @@ class Study:
     baseline: str  # name of the variant that the others are compared with
     metric: str = "mAP"  # the one that verdicts are about
     # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
     # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
