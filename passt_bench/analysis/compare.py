@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,9 +18,7 @@ from passt_bench.analysis.statistics import (
     blocks_needed,
     contrasts,
     detectable,
-    fit_blocks,
     mean_interval,
-    planned_contrast,
     smallest_margin,
 )
 from passt_bench.errors import InputError, check_known
@@ -331,62 +329,3 @@ def _method(c: Contrast, tested: int) -> str:
     )
     constant = "; the differences do not vary at all" if c.error == 0.0 else ""
     return f"randomized blocks, {how}, simultaneous over {tested}{constant}"
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """The noise of a comparison, from arms that differ only in their salt."""
-
-    metric: str
-    arms: int  # with at least one block
-    n: int  # blocks with at least two arms
-    df: float  # residual degrees of freedom, over which the noise is pooled
-    deviation: float  # standard deviation of one difference of two arms in one block
-    largest: float  # absolute difference of an arm's mean to the baseline's
-    false_positives: tuple[str, ...]  # arms whose interval excludes zero: wrong here
-
-    def margin(self, blocks: int, variants: int) -> float:
-        """The smallest margin within which equal variants are *same* with probability 0.8.
-
-        For a planned study with that many seeds, and variants including the baseline.
-        """
-        return smallest_margin(self._planned(blocks, variants))
-
-    def detectable(self, blocks: int, variants: int) -> float:
-        """The smallest difference detected with probability 0.8; arguments as in `margin`."""
-        return detectable(self._planned(blocks, variants))
-
-    def _planned(self, blocks: int, variants: int) -> Contrast:
-        return planned_contrast(variants, blocks, self.deviation / math.sqrt(2))
-
-
-def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
-    """Measures the noise floor from an A/A study, whose differences are all due to chance.
-
-    Raises:
-        InputError: two variants differ in more than their salt, or there is no such column.
-    """
-    first = replace(study.variants[0].recipe, salt=0)
-    for variant in study.variants:
-        if replace(variant.recipe, salt=0) != first:
-            raise InputError(
-                "not an A/A study: a variant differs from the first in more than its salt",
-                source=study.name,
-                field=variant.name,
-                remedy="Measure the noise floor on a study such as noise_floor.",
-            )
-    metric = metric or study.metric
-    y = block_table(study, cells, metric).to_numpy(dtype=np.float64)
-    fit = fit_blocks(y)
-    comparisons = compare(study, cells, metric)
-    present = np.isfinite(y)
-    differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
-    return NoiseFloor(
-        metric=metric,
-        arms=int(present.any(axis=1).sum()),
-        n=int((present.sum(axis=0) > 1).sum()),
-        df=fit.df,
-        deviation=float(np.sqrt(2 * fit.variance)),
-        largest=max(differences, default=NAN),
-        false_positives=tuple(c.variant for c in comparisons if c.real),
-    )

@@ -88,12 +88,14 @@ def plan(
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
     file = _load(request, paths)
+    from passt_bench.analysis import noise
     from passt_bench.paper import published_numbers
     from passt_bench.records.store import Store
     from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.studies import shipped_folder
     from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
 
     config = RunConfig(workers=workers, per_gpu=per_gpu)
@@ -127,6 +129,9 @@ def plan(
     here = study.absent is not None and study.absent.name in paths.data  # only weights are not
     if study.record.seeds and not here:
         console.print(describe_data(study.record.fingerprint, study.absent))
+    if study.record.seeds:
+        kept = [Store(paths.runs), Store(shipped_folder().parent / "reports" / noise.STUDY)]
+        console.print(noise.design_sentence(study.record, noise.known_floor(study.record, kept)))
     console.print(describe(study, Store(paths.runs), config, predictor=predictor))
     if paths.runs != RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")

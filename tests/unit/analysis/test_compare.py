@@ -14,14 +14,12 @@ from passt_bench.analysis.compare import (
     block_tables,
     compare,
     means_and_comparisons,
-    noise_floor,
     read_verdict,
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
-from passt_bench.records.run import Status, StudyRecord
+from passt_bench.records.run import Status
 from passt_bench.registry import METRICS
-from passt_bench.spec import Recipe
 from passt_bench.training.metrics import Metric
 
 NAN = float("nan")
@@ -223,43 +221,3 @@ def test_what_is_no_metric_is_refused(column: str) -> None:
     with pytest.raises(InputError) as caught:
         compare(of, cells_with(of, values), column)
     assert (caught.value.field, caught.value.value) == ("metric", column)
-
-
-def salted(arms: int, seeds: int) -> StudyRecord:
-    names = [f"salt {i}" for i in range(arms)]
-    recipes = [replace(Recipe(), salt=i) for i in range(arms)]
-    return study(names, seeds=range(seeds), recipes=recipes)
-
-
-def test_the_floor_of_known_noise() -> None:
-    of = salted(8, 40)
-    rng = np.random.default_rng(0)
-    values = {v.name: (0.9 + rng.normal(0, 0.01, 40)).tolist() for v in of.variants}
-    floor = noise_floor(of, cells_with(of, values))
-    assert floor.deviation == pytest.approx(0.01 * np.sqrt(2), rel=0.1)
-    assert (floor.arms, floor.n, floor.df) == (8, 40, 7 * 39)
-    assert floor.false_positives == ()
-    assert floor.largest < 0.01
-    # For many blocks the normal formulas, with Dunnett's 2.64 for seven comparisons.
-    error = floor.deviation / np.sqrt(40)
-    assert floor.margin(40, 8) == pytest.approx((2.64 + 1.2816) * error, rel=0.02)
-    assert floor.detectable(40, 8) == pytest.approx((2.64 + 0.8416) * error, rel=0.02)
-    assert floor.margin(3, 8) > floor.margin(5, 8) > floor.margin(6, 8)
-    assert floor.margin(5, 8) < floor.margin(5, 20)
-
-
-def test_two_arms_and_two_blocks_by_hand() -> None:
-    of = salted(2, 2)
-    floor = noise_floor(of, cells_with(of, {"salt 0": [0.5, 0.5], "salt 1": [0.51, 0.53]}))
-    # Differences .01 and .03.
-    assert floor.deviation == pytest.approx(np.std([0.01, 0.03], ddof=1))
-    assert floor.largest == pytest.approx(0.02)
-    # A planned study of one block shows nothing, and neither does one that was not run.
-    assert np.isnan([floor.margin(1, 5), floor.margin(0, 5), floor.detectable(1, 5)]).all()
-    empty = noise_floor(of, cells_with(of, {}))
-    assert (empty.arms, empty.n) == (0, 0)
-    assert np.isnan([empty.deviation, empty.largest, empty.margin(3, 3)]).all()
-    of = study()  # of real differences
-    with pytest.raises(InputError) as refused:
-        noise_floor(of, cells_with(of, {}))
-    assert refused.value.field == "time"
