@@ -20,6 +20,7 @@ from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.figures.scaling import SWEEP
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
+    conditions,
     distinct,
     finished,
     hardware,
@@ -72,11 +73,15 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
     """
     view = study_view(results)
     study, tables = view.study, all_tables(view) | cost_tables(view)
-    found, where = headline(view) if study.seeds else costs_headline(view), hardware(view)
+    where = hardware(view)
+    if study.seeds:
+        answer = f"{headline(view)} {conditions(view)}"
+    else:
+        answer = f"{costs_headline(view).removesuffix('.')}{f', on {where}' if where else ''}."
     summary = {
         "study": study.name,
         "question": study.question,
-        "headline": f"{found.removesuffix('.')}, on {where}." if where else found,
+        "headline": answer,
         "baseline": study.baseline,
         "metric": view.metric,
         "dataset": study.fingerprint.dataset,

@@ -172,6 +172,17 @@ def hardware(view: StudyView) -> str:
     return listed(distinct(names))
 
 
+def conditions(view: StudyView) -> str:
+    """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
+    recipes = [v.record.recipe for v in (view.baseline, *view.answers)]
+    models = listed(distinct(recipe.model.name for recipe in recipes))
+    numbers = sorted({recipe.training.epochs for recipe in recipes})
+    epochs = f"{listed(map(str, numbers))} epoch{'s' * (numbers != [1])}"
+    where = f", on {found}" if (found := hardware(view)) else ""
+    seeds = counted(view.results.look or view.results.ended, "seed")
+    return f"This is {models} trained for {epochs} on {view.study.fingerprint.dataset}, {seeds}{where}."
+
+
 def distinct(texts: Iterable[str]) -> list[str]:
     """Each text once, the most frequent first."""
     counts = Counter(text for text in texts if text)

@@ -296,10 +296,7 @@ def plan_study(
         fingerprint=fingerprint,
         margin=study.margin,
         looks=study.looks or ((len(study.seeds),) if study.seeds else ()),
-        contrasts={
-            family: {name: dict(weights) for name, weights in members.items()}
-            for family, members in study.contrasts.items()
-        },
+        contrasts=dict(study.contrasts),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=command,

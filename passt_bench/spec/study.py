@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
 MOST_LOOKS = 5
+Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Study:
     looks: tuple[int, ...] = ()
     # Further comparisons than with the baseline: family → contrast → variant → weight, which add
     # up to zero. The intervals of a family cover together.
-    contrasts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    contrasts: Mapping[str, Contrasts] = field(default_factory=dict)
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
@@ -121,9 +122,6 @@ def factorial(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[V
             changes.update(change)
         variants.append(Variant(", ".join(name for name, _ in combination), changes))
     return tuple(variants)
-
-
-Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
 
 
 def pairwise(*names: str) -> Contrasts:
