@@ -180,7 +180,8 @@ def conditions(view: StudyView) -> str:
     epochs = f"{listed(map(str, numbers))} epoch{'s' * (numbers != [1])}"
     where = f", on {found}" if (found := hardware(view)) else ""
     seeds = counted(view.results.look or view.results.ended, "seed")
-    return f"This is {models} trained for {epochs} on {view.study.fingerprint.dataset}, {seeds}{where}."
+    data = view.study.fingerprint.dataset
+    return f"This is {models} trained for {epochs} on {data}, {seeds}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:
