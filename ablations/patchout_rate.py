@@ -3,14 +3,14 @@
 Question: how much of the grid can be dropped before mAP falls, and does that depend on the kind?
 
 Command: nox -s ablate -- patchout_rate
-Expected time: about 2 minutes on two CPU cores (built-in synthetic scenes).
+Expected time: about 4 minutes on two CPU cores (built-in synthetic scenes).
 
 Expected outcome: a slope that steepens beyond a rate of 0.5; frequency rows cost most at 0.75.
 """
 
 from __future__ import annotations
 
-from passt_bench.spec import Patchout, Study, Variant
+from passt_bench.spec import Patchout, Study, Variant, pairwise, slope
 
 from .recipes import synthetic
 
@@ -30,5 +30,12 @@ STUDY = Study(
             for rate in _RATES
         ),
     ),
-    minutes=2,
+    contrasts={
+        "mAP by a tenth more patches dropped": {
+            kind: slope({"none": 0.0} | {f"{kind} {rate:g}": rate for rate in _RATES}, step=0.1)
+            for kind in _KINDS
+        },
+        "kinds at a rate of 0.5": pairwise(*(f"{kind} 0.5" for kind in _KINDS)),
+    },
+    minutes=4,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from passt_bench.analysis.results import measured_arms
+from passt_bench.analysis.results import load_results, measured_arms
 from passt_bench.console import Stopwatch, duration, stage
 from passt_bench.errors import InputError
 from passt_bench.paper import Corpus
@@ -37,7 +37,7 @@ from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
 from passt_bench.runner.studies import StudyFile, study_difference, study_on_record
 from passt_bench.runner.tracking import regular_sync, updating_mlflow
-from passt_bench.spec.study import parse_assignments
+from passt_bench.spec.study import Study, parse_assignments
 
 
 def run_study(
@@ -47,9 +47,34 @@ def run_study(
     if not (file.study.seeds or config.cost):
         problem = "this study measures only costs, so nothing remains to be done"
         raise file.study.error(problem, "--no-cost", file.study.name, "Leave it out.")
-    plan = plan_request(file, request, paths)
-    warn_of_unused_cuda([plan], request, console)
-    return run_plan(plan, config, paths, console)
+    looks = _looks(file.study, request) if config.until_decided else (request.seeds,)
+    for seeds in looks:
+        plan = plan_request(file, replace(request, seeds=seeds), paths)
+        if seeds == looks[0]:
+            warn_of_unused_cuda([plan], request, console)
+        done = run_plan(plan, config, paths, console)
+        if not done or seeds == looks[-1] or not (names := _undecided(plan, paths)):
+            break
+        console.print(f"Undecided with {seeds} seeds: {names}.", markup=False)
+    return done
+
+
+def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
+    if request.seeds is not None:
+        problem = "the study's looks decide the number of seeds"
+        raise study.error(problem, "--seeds", request.seeds, "Leave out one of the two options.")
+    if not study.looks:
+        remedy = "Plan them in the study file, e.g. looks=(5, 7, 10), before the first run."
+        raise study.error("the study has no looks to go through", "--until-decided", (), remedy)
+    return study.looks
+
+
+def _undecided(plan: StudyPlan, paths: Paths) -> str:
+    """The names of the variants that are undecided, of those that answer the question."""
+    results = load_results(plan.study.name, [Store(paths.runs)])
+    scale = {variant.name for variant in plan.study.variants if variant.reference}
+    names = [c.variant for c in results.comparisons if c.verdict == "undecided"]
+    return ", ".join(name for name in names if name not in scale)
 
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:

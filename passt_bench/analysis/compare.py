@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from passt_bench.analysis.statistics import (
-    LEVEL,
+    INTERVAL_FROM,
     NAN,
     Contrast,
-    Pool,
-    blocks_needed_for_verdict,
-    contrast,
+    Floats,
+    blocks_needed,
+    contrasts,
     detectable,
-    fit_blocks,
-    holm,
     mean_interval,
-    pool_variance,
     smallest_margin,
 )
 from passt_bench.errors import InputError, check_known
@@ -28,8 +26,19 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
 
 DEFAULT_MARGIN = 0.02
+# The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
+LEVELS = (0.05, 0.0294, 0.0221, 0.0182, 0.0158)
 
-Verdict = Literal["better", "worse", "same", "undecided", "not estimable", "failed"]
+Verdict = Literal[
+    "better",
+    "worse",
+    "same",
+    "not worse",
+    "undecided",
+    "no verdict",
+    "not estimable",
+    "failed",
+]
 
 
 @dataclass(frozen=True)
@@ -50,22 +59,26 @@ class VariantMean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the baseline in one metric.
+    """A variant against the baseline in one metric, or another contrast of variants.
 
     Attributes:
+        variant: the variant, or the name of a declared contrast, which has no baseline.
         n: blocks that both have.
         value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
-        low: lower end of the 95 % interval of the difference, not corrected for multiplicity.
+        low: lower end of the interval of the difference; the intervals of all variants of the study
+            cover together with probability 0.95. NaN below three blocks.
         high: upper end of this interval.
-        p: two-sided p value, Holm-corrected over the variants of the study.
-        verdict: ``better`` or ``worse`` (p below .05), ``same`` (equivalent within the margin),
-            ``undecided``, ``not estimable`` (the runs that succeeded do not determine the
-            difference), or ``failed`` (no run of the variant succeeded).
-        detectable: the true difference that these blocks detect with probability 0.8.
-        blocks_needed: if undecided, the blocks that would decide it with probability 0.8 if the
-            true difference is the observed one; None if decided, or beyond 1000.
-        method: description of the test.
+        verdict: see `read_verdict`; ``no verdict`` without an interval or before all cells of the
+            study have a final status, ``not estimable`` if the runs that succeeded do not determine
+            the difference, ``failed`` if no run of the variant succeeded.
+        detectable: the true difference that these blocks detect with probability 0.8, and the
+            smallest margin within which a variant without loss is ``not worse`` as often.
+        smallest_margin: the smallest margin within which an equal variant is ``same`` as often.
+        blocks_needed: if undecided, the fewest and most blocks that would decide it with
+            probability 0.8 if the true difference is the observed one (the second is None beyond
+            1000); None if decided, or beyond 1000.
+        method: description of the interval.
     """
 
     variant: str
@@ -76,12 +89,17 @@ class Comparison:
     difference: float
     low: float
     high: float
-    p: float
     verdict: Verdict
     margin: float
     detectable: float
-    blocks_needed: int | None
+    smallest_margin: float
+    blocks_needed: tuple[int, int | None] | None
     method: str
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
 
 
 def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> list[Comparison]:
@@ -90,30 +108,124 @@ def compare(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) 
 
 
 def means_and_comparisons(
-    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None = None, ended: int | None = None
 ) -> tuple[list[VariantMean], list[Comparison]]:
     """Variants' means over their blocks, and comparisons with the baseline, in the study's order.
 
     Takes the cells of `frame.cells_frame`; ``metric`` may be another column than the primary one.
+    Of the seeds that have ``ended`` (also in variants that are left out; None: see `ended_seeds`)
+    the first ones count, up to the last planned look; later ones are not judged.
 
     Raises:
         InputError: there is no such numeric column, or its direction is unknown.
     """
+    judged = _judge(study, cells, metric, ended)
+    base = study.baseline
+    weights = {v.name: {v.name: 1.0, base: -1.0} for v in study.variants if v.name != base}
+    return judged.means, judged.compare(weights, base)
+
+
+def declared_comparisons(
+    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
+) -> dict[str, list[Comparison]]:
+    """Family → comparisons that the study declares, as far as it has their variants.
+
+    The margin holds for differences of two means; of a slope or an interaction the verdict only
+    says whether its interval excludes zero. Arguments and errors as in `means_and_comparisons`.
+    """
+    judged, found = _judge(study, cells, None, ended), {}
+    names = {variant.name for variant in study.variants}
+    for family, members in study.contrasts.items():
+        known = {name: weights for name, weights in members.items() if {*weights} <= names}
+        if known:
+            found[family] = judged.compare(known)
+    return found
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The observations of a study that verdicts are read from."""
+
+    study: StudyRecord
+    metric: str
+    better: Better
+    means: list[VariantMean]
+    y: Floats  # (variants, seeds)
+    folds: list[Floats]
+    look: int | None  # None before the first
+
+    def compare(
+        self, weights: Mapping[str, Mapping[str, float]], baseline: str = ""
+    ) -> list[Comparison]:
+        """Contrasts whose intervals cover together: name → variant → weight."""
+        rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
+        if not rows:
+            return []
+        level = LEVELS[len(self.study.judged_at) - 1]
+        found = contrasts(self.y, rows, self.folds, level=level)
+        tested = sum(math.isfinite(c.low) for c in found)
+        return [
+            self._comparison(name, baseline, weights[name], c, tested)
+            for name, c in zip(weights, found, strict=True)
+        ]
+
+    def _comparison(
+        self, name: str, baseline: str, weights: Mapping[str, float], c: Contrast, tested: int
+    ) -> Comparison:
+        margin = DEFAULT_MARGIN if self.study.margin is None else self.study.margin
+        if not math.isclose(sum(max(weight, 0.0) for weight in weights.values()), 1.0):
+            margin = 0.0  # it is not in the metric's unit
+        own = next((mean for mean in self.means if mean.variant == name), None)
+        if own is not None and own.n == 0:
+            verdict: Verdict = "failed"
+        elif not math.isfinite(c.estimate):
+            verdict = "not estimable"
+        elif self.look is None or not math.isfinite(c.low):
+            verdict = "no verdict"
+        else:
+            verdict = read_verdict(c.low, c.high, margin, self.better)
+        undecided, arms = verdict == "undecided", len(self.means)
+        return Comparison(
+            variant=name,
+            baseline=baseline,
+            metric=self.metric,
+            n=c.n,
+            value=own.value if own else NAN,
+            difference=c.estimate,
+            low=c.low,
+            high=c.high,
+            verdict=verdict,
+            margin=margin,
+            detectable=detectable(c),
+            smallest_margin=smallest_margin(c),
+            blocks_needed=blocks_needed(c, margin, arms) if undecided else None,
+            method=_method(c, tested),
+        )
+
+
+def _judge(
+    study: StudyRecord, cells: pd.DataFrame, metric: str | None, ended: int | None
+) -> _Judged:
     metric = metric or study.metric
-    table = block_table(study, cells, metric)
-    better = metric_direction(study, metric)
-    y = table.to_numpy(dtype=np.float64)
-    pool = pool_variance(y)
-    base = list(table.index).index(study.baseline)
-    arms = [arm for arm in range(len(y)) if arm != base]
-    contrasts = [contrast(y, pool, arm, base) for arm in arms]
-    corrected = holm(np.array([item.p() for item in contrasts]))
-    tested = int(np.isfinite(corrected).sum())
-    means = _means(table, pool, metric)
-    return means, [
-        _comparison(study, means[arm], item, float(p), tested, better)
-        for arm, item, p in zip(arms, contrasts, corrected, strict=True)
-    ]
+    look = last_look(study, ended_seeds(study, cells) if ended is None else ended)
+    if look is not None:
+        cells = cells[cells["seed"].isin(study.seeds[:look])]
+    table, *folds = block_tables(study, cells, metric)
+    return _Judged(
+        study, metric, metric_direction(study, metric), _means(table, metric),
+        table.to_numpy(dtype=np.float64), [fold.to_numpy(dtype=np.float64) for fold in folds], look,
+    )  # fmt: skip
+
+
+def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
+    """How many of the first seeds have a record of each cell."""
+    missing = {*cells[cells["status"] == "missing"]["seed"]}
+    return next((n for n, seed in enumerate(study.seeds) if seed in missing), len(study.seeds))
+
+
+def last_look(study: StudyRecord, ended: int) -> int | None:
+    """The number of seeds that verdicts are read at; None before the first look."""
+    return max((look for look in study.judged_at if look <= ended), default=None)
 
 
 def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
@@ -141,23 +253,28 @@ def metric_direction(study: StudyRecord, column: str | None = None) -> Better:
     return known[name]
 
 
-def _means(table: pd.DataFrame, pool: Pool, metric: str) -> list[VariantMean]:
-    y = table.to_numpy(dtype=np.float64)
+def _means(table: pd.DataFrame, metric: str) -> list[VariantMean]:
     means = []
-    for arm, name in enumerate(table.index):
-        own = y[arm][np.isfinite(y[arm])]
+    for name, row in table.iterrows():
+        own = row.to_numpy(dtype=np.float64)
+        own = own[np.isfinite(own)]
         value = float(own.mean()) if len(own) else NAN
-        ends = mean_interval(y, pool, arm)
-        means.append(VariantMean(str(name), metric, len(own), value, *ends))
+        means.append(VariantMean(str(name), metric, len(own), value, *mean_interval(own)))
     return means
 
 
 def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The first of `block_tables`."""
+    return block_tables(study, cells, metric)[0]
+
+
+def block_tables(study: StudyRecord, cells: pd.DataFrame, metric: str) -> list[pd.DataFrame]:
     """One observation per variant (rows, in the study's order) and seed (columns).
 
     With folds, an observation is the mean over the folds in use, NaN if one is missing. In use is
     the set of folds that keeps the most cells, the same for all variants: a study that was run on
-    two folds of five is compared on those two.
+    two folds of five is compared on those two. The observations of each of these folds follow in a
+    table of their own, for seeds that have all of them.
 
     Raises:
         InputError: no such column in ``cells``.
@@ -167,9 +284,14 @@ def block_table(study: StudyRecord, cells: pd.DataFrame, metric: str) -> pd.Data
     check_known(metric, known, problem, field="metric", source=study.name)
     names = [variant.name for variant in study.variants]
     seeds = sorted(set(cells["seed"]))
-    used = cells[cells["fold"].isna() | cells["fold"].isin(_folds_in_use(cells))]
-    means = used.groupby(["variant", "seed"])[metric].agg(lambda x: x.mean(skipna=False))
-    return means.unstack("seed").reindex(index=names, columns=seeds).astype(float)
+    used = cells[cells["fold"].isna() | cells["fold"].isin(folds := _folds_in_use(cells))]
+
+    def table(part: pd.DataFrame) -> pd.DataFrame:
+        means = part.groupby(["variant", "seed"])[metric].agg(lambda x: x.mean(skipna=False))
+        return means.unstack("seed").reindex(index=names, columns=seeds).astype(float)
+
+    whole = table(used)
+    return [whole, *(table(used[used["fold"] == f]).where(whole.notna()) for f in folds)]
 
 
 def _folds_in_use(cells: pd.DataFrame) -> list[int]:
@@ -180,116 +302,30 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
     return sorted(int(fold) for fold in best)
 
 
-def _comparison(
-    study: StudyRecord, mean: VariantMean, c: Contrast, p: float, tested: int, better: Better
-) -> Comparison:
-    margin = DEFAULT_MARGIN if study.margin is None else study.margin
-    verdict = _verdict(mean, c, p, margin, better)
-    comparisons = max(tested, 1)
-    needed = None
-    if verdict == "undecided":
-        needed = 2 if c.n < 2 else blocks_needed_for_verdict(
-            c.estimate, c.unit, c.df_per_block, margin, comparisons=comparisons, more_than=c.n
-        )  # fmt: skip
-    low, high = c.interval()
-    return Comparison(
-        variant=mean.variant,
-        baseline=study.baseline,
-        metric=mean.metric,
-        n=c.n,
-        value=mean.value,
-        difference=c.estimate,
-        low=low,
-        high=high,
-        p=p,
-        verdict=verdict,
-        margin=margin,
-        detectable=detectable(c.error, c.df, comparisons),
-        blocks_needed=needed,
-        method=_method(c, tested),
-    )
+def read_verdict(low: float, high: float, margin: float, better: Better) -> Verdict:
+    """The verdict that the interval of a difference to the baseline gives, and nothing else.
 
-
-def _verdict(mean: VariantMean, c: Contrast, p: float, margin: float, better: Better) -> Verdict:
-    if mean.n == 0:
-        return "failed"
-    if not math.isfinite(c.estimate):
-        return "not estimable"
-    if p < LEVEL:
-        return "better" if (c.estimate > 0) == (better == "greater") else "worse"
-    return "same" if c.p_equivalence(margin) < LEVEL else "undecided"
+    ``same`` inside ± margin; else ``better`` or ``worse`` if it excludes zero; else ``not worse``
+    if a loss as large as the margin lies outside; else ``undecided``.
+    """
+    if better == "less":
+        low, high = -high, -low
+    if -margin < low and high < margin:
+        return "same"
+    if low > 0 or high < 0:
+        return "better" if low > 0 else "worse"
+    return "not worse" if low > -margin else "undecided"
 
 
 def _method(c: Contrast, tested: int) -> str:
     if not math.isfinite(c.estimate):
         return "not estimable: the runs that succeeded do not determine the difference"
-    if c.n < 2:
-        return f"not tested: {c.n} common blocks, but a test needs two"
-    how = f"randomized blocks, variance pooled, t with {c.df} degrees of freedom"
-    if not c.pooled:
-        how = (
-            f"paired t with {c.df} degrees of freedom, because its variance or the baseline's "
-            "is more than four times that of the others"
-        )
-    constant = "; the differences do not vary at all" if c.error == 0.0 else ""
-    return f"{how}; Holm over {tested}{constant}"
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """The noise of a comparison, from arms that differ only in their salt."""
-
-    metric: str
-    arms: int  # with at least one block
-    n: int  # blocks with at least two arms
-    df: int  # residual degrees of freedom, over which the noise is pooled
-    deviation: float  # standard deviation of one difference of two arms in one block
-    largest: float  # absolute difference of an arm's mean to the baseline's
-    false_positives: tuple[str, ...]  # arms with the verdict better or worse: wrong here
-
-    def margin(self, blocks: int, variants: int) -> float:
-        """The smallest margin that an equivalence test can confirm with probability 0.8.
-
-        For a planned study with that many seeds, and variants including the baseline.
-        """
-        return smallest_margin(self._error(blocks), (variants - 1) * (blocks - 1))
-
-    def detectable(self, blocks: int, variants: int) -> float:
-        """The smallest difference detected with probability 0.8; arguments as in `margin`."""
-        df = (variants - 1) * (blocks - 1)
-        return detectable(self._error(blocks), df, comparisons=max(variants - 1, 1))
-
-    def _error(self, blocks: int) -> float:
-        return self.deviation / float(np.sqrt(blocks)) if blocks > 0 else NAN
-
-
-def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
-    """Measures the noise floor from an A/A study, whose differences are all due to chance.
-
-    Raises:
-        InputError: two variants differ in more than their salt, or there is no such column.
-    """
-    first = replace(study.variants[0].recipe, salt=0)
-    for variant in study.variants:
-        if replace(variant.recipe, salt=0) != first:
-            raise InputError(
-                "not an A/A study: a variant differs from the first in more than its salt",
-                source=study.name,
-                field=variant.name,
-                remedy="Measure the noise floor on a study such as noise_floor.",
-            )
-    metric = metric or study.metric
-    y = block_table(study, cells, metric).to_numpy(dtype=np.float64)
-    fit = fit_blocks(y)
-    comparisons = compare(study, cells, metric)
-    present = np.isfinite(y)
-    differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
-    return NoiseFloor(
-        metric=metric,
-        arms=int(present.any(axis=1).sum()),
-        n=int((present.sum(axis=0) > 1).sum()),
-        df=fit.df,
-        deviation=float(np.sqrt(2 * fit.variance)),
-        largest=max(differences, default=NAN),
-        false_positives=tuple(c.variant for c in comparisons if c.verdict in ("better", "worse")),
+    if c.method == "none":
+        return f"no interval: {c.n} common blocks, but it needs {INTERVAL_FROM}"
+    how = (
+        "own variance of each variant (Welch and Satterthwaite)"
+        if c.method == "own"
+        else "hull of the interval with pooled variance and the paired one"
     )
+    constant = "; the differences do not vary at all" if c.error == 0.0 else ""
+    return f"randomized blocks, {how}, simultaneous over {tested}{constant}"

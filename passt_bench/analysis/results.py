@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from passt_bench.analysis.compare import Comparison, VariantMean, means_and_comparisons
+from passt_bench.analysis.compare import (
+    Comparison,
+    VariantMean,
+    declared_comparisons,
+    ended_seeds,
+    last_look,
+    means_and_comparisons,
+)
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.intervals import Rounds, round_medians
 from passt_bench.records.files import unpack_json
@@ -32,8 +39,15 @@ class Results:
     records: dict[str, RunRecord]  # by key, of the cells that have one
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
+    declared: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)  # by family
+    ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
     # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
     rounds: Sequence[Mapping[str, Sequence[float]]] = ()
+
+    @property
+    def look(self) -> int | None:
+        """The number of seeds that verdicts are read at; None before the first look."""
+        return last_look(self.study, self.ended)
 
 
 def load_results(name: str, stores: Sequence[Store]) -> Results:
@@ -66,16 +80,23 @@ def _rounds(results: Results, stores: Sequence[Store]) -> list[dict[str, list[fl
 
 
 def analyze(
-    study: StudyRecord, records: Mapping[str, RunRecord], sessions: Iterable[SessionRecord]
+    study: StudyRecord,
+    records: Mapping[str, RunRecord],
+    sessions: Iterable[SessionRecord],
+    ended: int | None = None,
 ) -> Results:
     """Computes the results of a study from records of its cells and sessions, and possibly others.
+
+    ``ended``: how many of the first seeds have ended in the variants that are left out here.
 
     Raises:
         InputError: a record is of other data than the study's, or the metric has no direction.
     """
     keys = [cell.key for variant in study.variants for cell in variant.cells]
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
-    means, comparisons = means_and_comparisons(study, cells) if keys else ([], [])
+    ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
+    means, comparisons = means_and_comparisons(study, cells, ended=ended) if keys else ([], [])
+    declared = declared_comparisons(study, cells, ended) if keys and study.contrasts else {}
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
@@ -85,6 +106,8 @@ def analyze(
         records={key: records[key] for key in keys if key in records},
         arms={name: arm for name, (_, arm) in measured.items()},
         sessions=tuple(sorted(used.values(), key=_age)),
+        declared=declared,
+        ended=ended,
     )
 
 

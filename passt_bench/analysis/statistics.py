@@ -1,59 +1,76 @@
-"""Fits randomized blocks and computes contrasts, intervals, Holm's correction and power.
+"""Fits randomized blocks; computes simultaneous intervals of contrasts, and what they can show.
 
 Tables are arrays of shape (arms, blocks), NaN where a cell is missing. The model is
-``y[arm, block] = mean[arm] + effect[block] + noise``; all functions are pure.
+``y[arm, block] = mean[arm] + effect[block] + noise``, the noise of each arm with a variance of its
+own; all functions are pure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
-from scipy.sparse.csgraph import connected_components
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Method = Literal["own", "hull", "none"]
 
 NAN = float("nan")
-VARIANCE_RATIO = 4.0
-OUTLIER_LEVEL = 0.01
 ROUNDING = 1e-6  # tolerance for a contrast's weights, which are about 1
 SINGULAR = 1e-10  # eigenvalues of X'X below this fraction of the largest count as zero
 POWER = 0.8
 LEVEL = 0.05
 MAX_BLOCKS = 1000
+OWN_FROM = 5  # blocks from which an arm's own variance is estimated well enough
+INTERVAL_FROM = 3  # blocks
+DRAWS = 20_000  # of the simulation of simultaneous intervals; they then differ by under 1 %
 
 
 @dataclass(frozen=True)
 class BlockFit:
     """The additive least-squares fit of arms and blocks, with the blocks eliminated."""
 
+    present: Mask  # (arms, blocks), the cells that it was fitted to
     means: Floats  # (arms,); only estimable contrasts of them are meaningful
     gram: Floats  # X'X of the arms adjusted for the blocks, (arms, arms)
     inverse: Floats  # its pseudo-inverse
-    sse: float  # residual sum of squares; exactly 0 if it is only rounding
-    df: int  # residual degrees of freedom
+    variances: Floats  # (arms,), residual variance of each arm; NaN without degrees of freedom
+    dfs: Floats  # (arms,), their degrees of freedom, which need not be whole
+
+    @property
+    def df(self) -> float:
+        """Residual degrees of freedom of all arms."""
+        return float(self.dfs.sum())
 
     @property
     def variance(self) -> float:
-        """Residual variance; NaN without degrees of freedom."""
-        return self.sse / self.df if self.df > 0 else NAN
+        """Residual variance pooled over the arms; NaN without degrees of freedom."""
+        known = self.dfs > 0
+        return float(self.variances[known] @ self.dfs[known]) / self.df if known.any() else NAN
 
-    def contrast(self, weights: Floats) -> tuple[float, float]:
-        """A weighted sum of arm means, and its standard error per residual deviation.
-
-        The weights add up to zero. Both are NaN if the present cells do not determine the sum.
-        """
+    def estimate(self, weights: Floats) -> float:
+        """A sum of means with weights that add up to zero; NaN if the cells do not determine it."""
         if np.abs(self.gram @ (self.inverse @ weights) - weights).max() > ROUNDING:
-            return NAN, NAN
-        variance = max(float(weights @ self.inverse @ weights), 0.0)
-        return float(weights @ self.means), float(np.sqrt(variance))
+            return NAN
+        return float(weights @ self.means)
+
+    def cell_weights(self, weights: Floats) -> Floats:
+        """The weight of each cell in `estimate`, (arms, blocks)."""
+        adjusted = self.inverse @ weights
+        in_block = adjusted @ self.present / np.maximum(self.present.sum(axis=0), 1)
+        return np.where(self.present, adjusted[:, None] - in_block, 0.0)
 
 
 def fit_blocks(y: Floats) -> BlockFit:
-    """Fits arms and blocks to the cells that are present, by the reduced normal equations."""
+    """Fits arms and blocks to the cells that are present, by the reduced normal equations.
+
+    An arm's degrees of freedom are the sum of its residuals' expected squares under equal noise:
+    with a arms and n complete blocks (n - 1)(a - 1)/a.
+    """
     present = np.isfinite(y)
     values = np.where(present, y, 0.0)
     weight = present / np.maximum(present.sum(axis=0), 1)  # of a cell in the mean of its block
@@ -64,177 +81,222 @@ def fit_blocks(y: Floats) -> BlockFit:
     inverse = np.asarray(np.linalg.pinv(gram, rtol=SINGULAR, hermitian=True), dtype=np.float64)
     centered = np.where(present, values - (values * weight).sum(axis=0), 0.0)
     means = inverse @ centered.sum(axis=1)
-    fitted = means[:, None] - means @ weight
-    sse = float(np.sum((centered - np.where(present, fitted, 0.0)) ** 2))
+    residuals = np.where(present, centered - means[:, None] + means @ weight, 0.0)
+    spread = inverse @ weight
+    leverage = weight + np.diag(inverse)[:, None] - 2 * spread + (weight * spread).sum(axis=0)
+    dfs = np.where(present, 1 - leverage, 0.0).sum(axis=1)
+    dfs[dfs < ROUNDING] = 0.0
+    squares = (residuals**2).sum(axis=1)
     # Rounding errors of equal differences must not count as variance.
     rounding = 64 * np.finfo(float).eps * float(np.max(np.abs(values), initial=0.0))
-    count = int(present.sum())
-    if sse <= count * rounding**2:
-        sse = 0.0
-    return BlockFit(means, gram, inverse, sse, count - _rank(present))
+    if squares.sum() <= present.sum() * rounding**2:
+        squares = np.zeros_like(squares)
+    variances = np.divide(squares, dfs, out=np.full(len(y), NAN), where=dfs > 0)
+    return BlockFit(present, means, gram, inverse, variances, dfs)
 
 
-def _rank(present: Mask) -> int:
-    """The rank of X: arms and blocks with cells, minus the number of connected components."""
-    arms, blocks = np.flatnonzero(present.any(axis=1)), np.flatnonzero(present.any(axis=0))
-    if not len(arms):
-        return 0
-    graph = np.zeros((len(arms) + len(blocks),) * 2)
-    graph[: len(arms), len(arms) :] = present[np.ix_(arms, blocks)]
-    parts, _ = connected_components(graph, directed=False)
-    return len(graph) - int(parts)
+def fit_passes(y: Floats, folds: Sequence[Floats] = ()) -> BlockFit:
+    """`fit_blocks`; of data with folds, whose tables are given, with the larger of two variances.
 
-
-@dataclass(frozen=True)
-class Pool:
-    """The arms whose variance is pooled, and those that are too noisy."""
-
-    fit: BlockFit  # of the pooled arms; the other arms' rows are missing
-    pooled: Mask  # (arms,), whether an arm is in the pool
-    noisy: Mask  # (arms,), whether an arm is tested by its own paired differences instead
-
-
-def pool_variance(y: Floats) -> Pool:
-    """Finds the arms whose residual variance is more than fourfold that of all others.
-
-    Such an arm is *noisy*: its contrasts are tested by paired t. It leaves the pool only if
-    the F test is significant (p below .01), because removing an arm that is noisy by chance would
-    make the pooled variance too small for the rest.
+    The observations in ``y`` are then means over the folds. Their variance is estimated from them,
+    and from the residuals within each fold, which has more degrees of freedom but misses what a
+    seed does to all of its folds.
     """
     fit = fit_blocks(y)
-    noisy = np.zeros(len(y), dtype=np.bool_)
-    pooled = np.ones(len(y), dtype=np.bool_)
-    for arm in range(len(y)):
-        rest = fit_blocks(drop_arms(y, np.arange(len(y)) == arm))
-        df = fit.df - rest.df
-        if rest.df < 1 or df < 1 or fit.sse <= rest.sse:
-            continue
-        # Under equal variances this is F(df, rest.df) exactly, with cells missing or not.
-        ratio = (fit.sse - rest.sse) / df / rest.variance if rest.sse > 0 else np.inf
-        noisy[arm] = ratio > VARIANCE_RATIO
-        pooled[arm] = not (noisy[arm] and stats.f.sf(ratio, df, rest.df) < OUTLIER_LEVEL)
-    return Pool(fit_blocks(drop_arms(y, ~pooled)), pooled, noisy)
-
-
-def drop_arms(y: Floats, drop: Mask) -> Floats:
-    """The table with the rows of the arms in ``drop``, (arms,), set to missing."""
-    return np.where(drop[:, None], np.nan, y)
+    if not folds:
+        return fit
+    each = [fit_blocks(table) for table in folds]
+    within = np.mean([other.variances for other in each], axis=0) / len(folds)
+    larger = within > fit.variances
+    dfs = np.where(larger, np.sum([other.dfs for other in each], axis=0), fit.dfs)
+    return replace(fit, variances=np.where(larger, within, fit.variances), dfs=dfs)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """The difference of two arms, or another weighted sum of arm means."""
+    """The difference of two arms, or another weighted sum of arm means, with its interval.
 
-    n: int  # blocks that all of its arms have
-    estimate: float  # the difference; NaN if it cannot be estimated
-    error: float  # its standard error; NaN below two blocks
-    df: int  # degrees of freedom of the error
-    unit: float  # standard error of the same contrast in one complete block
-    df_per_block: int  # degrees of freedom that one more block adds
-    pooled: bool  # whether the variance is that of the pool, or only of the paired differences
+    Attributes:
+        n: blocks that all of its arms have.
+        estimate: the difference; NaN if it cannot be estimated.
+        low: lower end of the simultaneous interval; NaN below three blocks.
+        high: its upper end.
+        single: the interval that is not corrected for the other contrasts.
+        error: standard error; of a hull, that of the wider of its intervals.
+        df: its degrees of freedom.
+        factor: how many times as wide as the single interval the simultaneous one is.
+        method: ``own``: each arm has its own variance. ``hull``: of the interval with pooled
+            variance and the paired one. ``none``: no interval.
+    """
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The t interval, not corrected for multiplicity."""
-        half = t_quantile(0.5 + level / 2, self.df) * self.error
-        return self.estimate - half, self.estimate + half
-
-    def p(self) -> float:
-        """Two-sided p value for H0: no difference; 0 or 1 if the variance is 0."""
-        if self.error == 0.0:
-            return 1.0 if self.estimate == 0.0 else 0.0
-        return 2 * t_tail(abs(self.estimate) / self.error, self.df)
-
-    def p_equivalence(self, margin: float) -> float:
-        """The p value of two one-sided tests (TOST) for H0: |difference| >= margin."""
-        inside = margin - abs(self.estimate)
-        if self.error == 0.0:
-            return 0.0 if inside > 0 else 1.0
-        return t_tail(inside / self.error, self.df)
+    n: int
+    estimate: float
+    low: float = NAN
+    high: float = NAN
+    single: tuple[float, float] = (NAN, NAN)
+    error: float = NAN
+    df: float = 0.0
+    factor: float = NAN
+    method: Method = "none"
 
 
-def contrast(y: Floats, pool: Pool, arm: int, baseline: int) -> Contrast:
-    """The difference of an arm (a row of the table) to the baseline."""
-    weights = np.zeros(len(y))
-    weights[arm], weights[baseline] = 1.0, -1.0
-    return weighted_contrast(y, pool, weights)
+@dataclass(frozen=True)
+class _Test:
+    """A way to test several contrasts: the variance of each is a sum of estimated variances."""
+
+    method: Method
+    estimates: Floats  # (contrasts,)
+    covariance: Floats  # of the estimates, (contrasts, contrasts)
+    parts: Floats  # (contrasts, variances)
+    dfs: Floats  # (variances,)
+    level: float
+
+    @property
+    def errors(self) -> Floats:
+        """Standard errors, (contrasts,)."""
+        return np.sqrt(self.parts.sum(axis=1))
+
+    @property
+    def of_errors(self) -> Floats:
+        """Degrees of freedom of the errors by Welch and Satterthwaite, (contrasts,)."""
+        total = self.parts.sum(axis=1)
+        squares = (self.parts**2 / self.dfs).sum(axis=1)
+        # Without any noise no interval depends on them.
+        return np.divide(total**2, squares, out=np.full(len(total), np.inf), where=squares > 0)
+
+    @property
+    def quantiles(self) -> Floats:
+        """Half widths of single intervals in standard errors, (contrasts,)."""
+        return np.asarray(stats.t.isf(self.level / 2, self.of_errors), dtype=np.float64)
+
+    def factor(self, draws: int) -> float:
+        """How many times wider all intervals cover together, by simulation.
+
+        Single step: of every draw the largest t counts, relative to the quantile of its contrast.
+        """
+        noisy = self.errors > 0
+        if noisy.sum() < 2:
+            return 1.0
+        values, vectors = np.linalg.eigh(self.covariance[np.ix_(noisy, noisy)])
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        random = np.random.default_rng(20261128)  # so that a table always gives the same intervals
+        deviations = random.standard_normal((draws, len(values))) @ root.T
+        variances = random.standard_gamma(self.dfs / 2, (draws, len(self.dfs))) * 2 / self.dfs
+        t = np.abs(deviations) / np.sqrt(variances @ self.parts[noisy].T)
+        largest = (t / self.quantiles[noisy]).max(axis=1)
+        return max(1.0, float(np.quantile(largest, 1 - self.level)))
+
+    def contrasts(self, blocks: Sequence[int], draws: int) -> list[Contrast]:
+        """The tested contrasts, which have so many blocks."""
+        factor, halves = self.factor(draws), self.quantiles * self.errors
+        rows = zip(blocks, self.estimates, halves, self.errors, self.of_errors, strict=True)
+        return [
+            Contrast(
+                n, float(value), float(value - factor * half), float(value + factor * half),
+                (float(value - half), float(value + half)), float(error), float(df), factor,
+                self.method,
+            )
+            for n, value, half, error, df in rows
+        ]  # fmt: skip
 
 
-def weighted_contrast(y: Floats, pool: Pool, weights: ArrayLike) -> Contrast:
-    """A weighted sum of arm means, e.g. one kind against another, or an interaction.
+def contrasts(
+    y: Floats,
+    weights: ArrayLike,
+    folds: Sequence[Floats] = (),
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+) -> list[Contrast]:
+    """Weighted sums of arm means with intervals that cover all of them with probability 1 - level.
 
-    Tested with the variance of the table's pool, or, where one of its arms is noisy, by a t test
-    over the blocks' own sums.
+    From five blocks on every arm has its own variance (Welch and Satterthwaite). Below, those are
+    too uncertain: the interval is the hull of the one with pooled variance and the paired one, and
+    there is none below three blocks.
+
+    Args:
+        y: the table.
+        weights: of the arms in each contrast, (contrasts, arms); each row adds up to zero.
+        folds: the tables of the folds that ``y`` is the mean of, see `fit_passes`.
+        level: probability that not all intervals cover.
+        draws: of the simulation that makes the intervals cover together.
 
     Raises:
         ValueError: the weights are not one per arm, are all zero, or do not add up to zero.
     """
-    w = np.asarray(weights, dtype=np.float64)
-    used = w != 0
-    if w.shape != (len(y),) or not used.any() or abs(w.sum()) > 1e-9:
-        raise ValueError(f"{len(y)} weights that add up to zero are needed, but got {w.tolist()}")
-    difference = w[used] @ y[used]
-    difference = difference[np.isfinite(difference)]
-    n = len(difference)
-    if n == 0:  # no test, but other arms may determine the difference
-        return Contrast(0, fit_blocks(y).contrast(w)[0], NAN, 0, NAN, 1, True)
-    if (pool.noisy & used).any():
-        unit = float(difference.std(ddof=1)) if n > 1 else NAN
-        error = unit / float(np.sqrt(n))
-        return Contrast(n, float(difference.mean()), error, n - 1, unit, 1, False)
-    estimate, scale = pool.fit.contrast(w)
-    deviation = float(np.sqrt(pool.fit.variance))
-    error = scale * deviation if n > 1 else NAN
-    per_block = int(np.isfinite(drop_arms(y, ~pool.pooled)).any(axis=1).sum()) - 1
-    unit = float(np.sqrt(w @ w)) * deviation if n > 1 else NAN
-    # For equal values, avoids the rounding of the fit.
-    if error == 0.0 and np.ptp(difference) == 0.0:
-        estimate = float(difference[0])
-    return Contrast(n, estimate, error, pool.fit.df, unit, per_block, True)
+    w = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+    if w.ndim != 2 or w.shape[1] != len(y) or not (w != 0).any(axis=1).all():
+        raise ValueError(f"a weight per arm ({len(y)}), not all zero, is needed: {w.tolist()}")
+    if np.abs(w.sum(axis=1)).max(initial=0.0) > 1e-9:
+        raise ValueError(f"weights that add up to zero are needed: {w.tolist()}")
+    fit = fit_passes(y, folds)
+    own_sums = [_sums_in_blocks(y, row) for row in w]
+    found = [Contrast(len(d), fit.estimate(row)) for row, d in zip(w, own_sums, strict=True)]
+    tested = [k for k, c in enumerate(found) if c.n >= INTERVAL_FROM and np.isfinite(c.estimate)]
+    if not tested:
+        return found
+    tests = _tests(fit, w[tested], [own_sums[k] for k in tested], level)
+    blocks = [found[k].n for k in tested]
+    own, pooled, paired = (test.contrasts(blocks, draws) for test in tests)
+    for k, *ways in zip(tested, own, pooled, paired, strict=True):
+        found[k] = ways[0] if found[k].n >= OWN_FROM else _hull(*ways[1:])
+        value = own_sums[k][0]
+        if found[k].error == 0.0 and np.ptp(own_sums[k]) == 0.0:  # without the fit's rounding
+            found[k] = replace(found[k], estimate=value, low=value, high=value)
+    return found
 
 
-def holm(p: Floats) -> Floats:
-    """Holm's step-down correction; NaN stays NaN and does not count.
-
-    Reference: Holm, A simple sequentially rejective multiple test procedure, 1979.
-    """
-    corrected = np.full(len(p), np.nan)
-    order = [int(i) for i in np.argsort(p, kind="stable") if np.isfinite(p[i])]
-    running = 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * float(p[i])))
-        corrected[i] = running
-    return corrected
+def _sums_in_blocks(y: Floats, weights: Floats) -> Floats:
+    """The contrast in each block that has all of its arms."""
+    used = weights != 0
+    sums = weights[used] @ y[used]
+    return sums[np.isfinite(sums)]
 
 
-def mean_interval(y: Floats, pool: Pool, arm: int) -> tuple[float, float]:
-    """The 95 % interval of an arm's own mean over further blocks; NaN below two blocks.
+def _tests(fit: BlockFit, w: Floats, sums: Sequence[Floats], level: float) -> list[_Test]:
+    """With each arm's own variance, with pooled variance, and with that of the contrast itself."""
+    cells = np.array([fit.cell_weights(row) for row in w])  # (contrasts, arms, blocks)
+    estimates = w @ fit.means
+    known = fit.dfs > 0
+    variances, squares = fit.variances[known], (cells[:, known] ** 2).sum(axis=2)
+    covariance = np.einsum("kab,lab,a->kl", cells[:, known], cells[:, known], variances)
+    pooled = np.einsum("kab,lab->kl", cells, cells) * fit.variance
+    own = squares * variances
+    paired = np.array([d.var(ddof=1) / len(d) for d in sums])
+    return [
+        _Test("own", estimates, covariance, own, fit.dfs[known], level),
+        _Test("hull", estimates, pooled, np.diag(pooled)[:, None], np.array([fit.df]), level),
+        _Test("hull", np.array([d.mean() for d in sums]), covariance, np.diag(paired),
+              np.array([len(d) - 1.0 for d in sums]), level),
+    ]  # fmt: skip
 
-    The variance of one observation, between blocks and within, is pooled over the pool's arms.
-    Because arms share the blocks, its degrees of freedom are Satterthwaite's, between blocks - 1
-    and all. A noisy arm has its own t interval.
-    """
-    own = y[arm][np.isfinite(y[arm])]
-    if len(own) < 2:
-        return NAN, NAN
-    if pool.noisy[arm]:
-        variance, df = float(own.var(ddof=1)), float(len(own) - 1)
-    else:
-        variance, df = _observation_variance(drop_arms(y, ~pool.pooled), pool.fit)
-    half = t_quantile(0.975, df) * float(np.sqrt(variance / len(own)))
-    return float(own.mean()) - half, float(own.mean()) + half
+
+def _hull(pooled: Contrast, paired: Contrast) -> Contrast:
+    """The hull of two intervals around the estimate of the first."""
+    wider = max(pooled, paired, key=lambda c: c.high - c.low)
+    lows, highs = zip(pooled.single, paired.single, strict=True)
+    return replace(
+        wider,
+        estimate=pooled.estimate,
+        low=min(pooled.low, paired.low),
+        high=max(pooled.high, paired.high),
+        single=(min(lows), max(highs)),
+    )
 
 
-def _observation_variance(y: Floats, fit: BlockFit) -> tuple[float, float]:
-    """Variance of one observation around its arm's mean, and its degrees of freedom."""
-    arms = [row[np.isfinite(row)] for row in y if np.isfinite(row).any()]
-    total = sum(float(((row - row.mean()) ** 2).sum()) for row in arms)
-    df_total = sum(len(row) - 1 for row in arms)
-    df_blocks = df_total - fit.df
-    between = max(total - fit.sse, 0.0)
-    spread = between**2 / df_blocks if df_blocks else 0.0
-    spread += fit.sse**2 / fit.df if fit.df else 0.0
-    df = total**2 / spread if spread > 0 else float(df_total)
-    return total / df_total, df
+def baseline_weights(arms: int, baseline: int) -> Floats:
+    """The weights of every other arm minus the baseline, (arms - 1, arms)."""
+    weights = np.eye(arms)
+    weights[:, baseline] -= 1.0
+    return np.delete(weights, baseline, axis=0)
+
+
+def mean_interval(values: Floats) -> tuple[float, float]:
+    """The 95 % t interval of the mean of an arm over further blocks; NaN below two blocks."""
+    own = values[np.isfinite(values)]
+    half = t_quantile(1 - LEVEL / 2, len(own) - 1) * float(stats.sem(own)) if len(own) > 1 else NAN
+    middle = float(own.mean()) if len(own) else NAN
+    return middle - half, middle + half
 
 
 def t_quantile(level: float, df: float) -> float:
@@ -242,62 +304,83 @@ def t_quantile(level: float, df: float) -> float:
     return float(stats.t.ppf(level, df)) if df > 0 else NAN
 
 
-def t_tail(t: float, df: float) -> float:
-    """Upper tail of Student's t; NaN without degrees of freedom."""
-    return float(stats.t.sf(t, df)) if df > 0 else NAN
+def planned_contrast(arms: int, blocks: int, deviation: float = 1.0) -> Contrast:
+    """What each contrast with the baseline will be if all arms have the same noise.
 
-
-def detectable(error: float, df: float, comparisons: int = 1) -> float:
-    """The true difference that a two-sided t test detects with probability 0.8.
-
-    For a difference with that standard error and degrees of freedom (NaN without any). The level
-    is .05 divided by the number of comparisons, the worst case of Holm's correction.
+    Args:
+        arms: of a complete table, the baseline included.
+        blocks: of a complete table.
+        deviation: standard deviation of the noise of a cell, after block effects.
     """
-    if not (df > 0 and np.isfinite(error)):
-        return NAN
-    critical = stats.t.isf(LEVEL / comparisons / 2, df)
-    return error * float(special.nctdtrinc(df, 1 - POWER, critical))
+    if arms < 2 or blocks < INTERVAL_FROM:
+        return Contrast(blocks, 0.0)
+    w, variance = baseline_weights(arms, 0), deviation**2 / blocks
+    covariance = w @ w.T * variance
+    if blocks >= OWN_FROM:
+        dfs = np.full(arms, (blocks - 1) * (arms - 1) / arms)
+        test = _Test("own", np.zeros(arms - 1), covariance, w**2 * variance, dfs, LEVEL)
+    else:  # the paired interval is nearly always the wider one
+        parts, dfs = np.diag(np.diag(covariance)), np.full(arms - 1, blocks - 1.0)
+        test = _Test("hull", np.zeros(arms - 1), covariance, parts, dfs, LEVEL)
+    return test.contrasts([blocks] * (arms - 1), DRAWS)[0]
 
 
-def smallest_margin(error: float, df: float) -> float:
-    """The smallest margin within which true equality is confirmed with probability 0.8."""
-    if not (df > 0 and np.isfinite(error)):
-        return NAN
-    # Union bound over the two one-sided tests: each may fail with half of the probability.
-    return error * float(special.nctdtrinc(df, (1 - POWER) / 2, stats.t.isf(LEVEL, df)))
+def detectable(contrast: Contrast) -> float:
+    """The true difference whose interval excludes zero with probability 0.8; NaN without interval.
 
-
-def blocks_needed_for_verdict(
-    difference: float,
-    unit: float,
-    df_per_block: int,
-    margin: float,
-    *,
-    comparisons: int = 1,
-    more_than: int = 1,
-) -> int | None:
-    """The minimum number of blocks, above ``more_than``, that gives a verdict.
-
-    A verdict is ``better`` or ``worse`` in Holm's worst case, or ``same``, with probability 0.8.
-    The true difference is assumed to be the given one, usually observed, so this is an estimate,
-    not a guarantee. ``unit`` and ``df_per_block`` are those of a `Contrast`. None beyond 1000
-    blocks or without an estimate of the noise.
+    It is also the smallest margin within which a variant without any loss is *not worse* as often.
     """
-    first = max(more_than + 1, 2)
-    if not (np.isfinite(unit) and np.isfinite(difference)) or df_per_block < 1:
+    return _reached(contrast, 1 - POWER)
+
+
+def smallest_margin(contrast: Contrast) -> float:
+    """The smallest margin that has the interval of equal arms inside with probability 0.8."""
+    # Union bound over the two ends: each may stick out with half of the probability.
+    return _reached(contrast, (1 - POWER) / 2)
+
+
+def _reached(contrast: Contrast, missed: float) -> float:
+    if not np.isfinite(contrast.error):
+        return NAN
+    critical = contrast.factor * t_quantile(1 - LEVEL / 2, contrast.df)
+    return contrast.error * float(special.nctdtrinc(contrast.df, missed, critical))
+
+
+def blocks_needed(contrast: Contrast, margin: float, arms: int) -> tuple[int, int | None] | None:
+    """The blocks that decide a contrast with probability 0.8, as a range.
+
+    A verdict is *better*, *worse* or *same*. The true difference is assumed to be the estimate, the
+    noise to be at the ends of its own 80 % interval, and other blocks to be like these: a plan, not
+    a guarantee. The last is None beyond 1000 blocks; the whole is None if the first is, or without
+    an estimate of the noise.
+    """
+    if not np.isfinite(contrast.error):
         return None
-    if unit == 0.0:
-        return first
+    first = max(contrast.n + 1, OWN_FROM)
+    if contrast.error == 0.0:
+        return first, first
     n = np.arange(first, MAX_BLOCKS + 1, dtype=np.float64)
-    df: Floats = df_per_block * (n - 1)
-    error: Floats = unit / np.sqrt(n)
-    size = abs(difference)
-    power = _power(size / error, df, LEVEL / comparisons / 2)
+    df = 2 * (n - 1) * (arms - 1) / arms
+    level = LEVEL / max(arms - 1, 1)  # Bonferroni's, a little more than what will be needed
+    ends = []
+    for share in (0.9, 0.1):
+        noise = contrast.error * np.sqrt(
+            contrast.n * contrast.df / stats.chi2.ppf(share, contrast.df)
+        )
+        ends.append(_first_decided(abs(contrast.estimate), noise / np.sqrt(n), df, level, margin))
+    low, high = (None if end is None else first + end for end in ends)
+    return None if low is None else (low, high)
+
+
+def _first_decided(
+    size: float, error: Floats, df: Floats, level: float, margin: float
+) -> int | None:
+    power = _power(size / error, df, level / 2)
     if size < margin:
-        inside = _power((margin - size) / error, df, LEVEL)
-        same = inside + _power((margin + size) / error, df, LEVEL) - 1
+        inside = _power((margin - size) / error, df, level / 2)
+        same = inside + _power((margin + size) / error, df, level / 2) - 1
         power = np.maximum(power, same)
-    enough = n[power >= POWER]
+    enough = np.flatnonzero(power >= POWER)
     return int(enough[0]) if len(enough) else None
 
 

@@ -88,12 +88,14 @@ def plan(
 ) -> None:
     """Show what a study would run and how long it would take, without running it."""
     file = _load(request, paths)
+    from passt_bench.analysis import noise
     from passt_bench.paper import published_numbers
     from passt_bench.records.store import Store
     from passt_bench.runner.estimates import batch_size, summarize_model
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.prediction import Predictor
     from passt_bench.runner.request import RunConfig
+    from passt_bench.runner.studies import shipped_folder
     from passt_bench.study_run import describe, describe_data, warn_of_unused_cuda
 
     config = RunConfig(workers=workers, per_gpu=per_gpu)
@@ -127,6 +129,9 @@ def plan(
     here = study.absent is not None and study.absent.name in paths.data  # only weights are not
     if study.record.seeds and not here:
         console.print(describe_data(study.record.fingerprint, study.absent))
+    if study.record.seeds:
+        kept = [Store(paths.runs), Store(shipped_folder().parent / "reports" / noise.STUDY)]
+        console.print(noise.design_sentence(study.record, noise.known_floor(study.record, kept)))
     console.print(describe(study, Store(paths.runs), config, predictor=predictor))
     if paths.runs != RUNS and not paths.runs.exists():
         console.print(f"{paths.runs} does not exist yet; a run creates it.")
@@ -210,6 +215,9 @@ def run(
     keep_models: Annotated[
         bool, flag("--keep-models", "Save each trained model with its record.")
     ] = False,
+    until_decided: Annotated[
+        bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
+    ] = False,
     cost: Annotated[bool, typer.Option(help="Measure time and memory of training steps.")] = True,
     remeasure: Annotated[
         bool, flag("--remeasure", "Measure costs again, even if already measured.")
@@ -231,6 +239,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         keep_checkpoints=keep_checkpoints,
         keep_models=keep_models,
+        until_decided=until_decided,
         cost=cost,
         remeasure=remeasure,
         track=track,

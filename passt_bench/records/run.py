@@ -145,10 +145,20 @@ class StudyRecord:
     folds: tuple[int, ...] | None
     fingerprint: Fingerprint
     margin: float | None = None
+    # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
+    # empty in records of earlier versions, which were planned with all of their seeds.
+    looks: tuple[int, ...] = ()
+    # family → contrast → variant → weight, see `spec.study.Study`
+    contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file
     command: str = ""  # the command as typed
     schema: int = SCHEMA
+
+    @property
+    def judged_at(self) -> tuple[int, ...]:
+        """The numbers of seeds at which verdicts are read."""
+        return self.looks or (len(self.seeds),)
 
 
 def count_of(number: int, noun: str) -> str:

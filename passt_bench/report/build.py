@@ -90,9 +90,9 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     folder = reports / name / "variants" / f"{readable[:60]}-{digest(chosen)[:6]}"
     note = (
         f"This page shows {len(part.study.variants)} of the {len(known)} variants of the study, as "
-        "requested. The others do not count here: neither towards the pooled noise nor towards "
-        "Holm's correction. So intervals, p values and verdicts can differ from those of the whole "
-        "study."
+        "requested. The others do not count here: neither towards the noise nor as comparisons "
+        "whose intervals have to cover together. So intervals and verdicts can differ from those "
+        "of the whole study."
     )
     note = note if len(part.study.variants) < len(known) else ""
     return _write_study(part, part, note, folder, [Store(runs), Store(reports / name)], reports)
@@ -217,7 +217,8 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
     """The results of a study that has only these variants."""
     variants = tuple(v for v in results.study.variants if v.name in names)
     study = replace(results.study, variants=variants)
-    return replace(analyze(study, results.records, results.sessions), rounds=results.rounds)
+    part = analyze(study, results.records, results.sessions, results.ended)
+    return replace(part, rounds=results.rounds)
 
 
 def _write_study(

@@ -20,9 +20,9 @@ from passt_bench.report.study_tables import (
 )
 from passt_bench.report.tables import Column, Table, table_of
 from passt_bench.report.text import fixed, interval, significant, times
-from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
+from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains
 
-COST_TABLES = ("ratios", "arithmetic", "published")
+COST_TABLES = ("gains", "ratios", "arithmetic", "published")
 _CAPTIONS = {
     "ratios": "time, memory and arithmetic as ratios to {base}; those of time are taken round by "
     "round, with 95 % intervals.",
@@ -42,7 +42,7 @@ def cost_tables(view: StudyView) -> dict[str, Table]:
         "published": _published(view),
     }
     highlight = view.variants.index(view.baseline)
-    return {
+    tables = {
         kind: table_of(
             *(view.variants, kind),
             f"{view.study.name}: {_CAPTIONS[kind].format(base=view.baseline.name)}",
@@ -51,6 +51,35 @@ def cost_tables(view: StudyView) -> dict[str, Table]:
         for kind, found in columns.items()
         if found
     }
+    of_settings = _gains(view)
+    return {**tables, "gains": of_settings} if of_settings.rows else tables
+
+
+def _gains(view: StudyView) -> Table:
+    """What model and patchout gain in each setting, and divided by the gain in the baseline's.
+
+    Beside them stand the gains in Table 1 of the paper, where it has both models.
+    """
+    columns = [
+        Column("variant", "variant", get=lambda g: g.variant.name),
+        Column("other", "against", get=lambda g: g.other.name),
+        Column("speedup", "speed-up", times, span=True, get=attrgetter("speedup")),
+        Column("saved", "memory for backward", times, get=attrgetter("saved")),
+        Column("reference", "compared with",
+               get=lambda g: None if g.variant is g.reference else g.reference.name),
+        Column("relative", "speed-up / its speed-up", times, span=True, get=attrgetter("relative")),
+        Column("relative_saved", "memory / its memory", times,
+               get=attrgetter("relative_saved")),
+        Column("paper_speedup", "speed-up in the paper", times,
+               get=methodcaller("published", "clips_per_second")),
+        Column("paper_memory", "memory in the paper", times,
+               get=methodcaller("published", "gb_per_clip")),
+    ]  # fmt: skip
+    caption = f"{view.study.name}: the gain in each setting, and divided by that of the baseline's."
+    found = gains(view)
+    if any(gain.published("gb_per_clip") for gain in found):
+        caption += " The paper's are of its Table 1: on one Titan RTX, all memory of training."
+    return table_of(found, "gains", caption, columns)
 
 
 def _relative(

@@ -20,6 +20,7 @@ from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.figures.scaling import SWEEP
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
+    conditions,
     distinct,
     finished,
     hardware,
@@ -38,6 +39,7 @@ from passt_bench.report.text import (
     interval,
     listed,
     quoted,
+    seed_range,
     significant,
     times,
 )
@@ -71,11 +73,15 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
     """
     view = study_view(results)
     study, tables = view.study, all_tables(view) | cost_tables(view)
-    found, where = headline(view) if study.seeds else costs_headline(view), hardware(view)
+    where = hardware(view)
+    if study.seeds:
+        answer = f"{headline(view)} {conditions(view)}"
+    else:
+        answer = f"{costs_headline(view).removesuffix('.')}{f', on {where}' if where else ''}."
     summary = {
         "study": study.name,
         "question": study.question,
-        "headline": f"{found.removesuffix('.')}, on {where}." if where else found,
+        "headline": answer,
         "baseline": study.baseline,
         "metric": view.metric,
         "dataset": study.fingerprint.dataset,
@@ -88,7 +94,6 @@ def render(results: Results, out: Path, note: str = "", kept: Store | None = Non
         **summary,
         "note": note,
         "view": view,
-        "paired": [c.variant for c in results.comparisons if c.method.startswith("paired")],
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "fastest_without_loss": fastest_without_loss(view) if study.seeds else None,
         "answers": answers(view),
@@ -132,7 +137,9 @@ _VERDICTS = {
     "better": ("is better", "are better"),
     "worse": ("is worse", "are worse"),
     "same": ("is the same within ±{margin:g}", "are the same within ±{margin:g}"),
+    "not worse": ("is not worse by more than {margin:g}", "are not worse by more than {margin:g}"),
     "undecided": ("is undecided", "are undecided"),
+    "no verdict": ("has no verdict", "have no verdict"),
     "not estimable": ("cannot be estimated", "cannot be estimated"),
     "failed": ("has no result", "have no result"),
     "missing": ("has not been run yet", "have not been run yet"),
@@ -147,6 +154,9 @@ def headline(view: StudyView) -> str:
         return f"The baseline {base.name} has no result, so nothing can be compared with it."
     if not verdicts:
         return f"{base.name} reaches {view.metric} {interval(base.value)}; nothing else is shown."
+    if view.results.look is None:
+        ended = f"{view.results.ended} of {counted(view.study.judged_at[0], 'seed')}"
+        return f"{ended}, no verdict yet; {base.name} reaches {view.metric} {interval(base.value)}."
     against = f"{base.name} ({view.metric} {interval(base.value)})"
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
@@ -200,8 +210,17 @@ def fastest_without_loss(view: StudyView) -> str | None:
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
     if not timed:
         return None
-    good = [(v, c) for v, c in timed if v.verdict in ("better", "same")]
+    good = [(v, c) for v, c in timed if v.verdict in ("better", "same", "not worse")]
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
+    margins = [v.comparison.smallest_margin for v, _ in timed if v.comparison]
+    if not kept and not min(margins, default=NAN) <= view.margin:
+        least = (
+            f"; that takes ±{significant(min(margins), 2)}" if all(map(isfinite, margins)) else ""
+        )
+        return (
+            f"These seeds could not have shown that a variant has the same {view.metric} within "
+            f"±{view.margin:g}{least}."
+        )
     if not kept:
         return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
     best, cost = max(kept, key=lambda item: item[1].speedup.value)
@@ -214,10 +233,10 @@ def fastest_without_loss(view: StudyView) -> str | None:
 
 def answers(view: StudyView) -> list[tuple[VariantView, str]]:
     """A sentence for every variant but the baseline, in the study's order."""
-    return [(v, f"{_quality(v)}{_cost(view, v)}.") for v in view.others]
+    return [(v, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
 
 
-def _quality(v: VariantView) -> str:
+def _quality(view: StudyView, v: VariantView) -> str:
     item = v.comparison
     if item is None or v.verdict == "missing":
         return "not run yet"
@@ -226,23 +245,27 @@ def _quality(v: VariantView) -> str:
     if item.verdict == "failed":
         return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
     gap = v.difference
+    if item.verdict == "no verdict":
+        seen = counted(item.n, "seed")
+        why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
+        return f"no verdict (difference {interval(gap, sign=True)}; {why})"
     if item.verdict in ("better", "worse"):
         size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)
         return f"{item.verdict} by {interval(size)}"
     shown = interval(gap, sign=True)
     if item.verdict == "same":
-        return f"the same within ±{item.margin:g} (difference {shown})"
+        real = "; real, but inside the margin" if item.real else ""
+        return f"the same within ±{item.margin:g} (difference {shown}{real})"
+    if item.verdict == "not worse":
+        return f"not worse by more than {item.margin:g} (difference {shown})"
     return f"undecided (difference {shown}; {_outlook(item, decimals(gap))})"
 
 
 def _outlook(item: Comparison, places: int) -> str:
     """The difference that these seeds can detect, and how many seeds would be needed."""
-    if isfinite(item.detectable):
-        text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
-    else:
-        text = f"{counted(item.n, 'seed')}; a test needs two"
-    if item.blocks_needed is not None and isfinite(item.detectable):
-        text += f"; about {counted(item.blocks_needed, 'seed')} needed for a verdict"
+    text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
+    if needed := seed_range(item.blocks_needed):
+        text += f"; a verdict probably takes {needed} seeds"
     return text
 
 

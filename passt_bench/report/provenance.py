@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from passt_bench.analysis.compare import LEVELS
 from passt_bench.records.run import RunRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.text import counted, fixed, listed, significant
@@ -97,6 +98,11 @@ def _design(view: StudyView) -> Iterable[Fact]:
     yield "Metric", f"{view.metric} on the test split of {epochs}"
     tested = [item.method for item in view.results.comparisons if item.verdict != "failed"]
     yield from fact("Test", dict.fromkeys(tested), "; or ")
+    if view.results.look != len(study.seeds) or len(study.judged_at) > 1:
+        at = listed(map(str, study.judged_at))
+        now = "not yet" if view.results.look is None else f"now with the first {view.results.look}"
+        share = 100 * (1 - LEVELS[len(study.judged_at) - 1])
+        yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {share:.1f} %"
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 
@@ -164,6 +170,18 @@ def hardware(view: StudyView) -> str:
         cpu = f"{cores} of {machine.get('cpu', 'an unknown processor')}"
         names.append(next(iter(machine.get("gpus", ()) if cuda else ()), cpu))
     return listed(distinct(names))
+
+
+def conditions(view: StudyView) -> str:
+    """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
+    recipes = [v.record.recipe for v in (view.baseline, *view.answers)]
+    models = listed(distinct(recipe.model.name for recipe in recipes))
+    numbers = sorted({recipe.training.epochs for recipe in recipes})
+    epochs = f"{listed(map(str, numbers))} epoch{'s' * (numbers != [1])}"
+    where = f", on {found}" if (found := hardware(view)) else ""
+    seeds = counted(view.results.look or view.results.ended, "seed")
+    data = view.study.fingerprint.dataset
+    return f"This is {models} trained for {epochs} on {data}, {seeds}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

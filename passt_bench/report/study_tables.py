@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter, methodcaller
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 from passt_bench.records.run import cell_name
@@ -17,12 +17,12 @@ from passt_bench.report.text import (
     Unit,
     fixed,
     interval,
-    p_value,
+    seed_range,
     significant,
     times,
     unit_for,
 )
-from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, gains, mean
+from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, mean
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -36,8 +36,8 @@ PHASES = {
 }
 TABLES = (
     "verdicts",
+    "contrasts",
     "speed",
-    "gains",
     "quality",
     "cost",
     "memory",
@@ -140,8 +140,8 @@ PARAMETERS = Column("parameters", "parameters", _grouped, get=attrgetter("parame
 def all_tables(view: StudyView) -> dict[str, Table]:
     """Every table of a study that has rows, by name."""
     costs = (cost, memory, failures)
-    builders = (verdicts, quality, per_class, probes) if view.study.seeds else (speed, gains_table)
-    made = [build(view) for build in (*builders, *costs)]
+    of_quality = (verdicts, contrasts, quality, per_class, probes)
+    made = [build(view) for build in (*(of_quality if view.study.seeds else (speed,)), *costs)]
     return {table.name: table for table in made if table.rows}
 
 
@@ -170,18 +170,34 @@ def verdicts(view: StudyView) -> Table:
         replace(flops_columns(arms)[0], name="flops_per_clip"),
     ]  # fmt: skip
     caption = (
-        f"{view.metric} against {view.study.baseline} with 95 % intervals (difference not "
-        f"corrected, p Holm-corrected, margin ±{view.margin:g}), and the cost of a training step."
+        f"{view.metric} against {view.study.baseline} with 95 % intervals (those of differences "
+        f"cover together; margin ±{view.margin:g}), and the cost of a training step."
     )
     return _of_variants(view, "verdicts", caption, columns)
 
 
-def comparison_columns() -> tuple[Column, Column, Column]:
-    """The columns of the difference to the baseline, corrected p and verdict."""
+def contrasts(view: StudyView) -> Table:
+    """The comparisons that the study declares besides those with the baseline."""
+    rows = [(family, c) for family, found in view.results.declared.items() for c in found]
+    columns = [
+        Column("contrast", "contrast", get=lambda row: row[1].variant),
+        Column("family", "family", get=itemgetter(0)),
+        Column("difference", "difference", partial(interval, sign=True), span=True,
+               get=lambda row: Span(row[1].difference, row[1].low, row[1].high)),
+        Column("detectable", "detectable", partial(significant, digits=2),
+               get=lambda row: row[1].detectable),
+        Column("verdict", "verdict", get=lambda row: row[1].verdict),
+    ]  # fmt: skip
+    name = view.study.name
+    caption = f"{name}: contrasts in {view.metric}; a family's 95 % intervals cover together."
+    return table_of(rows, "contrasts", caption, columns)
+
+
+def comparison_columns() -> tuple[Column, Column]:
+    """The columns of the difference to the baseline and the verdict."""
     return (
         Column("difference", "difference", partial(interval, sign=True), span=True,
                get=lambda v: v.difference),
-        Column("p", "corrected p", p_value, get=lambda v: v.comparison and v.comparison.p),
         Column("verdict", "verdict", get=lambda v: v.verdict),
     )  # fmt: skip
 
@@ -206,12 +222,15 @@ def quality(view: StudyView) -> Table:
           for name in sorted(metrics - {view.metric})),
         Column("detectable", "detectable difference", partial(significant, digits=2),
                get=lambda v: v.comparison and v.comparison.detectable),
-        Column("seeds_needed", "seeds needed", str,
-               get=lambda v: v.comparison and v.comparison.blocks_needed),
+        Column("smallest_margin", "smallest margin", partial(significant, digits=2),
+               get=lambda v: v.comparison and v.comparison.smallest_margin),
+        Column("seeds_needed", "seeds needed",
+               get=lambda v: v.comparison and seed_range(v.comparison.blocks_needed)),
     ]  # fmt: skip
     caption = (
         f"quality. Mean {view.metric} over seeds with its 95 % interval; the true difference that "
-        "these seeds detect with probability 0.8."
+        "these seeds detect with probability 0.8, and the smallest margin within which they show "
+        "equality as often."
     )
     return _of_variants(view, "quality", caption, columns)
 
@@ -233,33 +252,6 @@ def speed(view: StudyView) -> Table:
     ]  # fmt: skip
     caption = f"training speed and memory, also relative to {base.name}; 95 % intervals."
     return _of_variants(view, "speed", caption, columns)
-
-
-def gains_table(view: StudyView) -> Table:
-    """What model and patchout gain in each setting, and divided by the gain in the baseline's.
-
-    Beside them stand the gains in Table 1 of the paper, where it has both models.
-    """
-    columns = [
-        Column("variant", "variant", get=lambda g: g.variant.name),
-        Column("other", "against", get=lambda g: g.other.name),
-        Column("speedup", "speed-up", times, span=True, get=attrgetter("speedup")),
-        Column("saved", "memory for backward", times, get=attrgetter("saved")),
-        Column("reference", "compared with",
-               get=lambda g: None if g.variant is g.reference else g.reference.name),
-        Column("relative", "speed-up / its speed-up", times, span=True, get=attrgetter("relative")),
-        Column("relative_saved", "memory / its memory", times,
-               get=attrgetter("relative_saved")),
-        Column("paper_speedup", "speed-up in the paper", times,
-               get=methodcaller("published", "clips_per_second")),
-        Column("paper_memory", "memory in the paper", times,
-               get=methodcaller("published", "gb_per_clip")),
-    ]  # fmt: skip
-    caption = f"{view.study.name}: the gain in each setting, and divided by that of the baseline's."
-    found = gains(view)
-    if any(gain.published("gb_per_clip") for gain in found):
-        caption += " The paper's are of its Table 1: on one Titan RTX, all memory of training."
-    return table_of(found, "gains", caption, columns)
 
 
 def throughput_columns(relative: str) -> tuple[Column, Column]:

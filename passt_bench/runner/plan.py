@@ -295,6 +295,8 @@ def plan_study(
         folds=chosen,
         fingerprint=fingerprint,
         margin=study.margin,
+        looks=study.looks or ((len(study.seeds),) if study.seeds else ()),
+        contrasts=dict(study.contrasts),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=command,

@@ -49,6 +49,7 @@ class RunConfig:
     checkpoint_seconds: float = 20.0  # between two checkpoints of a run
     keep_checkpoints: bool = False  # also after the run has finished
     keep_models: bool = False  # writes the trained model to the folder of the record
+    until_decided: bool = False  # runs one planned look after another, until no verdict is open
     cost: bool = True  # whether costs are measured after training
     remeasure: bool = False  # measures again costs that are already on record
     published: PublishedProtocol | None = None  # also runs the reference code's speed test

@@ -46,12 +46,12 @@ class StudyFile:
 
 def study_names() -> list[str]:
     """The studies of the suite and of ``./ablations``: files that assign ``STUDY``."""
-    return sorted({*_studies_in(_shipped()), *_studies_in(OWN)})
+    return sorted({*_studies_in(shipped_folder()), *_studies_in(OWN)})
 
 
 def files_named(name: str) -> list[Path]:
     """The files that a name can mean, the one to use first: the suite's, ``./ablations``, ``.``."""
-    shipped = [_shipped() / f"{name}.py"] if name in _studies_in(_shipped()) else []
+    shipped = [shipped_folder() / f"{name}.py"] if name in _studies_in(shipped_folder()) else []
     files: list[Path] = []
     for path in (*shipped, OWN / f"{name}.py", Path(f"{name}.py")):
         if path.is_file() and not any(path.samefile(other) for other in files):
@@ -77,7 +77,7 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
         raise InputError(problem, field="STUDY", value=name, remedy=remedy)
     else:
         path = files[0]
-    if path.parent == _shipped():
+    if path.parent == shipped_folder():
         path = Path(path.name)
         with _importing(path):
             module = importlib.import_module(f"{PACKAGE}.{path.stem}")
@@ -91,7 +91,7 @@ def load_study(name: str, store: Store | None = None) -> StudyFile:
             source=path,
             field="STUDY",
             value=type(study).__name__,
-            remedy=f"Add STUDY = Study(...), see {_shipped() / 'quick.py'}.",
+            remedy=f"Add STUDY = Study(...), see {shipped_folder() / 'quick.py'}.",
         )
     if study.name != path.stem:
         raise InputError(
@@ -137,7 +137,8 @@ def summary(name: str) -> str:
     return study.question + (f" (about {study.minutes:g} min)" if study.minutes else "")
 
 
-def _shipped() -> Path:
+def shipped_folder() -> Path:
+    """The folder of the suite's own study files; in a checkout the pages are beside it."""
     return Path(importlib.import_module(PACKAGE).__path__[-1])
 
 
@@ -225,8 +226,8 @@ def free_name(name: str, difference: Callable[[str], str | None]) -> tuple[str, 
 def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRecord]) -> StudyPlan:
     """Chooses the plan's name, and merges it with the study already recorded under it.
 
-    `StudyPlan.stored_record` also gets the seeds, folds and variants on record; ``expand`` expands
-    the study with other seeds and folds.
+    `StudyPlan.stored_record` also gets the seeds, folds and variants on record, and keeps the
+    numbers of seeds at which it is judged; ``expand`` expands the study with other seeds and folds.
 
     Raises:
         InputError: a newer version of this package wrote the study on record.
@@ -247,7 +248,9 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         known = {variant.name: variant for variant in old.variants} | new
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
-        whole = replace(whole, variants=variants, baseline=baseline)
+        # With under three seeds nothing could be judged, so more may still be planned.
+        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
+        whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
     return replace(
         plan,
         study=replace(study, name=chosen),

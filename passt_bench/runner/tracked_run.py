@@ -134,7 +134,7 @@ def _metrics(results: Results, variant: VariantRecord) -> dict[str, float]:
     for found in results.comparisons:
         if found.variant == variant.name:
             values |= _interval(f"{metric}_difference", found.difference, found.low, found.high)
-            values |= {name: getattr(found, name) for name in ("p", "margin", "detectable")}
+            values |= {name: getattr(found, name) for name in ("margin", "detectable")}
     arm = results.arms.get(variant.name)
     if arm is not None:
         for phase, seconds in arm.phases.items():

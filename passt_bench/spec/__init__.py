@@ -16,10 +16,13 @@ from passt_bench.spec.recipe import (
 from passt_bench.spec.study import (
     Study,
     Variant,
+    effects,
     factorial,
     one_at_a_time,
     override,
+    pairwise,
     parse_assignments,
+    slope,
 )
 
 __all__ = [
@@ -35,11 +38,14 @@ __all__ = [
     "TrainingSpec",
     "Variant",
     "ast_frontend",
+    "effects",
     "factorial",
     "one_at_a_time",
     "override",
+    "pairwise",
     "panns_frontend",
     "parse_assignments",
     "passt_frontend",
+    "slope",
     "validate",
 ]

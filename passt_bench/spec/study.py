@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from passt_bench.errors import InputError, check_known, choose_from, located
 from passt_bench.registry import MODELS, PATCHOUTS
 from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
+
+MOST_LOOKS = 5
+Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,14 @@ class Study:
     baseline: str  # name of the variant that the others are compared with
     metric: str = "mAP"  # the one that verdicts are about
     # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
+    # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
+    looks: tuple[int, ...] = ()
+    # Further comparisons than with the baseline: family → contrast → variant → weight, which add
+    # up to zero. The intervals of a family cover together.
+    contrasts: Mapping[str, Contrasts] = field(default_factory=dict)
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
@@ -61,6 +69,23 @@ class Study:
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
+        rising = all(type(look) is int for look in self.looks) and self.looks == tuple(
+            sorted({*self.looks})
+        )
+        if not rising or len(self.looks) > MOST_LOOKS or min(self.looks, default=3) < 3:
+            problem = f"looks must be at most {MOST_LOOKS} rising numbers of seeds from 3"
+            raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
+        for family, members in self.contrasts.items():
+            for name, weights in members.items():
+                self._check_contrast(f"contrasts.{family}.{name}", weights)
+
+    def _check_contrast(self, field: str, weights: Mapping[str, float]) -> None:
+        names = [variant.name for variant in self.variants]
+        for name in weights:
+            check_known(name, names, "no such variant", field=field, source=self.name)
+        if not any(weights.values()) or abs(sum(weights.values())) > 1e-9:
+            remedy = "Give e.g. {'time .5': 1, 'frequency .5': -1}."
+            raise self.error("weights must add up to zero", field, dict(weights), remedy)
 
     def error(self, problem: str, field: str, value: object, remedy: str) -> InputError:
         """An error in the study or in a request for it."""
@@ -97,6 +122,45 @@ def factorial(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[V
             changes.update(change)
         variants.append(Variant(", ".join(name for name, _ in combination), changes))
     return tuple(variants)
+
+
+def pairwise(*names: str) -> Contrasts:
+    """Each variant minus each one after it."""
+    return {f"{a} − {b}": {a: 1.0, b: -1.0} for a, b in combinations(names, 2)}
+
+
+def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:
+    """The weights of the least-squares slope over a quantity, variant → value, for a step of it."""
+    middle = sum(points.values()) / len(points)
+    square = sum((x - middle) ** 2 for x in points.values())
+    return {name: step * (x - middle) / square for name, x in points.items()}
+
+
+def effects(*factors: Sequence[str]) -> dict[str, Contrasts]:
+    """Main effects and interactions of two factors of a `factorial` study.
+
+    Levels are compared with the first of their factor.
+
+    Args:
+        factors: the levels of each factor, as the variants' names have them.
+    """
+
+    def mean(*chosen: str) -> dict[str, float]:
+        own = [x for x in product(*factors) if all(level in x for level in chosen)]
+        return {", ".join(x): 1 / len(own) for x in own}
+
+    def minus(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+        return {name: a.get(name, 0.0) - b.get(name, 0.0) for name in {**a, **b}}
+
+    main = {f"{level} − {first}": minus(mean(level), mean(first))
+            for first, *others in factors for level in others}  # fmt: skip
+    both = {}
+    for (first, *others), (other_first, *other_others) in combinations(factors, 2):
+        for a, b in product(others, other_others):
+            with_b = minus(mean(a, b), mean(first, b))
+            without = minus(mean(a, other_first), mean(first, other_first))
+            both[f"{a} − {first}, with {b} instead of {other_first}"] = minus(with_b, without)
+    return {"main effects": main, "interactions": both}
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any], *, source: object = None) -> Recipe:

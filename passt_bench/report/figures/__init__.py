@@ -13,7 +13,8 @@ from passt_bench.report.figures.costs import costs
 from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
-_OWN = tuple(part.NAME for part in (tradeoff, forest, rates, scaling, classes, curves, patches))
+_PARTS = (rates, scaling, classes, curves, patches)
+_OWN = (tradeoff.NAME, forest.NAME, forest.CONTRASTS, *(part.NAME for part in _PARTS))
 
 
 def figure_names() -> list[str]:
@@ -28,6 +29,8 @@ def draw_all(view: StudyView) -> list[Drawing]:
         names = figure_names() if view.study.seeds else [scaling.NAME]
         if len({v.record.recipe.measurement.batch_size for v in view.variants}) > 1:
             names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
+        if not view.results.declared:
+            names = [name for name in names if name != forest.CONTRASTS]
         drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]
         for drawing in drawings:

@@ -15,6 +15,7 @@ from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing,
 from passt_bench.report.view import StudyView
 
 NAME, TITLE = "differences", "Differences to the baseline"
+CONTRASTS, CONTRASTS_TITLE = "contrasts", "Contrasts between variants"
 
 
 def forest_data(view: StudyView) -> pd.DataFrame:
@@ -22,10 +23,45 @@ def forest_data(view: StudyView) -> pd.DataFrame:
     rows = []
     for v in view.others:
         if (item := v.comparison) is not None:
-            values = (item.difference, item.low, item.high, item.p, v.verdict, item.n, item.margin)
+            values = (item.difference, item.low, item.high, v.verdict, item.n, item.margin)
             rows.append((v.name, *values, v.cells))
-    columns = ["variant", "difference", "low", "high", "p", "verdict", "blocks", "margin", "cells"]
+    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "cells"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def contrasts_data(view: StudyView) -> pd.DataFrame:
+    """One row per declared contrast, in the study's order, as `forest_data`."""
+    rows = [
+        (
+            item.variant,
+            item.difference,
+            item.low,
+            item.high,
+            item.verdict,
+            item.n,
+            item.margin,
+            family,
+        )
+        for family, found in view.results.declared.items()
+        for item in found
+    ]
+    columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "family"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@FIGURES.register(CONTRASTS, version=1, summary=CONTRASTS_TITLE)
+def contrasts(view: StudyView) -> Drawing:
+    """Forest plot of the contrasts that the study declares."""
+    data = contrasts_data(view)
+    if data.empty or not data["difference"].notna().any():
+        return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")
+    caption = (
+        f"Each row is a sum of means of {view.metric} with its interval; those of a family cover "
+        f"together with probability 0.95. Inside the shaded band (±{view.margin:g}) a difference "
+        "of two means is the same."
+    )
+    figure = draw_forest(data, f"contrast in {view.metric}")
+    return Drawing(CONTRASTS, CONTRASTS_TITLE, caption, data, figure)
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -36,15 +72,22 @@ def forest(view: StudyView) -> Drawing:
         return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
     caption = (
-        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its 95 % "
-        f"interval. Inside the shaded band (±{view.margin:g}) a difference counts as the same. "
-        f"{side} of zero is better. “Same” requires the 90 % interval (two one-sided tests) inside "
-        "the band; what is neither that nor better or worse is undecided."
+        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its "
+        "interval; all of them cover together with probability 0.95. An interval inside the shaded "
+        f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
+        f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
+        "is not worse; others are undecided."
     )
-    return Drawing(NAME, TITLE, caption, data, draw_forest(data, view.metric))
+    return Drawing(
+        NAME,
+        TITLE,
+        caption,
+        data,
+        draw_forest(data, f"difference in {view.metric} to the baseline"),
+    )
 
 
-def draw_forest(data: pd.DataFrame, metric: str) -> Figure:
+def draw_forest(data: pd.DataFrame, label: str) -> Figure:
     """Draws `forest_data`, the first variant on top."""
     names = [wrapped(name, 30) for name in data["variant"]]
     lines = np.array([name.count("\n") + 1 for name in names], dtype=float)
@@ -52,19 +95,19 @@ def draw_forest(data: pd.DataFrame, metric: str) -> Figure:
     centres = np.cumsum(heights) - heights / 2
     figure = Figure(figsize=(WIDTH, heights.sum() + 1.0), layout="constrained")
     axes = figure.subplots()
-    margin = float(data["margin"].iloc[0])
+    margin = float(data["margin"].max())
     axes.axvspan(-margin, margin, color=BAND, zorder=0)
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     for row, y in zip(data.to_dict("records"), centres, strict=True):
         span = Span(row["difference"], row["low"], row["high"])
-        _draw_row(axes, span, float(y), row["verdict"], row["cells"])
+        _draw_row(axes, span, float(y), row["verdict"], str(row.get("cells", "")))
     axes.set_ylim(heights.sum(), 0)
     axes.set_yticks(centres, names)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.04)
-    axes.set_xlabel(f"difference in {metric} to the baseline")
+    axes.set_xlabel(label)
     return figure
 
 

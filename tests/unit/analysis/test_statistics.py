@@ -13,27 +13,30 @@ from scipy import stats
 from passt_bench.analysis.statistics import (
     Contrast,
     Floats,
-    blocks_needed_for_verdict,
-    contrast,
+    baseline_weights,
+    blocks_needed,
+    contrasts,
     detectable,
     fit_blocks,
-    holm,
+    fit_passes,
     mean_interval,
-    pool_variance,
+    planned_contrast,
     smallest_margin,
-    weighted_contrast,
 )
 
 NAN = float("nan")
-NOISY = 0.8 + np.array([0.3, -0.3, 0.2, -0.25, 0.1])
 
 
 def table(arms: int, blocks: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).normal(0.8, 0.02, (arms, blocks))
 
 
-def found(y: Floats, arm: int = 1, baseline: int = 0) -> Contrast:
-    return contrast(y, pool_variance(y), arm, baseline)
+def against_first(y: Floats, **options: Any) -> list[Contrast]:
+    return contrasts(y, baseline_weights(len(y), 0), **options)
+
+
+def found(y: Floats, arm: int = 1) -> Contrast:
+    return against_first(y)[arm - 1]
 
 
 def least_squares(y: Floats) -> tuple[Floats, Floats]:
@@ -59,9 +62,10 @@ def least_squares(y: Floats) -> tuple[Floats, Floats]:
 def fitted(y: Floats) -> tuple[Floats, Floats]:
     """The same by `fit_blocks`."""
     fit, first = fit_blocks(y), int(np.flatnonzero(np.isfinite(y).any(axis=1))[0])
-    pairs = [fit.contrast(np.eye(len(y))[arm] - np.eye(len(y))[first]) for arm in range(len(y))]
-    estimates, errors = zip(*pairs, strict=True)
-    return np.array(estimates), np.array(errors)
+    weights = np.eye(len(y)) - np.eye(len(y))[first]
+    estimates = np.array([fit.estimate(row) for row in weights])
+    errors = np.sqrt([(fit.cell_weights(row) ** 2).sum() for row in weights])
+    return estimates, np.where(np.isfinite(estimates), errors, NAN)
 
 
 @pytest.mark.parametrize("arms", [2, 3, 16])
@@ -94,129 +98,157 @@ def test_studies_with_holes_are_least_squares() -> None:
 def test_arms_that_share_no_block_are_compared_by_way_of_the_others() -> None:
     y = table(5, 6, 4)
     y[0, :3] = y[1, 3:] = NAN  # the others have all six
-    noisy = table(4, 16)
-    noisy[0, 8:] = noisy[1, :8] = noisy[3, 8:] = NAN
-    noisy[2] += np.random.default_rng(1).normal(0, 0.5, 16)  # the only one with all blocks
-    assert not pool_variance(y).noisy.any() and not pool_variance(noisy).pooled[2]
-    for holes in (y, noisy):
-        result = found(holes)
-        assert result.estimate == pytest.approx(least_squares(holes)[0][1])
-        assert (result.n, np.isnan(result.error)) == (0, True)  # a test needs two common blocks
+    result = found(y)
+    assert result.estimate == pytest.approx(least_squares(y)[0][1])
+    # An interval needs common blocks.
+    assert (result.n, result.method, np.isnan(result.low)) == (0, "none", True)
 
 
-def test_complete_blocks_by_hand() -> None:
+def test_residuals_of_complete_blocks_by_hand() -> None:
     # Arms at 0, 2, 4, blocks at 1, 2, 3, and residuals that add up to 0 along both.
-    residuals = np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [-1.0, 0.0, 1.0]])
-    y = np.array([[0.0], [2.0], [4.0]]) + np.array([1.0, 2.0, 3.0]) + residuals
-    fit, result = fit_blocks(y), found(y, 2, 0)
-    assert (fit.sse, fit.df) == (pytest.approx(6.0), 4)
-    assert result.estimate == pytest.approx(4.0)
-    assert result.error == pytest.approx(np.sqrt(6 / 4 * 2 / 3))
-    assert result.unit == pytest.approx(np.sqrt(6 / 4 * 2))
-    assert (result.df, result.df_per_block, result.pooled) == (4, 2, True)
+    residuals = np.array([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0], [-2.0, 0.0, 2.0]])
+    fit = fit_blocks(np.array([[0.0], [2.0], [4.0]]) + np.array([1.0, 2.0, 3.0]) + residuals)
+    assert fit.df == pytest.approx(4)
+    assert fit.dfs == pytest.approx([4 / 3] * 3)  # (n - 1)(a - 1)/a
+    assert fit.variances == pytest.approx([2 * 3 / 4, 6 * 3 / 4, 8 * 3 / 4])
+    assert fit.variance == pytest.approx(16 / 4)
+    assert fit.estimate(np.array([-1.0, 0.0, 1.0])) == pytest.approx(4.0)
 
 
-def test_what_is_seen_once_or_never_has_no_test() -> None:
-    once = table(4, 3)
-    once[1, 1:] = NAN
-    for y in (table(5, 1), once):
+def test_degrees_of_freedom_with_holes_are_cells_minus_rank() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(30):
+        y = random.normal(size=(int(random.integers(2, 7)), int(random.integers(2, 9))))
+        y[random.random(y.shape) < 0.4] = NAN
+        fit = fit_blocks(y)
+        rows, columns = np.nonzero(np.isfinite(y))
+        arms, blocks = rows[:, None] == range(len(y)), columns[:, None] == range(y.shape[1])
+        rank = np.linalg.matrix_rank(np.hstack([arms, blocks]).astype(float)) if len(rows) else 0
+        assert fit.df == pytest.approx(len(rows) - rank, abs=1e-9)
+        assert ((fit.dfs >= 0) & (fit.dfs <= np.isfinite(y).sum(axis=1))).all()
+
+
+def test_what_is_seen_less_than_three_times_has_no_interval() -> None:
+    twice = table(4, 6)
+    twice[1, 2:] = NAN
+    for y, n in ((table(5, 1), 1), (table(5, 2), 2), (twice, 2)):
         result = found(y)
-        assert result.n == 1 and np.isfinite(result.estimate)
-        assert np.isnan([*result.interval(), result.p(), result.p_equivalence(1.0)]).all()
-    assert np.isfinite(found(once, 2).p())
-    assert np.isnan(mean_interval(table(5, 1), pool_variance(table(5, 1)), 0)).all()
+        assert result.n == n and np.isfinite(result.estimate)
+        assert np.isnan([result.low, result.high, *result.single, result.error]).all()
+    assert found(twice, 2).method == "own"
     for y in (np.array([[1.0, 2.0, NAN], [NAN, NAN, 3.0]]), np.full((2, 3), NAN)):
         never = found(y)
-        assert never.n == 0
-        assert np.isnan([never.estimate, *never.interval(), never.p()]).all()
+        assert (never.n, never.method) == (0, "none")
+        assert np.isnan([never.estimate, never.low]).all()
 
 
 def test_equal_differences_have_no_variance_in_spite_of_rounding() -> None:
-    base = np.array([0.7, 0.1, 0.3])
+    base = np.array([0.7, 0.1, 0.3, 0.2, 0.9])
     same = found(np.tile(base, (3, 1)))
-    assert (same.estimate, same.error, same.p(), same.interval()) == (0.0, 0.0, 1.0, (0.0, 0.0))
-    assert (same.p_equivalence(0.02), same.p_equivalence(0.0)) == (0.0, 1.0)
+    assert (same.estimate, same.error, same.low, same.high) == (0.0, 0.0, 0.0, 0.0)
     result = found(np.vstack([base, base + 0.1, base - 0.2]))
-    assert (result.error, result.p(), result.p_equivalence(0.05)) == (0.0, 0.0, 1.0)
-    assert result.estimate == pytest.approx(0.1)
-    y = np.array([[0.5, 0.5, 0.5], [0.6, 0.6, 0.6], [0.4, 0.7, 0.1]])
-    assert pool_variance(y).noisy.tolist() == [False, False, True]
-    assert found(y, 1).error == 0.0 < found(y, 2).error
+    assert result.error == 0.0
+    assert result.low == result.estimate == result.high == pytest.approx(0.1)
 
 
-def test_a_noisy_arm_is_tested_by_its_own_differences() -> None:
-    y = table(6, 5)
-    y[3] = NOISY
-    pool = pool_variance(y)
-    assert pool.noisy.tolist() == [False, False, False, True, False, False]
-    assert (pool.pooled == ~pool.noisy).all()
-    assert found(y, 3).p() == pytest.approx(stats.ttest_rel(y[3], y[0]).pvalue)
-    assert found(y, 3).df == 4
-    # The others do not notice it.
-    assert found(y, 1).interval() == pytest.approx(found(np.delete(y, 3, 0), 1).interval())
-    y = table(6, 5)
-    y[0] = NOISY  # the baseline: every test is a paired one
-    for arm in range(1, 6):
-        assert found(y, arm).p() == pytest.approx(stats.ttest_rel(y[arm], y[0]).pvalue)
-
-
-def test_the_noise_test_is_the_f_test_of_one_arm_against_the_rest() -> None:
-    y = table(4, 5, seed=3)
-    rest = y[:3]
-    apart = y[3] - rest.mean(0)
-    ratio = apart.var(ddof=1) / (fit_blocks(rest).variance * (1 + 1 / 3))
-    for wanted in (4.2, 3.8):  # the last arm's noise, stretched until its ratio passes four
-        stretched = (apart - apart.mean()) * np.sqrt(wanted / ratio)
-        y[3] = rest.mean(0) + apart.mean() + stretched
-        assert pool_variance(y).noisy[3] == (wanted > 4)
-
-
-def test_holm_by_hand() -> None:
-    # Sorted .01, .02, .03, .04 times 4, 3, 2, 1 with the running maximum.
-    assert holm(np.array([0.04, 0.01, 0.03, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm(np.array([0.5, 0.9, 0.001])) == pytest.approx([1.0, 1.0, 0.003])
-    assert holm(np.array([])).tolist() == []
-    corrected = holm(np.array([NAN, 0.02, NAN, 0.02]))  # what was not tested does not count
-    np.testing.assert_allclose(corrected, [NAN, 0.04, NAN, 0.04])
-
-
-def test_two_arms_are_the_paired_t_test_and_two_one_sided_tests() -> None:
+def test_two_arms_from_five_blocks_on_are_the_paired_t_test() -> None:
     y = table(2, 6)
-    expected = stats.ttest_rel(y[1], y[0])
-    interval = expected.confidence_interval(0.95)
+    expected = stats.ttest_rel(y[1], y[0]).confidence_interval(0.95)
     result = found(y)
-    assert result.p() == pytest.approx(expected.pvalue)
-    assert result.interval() == pytest.approx((interval.low, interval.high))
-    assert (result.n, result.df) == (6, 5)
-    d = y[1] - y[0]
-    lower = stats.ttest_1samp(d, -0.05, alternative="greater").pvalue
-    upper = stats.ttest_1samp(d, 0.05, alternative="less").pvalue
-    assert result.p_equivalence(0.05) == pytest.approx(max(lower, upper))
-    # Passing at .05 is the 90 % interval inside the margin.
-    edge = max(map(abs, result.interval(0.9)))
-    assert result.p_equivalence(edge) == pytest.approx(0.05)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
+    assert (result.n, result.method, result.factor) == (6, "own", 1.0)
+    assert result.df == pytest.approx(5)
 
 
-def test_the_interval_of_a_mean_is_between_plain_t_and_pooled() -> None:
-    # Shared noise alone: arms tell the same, so ten of them know no more than one.
-    shared = np.array([0.1, 0.5, 0.9])
-    y = np.tile(shared, (10, 1)) + table(10, 3) * 1e-6
-    plain = stats.t.interval(0.95, 2, shared.mean(), stats.sem(shared))
-    low, high = mean_interval(y, pool_variance(y), 4)
-    assert high - low == pytest.approx(plain[1] - plain[0], rel=1e-3)
-    y = table(1, 4)
-    plain = stats.t.interval(0.95, 3, y[0].mean(), stats.sem(y[0]))
-    assert mean_interval(y, pool_variance(y), 0) == pytest.approx(plain)
-    y = table(10, 3)  # independent arms: about 20 degrees of freedom instead of two
-    low, high = mean_interval(y, pool_variance(y), 4)
-    assert (low + high) / 2 == pytest.approx(y[4].mean())
-    pooled = np.sqrt(y.var(axis=1, ddof=1).mean() / 3)
-    assert 2.0 < (high - low) / 2 / pooled < 2.6  # not 4.3
+def test_an_arms_own_variance_decides_its_interval() -> None:
+    y = table(6, 8)
+    y[3] = 0.8 + np.random.default_rng(1).normal(0, 0.3, 8)
+    fit, several = fit_blocks(y), against_first(y)
+    for arm, result in enumerate(several, 1):
+        parts = fit.variances[[0, arm]] / 8
+        assert result.error == pytest.approx(np.sqrt(parts.sum()))
+        assert result.df == pytest.approx(parts.sum() ** 2 / (parts**2 / fit.dfs[0]).sum())
+        half = stats.t.isf(0.025, result.df) * result.error
+        assert result.single == pytest.approx((result.estimate - half, result.estimate + half))
+        assert result.high - result.estimate == pytest.approx(result.factor * half)
+    assert several[2].error > 3 * several[0].error
 
 
-def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_below_five_blocks_the_hull_of_pooled_and_paired() -> None:
+    for y in (table(4, 3), table(4, 4, 1), table(9, 4, 2)):
+        n, fit = y.shape[1], fit_blocks(y)
+        for arm, result in enumerate(against_first(y), 1):
+            half = stats.t.isf(0.025, fit.df) * np.sqrt(2 * fit.variance / n)
+            paired = stats.ttest_rel(y[arm], y[0]).confidence_interval(0.95)
+            assert result.method == "hull"
+            assert result.single[0] == pytest.approx(min(result.estimate - half, paired.low))
+            assert result.single[1] == pytest.approx(max(result.estimate + half, paired.high))
+            assert result.low < result.single[0] and result.single[1] < result.high
+
+
+def test_the_factor_of_pooled_variance_is_dunnetts() -> None:
+    # The two arms hardly differ, so that the paired interval lies inside the pooled one.
+    y = table(4, 4, 3)
+    y[2:] += 5 * (y[2:] - 0.8)
+    y[1] = y[0] + 0.01 * (y[1] - 0.8)
+    fit, result = fit_blocks(y), found(y)
+    critical = (result.high - result.low) / 2 / np.sqrt(2 * fit.variance / 4)
+    # Dunnett's table: three comparisons, 9 degrees of freedom, two-sided 5 %.
+    assert fit.df == pytest.approx(9)
+    assert critical == pytest.approx(2.81, rel=0.01)
+
+
+def test_simultaneous_intervals_are_reproducible_and_no_wider_than_bonferroni() -> None:
+    for y in (table(3, 5), table(12, 5), table(12, 20)):
+        one, two = against_first(y), against_first(y)
+        assert one == two
+        for result in one:
+            bonferroni = stats.t.isf(0.025 / len(one), result.df)
+            assert 1 < result.factor < 1.03 * bonferroni / stats.t.isf(0.025, result.df)
+
+
+def test_a_smaller_level_has_wider_intervals() -> None:
+    y = table(4, 6)
+    wide, narrow = against_first(y, level=0.01)[0], against_first(y)[0]
+    assert wide.low < narrow.low and narrow.high < wide.high
+
+
+def test_weighted_contrasts_and_wrong_ones() -> None:
+    y = table(6, 8)
+    w = np.array([0, 1, -0.5, -0.5, 0, 0])
+    (result,) = contrasts(y, w)
+    fit = fit_blocks(y)
+    assert result.estimate == pytest.approx(w @ y.mean(axis=1))
+    assert result.error == pytest.approx(np.sqrt((w**2 * fit.variances).sum() / 8))
+    for wrong in ([1, -1], [0, 0, 0], [1, 0, 0], [[1, -1, 0], [0, 0, 0]]):
+        with pytest.raises(ValueError, match="needed"):
+            contrasts(table(3, 4), wrong)
+
+
+def test_with_folds_the_larger_of_two_variances_counts() -> None:
+    folds = [table(3, 6, seed) for seed in range(4)]
+    # All folds of a seed of the first arm are off by the same: only the passes show that.
+    for fold in folds:
+        fold[0] += np.array([0.2, -0.2, 0.1, -0.1, 0.3, -0.3])
+    y = np.mean(folds, axis=0)
+    plain, fit = fit_blocks(y), fit_passes(y, folds)
+    within = np.mean([fit_blocks(fold).variances for fold in folds], axis=0) / 4
+    assert fit.variances == pytest.approx(np.maximum(plain.variances, within))
+    opposed = [y + 0.05 * sign * table(3, 6, 9) for sign in (1, -1)]  # cancels in each pass
+    fit = fit_passes(y, opposed)
+    assert (fit.variances > 0).all() and fit.means == pytest.approx(plain.means)
+    larger = fit.variances > plain.variances
+    assert fit.dfs == pytest.approx(np.where(larger, 2, 1) * plain.dfs)
+
+
+def test_the_interval_of_a_mean_is_plain_t() -> None:
+    y = table(1, 4)[0]
+    assert mean_interval(y) == pytest.approx(stats.t.interval(0.95, 3, y.mean(), stats.sem(y)))
+    assert mean_interval(np.array([NAN, *y])) == mean_interval(y)
+    assert np.isnan([*mean_interval(y[:1]), *mean_interval(y[:0])]).all()
+
+
+def test_the_recipe_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).parents[3]
     text = (root / "docs/statistics.md").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
@@ -224,67 +256,61 @@ def test_the_recipe_of_the_docs_runs_and_uses_the_pooled_variance(
     made: dict[str, Any] = {}
     exec(recipe, made)
     y, weights, result = made["y"], np.array(made["weights"]), made["contrast"]
-    pool = pool_variance(y)
-    assert not pool.noisy.any()  # so that the whole table is pooled, and complete
     assert result.estimate == pytest.approx(weights @ y.mean(axis=1))
-    assert result.unit == pytest.approx(np.sqrt(pool.fit.variance * weights @ weights))
-    assert result.error == pytest.approx(result.unit / np.sqrt(y.shape[1]))
-    assert result.df == (y.shape[0] - 1) * (y.shape[1] - 1)
+    assert result.low < result.estimate < result.high
 
 
-def test_weighted_contrasts_of_a_noisy_arm_and_wrong_ones() -> None:
-    y = table(6, 8)
-    y[1] += np.random.default_rng(1).normal(0, 0.5, 8)
-    result = weighted_contrast(y, pool_variance(y), [0, 1, -0.5, -0.5, 0, 0])
-    expected = stats.ttest_1samp(y[1] - (y[2] + y[3]) / 2, 0)
-    assert result.p() == pytest.approx(expected.pvalue) and not result.pooled
-    for wrong in ([1, -1], [0, 0, 0], [1, 0, 0], [[1, -1, 0]]):
-        with pytest.raises(ValueError, match="add up to zero"):
-            weighted_contrast(table(3, 4), pool_variance(table(3, 4)), wrong)
+@pytest.mark.parametrize(("arms", "blocks"), [(2, 3), (2, 5), (5, 4), (5, 5), (12, 10)])
+def test_what_a_design_can_show_has_the_power_it_names(arms: int, blocks: int) -> None:
+    planned = planned_contrast(arms, blocks, 0.01)
+    critical = planned.factor * stats.t.isf(0.025, planned.df)
+    assert planned.error == pytest.approx(0.01 * np.sqrt(2 / blocks))
+    found = stats.nct.sf(critical, planned.df, detectable(planned) / planned.error)
+    assert found == pytest.approx(0.8, abs=1e-4)
+    rng = np.random.default_rng(0)
+    errors = planned.error * np.sqrt(rng.chisquare(planned.df, 20_000) / planned.df)
+    estimates = planned.error * rng.standard_normal(20_000)
+    inside = np.abs(estimates) + critical * errors < smallest_margin(planned)
+    assert 0.79 < inside.mean() < 0.9
 
 
-@pytest.mark.parametrize(("df", "comparisons"), [(2, 1), (2, 9), (18, 9), (1000, 1)])
-def test_detectable_has_the_power_it_names(df: int, comparisons: int) -> None:
-    difference = detectable(0.01, df, comparisons)
-    critical = stats.t.isf(0.025 / comparisons, df)
-    assert stats.nct.sf(critical, df, difference / 0.01) == pytest.approx(0.8, abs=1e-4)
+def test_a_planned_study_is_tested_as_it_will_be() -> None:
+    random = np.random.default_rng(0)
+    for arms, blocks in ((2, 6), (5, 5), (12, 8)):
+        planned = planned_contrast(arms, blocks)
+        # Of very many equal tables the middle one is what was planned.
+        real = [against_first(random.normal(size=(arms, blocks)), draws=400)[0] for _ in range(300)]
+        assert np.median([c.df for c in real]) == pytest.approx(planned.df, rel=0.25)
+        assert np.median([c.factor for c in real]) == pytest.approx(planned.factor, rel=0.05)
+        assert np.sqrt(np.mean([c.error**2 for c in real])) == pytest.approx(planned.error, rel=0.1)
 
 
 def test_power_at_its_limits() -> None:
     normal = stats.norm.isf(0.025) + stats.norm.ppf(0.8)  # with known variance
-    assert detectable(1.0, 1e7) == pytest.approx(normal, 1e-4)
-    assert np.isnan([detectable(NAN, 0), detectable(0.1, 0), smallest_margin(0.1, 0)]).all()
-    assert detectable(0.0, 4) == 0.0
-    assert blocks_needed_for_verdict(1e-5, 1.0, 1, margin=1e-5) is None
-    assert blocks_needed_for_verdict(0.1, NAN, 1, margin=0.02) is None
-    assert blocks_needed_for_verdict(NAN, 0.1, 1, margin=0.02) is None
-    assert blocks_needed_for_verdict(0.1, 0.0, 1, margin=0.02, more_than=1) == 2  # without noise
-
-
-def test_smallest_margin_shows_equality_at_least_as_often() -> None:
-    rng = np.random.default_rng(0)
-    df, rounds = 8, 20_000
-    margin = smallest_margin(1.0, df)
-    errors = np.sqrt(rng.chisquare(df, rounds) / df)
-    inside = (margin - np.abs(rng.standard_normal(rounds))) / errors > stats.t.isf(0.05, df)
-    assert 0.795 < inside.mean() < 0.82
-
-
-def test_blocks_needed_for_verdict_is_the_first_with_the_power() -> None:
-    needed = blocks_needed_for_verdict(0.03, 0.02, 1, margin=0.001)
-    assert needed is not None
-    power = [
-        stats.nct.sf(stats.t.isf(0.025, n - 1), n - 1, 0.03 / (0.02 / np.sqrt(n)))
-        for n in (needed - 1, needed)
-    ]
-    assert power[0] < 0.8 <= power[1]
-    same = blocks_needed_for_verdict(0.0, 0.02, 9, margin=0.02)  # a vanishing difference
-    assert same is not None
-    margins = [smallest_margin(0.02 / np.sqrt(n), 9 * (n - 1)) for n in (same - 1, same)]
-    assert margins[1] <= 0.02 < margins[0]
-    one, nine = (
-        blocks_needed_for_verdict(0.02, 0.02, 9, margin=0.02, comparisons=number)
-        for number in (1, 9)
+    assert detectable(planned_contrast(2, 100_000)) == pytest.approx(
+        normal * np.sqrt(2 / 100_000), 1e-3
     )
-    assert one is not None and nine is not None and one < nine
-    assert blocks_needed_for_verdict(0.02, 0.02, 9, margin=0.02, comparisons=9, more_than=50) == 51
+    none = planned_contrast(3, 2)
+    assert np.isnan([detectable(none), smallest_margin(none)]).all()
+    assert blocks_needed(none, 0.02, 3) is None
+    still = Contrast(3, 0.1, 0.1, 0.1, (0.1, 0.1), 0.0, 4.0, 1.0, "hull")
+    assert blocks_needed(still, 0.02, 3) == (5, 5)
+
+
+def test_blocks_needed_are_the_first_with_the_power_for_little_and_much_noise() -> None:
+    c = Contrast(6, 0.03, -0.01, 0.07, (-0.01, 0.07), 0.012, 5.0, 1.0, "own")
+    needed = blocks_needed(c, 0.001, arms=2)
+    assert needed is not None and needed[1] is not None
+    for n, share in zip(needed, (0.9, 0.1), strict=True):
+        noise = 0.012 * np.sqrt(6 * 5 / stats.chi2.ppf(share, 5))
+        power = [
+            stats.nct.sf(stats.t.isf(0.025, m - 1), m - 1, 0.03 / (noise / np.sqrt(m)))
+            for m in (n - 1, n)
+        ]
+        assert power[1] >= 0.8 and (power[0] < 0.8 or n == 7)
+    more = blocks_needed(c, 0.001, arms=10)
+    assert more is not None and more[0] >= needed[0]
+    # A vanishing difference needs a margin; without one there is no end.
+    flat = Contrast(6, 0.0, -0.01, 0.01, (-0.01, 0.01), 0.005, 5.0, 1.0, "own")
+    assert blocks_needed(flat, 1e-6, arms=2) is None
+    assert blocks_needed(flat, 0.02, arms=2) is not None

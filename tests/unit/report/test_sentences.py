@@ -14,11 +14,13 @@ from passt_bench.report.view import Cost, study_view
 NAN = float("nan")
 
 
-def comparison(verdict: str, gap: tuple[float, ...], needed: int | None = None) -> Comparison:
+def comparison(
+    verdict: str, gap: tuple[float, ...], needed: tuple[int, int | None] | None = None
+) -> Comparison:
     value, low, high = gap
     return Comparison(
         variant="time .5", baseline="none", metric="mAP", n=3, value=0.8, difference=value,
-        low=low, high=high, p=0.5, verdict=verdict, margin=0.02, detectable=0.0312,
+        low=low, high=high, verdict=verdict, margin=0.02, detectable=0.0312, smallest_margin=0.015,
         blocks_needed=needed, method="m",
     )  # fmt: skip
 
@@ -33,14 +35,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     [
         (comparison("worse", (-0.0512, -0.0624, -0.0404)), "worse by 0.051 [0.040, 0.062]; "),
         (
-            comparison("undecided", (0.012, -0.01, 0.034), 9),
+            comparison("undecided", (0.012, -0.01, 0.034), (9, 17)),
             "undecided (difference +0.012 [−0.010, +0.034]; detectable with 3 seeds: 0.031; "
-            "about 9 seeds needed for a verdict); ",
+            "a verdict probably takes 9 to 17 seeds); ",
         ),
         (comparison("not estimable", (NAN, NAN, NAN)), "the difference cannot be estimated: "),
         (
-            replace(comparison("undecided", (0.012, NAN, NAN), 2), n=1, detectable=NAN),
-            "undecided (difference +0.012; 1 seed; a test needs two); ",
+            comparison("same", (0.012, 0.005, 0.019)),
+            "the same within ±0.02 (difference +0.012 [+0.005, +0.019]; real, but inside the m",
+        ),
+        (
+            comparison("not worse", (0.012, -0.01, 0.034)),
+            "not worse by more than 0.02 (difference +0.012 [−0.010, +0.034]); ",
+        ),
+        (
+            replace(comparison("no verdict", (0.012, NAN, NAN)), n=1, detectable=NAN),
+            "no verdict (difference +0.012; 1 seed, an interval needs three); ",
         ),
     ],
 )
@@ -86,7 +96,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(3), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(view).endswith("]), “time .5” has not been run yet.")
+    assert headline(view).startswith("0 of 3 seeds, no verdict yet; none reaches mAP 0.8")
     ((v, sentence),) = answers(view)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."

@@ -51,7 +51,8 @@ def perceived(color: str, deficiency: str) -> np.ndarray:
 @pytest.mark.parametrize("deficiency", DEFICIENCY)
 def test_colors_stay_apart_for_color_blind_readers(deficiency: str) -> None:
     kinds = {name: style.color for name, style in kind_styles(()).items()}
-    verdicts = {name: VERDICTS[name].color for name in ("better", "worse", "same", "undecided")}
+    names = ("better", "worse", "same", "not worse", "undecided")
+    verdicts = {name: VERDICTS[name].color for name in names}
     for palette in (kinds, verdicts):
         for (one, a), (two, b) in combinations(palette.items(), 2):
             distance = np.linalg.norm(perceived(a, deficiency) - perceived(b, deficiency))

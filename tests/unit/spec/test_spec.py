@@ -12,10 +12,13 @@ from passt_bench.spec import (
     Recipe,
     Study,
     Variant,
+    effects,
     factorial,
     one_at_a_time,
     override,
+    pairwise,
     parse_assignments,
+    slope,
 )
 from passt_bench.spec.codec import from_json, to_plain
 from passt_bench.spec.key import arm_key, component_versions, digest, key_fields, quality_key
@@ -180,12 +183,44 @@ def test_a_study_gives_validated_recipes() -> None:
         ("variants", (Variant("a"),), ["a"]),
         ("variants", (Variant("a"), Variant("a")), "a"),
         ("seeds", (1, 1), (1, 1)),
+        ("looks", (5, 3), (5, 3)),
+        ("looks", (2, 5), (2, 5)),
+        ("looks", (3, 4, 5, 6, 7, 8), (3, 4, 5, 6, 7, 8)),
     ],
 )
 def test_bad_studies_are_refused(field: str, given: object, value: object) -> None:
     with pytest.raises(InputError) as caught:
         _study(**{field: given})
     assert (caught.value.field, caught.value.value) == (field, value)
+
+
+@pytest.mark.parametrize("weights", [{"a": 1, "b": -2}, {"a": 0, "b": 0}, {}])
+def test_the_weights_of_a_contrast_add_up_to_zero(weights: dict[str, float]) -> None:
+    with pytest.raises(InputError) as caught:
+        _study(contrasts={"family": {"one": weights}})
+    assert (caught.value.field, caught.value.value) == ("contrasts.family.one", weights)
+    with pytest.raises(InputError) as caught:
+        _study(contrasts={"family": {"one": {"a": 1, "c": -1}}})
+    assert caught.value.value == "c"
+
+
+def test_contrasts_by_hand() -> None:
+    assert pairwise("a", "b", "c") == {
+        "a − b": {"a": 1, "b": -1}, "a − c": {"a": 1, "c": -1}, "b − c": {"b": 1, "c": -1}
+    }  # fmt: skip
+    # A line of slope 3 per unit gives 0.3 per step of a tenth, whatever its height.
+    weights = slope({"none": 0.0, "half": 0.5, "most": 0.75}, step=0.1)
+    values = {"none": 7.0, "half": 8.5, "most": 9.25}
+    assert sum(w * values[name] for name, w in weights.items()) == pytest.approx(0.3)
+    assert sum(weights.values()) == pytest.approx(0)
+    found = effects(("x1", "x2"), ("y1", "y2", "y3"))
+    main, both = found["main effects"], found["interactions"]
+    assert list(main) == ["x2 − x1", "y2 − y1", "y3 − y1"]
+    assert main["x2 − x1"]["x2, y1"] == pytest.approx(1 / 3)
+    assert main["y2 − y1"] == {"x1, y2": 0.5, "x2, y2": 0.5, "x1, y1": -0.5, "x2, y1": -0.5}
+    assert both["x2 − x1, with y2 instead of y1"] == {
+        "x2, y2": 1, "x1, y2": -1, "x2, y1": -1, "x1, y1": 1
+    }  # fmt: skip
 
 
 def test_designs() -> None:

@@ -1,0 +1,126 @@
+"""Measures the noise floor from an A/A study, and says what a planned study can show above it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from passt_bench.analysis.compare import DEFAULT_MARGIN, block_table, compare
+from passt_bench.analysis.frame import cells_frame
+from passt_bench.analysis.statistics import (
+    INTERVAL_FROM,
+    NAN,
+    Contrast,
+    detectable,
+    fit_blocks,
+    planned_contrast,
+    smallest_margin,
+)
+from passt_bench.errors import InputError
+from passt_bench.records.run import StudyRecord
+from passt_bench.records.store import Store
+
+STUDY = "noise_floor"  # the suite's A/A study
+_MOST = 40  # seeds that a plan looks ahead
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The noise of a comparison, from arms that differ only in their salt."""
+
+    metric: str
+    arms: int  # with at least one block
+    n: int  # blocks with at least two arms
+    df: float  # residual degrees of freedom, over which the noise is pooled
+    deviation: float  # standard deviation of one difference of two arms in one block
+    largest: float  # absolute difference of an arm's mean to the baseline's
+    false_positives: tuple[str, ...]  # arms whose interval excludes zero: wrong here
+
+    def margin(self, blocks: int, variants: int) -> float:
+        """The smallest margin within which equal variants are *same* with probability 0.8.
+
+        For a planned study with that many seeds, and variants including the baseline.
+        """
+        return smallest_margin(self._planned(blocks, variants))
+
+    def detectable(self, blocks: int, variants: int) -> float:
+        """The smallest difference detected with probability 0.8; arguments as in `margin`."""
+        return detectable(self._planned(blocks, variants))
+
+    def _planned(self, blocks: int, variants: int) -> Contrast:
+        return planned_contrast(variants, blocks, self.deviation / math.sqrt(2))
+
+
+def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
+    """Measures the noise floor from an A/A study, whose differences are all due to chance.
+
+    Raises:
+        InputError: two variants differ in more than their salt, or there is no such column.
+    """
+    first = replace(study.variants[0].recipe, salt=0)
+    for variant in study.variants:
+        if replace(variant.recipe, salt=0) != first:
+            raise InputError(
+                "not an A/A study: a variant differs from the first in more than its salt",
+                source=study.name,
+                field=variant.name,
+                remedy="Measure the noise floor on a study such as noise_floor.",
+            )
+    metric = metric or study.metric
+    y = block_table(study, cells, metric).to_numpy(dtype=np.float64)
+    fit = fit_blocks(y)
+    comparisons = compare(study, cells, metric)
+    present = np.isfinite(y)
+    differences = [abs(c.difference) for c in comparisons if np.isfinite(c.difference)]
+    return NoiseFloor(
+        metric=metric,
+        arms=int(present.any(axis=1).sum()),
+        n=int((present.sum(axis=0) > 1).sum()),
+        df=fit.df,
+        deviation=float(np.sqrt(2 * fit.variance)),
+        largest=max(differences, default=NAN),
+        false_positives=tuple(c.variant for c in comparisons if c.real),
+    )
+
+
+def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | None:
+    """The noise floor of a study's data and metric, from the first store that has an A/A study.
+
+    None if no store has one with results in this metric on these data.
+    """
+    for store in stores:
+        if STUDY not in store.studies():
+            continue
+        known = store.study(STUDY)
+        if (known.fingerprint.digest, known.metric) == (study.fingerprint.digest, study.metric):
+            floor = noise_floor(known, cells_frame(known, store))
+            if floor.df > 0:
+                return floor
+    return None
+
+
+def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
+    """What a planned study will be able to show, and with how many seeds it could show *same*."""
+    seeds, arms = study.judged_at[-1], len(study.variants)
+    if seeds < INTERVAL_FROM:
+        return f"A verdict needs {INTERVAL_FROM} seeds."
+    if floor is None:
+        planned = planned_contrast(arms, seeds)
+        return (
+            f"With {seeds} seeds it will detect differences of {detectable(planned):.1f} standard "
+            f"deviations of a run, and show equality within {smallest_margin(planned):.1f}."
+        )
+    margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    text = (
+        f"With {seeds} seeds and noise as in {STUDY} it will detect differences of "
+        f"{floor.detectable(seeds, arms):.2g} in {study.metric}, and show equality within "
+        f"{floor.margin(seeds, arms):.2g} (both with probability 0.8)"
+    )
+    if floor.margin(seeds, arms) <= margin:
+        return f"{text}."
+    enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms) <= margin), None)
+    return f"{text}; within the margin of {margin:g} that takes {enough or f'over {_MOST}'} seeds."
