@@ -21,6 +21,7 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint, count_of
 from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.budget import step_ratios
 from passt_bench.runner.cells import MODEL, clear
 from passt_bench.runner.cost import CostPlan, estimate_cost_time, measure_cost, plan_cost
 from passt_bench.runner.executor import (
@@ -49,7 +50,7 @@ def run_study(
         raise file.study.error(problem, "--no-cost", file.study.name, "Leave it out.")
     looks = _looks(file.study, request) if config.until_decided else (request.seeds,)
     for seeds in looks:
-        plan = plan_request(file, replace(request, seeds=seeds), paths)
+        plan = _plan(file, replace(request, seeds=seeds), config, paths, console)
         if seeds == looks[0]:
             warn_of_unused_cuda([plan], request, console)
         done = run_plan(plan, config, paths, console)
@@ -57,6 +58,22 @@ def run_study(
             break
         console.print(f"Undecided with {seeds} seeds: {names}.", markup=False)
     return done
+
+
+def _plan(
+    file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
+) -> StudyPlan:
+    """The plan; where equal seconds are shared, the steps are measured first, once and for all."""
+    plan = plan_request(file, request, paths)
+    if plan.study.shared != "seconds" or plan.record.step_ratios:
+        return plan
+    sessions = measure(plan, config, Store(paths.runs), console)
+    ratios = step_ratios(plan.record, sessions)
+    if ratios is None:
+        problem = "the steps were not measured, which decide how long each variant is trained"
+        remedy = "Run it without --no-cost and --no-baseline."
+        raise plan.study.error(problem, "shared", "seconds", remedy)
+    return plan_request(file, request, paths, ratios=ratios)
 
 
 def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:

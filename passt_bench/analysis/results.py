@@ -111,15 +111,17 @@ def analyze(
     )
 
 
-def measured_arms(study: StudyRecord, sessions: Iterable[SessionRecord]) -> dict[str, Measured]:
-    """Variant → its arm in the newest session that measured it against the baseline.
+def measured_arms(
+    study: StudyRecord, sessions: Iterable[SessionRecord], *, oldest: bool = False
+) -> dict[str, Measured]:
+    """Variant → its arm in the newest (or oldest) session that measured it against the baseline.
 
     Every session has the baseline; its seconds are taken from the session that most variants come
     from, so that they are of the same session.
     """
     base = next(v.arm for v in study.variants if v.name == study.baseline)
     newest: dict[str, Measured] = {}
-    for session in sorted(sessions, key=_age):
+    for session in sorted(sessions, key=_age, reverse=oldest):
         if session.baseline == base:
             newest.update({arm.key: (session, arm) for arm in session.arms})
     others = [v.arm for v in study.variants if v.arm != base and v.arm in newest]

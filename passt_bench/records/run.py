@@ -116,6 +116,8 @@ class VariantRecord:
     grid: Pair | None = None
     patchout: dict[str, Any] = field(default_factory=dict)
     reference: bool = False
+    # What a training costs: ``epochs``, ``steps``, ``tokens`` and ``flops``.
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,10 @@ class StudyRecord:
     # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
     # empty in records of earlier versions, which were planned with all of their seeds.
     looks: tuple[int, ...] = ()
+    shared: str = "epochs"  # see `spec.study.Study`
+    # Variant → seconds of a clip in training, divided by the baseline's: measured once, before the
+    # first training, where the variants share seconds.
+    step_ratios: dict[str, float] = field(default_factory=dict)
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     better: Better | None = None  # direction of the metric; None in records of earlier versions

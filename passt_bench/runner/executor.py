@@ -37,7 +37,8 @@ from passt_bench.runner.cells import (
     final_outcome,
     serve_cells,
 )
-from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import PlannedCell, StudyPlan
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, lock
 from passt_bench.spec.recipe import EngineSpec, Recipe

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
@@ -14,6 +13,8 @@ from passt_bench.paper import Corpus, corpora
 from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
+from passt_bench.runner.budget import known_ratios, spent, with_budget
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.estimates import ModelSummary, run_flops, summarize_model
 from passt_bench.runner.initial_weights import resolve_init
 from passt_bench.runner.prediction import Predictor
@@ -30,50 +31,14 @@ from passt_bench.runner.studies import StudyFile, join_record, without_weights
 from passt_bench.spec.key import (
     arm_key,
     component_versions,
-    digest,
-    key_fields,
     plain_name,
     quality_key,
 )
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.training.engine import check_engine
-from passt_bench.training.loop import check_labels, check_settings
+from passt_bench.training.loop import check_settings
 from passt_bench.vocabulary import built_in
-
-
-class Datasets:
-    """Opens each data set once."""
-
-    def __init__(self, paths: Paths) -> None:
-        self.paths = paths
-        self._open: dict[str, SharedDataset] = {}
-        self._checked: set[str] = set()
-
-    def get(self, recipe: Recipe) -> Dataset:
-        """The recipe's data set at its front end's sampling rate."""
-        return self.shared(recipe).dataset
-
-    def shared(self, recipe: Recipe) -> SharedDataset:
-        """The recipe's data set in a form for other processes."""
-        rate = recipe.frontend.sampling_rate
-        name = digest([key_fields(recipe.data), rate])
-        if name not in self._open:
-            root = self.paths.data.get(recipe.data.name)
-            self._open[name] = SharedDataset(
-                open_dataset(recipe.data, rate, root), self.paths.cache
-            )
-        return self._open[name]
-
-    def check(self, recipe: Recipe, fold: int | None) -> None:
-        """Refuses labels that the recipe cannot use, see `check_labels`, once per combination."""
-        key = digest(
-            [key_fields(recipe.data), recipe.data.storage, key_fields(recipe.training), fold]
-        )
-        if key not in self._checked:
-            dataset = self.get(recipe)
-            check_labels(recipe, dataset.targets, dataset.split(fold)[0])
-            self._checked.add(key)
 
 
 @dataclass(frozen=True)
@@ -163,10 +128,12 @@ def plan_request(
     *,
     avoid_taken_name: bool = True,
     listed: bool = False,
+    ratios: Mapping[str, float] | None = None,
 ) -> StudyPlan:
     """Overrides and expands a study as requested.
 
     ``avoid_taken_name``: whether to rename it (quick-2) if its name has other settings on record.
+    ``ratios``: measured before the training, see `with_budget`.
     ``listed``: whether it is only shown, so that published data and weights need not be here;
     otherwise variants whose published weights are not here are left out, unless requested.
 
@@ -201,7 +168,11 @@ def plan_request(
         get = f"passt-bench weights get {lacking[name]}"
         raise study.error(problem, "init.checkpoint", lacking[name], get)
     only = able if lacking else None
-    plan = expand(study, request, datasets, file.notebook, only, avoid_taken_name=avoid_taken_name)
+    plan = expand(
+        *(study, request, datasets, file.notebook, only),
+        avoid_taken_name=avoid_taken_name,
+        ratios=ratios,
+    )
     return replace(plan, notes=(*plan.notes, *notes))
 
 
@@ -213,15 +184,19 @@ def expand(
     only: Collection[str] | None = None,
     *,
     avoid_taken_name: bool = True,
+    ratios: Mapping[str, float] | None = None,
 ) -> StudyPlan:
     """Expands a study for the requested variants; see `plan_study` and `plan_request`."""
 
     def expanded(study: Study, seeds: int | None = None, folds: int | None = None) -> StudyPlan:
-        return plan_study(study, datasets, seeds, folds, notebook, typed_command(), only=only)
+        given = (study, datasets, seeds, folds, notebook, typed_command())
+        return plan_study(*given, only=only, ratios=ratios)
 
-    plan = expanded(study, request.seeds, request.folds)
+    store, plan = Store(datasets.paths.runs), expanded(study, request.seeds, request.folds)
+    if study.shared == "seconds" and not ratios and (ratios := known_ratios(plan.record, store)):
+        plan = expanded(study, request.seeds, request.folds)
     if avoid_taken_name:
-        plan = join_record(plan, Store(datasets.paths.runs), lambda study: expanded(study).record)
+        plan = join_record(plan, store, lambda study: expanded(study).record)
     return choose_variants(plan, request.variants, request.with_baseline)
 
 
@@ -246,13 +221,14 @@ def plan_study(
     *,
     only: Collection[str] | None = None,
     absent: Corpus | None = None,
+    ratios: Mapping[str, float] | None = None,
 ) -> StudyPlan:
     """Expands a study.
 
     Seeds and folds are numbers: see `with_seeds`; the first folds are used. ``command`` is the
     command as typed. ``only`` names the variants that can be planned here, None all of them;
     without the study's baseline, the first of them is the baseline. On a data set that is
-    ``absent`` no cells are planned.
+    ``absent`` no cells are planned. ``ratios`` are those of `with_budget`.
 
     Raises:
         InputError: the study or the data are not valid.
@@ -268,9 +244,16 @@ def plan_study(
         chosen = _folds(study, known, folds) if study.seeds else None
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
+    clips, classes = absent.training if absent else 0, len(fingerprint.classes)
+    if study.seeds and not absent:
+        clips = len(dataset.split(chosen[0] if chosen else None)[0])
     for variant in planned:
         with located(study.place(variant.name)):
-            recipe = study.recipe(variant)
+            recipe = (
+                with_budget(study, variant, clips, classes, ratios)
+                if clips
+                else study.recipe(variant)
+            )
             own = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
                 for seed in (() if absent else study.seeds)
@@ -280,9 +263,10 @@ def plan_study(
                 check_settings(recipe, absent.training)
             recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
             check_engine(recipe.engine)
-            record = variant_record(variant.name, recipe, len(fingerprint.classes))
+            record = variant_record(variant.name, recipe, classes)
+            cost = spent(recipe, clips, classes) if clips else {}
         keys = tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in own)
-        variants.append(replace(record, cells=keys, reference=variant.reference))
+        variants.append(replace(record, cells=keys, reference=variant.reference, spent=cost))
         cells += own
     names = [variant.name for variant in planned]
     planned_study = StudyRecord(
@@ -296,6 +280,8 @@ def plan_study(
         fingerprint=fingerprint,
         margin=study.margin,
         looks=study.looks or ((len(study.seeds),) if study.seeds else ()),
+        shared=study.shared,
+        step_ratios=dict(ratios or {}),
         contrasts=dict(study.contrasts),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,

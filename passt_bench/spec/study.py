@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Literal, get_args
 
 from passt_bench.errors import InputError, check_known, choose_from, located
 from passt_bench.registry import MODELS, PATCHOUTS
@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
 MOST_LOOKS = 5
+Shared = Literal["epochs", "steps", "tokens", "flops", "seconds"]
 Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
 
 
@@ -24,13 +25,15 @@ class Variant:
 
     A ``reference`` only shows a scale and does not answer the question: it is compared like the
     others, but headlines do not count it. The changes ``cuda`` are added if the base's device is
-    a GPU, which computes other batches and in other ways than a CPU.
+    a GPU, which computes other batches and in other ways than a CPU. It is trained for ``budget``
+    times what the study's variants share.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     reference: bool = False
     cuda: Mapping[str, Any] = field(default_factory=dict)
+    budget: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Study:
     metric: str = "mAP"  # the one that verdicts are about
     # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    # What the training of each variant costs as much of as that of the baseline.
+    shared: Shared = "epochs"
     folds: tuple[int, ...] | None = None  # to hold out, of data with folds; None: all
     margin: float | None = None  # largest difference that counts as the same; None: 0.02
     # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
@@ -69,6 +74,14 @@ class Study:
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
+        check_known(self.shared, get_args(Shared), "unknown cost", field="shared", source=self.name)
+        for variant in self.variants:
+            if not 0 < variant.budget < math.inf or (
+                variant.name == self.baseline and variant.budget != 1
+            ):
+                problem = "a budget is a positive multiple of the baseline's, which is 1"
+                field = f"variants.{variant.name}.budget"
+                raise self.error(problem, field, variant.budget, "Give e.g. budget=2.")
         rising = all(type(look) is int for look in self.looks) and self.looks == tuple(
             sorted({*self.looks})
         )

@@ -20,7 +20,14 @@ from passt_bench.models.base import AudioModel
 from passt_bench.models.patchout import random_stream, scaled
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import EngineSpec, Pair, Patchout, Recipe, TrainingSpec
-from passt_bench.training.batches import Batches, LogMels, clip_weights, epoch_steps, load, total_steps
+from passt_bench.training.batches import (
+    Batches,
+    LogMels,
+    clip_weights,
+    epoch_steps,
+    load,
+    total_steps,
+)
 from passt_bench.training.engine import Engine, ModelStep, StepGraph, check_chunks, check_engine
 from passt_bench.training.evaluate import predict
 from passt_bench.training.features import keep_on_device

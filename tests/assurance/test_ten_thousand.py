@@ -22,7 +22,8 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Picture, RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import Datasets, PlannedCell, plan_study
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import PlannedCell, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 

@@ -142,7 +142,8 @@ def invoke(folder: Path, study: Any, checkpoint_seconds: float) -> int:
     from rich.console import Console
 
     from passt_bench import processes
-    from passt_bench.runner.plan import Datasets, plan_study
+    from passt_bench.runner.datasets import Datasets
+    from passt_bench.runner.plan import plan_study
     from passt_bench.runner.request import Paths, RunConfig
     from passt_bench.study_run import execute_plan
 
@@ -178,7 +179,8 @@ def forked(folder: Path, study: Any, checkpoint_seconds: float) -> int:
 
 def main(root: Path, batches: list[list[dict[str, Any]]]) -> None:
     """Runs the study undisturbed, then through all moments; a new folder where one is finished."""
-    from passt_bench.runner.plan import Datasets, plan_study
+    from passt_bench.runner.datasets import Datasets
+    from passt_bench.runner.plan import plan_study
     from passt_bench.runner.request import Paths
 
     warm, small = Paths(root / "plan"), study(root)

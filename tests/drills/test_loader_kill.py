@@ -17,8 +17,9 @@ from rich.console import Console
 from passt_bench.paper import protocol_recipe
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import prepare, run_cells
-from passt_bench.runner.plan import Datasets, plan_cell
+from passt_bench.runner.plan import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.spec import ModelSpec, override
 

@@ -7,7 +7,8 @@ from typing import Any
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
-from passt_bench.runner.plan import Datasets, PlannedCell, StudyPlan, plan_study
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 

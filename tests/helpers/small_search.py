@@ -6,7 +6,8 @@ import optuna
 from rich.console import Console
 
 from passt_bench.records.search import SearchRecord
-from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.search import search
 from passt_bench.runner.trials import open_storage

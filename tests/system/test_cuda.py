@@ -19,9 +19,9 @@ from passt_bench.measure.session import Arm, run_session
 from passt_bench.models import create_model
 from passt_bench.records.store import Store
 from passt_bench.runner.benchmark_target import RecipeFactory
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.doctor import check_instruments
 from passt_bench.runner.executor import prepare, run_cells
-from passt_bench.runner.plan import Datasets
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import (

@@ -22,8 +22,9 @@ from passt_bench import processes
 from passt_bench.processes import oom_kills
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, visible_gpus
-from passt_bench.runner.plan import Datasets, PlannedCell, missing_cells
+from passt_bench.runner.plan import PlannedCell, missing_cells
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
 from passt_bench.spec import ModelSpec, Patchout, Variant

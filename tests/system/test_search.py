@@ -20,7 +20,8 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_search, write_document
 from passt_bench.report.figures.search import history_data
-from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.search import CONFIRMED, Budget
 from passt_bench.runner.trials import (

@@ -11,8 +11,9 @@ import torch
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, from_recipe, save_model
+from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.initial_weights import load_initial_weights, resolve_init
-from passt_bench.runner.plan import Datasets, plan_study
+from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe

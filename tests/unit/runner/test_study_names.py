@@ -14,7 +14,8 @@ from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
 from passt_bench.runner.compare import as_study
-from passt_bench.runner.plan import Datasets, StudyPlan, expand, plan_request
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.plan import StudyPlan, expand, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import chosen, named_on_record
 from passt_bench.runner.studies import StudyFile, load_study
