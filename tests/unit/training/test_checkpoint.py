@@ -83,6 +83,24 @@ def test_every_engine_resumes_exactly(
     assert equal(copy_of(done.net), copy_of(expected.net))
 
 
+@pytest.mark.parametrize("stop", [3, 5, 9])
+def test_a_training_by_steps_ends_within_an_epoch_and_resumes_exactly(
+    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = replace(RECIPE.training, steps=10)  # two epochs of four steps, and two steps
+    task, other = (make_task(tmp_path / name, training) for name in ("parts", "whole"))
+    stopped(monkeypatch, stop, task)
+    done, expected = trained(task), trained(other)
+    assert (other.total_steps, other.epochs) == (10, 3)
+    assert len(expected.progress.train_loss) == len(expected.progress.step_seconds) == 3
+    assert done.progress.train_loss == expected.progress.train_loss
+    assert equal(copy_of(done.net), copy_of(expected.net))
+    # Whole epochs are the same training, said in another way.
+    same = trained(make_task(tmp_path / "same", replace(RECIPE.training, steps=EPOCHS * STEPS)))
+    plain = trained(make_task(tmp_path / "plain"))
+    assert equal(copy_of(same.net), copy_of(plain.net))
+
+
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     done = trained(replace(make_task(tmp_path), checkpoint_seconds=1e9))
     calls: list[Progress] = []

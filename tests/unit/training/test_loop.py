@@ -43,18 +43,23 @@ def test_the_published_ramp() -> None:
     assert [ramp(PUBLISHED, epoch) for epoch in (100, 101, 129)] == pytest.approx([0.01] * 3)
     other = replace(PUBLISHED, ramp_epochs=0, decay_start=0, decay_epochs=1, min_lr_ratio=0.5)
     assert [ramp(other, epoch) for epoch in range(3)] == [1, 0.5, 0.5]
-    rates = [learning_rate_at(PUBLISHED, step, 3) for step in range(9)]  # constant within an epoch
+    rates = [
+        learning_rate_at(PUBLISHED, step, 390, 3) for step in range(9)
+    ]  # constant within an epoch
     assert rates == [2e-5 * ramp(PUBLISHED, epoch) for epoch in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
 
 
 def test_the_cosine_rises_and_falls() -> None:
     training = TrainingSpec(epochs=10, learning_rate=1.0, warmup=0.1)
-    rates = [learning_rate_at(training, step, 10) for step in range(100)]
+    rates = [learning_rate_at(training, step, 100, 10) for step in range(100)]
     assert rates.index(max(rates)) == 10
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[55] == pytest.approx(0.5)
     assert 0 < rates[99] < 0.001
-    assert learning_rate_at(replace(training, epochs=1, warmup=0.0), 0, 1) == 1.0
+    assert learning_rate_at(replace(training, warmup=0.0), 0, 1, 1) == 1.0
+    # With another number of steps the whole schedule stretches, whatever the epochs.
+    longer = [learning_rate_at(training, step, 250, 10) for step in range(250)]
+    assert longer.index(max(longer)) == 25 and longer[137] == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,9 @@ def test_the_loop_goes_through_the_stages_and_passes_the_offset(tmp_path: Path) 
         ({"training.epoch_clips": 20}, "training.epoch_clips"),
         ({"training.epoch_clips": 101, **WEIGHTED}, "training.epoch_clips"),
         ({"patchout": MOST, "training.epochs": 3, "training.batch_size": 100}, "patchout.stages"),
+        ({"training.steps": 99}, "training.steps"),
+        ({"training.steps": 100, "training.schedule": "ramp"}, "training.steps"),
+        ({"training.steps": 100, "training.swa_start": 1}, "training.steps"),
         ({"data.crop": "random", "data.storage": "prepared"}, "data.storage"),
     ],
     ids=str,
@@ -175,7 +183,8 @@ def test_settings_that_cannot_be_trained_are_refused(changes: dict[str, Any], fi
     assert (caught.value.field, caught.value.value) == (field, value)
     four = {"patchout": MOST, "training.epochs": 4, "training.batch_size": 100}
     every = {"training.epoch_clips": 100, **WEIGHTED}
-    for limits in (four, every, {"training.epochs": 6, "training.swa_start": 5}):
+    swa, steps = {"training.epochs": 6, "training.swa_start": 5}, {"training.steps": 100}
+    for limits in (four, every, swa, steps):
         check_settings(override(Recipe(), limits), 100)
 
 
