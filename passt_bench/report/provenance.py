@@ -91,6 +91,13 @@ def _design(view: StudyView) -> Iterable[Fact]:
         blocks += f", {counted(len(study.folds), 'fold')} each ({', '.join(map(str, study.folds))})"
     shared = "all variants use the same seeds" + " and folds" * bool(study.folds)
     yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; {shared}"
+    if study.shared != "epochs":
+        unit = {"flops": "FLOPs"}.get(study.shared, study.shared)
+        measured = ""
+        if study.step_ratios:
+            ratios = listed(f"{name} {ratio:.3f}" for name, ratio in study.step_ratios.items())
+            measured = f"; seconds of a clip relative to the baseline's, measured once: {ratios}"
+        yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget{measured}"
     selections = {v.recipe.training.checkpoint_selection for v in study.variants}
     chosen = {selection == "best_on_validation" for selection in selections}
     words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
@@ -176,12 +183,17 @@ def conditions(view: StudyView) -> str:
     """What an answer holds for, in one sentence: models, epochs, data, seeds and hardware."""
     recipes = [v.record.recipe for v in (view.baseline, *view.answers)]
     models = listed(distinct(recipe.model.name for recipe in recipes))
-    numbers = sorted({recipe.training.epochs for recipe in recipes})
-    epochs = f"{listed(map(str, numbers))} epoch{'s' * (numbers != [1])}"
+    spent = [v.record.spent.get("epochs", 0.0) for v in (view.baseline, *view.answers)]
+    numbers = [
+        epochs or recipe.training.epochs for epochs, recipe in zip(spent, recipes, strict=True)
+    ]
+    low, high = (f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))
+    epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
+    equal = "" if view.study.shared == "epochs" else f", at equal {view.study.shared}"
     where = f", on {found}" if (found := hardware(view)) else ""
     seeds = counted(view.results.look or view.results.ended, "seed")
     data = view.study.fingerprint.dataset
-    return f"This is {models} trained for {epochs} on {data}, {seeds}{where}."
+    return f"This is {models} trained for {epochs} on {data}{equal}, {seeds}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -216,6 +216,7 @@ def quality(view: StudyView) -> Table:
         Column("dropped", "patches dropped", lambda share: f"{fixed(100 * share, 1)} %",
                get=lambda v: v.rate),
         PARAMETERS,
+        *_spent_columns(view),
         Column("runs", "runs", get=runs),
         Column(view.metric, view.metric, interval, span=True, get=lambda v: v.value),
         *(Column(name, name, significant, get=methodcaller("mean_of", name))
@@ -233,6 +234,23 @@ def quality(view: StudyView) -> Table:
         "equality as often."
     )
     return _of_variants(view, "quality", caption, columns)
+
+
+def _spent_columns(view: StudyView) -> list[Column]:
+    """What a training of each variant cost, if not all had equally many epochs."""
+    arms = view.variants
+    if len({round(v.record.spent.get("epochs", 0.0), 2) for v in arms}) < 2:
+        return []
+    unit = unit_for((v.record.spent.get("flops", NAN) for v in arms), "FLOP")
+    return [
+        Column("epochs", "epochs", partial(fixed, places=1),
+               get=lambda v: v.record.spent.get("epochs")),
+        Column("steps", "steps", "{:g}".format, get=lambda v: v.record.spent.get("steps")),
+        Column("training_flops", "FLOPs of training", scaled(unit), unit.name,
+               get=lambda v: v.record.spent.get("flops")),
+        Column("training_seconds", "seconds of training", partial(significant, digits=2),
+               get=lambda v: mean(run.clocks.get("train") for run in v.ok_runs)),
+    ]  # fmt: skip
 
 
 def speed(view: StudyView) -> Table:
