@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from passt_bench.analysis.compare import LEVELS
 from passt_bench.analysis.statistics import (
     Floats,
     baseline_weights,
@@ -167,6 +168,26 @@ def test_the_detectable_difference_is_found_in_four_of_five(arms: int, n: int) -
         hits += contrasts(y, weights, draws=DRAWS)[0].low > 0
     low, high = stats.binom.interval(0.998, 1500, 0.8)
     assert low - 60 < hits < high + 60
+
+
+@pytest.mark.parametrize("looks", [(5, 7, 10), (5, 6, 7, 8, 10), (3, 6)])
+@pytest.mark.parametrize("arms", [2, 5])
+def test_looking_several_times_keeps_the_rate_of_false_alarms(
+    arms: int, looks: tuple[int, ...]
+) -> None:
+    random, weights, alarms, tables = (
+        np.random.default_rng(arms),
+        baseline_weights(arms, 0),
+        0,
+        1500,
+    )
+    for _ in range(tables):
+        y = random.standard_normal((arms, looks[-1]))
+        seen = (
+            contrasts(y[:, :n], weights, level=LEVELS[len(looks) - 1], draws=DRAWS) for n in looks
+        )
+        alarms += any(not c.low <= 0 <= c.high for found in seen for c in found)
+    assert alarms / tables < 0.06 + 2 * np.sqrt(0.06 * 0.94 / tables)
 
 
 def _row(scenario: str, tables: int) -> str:
