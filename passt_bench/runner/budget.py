@@ -11,7 +11,7 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.estimates import summarize_model
 from passt_bench.spec.recipe import Recipe
-from passt_bench.spec.study import Study, Variant, override
+from passt_bench.spec.study import Shared, Study, Variant, override
 from passt_bench.training.batches import epoch_steps, total_steps
 
 STEP = "train_step"
@@ -40,15 +40,16 @@ def with_budget(
     Raises:
         InputError: the study shares tokens, and a model has none.
     """
-    recipe = study.recipe(variant)
+    recipe, shared = study.recipe(variant), variant.shares or study.shared
     own = total_steps(recipe.training, clips)
-    if study.shared == "epochs":
+    if shared == "epochs":
         steps = round(variant.budget * own)
     else:
         first = study.variant(study.baseline)
         base = study.recipe(first)
-        whole = total_steps(base.training, clips) * _price(study, first, base, classes, ratios)
-        steps = round(variant.budget * whole / _price(study, variant, recipe, classes, ratios))
+        unit = _price(study, shared, first, base, classes, ratios)
+        price = _price(study, shared, variant, recipe, classes, ratios)
+        steps = round(variant.budget * total_steps(base.training, clips) * unit / price)
     if steps == own:
         return recipe
     with located(study.place(variant.name)):
@@ -57,21 +58,22 @@ def with_budget(
 
 def _price(
     study: Study,
+    shared: Shared,
     variant: Variant,
     recipe: Recipe,
     classes: int,
     ratios: Mapping[str, float] | None,
 ) -> float:
-    """What a step of a variant costs, in the unit that the study shares."""
-    if study.shared == "steps":
+    """What a step of a variant costs, in the unit that is shared."""
+    if shared == "steps":
         return 1.0
     summary, batch = summarize_model(recipe, classes), recipe.training.batch_size
-    if study.shared == "tokens":
+    if shared == "tokens":
         if not summary.tokens:
             remedy = "Share 'flops' or 'seconds'."
             raise study.error("a model without tokens shares none", "shared", "tokens", remedy)
         return batch * summary.tokens
-    if study.shared == "seconds" and ratios and variant.name in ratios:
+    if shared == "seconds" and ratios and variant.name in ratios:
         return batch * ratios[variant.name]
     return batch * summary.flops
 

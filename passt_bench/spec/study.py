@@ -26,7 +26,7 @@ class Variant:
     A ``reference`` only shows a scale and does not answer the question: it is compared like the
     others, but headlines do not count it. The changes ``cuda`` are added if the base's device is
     a GPU, which computes other batches and in other ways than a CPU. It is trained for ``budget``
-    times what the study's variants share.
+    times what the study's variants share, or what it ``shares`` itself with the baseline.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Variant:
     reference: bool = False
     cuda: Mapping[str, Any] = field(default_factory=dict)
     budget: float = 1.0
+    shares: Shared | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Study:
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
-        check_known(self.shared, get_args(Shared), "unknown cost", field="shared", source=self.name)
+        for field, shared in (("shared", self.shared), *self._own_shares()):
+            if shared is not None:
+                check_known(shared, get_args(Shared), "unknown cost", field=field, source=self.name)
         for variant in self.variants:
             if not 0 < variant.budget < math.inf or (
                 variant.name == self.baseline and variant.budget != 1
@@ -91,6 +94,9 @@ class Study:
         for family, members in self.contrasts.items():
             for name, weights in members.items():
                 self._check_contrast(f"contrasts.{family}.{name}", weights)
+
+    def _own_shares(self) -> list[tuple[str, Shared | None]]:
+        return [(f"variants.{v.name}.shares", v.shares) for v in self.variants]
 
     def _check_contrast(self, field: str, weights: Mapping[str, float]) -> None:
         names = [variant.name for variant in self.variants]
