@@ -75,9 +75,9 @@ class Study:
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"
             raise self.error(problem, "seeds", self.seeds, "Give e.g. seeds=(0, 1, 2).")
-        for field, shared in (("shared", self.shared), *self._own_shares()):
-            if shared is not None:
-                check_known(shared, get_args(Shared), "unknown cost", field=field, source=self.name)
+        own = ((f"variants.{v.name}.shares", v.shares or self.shared) for v in self.variants)
+        for place, shared in (("shared", self.shared), *own):
+            check_known(shared, get_args(Shared), "unknown cost", field=place, source=self.name)
         for variant in self.variants:
             if not 0 < variant.budget < math.inf or (
                 variant.name == self.baseline and variant.budget != 1
@@ -94,9 +94,6 @@ class Study:
         for family, members in self.contrasts.items():
             for name, weights in members.items():
                 self._check_contrast(f"contrasts.{family}.{name}", weights)
-
-    def _own_shares(self) -> list[tuple[str, Shared | None]]:
-        return [(f"variants.{v.name}.shares", v.shares) for v in self.variants]
 
     def _check_contrast(self, field: str, weights: Mapping[str, float]) -> None:
         names = [variant.name for variant in self.variants]
