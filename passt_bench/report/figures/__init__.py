@@ -8,12 +8,21 @@ A figure is a function of a `view.StudyView` that returns a `theme.Drawing`, reg
 from __future__ import annotations
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.figures import classes, curves, forest, patches, rates, scaling, tradeoff
+from passt_bench.report.figures import (
+    budgets,
+    classes,
+    curves,
+    forest,
+    patches,
+    rates,
+    scaling,
+    tradeoff,
+)
 from passt_bench.report.figures.costs import costs
 from passt_bench.report.theme import Drawing, figure_style, freeze_layout, placeholder
 from passt_bench.report.view import StudyView
 
-_PARTS = (rates, scaling, classes, curves, patches)
+_PARTS = (budgets, rates, scaling, classes, curves, patches)
 _OWN = (tradeoff.NAME, forest.NAME, forest.CONTRASTS, *(part.NAME for part in _PARTS))
 
 
@@ -29,8 +38,10 @@ def draw_all(view: StudyView) -> list[Drawing]:
         names = figure_names() if view.study.seeds else [scaling.NAME]
         if len({v.record.recipe.measurement.batch_size for v in view.variants}) > 1:
             names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
-        if not view.results.declared:
-            names = [name for name in names if name != forest.CONTRASTS]
+        absent = set() if view.results.declared else {forest.CONTRASTS}
+        if budgets.budgets_data(view).empty:
+            absent.add(budgets.NAME)
+        names = [name for name in names if name not in absent]
         drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]
         for drawing in drawings:

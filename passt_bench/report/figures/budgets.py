@@ -1,0 +1,103 @@
+"""Plots quality against what a training costs, one line per model and patchout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from passt_bench.registry import FIGURES
+from passt_bench.report.text import significant, unit_for
+from passt_bench.report.theme import (
+    WIDTH,
+    Drawing,
+    axis_range,
+    kind_styles,
+    placeholder,
+)
+from passt_bench.report.view import StudyView, VariantView, mean
+
+NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 3)), (0, (6, 2, 1, 2)))
+
+
+def budgets_data(view: StudyView) -> pd.DataFrame:
+    """One row per variant that was trained: FLOPs, seconds and epochs of a training, and value.
+
+    Variants of one model and patchout are a ``series``; empty if no series has two budgets.
+    """
+    rows = []
+    for v in view.variants:
+        if not v.record.spent or not v.value.known:
+            continue
+        seconds = mean(run.clocks.get("train") for run in v.ok_runs)
+        cost = (v.record.spent["flops"], seconds, v.record.spent["epochs"])
+        value = (v.value.value, v.value.low, v.value.high)
+        rows.append((_series(v), v.kind, v.name, *cost, view.metric, *value))
+    columns = ["series", "kind", "variant", "flops", "seconds", "epochs", "metric"]
+    data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
+    several = data.groupby("series")["flops"].nunique().max() if len(data) else 0
+    return data if several > 1 else data.iloc[:0]
+
+
+def _series(v: VariantView) -> str:
+    """Model and patchout in words: ``unstructured, 50 % dropped``."""
+    model = v.record.recipe.model.name
+    if not v.rate:
+        return f"{model}, no patchout" if v.record.grid else model
+    return f"{v.kind}, {100 * v.rate:.0f} % dropped"
+
+
+@FIGURES.register(NAME, version=1, summary=TITLE)
+def budgets(view: StudyView) -> Drawing:
+    """Quality at each budget: x is the FLOPs of a training, y the metric with its interval."""
+    data = budgets_data(view)
+    if data.empty:
+        return placeholder(NAME, TITLE, "no model and patchout was trained with several budgets.")
+    up = "Higher" if view.better == "greater" else "Lower"
+    caption = (
+        f"Mean {view.metric} with its 95 % interval against the FLOPs of a whole training (matrix "
+        f"products and attention, forward and backward, of kept patches). {up} is better: at equal "
+        "cost compare points one above the other, at equal quality points side by side. Each point "
+        "is a training of its own, whose learning rate falls to zero."
+    )
+    return Drawing(NAME, TITLE, caption, data, draw_budgets(data, view.metric))
+
+
+def draw_budgets(data: pd.DataFrame, metric: str) -> Figure:
+    """Draws `budgets_data`."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots()
+    unit, styles, handles = unit_for(data["flops"], "FLOP"), kind_styles(data["kind"]), []
+    for number, (name, members) in enumerate(data.groupby("series", sort=False)):
+        style = styles[members["kind"].iloc[0]]
+        alike = data[data["kind"] == members["kind"].iloc[0]]["series"].unique()
+        dashes = _DASHES[list(alike).index(name) % len(_DASHES)]
+        look: Any = {"color": style.color, "linestyle": dashes, "marker": style.marker}
+        _draw_series(axes, members.sort_values("flops"), unit.size, number, look)
+        handles.append(Line2D([], [], label=str(name), markersize=5, lw=1.4, **look))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+    ends = data[["value_low", "value_high", "value"]]
+    low, high = axis_range(float(ends.min().min()), float(ends.max().max()))
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    axes.set_xlabel(f"FLOPs of a training ({unit.name})")
+    axes.set_ylabel(metric)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)))
+    return figure
+
+
+def _draw_series(
+    axes: Axes, members: pd.DataFrame, unit: float, number: int, look: dict[str, Any]
+) -> None:
+    """A line through the means and an interval at each, moved a little so that all are visible."""
+    x = members["flops"] / unit * 1.012**number
+    axes.plot(x, members["value"], markersize=5, linewidth=1.4, **look)
+    ends: Any = (members["value_low"], members["value_high"])
+    axes.vlines(x, *ends, color=look["color"], linewidth=1.0)
