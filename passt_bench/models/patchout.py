@@ -140,6 +140,21 @@ class Structured:
         return (rows[:, None] * resolved.grid[1] + columns).ravel()
 
 
+class Interleaved(Structured):
+    """Keeps evenly spaced time columns and frequency rows, from a random phase on."""
+
+    def draw(self, resolved: Resolved, random: np.random.Generator) -> np.ndarray:
+        """Each row and column is kept as often as any other, and gaps differ by one at most."""
+        rows, columns = (
+            (np.arange(kept) * total + int(random.integers(total))) // kept
+            for kept, total in (
+                (resolved.kept_rows, resolved.grid[0]),
+                (resolved.kept_columns, resolved.grid[1]),
+            )
+        )
+        return (rows[:, None] * resolved.grid[1] + columns).ravel()
+
+
 class Block:
     """Drops one rectangle of exact area, with an aspect ratio as near to the grid's as possible."""
 
@@ -203,6 +218,11 @@ for _name, _kind, _summary in (
         "time columns and frequency rows",
     ),
     ("block", Block(), "one contiguous rectangle"),
+    (
+        "interleaved",
+        Interleaved("interleaved", ("frequency", "time")),
+        "evenly spaced time columns and frequency rows",
+    ),
 ):
     PATCHOUTS.register(_name, version=1, summary=_summary)(_kind)
 

@@ -52,6 +52,7 @@ _KINDS = {
     "frequency": Style("#009e73", "v"),
     "structured": Style("#cc79a7", "D"),
     "block": Style("#56b4e9", "P"),
+    "interleaved": Style("#d55e00", "<"),
     NO_PATCHES: Style("#8a5a00", "X"),
 }
 _FURTHER = (Style("#a03020", "p"), Style("#6a51a3", "h"), Style("#8f9a00", "*"))

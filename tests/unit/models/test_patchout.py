@@ -69,6 +69,7 @@ def test_every_draw_is_a_set_of_that_size(
         (Patchout("frequency", rate=0.75), 2, 8),
         (Patchout("structured", rate=0.75), 4, 4),
         (Patchout("block", patches=12), 4, 3),
+        (Patchout("interleaved", time=4, frequency=6), 2, 4),
     ],
 )
 def test_whole_lines_or_one_rectangle(setting: Patchout, rows: int, columns: int) -> None:
@@ -112,6 +113,20 @@ def test_every_pattern_is_as_likely(
     seen = Counter(tuple(draw.tolist()) for draw in draws)
     assert len(seen) == patterns
     assert chisquare(list(seen.values())).pvalue > 0.01
+
+
+def test_interleaved_lines_are_evenly_spaced_and_each_as_likely() -> None:
+    every_other = Patchout("interleaved", time=3)
+    seen = Counter(tuple(draw_kept(every_other, (1, 6), 0, step).tolist()) for step in range(600))
+    assert set(seen) == {(0, 2, 4), (1, 3, 5)} and min(seen.values()) > 240
+    columns, gaps = Counter[int](), set[int]()
+    for step in range(7000):
+        kept = draw_kept(Patchout("interleaved", time=4), (2, 7), 0, step)
+        assert (kept[3:] - 7 == kept[:3]).all()  # both rows keep the same columns
+        columns.update(kept[:3].tolist())
+        gaps |= {*np.diff(kept[:3]).tolist()}
+    assert gaps == {2, 3}
+    assert chisquare([columns[column] for column in range(7)]).pvalue > 0.01
 
 
 def test_a_draw_is_a_pure_function() -> None:
