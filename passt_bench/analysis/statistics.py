@@ -235,11 +235,12 @@ def contrasts(
     tested = [k for k, c in enumerate(found) if c.n >= INTERVAL_FROM and np.isfinite(c.estimate)]
     if not tested:
         return found
-    tests = _tests(fit, w[tested], [own_sums[k] for k in tested], level)
+    own, *others = _tests(fit, w[tested], [own_sums[k] for k in tested], level)
     blocks = [found[k].n for k in tested]
-    own, pooled, paired = (test.contrasts(blocks, draws) for test in tests)
-    for k, *ways in zip(tested, own, pooled, paired, strict=True):
-        found[k] = ways[0] if found[k].n >= OWN_FROM else _hull(*ways[1:])
+    many = own.contrasts(blocks, draws) if max(blocks) >= OWN_FROM else []
+    few = [test.contrasts(blocks, draws) for test in others] if min(blocks) < OWN_FROM else []
+    for place, k in enumerate(tested):
+        found[k] = many[place] if found[k].n >= OWN_FROM else _hull(*(c[place] for c in few))
         value = own_sums[k][0]
         if found[k].error == 0.0 and np.ptp(own_sums[k]) == 0.0:  # without the fit's rounding
             found[k] = replace(found[k], estimate=value, low=value, high=value)
