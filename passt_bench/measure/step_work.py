@@ -148,7 +148,10 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if kind == "attention":
                 queries, keys = args[1:3] if name.endswith("backward") else args[:2]
                 self.work["exponentials"] += queries[..., 0].numel() * keys.shape[2]
-            if not kind or "bmm" in name:  # a materialized attention matrix is read and written
+            # A materialized attention matrix is read and written. That of attention by heads, which
+            # alone writes into memory that it is given, stays in the cache.
+            in_cache = func._overloadname == "out"
+            if (not kind or "bmm" in name) and not in_cache:
                 self.work["moved"] += sum(t.numel() * t.element_size() for t in (*given, *made))
         return out
 

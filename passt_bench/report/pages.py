@@ -51,6 +51,7 @@ from passt_bench.report.view import (
     StudyView,
     VariantView,
     gains,
+    setting_of,
     study_view,
 )
 
@@ -184,13 +185,34 @@ def costs_headline(view: StudyView) -> str:
         gain = next(gain for gain in found if gain.other == found[-1].other)
         own = next((g for g in found if g.variant == gain.reference), None)
         of_reference = f", while {_against(own)}" if own and own is not gain else ""
-        return f"{_against(gain)}{of_reference}."
+        return f"{crossings(view, found)}{_against(gain)}{of_reference}."
     timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
     slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
     if timed[1:] and timed[-1].cost(TRAIN_STEP).speed_verdict != "faster":
         fastest = "no variant is shown to train faster"
     text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
     return f"{text}{f', {slowest}' if timed[1:] else ''}."
+
+
+def crossings(view: StudyView, found: Sequence[Gain]) -> str:
+    """From which clip length on each other model trains faster than the baseline's, in sentences.
+
+    Empty if lengths or models do not differ, and silent where intervals decide nothing.
+    """
+    name, length = setting_of(view)
+    if not name.startswith("length"):
+        return ""
+    base, text = view.baseline.subject[0], ""
+    for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
+        own = [gain for gain in found if gain.variant.subject[0] == model != base]
+        slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
+        faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
+        words = f"{model.name} trains faster than {base.name}"
+        if own and len(faster) == len(own):
+            text += f"{words} at every length. "
+        elif slower and faster and max(slower) < min(faster):
+            text += f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s. "
+    return text
 
 
 def _against(gain: Gain) -> str:

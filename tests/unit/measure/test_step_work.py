@@ -54,6 +54,10 @@ def test_a_transformer_follows_the_closed_form() -> None:
     whole = replace(recipe, engine=EngineSpec(attention="materialised"))
     assert step_work(whole, 10, 2).attention == 0
     assert step_work(whole, 10, 2).moved > work.moved
+    # Attention by heads computes the scores once more, and keeps them in the cache.
+    heads = step_work(replace(recipe, engine=EngineSpec(attention="by_heads")), 10, 2)
+    assert heads.products == work.products + 2 * attention * 14 / 12
+    assert work.moved < heads.moved < step_work(whole, 10, 2).moved
 
 
 def flops(forward: Callable[[], torch.Tensor], backward: bool = True) -> int:

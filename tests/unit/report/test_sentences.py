@@ -6,7 +6,14 @@ from study_on_disk import SMALL, Arm, write_study
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
-from passt_bench.report.pages import answers, fastest_without_loss, headline, speed
+from passt_bench.records.store import Store
+from passt_bench.report.pages import (
+    answers,
+    costs_headline,
+    fastest_without_loss,
+    headline,
+    speed,
+)
 from passt_bench.report.study_tables import verdicts
 from passt_bench.report.text import Span
 from passt_bench.report.view import Cost, study_view
@@ -90,6 +97,18 @@ def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
     assert "is better in mAP is time .5" in (sentence(time5="better") or "")
     assert sentence(CNN="better") == sentence()  # it is slower
     assert (sentence() or "").startswith("No variant that trains faster")
+
+
+def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None:
+    def text(name: str) -> str:
+        reports = Path(__file__).parents[3] / "reports"
+        return costs_headline(study_view(load_results(name, [Store(reports / name)])))
+
+    assert text("length").startswith(
+        "cnn14 trains faster than passt_s from 10 s on, slower up to 3 s. mobilenetv3 trains "
+        "faster than passt_s at every length. “PaSST, patchout .6, 30 s” trains"
+    )
+    assert text("engine_x_patchout").startswith("“today, 474 tokens” trains")
 
 
 def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
