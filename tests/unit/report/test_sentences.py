@@ -49,7 +49,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         (comparison("not estimable", (NAN, NAN, NAN)), "the difference cannot be estimated: "),
         (
             comparison("same", (0.012, 0.005, 0.019)),
-            "the same within ±0.02 (difference +0.012 [+0.005, +0.019]; real, but inside the m",
+            "the same within ±0.02 (difference +0.0120 [+0.0050, +0.0190]; real, but inside the m",
         ),
         (
             comparison("not worse", (0.012, -0.01, 0.034)),
@@ -112,10 +112,10 @@ def test_a_study_of_lengths_says_from_where_on_another_model_is_faster() -> None
 
 
 def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
-    gone = dict.fromkeys(range(3), "missing")
+    gone = dict.fromkeys(range(5), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(view).startswith("0 of 3 seeds, no verdict yet; none reaches mAP 0.8")
+    assert headline(view).startswith("0 of 5 seeds, no verdict yet; none reaches mAP 0.8")
     ((v, sentence),) = answers(view)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
@@ -153,6 +153,7 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     assert "better" not in text
     assert text.endswith(" (“time .5” and “CNN” are shown for scale, not counted).")
     assert f"all {len(variants) - 3} variants" in text
-    assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
+    # The margin is too small for these seeds.
+    assert "takes ±0.021" in (fastest_without_loss(view) or "")
     names = {row[0] for row in verdicts(view).texts()}
     assert {*(f"{name} (for scale, not counted)" for name in scale), "unstructured .5"} <= names
