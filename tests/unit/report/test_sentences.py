@@ -96,6 +96,8 @@ def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
     assert "unstructured .5: it trains 1.67×" in (two or "")
     assert "is better in mAP is time .5" in (sentence(time5="better") or "")
     assert sentence(CNN="better") == sentence()  # it is slower
+    assert (sentence() or "").startswith("These seeds could not have shown that a variant")
+    quick = replace(quick, study=replace(quick.study, margin=0.03))
     assert (sentence() or "").startswith("No variant that trains faster")
 
 
