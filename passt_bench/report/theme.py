@@ -60,6 +60,7 @@ VERDICTS = {
     "better": Style("#00707f", "^", "▲"),
     "worse": Style("#b3124f", "v", "▼"),
     "same": Style("#716c67", "s", "="),
+    "not worse": Style("#716c67", "s", "≥"),
     "undecided": Style("#9a6b00", "o", "?"),
     "not estimable": Style("#716c67", "x", "∅"),
     "failed": Style("#1f1f1f", "x", "×"),
