@@ -38,6 +38,7 @@ from passt_bench.report.text import (
     fixed,
     interval,
     listed,
+    p_value,
     quoted,
     seed_range,
     significant,
@@ -315,12 +316,12 @@ def speed(cost: Cost) -> str:
     return f"trains {times(cost.speedup)} as fast{undecided}"
 
 
-EVALUATIONS = "evaluations"  # folder of the page of all evaluations
-EVALUATED = files_of("tables", [EVALUATIONS]) | {PAGE}
+EVALUATIONS, COMPARISONS = "evaluations", "comparisons"  # the first also the page's folder
+EVALUATED = files_of("tables", [EVALUATIONS, COMPARISONS]) | {PAGE}
 
 
 def render_evaluations(found: Iterable[EvaluationRecord], out: Path) -> Path:
-    """Writes the page of all evaluations, and its table as csv, md and tex."""
+    """Writes the page of all evaluations, and its tables as csv, md and tex."""
     records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
     table = evaluations_table(records)
     context = {
@@ -328,7 +329,8 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path) -> Path:
         "records": [(record, _evaluation_facts(record)) for record in records],
         "datasets": distinct(record.fingerprint.dataset for record in records),
     }
-    tables = {EVALUATIONS: table}
+    compared = comparisons_table(records)
+    tables = {EVALUATIONS: table} | ({COMPARISONS: compared} if compared.rows else {})
     return write_report(out / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
 
 
@@ -346,11 +348,43 @@ def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("source", "published by"),
     )
     rows = [_row(record, metric) for record in records for metric in record.metrics]
+    rows = list({str(row): row for row in rows}.values())  # a compared model has several records
     return table(
         "evaluations",
-        "Checkpoints on data sets, with 95 % intervals from resampling clips: how much the value "
+        "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
         "would vary with other clips, not with another training. Where a number is published for "
         "the same checkpoint, the difference to it has the same interval.",
+        columns,
+        rows,
+    )
+
+
+def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
+    """The table of models that were compared on the same clips, with a row per metric."""
+    columns = (
+        Column("first", "model A"),
+        Column("second", "model B"),
+        Column("data", "data"),
+        Column("clips", "clips", str),
+        Column("metric", "metric"),
+        Column("difference", "A minus B", partial(interval, sign=True), span=True),
+        Column("only_first", "only A right", str),
+        Column("only_second", "only B right", str),
+        Column("p", "McNemar p", p_value),
+        Column("margin", "margin", "{:g}".format),
+        Column("verdict", "A is"),
+    )
+    rows = []
+    for record, against in [(r, r.against) for r in records if r.against is not None]:
+        for metric, d in ((name, against.differences[name]) for name in record.metrics):
+            names = record.name, against.name, *_row(record, metric)[1:4]
+            counts = d.only_first, d.only_second, d.p, against.margin
+            rows.append((*names, Span(d.value, d.low, d.high), *counts, d.verdict))
+    return table(
+        COMPARISONS,
+        "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
+        "these weights on these clips, not about retraining. The verdict is by the interval alone: "
+        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
         columns,
         rows,
     )
