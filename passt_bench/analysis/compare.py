@@ -70,8 +70,8 @@ class Comparison:
         low: lower end of the interval of the difference; the intervals of all variants of the study
             cover together with probability 0.95. NaN below three blocks.
         high: upper end of this interval.
-        verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before all cells of the
-            study have a final status, ``not estimable`` if the runs that succeeded do not determine
+        verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
+            planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine
             the difference, ``failed`` if no run of the variant succeeded.
         detectable: the true difference that these blocks detect with probability 0.8, and the
             smallest margin within which a variant without loss is ``not worse`` as often.
