@@ -144,7 +144,7 @@ def evaluate(
     )
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
-        print_table(comparisons_table([record]), without=("data", "clips"))
+        print_table(comparisons_table([record]), without=("first", "data", "clips"))
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:
