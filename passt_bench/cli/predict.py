@@ -113,7 +113,7 @@ def evaluate(
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.pages import comparisons_table, evaluations_table
+    from passt_bench.report.evaluations import comparisons_table, evaluations_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
 

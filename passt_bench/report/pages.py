@@ -1,35 +1,46 @@
-"""Renders the page of a study, with its verdicts in words, and the page of all evaluations."""
+"""Renders the page of a study or search, with verdicts in words, and that of all evaluations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results
 from passt_bench.records.evaluation import EvaluationRecord
-from passt_bench.records.run import cell_name
+from passt_bench.records.run import StudyRecord, cell_name
+from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import Store
 from passt_bench.report.cost_tables import COST_TABLES, cost_tables
+from passt_bench.report.evaluations import (
+    comparisons_table,
+    data_of,
+    evaluation_facts,
+    evaluations_table,
+)
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.costs import NAME as COSTS
 from passt_bench.report.figures.scaling import SWEEP
+from passt_bench.report.figures.search import NAMES as SEARCH_FIGURES
+from passt_bench.report.figures.search import draw_search
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
+    Fact,
     conditions,
     distinct,
+    fact,
     finished,
     hardware,
-    machine_text,
     study_facts,
     warnings,
 )
+from passt_bench.report.search import search_facts, search_headline, settings
 from passt_bench.report.study_tables import TABLES, all_tables
-from passt_bench.report.tables import Column, Table, table
+from passt_bench.report.tables import Table
 from passt_bench.report.text import (
     NAN,
     Span,
@@ -38,12 +49,12 @@ from passt_bench.report.text import (
     fixed,
     interval,
     listed,
-    p_value,
     quoted,
     seed_range,
     significant,
     times,
 )
+from passt_bench.report.theme import Drawing
 from passt_bench.report.view import (
     SPEED_MARGIN,
     TRAIN_STEP,
@@ -57,57 +68,134 @@ from passt_bench.report.view import (
 )
 
 SUMMARY, PAGE = "summary.json", "index.html"
+# The first is also the folder of the page of all evaluations.
+EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
 
 
 def written() -> frozenset[str]:
-    """Relative paths of the files that the report of a study may write."""
-    tables = files_of("tables", (*TABLES, *COST_TABLES))
-    return tables | files_of("figures", (), (*figure_names(), COSTS, SWEEP)) | {SUMMARY, PAGE}
+    """Relative paths of the files that a report may write, or that older versions wrote."""
+    tables = files_of("tables", (*TABLES, *COST_TABLES, "settings", EVALUATIONS, COMPARISONS))
+    figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
+    old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
+    return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}
 
 
-def render(results: Results, out: Path, note: str = "", kept: Store | None = None) -> Path:
-    """Writes the report of a study into a folder: a self-contained page, and its parts.
+def render(
+    results: Results | None,
+    out: Path,
+    note: str = "",
+    kept: Store | None = None,
+    search: SearchRecord | None = None,
+) -> Path:
+    """Writes the report of a study, a search, or both: a self-contained page, and its parts.
 
     Writes ``index.html``, ``summary.json`` (what an index of reports needs), ``tables/NAME`` as
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
-    above the answer is about variants that the page does not show.
+    above the answer is about variants that the page does not show. With a search, the results are
+    those of the study that confirms it; None if there is none yet.
     """
-    view = study_view(results)
-    study, tables = view.study, all_tables(view) | cost_tables(view)
-    where = hardware(view)
+    view = study_view(results) if results is not None else None
+    tables: dict[str, Table] = {}
+    drawings: dict[str, list[Drawing]] = {}
+    facts: list[tuple[str, list[Fact]]] = []
+    context: dict[str, Any] = {"view": view, "search": search, "note": note, "facts": facts}
+    if search is not None:
+        tables["settings"], drawings["search"] = settings(search), draw_search(search)
+        facts.append(("The search", search_facts(search)))
+        context |= _search_part(search)
+    if view is not None:
+        tables |= all_tables(view) | cost_tables(view)
+        drawings["study"] = draw_all(view)
+        facts.insert(0, ("", study_facts(view)))
+        context |= _study_part(view, tables)
+        context["records"] = _linked(_records(view), out, kept)
+    text = json.dumps(context["about"], sort_keys=True, indent=1, ensure_ascii=False)
+    write_text(out / SUMMARY, text + "\n")
+    return write_report(out / PAGE, context, tables, drawings)
+
+
+def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
+    """Writes the page of all evaluations, and its table; ``kept`` is as in `render`."""
+    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
+    rows = [(record.name, data_of(record), "ok", record.key) for record in records]
+    datasets = distinct(record.fingerprint.dataset for record in records)
+    facts: list[Fact] = []
+    for record in records:
+        other = f" against {record.against.name}" if record.against else ""
+        facts.append((f"{record.name}{other}, {data_of(record)}", evaluation_facts(record)))
+        facts += [("Note", note) for note in record.notes]
+    context = {
+        "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},
+        "kicker": [counted(len(records), "evaluation"), *datasets],
+        "view": None,
+        "search": None,
+        "main": EVALUATIONS,
+        "facts": [("", facts)],
+        "notebook": [],
+        "records": _linked(rows, out, kept),
+    }
+    tables = {EVALUATIONS: evaluations_table(records)}
+    compared = comparisons_table(records)
+    tables |= {COMPARISONS: compared} if compared.rows else {}
+    return write_report(out / PAGE, context, tables, {})
+
+
+def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
+    """What the page shows of a study beside tables, figures, facts and records."""
+    study, sessions = view.study, view.results.sessions
     if study.seeds:
         answer = f"{headline(view)} {conditions(view)}"
     else:
-        answer = f"{costs_headline(view).removesuffix('.')}{f', on {where}' if where else ''}."
-    summary = {
-        "study": study.name,
-        "question": study.question,
-        "headline": answer,
-        "baseline": study.baseline,
-        "metric": view.metric,
-        "dataset": study.fingerprint.dataset,
-        "variants": len(view.variants),
-        "finished": finished(view),
-    }
-    text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False)
-    write_text(out / SUMMARY, text + "\n")
-    context = {
-        **summary,
-        "note": note,
-        "view": view,
+        where = f", on {found}" if (found := hardware(view)) else ""
+        answer = f"{costs_headline(view).removesuffix('.')}{where}."
+    about = _about(study, answer, len(view.variants), finished(view))
+    variants = counted(len(view.variants), "variant")
+    return {
+        "about": about,
+        "kicker": [f"Study {study.name}", about["dataset"], variants, about["finished"]],
+        "main": "verdicts" if study.seeds else "speed",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
         "fastest_without_loss": fastest_without_loss(view) if study.seeds else None,
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
-        "facts": study_facts(view),
-        "warnings": warnings(results.sessions),
-        "protocol": next(filter(None, (s.published_protocol for s in results.sessions)), None),
+        "warnings": warnings(sessions),
+        "protocol": next(filter(None, (s.published_protocol for s in sessions)), None),
         "speed_margin": f"{100 * SPEED_MARGIN:g}",
-        "records": _records(view, [Store(out), *([kept] if kept else [])]),
+        "notebook": [
+            *fact("From the study file:", [study.notebook]),
+            *fact("The command:", [study.command]),
+        ],
     }
-    figures = partial(draw_all, view)
-    return write_report(out / PAGE, "study.html", context, tables, figures, label=study.name)
+
+
+def _search_part(search: SearchRecord) -> dict[str, Any]:
+    """What the page shows of a search; the part of a study that confirms it replaces most of it."""
+    found, dataset = search_headline(search), search.fingerprint.dataset
+    return {
+        "about": _about(search, found),
+        "kicker": [f"Search {search.name}", dataset, counted(len(search.trials), "trial")],
+        "main": "",
+        "searched": found,
+        "notebook": fact("The command:", [search.command]),
+        "records": [],
+    }
+
+
+def _about(
+    record: StudyRecord | SearchRecord, found: str, variants: int = 0, date: str = ""
+) -> dict[str, Any]:
+    """What an index of reports needs."""
+    return {
+        "study": record.name,
+        "question": record.question,
+        "headline": found,
+        "baseline": record.baseline,
+        "metric": record.metric,
+        "dataset": record.fingerprint.dataset,
+        "variants": variants,
+        "finished": date,
+    }
 
 
 def _rows_of(table: Table | None, variant: str) -> Table | None:
@@ -117,21 +205,28 @@ def _rows_of(table: Table | None, variant: str) -> Table | None:
     return replace(table, rows=tuple(row for row in table.rows if row[0] == variant))
 
 
-def _records(view: StudyView, beside: Sequence[Store]) -> list[dict[str, str]]:
-    """Every cell and session with its key, and a link if its record is beside the page."""
+def _records(view: StudyView) -> list[tuple[str, str, str, str]]:
+    """Every cell and session: variant, run, status and key."""
     found = []
     for v in view.variants:
         statuses = {run.key: run.status for run in v.runs}
         for cell in v.record.cells:
             status = statuses.get(cell.key, "missing")
-            found.append((v.name, cell_name(cell.seed, cell.fold), cell.key, status))
+            found.append((v.name, cell_name(cell.seed, cell.fold), status, cell.key))
     for session in view.results.sessions:
-        found.append(("cost session", counted(len(session.arms), "variant"), session.key, "ok"))
-    rows = [dict(zip(("what", "run", "key", "status"), row, strict=True)) for row in found]
-    for row in rows:
-        has = any(store.has(row["key"]) for store in beside)
-        row["link"] = f"records/{row['key']}/record.json" if has else ""
-    return rows
+        found.append(("cost session", counted(len(session.arms), "variant"), "ok", session.key))
+    return found
+
+
+def _linked(
+    records: Iterable[tuple[str, str, str, str]], out: Path, kept: Store | None
+) -> list[tuple[str, ...]]:
+    """Records, which end with their key, with a link to each that is beside the page."""
+    beside = [Store(out), *([kept] if kept else [])]
+    return [
+        (*row, f"records/{row[-1]}/record.json" if any(s.has(row[-1]) for s in beside) else "")
+        for row in records
+    ]
 
 
 # verdict: its words for 1 variant, for several
@@ -314,110 +409,3 @@ def speed(cost: Cost) -> str:
     if cost.speedup.value < 1:
         return f"training takes {times(cost.ratio)} as long{undecided}"
     return f"trains {times(cost.speedup)} as fast{undecided}"
-
-
-EVALUATIONS, COMPARISONS = "evaluations", "comparisons"  # the first also the page's folder
-EVALUATED = files_of("tables", [EVALUATIONS, COMPARISONS]) | {PAGE}
-
-
-def render_evaluations(found: Iterable[EvaluationRecord], out: Path) -> Path:
-    """Writes the page of all evaluations, and its tables as csv, md and tex."""
-    records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
-    table = evaluations_table(records)
-    context = {
-        "table": table,
-        "records": [(record, _evaluation_facts(record)) for record in records],
-        "datasets": distinct(record.fingerprint.dataset for record in records),
-    }
-    compared = comparisons_table(records)
-    tables = {EVALUATIONS: table} | ({COMPARISONS: compared} if compared.rows else {})
-    return write_report(out / PAGE, "evaluations.html", context, tables, label=EVALUATIONS)
-
-
-def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
-    """The table of evaluations, with a row per evaluation and metric."""
-    columns = (
-        Column("checkpoints", "checkpoints"),
-        Column("data", "data"),
-        Column("clips", "clips", str),
-        Column("metric", "metric"),
-        Column("value", "value", interval, span=True),
-        Column("scored", "classes"),
-        Column("published", "published", "{:g}".format),
-        Column("difference", "minus published", partial(interval, sign=True), span=True),
-        Column("source", "published by"),
-    )
-    rows = [_row(record, metric) for record in records for metric in record.metrics]
-    rows = list({str(row): row for row in rows}.values())  # a compared model has several records
-    return table(
-        "evaluations",
-        "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
-        "would vary with other clips, not with another training. Where a number is published for "
-        "the same checkpoint, the difference to it has the same interval.",
-        columns,
-        rows,
-    )
-
-
-def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
-    """The table of models that were compared on the same clips, with a row per metric."""
-    columns = (
-        Column("first", "model A"),
-        Column("second", "model B"),
-        Column("data", "data"),
-        Column("clips", "clips", str),
-        Column("metric", "metric"),
-        Column("difference", "A minus B", partial(interval, sign=True), span=True),
-        Column("only_first", "only A right", str),
-        Column("only_second", "only B right", str),
-        Column("p", "McNemar p", p_value),
-        Column("margin", "margin", "{:g}".format),
-        Column("verdict", "A is"),
-    )
-    rows = []
-    for record, against in [(r, r.against) for r in records if r.against is not None]:
-        for metric, d in ((name, against.differences[name]) for name in record.metrics):
-            names = record.name, against.name, *_row(record, metric)[1:4]
-            counts = d.only_first, d.only_second, d.p, against.margin
-            rows.append((*names, Span(d.value, d.low, d.high), *counts, d.verdict))
-    return table(
-        COMPARISONS,
-        "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
-        "these weights on these clips, not about retraining. The verdict is by the interval alone: "
-        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
-        columns,
-        rows,
-    )
-
-
-def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
-    value = record.metrics[metric]
-    low, high = record.intervals.get(metric, (NAN, NAN))
-    known = record.published_of(metric)
-    fold = "" if record.fold is None else f", fold {record.fold}"
-    stated = known.value if known else NAN
-    return (
-        record.name,
-        f"{record.fingerprint.dataset}, {record.split}{fold}",
-        record.clips,
-        metric,
-        Span(value, low, high),
-        f"{record.scored[metric]} of {len(record.fingerprint.classes)}",
-        stated if isfinite(stated) else None,
-        Span(value - stated, low - stated, high - stated),
-        known.source if known else "",
-    )
-
-
-def _evaluation_facts(record: EvaluationRecord) -> str:
-    data = record.fingerprint
-    expected = f" of {data.expected}" if data.expected is not None else ""
-    return "; ".join(
-        (
-            f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
-            f"data set with {data.found}{expected} clips, digest {data.digest}",
-            f"{record.resamples} resamples",
-            f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
-            f"finished {record.finished}",
-        )
-    )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from passt_bench.analysis.results import load_results
-from passt_bench.records.store import Store
+from passt_bench.records.store import Store, read_search
+from passt_bench.report.search import settings
 from passt_bench.report.study_tables import (
     all_tables,
     cost,
@@ -135,5 +136,7 @@ def test_occlusion_tests_include_the_score_with_nothing_hidden(quick_view: Study
 def test_committed_tables_are_reproduced_byte_for_byte(name: str) -> None:
     folder = REPORTS / name
     made = all_tables(study_view(load_results(name, [Store(folder)])))
+    if name == "search-quick":
+        made["settings"] = settings(read_search(name, folder))
     known = {path.stem: path.read_text() for path in (folder / "tables").glob("*.csv")}
     assert {table.name: to_csv(table) for table in made.values()} == known
