@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.report.provenance import Fact, engine_text
 from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import counted, fixed, listed, significant
+from passt_bench.report.text import Span, counted, fixed, interval, listed, significant
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 
-def search_headline(search: SearchRecord) -> str:
-    """The number of configurations tried and the best one, in two sentences."""
+def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None = None) -> str:
+    """The number of configurations tried and the best one, in two sentences.
+
+    ``confirmed``: variant → value on the test split, with seeds that the search did not use.
+    """
     count = len(search.settings)
     tried = (
         f"{counted(count, 'configuration')} {'was' if count == 1 else 'were'} tried in "
@@ -25,7 +29,10 @@ def search_headline(search: SearchRecord) -> str:
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     if best.patchout.kind == "none":
         return f"{tried}. None of them is better than dropping nothing ({value})."
-    return f"{tried}. The best is {describe(best)} ({value})."
+    name = next(iter(search.confirmed), "")  # the best first
+    tested = (confirmed or {}).get(name)
+    again = f"; {interval(tested)} on the test split with fresh seeds" if tested else ""
+    return f"{tried}. The best is {describe(best)} ({value}{again})."
 
 
 def describe(trial: TrialRecord) -> str:

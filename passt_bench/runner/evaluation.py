@@ -395,7 +395,6 @@ def _resume(scores: np.ndarray, path: Path) -> int:
         known = np.load(path)
     except (OSError, ValueError, EOFError):
         return 0  # there is no file, or a broken one
-    if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
-        return 0
-    scores[: len(known)] = known
-    return len(known)
+    fits = known.ndim == 2 and known.shape[1] == scores.shape[1] and len(known) <= len(scores)
+    scores[: len(known) if fits else 0] = known if fits else 0.0
+    return len(known) if fits else 0

@@ -7,7 +7,7 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
-from passt_bench.report.pages import (
+from passt_bench.report.sentences import (
     answers,
     costs_headline,
     fastest_without_loss,
