@@ -147,8 +147,8 @@ def test_a_study_is_adopted_if_it_has_all_that_it_replaces(
         assert error.source == reports / "quick" and "--name" in str(error.remedy)
         assert f"(first difference: {said})" in error.problem
         assert files(reports) == before
-    write_study(runs, SMALL, seeds=range(4), session=False, rich=False)
-    assert f"{reports / 'quick'} was replaced: it had 9 runs, and now has 12." in cli(*words)[1]
+    write_study(runs, SMALL, seeds=range(6), session=False, rich=False)
+    assert f"{reports / 'quick'} was replaced: it had 15 runs, and now has 18." in cli(*words)[1]
     error = mistake("report", "qiuck", "--runs", reports, "--reports", reports)
     assert (error.source, error.remedy[:22]) == (str(reports), "Did you mean 'quick'? ")
 
