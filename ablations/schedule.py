@@ -13,8 +13,8 @@ reference, 0.75 throughout the lower one.
 Expected outcome: falling is better than rising. Evaluation keeps every patch, and falling ends
 training on the whole grid, at a low learning rate.
 
-Outcome: when patches are dropped matters little (rising -0.004, falling -0.011, both undecided with
-three seeds); how many does matter (0.75 throughout -0.07, none +0.05); see reports/schedule.
+Outcome: when patches are dropped matters little (rising -0.007, falling -0.008, both undecided with
+five seeds); how many does matter (0.75 throughout -0.07, none +0.04); see reports/schedule.
 """
 
 from __future__ import annotations

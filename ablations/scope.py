@@ -15,9 +15,9 @@ Expected outcome: the same, or slightly better with a pattern per sample. The gr
 then averages over 32 patterns, with less noise; over hundreds of steps both scopes see many.
 Drawing 32 patterns takes about 2 ms of a step of 16.
 
-Outcome: a pattern per sample gains 0.019 [-0.001, +0.040], corrected p 0.06, undecided with six
-seeds; “none” is 0.11 better than a pattern per batch. A step takes 1.11 [1.09, 1.15] times as long;
-see reports/scope.
+Outcome: a pattern per sample gains 0.019 [-0.006, +0.045]: not worse, with six seeds; “none” is
+0.11 better than a pattern per batch. A step takes 1.14 [1.11, 1.19] times as long; see
+reports/scope.
 """
 
 from __future__ import annotations

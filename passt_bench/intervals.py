@@ -1,4 +1,4 @@
-"""Distribution-free intervals of medians, and the summaries of raw timing samples.
+"""Distribution-free intervals of medians, summaries of raw timing samples, verdicts of intervals.
 
 Imports no torch, so that a report can recompute every statistic from the raw samples.
 Samples of one variant are nested lists ``[round][step]`` in seconds. The steps inside a round
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import comb, isfinite
 from statistics import median
 
+from passt_bench.records.evaluation import ReadVerdict
 from passt_bench.records.session import Interval
+from passt_bench.registry import Better
 
 Rounds = Sequence[Sequence[float]]
 
@@ -90,3 +92,18 @@ def ratio_intervals(
         if values:
             ratios[name] = median_interval(values)
     return ratios
+
+
+def read_verdict(low: float, high: float, margin: float, better: Better) -> ReadVerdict:
+    """The verdict of the interval of a difference: the first whose condition holds.
+
+    ``same``: it is inside ± margin. ``better`` or ``worse``: it excludes zero. ``not worse``: its
+    end on the worse side is inside the margin. ``undecided``: otherwise.
+    """
+    if better == "less":
+        low, high = -high, -low
+    if -margin < low and high < margin:
+        return "same"
+    if low > 0 or high < 0:
+        return "better" if low > 0 else "worse"
+    return "not worse" if low > -margin else "undecided"

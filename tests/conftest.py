@@ -55,7 +55,7 @@ def mistake(
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Thirteen variants, three seeds; one diverged run, one missing, one variant out of memory."""
+    """Thirteen variants, five seeds; one run diverged, one timed out, one variant out of memory."""
     return load_results("quick", [write_study(tmp_path_factory.mktemp("quick"), QUICK)])
 
 

@@ -22,6 +22,7 @@ from passt_bench.analysis.statistics import (
     smallest_margin,
 )
 from passt_bench.errors import InputError, check_known
+from passt_bench.intervals import read_verdict
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
 
@@ -69,8 +70,8 @@ class Comparison:
         low: lower end of the interval of the difference; the intervals of all variants of the study
             cover together with probability 0.95. NaN below three blocks.
         high: upper end of this interval.
-        verdict: see `read_verdict`; ``no verdict`` without an interval or before all cells of the
-            study have a final status, ``not estimable`` if the runs that succeeded do not determine
+        verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
+            planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine
             the difference, ``failed`` if no run of the variant succeeded.
         detectable: the true difference that these blocks detect with probability 0.8, and the
             smallest margin within which a variant without loss is ``not worse`` as often.
@@ -300,21 +301,6 @@ def _folds_in_use(cells: pd.DataFrame) -> list[int]:
     covered = {f: sum(f <= other for other in fold_sets) * len(f) for f in fold_sets}
     best = max(covered, key=lambda folds: (covered[folds], len(folds), sorted(folds)), default=())
     return sorted(int(fold) for fold in best)
-
-
-def read_verdict(low: float, high: float, margin: float, better: Better) -> Verdict:
-    """The verdict that the interval of a difference to the baseline gives, and nothing else.
-
-    ``same`` inside ± margin; else ``better`` or ``worse`` if it excludes zero; else ``not worse``
-    if a loss as large as the margin lies outside; else ``undecided``.
-    """
-    if better == "less":
-        low, high = -high, -low
-    if -margin < low and high < margin:
-        return "same"
-    if low > 0 or high < 0:
-        return "better" if low > 0 else "worse"
-    return "not worse" if low > -margin else "undecided"
 
 
 def _method(c: Contrast, tested: int) -> str:

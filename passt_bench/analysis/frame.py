@@ -27,7 +27,8 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     by dotted names (``model.name``, ``patchout.kind``, ``training.epochs``, …, ``salt``); then what
     was measured, named as in `cells_frame`. Rows of different fingerprints must not be compared.
     Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
-    over clips, ``METRIC_low`` and ``METRIC_high``; they have the recipe of a single model file and
+    over clips, ``METRIC_low`` and ``METRIC_high``, and ``against``, the name of the model that it
+    was compared with, if any was; they have the recipe of a single model file and
     no seed (the column is then a nullable integer).
 
     Raises:
@@ -143,6 +144,7 @@ def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
     if len(record.members) == 1:
         row.update(_flat(record.members[0].recipe))
     row.update(checkpoints=record.name, split=record.split, clips=record.clips, **record.metrics)
+    row |= {"against": record.against.name} if record.against else {}
     for name, (low, high) in record.intervals.items():
         row.update({f"{name}_low": low, f"{name}_high": high})
     return row | {f"clocks/{name}": value for name, value in record.clocks.items()}

@@ -99,6 +99,13 @@ def evaluate(
     device: Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: Labels = None,
+    against: Annotated[
+        str | None, option("MODEL", "Another model (or set) to compare with on the same clips.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        option("SIZE", "Margin of the verdict; by default 0.02.", callback=number("a size", 0, 1)),
+    ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
@@ -106,7 +113,7 @@ def evaluate(
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.pages import evaluations_table
+    from passt_bench.report.evaluations import comparisons_table, evaluations_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
 
@@ -115,6 +122,8 @@ def evaluate(
             checkpoint,
             data,
             runs,
+            against=against,
+            margin=margin,
             metrics=listed(metrics),
             split=split,
             fold=fold,
@@ -133,10 +142,9 @@ def evaluate(
     print_table(
         evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
     )
-    console.print(
-        f"Brackets: 95 % intervals over clips ({record.resamples} resamples), without the "
-        "variation between training runs."
-    )
+    console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
+    if record.against is not None:
+        print_table(comparisons_table([record]), without=("first", "data", "clips"))
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:

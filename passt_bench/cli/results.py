@@ -101,7 +101,7 @@ def report(
 ) -> None:
     """Render pages, tables and figures from records."""
     from passt_bench.records.store import Store
-    from passt_bench.report.build import build_all, build_named, build_variants
+    from passt_bench.report.build import build_all, build_study, build_variants
     from passt_bench.runner.request import Paths, data_folders
 
     reports = Paths(runs, pages=reports).reports
@@ -122,7 +122,7 @@ def report(
             )
         pages = [build_variants(studies[0], variants, runs, reports)]
     elif studies:
-        pages = [page for name in studies for page in build_named(name, runs, reports)]
+        pages = [build_study(name, runs, reports) for name in studies]
     else:
         pages = build_all(runs, reports, paper_status(runs, reports, data_folders(())))
     for line in (*pages, *filter(None, replaced)):

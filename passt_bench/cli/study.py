@@ -271,7 +271,7 @@ def search(
     """Search for the best patchout on a validation split, then confirm it on the test split."""
     file = _load(request, paths)
     from passt_bench.console import Stopwatch
-    from passt_bench.report.build import build_named
+    from passt_bench.report.build import build_study
     from passt_bench.runner.executor import fork_server
     from passt_bench.runner.plan import plan_request
     from passt_bench.runner.request import RunConfig, typed_command
@@ -286,7 +286,7 @@ def search(
     with regular_sync(paths.runs) if track else nullcontext():
         record, failed = explore(study, trials, config, paths, console, command=typed_command())
     with updating_mlflow(paths.runs, clock, console) if track else nullcontext():
-        page, *_ = build_named(record.name, paths.runs, paths.reports)
+        page = build_study(record.name, paths.runs, paths.reports)
     console.print(f"Page: {page}")
     if failed:
         console.print(f"{failed} runs failed; see the report page.")

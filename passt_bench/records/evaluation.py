@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
 
 from passt_bench.records.run import SCHEMA, Fingerprint
 from passt_bench.spec.key import Key
@@ -14,6 +16,7 @@ from passt_bench.spec.recipe import Recipe
 
 Split = Literal["test", "valid", "train"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+ReadVerdict = Literal["same", "better", "worse", "not worse", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,39 @@ class PublishedResult:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A metric of the evaluated model minus that of another on the same clips."""
+
+    value: float
+    low: float  # 95 % interval from resamples of clips that both models share
+    high: float
+    verdict: ReadVerdict  # by the interval alone
+    # Of a metric that is the share of right clips: those that only one of the models has right, and
+    # p (two-sided) of McNemar's exact test.
+    only_first: int | None = None
+    only_second: int | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Against:
+    """The model that the evaluated one was compared with, on the same clips."""
+
+    name: str  # of the ensemble, or of the model file
+    members: tuple[Member, ...]
+    seconds: float  # clip length
+    sampling_rate: int  # Hz of the waveforms
+    margin: float  # of the verdicts
+    metrics: dict[str, float] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)  # metric → difference
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """One or several models (the mean of their logits) on one split of a data set."""
 
     # Hash of the model files' content and recipes, their classes, the data, split, fold, metrics
-    # with their versions, and the device type.
+    # with their versions, and the device type; the same of the other model, if there is one.
     key: Key
     name: str  # of the ensemble, or of the model files
     members: tuple[Member, ...]  # as requested; the order does not affect the result
@@ -65,6 +96,8 @@ class EvaluationRecord:
     commit: str | None = None
     command: str = ""
     notes: tuple[str, ...] = ()
+    # Not written without a comparison, as in records made before there were any.
+    against: Annotated[Against | None, Field(exclude_if=lambda against: against is None)] = None
     finished: str = ""  # ISO 8601, UTC
     status: Literal["ok"] = "ok"
     kind: Literal["evaluation"] = "evaluation"

@@ -13,8 +13,8 @@ from typing import Any
 from passt_bench.analysis.results import Results, analyze, load_results
 from passt_bench.errors import InputError, check_known, choose_from
 from passt_bench.records.files import read_bytes, write_atomically
-from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
-from passt_bench.report import search_page
+from passt_bench.records.search import SearchRecord
+from passt_bench.records.store import SEARCHES, STUDIES, Store, read_search, write_document
 from passt_bench.report.files import (
     REPORT_FOLDERS,
     exclusive,
@@ -24,7 +24,6 @@ from passt_bench.report.files import (
     write_page,
 )
 from passt_bench.report.pages import (
-    EVALUATED,
     EVALUATIONS,
     PAGE,
     SUMMARY,
@@ -34,40 +33,25 @@ from passt_bench.report.pages import (
 )
 from passt_bench.report.paper import PaperStatus, render_paper
 from passt_bench.report.text import listed, quoted
-from passt_bench.report.view import study_view
 from passt_bench.spec.key import digest
 
 # Every function takes the folder of the runs, whose records come first, and that of all reports.
 
 
 def build_study(name: str, runs: Path, reports: Path) -> Path:
-    """Renders one study into ``reports/NAME/``, with the records that it shows.
+    """Renders the study of a name, and its search, into ``reports/NAME/``, with their records.
 
-    The study was run, or is kept in that folder. Variants that have not begun are named, not shown.
+    They were run, or are kept in that folder. A search that nothing confirms yet has a page too.
+    Variants that have not begun are named, not shown.
 
     Raises:
-        InputError: no study of that name was run, or a record is broken.
+        InputError: no study or search of that name was run, or a record is broken.
     """
-    results = _load(name, runs, reports)  # a broken record is refused before anything is written
+    found = _load(name, runs, reports)  # a broken record is refused before anything is written
     with exclusive(reports):
-        page = _build_study(results, runs, reports)
+        page = _build_study(name, *found, runs, reports)
         render_index(reports)
     return page
-
-
-def build_named(name: str, runs: Path, reports: Path) -> list[Path]:
-    """Renders the search and the study of that name, if they exist.
-
-    Raises:
-        InputError: nothing has that name, or a record is broken.
-    """
-    pages = []
-    if name in _names(SEARCHES, runs, reports):
-        pages.append(build_search(name, runs, reports))
-    if not pages or name in _names("studies", runs, reports):
-        pages.append(build_study(name, runs, reports))
-    render_index(reports)
-    return pages
 
 
 def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path) -> Path:
@@ -79,7 +63,7 @@ def build_variants(name: str, variants: Sequence[str], runs: Path, reports: Path
     Raises:
         InputError: no such study or variant, or a record is broken.
     """
-    whole = _load(name, runs, reports)
+    whole = _load_study(name, runs, reports)
     known = [variant.name for variant in whole.study.variants]
     for variant in variants:
         check_known(variant, known, "no such variant", field="--variant", source=name)
@@ -116,31 +100,13 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
             field="--runs",
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
-    results = _load_all(runs, reports)
+    found = {name: _load(name, runs, reports) for name in _names(runs, reports)}
     with exclusive(reports):
-        pages = [_build_study(study, runs, reports) for study in results]
-        pages += [build_search(name, runs, reports) for name in _names(SEARCHES, runs, reports)]
+        pages = [_build_study(name, *loaded, runs, reports) for name, loaded in found.items()]
         pages += build_evaluations(runs, reports)
+        results = [study for study, _ in found.values() if study is not None]
         paper = _build_paper(reports, replace(status, results=results))
         return [*pages, paper, render_index(reports)]
-
-
-def build_search(name: str, runs: Path, reports: Path) -> Path:
-    """Renders a search into ``reports/NAME/``, beside the report of its confirmation.
-
-    Raises:
-        InputError: no search of that name was run, or a file is broken.
-    """
-    folder = reports / name
-    search = read_search(name, runs if name in document_names(runs / SEARCHES) else folder)
-    stores = [Store(runs), Store(folder)]
-    confirmation = None
-    if search.confirmed and any(name in store.studies() for store in stores):
-        confirmation = study_view(load_results(name, stores))
-    with replacing(folder, search_page.WRITTEN) as new:
-        write_document(search, new)
-        search_page.render_search(search, confirmation, new)
-    return folder / search_page.PAGE
 
 
 def build_evaluations(runs: Path, reports: Path) -> list[Path]:
@@ -154,10 +120,10 @@ def build_evaluations(runs: Path, reports: Path) -> list[Path]:
     found |= {record.key: record for record in Store(runs).evaluations()}
     if not found:
         return []
-    with replacing(folder, EVALUATED) as new:
+    with replacing(folder, written()) as new:
         for key in found:
             keep_record(key, Store(runs), Store(folder), Store(new))
-        render_evaluations(found.values(), new)
+        render_evaluations(found.values(), new, Store(folder))
     return [folder / PAGE]
 
 
@@ -167,11 +133,20 @@ def _build_paper(reports: Path, status: PaperStatus) -> Path:
         return paper / render_paper(new, status).name
 
 
-def _load(name: str, runs: Path, reports: Path) -> Results:
+def _load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
+    """The results of a study and the search of its name; at least one of them."""
+    folders, document = (runs, reports / name), f"{name}.json"
+    found = [folder for folder in folders if (folder / SEARCHES / document).is_file()]
+    search = read_search(name, found[0]) if found else None
+    if search is not None and not any((at / STUDIES / document).is_file() for at in folders):
+        return None, search
+    return _load_study(name, runs, reports), search
+
+
+def _load_study(name: str, runs: Path, reports: Path) -> Results:
     stores = [Store(runs), Store(reports / name)]
     if not any(name in store.studies() for store in stores):
-        kinds = ("studies", SEARCHES)
-        known = {other for kind in kinds for other in _names(kind, runs, reports)} - {name}
+        known = {*_names(runs, reports)} - {name}
         hint = f"{choose_from(known, name)} " if known else ""
         raise InputError(
             "no study of this name is on record",
@@ -183,16 +158,22 @@ def _load(name: str, runs: Path, reports: Path) -> Results:
     return load_results(name, stores)
 
 
-def _load_all(runs: Path, reports: Path) -> list[Results]:
-    return [_load(name, runs, reports) for name in _names("studies", runs, reports)]
+def _names(runs: Path, reports: Path) -> list[str]:
+    """Names of the studies and searches that were run or are kept in a report."""
+    kinds = (STUDIES, SEARCHES)
+    run = {path.stem for kind in kinds for path in runs.glob(f"{kind}/*.json")}
+    return sorted(run.union(*(kept_names(reports, kind) for kind in kinds)))
 
 
-def _names(kind: str, runs: Path, reports: Path) -> list[str]:
-    """Names of the studies or searches that were run or are kept in a report."""
-    return sorted({path.stem for path in runs.glob(f"{kind}/*.json")} | kept_names(reports, kind))
+def _build_study(
+    name: str, results: Results | None, search: SearchRecord | None, runs: Path, reports: Path
+) -> Path:
+    shown, note = _begun(results) if results is not None else (None, "")
+    return _write_study(results, shown, note, reports / name, [Store(runs)], reports, search)
 
 
-def _build_study(results: Results, runs: Path, reports: Path) -> Path:
+def _begun(results: Results) -> tuple[Results, str]:
+    """The results of the variants that have begun, and a note that names the others."""
     study = results.study
     # Costs do not make a variant begun: variants of equal cost share one measurement.
     begun = [
@@ -202,15 +183,14 @@ def _build_study(results: Results, runs: Path, reports: Path) -> Path:
         or any(cell.key in results.records for cell in variant.cells)
         or (not variant.cells and variant.name in results.arms)
     ]
-    shown, note = results, ""
-    if len(begun) < len(study.variants):
-        not_begun = [quoted(v.name) for v in study.variants if v.name not in begun]
-        shown = _restrict(results, begun)
-        note = (
-            f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
-            f"Not run yet: {listed(not_begun)}."
-        )
-    return _write_study(results, shown, note, reports / study.name, [Store(runs)], reports)
+    if len(begun) == len(study.variants):
+        return results, ""
+    not_begun = [quoted(v.name) for v in study.variants if v.name not in begun]
+    note = (
+        f"This page shows {len(begun)} of the {len(study.variants)} variants of the study. "
+        f"Not run yet: {listed(not_begun)}."
+    )
+    return _restrict(results, begun), note
 
 
 def _restrict(results: Results, names: Collection[str]) -> Results:
@@ -222,29 +202,34 @@ def _restrict(results: Results, names: Collection[str]) -> Results:
 
 
 def _write_study(
-    results: Results,
-    shown: Results,
+    results: Results | None,
+    shown: Results | None,
     note: str,
     folder: Path,
     sources: Sequence[Store],
     reports: Path,
+    search: SearchRecord | None = None,
 ) -> Path:
     """Writes the page of what is shown, and keeps the records of all results beside it.
 
     Records there that the study no longer uses are removed if a source has them too.
     """
     kept = Store(folder)
-    wanted = {*results.records, *(session.key for session in results.sessions)}
+    wanted = set[str]()
     with replacing(folder, written(), reports=reports) as new:
-        old = Path("studies", f"{results.study.name}.json")
-        if (folder / old).is_file():  # so that the record of a newer version is not replaced
-            write_atomically(new / old, read_bytes(folder / old), sync=False)
-        Store(new).write_study(results.study)
+        if results is not None:
+            wanted = {*results.records, *(session.key for session in results.sessions)}
+            old = Path(STUDIES, f"{results.study.name}.json")
+            if (folder / old).is_file():  # so that the record of a newer version is not replaced
+                write_atomically(new / old, read_bytes(folder / old), sync=False)
+            Store(new).write_study(results.study)
+        if search is not None:
+            write_document(search, new)
         for key in sorted(wanted):
             source = next((store for store in sources if store.has(key)), None)
             if source is not None:
                 keep_record(key, source, kept, Store(new))
-        render(shown, new, note, kept=kept)
+        render(shown, new, note, kept, search)
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
         here = kept.folder(key).resolve()
@@ -283,6 +268,5 @@ def _summary(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(summary, dict) or "study" not in summary:
         raise InputError("not a summary of a report", source=path, remedy="Render it again.")
-    search = (path.parent / search_page.PAGE).is_file()
-    page = search_page.PAGE if search else None
-    return {**summary, "folder": path.parent.name, "search": page}
+    search = (path.parent / SEARCHES / f"{summary['study']}.json").is_file()
+    return {**summary, "folder": path.parent.name, "search": search}

@@ -8,7 +8,7 @@ no file is ever incomplete, and the next rendering removes what a killed process
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,31 +54,27 @@ def files_of(folder: str, tables: Iterable[str], figures: Iterable[str] = ()) ->
 
 def write_report(
     page: Path,
-    template: str,
     context: Mapping[str, Any],
     tables: Mapping[str, Table],
-    draw: Callable[[], Sequence[Drawing]] = tuple,
-    *,
-    label: str,
-    folder: str | None = None,
+    drawings: Mapping[str, Sequence[Drawing]],
 ) -> Path:
     """Writes a page and its parts: tables as csv, md and tex, figures as svg with their data.
 
-    The parts go to the folder ``folder`` beside the page, by default to ``tables`` and
-    ``figures``. ``draw`` makes the figures, in the project's style; ``label`` is the prefix of the
-    tables' LaTeX labels. The template also gets ``tables`` and ``figures``.
+    The parts go to ``tables`` and ``figures`` beside the page. There are drawings for each section
+    of the page. The template also gets ``tables``, and ``figures`` by section.
     """
+    label = context["about"]["study"]
     for made in tables.values():
-        place = page.parent / (folder or "tables") / made.name
+        place = page.parent / "tables" / made.name
         write_text(place.with_name(f"{made.name}.csv"), to_csv(made))
         write_text(place.with_name(f"{made.name}.md"), to_markdown(made))
         write_text(place.with_name(f"{made.name}.tex"), to_latex(made, f"{label}-{made.name}"))
     with figure_style():
-        figures = [
-            (drawing, _write_figure(drawing, page.parent / (folder or "figures")))
-            for drawing in draw()
-        ]
-    return write_page(page, template, {**context, "tables": tables, "figures": figures})
+        figures = {
+            section: [(each, _write_figure(each, page.parent / "figures")) for each in drawn]
+            for section, drawn in drawings.items()
+        }
+    return write_page(page, "page.html", {**context, "tables": tables, "figures": figures})
 
 
 def _write_figure(drawing: Drawing, folder: Path) -> Markup | None:

@@ -118,6 +118,13 @@ def times(ratio: Span | float) -> str:
     return f"{fixed(span.value, places)}× [{low}, {high}]"
 
 
+def p_value(p: float) -> str:
+    """A p value with two significant digits, or ``< 0.001``."""
+    if not isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else significant(p, 2)
+
+
 def seed_range(needed: tuple[int, int | None] | None) -> str | None:
     """A number of seeds, ``7 to 15`` or ``7 or more``; None if it is unknown."""
     if needed is None:

@@ -63,7 +63,7 @@ VERDICTS = {
     "same": Style("#716c67", "s", "="),
     "not worse": Style("#3f6b2a", "D", "≥"),
     "undecided": Style("#9a6b00", "o", "?"),
-    "no verdict": Style("#626a78", "o", "…"),
+    "no verdict": Style("#626a78", "o", "–"),
     "not estimable": Style("#716c67", "x", "∅"),
     "failed": Style("#1f1f1f", "x", "×"),
     "missing": Style("#626a78", "x", "…"),

@@ -1,4 +1,4 @@
-"""Evaluates model files on a data set: logits, metrics with intervals, and a record."""
+"""Evaluates a model, or two on the same clips: logits, metrics with intervals, and a record."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ import numpy as np
 import torch
 from filelock import Timeout
 
+from passt_bench.analysis.compare import DEFAULT_MARGIN
 from passt_bench.console import Progress
 from passt_bench.data import Dataset, layouts, open_dataset
 from passt_bench.data.audio import RESAMPLER
-from passt_bench.errors import InputError
+from passt_bench.errors import InputError, located
 from passt_bench.measure.machine import describe_machine, git_commit, library_versions
 from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
-from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult, Split
+from passt_bench.records.evaluation import Against, EvaluationRecord, Member, PublishedResult, Split
 from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS
 from passt_bench.runner.cells import MODEL, Clock
 from passt_bench.runner.evaluation_inputs import (
+    check_same_clips,
     clips_of,
     data_spec,
     match_classes,
@@ -43,11 +45,17 @@ from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import EngineSpec
-from passt_bench.training.clip_bootstrap import RESAMPLES, clip_intervals, few_clips_note
+from passt_bench.training.clip_bootstrap import (
+    RESAMPLES,
+    clip_intervals,
+    few_clips_note,
+    paired_differences,
+)
 from passt_bench.training.engine import Engine
 from passt_bench.training.metrics import score, scored_note
 
-PARTIAL = "checkpoint.npy"  # logits of the first clips, in the folder of the record
+# Logits of the first clips, in the folder of the record, of the model and of the other one.
+PARTIAL, PARTIAL_AGAINST = "checkpoint.npy", "checkpoint-against.npy"
 SAVE_SECONDS = 30.0
 
 
@@ -58,8 +66,10 @@ class _Job:
     ensemble: Ensemble
     dataset: Dataset
     clips: np.ndarray  # indices
+    ids: Sequence[str]  # of these clips
     columns: np.ndarray  # of the logits, in the order of the data's classes
     record: EvaluationRecord  # without the measured fields
+    other: _Job | None = None  # of the model that it is compared with
 
 
 def evaluate_checkpoints(
@@ -67,6 +77,8 @@ def evaluate_checkpoints(
     data: str,
     runs: Path,
     *,
+    against: str | None = None,
+    margin: float | None = None,
     metrics: Sequence[str] = (),
     split: str = "test",
     fold: int | None = None,
@@ -77,6 +89,7 @@ def evaluate_checkpoints(
 ) -> tuple[EvaluationRecord, bool]:
     """Evaluates one model file, or the mean of several models' logits, and writes the record.
 
+    With ``against`` another model is scored on the same clips, and the record has the differences.
     An evaluation on record is not repeated; an interrupted one is resumed.
 
     Args:
@@ -84,12 +97,15 @@ def evaluate_checkpoints(
         data: ``NAME=DIR``, or only the name of a data set that needs no folder or is in
             ``PASST_BENCH_DATA``.
         runs: folder of the records.
+        against: another model file, published name, or published set.
+        margin: of the verdicts on differences; None is `DEFAULT_MARGIN`.
         metrics: registered names; empty is those of the data set.
         split: test, valid or train.
         fold: held-out fold, for a data set with folds.
         device: cpu or cuda.
         batch: clips per batch; affects only speed and memory.
-        classes: names of the logits, for files without class names.
+        classes: names of the logits, for files without class names; for the other model only if
+            its own names are not those of the data.
         progress: called with the fraction of the clips that is done.
 
     Returns:
@@ -97,16 +113,14 @@ def evaluate_checkpoints(
 
     Raises:
         InputError: model files, data, metrics or classes are missing, broken, or do not fit
-            together; logits are not finite; another process runs the same evaluation; or memory
-            is too small for the batch.
+            together; the data have other clips for the other model; logits are not finite; another
+            process runs the same evaluation; or memory is too small for the batch.
     """
-    if len(checkpoints) == 1:
-        checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
-    paths = [locate(name) for name in checkpoints]
-    ensemble = build_ensemble(paths)
-    if classes is not None:
-        ensemble.rename(classes)
-    job = _prepare(paths, ensemble, data, metrics, split, fold, device)
+    asked = classes, data, metrics, split, fold, device
+    job = _prepare(checkpoints, *asked)
+    if against is not None:
+        other = _prepare([against], *asked, first=job)
+        job = _compared(job, other, DEFAULT_MARGIN if margin is None else margin)
     store, key = Store(runs), job.record.key
     key_lock = lock(runs, f"{key}.lock")
     try:
@@ -135,29 +149,42 @@ def evaluate_checkpoints(
 
 
 def _prepare(
-    paths: Sequence[Path],
-    ensemble: Ensemble,
+    checkpoints: Sequence[str],
+    classes: Sequence[str] | None,
     data: str,
     asked: Sequence[str],
     split: str,
     fold: int | None,
     device: str,
+    first: _Job | None = None,
 ) -> _Job:
-    name, _, folder = data.partition("=")
-    version = DATASETS.get(name).version
-    models = cast(list[Model], list(ensemble.members))
-    spec, notes = data_spec([model.recipe.data for model in models], name, ensemble.clip)
-    root = data_folders([data] if folder else []).get(name)
-    dataset = open_dataset(spec, ensemble.sampling_rate, root)
-    columns, unnamed = match_classes(ensemble.classes, dataset.fingerprint.classes)
-    notes += unnamed
-    clips = clips_of(dataset, split, fold)
-    metrics = metrics_of(asked, dataset, clips)
+    """Opens models and data; of a model that ``first`` is compared with, the same clips."""
+    if len(checkpoints) == 1:
+        checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
+    paths = [locate(checkpoint) for checkpoint in checkpoints]
+    ensemble = build_ensemble(paths)
     members = tuple(
         Member(_file_name(path), sha256_of(path), model.recipe)
-        for path, model in zip(paths, models, strict=True)
+        for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
     )
     files = [member.name for member in members]
+    title = published_set(files) or ", ".join(files)
+    name, _, folder = data.partition("=")
+    version = DATASETS.get(name).version
+    choosing = first.record.members if first else members  # the clips, by their recipes
+    spec, notes = data_spec([member.recipe.data for member in choosing], name, ensemble.clip)
+    root = data_folders([data] if folder else []).get(name)
+    dataset = open_dataset(spec, ensemble.sampling_rate, root)
+    theirs = dataset.fingerprint.classes
+    if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
+        ensemble.rename(classes)
+    clips = clips_of(dataset, split, fold)
+    with located(title):
+        columns, unnamed = match_classes(ensemble.classes, theirs)
+        ids = [dataset.ids[int(clip)] for clip in clips]
+        check_same_clips(ids if first is None else first.ids, ids)
+    notes += unnamed
+    metrics = metrics_of(asked, dataset, clips)
     components = {"data": version}
     for member in members:
         kind = member.recipe.model.name
@@ -167,12 +194,12 @@ def _prepare(
     if split == "test":
         published = published_results(files, dataset.fingerprint.dataset, fold)
     layout = layouts().get(dataset.fingerprint.dataset)
-    theirs = (layout and layout.published_test_clips) or len(clips)
-    if published and theirs != len(clips):
-        notes.append(f"published on {theirs} clips, {len(clips)} here")
+    expected = (layout and layout.published_test_clips) or len(clips)
+    if published and expected != len(clips):
+        notes.append(f"published on {expected} clips, {len(clips)} here")
     record = EvaluationRecord(
         key="",
-        name=published_set(files) or ", ".join(files),
+        name=title,
         members=members,
         fingerprint=dataset.fingerprint,
         split=cast(Split, split),
@@ -188,7 +215,21 @@ def _prepare(
         command=typed_command(),
         notes=tuple(notes),
     )
-    return _Job(ensemble, dataset, clips, columns, replace(record, key=_key(record, columns)))
+    record = replace(record, key=_key(record, columns))
+    return _Job(ensemble, dataset, clips, ids, columns, record)
+
+
+def _compared(job: _Job, other: _Job, margin: float) -> _Job:
+    """The job with a record of its own for the comparison; the key has all that decides it."""
+    own, theirs = job.record, other.record
+    record = replace(
+        own,
+        key=digest([own.key, theirs.key, margin]),
+        components=own.components | theirs.components,
+        notes=(*own.notes, *(f"{theirs.name}: {n}" for n in theirs.notes if n not in own.notes)),
+        against=Against(theirs.name, theirs.members, theirs.seconds, theirs.sampling_rate, margin),
+    )
+    return replace(job, record=record, other=other)
 
 
 def _file_name(path: Path) -> str:
@@ -244,11 +285,15 @@ def _comparable(record: EvaluationRecord, scored: Mapping[str, int]) -> tuple[Pu
 
 
 def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
-    clock = Clock()
-    logits = _score_clips(job, batch, folder / PARTIAL, progress)
+    clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
+    places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
+    scores, *others = (
+        _score_clips(each, batch, place, progress, number / len(jobs), 1 / len(jobs))
+        for number, (each, place) in enumerate(zip(jobs, places, strict=True))
+    )
     clock.lap("score")
     progress(1.0, "resampling the clips")
-    targets, scores = job.dataset.targets[job.clips], logits[:, job.columns]
+    targets = job.dataset.targets[job.clips]
     names = job.dataset.fingerprint.classes
     metrics, per_class, notes = {}, {}, list(job.record.notes)
     for name in job.record.metrics:
@@ -259,9 +304,16 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
             notes.append(note)
     scored = {name: len(values) for name, values in per_class.items()}
     intervals = clip_intervals(metrics, targets, scores)
+    against = job.record.against
+    if against is not None:
+        theirs = {name: score(name, targets, others[0])[0] for name in metrics}
+        both = (metrics, theirs), targets, (scores, others[0])
+        found = paired_differences(*both, against.margin)
+        against = replace(against, metrics=theirs, differences=found)
     clock.lap("intervals")
     few = few_clips_note(targets)
-    (folder / PARTIAL).unlink(missing_ok=True)
+    for place in places:
+        place.unlink(missing_ok=True)
     return replace(
         job.record,
         metrics=metrics,
@@ -274,18 +326,24 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         versions=library_versions(),
         commit=git_commit(),
         notes=(*notes, *([few] if few else [])),
+        against=against,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _score_clips(job: _Job, batch: int, partial: Path, progress: Progress) -> np.ndarray:
-    """Logits (n, classes), float32; those so far are saved every half minute and at a stop."""
+def _score_clips(
+    job: _Job, batch: int, saved_at: Path, progress: Progress, begun: float, part: float
+) -> np.ndarray:
+    """Logits (n, classes) in the data's order, float32; saved every half minute and at the end.
+
+    They are a ``part`` of the progress, of which a share is done when they are ``begun``.
+    """
     clips, dataset = job.clips, job.dataset
     engine = Engine(validate(EngineSpec, {"device": job.record.device}))
     ensemble = job.ensemble.to(engine.device)
     engine.configure(ensemble)
     scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
-    done = _resume(scores, partial)
+    done = _resume(scores, saved_at)
     saved, since = time.monotonic(), done
     try:
         for waves in _batches(dataset, clips[done:], batch):
@@ -301,15 +359,14 @@ def _score_clips(job: _Job, batch: int, partial: Path, progress: Progress) -> np
                 )
             scores[done : done + len(logits)] = logits
             done += len(logits)
-            progress(done / len(clips), f"{done} of {len(clips)} clips")
+            progress(begun + part * done / len(clips), f"{done} of {len(clips)} clips")
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(scores[:done], partial)
+                _save(scores[:done], saved_at)
                 saved, since = time.monotonic(), done
-    except BaseException:
+    finally:
         if done > since:
-            _save(scores[:done], partial)
-        raise
-    return scores
+            _save(scores[:done], saved_at)
+    return scores[:, job.columns]
 
 
 def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
@@ -338,7 +395,6 @@ def _resume(scores: np.ndarray, path: Path) -> int:
         known = np.load(path)
     except (OSError, ValueError, EOFError):
         return 0  # there is no file, or a broken one
-    if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
-        return 0
-    scores[: len(known)] = known
-    return len(known)
+    fits = known.ndim == 2 and known.shape[1] == scores.shape[1] and len(known) <= len(scores)
+    scores[: len(known) if fits else 0] = known if fits else 0.0
+    return len(known) if fits else 0

@@ -52,7 +52,6 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
     if len(ours) != len(theirs):
         raise InputError(
             f"the data have {len(theirs)}",
-            source="model",
             field="number of classes",
             value=len(ours),
             remedy="Give a model that was trained on these classes.",
@@ -65,7 +64,6 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
             other = next(own for own in ours if own not in theirs)
             raise InputError(
                 "the model does not have this class",
-                source="data",
                 field="class",
                 value=name,
                 remedy=f"It has {other!r}, which the data do not have. Give a model of these "
@@ -97,6 +95,17 @@ def clips_of(dataset: Dataset, split: str, fold: int | None) -> np.ndarray:
             remedy="Use --split test.",
         )
     return chosen
+
+
+def check_same_clips(first: Sequence[str], second: Sequence[str]) -> None:
+    """Refuses ids of clips that differ between two models (raises `InputError`)."""
+    if first != second:
+        raise InputError(
+            "the data have other clips at the sampling rate of this model",
+            field="--against",
+            value=f"{len(second)} clips, {len(first)} of the first model",
+            remedy="Prepare the data at the rates of both models, or give the unprepared folder.",
+        )
 
 
 def metrics_of(asked: Sequence[str], dataset: Dataset, clips: np.ndarray) -> Sequence[str]:

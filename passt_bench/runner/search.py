@@ -318,6 +318,7 @@ class _Search:
                 *(Variant(setting, {"patchout": patchout}) for setting, patchout in named.items()),
             ),
             folds=None if fold is None else (fold,),
+            contrasts={},
         )
         notebook = (
             "The best settings of a search over kind and rate of patchout. The search chose by a "

@@ -1,4 +1,4 @@
-"""Intervals of a model's metrics from resampling clips: a bootstrap of the evaluation clips.
+"""Intervals of a model's metrics, and of the differences of two, from resampling clips.
 
 Each resample draws N of the N clips with replacement, the same for all classes and metrics. Clips
 are sorted once per class (`RankSums`); a resample is a vector of draw counts.
@@ -6,18 +6,20 @@ are sorted once per class (`RankSums`); a resample is a vector of draw counts.
 The interval is the percentiles of the resamples' deviations from their own mean, around the value
 itself. Average precision of resamples is biased upwards, because a clip that is drawn twice is a
 second positive at the same rank; plain percentiles would be above the value. `docs/statistics.md`
-reports the coverage.
+reports the coverage. Only the share of right clips has another interval, Wilson's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from passt_bench.intervals import read_verdict
+from passt_bench.records.evaluation import Difference
 from passt_bench.registry import METRICS
 
 RESAMPLES = 2000
@@ -77,8 +79,8 @@ class RankSums:
 class RankMeans(NamedTuple):
     """Means over the classes for B resamples, each (B,); NaN if no class can be scored."""
 
-    precision: np.ndarray  # over classes with a positive
-    official: np.ndarray  # over all classes, 0 for one without positives
+    precision: np.ndarray  # over classes with a positive and a negative
+    official: np.ndarray  # over all classes, 0 for one without positives, 1 without negatives
     area: np.ndarray  # over classes with a positive and a negative
 
 
@@ -101,23 +103,24 @@ class ScoredClips:
             sums = np.zeros((4, draw_counts.shape[1]))
             for ranks in self._ranks:  # class by class: none of their statistics is kept
                 precision, area = ranks.statistics(draw_counts)
-                for row, statistic in ((0, precision), (2, area)):
-                    known = ~np.isnan(statistic)
-                    sums[row] += np.where(known, statistic, 0)
-                    sums[row + 1] += known
+                both = ~np.isnan(area)
+                sums[0] += np.where(both, precision, 0)
+                sums[1] += np.where(np.isnan(precision), 0, precision)
+                sums[2] += np.where(both, area, 0)
+                sums[3] += both
             with np.errstate(invalid="ignore"):
-                mean, area = sums[0] / sums[1], sums[2] / sums[3]
-            self._last = draw_counts, RankMeans(mean, sums[0] / self.targets.shape[1], area)
+                mean, area = sums[0] / sums[3], sums[2] / sums[3]
+            self._last = draw_counts, RankMeans(mean, sums[1] / self.targets.shape[1], area)
         return self._last[1]
 
 
 def clip_intervals(
-    values: dict[str, float],
+    values: Mapping[str, float],
     targets: np.ndarray,
     scores: np.ndarray,
     resamples: int = RESAMPLES,
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals (low, high) of metrics from resampling clips.
+    """95 % intervals (low, high) of metrics: Wilson's for a share of right clips, else resampled.
 
     Args:
         values: registered metric → value on all clips.
@@ -125,19 +128,74 @@ def clip_intervals(
         scores: (N, C), finite.
         resamples: number of resamples.
     """
-    clips, metrics = ScoredClips(targets, scores), {n: METRICS.get(n).build for n in values}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
-    for draw_counts in _draw_counts(len(targets), resamples):
-        for name, metric in metrics.items():
-            parts[name].append(metric.resample(clips, draw_counts))
-    tail, intervals = (1 - LEVEL) / 2, {}
-    for name, metric in metrics.items():
-        resampled = np.concatenate(parts[name])
-        resampled = resampled[~np.isnan(resampled)]  # with few clips, some have no positive
-        low, high = values[name] + np.quantile(resampled - resampled.mean(), [tail, 1 - tail])
-        minimum, maximum = metric.bounds
-        intervals[name] = float(max(minimum, low)), float(min(maximum, high))
+    resampled, intervals = _resample(values, targets, scores, resamples), {}
+    for name, value in values.items():
+        metric = METRICS.get(name).build
+        correct = metric.correct(targets, scores)
+        by_clips = _around(value, resampled[name], *metric.bounds)
+        intervals[name] = by_clips if correct is None else _wilson(correct)
     return intervals
+
+
+def paired_differences(
+    values: tuple[Mapping[str, float], Mapping[str, float]],
+    targets: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    margin: float,
+    resamples: int = RESAMPLES,
+) -> dict[str, Difference]:
+    """Metrics of one model minus those of another on the same clips, with intervals and verdicts.
+
+    ``values`` and ``scores`` are those of both, as in `clip_intervals`; ``margin`` is of the
+    verdicts. Both models have the same resamples, so that what makes one easy for both cancels.
+    """
+    first, second = (_resample(values[0], targets, each, resamples) for each in scores)
+    differences = {}
+    for name, value in values[0].items():
+        metric, gap = METRICS.get(name).build, value - values[1][name]
+        widest = metric.bounds[1] - metric.bounds[0]
+        low, high = _around(gap, first[name] - second[name], -widest, widest)
+        verdict = read_verdict(low, high, margin, metric.better)
+        correct = [metric.correct(targets, each) for each in scores]
+        test = (None, None, None) if correct[0] is None else mcnemar(*correct)
+        differences[name] = Difference(gap, low, high, verdict, *test)
+    return differences
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """The clips (N,) that only one of two models has right, of each, and McNemar's exact p."""
+    from scipy.stats import binomtest  # slow
+
+    one, other = int((first & ~second).sum()), int((second & ~first).sum())
+    return one, other, float(binomtest(one, one + other).pvalue) if one + other else 1.0
+
+
+def _wilson(correct: np.ndarray) -> tuple[float, float]:
+    from scipy.stats import binomtest  # slow
+
+    found = binomtest(int(correct.sum()), len(correct)).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _resample(
+    names: Collection[str], targets: np.ndarray, scores: np.ndarray, resamples: int
+) -> dict[str, np.ndarray]:
+    """Metrics of resamples, (resamples,); the resamples depend on nothing but the clips' number."""
+    clips, metrics = ScoredClips(targets, scores), [METRICS.get(name).build for name in names]
+    counts = _draw_counts(len(targets), resamples)
+    rows = ([metric.resample(clips, drawn) for metric in metrics] for drawn in counts)
+    parts = zip(*rows, strict=True)
+    return {name: np.concatenate(part) for name, part in zip(names, parts, strict=True)}
+
+
+def _around(
+    value: float, resampled: np.ndarray, minimum: float, maximum: float
+) -> tuple[float, float]:
+    """The value plus percentiles of the resamples' deviations from their mean, within bounds."""
+    resampled = resampled[~np.isnan(resampled)]  # with few clips, some have no positive
+    tail = (1 - LEVEL) / 2
+    low, high = value + np.quantile(resampled - resampled.mean(), [tail, 1 - tail])
+    return float(max(minimum, low)), float(min(maximum, high))
 
 
 def _draw_counts(clips: int, resamples: int) -> Iterator[np.ndarray]:
@@ -155,14 +213,14 @@ def few_clips_note(targets: np.ndarray) -> str | None:
     """Why the interval is unreliable for these clips; None if there are enough."""
     if len(targets) < FEW_CLIPS:
         return (
-            f"{len(targets)} clips: the interval over clips is too narrow with so few, and "
-            "does not cover clips unlike these"
+            f"{len(targets)} clips: an interval from resampling is too narrow with so few, and "
+            "no interval covers clips unlike these"
         )
     positives = (targets > 0.5).sum(axis=0)
     few = int(((positives > 0) & (positives < FEW_POSITIVES)).sum())
     if few:
         return (
-            f"{few} classes have fewer than {FEW_POSITIVES} positive clips; the interval over "
-            "clips is unreliable for these"
+            f"{few} classes have fewer than {FEW_POSITIVES} positive clips; an interval from "
+            "resampling is unreliable for these"
         )
     return None

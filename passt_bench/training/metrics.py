@@ -57,6 +57,13 @@ class Metric(ABC):
             scores: (N, C), finite.
         """
 
+    def correct(self, targets: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+        """Which clips are right, (N,) booleans, if the value is their share; otherwise None.
+
+        A share has Wilson's interval, and McNemar's test between two models.
+        """
+        return None
+
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
         """The values (B,) of resamples, for an interval; computes each unless overridden.
 
@@ -106,8 +113,9 @@ def default_metrics(kind: DataKind) -> tuple[str, ...]:
     return tuple(item.name for item in METRICS.all() if item.build.default_for == kind)
 
 
-def _mean(per_class: PerClass, lacking: str) -> tuple[float, PerClass]:
+def _mean(per_class: PerClass, needs_negatives: bool) -> tuple[float, PerClass]:
     if not per_class:
+        lacking = "both a positive and a negative" if needs_negatives else "a positive"
         raise InputError(
             f"no class has {lacking} among the clips",
             field="metrics",
@@ -124,13 +132,15 @@ def _known(targets: np.ndarray, scores: np.ndarray) -> Iterator[tuple[int, np.nd
 
 
 class _AveragePrecision(Metric):
-    """The mean of average precision over the classes that have a positive.
+    """The mean of average precision over the classes with both positives and negatives.
 
-    The reference code counts a class without positives as 0, see `mAP_official`.
+    Without negatives any scores have an average precision of 1. The reference code counts such a
+    class, and one without positives as 0, see `mAP_official`.
     """
 
     bounds = (0.0, 1.0)
     needs_all_labels = True
+    needs_negatives = True
     default_for: DataKind | None = "multi_label"
     per_class_name: str | None = "AP"
 
@@ -140,9 +150,9 @@ class _AveragePrecision(Metric):
         per_class = {
             c: float(average_precision_score(labels, values))
             for c, labels, values in _known(targets, scores)
-            if labels.any()
+            if labels.any() and not (self.needs_negatives and labels.all())
         }
-        return _mean(per_class, "a positive")
+        return _mean(per_class, self.needs_negatives)
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
         return clips.rank_means(weights).precision
@@ -153,16 +163,18 @@ class _Official(_AveragePrecision):
 
     ``ex_audioset.py`` of the reference code: the mean of scikit-learn's
     ``average_precision_score(average=None)`` over all classes, which is 0 for a class without
-    positives. If every class has one, it equals `mAP`.
+    positives and 1 for one without negatives. If every class has both, it equals `mAP`.
     """
 
+    needs_negatives = False
     default_for = None
     per_class_name = None
     absent = "count as 0"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
         _, present = super().compute(targets, scores)
-        return _mean({c: present.get(c, 0.0) for c in range(targets.shape[1])}, "a positive")
+        per_class = {c: present.get(c, 0.0) for c in range(targets.shape[1])}
+        return _mean(per_class, self.needs_negatives)
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
         return clips.rank_means(weights).official
@@ -172,7 +184,8 @@ class _Masked(_AveragePrecision):
     """The metric of OpenMIC: average precision of each class over the clips with a known label.
 
     ``ex_openmic.py`` of the reference code weights clips by the mask (``sample_weight``), which
-    skips those without a label. A class without a known positive does not enter the mean.
+    skips those without a label. A class without a known positive, or without a known negative, does
+    not enter the mean.
     """
 
     needs_all_labels = False
@@ -195,7 +208,7 @@ class _RocAuc(Metric):
             if labels.any() and not labels.all():
                 once = np.ones((len(labels), 1), dtype=np.float32)
                 per_class[c] = float(RankSums(labels, values).statistics(once)[1][0])
-        return _mean(per_class, "both a positive and a negative")
+        return _mean(per_class, self.needs_negatives)
 
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
         return clips.rank_means(weights).area
@@ -246,20 +259,25 @@ class _Accuracy(Metric):
     default_for = "one_class"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:
-        label = targets.argmax(axis=1)
-        correct = scores.argmax(axis=1) == label
+        label, correct = targets.argmax(axis=1), self.correct(targets, scores)
         per_class = {int(c): float(correct[label == c].mean()) for c in np.unique(label)}
         return float(correct.mean()), per_class
 
+    def correct(self, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        right: np.ndarray = scores.argmax(axis=1) == targets.argmax(axis=1)
+        return right
+
     def resample(self, clips: ScoredClips, weights: np.ndarray) -> np.ndarray:
-        label = np.nan_to_num(clips.targets).argmax(axis=1)
-        correct = (clips.scores.argmax(axis=1) == label).astype(np.float32)
+        correct = self.correct(clips.targets, clips.scores).astype(np.float32)
         accuracies: np.ndarray = correct @ weights / len(correct)
         return accuracies
 
 
 _SUMMARIES: dict[str, tuple[Metric, str]] = {
-    "mAP": (_AveragePrecision(), "macro average precision over classes with positives"),
+    "mAP": (
+        _AveragePrecision(),
+        "macro average precision over classes with positives and negatives",
+    ),
     "mAP_official": (
         _Official(),
         "macro average precision, a class without positives is 0",

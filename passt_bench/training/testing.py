@@ -74,6 +74,9 @@ class MetricContract:
                 inside = minimum - _CLOSE <= number <= maximum + _CLOSE
                 problem = f"{number} must be finite and within {minimum} and {maximum}"
                 require(bool(np.isfinite(number)) and inside, problem)
+            right = self._object.correct(targets, scores)
+            share = right is None or bool(np.isclose(right.mean(), value))
+            require(share, "must be the share of clips that are `correct`, or that must be None")
             columns = set(per_class) <= set(range(_CLASSES))
             require(columns, f"classes {sorted(per_class)} must be below {_CLASSES}")
 

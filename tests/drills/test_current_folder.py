@@ -106,7 +106,7 @@ def test_data_and_evaluation(hostile: HostileFolder) -> None:
 
 def test_search(hostile: HostileFolder) -> None:
     out = command(hostile, "search", "small.py", "--trials", "2", "--search-minutes", "0.1")
-    assert "search-small/search.html" in out
+    assert "search-small/index.html" in out
 
 
 def test_compare_and_doctor(hostile: HostileFolder) -> None:

@@ -19,7 +19,7 @@ from passt_bench.records.run import (
 )
 from passt_bench.records.session import ArmRecord, Interval, SessionRecord
 from passt_bench.records.store import Store
-from passt_bench.spec import ModelSpec, Patchout, Recipe
+from passt_bench.spec import ModelSpec, Patchout, Recipe, pairwise
 from passt_bench.spec.key import digest
 
 SPECIAL = 2  # class tokens
@@ -92,16 +92,16 @@ QUICK = (
     Arm("unstructured .75", "unstructured", 0.75, effect=-0.12),
     Arm("time .75", "time", 0.75, effect=-0.10, statuses={1: "diverged"}),
     Arm("frequency .75", "frequency", 0.75, effect=-0.21),
-    Arm("structured .75", "structured", 0.75, effect=-0.13, statuses={2: "missing"}),
+    Arm("structured .75", "structured", 0.75, effect=-0.13, statuses={2: "timeout"}),
     Arm("stride 6", stride=6, effect=0.035),
     Arm("stride 6, 64 patches", "structured", 0.36, stride=6, effect=-0.01),
     Arm("CNN", cnn=True, effect=-0.05),
-    Arm("stride 2", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
+    Arm("stride 2", stride=2, statuses=dict.fromkeys(range(5), "oom"), cost_status="oom"),
 )
 SMALL = (
     Arm("none"),
     Arm("time .5", "time", 0.5, effect=-0.2),
-    Arm("too large", stride=2, statuses={0: "oom", 1: "oom", 2: "oom"}, cost_status="oom"),
+    Arm("too large", stride=2, statuses=dict.fromkeys(range(5), "oom"), cost_status="oom"),
 )
 
 
@@ -120,7 +120,7 @@ def write_study(
     root: Path,
     arms: Sequence[Arm] = QUICK,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = range(5),
     folds: Sequence[int] | None = None,
     metric: str = "mAP",
     name: str = "quick",
@@ -158,6 +158,7 @@ def write_study(
             folds=tuple(folds) if folds else None, fingerprint=data,
             notebook="Question: does <patchout> pay?\n\nExpected outcome: it does.",
             command=f"passt-bench run {name} --seeds {len(seeds)}",
+            contrasts={"neighbors": pairwise(*(arm.name for arm in arms[1:4]))},
         )
     )  # fmt: skip
     if session:

@@ -19,7 +19,7 @@ from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import Store, read_record, read_search, write_document
-from passt_bench.report.build import build_search, build_study, build_variants
+from passt_bench.report.build import build_study, build_variants
 from passt_bench.runner.maintenance import find_removable, remove
 from passt_bench.runner.merge import merge
 from passt_bench.spec import Patchout, Recipe
@@ -62,8 +62,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def build(folder: str, runs: Path, reports: Path) -> Path:
-    made = {"studies": build_study, "search": build_search}
-    return made[folder](KINDS[folder], runs, reports)
+    return build_study(KINDS[folder], runs, reports)
 
 
 def end_unwritten(root: Path, *acts: Callable[[], object]) -> list[InputError]:

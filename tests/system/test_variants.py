@@ -18,7 +18,7 @@ ARMS = (
     Arm("stride 6", stride=6, effect=0.035),
     Arm("stride 6, 64 patches", "structured", 0.36, stride=6, effect=-0.01),
 )
-UNRUN = dict.fromkeys(range(3), "missing")
+UNRUN = dict.fromkeys(range(5), "missing")
 
 
 def verdicts(page: Path) -> list[str]:
@@ -36,7 +36,7 @@ def test_chosen_variants_have_a_page_of_their_own(tmp_path: Path) -> None:
     assert "stride 6, 64 patches" in text
     assert "time .5" not in text
     assert [row.split(",")[0].strip('"') for row in verdicts(page)[1:]] == ["none", "stride 6"]
-    assert len(list(page.parent.glob("records/*/record.json"))) == 2 * 3
+    assert len(list(page.parent.glob("records/*/record.json"))) == 2 * 5
     # Nothing of the study's own page has changed, and another choice is another page.
     after = files(reports)
     assert {name: after[name] for name in before} == before
@@ -58,7 +58,7 @@ def test_what_is_left_out_does_not_count(tmp_path: Path) -> None:
     alone = build_study("alone", runs, tmp_path / "reports")
     assert verdicts(page) == verdicts(alone)
     full = build_study("quick", runs, tmp_path / "reports")
-    assert verdicts(full)[2] != verdicts(page)[2]  # of time .5: its interval and p
+    assert verdicts(full)[2] != verdicts(page)[2]  # of time .5: its interval
 
 
 def written(tmp_path: Path, arms: tuple[Arm, ...]) -> tuple[Path, str]:
@@ -81,10 +81,10 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     assert Store(reports / "quick").study("quick") == Store(runs).study("quick")
     results = load_results("quick", [Store(runs)])
     (shown,) = (row for row in verdicts(page) if row.startswith("time .5"))
-    assert f"{results.comparisons[0].low:.4f}" in shown
+    assert f"{results.comparisons[0].low:.6g}" in shown
     # What is asked for by name is shown all the same.
     asked = build_variants("quick", ["stride 6"], runs, reports)
-    assert "“stride 6” has not been run yet" in asked.read_text(encoding="utf-8")
+    assert "not run yet" in asked.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from passt_bench.records.files import write_atomically
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_study
 from passt_bench.report.files import replacing
-from passt_bench.report.pages import EVALUATED, written
-from passt_bench.report.search_page import WRITTEN as SEARCHED
+from passt_bench.report.pages import written
 from passt_bench.spec import override
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -74,7 +73,7 @@ def test_records_of_the_report_alone_stay_and_others_go(runs: Path, tmp_path: Pa
 
 def test_every_file_that_is_rendered_is_known_as_such(small: Path) -> None:
     """Else a figure that is left out one day would stay for ever."""
-    known = written() | SEARCHED | EVALUATED | {"search/search-quick.json"}
+    known = written() | {"search/search-quick.json"}
     folders = [small, *(path.parent for path in REPORTS.glob("*/studies"))]
     assert len(folders) > 4
     for folder in folders:
@@ -148,8 +147,8 @@ def test_a_study_is_adopted_if_it_has_all_that_it_replaces(
         assert error.source == reports / "quick" and "--name" in str(error.remedy)
         assert f"(first difference: {said})" in error.problem
         assert files(reports) == before
-    write_study(runs, SMALL, seeds=range(4), session=False, rich=False)
-    assert f"{reports / 'quick'} was replaced: it had 9 runs, and now has 12." in cli(*words)[1]
+    write_study(runs, SMALL, seeds=range(6), session=False, rich=False)
+    assert f"{reports / 'quick'} was replaced: it had 15 runs, and now has 18." in cli(*words)[1]
     error = mistake("report", "qiuck", "--runs", reports, "--reports", reports)
     assert (error.source, error.remedy[:22]) == (str(reports), "Did you mean 'quick'? ")
 

@@ -20,7 +20,7 @@ ALLOWED = {
     "registry": ("errors",),
     "spec": ("errors", "registry"),
     "records": ("errors", "registry", "spec"),
-    "intervals": ("records",),
+    "intervals": ("records", "registry"),
     "torchaudio_guard": (),
     "vocabulary": (),
     "published_weights": ("console", "errors", "records", "spec", "vocabulary"),

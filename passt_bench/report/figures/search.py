@@ -18,6 +18,7 @@ from passt_bench.report.theme import (
     WIDTH,
     Drawing,
     draw_cross,
+    figure_style,
     kind_handles,
     kind_styles,
     placeholder,
@@ -28,8 +29,9 @@ _NOTHING_YET = "no trial of this search succeeded yet."
 
 
 def draw_search(search: SearchRecord) -> list[Drawing]:
-    """All figures of a search; make and write them under `theme.figure_style`."""
-    return [history(search), landscape(search), influence(search)]
+    """All figures of a search; write them under `theme.figure_style` too."""
+    with figure_style():
+        return [history(search), landscape(search), influence(search)]
 
 
 def history_data(search: SearchRecord) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from passt_bench.analysis.compare import (
     block_tables,
     compare,
     means_and_comparisons,
-    read_verdict,
 )
 from passt_bench.analysis.frame import cells_of
 from passt_bench.errors import InputError
@@ -63,24 +62,6 @@ def test_verdicts() -> None:
     assert "simultaneous over 4" in up.method
     probed = {c.variant: c.difference for c in compare(of, cells, "probe/hide_time/mAP")}
     assert probed["up"] == pytest.approx(0.015)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (-0.019, 0.019, "same"),
-        (0.001, 0.019, "same"),  # real, but inside the margin
-        (0.001, 0.021, "better"),
-        (-0.021, -0.001, "worse"),
-        (-0.019, 0.021, "not worse"),
-        (-0.021, 0.019, "undecided"),
-        (-0.02, 0.019, "undecided"),  # the margin itself is not inside
-        (0.0, 0.03, "not worse"),
-    ],
-)
-def test_a_verdict_is_read_from_the_interval_alone(low: float, high: float, verdict: str) -> None:
-    assert read_verdict(low, high, 0.02, "greater") == verdict
-    assert read_verdict(-high, -low, 0.02, "less") == verdict
 
 
 def test_failures_cost_their_blocks_only() -> None:

@@ -193,9 +193,10 @@ def test_the_factor_of_pooled_variance_is_dunnetts() -> None:
     y[1] = y[0] + 0.01 * (y[1] - 0.8)
     fit, result = fit_blocks(y), found(y)
     critical = (result.high - result.low) / 2 / np.sqrt(2 * fit.variance / 4)
-    # Dunnett's table: three comparisons, 9 degrees of freedom, two-sided 5 %.
     assert fit.df == pytest.approx(9)
-    assert critical == pytest.approx(2.81, rel=0.01)
+    three = stats.multivariate_t(shape=(np.eye(3) + 1) / 2, df=9, seed=0)
+    covered = three.cdf([critical] * 3, lower_limit=[-critical] * 3)
+    assert covered == pytest.approx(0.95, abs=0.004)
 
 
 def test_simultaneous_intervals_are_reproducible_and_no_wider_than_bonferroni() -> None:

@@ -6,6 +6,7 @@ from passt_bench.intervals import (
     median_interval,
     phase_intervals,
     ratio_intervals,
+    read_verdict,
 )
 
 
@@ -52,3 +53,21 @@ def test_phase_uses_the_median_of_each_round() -> None:
     intervals = phase_intervals({"a": [[1.0, 2.0, 90.0], [3.0, 4.0, 80.0]], "empty": []})
     assert list(intervals) == ["a"]
     assert (intervals["a"].median, intervals["a"].low, intervals["a"].high) == (3.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.0, 0.0, "same"),
+        (-0.019, 0.019, "same"),
+        (0.001, 0.019, "same"),  # although it excludes zero
+        (0.001, 0.02, "better"),
+        (-0.02, -0.001, "worse"),
+        (-0.019, 0.02, "not worse"),
+        (-0.02, 0.019, "undecided"),
+        (-0.5, 0.5, "undecided"),
+    ],
+)
+def test_verdicts_of_intervals_in_both_directions(low: float, high: float, verdict: str) -> None:
+    assert read_verdict(low, high, 0.02, "greater") == verdict
+    assert read_verdict(-high, -low, 0.02, "less") == verdict

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from passt_bench.records.evaluation import EvaluationRecord, Member, PublishedResult
+from passt_bench.records.evaluation import (
+    Against,
+    Difference,
+    EvaluationRecord,
+    Member,
+    PublishedResult,
+)
+from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
@@ -72,3 +79,33 @@ def test_the_page_its_table_and_the_link_to_it(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "&lt;i&gt;mine" in text and "<i>mine" not in text
     assert f'href="records/{RECORD.key}/record.json"' in text and RECORD.notes[0] in text
+
+
+def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
+    store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
+    store.write(FOLD)
+    (page,) = build_evaluations(store.root, reports)
+    assert not (page.parent / "tables" / "comparisons.csv").exists()
+    assert "against" not in to_json(FOLD)  # the bytes of records that were made before
+    other = Member("other.pt", "1" * 64, Recipe())
+    gap = Difference(0.0125, -0.01, 0.035, "not worse", 12, 7, 0.359)
+    against = Against("other.pt", (other,), 5.0, 16000, 0.02, {"accuracy": 0.8875})
+    against = replace(against, differences={"accuracy": gap})
+    record = replace(FOLD, key="c" * 16, name="mine.pt", against=against)
+    store.write(record)
+    store.write(replace(FOLD, key="d" * 16, name="mine.pt"))  # alone: the same row
+    assert store.evaluation(record.key) == record
+    (page,) = build_evaluations(store.root, reports)
+    with (page.parent / "tables" / "comparisons.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[name] for name in ("first", "second", "data", "clips", "metric")] == [
+        "mine.pt", "other.pt", "esc50, test, fold 3", "18887", "accuracy"
+    ]  # fmt: skip
+    ends = [row[f"difference{end}"] for end in ("", "_low", "_high")]
+    assert ends == ["0.0125", "-0.01", "0.035"]
+    rest = ("only_first", "only_second", "p", "margin", "verdict")
+    assert [row[name] for name in rest] == ["12", "7", "0.359", "0.02", "not worse"]
+    with (page.parent / "tables" / "evaluations.csv").open(newline="") as file:
+        assert [row["checkpoints"] for row in csv.DictReader(file)] == ["<i>mine", "mine.pt"]
+    text = page.read_text(encoding="utf-8")
+    assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text

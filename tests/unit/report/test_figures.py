@@ -105,7 +105,7 @@ def test_a_failing_plug_in_costs_only_its_figure(
 def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path) -> None:
     lost = Arm("lost", "time", 0.25, statuses={0: "diverged"})
     for drawings in (
-        drawn(tmp_path / "two", QUICK[:2], seeds=(0, 1)),
+        drawn(tmp_path / "two", QUICK[:3], seeds=(0, 1)),
         drawn(tmp_path / "twenty", arms(), seeds=(0, 1)),
         drawn(tmp_path / "one seed", (*QUICK[:3], lost), seeds=(0,), folds=(1, 2),
               metric="accuracy", data=fingerprint(60)),
@@ -132,7 +132,7 @@ def test_a_figure_without_data_is_a_sentence(tmp_path: Path) -> None:
     bare = [Arm(f"salt {i}", effect=0.001 * i) for i in range(3)]
     drawings = drawn(tmp_path, bare, session=False, rich=False)
     shown = {name for name, drawing in drawings.items() if drawing.figure is not None}
-    assert shown == {"differences"}
+    assert shown == {"differences", "contrasts"}
     for name, drawing in drawings.items():
         if name not in shown:
             assert drawing.caption.startswith("Left out: ") and drawing.data.empty

@@ -31,7 +31,7 @@ def test_the_page_is_well_formed_and_self_contained(small: Path) -> None:
     text = (small / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"@import|url\((?!#)", text)
     links = [link for link in page.links if link.startswith("records/")]
-    assert len(links) == 10  # three variants, three seeds, one session
+    assert len(links) == 16  # three variants, five seeds, one session
 
 
 def test_records_that_are_not_beside_the_page_are_named(small: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
             assert str(small).encode() not in data and f"{Path.home()}/".encode() not in data, name
     summary = json.loads(first["summary.json"])
     assert (summary["study"], summary["variants"]) == ("quick", 3)
-    assert summary["finished"] == "2026-11-22"
+    assert summary["finished"] == "2026-11-24"
     assert summary["headline"].startswith("Against none (mAP 0.8")
 
 
@@ -71,12 +71,12 @@ def test_the_page_has_answers_failures_machine_and_notebook(small: Path) -> None
     words = " ".join(" ".join(read(small / "index.html").words).split())
     for sentence in (
         "What do kind, rate and overlap of patchout do?",
-        "too large : no result (3 × oom); its step could not be timed (oom)",
+        "too large : no result (5 × oom); its step could not be timed (oom)",
         "CUDA out of memory: tried to allocate 2.50 GiB",
         "Other processes keep 0.4 of 2 cores busy.",
         "Imaginary 3000, 2 cores, 8 GiB, Python 3.11.4",
         "digest 5f2c9a1be04d7733",
-        "passt-bench run quick --seeds 3",
+        "passt-bench run quick --seeds 5",
         "Question: does <patchout> pay?",
     ):
         assert sentence in words, sentence
@@ -100,13 +100,13 @@ def test_text_of_users_is_escaped_and_folds_and_metric_are_named(tmp_path: Path)
 
 
 def test_a_study_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
-    gone = dict.fromkeys(range(3), "missing")
+    gone = dict.fromkeys(range(5), "missing")
     arms = [Arm("none", statuses=gone), Arm("time", "time", 0.5, statuses=gone)]
     store = write_study(tmp_path, arms, session=False)
     reader = read(render(load_results("quick", [store]), tmp_path))
     words = " ".join(reader.words)
     assert "The baseline none has no result" in words
-    assert words.count("3 of 3 runs") == 2
+    assert words.count("5 of 5 runs") == 2
     assert "The costs of this study have not been measured yet." in words
     assert words.count("Left out: ") == 7
     assert "nan" not in words.split()

@@ -19,12 +19,13 @@ def test_every_study_is_linked_the_newest_first(small: Path, tmp_path: Path) -> 
     assert "Is &lt;b&gt; newer?" in text
     assert "2026-12-24" in text and "3 variants" in text and "baseline none" in text
     assert summary["headline"] in text
-    assert "paper/index.html" not in text and "search.html" not in text
-    (tmp_path / "a" / "search.html").touch()
+    assert "paper/index.html" not in text and "#search" not in text
+    (tmp_path / "a" / "search").mkdir()
+    (tmp_path / "a" / "search" / f"{summary['study']}.json").touch()
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "index.html").touch()
     text = render_index(tmp_path).read_text(encoding="utf-8")
-    assert 'href="a/search.html"' in text and 'href="paper/index.html"' in text
+    assert 'href="a/index.html#search"' in text and 'href="paper/index.html"' in text
 
 
 @pytest.mark.parametrize("text", ["{", "{}"])

@@ -7,6 +7,7 @@ from passt_bench.report.text import (
     latex,
     markdown,
     p_value,
+    seed_range,
     significant,
     times,
     unit_for,
@@ -41,6 +42,8 @@ def test_numbers_never_use_scientific_notation() -> None:
     assert shown == ["0", "3.00", "0.000123", "123000", "−2.35", "–"]  # 2.345 is 2.34500…01
     shown = [p_value(p) for p in (1.0, 0.0312, 1e-3, 9e-4, NAN)]
     assert shown == ["1.0", "0.031", "0.0010", "< 0.001", "–"]
+    shown = [seed_range(needed) for needed in ((7, 15), (8, 8), (7, None), None)]
+    assert shown == ["7 to 15", "8", "7 or more", None]
 
 
 def test_units_follow_the_middle_value() -> None:

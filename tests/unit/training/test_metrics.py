@@ -15,7 +15,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from passt_bench.errors import ContractError, InputError
 from passt_bench.registry import METRICS
-from passt_bench.training.clip_bootstrap import RankSums, clip_intervals, few_clips_note
+from passt_bench.training.clip_bootstrap import (
+    RankSums,
+    ScoredClips,
+    clip_intervals,
+    few_clips_note,
+    mcnemar,
+    paired_differences,
+)
 from passt_bench.training.metrics import Metric, PerClass, score, scored_note
 from passt_bench.training.testing import MetricContract
 
@@ -58,18 +65,17 @@ def test_every_class_is_scikit_learns(table: Tables, seed: int, share: float) ->
             for c in chosen
         }
 
-    if present:
+    if present and known.all():
         wanted = theirs(average_precision_score, present)
-        mean = np.mean(list(wanted.values()))
+        value, per_class = score("mAP_official", targets, scores)
+        assert value == pytest.approx(sum(wanted.values()) / targets.shape[1], abs=1e-6)
+        assert per_class == pytest.approx(dict.fromkeys(classes, 0) | wanted, abs=1e-6)
+    if mixed:
+        wanted = theirs(average_precision_score, mixed)
         for name in ("mAP", "mAP_masked") if known.all() else ("mAP_masked",):
             value, per_class = score(name, partial, scores)
             assert per_class == pytest.approx(wanted, abs=1e-6)
-            assert value == pytest.approx(mean, abs=1e-6)
-        if known.all():
-            value, per_class = score("mAP_official", targets, scores)
-            assert value == pytest.approx(mean * len(present) / targets.shape[1], abs=1e-6)
-            assert set(per_class) == set(classes)
-    if mixed:
+            assert value == pytest.approx(np.mean(list(wanted.values())), abs=1e-6)
         wanted = theirs(roc_auc_score, mixed)
         value, per_class = score("AUC", partial, scores)
         assert per_class == pytest.approx(wanted, abs=1e-6)
@@ -89,6 +95,20 @@ def test_known_truth() -> None:
     value, per_class = score("accuracy", np.eye(2)[[0, 0, 1]], np.array([[2, 1], [1, 2], [1, 2]]))
     assert value == pytest.approx(2 / 3)
     assert per_class == {0: 0.5, 1: 1.0}
+
+
+def test_a_class_in_every_clip_has_no_average_precision_but_the_official_one() -> None:
+    targets = np.array([[1, 1], [1, 0], [1, 0]], dtype=np.float32)
+    scores = np.array([[1, 2], [2, 3], [3, 1]], dtype=np.float32)
+    assert score("mAP", targets, scores) == (0.5, {1: 0.5})
+    assert score("mAP_official", targets, scores) == (0.75, {0: 1.0, 1: 0.5})
+    partial = np.array([[1, 1], [np.nan, 0], [np.nan, 0]])
+    assert score("mAP_masked", partial, scores) == (0.5, {1: 0.5})
+    drawn = np.array([[1, 2, 0], [1, 1, 2], [1, 0, 1]], dtype=np.float32)
+    clips = ScoredClips(targets, scores)
+    for name, wanted in (("mAP", [0.5, 2 / 3, np.nan]), ("mAP_official", [0.75, 5 / 6, 0.5])):
+        found = METRICS.get(name).build.resample(clips, drawn)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 def test_d_prime_is_that_of_the_mean_area_and_not_the_mean() -> None:
@@ -125,7 +145,8 @@ def test_labels_that_a_metric_cannot_use_are_refused() -> None:
         with pytest.raises(InputError) as caught:
             score(name, np.array([[1, np.nan], [0, 1]]), np.zeros((2, 2)))
         assert (caught.value.field, caught.value.value) == ("metrics", name)
-    for name, label in [*((name, 0.0) for name in NAMES if name != "accuracy"), ("AUC", 1.0)]:
+    none = [(name, 0.0) for name in NAMES if name != "accuracy"]
+    for name, label in [*none, ("AUC", 1.0), ("mAP", 1.0), ("mAP_masked", 1.0)]:
         with pytest.raises(InputError, match="no class has") as caught:
             score(name, np.full((3, 2), label), np.zeros((3, 2)))
         assert caught.value.field == "metrics"
@@ -134,13 +155,13 @@ def test_labels_that_a_metric_cannot_use_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mAP", "1 of 3 classes have a positive clip; the others are left out: b, c"),
-        ("mAP_official", "1 of 3 classes have a positive clip; the others count as 0: b, c"),
-        ("AUC", "0 of 3 classes have both positive and negative clips"),
+        ("mAP", "1 of 3 classes have both positive and negative clips; the others are left out: "),
+        ("mAP_official", "2 of 3 classes have a positive clip; the others count as 0: c"),
+        ("AUC", "1 of 3 classes have both positive and negative clips"),
     ],
 )
 def test_how_many_classes_were_scored_is_noted(name: str, words: str) -> None:
-    targets = np.array([[1, 0, 0], [1, 0, np.nan]])
+    targets = np.array([[1, 1, 0], [1, 0, np.nan]])
     assert words in str(scored_note(name, targets, ("a", "b", "c")))
     assert scored_note(name, np.array([[1, 0], [0, 1]]), ("a", "b")) is None
 
@@ -196,14 +217,100 @@ def test_intervals_hold_the_value_are_the_same_again_and_within_the_bounds() -> 
     assert found["mAP"] == found["AUC"] == (1, 1)
 
 
-def test_an_accuracys_interval_is_the_binomials() -> None:
-    random = np.random.default_rng(2)
-    targets = np.eye(4)[random.integers(0, 4, 1000)]
-    scores = targets + 2 * (random.random((1000, 1)) < 0.2) * np.roll(targets, 1, axis=1)
-    known = values(("accuracy",), targets, scores)
-    low, high = clip_intervals(known, targets, scores)["accuracy"]
-    share = known["accuracy"]
-    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 1000), rel=0.06)
+@pytest.mark.parametrize("right", [0, 8, 10])
+def test_an_accuracys_interval_is_wilsons(right: int) -> None:
+    targets = np.eye(2)[[0] * 10]
+    scores = np.eye(2)[[0] * right + [1] * (10 - right)]
+    z, share = norm.ppf(0.975), right / 10
+    middle = (share + z**2 / 20) / (1 + z**2 / 10)
+    half = z * sqrt(share * (1 - share) / 10 + z**2 / 400) / (1 + z**2 / 10)
+    found = clip_intervals({"accuracy": share}, targets, scores, 20)["accuracy"]
+    assert found == pytest.approx((middle - half, middle + half))
+    assert right < 10 or found == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [
+        (8, 2, 2 * (1 + 10 + 45) / 2**10),
+        (2, 8, 2 * (1 + 10 + 45) / 2**10),
+        (5, 0, 2 / 2**5),
+        (3, 3, 1.0),
+        (0, 0, 1.0),
+    ],
+)
+def test_mcnemar_by_hand(one: int, other: int, p: float) -> None:
+    first = np.array([True] * one + [False] * other + [True, True, False])
+    second = np.array([False] * one + [True] * other + [True, True, False])
+    assert mcnemar(first, second) == (one, other, pytest.approx(p))
+
+
+def pair(seed: int, gain: float = 0.3, **more: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Targets, and scores of two models with most of their noise in common."""
+    targets, scores = scenes(seed, **more)
+    own = np.random.default_rng(seed + 10**6).standard_normal((2, *scores.shape))
+    better, worse = (scores + 0.5 * noise for noise in own.astype(np.float32))
+    return targets, better + np.float32(gain) * targets, worse
+
+
+def compared(names: tuple[str, ...], seed: int, count: int = 200, **more: Any) -> Any:
+    targets, *both = pair(seed, **more)
+    first, second = (values(names, targets, scores) for scores in both)
+    return paired_differences((first, second), targets, (both[0], both[1]), 0.02, count)
+
+
+def test_a_paired_interval_is_narrower_than_that_of_two_separate_ones() -> None:
+    names = ("mAP", "AUC", "dprime")
+    targets, *both = pair(3)
+    found = compared(names, 3, 400)
+    for name in names:
+        known = [values((name,), targets, scores) for scores in both]
+        alone = [
+            clip_intervals(value, targets, scores, 400)[name]
+            for value, scores in zip(known, both, strict=True)
+        ]
+        widths = [high - low for low, high in alone]
+        item = found[name]
+        assert item.value == known[0][name] - known[1][name]
+        assert item.low < item.value < item.high
+        assert item.high - item.low < 0.7 * np.hypot(*widths)
+        assert (item.only_first, item.only_second, item.p) == (None, None, None)
+
+
+def test_an_accuracys_difference_is_that_of_its_discordant_clips() -> None:
+    """800 clips that both or neither has right do not widen it."""
+    wins = np.repeat([1, -1, 0], [120, 80, 800])
+    targets, wrong = np.eye(2)[np.zeros(1000, dtype=int)], np.eye(2)[np.ones(1000, dtype=int)]
+    one, other = (np.where(wins[:, None] == side, wrong, targets) for side in (-1, 1))
+    shares = {"accuracy": 0.92}, {"accuracy": 0.88}
+    item = paired_differences(shares, targets, (one, other), 0.02)["accuracy"]
+    assert (item.value, item.only_first, item.only_second) == (pytest.approx(0.04), 120, 80)
+    half = 1.96 * np.sqrt(wins.var() / 1000)
+    assert (item.low, item.high) == pytest.approx((0.04 - half, 0.04 + half), abs=0.1 * half)
+    assert item.verdict == "better"
+
+
+def test_a_model_is_the_same_as_itself() -> None:
+    targets, scores = scenes(0)
+    known = values(NAMES, targets, scores)
+    for item in paired_differences((known, known), targets, (scores, scores), 0.02, 50).values():
+        assert (item.value, item.low, item.high, item.verdict) == (0, 0, 0, "same")
+        assert item.p in (1.0, None)
+
+
+def test_the_paired_interval_covers_what_other_clips_give() -> None:
+    """As for one model."""
+    names, gaps = ("mAP", "AUC"), []
+    for seed in range(2000, 2150):
+        targets, *both = pair(seed, clips=300, classes=4)
+        first, second = (values(names, targets, scores) for scores in both)
+        gaps.append([first[name] - second[name] for name in names])
+    truth = dict(zip(names, np.mean(gaps, axis=0), strict=True))
+    found = [compared(names, seed, clips=300, classes=4) for seed in range(60)]
+    for name in names:
+        covered = sum(item[name].low <= truth[name] <= item[name].high for item in found)
+        assert 52 <= covered <= 60
+        assert sum(item[name].low > 0 for item in found) > 30
 
 
 def test_the_interval_covers_what_other_clips_give() -> None:

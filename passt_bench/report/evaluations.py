@@ -1,0 +1,107 @@
+"""Describes evaluations of checkpoints: their metrics in a table, and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import isfinite
+
+from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.report.provenance import machine_text
+from passt_bench.report.tables import Column, Table, table
+from passt_bench.report.text import NAN, Span, interval, p_value, significant
+
+
+def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
+    """The table of evaluations, with a row per evaluation and metric."""
+    columns = (
+        Column("checkpoints", "checkpoints"),
+        Column("data", "data"),
+        Column("clips", "clips", str),
+        Column("metric", "metric"),
+        Column("value", "value", interval, span=True),
+        Column("scored", "classes"),
+        Column("published", "published", "{:g}".format),
+        Column("difference", "minus published", partial(interval, sign=True), span=True),
+        Column("source", "published by"),
+    )
+    rows = [_row(record, metric) for record in records for metric in record.metrics]
+    rows = list({str(row): row for row in rows}.values())  # a compared model has several records
+    return table(
+        "evaluations",
+        "Checkpoints on data sets, with 95 % intervals over clips: how much the value "
+        "would vary with other clips, not with another training. Where a number is published for "
+        "the same checkpoint, the difference to it has the same interval.",
+        columns,
+        rows,
+    )
+
+
+def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
+    """The table of models that were compared on the same clips, with a row per metric."""
+    columns = (
+        Column("first", "model A"),
+        Column("second", "model B"),
+        Column("data", "data"),
+        Column("clips", "clips", str),
+        Column("metric", "metric"),
+        Column("difference", "A minus B", partial(interval, sign=True), span=True),
+        Column("only_first", "only A right", str),
+        Column("only_second", "only B right", str),
+        Column("p", "McNemar p", p_value),
+        Column("margin", "margin", "{:g}".format),
+        Column("verdict", "A is"),
+    )
+    rows = []
+    for record, against in [(r, r.against) for r in records if r.against is not None]:
+        for metric, d in ((name, against.differences[name]) for name in record.metrics):
+            names = record.name, against.name, *_row(record, metric)[1:4]
+            counts = d.only_first, d.only_second, d.p, against.margin
+            rows.append((*names, Span(d.value, d.low, d.high), *counts, d.verdict))
+    return table(
+        "comparisons",
+        "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
+        "these weights on these clips, not about retraining. The verdict is by the interval alone: "
+        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
+        columns,
+        rows,
+    )
+
+
+def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
+    value = record.metrics[metric]
+    low, high = record.intervals.get(metric, (NAN, NAN))
+    known = record.published_of(metric)
+    stated = known.value if known else NAN
+    return (
+        record.name,
+        data_of(record),
+        record.clips,
+        metric,
+        Span(value, low, high),
+        f"{record.scored[metric]} of {len(record.fingerprint.classes)}",
+        stated if isfinite(stated) else None,
+        Span(value - stated, low - stated, high - stated),
+        known.source if known else "",
+    )
+
+
+def data_of(record: EvaluationRecord) -> str:
+    """The data that was evaluated on: ``esc50, test, fold 3``."""
+    fold = "" if record.fold is None else f", fold {record.fold}"
+    return f"{record.fingerprint.dataset}, {record.split}{fold}"
+
+
+def evaluation_facts(record: EvaluationRecord) -> str:
+    """Describes the clips, data set, machine and time of an evaluation."""
+    data = record.fingerprint
+    expected = f" of {data.expected}" if data.expected is not None else ""
+    return "; ".join(
+        (
+            f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
+            f"data set with {data.found}{expected} clips, digest {data.digest}",
+            f"{record.resamples} resamples",
+            f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
+            f"finished {record.finished}",
+        )
+    )

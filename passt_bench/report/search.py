@@ -1,0 +1,105 @@
+"""Describes a search: its result in words, its configurations in a table, and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+
+from passt_bench.records.search import SearchRecord, TrialRecord
+from passt_bench.report.provenance import Fact, engine_text
+from passt_bench.report.tables import Column, Table, table_of
+from passt_bench.report.text import Span, counted, fixed, interval, listed, significant
+from passt_bench.spec.recipe import ModelSpec, TrainingSpec
+
+
+def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None = None) -> str:
+    """The number of configurations tried and the best one, in two sentences.
+
+    ``confirmed``: variant → value on the test split, with seeds that the search did not use.
+    """
+    count = len(search.settings)
+    tried = (
+        f"{counted(count, 'configuration')} {'was' if count == 1 else 'were'} tried in "
+        f"{counted(len(search.trials), 'trial')}"
+    )
+    if not search.best:
+        return f"{tried}; none of them succeeded."
+    best = search.best[0]
+    value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
+    if best.patchout.kind == "none":
+        return f"{tried}. None of them is better than dropping nothing ({value})."
+    name = next(iter(search.confirmed), "")  # the best first
+    tested = (confirmed or {}).get(name)
+    again = f"; {interval(tested)} on the test split with fresh seeds" if tested else ""
+    return f"{tried}. The best is {describe(best)} ({value}{again})."
+
+
+def describe(trial: TrialRecord) -> str:
+    """A configuration in words: ``structured, 2 rows and 3 columns of patches dropped``."""
+    if trial.patchout.kind == "none":
+        return "nothing dropped"
+    counts = (
+        (trial.patchout.patches, "single patch", "single patches"),
+        (trial.patchout.frequency, "frequency row", "frequency rows"),
+        (trial.patchout.time, "time column", "time columns"),
+    )
+    parts = [f"{n} {one if n == 1 else many}" for n, one, many in counts if n is not None]
+    return f"{trial.patchout.kind}, {listed(parts)} dropped"
+
+
+def settings(search: SearchRecord) -> Table:
+    """Every configuration, the best first, those that failed last."""
+    trials = [*search.best, *(trial for trial in search.settings if trial.value is None)]
+    columns = (
+        Column("setting", "configuration", get=describe),
+        Column("rate", "suggested rate", partial(fixed, places=3), get=lambda t: t.rate),
+        Column("tokens", "tokens", str, get=lambda t: t.tokens),
+        # Its name in CSV files is older than its title.
+        Column(f"inner_{search.metric}", f"{search.metric}, validation split", significant,
+               get=lambda t: t.status if t.value is None else t.value),
+        Column("suggested", "times suggested", str,
+               get=lambda t: sum(other.keys == t.keys for other in search.trials)),
+        Column("seconds", "trained for", partial(fixed, places=1), "s",
+               get=lambda t: t.seconds or None),
+        Column("key", "record", get=lambda t: t.keys[0]),
+    )  # fmt: skip
+    caption = f"{search.name}: configurations by {search.metric} on the validation split."
+    return table_of(trials, "settings", caption, columns)
+
+
+def search_facts(search: SearchRecord) -> list[Fact]:
+    """(name, value) pairs about how a search was made."""
+    recipe = search.recipe
+    repeated = len(search.trials) - len(search.settings)
+    failures = sum(trial.status != "ok" for trial in search.settings)
+    held = "" if search.fold is None else f" of all folds but {search.fold}"
+    rates = search.rates
+    return [
+        ("Data", f"{search.fingerprint.dataset} ({search.fingerprint.digest})"),
+        (
+            "Objective",
+            f"{search.metric} on {100 * recipe.training.validation_share:.0f} % of the training "
+            f"clips{held}, held out for the search; the test split was not used",
+        ),
+        (
+            "Search space",
+            f"kind: {listed(search.kinds)}; rate: {rates[0]:g} to {rates[-1]:g} in steps of "
+            f"{rates[1] - rates[0]:g}",
+        ),
+        ("Seeds", listed(str(seed) for seed in search.seeds)),
+        (
+            "Trials",
+            f"{len(search.trials)}, of which {repeated} repeated a configuration and were not "
+            f"trained, and {failures} failed",
+        ),
+        ("Sampler", "tree-structured Parzen estimator (Optuna), the first trial drops nothing"),
+        ("Training time", f"{sum(t.seconds for t in search.trials) / 60:.1f} min in all"),
+        ("Engine", engine_text(recipe.engine)),
+        ("Recipe: model", _fields(recipe.model)),
+        ("Recipe: training", _fields(recipe.training)),
+    ]
+
+
+def _fields(part: ModelSpec | TrainingSpec) -> str:
+    return ", ".join(f"{name} {v}" for name, v in asdict(part).items() if v is not None)

@@ -1,0 +1,212 @@
+"""Says in sentences what a study found: its answer, and one for each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+from passt_bench.analysis.compare import Comparison
+from passt_bench.report.text import (
+    NAN,
+    Span,
+    counted,
+    decimals,
+    fixed,
+    interval,
+    listed,
+    quoted,
+    seed_range,
+    significant,
+    times,
+)
+from passt_bench.report.view import (
+    SPEED_MARGIN,
+    TRAIN_STEP,
+    Cost,
+    Gain,
+    StudyView,
+    VariantView,
+    gains,
+    setting_of,
+)
+
+# verdict: its words for 1 variant, for several
+_VERDICTS = {
+    "better": ("is better", "are better"),
+    "worse": ("is worse", "are worse"),
+    "same": ("is the same within ±{margin:g}", "are the same within ±{margin:g}"),
+    "not worse": ("is not worse by more than {margin:g}", "are not worse by more than {margin:g}"),
+    "undecided": ("is undecided", "are undecided"),
+    "no verdict": ("has no verdict", "have no verdict"),
+    "not estimable": ("cannot be estimated", "cannot be estimated"),
+    "failed": ("has no result", "have no result"),
+    "missing": ("has not been run yet", "have not been run yet"),
+}
+
+
+def headline(view: StudyView) -> str:
+    """The number of variants by verdict, in one sentence; references are named, not counted."""
+    base = view.baseline
+    verdicts = [v.verdict for v in view.answers]
+    if not base.value.known:
+        return f"The baseline {base.name} has no result, so nothing can be compared with it."
+    if not verdicts:
+        return f"{base.name} reaches {view.metric} {interval(base.value)}; nothing else is shown."
+    if view.results.look is None:
+        ended = f"{view.results.ended} of {counted(view.study.judged_at[0], 'seed')}"
+        return f"{ended}, no verdict yet; {base.name} reaches {view.metric} {interval(base.value)}."
+    against = f"{base.name} ({view.metric} {interval(base.value)})"
+    references = [quoted(v.name) for v in view.others if v.record.reference]
+    are = "is" if len(references) == 1 else "are"
+    beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
+    if len(verdicts) == 1:
+        words = _VERDICTS[verdicts[0]][0].format(margin=view.margin)
+        return f"Against {against}, {quoted(view.answers[0].name)} {words}{beside}."
+    parts = [
+        f"{verdicts.count(verdict)} {words[verdicts.count(verdict) > 1].format(margin=view.margin)}"
+        for verdict, words in _VERDICTS.items()
+        if verdict in verdicts
+    ]
+    number, rest = parts[0].split(" ", 1)
+    whole = "both" if number == "2" else f"all {number}"
+    parts[0] = f"{f'{number} of {len(verdicts)}' if parts[1:] else whole} variants {rest}"
+    return f"Against {against}, {listed(parts)}{beside}."
+
+
+def costs_headline(view: StudyView) -> str:
+    """The fastest and slowest variant of a study of costs against its baseline, in one sentence."""
+    base, timed = view.baseline, [v for v in view.answers if v.cost(TRAIN_STEP).ratio.known]
+    if not timed:
+        return f"No variant's training step was timed together with that of {quoted(base.name)}."
+    if found := gains(view):
+        gain = next(gain for gain in found if gain.other == found[-1].other)
+        own = next((g for g in found if g.variant == gain.reference), None)
+        of_reference = f", while {_against(own)}" if own and own is not gain else ""
+        return f"{crossings(view, found)}{_against(gain)}{of_reference}."
+    timed.sort(key=lambda v: v.cost(TRAIN_STEP).speedup.value)
+    slowest, fastest = (f"{quoted(v.name)} {_gain(view, v)}" for v in (timed[0], timed[-1]))
+    if timed[1:] and timed[-1].cost(TRAIN_STEP).speed_verdict != "faster":
+        fastest = "no variant is shown to train faster"
+    text = f"Against {quoted(base.name)} ({significant(base.speed.value)} clips/s), {fastest}"
+    return f"{text}{f', {slowest}' if timed[1:] else ''}."
+
+
+def crossings(view: StudyView, found: Sequence[Gain]) -> str:
+    """From which clip length on each other model trains faster than the baseline's, in sentences.
+
+    Empty if lengths or models do not differ, and silent where intervals decide nothing.
+    """
+    name, length = setting_of(view)
+    if not name.startswith("length"):
+        return ""
+    base, text = view.baseline.subject[0], ""
+    for model in dict.fromkeys(gain.variant.subject[0] for gain in found):
+        own = [gain for gain in found if gain.variant.subject[0] == model != base]
+        slower = [length(gain.variant) for gain in own if gain.speedup.high < 1]
+        faster = [length(gain.variant) for gain in own if gain.speedup.low > 1]
+        words = f"{model.name} trains faster than {base.name}"
+        if own and len(faster) == len(own):
+            text += f"{words} at every length. "
+        elif slower and faster and max(slower) < min(faster):
+            text += f"{words} from {min(faster):g} s on, slower up to {max(slower):g} s. "
+    return text
+
+
+def _against(gain: Gain) -> str:
+    names = quoted(gain.variant.name), quoted(gain.other.name)
+    return f"{names[0]} trains {times(gain.speedup)} as fast as {names[1]}"
+
+
+def _gain(view: StudyView, v: VariantView) -> str:
+    """The speed-up by a variant, and its memory, relative to the baseline."""
+    saved = Span(v.saved_per_clip / view.baseline.saved_per_clip)
+    memory = f" with {times(saved)} the memory for backward" if saved.known else ""
+    return f"trains {times(v.cost(TRAIN_STEP).speedup)} as fast{memory}"
+
+
+def fastest_without_loss(view: StudyView) -> str | None:
+    """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
+    timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
+    if not timed:
+        return None
+    good = [(v, c) for v, c in timed if v.verdict in ("better", "same", "not worse")]
+    kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
+    margins = [v.comparison.smallest_margin for v, _ in timed if v.comparison]
+    if not kept and not min(margins, default=NAN) <= view.margin:
+        least = (
+            f"; that takes ±{significant(min(margins), 2)}" if all(map(isfinite, margins)) else ""
+        )
+        return (
+            f"These seeds could not have shown that a variant has the same {view.metric} within "
+            f"±{view.margin:g}{least}."
+        )
+    if not kept:
+        return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
+    best, cost = max(kept, key=lambda item: item[1].speedup.value)
+    word = "is better in" if best.verdict == "better" else "keeps"
+    return (
+        f"The fastest variant that {word} {view.metric} is {best.name}: it trains "
+        f"{times(cost.speedup)} as fast."
+    )
+
+
+def answers(view: StudyView) -> list[tuple[VariantView, str]]:
+    """A sentence for every variant but the baseline, in the study's order."""
+    return [(v, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
+
+
+def _quality(view: StudyView, v: VariantView) -> str:
+    item = v.comparison
+    if item is None or v.verdict == "missing":
+        return "not run yet"
+    if item.verdict == "not estimable":
+        return "the difference cannot be estimated: no seed has successful runs of both"
+    if item.verdict == "failed":
+        return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
+    gap = v.difference
+    if item.verdict == "no verdict":
+        seen = counted(item.n, "seed")
+        why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"
+        return f"no verdict (difference {interval(gap, sign=True)}; {why})"
+    if item.verdict in ("better", "worse"):
+        size = gap if gap.value >= 0 else Span(-gap.value, -gap.high, -gap.low)
+        return f"{item.verdict} by {interval(size)}"
+    shown = interval(gap, sign=True)
+    if item.verdict == "same":
+        real = "; real, but inside the margin" if item.real else ""
+        return f"the same within ±{item.margin:g} (difference {shown}{real})"
+    if item.verdict == "not worse":
+        return f"not worse by more than {item.margin:g} (difference {shown})"
+    return f"undecided (difference {shown}; {_outlook(item, decimals(gap))})"
+
+
+def _outlook(item: Comparison, places: int) -> str:
+    """The difference that these seeds can detect, and how many seeds would be needed."""
+    text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
+    if needed := seed_range(item.blocks_needed):
+        text += f"; a verdict probably takes {needed} seeds"
+    return text
+
+
+def _cost(view: StudyView, v: VariantView) -> str:
+    parts = []
+    if v.cost(TRAIN_STEP).ratio.known:
+        parts.append(speed(v.cost(TRAIN_STEP)))
+    elif v.cost_status not in ("ok", "missing"):
+        parts.append(f"its step could not be timed ({v.cost_status})")
+    saved, base = v.saved_per_clip, view.baseline.saved_per_clip
+    if isfinite(saved) and isfinite(base) and base > 0:
+        parts.append(f"stores {fixed(saved / base, 2)}× the activations for backward")
+    if v.record.tokens:
+        parts.append(f"with {v.record.tokens} of {v.record.tokens_full} tokens")
+    return "; " + ", ".join(parts) if parts else ""
+
+
+def speed(cost: Cost) -> str:
+    """How fast a variant trains relative to the baseline, with the verdict if it is not faster."""
+    if cost.speed_verdict == "about as fast":
+        return f"trains about as fast, within ±{100 * SPEED_MARGIN:g} % ({times(cost.speedup)})"
+    undecided = " (speed undecided)" if cost.speed_verdict == "undecided" else ""
+    if cost.speedup.value < 1:
+        return f"training takes {times(cost.ratio)} as long{undecided}"
+    return f"trains {times(cost.speedup)} as fast{undecided}"
