@@ -162,7 +162,9 @@ def verdicts(view: StudyView) -> Table:
         tokens_column("tokens"),
         Column(view.metric, view.metric, interval, span=True,
                get=lambda v: v.value if v.value.known else runs(v)),
-        *comparison_columns(),
+        Column("difference", "difference", partial(interval, sign=True), span=True,
+               get=lambda v: v.difference),
+        Column("verdict", "verdict", get=lambda v: v.verdict),
         replace(seconds_column(arms, TRAIN_STEP), get=_step),
         ratio_column(TRAIN_STEP, "step / baseline"),
         replace(bytes_column(arms, "train_peak"), title="peak memory"),
@@ -191,15 +193,6 @@ def contrasts(view: StudyView) -> Table:
     name = view.study.name
     caption = f"{name}: contrasts in {view.metric}; a family's 95 % intervals cover together."
     return table_of(rows, "contrasts", caption, columns)
-
-
-def comparison_columns() -> tuple[Column, Column]:
-    """The columns of the difference to the baseline and the verdict."""
-    return (
-        Column("difference", "difference", partial(interval, sign=True), span=True,
-               get=lambda v: v.difference),
-        Column("verdict", "verdict", get=lambda v: v.verdict),
-    )  # fmt: skip
 
 
 def _step(v: VariantView) -> Span | str | None:
