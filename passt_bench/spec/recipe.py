@@ -174,9 +174,7 @@ class TrainingSpec:
     """Optimization and augmentation."""
 
     epochs: Annotated[int, Field(gt=0, description="Passes over the training clips.")] = 10
-    steps: Annotated[int | None, Field(gt=0, description="In all, instead of `epochs`."), LATER] = (
-        None
-    )
+    steps: Annotated[int | None, Field(gt=0, description="Instead of epochs."), LATER] = None
     batch_size: Annotated[int, Field(gt=0, description="Clips per step.")] = 32
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate of AdamW.")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")] = 1e-4
