@@ -146,7 +146,7 @@ class StudyRecord:
     fingerprint: Fingerprint
     margin: float | None = None
     # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
-    # empty in records of earlier versions, which were planned with all of their seeds.
+    # empty in records of earlier versions, which are judged with all of their seeds.
     looks: tuple[int, ...] = ()
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
