@@ -54,7 +54,7 @@ def run_study(
         if seeds == looks[0]:
             warn_of_unused_cuda([plan], request, console)
         done = run_plan(plan, config, paths, console)
-        if not done or seeds == looks[-1] or not (names := _undecided(plan, paths)):
+        if seeds == looks[-1] or not (names := _undecided(plan, paths, seeds)):
             break
         console.print(f"Undecided with {seeds} seeds: {names}.", markup=False)
     return done
@@ -86,12 +86,20 @@ def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
     return study.looks
 
 
-def _undecided(plan: StudyPlan, paths: Paths) -> str:
-    """The names of the variants that are undecided, of those that answer the question."""
+def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
+    """What is undecided, of what answers the question; empty before the look has been reached.
+
+    Raises:
+        InputError: the study was planned with other looks when it was run first.
+    """
     results = load_results(plan.study.name, [Store(paths.runs)])
+    if (planned := results.study.judged_at) != plan.study.looks:
+        remedy = "Run it under another --name, with fresh seeds."
+        raise plan.study.error("it was begun with other looks", "looks", planned, remedy)
     scale = {variant.name for variant in plan.study.variants if variant.reference}
-    names = [c.variant for c in results.comparisons if c.verdict == "undecided"]
-    return ", ".join(name for name in names if name not in scale)
+    found = [*results.comparisons, *(c for family in results.declared.values() for c in family)]
+    names = [c.variant for c in found if c.verdict == "undecided" and c.variant not in scale]
+    return ", ".join(names) if results.look == seeds else ""
 
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:

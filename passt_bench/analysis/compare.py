@@ -155,6 +155,11 @@ class _Judged:
     folds: list[Floats]
     look: int | None  # None before the first
 
+    @property
+    def level(self) -> float:
+        """The probability that an interval misses, at each look."""
+        return LEVELS[len(self.study.judged_at) - 1]
+
     def compare(
         self, weights: Mapping[str, Mapping[str, float]], baseline: str = ""
     ) -> list[Comparison]:
@@ -162,8 +167,7 @@ class _Judged:
         rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
         if not rows:
             return []
-        level = LEVELS[len(self.study.judged_at) - 1]
-        found = contrasts(self.y, rows, self.folds, level=level)
+        found = contrasts(self.y, rows, self.folds, level=self.level)
         tested = sum(math.isfinite(c.low) for c in found)
         return [
             self._comparison(name, baseline, weights[name], c, tested)
@@ -176,7 +180,7 @@ class _Judged:
         margin = DEFAULT_MARGIN if self.study.margin is None else self.study.margin
         if not math.isclose(sum(max(weight, 0.0) for weight in weights.values()), 1.0):
             margin = 0.0  # it is not in the metric's unit
-        own = next((mean for mean in self.means if mean.variant == name), None)
+        own = next((mean for mean in self.means if baseline and mean.variant == name), None)
         if own is not None and own.n == 0:
             verdict: Verdict = "failed"
         elif not math.isfinite(c.estimate):
@@ -185,7 +189,9 @@ class _Judged:
             verdict = "no verdict"
         else:
             verdict = read_verdict(c.low, c.high, margin, self.better)
-        undecided, arms = verdict == "undecided", len(self.means)
+        needed = None
+        if verdict == "undecided":
+            needed = blocks_needed(c, margin, len(self.means), tested, self.level)
         return Comparison(
             variant=name,
             baseline=baseline,
@@ -199,7 +205,7 @@ class _Judged:
             margin=margin,
             detectable=detectable(c),
             smallest_margin=smallest_margin(c),
-            blocks_needed=blocks_needed(c, margin, arms) if undecided else None,
+            blocks_needed=needed,
             method=_method(c, tested),
         )
 
@@ -219,9 +225,11 @@ def _judge(
 
 
 def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:
-    """How many of the first seeds have a record of each cell."""
-    missing = {*cells[cells["status"] == "missing"]["seed"]}
-    return next((n for n, seed in enumerate(study.seeds) if seed in missing), len(study.seeds))
+    """How many of the first seeds have a record of each variant on each fold."""
+    ended = cells[cells["status"] != "missing"].groupby("seed").size()
+    wanted = len(study.variants) * len(study.folds or (None,))
+    short = (n for n, seed in enumerate(study.seeds) if ended.get(seed, 0) < wanted)
+    return next(short, len(study.seeds))
 
 
 def last_look(study: StudyRecord, ended: int) -> int | None:

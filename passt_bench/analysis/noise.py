@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, block_table, compare
+from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, block_table, compare
 from passt_bench.analysis.frame import cells_frame
 from passt_bench.analysis.statistics import (
     INTERVAL_FROM,
@@ -40,19 +40,19 @@ class NoiseFloor:
     largest: float  # absolute difference of an arm's mean to the baseline's
     false_positives: tuple[str, ...]  # arms whose interval excludes zero: wrong here
 
-    def margin(self, blocks: int, variants: int) -> float:
+    def margin(self, blocks: int, variants: int, level: float = LEVELS[0]) -> float:
         """The smallest margin within which equal variants are *same* with probability 0.8.
 
         For a planned study with that many seeds, and variants including the baseline.
         """
-        return smallest_margin(self._planned(blocks, variants))
+        return smallest_margin(self._planned(blocks, variants, level))
 
-    def detectable(self, blocks: int, variants: int) -> float:
+    def detectable(self, blocks: int, variants: int, level: float = LEVELS[0]) -> float:
         """The smallest difference detected with probability 0.8; arguments as in `margin`."""
-        return detectable(self._planned(blocks, variants))
+        return detectable(self._planned(blocks, variants, level))
 
-    def _planned(self, blocks: int, variants: int) -> Contrast:
-        return planned_contrast(variants, blocks, self.deviation / math.sqrt(2))
+    def _planned(self, blocks: int, variants: int, level: float) -> Contrast:
+        return planned_contrast(variants, blocks, self.deviation / math.sqrt(2), level)
 
 
 def noise_floor(study: StudyRecord, cells: pd.DataFrame, metric: str | None = None) -> NoiseFloor:
@@ -106,21 +106,23 @@ def known_floor(study: StudyRecord, stores: Sequence[Store]) -> NoiseFloor | Non
 def design_sentence(study: StudyRecord, floor: NoiseFloor | None) -> str:
     """What a planned study will be able to show, and with how many seeds it could show *same*."""
     seeds, arms = study.judged_at[-1], len(study.variants)
+    level = LEVELS[len(study.judged_at) - 1]
     if seeds < INTERVAL_FROM:
         return f"A verdict needs {INTERVAL_FROM} seeds."
     if floor is None:
-        planned = planned_contrast(arms, seeds)
+        planned = planned_contrast(arms, seeds, level=level)
         return (
-            f"With {seeds} seeds it will detect differences of {detectable(planned):.1f} standard "
-            f"deviations of a run, and show equality within {smallest_margin(planned):.1f}."
+            f"With {seeds} seeds it detects differences of {detectable(planned):.1f} standard "
+            f"deviations of a run, and shows equality within {smallest_margin(planned):.1f}."
         )
     margin = DEFAULT_MARGIN if study.margin is None else study.margin
+    least = floor.margin(seeds, arms, level)
     text = (
-        f"With {seeds} seeds and noise as in {STUDY} it will detect differences of "
-        f"{floor.detectable(seeds, arms):.2g} in {study.metric}, and show equality within "
-        f"{floor.margin(seeds, arms):.2g} (both with probability 0.8)"
+        f"With {seeds} seeds, and if all variants are as quiet as those of {STUDY}, it detects "
+        f"differences of {floor.detectable(seeds, arms, level):.2g} in {study.metric} and shows "
+        f"equality within {least:.2g}, both with probability 0.8"
     )
-    if floor.margin(seeds, arms) <= margin:
+    if least <= margin:
         return f"{text}."
-    enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms) <= margin), None)
+    enough = next((n for n in range(seeds, _MOST) if floor.margin(n, arms, level) <= margin), None)
     return f"{text}; within the margin of {margin:g} that takes {enough or f'over {_MOST}'} seeds."

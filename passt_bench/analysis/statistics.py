@@ -124,7 +124,7 @@ class Contrast:
         single: the interval that is not corrected for the other contrasts.
         error: standard error; of a hull, that of the wider of its intervals.
         df: its degrees of freedom.
-        factor: how many times as wide as the single interval the simultaneous one is.
+        critical: half width of the simultaneous interval in standard errors.
         method: ``own``: each arm has its own variance. ``hull``: of the interval with pooled
             variance and the paired one. ``none``: no interval.
     """
@@ -136,7 +136,7 @@ class Contrast:
     single: tuple[float, float] = (NAN, NAN)
     error: float = NAN
     df: float = 0.0
-    factor: float = NAN
+    critical: float = NAN
     method: Method = "none"
 
 
@@ -177,7 +177,10 @@ class _Test:
         noisy = self.errors > 0
         if noisy.sum() < 2:
             return 1.0
-        values, vectors = np.linalg.eigh(self.covariance[np.ix_(noisy, noisy)])
+        # Only correlations are taken from the covariance; deviations are those of the errors.
+        covariance, errors = self.covariance[np.ix_(noisy, noisy)], self.errors[noisy]
+        scale = errors / np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
+        values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         random = np.random.default_rng(20261128)  # so that a table always gives the same intervals
         deviations = random.standard_normal((draws, len(values))) @ root.T
@@ -189,14 +192,14 @@ class _Test:
     def contrasts(self, blocks: Sequence[int], draws: int) -> list[Contrast]:
         """The tested contrasts, which have so many blocks."""
         factor, halves = self.factor(draws), self.quantiles * self.errors
-        rows = zip(blocks, self.estimates, halves, self.errors, self.of_errors, strict=True)
+        each = (self.estimates, halves, self.errors, self.of_errors, factor * self.quantiles)
         return [
             Contrast(
                 n, float(value), float(value - factor * half), float(value + factor * half),
-                (float(value - half), float(value + half)), float(error), float(df), factor,
-                self.method,
+                (float(value - half), float(value + half)), float(error), float(df),
+                float(critical), self.method,
             )
-            for n, value, half, error, df in rows
+            for n, value, half, error, df, critical in zip(blocks, *each, strict=True)
         ]  # fmt: skip
 
 
@@ -305,13 +308,16 @@ def t_quantile(level: float, df: float) -> float:
     return float(stats.t.ppf(level, df)) if df > 0 else NAN
 
 
-def planned_contrast(arms: int, blocks: int, deviation: float = 1.0) -> Contrast:
+def planned_contrast(
+    arms: int, blocks: int, deviation: float = 1.0, level: float = LEVEL
+) -> Contrast:
     """What each contrast with the baseline will be if all arms have the same noise.
 
     Args:
         arms: of a complete table, the baseline included.
         blocks: of a complete table.
         deviation: standard deviation of the noise of a cell, after block effects.
+        level: as in `contrasts`.
     """
     if arms < 2 or blocks < INTERVAL_FROM:
         return Contrast(blocks, 0.0)
@@ -319,10 +325,10 @@ def planned_contrast(arms: int, blocks: int, deviation: float = 1.0) -> Contrast
     covariance = w @ w.T * variance
     if blocks >= OWN_FROM:
         dfs = np.full(arms, (blocks - 1) * (arms - 1) / arms)
-        test = _Test("own", np.zeros(arms - 1), covariance, w**2 * variance, dfs, LEVEL)
+        test = _Test("own", np.zeros(arms - 1), covariance, w**2 * variance, dfs, level)
     else:  # the paired interval is nearly always the wider one
         parts, dfs = np.diag(np.diag(covariance)), np.full(arms - 1, blocks - 1.0)
-        test = _Test("hull", np.zeros(arms - 1), covariance, parts, dfs, LEVEL)
+        test = _Test("hull", np.zeros(arms - 1), covariance, parts, dfs, level)
     return test.contrasts([blocks] * (arms - 1), DRAWS)[0]
 
 
@@ -343,11 +349,13 @@ def smallest_margin(contrast: Contrast) -> float:
 def _reached(contrast: Contrast, missed: float) -> float:
     if not np.isfinite(contrast.error):
         return NAN
-    critical = contrast.factor * t_quantile(1 - LEVEL / 2, contrast.df)
-    return contrast.error * float(special.nctdtrinc(contrast.df, missed, critical))
+    reached = special.nctdtrinc(contrast.df, missed, contrast.critical)
+    return contrast.error * float(reached)
 
 
-def blocks_needed(contrast: Contrast, margin: float, arms: int) -> tuple[int, int | None] | None:
+def blocks_needed(
+    contrast: Contrast, margin: float, arms: int, comparisons: int, level: float = LEVEL
+) -> tuple[int, int | None] | None:
     """The blocks that decide a contrast with probability 0.8, as a range.
 
     A verdict is *better*, *worse* or *same*. The true difference is assumed to be the estimate, the
@@ -362,7 +370,7 @@ def blocks_needed(contrast: Contrast, margin: float, arms: int) -> tuple[int, in
         return first, first
     n = np.arange(first, MAX_BLOCKS + 1, dtype=np.float64)
     df = 2 * (n - 1) * (arms - 1) / arms
-    level = LEVEL / max(arms - 1, 1)  # Bonferroni's, a little more than what will be needed
+    level /= max(comparisons, 1)  # Bonferroni's, a little more than what will be needed
     ends = []
     for share in (0.9, 0.1):
         noise = contrast.error * np.sqrt(

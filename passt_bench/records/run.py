@@ -148,7 +148,7 @@ class StudyRecord:
     fingerprint: Fingerprint
     margin: float | None = None
     # Numbers of seeds at which verdicts are read, as planned when it was run for the first time;
-    # empty in records of earlier versions, which were planned with all of their seeds.
+    # empty in records of earlier versions, which are judged with all of their seeds.
     looks: tuple[int, ...] = ()
     shared: str = "epochs"  # see `spec.study.Study`
     # Variant → seconds of a clip in training, divided by the baseline's: measured once, before the

@@ -42,6 +42,7 @@ from passt_bench.report.sentences import (
     costs_headline,
     fastest_without_loss,
     headline,
+    power_sentence,
 )
 from passt_bench.report.study_tables import TABLES, all_tables
 from passt_bench.report.tables import Table
@@ -146,7 +147,7 @@ def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
         "kicker": [f"Study {study.name}", about["dataset"], variants, about["finished"]],
         "main": "verdicts" if study.seeds else "speed",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
-        "fastest_without_loss": fastest_without_loss(view) if study.seeds else None,
+        "further": [fastest_without_loss(view), power_sentence(view)] if study.seeds else [],
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "warnings": warnings(sessions),

@@ -31,8 +31,9 @@ def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None =
         return f"{tried}. None of them is better than dropping nothing ({value})."
     name = next(iter(search.confirmed), "")  # the best first
     tested = (confirmed or {}).get(name)
-    again = f"; {interval(tested)} on the test split with fresh seeds" if tested else ""
-    return f"{tried}. The best is {describe(best)} ({value}{again})."
+    if tested and tested.known:
+        value += f"; {interval(tested)} on the test split with fresh seeds"
+    return f"{tried}. The best is {describe(best)} ({value})."
 
 
 def describe(trial: TrialRecord) -> str:

@@ -7,7 +7,6 @@ from math import isfinite
 
 from passt_bench.analysis.compare import Comparison
 from passt_bench.report.text import (
-    NAN,
     Span,
     counted,
     decimals,
@@ -91,6 +90,20 @@ def costs_headline(view: StudyView) -> str:
     return f"{text}{f', {slowest}' if timed[1:] else ''}."
 
 
+def power_sentence(view: StudyView) -> str | None:
+    """That these seeds would hardly have shown a variant to be the same; None where they might."""
+    margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
+    known = [margin for margin in margins if isfinite(margin)]
+    shown = any(v.verdict == "same" for v in view.answers)
+    if view.results.look is None or shown or not known or min(known) <= view.margin:
+        return None
+    return (
+        f"With these seeds even an equal variant is seldom shown to be the same within "
+        f"±{view.margin:g}: for four times out of five the margin would have to be "
+        f"±{significant(min(known), 2)}."
+    )
+
+
 def crossings(view: StudyView, found: Sequence[Gain]) -> str:
     """From which clip length on each other model trains faster than the baseline's, in sentences.
 
@@ -131,15 +144,6 @@ def fastest_without_loss(view: StudyView) -> str | None:
         return None
     good = [(v, c) for v, c in timed if v.verdict in ("better", "same", "not worse")]
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
-    margins = [v.comparison.smallest_margin for v, _ in timed if v.comparison]
-    if not kept and not min(margins, default=NAN) <= view.margin:
-        least = (
-            f"; that takes ±{significant(min(margins), 2)}" if all(map(isfinite, margins)) else ""
-        )
-        return (
-            f"These seeds could not have shown that a variant has the same {view.metric} within "
-            f"±{view.margin:g}{least}."
-        )
     if not kept:
         return f"No variant that trains faster is shown to keep the baseline's {view.metric}."
     best, cost = max(kept, key=lambda item: item[1].speedup.value)
@@ -184,7 +188,7 @@ def _outlook(item: Comparison, places: int) -> str:
     """The difference that these seeds can detect, and how many seeds would be needed."""
     text = f"detectable with {counted(item.n, 'seed')}: {fixed(item.detectable, places)}"
     if needed := seed_range(item.blocks_needed):
-        text += f"; a verdict probably takes {needed} seeds"
+        text += f"; a new study with fresh seeds probably takes {needed} of them for a verdict"
     return text
 
 

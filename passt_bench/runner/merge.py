@@ -184,6 +184,8 @@ def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
         a, b = attrgetter(name)(one), attrgetter(name)(other)
         if a != b:
             raise _other_study(path, name, b, a)
+    if one.looks and other.looks and one.looks != other.looks:
+        raise _other_study(path, "looks", other.looks, one.looks)
     if (one.folds is None) != (other.folds is None):
         raise _other_study(path, "folds", other.folds, one.folds)
     variants = {variant.name: variant for variant in one.variants}
@@ -192,7 +194,8 @@ def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
         variants[variant.name] = variant if old is None else _joined(old, variant, path)
     folds = None if one.folds is None else tuple(sorted({*one.folds, *(other.folds or ())}))
     seeds = tuple(sorted({*one.seeds, *other.seeds}))
-    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds)
+    looks = one.looks or other.looks
+    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds, looks=looks)
 
 
 def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantRecord:

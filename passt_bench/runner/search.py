@@ -30,7 +30,12 @@ from passt_bench.runner.executor import check_device, prepare, run_cells, train
 from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import hold_studies_lock
-from passt_bench.runner.studies import free_name, is_other_data
+from passt_bench.runner.studies import (
+    free_name,
+    is_other_data,
+    planned_looks,
+    study_on_record,
+)
 from passt_bench.runner.trials import (
     KINDS,
     Space,
@@ -289,7 +294,9 @@ class _Search:
                 best = best[:-1]
                 plan = self._confirmation(best)
             with hold_studies_lock(self._paths.runs):
-                self._store.write_study(plan.record)
+                old = study_on_record(self._name, self._store)
+                looks = planned_looks(plan.record, old)
+                self._store.write_study(replace(plan.record, looks=looks))
             todo = missing_cells(plan, self._store)
             prepare(todo, self._paths, self._plan.datasets, console)
             train(todo, self._paths, self._config, console)

@@ -248,8 +248,7 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         known = {variant.name: variant for variant in old.variants} | new
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
-        # With under three seeds nothing could be judged, so more may still be planned.
-        looks = old.looks if max(old.looks, default=0) >= 3 else whole.looks
+        looks = planned_looks(whole, old)
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
     return replace(
         plan,
@@ -258,6 +257,14 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         stored_record=replace(whole, name=chosen),
         notes=tuple(notes),
     )
+
+
+def planned_looks(study: StudyRecord, old: StudyRecord | None) -> tuple[int, ...]:
+    """The looks of a study that is on record: those it was planned with.
+
+    With under three seeds nothing could be judged, so more may still be planned.
+    """
+    return old.looks if old is not None and max(old.looks, default=0) >= 3 else study.looks
 
 
 def _cells(variant: VariantRecord) -> dict[tuple[int, int | None], str]:

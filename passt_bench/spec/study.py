@@ -71,6 +71,8 @@ class Study:
             raise self.error("a study compares at least two variants", "variants", names, remedy)
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise self.error("must be positive", "margin", self.margin, "Give e.g. margin=0.02.")
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not whole or len(set(self.seeds)) != len(self.seeds):
             problem = "seeds must be distinct whole numbers from 0"

@@ -136,17 +136,29 @@ def simulate(scenario: str, arms: int, n: int, tables: int, seed: int = 0) -> Ra
     return Rates(float(np.mean(covered)), missed / tables, float(np.mean(widths)))
 
 
-# What is outside the bounds that hold for all others, with its reason in docs/statistics.md.
-KNOWN: dict[tuple[str, int, int], tuple[float, float, float]] = {}
+# What is outside the bounds that hold for all others, with its reason in docs/statistics.md:
+# scenario and arms → lowest and highest coverage, most studies with a miss.
+KNOWN: dict[tuple[str, int], tuple[float, float, float]] = {
+    ("skewed and growing", 2): (0.88, 0.95, 0.12),
+    ("skewed and growing", 12): (0.93, 0.97, 0.085),
+    ("skewed (exponential)", 5): (0.93, 0.985, 0.065),
+    ("skewed (exponential)", 12): (0.93, 0.985, 0.065),
+    ("heavy tails (t with 3)", 5): (0.93, 0.985, 0.065),
+    ("heavy tails (t with 3)", 12): (0.93, 0.985, 0.065),
+    ("a tenth of the cells missing", 5): (0.93, 0.985, 0.065),
+    ("a tenth of the cells missing", 12): (0.93, 0.985, 0.065),
+    ("one arm with 9 times the variance", 5): (0.93, 0.985, 0.065),
+}
 
 
+@pytest.mark.parametrize("n", [5, 10])
 @pytest.mark.parametrize("arms", ARMS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_intervals_cover_from_five_seeds_on(scenario: str, arms: int, pytestconfig) -> None:
+def test_intervals_cover_from_five_seeds_on(scenario: str, arms: int, n: int, pytestconfig) -> None:
     tables = 10_000 if pytestconfig.getoption("--long") else 1000
     slack = 3 * np.sqrt(0.05 * 0.95 / tables)
-    low, high, most = KNOWN.get((scenario, arms, 5), (0.93, 0.97, 0.065))
-    rates = simulate(scenario, arms, 5, tables)
+    low, high, most = KNOWN.get((scenario, arms), (0.93, 0.97, 0.065))
+    rates = simulate(scenario, arms, n, tables)
     assert low - slack < rates.covered < (0.99 if scenario == "near the ceiling" else high) + slack
     assert rates.missed < most + slack
 
@@ -167,7 +179,7 @@ def test_the_detectable_difference_is_found_in_four_of_five(arms: int, n: int) -
         y[1] += effect
         hits += contrasts(y, weights, draws=DRAWS)[0].low > 0
     low, high = stats.binom.interval(0.998, 1500, 0.8)
-    assert low - 60 < hits < high + 60
+    assert low - 15 < hits < high + 45  # a little more than planned
 
 
 @pytest.mark.parametrize("looks", [(5, 7, 10), (5, 6, 7, 8, 10), (3, 6)])

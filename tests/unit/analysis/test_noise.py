@@ -71,6 +71,6 @@ def test_a_plan_says_what_it_can_show(tmp_path: Path) -> None:
     assert f"differences of {floor.detectable(5, 6):.2g} in mAP" in text
     enough = int(text.rsplit(" ", 2)[1])
     assert floor.margin(enough, 6) <= 0.02 < floor.margin(enough - 1, 6)
-    assert design_sentence(replace(of, margin=1.0), floor).endswith("0.8).")
+    assert design_sentence(replace(of, margin=1.0), floor).endswith("0.8.")
     assert "standard deviations of a run" in design_sentence(of, None)
     assert design_sentence(salted(6, 2), floor) == "A verdict needs 3 seeds."

@@ -156,7 +156,7 @@ def test_two_arms_from_five_blocks_on_are_the_paired_t_test() -> None:
     expected = stats.ttest_rel(y[1], y[0]).confidence_interval(0.95)
     result = found(y)
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
-    assert (result.n, result.method, result.factor) == (6, "own", 1.0)
+    assert (result.n, result.method) == (6, "own")
     assert result.df == pytest.approx(5)
 
 
@@ -170,7 +170,8 @@ def test_an_arms_own_variance_decides_its_interval() -> None:
         assert result.df == pytest.approx(parts.sum() ** 2 / (parts**2 / fit.dfs[0]).sum())
         half = stats.t.isf(0.025, result.df) * result.error
         assert result.single == pytest.approx((result.estimate - half, result.estimate + half))
-        assert result.high - result.estimate == pytest.approx(result.factor * half)
+        assert result.high - result.estimate == pytest.approx(result.critical * result.error)
+        assert result.critical * result.error > half
     assert several[2].error > 3 * several[0].error
 
 
@@ -184,6 +185,26 @@ def test_below_five_blocks_the_hull_of_pooled_and_paired() -> None:
             assert result.single[0] == pytest.approx(min(result.estimate - half, paired.low))
             assert result.single[1] == pytest.approx(max(result.estimate + half, paired.high))
             assert result.low < result.single[0] and result.single[1] < result.high
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_quiet_contrast_does_not_widen_the_others(n: int) -> None:
+    y = table(4, n, 3)
+    widths = [against_first(y)[1].high - against_first(y)[1].low]
+    for noise in (0.1, 0.001):
+        y[1] = y[0] + noise * (table(4, n, 5)[1] - 0.8)
+        widths.append(against_first(y)[1].high - against_first(y)[1].low)
+    assert max(widths) < 1.6 * min(widths)
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+def test_power_is_that_of_the_level(looks: int) -> None:
+    level = (0.05, 0.0294, 0.0221)[looks - 1]
+    planned = planned_contrast(2, 5, level=level)
+    critical = stats.t.isf(level / 2, 4)
+    assert planned.critical == pytest.approx(critical)
+    power = stats.nct.sf(critical, 4, detectable(planned) / planned.error)
+    assert power == pytest.approx(0.8, abs=1e-4)
 
 
 def test_the_factor_of_pooled_variance_is_dunnetts() -> None:
@@ -205,7 +226,7 @@ def test_simultaneous_intervals_are_reproducible_and_no_wider_than_bonferroni() 
         assert one == two
         for result in one:
             bonferroni = stats.t.isf(0.025 / len(one), result.df)
-            assert 1 < result.factor < 1.03 * bonferroni / stats.t.isf(0.025, result.df)
+            assert stats.t.isf(0.025, result.df) < result.critical < 1.03 * bonferroni
 
 
 def test_a_smaller_level_has_wider_intervals() -> None:
@@ -264,7 +285,7 @@ def test_the_recipe_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("arms", "blocks"), [(2, 3), (2, 5), (5, 4), (5, 5), (12, 10)])
 def test_what_a_design_can_show_has_the_power_it_names(arms: int, blocks: int) -> None:
     planned = planned_contrast(arms, blocks, 0.01)
-    critical = planned.factor * stats.t.isf(0.025, planned.df)
+    critical = planned.critical
     assert planned.error == pytest.approx(0.01 * np.sqrt(2 / blocks))
     found = stats.nct.sf(critical, planned.df, detectable(planned) / planned.error)
     assert found == pytest.approx(0.8, abs=1e-4)
@@ -282,7 +303,7 @@ def test_a_planned_study_is_tested_as_it_will_be() -> None:
         # Of very many equal tables the middle one is what was planned.
         real = [against_first(random.normal(size=(arms, blocks)), draws=400)[0] for _ in range(300)]
         assert np.median([c.df for c in real]) == pytest.approx(planned.df, rel=0.25)
-        assert np.median([c.factor for c in real]) == pytest.approx(planned.factor, rel=0.05)
+        assert np.median([c.critical for c in real]) == pytest.approx(planned.critical, rel=0.15)
         assert np.sqrt(np.mean([c.error**2 for c in real])) == pytest.approx(planned.error, rel=0.1)
 
 
@@ -293,14 +314,14 @@ def test_power_at_its_limits() -> None:
     )
     none = planned_contrast(3, 2)
     assert np.isnan([detectable(none), smallest_margin(none)]).all()
-    assert blocks_needed(none, 0.02, 3) is None
-    still = Contrast(3, 0.1, 0.1, 0.1, (0.1, 0.1), 0.0, 4.0, 1.0, "hull")
-    assert blocks_needed(still, 0.02, 3) == (5, 5)
+    assert blocks_needed(none, 0.02, 3, 2) is None
+    still = Contrast(3, 0.1, 0.1, 0.1, (0.1, 0.1), 0.0, 4.0, 2.8, "hull")
+    assert blocks_needed(still, 0.02, 3, 2) == (5, 5)
 
 
 def test_blocks_needed_are_the_first_with_the_power_for_little_and_much_noise() -> None:
-    c = Contrast(6, 0.03, -0.01, 0.07, (-0.01, 0.07), 0.012, 5.0, 1.0, "own")
-    needed = blocks_needed(c, 0.001, arms=2)
+    c = Contrast(6, 0.03, -0.01, 0.07, (-0.01, 0.07), 0.012, 5.0, 2.6, "own")
+    needed = blocks_needed(c, 0.001, 2, 1)
     assert needed is not None and needed[1] is not None
     for n, share in zip(needed, (0.9, 0.1), strict=True):
         noise = 0.012 * np.sqrt(6 * 5 / stats.chi2.ppf(share, 5))
@@ -309,9 +330,9 @@ def test_blocks_needed_are_the_first_with_the_power_for_little_and_much_noise() 
             for m in (n - 1, n)
         ]
         assert power[1] >= 0.8 and (power[0] < 0.8 or n == 7)
-    more = blocks_needed(c, 0.001, arms=10)
+    more = blocks_needed(c, 0.001, 10, 9)
     assert more is not None and more[0] >= needed[0]
     # A vanishing difference needs a margin; without one there is no end.
-    flat = Contrast(6, 0.0, -0.01, 0.01, (-0.01, 0.01), 0.005, 5.0, 1.0, "own")
-    assert blocks_needed(flat, 1e-6, arms=2) is None
-    assert blocks_needed(flat, 0.02, arms=2) is not None
+    flat = Contrast(6, 0.0, -0.01, 0.01, (-0.01, 0.01), 0.005, 5.0, 2.6, "own")
+    assert blocks_needed(flat, 1e-6, 2, 1) is None
+    assert blocks_needed(flat, 0.02, 2, 1) is not None

@@ -183,6 +183,7 @@ def test_a_study_gives_validated_recipes() -> None:
         ("variants", (Variant("a"),), ["a"]),
         ("variants", (Variant("a"), Variant("a")), "a"),
         ("seeds", (1, 1), (1, 1)),
+        ("margin", -1.0, -1.0),
         ("looks", (5, 3), (5, 3)),
         ("looks", (2, 5), (2, 5)),
         ("looks", (3, 4, 5, 6, 7, 8), (3, 4, 5, 6, 7, 8)),
