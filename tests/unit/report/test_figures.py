@@ -18,6 +18,7 @@ from passt_bench.records.run import Picture
 from passt_bench.registry import FIGURES
 from passt_bench.report import figures
 from passt_bench.report.figures import Drawing, draw_all
+from passt_bench.report.figures.budgets import budgets, budgets_data
 from passt_bench.report.figures.classes import classes_data
 from passt_bench.report.figures.curves import curves_data
 from passt_bench.report.figures.patches import covered, patches_data
@@ -26,7 +27,7 @@ from passt_bench.report.figures.scaling import scaling_data
 from passt_bench.report.figures.tradeoff import areas, tradeoff_data
 from passt_bench.report.testing import FigureContract
 from passt_bench.report.theme import drawn_text, figure_style, overlaps
-from passt_bench.report.view import StudyView, study_view
+from passt_bench.report.view import StudyView, VariantView, study_view
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
 NAMES = figures.figure_names()
@@ -110,7 +111,7 @@ def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path) -> None:
         drawn(tmp_path / "one seed", (*QUICK[:3], lost), seeds=(0,), folds=(1, 2),
               metric="accuracy", data=fingerprint(60)),
     ):  # fmt: skip
-        assert list(drawings) == NAMES
+        assert list(drawings) == [name for name in NAMES if name != "quality_against_cost"]
         with figure_style():
             for name, drawing in drawings.items():
                 assert drawing.figure is not None
@@ -126,6 +127,25 @@ def test_no_text_collides_or_leaves_the_canvas(tmp_path: Path) -> None:
     # A speed without a result is shown below all results.
     assert boxes["no result"].y1 < strip
     assert boxes["lost"].y1 < strip < boxes["none"].y0
+
+
+def test_budgets_are_lines_of_one_model_and_patchout(quick_view: StudyView) -> None:
+    none, quarter, half = quick_view.variants[:3]
+    assert budgets_data(quick_view).empty
+
+    def spent(v: VariantView, of: VariantView, epochs: float) -> VariantView:
+        cost = {"epochs": epochs, "steps": 10 * epochs, "tokens": 1.0, "flops": 1e12 * epochs}
+        return replace(v, record=replace(of.record, name=v.name, spent=cost))
+
+    given = (spent(none, none, 4), spent(quarter, none, 8), spent(half, half, 6))
+    view = replace(quick_view, variants=given)
+    data = budgets_data(view).set_index("variant")
+    assert list(data["series"]) == 2 * ["passt_micro, no patchout"] + ["unstructured, 50 % dropped"]
+    assert list(data["flops"]) == [4e12, 8e12, 6e12]
+    assert data.loc["none", "value"] == none.value.value
+    with figure_style():
+        drawing = budgets(view)
+        assert drawing.figure is not None and overlaps(drawing.figure) == []
 
 
 def test_a_figure_without_data_is_a_sentence(tmp_path: Path) -> None:
