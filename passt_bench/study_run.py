@@ -32,7 +32,8 @@ from passt_bench.runner.executor import (
     prepare,
     train,
 )
-from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_request
+from passt_bench.runner.plan import StudyPlan, missing_cells, plan_request
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import PROGRESS, count_runs, hold_studies_lock, is_running
@@ -64,16 +65,38 @@ def _plan(
     file: StudyFile, request: StudyRequest, config: RunConfig, paths: Paths, console: Console
 ) -> StudyPlan:
     """The plan; where equal seconds are shared, the steps are measured first, once and for all."""
-    plan = plan_request(file, request, paths)
-    if plan.study.shared != "seconds" or plan.record.step_ratios:
-        return plan
-    sessions = measure(plan, config, Store(paths.runs), console)
-    ratios = step_ratios(plan.record, sessions)
-    if ratios is None:
-        problem = "the steps were not measured, which decide how long each variant is trained"
-        remedy = "Run it without --no-cost and --no-baseline."
-        raise plan.study.error(problem, "shared", "seconds", remedy)
-    return plan_request(file, request, paths, ratios=ratios)
+    plan, store, ratios = plan_request(file, request, paths), Store(paths.runs), None
+    if plan.study.shared == "seconds" and not plan.record.step_ratios:
+        sessions = measure(plan, config, store, console)
+        ratios = step_ratios(plan.record, sessions)
+        if ratios is None:
+            problem = "the steps were not measured, which decide how long each variant is trained"
+            remedy = "Run it without --no-cost and --no-baseline."
+            raise plan.study.error(problem, "shared", "seconds", remedy)
+        plan = plan_request(file, request, paths, ratios=ratios)
+    if todo := missing_cells(plan.tuning, store, config.retry):
+        check_device(plan)
+        console.print(describe_tuning(plan, todo), markup=False)
+        prepare(todo, paths, plan.datasets, console)
+        train(todo, paths, config, console)
+        if missing_cells(plan.tuning, store):
+            problem, remedy = "the tuning did not finish", "Run the same command to resume."
+            raise plan.study.error(problem, "tune", count_of(len(todo), "run"), remedy)
+        plan = plan_request(file, request, paths, ratios=ratios)
+    return plan
+
+
+def describe_tuning(plan: StudyPlan, todo: Sequence[PlannedCell]) -> str:
+    """A sentence about what is tried before a study; empty if nothing is missing."""
+    if not todo or plan.study.tune is None:
+        return ""
+    levels = plan.study.tune.levels.items()
+    values = "; ".join(f"{name} = {', '.join(map(str, given))}" for name, given in levels)
+    tuned = count_of(len({item.variants for item in plan.record.tried}), "group")
+    return (
+        f"First {count_of(len(todo), 'run')} on a validation split choose for {tuned} of variants: "
+        f"{values}."
+    )
 
 
 def _looks(study: Study, request: StudyRequest) -> tuple[int, ...]:
@@ -107,7 +130,7 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
-    todo = missing_cells(plan, store, config.retry)
+    todo = missing_cells(plan.cells, store, config.retry)
     console.print(plan.study.question, markup=False)
     if plan.cells:
         console.print(describe_data(plan.record.fingerprint), markup=False)
@@ -142,7 +165,7 @@ def execute_plan(
         InputError: the device of a recipe is not available.
     """
     store = Store(paths.runs)
-    todo = missing_cells(plan, store, config.retry) if todo is None else todo
+    todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
     check_device(plan)
     if todo:
         fork_server()  # imports while features are prepared
@@ -304,8 +327,9 @@ def describe(
 ) -> str:
     """Sentences about what a command will run (``todo``, if known) and how long that takes."""
     predictor = predictor or Predictor(store.root)
-    todo = missing_cells(plan, store, config.retry) if todo is None else todo
-    text = "".join(f"{note} " for note in plan.notes)
+    todo = missing_cells(plan.cells, store, config.retry) if todo is None else todo
+    trials = missing_cells(plan.tuning, store)
+    text = " ".join((*plan.notes, describe_tuning(plan, trials), "")).lstrip()
     if plan.absent:
         each = [plan.expected(variant, predictor) for variant in plan.record.variants]
         runs, hours = sum(n for n, _ in each), sum(n * s for n, s in each) / 3600
@@ -316,7 +340,8 @@ def describe(
     text += count_runs(plan.record, len(plan.stored_record.variants), store, config.retry)
     text += "" if todo or not plan.cells else " Nothing to train."
     width = config.per_gpu if predictor.gpu else parallel_runs(todo, config)
-    seconds = sum(cell.seconds(predictor) for cell in todo) / min(width, len(todo) or 1)
+    work = sum(cell.seconds(predictor) for cell in (*trials, *todo))
+    seconds = work / min(width, len(todo) or 1)
     if config.cost and plan.has_baseline:
         sessions = [] if predictor.gpu else store.sessions()
         costs, variants = _cost_plan(plan, config, sessions)

@@ -129,6 +129,17 @@ class CellRecord:
     fold: int | None
 
 
+@dataclass(frozen=True)
+class TriedRecord:
+    """Values that were tried for variants before their study, see `spec.study.Tune`."""
+
+    variants: tuple[str, ...]
+    changes: dict[str, Any]  # dotted field → value
+    cells: tuple[CellRecord, ...]
+    value: float | None = None  # mean of the study's metric; None without all runs
+    chosen: bool = False
+
+
 def cell_name(seed: int, fold: int | None) -> str:
     """The name of a cell: ``seed 1``, ``seed 1, fold 2``."""
     return f"seed {seed}" + ("" if fold is None else f", fold {fold}")
@@ -156,10 +167,16 @@ class StudyRecord:
     step_ratios: dict[str, float] = field(default_factory=dict)
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    tried: tuple[TriedRecord, ...] = ()
     better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file
     command: str = ""  # the command as typed
     schema: int = SCHEMA
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all cells, of the variants and of what was tried before."""
+        return [cell.key for item in (*self.variants, *self.tried) for cell in item.cells]
 
     @property
     def judged_at(self) -> tuple[int, ...]:

@@ -218,7 +218,8 @@ def _write_study(
     wanted = set[str]()
     with replacing(folder, written(), reports=reports) as new:
         if results is not None:
-            wanted = {*results.records, *(session.key for session in results.sessions)}
+            tried = (cell.key for item in results.study.tried for cell in item.cells)
+            wanted = {*results.records, *tried, *(session.key for session in results.sessions)}
             old = Path(STUDIES, f"{results.study.name}.json")
             if (folder / old).is_file():  # so that the record of a newer version is not replaced
                 write_atomically(new / old, read_bytes(folder / old), sync=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from passt_bench.analysis.compare import LEVELS
-from passt_bench.records.run import RunRecord
+from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.report.text import counted, fixed, listed, significant
+from passt_bench.report.text import counted, fixed, listed, quoted, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
 from passt_bench.spec import EngineSpec, Recipe
 
@@ -98,6 +98,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
             ratios = listed(f"{name} {ratio:.3f}" for name, ratio in study.step_ratios.items())
             measured = f"; seconds of a clip relative to the baseline's, measured once: {ratios}"
         yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget{measured}"
+    yield from fact("Tuned", _tuned(study))
     selections = {v.recipe.training.checkpoint_selection for v in study.variants}
     chosen = {selection == "best_on_validation" for selection in selections}
     words = {False: "the last epoch", True: "the epoch that is best on a validation split"}
@@ -111,6 +112,20 @@ def _design(view: StudyView) -> Iterable[Fact]:
         share = 100 * (1 - LEVELS[len(study.judged_at) - 1])
         yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {share:.1f} %"
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
+
+
+def _tuned(study: StudyRecord) -> Iterator[str]:
+    """What was tried before the study, with the values on the validation split."""
+    for names in dict.fromkeys(item.variants for item in study.tried):
+        own = [item for item in study.tried if item.variants == names]
+        values = (
+            f"{listed(f'{name} {value:g}' for name, value in item.changes.items())} "
+            + ("failed" if item.value is None else fixed(item.value, 3))
+            + " (chosen)" * item.chosen
+            for item in own
+        )
+        runs = counted(len(own[0].cells), "run")
+        yield f"{listed(map(quoted, names))}: {', '.join(values)}, {runs} each"
 
 
 def _data(view: StudyView) -> Iterable[Fact]:

@@ -34,7 +34,7 @@ from passt_bench.models import draw_kept, from_recipe, save_model
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import load_initial_weights
-from passt_bench.runner.plan import PlannedCell
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import PROGRESS, lock
 from passt_bench.training import checkpoint
@@ -267,12 +267,12 @@ def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
 
 
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
-    """The first training clip, at most 64 mels high, and the patches kept in the first step.
+    """If the cell is pictured: the first training clip, at most 64 mels high, and the patches kept in the first step.
 
     If patchout rises over the training run, they are those kept in the last step.
     """
     grid, shape = cell.summary.grid, cell.summary.model_shape
-    if grid is None or shape is None:
+    if not cell.pictured or grid is None or shape is None:
         return None
     common = math.gcd(*shape[0], *shape[1])
     k = next(

@@ -38,7 +38,8 @@ from passt_bench.runner.cells import (
     serve_cells,
 )
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import PlannedCell, StudyPlan
+from passt_bench.runner.plan import StudyPlan
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig, check_device_name
 from passt_bench.runner.run_status import PROGRESS, is_running, lock
 from passt_bench.spec.recipe import EngineSpec, Recipe

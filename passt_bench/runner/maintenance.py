@@ -228,7 +228,7 @@ def _in_use(store: Store) -> tuple[set[str], set[Path | None]]:
     """Keys and cached features that studies and searches refer to."""
     keys, recipes = set[str](), list[tuple[Recipe, str]]()
     for study in map(store.study, store.studies()):
-        keys |= {cell.key for variant in study.variants for cell in variant.cells}
+        keys |= {*study.keys}
         keys |= {variant.arm for variant in study.variants}
         recipes += [(variant.recipe, study.fingerprint.digest) for variant in study.variants]
     for name in document_names(store.root / SEARCHES):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from passt_bench.data.dataset import Dataset
-from passt_bench.data.shared import SharedDataset
 from passt_bench.errors import InputError, located
 from passt_bench.paper import Corpus, corpora
-from passt_bench.records.run import CellRecord, Fingerprint, StudyRecord, VariantRecord
+from passt_bench.records.run import (
+    CellRecord,
+    Fingerprint,
+    StudyRecord,
+    TriedRecord,
+    VariantRecord,
+)
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS, PATCHOUTS
 from passt_bench.runner.budget import known_ratios, spent, with_budget
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.estimates import ModelSummary, run_flops, summarize_model
-from passt_bench.runner.initial_weights import resolve_init
+from passt_bench.runner.estimates import run_flops, summarize_model
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.prediction import Predictor
 from passt_bench.runner.request import (
     Paths,
@@ -28,40 +32,13 @@ from passt_bench.runner.request import (
     with_seeds,
 )
 from passt_bench.runner.studies import StudyFile, join_record, without_weights
-from passt_bench.spec.key import (
-    arm_key,
-    component_versions,
-    plain_name,
-    quality_key,
-)
+from passt_bench.runner.tuning import plan_tuning, with_choices
+from passt_bench.spec.key import arm_key, component_versions, plain_name
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import Study, Variant
 from passt_bench.training.engine import check_engine
 from passt_bench.training.loop import check_settings
 from passt_bench.vocabulary import built_in
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    """One cell with everything that a new process needs to run it."""
-
-    key: str
-    variant: str
-    recipe: Recipe
-    seed: int
-    fold: int | None
-    fingerprint: Fingerprint
-    components: Mapping[str, int]
-    summary: ModelSummary
-    data: SharedDataset
-    flops: float  # of training and evaluation, about
-    attempt: int = 1
-    checkpoint: Path | None = None  # initial weights; None from scratch
-
-    def seconds(self, predictor: Predictor) -> float:
-        """Expected seconds; nan on a GPU without a data sheet."""
-        each = predictor.seconds_per_flop(self.recipe, len(self.fingerprint.classes))
-        return self.flops * each + 1.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +50,7 @@ class StudyPlan:
     cells: tuple[PlannedCell, ...]  # of the requested variants
     stored_record: StudyRecord  # for the store: with the variants, seeds and folds on record
     datasets: Datasets
+    tuning: tuple[PlannedCell, ...] = ()  # what is tried before, see `spec.study.Tune`
     notes: tuple[str, ...] = ()  # sentences about its name and what is on record under it
     absent: Corpus | None = None  # a data set that is not here, so that no cells could be planned
 
@@ -92,33 +70,6 @@ class StudyPlan:
         flops = run_flops(recipe, summary, corpus.training, corpus.evaluation)
         runs = len(self.record.seeds) * len(self.record.folds or (1,))
         return runs, flops * predictor.seconds_per_flop(recipe, classes)
-
-
-def plan_cell(
-    variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
-) -> PlannedCell:
-    """Plans a cell: its key, the sizes of its model and its FLOPs."""
-    dataset = datasets.get(recipe)
-    fingerprint = dataset.fingerprint
-    recipe, checkpoint = resolve_init(recipe, fingerprint.classes)
-    components = component_versions(recipe)
-    summary = summarize_model(recipe, len(fingerprint.classes))
-    train, test = dataset.split(fold)
-    datasets.check(recipe, fold)
-    check_settings(recipe, len(train))
-    return PlannedCell(
-        key=quality_key(recipe, seed, fold, fingerprint.digest, components),
-        variant=variant,
-        recipe=recipe,
-        seed=seed,
-        fold=fold,
-        fingerprint=fingerprint,
-        components=components,
-        summary=summary,
-        data=datasets.shared(recipe),
-        flops=run_flops(recipe, summary, len(train), len(test)),
-        checkpoint=checkpoint,
-    )
 
 
 def plan_request(
@@ -244,15 +195,20 @@ def plan_study(
         chosen = _folds(study, known, folds) if study.seeds else None
     cells: list[PlannedCell] = []
     variants: list[VariantRecord] = []
+    tried: list[TriedRecord] = []
+    tuning: list[PlannedCell] = []
     clips, classes = absent.training if absent else 0, len(fingerprint.classes)
     if study.seeds and not absent:
-        clips = len(dataset.split(chosen[0] if chosen else None)[0])
-    for variant in planned:
+        fold = chosen[0] if chosen else None
+        clips = len(dataset.split(fold)[0])
+        tried, tuning = plan_tuning(study, planned, datasets, fold, clips, classes, ratios)
+    tuned = with_choices(study, tried)
+    for variant in (tuned.variant(variant.name) for variant in planned):
         with located(study.place(variant.name)):
             recipe = (
-                with_budget(study, variant, clips, classes, ratios)
+                with_budget(tuned, variant, clips, classes, ratios)
                 if clips
-                else study.recipe(variant)
+                else tuned.recipe(variant)
             )
             own = [
                 plan_cell(variant.name, recipe, seed, fold, datasets)
@@ -261,6 +217,7 @@ def plan_study(
             ]
             if absent:
                 check_settings(recipe, absent.training)
+            own = [replace(cell, pictured=cell is own[0]) for cell in own]
             recipe = own[0].recipe if own else recipe  # with the digest of its initial weights
             check_engine(recipe.engine)
             record = variant_record(variant.name, recipe, classes)
@@ -283,6 +240,7 @@ def plan_study(
         shared=study.shared,
         step_ratios=dict(ratios or {}),
         contrasts=dict(study.contrasts),
+        tried=tuple(tried),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,
         command=command,
@@ -292,7 +250,7 @@ def plan_study(
         unique.setdefault(cell.key, cell)
     # By seed and fold, so that blocks are completed early.
     ordered = sorted(unique.values(), key=lambda cell: (cell.seed, cell.fold or 0))
-    return StudyPlan(study, planned_study, tuple(ordered), planned_study, datasets)
+    return StudyPlan(study, planned_study, tuple(ordered), planned_study, datasets, tuple(tuning))
 
 
 def variant_record(name: str, recipe: Recipe, classes: int) -> VariantRecord:
@@ -373,10 +331,12 @@ def _folds(study: Study, known: Sequence[int], folds: int | None) -> tuple[int, 
     return chosen[:folds]
 
 
-def missing_cells(plan: StudyPlan, store: Store, retry: tuple[str, ...] = ()) -> list[PlannedCell]:
+def missing_cells(
+    cells: Iterable[PlannedCell], store: Store, retry: tuple[str, ...] = ()
+) -> list[PlannedCell]:
     """The cells without a final record, and those whose status is to be retried."""
     todo = []
-    for cell in plan.cells:
+    for cell in cells:
         outcome = store.outcome(cell.key)
         if outcome is None:
             todo.append(cell)

@@ -27,7 +27,8 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.records.store import SEARCHES, Store, document_names, read_search, write_document
 from passt_bench.runner.executor import check_device, prepare, run_cells, train
-from passt_bench.runner.plan import PlannedCell, StudyPlan, missing_cells, plan_study
+from passt_bench.runner.plan import StudyPlan, missing_cells, plan_study
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import hold_studies_lock
 from passt_bench.runner.studies import (
@@ -289,7 +290,7 @@ class _Search:
         if best:
             plan = self._confirmation(best)
             while len(best) > 1 and not self._budget.allows_confirming(
-                len(missing_cells(plan, self._store))
+                len(missing_cells(plan.cells, self._store))
             ):
                 best = best[:-1]
                 plan = self._confirmation(best)
@@ -297,7 +298,7 @@ class _Search:
                 old = study_on_record(self._name, self._store)
                 looks = planned_looks(plan.record, old)
                 self._store.write_study(replace(plan.record, looks=looks))
-            todo = missing_cells(plan, self._store)
+            todo = missing_cells(plan.cells, self._store)
             prepare(todo, self._paths, self._plan.datasets, console)
             train(todo, self._paths, self._config, console)
             outcomes = [self._store.outcome(cell.key) for cell in plan.cells]
@@ -326,6 +327,7 @@ class _Search:
             ),
             folds=None if fold is None else (fold,),
             contrasts={},
+            tune=None,
         )
         notebook = (
             "The best settings of a search over kind and rate of patchout. The search chose by a "

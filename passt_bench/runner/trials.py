@@ -21,7 +21,8 @@ from passt_bench.records.run import VariantRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.registry import PATCHOUTS, Better
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import PlannedCell, StudyPlan, plan_cell
+from passt_bench.runner.plan import StudyPlan
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.spec.recipe import Pair, Patchout, Recipe
 from passt_bench.spec.study import override
 

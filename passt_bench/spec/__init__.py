@@ -15,6 +15,7 @@ from passt_bench.spec.recipe import (
 )
 from passt_bench.spec.study import (
     Study,
+    Tune,
     Variant,
     effects,
     factorial,
@@ -36,6 +37,7 @@ __all__ = [
     "Recipe",
     "Study",
     "TrainingSpec",
+    "Tune",
     "Variant",
     "ast_frontend",
     "effects",

@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
 MOST_LOOKS = 5
+TUNING_SEED = 1000  # the first seed of the runs that tune a study
 Shared = Literal["epochs", "steps", "tokens", "flops", "seconds"]
 Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
 
@@ -38,6 +39,26 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Values to try for each variant before the study; the best of them is used.
+
+    Every combination is trained for ``budget`` times what the variants share, once for all
+    variants that differ in nothing but their budget, with seeds that the study does not use, and
+    judged by the study's metric on a validation split cut from the training clips (of the first
+    fold).
+    """
+
+    levels: Mapping[str, tuple[Any, ...]]  # dotted field → values, see `override`
+    budget: float = 1.0
+    seeds: int = 1  # number of runs of each combination
+
+    def combinations(self) -> list[dict[str, Any]]:
+        """The changes of each combination."""
+        grid = product(*self.levels.values())
+        return [dict(zip(self.levels, values, strict=True)) for values in grid]
+
+
+@dataclass(frozen=True)
 class Study:
     """A controlled study: variants of a base recipe, compared with one of them."""
 
@@ -58,6 +79,7 @@ class Study:
     # Further comparisons than with the baseline: family → contrast → variant → weight, which add
     # up to zero. The intervals of a family cover together.
     contrasts: Mapping[str, Contrasts] = field(default_factory=dict)
+    tune: Tune | None = None
     minutes: float | None = None  # expected on two CPU cores, for the list of studies
 
     def __post_init__(self) -> None:
@@ -93,9 +115,26 @@ class Study:
         if not rising or len(self.looks) > MOST_LOOKS or min(self.looks, default=3) < 3:
             problem = f"looks must be at most {MOST_LOOKS} rising numbers of seeds from 3"
             raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
+        if self.tune is not None:
+            self._check_tuning(self.tune)
         for family, members in self.contrasts.items():
             for name, weights in members.items():
                 self._check_contrast(f"contrasts.{family}.{name}", weights)
+
+    def _check_tuning(self, tune: Tune) -> None:
+        if not tune.levels or any(len(set(values)) < 2 for values in tune.levels.values()):
+            remedy = "Give e.g. {'training.learning_rate': (1e-3, 3e-3)}."
+            raise self.error("tuning tries at least two values", "tune.levels", tune.levels, remedy)
+        for name in tune.levels:
+            if name in ("training.epochs", "training.steps", "training.checkpoint_selection"):
+                remedy = "Tune another field."
+                raise self.error("the study itself decides this", "tune.levels", name, remedy)
+        if not 0 < tune.budget < math.inf or tune.seeds < 1:
+            remedy = "Give e.g. Tune(..., budget=1, seeds=1)."
+            raise self.error("must be positive", "tune", (tune.budget, tune.seeds), remedy)
+        if max(self.seeds, default=0) >= TUNING_SEED:
+            problem = f"tuning uses the seeds from {TUNING_SEED} on"
+            raise self.error(problem, "seeds", self.seeds, "Give smaller seeds.")
 
     def _check_contrast(self, field: str, weights: Mapping[str, float]) -> None:
         names = [variant.name for variant in self.variants]

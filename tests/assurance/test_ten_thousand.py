@@ -23,7 +23,8 @@ from passt_bench.records.run import Picture, RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.cells import failure
 from passt_bench.runner.datasets import Datasets
-from passt_bench.runner.plan import PlannedCell, plan_study
+from passt_bench.runner.plan import plan_study
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 

@@ -19,7 +19,7 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import prepare, run_cells
-from passt_bench.runner.plan import plan_cell
+from passt_bench.runner.planned_cell import plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.spec import ModelSpec, override
 

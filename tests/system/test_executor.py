@@ -24,7 +24,8 @@ from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import RESTARTS, free_gpu, prepare, run_cells, visible_gpus
-from passt_bench.runner.plan import PlannedCell, missing_cells
+from passt_bench.runner.plan import missing_cells
+from passt_bench.runner.planned_cell import PlannedCell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.runner.run_status import is_running, variant_statuses
 from passt_bench.spec import ModelSpec, Patchout, Variant
@@ -46,7 +47,7 @@ class Study:
         return next(cell for cell in self.plan.cells if cell.variant == variant)
 
     def run(self, *variants: str, retry: tuple[str, ...] = (), **options: Any) -> list[RunRecord]:
-        todo = missing_cells(self.plan, self.store, retry)
+        todo = missing_cells(self.plan.cells, self.store, retry)
         todo = [cell for cell in todo if cell.variant in variants]
         progress = options.pop("progress", lambda share, text: None)
         ends = run_cells(todo, self.paths, replace(self.config, **options), progress)

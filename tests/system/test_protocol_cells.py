@@ -20,7 +20,7 @@ from passt_bench.records.store import Store
 from passt_bench.runner.cells import MODEL, run_cell, split_clips
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.executor import prepare, run_cells
-from passt_bench.runner.plan import PlannedCell, plan_cell
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.runner.request import Paths, RunConfig
 from passt_bench.spec import ModelSpec, Recipe, override
 from passt_bench.training.evaluate import predict

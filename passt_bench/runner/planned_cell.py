@@ -1,0 +1,68 @@
+"""A quality cell with all that a process needs to run it: data, key, sizes and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from passt_bench.data.shared import SharedDataset
+from passt_bench.records.run import Fingerprint
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.estimates import ModelSummary, run_flops, summarize_model
+from passt_bench.runner.initial_weights import resolve_init
+from passt_bench.runner.prediction import Predictor
+from passt_bench.spec.key import component_versions, quality_key
+from passt_bench.spec.recipe import Recipe
+from passt_bench.training.loop import check_settings
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell with everything that a new process needs to run it."""
+
+    key: str
+    variant: str
+    recipe: Recipe
+    seed: int
+    fold: int | None
+    fingerprint: Fingerprint
+    components: Mapping[str, int]
+    summary: ModelSummary
+    data: SharedDataset
+    flops: float  # of training and evaluation, about
+    attempt: int = 1
+    checkpoint: Path | None = None  # initial weights; None from scratch
+    pictured: bool = False  # whether its record gets a picture: one a variant, which is large
+
+    def seconds(self, predictor: Predictor) -> float:
+        """Expected seconds; nan on a GPU without a data sheet."""
+        each = predictor.seconds_per_flop(self.recipe, len(self.fingerprint.classes))
+        return self.flops * each + 1.0
+
+
+def plan_cell(
+    variant: str, recipe: Recipe, seed: int, fold: int | None, datasets: Datasets
+) -> PlannedCell:
+    """Plans a cell: its key, the sizes of its model and its FLOPs."""
+    dataset = datasets.get(recipe)
+    fingerprint = dataset.fingerprint
+    recipe, checkpoint = resolve_init(recipe, fingerprint.classes)
+    components = component_versions(recipe)
+    summary = summarize_model(recipe, len(fingerprint.classes))
+    train, test = dataset.split(fold)
+    datasets.check(recipe, fold)
+    check_settings(recipe, len(train))
+    return PlannedCell(
+        key=quality_key(recipe, seed, fold, fingerprint.digest, components),
+        variant=variant,
+        recipe=recipe,
+        seed=seed,
+        fold=fold,
+        fingerprint=fingerprint,
+        components=components,
+        summary=summary,
+        data=datasets.shared(recipe),
+        flops=run_flops(recipe, summary, len(train), len(test)),
+        checkpoint=checkpoint,
+    )

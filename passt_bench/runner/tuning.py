@@ -1,0 +1,100 @@
+"""Tries values for the variants of a study before it, each with the same effort, and chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from passt_bench.errors import located
+from passt_bench.records.run import CellRecord, TriedRecord
+from passt_bench.records.store import Store
+from passt_bench.registry import METRICS
+from passt_bench.runner.budget import with_budget
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.planned_cell import PlannedCell, plan_cell
+from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.study import TUNING_SEED, Study, Variant, override
+from passt_bench.training.batches import total_steps
+
+_VALIDATE = {"training.checkpoint_selection": "validation"}
+
+
+def plan_tuning(
+    study: Study,
+    variants: Iterable[Variant],
+    datasets: Datasets,
+    fold: int | None,
+    clips: int,
+    classes: int,
+    ratios: Mapping[str, float] | None = None,
+) -> tuple[list[TriedRecord], list[PlannedCell]]:
+    """What a study tries for some of its variants, with the values on record, and the cells.
+
+    Variants of the same recipe, whose budgets may differ, are tuned together. The arguments are
+    those of `with_budget`; the clips are those of a run of the study in this fold.
+    """
+    tune = study.tune
+    if tune is None:
+        return [], []
+    groups: dict[Recipe, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(study.recipe(variant), []).append(variant)
+    store, tried, cells = Store(datasets.paths.runs), list[TriedRecord](), list[PlannedCell]()
+    for members in groups.values():
+        for changes in tune.combinations():
+            own = {**members[0].changes, **changes}
+            first = replace(members[0], changes=own, budget=tune.budget, shares=None)
+            with located(study.place(first.name)):
+                recipe = with_budget(study, first, clips, classes, ratios)
+                # As many steps as on all clips, of which the validation split takes some.
+                steps = {"training.steps": total_steps(recipe.training, clips)}
+                recipe = override(recipe, {**_VALIDATE, **steps})
+                seeds = range(TUNING_SEED, TUNING_SEED + tune.seeds)
+                runs = [plan_cell(first.name, recipe, seed, fold, datasets) for seed in seeds]
+            cells += runs
+            names = tuple(variant.name for variant in members)
+            keys = tuple(CellRecord(cell.key, cell.seed, cell.fold) for cell in runs)
+            tried.append(TriedRecord(names, changes, keys, _value(study.metric, keys, store)))
+    ended = all(store.has(cell.key) for cell in cells)
+    return (_choose(study, tried) if ended else tried), cells
+
+
+def _value(metric: str, cells: Iterable[CellRecord], store: Store) -> float | None:
+    """The mean over the runs of a combination; None if one is missing or failed."""
+    runs = [store.run(cell.key) for cell in cells]
+    values = [run.metrics.get(metric) for run in runs if run is not None and run.status == "ok"]
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(runs) else None
+
+
+def _choose(study: Study, tried: Sequence[TriedRecord]) -> list[TriedRecord]:
+    """Marks the best combination for each group of variants, the first of equal ones.
+
+    Raises:
+        InputError: nothing that was tried for some variants has a value.
+    """
+    sign = 1 if METRICS.get(study.metric).build.better == "greater" else -1
+    best: dict[tuple[str, ...], TriedRecord] = {}
+    for item in tried:
+        old = best.get(item.variants)
+        if item.value is not None and (
+            old is None or old.value is None or sign * item.value > sign * old.value
+        ):
+            best[item.variants] = item
+    for item in tried:
+        if item.variants not in best:
+            problem = "all values that were tried for these variants failed"
+            remedy = "See why with `passt-bench status`, or give other levels; --retry tries again."
+            raise study.error(problem, "tune.levels", list(item.variants), remedy)
+    return [replace(item, chosen=item is best[item.variants]) for item in tried]
+
+
+def with_choices(study: Study, tried: Iterable[TriedRecord]) -> Study:
+    """The study with the values that were chosen for its variants."""
+    chosen = {name: item.changes for item in tried if item.chosen for name in item.variants}
+    variants = (
+        replace(variant, changes={**variant.changes, **chosen.get(variant.name, {})})
+        for variant in study.variants
+    )
+    return replace(study, variants=tuple(variants))
