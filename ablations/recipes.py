@@ -14,6 +14,7 @@ from passt_bench.spec import (
     Patchout,
     Recipe,
     TrainingSpec,
+    Tune,
     ast_frontend,
     panns_frontend,
     passt_frontend,
@@ -60,6 +61,10 @@ def esc() -> Recipe:
         measurement=MeasurementSpec(seconds=120.0),  # a step takes longer than a quick study's
         metrics=("accuracy", "mAP"),
     )
+
+
+# The learning rates that the studies of ESC-50 try for each kind and rate of patchout.
+ESC50_RATES = Tune({"training.learning_rate": (5e-4, 1e-3, 2e-3)})
 
 
 def passt(name: str = "passt_s", *, jitter: bool = True) -> dict[str, object]:
