@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -121,9 +122,7 @@ def means_and_comparisons(
         InputError: there is no such numeric column, or its direction is unknown.
     """
     judged = _judge(study, cells, metric, ended)
-    base = study.baseline
-    weights = {v.name: {v.name: 1.0, base: -1.0} for v in study.variants if v.name != base}
-    return judged.means, judged.compare(weights, base)
+    return judged.means, judged.compare(judged.baseline_weights, study.baseline)
 
 
 def declared_comparisons(
@@ -132,15 +131,20 @@ def declared_comparisons(
     """Family → comparisons that the study declares, as far as it has their variants.
 
     The margin holds for differences of two means; of a slope or an interaction the verdict only
-    says whether its interval excludes zero. Arguments and errors as in `means_and_comparisons`.
+    says whether its interval excludes zero. One that is a comparison with the baseline has the
+    interval of that comparison, so that a page has one verdict on it, unless it is alone in its
+    family, as a primary question is. Arguments and errors as in `means_and_comparisons`.
     """
     judged, found = _judge(study, cells, None, ended), {}
     names = {variant.name for variant in study.variants}
     for family, members in study.contrasts.items():
         known = {name: weights for name, weights in members.items() if {*weights} <= names}
         if known:
-            found[family] = judged.compare(known)
+            found[family] = judged.compare(known, shared=len(members) > 1)
     return found
+
+
+_InFamily = tuple[Contrast, int]  # and the number of intervals that cover together with its own
 
 
 @dataclass(frozen=True)
@@ -161,18 +165,42 @@ class _Judged:
         return LEVELS[len(self.study.judged_at) - 1]
 
     def compare(
-        self, weights: Mapping[str, Mapping[str, float]], baseline: str = ""
+        self, weights: Mapping[str, Mapping[str, float]], baseline: str = "", shared: bool = False
     ) -> list[Comparison]:
-        """Contrasts whose intervals cover together: name → variant → weight."""
+        """Contrasts whose intervals cover together: name → variant → weight.
+
+        Those ``shared`` with the comparisons with the baseline have their intervals from there.
+        """
+        found = self._family(weights)
+        if shared:
+            found |= {name: c for name, w in weights.items() if (c := self._with_baseline(w))}
+        return [self._comparison(name, baseline, weights[name], *c) for name, c in found.items()]
+
+    def _family(self, weights: Mapping[str, Mapping[str, float]]) -> dict[str, _InFamily]:
         rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
-        if not rows:
-            return []
-        found = contrasts(self.y, rows, self.folds, level=self.level)
+        found = contrasts(self.y, rows, self.folds, level=self.level) if rows else []
         tested = sum(math.isfinite(c.low) for c in found)
-        return [
-            self._comparison(name, baseline, weights[name], c, tested)
-            for name, c in zip(weights, found, strict=True)
-        ]
+        return {name: (c, tested) for name, c in zip(weights, found, strict=True)}
+
+    @property
+    def baseline_weights(self) -> dict[str, dict[str, float]]:
+        """The comparisons with the baseline: variant → weights."""
+        base = self.study.baseline
+        return {v.name: {v.name: 1.0, base: -1.0} for v in self.study.variants if v.name != base}
+
+    @cached_property
+    def _baseline_family(self) -> dict[str, _InFamily]:
+        return self._family(self.baseline_weights)
+
+    def _with_baseline(self, weights: Mapping[str, float]) -> _InFamily | None:
+        """A contrast as compared with the baseline; None if it is another one."""
+        used = {name: weight for name, weight in weights.items() if weight}
+        sign = -used.pop(self.study.baseline, 0.0)
+        if len(used) != 1 or abs(sign) != 1.0:
+            return None
+        c, tested = self._baseline_family[next(iter(used))]
+        turned = replace(c, estimate=-c.estimate, low=-c.high, high=-c.low)
+        return (c if sign > 0 else turned), tested
 
     def _comparison(
         self, name: str, baseline: str, weights: Mapping[str, float], c: Contrast, tested: int

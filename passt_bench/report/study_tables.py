@@ -17,6 +17,7 @@ from passt_bench.report.text import (
     Unit,
     fixed,
     interval,
+    quoted,
     seed_range,
     significant,
     times,
@@ -190,8 +191,11 @@ def contrasts(view: StudyView) -> Table:
                get=lambda row: row[1].detectable),
         Column("verdict", "verdict", get=lambda row: row[1].verdict),
     ]  # fmt: skip
-    name = view.study.name
-    caption = f"{name}: contrasts in {view.metric}; a family's 95 % intervals cover together."
+    caption = (
+        f"{view.study.name}: contrasts in {view.metric}; a family's 95 % intervals cover together. "
+        f"A comparison with {quoted(view.baseline.name)} has the interval of the main table, "
+        "unless it is alone in its family, as a primary question."
+    )
     return table_of(rows, "contrasts", caption, columns)
 
 

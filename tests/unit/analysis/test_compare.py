@@ -13,6 +13,7 @@ from passt_bench.analysis.compare import (
     block_table,
     block_tables,
     compare,
+    declared_comparisons,
     means_and_comparisons,
 )
 from passt_bench.analysis.frame import cells_of
@@ -117,6 +118,32 @@ def test_later_seeds_are_not_judged_and_several_looks_are_stricter() -> None:
     assert strict.n == 5 and strict.high - strict.low > planned.high - planned.low
     _, first = means_and_comparisons(several, cells, ended=4)
     assert first[0].n == 3
+
+
+def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> None:
+    rows = {f"v{n}": shifted(0.001 * n, n, 3.0 + n) for n in range(1, 7)}
+    values = {"none": BASE} | rows
+    pair = {"v4": 1.0, "none": -1.0}
+    contrasts = {
+        "some": {"one": pair | {"v5": 0.0}, "turned": {"none": 1.0, "v4": -1.0},
+                 "other": {"v4": 1.0, "v5": -1.0}},
+        "primary": {"one": pair},
+    }  # fmt: skip
+    of = replace(study(tuple(values), seeds=range(5), margin=0.02), contrasts=contrasts)
+    cells = cells_with(of, values)
+    main = next(c for c in compare(of, cells) if c.variant == "v4")
+    found = declared_comparisons(of, cells)
+    same, turned, other = found["some"]
+    assert replace(same, variant="v4", baseline="none", value=main.value) == main
+    assert (turned.difference, turned.low, turned.high) == (-main.difference, -main.high, -main.low)
+    assert (main.verdict, turned.verdict) == ("not worse", "undecided")
+    assert turned.blocks_needed is not None and "over 3" in other.method
+    (primary,) = found["primary"]
+    assert primary.difference == main.difference and primary.high < main.high
+    # Where only one of a family has begun, it is still not primary.
+    part = replace(of, variants=tuple(v for v in of.variants if v.name != "v5"))
+    (turned,) = declared_comparisons(part, cells)["some"]
+    assert turned.high == -next(c for c in compare(part, cells) if c.variant == "v4").low
 
 
 def test_identical_results_are_the_same_and_constant_ones_differ() -> None:
