@@ -19,7 +19,7 @@ from passt_bench.report.study_tables import (
     tokens_column,
 )
 from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import fixed, interval, significant, times
+from passt_bench.report.text import fixed, interval, quoted, significant, times
 from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView, gains
 
 COST_TABLES = ("gains", "ratios", "arithmetic", "published")
@@ -45,7 +45,7 @@ def cost_tables(view: StudyView) -> dict[str, Table]:
     tables = {
         kind: table_of(
             *(view.variants, kind),
-            f"{view.study.name}: {_CAPTIONS[kind].format(base=view.baseline.name)}",
+            f"{view.study.name}: {_CAPTIONS[kind].format(base=quoted(view.baseline.name))}",
             *([name_column("variant"), *found], highlight),
         )
         for kind, found in columns.items()

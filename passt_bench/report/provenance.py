@@ -95,7 +95,9 @@ def _design(view: StudyView) -> Iterable[Fact]:
         unit = {"flops": "FLOPs"}.get(study.shared, study.shared)
         measured = ""
         if study.step_ratios:
-            ratios = listed(f"{name} {ratio:.3f}" for name, ratio in study.step_ratios.items())
+            ratios = listed(
+                f"{quoted(name)} {ratio:.3f}" for name, ratio in study.step_ratios.items()
+            )
             measured = f"; seconds of a clip relative to the baseline's, measured once: {ratios}"
         yield "Equal cost", f"trainings share {unit}, in whole steps, times their budget{measured}"
     yield from fact("Tuned", _tuned(study))
@@ -208,7 +210,7 @@ def conditions(view: StudyView) -> str:
     where = f", on {found}" if (found := hardware(view)) else ""
     seeds = counted(view.results.look or view.results.ended, "seed")
     data = view.study.fingerprint.dataset
-    return f"This is {models} trained for {epochs} on {data}{equal}, {seeds}{where}."
+    return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

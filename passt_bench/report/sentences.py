@@ -40,36 +40,67 @@ _VERDICTS = {
     "not estimable": ("cannot be estimated", "cannot be estimated"),
     "failed": ("has no result", "have no result"),
     "missing": ("has not been run yet", "have not been run yet"),
+    # Of slopes and interactions, which have no margin:
+    "above zero": ("is above zero", "are above zero"),
+    "below zero": ("is below zero", "are below zero"),
+    "unclear": ("is not shown to differ from zero", "are not shown to differ from zero"),
 }
+_NAMED = 4  # contrasts of a family; of larger ones only numbers are given
 
 
 def headline(view: StudyView) -> str:
-    """The number of variants by verdict, in one sentence; references are named, not counted."""
+    """The number of variants by verdict, and what each declared family of contrasts shows.
+
+    A sentence each; references are named, not counted.
+    """
     base = view.baseline
+    reaches = f"{quoted(base.name)} reaches {view.metric} {interval(base.value)}"
     verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
-        return f"The baseline {base.name} has no result, so nothing can be compared with it."
+        return (
+            f"The baseline {quoted(base.name)} has no result, so nothing can be compared with it."
+        )
     if not verdicts:
-        return f"{base.name} reaches {view.metric} {interval(base.value)}; nothing else is shown."
+        return f"{reaches}; nothing else is shown."
     if view.results.look is None:
         ended = f"{view.results.ended} of {counted(view.study.judged_at[0], 'seed')}"
-        return f"{ended}, no verdict yet; {base.name} reaches {view.metric} {interval(base.value)}."
-    against = f"{base.name} ({view.metric} {interval(base.value)})"
+        return f"{ended}, no verdict yet; {reaches}."
+    against = f"{quoted(base.name)} ({view.metric} {interval(base.value)})"
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
-    if len(verdicts) == 1:
-        words = _VERDICTS[verdicts[0]][0].format(margin=view.margin)
-        return f"Against {against}, {quoted(view.answers[0].name)} {words}{beside}."
-    parts = [
-        f"{verdicts.count(verdict)} {words[verdicts.count(verdict) > 1].format(margin=view.margin)}"
-        for verdict, words in _VERDICTS.items()
-        if verdict in verdicts
-    ]
-    number, rest = parts[0].split(" ", 1)
-    whole = "both" if number == "2" else f"all {number}"
-    parts[0] = f"{f'{number} of {len(verdicts)}' if parts[1:] else whole} variants {rest}"
-    return f"Against {against}, {listed(parts)}{beside}."
+    found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
+    text = f"Against {against}, {found}{beside}."
+    for family, items in view.results.declared.items():
+        found = _found(view, "contrasts", [(c.variant, _finding(c)) for c in items], named=_NAMED)
+        gap = Span(items[0].difference, items[0].low, items[0].high)
+        size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
+        text += f" In {quoted(family)}, {found}{size}."
+    return text
+
+
+def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: int) -> str:
+    """What was found of variants or contrasts, by (name, finding): their names, if few."""
+    few, parts = len(found) <= named, list[str]()
+    for verdict, words in _VERDICTS.items():
+        names = [name for name, own in found if own == verdict]
+        if not names:
+            continue
+        if few:
+            who = listed(map(quoted, names))
+        elif len(names) == len(found):
+            who = f"{'both' if len(names) == 2 else f'all {len(names)}'} {noun}"
+        else:
+            who = str(len(names)) if parts else f"{len(names)} of {len(found)} {noun}"
+        parts.append(f"{who} {words[len(names) > 1].format(margin=view.margin)}")
+    return "; ".join(parts) if few else listed(parts)
+
+
+def _finding(item: Comparison) -> str:
+    """The verdict; of what is not in the metric's unit, where it is from zero."""
+    if item.margin or not isfinite(item.low) or item.verdict == "no verdict":
+        return item.verdict
+    return "unclear" if not item.real else "above zero" if item.low > 0 else "below zero"
 
 
 def costs_headline(view: StudyView) -> str:
@@ -149,7 +180,7 @@ def fastest_without_loss(view: StudyView) -> str | None:
     best, cost = max(kept, key=lambda item: item[1].speedup.value)
     word = "is better in" if best.verdict == "better" else "keeps"
     return (
-        f"The fastest variant that {word} {view.metric} is {best.name}: it trains "
+        f"The fastest variant that {word} {view.metric} is {quoted(best.name)}: it trains "
         f"{times(cost.speedup)} as fast."
     )
 

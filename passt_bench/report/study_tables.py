@@ -173,8 +173,8 @@ def verdicts(view: StudyView) -> Table:
         replace(flops_columns(arms)[0], name="flops_per_clip"),
     ]  # fmt: skip
     caption = (
-        f"{view.metric} against {view.study.baseline} with 95 % intervals (those of differences "
-        f"cover together; margin ±{view.margin:g}), and the cost of a training step."
+        f"{view.metric} against {quoted(view.baseline.name)} with 95 % intervals (those of "
+        f"differences cover together; margin ±{view.margin:g}), and the cost of a training step."
     )
     return _of_variants(view, "verdicts", caption, columns)
 
@@ -265,7 +265,7 @@ def speed(view: StudyView) -> Table:
         Column("saved_ratio", "relative", times,
                get=lambda v: v.saved_per_clip / base.saved_per_clip),
     ]  # fmt: skip
-    caption = f"training speed and memory, also relative to {base.name}; 95 % intervals."
+    caption = f"training speed and memory, also relative to {quoted(base.name)}; 95 % intervals."
     return _of_variants(view, "speed", caption, columns)
 
 

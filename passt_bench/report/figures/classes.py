@@ -10,7 +10,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES, METRICS
-from passt_bench.report.text import NAN, wrapped
+from passt_bench.report.text import NAN, quoted, wrapped
 from passt_bench.report.theme import WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView, VariantView
 
@@ -78,7 +78,7 @@ def classes(view: StudyView) -> Drawing:
     caption = (
         f"Mean {score_name(view)} over {'the classes of a group and over ' * bool(view.groups)}"
         f"seeds and folds, variants down and {what} across. The color is the difference to "
-        f"{view.baseline.name}: teal above it, brown below, white the same."
+        f"{quoted(view.baseline.name)}: teal above it, brown below, white the same."
     )
     if across <= _MAX_WRITTEN:
         caption += " The number is the value itself."

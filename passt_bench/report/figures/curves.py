@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from passt_bench.records.run import cell_name
 from passt_bench.registry import FIGURES
-from passt_bench.report.text import wrapped
+from passt_bench.report.text import quoted, wrapped
 from passt_bench.report.theme import (
     MUTED,
     Drawing,
@@ -55,7 +55,7 @@ def curves(view: StudyView) -> Drawing:
     caption = (
         "Training loss by epoch: the line is the mean over seeds and folds, the band from the "
         "minimum to the maximum. The gray line in every panel is the baseline "
-        f"({view.baseline.name}). With patches dropped the loss is that of a harder task: "
+        f"({quoted(view.baseline.name)}). With patches dropped the loss is that of a harder task: "
         "compare shapes, not heights."
     )
     if (data["status"] != "ok").any():

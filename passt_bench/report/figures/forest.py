@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.text import Span, interval, wrapped
+from passt_bench.report.text import Span, interval, quoted, wrapped
 from passt_bench.report.theme import BAND, INK, MUTED, VERDICTS, WIDTH, Drawing, placeholder
 from passt_bench.report.view import StudyView
 
@@ -32,18 +32,9 @@ def forest_data(view: StudyView) -> pd.DataFrame:
 def contrasts_data(view: StudyView) -> pd.DataFrame:
     """One row per declared contrast, in the study's order, as `forest_data`."""
     rows = [
-        (
-            item.variant,
-            item.difference,
-            item.low,
-            item.high,
-            item.verdict,
-            item.n,
-            item.margin,
-            family,
-        )
+        (c.variant, c.difference, c.low, c.high, c.verdict, c.n, c.margin, family)
         for family, found in view.results.declared.items()
-        for item in found
+        for c in found
     ]
     columns = ["variant", "difference", "low", "high", "verdict", "blocks", "margin", "family"]
     return pd.DataFrame(rows, columns=columns)
@@ -72,8 +63,8 @@ def forest(view: StudyView) -> Drawing:
         return placeholder(NAME, TITLE, "nothing can be compared with the baseline yet.")
     side = "Right" if view.better == "greater" else "Left"
     caption = (
-        f"Each row is a variant's {view.metric} minus that of {view.baseline.name}, with its "
-        "interval; all of them cover together with probability 0.95. An interval inside the shaded "
+        f"Each row is a variant's {view.metric} minus that of {quoted(view.baseline.name)}, with "
+        "its interval; all of them cover together with probability 0.95. One inside the shaded "
         f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
         f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
         "is not worse; others are undecided."

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from passt_bench.registry import FIGURES
-from passt_bench.report.text import listed, significant, unit_for, wrapped
+from passt_bench.report.text import listed, quoted, significant, unit_for, wrapped
 from passt_bench.report.theme import (
     BAND,
     INK,
@@ -74,7 +74,7 @@ def tradeoff(view: StudyView) -> Drawing:
     )
     unmeasured = list(data.loc[~measured, "variant"])
     if unmeasured:
-        caption += f" Not drawn, without a measured step time: {listed(unmeasured)}."
+        caption += f" Not drawn, without a measured step time: {listed(map(quoted, unmeasured))}."
     return Drawing(NAME, TITLE, caption, data, draw_tradeoff(data, view.metric))
 
 

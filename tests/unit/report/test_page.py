@@ -64,7 +64,7 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     summary = json.loads(first["summary.json"])
     assert (summary["study"], summary["variants"]) == ("quick", 3)
     assert summary["finished"] == "2026-11-24"
-    assert summary["headline"].startswith("Against none (mAP 0.8")
+    assert summary["headline"].startswith("Against “none” (mAP 0.8")
 
 
 def test_the_page_has_answers_failures_machine_and_notebook(small: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_study_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     store = write_study(tmp_path, arms, session=False)
     reader = read(render(load_results("quick", [store]), tmp_path))
     words = " ".join(reader.words)
-    assert "The baseline none has no result" in words
+    assert "The baseline “none” has no result" in words
     assert words.count("5 of 5 runs") == 2
     assert "The costs of this study have not been measured yet." in words
     assert words.count("Left out: ") == 7

@@ -81,8 +81,36 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
     )
     view = study_view(replace(quick, comparisons=items))
     text = headline(view)
-    assert text.startswith("Against none (mAP 0.84")
+    assert text.startswith("Against “none” (mAP 0.84")
     assert "1 of 12 variants is better, 2 are worse, 1 is the same within ±0.02, 1 is u" in text
+
+
+def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
+    def contrast(name: str, verdict: str, low: float, margin: float = 0.02) -> Comparison:
+        gap = (low + 0.01, low, low + 0.02)
+        return replace(comparison(verdict, gap), variant=name, baseline="", margin=margin)
+
+    good, bad, same = (("better", 0.03), ("worse", -0.05), ("same", -0.01))
+    families = {
+        "primary": [contrast("8x", *good)],
+        "few": [contrast("1x", *bad), contrast("2x", *good), contrast("4x", *good)],
+        "many": [contrast(f"{n}", *(same if n else bad)) for n in range(5)],
+        "slopes": [
+            contrast("time", *good, 0.0),
+            contrast("frequency", *bad, 0.0),
+            contrast("both", "undecided", -0.01, 0.0),
+        ],
+        "early": [contrast("1x", "no verdict", NAN, 0.0)],
+    }
+    text = headline(study_view(replace(quick, declared=families)))
+    assert text.endswith(
+        ". In “primary”, “8x” is better (+0.040 [+0.030, +0.050])."
+        " In “few”, “2x” and “4x” are better; “1x” is worse."
+        " In “many”, 1 of 5 contrasts is worse and 4 are the same within ±0.02."
+        " In “slopes”, “time” is above zero; “frequency” is below zero; "
+        "“both” is not shown to differ from zero."
+        " In “early”, “1x” has no verdict."
+    )
 
 
 def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
@@ -94,8 +122,8 @@ def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
         return fastest_without_loss(study_view(replace(quick, comparisons=items)))
 
     two = sentence(unstructured25="same", unstructured5="same")
-    assert "unstructured .5: it trains 1.67×" in (two or "")
-    assert "is better in mAP is time .5" in (sentence(time5="better") or "")
+    assert "“unstructured .5”: it trains 1.67×" in (two or "")
+    assert "is better in mAP is “time .5”" in (sentence(time5="better") or "")
     assert sentence(CNN="better") == sentence()  # it is slower
     assert (sentence() or "").startswith("No variant that trains faster")
 
@@ -129,7 +157,7 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(5), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(view).startswith("0 of 5 seeds, no verdict yet; none reaches mAP 0.8")
+    assert headline(view).startswith("0 of 5 seeds, no verdict yet; “none” reaches mAP 0.8")
     ((v, sentence),) = answers(view)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
@@ -164,8 +192,8 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
     text = headline(view)
-    assert "better" not in text
-    assert text.endswith(" (“time .5” and “CNN” are shown for scale, not counted).")
+    assert "better" not in text.partition(" In “neighbors”, ")[0]
+    assert " (“time .5” and “CNN” are shown for scale, not counted). In “neighbors”, " in text
     assert f"all {len(variants) - 3} variants" in text
     assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
     names = {row[0] for row in verdicts(view).texts()}
