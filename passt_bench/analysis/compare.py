@@ -69,7 +69,7 @@ class Comparison:
         value: mean of the variant over its blocks; NaN if no run succeeded.
         difference: variant minus baseline, adjusted for blocks where cells are missing.
         low: lower end of the interval of the difference; the intervals of all variants of the study
-            cover together with probability 0.95. NaN below three blocks.
+            cover together with probability 0.95, at all looks. NaN below three blocks.
         high: upper end of this interval.
         verdict: see `intervals.read_verdict`; ``no verdict`` without an interval or before the
             planned seeds have ended, ``not estimable`` if the runs that succeeded do not determine

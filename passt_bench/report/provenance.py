@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from passt_bench.analysis.compare import LEVELS
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
@@ -111,8 +110,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
     if view.results.look != len(study.seeds) or len(study.judged_at) > 1:
         at = listed(map(str, study.judged_at))
         now = "not yet" if view.results.look is None else f"now with the first {view.results.look}"
-        share = 100 * (1 - LEVELS[len(study.judged_at) - 1])
-        yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {share:.1f} %"
+        yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {view.coverage}"
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 

@@ -174,7 +174,8 @@ def verdicts(view: StudyView) -> Table:
     ]  # fmt: skip
     caption = (
         f"{view.metric} against {quoted(view.baseline.name)} with 95 % intervals (those of "
-        f"differences cover together; margin ±{view.margin:g}), and the cost of a training step."
+        f"differences cover together with {view.coverage}; margin ±{view.margin:g}), and the cost "
+        "of a training step."
     )
     return _of_variants(view, "verdicts", caption, columns)
 
@@ -192,8 +193,8 @@ def contrasts(view: StudyView) -> Table:
         Column("verdict", "verdict", get=lambda row: row[1].verdict),
     ]  # fmt: skip
     caption = (
-        f"{view.study.name}: contrasts in {view.metric}; a family's 95 % intervals cover together. "
-        f"A comparison with {quoted(view.baseline.name)} has the interval of the main table, "
+        f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
+        f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the main table, "
         "unless it is alone in its family, as a primary question."
     )
     return table_of(rows, "contrasts", caption, columns)

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Literal
 
-from passt_bench.analysis.compare import DEFAULT_MARGIN, Comparison, metric_direction
+from passt_bench.analysis.compare import DEFAULT_MARGIN, LEVELS, Comparison, metric_direction
 from passt_bench.analysis.results import Results
 from passt_bench.intervals import median_interval
 from passt_bench.paper import find_pace
@@ -240,6 +240,12 @@ class StudyView:
     def margin(self) -> float:
         """Largest difference that counts as the same."""
         return DEFAULT_MARGIN if self.study.margin is None else self.study.margin
+
+    @property
+    def coverage(self) -> str:
+        """How often the intervals of all differences, or of a family of contrasts, are right."""
+        looks = len(self.study.judged_at)
+        return f"{100 * (1 - LEVELS[looks - 1]):.3g} %" + " at each look" * (looks > 1)
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -48,7 +48,7 @@ def contrasts(view: StudyView) -> Drawing:
         return placeholder(CONTRASTS, CONTRASTS_TITLE, "the study declares none.")
     caption = (
         f"Each row is a sum of means of {view.metric} with its interval; those of a family cover "
-        f"together with probability 0.95. Inside the shaded band (±{view.margin:g}) a difference "
+        f"together with {view.coverage}. Inside the shaded band (±{view.margin:g}) a difference "
         "of two means is the same."
     )
     figure = draw_forest(data, f"contrast in {view.metric}")
@@ -64,7 +64,7 @@ def forest(view: StudyView) -> Drawing:
     side = "Right" if view.better == "greater" else "Left"
     caption = (
         f"Each row is a variant's {view.metric} minus that of {quoted(view.baseline.name)}, with "
-        "its interval; all of them cover together with probability 0.95. One inside the shaded "
+        f"its interval; all of them cover together with {view.coverage}. One inside the shaded "
         f"band (±{view.margin:g}) is the same; else one that excludes zero is better or worse, "
         f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
         "is not worse; others are undecided."

@@ -8,9 +8,13 @@ import pytest
 
 from passt_bench.analysis.results import load_results
 from passt_bench.records.store import Store, read_search
+from passt_bench.report.figures.forest import contrasts as drawn_contrasts
+from passt_bench.report.figures.forest import forest
+from passt_bench.report.provenance import study_facts
 from passt_bench.report.search import settings
 from passt_bench.report.study_tables import (
     all_tables,
+    contrasts,
     cost,
     failures,
     memory,
@@ -81,6 +85,21 @@ def test_verdicts_say_what_the_results_say(quick_view: StudyView) -> None:
     assert row["verdict"] == item.verdict == "worse"
     assert (row["tokens"], rows["CNN"]["tokens"]) == ("18", "")
     assert (rows["none"]["verdict"], rows["none"]["difference"]) == ("baseline", "")
+
+
+def test_the_coverage_is_that_of_the_planned_looks(quick_view: StudyView) -> None:
+    assert "cover together with 95 %; margin" in verdicts(quick_view).caption
+    for looks, words in (((3,), "95 %"), ((3, 5), "97.1 %"), ((3, 4, 5, 7, 9), "98.4 %")):
+        view = replace(quick_view, study=replace(quick_view.study, looks=looks))
+        words += " at each look" * (len(looks) > 1)
+        for caption in (
+            verdicts(view).caption,
+            contrasts(view).caption,
+            forest(view).caption,
+            drawn_contrasts(view).caption,
+            dict(study_facts(view)).get("Verdicts", words),
+        ):
+            assert words in caption
 
 
 def test_failures_have_their_status_and_reason(quick_view: StudyView) -> None:
