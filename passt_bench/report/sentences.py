@@ -19,6 +19,7 @@ from passt_bench.report.text import (
     times,
 )
 from passt_bench.report.view import (
+    INSIDE,
     SPEED_MARGIN,
     TRAIN_STEP,
     Cost,
@@ -208,7 +209,7 @@ def _quality(view: StudyView, v: VariantView) -> str:
         return f"{item.verdict} by {interval(size)}"
     shown = interval(gap, sign=True)
     if item.verdict == "same":
-        real = "; real, but inside the margin" if item.real else ""
+        real = f"; {INSIDE}" if item.real else ""
         return f"the same within ±{item.margin:g} (difference {shown}{real})"
     if item.verdict == "not worse":
         return f"not worse by more than {item.margin:g} (difference {shown})"

@@ -23,7 +23,7 @@ from passt_bench.report.text import (
     times,
     unit_for,
 )
-from passt_bench.report.view import DEVICE_STEP, TRAIN_STEP, StudyView, VariantView, mean
+from passt_bench.report.view import DEVICE_STEP, INSIDE, TRAIN_STEP, StudyView, VariantView, mean
 
 PHASES = {
     TRAIN_STEP: "training step",
@@ -191,11 +191,13 @@ def contrasts(view: StudyView) -> Table:
         Column("detectable", "detectable", partial(significant, digits=2),
                get=lambda row: row[1].detectable),
         Column("verdict", "verdict", get=lambda row: row[1].verdict),
+        Column("remark", "remark",
+               get=lambda row: INSIDE if row[1].verdict == "same" and row[1].real else ""),
     ]  # fmt: skip
     caption = (
         f"{view.study.name}: contrasts in {view.metric}; a family's intervals cover together with "
-        f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the main table, "
-        "unless it is alone in its family, as a primary question."
+        f"{view.coverage}. A comparison with {quoted(view.baseline.name)} has the interval of the "
+        "main table, unless it is alone in its family, as a primary question."
     )
     return table_of(rows, "contrasts", caption, columns)
 

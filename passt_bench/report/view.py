@@ -21,6 +21,7 @@ from passt_bench.report.theme import NO_PATCHES
 from passt_bench.spec.recipe import ModelSpec, Patchout
 
 TRAIN_STEP, DEVICE_STEP = "train_step", "train_step_device"
+INSIDE = "real, but inside the margin"
 SPEED_MARGIN = 0.05  # speeds that differ by less count as equal
 
 SpeedVerdict = Literal["faster", "slower", "about as fast", "undecided"]

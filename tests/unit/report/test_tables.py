@@ -102,6 +102,20 @@ def test_the_coverage_is_that_of_the_planned_looks(quick_view: StudyView) -> Non
             assert words in caption
 
 
+def test_a_contrast_that_is_real_but_inside_the_margin_says_so(quick_view: StudyView) -> None:
+    ((family, (first, second, *_)),) = quick_view.results.declared.items()
+    items = (
+        replace(first, low=0.001, high=0.01, verdict="same"),
+        replace(second, low=-0.01, high=0.01, verdict="same"),
+    )
+    results = replace(quick_view.results, declared={family: items})
+    shown = read(to_csv(contrasts(replace(quick_view, results=results))))
+    assert [row["remark"] for row in shown] == ["real, but inside the margin", ""]
+    results = replace(quick_view.results, declared={family: items[1:]})
+    (row,) = read(to_csv(contrasts(replace(quick_view, results=results))))
+    assert "remark" not in row
+
+
 def test_failures_have_their_status_and_reason(quick_view: StudyView) -> None:
     shown = {row[0]: row for row in verdicts(quick_view).texts()}
     assert shown["stride 2"][2] == "5 oom" and "failed" in shown["stride 2"]
