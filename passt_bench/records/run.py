@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+from pydantic import Field
+
 from passt_bench.registry import Better
 from passt_bench.spec.codec import written_as
 from passt_bench.spec.key import Key, Name
@@ -167,6 +169,8 @@ class StudyRecord:
     step_ratios: dict[str, float] = field(default_factory=dict)
     # family → contrast → variant → weight, see `spec.study.Study`
     contrasts: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    # The last day when they were changed although runs were on record; then they were not planned.
+    contrasts_changed: Annotated[str, Field(exclude_if=lambda day: not day)] = ""
     tried: tuple[TriedRecord, ...] = ()
     better: Better | None = None  # direction of the metric; None in records of earlier versions
     notebook: str = ""  # docstring of the study file

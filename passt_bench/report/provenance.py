@@ -111,6 +111,8 @@ def _design(view: StudyView) -> Iterable[Fact]:
         at = listed(map(str, study.judged_at))
         now = "not yet" if view.results.look is None else f"now with the first {view.results.look}"
         yield "Verdicts", f"planned with {at} seeds, {now}; intervals cover with {view.coverage}"
+    if study.contrasts_changed:
+        yield "Contrasts", f"changed on {study.contrasts_changed}, when runs were on record already"
     yield "Margin", f"±{view.margin:g}: a difference within it counts as the same"
 
 

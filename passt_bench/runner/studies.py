@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -249,7 +250,12 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
         looks = planned_looks(whole, old)
+        changed = old.contrasts_changed
+        if old.contrasts != whole.contrasts and any(map(store.has, old.keys)):
+            changed = datetime.now(UTC).date().isoformat()
+            notes.append(f"The contrasts declared in {chosen} changed after its first run.")
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)
+        whole = replace(whole, contrasts_changed=changed)
     return replace(
         plan,
         study=replace(study, name=chosen),

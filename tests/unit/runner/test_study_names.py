@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import small_study
 from layouts import write_esc50
+from planned_study import finished
 
+from passt_bench.analysis.results import load_results
 from passt_bench.errors import InputError
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.store import Store
 from passt_bench.registry import METRICS
+from passt_bench.report.provenance import study_facts
+from passt_bench.report.view import study_view
 from passt_bench.runner.compare import as_study
 from passt_bench.runner.datasets import Datasets
 from passt_bench.runner.plan import StudyPlan, expand, plan_request
@@ -96,6 +100,23 @@ def test_what_a_page_compares_is_a_setting(file: StudyFile, runs: Path) -> None:
         other = begin(changed(file, **changes), runs)
         assert other.study.name == f"tiny-{number}"
         assert ("no variant 'time'" if changes is fewer else next(iter(changes))) in other.notes[0]
+
+
+def test_contrasts_that_change_after_the_first_run_are_named(file: StudyFile, runs: Path) -> None:
+    def declare(*names: str) -> StudyPlan:
+        pairs = {name: {"time": 1.0, "none": -1.0} for name in names}
+        return begin(changed(file, contrasts={"family": pairs}), runs)
+
+    def facts() -> dict[str, str]:
+        return dict(study_facts(study_view(load_results("tiny", [Store(runs)]))))
+
+    assert declare("a").notes == declare("a", "b").notes == ()  # nothing has been run
+    assert "contrasts_changed" not in (runs / "studies" / "tiny.json").read_text()
+    Store(runs).write(finished(declare("a", "b").cells[0]))
+    assert declare("a", "b").notes == () and "Contrasts" not in facts()
+    assert declare("a").notes == ("The contrasts declared in tiny changed after its first run.",)
+    assert declare("a").notes == ()  # the page goes on saying so
+    assert facts()["Contrasts"].endswith(", when runs were on record already")
 
 
 def cells(study: StudyRecord) -> set[tuple[str, int]]:
