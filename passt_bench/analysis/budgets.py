@@ -54,10 +54,12 @@ class Reached:
 
 def series_name(variant: VariantRecord) -> str:
     """Model and patchout in words: ``unstructured, 50 % dropped``."""
-    model, rate = variant.recipe.model.name, variant.patchout.get("rate")
-    if not rate:
-        return f"{model}, no patchout" if variant.grid else model
-    return f"{variant.recipe.patchout.kind}, {100 * rate:.0f} % dropped"
+    model, patchout = variant.recipe.model.name, variant.recipe.patchout
+    if variant.grid is None:
+        return model
+    dropped = (variant.tokens_full - variant.tokens) / (variant.grid[0] * variant.grid[1])
+    kind = f"{patchout.kind}, {100 * dropped:.0f} % dropped"
+    return kind if dropped else f"{model}, no patchout"
 
 
 def relative_flops(study: StudyRecord) -> Costs:
