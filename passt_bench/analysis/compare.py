@@ -26,6 +26,7 @@ from passt_bench.errors import InputError, check_known
 from passt_bench.intervals import read_verdict
 from passt_bench.records.run import StudyRecord
 from passt_bench.registry import METRICS, Better
+from passt_bench.spec.study import Contrasts
 
 DEFAULT_MARGIN = 0.02
 # The level of each look, by their number, at which 5 % of studies err at any (Pocock 1977).
@@ -126,9 +127,12 @@ def means_and_comparisons(
 
 
 def declared_comparisons(
-    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
+    study: StudyRecord,
+    cells: pd.DataFrame,
+    ended: int | None = None,
+    families: Mapping[str, Contrasts] | None = None,
 ) -> dict[str, list[Comparison]]:
-    """Family → comparisons that the study declares, as far as it has their variants.
+    """Family → comparisons that the study declares, and others, as far as it has their variants.
 
     The margin holds for differences of two means; of a slope or an interaction the verdict only
     says whether its interval excludes zero. One that is a comparison with the baseline has the
@@ -137,7 +141,7 @@ def declared_comparisons(
     """
     judged, found = _judge(study, cells, None, ended), {}
     names = {variant.name for variant in study.variants}
-    for family, members in study.contrasts.items():
+    for family, members in {**study.contrasts, **(families or {})}.items():
         known = {name: weights for name, weights in members.items() if {*weights} <= names}
         if known:
             found[family] = judged.compare(known, shared=len(members) > 1)
@@ -242,14 +246,20 @@ def _judge(
     study: StudyRecord, cells: pd.DataFrame, metric: str | None, ended: int | None
 ) -> _Judged:
     metric = metric or study.metric
-    look = last_look(study, ended_seeds(study, cells) if ended is None else ended)
-    if look is not None:
-        cells = cells[cells["seed"].isin(study.seeds[:look])]
+    look, cells = judged_cells(study, cells, ended)
     table, *folds = block_tables(study, cells, metric)
     return _Judged(
         study, metric, metric_direction(study, metric), _means(table, metric),
         table.to_numpy(dtype=np.float64), [fold.to_numpy(dtype=np.float64) for fold in folds], look,
     )  # fmt: skip
+
+
+def judged_cells(
+    study: StudyRecord, cells: pd.DataFrame, ended: int | None = None
+) -> tuple[int | None, pd.DataFrame]:
+    """The look, None before the first, and the cells of the seeds that are judged at it."""
+    look = last_look(study, ended_seeds(study, cells) if ended is None else ended)
+    return look, cells if look is None else cells[cells["seed"].isin(study.seeds[:look])]
 
 
 def ended_seeds(study: StudyRecord, cells: pd.DataFrame) -> int:

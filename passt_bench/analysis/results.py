@@ -9,13 +9,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from passt_bench.analysis.budgets import (
+    Reached,
+    at_equal_time,
+    reach,
+    relative_flops,
+    relative_seconds,
+)
 from passt_bench.analysis.compare import (
     Comparison,
     VariantMean,
+    block_table,
     declared_comparisons,
     ended_seeds,
+    judged_cells,
     last_look,
     means_and_comparisons,
+    metric_direction,
 )
 from passt_bench.analysis.frame import cells_of, find_runs
 from passt_bench.intervals import Rounds, round_medians
@@ -40,6 +50,8 @@ class Results:
     arms: dict[str, ArmRecord]  # variant → its measurement, failed ones included
     sessions: tuple[SessionRecord, ...]  # that the costs come from, oldest first
     declared: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)  # by family
+    # FLOPs or time → what each model needs to be as good as the baseline's with one of its budgets.
+    reached: Mapping[str, Sequence[Reached]] = field(default_factory=dict)
     ended: int = 0  # how many of the first seeds have ended, in variants not shown as well
     # Of a study of costs, by session: variant → seconds per clip of a training step in each round.
     rounds: Sequence[Mapping[str, Sequence[float]]] = ()
@@ -96,7 +108,15 @@ def analyze(
     cells, measured = cells_of(study, records), measured_arms(study, sessions)
     ended = min(ended_seeds(study, cells), len(study.seeds) if ended is None else ended)
     means, comparisons = means_and_comparisons(study, cells, ended=ended) if keys else ([], [])
-    declared = declared_comparisons(study, cells, ended) if keys and study.contrasts else {}
+    arms = {name: arm for name, (_, arm) in measured.items()}
+    declared, reached = {}, {}
+    if keys:
+        timed = relative_seconds(study, arms)
+        declared = declared_comparisons(study, cells, ended, at_equal_time(study, timed))
+        better, judged = metric_direction(study), judged_cells(study, cells, ended)[1]
+        table = block_table(study, judged, study.metric)
+        costs = {"FLOPs": relative_flops(study), "time": timed}
+        reached = {unit: reach(study, table, better, own) for unit, own in costs.items()}
     used = {session.key: session for session, _ in measured.values()}
     return Results(
         study=study,
@@ -104,9 +124,10 @@ def analyze(
         means=tuple(means),
         comparisons=tuple(comparisons),
         records={key: records[key] for key in keys if key in records},
-        arms={name: arm for name, (_, arm) in measured.items()},
+        arms=arms,
         sessions=tuple(sorted(used.values(), key=_age)),
         declared=declared,
+        reached=reached,
         ended=ended,
     )
 

@@ -107,7 +107,9 @@ def plan(
     names = Column("variant", min_width=min(longest, 16), overflow="fold")
     of_runs = ("runs", "min\nper run") if study.record.seeds else ("clips\nper step",)
     published = published_numbers(file.study.name)
-    heads = ("grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *of_runs)
+    epochs = {v.name: v.spent.get("epochs", 0.0) for v in study.record.variants}
+    spent = ("epochs",) if len({round(n, 2) for n in epochs.values()}) > 1 else ()
+    heads = ("grid", "patches\ndropped", "tokens", "GFLOP\nper clip", *spent, *of_runs)
     table = Table(names, *heads, *(["pub-\nlished"] if published else []))
     classes = len(study.record.fingerprint.classes)
     for variant in study.record.variants:
@@ -120,6 +122,7 @@ def plan(
             f"{100 * dropped:.1f} %{suffix}" if dropped is not None else "-",
             f"{variant.tokens} of {variant.tokens_full}" if variant.grid else "-",
             f"{summarize_model(variant.recipe, classes).flops / 1e9:.3f}",
+            *([f"{epochs[variant.name]:.1f}"] if spent else []),
             str(runs or batch_size(variant.recipe)),
             *([f"{seconds / 60:.2f}".replace("nan", "-")] if runs else []),
             *([f"{published[variant.name]:g}"] if published else []),

@@ -180,7 +180,8 @@ class StudyRecord:
     @property
     def keys(self) -> list[str]:
         """The keys of all cells, of the variants and of what was tried before."""
-        return [cell.key for item in (*self.variants, *self.tried) for cell in item.cells]
+        cells = [*(v.cells for v in self.variants), *(item.cells for item in self.tried)]
+        return [cell.key for own in cells for cell in own]
 
     @property
     def judged_at(self) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.run import StudyRecord, cell_name
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.store import Store
+from passt_bench.report.budget_tables import NAME as REACHED
+from passt_bench.report.budget_tables import reached_sentence, reached_table
 from passt_bench.report.cost_tables import COST_TABLES, cost_tables
 from passt_bench.report.evaluations import (
     comparisons_table,
@@ -61,11 +63,12 @@ from passt_bench.report.view import (
 SUMMARY, PAGE = "summary.json", "index.html"
 # The first is also the folder of the page of all evaluations.
 EVALUATIONS, COMPARISONS = "evaluations", "comparisons"
+_OTHERS = (REACHED, "settings", EVALUATIONS, COMPARISONS)  # tables
 
 
 def written() -> frozenset[str]:
     """Relative paths of the files that a report may write, or that older versions wrote."""
-    tables = files_of("tables", (*TABLES, *COST_TABLES, "settings", EVALUATIONS, COMPARISONS))
+    tables = files_of("tables", (*TABLES, *COST_TABLES, *_OTHERS))
     figures = (*figure_names(), COSTS, SWEEP, *SEARCH_FIGURES)
     old = files_of("search", ("settings", "confirmed"), SEARCH_FIGURES) | {"search.html"}
     return tables | files_of("figures", (), figures) | old | {SUMMARY, PAGE}
@@ -97,6 +100,7 @@ def render(
         context |= _search_part(search, view)
     if view is not None:
         tables |= all_tables(view) | cost_tables(view)
+        tables |= {REACHED: own} if (own := reached_table(view)).rows else {}
         drawings["study"] = draw_all(view)
         facts.insert(0, ("", study_facts(view)))
         context |= _study_part(view, tables)
@@ -147,7 +151,9 @@ def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
         "kicker": [f"Study {study.name}", about["dataset"], variants, about["finished"]],
         "main": "verdicts" if study.seeds else "speed",
         "waiting": listed(quoted(v.name) for v in view.variants if v.waits),
-        "further": [fastest_without_loss(view), power_sentence(view)] if study.seeds else [],
+        "further": [reached_sentence(view), fastest_without_loss(view), power_sentence(view)]
+        if study.seeds
+        else [],
         "answers": answers(view),
         "baseline_probes": _rows_of(tables.get("probes"), study.baseline),
         "warnings": warnings(sessions),

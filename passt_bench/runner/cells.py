@@ -269,7 +269,8 @@ def _note_epoch(folder: Path, epochs: int, progress: Progress) -> None:
 def _picture(cell: PlannedCell, logmel: np.ndarray, steps: int) -> Picture | None:
     """The first training clip, at most 64 mels high, and the patches kept in the first step.
 
-    Only of a cell that is to be pictured. If patchout rises over the training run, they are those kept in the last step.
+    Only of a cell that is to be pictured. If patchout rises over the training run, they are those
+    kept in the last step.
     """
     grid, shape = cell.summary.grid, cell.summary.model_shape
     if not cell.pictured or grid is None or shape is None:

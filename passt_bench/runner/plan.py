@@ -124,6 +124,8 @@ def plan_request(
         avoid_taken_name=avoid_taken_name,
         ratios=ratios,
     )
+    if study.shared == "seconds" and not plan.record.step_ratios:
+        notes.append("Until a run has measured the seconds of steps, FLOPs stand in for them.")
     return replace(plan, notes=(*plan.notes, *notes))
 
 

@@ -328,6 +328,7 @@ class _Search:
             folds=None if fold is None else (fold,),
             contrasts={},
             tune=None,
+            shared="epochs",  # as its trials do
         )
         notebook = (
             "The best settings of a search over kind and rate of patchout. The search chose by a "

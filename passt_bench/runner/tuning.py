@@ -16,6 +16,7 @@ from passt_bench.runner.planned_cell import PlannedCell, plan_cell
 from passt_bench.spec.recipe import Recipe
 from passt_bench.spec.study import TUNING_SEED, Study, Variant, override
 from passt_bench.training.batches import total_steps
+from passt_bench.training.loop import LEAST_STEPS
 
 _VALIDATE = {"training.checkpoint_selection": "validation"}
 
@@ -48,8 +49,9 @@ def plan_tuning(
             with located(study.place(first.name)):
                 recipe = with_budget(study, first, clips, classes, ratios)
                 # As many steps as on all clips, of which the validation split takes some.
-                steps = {"training.steps": total_steps(recipe.training, clips)}
-                recipe = override(recipe, {**_VALIDATE, **steps})
+                steps = total_steps(recipe.training, clips)
+                same = {"training.steps": steps} if steps >= LEAST_STEPS else {}
+                recipe = override(recipe, {**_VALIDATE, **same})
                 seeds = range(TUNING_SEED, TUNING_SEED + tune.seeds)
                 runs = [plan_cell(first.name, recipe, seed, fold, datasets) for seed in seeds]
             cells += runs

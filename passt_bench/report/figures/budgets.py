@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from passt_bench.analysis.budgets import series_name
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import significant, unit_for
 from passt_bench.report.theme import (
@@ -19,7 +20,7 @@ from passt_bench.report.theme import (
     kind_styles,
     placeholder,
 )
-from passt_bench.report.view import StudyView, VariantView, mean
+from passt_bench.report.view import StudyView, mean
 
 NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 3)), (0, (6, 2, 1, 2)))
@@ -37,19 +38,11 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
         seconds = mean(run.clocks.get("train") for run in v.ok_runs)
         cost = (v.record.spent["flops"], seconds, v.record.spent["epochs"])
         value = (v.value.value, v.value.low, v.value.high)
-        rows.append((_series(v), v.kind, v.name, *cost, view.metric, *value))
+        rows.append((series_name(v.record), v.kind, v.name, *cost, view.metric, *value))
     columns = ["series", "kind", "variant", "flops", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0
     return data if several > 1 else data.iloc[:0]
-
-
-def _series(v: VariantView) -> str:
-    """Model and patchout in words: ``unstructured, 50 % dropped``."""
-    model = v.record.recipe.model.name
-    if not v.rate:
-        return f"{model}, no patchout" if v.record.grid else model
-    return f"{v.kind}, {100 * v.rate:.0f} % dropped"
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)

@@ -1,0 +1,169 @@
+"""Reads models that were trained with several budgets at equal time, and at equal quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite, log
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from passt_bench.intervals import interval_ranks
+from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.session import ArmRecord
+from passt_bench.registry import Better
+
+_STEP = "train_step"
+Costs = Mapping[str, float]  # variant → cost of a training, divided by the baseline's
+
+
+@dataclass(frozen=True)
+class Line:
+    """Variants of one model and patchout, in order of what their training costs."""
+
+    name: str
+    variants: tuple[str, ...]
+    costs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a model costs until it is as good as the baseline's model with one of its budgets.
+
+    The target is the value of ``variant`` in the same seed; between the ends of two trainings the
+    value is interpolated over the logarithm of the cost.
+
+    Attributes:
+        variant: of the baseline's line.
+        line: the other model and patchout.
+        share: median over seeds of its cost divided by the variant's, with a distribution-free
+            95 % interval; infinite where the target is not reached. A model that is beyond the
+            target with its smallest budget counts with that budget.
+        reached: seeds in which it reaches the target, of ``n``.
+    """
+
+    variant: str
+    line: str
+    share: tuple[float, float, float]  # median, low, high
+    reached: int
+    n: int
+
+
+def series_name(variant: VariantRecord) -> str:
+    """Model and patchout in words: ``unstructured, 50 % dropped``."""
+    model, patchout = variant.recipe.model.name, variant.recipe.patchout
+    if variant.grid is None:
+        return model
+    dropped = (variant.tokens_full - variant.tokens) / (variant.grid[0] * variant.grid[1])
+    kind = f"{patchout.kind}, {100 * dropped:.0f} % dropped"
+    return kind if dropped else f"{model}, no patchout"
+
+
+def relative_flops(study: StudyRecord) -> Costs:
+    """The FLOPs of each variant's training, divided by the baseline's."""
+    spent = {v.name: v.spent.get("flops", 0.0) for v in study.variants}
+    base = spent[study.baseline]
+    return {name: flops / base for name, flops in spent.items()} if base else {}
+
+
+def relative_seconds(study: StudyRecord, arms: Mapping[str, ArmRecord]) -> Costs:
+    """The seconds of each variant's training steps, divided by the baseline's, as measured.
+
+    Without variants whose step was not measured together with the baseline's.
+    """
+    timed = {name for name, arm in arms.items() if _STEP in arm.ratios}
+    variants = {v.name: v for v in study.variants if v.name in timed}
+    base = variants.get(study.baseline)
+    if base is None or not base.spent:
+        return {}
+
+    def seconds(v: VariantRecord) -> float:  # of a clip, relative, times the clips
+        arm = arms[v.name]
+        each = arm.ratios[_STEP].median / arm.batch_size
+        return each * v.spent["steps"] * v.recipe.training.batch_size
+
+    return {name: seconds(v) / seconds(base) for name, v in variants.items() if v.spent}
+
+
+def lines(study: StudyRecord, costs: Costs) -> list[Line]:
+    """The models that were trained with several budgets, the baseline's first.
+
+    None if the baseline's model was trained with one only.
+    """
+    groups: dict[str, list[VariantRecord]] = {}
+    for variant in study.variants:
+        if variant.name in costs:
+            groups.setdefault(variant.arm, []).append(variant)
+    found, baseline = list[Line](), False
+    for members in groups.values():
+        ordered = sorted(members, key=lambda v: costs[v.name])
+        names, own = tuple(v.name for v in ordered), tuple(costs[v.name] for v in ordered)
+        if own[0] < own[-1]:
+            first = study.baseline in names
+            found.insert(0 if first else len(found), Line(series_name(members[0]), names, own))
+            baseline = baseline or first
+    return found if baseline else []
+
+
+def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dict[str, float]]]:
+    """Contrasts of the other lines with the baseline's at the cost of each of its budgets.
+
+    Returns:
+        Family → contrast → variant → weight. Where a line has no training of that cost, its two
+        nearest are weighted by the logarithm of their costs; beyond its ends there is no contrast.
+    """
+    families: dict[str, dict[str, dict[str, float]]] = {}
+    first, *others = lines(study, seconds) or [Line("", (), ())]
+    for line in others:
+        found: dict[str, dict[str, float]] = {}
+        for name, cost in zip(first.variants, first.costs, strict=True):
+            points = pairwise(zip(line.variants, line.costs, strict=True))
+            for (left, a), (right, b) in points:
+                if a <= cost <= b and a < b and name not in found:
+                    share = log(cost / a) / log(b / a)
+                    found[name] = {left: 1 - share, right: share, name: -1.0}
+        if found:
+            families[f"{line.name}, at the training time of"] = found
+    return families
+
+
+def reach(study: StudyRecord, table: pd.DataFrame, better: Better, costs: Costs) -> list[Reached]:
+    """What the other lines cost until they are as good as the baseline's with each budget.
+
+    Args:
+        study: the study.
+        table: the study's metric, a row per variant and a column per seed.
+        better: the direction of the metric.
+        costs: of the trainings.
+    """
+    found, sign = [], 1 if better == "greater" else -1
+    first, *others = lines(study, costs) or [Line("", (), ())]
+    for variant, cost in zip(first.variants, first.costs, strict=True):
+        for line in others:
+            rows = sign * table.loc[[variant, *line.variants]].to_numpy(dtype=np.float64)
+            seeds = rows.T[np.isfinite(rows.T).all(axis=1)].tolist()
+            needed = [_crossing(line.costs, values, target) / cost for target, *values in seeds]
+            if needed:
+                reached = sum(map(isfinite, needed))
+                share = _median(needed)
+                found.append(Reached(variant, line.name, share, reached, len(needed)))
+    return found
+
+
+def _crossing(costs: Sequence[float], values: Sequence[float], target: float) -> float:
+    """The cost at which a line first reaches a target; infinity if it does not."""
+    if values[0] >= target:
+        return costs[0]
+    for (a, low), (b, high) in pairwise(zip(costs, values, strict=True)):
+        if high >= target:
+            return a * (b / a) ** ((target - low) / (high - low))
+    return inf
+
+
+def _median(values: Iterable[float]) -> tuple[float, float, float]:
+    ordered = sorted(values)
+    low, high, _ = interval_ranks(len(ordered))
+    return median(ordered), ordered[low], ordered[high]
