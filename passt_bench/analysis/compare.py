@@ -136,15 +136,15 @@ def declared_comparisons(
 
     The margin holds for differences of two means; of a slope or an interaction the verdict only
     says whether its interval excludes zero. One that is a comparison with the baseline has the
-    interval of that comparison, so that a page has one verdict on it, unless it is alone in its
-    family, as a primary question is. Arguments and errors as in `means_and_comparisons`.
+    interval of that comparison, so that a page has one verdict on it, unless it is declared alone
+    in its family, as a primary question is. Arguments and errors as in `means_and_comparisons`.
     """
     judged, found = _judge(study, cells, None, ended), {}
     names = {variant.name for variant in study.variants}
     for family, members in {**study.contrasts, **(families or {})}.items():
         known = {name: weights for name, weights in members.items() if {*weights} <= names}
         if known:
-            found[family] = judged.compare(known, shared=len(members) > 1)
+            found[family] = judged.compare(known, shared=len(study.contrasts.get(family, ())) != 1)
     return found
 
 

@@ -76,7 +76,7 @@ def headline(view: StudyView) -> str:
         found = _found(view, "contrasts", [(c.variant, _finding(c)) for c in items], named=_NAMED)
         gap = Span(items[0].difference, items[0].low, items[0].high)
         size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
-        text += f" In {quoted(family)}, {found}{size}."
+        text += f" {quoted(family)}: {found}{size}."
     return text
 
 

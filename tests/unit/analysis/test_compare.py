@@ -140,6 +140,9 @@ def test_a_difference_has_one_interval_unless_it_is_the_primary_question() -> No
     assert turned.blocks_needed is not None and "over 3" in other.method
     (primary,) = found["primary"]
     assert primary.difference == main.difference and primary.high < main.high
+    # What is not declared is not primary.
+    derived = declared_comparisons(of, cells, families={"at equal time": {"one": pair}})
+    assert derived["at equal time"] == [same]
     # Where only one of a family has begun, it is still not primary.
     part = replace(of, variants=tuple(v for v in of.variants if v.name != "v5"))
     (turned,) = declared_comparisons(part, cells)["some"]

@@ -104,12 +104,12 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
     }
     text = headline(study_view(replace(quick, declared=families)))
     assert text.endswith(
-        ". In “primary”, “8x” is better (+0.040 [+0.030, +0.050])."
-        " In “few”, “2x” and “4x” are better; “1x” is worse."
-        " In “many”, 1 of 5 contrasts is worse and 4 are the same within ±0.02."
-        " In “slopes”, “time” is above zero; “frequency” is below zero; "
+        ". “primary”: “8x” is better (+0.040 [+0.030, +0.050])."
+        " “few”: “2x” and “4x” are better; “1x” is worse."
+        " “many”: 1 of 5 contrasts is worse and 4 are the same within ±0.02."
+        " “slopes”: “time” is above zero; “frequency” is below zero; "
         "“both” is not shown to differ from zero."
-        " In “early”, “1x” has no verdict."
+        " “early”: “1x” has no verdict."
     )
 
 
@@ -192,8 +192,8 @@ def test_a_reference_is_marked_and_not_counted(quick: Results) -> None:
     study = replace(quick.study, variants=variants)
     view = study_view(replace(quick, study=study, comparisons=items))
     text = headline(view)
-    assert "better" not in text.partition(" In “neighbors”, ")[0]
-    assert " (“time .5” and “CNN” are shown for scale, not counted). In “neighbors”, " in text
+    assert "better" not in text.partition(" “neighbors”: ")[0]
+    assert " (“time .5” and “CNN” are shown for scale, not counted). “neighbors”: " in text
     assert f"all {len(variants) - 3} variants" in text
     assert (fastest_without_loss(view) or "").startswith("No variant that trains faster")
     names = {row[0] for row in verdicts(view).texts()}
