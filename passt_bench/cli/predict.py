@@ -104,7 +104,11 @@ def evaluate(
     ] = None,
     margin: Annotated[
         float | None,
-        option("SIZE", "Margin of the verdict; by default 0.02.", callback=number("a size", 0, 1)),
+        option(
+            "SIZE",
+            "Margin of mAP and accuracy, by default 0.02; others are never called the same.",
+            callback=number("a size", 0, 1),
+        ),
     ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,

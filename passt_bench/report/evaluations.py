@@ -7,6 +7,7 @@ from functools import partial
 from math import isfinite
 
 from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.registry import METRICS
 from passt_bench.report.provenance import machine_text
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import NAN, Span, interval, p_value, significant
@@ -52,17 +53,19 @@ def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
         Column("margin", "margin", "{:g}".format),
         Column("verdict", "A is"),
     )
-    rows = []
+    rows, with_margin = [], {item.name for item in METRICS.all() if item.build.uses_margin}
     for record, against in [(r, r.against) for r in records if r.against is not None]:
         for metric, d in ((name, against.differences[name]) for name in record.metrics):
             names = record.name, against.name, *_row(record, metric)[1:4]
-            counts = d.only_first, d.only_second, d.p, against.margin
+            margin = against.margin if metric in with_margin else None
+            counts = d.only_first, d.only_second, d.p, margin
             rows.append((*names, Span(d.value, d.low, d.high), *counts, d.verdict))
     return table(
         "comparisons",
         "Two models on the same clips, with 95 % intervals from the same resamples of clips: about "
         "these weights on these clips, not about retraining. The verdict is by the interval alone: "
-        "“same” is within ± margin, “not worse” excludes a loss as large as the margin.",
+        "“same” is within ± margin, “not worse” excludes a loss as large as the margin; without a "
+        "margin there is neither.",
         columns,
         rows,
     )

@@ -146,8 +146,9 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Metrics of one model minus those of another on the same clips, with intervals and verdicts.
 
-    ``values`` and ``scores`` are those of both, as in `clip_intervals`; ``margin`` is of the
-    verdicts. Both models have the same resamples, so that what makes one easy for both cancels.
+    ``values`` and ``scores`` are those of both, as in `clip_intervals`; ``margin`` is of verdicts
+    on metrics that use one. Both models have the same resamples, so that what makes one easy for
+    both cancels.
     """
     first, second = (_resample(values[0], targets, each, resamples) for each in scores)
     differences = {}
@@ -155,7 +156,7 @@ def paired_differences(
         metric, gap = METRICS.get(name).build, value - values[1][name]
         widest = metric.bounds[1] - metric.bounds[0]
         low, high = _around(gap, first[name] - second[name], -widest, widest)
-        verdict = read_verdict(low, high, margin, metric.better)
+        verdict = read_verdict(low, high, margin if metric.uses_margin else 0.0, metric.better)
         correct = [metric.correct(targets, each) for each in scores]
         test = (None, None, None) if correct[0] is None else mcnemar(*correct)
         differences[name] = Difference(gap, low, high, verdict, *test)

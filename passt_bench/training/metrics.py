@@ -35,6 +35,8 @@ class Metric(ABC):
         per_class_name: name of the value of a single class, if it differs from the metric's.
         needs_negatives: whether a class is scored only if some clips do not have it.
         absent: text for classes that cannot be scored, for notes in records.
+        uses_margin: whether two models may be called the same within a margin, which is made for
+            mAP and accuracy: too large for an AUC near 1, in another unit than d'.
         same_classes_as: a metric that scores the same classes, so that one note serves both.
     """
 
@@ -46,6 +48,7 @@ class Metric(ABC):
     per_class_name: str | None = None
     needs_negatives: bool = False
     absent: str = "are left out"
+    uses_margin: bool = False
     same_classes_as: str | None = None
 
     @abstractmethod
@@ -141,6 +144,7 @@ class _AveragePrecision(Metric):
     bounds = (0.0, 1.0)
     needs_all_labels = True
     needs_negatives = True
+    uses_margin = True
     default_for: DataKind | None = "multi_label"
     per_class_name: str | None = "AP"
 
@@ -256,6 +260,7 @@ class _Accuracy(Metric):
     bounds = (0.0, 1.0)
     needs_all_labels = True
     one_class_a_clip = True
+    uses_margin = True
     default_for = "one_class"
 
     def compute(self, targets: np.ndarray, scores: np.ndarray) -> tuple[float, PerClass]:

@@ -90,14 +90,19 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
     other = Member("other.pt", "1" * 64, Recipe())
     gap = Difference(0.0125, -0.01, 0.035, "not worse", 12, 7, 0.359)
     against = Against("other.pt", (other,), 5.0, 16000, 0.02, {"accuracy": 0.8875})
-    against = replace(against, differences={"accuracy": gap})
+    area = Difference(0.001, -0.003, 0.005, "undecided")
+    against = replace(against, differences={"accuracy": gap, "AUC": area})
     record = replace(FOLD, key="c" * 16, name="mine.pt", against=against)
+    record = replace(
+        record, metrics={"accuracy": 0.9, "AUC": 0.99}, scored={"accuracy": 3, "AUC": 3}
+    )
     store.write(record)
     store.write(replace(FOLD, key="d" * 16, name="mine.pt"))  # alone: the same row
     assert store.evaluation(record.key) == record
     (page,) = build_evaluations(store.root, reports)
     with (page.parent / "tables" / "comparisons.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+        of_area, row = csv.DictReader(file)
+    assert (of_area["margin"], of_area["verdict"]) == ("", "undecided")
     assert [row[name] for name in ("first", "second", "data", "clips", "metric")] == [
         "mine.pt", "other.pt", "esc50, test, fold 3", "18887", "accuracy"
     ]  # fmt: skip
@@ -106,6 +111,7 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
     rest = ("only_first", "only_second", "p", "margin", "verdict")
     assert [row[name] for name in rest] == ["12", "7", "0.359", "0.02", "not worse"]
     with (page.parent / "tables" / "evaluations.csv").open(newline="") as file:
-        assert [row["checkpoints"] for row in csv.DictReader(file)] == ["<i>mine", "mine.pt"]
+        names = [row["checkpoints"] for row in csv.DictReader(file)]
+    assert sorted(names) == ["<i>mine", "mine.pt", "mine.pt"]  # AUC and accuracy
     text = page.read_text(encoding="utf-8")
     assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text
