@@ -208,7 +208,9 @@ def conditions(view: StudyView) -> str:
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
     equal = "" if view.study.shared == "epochs" else f", at equal {view.study.shared}"
     where = f", on {found}" if (found := hardware(view)) else ""
-    seeds = counted(view.results.look or view.results.ended, "seed")
+    most = max((mean.n for mean in view.results.means), default=0)
+    seeds = counted(view.results.look or most, "seed")
+    seeds = seeds if view.results.look else f"up to {seeds}"
     data = view.study.fingerprint.dataset
     return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
 

@@ -64,8 +64,8 @@ def headline(view: StudyView) -> str:
     if not verdicts:
         return f"{reaches}; nothing else is shown."
     if view.results.look is None:
-        ended = f"{view.results.ended} of {counted(view.study.judged_at[0], 'seed')}"
-        return f"{ended}, no verdict yet; {reaches}."
+        needed = counted(view.study.judged_at[0], "seed")
+        return f"No verdict yet: it takes {needed} of every variant of the study. {reaches}."
     against = f"{quoted(base.name)} ({view.metric} {interval(base.value)})"
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"

@@ -7,6 +7,7 @@ from study_on_disk import SMALL, Arm, write_study
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
+from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
     costs_headline,
@@ -157,7 +158,10 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
     gone = dict.fromkeys(range(5), "missing")
     arms = (Arm("none"), Arm("time .5", "time", 0.5, statuses=gone))
     view = study_view(load_results("quick", [write_study(tmp_path, arms, session=False)]))
-    assert headline(view).startswith("0 of 5 seeds, no verdict yet; “none” reaches mAP 0.8")
+    assert headline(view).startswith(
+        "No verdict yet: it takes 5 seeds of every variant of the study. “none” reaches mAP 0.8"
+    )
+    assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
     ((v, sentence),) = answers(view)
     assert v.verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
