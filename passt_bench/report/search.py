@@ -9,7 +9,7 @@ from functools import partial
 from passt_bench.records.search import SearchRecord, TrialRecord
 from passt_bench.report.provenance import Fact, engine_text
 from passt_bench.report.tables import Column, Table, table_of
-from passt_bench.report.text import Span, counted, fixed, interval, listed, significant
+from passt_bench.report.text import NAN, Span, counted, fixed, interval, listed, significant
 from passt_bench.spec.recipe import ModelSpec, TrainingSpec
 
 
@@ -27,12 +27,14 @@ def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None =
         return f"{tried}; none of them succeeded."
     best = search.best[0]
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
+    name = next(iter(search.confirmed), "")  # the best first
+    tested, count = (confirmed or {}).get(name, Span(NAN)), len(search.best)
+    if not tested.known and count > 1:
+        value += f", the best of {count} and so too high; unconfirmed"
+    elif tested.known and best.patchout.kind != "none":
+        value += f"; {interval(tested)} on the test split with fresh seeds"
     if best.patchout.kind == "none":
         return f"{tried}. None of them is better than dropping nothing ({value})."
-    name = next(iter(search.confirmed), "")  # the best first
-    tested = (confirmed or {}).get(name)
-    if tested and tested.known:
-        value += f"; {interval(tested)} on the test split with fresh seeds"
     return f"{tried}. The best is {describe(best)} ({value})."
 
 
