@@ -148,9 +148,6 @@ def declared_comparisons(
     return found
 
 
-_InFamily = tuple[Contrast, int]  # and the number of intervals that cover together with its own
-
-
 @dataclass(frozen=True)
 class _Judged:
     """The observations of a study that verdicts are read from."""
@@ -180,7 +177,10 @@ class _Judged:
             found |= {name: c for name, w in weights.items() if (c := self._with_baseline(w))}
         return [self._comparison(name, baseline, weights[name], *c) for name, c in found.items()]
 
-    def _family(self, weights: Mapping[str, Mapping[str, float]]) -> dict[str, _InFamily]:
+    def _family(
+        self, weights: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, tuple[Contrast, int]]:
+        """Name → contrast, and how many intervals cover together with its own."""
         rows = [[w.get(mean.variant, 0.0) for mean in self.means] for w in weights.values()]
         found = contrasts(self.y, rows, self.folds, level=self.level) if rows else []
         tested = sum(math.isfinite(c.low) for c in found)
@@ -193,10 +193,10 @@ class _Judged:
         return {v.name: {v.name: 1.0, base: -1.0} for v in self.study.variants if v.name != base}
 
     @cached_property
-    def _baseline_family(self) -> dict[str, _InFamily]:
+    def _baseline_family(self) -> dict[str, tuple[Contrast, int]]:
         return self._family(self.baseline_weights)
 
-    def _with_baseline(self, weights: Mapping[str, float]) -> _InFamily | None:
+    def _with_baseline(self, weights: Mapping[str, float]) -> tuple[Contrast, int] | None:
         """A contrast as compared with the baseline; None if it is another one."""
         used = {name: weight for name, weight in weights.items() if weight}
         sign = -used.pop(self.study.baseline, 0.0)

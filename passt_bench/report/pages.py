@@ -48,17 +48,9 @@ from passt_bench.report.sentences import (
 )
 from passt_bench.report.study_tables import TABLES, all_tables
 from passt_bench.report.tables import Table
-from passt_bench.report.text import (
-    counted,
-    listed,
-    quoted,
-)
+from passt_bench.report.text import counted, listed, quoted
 from passt_bench.report.theme import Drawing
-from passt_bench.report.view import (
-    SPEED_MARGIN,
-    StudyView,
-    study_view,
-)
+from passt_bench.report.view import SPEED_MARGIN, StudyView, study_view
 
 SUMMARY, PAGE = "summary.json", "index.html"
 # The first is also the folder of the page of all evaluations.

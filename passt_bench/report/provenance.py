@@ -208,9 +208,8 @@ def conditions(view: StudyView) -> str:
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
     equal = "" if view.study.shared == "epochs" else f", at equal {view.study.shared}"
     where = f", on {found}" if (found := hardware(view)) else ""
-    most = max((mean.n for mean in view.results.means), default=0)
-    seeds = counted(view.results.look or most, "seed")
-    seeds = seeds if view.results.look else f"up to {seeds}"
+    look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
+    seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = view.study.fingerprint.dataset
     return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
 

@@ -28,9 +28,9 @@ def search_headline(search: SearchRecord, confirmed: Mapping[str, Span] | None =
     best = search.best[0]
     value = f"{search.metric} {significant(best.value or 0.0)} on the validation split"
     name = next(iter(search.confirmed), "")  # the best first
-    tested, count = (confirmed or {}).get(name, Span(NAN)), len(search.best)
-    if not tested.known and count > 1:
-        value += f", the best of {count} and so too high; unconfirmed"
+    tested = (confirmed or {}).get(name, Span(NAN))
+    if not tested.known and len(search.best) > 1:
+        value += f", the best of {len(search.best)} and so too high; unconfirmed"
     elif tested.known and best.patchout.kind != "none":
         value += f"; {interval(tested)} on the test split with fresh seeds"
     if best.patchout.kind == "none":

@@ -50,28 +50,22 @@ _NAMED = 4  # contrasts of a family; of larger ones only numbers are given
 
 
 def headline(view: StudyView) -> str:
-    """The number of variants by verdict, and what each declared family of contrasts shows.
-
-    A sentence each; references are named, not counted.
-    """
+    """Variants by verdict, then what each declared family shows; references are not counted."""
     base = view.baseline
-    reaches = f"{quoted(base.name)} reaches {view.metric} {interval(base.value)}"
+    name, value = quoted(base.name), f"{view.metric} {interval(base.value)}"
     verdicts = [v.verdict for v in view.answers]
     if not base.value.known:
-        return (
-            f"The baseline {quoted(base.name)} has no result, so nothing can be compared with it."
-        )
+        return f"The baseline {name} has no result, so nothing can be compared with it."
     if not verdicts:
-        return f"{reaches}; nothing else is shown."
+        return f"{name} reaches {value}; nothing else is shown."
     if view.results.look is None:
-        needed = counted(view.study.judged_at[0], "seed")
-        return f"No verdict yet: it takes {needed} of every variant of the study. {reaches}."
-    against = f"{quoted(base.name)} ({view.metric} {interval(base.value)})"
+        need = f"{counted(view.study.judged_at[0], 'seed')} of every variant of the study"
+        return f"No verdict yet: it takes {need}. {name} reaches {value}."
     references = [quoted(v.name) for v in view.others if v.record.reference]
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
     found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
-    text = f"Against {against}, {found}{beside}."
+    text = f"Against {name} ({value}), {found}{beside}."
     for family, items in view.results.declared.items():
         found = _found(view, "contrasts", [(c.variant, _finding(c)) for c in items], named=_NAMED)
         gap = Span(items[0].difference, items[0].low, items[0].high)

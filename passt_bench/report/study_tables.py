@@ -384,12 +384,11 @@ def failures(view: StudyView) -> Table:
                 rows.append((v.name, cell_name(run.seed, run.fold), run.status, why, run.key))
         recorded = {run.key for run in v.runs}
         missing = [cell for cell in v.record.cells if cell.key not in recorded]
-        if len(missing) == 1:
-            where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
+        if missing:  # one row, so that an unfinished study does not bury its failures
+            where, key = f"{len(missing)} of {len(v.record.cells)} cells", ""
+            if len(missing) == 1:
+                where, key = cell_name(missing[0].seed, missing[0].fold), missing[0].key
             rows.append((v.name, where, "missing", "not run yet", key))
-        elif missing:  # one row, so that an unfinished study does not bury its failures
-            where = f"{len(missing)} of {len(v.record.cells)} cells"
-            rows.append((v.name, where, "missing", "not run yet", ""))
     if not view.results.sessions:
         rows.append(("all variants", "cost session", "missing", "not measured yet", ""))
     else:

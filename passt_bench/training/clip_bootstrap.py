@@ -146,9 +146,8 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Metrics of one model minus those of another on the same clips, with intervals and verdicts.
 
-    ``values`` and ``scores`` are those of both, as in `clip_intervals`; ``margin`` is of verdicts
-    on metrics that use one. Both models have the same resamples, so that what makes one easy for
-    both cancels.
+    ``values`` and ``scores`` are those of both, as in `clip_intervals`; ``margin`` is for metrics
+    that use one. Both have the same resamples, so that what makes one easy for both cancels.
     """
     first, second = (_resample(values[0], targets, each, resamples) for each in scores)
     differences = {}

@@ -35,8 +35,7 @@ class Metric(ABC):
         per_class_name: name of the value of a single class, if it differs from the metric's.
         needs_negatives: whether a class is scored only if some clips do not have it.
         absent: text for classes that cannot be scored, for notes in records.
-        uses_margin: whether two models may be called the same within a margin, which is made for
-            mAP and accuracy: too large for an AUC near 1, in another unit than d'.
+        uses_margin: whether differences within a margin that suits mAP and accuracy are equality.
         same_classes_as: a metric that scores the same classes, so that one note serves both.
     """
 
@@ -283,14 +282,8 @@ _SUMMARIES: dict[str, tuple[Metric, str]] = {
         _AveragePrecision(),
         "macro average precision over classes with positives and negatives",
     ),
-    "mAP_official": (
-        _Official(),
-        "macro average precision, a class without positives is 0",
-    ),
-    "mAP_masked": (
-        _Masked(),
-        "macro average precision over the labels that are known",
-    ),
+    "mAP_official": (_Official(), "macro average precision, a class without positives is 0"),
+    "mAP_masked": (_Masked(), "macro average precision over the labels that are known"),
     "AUC": (_RocAuc(), "macro area under the ROC curve"),
     "dprime": (_DPrime(), "d-prime computed from the macro AUC"),
     "accuracy": (_Accuracy(), "top-1 accuracy"),

@@ -13,13 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from passt_bench.analysis.budgets import series_name
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import significant, unit_for
-from passt_bench.report.theme import (
-    WIDTH,
-    Drawing,
-    axis_range,
-    kind_styles,
-    placeholder,
-)
+from passt_bench.report.theme import WIDTH, Drawing, axis_range, kind_styles, placeholder
 from passt_bench.report.view import StudyView, mean
 
 NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"

@@ -69,13 +69,8 @@ def forest(view: StudyView) -> Drawing:
         f"{side.lower()} of zero being better; one that excludes the band's end on the other side "
         "is not worse; others are undecided."
     )
-    return Drawing(
-        NAME,
-        TITLE,
-        caption,
-        data,
-        draw_forest(data, f"difference in {view.metric} to the baseline"),
-    )
+    figure = draw_forest(data, f"difference in {view.metric} to the baseline")
+    return Drawing(NAME, TITLE, caption, data, figure)
 
 
 def draw_forest(data: pd.DataFrame, label: str) -> Figure:
