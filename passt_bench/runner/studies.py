@@ -250,8 +250,8 @@ def join_record(plan: StudyPlan, store: Store, expand: Callable[[Study], StudyRe
         variants = tuple(known[v.name] for v in study.variants if v.name in known)
         baseline = study.baseline if study.baseline in known else whole.baseline
         looks = planned_looks(whole, old)
-        changed = old.contrasts_changed
-        if old.contrasts != whole.contrasts and any(map(store.has, old.keys)):
+        changed, runs = old.contrasts_changed, (cell.key for v in old.variants for cell in v.cells)
+        if old.contrasts != whole.contrasts and any(map(store.has, runs)):
             changed = datetime.now(UTC).date().isoformat()
             notes.append(f"The contrasts declared in {chosen} changed after its first run.")
         whole = replace(whole, variants=variants, baseline=baseline, looks=looks)

@@ -77,6 +77,8 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
     assert "2 of the 4 variants of the study. Not run yet: “stride 6” and “stride 6, 64" in text
     assert len(verdicts(page)) == 1 + 2
     assert "have not been run yet" not in text
+    assert "No verdict yet: it takes 5 seeds of every variant" in text and "0 of 5" not in text
+    assert ", up to 5 seeds" in text
     # The report keeps the whole study, and what was not run changed no comparison.
     assert Store(reports / "quick").study("quick") == Store(runs).study("quick")
     results = load_results("quick", [Store(runs)])
@@ -94,7 +96,7 @@ def test_variants_that_were_not_run_are_named_and_not_shown(tmp_path: Path) -> N
         ((ARMS[0], *unrun(*ARMS[1:])), ("1 variant ·",), "nan"),
         (
             (*unrun(ARMS[0]), ARMS[1], *unrun(ARMS[2])),
-            ("The baseline none has no result, so nothing can be", "Not run yet: “stride 6”."),
+            ("The baseline “none” has no result, so nothing can be", "Not run yet: “stride 6”."),
             "This page shows 3",
         ),
     ],
