@@ -31,6 +31,7 @@ from passt_bench.measure.memory import (
     share_gpu_memory,
 )
 from passt_bench.models import draw_kept, from_recipe, save_model
+from passt_bench.models.patchout import random_stream
 from passt_bench.records.run import Outcome, Picture, RunRecord, Status
 from passt_bench.records.store import Store
 from passt_bench.runner.initial_weights import load_initial_weights
@@ -46,6 +47,7 @@ from passt_bench.training.state import Progress, Task, Training, add_clocks, tem
 
 MODEL = "model.safetensors"  # in the folder of the record, where models are kept
 VISIBLE_GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_SUBSET = 0x5B5E  # keeps this stream of the seed apart from others
 CANNOT_WRITE = 74  # exit status of a process that could not write (EX_IOERR)
 
 
@@ -307,8 +309,17 @@ def split_clips(
     """Clips for training, for the choice of the epoch (or None), and for evaluation.
 
     The epoch is chosen on the authors' validation split; without one, it is cut from the training
-    clips. With ``checkpoint_selection: validation`` the test split is not used.
+    clips. With ``checkpoint_selection: validation`` the test split is not used. ``training.clips``
+    leaves a random part of the training clips, of which a smaller number leaves a part.
     """
+    train_clips, validation, test_clips = _split(cell, dataset)
+    if (wanted := cell.recipe.training.clips) is not None:
+        order = random_stream(_SUBSET, cell.seed).permutation(len(train_clips))
+        train_clips = np.sort(train_clips[order[:wanted]])
+    return train_clips, validation, test_clips
+
+
+def _split(cell: PlannedCell, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     train_clips, test_clips = dataset.split(cell.fold)
     training = cell.recipe.training
     if training.checkpoint_selection == "last":

@@ -175,6 +175,11 @@ class TrainingSpec:
 
     epochs: Annotated[int, Field(gt=0, description="Passes over the training clips.")] = 10
     steps: Annotated[int | None, Field(gt=0, description="Instead of epochs."), LATER] = None
+    clips: Annotated[
+        int | None,
+        Field(gt=0, description="Clips to train on, drawn by seed; None: all."),
+        LATER,
+    ] = None
     batch_size: Annotated[int, Field(gt=0, description="Clips per step.")] = 32
     learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate of AdamW.")] = 1e-3
     weight_decay: Annotated[float, Field(ge=0, description="Weight decay of AdamW.")] = 1e-4
@@ -240,12 +245,8 @@ class TrainingSpec:
         float,
         Field(ge=0, le=1, description="Largest roll of the log-mel in time, fraction of the clip."),
     ] = 0.0
-    mask_time: Annotated[
-        int, Field(ge=0, description="SpecAugment: maximum width in frames (exclusive); 0 = off.")
-    ] = 0
-    mask_frequency: Annotated[
-        int, Field(ge=0, description="SpecAugment: maximum width in mels (exclusive); 0 = off.")
-    ] = 0
+    mask_time: Annotated[int, Field(ge=0, description="SpecAugment: under so many frames.")] = 0
+    mask_frequency: Annotated[int, Field(ge=0, description="SpecAugment: under so many mels.")] = 0
     swa_start: Annotated[
         int | None,
         Field(ge=0, description="Epoch (from 0) at whose start the averaging of weights begins."),

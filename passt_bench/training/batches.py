@@ -142,7 +142,7 @@ def epoch_steps(training: TrainingSpec, clips: int) -> int:
 
     An incomplete last batch is dropped.
     """
-    return max(1, (training.epoch_clips or clips) // training.batch_size)
+    return max(1, (training.epoch_clips or training.clips or clips) // training.batch_size)
 
 
 def total_steps(training: TrainingSpec, clips: int) -> int:

@@ -206,7 +206,10 @@ def check_settings(recipe: Recipe, clips: int) -> None:
             value=wanted,
             remedy=f"Give at most {clips}, or leave it out for all.",
         )
-    check_chunks(recipe.engine, min(training.batch_size, wanted or clips))
+    if training.clips is not None and training.clips > clips:
+        problem, remedy = f"more clips than the {clips} to train on", "Leave it out for all."
+        raise InputError(problem, field="training.clips", value=training.clips, remedy=remedy)
+    check_chunks(recipe.engine, min(training.batch_size, wanted or training.clips or clips))
     steps, fewest = total_steps(training, clips), max(LEAST_STEPS, epoch_steps(training, clips))
     if training.steps is not None and steps < fewest:
         raise InputError(

@@ -15,7 +15,7 @@ BASE: Leaves = guards.read("keys")["base"]
 # Fields that came after the first edition, which gave these keys: at their defaults they stay out.
 _ADDED = ("attention", "residual", "graph", "evaluate_precision", "recompute")
 _ADDED += ("frontend", "accumulate")
-ADDED = {"training.steps", *(f"engine.{name}" for name in _ADDED)}
+ADDED = {"training.steps", "training.clips", *(f"engine.{name}" for name in _ADDED)}
 
 
 def test_drawn_recipes_keep_their_keys() -> None:

@@ -55,6 +55,29 @@ def run(cell: PlannedCell, paths: Paths) -> RunRecord:
     return record
 
 
+def test_fewer_clips_are_a_part_of_more(tmp_path: Path) -> None:
+    small_set = {"data__name": "synthetic", "data__train_clips": 64, "data__test_clips": 16}
+    recipe = override(Recipe(ModelSpec("passt_micro")), {
+        name.replace("__", "."): value for name, value in small_set.items()
+    })  # fmt: skip
+    datasets, sizes = Datasets(Paths(tmp_path)), (8, 32, 64)
+
+    def clips(size: int, seed: int) -> list[int]:
+        own = override(recipe, {"training.clips": size, "training.batch_size": 8})
+        cell = plan_cell("a", own, seed, None, datasets)
+        train, validation, test = split_clips(cell, datasets.get(own))
+        assert validation is None and list(test) == list(range(64, 80))
+        return list(train)
+
+    for seed in (0, 1):
+        few, some, all_clips = (clips(size, seed) for size in sizes)
+        assert (len(few), len(some), all_clips) == (8, 32, list(range(64)))
+        assert {*few} < {*some} and few == sorted(few)
+    assert clips(8, 0) != clips(8, 1)
+    with pytest.raises(InputError, match="more clips than the 64 to train on"):
+        clips(65, 0)
+
+
 def test_fsd50k_chooses_its_epoch_on_the_authors_validation_clips(tmp_path: Path) -> None:
     root = write_fsd50k_hdf5(tmp_path / "data").root
     cell, paths = plan(small("fsd50k", training__swa_start=1), tmp_path / "runs", fsd50k=root)

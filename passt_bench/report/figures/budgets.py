@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from passt_bench.analysis.budgets import series_name
+from passt_bench.analysis.budgets import relative_seconds, series_name
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import significant, unit_for
 from passt_bench.report.theme import WIDTH, Drawing, axis_range, kind_styles, placeholder
@@ -21,19 +21,22 @@ _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 3)), (0, (6, 2, 1, 2))
 
 
 def budgets_data(view: StudyView) -> pd.DataFrame:
-    """One row per variant that was trained: FLOPs, seconds and epochs of a training, and value.
+    """One row per variant that was trained: FLOPs, time, seconds, epochs of a training, and value.
 
-    Variants of one model and patchout are a ``series``; empty if no series has two budgets.
+    ``time`` is that of its steps as measured in the cost session, divided by the baseline's;
+    ``seconds`` is the wall time of the training itself. Variants of one model and patchout are a
+    ``series``; empty if no series has two budgets.
     """
-    rows = []
+    rows, times = [], relative_seconds(view.study, view.results.arms)
     for v in view.variants:
         if not v.record.spent or not v.value.known:
             continue
         seconds = mean(run.clocks.get("train") for run in v.ok_runs)
-        cost = (v.record.spent["flops"], seconds, v.record.spent["epochs"])
+        spent, time = v.record.spent, times.get(v.name, float("nan"))
+        cost = (spent["flops"], time, seconds, spent["epochs"])
         value = (v.value.value, v.value.low, v.value.high)
         rows.append((series_name(v.record), v.kind, v.name, *cost, view.metric, *value))
-    columns = ["series", "kind", "variant", "flops", "seconds", "epochs", "metric"]
+    columns = ["series", "kind", "variant", "flops", "time", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0
     return data if several > 1 else data.iloc[:0]
@@ -41,16 +44,17 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def budgets(view: StudyView) -> Drawing:
-    """Quality at each budget: x is the FLOPs of a training, y the metric with its interval."""
+    """Quality at each budget: x is the FLOPs or time of a training, y the metric."""
     data = budgets_data(view)
     if data.empty:
         return placeholder(NAME, TITLE, "no model and patchout was trained with several budgets.")
     up = "Higher" if view.better == "greater" else "Lower"
     caption = (
         f"Mean {view.metric} with its 95 % interval against the FLOPs of a whole training (matrix "
-        f"products and attention, forward and backward, of kept patches). {up} is better: at equal "
-        "cost compare points one above the other, at equal quality points side by side. Each point "
-        "is a training of its own, whose learning rate falls to zero."
+        "products and attention, forward and backward, of kept patches) and, where steps were "
+        f"measured, against its time divided by the baseline's. {up} is better: at equal cost "
+        "compare points one above the other, at equal quality points side by side. Each point is a "
+        "training of its own, whose learning rate falls to zero."
     )
     return Drawing(NAME, TITLE, caption, data, draw_budgets(data, view.metric))
 
@@ -58,33 +62,39 @@ def budgets(view: StudyView) -> Drawing:
 def draw_budgets(data: pd.DataFrame, metric: str) -> Figure:
     """Draws `budgets_data`."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    axes = figure.subplots()
     unit, styles, handles = unit_for(data["flops"], "FLOP"), kind_styles(data["kind"]), []
+    costs = {f"FLOPs of a training ({unit.name})": data["flops"] / unit.size}
+    if data["time"].notna().all():
+        costs["time of a training, divided by the baseline's"] = data["time"]
+    panels = list(figure.subplots(1, len(costs), sharey=True, squeeze=False).flat)
     for number, (name, members) in enumerate(data.groupby("series", sort=False)):
         style = styles[members["kind"].iloc[0]]
         alike = data[data["kind"] == members["kind"].iloc[0]]["series"].unique()
         dashes = _DASHES[list(alike).index(name) % len(_DASHES)]
         look: Any = {"color": style.color, "linestyle": dashes, "marker": style.marker}
-        _draw_series(axes, members.sort_values("flops"), unit.size, number, look)
+        own = members.sort_values("flops")
+        for axes, cost in zip(panels, costs.values(), strict=True):
+            # Moved a little, so that all are visible.
+            _draw_series(axes, own, cost[own.index] * 1.012**number, look)
         handles.append(Line2D([], [], label=str(name), markersize=5, lw=1.4, **look))
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+    for axes, title in zip(panels, costs, strict=True):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 3)))
+        axes.set_xlabel(title)
     ends = data[["value_low", "value_high", "value"]]
     low, high = axis_range(float(ends.min().min()), float(ends.max().max()))
-    axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    axes.set_xlabel(f"FLOPs of a training ({unit.name})")
-    axes.set_ylabel(metric)
+    panels[0].set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    panels[0].set_ylabel(metric)
     figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)))
     return figure
 
 
 def _draw_series(
-    axes: Axes, members: pd.DataFrame, unit: float, number: int, look: dict[str, Any]
+    axes: Axes, members: pd.DataFrame, x: pd.Series[float], look: dict[str, Any]
 ) -> None:
-    """A line through the means and an interval at each, moved a little so that all are visible."""
-    x = members["flops"] / unit * 1.012**number
+    """A line through the means and an interval at each."""
     axes.plot(x, members["value"], markersize=5, linewidth=1.4, **look)
     ends: Any = (members["value_low"], members["value_high"])
     axes.vlines(x, *ends, color=look["color"], linewidth=1.0)
