@@ -23,7 +23,6 @@ standard deviations of 0.008 and 0.001, which ten seeds turn into a half width o
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log2
 
 from passt_bench.spec import Patchout, Study, Tune, Variant, slope
 
@@ -41,7 +40,7 @@ def _gain(variant: str, other: str) -> dict[str, float]:
     return {variant: 1.0, other: -1.0}
 
 
-_DOUBLING = slope({f"{budget}x": log2(budget) for budget in _BUDGETS})
+_DOUBLING = slope({f"{2**number}x": number for number in range(4)})
 
 STUDY = Study(
     name="equal_cost",
