@@ -216,7 +216,7 @@ def check_settings(recipe: Recipe, clips: int) -> None:
             f"fewer than an epoch or {LEAST_STEPS} steps; here that is {fewest}",
             field="training.steps",
             value=steps,
-            remedy="Give a larger budget.",
+            remedy="Give a larger budget, or the baseline more epochs.",
         )
     by_epoch = training.schedule == "ramp" or training.swa_start is not None
     if training.steps is not None and by_epoch:

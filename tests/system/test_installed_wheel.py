@@ -53,7 +53,7 @@ def test_a_study_of_the_suite_runs_in_an_empty_folder(tmp_path: Path) -> None:
     place = run("-P", "-c", "import passt_bench; print(passt_bench.__file__)")
     assert Path(place.strip()).is_relative_to(installed)
     command = str(installed / "bin" / "passt-bench")
-    out = run(command, "run", "quick", "--name", "tiny", "--variant", "time .75", *TINY)
+    out = run(command, "run", "scope", "--name", "tiny", "--variant", "sample", *TINY)
     (page,) = folder.rglob("tiny/index.html")
     assert str(page.relative_to(folder)) in out
     assert {path.name for path in folder.iterdir()} == {"runs"}

@@ -78,7 +78,7 @@ def test_a_folder_of_ones_own_is_listed_and_hides_no_study_of_the_suite(
     assert load_study("near").study.question == "ablations"
     assert load_study("./near.py").study.question == "current"
     assert files_named("near") == [Path("ablations/near.py"), Path("near.py")]
-    assert len(load_study("quick").study.variants) == 12
+    assert len(load_study("quick").study.variants) == 10
     _, said = cli("list")
     assert "broken" in said and "ZeroDivisionError" in said and "alone cannot" not in said
     _, said = cli("plan", "near", "--runs", tmp_path / "runs")
