@@ -194,6 +194,14 @@ Checkpoints = Annotated[
         "--checkpoint",
     ),
 ]
+Dropped = Annotated[
+    str | None,
+    option(
+        "KIND:RATE",
+        "Drop this share of the patches in the forward pass, e.g. structured:.5.",
+        "--patchout",
+    ),
+]
 Labels = Annotated[
     Path | None,
     option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),

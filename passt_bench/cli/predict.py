@@ -11,6 +11,7 @@ from passt_bench.cli.options import (
     RUNS,
     Checkpoints,
     Device,
+    Dropped,
     Labels,
     NewRuns,
     Reports,
@@ -24,6 +25,7 @@ from passt_bench.cli.options import (
     option,
     print_table,
 )
+from passt_bench.errors import InputError
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -51,6 +53,7 @@ def predict(
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,
+    patchout: Dropped = None,
     output: Annotated[Path | None, option("FILE", "File to write instead of printing.")] = None,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
@@ -60,6 +63,7 @@ def predict(
     from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
     from passt_bench.spec.codec import validate
+    from passt_bench.spec.patchout_text import parse_patchout
     from passt_bench.spec.recipe import EngineSpec
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
@@ -68,6 +72,8 @@ def predict(
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
+    if patchout is not None:
+        ensemble.drop(parse_patchout(patchout))
     engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
@@ -99,12 +105,19 @@ def evaluate(
     device: Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: Labels = None,
+    patchout: Dropped = None,
     against: Annotated[
         str | None, option("MODEL", "Another model (or set) to compare with on the same clips.")
     ] = None,
     margin: Annotated[
         float | None,
         option("SIZE", "Margin of the verdict; by default 0.02.", callback=number("a size", 0, 1)),
+    ] = None,
+    against_patchout: Annotated[
+        str | None,
+        option(
+            "KIND:RATE", "Patches that the other model drops, or none; by default as --patchout."
+        ),
     ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
@@ -113,10 +126,27 @@ def evaluate(
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.evaluations import comparisons_table, evaluations_table
+    from passt_bench.report.evaluations import (
+        clip_time,
+        comparisons_table,
+        evaluations_table,
+        title_of,
+    )
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
+    from passt_bench.spec.patchout_text import parse_patchout
 
+    dropped, other = (
+        None if text is None else parse_patchout(text, field)
+        for text, field in ((patchout, "--patchout"), (against_patchout, "--against-patchout"))
+    )
+    if other is not None and against is None:
+        raise InputError(
+            "there is no other model",
+            field="--against-patchout",
+            value=against_patchout,
+            remedy="Give the other model with --against, or use --patchout.",
+        )
     with stage(console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
             checkpoint,
@@ -130,21 +160,27 @@ def evaluate(
             device=device,
             batch=batch,
             classes=read_vocabulary(labels) if labels is not None else None,
+            patchout=dropped,
+            against_patchout=other,
             progress=update,
         )
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     of_fold = "" if record.fold is None else f", fold {record.fold}"
     console.print(
-        f"{record.name}: {record.clips} clips of {record.fingerprint.dataset} "
+        f"{title_of(record)}: {record.clips} clips of {record.fingerprint.dataset} "
         f"({record.split}{of_fold})"
     )
+    if dropped is not None and record.patchout is None:
+        console.print(f"--patchout {patchout} drops no patch of this model.")
     print_table(
         evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
     )
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
         print_table(comparisons_table([record]), without=("first", "data", "clips"))
+    if clip_time(record):
+        console.print(f"Time: {clip_time(record)}, for reading, front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:

@@ -28,7 +28,7 @@ from passt_bench.records.evaluation import EvaluationRecord
 from passt_bench.records.files import to_json
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
-from passt_bench.runner import evaluation
+from passt_bench.runner import clip_scores, evaluation
 from passt_bench.runner.evaluation import evaluate_checkpoints
 from passt_bench.runner.evaluation_inputs import match_classes, published_results
 from passt_bench.runner.initial_weights import sha256_of
@@ -149,7 +149,7 @@ def test_an_interrupted_evaluation_resumes_and_is_not_repeated(
         evaluate_checkpoints, [str(one)], "synthetic", tmp_path, batch=10, progress=watch
     )
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "SAVE_SECONDS", 0.0)
+        patched.setattr(clip_scores, "SAVE_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             resume()
     assert kept == [10, 20]  # as it went on
@@ -187,7 +187,7 @@ def test_what_only_the_model_shows_names_the_option_or_the_clip(
     with pytest.raises(InputError) as caught:
         evaluated(tmp_path, model(tmp_path / "wild", scale=1e30))  # its logits are not finite
     assert (caught.value.field, caught.value.value) == ("clip", "test-00000")
-    monkeypatch.setattr(Ensemble, "forward", lambda *words: torch.empty(2**60))
+    monkeypatch.setattr(Ensemble, "forward", lambda *words, **more: torch.empty(2**60))
     with pytest.raises(InputError) as caught:
         evaluated(tmp_path, one, batch=400)
     assert (caught.value.field, caught.value.value) == ("--batch", 400)
