@@ -16,7 +16,6 @@ from passt_bench.records.session import SessionRecord
 from passt_bench.records.store import Store
 
 NAN = float("nan")
-_TOKENS = ("tokens", "tokens_full")
 _OF_EVERY_CELL = ("variant", "seed", "fold", "key", "status", "message", "parameters")
 
 
@@ -30,9 +29,8 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
     over clips, ``METRIC_low`` and ``METRIC_high``, and ``against``, the name of the model that it
     was compared with, if any was; they have the recipe of a single model file and
-    no seed (the column is then a nullable integer). Where patches were dropped, the setting is in
-    ``inference_patchout.kind``, ``inference_patchout.rate``, …, and a single model file has
-    ``tokens`` and ``tokens_full``.
+    no seed (the column is then a nullable integer). Where patches were dropped, they have
+    ``inference_patchout.kind``, ``inference_patchout.rate``, …, and tokens of the first model file.
 
     Raises:
         InputError: there is no such folder, or a record is broken.
@@ -147,9 +145,8 @@ def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
     if len(record.members) == 1:
         row.update(_flat(record.members[0].recipe))
     if record.patchout is not None:
-        row.update(_flat(record.patchout, "inference_patchout."))
-        if len(record.members) == 1:
-            row.update({name: getattr(record.members[0], name) for name in _TOKENS})
+        row.update(_flat(record.patchout.setting, "inference_patchout."))
+        row["tokens"], row["tokens_full"] = record.patchout.tokens[0]
     row.update(checkpoints=record.name, split=record.split, clips=record.clips, **record.metrics)
     row |= {"against": record.against.name} if record.against else {}
     for name, (low, high) in record.intervals.items():

@@ -196,11 +196,7 @@ Checkpoints = Annotated[
 ]
 Dropped = Annotated[
     str | None,
-    option(
-        "KIND:RATE",
-        "Drop this share of the patches in the forward pass, e.g. structured:.5.",
-        "--patchout",
-    ),
+    option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.", "--patchout"),
 ]
 Labels = Annotated[
     Path | None,

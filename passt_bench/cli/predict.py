@@ -25,7 +25,6 @@ from passt_bench.cli.options import (
     option,
     print_table,
 )
-from passt_bench.errors import InputError
 
 _NAMELESS = (
     "note: the model file contains no class names, so classes are numbered. Give their names with "
@@ -63,8 +62,8 @@ def predict(
     from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
     from passt_bench.spec.codec import validate
-    from passt_bench.spec.patchout_text import parse_patchout
-    from passt_bench.spec.recipe import EngineSpec
+    from passt_bench.spec.recipe import EngineSpec, Patchout
+    from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
@@ -72,8 +71,7 @@ def predict(
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
-    if patchout is not None:
-        ensemble.drop(parse_patchout(patchout))
+    ensemble.drop(parse_patchout(patchout) or Patchout())
     engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
@@ -115,9 +113,7 @@ def evaluate(
     ] = None,
     against_patchout: Annotated[
         str | None,
-        option(
-            "KIND:RATE", "Patches that the other model drops, or none; by default as --patchout."
-        ),
+        option("KIND:RATE", "Of the other model, or none; without --against it is the same one."),
     ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
@@ -125,28 +121,12 @@ def evaluate(
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
+    from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.evaluations import (
-        clip_time,
-        comparisons_table,
-        evaluations_table,
-        title_of,
-    )
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
-    from passt_bench.spec.patchout_text import parse_patchout
+    from passt_bench.spec.study import parse_patchout
 
-    dropped, other = (
-        None if text is None else parse_patchout(text, field)
-        for text, field in ((patchout, "--patchout"), (against_patchout, "--against-patchout"))
-    )
-    if other is not None and against is None:
-        raise InputError(
-            "there is no other model",
-            field="--against-patchout",
-            value=against_patchout,
-            remedy="Give the other model with --against, or use --patchout.",
-        )
     with stage(console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
             checkpoint,
@@ -160,27 +140,23 @@ def evaluate(
             device=device,
             batch=batch,
             classes=read_vocabulary(labels) if labels is not None else None,
-            patchout=dropped,
-            against_patchout=other,
+            patchout=parse_patchout(patchout),
+            against_patchout=parse_patchout(against_patchout, "--against-patchout"),
             progress=update,
         )
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
-    of_fold = "" if record.fold is None else f", fold {record.fold}"
-    console.print(
-        f"{title_of(record)}: {record.clips} clips of {record.fingerprint.dataset} "
-        f"({record.split}{of_fold})"
-    )
-    if dropped is not None and record.patchout is None:
+    title = report.title_of(record)
+    console.print(f"{title}: {record.clips} clips of {report.data_of(record)}")
+    if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
-    print_table(
-        evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
-    )
+    hidden = ("checkpoints", "data", "clips", "source")
+    print_table(report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
-        print_table(comparisons_table([record]), without=("first", "data", "clips"))
-    if clip_time(record):
-        console.print(f"Time: {clip_time(record)}, for reading, front end and model.")
+        print_table(report.comparisons_table([record]), without=("first", "data", "clips"))
+    if time := report.clip_time(record):
+        console.print(f"Time: {time}, for reading, front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from passt_bench.errors import InputError, check_known, located
+from passt_bench.errors import InputError, check_known
 from passt_bench.models.frontend import frame_count, make_frontend
 from passt_bench.models.patchout import draw_kept, resolve
 from passt_bench.models.weights import Model, read_model
@@ -41,7 +41,7 @@ class Member(nn.Module):
             waveform = resample(waveform, sampling_rate, own)
         x = self.frontend(waveform)
         grid = self.net.grid(x.shape[3])
-        if grid is None or resolve(patchout, grid).kept == grid[0] * grid[1]:
+        if grid is None or patchout.kind == "none":
             return self.net(x).float()
         # One pattern per clip, by its position: it must not depend on the size of a batch.
         kept = [draw_kept(patchout, grid, 0, first + row) for row in range(len(x))]
@@ -98,7 +98,7 @@ class Ensemble(nn.Module):
                     remedy=f"The first member has {first.recipe.training.loss!r}.",
                 )
         self.members = nn.ModuleList(Member(model) for model in models)
-        self.names, self.patchout = tuple(names), Patchout()
+        self.patchout = Patchout()
         self.classes = first.classes
         self.multi_label = first.recipe.training.loss != "ce"
         recipes = [model.recipe for model in models]
@@ -127,24 +127,18 @@ class Ensemble(nn.Module):
         self.classes = tuple(classes)
 
     def drop(self, patchout: Patchout) -> None:
-        """Drops patches from now on, in each member on its own grid.
+        """Drops patches from now on, in each member on its own grid; refuses one without patches.
 
-        The pattern of a clip is ``draw_kept(patchout, grid, seed=0, step=position)``, with the
-        clip's position as in `forward`. Scope and schedule are for training and not used.
-
-        Raises:
-            InputError: a member has no patches, or the setting is wrong or leaves none of them.
+        The pattern of a clip is ``draw_kept(patchout, grid, seed=0, step=position)``, with its
+        position as in `forward`; the setting's scope and schedule are for training.
         """
         self.patchout = replace(patchout, scope="sample", schedule="constant")
         self.tokens(self.clip)
 
     def tokens(self, seconds: float) -> list[tuple[int, int]]:
         """Tokens of a clip of that length, with patchout and without, of each member."""
-        found = []
-        for name, member in zip(self.names, self.members, strict=True):
-            with located(name):
-                found.append(cast(Member, member).tokens(self.patchout, seconds))
-        return found
+        members = cast(list[Member], list(self.members))
+        return [member.tokens(self.patchout, seconds) for member in members]
 
     def forward(self, waveform: torch.Tensor, first: int = 0) -> torch.Tensor:
         """Waveform (B, samples) at ``sampling_rate`` → mean logits (B, classes).

@@ -28,9 +28,14 @@ class Member:
     name: str  # of its file
     sha256: str  # of its file
     recipe: Recipe  # as the file says, or as its weights show
-    # Per clip, kept and without patchout, if patches were dropped.
-    tokens: Annotated[int | None, OMITTED] = None
-    tokens_full: Annotated[int | None, OMITTED] = None
+
+
+@dataclass(frozen=True)
+class DroppedPatches:
+    """Patchout in evaluation."""
+
+    setting: Patchout
+    tokens: tuple[tuple[int, int], ...]  # of a clip, kept and all, of each member
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Against:
     margin: float  # of the verdicts
     metrics: dict[str, float] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)  # metric → difference
-    patchout: Annotated[Patchout | None, OMITTED] = None  # which of its patches were dropped
+    patchout: Annotated[DroppedPatches | None, OMITTED] = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class EvaluationRecord:
     command: str = ""
     notes: tuple[str, ...] = ()
     against: Annotated[Against | None, OMITTED] = None
-    patchout: Annotated[Patchout | None, OMITTED] = None  # which patches were dropped
+    patchout: Annotated[DroppedPatches | None, OMITTED] = None
     finished: str = ""  # ISO 8601, UTC
     status: Literal["ok"] = "ok"
     kind: Literal["evaluation"] = "evaluation"

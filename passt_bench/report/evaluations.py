@@ -10,7 +10,7 @@ from passt_bench.records.evaluation import Against, EvaluationRecord
 from passt_bench.report.provenance import machine_text
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import NAN, Span, interval, p_value, significant
-from passt_bench.spec.patchout_text import patchout_text
+from passt_bench.spec.study import patchout_text
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
@@ -89,17 +89,16 @@ def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
 
 def title_of(model: EvaluationRecord | Against) -> str:
     """The model's name, and which of its patches were dropped if any were."""
-    if model.patchout is None:
-        return model.name
-    tokens = [(member.tokens or 0, member.tokens_full or 0) for member in model.members]
-    return f"{model.name} ({patchout_text(model.patchout, tokens)})"
+    dropped = model.patchout
+    text = dropped and f" (patchout {patchout_text(dropped.setting, dropped.tokens)})"
+    return f"{model.name}{text or ''}"
 
 
 def clip_time(record: EvaluationRecord) -> str:
-    """Seconds per clip of each scored model; empty for a record without them."""
-    names = [name for name in ("clip", "clip_against") if name in record.clocks]
-    shown = [f"{significant(1000 * record.clocks[name], 2)} ms" for name in names]
-    return f"{' and '.join(shown)} per clip" if shown else ""
+    """Milliseconds per clip of each scored model; empty for a record without them."""
+    seconds = [record.clocks.get(name) for name in ("clip", "clip_against")]
+    shown = " and ".join(significant(1000 * each, 2) for each in seconds if each)
+    return f"{shown} ms per clip" if shown else ""
 
 
 def data_of(record: EvaluationRecord) -> str:

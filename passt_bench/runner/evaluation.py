@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,14 @@ from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
-from passt_bench.records.evaluation import Against, EvaluationRecord, Member, PublishedResult, Split
+from passt_bench.records.evaluation import Against, DroppedPatches, EvaluationRecord, Member, Split
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner.cells import MODEL, Clock
-from passt_bench.runner.clip_scores import score_clips
 from passt_bench.runner.evaluation_inputs import (
     check_same_clips,
     clips_of,
+    comparable_results,
     data_spec,
     match_classes,
     metrics_of,
@@ -48,10 +48,12 @@ from passt_bench.training.clip_bootstrap import (
     paired_differences,
 )
 from passt_bench.training.engine import Engine
+from passt_bench.training.evaluate import score_clips
 from passt_bench.training.metrics import score, scored_note
 
 # Logits of the first clips, in the folder of the record, of the model and of the other one.
 PARTIAL, PARTIAL_AGAINST = "checkpoint.npy", "checkpoint-against.npy"
+_OF_BOTH = ("name", "members", "seconds", "sampling_rate", "patchout")
 
 
 @dataclass(frozen=True)
@@ -104,24 +106,23 @@ def evaluate_checkpoints(
         classes: names of the logits, for files without class names; for the other model only if
             its own names are not those of the data.
         patchout: patches to drop, see `Ensemble.drop`; positions are those among the scored clips.
-            Without dropping any, the evaluation is the same as without patchout.
-        against_patchout: the same for the other model; None is as ``patchout``.
+        against_patchout: of the other model, if not the same; alone, compares the model to itself.
         progress: called with the fraction of the clips that is done.
 
     Returns:
         The record, and whether it is new.
 
     Raises:
-        InputError: model files, data, metrics or classes are missing, broken, or do not fit
-            together; a model has no patches to drop; the data have other clips for the other model;
-            logits are not finite; another process runs the same evaluation; or memory is too small
-            for the batch.
+        InputError: model files, data, metrics, classes or patchout are missing, broken, or do not
+            fit together; the data have other clips for the other model; logits are not finite;
+            another process runs the same evaluation; or memory is too small for the batch.
     """
     asked = classes, data, metrics, split, fold, device
     patchout = patchout or Patchout()
     job = _prepare(checkpoints, *asked, patchout)
-    if against is not None:
-        other = _prepare([against], *asked, against_patchout or patchout, first=job)
+    if against is not None or against_patchout is not None:
+        others = checkpoints if against is None else [against]
+        other = _prepare(others, *asked, against_patchout or patchout, first=job)
         job = _compared(job, other, DEFAULT_MARGIN if margin is None else margin)
     store, key = Store(runs), job.record.key
     key_lock = lock(runs, f"{key}.lock")
@@ -136,18 +137,12 @@ def evaluate_checkpoints(
     except (RuntimeError, MemoryError) as error:
         if failure_status(error) != "oom":
             raise
-        raise InputError(
-            "memory ran out",
-            field="--batch",
-            value=batch,
-            remedy="Give a smaller batch; the results so far are kept.",
-        ) from None
+        remedy = "Give a smaller batch; the results so far are kept."
+        raise InputError("memory ran out", field="--batch", value=batch, remedy=remedy) from None
     except Timeout:
-        raise InputError(
-            "another process is running this evaluation",
-            source=key_lock.lock_file,
-            remedy="Wait until it ends; the same command then shows its result.",
-        ) from None
+        problem, source = "another process is running this evaluation", key_lock.lock_file
+        remedy = "Wait until it ends; the same command then shows its result."
+        raise InputError(problem, source=source, remedy=remedy) from None
 
 
 def _prepare(
@@ -166,7 +161,8 @@ def _prepare(
         checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
     paths = [locate(checkpoint) for checkpoint in checkpoints]
     ensemble = build_ensemble(paths)
-    ensemble.drop(patchout)
+    with located(" and ".join(map(str, paths))):
+        ensemble.drop(patchout)
     members = tuple(
         Member(_file_name(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
@@ -183,31 +179,21 @@ def _prepare(
     if classes is not None and (first is None or set(ensemble.classes) != set(theirs)):
         ensemble.rename(classes)
     clips = clips_of(dataset, split, fold)
-    tokens = ensemble.tokens(spec.seconds)
-    if all(kept == every for kept, every in tokens):
-        ensemble.drop(Patchout())
-    else:
-        members = tuple(
-            replace(member, tokens=kept, tokens_full=every)
-            for member, (kept, every) in zip(members, tokens, strict=True)
-        )
     with located(title):
         columns, unnamed = match_classes(ensemble.classes, theirs)
         ids = [dataset.ids[int(clip)] for clip in clips]
         check_same_clips(ids if first is None else first.ids, ids)
     notes += unnamed
     metrics = metrics_of(asked, dataset, clips)
-    components = {"data": version}
-    for member in members:
-        kind = member.recipe.model.name
-        components[f"model {kind}"] = MODELS.get(kind).version
+    kinds = [member.recipe.model.name for member in members]
+    components = {"data": version} | {f"model {kind}": MODELS.get(kind).version for kind in kinds}
     components |= {f"metric {metric}": METRICS.get(metric).version for metric in metrics}
-    published: tuple[PublishedResult, ...] = ()
-    dropped = ensemble.patchout if ensemble.patchout.kind != "none" else None
-    if dropped is not None:
-        components["patchout"] = PATCHOUTS.get(dropped.kind).version
-    elif split == "test":
-        published = published_results(files, dataset.fingerprint.dataset, fold)
+    tokens, dropped = tuple(ensemble.tokens(spec.seconds)), None
+    if any(kept < every for kept, every in tokens):
+        dropped = DroppedPatches(ensemble.patchout, tokens)
+        components["patchout"] = PATCHOUTS.get(patchout.kind).version
+    comparable = split == "test" and dropped is None
+    published = published_results(files, dataset.fingerprint.dataset, fold) if comparable else ()
     layout = layouts().get(dataset.fingerprint.dataset)
     expected = (layout and layout.published_test_clips) or len(clips)
     if published and expected != len(clips):
@@ -243,14 +229,7 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
         key=digest([own.key, theirs.key, margin]),
         components=own.components | theirs.components,
         notes=(*own.notes, *(f"{theirs.name}: {n}" for n in theirs.notes if n not in own.notes)),
-        against=Against(
-            theirs.name,
-            theirs.members,
-            theirs.seconds,
-            theirs.sampling_rate,
-            margin,
-            patchout=theirs.patchout,
-        ),
+        against=Against(**{name: getattr(theirs, name) for name in _OF_BOTH}, margin=margin),
     )
     return replace(job, record=record, other=other)
 
@@ -268,7 +247,7 @@ def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
         for m in record.members
     ]
     # Not in the key without patchout, as in records made before there was any.
-    dropped = {"patchout": key_fields(record.patchout)} if record.patchout is not None else {}
+    dropped = {"patchout": key_fields(record.patchout.setting)} if record.patchout else {}
     return digest(
         {
             **dropped,
@@ -290,7 +269,7 @@ def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> Ev
     If the same weights were evaluated under other file names before, the record gets the published
     names and the published result.
     """
-    published = _comparable(asked, known.scored)
+    published = comparable_results(asked, known.scored)
     if published and not known.published:
         notes = tuple(note for note in asked.notes if note not in known.notes)
         known = replace(
@@ -304,24 +283,17 @@ def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> Ev
     return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
 
 
-def _comparable(record: EvaluationRecord, scored: Mapping[str, int]) -> tuple[PublishedResult, ...]:
-    """Published results of metrics that scored every class; other means are not comparable."""
-    classes = len(record.fingerprint.classes)
-    return tuple(p for p in record.published if scored.get(p.metric) == classes)
-
-
 def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
     clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
     places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
     engine = Engine(validate(EngineSpec, {"device": job.record.device}))
     logits: list[np.ndarray] = []
-    of_clip: dict[str, float] = {}
     for number, (each, place) in enumerate(zip(jobs, places, strict=True)):
         given = each.ensemble, each.dataset, each.clips, engine, batch, place
-        found, seconds = score_clips(*given, _part(progress, number, len(jobs)))
+        clip = "clip_against" if number else "clip"
+        shares = number / len(jobs), 1 / len(jobs)
+        found, clock.seconds[clip] = score_clips(*given, progress, *shares)
         logits.append(found[:, each.columns])
-        if seconds is not None:
-            of_clip["clip_against" if number else "clip"] = seconds
     scores, *others = logits
     clock.lap("score")
     progress(1.0, "resampling the clips")
@@ -352,8 +324,8 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         intervals=intervals,
         scored=scored,
         per_class=per_class,
-        published=_comparable(job.record, scored),
-        clocks=clock.seconds | of_clip,
+        published=comparable_results(job.record, scored),
+        clocks=clock.seconds,
         machine=describe_machine(),
         versions=library_versions(),
         commit=git_commit(),
@@ -361,8 +333,3 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         against=against,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _part(progress: Progress, number: int, count: int) -> Progress:
-    """Progress of one of several equal parts."""
-    return lambda share, text: progress((number + share) / count, text)

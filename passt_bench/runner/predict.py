@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +22,7 @@ from passt_bench.console import Progress
 from passt_bench.data.audio import SUFFIXES, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
-from passt_bench.spec.codec import to_plain
-from passt_bench.spec.patchout_text import patchout_text
-from passt_bench.spec.recipe import Patchout
+from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
 
 _BATCH = 8  # windows
@@ -38,8 +36,7 @@ class Prediction:
     seconds: float = 0.0
     windows: int = 0  # that the probabilities are averaged over
     probabilities: tuple[tuple[str, float], ...] = ()  # of the classes, the most probable first
-    patchout: Patchout | None = None  # which patches were dropped
-    tokens: tuple[tuple[int, int], ...] = ()  # of a window, kept and all, of each member
+    patchout: str = ""  # the setting and the tokens of a window, if patches were dropped
     error: str = ""
 
 
@@ -98,16 +95,14 @@ def predict_file(
     parts = []
     for start in range(0, len(windows), _BATCH):
         x = torch.from_numpy(np.ascontiguousarray(windows[start : start + _BATCH]))
-        net = partial(ensemble, first=start)
-        parts.append(ensemble.probabilities(engine.infer(net, x)).double().cpu())
+        logits = engine.infer(partial(ensemble, first=start), x)
+        parts.append(ensemble.probabilities(logits).double().cpu())
     mean = torch.cat(parts).mean(dim=0)
     order = torch.argsort(mean, descending=True, stable=True).tolist()
     named = tuple((ensemble.classes[index], float(mean[index])) for index in order)
-    whole = Prediction(str(path), len(wave) / rate, len(windows), named)
-    if ensemble.patchout.kind == "none":
-        return whole
-    tokens = tuple(ensemble.tokens(windows.shape[1] / rate))
-    return replace(whole, patchout=ensemble.patchout, tokens=tokens)
+    tokens = ensemble.tokens(windows.shape[1] / rate)
+    dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
+    return Prediction(str(path), len(wave) / rate, len(windows), named, dropped)
 
 
 def predict_files(
@@ -136,25 +131,21 @@ def as_text(results: Sequence[Prediction], top: int | None) -> str:
             lines.append(f"{result.file}: no prediction")
         else:
             windows = f"{result.windows} window" + ("s" if result.windows != 1 else "")
-            if result.patchout is not None:
-                windows += f"; {patchout_text(result.patchout, result.tokens)}"
+            windows += f"; patchout {result.patchout}" if result.patchout else ""
             lines.append(f"{result.file} ({result.seconds:.2f} s, {windows})")
             lines += [f"  {p:.4f}  {name}" for name, p in result.probabilities[:top]]
     return "\n".join(lines) + "\n"
 
 
 def as_csv(results: Sequence[Prediction], top: int | None) -> str:
-    """One row per file and class: file, seconds, windows, rank, class, probability.
-
-    Where patches were dropped also patchout, the kind and how many tokens of each model were kept.
-    """
+    """One row per file and class: file, seconds, windows, rank, class, probability, patchout."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     more = ("patchout",) if any(result.patchout for result in results) else ()
     writer.writerow(("file", "seconds", "windows", "rank", "class", "probability", *more))
     for result in results:
         head = (result.file, f"{result.seconds:.6g}", result.windows)
-        tail = (patchout_text(result.patchout, result.tokens),) if result.patchout else ()
+        tail = (result.patchout,) if more else ()
         for rank, (name, p) in enumerate(result.probabilities[:top], start=1):
             writer.writerow((*head, rank, name, f"{p:.6g}", *tail))
     return out.getvalue()
@@ -168,11 +159,7 @@ def as_json(results: Sequence[Prediction], top: int | None) -> str:
             plain.append({"file": result.file, "error": result.error})
         else:
             named = [{"class": n, "probability": p} for n, p in result.probabilities[:top]]
-            facts: dict[str, object] = {"file": result.file, "seconds": result.seconds}
-            facts["windows"] = result.windows
-            if result.patchout is not None:
-                kept, every = zip(*result.tokens, strict=True)
-                facts |= {"patchout": to_plain(result.patchout), "tokens": kept}
-                facts["tokens_full"] = every
+            facts = {"file": result.file, "seconds": result.seconds, "windows": result.windows}
+            facts |= {"patchout": result.patchout} if result.patchout else {}
             plain.append({**facts, "predictions": named})
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -156,6 +156,6 @@ def test_a_model_without_patches_or_with_none_left_is_named(tmp_path: Path) -> N
     ):
         with pytest.raises(InputError) as refused:
             build_ensemble(path).drop(setting)
-        assert (refused.value.source, refused.value.field) == (str(path), field)
-        assert refused.value.value == value and refused.value.remedy
+        assert (refused.value.field, refused.value.value) == (field, value)
+        assert refused.value.remedy
     build_ensemble(cnn).drop(Patchout())

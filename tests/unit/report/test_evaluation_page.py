@@ -14,6 +14,7 @@ from passt_bench import load_frame
 from passt_bench.records.evaluation import (
     Against,
     Difference,
+    DroppedPatches,
     EvaluationRecord,
     Member,
     PublishedResult,
@@ -119,19 +120,19 @@ def test_the_key_has_patchout_only_where_patches_were_dropped() -> None:
     columns = np.arange(3)
     assert _key(RECORD, columns) == "f01261f25ef7fba1"  # as before patches could be dropped
     settings = [Patchout(kind, rate=rate) for kind in ("time", "structured") for rate in (0.5, 0.6)]
-    keys = {_key(replace(RECORD, patchout=setting), columns) for setting in settings}
+    dropped = [DroppedPatches(setting, ((34, 66),)) for setting in settings]
+    keys = {_key(replace(RECORD, patchout=each), columns) for each in dropped}
     assert len(keys) == 4 and _key(RECORD, columns) not in keys
 
 
 def test_dropped_patches_are_on_the_page(tmp_path: Path) -> None:
     store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
-    assert not {"patchout", "tokens"} & set(json.loads(to_json(FOLD)))  # as records made before
-    member = replace(FOLD.members[0], tokens=34, tokens_full=66)
+    assert "patchout" not in json.loads(to_json(FOLD))  # as in records that were made before
+    setting = Patchout("time", rate=0.5, scope="sample")
     record = replace(
         FOLD,
         name="mine.pt",
-        members=(member,),
-        patchout=Patchout("time", rate=0.5, scope="sample"),
+        patchout=DroppedPatches(setting, ((34, 66),)),
         clocks={"score": 19.0, "intervals": 1.0, "clip": 0.00123},
     )
     gap = Difference(0.0125, -0.01, 0.035, "not worse")
