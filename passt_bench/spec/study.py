@@ -304,6 +304,9 @@ def parse_patchout(text: str | None, source: str = "--patchout") -> Patchout | N
     kind, _, rate = text.partition(":")
     with located(source):
         PATCHOUTS.get(kind)
+        if not rate and text != "none":
+            remedy = "Write KIND:RATE, e.g. structured:.5, or none."
+            raise InputError("no rate given", field="rate", value=text, remedy=remedy)
         return validate(Patchout, {"kind": kind, "rate": None if text == "none" else rate})
 
 

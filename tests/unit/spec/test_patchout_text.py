@@ -24,8 +24,9 @@ def test_reading_and_writing() -> None:
     [
         ("structrued:.5", "patchout kind", "structrued"),
         ("", "patchout kind", ""),
-        ("time", "rate", ""),
-        *((f"time:{rate}", "rate", rate) for rate in ("", "1", "-.1", "nan", "1/2")),
+        ("time", "rate", "time"),
+        ("time:", "rate", "time:"),
+        *((f"time:{rate}", "rate", rate) for rate in ("1", "-.1", "nan", "1/2")),
     ],
 )
 def test_wrong_text_names_option_value_and_remedy(text: str, field: str, value: str) -> None:
