@@ -113,7 +113,7 @@ def evaluate(
     ] = None,
     against_patchout: Annotated[
         str | None,
-        option("KIND:RATE", "Of the other model, or none; without --against it is the same one."),
+        option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
     ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
