@@ -29,7 +29,8 @@ def load_frame(root: Path | str) -> pd.DataFrame:
     Evaluations add ``checkpoints``, ``split``, ``clips`` and the ends of each metric's interval
     over clips, ``METRIC_low`` and ``METRIC_high``, and ``against``, the name of the model that it
     was compared with, if any was; they have the recipe of a single model file and
-    no seed (the column is then a nullable integer).
+    no seed (the column is then a nullable integer). Where patches were dropped, they have
+    ``inference_patchout.kind``, ``inference_patchout.rate``, …, and tokens of the first model file.
 
     Raises:
         InputError: there is no such folder, or a record is broken.
@@ -143,6 +144,9 @@ def _row(record: RunRecord | EvaluationRecord) -> dict[str, Any]:
         return row | _flat(record.recipe) | _measured(record)
     if len(record.members) == 1:
         row.update(_flat(record.members[0].recipe))
+    if record.patchout is not None:
+        row.update(_flat(record.patchout.setting, "inference_patchout."))
+        row["tokens"], row["tokens_full"] = record.patchout.tokens[0]
     row.update(checkpoints=record.name, split=record.split, clips=record.clips, **record.metrics)
     row |= {"against": record.against.name} if record.against else {}
     for name, (low, high) in record.intervals.items():

@@ -194,6 +194,10 @@ Checkpoints = Annotated[
         "--checkpoint",
     ),
 ]
+Dropped = Annotated[
+    str | None,
+    option("KIND:RATE", "Share of the patches to drop, e.g. structured:.5.", "--patchout"),
+]
 Labels = Annotated[
     Path | None,
     option("FILE", "Class names, one per line, for model files that contain none.", "--labels"),

@@ -11,6 +11,7 @@ from passt_bench.cli.options import (
     RUNS,
     Checkpoints,
     Device,
+    Dropped,
     Labels,
     NewRuns,
     Reports,
@@ -51,6 +52,7 @@ def predict(
     ] = None,
     device: Device = "cpu",
     labels: Labels = None,
+    patchout: Dropped = None,
     output: Annotated[Path | None, option("FILE", "File to write instead of printing.")] = None,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
@@ -60,7 +62,8 @@ def predict(
     from passt_bench.records.files import write_atomically
     from passt_bench.runner import predict as runner
     from passt_bench.spec.codec import validate
-    from passt_bench.spec.recipe import EngineSpec
+    from passt_bench.spec.recipe import EngineSpec, Patchout
+    from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
@@ -68,6 +71,7 @@ def predict(
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
+    ensemble.drop(parse_patchout(patchout) or Patchout())
     engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
@@ -99,6 +103,7 @@ def evaluate(
     device: Device = "cpu",
     batch: Annotated[int, option("N", "Clips per batch.", min=1)] = 8,
     labels: Labels = None,
+    patchout: Dropped = None,
     against: Annotated[
         str | None, option("MODEL", "Another model (or set) to compare with on the same clips.")
     ] = None,
@@ -110,16 +115,21 @@ def evaluate(
             callback=number("a size", 0, 1),
         ),
     ] = None,
+    against_patchout: Annotated[
+        str | None,
+        option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
+    ] = None,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
     """Evaluate model files on a data set; each metric gets an interval."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
+    from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
-    from passt_bench.report.evaluations import comparisons_table, evaluations_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
+    from passt_bench.spec.study import parse_patchout
 
     with stage(console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
@@ -134,21 +144,23 @@ def evaluate(
             device=device,
             batch=batch,
             classes=read_vocabulary(labels) if labels is not None else None,
+            patchout=parse_patchout(patchout),
+            against_patchout=parse_patchout(against_patchout, "--against-patchout"),
             progress=update,
         )
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
-    of_fold = "" if record.fold is None else f", fold {record.fold}"
-    console.print(
-        f"{record.name}: {record.clips} clips of {record.fingerprint.dataset} "
-        f"({record.split}{of_fold})"
-    )
-    print_table(
-        evaluations_table([record]), caption="", without=("checkpoints", "data", "clips", "source")
-    )
+    title = report.title_of(record)
+    console.print(f"{title}: {record.clips} clips of {report.data_of(record)}")
+    if patchout is not None and record.patchout is None:
+        console.print(f"--patchout {patchout} drops no patch of this model.")
+    hidden = ("checkpoints", "data", "clips", "source")
+    print_table(report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
-        print_table(comparisons_table([record]), without=("first", "data", "clips"))
+        print_table(report.comparisons_table([record]), without=("first", "data", "clips"))
+    if time := report.clip_time(record):
+        console.print(f"Time: {time}, for reading, front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:

@@ -6,15 +6,20 @@ Paper, section 4.1 and Table 2; ``EnsembelerModel`` of the reference code.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from passt_bench.errors import InputError, check_known
-from passt_bench.models.frontend import make_frontend
+from passt_bench.models.frontend import frame_count, make_frontend
+from passt_bench.models.patchout import draw_kept, resolve
 from passt_bench.models.weights import Model, read_model
 from passt_bench.published_weights import ENSEMBLES
+from passt_bench.spec.recipe import Patchout
 from passt_bench.torchaudio_guard import resample
 
 
@@ -27,12 +32,29 @@ class Member(nn.Module):
         self.frontend = make_frontend(model.recipe.frontend)
         self.net = model.net
 
-    def forward(self, waveform: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+    def forward(
+        self, waveform: torch.Tensor, sampling_rate: int, patchout: Patchout, first: int
+    ) -> torch.Tensor:
         """Waveform (B, samples) of that rate → logits (B, classes), float32."""
         own = self.recipe.frontend.sampling_rate
         if sampling_rate != own:
             waveform = resample(waveform, sampling_rate, own)
-        return self.net(self.frontend(waveform)).float()
+        x = self.frontend(waveform)
+        grid = self.net.grid(x.shape[3])
+        if grid is None or patchout.kind == "none":
+            return self.net(x).float()
+        # One pattern per clip, by its position: it must not depend on the size of a batch.
+        kept = [draw_kept(patchout, grid, 0, first + row) for row in range(len(x))]
+        return self.net(x, kept=torch.from_numpy(np.stack(kept))).float()
+
+    def tokens(self, patchout: Patchout, seconds: float) -> tuple[int, int]:
+        """Tokens of a clip with patchout and without; refuses a model that cannot do it."""
+        frames = frame_count(self.recipe.frontend, seconds)
+        self.net.step_inputs(patchout, frames, 0, 0, 1)
+        grid, special = self.net.grid(frames), self.net.special_tokens
+        if grid is None:
+            return special, special
+        return resolve(patchout, grid).kept + special, grid[0] * grid[1] + special
 
 
 class Ensemble(nn.Module):
@@ -49,6 +71,7 @@ class Ensemble(nn.Module):
         clip: minimum length in seconds, that of the training clips; shorter audio must be padded.
         window: maximum length in seconds, what the time encodings of all members cover; longer
             audio must be cut into windows.
+        patchout: which patches are dropped, see `drop`.
 
     Raises:
         InputError: members with different classes or losses.
@@ -75,6 +98,7 @@ class Ensemble(nn.Module):
                     remedy=f"The first member has {first.recipe.training.loss!r}.",
                 )
         self.members = nn.ModuleList(Member(model) for model in models)
+        self.patchout = Patchout()
         self.classes = first.classes
         self.multi_label = first.recipe.training.loss != "ce"
         recipes = [model.recipe for model in models]
@@ -102,10 +126,27 @@ class Ensemble(nn.Module):
             )
         self.classes = tuple(classes)
 
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Waveform (B, samples) at ``sampling_rate`` → mean logits (B, classes)."""
-        logits = [member(waveform, self.sampling_rate) for member in self.members]
-        return torch.stack(logits).mean(dim=0)
+    def drop(self, patchout: Patchout) -> None:
+        """Drops patches from now on, in each member on its own grid; refuses one without patches.
+
+        The pattern of a clip is ``draw_kept(patchout, grid, seed=0, step=position)``, with its
+        position as in `forward`; the setting's scope and schedule are for training.
+        """
+        self.patchout = replace(patchout, scope="sample", schedule="constant")
+        self.tokens(self.clip)
+
+    def tokens(self, seconds: float) -> list[tuple[int, int]]:
+        """Tokens of a clip of that length, with patchout and without, of each member."""
+        members = cast(list[Member], list(self.members))
+        return [member.tokens(self.patchout, seconds) for member in members]
+
+    def forward(self, waveform: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """Waveform (B, samples) at ``sampling_rate`` → mean logits (B, classes).
+
+        ``first`` is the position of the first clip, which decides the patches to drop.
+        """
+        given = waveform, self.sampling_rate, self.patchout, first
+        return torch.stack([member(*given) for member in self.members]).mean(dim=0)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Sigmoid or softmax of (…, classes), by the loss the members were trained with."""

@@ -12,10 +12,12 @@ from pydantic import Field
 
 from passt_bench.records.run import SCHEMA, Fingerprint
 from passt_bench.spec.key import Key
-from passt_bench.spec.recipe import Recipe
+from passt_bench.spec.recipe import Patchout, Recipe
 
 Split = Literal["test", "valid", "train"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+# Marks of fields that are not written without a value, as in records made before they existed.
+OMITTED = Field(exclude_if=lambda value: value is None)
 ReadVerdict = Literal["same", "better", "worse", "not worse", "undecided"]
 
 
@@ -26,6 +28,14 @@ class Member:
     name: str  # of its file
     sha256: str  # of its file
     recipe: Recipe  # as the file says, or as its weights show
+
+
+@dataclass(frozen=True)
+class DroppedPatches:
+    """Patchout in evaluation."""
+
+    setting: Patchout
+    tokens: tuple[tuple[int, int], ...]  # of a clip, kept and all, of each member
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class Against:
     margin: float  # of the verdicts
     metrics: dict[str, float] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)  # metric → difference
+    patchout: Annotated[DroppedPatches | None, OMITTED] = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,8 @@ class EvaluationRecord:
     """One or several models (the mean of their logits) on one split of a data set."""
 
     # Hash of the model files' content and recipes, their classes, the data, split, fold, metrics
-    # with their versions, and the device type; the same of the other model, if there is one.
+    # with their versions, patchout if there is any, and the device type; the same of the other
+    # model, if there is one.
     key: Key
     name: str  # of the ensemble, or of the model files
     members: tuple[Member, ...]  # as requested; the order does not affect the result
@@ -89,15 +101,16 @@ class EvaluationRecord:
     # metric → class → value; a class that cannot be scored is absent
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     published: tuple[PublishedResult, ...] = ()  # of these weights on this data
-    clocks: dict[str, float] = field(default_factory=dict)  # wall s: score, intervals
+    # Wall s: score, intervals; clip and clip_against, per clip: reading, front end and model.
+    clocks: dict[str, float] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # libraries
     components: dict[str, int] = field(default_factory=dict)
     commit: str | None = None
     command: str = ""
     notes: tuple[str, ...] = ()
-    # Not written without a comparison, as in records made before there were any.
-    against: Annotated[Against | None, Field(exclude_if=lambda against: against is None)] = None
+    against: Annotated[Against | None, OMITTED] = None
+    patchout: Annotated[DroppedPatches | None, OMITTED] = None
     finished: str = ""  # ISO 8601, UTC
     status: Literal["ok"] = "ok"
     kind: Literal["evaluation"] = "evaluation"

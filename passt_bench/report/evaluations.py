@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from math import isfinite
 
-from passt_bench.records.evaluation import EvaluationRecord
+from passt_bench.records.evaluation import Against, EvaluationRecord
 from passt_bench.registry import METRICS
 from passt_bench.report.provenance import machine_text
 from passt_bench.report.tables import Column, Table, table
 from passt_bench.report.text import NAN, Span, interval, p_value, significant
+from passt_bench.spec.study import patchout_text
 
 
 def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
@@ -56,7 +57,7 @@ def comparisons_table(records: Sequence[EvaluationRecord]) -> Table:
     rows, with_margin = [], {item.name for item in METRICS.all() if item.build.uses_margin}
     for record, against in [(r, r.against) for r in records if r.against is not None]:
         for metric, d in ((name, against.differences[name]) for name in record.metrics):
-            names = record.name, against.name, *_row(record, metric)[1:4]
+            names = title_of(record), title_of(against), *_row(record, metric)[1:4]
             margin = against.margin if metric in with_margin else None
             counts = d.only_first, d.only_second, d.p, margin
             rows.append((*names, Span(d.value, d.low, d.high), *counts, d.verdict))
@@ -77,7 +78,7 @@ def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
     known = record.published_of(metric)
     stated = known.value if known else NAN
     return (
-        record.name,
+        title_of(record),
         data_of(record),
         record.clips,
         metric,
@@ -87,6 +88,20 @@ def _row(record: EvaluationRecord, metric: str) -> tuple[object, ...]:
         Span(value - stated, low - stated, high - stated),
         known.source if known else "",
     )
+
+
+def title_of(model: EvaluationRecord | Against) -> str:
+    """The model's name, and which of its patches were dropped if any were."""
+    dropped = model.patchout
+    text = dropped and f" (patchout {patchout_text(dropped.setting, dropped.tokens)})"
+    return f"{model.name}{text or ''}"
+
+
+def clip_time(record: EvaluationRecord) -> str:
+    """Milliseconds per clip of each scored model; empty for a record without them."""
+    seconds = [record.clocks.get(name) for name in ("clip", "clip_against")]
+    shown = " and ".join(significant(1000 * each, 2) for each in seconds if each)
+    return f"{shown} ms per clip" if shown else ""
 
 
 def data_of(record: EvaluationRecord) -> str:
@@ -99,12 +114,14 @@ def evaluation_facts(record: EvaluationRecord) -> str:
     """Describes the clips, data set, machine and time of an evaluation."""
     data = record.fingerprint
     expected = f" of {data.expected}" if data.expected is not None else ""
+    seconds = sum(record.clocks.get(part, 0.0) for part in ("score", "intervals"))
+    each = f" ({clip_time(record)})" if clip_time(record) else ""
     return "; ".join(
         (
             f"{record.clips} clips of {record.seconds:g} s at {record.sampling_rate} Hz",
             f"data set with {data.found}{expected} clips, digest {data.digest}",
             f"{record.resamples} resamples",
-            f"{significant(sum(record.clocks.values()), 2)} s on {machine_text(record.machine)}",
+            f"{significant(seconds, 2)} s{each} on {machine_text(record.machine)}",
             f"finished {record.finished}",
         )
     )

@@ -21,6 +21,7 @@ from passt_bench.report.evaluations import (
     data_of,
     evaluation_facts,
     evaluations_table,
+    title_of,
 )
 from passt_bench.report.figures import draw_all, figure_names
 from passt_bench.report.figures.costs import NAME as COSTS
@@ -105,12 +106,12 @@ def render(
 def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store) -> Path:
     """Writes the page of all evaluations, and its table; ``kept`` is as in `render`."""
     records = sorted(found, key=lambda r: (r.fingerprint.dataset, r.finished, r.key))
-    rows = [(record.name, data_of(record), "ok", record.key) for record in records]
+    rows = [(title_of(record), data_of(record), "ok", record.key) for record in records]
     datasets = distinct(record.fingerprint.dataset for record in records)
     facts: list[Fact] = []
     for record in records:
-        other = f" against {record.against.name}" if record.against else ""
-        facts.append((f"{record.name}{other}, {data_of(record)}", evaluation_facts(record)))
+        other = f" against {title_of(record.against)}" if record.against else ""
+        facts.append((f"{title_of(record)}{other}, {data_of(record)}", evaluation_facts(record)))
         facts += [("Note", note) for note in record.notes]
     context = {
         "about": {"study": EVALUATIONS, "question": "Checkpoint results next to published numbers"},

@@ -88,7 +88,7 @@ def find_evaluations(
     by_files = {}
     for store in stores:
         for record in store.evaluations():
-            if record.split == "test":
+            if record.split == "test" and record.patchout is None:
                 files = tuple(sorted(member.name for member in record.members))
                 by_files[files, record.fingerprint.dataset] = record
     evaluated = {}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from filelock import Timeout
 
 from passt_bench.analysis.compare import DEFAULT_MARGIN
@@ -25,14 +21,14 @@ from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.ensemble import Member as Model
 from passt_bench.published_weights import ENSEMBLES, locate
-from passt_bench.records.evaluation import Against, EvaluationRecord, Member, PublishedResult, Split
-from passt_bench.records.files import write_atomically
+from passt_bench.records.evaluation import Against, DroppedPatches, EvaluationRecord, Member, Split
 from passt_bench.records.store import Store
-from passt_bench.registry import DATASETS, METRICS, MODELS
+from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
 from passt_bench.runner.cells import MODEL, Clock
 from passt_bench.runner.evaluation_inputs import (
     check_same_clips,
     clips_of,
+    comparable_results,
     data_spec,
     match_classes,
     metrics_of,
@@ -44,7 +40,7 @@ from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate
 from passt_bench.spec.key import digest, key_fields
-from passt_bench.spec.recipe import EngineSpec
+from passt_bench.spec.recipe import EngineSpec, Patchout
 from passt_bench.training.clip_bootstrap import (
     RESAMPLES,
     clip_intervals,
@@ -52,11 +48,12 @@ from passt_bench.training.clip_bootstrap import (
     paired_differences,
 )
 from passt_bench.training.engine import Engine
+from passt_bench.training.evaluate import score_clips
 from passt_bench.training.metrics import score, scored_note
 
 # Logits of the first clips, in the folder of the record, of the model and of the other one.
 PARTIAL, PARTIAL_AGAINST = "checkpoint.npy", "checkpoint-against.npy"
-SAVE_SECONDS = 30.0
+_OF_BOTH = ("name", "members", "seconds", "sampling_rate", "patchout")
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,8 @@ def evaluate_checkpoints(
     device: str = "cpu",
     batch: int = 8,
     classes: Sequence[str] | None = None,
+    patchout: Patchout | None = None,
+    against_patchout: Patchout | None = None,
     progress: Progress = lambda share, text: None,
 ) -> tuple[EvaluationRecord, bool]:
     """Evaluates one model file, or the mean of several models' logits, and writes the record.
@@ -106,20 +105,24 @@ def evaluate_checkpoints(
         batch: clips per batch; affects only speed and memory.
         classes: names of the logits, for files without class names; for the other model only if
             its own names are not those of the data.
+        patchout: patches to drop, see `Ensemble.drop`; positions are those among the scored clips.
+        against_patchout: of the other model, if not the same; alone, compares the model to itself.
         progress: called with the fraction of the clips that is done.
 
     Returns:
         The record, and whether it is new.
 
     Raises:
-        InputError: model files, data, metrics or classes are missing, broken, or do not fit
-            together; the data have other clips for the other model; logits are not finite; another
-            process runs the same evaluation; or memory is too small for the batch.
+        InputError: model files, data, metrics, classes or patchout are missing, broken, or do not
+            fit together; the data have other clips for the other model; logits are not finite;
+            another process runs the same evaluation; or memory is too small for the batch.
     """
     asked = classes, data, metrics, split, fold, device
-    job = _prepare(checkpoints, *asked)
-    if against is not None:
-        other = _prepare([against], *asked, first=job)
+    patchout = patchout or Patchout()
+    job = _prepare(checkpoints, *asked, patchout)
+    if against is not None or against_patchout is not None:
+        others = checkpoints if against is None else [against]
+        other = _prepare(others, *asked, against_patchout or patchout, first=job)
         job = _compared(job, other, DEFAULT_MARGIN if margin is None else margin)
     store, key = Store(runs), job.record.key
     key_lock = lock(runs, f"{key}.lock")
@@ -134,18 +137,12 @@ def evaluate_checkpoints(
     except (RuntimeError, MemoryError) as error:
         if failure_status(error) != "oom":
             raise
-        raise InputError(
-            "memory ran out",
-            field="--batch",
-            value=batch,
-            remedy="Give a smaller batch; the results so far are kept.",
-        ) from None
+        remedy = "Give a smaller batch; the results so far are kept."
+        raise InputError("memory ran out", field="--batch", value=batch, remedy=remedy) from None
     except Timeout:
-        raise InputError(
-            "another process is running this evaluation",
-            source=key_lock.lock_file,
-            remedy="Wait until it ends; the same command then shows its result.",
-        ) from None
+        problem, source = "another process is running this evaluation", key_lock.lock_file
+        remedy = "Wait until it ends; the same command then shows its result."
+        raise InputError(problem, source=source, remedy=remedy) from None
 
 
 def _prepare(
@@ -156,6 +153,7 @@ def _prepare(
     split: str,
     fold: int | None,
     device: str,
+    patchout: Patchout,
     first: _Job | None = None,
 ) -> _Job:
     """Opens models and data; of a model that ``first`` is compared with, the same clips."""
@@ -163,6 +161,8 @@ def _prepare(
         checkpoints = ENSEMBLES.get(checkpoints[0], checkpoints)
     paths = [locate(checkpoint) for checkpoint in checkpoints]
     ensemble = build_ensemble(paths)
+    with located(" and ".join(map(str, paths))):
+        ensemble.drop(patchout)
     members = tuple(
         Member(_file_name(path), sha256_of(path), model.recipe)
         for path, model in zip(paths, cast(list[Model], list(ensemble.members)), strict=True)
@@ -185,14 +185,15 @@ def _prepare(
         check_same_clips(ids if first is None else first.ids, ids)
     notes += unnamed
     metrics = metrics_of(asked, dataset, clips)
-    components = {"data": version}
-    for member in members:
-        kind = member.recipe.model.name
-        components[f"model {kind}"] = MODELS.get(kind).version
+    kinds = [member.recipe.model.name for member in members]
+    components = {"data": version} | {f"model {kind}": MODELS.get(kind).version for kind in kinds}
     components |= {f"metric {metric}": METRICS.get(metric).version for metric in metrics}
-    published: tuple[PublishedResult, ...] = ()
-    if split == "test":
-        published = published_results(files, dataset.fingerprint.dataset, fold)
+    tokens, dropped = tuple(ensemble.tokens(spec.seconds)), None
+    if any(kept < every for kept, every in tokens):
+        dropped = DroppedPatches(ensemble.patchout, tokens)
+        components["patchout"] = PATCHOUTS.get(patchout.kind).version
+    comparable = split == "test" and dropped is None
+    published = published_results(files, dataset.fingerprint.dataset, fold) if comparable else ()
     layout = layouts().get(dataset.fingerprint.dataset)
     expected = (layout and layout.published_test_clips) or len(clips)
     if published and expected != len(clips):
@@ -214,6 +215,7 @@ def _prepare(
         components=components,
         command=typed_command(),
         notes=tuple(notes),
+        patchout=dropped,
     )
     record = replace(record, key=_key(record, columns))
     return _Job(ensemble, dataset, clips, ids, columns, record)
@@ -227,7 +229,7 @@ def _compared(job: _Job, other: _Job, margin: float) -> _Job:
         key=digest([own.key, theirs.key, margin]),
         components=own.components | theirs.components,
         notes=(*own.notes, *(f"{theirs.name}: {n}" for n in theirs.notes if n not in own.notes)),
-        against=Against(theirs.name, theirs.members, theirs.seconds, theirs.sampling_rate, margin),
+        against=Against(**{name: getattr(theirs, name) for name in _OF_BOTH}, margin=margin),
     )
     return replace(job, record=record, other=other)
 
@@ -244,8 +246,11 @@ def _key(record: EvaluationRecord, columns: np.ndarray) -> str:
         [m.sha256, key_fields(m.recipe.model), key_fields(m.recipe.frontend)]
         for m in record.members
     ]
+    # Not in the key without patchout, as in records made before there was any.
+    dropped = {"patchout": key_fields(record.patchout.setting)} if record.patchout else {}
     return digest(
         {
+            **dropped,
             "members": sorted(members, key=str),
             "columns": columns.tolist(),
             "fingerprint": record.fingerprint.digest,
@@ -264,7 +269,7 @@ def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> Ev
     If the same weights were evaluated under other file names before, the record gets the published
     names and the published result.
     """
-    published = _comparable(asked, known.scored)
+    published = comparable_results(asked, known.scored)
     if published and not known.published:
         notes = tuple(note for note in asked.notes if note not in known.notes)
         known = replace(
@@ -278,19 +283,18 @@ def _adapt(known: EvaluationRecord, asked: EvaluationRecord, store: Store) -> Ev
     return replace(known, metrics={name: known.metrics[name] for name in asked.metrics})
 
 
-def _comparable(record: EvaluationRecord, scored: Mapping[str, int]) -> tuple[PublishedResult, ...]:
-    """Published results of metrics that scored every class; other means are not comparable."""
-    classes = len(record.fingerprint.classes)
-    return tuple(p for p in record.published if scored.get(p.metric) == classes)
-
-
 def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> EvaluationRecord:
     clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
     places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
-    scores, *others = (
-        _score_clips(each, batch, place, progress, number / len(jobs), 1 / len(jobs))
-        for number, (each, place) in enumerate(zip(jobs, places, strict=True))
-    )
+    engine = Engine(validate(EngineSpec, {"device": job.record.device}))
+    logits: list[np.ndarray] = []
+    for number, (each, place) in enumerate(zip(jobs, places, strict=True)):
+        given = each.ensemble, each.dataset, each.clips, engine, batch, place
+        clip = "clip_against" if number else "clip"
+        shares = number / len(jobs), 1 / len(jobs)
+        found, clock.seconds[clip] = score_clips(*given, progress, *shares)
+        logits.append(found[:, each.columns])
+    scores, *others = logits
     clock.lap("score")
     progress(1.0, "resampling the clips")
     targets = job.dataset.targets[job.clips]
@@ -308,8 +312,8 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     if against is not None:
         theirs = {name: score(name, targets, others[0])[0] for name in metrics}
         both = (metrics, theirs), targets, (scores, others[0])
-        found = paired_differences(*both, against.margin)
-        against = replace(against, metrics=theirs, differences=found)
+        differences = paired_differences(*both, against.margin)
+        against = replace(against, metrics=theirs, differences=differences)
     clock.lap("intervals")
     few = few_clips_note(targets)
     for place in places:
@@ -320,7 +324,7 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         intervals=intervals,
         scored=scored,
         per_class=per_class,
-        published=_comparable(job.record, scored),
+        published=comparable_results(job.record, scored),
         clocks=clock.seconds,
         machine=describe_machine(),
         versions=library_versions(),
@@ -329,72 +333,3 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
         against=against,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _score_clips(
-    job: _Job, batch: int, saved_at: Path, progress: Progress, begun: float, part: float
-) -> np.ndarray:
-    """Logits (n, classes) in the data's order, float32; saved every half minute and at the end.
-
-    They are a ``part`` of the progress, of which a share is done when they are ``begun``.
-    """
-    clips, dataset = job.clips, job.dataset
-    engine = Engine(validate(EngineSpec, {"device": job.record.device}))
-    ensemble = job.ensemble.to(engine.device)
-    engine.configure(ensemble)
-    scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
-    done = _resume(scores, saved_at)
-    saved, since = time.monotonic(), done
-    try:
-        for waves in _batches(dataset, clips[done:], batch):
-            logits = engine.infer(ensemble, torch.from_numpy(waves)).cpu().numpy()
-            wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-            if len(wrong):
-                raise InputError(
-                    "the model outputs NaN or infinity for this clip",
-                    source="model",
-                    field="clip",
-                    value=dataset.ids[int(clips[done + wrong[0]])],
-                    remedy="Check whether its training diverged.",
-                )
-            scores[done : done + len(logits)] = logits
-            done += len(logits)
-            progress(begun + part * done / len(clips), f"{done} of {len(clips)} clips")
-            if time.monotonic() - saved > SAVE_SECONDS:
-                _save(scores[:done], saved_at)
-                saved, since = time.monotonic(), done
-    finally:
-        if done > since:
-            _save(scores[:done], saved_at)
-    return scores[:, job.columns]
-
-
-def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Yields waveforms (B, samples) and reads the next ones meanwhile."""
-
-    def read(start: int) -> list[np.ndarray]:
-        return [dataset.waveform(int(clip)) for clip in clips[start : start + batch]]
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(read, 0)
-        for start in range(0, len(clips), batch):
-            waves = coming.result()
-            coming = pool.submit(read, start + batch)
-            yield np.stack(waves)
-
-
-def _save(scores: np.ndarray, path: Path) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, scores)
-    write_atomically(path, buffer.getvalue())
-
-
-def _resume(scores: np.ndarray, path: Path) -> int:
-    """Loads the logits that an interrupted evaluation saved; returns their number."""
-    try:
-        known = np.load(path)
-    except (OSError, ValueError, EOFError):
-        return 0  # there is no file, or a broken one
-    fits = known.ndim == 2 and known.shape[1] == scores.shape[1] and len(known) <= len(scores)
-    scores[: len(known) if fits else 0] = known if fits else 0.0
-    return len(known) if fits else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from passt_bench.data import Dataset, layouts
 from passt_bench.errors import InputError
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED, by_file
-from passt_bench.records.evaluation import SPLITS, PublishedResult
+from passt_bench.records.evaluation import SPLITS, EvaluationRecord, PublishedResult
 from passt_bench.registry import METRICS
 from passt_bench.spec.recipe import DataSpec
 from passt_bench.training.metrics import DataKind, check_labels, default_metrics
@@ -143,6 +143,14 @@ def published_results(
     if found is None or layout is None:
         return ()
     return tuple(PublishedResult(metric, *found) for metric in layout.published_metrics)
+
+
+def comparable_results(
+    record: EvaluationRecord, scored: Mapping[str, int]
+) -> tuple[PublishedResult, ...]:
+    """Published results of metrics that scored every class; other means are not comparable."""
+    classes = len(record.fingerprint.classes)
+    return tuple(p for p in record.published if scored.get(p.metric) == classes)
 
 
 def published_set(files: Sequence[str]) -> str | None:

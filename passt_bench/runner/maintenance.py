@@ -121,6 +121,9 @@ def _fields(record: Record) -> tuple[dict[str, str], dict[str, str]]:
         clips = {name: getattr(record, name) for name in ("split", "fold", "seconds")}
         decides = {"checkpoints": checkpoints, "clips": clips, **common}
         decides |= {"sampling rate": record.sampling_rate, "device": record.device}
+        both = [model.patchout for model in (record, record.against) if model is not None]
+        if any(both):
+            decides["patchout"] = [dropped and key_fields(dropped.setting) for dropped in both]
         if record.against is not None:
             hashes = [member.sha256 for member in record.against.members]
             decides["against"] = {"checkpoints": hashes, "margin": record.against.margin}

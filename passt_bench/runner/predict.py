@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from passt_bench.console import Progress
 from passt_bench.data.audio import SUFFIXES, read_whole
 from passt_bench.errors import InputError
 from passt_bench.models.ensemble import Ensemble
+from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
 
 _BATCH = 8  # windows
@@ -34,6 +36,7 @@ class Prediction:
     seconds: float = 0.0
     windows: int = 0  # that the probabilities are averaged over
     probabilities: tuple[tuple[str, float], ...] = ()  # of the classes, the most probable first
+    patchout: str = ""  # the setting and the tokens of a window, if patches were dropped
     error: str = ""
 
 
@@ -79,6 +82,8 @@ def predict_file(
 ) -> Prediction:
     """Predicts one file; ``hop`` is in seconds, None is a whole window.
 
+    Patches that the ensemble drops depend on a window's place in its file, not on other files.
+
     Raises:
         InputError: the file cannot be read as audio.
     """
@@ -90,11 +95,14 @@ def predict_file(
     parts = []
     for start in range(0, len(windows), _BATCH):
         x = torch.from_numpy(np.ascontiguousarray(windows[start : start + _BATCH]))
-        parts.append(ensemble.probabilities(engine.infer(ensemble, x)).double().cpu())
+        logits = engine.infer(partial(ensemble, first=start), x)
+        parts.append(ensemble.probabilities(logits).double().cpu())
     mean = torch.cat(parts).mean(dim=0)
     order = torch.argsort(mean, descending=True, stable=True).tolist()
     named = tuple((ensemble.classes[index], float(mean[index])) for index in order)
-    return Prediction(str(path), len(wave) / rate, len(windows), named)
+    tokens = ensemble.tokens(windows.shape[1] / rate)
+    dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
+    return Prediction(str(path), len(wave) / rate, len(windows), named, dropped)
 
 
 def predict_files(
@@ -123,20 +131,23 @@ def as_text(results: Sequence[Prediction], top: int | None) -> str:
             lines.append(f"{result.file}: no prediction")
         else:
             windows = f"{result.windows} window" + ("s" if result.windows != 1 else "")
+            windows += f"; patchout {result.patchout}" if result.patchout else ""
             lines.append(f"{result.file} ({result.seconds:.2f} s, {windows})")
             lines += [f"  {p:.4f}  {name}" for name, p in result.probabilities[:top]]
     return "\n".join(lines) + "\n"
 
 
 def as_csv(results: Sequence[Prediction], top: int | None) -> str:
-    """One row per file and class: file, seconds, windows, rank, class, probability."""
+    """One row per file and class: file, seconds, windows, rank, class, probability, patchout."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("file", "seconds", "windows", "rank", "class", "probability"))
+    more = ("patchout",) if any(result.patchout for result in results) else ()
+    writer.writerow(("file", "seconds", "windows", "rank", "class", "probability", *more))
     for result in results:
         head = (result.file, f"{result.seconds:.6g}", result.windows)
+        tail = (result.patchout,) if more else ()
         for rank, (name, p) in enumerate(result.probabilities[:top], start=1):
-            writer.writerow((*head, rank, name, f"{p:.6g}"))
+            writer.writerow((*head, rank, name, f"{p:.6g}", *tail))
     return out.getvalue()
 
 
@@ -149,5 +160,6 @@ def as_json(results: Sequence[Prediction], top: int | None) -> str:
         else:
             named = [{"class": n, "probability": p} for n, p in result.probabilities[:top]]
             facts = {"file": result.file, "seconds": result.seconds, "windows": result.windows}
+            facts |= {"patchout": result.patchout} if result.patchout else {}
             plain.append({**facts, "predictions": named})
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from itertools import combinations, product
 from typing import Any, Literal, get_args
@@ -291,6 +291,33 @@ def _suggest(node: Any, path: list[str], name: str) -> str:
     hint = " or ".join(repr(f"{part}.{path[0]}") for part in owners)
     known = choose_from(parts, path[0], name.removesuffix(".".join(path)))
     return f"Did you mean {hint}? {known}" if hint else known
+
+
+def parse_patchout(text: str | None, source: str = "--patchout") -> Patchout | None:
+    """Patchout from ``KIND:RATE``, or no patchout from ``none``; None if there is no text.
+
+    Raises:
+        InputError: the kind is unknown, or the rate is missing or not from 0 to below 1.
+    """
+    if text is None:
+        return None
+    kind, _, rate = text.partition(":")
+    with located(source):
+        PATCHOUTS.get(kind)
+        if not rate and text != "none":
+            remedy = "Write KIND:RATE, e.g. structured:.5, or none."
+            raise InputError("no rate given", field="rate", value=text, remedy=remedy)
+        return validate(Patchout, {"kind": kind, "rate": None if text == "none" else rate})
+
+
+def patchout_text(setting: Patchout, tokens: Iterable[tuple[int, int]]) -> str:
+    """``structured:0.5, 34 of 66 tokens kept``; tokens kept and all, of each model."""
+    given = {name: getattr(setting, name) for name in ("rate", "time", "frequency", "patches")}
+    named = {name: value for name, value in given.items() if value is not None}
+    amounts = [f"{name}={value:g}" for name, value in (named | own_options(setting)).items()]
+    kept = dict.fromkeys(f"{some} of {every}" for some, every in tokens)
+    text = f"{setting.kind}:{','.join(amounts)}".replace(":rate=", ":")
+    return f"{text}, {' and '.join(kept)} tokens kept"
 
 
 def parse_assignments(items: list[str]) -> dict[str, Any]:

@@ -189,15 +189,14 @@ class Engine:
                 module.recompute = self.spec.recompute == "norms"
 
     @torch.no_grad()
-    def infer(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def infer(self, net: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         """Outputs of a configured model in evaluation, float32 on the engine's device.
 
         The model is not compiled: evaluation batches have other shapes, and compiling takes longer
         than most evaluations.
         """
         with self.autocast(self.spec.evaluate_precision):
-            outputs: torch.Tensor = net(self.to_device(x))
-        return outputs.float()
+            return net(self.to_device(x)).float()
 
     def prepare(self, net: nn.Module) -> Callable[..., torch.Tensor]:
         """Configures a model for training; returns it or its compiled form, to be called."""

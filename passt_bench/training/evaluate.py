@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from passt_bench.console import Progress
+from passt_bench.data import Dataset
 from passt_bench.data.targets import Targets
+from passt_bench.errors import InputError
+from passt_bench.models.ensemble import Ensemble
+from passt_bench.records.files import write_atomically
 from passt_bench.records.run import Fingerprint
 from passt_bench.training.batches import load
 from passt_bench.training.engine import CPU, Diverged, Engine
@@ -31,6 +41,7 @@ def hide_time(x: torch.Tensor) -> torch.Tensor:
 
 
 _BATCH = 50
+SAVE_SECONDS = 30.0
 OCCLUSIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hide_frequency": hide_frequency,
     "hide_time": hide_time,
@@ -124,3 +135,81 @@ def evaluate(
                 means[f"{primary}/{group}"] = float(np.mean(values))
         result.occlusions[name] = {**means, primary: value}
     return result
+
+
+def score_clips(
+    ensemble: Ensemble,
+    dataset: Dataset,
+    clips: np.ndarray,
+    engine: Engine,
+    batch: int,
+    saved_at: Path,
+    progress: Progress,
+    begun: float = 0.0,
+    part: float = 1.0,
+) -> tuple[np.ndarray, float]:
+    """Logits (n, classes) of the clips at these indices, float32, and the seconds per clip.
+
+    Logits are saved every half minute, so that an interrupted call can be resumed. Which patches
+    the ensemble drops depends on a clip's place in ``clips``. The seconds are those of the clips
+    that this call computed, 0 if all were saved before. They are a ``part`` of the progress, of
+    which a share is done when they are ``begun``.
+    """
+    ensemble = ensemble.to(engine.device)
+    engine.configure(ensemble)
+    scores = np.zeros((len(clips), len(ensemble.classes)), dtype=np.float32)
+    done = first = since = _resume(scores, saved_at)
+    start = saved = time.monotonic()
+    try:
+        for waves in _batches(dataset, clips[done:], batch):
+            net = partial(ensemble, first=done)
+            logits = engine.infer(net, torch.from_numpy(waves)).cpu().numpy()
+            wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if len(wrong):
+                problem = "the model outputs NaN or infinity for this clip"
+                clip = dataset.ids[int(clips[done + wrong[0]])]
+                remedy = "Check whether its training diverged."
+                raise InputError(problem, source="model", field="clip", value=clip, remedy=remedy)
+            scores[done : done + len(logits)] = logits
+            done += len(logits)
+            progress(begun + part * done / len(clips), f"{done} of {len(clips)} clips")
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(scores[:done], saved_at)
+                saved, since = time.monotonic(), done
+        seconds = time.monotonic() - start
+    finally:
+        if done > since:
+            _save(scores[:done], saved_at)
+    return scores, seconds / (done - first) if done > first else 0.0
+
+
+def _batches(dataset: Dataset, clips: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Yields waveforms (B, samples) and reads the next ones meanwhile."""
+
+    def read(start: int) -> list[np.ndarray]:
+        return [dataset.waveform(int(clip)) for clip in clips[start : start + batch]]
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(read, 0)
+        for start in range(0, len(clips), batch):
+            waves = coming.result()
+            coming = pool.submit(read, start + batch)
+            yield np.stack(waves)
+
+
+def _save(scores: np.ndarray, path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, scores)
+    write_atomically(path, buffer.getvalue())
+
+
+def _resume(scores: np.ndarray, path: Path) -> int:
+    """Loads the logits that an interrupted evaluation saved; returns their number."""
+    try:
+        known = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return 0  # there is no file, or a broken one
+    if known.ndim != 2 or known.shape[1] != scores.shape[1] or len(known) > len(scores):
+        return 0
+    scores[: len(known)] = known
+    return len(known)

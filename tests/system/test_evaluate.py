@@ -36,6 +36,7 @@ from passt_bench.runner.maintenance import compare_records, find_record, find_re
 from passt_bench.runner.merge import merge
 from passt_bench.runner.request import DATA_VARIABLE
 from passt_bench.spec import DataSpec, InitSpec
+from passt_bench.training import evaluate as training_evaluate
 
 SCORABLE = {"train": 8, "test": 8}  # OpenMIC: test clips of which a class has both labels
 S16 = "passt-s-f128-p16-s16-ap.473-swa.pt"
@@ -149,7 +150,7 @@ def test_an_interrupted_evaluation_resumes_and_is_not_repeated(
         evaluate_checkpoints, [str(one)], "synthetic", tmp_path, batch=10, progress=watch
     )
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "SAVE_SECONDS", 0.0)
+        patched.setattr(training_evaluate, "SAVE_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             resume()
     assert kept == [10, 20]  # as it went on
@@ -187,7 +188,7 @@ def test_what_only_the_model_shows_names_the_option_or_the_clip(
     with pytest.raises(InputError) as caught:
         evaluated(tmp_path, model(tmp_path / "wild", scale=1e30))  # its logits are not finite
     assert (caught.value.field, caught.value.value) == ("clip", "test-00000")
-    monkeypatch.setattr(Ensemble, "forward", lambda *words: torch.empty(2**60))
+    monkeypatch.setattr(Ensemble, "forward", lambda *words, **more: torch.empty(2**60))
     with pytest.raises(InputError) as caught:
         evaluated(tmp_path, one, batch=400)
     assert (caught.value.field, caught.value.value) == ("--batch", 400)
@@ -363,7 +364,7 @@ def test_the_command_shows_metric_published_result_and_page(cli: Cli, tmp_path: 
     folder = ("--reports", tmp_path / "reports")
     status, said = cli("evaluate", "--checkpoint", mine, *words, *folder)
     assert status == 0
-    assert "5 clips of audioset (test)" in said
+    assert "5 clips of audioset, test" in said
     assert "Published: " not in said  # the same weights under another name are not known ...
     status, said = cli("evaluate", "--checkpoint", file, *words, *folder)
     assert status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from passt_bench.errors import InputError
 from passt_bench.models import create_model, save_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
+from passt_bench.models.patchout import draw_kept, resolve
 from passt_bench.models.weights import read_model
 from passt_bench.published_weights import ENSEMBLES, PUBLISHED
-from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.spec import DataSpec, FrontendSpec, ModelSpec, Patchout, Recipe, TrainingSpec
 
 WAVES = 0.1 * torch.randn(2, 32000, generator=torch.Generator().manual_seed(2))
 RECIPE = Recipe(
@@ -102,3 +104,58 @@ def test_published_sets_are_those_of_the_paper(tmp_path: Path) -> None:
     assert len(build_ensemble("ensemble_s16_14", tmp_path).members) == 2
     with pytest.raises(InputError, match="weights get passt_s_swa_p16_128_ap476`"):
         build_ensemble("ensemble_4", tmp_path)
+
+
+HALF = {kind: Patchout(kind, rate=0.5) for kind in ("unstructured", "structured", "interleaved")}
+
+
+@torch.no_grad()
+def test_dropped_patches_are_those_of_the_clips_position_whatever_the_batch(tmp_path: Path) -> None:
+    path = _own(tmp_path / "1.safetensors", 1)
+    ensemble, (net, recipe, _) = build_ensemble(path), read_model(path)
+    whole, x = ensemble(WAVES), make_frontend(recipe.frontend).eval()(WAVES)
+    grid = net.grid(x.shape[3])
+    assert grid is not None
+    every, found = grid[0] * grid[1] + 2, []
+    for setting in HALF.values():
+        ensemble.drop(setting)
+        logits = ensemble(WAVES, first=7)
+        for row in (0, 1):
+            kept = torch.from_numpy(draw_kept(setting, grid, seed=0, step=7 + row))
+            torch.testing.assert_close(logits[row : row + 1], net(x[row : row + 1], kept=kept))
+            alone = ensemble(WAVES[row : row + 1], first=7 + row)
+            torch.testing.assert_close(alone, logits[row : row + 1])
+        assert ensemble.tokens(2.0) == [(resolve(setting, grid).kept + 2, every)]
+        assert torch.equal(ensemble(WAVES, first=7), logits)
+        assert not torch.equal(ensemble(WAVES), logits)  # other positions
+        found.append(logits)
+    assert not any(torch.equal(one, other) for one, other in combinations(found, 2))
+    for nothing in (Patchout("structured", rate=0.0), Patchout()):
+        ensemble.drop(nothing)
+        assert torch.equal(ensemble(WAVES, first=7), whole)
+        assert ensemble.tokens(2.0) == [(every, every)]
+
+
+def test_members_drop_patches_on_their_own_grids(tmp_path: Path) -> None:
+    files = {"s10.pt": small_weights.passt(stride=10), "s16.pt": small_weights.passt(stride=16)}
+    paths = [small_weights.save(tmp_path / name, net) for name, net in files.items()]
+    ensemble = build_ensemble(paths)
+    ensemble.drop(Patchout("unstructured", rate=0.5))
+    assert ensemble.tokens(10.0) == [(596, 1190), (250, 498)]
+
+
+def test_a_model_without_patches_or_with_none_left_is_named(tmp_path: Path) -> None:
+    net = create_model("cnn6", 3, mels=64, frames=64)
+    recipe = replace(RECIPE, model=ModelSpec("cnn6"))
+    cnn = save_model(tmp_path / "cnn.safetensors", net, recipe, tuple("abc"))
+    own = _own(tmp_path / "1.safetensors", 1)
+    for path, setting, field, value in (
+        (cnn, HALF["structured"], "patchout.kind", "structured"),
+        (own, Patchout("unstructured", rate=0.999), "patchout.rate", 0.999),
+        (own, Patchout("none", rate=0.5), "patchout.rate", 0.5),
+    ):
+        with pytest.raises(InputError) as refused:
+            build_ensemble(path).drop(setting)
+        assert (refused.value.field, refused.value.value) == (field, value)
+        assert refused.value.remedy
+    build_ensemble(cnn).drop(Patchout())

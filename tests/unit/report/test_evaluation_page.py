@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from passt_bench import load_frame
 from passt_bench.records.evaluation import (
     Against,
     Difference,
+    DroppedPatches,
     EvaluationRecord,
     Member,
     PublishedResult,
@@ -19,7 +23,8 @@ from passt_bench.records.files import to_json
 from passt_bench.records.run import Fingerprint
 from passt_bench.records.store import Store
 from passt_bench.report.build import build_evaluations, render_index
-from passt_bench.spec import Recipe
+from passt_bench.runner.evaluation import _key
+from passt_bench.spec import Patchout, Recipe
 
 RECORD = EvaluationRecord(
     key="a" * 16,
@@ -115,3 +120,41 @@ def test_models_compared_on_the_same_clips(tmp_path: Path) -> None:
     assert sorted(names) == ["<i>mine", "mine.pt", "mine.pt"]  # AUC and accuracy
     text = page.read_text(encoding="utf-8")
     assert "not about retraining" in " ".join(text.split()) and "mine.pt against other.pt" in text
+
+
+def test_the_key_has_patchout_only_where_patches_were_dropped() -> None:
+    columns = np.arange(3)
+    assert _key(RECORD, columns) == "f01261f25ef7fba1"  # as before patches could be dropped
+    settings = [Patchout(kind, rate=rate) for kind in ("time", "structured") for rate in (0.5, 0.6)]
+    dropped = [DroppedPatches(setting, ((34, 66),)) for setting in settings]
+    keys = {_key(replace(RECORD, patchout=each), columns) for each in dropped}
+    assert len(keys) == 4 and _key(RECORD, columns) not in keys
+
+
+def test_dropped_patches_are_on_the_page(tmp_path: Path) -> None:
+    store, reports = Store(tmp_path / "runs"), tmp_path / "reports"
+    assert "patchout" not in json.loads(to_json(FOLD))  # as in records that were made before
+    setting = Patchout("time", rate=0.5, scope="sample")
+    record = replace(
+        FOLD,
+        name="mine.pt",
+        patchout=DroppedPatches(setting, ((34, 66),)),
+        clocks={"score": 19.0, "intervals": 1.0, "clip": 0.00123},
+    )
+    gap = Difference(0.0125, -0.01, 0.035, "not worse")
+    against = Against("mine.pt", FOLD.members, 5.0, 16000, 0.02, {"accuracy": 0.8875})
+    against = replace(against, differences={"accuracy": gap})
+    for item in (record, replace(record, key="c" * 16, against=against)):
+        store.write(item)
+        assert store.evaluation(item.key) == item
+    (page,) = build_evaluations(store.root, reports)
+    title = "mine.pt (patchout time:0.5, 34 of 66 tokens kept)"
+    with (page.parent / "tables" / "evaluations.csv").open(newline="") as file:
+        assert [row["checkpoints"] for row in csv.DictReader(file)] == [title]
+    with (page.parent / "tables" / "comparisons.csv").open(newline="") as file:
+        assert [(r["first"], r["second"]) for r in csv.DictReader(file)] == [(title, "mine.pt")]
+    text = page.read_text(encoding="utf-8")
+    assert f"{title} against mine.pt" in text and "20 s (1.2 ms per clip)" in text
+    frame = load_frame(store.root)
+    assert set(frame["inference_patchout.kind"]) == {"time"}
+    assert set(zip(frame["tokens"], frame["tokens_full"], strict=True)) == {(34, 66)}
