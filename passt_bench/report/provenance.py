@@ -91,7 +91,7 @@ def _design(view: StudyView) -> Iterable[Fact]:
     shared = "all variants use the same seeds" + " and folds" * bool(study.folds)
     yield "Design", f"{counted(len(view.variants), 'variant')}, {blocks}; {shared}"
     if study.shared != "epochs":
-        unit = {"flops": "FLOPs"}.get(study.shared, study.shared)
+        unit = study.shared.replace("flops", "FLOPs")
         measured = ""
         if study.step_ratios:
             ratios = listed(
@@ -206,7 +206,8 @@ def conditions(view: StudyView) -> str:
     ]
     low, high = (f"{round(number, 1):g}" for number in (min(numbers), max(numbers)))
     epochs = f"{low} epoch{'s' * (low != '1')}" if low == high else f"{low} to {high} epochs"
-    equal = "" if view.study.shared == "epochs" else f", at equal {view.study.shared}"
+    unit = view.study.shared.replace("flops", "FLOPs")
+    equal = "" if unit == "epochs" else f", with budgets in {unit}"
     where = f", on {found}" if (found := hardware(view)) else ""
     look, most = view.results.look, max((mean.n for mean in view.results.means), default=0)
     seeds = "up to " * (look is None) + counted(look or most, "seed")

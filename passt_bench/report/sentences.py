@@ -46,6 +46,7 @@ _VERDICTS = {
     "below zero": ("is below zero", "are below zero"),
     "unclear": ("is not shown to differ from zero", "are not shown to differ from zero"),
 }
+_KEPT = ("better", "same", "not worse")
 _NAMED = 4  # contrasts of a family; of larger ones only numbers are given
 
 
@@ -87,7 +88,9 @@ def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: 
             who = f"{'both' if len(names) == 2 else f'all {len(names)}'} {noun}"
         else:
             who = str(len(names)) if parts else f"{len(names)} of {len(found)} {noun}"
-        parts.append(f"{who} {words[len(names) > 1].format(margin=view.margin)}")
+        told = f"{who} {words[len(names) > 1].format(margin=view.margin)}"
+        kept = named == 1 and not few and len(names) <= _NAMED and verdict in _KEPT
+        parts.append(f"{told} ({listed(map(quoted, names))})" if kept else told)
     return "; ".join(parts) if few else listed(parts)
 
 
@@ -168,7 +171,7 @@ def fastest_without_loss(view: StudyView) -> str | None:
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
     if not timed:
         return None
-    good = [(v, c) for v, c in timed if v.verdict in ("better", "same", "not worse")]
+    good = [(v, c) for v, c in timed if v.verdict in _KEPT]
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
     if not kept:
         return f"No variant that trains faster is shown to keep the baseline's {view.metric}."

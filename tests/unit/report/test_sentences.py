@@ -83,7 +83,7 @@ def test_the_headline_counts_verdicts(quick: Results) -> None:
     view = study_view(replace(quick, comparisons=items))
     text = headline(view)
     assert text.startswith("Against “none” (mAP 0.84")
-    assert "1 of 12 variants is better, 2 are worse, 1 is the same within ±0.02, 1 is u" in text
+    assert "1 of 12 variants is better (“unstructured .25”), 2 are worse, 1 is the same wit" in text
 
 
 def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
