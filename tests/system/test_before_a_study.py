@@ -1,4 +1,4 @@
-"""A study tries values for its variants first, each with the same effort, and uses the best."""
+"""What a study does before its runs: it tries values for its variants, and measures seconds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +11,10 @@ from planned_study import finished, planned
 from rich.console import Console
 
 from passt_bench.errors import InputError
+from passt_bench.records.session import Interval
 from passt_bench.records.store import Store
 from passt_bench.runner.maintenance import find_removable
-from passt_bench.runner.plan import StudyPlan
+from passt_bench.runner.plan import StudyPlan, plan_request
 from passt_bench.runner.request import Paths, RunConfig, StudyRequest
 from passt_bench.runner.run_status import Status
 from passt_bench.runner.studies import load_study
@@ -120,3 +121,32 @@ def test_a_study_is_tuned_trained_and_shown(study_file: Path, tmp_path: Path) ->
     told.file = StringIO()
     assert run_study(replace(file, study=study), request, config, paths, told)
     assert "First" not in told.file.getvalue() and "Nothing to train" in told.file.getvalue()
+
+
+def test_equal_seconds_are_measured_once_and_before(study_file: Path, tmp_path: Path) -> None:
+    file = load_study(str(study_file))
+    variants = (Variant("none"), Variant("longer", budget=30), Variant("wide", WIDE, budget=90))
+    study = replace(file.study, variants=variants, seeds=(0,), shared="seconds")
+    file, told = replace(file, study=study), Console(file=StringIO(), width=200)
+    request, paths = StudyRequest(str(study_file)), Paths(tmp_path)
+    stand_in = plan_request(file, request, paths)
+    assert any("FLOPs stand in" in note for note in stand_in.notes)
+    with pytest.raises(InputError, match="the steps were not measured"):
+        run_study(file, request, RunConfig(cost=False, track=False), paths, told)
+    assert run_study(file, request, RunConfig(track=False), paths, told)
+    record = Store(tmp_path).study(study.name)
+    ratios, spent = record.step_ratios, {v.name: v.spent["steps"] for v in record.variants}
+    (session,) = Store(tmp_path).sessions()
+    measured = {arm.key: arm.ratios["train_step"].median for arm in session.arms}
+    assert ratios == {v.name: pytest.approx(measured[v.arm]) for v in record.variants}
+    assert spent["longer"] == 30 * spent["none"]  # the same model, another budget
+    assert spent["wide"] == pytest.approx(90 * spent["none"] / ratios["wide"], rel=0.01)
+    # A later session, in which everything takes as long, changes nothing.
+    arms = tuple(replace(arm, ratios={"train_step": Interval(1, 1, 1, 9)}) for arm in session.arms)
+    later = replace(session, key="f" * 16, arms=arms, finished="2099-01-01T00:00:00+00:00")
+    Store(tmp_path).write(later)
+    told.file = StringIO()
+    assert run_study(file, request, RunConfig(track=False), paths, told)
+    assert "Nothing to train" in told.file.getvalue()
+    again = Store(tmp_path).study(study.name)
+    assert (again.step_ratios, again.variants) == (ratios, record.variants)
