@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,7 +53,19 @@ class Reached:
     n: int
 
 
-def series_name(variant: VariantRecord) -> str:
+def series_names(study: StudyRecord) -> dict[str, str]:
+    """Arm → model and patchout in words; where two share these, its variants' shortest name."""
+    found = {variant.arm: _model_and_patchout(variant) for variant in study.variants}
+    shared = {name for name, count in Counter(found.values()).items() if count > 1}
+    return {
+        arm: name
+        if name not in shared
+        else min((v.name for v in study.variants if v.arm == arm), key=len)
+        for arm, name in found.items()
+    }
+
+
+def _model_and_patchout(variant: VariantRecord) -> str:
     """Model and patchout in words: ``unstructured, 50 % dropped``."""
     model, patchout = variant.recipe.model.name, variant.recipe.patchout
     if variant.grid is None:
@@ -97,13 +110,13 @@ def lines(study: StudyRecord, costs: Costs) -> list[Line]:
     for variant in study.variants:
         if variant.name in costs:
             groups.setdefault(variant.arm, []).append(variant)
-    found, baseline = list[Line](), False
+    found, baseline, names_of = list[Line](), False, series_names(study)
     for members in groups.values():
         ordered = sorted(members, key=lambda v: costs[v.name])
         names, own = tuple(v.name for v in ordered), tuple(costs[v.name] for v in ordered)
         if own[0] < own[-1]:
             first = study.baseline in names
-            found.insert(0 if first else len(found), Line(series_name(members[0]), names, own))
+            found.insert(0 if first else len(found), Line(names_of[members[0].arm], names, own))
             baseline = baseline or first
     return found if baseline else []
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from passt_bench.analysis.budgets import relative_seconds, series_name
+from passt_bench.analysis.budgets import relative_seconds, series_names
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import significant, unit_for
 from passt_bench.report.theme import WIDTH, Drawing, axis_range, kind_styles, placeholder
@@ -27,7 +27,8 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
     ``seconds`` is the wall time of the training itself. Variants of one model and patchout are a
     ``series``; empty if no series has two budgets.
     """
-    rows, times = [], relative_seconds(view.study, view.results.arms)
+    rows, names = [], series_names(view.study)
+    times = relative_seconds(view.study, view.results.arms)
     for v in view.variants:
         if not v.record.spent or not v.value.known:
             continue
@@ -35,7 +36,7 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
         spent, time = v.record.spent, times.get(v.name, float("nan"))
         cost = (spent["flops"], time, seconds, spent["epochs"])
         value = (v.value.value, v.value.low, v.value.high)
-        rows.append((series_name(v.record), v.kind, v.name, *cost, view.metric, *value))
+        rows.append((names[v.record.arm], v.kind, v.name, *cost, view.metric, *value))
     columns = ["series", "kind", "variant", "flops", "time", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0

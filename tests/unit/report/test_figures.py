@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from study_on_disk import GROUPS, QUICK, Arm, fingerprint, write_study
 
+from passt_bench.analysis.budgets import series_names
 from passt_bench.analysis.results import load_results
 from passt_bench.errors import ContractError
 from passt_bench.records.run import Picture
@@ -138,11 +139,15 @@ def test_budgets_are_lines_of_one_model_and_patchout(quick_view: StudyView) -> N
         return replace(v, record=replace(of.record, name=v.name, spent=cost))
 
     given = (spent(none, none, 4), spent(quarter, none, 8), spent(half, half, 6))
-    view = replace(quick_view, variants=given)
+    of = replace(quick_view.study, variants=tuple(v.record for v in given))
+    view = replace(quick_view, variants=given, study=of)
     data = budgets_data(view).set_index("variant")
     assert list(data["series"]) == 2 * ["passt_micro, no patchout"] + ["unstructured, 50 % dropped"]
     assert list(data["flops"]) == [4e12, 8e12, 6e12]
     assert data.loc["none", "value"] == none.value.value
+    fine = replace(none, record=replace(none.record, name="fine", arm="f" * 16))
+    both = replace(of, variants=(*of.variants, fine.record))
+    assert set(series_names(both).values()) == {"none", "unstructured, 50 % dropped", "fine"}
     with figure_style():
         drawing = budgets(view)
         assert drawing.figure is not None and overlaps(drawing.figure) == []
