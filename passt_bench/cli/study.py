@@ -281,6 +281,8 @@ def search(
     from passt_bench.runner.search import search as explore
     from passt_bench.runner.tracking import regular_sync, updating_mlflow
 
+    # Trials differ in patchout alone, so that a tuned study is searched as it is before.
+    file = replace(file, study=replace(file.study, tune=None))
     clock, paths = Stopwatch(), replace(paths, pages=reports)
     study = plan_request(file, request, paths, avoid_taken_name=False)
     paths = replace(paths, storage=storage)

@@ -128,6 +128,9 @@ def _tuned(study: StudyRecord) -> Iterator[str]:
         )
         runs = counted(len(own[0].cells), "run")
         yield f"{listed(map(quoted, names))}: {', '.join(values)}, {runs} each"
+    if study.tried:
+        apart = "; its clips are tests of other folds" if study.folds else ""
+        yield f"{study.metric} on a split cut from training clips{apart}"
 
 
 def _data(view: StudyView) -> Iterable[Fact]:

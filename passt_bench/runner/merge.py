@@ -194,8 +194,9 @@ def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
         variants[variant.name] = variant if old is None else _joined(old, variant, path)
     folds = None if one.folds is None else tuple(sorted({*one.folds, *(other.folds or ())}))
     seeds = tuple(sorted({*one.seeds, *other.seeds}))
-    looks = one.looks or other.looks
-    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds, looks=looks)
+    first = {name: getattr(one, name) or getattr(other, name)
+             for name in ("looks", "tried", "step_ratios")}  # fmt: skip
+    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds, **first)
 
 
 def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantRecord:
