@@ -29,6 +29,7 @@ from passt_bench.report.view import (
     gains,
     setting_of,
 )
+from passt_bench.spec.study import PRIMARY
 
 # verdict: its words for 1 variant, for several
 _VERDICTS = {
@@ -66,13 +67,14 @@ def headline(view: StudyView) -> str:
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
     found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
-    text = f"Against {name} ({value}), {found}{beside}."
+    told = [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
         found = _found(view, "contrasts", [(c.variant, _finding(c)) for c in items], named=_NAMED)
         gap = Span(items[0].difference, items[0].low, items[0].high)
         size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
-        text += f" {quoted(family)}: {found}{size}."
-    return text
+        sentence = f"{quoted(family)}: {found}{size}."
+        told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
+    return " ".join(told)
 
 
 def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: int) -> str:

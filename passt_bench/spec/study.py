@@ -15,6 +15,7 @@ from passt_bench.spec.codec import OpenSpec, own_options, python_name, validate
 from passt_bench.spec.recipe import Patchout, Recipe
 
 MOST_LOOKS = 5
+PRIMARY = "(primary)"
 TUNING_SEED = 1000  # the first seed of the runs that tune a study
 Shared = Literal["epochs", "steps", "tokens", "flops", "seconds"]
 Contrasts = dict[str, dict[str, float]]  # contrast → variant → weight
@@ -77,7 +78,8 @@ class Study:
     # Numbers of seeds at which verdicts are read, each less certain for it; none: once, with all.
     looks: tuple[int, ...] = ()
     # Further comparisons than with the baseline: family → contrast → variant → weight, which add
-    # up to zero. The intervals of a family cover together.
+    # up to zero. The intervals of a family cover together. A page begins with what a family shows
+    # whose name ends in `PRIMARY`.
     contrasts: Mapping[str, Contrasts] = field(default_factory=dict)
     tune: Tune | None = None
     minutes: float | None = None  # expected on two CPU cores, for the list of studies

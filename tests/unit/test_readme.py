@@ -26,24 +26,46 @@ def test_it_puts_passt_bench_on_the_path_before_it_is_needed() -> None:
     assert "source .nox/passt-bench/bin/activate" in given[:first]
 
 
+def rows(path: str) -> list[list[str]]:
+    """The cells of a table of the committed reports, its titles first."""
+    lines = (ROOT / "reports" / path).read_text(encoding="utf-8").splitlines()
+    return cells([line for line in lines if line.startswith("|")])
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [split[0], *split[2:]]  # without the rule below the titles
+
+
+def shown(title: str) -> list[list[str]]:
+    """The cells of the README's table whose titles begin so."""
+    found = re.findall(rf"^\| {title}.*?(?=\n\n)", TEXT, flags=re.DOTALL | re.MULTILINE)
+    return cells(found[0].splitlines())
+
+
 def test_its_table_says_what_the_page_of_the_quick_study_says() -> None:
-    page = (ROOT / "reports/quick/tables/verdicts.md").read_text(encoding="utf-8")
-    titles, _, *lines = [line for line in page.splitlines() if line.startswith("|")]
-    columns = [cell.strip() for cell in titles.strip("|").split("|")]
-    verdicts = {}
-    for line in lines:
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        verdicts[cells[0]] = dict(zip(columns, cells, strict=True))
-    head, _, *rows = re.findall(
-        r"^\| against no patchout .*?(?=\n\n)", TEXT, flags=re.DOTALL | re.MULTILINE
-    )[0].splitlines()
-    assert f"(mAP {verdicts['none']['mAP'].split()[0]})" in head
-    assert len(rows) == 7
-    for row in rows:
-        name, tokens, difference, verdict, step, _ = [
-            cell.strip() for cell in row.strip("|").split("|")
-        ]
-        of = verdicts[name.removesuffix(" instead of 8")]
+    titles, *found = rows("quick/tables/verdicts.md")
+    verdicts = {row[0]: dict(zip(titles, row, strict=True)) for row in found}
+    head, *lines = shown("against no patchout")
+    assert f"(mAP {verdicts['none']['mAP'].split()[0]})" in head[0]
+    assert [row[0] for row in lines] == list(verdicts)[1:-1]  # all but the baseline and the CNN
+    for name, tokens, difference, verdict, step, _ in lines:
+        of = verdicts[name]
         (ratio,) = (cell for title, cell in of.items() if title.startswith("step "))
         assert (difference, verdict, step) == (of["difference"], of["verdict"], ratio)
         assert tokens.startswith(f"{of['tokens']} of ")
+
+
+def test_its_first_table_says_what_the_page_of_equal_cost_says() -> None:
+    means = {row[0]: row[2] for row in rows("equal_cost/tables/verdicts.md")}
+    contrasts = {(row[1], row[0]): row for row in rows("equal_cost/tables/contrasts.md")}
+    half = "half of the patches dropped, at equal"
+    _, *lines = shown("budget \\(FLOPs\\)")
+    assert len(lines) == 4
+    for budget, value, gain, verdict, loss, other in lines:
+        name = budget.split(",")[0]
+        last = ", largest budget (primary)" * (name == "8x")
+        flops, epochs = contrasts[f"{half} FLOPs{last}", name], contrasts[f"{half} epochs", name]
+        assert means[f"none, {name}"].startswith(f"{value} ")
+        assert (gain, verdict) == (flops[2], flops[-1])
+        assert (loss, other) == (epochs[2], epochs[-1])

@@ -41,6 +41,8 @@ def draw_all(view: StudyView) -> list[Drawing]:
         absent = set() if view.results.declared else {forest.CONTRASTS}
         if budgets.budgets_data(view).empty:
             absent.add(budgets.NAME)
+        elif view.study.shared != "epochs":
+            names = [budgets.NAME, *(name for name in names if name != budgets.NAME)]
         names = [name for name in names if name not in absent]
         drawings = [] if view.study.seeds else [costs(view.variants), scaling.sweep(view)]
         drawings += [_draw(name, view) for name in names]

@@ -93,7 +93,7 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
 
     good, bad, same = (("better", 0.03), ("worse", -0.05), ("same", -0.01))
     families = {
-        "primary": [contrast("8x", *good)],
+        "half (primary)": [contrast("8x", *good)],
         "few": [contrast("1x", *bad), contrast("2x", *good), contrast("4x", *good)],
         "many": [contrast(f"{n}", *(same if n else bad)) for n in range(5)],
         "slopes": [
@@ -104,9 +104,9 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         "early": [contrast("1x", "no verdict", NAN, 0.0)],
     }
     text = headline(study_view(replace(quick, declared=families)))
+    assert text.startswith("“half (primary)”: “8x” is better (+0.040 [+0.030, +0.050]). Against")
     assert text.endswith(
-        ". “primary”: “8x” is better (+0.040 [+0.030, +0.050])."
-        " “few”: “2x” and “4x” are better; “1x” is worse."
+        ". “few”: “2x” and “4x” are better; “1x” is worse."
         " “many”: 1 of 5 contrasts is worse and 4 are the same within ±0.02."
         " “slopes”: “time” is above zero; “frequency” is below zero; "
         "“both” is not shown to differ from zero."
