@@ -1,6 +1,6 @@
 """Does patchout pay at equal cost, and up to which budget?
 
-Question: with half of the patches dropped a step costs half as much, so that the same cost buys
+Question: with half of the patches dropped a step costs half the FLOPs, so that the same cost buys
 twice the epochs. Which of the two trains the better model, and does that change with the budget?
 
 Command: nox -s ablate -- equal_cost
@@ -17,14 +17,23 @@ test clips.
 
 Primary hypothesis, written before the first run: at 8x, at equal FLOPs, dropping half of the
 patches is not worse than dropping none by 0.01 mAP. Three runs of each with other seeds had had
-standard deviations of 0.008 and 0.001, which ten seeds turn into a half width of 0.006.
+standard deviations of 0.008 and 0.001, which ten seeds turn into a half width of 0.006 (and means
+of 0.932 without and 0.952 with patchout, at one learning rate).
+
+Changed after the first look: what the gain changes by is shown from one budget to the next, instead
+of as a slope over the doublings, because the gain at 1x alone made the slope.
+
+What it leaves open: the model has no other regularisation (no mixup, no masks, little weight decay)
+and 1,500 clips, which favours patchout where all patches overfit. At 1x the learning rate of no
+patchout, chosen at 4x, is too small: with that of the study quick it reaches 0.868. The lowest of
+four rates was chosen for .75, and for no patchout the two lowest were equal within their noise.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from passt_bench.spec import Patchout, Study, Tune, Variant, slope
+from passt_bench.spec import Patchout, Study, Tune, Variant
 
 from .recipes import synthetic
 
@@ -39,8 +48,6 @@ def _dropped(rate: float) -> dict[str, Patchout]:
 def _gain(variant: str, other: str) -> dict[str, float]:
     return {variant: 1.0, other: -1.0}
 
-
-_DOUBLING = slope({f"{2**number}x": number for number in range(4)})
 
 STUDY = Study(
     name="equal_cost",
@@ -72,8 +79,9 @@ STUDY = Study(
             f"{rate}, 4x": _gain(f"{rate}, 4x", "none, 4x") for rate in (".25", ".75")
         },
         "what the gain of .5 at equal FLOPs changes by": {
-            "each doubling of the budget": {f".5, {name}": w for name, w in _DOUBLING.items()}
-            | {f"none, {name}": -w for name, w in _DOUBLING.items()}
+            f"{low}x to {high}x": _gain(f".5, {high}x", f"none, {high}x")
+            | _gain(f"none, {low}x", f".5, {low}x")
+            for low, high in ((1, 2), (2, 4), (4, 8))
         },
     },
     tune=Tune({"training.learning_rate": (7.5e-4, 1.5e-3, 3e-3, 6e-3)}, budget=4, seeds=2),

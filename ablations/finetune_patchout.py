@@ -9,9 +9,11 @@ Expected time: about 12 minutes on two CPU cores with ESC-10 (400 clips).
 Design: FILE is a model file: one that pretrain_patchout kept (RUNS/records/KEY/model.safetensors),
 or another, with its model and front end given as in paper_table3_esc50. Without patchout, with half
 of the patches dropped one by one, and as rows and columns, it is trained for 16 epochs. Five seeds
-on each published fold. On a GPU add --device cuda.
+on each published fold. All variants start from the one FILE; run it once for each pretrained model,
+with another --name. On a GPU add --device cuda.
 
-What it leaves open: a small model, pretrained on a thousand clips, is not a PaSST from AudioSet.
+What it leaves open: the learning rate is not tuned, and a small model, pretrained on a thousand
+clips, is not a PaSST from AudioSet.
 """
 
 from __future__ import annotations

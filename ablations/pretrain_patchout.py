@@ -1,6 +1,6 @@
 """Trains the models that finetune_patchout starts from, without patchout and with half dropped.
 
-Question: what does pretraining with patchout give at equal cost, on the classes it is done on?
+Question: which models does finetune_patchout start from?
 
 Command: passt-bench run pretrain_patchout --keep-models --data esc50=DIR
 Expected time: about 5 minutes on two CPU cores.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, isfinite, log
 from statistics import median
@@ -16,8 +16,10 @@ from passt_bench.intervals import interval_ranks
 from passt_bench.records.run import StudyRecord, VariantRecord
 from passt_bench.records.session import ArmRecord
 from passt_bench.registry import Better
+from passt_bench.spec.recipe import Recipe
 
 _STEP = "train_step"
+_NEAR = 1.01  # steps are whole, so that equal costs differ by as much
 Costs = Mapping[str, float]  # variant → cost of a training, divided by the baseline's
 
 
@@ -53,16 +55,26 @@ class Reached:
     n: int
 
 
-def series_names(study: StudyRecord) -> dict[str, str]:
-    """Arm → model and patchout in words; where two share these, its variants' shortest name."""
-    found = {variant.arm: _model_and_patchout(variant) for variant in study.variants}
-    shared = {name for name, count in Counter(found.values()).items() if count > 1}
+def series_names(study: StudyRecord) -> dict[Recipe, str]:
+    """Model and patchout in words; where two share these, the shortest name of its variants.
+
+    By the recipe without the length of the training.
+    """
+    groups: dict[Recipe, list[VariantRecord]] = {}
+    for variant in study.variants:
+        groups.setdefault(group_of(variant), []).append(variant)
+    found = {recipe: _model_and_patchout(members[0]) for recipe, members in groups.items()}
+    counts = Counter(found.values())
     return {
-        arm: name
-        if name not in shared
-        else min((v.name for v in study.variants if v.arm == arm), key=len)
-        for arm, name in found.items()
+        recipe: name if counts[name] == 1 else min((v.name for v in groups[recipe]), key=len)
+        for recipe, name in found.items()
     }
+
+
+def group_of(variant: VariantRecord) -> Recipe:
+    """The recipe without the length of the training, which variants of one line share."""
+    training = replace(variant.recipe.training, epochs=1, steps=None)
+    return replace(variant.recipe, training=training)
 
 
 def _model_and_patchout(variant: VariantRecord) -> str:
@@ -106,17 +118,18 @@ def lines(study: StudyRecord, costs: Costs) -> list[Line]:
 
     None if the baseline's model was trained with one only.
     """
-    groups: dict[str, list[VariantRecord]] = {}
+    groups: dict[Recipe, list[VariantRecord]] = {}
     for variant in study.variants:
         if variant.name in costs:
-            groups.setdefault(variant.arm, []).append(variant)
+            groups.setdefault(group_of(variant), []).append(variant)
     found, baseline, names_of = list[Line](), False, series_names(study)
     for members in groups.values():
         ordered = sorted(members, key=lambda v: costs[v.name])
         names, own = tuple(v.name for v in ordered), tuple(costs[v.name] for v in ordered)
         if own[0] < own[-1]:
             first = study.baseline in names
-            found.insert(0 if first else len(found), Line(names_of[members[0].arm], names, own))
+            line = Line(names_of[group_of(members[0])], names, own)
+            found.insert(0 if first else len(found), line)
             baseline = baseline or first
     return found if baseline else []
 
@@ -135,8 +148,8 @@ def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dic
         for name, cost in zip(first.variants, first.costs, strict=True):
             points = pairwise(zip(line.variants, line.costs, strict=True))
             for (left, a), (right, b) in points:
-                if a <= cost <= b and a < b and name not in found:
-                    share = log(cost / a) / log(b / a)
+                if a / _NEAR <= cost <= b * _NEAR and a < b and name not in found:
+                    share = min(1.0, max(0.0, log(cost / a) / log(b / a)))
                     found[name] = {left: 1 - share, right: share, name: -1.0}
         if found:
             families[f"{line.name}, at the training time of"] = found
@@ -157,7 +170,7 @@ def reach(study: StudyRecord, table: pd.DataFrame, better: Better, costs: Costs)
     for variant, cost in zip(first.variants, first.costs, strict=True):
         for line in others:
             rows = sign * table.loc[[variant, *line.variants]].to_numpy(dtype=np.float64)
-            seeds = rows.T[np.isfinite(rows.T).all(axis=1)].tolist()
+            seeds = [column for column in rows.T.tolist() if isfinite(column[0])]
             needed = [_crossing(line.costs, values, target) / cost for target, *values in seeds]
             if needed:
                 reached = sum(map(isfinite, needed))
@@ -167,10 +180,14 @@ def reach(study: StudyRecord, table: pd.DataFrame, better: Better, costs: Costs)
 
 
 def _crossing(costs: Sequence[float], values: Sequence[float], target: float) -> float:
-    """The cost at which a line first reaches a target; infinity if it does not."""
-    if values[0] >= target:
-        return costs[0]
-    for (a, low), (b, high) in pairwise(zip(costs, values, strict=True)):
+    """The cost at which a line first reaches a target; infinity if it does not.
+
+    A failed training is left out.
+    """
+    points = [(cost, v) for cost, v in zip(costs, values, strict=True) if isfinite(v)]
+    if points and points[0][1] >= target:
+        return points[0][0]
+    for (a, low), (b, high) in pairwise(points):
         if high >= target:
             return a * (b / a) ** ((target - low) / (high - low))
     return inf

@@ -21,18 +21,23 @@ def reached_table(view: StudyView) -> Table:
         Column("reached", "seeds that reach it"),
         *(Column(f"{unit}_needed".lower(), f"{unit} needed") for unit in units),
     ]
-    rows: dict[tuple[str, str], list[str]] = {}
-    for found in units.values():
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for unit, found in units.items():
         for item in found:
-            row = rows.setdefault((item.variant, item.line), [f"{item.reached} of {item.n}"])
-            row.append(share_text(item.share))
+            row = rows.setdefault((item.variant, item.line), {"": f"{item.reached} of {item.n}"})
+            row[unit] = share_text(item.share)
     caption = (
         f"{view.study.name}: the cost until a model is as good in {view.metric} as the baseline's "
         "with each of its budgets in the same seed, divided by that budget; medians over seeds, "
         "with distribution-free 95 % intervals. Values are interpolated between the ends of "
         "trainings over the logarithm of their cost, never read inside a training."
     )
-    return table(NAME, caption, columns, [(*key, *row) for key, row in rows.items()])
+    return table(
+        NAME,
+        caption,
+        columns,
+        [(*key, *(row.get(unit) for unit in ("", *units))) for key, row in rows.items()],
+    )
 
 
 def share_text(share: tuple[float, float, float]) -> str:
@@ -42,19 +47,18 @@ def share_text(share: tuple[float, float, float]) -> str:
 
 
 def reached_sentence(view: StudyView) -> str | None:
-    """What the cheapest other model needs for the quality of the largest budget; None if unknown.
+    """What the other models need to be as good as the baseline's with each budget.
 
-    By time where steps were measured, else by FLOPs.
+    By time where steps were measured, else by FLOPs; None if no model has several budgets.
     """
     known = [(unit, found) for unit, found in view.results.reached.items() if found]
     if not known:
         return None
     unit, found = known[-1]
-    last = [item for item in found if item.variant == found[-1].variant]
-    texts = [
-        f"“{item.line}” needs {share_text(item.share)} of its {unit}"
-        if isfinite(item.share[0])
-        else f"“{item.line}” reaches that in {item.reached} of {item.n} seeds"
-        for item in last
-    ]
-    return f"To be as good as {quoted(last[0].variant)}, {listed(texts)}."
+    sentences = []
+    for line in dict.fromkeys(item.line for item in found):
+        own = [item for item in found if item.line == line]
+        texts = (f"{quoted(item.variant)} for {share_text(item.share)} of its" for item in own)
+        what = "training time" if unit == "time" else unit
+        sentences.append(f"{quoted(line)} is as good as {listed(texts)} {what}.")
+    return " ".join(sentences)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 
+from passt_bench.analysis.budgets import relative_seconds
 from passt_bench.analysis.compare import Comparison
 from passt_bench.report.text import (
     Span,
@@ -67,14 +68,32 @@ def headline(view: StudyView) -> str:
     are = "is" if len(references) == 1 else "are"
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
     found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
-    told = [f"Against {name} ({value}), {found}{beside}."]
+    # A baseline with another budget than the variants' only shows that longer training helps.
+    sizes = has_budgets(view) and bool(view.results.declared)
+    told = [] if sizes else [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
-        found = _found(view, "contrasts", [(c.variant, _finding(c)) for c in items], named=_NAMED)
-        gap = Span(items[0].difference, items[0].low, items[0].high)
-        size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
-        sentence = f"{quoted(family)}: {found}{size}."
+        if sizes and len(items) <= _NAMED:
+            found = listed(_sized(item) for item in items)
+        else:
+            own = [(c.variant, _finding(c)) for c in items]
+            found = _found(view, "contrasts", own, named=_NAMED)
+            gap = Span(items[0].difference, items[0].low, items[0].high)
+            found += f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
+        sentence = f"{quoted(family)}: {found}."
         told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
     return " ".join(told)
+
+
+def has_budgets(view: StudyView) -> bool:
+    """Whether the baseline's model was trained with several budgets."""
+    return any(view.results.reached.values())
+
+
+def _sized(item: Comparison) -> str:
+    """A contrast with its size and what it shows."""
+    gap = Span(item.difference, item.low, item.high)
+    finding = _finding(item).replace("unclear", "not shown to differ from zero")
+    return f"{quoted(item.variant)} {interval(gap, sign=True)} ({finding})"
 
 
 def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: int) -> str:
@@ -126,7 +145,13 @@ def power_sentence(view: StudyView) -> str | None:
     margins = [v.comparison.smallest_margin for v in view.answers if v.comparison]
     known = [margin for margin in margins if isfinite(margin)]
     shown = any(v.verdict == "same" for v in view.answers)
-    if view.results.look is None or shown or not known or min(known) <= view.margin:
+    if (
+        has_budgets(view)
+        or view.results.look is None
+        or shown
+        or not known
+        or min(known) <= view.margin
+    ):
         return None
     return (
         f"With these seeds even an equal variant is seldom shown to be the same within "
@@ -171,8 +196,8 @@ def _gain(view: StudyView, v: VariantView) -> str:
 def fastest_without_loss(view: StudyView) -> str | None:
     """A sentence on the fastest variant that keeps the quality; None if no step was timed."""
     timed = [(v, v.costs[TRAIN_STEP]) for v in view.answers if TRAIN_STEP in v.costs]
-    if not timed:
-        return None
+    if not timed or has_budgets(view):
+        return None  # with budgets, a fast step may belong to the longest training
     good = [(v, c) for v, c in timed if v.verdict in _KEPT]
     kept = [(v, c) for v, c in good if c.speed_verdict == "faster"]
     if not kept:
@@ -227,6 +252,9 @@ def _cost(view: StudyView, v: VariantView) -> str:
     parts = []
     if v.cost(TRAIN_STEP).ratio.known:
         parts.append(speed(v.cost(TRAIN_STEP)))
+        if len({round(other.record.spent.get("epochs", 0.0), 2) for other in view.variants}) > 1:
+            whole = relative_seconds(view.study, view.results.arms).get(v.name, nan)
+            parts[0] = f"{parts[0]} by the step, its whole training takes {times(whole)} as long"
     elif v.cost_status not in ("ok", "missing"):
         parts.append(f"its step could not be timed ({v.cost_status})")
     saved, base = v.saved_per_clip, view.baseline.saved_per_clip

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter, itemgetter, methodcaller
+from statistics import median
 from typing import Any
 
 from passt_bench.records.run import cell_name
@@ -249,7 +250,7 @@ def _spent_columns(view: StudyView) -> list[Column]:
         Column("training_flops", "FLOPs of training", scaled(unit), unit.name,
                get=lambda v: v.record.spent.get("flops")),
         Column("training_seconds", "seconds of training", partial(significant, digits=2),
-               get=lambda v: mean(run.clocks.get("train") for run in v.ok_runs)),
+               get=lambda v: median([run.clocks.get("train", NAN) for run in v.ok_runs] or [NAN])),
     ]  # fmt: skip
 
 

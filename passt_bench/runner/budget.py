@@ -26,8 +26,8 @@ def with_budget(
 ) -> Recipe:
     """The recipe of a variant with as many steps as its budget pays for.
 
-    A budget of 1 is what the baseline costs. The number of steps is rounded, which is half a
-    hundredth at most, because a training has a hundred steps at least.
+    A budget of 1 is what the baseline costs. The number of steps is rounded, by 0.5 %
+    at most, because a training has a hundred steps at least.
 
     Args:
         study: says what its variants share.
@@ -35,12 +35,14 @@ def with_budget(
         clips: number of training clips of a run.
         classes: number of the models' outputs.
         ratios: variant → seconds of a clip in training, divided by the baseline's, for a budget of
-            seconds; where it is missing, FLOPs stand for them.
+            seconds; where it or the baseline is missing, FLOPs stand for them.
 
     Raises:
         InputError: the study shares tokens, and a model has none.
     """
     recipe, shared = study.recipe(variant), variant.shares or study.shared
+    if ratios and not {study.baseline, variant.name} <= {*ratios}:
+        ratios = None  # both in the same unit
     own = total_steps(recipe.training, clips)
     if shared == "epochs":
         steps = round(variant.budget * own)

@@ -48,7 +48,7 @@ def test_records_hold_what_decides_and_no_path_of_the_machine(ran: tuple[Path, s
         if record.status == "ok":
             assert set(record.metrics) == {"mAP"}
             assert set(record.clocks) == {"data", "build", "train", "evaluate"}
-            assert record.picture is not None
+            assert (record.picture is not None) is (record.seed == 0)  # one of each variant
             assert set(record.occlusions) == {"none", "hide_frequency", "hide_time"}
     assert sorted(statuses) == ["diverged", "diverged", "ok", "ok", "ok", "ok"]
 

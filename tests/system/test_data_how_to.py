@@ -55,7 +55,7 @@ def test_every_command_of_the_how_to_works(marsh: Path, cli: Cli) -> None:
     assert "12 of 12 clips" in check
     assert json.loads((marsh / "marsh-check.json").read_text())["clean"]
     assert "frequency" in plan
-    assert "3 clips of manifest (test)" in evaluated
+    assert "3 clips of manifest, test" in evaluated
     assert "heron" in predicted
     assert "12 clips" in prepared
     assert "32000 Hz (12 clips)" in of_prepared

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from passt_bench.analysis.budgets import relative_seconds, series_names
+from passt_bench.analysis.budgets import group_of, relative_seconds, series_names
 from passt_bench.registry import FIGURES
 from passt_bench.report.text import significant, unit_for
 from passt_bench.report.theme import WIDTH, Drawing, axis_range, kind_styles, placeholder
 from passt_bench.report.view import StudyView, mean
 
 NAME, TITLE = "quality_against_cost", "Quality against the cost of the training"
+_MARKERS = ("D", "v", "P", "X")  # of further series of a kind
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 3)), (0, (6, 2, 1, 2)))
 
 
@@ -36,7 +37,7 @@ def budgets_data(view: StudyView) -> pd.DataFrame:
         spent, time = v.record.spent, times.get(v.name, float("nan"))
         cost = (spent["flops"], time, seconds, spent["epochs"])
         value = (v.value.value, v.value.low, v.value.high)
-        rows.append((names[v.record.arm], v.kind, v.name, *cost, view.metric, *value))
+        rows.append((names[group_of(v.record)], v.kind, v.name, *cost, view.metric, *value))
     columns = ["series", "kind", "variant", "flops", "time", "seconds", "epochs", "metric"]
     data = pd.DataFrame(rows, columns=[*columns, "value", "value_low", "value_high"])
     several = data.groupby("series")["flops"].nunique().max() if len(data) else 0
@@ -71,8 +72,9 @@ def draw_budgets(data: pd.DataFrame, metric: str) -> Figure:
     for number, (name, members) in enumerate(data.groupby("series", sort=False)):
         style = styles[members["kind"].iloc[0]]
         alike = data[data["kind"] == members["kind"].iloc[0]]["series"].unique()
-        dashes = _DASHES[list(alike).index(name) % len(_DASHES)]
-        look: Any = {"color": style.color, "linestyle": dashes, "marker": style.marker}
+        place = list(alike).index(name)
+        look: Any = {"color": style.color, "linestyle": _DASHES[place % len(_DASHES)]}
+        look["marker"] = (style.marker, *_MARKERS)[place % (1 + len(_MARKERS))]
         own = members.sort_values("flops")
         for axes, cost in zip(panels, costs.values(), strict=True):
             # Moved a little, so that all are visible.

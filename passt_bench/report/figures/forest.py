@@ -74,11 +74,14 @@ def forest(view: StudyView) -> Drawing:
 
 
 def draw_forest(data: pd.DataFrame, label: str) -> Figure:
-    """Draws `forest_data`, the first variant on top."""
+    """Draws `forest_data`, the first variant on top, or `contrasts_data` below its families."""
     names = [wrapped(name, 30) for name in data["variant"]]
     lines = np.array([name.count("\n") + 1 for name in names], dtype=float)
-    heights = np.maximum(0.26, 0.155 * lines + 0.06)  # inches
-    centres = np.cumsum(heights) - heights / 2
+    own = np.maximum(0.26, 0.155 * lines + 0.06)  # inches
+    family = data["family"] if "family" in data else pd.Series("", index=data.index)
+    first = (family.ne(family.shift()) & family.ne("")).to_numpy()
+    heights = own + 0.28 * first
+    centres = np.cumsum(heights) - own / 2
     figure = Figure(figsize=(WIDTH, heights.sum() + 1.0), layout="constrained")
     axes = figure.subplots()
     margin = float(data["margin"].max())
@@ -87,6 +90,9 @@ def draw_forest(data: pd.DataFrame, label: str) -> Figure:
     for row, y in zip(data.to_dict("records"), centres, strict=True):
         span = Span(row["difference"], row["low"], row["high"])
         _draw_row(axes, span, float(y), row["verdict"], str(row.get("cells", "")))
+    for name, y in zip(family[first], (centres - own / 2 - 0.12)[first], strict=True):
+        style: Any = {"fontweight": "bold", "color": INK, "va": "center", "fontsize": 8}
+        axes.text(0.0, y, name, transform=axes.get_yaxis_transform(), **style)
     axes.set_ylim(heights.sum(), 0)
     axes.set_yticks(centres, names)
     axes.tick_params(axis="y", length=0)

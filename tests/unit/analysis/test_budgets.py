@@ -21,6 +21,7 @@ from passt_bench.analysis.budgets import (
 from passt_bench.analysis.compare import block_table, declared_comparisons
 from passt_bench.records.run import StudyRecord
 from passt_bench.records.session import ArmRecord
+from passt_bench.spec import override
 
 SEEDS = range(6)
 NONE, HALF = ("none", "none 2", "none 4"), ("half", "half 2", "half 4")
@@ -30,11 +31,13 @@ def trained() -> StudyRecord:
     """None and half of the patches at 1, 2 and 4 times the FLOPs; half takes 0.6 of the time."""
     of = study((*NONE, *HALF), seeds=SEEDS)
     variants = []
+    recipes = (of.variants[0].recipe, of.variants[3].recipe)
     for number, variant in enumerate(of.variants):
         first, budget = ("none", "half")[number // 3], 2.0 ** (number % 3)
         steps = 100 * budget * (2 if first == "half" else 1)
         spent = {"flops": 50.0 * budget, "steps": steps, "tokens": 1.0, "epochs": 1.0}
-        variants.append(replace(variant, arm=arm_key(first), spent=spent))
+        recipe = recipes[number // 3]
+        variants.append(replace(variant, arm=arm_key(first), spent=spent, recipe=recipe))
     return replace(of, variants=tuple(variants))
 
 
@@ -63,6 +66,10 @@ def test_costs_are_relative_to_the_baseline() -> None:
     assert relative_seconds(of, arms(0.6)) == pytest.approx(expected)
     assert relative_seconds(of, {}) == {}
     assert [line.variants for line in lines(of, relative_flops(of))] == [NONE, HALF]
+    # Other training settings are another line, though a step costs as much.
+    other = override(of.variants[2].recipe, {"training.mixup": 0.3})
+    mixed = replace(of, variants=(*of.variants[:2], replace(of.variants[2], recipe=other)))
+    assert [line.variants for line in lines(mixed, relative_flops(mixed))] == [NONE[:2]]
     one = replace(of, variants=(of.variants[0], *of.variants[3:]))
     assert lines(one, relative_flops(one)) == []  # the baseline has one budget
 
@@ -102,5 +109,6 @@ def test_what_is_not_reached_is_censored_and_never_dropped() -> None:
     last = reach(of, whole, "greater", relative_flops(of))[-1]
     assert (last.variant, last.reached, last.n) == ("none 4", 2, 6)
     assert last.share[0] == last.share[2] == inf and 0.9 < last.share[1] < 1
-    whole.loc["half", 0] = np.nan  # a failed run takes its seed away, from this line only
-    assert reach(of, whole, "greater", relative_flops(of))[-1].n == 5
+    whole.loc["half 4", 0] = np.nan  # a failed run is one point less: here the one that reached it
+    last = reach(of, whole, "greater", relative_flops(of))[-1]
+    assert (last.reached, last.n) == (1, 6)

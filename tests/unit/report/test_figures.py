@@ -29,6 +29,7 @@ from passt_bench.report.figures.tradeoff import areas, tradeoff_data
 from passt_bench.report.testing import FigureContract
 from passt_bench.report.theme import drawn_text, figure_style, overlaps
 from passt_bench.report.view import StudyView, VariantView, study_view
+from passt_bench.spec import override
 
 KINDS = ("unstructured", "time", "frequency", "structured", "block")
 NAMES = figures.figure_names()
@@ -145,8 +146,9 @@ def test_budgets_are_lines_of_one_model_and_patchout(quick_view: StudyView) -> N
     assert list(data["series"]) == 2 * ["passt_micro, no patchout"] + ["unstructured, 50 % dropped"]
     assert list(data["flops"]) == [4e12, 8e12, 6e12]
     assert data.loc["none", "value"] == none.value.value
-    fine = replace(none, record=replace(none.record, name="fine", arm="f" * 16))
-    both = replace(of, variants=(*of.variants, fine.record))
+    stride = override(none.record.recipe, {"model.stride": (6, 6)})
+    fine = replace(none.record, name="fine", recipe=stride)
+    both = replace(of, variants=(*of.variants, fine))
     assert set(series_names(both).values()) == {"none", "unstructured, 50 % dropped", "fine"}
     with figure_style():
         drawing = budgets(view)
