@@ -97,7 +97,8 @@ def test_every_study_of_the_suite_can_be_planned(name: str, tmp_path: Path) -> N
     if base.init.source == "checkpoint" and base.init.checkpoint is None:
         pytest.skip("needs a pretrained model")
     paths = Paths(tmp_path, data_folders(()))
-    plan = plan_request(load_study(name), StudyRequest(name), paths, listed=True)
+    request = StudyRequest(name, seeds=1 if load_study(name).study.seeds else None)
+    plan = plan_request(load_study(name), request, paths, listed=True)
     assert plan.record.notebook
     assert plan.study.minutes or name in STUDIES
     if name == "quick":  # compares kinds at equal tokens
