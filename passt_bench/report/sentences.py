@@ -69,17 +69,14 @@ def headline(view: StudyView) -> str:
     beside = f" ({listed(references)} {are} shown for scale, not counted)" if references else ""
     found = _found(view, "variants", [(v.name, v.verdict) for v in view.answers], named=1)
     # A baseline with another budget than the variants' only shows that longer training helps.
-    sizes = has_budgets(view) and bool(view.results.declared)
-    told = [] if sizes else [f"Against {name} ({value}), {found}{beside}."]
+    alone = has_budgets(view) and bool(view.results.declared)
+    told = [] if alone else [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
-        if sizes and len(items) <= _NAMED:
-            found = listed(_sized(item) for item in items)
-        else:
-            own = [(c.variant, _finding(c)) for c in items]
-            found = _found(view, "contrasts", own, named=_NAMED)
-            gap = Span(items[0].difference, items[0].low, items[0].high)
-            found += f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
-        sentence = f"{quoted(family)}: {found}."
+        own = [(c.variant, _finding(c)) for c in items]
+        found = _found(view, "contrasts", own, named=_NAMED)
+        gap = Span(items[0].difference, items[0].low, items[0].high)
+        size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
+        sentence = f"{quoted(family)}: {found}{size}."
         told.insert(0 if family.endswith(PRIMARY) else len(told), sentence)
     return " ".join(told)
 
@@ -87,13 +84,6 @@ def headline(view: StudyView) -> str:
 def has_budgets(view: StudyView) -> bool:
     """Whether the baseline's model was trained with several budgets."""
     return any(view.results.reached.values())
-
-
-def _sized(item: Comparison) -> str:
-    """A contrast with its size and what it shows."""
-    gap = Span(item.difference, item.low, item.high)
-    finding = _finding(item).replace("unclear", "not shown to differ from zero")
-    return f"{quoted(item.variant)} {interval(gap, sign=True)} ({finding})"
 
 
 def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: int) -> str:
@@ -210,20 +200,35 @@ def fastest_without_loss(view: StudyView) -> str | None:
     )
 
 
-def answers(view: StudyView) -> list[tuple[VariantView, str]]:
-    """A sentence for every variant but the baseline, in the study's order."""
-    return [(v, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
+def answers(view: StudyView) -> list[tuple[str, str, str]]:
+    """Verdict, name and sentence of every variant but the baseline, in the study's order.
+
+    Of a study with budgets, of its contrasts, as far as they are in the metric's unit.
+    """
+    if has_budgets(view) and view.results.declared:
+        return [
+            (item.verdict, f"{family}, {item.variant}", f"{_quality_of(view, item)}.")
+            for family, items in view.results.declared.items()
+            for item in items
+            if item.margin
+        ]
+    return [(v.verdict, v.label, f"{_quality(view, v)}{_cost(view, v)}.") for v in view.others]
 
 
 def _quality(view: StudyView, v: VariantView) -> str:
     item = v.comparison
     if item is None or v.verdict == "missing":
         return "not run yet"
-    if item.verdict == "not estimable":
-        return "the difference cannot be estimated: no seed has successful runs of both"
     if item.verdict == "failed":
         return f"no result ({listed(f'{n} × {name}' for name, n in v.failures.items())})"
-    gap = v.difference
+    return _quality_of(view, item)
+
+
+def _quality_of(view: StudyView, item: Comparison) -> str:
+    """What a comparison shows, with its size."""
+    if item.verdict == "not estimable":
+        return "the difference cannot be estimated: no seed has successful runs of both"
+    gap = Span(item.difference, item.low, item.high)
     if item.verdict == "no verdict":
         seen = counted(item.n, "seed")
         why = f"{seen} so far" if view.results.look is None else f"{seen}, an interval needs three"

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 from study_on_disk import SMALL, Arm, write_study
 
+from passt_bench.analysis.budgets import Reached
 from passt_bench.analysis.compare import Comparison
 from passt_bench.analysis.results import Results, load_results
 from passt_bench.records.store import Store
+from passt_bench.report.budget_tables import reached_sentence, reached_table
 from passt_bench.report.provenance import conditions
 from passt_bench.report.sentences import (
     answers,
@@ -65,7 +67,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 )
 def test_each_verdict_has_its_sentence(results: Results, item: Comparison, start: str) -> None:
     view = study_view(replace(results, comparisons=(item,)))
-    ((_, sentence),) = answers(view)
+    ((_, _, sentence),) = answers(view)
     assert sentence.startswith(start)
     # 34 of 66 tokens: (0.006 + 34 x 0.44 ms) against (0.006 + 66 x 0.44 ms)
     assert sentence.endswith(
@@ -112,6 +114,23 @@ def test_the_headline_answers_from_each_declared_family(quick: Results) -> None:
         "“both” is not shown to differ from zero."
         " “early”: “1x” has no verdict."
     )
+
+
+def test_with_budgets_contrasts_answer(quick: Results) -> None:
+    gain = replace(comparison("better", (0.04, 0.03, 0.05)), variant="8x", baseline="")
+    slope = replace(gain, variant="slope", margin=0.0)
+    reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, float("inf")), 9, 10)]}
+    declared = {"half": [gain], "by budget": [slope]}
+    view = study_view(replace(quick, declared=declared, reached=reached))
+    assert answers(view) == [("better", "half, 8x", "better by 0.040 [0.030, 0.050].")]
+    assert headline(view).startswith("“half”: “8x” is better (+0.040 [+0.030, +0.050]). “by bud")
+    assert fastest_without_loss(view) is None and power_sentence(view) is None
+    assert reached_sentence(view) == (
+        "“half” is as good as “none 8x” for 0.40× [0.30, not reached] of its FLOPs."
+    )
+    assert [row[2:] for row in reached_table(view).rows] == [
+        ("9 of 10", "0.40× [0.30, not reached]")
+    ]
 
 
 def test_the_fastest_without_loss_keeps_the_quality(quick: Results) -> None:
@@ -162,8 +181,8 @@ def test_missing_runs_are_not_called_failed(tmp_path: Path) -> None:
         "No verdict yet: it takes 5 seeds of every variant of the study. “none” reaches mAP 0.8"
     )
     assert ", up to 5 seeds, on " in conditions(view)  # the baseline's, not none at all
-    ((v, sentence),) = answers(view)
-    assert v.verdict == "missing"
+    ((verdict, _, sentence),) = answers(view)
+    assert verdict == "missing"
     assert sentence == "not run yet; with 34 of 66 tokens."
 
 
