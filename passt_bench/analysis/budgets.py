@@ -152,7 +152,7 @@ def at_equal_time(study: StudyRecord, seconds: Costs) -> dict[str, dict[str, dic
                     share = min(1.0, max(0.0, log(cost / a) / log(b / a)))
                     found[name] = {left: 1 - share, right: share, name: -1.0}
         if found:
-            families[f"{line.name}, at the training time of"] = found
+            families[f"{line.name}, at equal training time"] = found
     return families
 
 

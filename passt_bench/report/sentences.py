@@ -207,7 +207,7 @@ def answers(view: StudyView) -> list[tuple[str, str, str]]:
     """
     if has_budgets(view) and view.results.declared:
         return [
-            (item.verdict, f"{family}, {item.variant}", f"{_quality_of(view, item)}.")
+            (item.verdict, f"{family}: {item.variant}", f"{_quality_of(view, item)}.")
             for family, items in view.results.declared.items()
             for item in items
             if item.margin

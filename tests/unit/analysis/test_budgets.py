@@ -78,7 +78,7 @@ def test_at_equal_time_neighbours_are_weighted_by_the_logarithm() -> None:
     of = trained()
     ((family, found),) = at_equal_time(of, relative_seconds(of, arms(0.6))).items()
     # At a time of 1 nothing with half of the patches is that short.
-    assert list(found) == ["none 2", "none 4"] and family.endswith("at the training time of")
+    assert list(found) == ["none 2", "none 4"] and family.endswith("at equal training time")
     share = log2(2 / 1.2)
     assert found["none 2"] == pytest.approx({"half": 1 - share, "half 2": share, "none 2": -1})
     cells = cells_with(of, values(NUMBERS))

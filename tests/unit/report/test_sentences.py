@@ -122,7 +122,7 @@ def test_with_budgets_contrasts_answer(quick: Results) -> None:
     reached = {"FLOPs": [Reached("none 8x", "half", (0.4, 0.3, float("inf")), 9, 10)]}
     declared = {"half": [gain], "by budget": [slope]}
     view = study_view(replace(quick, declared=declared, reached=reached))
-    assert answers(view) == [("better", "half, 8x", "better by 0.040 [0.030, 0.050].")]
+    assert answers(view) == [("better", "half: 8x", "better by 0.040 [0.030, 0.050].")]
     assert headline(view).startswith("“half”: “8x” is better (+0.040 [+0.030, +0.050]). “by bud")
     assert fastest_without_loss(view) is None and power_sentence(view) is None
     assert reached_sentence(view) == (
