@@ -16,7 +16,7 @@ from torch import Tensor
 from passt_bench.measure.step_work import StepWork, WorkCounter, count_work, mean_work
 from passt_bench.models import AudioModel, from_recipe, resolve
 from passt_bench.models.frontend import frame_count
-from passt_bench.spec.recipe import Pair, Patchout, Recipe
+from passt_bench.spec.recipe import InitSpec, Pair, Patchout, Recipe, TrainingSpec
 from passt_bench.training.batches import total_steps
 from passt_bench.training.engine import ModelStep, check_chunks, loss_of
 from passt_bench.training.loop import stages
@@ -53,7 +53,6 @@ def on_meta(recipe: Recipe, classes: int, clips: int = 1) -> tuple[AudioModel, T
         return from_recipe(recipe, classes, frames), x, torch.empty(clips, classes)
 
 
-@lru_cache(maxsize=512)
 def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
     """Counts parameters, tokens and FLOPs of a recipe's model.
 
@@ -61,6 +60,13 @@ def summarize_model(recipe: Recipe, classes: int) -> ModelSummary:
         InputError: the model, its fields or its patchout do not fit the input, or cannot be
             trained in chunks.
     """
+    # What is counted does not depend on learning rates and the like, which studies vary.
+    training = TrainingSpec(loss=recipe.training.loss, batch_size=recipe.training.batch_size)
+    return _summarize(replace(recipe, training=training, init=InitSpec(), salt=0), classes)
+
+
+@lru_cache(maxsize=512)
+def _summarize(recipe: Recipe, classes: int) -> ModelSummary:
     net, x, target = on_meta(recipe, classes)
     check_chunks(recipe.engine, batch_size(recipe), net)
     frames = x.shape[-1]
