@@ -125,7 +125,7 @@ def plan_request(
         ratios=ratios,
     )
     if study.shared == "seconds" and not plan.record.step_ratios:
-        notes.append("Until a run has measured the seconds of steps, FLOPs stand in for them.")
+        notes.append("Seconds of a step are not measured yet; FLOPs are shared instead until then.")
     return replace(plan, notes=(*plan.notes, *notes))
 
 

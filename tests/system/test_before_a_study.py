@@ -130,7 +130,7 @@ def test_equal_seconds_are_measured_once_and_before(study_file: Path, tmp_path: 
     file, told = replace(file, study=study), Console(file=StringIO(), width=200)
     request, paths = StudyRequest(str(study_file)), Paths(tmp_path)
     stand_in = plan_request(file, request, paths)
-    assert any("FLOPs stand in" in note for note in stand_in.notes)
+    assert any("FLOPs are shared instead" in note for note in stand_in.notes)
     with pytest.raises(InputError, match="the steps were not measured"):
         run_study(file, request, RunConfig(cost=False, track=False), paths, told)
     assert run_study(file, request, RunConfig(track=False), paths, told)
