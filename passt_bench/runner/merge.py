@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from passt_bench.errors import InputError
 from passt_bench.records.files import read, read_bytes, refuse_link, write_atomically
-from passt_bench.records.run import StudyRecord, VariantRecord
+from passt_bench.records.run import StudyRecord
 from passt_bench.records.search import SearchRecord
 from passt_bench.records.session import SessionRecord
-from passt_bench.records.store import SEARCHES, Store, read_record
-from passt_bench.runner.run_status import hold_studies_lock, running_keys
+from passt_bench.records.store import SEARCHES, STUDIES, Document, Record, Store, read_record
+from passt_bench.runner.run_status import running_keys
 
 _TOLERANCE = 1e-4  # between metrics of one evaluation on two machines
 _PROGRESS = ("checkpoint", "best.pt", "progress.jsonl", ".")  # prefixes of files of unfinished runs
+_SAME = ("metric", "baseline", "margin", "looks", "fingerprint.digest")  # in studies of one name
 
 
 @dataclass
@@ -32,188 +32,124 @@ class Merged:
     studies: list[str] = field(default_factory=list)  # names, of the sources
 
 
-@dataclass(frozen=True)
-class _Summary:
-    """The parts of a record that a merge compares."""
-
-    path: Path
-    kind: str
-    status: str
-    metrics: dict[str, float]
-    digest: bytes
-
-
 def merge(sources: Sequence[Path], target: Path) -> Merged:
-    """Copies the records, studies and searches of some folders into one, which is made if missing.
+    """Copies the records, studies and searches that a folder lacks; it is made if missing.
 
-    Of two records under one key, a success replaces a failure; of two failures, or two cost
-    sessions with the same settings, the first is kept. Two successes must have equal metrics; those
-    of two evaluations may differ in the last digits, because processors do.
+    Of two records under one key, a success replaces a failure; else the first is kept. Two
+    successes must have equal metrics; those of two evaluations may differ in the last digits,
+    because processors do. Of two studies under one name, the one with the runs of both is kept.
 
     Raises:
-        InputError: a folder has no records, a record is broken, two records conflict, a file is a
-            link, or a command is running in the target. Then nothing was copied.
+        InputError: a folder has no records, a record is broken, two conflict, a file is a link, or
+            a command is running in the target. Then nothing was copied.
         StorageError: nothing can be written.
     """
-    for source in sources:
-        if not (source / "records").is_dir() and not (source / "studies").is_dir():
-            raise InputError(
-                "this folder has no records and no studies",
-                source=source,
-                field="FROM",
-                value=str(source),
-                remedy="Give folders that `passt-bench run --runs` wrote to.",
-            )
     for key in running_keys(target):
-        raise InputError(
-            "a command is running in this folder",
-            source=target,
-            field="key",
-            value=key,
-            remedy="Merge when it has ended.",
-        )
-    documents = _documents([target, *sources])
-    done, folders = _compare_records(sources, target)
-    studies = _merge_studies([target, *sources])
-    done.studies = sorted({name for root in sources for name in Store(root).studies()})
-    with hold_studies_lock(target):
-        for folder in folders:
-            _copy(folder, target)
-        for name in done.studies:
-            Store(target).write_study(studies[name])
-        for name, data in documents.items():
-            if not (target / name).is_file():
-                write_atomically(target / name, data)
-    return done
-
-
-def _compare_records(sources: Sequence[Path], target: Path) -> tuple[Merged, list[Path]]:
-    """What happens to each record of the sources, and the folders to copy, in order."""
-    found = {key: _summarize(target, key) for key in Store(target).record_keys()}
-    done, folders = Merged(), []
+        remedy = "Merge when it has ended."
+        raise _refusal(target, "a command is running in this folder", "key", key, remedy)
+    done, places = Merged(), {key: Store(target).folder(key) for key in Store(target).record_keys()}
+    folders: list[Path] = []  # to copy, in order
     for source in sources:
+        if not (source / "records").is_dir() and not (source / STUDIES).is_dir():
+            remedy = "Give folders that `passt-bench run --runs` wrote to."
+            problem = "this folder has no records and no studies"
+            raise _refusal(source, problem, "FROM", str(source), remedy)
         for key in Store(source).record_keys():
-            new, old = _summarize(source, key), found.get(key)
-            if old is None or new.status == "ok" != old.status:
-                (done.copied if old is None else done.replaced).append(key)
-                found[key] = new
-                folders.append(new.path.parent)
-            else:
-                (done.same if new.digest == old.digest else done.kept).append(key)
-            if old is not None:
-                _check_equal(new, old)
-    return done, folders
-
-
-def _summarize(root: Path, key: str) -> _Summary:
-    path = Store(root).folder(key) / "record.json"
-    refuse_link(*_finished_files(path.parent))
-    record, digest = read_record(path), hashlib.sha256(read_bytes(path)).digest()
-    if isinstance(record, SessionRecord):
-        return _Summary(path, record.kind, "ok", {}, digest)
-    return _Summary(path, record.kind, record.status, record.metrics, digest)
-
-
-def _check_equal(new: _Summary, old: _Summary) -> None:
-    """Refuses two records that conflict."""
-    values: dict[str, tuple[Any, Any]] = {"kind": (new.kind, old.kind)}
-    if new.status == old.status == "ok":
-        for name in sorted({*new.metrics, *old.metrics}):
-            values[f"metrics.{name}"] = new.metrics.get(name), old.metrics.get(name)
-    for name, (one, other) in values.items():
-        close = new.kind == "evaluation" and None not in (one, other) and name != "kind"
-        if one != other and not (close and abs(one - other) <= _TOLERANCE):
-            raise InputError(
-                f"{old.path} has {other!r} under the same key",
-                source=new.path,
-                field=name,
-                value=one,
-                remedy="Remove the wrong record (`passt-bench records diff` shows how they differ) "
-                "and merge again.",
-            )
+            new = Store(source).folder(key)
+            fate = _compare(new, places.get(key))
+            getattr(done, fate).append(key)
+            if fate in ("copied", "replaced"):
+                places[key] = new
+                folders.append(new)
+        done.studies += [name for name in Store(source).studies() if name not in done.studies]
+    documents = _documents(sources, target)
+    for folder in folders:
+        place, failed = Store(target).folder(folder.name), Store(target).outcome(folder.name)
+        if failed and not (aside := place / f"attempt-{failed.attempt}.json").exists():
+            write_atomically(aside, read_bytes(place / "record.json"))
+        for path in _finished_files(folder):  # the record last
+            write_atomically(place / path.name, read_bytes(path))
+    for document, path in documents.items():
+        write_atomically(target / document, read_bytes(path))
+    return done
 
 
 def _finished_files(folder: Path) -> list[Path]:
     """The files in the folder of a finished record, without those of its progress."""
-    return [path for path in folder.iterdir() if not path.name.startswith(_PROGRESS)]
+    paths = [path for path in folder.iterdir() if not path.name.startswith(_PROGRESS)]
+    refuse_link(*paths)
+    return sorted(filter(Path.is_file, paths), key=lambda path: path.name == "record.json")
 
 
-def _copy(folder: Path, target: Path) -> None:
-    """Copies a record with its files, the record last; keeps a failure as an earlier attempt."""
-    store, key = Store(target), folder.name
-    last, place = store.outcome(key), store.folder(key)
-    if last is not None and not (aside := place / f"attempt-{last.attempt}.json").exists():
-        write_atomically(aside, read_bytes(place / "record.json"))
-    for path in sorted(_finished_files(folder), key=lambda path: path.name == "record.json"):
-        if path.is_file():
-            write_atomically(place / path.name, read_bytes(path))
+def _compare(new: Path, old: Path | None) -> Literal["copied", "same", "replaced", "kept"]:
+    """What happens to a record, by its folder and that of another under its key."""
+    _finished_files(new)
+    one = read_record(new / "record.json")
+    if old is None:
+        return "copied"
+    if read_bytes(new / "record.json") == read_bytes(old / "record.json"):
+        return "same"
+    other = read_record(old / "record.json")
+    (ended, metrics), (before, earlier) = _end_of(one), _end_of(other)
+    values: dict[str, tuple[Any, Any]] = {"kind": (one.kind, other.kind)}
+    if ended == before == "ok":
+        for name in sorted({*metrics, *earlier}):
+            values[f"metrics.{name}"] = metrics.get(name), earlier.get(name)
+    for name, (value, wanted) in values.items():
+        close = one.kind == "evaluation" and name != "kind" and None not in (value, wanted)
+        if value != wanted and not (close and abs(value - wanted) <= _TOLERANCE):
+            problem = f"{old / 'record.json'} has {wanted!r} under the same key"
+            remedy = "Remove the wrong record (`passt-bench records diff` shows how they differ) "
+            remedy += "and merge again."
+            raise _refusal(new / "record.json", problem, name, value, remedy)
+    return "replaced" if ended == "ok" != before else "kept"
 
 
-def _documents(roots: Sequence[Path]) -> dict[str, bytes]:
-    """The searches of some folders, by path within the folder."""
-    documents: dict[str, bytes] = {}
-    for root in roots:
-        for path in sorted(root.glob(f"{SEARCHES}/*.json")):
-            read(SearchRecord, path)
-            data = read_bytes(path)
-            if documents.setdefault(str(path.relative_to(root)), data) != data:
-                raise InputError(
-                    "another search of this name differs",
-                    source=path,
-                    field="name",
-                    value=path.stem,
-                    remedy="Give one of them another name.",
-                )
-    return documents
+def _end_of(record: Record) -> tuple[str, dict[str, float]]:
+    """Status and metrics; a session, of which two may differ, has none."""
+    if isinstance(record, SessionRecord):
+        return record.kind, {}
+    return record.status, record.metrics
 
 
-def _merge_studies(roots: Sequence[Path]) -> dict[str, StudyRecord]:
-    """The studies of some folders; those of the same name are merged."""
-    studies: dict[str, StudyRecord] = {}
-    for root in roots:
-        for name in Store(root).studies():
-            study = Store(root).study(name)
-            first = studies.setdefault(name, study)
-            if first != study:
-                studies[name] = _union(first, study, root / "studies" / f"{name}.json")
-    return studies
+def _documents(sources: Sequence[Path], target: Path) -> dict[str, Path]:
+    """The studies and searches to copy, by their places in a folder."""
+    chosen: dict[str, Path] = {}
+    kinds: dict[str, type[Document]] = {STUDIES: StudyRecord, SEARCHES: SearchRecord}
+    for folder, kind in kinds.items():
+        for path in (path for root in sources for path in sorted((root / folder).glob("*.json"))):
+            place = f"{folder}/{path.name}"
+            new, old = read(kind, path), chosen.get(place, target / place)
+            if not old.is_file():
+                chosen[place] = path
+            elif (other := read(kind, old)) != new:
+                _check_same(path, new, other)
+                if not _runs(new) <= _runs(other):
+                    chosen[place] = path
+    return chosen
 
 
-def _union(one: StudyRecord, other: StudyRecord, path: Path) -> StudyRecord:
-    for name in ("metric", "baseline", "margin", "fingerprint.digest"):
-        a, b = attrgetter(name)(one), attrgetter(name)(other)
-        if a != b:
-            raise _other_study(path, name, b, a)
-    if one.looks and other.looks and one.looks != other.looks:
-        raise _other_study(path, "looks", other.looks, one.looks)
-    if (one.folds is None) != (other.folds is None):
-        raise _other_study(path, "folds", other.folds, one.folds)
-    variants = {variant.name: variant for variant in one.variants}
-    for variant in other.variants:
-        old = variants.get(variant.name)
-        variants[variant.name] = variant if old is None else _joined(old, variant, path)
-    folds = None if one.folds is None else tuple(sorted({*one.folds, *(other.folds or ())}))
-    seeds = tuple(sorted({*one.seeds, *other.seeds}))
-    first = {name: getattr(one, name) or getattr(other, name)
-             for name in ("looks", "tried", "step_ratios")}  # fmt: skip
-    return replace(one, variants=tuple(variants.values()), seeds=seeds, folds=folds, **first)
+def _check_same(path: Path, new: Document, old: Document) -> None:
+    """Refuses two searches, and two studies that conflict or of which none has the runs of both."""
+    remedy = "Run one of them under another --name."
+    if isinstance(new, SearchRecord):
+        problem = "another search of this name differs"
+        raise _refusal(path, problem, "name", new.name, remedy)
+    values = {name: (attrgetter(name)(new), attrgetter(name)(old)) for name in _SAME}
+    one, other = _runs(new), _runs(old)
+    if not (one <= other or other <= one):
+        values["variants"] = min(one - other), min(other - one)
+    for name, (value, wanted) in values.items():
+        if value != wanted:
+            problem = f"another study of this name has {wanted!r}"
+            raise _refusal(path, problem, name, value, remedy)
 
 
-def _joined(one: VariantRecord, other: VariantRecord, path: Path) -> VariantRecord:
-    cells = {(cell.seed, cell.fold): cell for cell in one.cells}
-    for cell in other.cells:
-        old = cells.setdefault((cell.seed, cell.fold), cell)
-        if old.key != cell.key or one.arm != other.arm:
-            raise _other_study(path, f"variants.{other.name}", cell.key, old.key)
-    order = sorted(cells, key=lambda block: (block[0], -1 if block[1] is None else block[1]))
-    return replace(one, cells=tuple(cells[block] for block in order))
+def _runs(document: Document) -> set[tuple[str, str]]:
+    """Variant and key of each run of a study."""
+    variants = document.variants if isinstance(document, StudyRecord) else ()
+    return {(variant.name, cell.key) for variant in variants for cell in variant.cells}
 
 
-def _other_study(path: Path, name: str, value: object, other: object) -> InputError:
-    return InputError(
-        f"another study of this name has {other!r}",
-        source=path,
-        field=name,
-        value=value,
-        remedy="Run one of them under another --name.",
-    )
+def _refusal(path: Path, problem: str, name: str, value: object, remedy: str) -> InputError:
+    return InputError(problem, source=path, field=name, value=value, remedy=remedy)
