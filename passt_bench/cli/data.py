@@ -147,7 +147,7 @@ def _check(
     from passt_bench.data import open_dataset
     from passt_bench.data.check import check
     from passt_bench.data.dataset import Incomplete
-    from passt_bench.data.prepared import WAVEFORMS, broken, checksum_of
+    from passt_bench.data.prepared import broken, checksum_of
     from passt_bench.registry import DATASETS
 
     update(0.0, "reading lists and headers")
@@ -158,10 +158,9 @@ def _check(
     except Incomplete as error:
         dataset, refusal = error.dataset, str(error)
     if options.decode and index is not None and index.form == "int16":
-        path = folder / WAVEFORMS
-        checksum = checksum_of(path, lambda share: update(share, "comparing with the checksum"))
+        checksum = checksum_of(folder, lambda share: update(share, "comparing with the checksum"))
         if checksum != index.checksum:
-            raise broken(path, "the checksum differs: the samples were changed")
+            raise broken(folder, "the checksum differs: the samples were changed")
     return replace(check(dataset, options, update), refusal=refusal)
 
 
@@ -175,17 +174,6 @@ def _next(data_set: str, clean: bool, decoded: bool, index: Index | None) -> str
     if index is not None:
         return f"passt-bench run STUDY --data {data_set}"
     return f"passt-bench data prepare {data_set} --rate {RATE}"
-
-
-def _refuse_hdf5(value: str) -> str:
-    if value != "cache":
-        raise InputError(
-            "clips are prepared as 16-bit samples only; HDF5 files are read, but no longer written",
-            field="--format",
-            value=value,
-            remedy="Leave the option out.",
-        )
-    return value
 
 
 @data.command()
@@ -202,9 +190,6 @@ def prepare(
     seconds: Annotated[
         float | None, option("SECONDS", "Cut clips to this length.", callback=_LENGTH)
     ] = None,
-    form: Annotated[
-        str, option("NAME", "", "--format", hidden=True, callback=_refuse_hdf5)
-    ] = "cache",
 ) -> None:
     """Decode and resample a data set once, for all later runs."""
     from passt_bench.console import stage

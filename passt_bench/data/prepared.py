@@ -2,12 +2,13 @@
 
 The folder holds::
 
-    prepared.json    `Index`; written last, so that a folder without it is not prepared
-    waveforms.i16    the samples of all clips, one after the other, 16 bits, little-endian
-    clips.npz        offsets, names, sources, splits and targets, a row per clip
+    prepared.json             `Index`; written last: a folder without it is not prepared
+    waveforms-000000.i16, …   the samples of all clips, one after the other, 16 bits, little-endian;
+                              a thousand clips in a file
+    clips.npz                 offsets, names, sources, splits and targets, a row per clip
 
-Version 0.1 also wrote folders with ``*.hdf`` files in the published layout in place of the last
-two; they are still read.
+The first folders have one file ``waveforms.i16``; others ``*.hdf`` files in the published layout
+in place of samples and columns. Both are still read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,7 +39,8 @@ from passt_bench.records.run import Fingerprint
 from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
-INDEX, WAVEFORMS, CLIPS = "prepared.json", "waveforms.i16", "clips.npz"
+INDEX, CLIPS = "prepared.json", "clips.npz"
+WAVEFORMS = "waveforms.i16"  # of the first folders
 SCHEMA = 1
 _BLOCK = 1 << 22  # bytes read at a time
 _COLUMNS = ("offsets", "names", "sources", "split", "targets")
@@ -69,9 +71,10 @@ class Index:
 
 @dataclass(frozen=True, eq=False)
 class PreparedDataset(StoredDataset):
-    """Clips of any length in a memory-mapped file."""
+    """Clips of any length in memory-mapped files."""
 
-    path: Path  # the samples
+    paths: tuple[Path, ...]  # the samples
+    starts: np.ndarray  # (files,) int64, the first sample of each
     offsets: np.ndarray  # (N + 1,) int64, where each clip begins
 
     def length(self, index: int) -> int:
@@ -96,18 +99,21 @@ class PreparedDataset(StoredDataset):
         file = io.BytesIO()
         stored = self._stored(index)
         soundfile.write(file, stored, self.sampling_rate, format="WAV", subtype="PCM_16")
-        return Encoded(file.getvalue(), f"{self.path} clip {index} ({self.ids[index]})")
+        folder = self.paths[0].parent
+        return Encoded(file.getvalue(), f"{folder} clip {index} ({self.ids[index]})")
 
     def whole(self, index: int) -> np.ndarray:
         """Mono float32 samples of the whole clip."""
         return _unscaled(self._stored(index))
 
     def _stored(self, index: int) -> np.ndarray:
-        self.check_unchanged(self.path, 0)
-        return _mapped(self.path)[self.offsets[index] : self.offsets[index + 1]]
+        begin, end = self.offsets[index : index + 2]
+        file = int(self.starts.searchsorted(begin, "right")) - 1
+        self.check_unchanged(self.paths[file], file)
+        return _mapped(self.paths[file])[begin - self.starts[file] : end - self.starts[file]]
 
 
-@lru_cache(maxsize=16)
+@cache
 def _mapped(path: Path) -> np.ndarray:
     """The map of a file of samples; not an attribute, because pickling would copy the file."""
     if path.stat().st_size == 0:
@@ -133,13 +139,26 @@ def default_folder(root: Path, sampling_rate: int) -> Path:
     return root / f"prepared-{sampling_rate}"
 
 
+def shard_name(number: int) -> str:
+    """The file of a shard's samples."""
+    return f"waveforms-{number:06}.i16"
+
+
+def _shards(folder: Path) -> tuple[tuple[Path, ...], np.ndarray]:
+    """The files of samples in order, and the first sample of each and the number of all."""
+    paths = tuple(sorted(folder.glob("waveforms*.i16")))
+    sizes = [path.stat().st_size // 2 for path in paths]
+    return paths, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
 def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     """Opens a prepared folder."""
     index = read_index(folder)
     _check_fits(index, spec, sampling_rate, folder)
     if index.form == "hdf5":
         return _open_hdf5(spec, sampling_rate, folder, index)
-    stamps = stamps_of([folder / WAVEFORMS])
+    paths, starts = _shards(folder)
+    stamps = stamps_of(paths)
     columns = read_clips(folder, index)
     offsets, names = columns["offsets"], Names(columns["names"])
     targets: Targets = columns["targets"]
@@ -163,7 +182,7 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
     skipped = [name for name, _, _ in index.skipped]
     length = index.seconds if index.cut else None
     made = (index.form, index.sampling_rate, index.resampler, length, index.source.digest, skipped)
-    digest = digest_of(made, _digested(index, columns, folder / WAVEFORMS))
+    digest = digest_of(made, _digested(index, columns, paths, starts))
     dataset = PreparedDataset(
         fingerprint=_fingerprint(index, digest, absent),
         ids=names,
@@ -172,7 +191,8 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         folds=_folds(index),
         spec=spec,
         sampling_rate=sampling_rate,
-        path=folder / WAVEFORMS,
+        paths=paths,
+        starts=starts[:-1],
         offsets=offsets,
         table=table,
         stamps=stamps,
@@ -228,7 +248,7 @@ def _skipped(index: Index) -> SkippedClips:
 
 
 def _digested(
-    index: Index, columns: Mapping[str, np.ndarray], samples: Path
+    index: Index, columns: Mapping[str, np.ndarray], paths: Sequence[Path], starts: np.ndarray
 ) -> Iterator[str | np.ndarray]:
     """The parts of the digest: the columns, and a piece of the samples of some clips.
 
@@ -237,14 +257,16 @@ def _digested(
     for name, column in columns.items():
         yield f"\n{name} {column.dtype.str} {column.shape}\n"
         yield column
-    offsets = 2 * columns["offsets"]
-    try:
-        with samples.open("rb") as file:
-            for clip in evenly_spaced(index.clips).tolist():
-                piece = piece_of(file, int(offsets[clip]), int(offsets[clip + 1]))
-                yield np.array(piece, dtype="<u8")
-    except OSError as error:
-        raise broken(samples, f"cannot be read ({error.strerror})") from None
+    chosen = evenly_spaced(index.clips)
+    offsets = columns["offsets"]
+    files = starts[:-1].searchsorted(offsets[chosen], "right") - 1
+    for clip, number in zip(chosen.tolist(), files.tolist(), strict=True):
+        begin, end = (2 * (offsets[clip : clip + 2] - starts[number])).tolist()
+        try:
+            with paths[number].open("rb") as file:
+                yield np.array(piece_of(file, begin, end), dtype="<u8")
+        except OSError as error:
+            raise broken(paths[number], f"cannot be read ({error.strerror})") from None
 
 
 def _fingerprint(index: Index, digest: str, own: Sequence[str]) -> Fingerprint:
@@ -336,7 +358,7 @@ def read_index(folder: Path) -> Index:
 
 def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
     """Offsets (N + 1,) of the samples, and names, sources, split codes and targets of N clips."""
-    path, samples = folder / CLIPS, folder / WAVEFORMS
+    path = folder / CLIPS
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in _COLUMNS}
@@ -346,29 +368,28 @@ def read_clips(folder: Path, index: Index) -> dict[str, np.ndarray]:
     rows = [len(columns[name]) for name in _COLUMNS[1:]]
     if rows != [index.clips] * len(rows) or len(offsets) != index.clips + 1:
         raise broken(path, f"{rows[0]} clips, but the index states {index.clips}")
-    try:
-        size = samples.stat().st_size
-    except OSError as error:
-        raise broken(samples, f"cannot be read ({error.strerror})") from None
-    if size != 2 * index.samples or offsets[-1] != index.samples:
-        raise broken(samples, f"{size} bytes, but the index states {2 * index.samples}")
-    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
-        raise broken(path, "clips that end before they begin")
+    _, starts = _shards(folder)
+    if starts[-1] != index.samples or offsets[-1] != index.samples:
+        found, wanted = 2 * int(starts[-1]), 2 * index.samples
+        raise broken(folder, f"{found} bytes of samples, but the index states {wanted}")
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any() or not np.isin(starts, offsets).all():
+        raise broken(path, "clips that end before they begin, or in another file")
     return columns
 
 
-def checksum_of(path: Path, progress: Callable[[float], None]) -> str:
-    """SHA-256 of a file of samples; ``progress`` is called with the share read."""
+def checksum_of(folder: Path, progress: Callable[[float], None]) -> str:
+    """SHA-256 of all samples; ``progress`` is called with the share read."""
     hasher, done = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            while data := file.read(_BLOCK):
-                hasher.update(data)
-                done += len(data)
-                progress(min(1.0, done / size))
-    except OSError as error:
-        raise broken(path, f"cannot be read ({error.strerror})") from None
+    paths, starts = _shards(folder)
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while data := file.read(_BLOCK):
+                    hasher.update(data)
+                    done += len(data)
+                    progress(min(1.0, done / (2 * int(starts[-1]))))
+        except OSError as error:
+            raise broken(path, f"cannot be read ({error.strerror})") from None
     return hasher.hexdigest()
 
 

@@ -1,58 +1,53 @@
 """Decodes and resamples a data set once into 16-bit samples, see `passt_bench.data.prepared`.
 
-Other processes decode; this one appends what they send to one file, in the order of the clips, so
-that the result does not depend on their number. After every thousand clips, a shard, the samples
-are synced and the list of them is replaced atomically: a shard is there or it is not. After a kill
-the same command cuts off what the list does not name, and resumes there. At the end some clips are
-decoded again. The index is written last: without it a folder does not count as prepared.
+Other processes decode; this one writes what they send in shards of a thousand clips, in the order
+of the clips, so that the result does not depend on their number. A shard is written atomically: it
+is there or it is not, and the same command makes those that are missing. The index is written last:
+without it a folder does not count as prepared.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from passt_bench.console import Progress
 from passt_bench.data.audio import RESAMPLER
 from passt_bench.data.dataset import MAX_SKIPPED, SCALE, Dataset, FileChanged
+from passt_bench.data.fingerprint import digest_of
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
     WAVEFORMS,
     Index,
-    broken,
     checksum_of,
     default_folder,
     read_index,
+    shard_name,
     write_clips,
     write_index,
 )
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.processes import follow_parent
-from passt_bench.records.files import read_bytes, storing, write_atomically
+from passt_bench.records.files import storing, write_atomically, writing
 from passt_bench.registry import DATASETS
 from passt_bench.runner.executor import fork_server
-from passt_bench.spec.codec import from_json, to_plain, written_as
 from passt_bench.spec.recipe import DataSpec
 
-LIST = "preparing.json"  # `Shards`, while a folder is being prepared
 _SHARD = 1000  # clips
 _CHUNK = 16  # clips that a process does at a time
-_SAMPLE = 48  # clips that are decoded again at the end
-_DECODING, _CHECKING = 0.9, 0.07  # shares of the work, for the progress
+_DECODING, _CHECKING = 0.93, 0.04  # shares of the work, for the progress
 
 
 @dataclass(frozen=True)
@@ -74,31 +69,10 @@ class Preparation:
         return self.out if self.out is not None else default_folder(root, self.sampling_rate)
 
 
-@dataclass
-class Shards:
-    """The complete shards of a folder that is being prepared; ``skipped``: clip → why."""
-
-    made: dict[str, Any]  # what the clips are and how they were made
-    sizes: list[int] = field(default_factory=list)  # samples of each clip; 0 for one that broke
-    cut: int = 0  # clips that were longer than wanted
-    clipped: dict[int, int] = field(default_factory=dict)  # clip → samples beyond ±1
-    skipped: Annotated[dict[int, str], written_as("lost")] = field(default_factory=dict)
-
-    def add(self, clip: Decoded) -> None:
-        """Adds the next clip."""
-        number = len(self.sizes)
-        self.sizes.append(len(clip.data) // 2)
-        self.cut += clip.cut
-        if clip.clipped:
-            self.clipped[number] = clip.clipped
-        if clip.problem is not None:
-            self.skipped[number] = clip.problem
-
-
 class Decoded(NamedTuple):
     """A clip from a process that decodes."""
 
-    data: bytes = b""  # 16-bit samples
+    samples: int = 0
     clipped: int = 0  # samples beyond ±1
     cut: bool = False
     problem: str | None = None
@@ -129,6 +103,8 @@ def prepare_data(
     folder = asked.folder
     if (folder / INDEX).is_file():
         return _finished(asked, source), True
+    if (folder / WAVEFORMS).exists():
+        raise _foreign(folder, f"{WAVEFORMS} was not begun by this command")
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".prepare.lock", timeout=0)
@@ -147,7 +123,7 @@ def prepare_data(
             source=folder,
             field="--workers",
             value=asked.workers,
-            remedy="Run the same command again, perhaps with fewer; it resumes from here.",
+            remedy="Run the same command again, perhaps with fewer; whole shards are kept.",
         ) from None
 
 
@@ -163,56 +139,64 @@ def _finished(asked: Preparation, source: Dataset) -> Index:
 
 
 def _prepare(asked: Preparation, source: Dataset, progress: Progress) -> Index:
-    path, shards = asked.folder / WAVEFORMS, _begun(asked, source)
     pool = ProcessPoolExecutor(
         asked.workers,
         mp_context=fork_server(),
         initializer=_begin,
         initargs=(source, asked.sampling_rate, asked.seconds),
     )
+    clips: list[Decoded] = []
     try:
-        _fill(path, source, shards, pool, progress)
-        progress(_DECODING, "decoding some clips again")
-        _check_sample(path, source, shards, pool)
+        for start in range(0, len(source.ids), _SHARD):
+            numbers = range(start, min(start + _SHARD, len(source.ids)))
+            clips += _shard(asked, source, pool, numbers, progress)
+            _check_skipped(asked.folder, source, clips)
     finally:
         pool.shutdown(cancel_futures=True)
     checksum = checksum_of(
-        path, lambda share: progress(_DECODING + _CHECKING * share, "reading it again")
+        asked.folder, lambda share: progress(_DECODING + _CHECKING * share, "reading it again")
     )
     progress(_DECODING + _CHECKING, "writing the index")
-    index = _write_tables(asked, source, shards, checksum)
+    index = _write_tables(asked, source, clips, checksum)
     _remove_leftovers(asked.folder)
     return index
 
 
-def _begun(asked: Preparation, source: Dataset) -> Shards:
-    """The shards that an earlier command left; written empty before the first."""
-    path = asked.folder / LIST
-    new = Shards(
-        {
-            "rate": asked.sampling_rate,
-            "seconds": asked.seconds,
-            "digest": source.fingerprint.digest,
-            "clips": len(source.ids),
-            "resampler": RESAMPLER,
-        }
-    )
-    if not path.exists():
-        if (asked.folder / WAVEFORMS).exists():
-            raise _foreign(asked.folder / WAVEFORMS, "the file was not begun by this command")
-        _write_list(asked.folder, new)
-        return new
-    try:
-        found = from_json(Shards, read_bytes(path))
-    except ValidationError as error:
-        raise broken(path, f"not a list of clips ({error.errors()[0]['msg']})") from None
-    if found.made != new.made:
-        raise _foreign(path, "the preparation of other clips was begun there", found.made)
-    return found
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the lists of shards, and temporary files of killed commands."""
+    for pattern in ("waveforms-*.json", ".waveforms-*.*", f".{CLIPS}.*", f".{INDEX}.*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
-def _write_list(folder: Path, shards: Shards) -> None:
-    write_atomically(folder / LIST, json.dumps(to_plain(shards)).encode())
+def _shard(
+    asked: Preparation,
+    source: Dataset,
+    pool: ProcessPoolExecutor,
+    numbers: range,
+    progress: Progress,
+) -> list[Decoded]:
+    """The clips of a shard, which is written unless it is there.
+
+    A list of its clips is written after their samples, and says what they were made from.
+    """
+    path = asked.folder / shard_name(numbers.start // _SHARD)
+    made = (asked.sampling_rate, asked.seconds, RESAMPLER, source.fingerprint.digest, len(numbers))
+    listed, digest = path.with_suffix(".json"), digest_of(made, ())
+    if listed.exists() and path.exists():
+        there = json.loads(listed.read_bytes())
+        if there["made"] == digest:
+            return [Decoded(*clip) for clip in there["clips"]]
+        raise _foreign(listed, "the preparation of other clips was begun there")
+    clips = []
+    with writing(path) as file:
+        for data, clip in pool.map(_decode, numbers, chunksize=_CHUNK):
+            file.write(data)
+            clips.append(clip)
+            done = numbers.start + len(clips)
+            progress(_DECODING * done / len(source.ids), f"{done} of {len(source.ids)} clips")
+    write_atomically(listed, json.dumps({"made": digest, "clips": clips}).encode())
+    return clips
 
 
 def _foreign(path: Path, problem: str, found: object = None) -> InputError:
@@ -225,72 +209,34 @@ def _foreign(path: Path, problem: str, found: object = None) -> InputError:
     )
 
 
-def _fill(
-    path: Path, source: Dataset, shards: Shards, pool: ProcessPoolExecutor, progress: Progress
-) -> None:
-    """Appends the shards that the file lacks."""
-    clips = len(source.ids)
-    with storing(path), path.open("ab") as file:
-        complete = 2 * sum(shards.sizes)
-        if file.tell() < complete:
-            raise broken(path, "shorter than the list beside it says")
-        file.truncate(complete)
-        for start in range(len(shards.sizes), clips, _SHARD):
-            numbers = range(start, min(start + _SHARD, clips))
-            for clip in pool.map(_decode, numbers, chunksize=_CHUNK):
-                file.write(clip.data)
-                shards.add(clip)
-                _check_skipped(path, source, shards)
-                done = len(shards.sizes)
-                progress(_DECODING * done / clips, f"{done} of {clips} clips")
-            file.flush()
-            os.fsync(file.fileno())
-            _write_list(path.parent, shards)
-
-
-def _check_skipped(path: Path, source: Dataset, shards: Shards) -> None:
+def _check_skipped(folder: Path, source: Dataset, clips: Sequence[Decoded]) -> None:
     """Refuses data of which too many clips break."""
-    if len(shards.skipped) > MAX_SKIPPED * len(source.ids):
+    skipped = [number for number, clip in enumerate(clips) if clip.problem is not None]
+    if len(skipped) > MAX_SKIPPED * len(source.ids):
         raise InputError(
             f"more than {100 * MAX_SKIPPED:g} % of the clips break in decoding",
-            source=path.parent,
+            source=folder,
             field="clips",
-            value=", ".join(source.ids[number] for number in list(shards.skipped)[-5:]),
-            remedy=f"The last: {list(shards.skipped.values())[-1]}. `passt-bench data check "
+            value=", ".join(source.ids[number] for number in skipped[-5:]),
+            remedy=f"The last: {clips[skipped[-1]].problem}. `passt-bench data check "
             f"{source.fingerprint.dataset}=DIR --decode` names all.",
         )
 
 
-def _check_sample(path: Path, source: Dataset, shards: Shards, pool: ProcessPoolExecutor) -> None:
-    """Decodes some clips again, which must give the same bytes."""
-    clips = range(len(shards.sizes))
-    offsets = np.concatenate([[0], np.cumsum(shards.sizes)])
-    numbers = sorted(random.Random(0).sample(clips, min(_SAMPLE, len(clips))))
-    with path.open("rb") as file:
-        for number, clip in zip(numbers, pool.map(_decode, numbers), strict=True):
-            file.seek(2 * int(offsets[number]))
-            if clip.data != file.read(2 * shards.sizes[number]):
-                raise InputError(
-                    "a clip decodes to other samples than before",
-                    source=path.parent,
-                    field="clip",
-                    value=source.ids[number],
-                    remedy="The data changed meanwhile: remove the folder and prepare them again.",
-                )
-
-
-def _write_tables(asked: Preparation, source: Dataset, shards: Shards, checksum: str) -> Index:
+def _write_tables(
+    asked: Preparation, source: Dataset, clips: Sequence[Decoded], checksum: str
+) -> Index:
     """Writes the files beside the samples, the index last."""
-    sizes = np.array(shards.sizes, dtype=np.int64)
-    kept = np.setdiff1d(np.arange(len(sizes)), list(shards.skipped))
+    made = pd.DataFrame(clips)
+    kept: list[int] = np.flatnonzero(made["problem"].isna()).tolist()
     splits, split = _split_codes(source)
     table = source.clip_table()
     expected = np.bincount(split[split >= 0], minlength=len(splits)).tolist()
     if table is not None and set(splits) <= set(table.splits):
         expected = [table.expected[table.splits.index(name)] for name in splits]
-    targets, masked = _stored_targets(source.targets, kept)
+    targets, masked = _stored_targets(source.targets, np.array(kept, dtype=np.int64))
     columns = {
-        "offsets": np.concatenate([[0], np.cumsum(sizes[kept])]).astype("<i8"),
+        "offsets": np.concatenate([[0], np.cumsum(made["samples"].to_numpy()[kept])]).astype("<i8"),
         "names": np.array([source.ids[clip].encode() for clip in kept], dtype=np.bytes_),
         "sources": np.array([source.sources[clip].encode() for clip in kept], dtype=np.bytes_),
         "split": split[kept],
@@ -302,14 +248,18 @@ def _write_tables(asked: Preparation, source: Dataset, shards: Shards, checksum:
         sampling_rate=asked.sampling_rate,
         resampler=RESAMPLER,
         seconds=asked.seconds,
-        cut=shards.cut,
+        cut=int(made["cut"].sum()),
         clips=len(kept),
-        samples=sum(shards.sizes),
+        samples=int(made["samples"].sum()),
         splits=splits,
         expected=tuple(expected),
-        clipped=sum(shards.clipped.values()),
-        clipped_clips=tuple(source.ids[clip] for clip in shards.clipped),
-        skipped=tuple((source.ids[n], int(split[n]), why) for n, why in shards.skipped.items()),
+        clipped=int(made["clipped"].sum()),
+        clipped_clips=tuple(source.ids[clip] for clip in np.flatnonzero(made["clipped"]).tolist()),
+        skipped=tuple(
+            (source.ids[number], int(split[number]), clip.problem)
+            for number, clip in enumerate(clips)
+            if clip.problem is not None
+        ),
         checksum=checksum,
         masked=masked,
     )
@@ -340,20 +290,13 @@ def _stored_targets(targets: Targets, kept: np.ndarray) -> tuple[np.ndarray, boo
     return np.packbits(targets[kept] > 0.5, axis=-1), False
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the list of shards, and temporary files of killed commands."""
-    for pattern in (LIST, f".{LIST}.*", f".{CLIPS}.*", f".{INDEX}.*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 def scaled(wave: np.ndarray) -> tuple[np.ndarray, int]:
     """Samples in 16 bits, and how many were beyond ±1."""
     beyond = int((np.abs(wave) > 1).sum())
     return np.rint(wave * SCALE).clip(-SCALE, SCALE - 1).astype("<i2"), beyond
 
 
-_read: Callable[[int], Decoded]  # of a process that decodes
+_read: Callable[[int], tuple[bytes, Decoded]]  # of a process that decodes
 
 
 def _begin(source: Dataset, sampling_rate: int, seconds: float | None) -> None:
@@ -363,19 +306,19 @@ def _begin(source: Dataset, sampling_rate: int, seconds: float | None) -> None:
     torch.set_num_threads(1)
     most = None if seconds is None else round(seconds * sampling_rate)
 
-    def read(number: int) -> Decoded:
+    def read(number: int) -> tuple[bytes, Decoded]:
         wave = source.whole(number)
         stored, beyond = scaled(wave[:most])
-        return Decoded(stored.tobytes(), beyond, len(wave) > len(stored))
+        return stored.tobytes(), Decoded(len(stored), beyond, len(wave) > len(stored))
 
     _read = read
 
 
-def _decode(number: int) -> Decoded:
-    """A clip, or why it cannot be decoded."""
+def _decode(number: int) -> tuple[bytes, Decoded]:
+    """16-bit samples of a clip, or why it cannot be decoded."""
     try:
         return _read(number)
     except FileChanged:
         raise
     except InputError as error:
-        return Decoded(problem=error.problem)
+        return b"", Decoded(problem=error.problem)

@@ -25,10 +25,10 @@ Moment = tuple[str, int]  # part of a file's name, which sync of it
 _draw = random.Random(20261124)
 # Six kills of the command, spread over the work, and one of a process that decodes.
 MOMENTS: tuple[Moment, ...] = (
-    ("preparing.json", 1),  # before the first shard
-    ("waveforms.i16", _draw.randint(1, 2)),
+    ("waveforms-000000.i16", 1),
+    ("waveforms-", 2 * _draw.randint(1, 2)),  # a list of clips
     (WORKER, _draw.randint(1, 2)),
-    ("preparing.json", _draw.randint(1, 2)),
+    ("waveforms-", _draw.randint(3, 4)),
     ("clips.npz", 1),
     ("prepared.json", 1),
     (TIDY, 1),
@@ -40,7 +40,7 @@ def watch(moment: Moment) -> None:
 
     name, number = moment
     count = 0
-    real_sync, real_list = os.fsync, prepare_data._write_list
+    real_sync, real_list = os.fsync, prepare_data.write_atomically
 
     def has_come() -> bool:
         nonlocal count
@@ -68,7 +68,7 @@ def watch(moment: Moment) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if name == WORKER:
-        prepare_data._write_list = write_list
+        prepare_data.write_atomically = write_list
     elif name == TIDY:
         prepare_data._remove_leftovers = tidy
     else:

@@ -46,10 +46,10 @@ def test_killed_time_and_again_it_comes_to_the_bytes_of_an_undisturbed_one(tmp_p
     killed = -signal.SIGKILL
     assert done.stdout.splitlines() == [
         "undisturbed 0",
-        f"preparing.json {killed} False",
-        f"waveforms.i16 {killed} False",
+        f"waveforms-000000.i16 {killed} False",
+        f"waveforms- {killed} False",
         "worker 2 False",
-        f"preparing.json {killed} False",
+        f"waveforms- {killed} False",
         f"clips.npz {killed} False",
         f"prepared.json {killed} False",  # nothing half done is taken for a whole
         f"tidy {killed} True",

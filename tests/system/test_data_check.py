@@ -20,7 +20,7 @@ from layouts import (
 from sounds import encoded, sound, write_sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.prepared import WAVEFORMS
+from passt_bench.data.prepared import shard_name
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
@@ -220,12 +220,12 @@ def test_prepared_clips_need_no_rate_or_seconds(tmp_path: Path, cli: Cli, mistak
     out = write_prepared_hdf5(folder, tmp_path / "packed")
     for options in (("--decode",), ("--rate", 32000)):  # HDF5 files are read at any rate
         assert cli("data", "check", f"manifest={out}", *options)[0] == 0
-    samples = np.fromfile(folder / WAVEFORMS, dtype="<i2")
+    samples = np.fromfile(folder / shard_name(0), dtype="<i2")
     samples[0] ^= 1  # the first of a clip: the digest does not cover it
-    samples.tofile(folder / WAVEFORMS)
+    samples.tofile(folder / shard_name(0))
     assert cli("data", "check", named)[0] == 0
     error = mistake("data", "check", named, "--decode")
-    assert error.source == folder / WAVEFORMS and error.problem.startswith("the checksum differs")
+    assert error.source == folder and error.problem.startswith("the checksum differs")
 
 
 def test_bad_input(tmp_path: Path, mistake: Mistake) -> None:

@@ -1,7 +1,5 @@
 """`data prepare`: decoded once is what is decoded each time, and it resumes after a stop."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from math import nan
@@ -24,15 +22,14 @@ from sounds import sound
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.hdf5 import Hdf5Dataset
-from passt_bench.data.prepared import INDEX, WAVEFORMS, PreparedDataset
+from passt_bench.data.prepared import INDEX, WAVEFORMS, PreparedDataset, checksum_of
 from passt_bench.errors import InputError
 from passt_bench.registry import DATASETS
 from passt_bench.runner import prepare_data as module
-from passt_bench.runner.prepare_data import LIST, Preparation, Shards, prepare_data
+from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec.recipe import DataSpec
 
 RATE = 16000
-SIZE = 4 * 1600 * 2  # bytes of the clips of `manifest`
 WRITERS: dict[str, Callable[[Path], Written]] = {
     "esc50": write_esc50,
     "fsd50k": write_fsd50k,
@@ -149,7 +146,6 @@ def test_longer_clips_can_be_cut(tmp_path: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("--format", "hdf5"),
         ("--rate", 999),
         ("--rate", 768_001),
         ("--seconds", 0.0),
@@ -165,70 +161,57 @@ def test_bad_options(field: str, value: object, tmp_path: Path, mistake: Mistake
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def contents(folder: Path) -> dict[str, str]:
-    paths = [path for path in folder.iterdir() if path.suffix != ".lock"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+def stopped(asked: Preparation, shards: int) -> None:
+    """A preparation that ends after some shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        calls = iter([None] * (shards - 1))
+        patch.setattr(module, "_check_skipped", lambda *given: next(calls))
+        with pytest.raises(StopIteration):
+            prepare_data(asked)
 
 
 def test_stops_do_not_change_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three shards; each way of cutting off what follows a complete one comes to the same."""
     root = manifest(tmp_path / "data", 40, 0.05)
     monkeypatch.setattr(module, "_SHARD", 16)
-    steps: list[list[bytes]] = []
-    real = module._write_list
-
-    def listed(folder: Path, shards: Shards) -> None:
-        real(folder, shards)
-        paths = (folder / LIST, folder / WAVEFORMS)
-        steps.append([path.read_bytes() if path.exists() else b"" for path in paths])
-
-    monkeypatch.setattr(module, "_write_list", listed)
     whole, again = tmp_path / "whole", tmp_path / "again"
     index, _ = prepare_data(Preparation("manifest", root, RATE, whole, workers=2))
-    assert len(steps) == 4
-    assert sorted(contents(whole)) == ["clips.npz", INDEX, WAVEFORMS]
-    assert index.checksum == contents(whole)[WAVEFORMS]
-    monkeypatch.setattr(module, "_write_list", real)
-    again.mkdir()
-    for done, beyond in ((0, b""), (1, b"more"), (2, b""), (3, b"x")):
-        (again / INDEX).unlink(missing_ok=True)
-        (again / LIST).write_bytes(steps[done][0])
-        (again / WAVEFORMS).write_bytes(steps[done][1] + beyond)
-        (again / f".{LIST}.killed").write_bytes(b"")
-        assert prepare_data(Preparation("manifest", root, RATE, again)) == (index, False)
-        assert contents(again) == contents(whole)
+    shards = [f"waveforms-{n:06}.i16" for n in range(3)]
+    assert sorted(contents(whole)) == ["clips.npz", INDEX, *shards]
+    assert index.checksum == checksum_of(whole, lambda share: None)
+    asked = Preparation("manifest", root, RATE, again)
+    stopped(asked, 2)
+    before = (again / shards[0]).stat().st_mtime_ns
+    (again / shards[1]).with_suffix(".json").unlink()  # killed between samples and list
+    (again / f".{shards[2]}.killed").write_bytes(b"half")
+    assert prepare_data(asked) == (index, False)
+    assert (again / shards[0]).stat().st_mtime_ns == before
+    assert contents(again) == contents(whole)
+    # The first folders have one file.
+    joined = b"".join((again / name).read_bytes() for name in shards)
+    for name in shards:
+        (again / name).unlink()
+    (again / WAVEFORMS).write_bytes(joined)
+    one, other = (
+        open_dataset(DataSpec("manifest", seconds=0.05), RATE, folder) for folder in (whole, again)
+    )
+    assert one.fingerprint == other.fingerprint
+    for clip in range(40):
+        np.testing.assert_array_equal(one.waveform(clip), other.waveform(clip))
 
 
-def other_work(folder: Path) -> None:
-    text = (folder / LIST).read_text()
-    (folder / LIST).write_text(text.replace('"clips": 4', '"clips": 5'))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "file", "field"),
-    [
-        (lambda folder: (folder / WAVEFORMS).write_bytes(b""), WAVEFORMS, None),
-        (other_work, LIST, "--folder"),
-        (lambda folder: (folder / WAVEFORMS).write_bytes(bytes(SIZE)), "", "clip"),
-        (lambda folder: (folder / LIST).write_text("{"), LIST, None),
-        (lambda folder: (folder / LIST).unlink(), WAVEFORMS, "--folder"),
-    ],
-    ids=["shorter", "other work", "other samples", "no list", "lost list"],
-)
-def test_what_was_not_begun_here_is_not_continued(
-    spoil: Callable[[Path], object], file: str, field: str | None, tmp_path: Path, monkeypatch:
-    pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    root = manifest(tmp_path / "data")
-    asked, folder = Preparation("manifest", root, RATE), root / f"prepared-{RATE}"
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_check_sample", lambda *given: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            prepare_data(asked)
-    assert len(json.loads((folder / LIST).read_text())["sizes"]) == 4
-    assert (folder / WAVEFORMS).stat().st_size == SIZE
-    spoil(folder)
+@pytest.mark.parametrize("other", ["rate", "one file"])
+def test_what_was_not_begun_here_is_not_continued(other: str, tmp_path: Path) -> None:
+    asked = Preparation("manifest", manifest(tmp_path / "data"), RATE, tmp_path / "out")
+    if other == "rate":
+        stopped(replace(asked, sampling_rate=RATE // 2), 1)
+    else:
+        asked.folder.mkdir()
+        (asked.folder / WAVEFORMS).write_bytes(b"")
     with pytest.raises(InputError) as caught:
         prepare_data(asked)
-    assert (caught.value.source, caught.value.field) == (folder / file, field)
-    assert not (folder / INDEX).exists()
+    assert caught.value.field == "--folder"
+    assert not (asked.folder / INDEX).exists()

@@ -19,11 +19,11 @@ from passt_bench.data.audio import read_whole
 from passt_bench.data.prepared import (
     CLIPS,
     INDEX,
-    WAVEFORMS,
     Index,
     PreparedDataset,
     open_prepared,
     read_index,
+    shard_name,
     write_clips,
     write_index,
 )
@@ -32,6 +32,7 @@ from passt_bench.runner.prepare_data import Preparation, prepare_data, scaled
 from passt_bench.spec.recipe import DataSpec
 
 RATE = 8000
+SAMPLES = shard_name(0)
 SPEC = DataSpec(name="manifest", seconds=0.1)
 
 
@@ -132,9 +133,9 @@ def test_the_fingerprint_tells_it_from_its_source_and_from_others(folder: Path) 
 
 def test_what_changed_since_is_other_data(folder: Path) -> None:
     digests = [opened(folder).fingerprint.digest, opened(folder).fingerprint.digest]
-    stored = np.fromfile(folder / WAVEFORMS, dtype="<i2")
+    stored = np.fromfile(folder / SAMPLES, dtype="<i2")
     stored[-2400] ^= 1  # in the middle of the longest clip
-    stored.tofile(folder / WAVEFORMS)
+    stored.tofile(folder / SAMPLES)
     digests.append(opened(folder).fingerprint.digest)
     write_clips(folder, columns(folder, targets=columns(folder)["targets"][::-1]))
     digests.append(opened(folder).fingerprint.digest)
@@ -187,13 +188,24 @@ def test_found_by_folder_by_rate_and_beside_other_data(made: Path, tmp_path: Pat
     assert find_folders(tmp_path / "data")["openmic"] == written.root
 
 
+def _cut_off(path: Path) -> bytes:
+    """The last ten samples, which the file then lacks."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    return data[-20:]
+
+
 # What is wrong → (how the folder comes to it, what the message says).
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut samples": (
-        lambda folder: os.truncate(folder / WAVEFORMS, 11000),
-        "11000 bytes, but the index states 33600",
+        lambda folder: os.truncate(folder / SAMPLES, 11000),
+        "11000 bytes of samples, but the index states 33600",
     ),
-    "no samples": (lambda folder: (folder / WAVEFORMS).unlink(), "cannot be read (No such file"),
+    "no samples": (lambda folder: (folder / SAMPLES).unlink(), "0 bytes of samples, but the index"),
+    "clips in two files": (
+        lambda folder: (folder / shard_name(1)).write_bytes(_cut_off(folder / SAMPLES)),
+        "clips.npz: clips that end before they begin, or in another file",
+    ),
     "cut columns": (lambda folder: os.truncate(folder / CLIPS, 500), "clips.npz: not readable"),
     "fewer clips": (
         lambda folder: write_clips(
