@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import signal
 import sys
@@ -23,6 +24,9 @@ _RESUMING = frozenset(("run", "search", "evaluate", "prepare", "get"))  # keep w
 
 def main() -> None:
     """Runs the command line: bad input becomes a message and exit status 2, Ctrl-C a hint."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what no encoding takes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGINT, _stop)
     try:
         with without_current_folder():

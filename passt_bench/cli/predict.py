@@ -67,12 +67,14 @@ def predict(
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
-    paths = runner.find_audio(audio)
+    paths, skipped = runner.find_audio(audio)
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
     ensemble.drop(parse_patchout(patchout) or Patchout())
     engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
+    if skipped:
+        errors.print(f"note: files without an ending of audio were skipped: {skipped}.")
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
     with stage(errors, f"Predicting {len(paths)} files") as update:
@@ -82,7 +84,7 @@ def predict(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_atomically(output, text.encode())
+        write_atomically(output, text.encode(errors="backslashreplace"))
         console.print(str(output))
     failures = [result.error for result in results if result.error]
     for failure in failures:

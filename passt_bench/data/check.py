@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.console import Progress
-from passt_bench.data.audio import AudioFile
 from passt_bench.data.clip_table import MISSING, ClipTable
 from passt_bench.data.contents import (
     Decoded,
@@ -22,6 +21,7 @@ from passt_bench.data.contents import (
     sources_in_several_splits,
 )
 from passt_bench.data.dataset import Dataset
+from passt_bench.data.opening import AudioFile
 from passt_bench.data.targets import class_counts
 from passt_bench.errors import InputError
 from passt_bench.spec.codec import written_as

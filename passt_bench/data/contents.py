@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from passt_bench.data.audio import AudioFile, blocks_of, opened
 from passt_bench.data.clip_table import ClipTable
 from passt_bench.data.fingerprint import piece_of
+from passt_bench.data.opening import AudioFile, blocks_of, check_samples, opened
 from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
@@ -109,8 +109,7 @@ def decode_file(sound: AudioFile) -> Decoded:
             count, silent = 0, True
             # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
             for block in blocks_of(file, 0, file.frames, _BLOCK):
-                if not np.isfinite(block).all():
-                    return Decoded("the file holds NaN or infinity")
+                check_samples(sound, block)
                 count += len(block)
                 mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
                 silent = silent and not mono.any()

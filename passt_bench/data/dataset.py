@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passt_bench.data.audio import AudioFile
 from passt_bench.data.clip_table import ClipTable
+from passt_bench.data.opening import AudioFile
 from passt_bench.data.splits import limited
 from passt_bench.data.targets import Targets
 from passt_bench.errors import InputError

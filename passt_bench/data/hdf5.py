@@ -23,10 +23,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from passt_bench.data.audio import Encoded, length_at, read_header, read_waveform, read_whole
+from passt_bench.data.audio import length_at, read_waveform, read_whole
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
+from passt_bench.data.opening import Encoded, read_header
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.run import Fingerprint

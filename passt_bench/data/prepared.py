@@ -27,11 +27,11 @@ import numpy as np
 import soundfile
 from pydantic import ValidationError
 
-from passt_bench.data.audio import Encoded
 from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.hdf5 import KEYS, open_hdf5
+from passt_bench.data.opening import Encoded
 from passt_bench.data.targets import PackedTargets, Targets
 from passt_bench.errors import InputError
 from passt_bench.records.files import read_bytes, write_atomically

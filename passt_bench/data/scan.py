@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,13 +23,13 @@ import pandas as pd
 import pooch
 
 from passt_bench.console import late_stage
-from passt_bench.data.audio import SUFFIXES, read_header
 from passt_bench.data.fingerprint import hash_of, piece_of
+from passt_bench.data.opening import SUFFIXES, read_header
 from passt_bench.errors import InputError, StorageError
 from passt_bench.records.files import write_atomically
 
 CACHE_VARIABLE = "PASST_BENCH_CACHE"
-_VERSION = 6  # of the cache; raise when files are judged differently
+_VERSION = 7  # of the cache; raise when files are judged differently
 _THREADS = 16
 _CHUNK = 256  # files per task of a thread
 _MIN_FILES_TO_CACHE = 500  # reading fewer again is faster than the cache
@@ -64,17 +65,20 @@ def find_audio(
     """
     found: dict[str, str] = {}
     for folder in below:
-        for path in _walk(root, folder):
-            if path.lower().endswith(SUFFIXES):
-                names = called(path.rpartition("/")[2])
-                clip = next((name for name in names if name in wanted), "")
-                if clip:
-                    found.setdefault(clip, path)
+        for path in audio_below(root, folder, Counter()):
+            names = called(path.rpartition("/")[2])
+            clip = next((name for name in names if name in wanted), "")
+            if clip:
+                found.setdefault(clip, path)
     return found
 
 
-def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Files at any depth, sorted, relative to the root; links to folders are followed once."""
+def audio_below(root: Path, folder: str, others: Counter[str]) -> Iterator[str]:
+    """Audio files at any depth, by folder, relative to the root; ``others`` counts all other files.
+
+    Links to folders are followed once. ``._*``, in which macOS keeps a file's attributes, is passed
+    over; others are counted by their suffix.
+    """
     seen: set[str] = set()
     for where, inside, files in os.walk(f"{root}/{folder}".rstrip("/"), followlinks=True):
         real = os.path.realpath(where)
@@ -85,7 +89,12 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
         inside.sort()
         prefix = where[len(str(root)) :].lstrip("/")
         for name in sorted(files):
-            yield f"{prefix}/{name}" if prefix else name
+            if name.startswith("._"):
+                continue
+            if name.lower().endswith(SUFFIXES):
+                yield f"{prefix}/{name}" if prefix else name
+            else:
+                others[PurePosixPath(name.lower()).suffix] += 1
 
 
 def scan_files(root: Path, files: Sequence[str]) -> pd.DataFrame:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,11 @@ import numpy as np
 import torch
 
 from passt_bench.console import Progress
-from passt_bench.data.audio import SUFFIXES, read_whole
+from passt_bench.data.audio import read_whole
+from passt_bench.data.opening import SUFFIXES
+from passt_bench.data.scan import audio_below
 from passt_bench.errors import InputError
+from passt_bench.measure.memory import failure_status
 from passt_bench.models.ensemble import Ensemble
 from passt_bench.spec.study import patchout_text
 from passt_bench.training.engine import CPU, Engine
@@ -40,8 +44,8 @@ class Prediction:
     error: str = ""
 
 
-def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """The given files, and all audio files in the given folders, each once.
+def find_audio(paths: Iterable[Path]) -> tuple[list[Path], str]:
+    """The given files, and all audio files in the given folders, each once; and what was skipped.
 
     Files in a folder are selected by their suffix; a file given by name is always included.
 
@@ -49,9 +53,10 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
         InputError: a path does not exist, or a folder has no audio files.
     """
     files: dict[Path, None] = {}
+    others = Counter[str]()
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            inside = sorted(path / name for name in audio_below(path, "", others))
             if not inside:
                 remedy = f"Looked for {', '.join(SUFFIXES)}."
                 raise InputError("no audio files in the folder", source=path, remedy=remedy)
@@ -60,21 +65,21 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
             files[path] = None
         else:
             raise InputError("no such file or folder", source=path, remedy="Check the path.")
-    return list(files)
+    return list(files), ", ".join(f"{n} {suffix or 'without'}" for suffix, n in others.items())
 
 
-def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> np.ndarray:
-    """Windows of mono samples, (windows, samples).
+def cut_windows(wave: np.ndarray, clip: int, window: int, hop: int) -> Iterator[np.ndarray]:
+    """Windows of mono samples, a few at a time, (at most 8, samples).
 
     Audio that is shorter than a clip is padded with zeros at its end; the last window ends with it.
     """
     if len(wave) < clip:
         wave = np.pad(wave, (0, clip - len(wave)))
-    if len(wave) <= window:
-        return wave[None]
-    last = len(wave) - window
-    starts = [*range(0, last, hop), last]
-    return np.stack([wave[start : start + window] for start in starts])
+    last = max(0, len(wave) - window)
+    count = -(-last // hop) + 1
+    for first in range(0, count, _BATCH):
+        starts = (min(hop * n, last) for n in range(first, min(first + _BATCH, count)))
+        yield np.stack([wave[start : start + window] for start in starts])
 
 
 def predict_file(
@@ -91,18 +96,19 @@ def predict_file(
     wave = read_whole(path, rate)
     window = round(ensemble.window * rate)
     step = window if hop is None else max(1, round(hop * rate))
-    windows = cut_windows(wave, round(ensemble.clip * rate), window, step)
-    parts = []
-    for start in range(0, len(windows), _BATCH):
-        x = torch.from_numpy(np.ascontiguousarray(windows[start : start + _BATCH]))
-        logits = engine.infer(partial(ensemble, first=start), x)
-        parts.append(ensemble.probabilities(logits).double().cpu())
-    mean = torch.cat(parts).mean(dim=0)
+    count, length, total = 0, 0, torch.zeros(len(ensemble.classes), dtype=torch.float64)
+    for windows in cut_windows(wave, round(ensemble.clip * rate), window, step):
+        logits = engine.infer(partial(ensemble, first=count), torch.from_numpy(windows))
+        total += ensemble.probabilities(logits).double().cpu().sum(dim=0)
+        count, length = count + len(windows), windows.shape[1]
+    mean = total / count
+    if not bool(torch.isfinite(mean).all()):
+        raise InputError("the model gives no numbers for it", source=path, remedy="Listen to it.")
     order = torch.argsort(mean, descending=True, stable=True).tolist()
     named = tuple((ensemble.classes[index], float(mean[index])) for index in order)
-    tokens = ensemble.tokens(windows.shape[1] / rate)
+    tokens = ensemble.tokens(length / rate)
     dropped = patchout_text(ensemble.patchout, tokens) if ensemble.patchout.kind != "none" else ""
-    return Prediction(str(path), len(wave) / rate, len(windows), named, dropped)
+    return Prediction(str(path), len(wave) / rate, count, named, dropped)
 
 
 def predict_files(
@@ -119,6 +125,10 @@ def predict_files(
             out.append(predict_file(ensemble, path, hop, engine))
         except InputError as error:
             out.append(Prediction(str(path), error=str(error)))
+        except (MemoryError, RuntimeError) as error:
+            if failure_status(error) != "oom":
+                raise
+            out.append(Prediction(str(path), error=f"{path}: not enough memory for it."))
         progress(number / len(paths), f"{number} of {len(paths)} files")
     return out
 

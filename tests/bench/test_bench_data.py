@@ -22,8 +22,9 @@ from sounds import cut, encoded, recordings, sound
 from torch.utils.data import DataLoader, Dataset
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import Encoded, read_waveform
+from passt_bench.data.audio import read_waveform
 from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.data.opening import Encoded
 from passt_bench.models.frontend import LogMel
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import FrontendSpec

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,14 @@ from fixtures import Mistake
 from small_model import write_model
 
 from passt_bench.cli import main
+from passt_bench.data import scan
 from passt_bench.errors import InputError
 from passt_bench.models import create_model
 from passt_bench.models.ensemble import Ensemble, build_ensemble
 from passt_bench.models.frontend import make_frontend
 from passt_bench.published_weights import PUBLISHED
-from passt_bench.runner.predict import cut_windows, find_audio, predict_file
+from passt_bench.runner import predict as runner
+from passt_bench.runner.predict import cut_windows, find_audio, predict_file, predict_files
 
 Predict = Callable[..., tuple[int, str, str]]
 CLASSES = ("dog", "cat", "rain, heavy")
@@ -63,7 +66,7 @@ def predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 )
 def test_windows_cover_the_audio_and_end_with_it(samples: int, hop: int, starts: list[int]) -> None:
     wave = np.arange(1, samples + 1, dtype=np.float32)
-    windows = cut_windows(wave, clip=4, window=8, hop=hop)
+    windows = np.concatenate(list(cut_windows(wave, clip=4, window=8, hop=hop)))
     assert [int(window[0]) - 1 for window in windows] == starts
     assert windows.shape[1] == max(4, min(samples, 8))
     assert set(wave) <= set(windows.ravel())
@@ -110,14 +113,61 @@ def test_any_rate_and_length_and_one_class_or_several(ensemble: Ensemble, tmp_pa
 
 def test_folders_are_searched_and_files_taken_once(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    for name in ("b.WAV", "deep/a.flac", "notes.txt"):
+    taken = ("b.WAV", "c.caf", "d.m4a", "deep/a.flac", "e.w64")
+    for name in (*taken, "._a.wav", "notes.txt", "more.TXT", "README"):
         (tmp_path / name).write_bytes(b"x")
-    found = find_audio([tmp_path, tmp_path / "b.WAV", tmp_path / "notes.txt"])
-    assert found == [tmp_path / "b.WAV", tmp_path / "deep" / "a.flac", tmp_path / "notes.txt"]
+    found, skipped = find_audio([tmp_path, tmp_path / "b.WAV", tmp_path / "notes.txt"])
+    assert found == [tmp_path / name for name in (*taken, "notes.txt")]
+    assert sorted(skipped.split(", ")) == ["1 without", "2 .txt"]
+    listed = scan.find_audio(tmp_path, [""], {Path(name).stem for name in taken} | {"._a"})
+    assert sorted(listed.values()) == sorted(taken)
     (tmp_path / "empty").mkdir()
     for path, message in ((tmp_path / "empty", "no audio files"), (tmp_path / "no", "no such")):
         with pytest.raises(InputError, match=message):
             find_audio([path])
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "json"])
+def test_a_file_that_cannot_be_answered_leaves_the_others(
+    form: str, model: Path, tmp_path: Path, predict: Predict
+) -> None:
+    """A sample of 1e29, a name that is not UTF-8, and a letter that an encoding lacks."""
+    wave = _wave(tmp_path / "grün.wav", 1.0)
+    soundfile.write(tmp_path / "loud.wav", np.r_[wave, 1e29], 16000, subtype="FLOAT")
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes((tmp_path / "grün.wav").read_bytes())
+    output = tmp_path / "out"
+    for more in ((), ("--output", output)):
+        status, out, err = predict("--checkpoint", model, tmp_path, "--format", form, *more)
+        assert (status, "loud.wav: the file holds a sample of 1e+29" in err) == (1, True)
+        text = output.read_text() if more else out
+        assert "grün.wav" in text and "caf\\udce9.wav" in text and "nan" not in text
+    if form == "json":
+        assert [len(file) for file in json.loads(text)] == [4, 4, 2]
+
+
+def test_memory_is_enough_for_a_hop_of_a_sample() -> None:
+    wave = np.zeros(10**7, dtype=np.float32)  # all windows together would be 640 GB
+    windows = cut_windows(wave, 16000, 16000, 1)
+    assert [next(windows).shape for _ in range(2)] == [(8, 16000), (8, 16000)]
+
+
+def test_too_little_memory_fails_that_file_alone(
+    ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path in paths:
+        _wave(path, 0.5)
+    real = runner.read_whole
+
+    def read(path: Path, rate: int) -> np.ndarray:
+        return real(path, rate) if path == paths[1] else np.zeros(10**14)
+
+    monkeypatch.setattr(runner, "read_whole", read)
+    found = predict_files(ensemble, paths)
+    assert [result.error.partition(": ")[2] for result in found] == [
+        "not enough memory for it.",
+        "",
+    ]
 
 
 def test_the_command_writes_text_csv_json(model: Path, tmp_path: Path, predict: Predict) -> None:

@@ -10,14 +10,9 @@ import pytest
 import soundfile
 from sounds import sound, write_sound
 
-from passt_bench.data.audio import (
-    blocks_of,
-    length_at,
-    ratio_of,
-    read_header,
-    read_waveform,
-    read_whole,
-)
+from passt_bench.data import audio
+from passt_bench.data.audio import length_at, ratio_of, read_waveform, read_whole
+from passt_bench.data.opening import blocks_of, read_header
 
 ENDINGS = ["wav", "flac", "ogg", "mp3"]
 
@@ -63,6 +58,15 @@ def test_a_part_is_that_of_the_whole_wherever_it_begins(
         assert (part.shape, part.dtype) == ((4000,), np.float32)
         np.testing.assert_allclose(part[: len(there)], there, atol=1e-5)
         assert not part[len(there) :].any()
+
+
+def test_long_sound_is_resampled_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rate, wanted in ((44100, 32000), (8000, 16000), (11127, 32000)):
+        path = write_sound(tmp_path / "a.wav", sound(4, 2.3, rate), rate)
+        whole = read_whole(path, wanted)
+        monkeypatch.setattr(audio, "_PIECE", 5000)
+        np.testing.assert_allclose(read_whole(path, wanted), whole, atol=1e-6)
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("kind", ENDINGS)

@@ -15,9 +15,10 @@ from layouts import write_hdf5
 from sounds import encoded, sound
 
 from passt_bench.data import open_dataset
-from passt_bench.data.audio import AudioFile, Encoded, read_header, read_waveform, read_whole
+from passt_bench.data.audio import read_waveform, read_whole
 from passt_bench.data.contents import decode_file
 from passt_bench.data.hdf5 import open_hdf5
+from passt_bench.data.opening import AudioFile, Encoded, read_header
 from passt_bench.errors import InputError
 from passt_bench.runner.prepare_data import Preparation, prepare_data
 from passt_bench.spec import DataSpec
@@ -154,11 +155,101 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(size: int, before: bytes) -> None:
         assert read_header(clip(head + silent)).samples == len(wave)
 
 
+def test_all_frames_of_an_mp3_are_heard_wherever_the_first_begins() -> None:
+    """Six seconds loud and six soft, at a variable rate, behind a tag."""
+    wave, file = sound(3, 12.0, 44100), io.BytesIO()
+    wave[6 * 44100 :] *= 1e-4
+    soundfile.write(file, wave, 44100, format="MP3", bitrate_mode="VARIABLE")
+    plain = bare(file.getvalue())
+    for content in (ID3 + plain[200:], (ID3 + plain)[200:]):
+        header = read_header(clip(content), thorough=True)
+        assert 12.0 <= header.samples / 44100 < 12.1
+        assert len(read_whole(clip(content), 44100)) == header.samples
+        assert decode_file(clip(content)).problem == ""
+
+
+def sized(wave: np.ndarray, size: int, behind: bytes = b"") -> Encoded:
+    data = encoded(wave, 16000, "wav")
+    return clip(data[:40] + struct.pack("<I", size) + data[44:] + behind)
+
+
+def test_a_wav_that_is_longer_than_it_states_is_named() -> None:
+    wave = sound(3, 2.0, 16000)
+    for read in (read_header, lambda found: read_whole(found, 16000)):
+        with pytest.raises(InputError, match=r"the header states 0\.25 s, but 1\.75 s follow it"):
+            read(sized(wave, 8000))
+    assert "1.75 s follow it" in decode_file(sized(wave, 8000)).problem
+    for behind in (b"LIST\x04\0\0\0INFO", bytes(9000), b"tail"):
+        assert read_header(sized(wave, 64000, behind)).samples == 32000
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0x7FFFF000])
+def test_a_size_that_cannot_be_true_is_not_believed(size: int) -> None:
+    wave = sound(3, 0.5, 16000)
+    check(sized(wave, size), read_whole(sized(wave, 16000), 16000), 16000)
+
+
+def test_a_wav_whose_size_wrapped_at_4_gib_is_named(tmp_path: Path) -> None:
+    path, data = tmp_path / "long.wav", encoded(sound(3, 0.5, 16000), 16000, "wav")
+    with path.open("wb") as file:  # sparse
+        file.write(data + data[44:])
+        file.truncate(2**32 + len(data))
+    with pytest.raises(InputError, match="follow it"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "GSM610"), ("WAV", "IMA_ADPCM"), ("WAV", "MS_ADPCM"), ("AU", "G721_32")],
+)
+def test_files_in_which_soundfile_cannot_seek_are_whole(kind: str, subtype: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, sound(3, 2.0, 8000), 8000, format=kind, subtype=subtype)
+    check(clip(file.getvalue()), read_whole(clip(file.getvalue()), 8000), 8000)
+
+
+def test_a_flac_behind_a_tag_and_an_ogg_before_zeros_are_whole() -> None:
+    wave = sound(3, 2.0, 16000)
+    for kind, before, behind in (("flac", ID3, b""), ("ogg", b"", bytes(70_000))):
+        data = encoded(wave, 16000, kind)
+        check(clip(before + data + behind), read_whole(clip(data), 16000), 16000)
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("ipod", "aac"), ("webm", "libopus"), ("adts", "aac")])
+def test_what_soundfile_does_not_know_is_read_by_pyav(kind: str, codec: str) -> None:
+    import av
+
+    wave, file = sound(3, 2.0, 48000, 2), io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=48000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T), "fltp", "stereo")
+        frame.rate = 48000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    found = clip(file.getvalue())
+    whole = read_whole(found, 48000)
+    assert abs(len(whole) - 96000) < 2400
+    check(found, whole, 48000)
+    assert np.corrcoef(whole[9000:90000], read_waveform(found, 48000, 81000, 9000))[0, 1] > 0.999
+    if kind == "ipod":  # the others do not state their length
+        with pytest.raises(InputError, match="not readable"):
+            read_whole(clip(found.data[:-1000]), 48000)
+
+
+def test_a_sample_beyond_all_measure_is_named(tmp_path: Path) -> None:
+    wave = sound(3, 0.5, 16000)
+    wave[100] = 1e29
+    soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"a sample of 1e\+29"):
+        read_whole(tmp_path / "a.wav", 16000)
+    assert "1e+29" in decode_file(tmp_path / "a.wav").problem
+
+
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 def test_a_file_that_states_far_too_much_costs_no_memory(kind: str, tmp_path: Path) -> None:
     data, path = encoded(sound(2, 2.0, 8000), 8000, kind), tmp_path / "clip"
     many = {
-        "wav": data[:40] + b"\xf0\xff\xff\xff" + data[44:],
+        "wav": data[:40] + b"\xf0\xff\xff\x7e" + data[44:],
         "flac": data[:21] + b"\x0f" + b"\xff" * 4 + data[26:],
     }
     path.write_bytes(many[kind])

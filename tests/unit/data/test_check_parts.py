@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from sounds import encoded, sound
 
-from passt_bench.data.audio import Encoded
 from passt_bench.data.check import counted, spread_of
 from passt_bench.data.clip_table import ClipTable, SkippedClips
 from passt_bench.data.contents import (
@@ -22,6 +21,7 @@ from passt_bench.data.contents import (
     listed_twice,
     sources_in_several_splits,
 )
+from passt_bench.data.opening import Encoded
 
 
 def silent(share: float) -> None:

@@ -1,0 +1,329 @@
+"""Opens audio files with soundfile, from disk or as bytes, and decodes them in blocks.
+
+Incomplete files are refused. What soundfile cannot size (an MP3 whose first frame does not state
+the number of frames, a WAV that was written into a pipe) is copied packet by packet, by PyAV, into
+a file in memory that states its length; nothing is decoded for that. What soundfile does not know
+(m4a, webm) is decoded by PyAV into such a file, from its beginning.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import soundfile
+
+from passt_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.audio.stream import AudioStream
+
+SUFFIXES = (  # of audio files, wherever a folder is searched for them
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".wma"),
+    *(".aiff", ".aif", ".au", ".caf", ".w64", ".rf64"),
+)
+_UNKNOWN = 2**63 - 1  # samples, if a header does not state them
+_BLOCK = 1 << 20  # samples read at a time
+_MP3_BACK = 16 * 1152  # samples; frames of an MP3 depend on earlier ones
+_OGG_PAGE = 1 << 18  # samples; a page has at most 255 packets of at most 1,024
+# libsndfile decodes cut files of these formats (WAV, AIFF, AU, CAF, RF64, W64) without an error,
+# but its log compares the stated with the true number of bytes.
+_CUT = re.compile(
+    r"^ *(?:data|FORM|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+# A size at most so many bytes below 2 or 4 GiB is a placeholder of a program that wrote to a pipe.
+_PLACEHOLDERS = 4096
+# In the log of a WAV if what follows the data is no chunk; 0 bytes of data are a placeholder then.
+_NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker")
+# The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f]")
+_HEAD = 4096  # bytes that are searched for it
+_MAX_MISSING, _MAX_EXTRA = 0.1, 0.5  # seconds that packets may be shorter or longer than stated
+_MAX_PACKET = 2.0  # seconds of a packet
+_MAX_GAP = 0.05  # seconds between packets in which nothing is missing
+_MAX_SAMPLE = 1e6  # where full scale is 1; the square of a much larger one is infinite in float32
+# What FFmpeg decodes where soundfile cannot.
+_FFMPEG = ("aac", "asf", "caf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The bytes of an audio file that is inside another file; ``source`` is for messages."""
+
+    data: bytes
+    source: str
+
+    def __str__(self) -> str:
+        return self.source
+
+
+AudioFile = Path | Encoded
+
+
+@contextmanager
+def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.SoundFile]:
+    """Opens an audio file that is as long as its header states.
+
+    With ``thorough``, the packets of an MP3 or Ogg file are counted, which finds lost pages and
+    several recordings in a row.
+
+    Raises:
+        InputError: the file is missing, is not audio, is cut off, or has no samples; inside the
+            block also if it cannot be decoded.
+    """
+    try:
+        _check_there(sound)
+        with _open(sound) as file:
+            for stated, found in _CUT.findall(file.extra_info):
+                if int(stated) > int(found) and -int(stated) % 2**31 > _PLACEHOLDERS:
+                    raise broken(sound, f"cut off: {stated} bytes expected, {found} found")
+            if file.frames == 0:
+                raise broken(sound, "the file holds no samples")
+            if file.frames == _UNKNOWN:
+                raise broken(sound, "the header does not state the number of samples")
+            if _NO_CHUNK.search(file.extra_info):
+                _refuse_more(sound, file)
+            if thorough and file.format in ("MP3", "OGG"):
+                _compare_packets(sound, file.frames / file.samplerate)
+            yield file
+    except (soundfile.LibsndfileError, OSError) as error:
+        # Without the library's prefix, the path, because the reason goes into records.
+        reason = error.strerror if isinstance(error, OSError) else error.error_string
+        raise broken(sound, f"not readable as audio ({reason})") from None
+    except MemoryError:
+        raise broken(sound, "not enough memory to read it") from None
+
+
+def _check_there(sound: AudioFile) -> None:
+    if isinstance(sound, Path):
+        if sound.is_dir():
+            raise broken(sound, "a folder, not a file")
+        if not sound.exists():
+            raise broken(sound, "no such file")
+    if (sound.stat().st_size if isinstance(sound, Path) else len(sound.data)) == 0:
+        raise broken(sound, "empty, 0 bytes")
+
+
+def _raw(sound: AudioFile) -> BinaryIO:
+    return sound.open("rb") if isinstance(sound, Path) else io.BytesIO(sound.data)
+
+
+def _open(sound: AudioFile) -> soundfile.SoundFile:
+    try:  # a path is read faster than a Python file
+        file = soundfile.SoundFile(os.fsencode(sound) if isinstance(sound, Path) else _raw(sound))
+    except soundfile.LibsndfileError:
+        decoded = _decoded(sound)
+        if decoded is None:
+            raise
+        return soundfile.SoundFile(decoded)
+    sized = file.frames > 0 or not _NO_CHUNK.search(file.extra_info)
+    if file.format == "MP3":
+        with _raw(sound) as raw:
+            sized = _COUNTED.search(raw.read(_HEAD)) is not None
+    if file.format == "FLAC":  # behind a tag, libsndfile does not find the end
+        with _raw(sound) as raw:
+            if raw.read(4) != b"fLaC":
+                return soundfile.SoundFile(io.BytesIO(b"fLaC" + raw.read().partition(b"fLaC")[2]))
+    if sized:
+        return file
+    file.close()
+    return soundfile.SoundFile(_rewritten(sound, "mp3" if file.format == "MP3" else "wav"))
+
+
+def _decoded(sound: AudioFile) -> io.BytesIO | None:
+    """The sound in a file that soundfile can read; None if PyAV cannot read it either."""
+    import av
+
+    content, writer, length = io.BytesIO(), None, 0
+    try:
+        with _raw(sound) as raw, av.open(raw, "r") as container:
+            if container.format.name == "mp3":  # begun in the midst of a frame
+                return _rewritten(sound, "mp3")
+            if container.format.name not in _FFMPEG or not container.streams.audio:
+                return None
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler("fltp")  # whose layout and rate are those of the file
+            for frame in (f for each in container.decode(stream) for f in resampler.resample(each)):
+                wave = frame.to_ndarray().T
+                if writer is None:
+                    kind = {"format": "W64", "subtype": "FLOAT"}
+                    shape = frame.sample_rate, wave.shape[1]
+                    writer = soundfile.SoundFile(content, "w", *shape, **kind)
+                writer.write(wave)
+                length += len(wave)
+            stated = float((stream.duration or 0) * (stream.time_base or 0))
+    except av.FFmpegError:
+        return None
+    if writer is None:
+        return None
+    writer.close()
+    found = length / writer.samplerate
+    if found < stated - _MAX_EXTRA:
+        raise broken(sound, f"cut off: {stated:.2f} s expected, {found:.2f} s found")
+    content.seek(0)
+    return content
+
+
+def _refuse_more(sound: AudioFile, file: soundfile.SoundFile) -> None:
+    """Refuses a WAV or AIFF file with sound behind the end that it states."""
+    with _raw(sound) as raw:
+        size, at, data = raw.seek(0, os.SEEK_END), 12, 0
+        raw.seek(0)
+        order = "<" if raw.read(4) == b"RIFF" else ">"
+        while at + 8 <= size:
+            raw.seek(at)
+            name, length = struct.unpack(f"{order}4sI", raw.read(8))
+            if at + 8 + length > size or not re.fullmatch(rb"[ -~]{4}", name):
+                break
+            data = length if name in (b"data", b"SSND") else data
+            at += 8 + length + length % 2
+        raw.seek(min(at, size))
+        stated = file.frames / file.samplerate
+        seconds = data and (size - at) / data * stated
+        if seconds > _MAX_MISSING and any(raw.read(_BLOCK)):
+            problem = f"the header states {stated:.2f} s, but {seconds:.2f} s follow it"
+            raise broken(sound, problem)
+
+
+def _packets(sound: AudioFile) -> Iterator[tuple[AudioStream, Packet[AudioStream]]]:
+    import av  # takes 50 ms to import, and few files need it
+
+    try:
+        with _raw(sound) as raw, av.open(raw, "r") as container:
+            stream = container.streams.audio[0]
+            yield from ((stream, packet) for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, IndexError) as error:
+        raise broken(sound, f"not readable as audio ({error})") from None
+
+
+def _rewritten(sound: AudioFile, kind: str) -> io.BytesIO:
+    """The same packets in a file that states its length."""
+    import av
+
+    content, copy = io.BytesIO(), None
+    with av.open(content, "w", format=kind) as container:
+        for stream, packet in _packets(sound):
+            if copy is None:
+                copy = container.add_stream_from_template(stream)
+                if kind == "mp3" and re.search(b"Xing|Info", bytes(packet)):
+                    continue  # a header that does not state the number of frames, not sound
+            packet.stream = copy
+            container.mux(packet)
+    content.seek(0)
+    return content
+
+
+def _compare_packets(sound: AudioFile, stated: float) -> None:
+    """Refuses a file whose packets are shorter or longer than the seconds that it states."""
+    found = end = 0.0
+    try:
+        for _, packet in _packets(sound):
+            begin = end if packet.pts is None else float(packet.pts * packet.time_base)
+            length = float((packet.duration or 0) * packet.time_base)
+            if length > _MAX_PACKET:  # FFmpeg's length of a last packet can overflow
+                continue
+            # Vorbis has gaps of milliseconds between long and short packets.
+            found += length + (begin - end if 0 < begin - end < _MAX_GAP else 0)
+            end = begin + length
+    except InputError:
+        return  # soundfile may read what PyAV does not
+    if found < stated - _MAX_MISSING:
+        raise broken(sound, f"cut off or damaged: {stated:.2f} s expected, {found:.2f} s found")
+    if found > stated + _MAX_EXTRA:
+        raise broken(
+            sound,
+            f"the header states {stated:.2f} s, but the file has {found:.2f} s: perhaps several "
+            "recordings in a row",
+        )
+
+
+def broken(sound: AudioFile, problem: str) -> InputError:
+    """The error that names a file, its problem and the remedy."""
+    remedy = "Replace the file, or remove it together with its metadata row."
+    if isinstance(sound, Encoded):
+        remedy = "Write that row of the HDF5 file again, or remove it."
+    return InputError(problem, source=sound, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Rate in Hz, channels, and samples per channel of an audio file."""
+
+    rate: int
+    channels: int
+    samples: int = 0
+
+
+def read_header(sound: AudioFile, thorough: bool = False) -> Header:
+    """Rate, channels and length of a complete audio file.
+
+    With ``thorough``, packets are counted and the last sample is decoded, too.
+
+    Raises:
+        InputError: the file is missing, is not audio, is cut off, or has no samples.
+    """
+    with opened(sound, thorough) as file:
+        header = Header(int(file.samplerate), int(file.channels), int(file.frames))
+        if thorough and not _has_last(file):
+            raise broken(sound, f"cut off: {header.samples} samples expected, the last is missing")
+        return header
+
+
+def _has_last(file: soundfile.SoundFile) -> bool:
+    try:
+        _go_to(file, file.frames - 1)
+        return len(file.read(1)) == 1
+    except soundfile.LibsndfileError:
+        return False
+
+
+def _go_to(file: soundfile.SoundFile, place: int) -> None:
+    """Goes to a sample of a file; from its beginning where soundfile cannot seek (GSM, G.721)."""
+    if file.seekable():
+        file.seek(place)
+    for at in range(0, 0 if file.seekable() else place, _BLOCK):
+        file.read(min(_BLOCK, place - at), dtype="float32")
+
+
+def check_samples(sound: AudioFile, block: np.ndarray) -> None:
+    """Refuses samples that are not numbers, or so large that no model could compute with them."""
+    most = np.abs(block).max(initial=0.0)
+    if not np.isfinite(most):
+        raise broken(sound, "the file holds NaN or infinity")
+    if most > _MAX_SAMPLE:
+        raise broken(sound, f"the file holds a sample of {most:.3g}, where 1 is full scale")
+
+
+def blocks_of(
+    file: soundfile.SoundFile, first: int, count: int, size: int = _BLOCK
+) -> Iterator[np.ndarray]:
+    """Samples (n, channels) float32 of an open file from ``first`` on, in blocks of ``size``.
+
+    Fewer than ``count`` if the file ends before. soundfile seeks after each read, and after a seek
+    in an MP3 up to five frames are wrong in a third of all positions (libsndfile 1.2.2). So reading
+    a block of an MP3 starts earlier, and what comes before the block is dropped. A seek into the
+    last page of an Ogg file lands at the wrong sample; so its end is read from before that page.
+    """
+    lead = _MP3_BACK if file.format == "MP3" else 0
+    last = max(0, file.frames - _OGG_PAGE) if file.format == "OGG" else file.frames
+    place, end = first, first + count
+    while place < end:
+        back = max(min(place, lead), place - last)
+        if (place == first and place) or back:
+            _go_to(file, place - back)
+        wanted = back + min(end - place, size)
+        read = file.read(wanted, dtype="float32", always_2d=True)
+        if len(read) > back:
+            yield read[back:]
+        if len(read) < wanted:  # soundfile would continue after the gap
+            return
+        place += len(read) - back
