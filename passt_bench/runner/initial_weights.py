@@ -89,7 +89,17 @@ def _check_fit(shape: Recipe, path: Path, digest: str, classes: tuple[str, ...])
     """Refuses a file that does not fit, before anything runs."""
     with torch.device("meta"):
         net = from_recipe(shape, len(classes), frame_count(shape.frontend, shape.data.seconds))
-    load_weights(net, path, classes=classes)
+    stated = load_weights(net, path, classes=classes).frontend
+    for name in ("sampling_rate", "n_fft", "mels", "fmin", "fmax") if stated else ():
+        wanted, value = getattr(stated, name), getattr(shape.frontend, name)
+        if value != wanted:
+            raise InputError(
+                f"the weights were trained with {wanted}, as buffers in the file state",
+                source=path,
+                field=f"frontend.{name}",
+                value=value,
+                remedy=f"Set frontend.{name}={wanted}, or begin with other weights.",
+            )
 
 
 def load_initial_weights(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from passt_bench.models import create_model
+from passt_bench.models.frontend import make_frontend
 from passt_bench.published_weights import PUBLISHED
+from passt_bench.spec.frontends import panns_frontend
 
 WIDTH, HEADS = 64, 1  # that a recipe must give for its model to begin with these files
 
@@ -103,3 +106,12 @@ def write_published(folder: Path, names: Iterable[str], width: int = WIDTH) -> P
             size |= {"width": width, "heads": width // 64, "seed": len(name)}
             save(folder / entry.file, create_model("passt_s", entry.classes, **size))
     return folder
+
+
+def panns_buffers(rate: int, n_fft: int, fmax: float) -> dict[str, torch.Tensor]:
+    """The front end in the released files: filters and one of the two transforms."""
+    spec = replace(panns_frontend(), sampling_rate=rate, n_fft=n_fft, window=n_fft, fmax=fmax)
+    return {
+        "logmel_extractor.melW": make_frontend(spec).filters.T.contiguous(),
+        "spectrogram_extractor.stft.conv_real.weight": torch.ones(n_fft // 2 + 1, 1, n_fft),
+    }

@@ -20,7 +20,12 @@ from safetensors import SafetensorError, safe_open
 from passt_bench.errors import InputError, located
 
 Tensors = dict[str, torch.Tensor]
-_NESTED = ("state_dict", "model")  # where trainers put the tensors
+# Where trainers put averaged tensors, and plain ones; the first that a file has is read.
+_AVERAGED = (
+    *("model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema"),
+    *("swa_model", "swa_state_dict", "swa"),
+)
+_NESTED = ("state_dict", "model")
 # Lightning's hyper-parameters come in classes of its own; read as plain dictionaries.
 _AS_DICT: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -28,6 +33,7 @@ _AS_DICT: list[Any] = [
     (dict, "lightning_fabric.utilities.data.AttributeDict"),
     (dict, "lightning.fabric.utilities.data.AttributeDict"),
 ]
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _STARTS = (
     (("<!doctype", "<html", "<?xml", "<head"), "a web page instead of weights"),
     (("version https://git-lfs",), "a pointer of Git LFS instead of weights"),
@@ -45,6 +51,7 @@ class TensorFile:
     path: Path
     tensors: Tensors
     metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # which of several sets of tensors was read
 
     def facts(self) -> dict[str, Any] | None:
         """What `pack` wrote; None if it is not a file of this package.
@@ -80,8 +87,8 @@ def pack(facts: Mapping[str, Any]) -> dict[str, str]:
 def read_tensors(path: Path) -> TensorFile:
     """Reads safetensors, or what ``torch.save`` wrote, without executing pickles.
 
-    If a file of ``torch.save`` holds more than a state dict, its entry ``state_dict`` or ``model``
-    is read.
+    If a file of ``torch.save`` holds more than a state dict, its averaged weights are read
+    (``model_ema`` and the like), or else its entry ``state_dict`` or ``model``.
 
     Raises:
         InputError: the file is missing, empty, cut off, not a weight file, or holds objects other
@@ -89,7 +96,8 @@ def read_tensors(path: Path) -> TensorFile:
     """
     with located(path):
         if _start(path)[8:9] != b"{":
-            return TensorFile(path, _checked(_read_torch(path)))
+            loaded, notes = _innermost(_read_torch(path))
+            return TensorFile(path, _checked(loaded), notes=notes)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -101,6 +109,10 @@ def read_tensors(path: Path) -> TensorFile:
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file that may hold weights."""
+    if path.is_dir():
+        inside = [p.name for p in sorted(path.iterdir()) if p.suffix in _SUFFIXES]
+        remedy = f"Give a file in it: {', '.join(inside[:5]) or 'it has no weights'}."
+        raise InputError("a folder, not a file of weights", remedy=remedy)
     if not path.is_file():
         remedy = "Give a weight file, or a name of `passt-bench weights list`."
         raise InputError("no such file", remedy=remedy)
@@ -135,11 +147,22 @@ def _read_torch(path: Path) -> Any:
         raise InputError(f"not a whole file of torch.save ({first})", remedy=_AGAIN) from None
 
 
+def _innermost(loaded: Any) -> tuple[Any, tuple[str, ...]]:
+    """The mapping that holds the tensors, and a note if there are several."""
+    notes: tuple[str, ...] = ()
+    while isinstance(loaded, Mapping):
+        names = [n for n in (*_AVERAGED, *_NESTED) if isinstance(loaded.get(n), Mapping)]
+        if not names:
+            break
+        if len(names) > 1:
+            kind = "averaged" if names[0] in _AVERAGED else "plain"
+            notes += (f"the {kind} weights ({names[0]}) were chosen, {names[1:]} left out",)
+        loaded = loaded[names[0]]
+    return loaded, notes
+
+
 def _checked(loaded: Any) -> Tensors:
     """The mapping of names to finite, dense tensors in what was loaded."""
-    if isinstance(loaded, Mapping):
-        nested = (loaded[name] for name in _NESTED if isinstance(loaded.get(name), Mapping))
-        loaded = next(nested, loaded)
     if not isinstance(loaded, Mapping) or not loaded:
         problem = f"holds a {type(loaded).__name__} without named tensors"
         raise InputError(problem, remedy=_STATE_DICT)
@@ -218,8 +241,12 @@ def family_of(names: Collection[str]) -> Family:
     return OWN
 
 
-_PREFIXES = ("module.", "_orig_mod.", "net_swa.", "net.")  # DataParallel, torch.compile, Lightning
-_COUNTERS = ("n_averaged",)  # torch's AveragedModel counts beside the weights
+# Of DataParallel and torch.compile; and of trainers, first of averaged weights, then of plain ones.
+_WRAPPERS = ("module.", "_orig_mod.")
+_OWNERS = ("net_swa.", "model_ema.", "ema_model.", "swa_model.", "ema.", "net.", "model.")
+_PLAIN = ("net.", "model.")
+# torch's AveragedModel and others count beside the weights.
+_COUNTERS = ("n_averaged", "num_updates", "decay")
 
 
 def strip_prefixes(
@@ -239,16 +266,31 @@ def strip_prefixes(
     groups: dict[str, dict[str, str]] = {}
     for full in tensors:
         name, owner = full, ""
-        while (prefix := next((p for p in _PREFIXES if name.startswith(p)), None)) is not None:
-            owner = prefix if prefix.startswith("net") else owner
+        known_prefixes = (*_WRAPPERS, *_OWNERS)
+        while (prefix := next((p for p in known_prefixes if name.startswith(p)), None)) is not None:
+            owner = prefix if prefix in _OWNERS else owner
             name = name.removeprefix(prefix)
         groups.setdefault(owner, {})[name] = full
-    chosen = next((owner for owner in ("net_swa.", "net.") if owner in groups), "")
+    chosen = next((owner for owner in _OWNERS if owner in groups), "")
     picked = groups.pop(chosen)
     why = f"not among the weights under {chosen}*"
     unused = {full: why for names in groups.values() for full in names.values()}
     unused |= {picked.pop(n): "a counter of the averaging" for n in _COUNTERS if n in picked}
+    left = [f"{owner}*" for owner in _OWNERS if owner in groups]
     notes = []
-    if chosen == "net_swa." and "net." in groups:
-        notes = ["the averaged weights (net_swa.*) were chosen, the plain ones (net.*) left out"]
+    if left:
+        kind = "plain" if chosen in _PLAIN else "averaged"
+        notes = [f"the {kind} weights ({chosen}*) were chosen, {', '.join(left)} left out"]
+    shared, bare = "", picked
+    while (
+        family_of(bare) is OWN
+        and len(heads := {name.partition(".")[0] for name in bare}) == 1
+        and all("." in name for name in bare)
+    ):
+        (head,) = heads
+        shared += f"{head}."
+        bare = {name.partition(".")[2]: full for name, full in bare.items()}
+    if shared and (family_of(bare) is not OWN or set(bare) == set(known)):
+        picked = bare
+        notes.append(f"the prefix of all names, {shared}, was removed")
     return {name: tensors[full] for name, full in picked.items()}, unused, notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from passt_bench.errors import InputError, located
 from passt_bench.models import ast
+from passt_bench.models.frontend import make_frontend
 from passt_bench.models.passt import SPECIAL_TOKENS, PaSST
 from passt_bench.models.weights import adapt
 from passt_bench.models.weights.formats import (
@@ -28,10 +29,13 @@ from passt_bench.models.weights.formats import (
     strip_prefixes,
 )
 from passt_bench.published_weights import by_file, locate
-from passt_bench.spec.recipe import Pair
+from passt_bench.spec.frontends import frontend_of
+from passt_bench.spec.recipe import FrontendSpec, Pair
 
 _LOG = logging.getLogger("passt_bench.weights")
 _SHOWN = 6  # names in one line
+# PANNs' buffers of the front end.
+_FILTERS, _TRANSFORM = "logmel_extractor.melW", "spectrogram_extractor.stft.conv_real.weight"
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Loaded:
         reinitialized: parameter that keeps its initial values → why.
         dropped: tensor of the file that the model does not use → why.
         notes: choices that concern the whole file.
+        frontend: the front end that the file's buffers state, if they do (PANNs).
     """
 
     source: str
@@ -55,6 +60,7 @@ class Loaded:
     reinitialized: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    frontend: FrontendSpec | None = None
 
     def lines(self) -> tuple[str, ...]:
         """The report as sentences; parameters with one reason share a line."""
@@ -210,7 +216,8 @@ def _translate(
     """The report begun, the file's family, and its tensors under the model's names."""
     tensors, unused, notes = strip_prefixes(file.tensors, target)
     theirs = family_of(tensors)
-    loaded = Loaded(file.path.name, theirs.name, dropped=unused, notes=notes)
+    loaded = Loaded(file.path.name, theirs.name, dropped=unused, notes=[*file.notes, *notes])
+    loaded.frontend = panns_frontend_of(tensors)
     if theirs is AST_HF and ours is AST:
         tensors = ast.from_hugging_face(tensors)
         loaded.notes.append("transformers' names translated to the authors'")
@@ -234,6 +241,34 @@ def _translate(
     if ours is PASST:
         tensors = _cut_depth(tensors, target, loaded)
     return loaded, theirs, tensors
+
+
+def panns_frontend_of(tensors: Tensors) -> FrontendSpec | None:
+    """The front end whose filters are among the buffers of a PANN; None if there are none.
+
+    The hop is not in the buffers; all released models have 10 ms.
+
+    Raises:
+        InputError: filters of no released model.
+    """
+    if _FILTERS not in tensors:
+        return None
+    found, known = tensors[_FILTERS], frontend_of("cnn14")
+    n_fft = 2 * (found.shape[0] - 1)
+    if _TRANSFORM in tensors:
+        n_fft = tensors[_TRANSFORM].shape[-1]
+    for rate, fmax in ((32000, 14000.0), (16000, 8000.0), (8000, 4000.0)):
+        spec = replace(known, sampling_rate=rate, fmax=fmax, hop=rate // 100)
+        spec = replace(spec, n_fft=n_fft, window=n_fft, mels=found.shape[1])
+        own = make_frontend(spec).filters.T
+        if own.shape == found.shape and torch.allclose(own, found.float(), atol=1e-5):
+            return spec
+    raise InputError(
+        "the filters of another front end than those of the released PANNs",
+        field=_FILTERS,
+        value=tuple(found.shape),
+        remedy="Give the weights of a released model, or train one with the front end here.",
+    )
 
 
 def _known_grid(net: nn.Module) -> Pair:

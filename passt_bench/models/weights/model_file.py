@@ -3,17 +3,21 @@
 The reference code's files are bare state dicts. Width, depth, patch and classes follow from their
 shapes; so do stride and frames, because the position encodings have ``128 // stride`` rows
 and ``frames // stride`` columns. The hop of the front end and the class names follow from the
-name of a published file; else the default hop and, for 527 classes, AudioSet are assumed.
+name of a published file, the filters from PANNs' buffers, and what transformers writes beside its
+files is read. What is not stated is assumed (for 527 classes, AudioSet), and said in the log.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import logging
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_safetensors
@@ -40,16 +44,18 @@ from passt_bench.models.weights.formats import (
     read_tensors,
     strip_prefixes,
 )
-from passt_bench.models.weights.load import load_tensors
+from passt_bench.models.weights.load import load_tensors, panns_frontend_of
 from passt_bench.published_weights import Published, by_file, locate
 from passt_bench.records.files import write_atomically
 from passt_bench.spec.codec import to_plain, validate
 from passt_bench.spec.frontends import frontend_of
-from passt_bench.spec.recipe import DataSpec, ModelSpec, Recipe, TrainingSpec
+from passt_bench.spec.recipe import DataSpec, FrontendSpec, ModelSpec, Recipe, TrainingSpec
 from passt_bench.vocabulary import class_names
 
+_LOG = logging.getLogger("passt_bench.weights")
 _HEAD_WIDTH = 64  # of DeiT and all models derived from it
 _SECONDS = 10.0  # AudioSet's clips
+_MOST = 0.95  # of which shorter models cover less
 
 
 def check_published(entry: Published, path: Path) -> None:
@@ -116,9 +122,12 @@ def _infer_passt(tensors: Tensors, entry: Published | None) -> ModelSpec:
     )
 
 
-def _infer_ast(tensors: Tensors) -> ModelSpec:
+def _infer_ast(tensors: Tensors, path: Path) -> ModelSpec:
     weight = tensors["v.patch_embed.proj.weight"]
-    rows, columns = grid_of(tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS, 8)
+    places = tensors["v.pos_embed"].shape[1] - SPECIAL_TOKENS
+    # All released models have a stride of 10 along frequency, and with it 12 rows.
+    stride = _beside(path, "config.json").get("frequency_stride", 16 if places % 12 else 10)
+    rows, columns = grid_of(places, 8 if stride == 16 else 12)
     stride = 10 if rows == 12 else 16
     return ModelSpec(
         name="ast" if stride == 10 else "ast_n",
@@ -137,7 +146,64 @@ def _infer_panns(tensors: Tensors) -> ModelSpec:
     return ModelSpec(name="cnn14" if "conv_block6.conv1.weight" in tensors else name, width=width)
 
 
-def _describe(tensors: Tensors, entry: Published | None) -> tuple[Recipe, tuple[str, ...]]:
+def _beside(path: Path, name: str) -> dict[str, Any]:
+    """What transformers writes beside a file of weights; empty if it is not there."""
+    try:
+        content = json.loads(path.with_name(name).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problem = f"not readable as JSON ({error})"
+        raise InputError(problem, source=path.with_name(name), remedy="Replace it.") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _ast_frontend_of(model: ModelSpec, path: Path) -> FrontendSpec:
+    """AST's front end at the length of a model, with what the file beside it states."""
+    spec, stated = frontend_of(model.name), _beside(path, "preprocessor_config.json")
+
+    def columns(frames: int | None) -> int:
+        width, stride = (pair[1] if pair else 0 for pair in (model.patch, model.stride))
+        return ((frames or 0) - width) // stride
+
+    frames = spec.frames if columns(spec.frames) == columns(model.frames) else model.frames
+    frames = stated.get("max_length", frames)
+    for name, found, fits in (
+        ("max_length", frames, columns(frames) == columns(model.frames)),
+        ("num_mel_bins", mels := stated.get("num_mel_bins", spec.mels), mels == spec.mels),
+        ("sampling_rate", rate := stated.get("sampling_rate", spec.sampling_rate), rate == 16000),
+    ):
+        if not fits:
+            raise InputError(
+                "does not fit the tensors, or the front end here",
+                source=path.with_name("preprocessor_config.json"),
+                field=name,
+                value=found,
+                remedy="Give the file that belongs to these weights.",
+            )
+    mean, std = stated.get("mean", spec.mean), stated.get("std", spec.std / 2)
+    return replace(spec, frames=frames, mean=mean, std=2 * std)
+
+
+def _class_names(labels: str, count: int, path: Path) -> tuple[str, ...]:
+    """The class names beside a file of transformers, or those of a data set."""
+    stated = _beside(path, "config.json").get("id2label")
+    if not isinstance(stated, dict):
+        return class_names(labels, count)
+    names = tuple(str(stated.get(str(number))) for number in range(count))
+    if len(stated) != count or len(set(names)) != count:
+        raise InputError(
+            f"{len(stated)} names of classes beside weights of {count}",
+            source=path.with_name("config.json"),
+            field="id2label",
+            remedy="Give the file that belongs to these weights.",
+        )
+    return names
+
+
+def _describe(
+    tensors: Tensors, entry: Published | None, path: Path
+) -> tuple[Recipe, tuple[str, ...]]:
     """Model, front end, clip length and loss of an official file, and a name per logit.
 
     Raises:
@@ -147,7 +213,7 @@ def _describe(tensors: Tensors, entry: Published | None) -> tuple[Recipe, tuple[
     if family is PASST:
         model, head = _infer_passt(tensors, entry), "head.1.weight"
     elif family is AST:
-        model, head = _infer_ast(tensors), "mlp_head.1.weight"
+        model, head = _infer_ast(tensors, path), "mlp_head.1.weight"
     elif family is PANNS:
         model, head = _infer_panns(tensors), "fc_audioset.weight"
     else:
@@ -159,16 +225,30 @@ def _describe(tensors: Tensors, entry: Published | None) -> tuple[Recipe, tuple[
         )
     count = _classes_of(tensors, head)
     labels = entry.labels if entry else "audioset" if count == 527 else ""
-    frontend = frontend_of(model.name)
+    names = _class_names(labels, count, path)
+    frontend = panns_frontend_of(tensors) or frontend_of(model.name)
+    if family is AST:
+        frontend = _ast_frontend_of(model, path)
     if entry is not None or model.frames == 3200:  # which in 10 s mean a hop of 100
         frontend = replace(frontend, hop=entry.hop if entry else 100)
+    seconds = entry.clip if entry else _SECONDS
+    covered = (frontend.frames or model.frames or math.inf) * frontend.hop / frontend.sampling_rate
+    if entry is None and covered < _MOST * seconds:
+        seconds = covered
     recipe = Recipe(
         model=model,
         frontend=frontend,
-        data=DataSpec(name=labels or "unknown", seconds=entry.clip if entry else _SECONDS),
+        data=DataSpec(name=labels or "unknown", seconds=seconds),
         training=TrainingSpec(loss="ce" if labels == "esc50" else "bce"),
     )
-    return recipe, class_names(labels, count)
+    if entry is None:
+        _LOG.warning(
+            "%s: not all of this is stated in the file: %d Hz, a hop of %d samples, mean %g and "
+            "deviation %g, clips of %g s, %s",
+            *(path.name, frontend.sampling_rate, frontend.hop, frontend.mean, frontend.std),
+            *(seconds, f"classes of {labels}" if labels else f"{count} classes"),
+        )
+    return recipe, names
 
 
 class Model(NamedTuple):
@@ -224,12 +304,14 @@ def read_model(source: str | Path, folder: Path | None = None) -> Model:
         recipe = validate(Recipe, facts.get("recipe"), source=file.path)
         classes = validate(tuple[str, ...], facts.get("classes"), source=file.path)
     else:
-        tensors = strip_prefixes(file.tensors)[0]
+        tensors, _, notes = strip_prefixes(file.tensors)
+        for note in (*file.notes, *notes):
+            _LOG.warning("%s: %s", file.path.name, note)
         if family_of(tensors) is AST_HF:
             tensors = from_hugging_face(tensors)
         file = TensorFile(file.path, tensors)
         with located(file.path):
-            recipe, classes = _describe(tensors, by_file(file.path.name))
+            recipe, classes = _describe(tensors, by_file(file.path.name), file.path)
     # Imported here, because that module imports this package.
     from passt_bench.models import from_recipe
 

@@ -133,6 +133,12 @@ def test_other_contents_are_refused(
     assert (caught.value.field, caught.value.value) == (field, value)
 
 
+def test_a_folder_given_as_a_checkpoint_is_named_with_the_files_in_it(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"a folder, not a file.*in it: model\.safetensors"):
+        read_tensors(tmp_path)
+
+
 def test_prefixes_that_are_the_models_own_names_stay() -> None:
     own = {"net.weight": torch.ones(1)}
     assert strip_prefixes(own, own)[0] == own

@@ -69,6 +69,34 @@ def test_of_plain_and_averaged_weights_the_averaged_are_chosen(
     assert "the averaged weights (net_swa.*) were chosen" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["model_ema", "state_dict_ema", "ema", "swa_state_dict"])
+@pytest.mark.parametrize("form", ["entries", "nested", "prefixes"])
+def test_of_several_sets_the_averaged_is_taken_and_the_other_named(
+    source: Any, name: str, form: str, tmp_path: Path
+) -> None:
+    averaged = small_weights.randomised(small_weights.passt(), 9)
+    plain, other = source.state_dict(), averaged.state_dict()
+    content: Any = {"model": plain, name: {"state_dict": other} if form == "nested" else other}
+    if form == "prefixes":
+        content = {f"model.{n}": t for n, t in plain.items()}
+        content |= {f"model_ema.module.{n}": t for n, t in other.items()}
+    torch.save(content, tmp_path / "w.pt")
+    net = small()
+    loaded = load_weights(net, tmp_path / "w.pt")
+    assert same(net, averaged)
+    (note,) = loaded.notes
+    assert "the averaged weights (" in note and "model" in note.partition("chosen")[2]
+
+
+def test_a_prefix_of_all_names_is_removed_and_named(source: Any, tmp_path: Path) -> None:
+    net = small()
+    path = small_weights.save(tmp_path / "w.pt", source, "backbone.encoder.")
+    assert load_weights(net, path).notes == [
+        "the prefix of all names, backbone.encoder., was removed"
+    ]
+    assert same(net, source)
+
+
 def test_another_number_of_classes_remakes_the_classifier_and_keeps_its_norm(
     source: Any, path: Path
 ) -> None:
@@ -231,13 +259,13 @@ def test_cnns_load_for_their_own_and_for_other_classes(
         create_model(model, classes, mels=64, frames=64, **options) for classes in (6, 6, 9)
     )
     state = dict(small_weights.randomised(source).state_dict())
-    unused = ["spectrogram_extractor.stft.conv_real.weight", "logmel_extractor.melW"]
+    unused = small_weights.panns_buffers(32000, 1024, 14000.0)
     if model == "cnn10":  # buffers of the official front end
-        state |= {name: torch.ones(3, 1, 4) for name in unused}
+        state |= unused
     torch.save({"model": state, "iteration": 600000}, tmp_path / "cnn.pth")
     loaded = load_weights(net, tmp_path / "cnn.pth")
     assert same(net, source)
-    assert list(loaded.dropped) == (unused if model == "cnn10" else [])
+    assert list(loaded.dropped) == (list(unused) if model == "cnn10" else [])
     reinitialized = load_weights(other, tmp_path / "cnn.pth").reinitialized
     assert reinitialized and all(name.startswith(heads) for name in reinitialized)
 

@@ -157,3 +157,40 @@ def test_export_writes_official_names_in_a_plain_file(tmp_path: Path) -> None:
         export_model(other, tmp_path / "no.pt")
     assert (caught.value.field, caught.value.value) == ("model.name", "panns_micro")
     assert not (tmp_path / "no.pt").exists()
+
+
+def test_a_cnn14_is_used_with_the_front_end_in_its_own_buffers(tmp_path: Path) -> None:
+    """n_fft 512, hop 160, 16 kHz; filters of none of the released models are refused."""
+    state = dict(small_weights.randomised(create_model("cnn14", 9, width=4, mels=64)).state_dict())
+    for rate, n_fft, fmax in ((16000, 512, 8000.0), (32000, 1024, 14000.0)):
+        torch.save(state | small_weights.panns_buffers(rate, n_fft, fmax), tmp_path / "cnn14.pth")
+        found = read_model(tmp_path / "cnn14.pth").recipe.frontend
+        assert (found.sampling_rate, found.n_fft, found.hop) == (rate, n_fft, rate // 100)
+    torch.save(state | small_weights.panns_buffers(32000, 1024, 11000.0), tmp_path / "cnn14.pth")
+    with pytest.raises(InputError) as caught:
+        read_model(tmp_path / "cnn14.pth")
+    assert caught.value.field == "logmel_extractor.melW"
+
+
+def test_a_short_ast_has_short_clips_and_the_normalisation_and_classes_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = small_weights.randomised(
+        create_model("ast", 3, depth=1, width=64, heads=1, frames=128, mels=128)
+    )
+    torch.save(small_weights.hugging_face(net), tmp_path / "pytorch_model.bin")
+    model = read_model(tmp_path / "pytorch_model.bin")
+    assert model.recipe.data.seconds == pytest.approx(1.28, abs=0.1)
+    assert "16000 Hz, a hop of 160 samples, mean -4.26774" in caplog.text
+    beside, labels = tmp_path / "preprocessor_config.json", tmp_path / "config.json"
+    beside.write_text('{"mean": -6.8, "std": 5.5, "max_length": 128, "sampling_rate": 16000}')
+    labels.write_text('{"id2label": {"0": "yes", "1": "no", "2": "up"}}')
+    model = read_model(tmp_path / "pytorch_model.bin")
+    found = model.recipe.frontend
+    assert (found.mean, found.std, found.frames) == (-6.8, 11.0, 128)
+    assert (model.classes, model.recipe.data.seconds) == (("yes", "no", "up"), 1.28)
+    for field, text in (("max_length", "1024"), ("sampling_rate", "8000"), ("num_mel_bins", "64")):
+        beside.write_text(f'{{"{field}": {text}}}')
+        with pytest.raises(InputError) as caught:
+            read_model(tmp_path / "pytorch_model.bin")
+        assert (caught.value.source, caught.value.field) == (beside, field)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import small_study
 import torch
+from small_weights import panns_buffers
 
 from passt_bench.errors import InputError
 from passt_bench.models import create_model, from_recipe, save_model
@@ -17,6 +18,7 @@ from passt_bench.runner.plan import plan_study
 from passt_bench.runner.request import Paths
 from passt_bench.runner.studies import load_study
 from passt_bench.spec import DataSpec, FrontendSpec, InitSpec, ModelSpec, Recipe
+from passt_bench.spec.frontends import panns_frontend
 from passt_bench.spec.key import key_fields
 
 CLASSES = ("a", "b", "c")
@@ -75,6 +77,19 @@ def test_a_file_that_changed_after_planning_is_refused(path: Path) -> None:
     _saved(path, seed=9)
     with pytest.raises(RuntimeError, match="changed since the study was planned"):
         load_initial_weights(from_recipe(recipe, 3, 64), recipe, 0, found, CLASSES)
+
+
+def test_weights_of_another_front_end_are_refused(tmp_path: Path) -> None:
+    state = create_model("cnn6", 3, width=4, mels=64).state_dict()
+    torch.save(state | panns_buffers(16000, 512, 8000.0), tmp_path / "cnn6_16k.pth")
+    recipe = Recipe(
+        model=ModelSpec("cnn6", width=4),
+        frontend=panns_frontend(),
+        init=InitSpec("checkpoint", str(tmp_path / "cnn6_16k.pth")),
+    )
+    with pytest.raises(InputError) as caught:
+        resolve_init(recipe, CLASSES)
+    assert (caught.value.field, caught.value.value) == ("frontend.sampling_rate", 32000)
 
 
 def test_wrong_initial_weights_are_refused_before_anything_runs(path: Path, tmp_path: Path) -> None:
