@@ -37,6 +37,7 @@ REMEDIES: dict[str, str] = {
     "class without a positive": "Add clips of it, or remove the class: it can be neither "
     "learned nor evaluated there.",
     "digital silence": "Check them: silent, but labeled.",
+    "channels that cancel": "Keep one channel of each: mixed to one, hardly anything is left.",
     "not listed": "They were published, but are not listed; report it with your results.",
 }
 # Those that differ for clips that were prepared from other data, and for rows of HDF5 files.
@@ -49,7 +50,7 @@ OF_ROWS: dict[str, str] = {
     "broken": "Write these rows of the HDF5 file again, or remove them.",
     "listed twice": "Keep one of these rows of the HDF5 files: what is listed twice counts twice.",
 }
-NOTES: tuple[str, ...] = ("digital silence", "not listed")  # shown, but not a failure
+NOTES = ("digital silence", "channels that cancel", "not listed")  # shown, but not a failure
 _FEW = 5  # different lengths that are all listed
 _DECODING = 0.8  # share of the time, if files are both decoded and compared
 
@@ -162,7 +163,12 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     splits, classes = _splits(table, clips), _classes(dataset, table, clips)
     missing, broken = _missing_and_broken(table, clips)
     unlisted, count = _unlisted(table, splits, fingerprint.expected or 0)
-    silent = np.flatnonzero(clips["silent"]).tolist() if options.decode else []
+    kinds = {"digital silence": "silent", "channels that cancel": "cancels"}
+    heard = {
+        kind: [named(table, clip) for clip in np.flatnonzero(clips[column]).tolist()]
+        for kind, column in kinds.items()
+        if options.decode
+    }
     names: dict[str, Sequence[str]] = {
         "missing": missing,
         "broken": broken,
@@ -174,7 +180,7 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
             for item in classes
             if not item.found[at]
         ],
-        "digital silence": [named(table, clip) for clip in silent],
+        **heard,
         "not listed": unlisted,
     }
     other = OF_PREPARED if table.prepared else {} if table.files is not None else OF_ROWS

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.targets import PackedTargets, Targets
+from passt_bench.errors import InputError
 
 SPLIT_NAMES = ("train", "test", "validation")
 TRAIN, TEST, VALIDATION = range(3)
@@ -112,6 +113,7 @@ class Listing:
     folds: tuple[int, ...]  # ascending; empty if splits have names
     classes: tuple[str, ...]
     multi_label: bool  # whether a clip may have several classes
+    notes: tuple[str, ...] = ()  # on the lists, for readers of a result
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -127,11 +129,20 @@ class ListingBuilder:
 
     def __init__(self, classes: Sequence[str] | None = None) -> None:
         self.classes = None if classes is None else dict.fromkeys(classes)
+        if classes is not None and len(classes) > len(self.classes or ()):
+            twice = next(name for name in classes if classes.count(name) > 1)
+            remedy = "Give each class a name of its own."
+            raise InputError("named twice", field="classes", value=twice, remedy=remedy)
         self._sources: dict[str, str | None] = {}  # by name of the clip
         self._files: dict[str, int] = {}
         self._label_sets: dict[tuple[str, ...], int] = {}  # few, even for millions of clips
         self._file, self._label_set, self._split = array("i"), array("i"), array("h")
         self._start, self._end = array("d"), array("d")
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether a clip has several labels."""
+        return any(len(labels) > 1 for labels in self._label_sets)
 
     def __contains__(self, name: object) -> bool:
         return name in self._sources

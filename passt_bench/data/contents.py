@@ -19,6 +19,7 @@ from passt_bench.errors import InputError
 
 _BLOCK = 1 << 16  # samples decoded at a time
 _AHEAD = 32  # files per thread that are submitted at a time
+_CANCELLED = 0.01  # share of the channels' power, below which a mix has nearly none
 _SHOWN = 4  # members of a group that are named
 
 Share = Callable[[float], None]
@@ -97,7 +98,8 @@ class Decoded(NamedTuple):
     seconds: float = np.nan
     rate: int = 0  # Hz
     channels: int = 0
-    silent: bool = False  # whether the mean of its channels is zero throughout, in 16 bits
+    silent: bool = False  # whether its channels are zero throughout, in 16 bits
+    cancels: bool = False  # whether the mean of its channels has less than 1 % of their power
     digest: bytes = b""  # of rate and samples (mean of channels in 16 bits)
 
 
@@ -106,18 +108,23 @@ def decode_file(sound: AudioFile) -> Decoded:
     try:
         with opened(sound, thorough=True) as file:
             hasher = hashlib.blake2b(str(file.samplerate).encode(), digest_size=16)
-            count, silent = 0, True
+            count, silent, power, mixed = 0, True, 0.0, 0.0
             # Not with soundfile's `blocks`, which repeats old samples if a file ends early.
             for block in blocks_of(file, 0, file.frames, _BLOCK):
                 check_samples(sound, block)
                 count += len(block)
-                mono = np.rint(32768 * block.mean(axis=1)).clip(-32768, 32767).astype("<i2")
-                silent = silent and not mono.any()
+                mean = block.mean(axis=1)
+                silent = silent and not np.rint(32768 * block).any()
+                power += float(np.square(block).sum()) / file.channels
+                mixed += float(np.square(mean).sum())
+                mono = np.rint(32768 * mean).clip(-32768, 32767).astype("<i2")
                 hasher.update(mono.tobytes())
             if count < file.frames:
                 return Decoded(f"cut off: {file.frames} samples expected, {count} found")
             seconds = count / file.samplerate
-            return Decoded("", seconds, file.samplerate, file.channels, silent, hasher.digest())
+            shape = file.samplerate, file.channels
+            cancels = not silent and mixed < _CANCELLED * power
+            return Decoded("", seconds, *shape, silent, cancels, hasher.digest())
     except InputError as error:
         return Decoded(error.problem)
 
@@ -129,7 +136,8 @@ def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
     single = single.sort_values(["file", "split"])
     heard = []
     if "digest" in single:
-        audible = single[(single["problem"] == "") & ~single["silent"].astype(bool)]
+        quiet = single["silent"].astype(bool) | single["cancels"].astype(bool)
+        audible = single[(single["problem"] == "") & ~quiet]
         for members in equal_sets(audible[["digest"]]):
             same = clips["same"][members]
             if same.min() < 0 or same.nunique() > 1:  # else found by bytes

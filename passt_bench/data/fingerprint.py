@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence, Sized
 from typing import BinaryIO
 
@@ -52,8 +54,8 @@ def evenly_spaced(count: int) -> np.ndarray:
 def class_notes(
     targets: Targets, split: np.ndarray, splits: Sequence[str], classes: Sequence[str]
 ) -> list[str]:
-    """A note for each split in which some classes have no clip."""
-    notes = []
+    """A note for each split in which some classes have no clip, and on names that look alike."""
+    notes = _alike(classes)
     for code, name in enumerate(splits):
         inside = np.flatnonzero(split == code)
         if len(inside):
@@ -62,6 +64,26 @@ def class_notes(
                 named = first_few([classes[at] for at in empty], empty)
                 notes.append(f"{len(empty)} classes without a clip in {name}: {named}")
     return notes
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Notes on classes whose names a reader cannot tell apart, or that may be lists of names.
+
+    Names that differ in case, in the composition of letters, or in invisible ones.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        letters = unicodedata.normalize("NFKD", name).casefold()
+        kept = "".join(letter for letter in letters if unicodedata.category(letter)[0] != "C")
+        groups.setdefault(" ".join(unicodedata.normalize("NFKC", kept).split()), []).append(name)
+    alike = [" and ".join(map(ascii, names)) for names in groups.values() if len(names) > 1]
+    notes = [f"classes that look alike: {first_few(alike, alike)}"] if alike else []
+    known, lists = set(classes), []
+    for name in classes:
+        parts = [part.strip() for part in re.split(r"[,;|/+&]", name)]
+        if set("[]{}") & set(name) or (len(parts) > 1 and known.issuperset(parts)):
+            lists.append(ascii(name))
+    return [*notes, *([f"classes that may be lists: {first_few(lists, lists)}"] if lists else [])]
 
 
 def first_few(names: Sequence[str], of: Sized) -> str:

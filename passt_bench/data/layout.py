@@ -247,7 +247,8 @@ def open_listing(
             multi_label=listing.multi_label,
             sampling_rates=dict(sorted(zip(map(str, rates), counts.tolist(), strict=True))),
             notes=(
-                *_notes(clips, skipped, sampling_rate),
+                *listing.notes,
+                *_notes(clips, skipped, sampling_rate, listing.root),
                 *class_notes(targets, table.split, table.splits, listing.classes),
             ),
         ),
@@ -306,7 +307,7 @@ def _digested(clips: pd.DataFrame, targets: Targets) -> Iterator[str | np.ndarra
         yield np.nan_to_num(clips["end"].to_numpy("<f8"), nan=-1)
 
 
-def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int) -> list[str]:
+def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int, root: Path) -> list[str]:
     """Notes on the data for readers of a result."""
     missing, late = int((skipped["problem"] == MISSING).sum()), clips["name"][clips["overrun"]]
     resampled = int((clips["rate"] != sampling_rate).sum())
@@ -315,7 +316,7 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int) -> li
         (
             len(skipped),
             f"{len(skipped)} clips left out, {missing} missing and {len(skipped) - missing} "
-            f"without sound: {_named(skipped)}",
+            f"without sound: {_named(skipped, root)}",
         ),
         (
             len(late),
@@ -328,10 +329,20 @@ def _notes(clips: pd.DataFrame, skipped: pd.DataFrame, sampling_rate: int) -> li
     return [note for count, note in notes if count]
 
 
-def _named(skipped: pd.DataFrame) -> str:
+def _named(skipped: pd.DataFrame, root: Path) -> str:
     """The first skipped clips, and what is wrong with them."""
     first = skipped[["name", "problem"]].head(5).itertuples(index=False)
-    return first_few([f"{name} ({problem})" for name, problem in first], skipped)
+    named = [f"{name} ({problem}{_other_case(root / name)})" for name, problem in first]
+    return first_few(named, skipped)
+
+
+def _other_case(path: Path) -> str:
+    """A hint if the folder of a missing file has one whose name differs in case alone."""
+    try:
+        same = [p.name for p in path.parent.iterdir() if p.name.lower() == path.name.lower()]
+    except (OSError, ValueError):
+        return ""
+    return "" if path.name in same or not same else f", but there is {same[0]}"
 
 
 def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDataset) -> None:
@@ -345,7 +356,7 @@ def _check_skipped(skipped: pd.DataFrame, incomplete: bool, usable: FolderDatase
         f"{len(counted)} of {len(usable.ids) + len(skipped)} clips are missing or unreadable",
         source=usable.table.root,
         field="files",
-        value=_named(counted),
+        value=_named(counted, usable.table.root),
         remedy=f"At most {100 * MAX_SKIPPED:g} % may be missing or unreadable; add the files, or "
         "remove the clips from the list.",
     )

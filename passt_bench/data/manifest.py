@@ -4,14 +4,16 @@ Columns ``path`` (relative to the file's folder), ``labels`` (or ``label``; seve
 ``;``) and ``split`` (``train``, ``test``, ``validation``) or ``fold`` (a whole number); optional
 ``start`` and ``end`` (seconds within the file) and ``source`` (the recording that a clip was cut
 from, by default its file; a validation split never separates clips of one source). If every clip
-has one label the data are single-label, else multi-label. Classes are sorted by name, or in the
-order of a file ``classes.txt`` or ``vocabulary.csv`` beside the manifest.
+has one label the data are single-label, else multi-label; where a clip has several, others may have
+none. Classes are sorted by name, or in the order of a file ``classes.txt`` or ``vocabulary.csv``
+beside the manifest.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path, PureWindowsPath
 
@@ -70,9 +72,12 @@ class Manifest(DatasetLayout):
         classes = None if beside is None else read_vocabulary(beside)
         known = frozenset(classes or ())
         builder = ListingBuilder(classes)
-        labels, split = _check_columns(file, columns_of(file))
+        columns = columns_of(file)
+        labels, split = _check_columns(file, columns)
+        unlabelled: Row | None = None
         for row in read_rows(file, ("path", labels, split)):
             path, (start, end) = _path(row), _segment(row)
+            unlabelled = unlabelled or (None if row.values[labels] else row)
             whole = start == 0 and end is None
             name = path if whole else f"{path}@{start:.10g}-" + (f"{end:.10g}" if end else "")
             row.unlisted("path", name, builder)
@@ -84,10 +89,15 @@ class Manifest(DatasetLayout):
                 row.known(labels, words, known, beside.name, remedy)
             builder.add(name, path, words, code, source=source, start=start, end=end)
         listing = builder.listing(file.parent, folded=split == "fold")
+        if unlabelled is not None and not builder.several_labels:
+            remedy = "A clip may have none only where another has several."
+            raise unlabelled.wrong(labels, "empty", remedy)
+        unused = [name or "(no name)" for name in columns if name not in _COLUMNS]
+        notes = (f"columns that are not used: {', '.join(unused)}",) if unused else ()
         if len(listing.folds) > _MAX_FOLDS:
             problem = f"{len(listing.folds)} folds"
             raise InputError(problem, source=file, field="fold", remedy="Give at most 100.")
-        return listing
+        return replace(listing, notes=notes)
 
 
 def _check_columns(file: Path, columns: tuple[str, ...]) -> tuple[str, str]:
@@ -125,6 +135,8 @@ def _one_of(file: Path, columns: tuple[str, ...], one: str, other: str) -> str:
 def _path(row: Row) -> str:
     """The file relative to the folder, in its shortest form."""
     given = row.text("path")
+    if (written := row.written.get("path")) and (row.path.parent / written).is_file():
+        given = written  # a name may have blanks at its ends
     path = posixpath.normpath(given)
     # A backslash is part of a name here, but separates folders on Windows.
     windows = posixpath.normpath(given.replace("\\", "/"))
@@ -138,10 +150,14 @@ def _path(row: Row) -> str:
         )
     if "\0" in path:
         raise row.wrong("path", "not a file name")
+    if "\\" in path and not (row.path.parent / path).exists():
+        raise row.wrong("path", "folders are separated by backslashes", f"Write {windows}.")
     return path
 
 
 def _labels(row: Row, column: str) -> list[str]:
+    if not row.values[column]:
+        return []
     labels = [label.strip() for label in row.text(column).split(";")]
     if not all(labels):
         raise row.wrong(column, "an empty label", "Separate labels by one ';'.")

@@ -296,7 +296,7 @@ def _go_to(file: soundfile.SoundFile, place: int) -> None:
 
 def check_samples(sound: AudioFile, block: np.ndarray) -> None:
     """Refuses samples that are not numbers, or so large that no model could compute with them."""
-    most = np.abs(block).max(initial=0.0)
+    most = max(block.max(initial=0.0), -block.min(initial=0.0))  # NaN if one is
     if not np.isfinite(most):
         raise broken(sound, "the file holds NaN or infinity")
     if most > _MAX_SAMPLE:

@@ -21,6 +21,7 @@ class Row(NamedTuple):
     path: Path  # of the table
     line: int  # last line of the row, from 1
     values: dict[str, str]  # column → value, stripped
+    written: dict[str, str]  # column → value as written, where it has blanks at an end
 
     def text(self, column: str) -> str:
         """The value of a column.
@@ -68,7 +69,8 @@ def columns_of(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     Raises:
         InputError: no such file, not UTF-8, or another delimiter.
     """
-    names = tuple(next((words for _, _, words in _lines(path, delimiter)), ()))
+    head = next((words for _, _, words in _lines(path, delimiter)), [])
+    names = tuple(word.strip() for word in head)
     for mark, other in ((";", "semicolons"), ("\t", "tabs")):
         if delimiter == "," and len(names) == 1 and mark in names[0]:
             raise InputError(
@@ -104,6 +106,14 @@ def read_rows(
     if absent:
         remedy = f"Give a first line that names {', '.join(columns)}."
         raise InputError("missing columns", source=path, field=absent, remedy=remedy)
+    if names.count("") > 1:
+        raise InputError(
+            f"{names.count('')} columns have no name",
+            source=path,
+            field="first line",
+            value=",".join(names),
+            remedy="Name each, or remove the commas behind the last name.",
+        )
     twice = _repeated(names)
     if twice:
         raise InputError(
@@ -122,7 +132,9 @@ def read_rows(
                 )
             raise InputError(problem, source=f"{path} line {first}", remedy=remedy)
         empty = False
-        yield Row(path, line, dict(zip(names, words, strict=True)))
+        written = {n: word for n, word in zip(names, words, strict=True) if word != word.strip()}
+        values = dict(zip(names, map(str.strip, words), strict=True))
+        yield Row(path, line, values, written)
     if empty:
         raise InputError("no clips are listed", source=path, remedy="Give the complete list.")
 
@@ -137,7 +149,7 @@ def _lines(
         try:
             for words in reader:
                 if words and not (comment and words[0].startswith(comment)):
-                    yield first, reader.line_num, [word.strip() for word in words]
+                    yield first, reader.line_num, words
                 first = reader.line_num + 1
         except csv.Error as error:
             problem = f"not a row of a table ({error})"
@@ -175,7 +187,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     """
     ordered = True
     if path.suffix == ".csv":
-        rows = [words for _, _, words in _lines(path, ",")]
+        rows = [[word.strip() for word in words] for _, _, words in _lines(path, ",")]
         names = [words[1] if len(words) > 1 else "" for words in rows]
         ordered = [words[0] for words in rows] == [str(number) for number in range(len(rows))]
     else:

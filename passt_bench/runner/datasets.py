@@ -9,6 +9,7 @@ from passt_bench.runner.request import Paths
 from passt_bench.spec.key import digest, key_fields
 from passt_bench.spec.recipe import Recipe
 from passt_bench.training.loop import check_labels
+from passt_bench.training.metrics import check_labels as check_scorable
 
 
 class Datasets:
@@ -35,11 +36,13 @@ class Datasets:
         return self._open[name]
 
     def check(self, recipe: Recipe, fold: int | None) -> None:
-        """Refuses labels that the recipe cannot use, see `check_labels`, once per combination."""
-        key = digest(
-            [key_fields(recipe.data), recipe.data.storage, key_fields(recipe.training), fold]
-        )
+        """Refuses labels that the recipe or its metrics cannot use, once per combination."""
+        fields = key_fields(recipe.data), recipe.data.storage, key_fields(recipe.training)
+        key = digest([*fields, recipe.metrics, fold])
         if key not in self._checked:
             dataset = self.get(recipe)
-            check_labels(recipe, dataset.targets, dataset.split(fold)[0])
+            train, test = dataset.split(fold)
+            check_labels(recipe, dataset.targets, train)
+            for metric in recipe.metrics:
+                check_scorable(metric, dataset.targets[test])
             self._checked.add(key)

@@ -54,14 +54,17 @@ def match_classes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[np.ndarra
             f"the data have {len(theirs)}",
             field="number of classes",
             value=len(ours),
-            remedy="Give a model that was trained on these classes.",
+            remedy="Give a model that was trained on these classes."
+            if not set(theirs) < set(ours)
+            else "They are some of the model's classes: put all of its classes into a file "
+            "classes.txt beside the manifest, one per line, in any order.",
         )
     if are_numbers(ours):
         note = "the model file has no class names: the order of the data set is assumed"
         return np.arange(len(ours)), [note]
     for name in theirs:
         if name not in ours:
-            other = next(own for own in ours if own not in theirs)
+            other = next((own for own in ours if own not in theirs), "one of them twice")
             raise InputError(
                 "the model does not have this class",
                 field="class",

@@ -99,8 +99,17 @@ def score(name: str, targets: np.ndarray, scores: np.ndarray) -> tuple[float, Pe
 
 
 def check_labels(name: str, targets: np.ndarray) -> None:
-    """Raises InputError if a metric needs all labels and some are unknown (NaN)."""
-    if METRICS.get(name).build.needs_all_labels and np.isnan(targets).any():
+    """Raises InputError if a metric cannot be computed from labels, whatever the scores are."""
+    metric: Metric = METRICS.get(name).build
+    both = (targets > 0.5).any(axis=0) & (targets <= 0.5).any(axis=0)
+    if metric.needs_negatives and not both.any():
+        raise InputError(
+            "no class has both a positive and a negative among the clips",
+            field="metrics",
+            value=name,
+            remedy="Score clips of several classes, or use another metric.",
+        )
+    if metric.needs_all_labels and np.isnan(targets).any():
         others = [item.name for item in METRICS.all() if not item.build.needs_all_labels]
         raise InputError(
             "some labels are unknown (NaN), and this metric needs them all",

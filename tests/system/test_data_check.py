@@ -133,7 +133,9 @@ def test_one_file_under_two_names_and_a_class_without_clips(tmp_path: Path, chec
 
 def test_decoding_finds_equal_sound_nan_and_silence(tmp_path: Path, checked: Check) -> None:
     written = write_manifest(tmp_path / "own", seconds=(1.0,))
-    wav, flac, quiet, _, nan = written.of("train")[:5]
+    wav, flac, quiet, opposed, nan = written.of("train")[:5]
+    wave = (20000 * sound(98, 0.5, 16000)).astype(np.int16)
+    soundfile.write(opposed.path, np.stack([wave, -wave], axis=1), 16000, format="WAV")
     for clip in (wav, flac):
         write_sound(clip.path, (20000 * sound(99, 0.5, 16000)).astype(np.int16), 16000)
     soundfile.write(quiet.path, np.zeros(44100), 44100, format="OGG")
@@ -145,12 +147,13 @@ def test_decoding_finds_equal_sound_nan_and_silence(tmp_path: Path, checked: Che
     told = checked(f"manifest={written.root}", "--decode")
     assert names(told, "broken") == [f"train {nan.name} (the file holds NaN or infinity)"]
     assert names(told, "digital silence") == [f"train {quiet.name}"]
+    assert names(told, "channels that cancel") == [f"train {opposed.name}"]
     assert names(told, "identical sound") == [f"train {wav.name} = train {flac.name}"]
     assert (told["parts"][0]["found"], told["parts"][0]["broken"]) == (5, 1)
     for clip in (nan, flac):
         write_sound(clip.path, sound(1, 1.0, 44100), 44100)
     told = checked(f"manifest={written.root}", "--decode", clean=True)
-    assert list(told["findings"]) == ["digital silence"]
+    assert list(told["findings"]) == ["digital silence", "channels that cancel"]
 
 
 def test_one_source_in_two_folds(tmp_path: Path, checked: Check) -> None:

@@ -206,6 +206,10 @@ def test_classes_are_matched_by_name(whole: EvaluationRecord, tmp_path: Path) ->
         with pytest.raises(InputError) as caught:
             match_classes(("a", "b"), theirs)
         assert (caught.value.field, caught.value.value) == (field, value)
+    with pytest.raises(InputError, match="some of the model's classes: put all .* classes.txt"):
+        match_classes(("a", "b", "c"), ("a", "c"))
+    with pytest.raises(InputError, match="one of them twice"):
+        match_classes(("a", "a"), ("a", "b"))
     strange = model(tmp_path / "strange", [f"sound {n}" for n in range(16)])
     with pytest.raises(InputError, match="--labels"):
         evaluated(tmp_path, strange)

@@ -1,5 +1,6 @@
 """Studies on recordings of one's own, by the command line; test_data_how_to.py predicts, too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,14 @@ import small_study
 import soundfile
 from fixtures import Cli, Mistake
 from layouts import write_audioset_folder, write_manifest, write_prepared_hdf5
+from sounds import sound, write_sound
 
+from passt_bench.errors import InputError
 from passt_bench.records.run import RunRecord
 from passt_bench.records.store import Store
+from passt_bench.runner.datasets import Datasets
+from passt_bench.runner.request import Paths
+from passt_bench.spec import DataSpec, Recipe
 
 CHANGES = """
     "data.name": "manifest", "data.seconds": 0.8, "data.train_clips": None, "data.test_clips": None,
@@ -93,3 +99,19 @@ def test_what_only_decoding_finds_leaves_no_half_file(tmp_path: Path, mistake: M
     assert mistake("run", study, *words).source == path
     assert not list((out / "cache").glob("*features*"))
     assert not (out / "records").exists()
+
+
+def test_a_metric_that_no_scores_can_have_is_refused_before_the_training(tmp_path: Path) -> None:
+    """All clips of the test split are of one class; accuracy can be computed."""
+    rows = ["path,labels,split"]
+    for name, label, split in (("a", "x", "train"), ("b", "y", "train"), ("c", "x", "test")):
+        write_sound(tmp_path / f"{name}.wav", sound(1, 0.1, 8000), 8000)
+        rows.append(f"{name}.wav,{label},{split}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    datasets = Datasets(Paths(tmp_path / "runs", {"manifest": tmp_path}))
+    recipe = Recipe(data=DataSpec("manifest", seconds=0.1), metrics=("accuracy",))
+    datasets.check(recipe, None)
+    for metric in ("mAP", "AUC", "dprime"):
+        with pytest.raises(InputError) as caught:
+            datasets.check(replace(recipe, metrics=("accuracy", metric)), None)
+        assert (caught.value.field, caught.value.value) == ("metrics", metric)

@@ -125,7 +125,7 @@ def test_lengths_are_few_or_quartiles() -> None:
     assert counted(np.array([8000, 0, 16000, 16000])) == {"16000": 2, "8000": 1}
 
 
-def test_rate_and_each_sample_count_and_silent_is_the_mean_of_channels() -> None:
+def test_rate_and_each_sample_count_and_channels_may_cancel() -> None:
     samples = (32767 * sound(3, 0.5, 16000)).astype(np.int16)
 
     def heard(wave: np.ndarray, rate: int = 16000) -> Decoded:
@@ -135,4 +135,12 @@ def test_rate_and_each_sample_count_and_silent_is_the_mean_of_channels() -> None
     assert heard(np.stack([samples, samples], axis=1)).digest == digest
     others = {heard(samples, rate=8000).digest, heard(samples + np.int16(1)).digest}
     assert len({digest, *others}) == 3
-    assert heard(np.stack([samples, -samples], axis=1)).silent and not heard(samples).silent
+    nearly = (0.95 * samples).astype(np.int16)
+    for other, silent, cancels in (
+        (samples, False, False), (-samples, False, True), (-nearly, False, True),
+        (np.zeros_like(samples), False, False),
+    ):  # fmt: skip
+        found = heard(np.stack([samples, other], axis=1))
+        assert (found.silent, found.cancels) == (silent, cancels)
+    quiet = heard(np.zeros_like(samples))
+    assert (quiet.silent, quiet.cancels) == (True, False)

@@ -187,6 +187,7 @@ ROWS = {
     "a drive": ("C:\\a.wav,dog,train", "path", "C:\\a.wav"),
     "no path": (",dog,train", "path", ""),
     "no label": ("a.wav,,train", "labels", ""),
+    "backslashes": ("x\\a.wav,dog,train", "path", "x\\a.wav"),
     "no split": ("a.wav,dog,", "split", ""),
     "an empty label": ("a.wav,dog;;cat,train", "labels", "dog;;cat"),
     "a label twice": ("a.wav,dog;dog,train", "labels", "dog;dog"),
@@ -229,6 +230,7 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
         (SMALL.replace("labels", "fold"), "split, fold: both of split and fold"),
         (SMALL.replace("path,labels,split", "labels,label,split"), "both of labels and label"),
         (SMALL.replace("split", "split,split").replace("n\n", "n,n\n"), "manifest.csv: split: "),
+        (SMALL.replace("split", "split,,").replace("n\n", "n,,\n"), "2 columns have no name"),
         *(
             (re.sub("$", f",{column}", SMALL, count=1, flags=re.M), f"{column}.*no such column")
             for column in ("Start", "sources", "lables")
@@ -251,6 +253,55 @@ def test_names_the_broken_row(tmp_path: Path, case: str) -> None:
 def test_refuses_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(write(tmp_path, text))
+
+
+def test_clips_of_background_have_no_label_where_others_have_several(tmp_path: Path) -> None:
+    text = SMALL.replace("a.wav,dog", "a.wav,dog;cat").replace("d.wav,cat", "d.wav,")
+    data = read(write(tmp_path, text))
+    assert data.fingerprint.multi_label
+    assert data.targets[np.array([0, 3])].tolist() == [[1, 1], [0, 0]]
+
+
+def test_columns_that_count_for_nothing_are_named(tmp_path: Path) -> None:
+    text = re.sub("$", ",0,1", SMALL.replace("split", "split,start_time,end_time"), flags=re.M)
+    text = text.replace("end_time,0,1", "end_time").removesuffix(",0,1")
+    data = read(write(tmp_path, text))
+    assert "columns that are not used: start_time, end_time" in data.fingerprint.notes
+
+
+@pytest.mark.parametrize(
+    ("classes", "note"),
+    [
+        (("gr\u00fcn", "gru\u0308n"), r"classes that look alike: 'gru\u0308n' and 'gr\xfcn'"),
+        (("Blau", "blau"), "classes that look alike: 'Blau' and 'blau'"),
+        (("rot", "ro\u200bt"), r"classes that look alike: 'rot' and 'ro\u200bt'"),
+        (("dog", "cat", "dog, cat"), "classes that may be lists: 'dog, cat'"),
+        (("['dog']", "cat"), "classes that may be lists: \"['dog']\""),
+        (("Male speech, man speaking", "child's"), None),
+    ],
+)
+def test_classes_that_look_alike_are_named(
+    classes: tuple[str, ...], note: str | None, tmp_path: Path
+) -> None:
+    rows = [f'{name}.wav,"{classes[at % len(classes)]}",{split}' for at, (name, split) in
+            enumerate(zip("abcd", ("train", "train", "train", "test"), strict=True))]  # fmt: skip
+    data = read(write(tmp_path, "\n".join(["path,labels,split", *rows, ""])))
+    assert set(data.fingerprint.classes) == set(classes)
+    found = [each for each in data.fingerprint.notes if each.startswith("classes that")]
+    assert found == ([note] if note else [])
+
+
+def test_a_name_with_blanks_at_its_ends_is_looked_up_as_written(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL + '" e.wav",dog,test\n"f.wav ",cat,test\n h.wav ,dog,train\n')
+    for name in (" e.wav", "f.wav ", "h.wav"):
+        (root / name).write_bytes((root / "a.wav").read_bytes())
+    assert [name for name in read(root).ids if name not in SMALL] == [" e.wav", "f.wav ", "h.wav"]
+
+
+def test_a_name_that_differs_in_case_alone_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path, SMALL.replace("d.wav", "D.wav"))
+    with pytest.raises(InputError, match=r"D\.wav \(no such file, but there is d\.wav\)"):
+        read(root)
 
 
 def test_a_backslash_within_a_name_is_a_letter(tmp_path: Path) -> None:
