@@ -42,8 +42,8 @@ _CUT = re.compile(
 )
 # A size at most so many bytes below 2 or 4 GiB is a placeholder of a program that wrote to a pipe.
 _PLACEHOLDERS = 4096
-# In the log of a WAV if what follows the data is no chunk; 0 bytes of data are a placeholder then.
-_NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker")
+# In the log if what follows the data is no chunk; 0 bytes of data in a WAV are a placeholder then.
+_NO_CHUNK = re.compile("Unknown chunk marker|Chunk size|Have 0 marker|header allocation .* denied")
 # The Xing or LAME header of an MP3, with the flag that the number of frames is stated.
 _COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0b\x0d\x0f]")
 _HEAD = 4096  # bytes that are searched for it
@@ -90,7 +90,7 @@ def opened(sound: AudioFile, thorough: bool = False) -> Iterator[soundfile.Sound
                 raise broken(sound, "the file holds no samples")
             if file.frames == _UNKNOWN:
                 raise broken(sound, "the header does not state the number of samples")
-            if _NO_CHUNK.search(file.extra_info):
+            if file.format == "AU" or _NO_CHUNK.search(file.extra_info):
                 _refuse_more(sound, file)
             if thorough and file.format in ("MP3", "OGG"):
                 _compare_packets(sound, file.frames / file.samplerate)
@@ -174,21 +174,25 @@ def _decoded(sound: AudioFile) -> io.BytesIO | None:
 
 
 def _refuse_more(sound: AudioFile, file: soundfile.SoundFile) -> None:
-    """Refuses a WAV or AIFF file with sound behind the end that it states."""
+    """Refuses a WAV, AIFF, CAF or AU file with sound behind the end that it states."""
     with _raw(sound) as raw:
-        size, at, data = raw.seek(0, os.SEEK_END), 12, 0
+        size, data = raw.seek(0, os.SEEK_END), 0
         raw.seek(0)
-        order = "<" if raw.read(4) == b"RIFF" else ">"
-        while at + 8 <= size:
-            raw.seek(at)
-            name, length = struct.unpack(f"{order}4sI", raw.read(8))
-            if at + 8 + length > size or not re.fullmatch(rb"[ -~]{4}", name):
-                break
-            data = length if name in (b"data", b"SSND") else data
-            at += 8 + length + length % 2
-        raw.seek(min(at, size))
+        mark, at, length = struct.unpack(">4sII", raw.read(12))
+        if mark == b".snd":  # the place and the size of the sound
+            at, data = at + length, length
+        else:
+            head, at = {b"RIFF": ("<4sI", 12), b"caff": (">4sq", 8)}.get(mark, (">4sI", 12))
+            while at + struct.calcsize(head) <= size:
+                raw.seek(at)
+                name, length = struct.unpack(head, raw.read(struct.calcsize(head)))
+                end = raw.tell() + length + (length % 2 if mark != b"caff" else 0)
+                if not at < end <= size + 1 or not re.fullmatch(rb"[ -~]{4}", name):
+                    break
+                data, at = length if name in (b"data", b"SSND") else data, end
         stated = file.frames / file.samplerate
         seconds = data and (size - at) / data * stated
+        raw.seek(min(at, size))
         if seconds > _MAX_MISSING and any(raw.read(_BLOCK)):
             problem = f"the header states {stated:.2f} s, but {seconds:.2f} s follow it"
             raise broken(sound, problem)

@@ -19,7 +19,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,7 +113,7 @@ class PreparedDataset(StoredDataset):
         return _mapped(self.paths[file])[begin - self.starts[file] : end - self.starts[file]]
 
 
-@cache
+@lru_cache(maxsize=256)  # each is an open file
 def _mapped(path: Path) -> np.ndarray:
     """The map of a file of samples; not an attribute, because pickling would copy the file."""
     if path.stat().st_size == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from passt_bench.data import open_dataset
 from passt_bench.data.dataset import Dataset
 from passt_bench.data.shared import SharedDataset
@@ -43,6 +45,9 @@ class Datasets:
             dataset = self.get(recipe)
             train, test = dataset.split(fold)
             check_labels(recipe, dataset.targets, train)
-            for metric in recipe.metrics:
-                check_scorable(metric, dataset.targets[test])
+            scored, validation = [test], dataset.validation()
+            if validation is not None and recipe.training.checkpoint_selection != "last":
+                scored.append(validation)
+            for metric, clips in product(recipe.metrics, scored):
+                check_scorable(metric, dataset.targets[clips])
             self._checked.add(key)

@@ -183,6 +183,17 @@ def test_a_wav_that_is_longer_than_it_states_is_named() -> None:
         assert read_header(sized(wave, 64000, behind)).samples == 32000
 
 
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "RIFX"])
+def test_other_files_with_sound_behind_their_end_are_named(kind: str) -> None:
+    file, wave = io.BytesIO(), sound(3, 2.0, 16000)
+    options = {"format": "WAV", "endian": "BIG"} if kind == "RIFX" else {"format": kind}
+    soundfile.write(file, wave, 16000, subtype="PCM_16", **options)
+    data = file.getvalue()
+    assert read_header(clip(data)).samples == read_header(clip(data + b"tail")).samples == 32000
+    with pytest.raises(InputError, match=r"2\.00 s, but 1\.99 s follow it"):
+        read_header(clip(data + data[-63700:]))
+
+
 @pytest.mark.parametrize("size", [0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0x7FFFF000])
 def test_a_size_that_cannot_be_true_is_not_believed(size: int) -> None:
     wave = sound(3, 0.5, 16000)
