@@ -153,13 +153,10 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
     fingerprint, table = dataset.fingerprint, _table_of(dataset, options.fold)
     clips = _read(dataset, table, options, update)
     if options.decode:
-        has_parts = table.start is not None  # a whole file's seconds are not those of its parts
-        table = replace(
-            table,
-            seconds=table.seconds if has_parts else clips["seconds"].to_numpy(np.float32),
-            rates=clips["rate"].to_numpy(),
-            channels=clips["channels"].to_numpy(),
-        )
+        measured = ["seconds", "rate", "channels"]
+        if "start" in table.clips:  # a whole file's seconds are not those of its parts
+            measured.remove("seconds")
+        table = replace(table, clips=table.clips.assign(**clips[measured]))
     splits, classes = _splits(table, clips), _classes(dataset, table, clips)
     missing, broken = _missing_and_broken(table, clips)
     unlisted, count = _unlisted(table, splits, fingerprint.expected or 0)
@@ -196,9 +193,9 @@ def check(dataset: Dataset, options: CheckOptions, update: Progress) -> Checked:
         decoded=options.decode,
         splits=splits,
         classes=classes,
-        seconds=spread_of(table.seconds),
-        rates=counted(table.rates),
-        channels=counted(table.channels),
+        seconds=spread_of(table.clips["seconds"].to_numpy(np.float32)),
+        rates=counted(table.clips["rate"].to_numpy()),
+        channels=counted(table.clips["channels"].to_numpy()),
         findings=tuple(
             Finding(kind, counts[kind], tuple(of_kind), remedies[kind])
             for kind, of_kind in names.items()
@@ -231,8 +228,8 @@ def _table_of(dataset: Dataset, fold: int | None) -> ClipTable:
         table,
         splits=(f"all but fold {fold}", f"fold {fold}"),
         expected=(sum(table.expected) - expected, expected),
-        split=(table.split == held_out).astype(np.int8),
-        skipped=replace(table.skipped, split=(table.skipped.split == held_out).astype(np.int8)),
+        clips=table.clips.assign(split=(table.split == held_out).astype(np.int8)),
+        skipped=table.skipped.assign(split=(table.skipped["split"] == held_out).astype(np.int8)),
     )
 
 
@@ -245,8 +242,8 @@ def _read(
     ``problem`` and, if files are decoded, the fields of `Decoded`.
     """
     first = of_clip = np.arange(len(table))  # first clip of each file, file of each clip
-    if table.file is not None:
-        _, first, of_clip = np.unique(table.file, return_index=True, return_inverse=True)
+    if "file" in table.clips:
+        _, first, of_clip = np.unique(table.clips["file"], return_index=True, return_inverse=True)
 
     def sound(number: int) -> AudioFile:
         clip = int(first[number])
@@ -265,11 +262,11 @@ def _read(
         files = files.assign(**pd.DataFrame(decoded, columns=Decoded._fields))
     if options.compare:
         files["same"], unreadable = identical(
-            np.zeros(len(first)) if table.sizes is None else table.sizes[first],
+            table.clips.get("bytes", table.clips["split"] * 0).to_numpy()[first],
             sound,
             options.threads,
             lambda done: update(share + (1 - share) * done, "comparing"),
-            pieces=table.file is not None,
+            pieces="file" in table.clips,
         )
         for number, problem in unreadable.items():
             files.loc[number, "problem"] = files["problem"][number] or problem
@@ -279,30 +276,29 @@ def _read(
 
 def _splits(table: ClipTable, clips: pd.DataFrame) -> tuple[SplitCounts, ...]:
     """Counts of each split that the data set has."""
-    missing = np.array([reason == MISSING for reason in table.skipped.reasons], dtype=bool)
     splits = []
     for code, (name, expected) in enumerate(zip(table.splits, table.expected, strict=True)):
-        inside, skipped = table.split == code, missing[table.skipped.split == code]
+        problems = table.skipped["problem"][table.skipped["split"] == code]
+        inside, missing = table.split == code, int((problems == MISSING).sum())
         bad = int((clips["problem"][inside] != "").sum())
         found = int(inside.sum()) - bad
-        broken = len(skipped) - int(skipped.sum()) + bad
-        absent = int(skipped.sum()) + max(0, expected - found - bad - len(skipped))
-        splits.append(SplitCounts(name, expected, found, absent, broken))
+        absent = missing + max(0, expected - found - bad - len(problems))
+        splits.append(SplitCounts(name, expected, found, absent, len(problems) - missing + bad))
     return tuple(split for split in splits if split.expected or split.found)
 
 
 def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[ClassCount, ...]:
     """Positives of each class in the existing splits and among the skipped clips."""
-    skipped, usable = table.skipped, (clips["problem"] == "").to_numpy()
+    skipped, usable = table.skipped_targets, (clips["problem"] == "").to_numpy()
     counts = []
     for code, expected in enumerate(table.expected):
         inside = table.split == code
         if expected or inside.any():
             counts.append(class_counts(dataset.targets, np.flatnonzero(inside & usable)))
     names = dataset.fingerprint.classes
-    positives: Sequence[int | None] = [None if len(skipped) else 0] * len(names)
-    if skipped.targets is not None:
-        positives = class_counts(skipped.targets, np.arange(len(skipped))).tolist()
+    positives: Sequence[int | None] = [None if len(table.skipped) else 0] * len(names)
+    if skipped is not None:
+        positives = class_counts(skipped, np.arange(len(skipped))).tolist()
     return tuple(
         ClassCount(name, tuple(int(each[at]) for each in counts), positives[at])
         for at, name in enumerate(names)
@@ -311,8 +307,8 @@ def _classes(dataset: Dataset, table: ClipTable, clips: pd.DataFrame) -> tuple[C
 
 def _missing_and_broken(table: ClipTable, clips: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Clips without a file, and clips with one that cannot be used and why, skipped ones first."""
-    missing, broken, skipped = [], [], table.skipped
-    for name, split, reason in zip(skipped.names, skipped.split, skipped.reasons, strict=True):
+    missing, broken = [], []
+    for name, split, reason in table.skipped.itertuples(index=False):
         where = f"{table.splits[split]} {name}"
         if reason == MISSING:
             missing.append(where)
@@ -328,7 +324,7 @@ def _unlisted(table: ClipTable, splits: Sequence[SplitCounts], total: int) -> tu
     names, others = [], total - sum(split.expected for split in splits)
     for split in splits:
         code = table.splits.index(split.name)
-        listed = int((table.split == code).sum()) + int((table.skipped.split == code).sum())
+        listed = int((table.split == code).sum()) + int((table.skipped["split"] == code).sum())
         if split.expected > listed:
             names.append(f"{split.expected - listed:,} of {split.name}")
             others += split.expected - listed

@@ -24,47 +24,46 @@ MISSING = "no such file"  # why a clip was skipped
 
 
 @dataclass(frozen=True, eq=False)
-class SkippedClips:
-    """Clips that are listed but cannot be used."""
-
-    names: Sequence[str]  # as listed
-    split: np.ndarray  # (skipped,) int8, codes of their splits
-    reasons: Sequence[str]  # what is wrong with each
-    targets: Targets | None = None  # (skipped, classes); None if their labels are unknown
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True, eq=False)
 class ClipTable:
-    """The clips of a data set that can be used, and those that cannot."""
+    """The clips of a data set that can be used, and those that are listed but cannot.
+
+    ``clips`` has a row per clip with the columns ``split`` (code), ``seconds`` (stored length, NaN
+    if not measured), ``rate`` (Hz of the file) and ``channels`` (both 0 if not measured); ``bytes``
+    of its file or row, if known; ``file`` (index into ``files``), unless clips are in larger files;
+    ``start`` and ``end`` (seconds in the file; NaN is the file's end), unless all are whole files.
+    ``skipped`` has ``name``, ``split`` and ``problem`` of each clip that cannot be used.
+    """
 
     root: Path
     splits: tuple[str, ...]  # by code: ``train``, ``test``, ``validation``, or ``fold 1``, …
     expected: tuple[int, ...]  # clips of each split, as published, or else as listed
     names: Sequence[str]  # one per clip, as in `Dataset.ids`
-    split: np.ndarray  # (N,) int8, code of each clip's split
     sources: Sequence[str]  # the recordings that clips were cut from
-    seconds: np.ndarray  # (N,) float32, stored length of each clip; NaN if not measured
-    rates: np.ndarray  # (N,) int32, Hz of each file; 0 if not measured
-    channels: np.ndarray  # (N,) int16; 0 if not measured
-    skipped: SkippedClips
+    clips: pd.DataFrame
+    skipped: pd.DataFrame
+    skipped_targets: Targets | None = None  # (skipped, classes); None if their labels are unknown
     files: Sequence[str] | None = None  # relative to ``root``; None if clips are in larger files
-    file: np.ndarray | None = None  # (N,) int32, index of each clip's file in ``files``
-    start: np.ndarray | None = None  # (N,) float64, start in seconds; None: all start at 0
-    end: np.ndarray | None = None  # (N,) float64, NaN is the file's end; None if ``start`` is
-    sizes: np.ndarray | None = None  # (N,) int64, bytes of each clip's file or row, if known
     prepared: bool = False  # whether the clips were made from other data by ``data prepare``
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def split(self) -> np.ndarray:
+        """Code of each clip's split, (N,) int8."""
+        return self.clips["split"].to_numpy()
+
     def path(self, index: int) -> Path | None:
         """The file of a clip; None if clips are stored inside larger files."""
-        if self.files is None or self.file is None:
+        if self.files is None:
             return None
-        return self.root / self.files[self.file[index]]
+        return self.root / self.files[self.clips["file"].to_numpy()[index]]
+
+
+def skipped_clips(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
+    """Name, split and problem of clips that cannot be used, as in a clip table."""
+    table = pd.DataFrame(rows, columns=["name", "split", "problem"])
+    return table.astype({"name": object, "split": np.int8, "problem": object})
 
 
 def stem(name: str) -> str:

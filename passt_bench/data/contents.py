@@ -158,10 +158,8 @@ def duplicates(table: ClipTable, clips: pd.DataFrame) -> dict[str, list[str]]:
 
 def listed_twice(table: ClipTable) -> list[np.ndarray]:
     """Sets of clips that are the same part of the same file, or have the same name."""
-    if table.file is None:
-        return equal_sets(pd.DataFrame({"name": _hashes(table.names)}))
-    columns = {"file": table.file, "start": table.start, "end": table.end}
-    return equal_sets(pd.DataFrame({name: c for name, c in columns.items() if c is not None}))
+    columns = [name for name in ("file", "start", "end") if name in table.clips]
+    return equal_sets(table.clips[columns] if columns else pd.DataFrame(_hashes(table.names)))
 
 
 def sources_in_several_splits(table: ClipTable) -> Iterator[str]:
@@ -174,12 +172,13 @@ def sources_in_several_splits(table: ClipTable) -> Iterator[str]:
         together = _join_names(table, members, ", ")
         named.add(together)
         yield f"{table.sources[int(members[0])]}: {together}"
-    if table.file is None or table.files is None:
+    if table.files is None:
         return
-    for members in divided(table.file, table.split):
+    file = table.clips["file"].to_numpy()
+    for members in divided(file, table.split):
         together = _join_names(table, members, ", ")
         if together not in named:
-            yield f"{table.files[table.file[members[0]]]}: {together}"
+            yield f"{table.files[file[members[0]]]}: {together}"
 
 
 def divided(groups: np.ndarray, split: np.ndarray) -> list[np.ndarray]:

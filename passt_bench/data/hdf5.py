@@ -22,9 +22,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from passt_bench.data.audio import length_at, read_waveform, read_whole
-from passt_bench.data.clip_table import ClipTable, Names, SkippedClips, stem
+from passt_bench.data.clip_table import ClipTable, Names, skipped_clips, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Incomplete, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.opening import Encoded, read_header
@@ -180,22 +181,24 @@ def _clip_table(
     """The rows that are not empty; lengths, rates and channels are not measured."""
     raw = np.concatenate([part.names for part in parts])
     sources = _joined([part.sources for part in parts])
-    skipped = [name for part in parts for name in part.empty]
-    usable = [len(part.rows) for part in parts]
-    empty = [len(part.empty) for part in parts]
-    listed = np.bincount(codes, np.add(usable, empty), minlength=len(splits)).astype(int)
+    sizes = _joined([part.sizes for part in parts])
+    empty = [
+        (name, int(code), "empty, 0 bytes")
+        for code, part in zip(codes, parts, strict=True)
+        for name in part.empty
+    ]
+    split = np.repeat(codes, [len(part.rows) for part in parts])
+    listed = np.repeat(codes, [len(part.rows) + len(part.empty) for part in parts])
+    clips = pd.DataFrame({"split": split, "seconds": np.float32(np.nan), "rate": np.int32(0)})
+    clips["channels"] = np.int16(0)
     return ClipTable(
         root=parts[0].path.parent,
         splits=splits,
-        expected=tuple(listed.tolist()),
+        expected=tuple(np.bincount(listed, minlength=len(splits)).tolist()),
         names=Names(raw),
-        split=np.repeat(codes, usable),
         sources=Names(raw, source_of) if sources is None else Names(sources),
-        seconds=np.full(len(raw), np.nan, dtype=np.float32),
-        rates=np.zeros(len(raw), dtype=np.int32),
-        channels=np.zeros(len(raw), dtype=np.int16),
-        skipped=SkippedClips(skipped, np.repeat(codes, empty), ["empty, 0 bytes"] * len(skipped)),
-        sizes=_joined([part.sizes for part in parts]),
+        clips=clips if sizes is None else clips.assign(bytes=sizes),
+        skipped=skipped_clips(empty),
     )
 
 
@@ -222,7 +225,7 @@ def _notes(
     if isinstance(targets, PackedTargets):
         unlabelled = int((~targets.packed.any(axis=1)).sum())
     unsized = [part.path.name for part in parts if part.sizes is None]
-    first = first_few(skipped.names[:5], skipped)
+    first = first_few(skipped["name"].tolist()[:5], skipped)
     notes = (
         (len(skipped), f"{len(skipped)} rows without sound, left out: {first}"),
         (unlabelled, f"{unlabelled} clips have no label"),

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from passt_bench.data.audio import RESAMPLER, length_at, read_waveform
-from passt_bench.data.clip_table import MISSING, ClipTable, Listing, SkippedClips, stem
+from passt_bench.data.clip_table import MISSING, ClipTable, Listing, stem
 from passt_bench.data.dataset import MAX_SKIPPED, Dataset, Incomplete, StoredDataset
 from passt_bench.data.fingerprint import class_notes, digest_of, first_few
 from passt_bench.data.hdf5 import open_hdf5
@@ -148,9 +148,7 @@ def layouts() -> dict[str, DatasetLayout]:
 
 @dataclass(frozen=True, eq=False)
 class FolderDataset(StoredDataset):
-    """Clips in the files of a folder."""
-
-    clip_samples: np.ndarray  # (N,) int64, samples of each clip at its file's rate
+    """Clips in the files of a folder; the clip table has their ``samples`` at their file's rate."""
 
     def sound(self, index: int) -> Path:
         """The audio file of a clip; the clip table says which part of the file is the clip.
@@ -159,8 +157,8 @@ class FolderDataset(StoredDataset):
             FileChanged: the file changed after the data set was opened.
         """
         path = self.table.path(index)
-        assert path is not None and self.table.file is not None
-        self.check_unchanged(path, int(self.table.file[index]))
+        assert path is not None
+        self.check_unchanged(path, int(self._column("file")[index]))
         return path
 
     def length(self, index: int) -> int | None:
@@ -177,15 +175,17 @@ class FolderDataset(StoredDataset):
         return self._read(index, 0, self._whole_length(index))
 
     def _whole_length(self, index: int) -> int:
-        header = Header(int(self.table.rates[index]), 1, int(self.clip_samples[index]))
+        header = Header(int(self._column("rate")[index]), 1, int(self._column("samples")[index]))
         return length_at(header, self.sampling_rate)
 
+    def _column(self, name: str) -> np.ndarray:
+        return self.table.clips[name].to_numpy()
+
     def _read(self, index: int, start: int, samples: int) -> np.ndarray:
-        table = self.table
         part: tuple[float, float | None] = (0.0, None)
-        if table.start is not None and table.end is not None:
-            end = float(table.end[index])
-            part = (float(table.start[index]), None if math.isnan(end) else end)
+        if "start" in self.table.clips:
+            end = float(self._column("end")[index])
+            part = (float(self._column("start")[index]), None if math.isnan(end) else end)
         return read_waveform(self.sound(index), self.sampling_rate, samples, start, part)
 
 
@@ -218,25 +218,16 @@ def open_listing(
         splits=listing.splits,
         expected=tuple(expected),
         names=names,
-        split=clips["split"].to_numpy(),
         sources=clips["source"].tolist() if "source" in clips else names,
-        seconds=(clips["samples"] / clips["rate"]).to_numpy(np.float32),
-        rates=clips["rate"].to_numpy(),
-        channels=clips["channels"].to_numpy(),
-        skipped=SkippedClips(
-            skipped["name"].tolist(),
-            skipped["split"].to_numpy(),
-            skipped["problem"].tolist(),
-            select(listing.targets, skipped.index.to_numpy()),
-        ),
+        clips=clips.assign(seconds=(clips["samples"] / clips["rate"]).astype(np.float32))
+        .drop(columns=["name", "source", "problem"], errors="ignore")
+        .reset_index(drop=True),
+        skipped=skipped[["name", "split", "problem"]].reset_index(drop=True),
+        skipped_targets=select(listing.targets, skipped.index.to_numpy()),
         files=listing.files,
-        file=clips["file"].to_numpy(),
-        start=clips["start"].to_numpy() if "start" in clips else None,
-        end=clips["end"].to_numpy() if "end" in clips else None,
-        sizes=clips["bytes"].to_numpy(),
     )
     head = (spec.name, listing.classes, listing.multi_label, listing.splits, len(clips))
-    rates, counts = np.unique(table.rates, return_counts=True)
+    rates, counts = np.unique(table.clips["rate"], return_counts=True)
     dataset = FolderDataset(
         fingerprint=Fingerprint(
             dataset=spec.name,
@@ -260,7 +251,6 @@ def open_listing(
         sampling_rate=sampling_rate,
         table=table,
         stamps=scan[["bytes", "changed"]].to_numpy(),
-        clip_samples=clips["samples"].to_numpy(),
     )
     _check_skipped(skipped, incomplete, dataset)
     _check_testable(dataset)

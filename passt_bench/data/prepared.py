@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import soundfile
 from pydantic import ValidationError
 
-from passt_bench.data.clip_table import ClipTable, Names, SkippedClips
+from passt_bench.data.clip_table import ClipTable, Names, skipped_clips
 from passt_bench.data.dataset import SCALE, Dataset, StoredDataset, stamps_of
 from passt_bench.data.fingerprint import class_notes, digest_of, evenly_spaced, first_few, piece_of
 from passt_bench.data.hdf5 import KEYS, open_hdf5
@@ -169,12 +170,16 @@ def open_prepared(spec: DataSpec, sampling_rate: int, folder: Path) -> Dataset:
         splits=index.splits,
         expected=index.expected,
         names=names,
-        split=columns["split"],
         sources=Names(columns["sources"]),
-        seconds=(np.diff(offsets) / sampling_rate).astype(np.float32),
-        rates=np.full(index.clips, sampling_rate, dtype=np.int32),
-        channels=np.ones(index.clips, dtype=np.int16),
-        skipped=_skipped(index),
+        clips=pd.DataFrame(
+            {
+                "split": columns["split"],
+                "seconds": (np.diff(offsets) / sampling_rate).astype(np.float32),
+                "rate": np.int32(sampling_rate),
+                "channels": np.int16(1),
+            }
+        ),
+        skipped=skipped_clips(index.skipped),
         prepared=True,
     )
     absent = class_notes(targets, table.split, table.splits, index.source.classes)
@@ -220,12 +225,7 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
     both = digest_of((own.digest, source.digest), ())
     # A split without clips has no file.
     codes = np.array([index.splits.index(name) for name in table.splits], dtype=np.int8)
-    before, empty = _skipped(index), table.skipped
-    skipped = SkippedClips(
-        [*before.names, *empty.names],
-        np.concatenate([before.split, codes[empty.split]]),
-        [*before.reasons, *empty.reasons],
-    )
+    empty = table.skipped.assign(split=codes[table.skipped["split"]])
     return replace(
         dataset,
         fingerprint=replace(_fingerprint(index, both, own.notes), found=own.found),
@@ -234,17 +234,11 @@ def _open_hdf5(spec: DataSpec, sampling_rate: int, folder: Path, index: Index) -
             table,
             splits=index.splits,
             expected=index.expected,
-            split=codes[table.split],
-            skipped=skipped,
+            clips=table.clips.assign(split=codes[table.split]),
+            skipped=pd.concat([skipped_clips(index.skipped), empty], ignore_index=True),
             prepared=True,
         ),
     )
-
-
-def _skipped(index: Index) -> SkippedClips:
-    """The clips that could not be decoded when the others were prepared."""
-    names, splits, reasons = zip(*index.skipped, strict=True) if index.skipped else ((), (), ())
-    return SkippedClips(list(names), np.array(splits, dtype=np.int8), list(reasons))
 
 
 def _digested(

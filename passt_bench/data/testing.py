@@ -144,8 +144,9 @@ class DatasetContract:
         if table is None:
             return
         require(list(table.names) == list(data.ids), "the clip table must list the clips in order")
-        columns = (table.split, table.sources, table.seconds, table.rates, table.channels)
-        lengths = {len(column) for column in columns}
+        columns = {"split", "seconds", "rate", "channels"}
+        require(columns <= {*table.clips}, f"the clip table must have the columns {columns}")
+        lengths = {len(table.sources), len(table.clips)}
         require(lengths == {len(table)}, "each column must have a row per clip")
         require(len(table.expected) == len(table.splits), "`expected` must have an entry per split")
         inside = (table.split >= 0) & (table.split < len(table.splits))

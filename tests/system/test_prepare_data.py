@@ -111,8 +111,8 @@ def test_what_breaks_is_named_and_left_out_and_clipping_counted(tmp_path: Path, 
     packed = write_prepared_hdf5(root / f"prepared-{RATE}", tmp_path / "packed")
     other = open_dataset(DataSpec(name="manifest", seconds=0.1), RATE, packed)
     table, again = data.clip_table(), other.clip_table()
-    assert list(table.skipped.reasons) == ["the file holds NaN or infinity"]
-    assert (again.expected, again.skipped.names) == (table.expected, table.skipped.names)
+    assert list(table.skipped["problem"]) == ["the file holds NaN or infinity"]
+    assert again.expected == table.expected and again.skipped.equals(table.skipped)
     assert other.fingerprint.notes[1:] == data.fingerprint.notes[1:]
     assert (other.fingerprint.expected, other.fingerprint.found) == (40, 39)
 

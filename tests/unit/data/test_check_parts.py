@@ -10,7 +10,7 @@ import pytest
 from sounds import encoded, sound
 
 from passt_bench.data.check import counted, spread_of
-from passt_bench.data.clip_table import ClipTable, SkippedClips
+from passt_bench.data.clip_table import ClipTable, skipped_clips
 from passt_bench.data.contents import (
     Decoded,
     decode_file,
@@ -74,21 +74,17 @@ def test_equal_rows_and_one_clip_of_each_split_of_a_divided_group() -> None:
 
 
 def clip_table(file: list[int] | None, start: list[float] | None, end: list[float]) -> ClipTable:
+    given = {"file": file, "start": start, "end": end if start else None}
+    columns = {name: values for name, values in given.items() if values is not None}
     return ClipTable(
         root=Path(),
         splits=("train", "test"),
         expected=(2, 1),
         names=["a", "b", "a"],
-        split=np.array([0, 0, 1], dtype=np.int8),
         sources=["a", "b", "c"],
-        seconds=np.ones(3),
-        rates=np.ones(3),
-        channels=np.ones(3),
-        skipped=SkippedClips([], np.zeros(0, dtype=np.int8), []),
+        clips=pd.DataFrame({"split": [0, 0, 1], **columns}),
+        skipped=skipped_clips([]),
         files=None if file is None else ["a.wav", "b.wav"],
-        file=None if file is None else np.array(file),
-        start=None if start is None else np.array(start),
-        end=None if start is None else np.array(end),
     )
 
 

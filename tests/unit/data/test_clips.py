@@ -67,9 +67,9 @@ def test_what_was_found(tmp_path: Path) -> None:
     table = data.clip_table()
     assert table.splits == ("train", "test", "validation")
     assert table.expected == (2, 2, 0)
-    assert table.rates.tolist() == [8000, 8000, 16000, 44100]
-    assert table.channels.tolist() == [1, 1, 2, 1]
-    assert table.seconds.tolist() == pytest.approx([0.1, 0.1, 0.5, 0.05], abs=1e-3)
+    assert table.clips["rate"].tolist() == [8000, 8000, 16000, 44100]
+    assert table.clips["channels"].tolist() == [1, 1, 2, 1]
+    assert table.clips["seconds"].tolist() == pytest.approx([0.1, 0.1, 0.5, 0.05], abs=1e-3)
     assert table.path(2) == data.sound(2) == tmp_path / "c.ogg"
     assert data.fingerprint.sampling_rates == {"16000": 1, "44100": 1, "8000": 2}
     assert "2 clips resampled to 8000 Hz by torchaudio sinc_interp_hann" in data.fingerprint.notes
@@ -90,10 +90,11 @@ def test_lost_files_are_counted_and_named(tmp_path: Path) -> None:
     assert (data.fingerprint.expected, data.fingerprint.found) == (40, 38)
     assert not {"07.wav", "10.wav"} & set(data.ids)
     lost = data.clip_table().skipped
-    assert (list(lost.names), list(lost.split)) == (["07.wav", "10.wav"], [TEST, TRAIN])
-    assert lost.targets is not None
-    assert lost.targets[np.arange(2)].tolist() == [[1, 0], [1, 0]]  # cats
-    assert lost.reasons[0] == "no such file" and lost.reasons[1].startswith("cut off")
+    assert (list(lost["name"]), list(lost["split"])) == (["07.wav", "10.wav"], [TEST, TRAIN])
+    labels = data.clip_table().skipped_targets
+    assert labels is not None
+    assert labels[np.arange(2)].tolist() == [[1, 0], [1, 0]]  # cats
+    assert lost["problem"][0] == "no such file" and lost["problem"][1].startswith("cut off")
     note = data.fingerprint.notes[0]
     assert note.startswith("2 clips left out, 1 missing and 1 without sound: 07.wav (no such file)")
     assert str(tmp_path) not in note
@@ -116,7 +117,7 @@ def test_a_file_without_the_right_to_read_is_named(tmp_path: Path) -> None:
         data = read(tmp_path, names)
     finally:
         os.seteuid(before)
-    assert list(data.clip_table().skipped.reasons) == ["cannot be read (Permission denied)"]
+    assert list(data.clip_table().skipped["problem"]) == ["cannot be read (Permission denied)"]
 
 
 def test_any_number_may_be_missing_where_nobody_has_all(tmp_path: Path) -> None:
@@ -144,9 +145,9 @@ def test_stretches_that_their_file_does_not_hold(tmp_path: Path) -> None:
         builder.add(f"{number:02}", "a.wav", ["dog"], number % 2, start=start, end=end)
     data = open_listing(builder.listing(tmp_path), SPEC, 8000)
     lost = data.clip_table().skipped
-    assert list(lost.names) == ["07", "10"]
-    assert lost.reasons[0] == "starts at 5 s, its file ends at 1 s"
-    assert "shorter than a sample" in lost.reasons[1]
+    assert list(lost["name"]) == ["07", "10"]
+    assert lost["problem"][0] == "starts at 5 s, its file ends at 1 s"
+    assert "shorter than a sample" in lost["problem"][1]
     late = "2 clips end behind their files; what is not there is silent: 08, 09"
     assert late in data.fingerprint.notes
     assert data.length(data.ids.index("08")) == round((1 - 0.16) * 8000)
@@ -179,7 +180,7 @@ def test_headers_are_remembered(
     third = read(tmp_path, names)
     assert opened() == [names[5], names[9]]
     assert third.fingerprint.found == 60
-    assert third.clip_table().seconds[9] == pytest.approx(0.15)
+    assert third.clip_table().clips["seconds"][9] == pytest.approx(0.15)
     (index,) = (cache / "headers").iterdir()
     index.write_bytes(b"spoilt")
     assert read(tmp_path, names).fingerprint == third.fingerprint

@@ -120,7 +120,7 @@ def test_rows_without_sound(tmp_path: Path, layout: str) -> None:
     kept = np.unpackbits(np.delete(targets, 17, axis=0), axis=-1, count=11)
     np.testing.assert_array_equal(data.targets[np.arange(rows - 1)], kept)
     assert data.waveform(17).any()
-    assert list(data.clip_table().skipped.names) == ["clip17.mp3"]
+    assert list(data.clip_table().skipped["name"]) == ["clip17.mp3"]
 
 
 def replaced(name: str, values: np.ndarray | None) -> Callable[[Path], object]:

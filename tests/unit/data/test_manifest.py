@@ -110,7 +110,7 @@ def test_stretches_of_files(tmp_path: Path) -> None:
     data = read(write(tmp_path, text))
     assert list(data.ids) == ["a.wav@0-0.05", "a.wav@0.25-0.3", "a.wav@0.5-", "b.wav"]
     assert list(data.sources) == ["a.wav", "a.wav", "a.wav", "b.wav"]
-    seconds = data.clip_table().seconds
+    seconds = data.clip_table().clips["seconds"].to_numpy()
     assert seconds.tolist() == pytest.approx([0.05, 0.05, 0.5, 1.0])
     assert [data.length(i) for i in range(4)] == [None, None, 4000, 8000]
     wave = data.waveform(1)
