@@ -15,6 +15,7 @@ from passt_bench.cli.options import (
     app,
     argument,
     check_exists,
+    check_new_file,
     console,
     error_console,
     flag,
@@ -70,7 +71,9 @@ def check(
         int | None, option("HZ", "Sampling rate; by default 32000.", callback=_RATE)
     ] = None,
     as_json: Annotated[bool, flag("--json", "Print JSON with all names.")] = False,
-    output: Annotated[Path | None, option("FILE", "Also write the JSON to this file.")] = None,
+    output: Annotated[
+        Path | None, option("FILE", "Also write the JSON to this file.", callback=check_new_file)
+    ] = None,
 ) -> None:
     """Report missing, broken and duplicate clips, and leaks between splits."""
     from passt_bench.console import stage

@@ -134,6 +134,18 @@ def check_new_folder(given: typer.CallbackParam, folder: Path | None) -> Path | 
     return folder
 
 
+def check_new_file(given: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Refuses a file that cannot be written, because a folder is in its place."""
+    if path is not None and path.is_dir():
+        raise InputError(
+            "this is a folder, not a file",
+            field=given.opts[0],
+            value=str(path),
+            remedy="Give the name of a file in it.",
+        )
+    return path
+
+
 Runs = Annotated[Path, option("DIR", "Folder of the records.", "--runs", callback=check_runs)]
 NewRuns = Annotated[
     Path,

@@ -17,6 +17,7 @@ from passt_bench.cli.options import (
     Reports,
     app,
     argument,
+    check_new_file,
     console,
     error_console,
     listed,
@@ -53,7 +54,9 @@ def predict(
     device: Device = "cpu",
     labels: Labels = None,
     patchout: Dropped = None,
-    output: Annotated[Path | None, option("FILE", "File to write instead of printing.")] = None,
+    output: Annotated[
+        Path | None, option("FILE", "File to write instead of printing.", callback=check_new_file)
+    ] = None,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
     from passt_bench.console import stage

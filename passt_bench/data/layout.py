@@ -1,9 +1,9 @@
 """Opens data sets from folders: audio files that lists name, or HDF5 files.
 
 A clip is a file or a part of one, of any rate, length, number of channels and format that
-soundfile reads. A clip whose file is missing, empty, cut off or not readable as audio is skipped,
-counted and named in the fingerprint; if more than one clip in twenty is skipped, the data set is
-refused.
+soundfile or FFmpeg reads. A clip whose file is missing, empty, cut off or not readable as audio is
+skipped, counted and named in the fingerprint; if more than one clip in twenty is skipped, the data
+set is refused.
 """
 
 from __future__ import annotations
