@@ -287,13 +287,15 @@ def _measure(job: _Job, batch: int, folder: Path, progress: Progress) -> Evaluat
     clock, jobs = Clock(), [job, *([job.other] if job.other else [])]
     places = [folder / name for name in (PARTIAL, PARTIAL_AGAINST)[: len(jobs)]]
     engine = Engine(validate(EngineSpec, {"device": job.record.device}))
-    logits: list[np.ndarray] = []
-    for number, (each, place) in enumerate(zip(jobs, places, strict=True)):
-        given = each.ensemble, each.dataset, each.clips, engine, batch, place
-        clip = "clip_against" if number else "clip"
-        shares = number / len(jobs), 1 / len(jobs)
-        found, clock.seconds[clip] = score_clips(*given, progress, *shares)
-        logits.append(found[:, each.columns])
+    heard = {(each.record.seconds, each.record.sampling_rate) for each in jobs}
+    groups = [jobs] if len(heard) == 1 else [[each] for each in jobs]  # of equal waveforms
+    found: list[tuple[np.ndarray, float]] = []
+    for n, group in enumerate(groups):
+        models, saved_at = [each.ensemble for each in group], places[n : n + len(group)]
+        given = models, group[0].dataset, group[0].clips, engine, batch, saved_at
+        found += score_clips(*given, progress, n / len(groups), 1 / len(groups))
+    clock.seconds |= dict(zip(("clip", "clip_against"), (s for _, s in found), strict=False))
+    logits = [each[:, of.columns] for (each, _), of in zip(found, jobs, strict=True)]
     scores, *others = logits
     clock.lap("score")
     progress(1.0, "resampling the clips")
