@@ -127,7 +127,10 @@ def _undecided(plan: StudyPlan, paths: Paths, seeds: int | None) -> str:
 
 def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console) -> bool:
     """Trains, measures and reports a planned study, see `run_study`; prints what failed."""
-    from passt_bench.report.build import build_study  # slow (1 s), not needed for planning
+    # Slow (1 s), not needed for planning.
+    from passt_bench.report.build import build_study, load
+    from passt_bench.report.terminal import print_result
+    from passt_bench.report.view import study_view
 
     store, clock, name = Store(paths.runs), Stopwatch(), plan.study.name
     todo = missing_cells(plan.cells, store, config.retry)
@@ -142,7 +145,11 @@ def run_plan(plan: StudyPlan, config: RunConfig, paths: Paths, console: Console)
     incomplete = execute_plan(plan, config, paths, console, todo)
     with updating_mlflow(paths.runs, clock, console) if config.track else nullcontext():
         page = _newer_page(name, paths) or build_study(name, paths.runs, paths.reports)
-    console.print(f"Finished in {duration(clock.elapsed)}. Page: {page}", markup=False)
+    console.print(f"Finished in {duration(clock.elapsed)}.", markup=False)
+    results, _ = load(name, paths.runs, paths.reports)
+    assert results is not None
+    print_result(console, study_view(results))
+    console.print(f"Page: {page}", markup=False)
     for sentence in incomplete.sentences():
         console.print(sentence, markup=False)
     if config.keep_models and plan.cells:

@@ -14,7 +14,7 @@ from passt_bench.processes import without_current_folder
 
 __all__ = ["app", "main"]
 
-for _group in ("study", "results", "measure", "predict", "data", "records", "weights"):
+for _group in ("plan", "study", "results", "measure", "predict", "data", "records", "weights"):
     import_module(f"passt_bench.cli.{_group}")  # registers its commands, in the order of the help
 
 INTERRUPTED = 130

@@ -12,6 +12,7 @@ from passt_bench.cli.options import (
     Checkpoints,
     Device,
     Dropped,
+    Json,
     Labels,
     NewRuns,
     Reports,
@@ -23,7 +24,7 @@ from passt_bench.cli.options import (
     number,
     one_of,
     option,
-    print_table,
+    print_json,
 )
 
 _NAMELESS = (
@@ -119,6 +120,7 @@ def evaluate(
         str | None,
         option("KIND:RATE", "Patchout (or none) of the --against model, or of the same again."),
     ] = None,
+    json: Json = False,
     runs: NewRuns = RUNS,
     reports: Reports = None,
 ) -> None:
@@ -127,11 +129,13 @@ def evaluate(
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.report import evaluations as report
     from passt_bench.report.build import build_evaluations, render_index
+    from passt_bench.report.tables import to_rows
+    from passt_bench.report.terminal import print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
-    with stage(console, "Evaluating") as update:
+    with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
             checkpoint,
             data,
@@ -148,6 +152,15 @@ def evaluate(
             against_patchout=parse_patchout(against_patchout, "--against-patchout"),
             progress=update,
         )
+    reports = Paths(runs, pages=reports).reports
+    pages = build_evaluations(runs, reports)
+    render_index(reports)
+    place = runs / "records" / record.key / "record.json"
+    if json:
+        made = {"evaluations": report.evaluations_table, "comparisons": report.comparisons_table}
+        tables = {name: to_rows(build([record])) for name, build in made.items()}
+        found = {"record": str(place), "page": str(pages[0]), "notes": record.notes}
+        return print_json({**found, "clocks": record.clocks, "tables": tables})
     if not fresh:
         console.print(f"Already evaluated on {record.finished}; shown from the record.")
     title = report.title_of(record)
@@ -155,18 +168,15 @@ def evaluate(
     if patchout is not None and record.patchout is None:
         console.print(f"--patchout {patchout} drops no patch of this model.")
     hidden = ("checkpoints", "data", "clips", "source")
-    print_table(report.evaluations_table([record]), caption="", without=hidden)
+    print_table(console, report.evaluations_table([record]), caption="", without=hidden)
     console.print("Brackets: 95 % intervals over clips, without the variation between trainings.")
     if record.against is not None:
-        print_table(report.comparisons_table([record]), without=("first", "data", "clips"))
+        print_table(console, report.comparisons_table([record]), without=("first", "data", "clips"))
     if time := report.clip_time(record):
-        console.print(f"Time: {time}, for reading, front end and model.")
+        console.print(f"Time: {time}, for front end and model.")
     for source in dict.fromkeys(result.source for result in record.published):
         console.print(f"Published: {source}.")
     for note in record.notes:
         console.print(f"Note: {note}.")
-    console.print(f"Record: {runs / 'records' / record.key / 'record.json'}")
-    reports = Paths(runs, pages=reports).reports
-    pages = build_evaluations(runs, reports)
-    render_index(reports)
-    console.print(f"Page: {pages[0]}")
+    console.print(f"Record: {place}")
+    return console.print(f"Page: {pages[0]}")

@@ -47,7 +47,7 @@ def build_study(name: str, runs: Path, reports: Path) -> Path:
     Raises:
         InputError: no study or search of that name was run, or a record is broken.
     """
-    found = _load(name, runs, reports)  # a broken record is refused before anything is written
+    found = load(name, runs, reports)  # a broken record is refused before anything is written
     with exclusive(reports):
         page = _build_study(name, *found, runs, reports)
         render_index(reports)
@@ -100,7 +100,7 @@ def build_all(runs: Path, reports: Path, status: PaperStatus) -> list[Path]:
             field="--runs",
             remedy="Run a study first, e.g. passt-bench run quick, or name your folder of runs.",
         )
-    found = {name: _load(name, runs, reports) for name in _names(runs, reports)}
+    found = {name: load(name, runs, reports) for name in _names(runs, reports)}
     with exclusive(reports):
         pages = [_build_study(name, *loaded, runs, reports) for name, loaded in found.items()]
         pages += build_evaluations(runs, reports)
@@ -133,8 +133,12 @@ def _build_paper(reports: Path, status: PaperStatus) -> Path:
         return paper / render_paper(new, status).name
 
 
-def _load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
-    """The results of a study and the search of its name; at least one of them."""
+def load(name: str, runs: Path, reports: Path) -> tuple[Results | None, SearchRecord | None]:
+    """The results of a study and the search of its name; at least one of them.
+
+    Raises:
+        InputError: no study or search of that name was run, or a record is broken.
+    """
     folders, document = (runs, reports / name), f"{name}.json"
     found = [folder for folder in folders if (folder / SEARCHES / document).is_file()]
     search = read_search(name, found[0]) if found else None

@@ -31,20 +31,17 @@ from passt_bench.report.figures.search import draw_search
 from passt_bench.report.files import files_of, write_report, write_text
 from passt_bench.report.provenance import (
     Fact,
-    conditions,
+    answer,
     distinct,
     fact,
     finished,
-    hardware,
     study_facts,
     warnings,
 )
 from passt_bench.report.search import search_facts, search_headline, settings
 from passt_bench.report.sentences import (
     answers,
-    costs_headline,
     fastest_without_loss,
-    headline,
     power_sentence,
 )
 from passt_bench.report.study_tables import TABLES, all_tables
@@ -132,12 +129,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
 def _study_part(view: StudyView, tables: Mapping[str, Table]) -> dict[str, Any]:
     """What the page shows of a study beside tables, figures, facts and records."""
     study, sessions = view.study, view.results.sessions
-    if study.seeds:
-        answer = f"{headline(view)} {conditions(view)}"
-    else:
-        where = f", on {found}" if (found := hardware(view)) else ""
-        answer = f"{costs_headline(view).removesuffix('.')}{where}."
-    about = _about(study, answer, len(view.variants), finished(view))
+    about = _about(study, answer(view), len(view.variants), finished(view))
     variants = counted(len(view.variants), "variant")
     return {
         "about": about,

@@ -8,6 +8,7 @@ from typing import Any
 
 from passt_bench.records.run import RunRecord, StudyRecord
 from passt_bench.records.session import SessionRecord
+from passt_bench.report.sentences import costs_headline, headline
 from passt_bench.report.text import counted, fixed, listed, quoted, significant
 from passt_bench.report.view import TRAIN_STEP, StudyView
 from passt_bench.spec import EngineSpec, Recipe
@@ -216,6 +217,14 @@ def conditions(view: StudyView) -> str:
     seeds = "up to " * (look is None) + counted(look or most, "seed")
     data = view.study.fingerprint.dataset
     return f"This is {models} trained for {epochs} on {quoted(data)}{equal}, {seeds}{where}."
+
+
+def answer(view: StudyView) -> str:
+    """What the study found, and for which conditions."""
+    if view.study.seeds:
+        return f"{headline(view)} {conditions(view)}"
+    where = f", on {found}" if (found := hardware(view)) else ""
+    return f"{costs_headline(view).removesuffix('.')}{where}."
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

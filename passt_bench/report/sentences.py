@@ -72,7 +72,7 @@ def headline(view: StudyView) -> str:
     alone = has_budgets(view) and bool(view.results.declared)
     told = [] if alone else [f"Against {name} ({value}), {found}{beside}."]
     for family, items in view.results.declared.items():
-        own = [(c.variant, _finding(c)) for c in items]
+        own = [(c.variant, finding(c)) for c in items]
         found = _found(view, "contrasts", own, named=_NAMED)
         gap = Span(items[0].difference, items[0].low, items[0].high)
         size = f" ({interval(gap, sign=True)})" if gap.known and not items[1:] else ""
@@ -105,7 +105,7 @@ def _found(view: StudyView, noun: str, found: Sequence[tuple[str, str]], named: 
     return "; ".join(parts) if few else listed(parts)
 
 
-def _finding(item: Comparison) -> str:
+def finding(item: Comparison) -> str:
     """The verdict; of what is not in the metric's unit, where it is from zero."""
     if item.margin or not isfinite(item.low) or item.verdict == "no verdict":
         return item.verdict
