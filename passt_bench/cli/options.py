@@ -193,7 +193,8 @@ Checkpoints = Annotated[
     list[str],
     option(
         "MODEL",
-        "A model file, or published weights or a set of them; repeat to average several.",
+        "A model file, a kept model (STUDY:VARIANT:SEED[:FOLD]), or published weights or a set of "
+        "them; repeat to average several.",
         "--checkpoint",
     ),
 ]

@@ -55,20 +55,23 @@ def predict(
     labels: Labels = None,
     patchout: Dropped = None,
     output: Annotated[Path | None, option("FILE", "File to write instead of printing.")] = None,
+    runs: NewRuns = RUNS,
 ) -> None:
     """Predict the classes of audio files, with probabilities."""
     from passt_bench.console import stage
     from passt_bench.data.tables import read_vocabulary
     from passt_bench.models.ensemble import build_ensemble
     from passt_bench.records.files import write_atomically
+    from passt_bench.records.run import count_of
     from passt_bench.runner import predict as runner
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.spec.codec import validate
     from passt_bench.spec.recipe import EngineSpec, Patchout
     from passt_bench.spec.study import parse_patchout
     from passt_bench.training.engine import Engine
     from passt_bench.vocabulary import are_numbers
 
-    paths = runner.find_audio(audio)
+    paths, checkpoint = runner.find_audio(audio), [find_model(name, runs) for name in checkpoint]
     ensemble = build_ensemble(checkpoint if len(checkpoint) > 1 else checkpoint[0])
     if labels is not None:
         ensemble.rename(read_vocabulary(labels))
@@ -76,7 +79,7 @@ def predict(
     engine, errors = Engine(validate(EngineSpec, {"device": device})), error_console()
     if labels is None and are_numbers(ensemble.classes):
         errors.print(_NAMELESS)
-    with stage(errors, f"Predicting {len(paths)} files") as update:
+    with stage(errors, f"Predicting {count_of(len(paths), 'file')}") as update:
         results = runner.predict_files(ensemble.to(device), paths, hop, engine, update)
     write = {"text": runner.as_text, "csv": runner.as_csv, "json": runner.as_json}
     text = write[form](results, top or (_SHOWN if form == "text" else None))
@@ -132,15 +135,16 @@ def evaluate(
     from passt_bench.report.tables import to_rows
     from passt_bench.report.terminal import print_table
     from passt_bench.runner.evaluation import evaluate_checkpoints
+    from passt_bench.runner.kept_models import find_model
     from passt_bench.runner.request import Paths
     from passt_bench.spec.study import parse_patchout
 
     with stage(error_console() if json else console, "Evaluating") as update:
         record, fresh = evaluate_checkpoints(
-            checkpoint,
+            [find_model(name, runs) for name in checkpoint],
             data,
             runs,
-            against=against,
+            against=find_model(against, runs) if against else None,
             margin=margin,
             metrics=listed(metrics),
             split=split,

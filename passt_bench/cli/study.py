@@ -14,15 +14,20 @@ from rich.table import Table
 from passt_bench.cli.options import (
     CORES,
     RUNS,
+    Device,
+    Dropped,
     Json,
     Memory,
+    NewRuns,
     PerGpu,
     Reports,
     Runs,
     RunTimeout,
+    Sets,
     Track,
     Workers,
     app,
+    argument,
     asks_for_study,
     console,
     flag,
@@ -60,8 +65,12 @@ def run(
         bool, flag("--keep-checkpoints", "Keep the checkpoints of finished runs.")
     ] = False,
     keep_models: Annotated[
-        bool, flag("--keep-models", "Save each trained model with its record.")
-    ] = False,
+        bool | None,
+        flag(
+            "--keep-models/--no-models",
+            "Save all trained models with their records, or none; by default one per variant.",
+        ),
+    ] = None,
     until_decided: Annotated[
         bool, flag("--until-decided", "Run only as many of the study's looks as verdicts take.")
     ] = False,
@@ -95,6 +104,66 @@ def run(
     from passt_bench.study_run import run_study
 
     if not run_study(file, request, config, paths, console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[str, option("NAME=DIR", "A data set; NAME alone if in PASST_BENCH_DATA.")],
+    model: Annotated[
+        str | None,
+        argument(
+            "MODEL[:FIELD=VALUE,…]",
+            "A model, optionally with changed fields, e.g. passt_s:stride=16; by default that of "
+            "--from, or passt_micro.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        option("MODEL", "Weights to start from: a file, a kept model or published ones.", "--from"),
+    ] = None,
+    patchout: Dropped = None,
+    seconds: Annotated[float, option("SECONDS", "Clip length.", min=0.1)] = 10.0,
+    epochs: Annotated[int, option("N", "Passes over the training clips.", min=1)] = 20,
+    seeds: Annotated[int, option("N", "Number of runs.", min=1)] = 1,
+    folds: Annotated[int | None, option("N", "Number of folds (the first N).")] = None,
+    sets: Sets = None,
+    device: Device = "cpu",
+    name: Annotated[str | None, option("NAME", "Name in records and reports.")] = None,
+    workers: Workers = CORES,
+    track: Track = True,
+    runs: NewRuns = RUNS,
+    reports: Reports = None,
+) -> None:
+    """Train one model on your recordings, or fine-tune it, and keep it."""
+    from passt_bench.runner.kept_models import find_model
+    from passt_bench.runner.request import Paths, RunConfig, StudyRequest, data_folders
+    from passt_bench.runner.studies import StudyFile
+    from passt_bench.runner.train import train_study
+    from passt_bench.spec.key import plain_name
+    from passt_bench.spec.study import parse_assignments, parse_patchout
+    from passt_bench.study_run import run_study
+
+    kind, _, folder = data.partition("=")
+    paths = Paths(runs, data_folders([data] if folder else []), pages=reports)
+    named = model or ("passt_micro" if start is None else "checkpoint")
+    default = f"train-{named.partition(':')[0]}-{kind}"
+    chosen = plain_name(name or default, field="--name")
+    study = train_study(
+        chosen,
+        model,
+        kind,
+        paths,
+        checkpoint=find_model(start, runs) if start else None,
+        patchout=parse_patchout(patchout),
+        overrides=parse_assignments(sets or []) | {"engine.device": device},
+        seconds=seconds,
+        epochs=epochs,
+        seeds=seeds,
+    )
+    config = RunConfig(workers=workers, keep_models=True, cost=False, track=track)
+    request = StudyRequest(chosen, folds=folds)
+    if not run_study(StudyFile(study, ""), request, config, paths, console):
         raise typer.Exit(1)
 
 

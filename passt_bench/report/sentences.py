@@ -60,7 +60,8 @@ def headline(view: StudyView) -> str:
     if not base.value.known:
         return f"The baseline {name} has no result, so nothing can be compared with it."
     if not verdicts:
-        return f"{name} reaches {value}; nothing else is shown."
+        more = "; nothing else is shown" if view.others else ""
+        return f"{name} reaches {value}{more}."
     if view.results.look is None:
         need = f"{counted(view.study.judged_at[0], 'seed')} of every variant of the study"
         return f"No verdict yet: it takes {need}. {name} reaches {value}."

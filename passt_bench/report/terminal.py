@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from passt_bench.report.cost_tables import cost_tables
 from passt_bench.report.provenance import answer
 from passt_bench.report.search import search_headline, settings
 from passt_bench.report.sentences import finding, has_budgets
-from passt_bench.report.study_tables import all_tables, name_column, runs, tokens_column
+from passt_bench.report.study_tables import all_tables, name_column, quality, runs, tokens_column
 from passt_bench.report.tables import Column, Table, table_of, to_rows
 from passt_bench.report.text import Span, interval, significant, times
 from passt_bench.report.view import TRAIN_STEP, StudyView, VariantView
@@ -52,7 +53,9 @@ def _print_tables(console: Console, view: StudyView) -> None:
     """With budgets, contrasts alone answer the question."""
     budgets = has_budgets(view) and view.results.declared
     show = partial(print_table, console, packed=True)
-    if not budgets:
+    if not view.others and view.study.seeds:
+        show(quality(view), caption="", without=("variant", "tokens", "dropped"))
+    elif not budgets:
         show(_verdicts(view) if view.study.seeds else _costs(view))
     for family, found in view.results.declared.items():
         columns = (
@@ -65,7 +68,9 @@ def _print_tables(console: Console, view: StudyView) -> None:
     if budgets and (reached := reached_table(view)).rows:
         show(reached, caption="the cost of equal quality, divided by the baseline's")
     if failed := all_tables(view).get("failures"):
-        show(failed)
+        status = [column.name for column in failed.columns].index("status")
+        rows = tuple(row for row in failed.rows if row[status] != "missing")
+        show(replace(failed, rows=rows)) if rows else None
 
 
 def result_json(

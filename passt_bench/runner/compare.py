@@ -50,7 +50,7 @@ def subjects(
         label = _COMMA.sub(", ", item.replace(":", ": ", 1))  # long labels need places to wrap
         if label in recipes:
             raise InputError("named twice", field="compare", value=item, remedy="Name it once.")
-        recipes[label] = recipe = _recipe(item, shared, overrides or {})
+        recipes[label] = recipe = typed_recipe(item, shared, overrides or {})
         same = keys.setdefault(arm_key(recipe, component_versions(recipe)), label)
         if same != label:
             raise InputError(
@@ -70,7 +70,8 @@ def subjects(
     return recipes
 
 
-def _recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
+def typed_recipe(item: str, shared: Recipe, overrides: Mapping[str, object]) -> Recipe:
+    """The recipe of one item, see `subjects`."""
     name, _, rest = item.partition(":")
     changes = parse_assignments([part for part in _COMMA.split(rest) if part])
     with torch.device("meta"):

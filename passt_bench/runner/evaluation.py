@@ -24,7 +24,7 @@ from passt_bench.published_weights import ENSEMBLES, locate
 from passt_bench.records.evaluation import Against, DroppedPatches, EvaluationRecord, Member, Split
 from passt_bench.records.store import Store
 from passt_bench.registry import DATASETS, METRICS, MODELS, PATCHOUTS
-from passt_bench.runner.cells import MODEL, Clock
+from passt_bench.runner.cells import Clock
 from passt_bench.runner.evaluation_inputs import (
     check_same_clips,
     clips_of,
@@ -36,6 +36,7 @@ from passt_bench.runner.evaluation_inputs import (
     published_set,
 )
 from passt_bench.runner.initial_weights import sha256_of
+from passt_bench.runner.planned_cell import MODEL
 from passt_bench.runner.request import data_folders, typed_command
 from passt_bench.runner.run_status import lock
 from passt_bench.spec.codec import validate

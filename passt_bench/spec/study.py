@@ -66,7 +66,7 @@ class Study:
     name: str  # also of its file
     question: str  # one sentence
     base: Recipe
-    variants: tuple[Variant, ...]  # at least two
+    variants: tuple[Variant, ...]  # one is trained and evaluated; more are compared
     baseline: str  # name of the variant that the others are compared with
     metric: str = "mAP"  # the one that verdicts are about
     # The blocks: each variant runs with each seed; none: nothing is trained, only costs measured.
@@ -90,9 +90,9 @@ class Study:
         if twice is not None:
             remedy = "Give every variant a name of its own."
             raise self.error("two variants share a name", "variants", twice, remedy)
-        if len(names) < 2:
-            remedy = "Add a variant to compare with the baseline."
-            raise self.error("a study compares at least two variants", "variants", names, remedy)
+        if not names:
+            remedy = "Add the baseline, and variants to compare with it."
+            raise self.error("a study has at least one variant", "variants", names, remedy)
         problem = "the baseline is not a variant of the study"
         check_known(self.baseline, names, problem, field="baseline", source=self.name)
         if self.margin is not None and not 0 < self.margin < math.inf:
