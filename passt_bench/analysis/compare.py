@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -145,6 +145,26 @@ def declared_comparisons(
         known = {name: weights for name, weights in members.items() if {*weights} <= names}
         if known:
             found[family] = judged.compare(known, shared=len(study.contrasts.get(family, ())) != 1)
+    return found
+
+
+def single_contrasts(
+    study: StudyRecord,
+    cells: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    columns: Iterable[str],
+    ended: int | None = None,
+) -> dict[str, list[Contrast]]:
+    """Column → the first variant of each pair minus the second; without verdicts.
+
+    For many columns: `Contrast.single` is the 95 % interval of each by itself. Other arguments as
+    in `means_and_comparisons`.
+    """
+    rows = [[(v.name == a) - (v.name == b) for v in study.variants] for a, b in pairs]
+    cells, found = judged_cells(study, cells, ended)[1], {}
+    for column in columns if pairs else ():
+        y, *folds = (table.to_numpy(np.float64) for table in block_tables(study, cells, column))
+        found[column] = contrasts(y, rows, folds, draws=1)  # draws make intervals cover together
     return found
 
 
