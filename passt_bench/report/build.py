@@ -252,8 +252,8 @@ def shared_runs(results: Results, runs: Path, reports: Path) -> str:
         text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
         number = sum(key.encode() in text for key in results.records)
         if number and name != results.study.name:
-            verb = "is" if number == 1 else "are"
-            told.append(f"{number} of these runs {verb} also part of {quoted(name)}.")
+            are = "is" if number == 1 else "are"
+            told.append(f"{number} of these runs {are} also part of {quoted(name)}.")
     return " ".join(told)
 
 

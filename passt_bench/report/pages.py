@@ -81,8 +81,7 @@ def render(
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
     above the answer is about variants that the page does not show. With a search, the results are
-    those of the study that confirms it; None if there is none yet. ``shared`` says which other
-    studies have some of the records.
+    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
     """
     view = study_view(results) if results is not None else None
     tables: dict[str, Table] = {}

@@ -43,8 +43,7 @@ def draw_all(view: StudyView) -> list[Drawing]:
             names = [name for name in names if name != scaling.NAME]  # whole steps, not clips
         absent = set() if view.results.declared else {forest.CONTRASTS}
         absent |= set() if curves.validation_curve(view) else {curves.VALIDATION}
-        if interaction.interaction_data(view).empty:
-            absent.add(interaction.NAME)
+        absent |= {interaction.NAME} if interaction.interaction_data(view).empty else set()
         if budgets.budgets_data(view).empty:
             absent.add(budgets.NAME)
         elif view.study.shared != "epochs":

@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from passt_bench.analysis.compare import single_contrasts
+from passt_bench.analysis.compare import block_tables, judged_cells
+from passt_bench.analysis.statistics import contrasts
 from passt_bench.registry import FIGURES, METRICS
 from passt_bench.report.sentences import has_budgets
 from passt_bench.report.text import NAN, quoted, wrapped
-from passt_bench.report.theme import MUTED, RULE, Drawing, kind_styles, panel_grid, placeholder
+from passt_bench.report.theme import MUTED, RULE, Drawing, panel_grid, placeholder
 from passt_bench.report.view import StudyView, VariantView, declared_pairs
 
 NAME, TITLE = "quality_by_class", "Differences by class, without verdicts"
+_COLOR = "#0072b2"
 _MAX_PANELS = 4
 _MAX_CLASSES = 50  # of more classes those are drawn in which variants differ most
 
@@ -70,10 +72,9 @@ def compared(view: StudyView) -> dict[tuple[str, str], str]:
 
 
 def classes_data(view: StudyView) -> pd.DataFrame:
-    """One row per compared variant and class group (or class): its mean and the difference.
+    """One row per compared variant and class group (or class): the difference by seed.
 
-    ``low`` and ``high`` are the 95 % interval of the difference over seeds, not adjusted for
-    classes or variants.
+    ``low`` and ``high`` are its 95 % interval, not adjusted for classes or variants.
     """
     scores = {
         run.key: group_values(view, _scores(run.per_class, view.metric))
@@ -81,20 +82,18 @@ def classes_data(view: StudyView) -> pd.DataFrame:
         for run in v.ok_runs
     }
     table = pd.DataFrame.from_dict(scores, orient="index").add_prefix("class/")
-    cells, pairs = view.results.cells.join(table, on="key"), compared(view)
-    found = single_contrasts(view.study, cells, list(pairs), map(str, table), view.results.ended)
-    values = {v.name: group_values(view, class_values(view, v)) for v in view.variants}
-    kinds, rows = {v.name: v.kind for v in view.variants}, []
-    for column, differences in found.items():
-        group = column.removeprefix("class/")
-        number = len(view.groups.get(group, (group,)))
-        for ((variant, _), name), c in zip(pairs.items(), differences, strict=True):
-            value = values[variant].get(group, NAN)
-            what = (name, kinds[variant], group, number)
-            estimate = round(c.estimate, 9) + 0.0  # else ties are ordered by rounding errors
-            rows.append((*what, value, estimate, *c.single, c.n))
-    columns = ["compared", "kind", "group", "classes", "value", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "blocks"]).dropna(subset=["difference"])
+    joined, pairs = view.results.cells.join(table, on="key"), compared(view)
+    cells = judged_cells(view.study, joined, view.results.ended)[1]
+    weights = [[(v.name == a) - (v.name == b) for v in view.variants] for a, b in pairs]
+    rows = []
+    for column in map(str, table if pairs else ()):
+        y, *folds = (part.to_numpy(float) for part in block_tables(view.study, cells, column))
+        group, found = column.removeprefix("class/"), contrasts(y, weights, folds, draws=1)
+        for name, c in zip(pairs.values(), found, strict=True):
+            # Rounded, else rounding errors decide the order of ties.
+            rows.append((name, group, round(c.estimate, 9) + 0.0, *c.single, c.n))
+    columns = ["compared", "group", "difference", "low", "high", "blocks"]
+    return pd.DataFrame(rows, columns=columns).dropna(subset=["difference"])
 
 
 @FIGURES.register(NAME, version=2, summary=TITLE)
@@ -112,10 +111,9 @@ def classes(view: StudyView) -> Drawing:
         "seeds (from three on); those of filled marks exclude zero."
     )
     if not of_groups:
-        all_of_them = data["compared"].unique()
-        drawn = _widest(data[data["compared"].isin(all_of_them[:_MAX_PANELS])])
+        drawn = _widest(data[data["compared"].isin(data["compared"].unique()[:_MAX_PANELS])])
         caption += " Classes are in the order of the mean of their differences."
-        if len(all_of_them) > _MAX_PANELS:
+        if drawn["compared"].nunique() < data["compared"].nunique():
             caption += f" Drawn are the first {_MAX_PANELS} variants; the data have all of them."
         if groups > _MAX_CLASSES:
             caption += f" Drawn are the {_MAX_CLASSES} of {groups} classes that differ most."
@@ -129,12 +127,10 @@ def classes(view: StudyView) -> Drawing:
 
 def _widest(data: pd.DataFrame) -> pd.DataFrame:
     """The rows of the classes in which variants differ most, by the mean of their differences."""
-    by_class = data.groupby("group", sort=True)["difference"]
-    most = by_class.agg(lambda x: x.abs().max()).sort_values(ascending=False, kind="stable")
-    kept = data[data["group"].isin(most.index[:_MAX_CLASSES])]
-    order = by_class.mean().sort_values(ascending=False, kind="stable").index
-    place = {name: number for number, name in enumerate(order)}
-    return kept.sort_values("group", key=lambda names: names.map(place), kind="stable")
+    by_class = data.groupby("group")["difference"]
+    kept = by_class.agg(lambda x: x.abs().max()).nlargest(_MAX_CLASSES).index
+    data = data[data["group"].isin(kept)]
+    return data.iloc[(-data["group"].map(by_class.mean())).argsort(kind="stable")]
 
 
 def draw_classes(data: pd.DataFrame, of_groups: bool, metric: str) -> Figure:
@@ -161,16 +157,11 @@ def _draw_panel(axes: Axes, data: pd.DataFrame, place: Mapping[str, int], row: s
     axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    styles = kind_styles(data["kind"])
-    for kind, members in data.groupby("kind"):
-        style, y = styles[str(kind)], members[row].map(place)
-        _draw_lines(axes, members["low"], members["high"], y, color=style.color, linewidth=1.2)
-        real = (members["low"] > 0) | (members["high"] < 0)
-        look: Any = {"linestyle": "none", "marker": style.marker, "color": style.color}
-        for chosen, edge in ((real, 0.0), (~real, 0.8)):
-            face = "white" if edge else style.color
-            x = members["difference"][chosen]
-            axes.plot(x, y[chosen], ms=4.5, markeredgewidth=edge, markerfacecolor=face, **look)
+    y, real = data[row].map(place), (data["low"] > 0) | (data["high"] < 0)
+    _draw_lines(axes, data["low"], data["high"], y, color=_COLOR, linewidth=1.2)
+    for chosen, face in ((real, _COLOR), (~real, "white")):
+        look: Any = {"color": _COLOR, "markerfacecolor": face, "markeredgewidth": 0.8}
+        axes.plot(data["difference"][chosen], y[chosen], "o", markersize=4, **look)
 
 
 def _draw_lines(axes: Axes, low: ArrayLike, high: ArrayLike, y: ArrayLike, **look: Any) -> None:

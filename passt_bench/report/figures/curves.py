@@ -51,30 +51,17 @@ def curves_data(view: StudyView, curve: str = CURVE) -> pd.DataFrame:
 @FIGURES.register(NAME, version=1, summary=TITLE)
 def curves(view: StudyView) -> Drawing:
     """Learning curves, one panel per variant: x is the epoch, y the training loss."""
-    data = curves_data(view)
-    if data.empty:
-        return placeholder(NAME, TITLE, "no record holds a curve of the training loss yet.")
-    caption = (
-        f"Training loss by epoch: {_lines(view, data)} With patches dropped the loss is that of a "
-        "harder task: compare shapes, not heights."
-    )
-    figure = draw_curves(data, view.baseline.name, "training loss")
-    return Drawing(NAME, TITLE, caption, data, figure)
+    note = "With patches dropped the loss is that of a harder task: compare shapes, not heights."
+    return _drawing(view, (NAME, TITLE), CURVE, "training loss", note)
 
 
 @FIGURES.register(VALIDATION, version=1, summary=VALIDATION_TITLE)
 def validation(view: StudyView) -> Drawing:
     """As `curves`, of the metric on the validation split by which the epoch is chosen."""
-    data = curves_data(view, curve := validation_curve(view))
-    if data.empty:
-        return placeholder(VALIDATION, VALIDATION_TITLE, "no epoch was chosen by validation.")
-    metric = curve.removeprefix(_VALIDATED)
-    caption = (
-        f"{metric} by epoch on clips that were not trained on: {_lines(view, data)} The weights of "
-        "a run's best epoch are tested, so the top of a curve is not a result."
-    )
-    figure = draw_curves(data, view.baseline.name, f"{metric} on the validation split")
-    return Drawing(VALIDATION, VALIDATION_TITLE, caption, data, figure)
+    curve = validation_curve(view)
+    label = f"{curve.removeprefix(_VALIDATED)} on the validation split"
+    note = "The weights of a run's best epoch are tested, so the top of a curve is not a result."
+    return _drawing(view, (VALIDATION, VALIDATION_TITLE), curve, label, note)
 
 
 def validation_curve(view: StudyView) -> str:
@@ -83,13 +70,18 @@ def validation_curve(view: StudyView) -> str:
     return min((name for name in names if name.startswith(_VALIDATED)), default="")
 
 
-def _lines(view: StudyView, data: pd.DataFrame) -> str:
-    text = (
-        "the line is the mean over seeds and folds, the band from the minimum to the maximum. The "
-        f"gray line in every panel is the baseline ({quoted(view.baseline.name)})."
+def _drawing(view: StudyView, named: tuple[str, str], curve: str, label: str, note: str) -> Drawing:
+    data = curves_data(view, curve)
+    if data.empty:
+        return placeholder(*named, "no record holds such a curve.")
+    caption = (
+        f"The {label} by epoch: the line is the mean over seeds and folds, the band from the "
+        "minimum to the maximum. The gray line in every panel is the baseline "
+        f"({quoted(view.baseline.name)}). {note}"
     )
-    failed = " A thin dashed line that ends in a cross is a run that failed."
-    return text + failed * bool((data["status"] != "ok").any())
+    if (data["status"] != "ok").any():
+        caption += " A thin dashed line that ends in a cross is a run that failed."
+    return Drawing(*named, caption, data, draw_curves(data, view.baseline.name, label))
 
 
 def draw_curves(data: pd.DataFrame, baseline: str, label: str) -> Figure:

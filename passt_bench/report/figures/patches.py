@@ -42,7 +42,7 @@ def patches_data(view: StudyView) -> pd.DataFrame:
     """One row per panel: its grid and the flat indices (frequency-major) that were kept.
 
     Variants that kept the same patches of the same grid, e.g. because they differ only in budget,
-    share a panel: it is drawn on the picture of the first, ``alike`` names the others.
+    share a panel: it is drawn on the picture of the first, ``alike`` names the ``more`` others.
     """
     kinds = {v.name: v.kind for v in view.variants}
     same: dict[tuple[Any, ...], list[str]] = {}
@@ -51,9 +51,9 @@ def patches_data(view: StudyView) -> pd.DataFrame:
     rows = []
     for (kind, grid, kept, *_), (name, *others) in same.items():
         indices, number = " ".join(map(str, kept)), (len(kept), grid[0] * grid[1])
-        rows.append((name, kind, *grid, *number, indices, 1 + len(others), "; ".join(others)))
+        rows.append((name, kind, *grid, *number, indices, len(others), "; ".join(others)))
     columns = ["variant", "kind", "grid_frequency", "grid_time", "kept", "of", "indices"]
-    return pd.DataFrame(rows, columns=[*columns, "variants", "alike"])
+    return pd.DataFrame(rows, columns=[*columns, "more", "alike"])
 
 
 @FIGURES.register(NAME, version=1, summary=TITLE)
@@ -67,7 +67,7 @@ def patches(view: StudyView) -> Drawing:
         "patches were dropped in this step; the next step draws again. Where patches overlap, a "
         "point is pale only if every patch there was dropped."
     )
-    if data["alike"].any():
+    if data["more"].any():
         caption += " Variants that kept the same patches share a panel; the data name all of them."
     return Drawing(NAME, TITLE, caption, data, draw_patches(data, pictures(view)))
 
@@ -81,17 +81,10 @@ def draw_patches(data: pd.DataFrame, pictures: dict[str, Picture]) -> Figure:
     styles = kind_styles(data["kind"])
     for axes, row in zip(panels, data.to_dict("records"), strict=True):
         _draw_panel(axes, pictures[row["variant"]], styles[row["kind"]].color)
-        title = _title(row, 120 // columns - 2)
-        axes.set_title(f"{title}\n{row['kept']} of {row['of']} patches", fontsize=8)
+        more = f"\nand {row['more']} more" if row["more"] else ""
+        title = wrapped(row["variant"], 120 // columns - 2, 2 if more else 3)
+        axes.set_title(f"{title}{more}\n{row['kept']} of {row['of']} patches", fontsize=8)
     return figure
-
-
-def _title(row: dict[Any, Any], width: int) -> str:
-    """The names of a panel's variants if they fit into a line, else the first and how many more."""
-    joined = "; ".join(filter(None, (row["variant"], row["alike"])))
-    if not row["alike"] or len(joined) <= width:
-        return wrapped(joined, width, 3)
-    return f"{wrapped(row['variant'], width, 2)}\nand {row['variants'] - 1} more"
 
 
 def covered(picture: Picture) -> np.ndarray:
