@@ -120,7 +120,7 @@ def classes(view: StudyView) -> Drawing:
     if number := int(drawn["low"].notna().sum()):
         caption += (
             " Each interval is by itself, not adjusted for their number, so these are no verdicts: "
-            f"of {number}, about {0.05 * number:.0f} exclude zero even if nothing differs."
+            f"of {number}, about {0.05 * number:.2g} exclude zero even if nothing differs."
         )
     return Drawing(NAME, TITLE, caption, data, draw_classes(drawn, of_groups, score_name(view)))
 
