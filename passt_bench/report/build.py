@@ -234,7 +234,8 @@ def _write_study(
             source = next((store for store in sources if store.has(key)), None)
             if source is not None:
                 keep_record(key, source, kept, Store(new))
-        render(shown, new, note, kept, search)
+        shared = shared_runs(shown, sources[0].root, reports) if shown is not None else ""
+        render(shown, new, note, kept, search, shared)
     for key in set(kept.record_keys()) - wanted:
         # A source may be this very folder, or lead to it.
         here = kept.folder(key).resolve()
@@ -244,6 +245,20 @@ def _write_study(
             with contextlib.suppress(OSError):  # it may contain a user's files
                 kept.folder(key).rmdir()
     return folder / PAGE
+
+
+def shared_runs(results: Results, runs: Path, reports: Path) -> str:
+    """Says which other studies in these folders have runs of this one; empty if none has."""
+    kept = sorted(reports.glob(f"{REPORT_FOLDERS}/{STUDIES}/*.json"))
+    documents = {path.stem: path for path in (*kept, *runs.glob(f"{STUDIES}/*.json"))}
+    told = []
+    for name, path in sorted(documents.items()):
+        text = read_bytes(path)  # not parsed, so that a broken one spoils no page but its own
+        number = sum(key.encode() in text for key in results.records)
+        if number and name != results.study.name:
+            are = "is" if number == 1 else "are"
+            told.append(f"{number} of these runs {are} also part of {quoted(name)}.")
+    return " ".join(told)
 
 
 def render_index(root: Path) -> Path:

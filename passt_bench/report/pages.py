@@ -70,6 +70,7 @@ def render(
     note: str = "",
     kept: Store | None = None,
     search: SearchRecord | None = None,
+    shared: str = "",
 ) -> Path:
     """Writes the report of a study, a search, or both: a self-contained page, and its parts.
 
@@ -77,13 +78,14 @@ def render(
     md, csv and tex, and ``figures/NAME`` as svg and csv. The same results give the same bytes.
     Records are linked if they are beside the page, or in ``kept``, the store that will be. The note
     above the answer is about variants that the page does not show. With a search, the results are
-    those of the study that confirms it; None if there is none yet.
+    those of the study that confirms it; None without one. ``shared``: see `build.shared_runs`.
     """
     view = study_view(results) if results is not None else None
     tables: dict[str, Table] = {}
     drawings: dict[str, list[Drawing]] = {}
     facts: list[tuple[str, list[Fact]]] = []
     context: dict[str, Any] = {"view": view, "search": search, "note": note, "facts": facts}
+    context["shared"] = shared
     if search is not None:
         tables["settings"], drawings["search"] = settings(search), draw_search(search)
         facts.append(("The search", search_facts(search)))
@@ -118,6 +120,7 @@ def render_evaluations(found: Iterable[EvaluationRecord], out: Path, kept: Store
         "main": EVALUATIONS,
         "facts": [("", facts)],
         "notebook": [],
+        "shared": "",
         "records": _linked(rows, out, kept),
     }
     tables = {EVALUATIONS: evaluations_table(records)}

@@ -277,6 +277,19 @@ class Gain:
         return getattr(paces[0], value) / getattr(paces[1], value) if all(paces) else None
 
 
+def declared_pairs(view: StudyView) -> dict[tuple[str, str], Comparison]:
+    """(variant, other) → the declared contrast that is their difference."""
+    found: dict[tuple[str, str], Comparison] = {}
+    for family, items in view.results.declared.items():
+        for item in items:
+            weights = view.study.contrasts.get(family, {}).get(item.variant, {})
+            used = {name: weight for name, weight in weights.items() if weight}
+            if sorted(used.values()) == [-1.0, 1.0]:
+                other, variant = sorted(used, key=used.__getitem__)
+                found.setdefault((variant, other), item)
+    return found
+
+
 def setting_of(view: StudyView) -> tuple[str, Callable[[VariantView], Any]]:
     """The first of engine, clip length and batch in which variants differ, and how to get it."""
     known: dict[str, Callable[[VariantView], Any]] = {

@@ -242,6 +242,7 @@ def plan_study(
         shared=study.shared,
         step_ratios=dict(ratios or {}),
         contrasts=dict(study.contrasts),
+        contrast_order=tuple((f, name) for f, own in study.contrasts.items() for name in own),
         tried=tuple(tried),
         better=METRICS.get(study.metric).build.better,
         notebook=notebook,

@@ -119,9 +119,14 @@ class Study:
             raise self.error(problem, "looks", self.looks, "Give e.g. looks=(5, 7, 10).")
         if self.tune is not None:
             self._check_tuning(self.tune)
+        families: dict[frozenset[tuple[str, float]], str] = {}
         for family, members in self.contrasts.items():
             for name, weights in members.items():
-                self._check_contrast(f"contrasts.{family}.{name}", weights)
+                self._check_contrast(place := f"contrasts.{family}.{name}", weights)
+                other = families.setdefault(direction(weights), family)
+                if other != family:  # it would have two intervals on one page
+                    remedy = "Leave it out of one of them."
+                    raise self.error("a contrast of another family as well", place, other, remedy)
 
     def _check_tuning(self, tune: Tune) -> None:
         if not tune.levels or any(len(set(values)) < 2 for values in tune.levels.values()):
@@ -186,6 +191,12 @@ def factorial(factors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[V
 def pairwise(*names: str) -> Contrasts:
     """Each variant minus each one after it."""
     return {f"{a} − {b}": {a: 1.0, b: -1.0} for a, b in combinations(names, 2)}
+
+
+def direction(weights: Mapping[str, float]) -> frozenset[tuple[str, float]]:
+    """What contrasts share that are multiples of each other, or the negative of it."""
+    used = {name: weight for name, weight in weights.items() if weight}
+    return frozenset((name, round(weight / used[min(used)], 9)) for name, weight in used.items())
 
 
 def slope(points: Mapping[str, float], step: float = 1.0) -> dict[str, float]:

@@ -205,6 +205,15 @@ def test_the_weights_of_a_contrast_add_up_to_zero(weights: dict[str, float]) -> 
     assert caught.value.value == "c"
 
 
+def test_a_contrast_is_in_one_family() -> None:
+    pair = {"a": 1.0, "b": -1.0}
+    _study(contrasts={"first": {"one": pair, "again": pair}})
+    for other in (pair, {"b": 1.0, "a": -1.0}, {"a": 0.1, "b": -0.1}):
+        with pytest.raises(InputError) as caught:
+            _study(contrasts={"first": {"one": pair}, "second": {"two": other}})
+        assert (caught.value.field, caught.value.value) == ("contrasts.second.two", "first")
+
+
 def test_contrasts_by_hand() -> None:
     assert pairwise("a", "b", "c") == {
         "a − b": {"a": 1, "b": -1}, "a − c": {"a": 1, "c": -1}, "b − c": {"b": 1, "c": -1}
